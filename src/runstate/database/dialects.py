@@ -1,0 +1,124 @@
+"""Everything that differs between SQLite and PostgreSQL."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from runstate.rows.base import Values
+
+
+class Among(FunctionElement[bool]):
+    """`column` is one of many values, given as one parameter."""
+
+    type = sa.Boolean()
+    inherit_cache = True
+    name = "among"
+
+
+def among(column: sa.ColumnElement[Any] | Any, values: Iterable[Any]) -> sa.ColumnElement[bool]:
+    """Whether a column is one of these values; the statement is the same however many they are."""
+    kind = Values(column.type)
+    return Among(column, sa.bindparam(None, list(values), type_=kind, unique=True))
+
+
+@compiles(Among, "postgresql")
+def _any(element: Among, compiler: SQLCompiler, **kw: Any) -> str:
+    column, values = element.clauses
+    return f"{compiler.process(column, **kw)} = ANY ({compiler.process(values, **kw)})"
+
+
+@compiles(Among, "sqlite")
+def _json_each(element: Among, compiler: SQLCompiler, **kw: Any) -> str:
+    column, values = element.clauses
+    return f"{compiler.process(column, **kw)} IN (SELECT value FROM json_each({compiler.process(values, **kw)}))"
+
+
+class HasTags(FunctionElement[bool]):
+    """Whether a JSON list of text has all, or any, of the tags."""
+
+    type = sa.Boolean()
+    inherit_cache = True
+    name = "has_tags"
+
+
+class HasAnyTag(HasTags):
+    """Whether a JSON list of text has any of the tags."""
+
+    inherit_cache = True
+    name = "has_any_tag"
+
+
+class HasAllTags(HasTags):
+    """Whether a JSON list of text has all of the tags."""
+
+    inherit_cache = True
+    name = "has_all_tags"
+
+
+def has_any_tag(column: sa.ColumnElement[Any] | Any, tags: Iterable[str]) -> sa.ColumnElement[bool]:
+    """Whether a column of tags has one of these."""
+    return HasAnyTag(column, sa.bindparam(None, sorted(set(tags)), type_=Values(sa.Text()), unique=True))
+
+
+def has_all_tags(column: sa.ColumnElement[Any] | Any, tags: Iterable[str]) -> sa.ColumnElement[bool]:
+    """Whether a column of tags has every one of these."""
+    return HasAllTags(column, sa.bindparam(None, sorted(set(tags)), type_=Values(sa.Text()), unique=True))
+
+
+@compiles(HasAnyTag, "postgresql")
+def _has_any_postgresql(element: HasAnyTag, compiler: SQLCompiler, **kw: Any) -> str:
+    column, tags = element.clauses
+    return f"{compiler.process(column, **kw)} ?| {compiler.process(tags, **kw)}"
+
+
+@compiles(HasAllTags, "postgresql")
+def _has_all_postgresql(element: HasAllTags, compiler: SQLCompiler, **kw: Any) -> str:
+    column, tags = element.clauses
+    return f"{compiler.process(column, **kw)} ?& {compiler.process(tags, **kw)}"
+
+
+@compiles(HasAnyTag, "sqlite")
+def _has_any_sqlite(element: HasAnyTag, compiler: SQLCompiler, **kw: Any) -> str:
+    column, tags = element.clauses
+    return (
+        f"EXISTS (SELECT 1 FROM json_each({compiler.process(column, **kw)}) AS had"
+        f" JOIN json_each({compiler.process(tags, **kw)}) AS asked ON had.value = asked.value)"
+    )
+
+
+@compiles(HasAllTags, "sqlite")
+def _has_all_sqlite(element: HasAllTags, compiler: SQLCompiler, **kw: Any) -> str:
+    column, tags = element.clauses
+    return (
+        f"NOT EXISTS (SELECT 1 FROM json_each({compiler.process(tags, **kw)}) AS asked WHERE asked.value NOT IN"
+        f" (SELECT had.value FROM json_each({compiler.process(column, **kw)}) AS had))"
+    )
+
+
+class SecondsBetween(FunctionElement[float]):
+    """Seconds from the first instant to the second."""
+
+    type = sa.Double()
+    inherit_cache = True
+    name = "seconds_between"
+
+
+def seconds_between(start: Any, end: Any) -> sa.ColumnElement[float]:
+    """Seconds from one instant to another, as a number."""
+    return SecondsBetween(start, end)
+
+
+@compiles(SecondsBetween, "postgresql")
+def _seconds_postgresql(element: SecondsBetween, compiler: SQLCompiler, **kw: Any) -> str:
+    start, end = element.clauses
+    return f"EXTRACT(EPOCH FROM {compiler.process(end, **kw)} - {compiler.process(start, **kw)})::double precision"
+
+
+@compiles(SecondsBetween, "sqlite")
+def _seconds_sqlite(element: SecondsBetween, compiler: SQLCompiler, **kw: Any) -> str:
+    start, end = element.clauses
+    return f"(({compiler.process(end, **kw)} - {compiler.process(start, **kw)}) / 1000000.0)"

@@ -1,0 +1,142 @@
+"""A database, and transactions that tell what they did after they have committed, or never."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from runstate.errors import Misconfigured
+
+JSON_OPTIONS: dict[str, Any] = {
+    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_deserializer": orjson.loads,
+}
+SQLITE_READERS = 8
+POSTGRESQL_POOL = 20
+
+
+class Transaction:
+    """Something that is written as a whole. What waits for its end is called after the commit, or never."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+        self.waiting: list[Callable[[], None]] = []
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Have *callback* called once the transaction is committed; it must not block."""
+        self.waiting.append(callback)
+
+
+class Database:
+    """Connections to one database: on SQLite one writer beside several readers, on PostgreSQL a pool for each."""
+
+    def __init__(self, url: str, *, statement_timeout_seconds: float = 10, application: str = "runstate") -> None:
+        self.url = sa.make_url(url)
+        if self.url.drivername == "sqlite+aiosqlite":
+            self.writer, self.reader = _sqlite(self.url)
+        elif self.url.drivername == "postgresql+asyncpg":
+            self.writer, self.reader = _postgresql(self.url, statement_timeout_seconds, application)
+        else:
+            raise Misconfigured(
+                f"A database URL starts with sqlite+aiosqlite:// or postgresql+asyncpg://, not {self.url.drivername}://"
+            )
+        self.statements = 0
+        for engine in (self.writer, self.reader):
+            sa.event.listen(engine.sync_engine, "before_cursor_execute", self._count)
+
+    def _count(self, *_: Any) -> None:
+        self.statements += 1
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite: one writer at a time, one process."""
+        return self.url.drivername == "sqlite+aiosqlite"
+
+    @property
+    def file(self) -> Path | None:
+        """Where a SQLite database is kept; null: in memory, or not SQLite."""
+        return Path(self.url.database) if self.is_sqlite and self.url.database not in (None, "", ":memory:") else None
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to read with: each statement sees what is committed when it starts."""
+        async with self.reader.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Transaction]:
+        """A transaction; committed at the end of the block, rolled back when the block raises."""
+        async with self.writer.connect() as connection:
+            async with connection.begin():
+                transaction = Transaction(connection)
+                yield transaction
+            for callback in transaction.waiting:
+                callback()
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        await self.writer.dispose()
+        await self.reader.dispose()
+
+
+def _postgresql(url: sa.URL, statement_timeout_seconds: float, application: str) -> tuple[AsyncEngine, AsyncEngine]:
+    settings = {
+        "application_name": application,
+        "statement_timeout": str(round(statement_timeout_seconds * 1000)),
+        "idle_in_transaction_session_timeout": "60000",
+        "jit": "off",
+    }
+    writer = create_async_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        pool_size=POSTGRESQL_POOL,
+        max_overflow=0,
+        pool_use_lifo=True,
+        connect_args={"server_settings": settings, "timeout": 5},
+        **JSON_OPTIONS,
+    )
+    return writer, writer.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _sqlite(url: sa.URL) -> tuple[AsyncEngine, AsyncEngine]:
+    if url.database in (None, "", ":memory:"):
+        raise Misconfigured("An in-memory SQLite database has no readers of its own: name a file.")
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    writer = create_async_engine(url, pool_size=1, max_overflow=0, pool_timeout=60, **JSON_OPTIONS)
+    reader = create_async_engine(url, pool_size=SQLITE_READERS, max_overflow=0, pool_timeout=60, **JSON_OPTIONS)
+    for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
+        sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite(read_only=engine is reader))
+        sa.event.listen(engine.sync_engine, "begin", _begin(begin))
+    return writer, reader
+
+
+def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
+    """Write-ahead log, durable commits, enforced foreign keys; transactions are begun by us, not by the driver."""
+
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            "busy_timeout = 10000",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "cache_size = -65536",
+            "temp_store = MEMORY",
+            *(["query_only = ON"] if read_only else []),
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return prepare
+
+
+def _begin(statement: str) -> Callable[[sa.Connection], None]:
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    return begin

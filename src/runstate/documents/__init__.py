@@ -1,0 +1,1 @@
+"""Pydantic models that live inside a row or travel with a request."""

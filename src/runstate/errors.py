@@ -1,0 +1,101 @@
+"""Every exception that callers meet. The docstring is the message, unless one is given."""
+
+from uuid import UUID
+
+
+class RunstateError(Exception):
+    """Something went wrong."""
+
+    code = "INTERNAL"
+    """What clients find under `extensions.code`."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+    @property
+    def message(self) -> str:
+        """What went wrong, for people."""
+        return str(self)
+
+
+class BadUserInput(RunstateError):
+    """An argument is not what the schema asks for."""
+
+    code = "BAD_USER_INPUT"
+
+
+class InvalidInput(RunstateError):
+    """The input contradicts itself or a limit."""
+
+    code = "INVALID_INPUT"
+
+    def __init__(self, message: str | None = None, path: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.path = path
+
+    def under(self, *prefix: str) -> "InvalidInput":
+        """The same problem, seen from further outside."""
+        return InvalidInput(self.message, (*prefix, *self.path))
+
+
+class CursorExpired(RunstateError):
+    """The log is no longer kept as far back as the cursor."""
+
+    code = "CURSOR_EXPIRED"
+
+    def __init__(self, oldest: str) -> None:
+        super().__init__()
+        self.oldest = oldest
+        """A cursor at the oldest position that is still kept."""
+
+
+class NotFound(RunstateError):
+    """Nothing has this id."""
+
+    code = "NOT_FOUND"
+
+    def __init__(self, missing: UUID | str | None = None, message: str | None = None) -> None:
+        super().__init__(message)
+        self.missing_id = None if missing is None else str(missing)
+
+
+class VersionConflict(RunstateError):
+    """The run has moved on."""
+
+    code = "VERSION_CONFLICT"
+
+    def __init__(self, current_version: int) -> None:
+        super().__init__(f"The run is at version {current_version} now.")
+        self.current_version = current_version
+
+
+class IdempotencyConflict(RunstateError):
+    """The idempotency key was used for another proposal to this run."""
+
+    code = "IDEMPOTENCY_CONFLICT"
+
+
+class Overloaded(RunstateError):
+    """Too much is waiting to be written; try again."""
+
+    code = "OVERLOADED"
+
+
+class Timeout(RunstateError):
+    """It took too long. What was to be written may have been."""
+
+    code = "TIMEOUT"
+
+
+class SlowConsumer(RunstateError):
+    """The subscriber stayed too far behind; subscribe again after the cursor."""
+
+    code = "SLOW_CONSUMER"
+
+    def __init__(self, cursor: str) -> None:
+        super().__init__()
+        self.cursor = cursor
+
+
+class Misconfigured(RunstateError):
+    """The settings do not fit together."""

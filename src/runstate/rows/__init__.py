@@ -1,0 +1,28 @@
+"""The nouns: one class a table, documented column by column. No session, no GraphQL."""
+
+from runstate.rows.base import Base, Row
+from runstate.rows.flows import Deployment, Flow
+from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
+from runstate.rows.log import Installation, Transition
+from runstate.rows.orchestration import CacheEntry, FlowRunInput, ProposalAnswer
+from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
+
+__all__ = [
+    "Base",
+    "CacheEntry",
+    "ConcurrencyLease",
+    "ConcurrencyLimit",
+    "Deployment",
+    "Flow",
+    "FlowRun",
+    "FlowRunInput",
+    "FlowRunState",
+    "Installation",
+    "ProposalAnswer",
+    "Row",
+    "Run",
+    "State",
+    "TaskRun",
+    "TaskRunState",
+    "Transition",
+]

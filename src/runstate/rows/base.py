@@ -1,0 +1,132 @@
+"""What every table has in common."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Self, cast
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import BaseModel, TypeAdapter
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Timestamp(TypeDecorator[datetime]):
+    """An instant, always in UTC; on SQLite the microseconds since 1970, which sort and subtract as numbers."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(sa.BigInteger())
+        return dialect.type_descriptor(sa.DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name != "sqlite":
+            return cast("datetime | None", value)
+        return EPOCH + timedelta(microseconds=value)
+
+
+JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class Held(TypeDecorator[BaseModel]):
+    """A JSON column that holds one document."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        super().__init__()
+        self.model = model
+        self.adapter = TypeAdapter(model)
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(JSON)
+
+    def process_bind_param(self, value: BaseModel | None, dialect: Dialect) -> Any:
+        return None if value is None else value.model_dump(mode="json", exclude_defaults=True)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> BaseModel | None:
+        return None if value is None else self.adapter.validate_python(value)
+
+
+class Values(TypeDecorator[list[Any]]):
+    """A list as one parameter: an array on PostgreSQL, a JSON text on SQLite; the statement's text stays the same."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def __init__(self, item: TypeEngine[Any]) -> None:
+        super().__init__()
+        self.item = item
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(ARRAY(self.item))
+        return dialect.type_descriptor(sa.JSON())
+
+    def process_bind_param(self, value: list[Any] | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        process = self.item.dialect_impl(dialect).bind_processor(dialect)
+        return [process(item) if process else item for item in value]
+
+
+PRIVATE: dict[str, Any] = {"private": True}
+"""`info` of a column that no client sees."""
+
+
+class Base(DeclarativeBase):
+    """A table. Instances are snapshots: made with `of`, never attached to a session, never written to."""
+
+    metadata = sa.MetaData(naming_convention=NAMES)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: Timestamp(),
+        UUID: sa.Uuid(),
+        str: sa.Text(),
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        Any: JSON,
+        float: sa.Double(),
+    }
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any]) -> Self:
+        """A snapshot of a row that holds these columns; asking for another one is an error."""
+        row = object.__new__(cls)
+        row.__dict__.update(columns)
+        return row
+
+    def amended(self, **columns: Any) -> Self:
+        """A copy of the snapshot with other values in some columns."""
+        return self.of({**self.__dict__, **columns})
+
+
+class Row(Base):
+    """A table whose rows have an id of their own."""
+
+    __abstract__ = True
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-3, doc="Unique over all types; a UUID of version 7.")
+    created: Mapped[datetime] = mapped_column(sort_order=-2, doc="When the row was made.")
+    updated: Mapped[datetime] = mapped_column(sort_order=-1, doc="When the row was last changed.")

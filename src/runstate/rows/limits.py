@@ -1,0 +1,67 @@
+"""Concurrency limits and who holds their slots."""
+
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from runstate.rows.base import PRIVATE, Row
+
+
+class ConcurrencyLimit(Row):
+    """A named number of slots. `tag:<tag>` limits the RUNNING task runs that carry the tag."""
+
+    __tablename__ = "concurrency_limit"
+
+    name: Mapped[str] = mapped_column(unique=True, doc="Unique name; `tag:<tag>` limits task runs with the tag.")
+    limit: Mapped[int] = mapped_column(doc="How many slots there are.")
+    active: Mapped[bool] = mapped_column(default=True, doc="False: the limit is not enforced.")
+    occupied: Mapped[int] = mapped_column(
+        default=0, info=PRIVATE, doc="Slots of leases that do not decay; the sum over its leases."
+    )
+    slot_decay_per_second: Mapped[float] = mapped_column(
+        default=0.0,
+        doc="How many slots free themselves each second (a rate limit); 0: slots are held until given back.",
+    )
+    drained: Mapped[datetime | None] = mapped_column(
+        info=PRIVATE, doc="With decay: when the last slot will have freed itself; the latest of its leases."
+    )
+    average_slot_occupancy_seconds: Mapped[float] = mapped_column(
+        default=2.0, doc="For how long a slot is held, as a moving average; waiting times are drawn around it."
+    )
+
+    __table_args__ = (
+        sa.CheckConstraint('"limit" >= 0', name="limit_not_negative"),
+        sa.CheckConstraint("occupied >= 0", name="occupied_not_negative"),
+        sa.CheckConstraint("slot_decay_per_second >= 0", name="decay_not_negative"),
+        sa.Index(None, "created"),
+    )
+
+
+class ConcurrencyLease(Row):
+    """Slots of one limit that somebody holds until they are given back or the lease expires."""
+
+    __tablename__ = "concurrency_lease"
+
+    limit_id: Mapped[UUID] = mapped_column(
+        sa.ForeignKey(ConcurrencyLimit.id, ondelete="CASCADE"), index=True, doc="Id of the limit."
+    )
+    slots: Mapped[int] = mapped_column(doc="How many slots are held.")
+    holder: Mapped[str | None] = mapped_column(doc="Who holds them, for people; runs hold by their id.")
+    run_id: Mapped[UUID | None] = mapped_column(doc="Id of the flow run or task run that holds them.")
+    automatic: Mapped[bool] = mapped_column(
+        default=False, doc="Taken by a state that the run entered, and given back by the state that leaves."
+    )
+    expires: Mapped[datetime | None] = mapped_column(
+        doc="When the slots are taken back unless the lease is renewed; null: only when given back."
+    )
+
+    limit: Mapped[ConcurrencyLimit] = relationship(lazy="raise", doc="The limit whose slots are held.")
+
+    __table_args__ = (
+        sa.CheckConstraint("slots > 0", name="slots_positive"),
+        sa.Index(None, "run_id"),
+        sa.Index(None, "expires"),
+        sa.Index(None, "created"),
+    )

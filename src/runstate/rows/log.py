@@ -1,0 +1,95 @@
+"""The log of transitions, which subscriptions read, and the database's own identity."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
+
+from runstate.documents.states import RunKind, StateType
+from runstate.rows.base import JSON, PRIVATE, Base, Timestamp
+from runstate.rows.runs import STATE_TYPE
+
+
+class Xid8(sa.types.UserDefinedType[str]):
+    """PostgreSQL's 64-bit transaction id."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
+
+
+class ServerSays(sa.sql.expression.ColumnElement[Any]):
+    """A default that only PostgreSQL fills in: SQLite's single writer needs none."""
+
+    inherit_cache = True
+
+    def __init__(self, function: str) -> None:
+        self.function = function
+
+
+@compiles(ServerSays, "postgresql")
+def _on_postgresql(element: ServerSays, compiler: SQLCompiler | DDLCompiler, **_: Any) -> str:
+    return element.function
+
+
+@compiles(ServerSays)
+def _elsewhere(element: ServerSays, compiler: SQLCompiler | DDLCompiler, **_: Any) -> str:
+    return "NULL"
+
+
+class Transition(Base):
+    """One entry of the log: a run entered a state. Written in the transaction that wrote the state."""
+
+    __tablename__ = "transition"
+
+    seq: Mapped[int] = mapped_column(
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+        info=PRIVATE,
+        doc="Order of writing; inside one reader's snapshot it agrees with versions.",
+    )
+    xid: Mapped[str | None] = mapped_column(
+        Xid8().with_variant(sa.Text(), "sqlite"),
+        server_default=ServerSays("pg_current_xact_id()"),
+        index=True,
+        info=PRIVATE,
+        doc="PostgreSQL: the transaction that wrote it, to tell what a snapshot sees.",
+    )
+    boot: Mapped[datetime | None] = mapped_column(
+        Timestamp(),
+        server_default=ServerSays("pg_postmaster_start_time()"),
+        info=PRIVATE,
+        doc="PostgreSQL: start of the server that wrote it; transaction ids are handed out again after a crash.",
+    )
+    run_kind: Mapped[RunKind] = mapped_column(
+        sa.Enum(RunKind, native_enum=False, length=16, create_constraint=False), doc="Whether a flow run or a task run."
+    )
+    run_id: Mapped[UUID] = mapped_column(doc="Id of the run.")
+    state_id: Mapped[UUID] = mapped_column(doc="Id of the state entered.")
+    flow_run_id: Mapped[UUID | None] = mapped_column(doc="Id of the flow run: itself, or that of the task run.")
+    flow_id: Mapped[UUID | None] = mapped_column(doc="Id of the flow.")
+    deployment_id: Mapped[UUID | None] = mapped_column(doc="Id of the deployment.")
+    version: Mapped[int] = mapped_column(doc="Version of the state entered: 1, 2, 3 … in the run.")
+    occurred: Mapped[datetime] = mapped_column(index=True, doc="When the state was entered, by the server's clock.")
+    previous_state_type: Mapped[StateType | None] = mapped_column(STATE_TYPE, doc="Type of the state that was left.")
+    previous_state_name: Mapped[str | None] = mapped_column(doc="Name of the state that was left.")
+    state_type: Mapped[StateType] = mapped_column(STATE_TYPE, doc="Type of the state entered.")
+    state_name: Mapped[str] = mapped_column(doc="Name of the state entered.")
+    message: Mapped[str | None] = mapped_column(doc="Message of the state entered.")
+    tags: Mapped[list[str]] = mapped_column(JSON, doc="Tags of the run when it entered the state.")
+
+    __table_args__ = (sa.UniqueConstraint("run_id", "version"), {"sqlite_autoincrement": True})
+
+
+class Installation(Base):
+    """Exactly one row: which database this is, so that a cursor of another one is refused."""
+
+    __tablename__ = "installation"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, doc="Made once by the first migration.")

@@ -1,0 +1,53 @@
+"""What orchestration keeps besides runs and states: cached results, remembered answers, inputs."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from runstate.rows.base import JSON, Base, Row
+from runstate.rows.runs import FlowRun, TaskRunState
+
+
+class CacheEntry(Row):
+    """A completed state under its cache key: a later task run that proposes RUNNING with the key gets a copy."""
+
+    __tablename__ = "task_run_state_cache"
+
+    cache_key: Mapped[str] = mapped_column(doc="Under which key the result is found; at most 2,000 characters.")
+    expires: Mapped[datetime | None] = mapped_column(doc="Until when the result may be used; null: for ever.")
+    state_id: Mapped[UUID] = mapped_column(
+        sa.ForeignKey(TaskRunState.id, ondelete="CASCADE"), index=True, doc="Id of the state that holds the result."
+    )
+
+    __table_args__ = (sa.Index(None, "cache_key", "created"), sa.Index(None, "expires"))
+
+
+class ProposalAnswer(Base):
+    """How a proposal with an idempotency key was answered; the same proposal is answered so again."""
+
+    __tablename__ = "proposal_answer"
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True, doc="Id of the flow run or task run.")
+    key: Mapped[str] = mapped_column(primary_key=True, doc="The client's key, unique for the run.")
+    fingerprint: Mapped[str] = mapped_column(doc="Digest of the proposal, to tell another one under the same key.")
+    created: Mapped[datetime] = mapped_column(index=True, doc="When it was answered.")
+    answer: Mapped[dict[str, Any]] = mapped_column(JSON, doc="Status, reason, rule and what each rule said.")
+    state_id: Mapped[UUID] = mapped_column(doc="Id of the state that was written.")
+
+
+class FlowRunInput(Row):
+    """A keyed value that a flow run reads: what a paused run waits for, or what another program sends it."""
+
+    __tablename__ = "flow_run_input"
+
+    flow_run_id: Mapped[UUID] = mapped_column(sa.ForeignKey(FlowRun.id, ondelete="CASCADE"), doc="Id of the flow run.")
+    key: Mapped[str] = mapped_column(doc="Name, unique for the flow run: letters, digits, `-`, `_`, `.`, `:`.")
+    value: Mapped[Any | None] = mapped_column(doc="The value.")
+    sender: Mapped[str | None] = mapped_column(doc="Who sent it, for people.")
+
+    flow_run: Mapped[FlowRun] = relationship(lazy="raise", doc="The flow run that reads it.")
+
+    __table_args__ = (sa.UniqueConstraint("flow_run_id", "key"), sa.Index(None, "created"))
