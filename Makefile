@@ -1,0 +1,78 @@
+# Everything that is done to this project, one target each; `make` alone lists them.
+
+PYTHON ?= python3
+
+# Where the environment lives. A stamp in it says what was installed; nothing is installed twice.
+VENV := .venv
+BIN := $(VENV)/bin
+SERVING := $(VENV)/serving
+TESTING := $(VENV)/testing
+
+# How many processes the tests share; 0: one after another.
+WORKERS ?= auto
+
+# Only one make at a time changes the environment; the others wait, look again and find it done.
+ONE_AT_A_TIME = $(PYTHON) -c 'import fcntl, subprocess, sys; lock = open(".venv.lock", "w"); \
+	fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[1:]))'
+INSTALL = PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.PHONY: help serve migrate test check schema format constraints clean
+
+help: ## List what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+serve: $(SERVING) ## Serve on http://127.0.0.1:4200/graphql; RUNSTATE_HOST, RUNSTATE_PORT, RUNSTATE_DATABASE_URL ... change that
+	@exec $(BIN)/python -m runstate serve
+
+migrate: $(SERVING) ## Bring the database to the newest shape of its tables
+	@exec $(BIN)/python -m runstate migrate
+
+test: $(TESTING) ## Run every test, on SQLite and on PostgreSQL (RUNSTATE_TEST_POSTGRES_URL, or one of its own)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGUMENTS)
+
+check: $(TESTING) ## Everything that can be said without running it: style, types, imports, the schema
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m runstate schema | diff -u schema.graphql -
+
+schema: $(SERVING) ## Write schema.graphql from the code
+	@$(BIN)/python -m runstate schema > schema.graphql.new && mv schema.graphql.new schema.graphql
+
+format: $(TESTING) ## Put the source into its form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+constraints: ## Write the newest versions that fit together to constraints.txt
+	$(PYTHON) -m venv --clear $(VENV).newest
+	$(VENV).newest/bin/python -m pip install --quiet --upgrade -e '.[test]' hatchling editables
+	(echo '# What was tried together; `make constraints` writes it.' && $(VENV).newest/bin/python -m pip freeze --exclude-editable) > constraints.txt
+	rm -r $(VENV).newest
+
+clean: ## Take away what was made, but no database
+	rm -rf $(VENV) $(VENV).lock build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -prune -exec rm -r {} +
+
+ifdef LOCKED
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("runstate needs Python 3.11 or newer: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(SERVING): pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e .
+	@touch $@
+
+$(TESTING): pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[test]'
+	@touch $(SERVING) $@
+
+else
+
+$(SERVING) $(TESTING): pyproject.toml constraints.txt
+	@$(ONE_AT_A_TIME) $(MAKE) --no-print-directory LOCKED=yes $@
+
+endif
