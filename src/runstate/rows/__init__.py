@@ -3,7 +3,7 @@
 from runstate.rows.base import Base, Row
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
-from runstate.rows.log import Installation, Transition
+from runstate.rows.log import Installation, Transition, TransitionMark
 from runstate.rows.orchestration import CacheEntry, FlowRunInput, ProposalAnswer
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
 
@@ -25,4 +25,5 @@ __all__ = [
     "TaskRun",
     "TaskRunState",
     "Transition",
+    "TransitionMark",
 ]

@@ -64,6 +64,7 @@ class Transition(Base):
     boot: Mapped[datetime | None] = mapped_column(
         Timestamp(),
         server_default=ServerSays("pg_postmaster_start_time()"),
+        index=True,
         info=PRIVATE,
         doc="PostgreSQL: start of the server that wrote it; transaction ids are handed out again after a crash.",
     )
@@ -76,7 +77,7 @@ class Transition(Base):
     flow_id: Mapped[UUID | None] = mapped_column(doc="Id of the flow.")
     deployment_id: Mapped[UUID | None] = mapped_column(doc="Id of the deployment.")
     version: Mapped[int] = mapped_column(doc="Version of the state entered: 1, 2, 3 … in the run.")
-    occurred: Mapped[datetime] = mapped_column(index=True, doc="When the state was entered, by the server's clock.")
+    occurred: Mapped[datetime] = mapped_column(doc="When the state was entered, by the server's clock.")
     previous_state_type: Mapped[StateType | None] = mapped_column(STATE_TYPE, doc="Type of the state that was left.")
     previous_state_name: Mapped[str | None] = mapped_column(doc="Name of the state that was left.")
     state_type: Mapped[StateType] = mapped_column(STATE_TYPE, doc="Type of the state entered.")
@@ -87,9 +88,25 @@ class Transition(Base):
     __table_args__ = (sa.UniqueConstraint("run_id", "version"), {"sqlite_autoincrement": True})
 
 
+class TransitionMark(Base):
+    """A position of the log, noted on the way: retention deletes up to one, long readings go from one to the next."""
+
+    __tablename__ = "transition_mark"
+
+    at: Mapped[datetime] = mapped_column(primary_key=True, doc="When it was the end of the log.")
+    reaches: Mapped[int] = mapped_column(sa.BigInteger(), index=True, doc="Where the position ends; never goes back.")
+    position: Mapped[str] = mapped_column(doc="The position, as cursors hold it.")
+
+
 class Installation(Base):
     """Exactly one row: which database this is, so that a cursor of another one is refused."""
 
     __tablename__ = "installation"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, doc="Made once by the first migration.")
+    cluster: Mapped[str | None] = mapped_column(
+        doc="PostgreSQL: identity of the cluster; the log's transaction ids mean nothing in another (a restored dump)."
+    )
+    floor: Mapped[str | None] = mapped_column(
+        doc="Position up to which retention has deleted the log; null: nothing was deleted."
+    )

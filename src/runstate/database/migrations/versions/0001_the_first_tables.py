@@ -17,6 +17,7 @@ TABLES = (
     "installation",
     "proposal_answer",
     "transition",
+    "transition_mark",
     "concurrency_lease",
     "deployment",
     "flow_run",
@@ -68,6 +69,8 @@ def upgrade() -> None:
     op.create_table(
         "installation",
         sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("cluster", sa.Text(), nullable=True),
+        sa.Column("floor", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_installation"),
     )
     op.create_table(
@@ -109,8 +112,16 @@ def upgrade() -> None:
         sa.UniqueConstraint("run_id", "version", name="uq_transition_run_id_version"),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_transition_occurred", "transition", ["occurred"])
+    op.create_index("ix_transition_boot", "transition", ["boot"])
     op.create_index("ix_transition_xid", "transition", ["xid"])
+    op.create_table(
+        "transition_mark",
+        sa.Column("at", Timestamp(), nullable=False),
+        sa.Column("reaches", sa.BigInteger(), nullable=False),
+        sa.Column("position", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("at", name="pk_transition_mark"),
+    )
+    op.create_index("ix_transition_mark_reaches", "transition_mark", ["reaches"])
     op.create_table(
         "concurrency_lease",
         sa.Column("id", sa.Uuid(), nullable=False),
