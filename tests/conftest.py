@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from runstate.app import build_app
-from runstate.settings import Settings
 from starlette.applications import Starlette
 
+from runstate.app import build_app
 from runstate.database import Database
+from runstate.settings import Settings
 from tests.asking import Ask, asking, running
 from tests.databases import OURS, make_tables, postgresql_database, server, sqlite_url
 
