@@ -22,10 +22,7 @@ def same(what: str, got: object, recorded: object) -> None:
 
 def near(what: str, got: float | None, recorded: float | None) -> None:
     """Both are missing, or both are there and not far from each other."""
-    if got is None or recorded is None:
-        alike = got is recorded
-    else:
-        alike = abs(got - recorded) <= TOLERANCE_SECONDS
+    alike = got is recorded if got is None or recorded is None else abs(got - recorded) <= TOLERANCE_SECONDS
     if not alike:
         raise Differs(f"{what}: got {got!r} s from now, recorded {recorded!r}")
 
