@@ -81,6 +81,12 @@ class Overloaded(RunstateError):
     code = "OVERLOADED"
 
 
+class Unavailable(RunstateError):
+    """The database cannot be reached; nothing was written."""
+
+    code = "UNAVAILABLE"
+
+
 class Timeout(RunstateError):
     """It took too long. What was to be written may have been."""
 

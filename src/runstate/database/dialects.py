@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -122,3 +123,9 @@ def _seconds_postgresql(element: SecondsBetween, compiler: SQLCompiler, **kw: An
 def _seconds_sqlite(element: SecondsBetween, compiler: SQLCompiler, **kw: Any) -> str:
     start, end = element.clauses
     return f"(({compiler.process(end, **kw)} - {compiler.process(start, **kw)}) / 1000000.0)"
+
+
+def insert_or_skip(dialect: str, table: sa.Table) -> Any:
+    """An insert that leaves out rows whose unique key is taken."""
+    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return make(table).on_conflict_do_nothing()

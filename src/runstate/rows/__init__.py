@@ -1,5 +1,7 @@
 """The nouns: one class a table, documented column by column. No session, no GraphQL."""
 
+from sqlalchemy.orm import configure_mappers
+
 from runstate.rows.base import Base, Row
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
@@ -27,3 +29,5 @@ __all__ = [
     "Transition",
     "TransitionMark",
 ]
+
+configure_mappers()

@@ -1,0 +1,1 @@
+"""What may happen: states, rules, policies, and the one writer of states."""

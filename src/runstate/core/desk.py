@@ -1,0 +1,203 @@
+"""Gathers requests that arrive while a transaction is under way into the next one: group commit without a timer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from runstate.core.orchestrate import Attempt, orchestrate, unique_key
+from runstate.core.play import Chances
+from runstate.core.requests import CreateRun, Outcome, Request
+from runstate.database import Database
+from runstate.errors import Overloaded, RunstateError, Timeout, Unavailable
+
+log = structlog.get_logger(__name__)
+
+REQUESTS_A_BATCH = 200
+BATCHES_AT_ONCE = 3
+"""On PostgreSQL, of disjoint runs; SQLite has one writer."""
+TRIES = 5
+FIRST_PAUSE_SECONDS = 0.05
+RETRYABLE = frozenset({"40001", "40P01", "55P03"})
+"""SQLSTATE of serialization failure, deadlock, lock not available."""
+STATEMENT_TIMEOUT = "57014"
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """Requests that stay together and in order, and who waits for their answers."""
+
+    requests: Sequence[Request]
+    answered: asyncio.Future[list[Outcome]]
+    keys: frozenset[object] = field(default_factory=frozenset)
+
+
+class Desk:
+    """Where every request for a state or a run is handed in. One batch answers all that wait when it starts."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], datetime],
+        draw: Callable[[], float],
+        new_id: Callable[[], UUID],
+        tell: Callable[[], None] = lambda: None,
+        capacity: int = 10_000,
+        patience_seconds: float = 30,
+    ) -> None:
+        self.database = database
+        self.clock, self.draw, self.new_id, self.tell = clock, draw, new_id, tell
+        self.capacity, self.patience_seconds = capacity, patience_seconds
+        self.waiting: deque[Ticket] = deque()
+        self.under_way: dict[asyncio.Task[None], frozenset[object]] = {}
+        self.lanes = 1 if database.is_sqlite else BATCHES_AT_ONCE
+        self.closed = False
+
+    async def submit(self, requests: Sequence[Request]) -> list[Outcome]:
+        """An answer for each request, in order. They are decided together, as if made one after another.
+
+        Raises Overloaded when too much waits already, Timeout when no answer comes in time: then they may have been
+        carried out. A caller that goes away does not stop what it asked for.
+        """
+        if self.closed or len(self.waiting) >= self.capacity:
+            raise Overloaded
+        loop = asyncio.get_running_loop()
+        keys = frozenset(key for request in requests for key in _keys(request))
+        ticket = Ticket(requests, loop.create_future(), keys)
+        self.waiting.append(ticket)
+        self._start()
+        try:
+            return await asyncio.wait_for(asyncio.shield(ticket.answered), self.patience_seconds)
+        except TimeoutError:
+            raise Timeout from None
+
+    async def close(self) -> None:
+        """Take no more requests, and answer those that wait."""
+        self.closed = True
+        while self.under_way:
+            await asyncio.wait(list(self.under_way))
+
+    def _start(self) -> None:
+        while self.waiting and len(self.under_way) < self.lanes:
+            batch = self._next_batch()
+            if not batch:
+                return
+            task = asyncio.create_task(self._answer(batch))
+            self.under_way[task] = frozenset().union(*(ticket.keys for ticket in batch))
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        del self.under_way[task]
+        self._start()
+
+    def _next_batch(self) -> list[Ticket]:
+        """The tickets that touch no run that a batch under way, or an earlier ticket that has to wait, touches."""
+        busy = set[object]().union(*self.under_way.values())
+        batch, kept, size = list[Ticket](), deque[Ticket](), 0
+        for ticket in self.waiting:
+            if size >= REQUESTS_A_BATCH or not busy.isdisjoint(ticket.keys):
+                kept.append(ticket)
+                busy |= ticket.keys
+            else:
+                batch.append(ticket)
+                size += len(ticket.requests)
+        self.waiting = kept
+        return batch
+
+    async def _answer(self, batch: list[Ticket]) -> None:
+        try:
+            outcomes = await self._play([request for ticket in batch for request in ticket.requests])
+        except Exception as error:
+            await self._answer_apart(batch, error)
+            return
+        position = 0
+        for ticket in batch:
+            _settle(ticket, outcomes[position : position + len(ticket.requests)])
+            position += len(ticket.requests)
+
+    async def _answer_apart(self, batch: list[Ticket], error: Exception) -> None:
+        """One request at a time, so that one that cannot be answered fails alone."""
+        alone = len(batch) == 1 and len(batch[0].requests) == 1
+        for ticket in batch:
+            outcomes: list[Outcome] = (
+                [_failure(error)] if alone else [await self._answer_one(each) for each in ticket.requests]
+            )
+            _settle(ticket, outcomes)
+
+    async def _answer_one(self, request: Request) -> Outcome:
+        try:
+            return (await self._play([request]))[0]
+        except Exception as error:
+            return _failure(error)
+
+    async def _play(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Play a batch until it is committed, or fails for a reason that trying again does not mend.
+
+        An attempt that failed while COMMIT was under way may have been kept: the next one looks for its states once it
+        has the locks, when that cannot change any more.
+        """
+        attempts: list[Attempt] = []
+        while True:
+            attempts.append(Attempt())
+            try:
+                return await self._attempt(requests, attempts)
+            except (DBAPIError, PoolTimeout, OSError) as error:
+                if len(attempts) == TRIES or not is_passing(error):
+                    raise _doubtful(attempts) or error from None
+                log.info("batch is played again", attempt=len(attempts), error=str(error)[:200])
+                await asyncio.sleep(FIRST_PAUSE_SECONDS * 4 ** (len(attempts) - 1) if is_lost(error) else 0)
+
+    async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
+        chances = Chances(self.clock(), self.draw, self.new_id)
+        *earlier, attempt = attempts
+        return await orchestrate(self.database, requests, chances, tell=self.tell, attempt=attempt, earlier=earlier)
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether the connection to the database is gone, or could not be made."""
+    return isinstance(error, OSError | PoolTimeout) or (
+        isinstance(error, DBAPIError)
+        and (error.connection_invalidated or (_sqlstate(error) or "").startswith(("08", "57P")))
+    )
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the same batch may succeed when it is played again."""
+    return is_lost(error) or isinstance(error, IntegrityError) or _sqlstate(error) in RETRYABLE
+
+
+def _sqlstate(error: Exception) -> str | None:
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
+
+
+def _doubtful(attempts: Sequence[Attempt]) -> Timeout | None:
+    return Timeout() if any(attempt.outcomes is not None for attempt in attempts) else None
+
+
+def _failure(error: Exception) -> Exception:
+    if isinstance(error, RunstateError):
+        return error
+    if _sqlstate(error) == STATEMENT_TIMEOUT:
+        return Timeout()
+    return Unavailable() if is_lost(error) else error
+
+
+def _settle(ticket: Ticket, outcomes: list[Outcome]) -> None:
+    if not ticket.answered.done():
+        ticket.answered.set_result(outcomes)
+
+
+def _keys(request: Request) -> list[object]:
+    """What two batches under way must not both touch."""
+    if isinstance(request, CreateRun):
+        return [unique_key(request.run)]
+    return [request.run_id]

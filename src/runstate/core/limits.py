@@ -1,0 +1,71 @@
+"""Arithmetic of concurrency limits: how much is taken, when there is room, what taking and giving back change.
+
+Slots of a limit without decay are held until their lease is given back: `occupied` is the sum of its leases. Slots of
+a limit with decay free themselves one after another at a fixed rate (a token bucket): `drained` is when the last one
+will have, so a refused request has nothing to write and no clock to reset.
+"""
+
+from datetime import datetime, timedelta
+from math import inf
+
+from runstate.rows import ConcurrencyLease, ConcurrencyLimit
+
+SHORTEST_OCCUPANCY_SECONDS = 0.1
+ROUNDING = 1e-6
+
+
+def occupied(limit: ConcurrencyLimit, now: datetime) -> float:
+    """How many slots are taken now; with decay also parts of slots."""
+    if limit.slot_decay_per_second == 0:
+        return limit.occupied
+    if limit.drained is None:
+        return 0
+    return max(0.0, (limit.drained - now).total_seconds() * limit.slot_decay_per_second)
+
+
+def seconds_until_room(limit: ConcurrencyLimit, slots: int, now: datetime) -> float:
+    """When so many slots can be taken: 0 now, infinite when somebody has to give some back first."""
+    excess = occupied(limit, now) + slots - limit.limit
+    if not limit.active or excess <= ROUNDING:
+        return 0
+    if limit.slot_decay_per_second == 0 or slots > limit.limit:
+        return inf
+    return excess / limit.slot_decay_per_second
+
+
+def taken(limit: ConcurrencyLimit, slots: int, now: datetime) -> ConcurrencyLimit:
+    """The limit after slots were taken."""
+    if limit.slot_decay_per_second == 0:
+        return limit.amended(occupied=limit.occupied + slots)
+    start = max(now, limit.drained or now)
+    return limit.amended(drained=start + timedelta(seconds=slots / limit.slot_decay_per_second))
+
+
+def undrained(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetime) -> float:
+    """How many of a lease's slots have not freed themselves yet; only with decay."""
+    if lease.expires is None:
+        return 0
+    return min(float(lease.slots), max(0.0, (lease.expires - now).total_seconds() * limit.slot_decay_per_second))
+
+
+def given_back(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetime) -> ConcurrencyLimit:
+    """The limit after a lease was given back; how long it was held moves the average."""
+    if limit.slot_decay_per_second > 0:
+        return limit.amended(drained=_sooner(limit, lease, limit.drained or now, now))
+    held = max(SHORTEST_OCCUPANCY_SECONDS, (now - lease.created).total_seconds() / lease.slots)
+    average = limit.average_slot_occupancy_seconds
+    moved = average + (held - average) / (2 * max(limit.limit, 1))
+    return limit.amended(occupied=limit.occupied - lease.slots, average_slot_occupancy_seconds=moved)
+
+
+def moved_up(
+    limit: ConcurrencyLimit, gone: ConcurrencyLease, waiting: ConcurrencyLease, now: datetime
+) -> ConcurrencyLease:
+    """With decay: a lease behind one that was given back frees its slots sooner."""
+    if waiting.expires is None or gone.expires is None or waiting.expires <= gone.expires:
+        return waiting
+    return waiting.amended(expires=_sooner(limit, gone, waiting.expires, now))
+
+
+def _sooner(limit: ConcurrencyLimit, gone: ConcurrencyLease, moment: datetime, now: datetime) -> datetime:
+    return moment - timedelta(seconds=undrained(limit, gone, now) / limit.slot_decay_per_second)

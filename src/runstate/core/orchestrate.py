@@ -1,0 +1,284 @@
+"""A batch, from facts to answers: load and lock, play, write, tell. The only writer of states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core.ledger import Entered, Ledger
+from runstate.core.play import Chances, play, references, state_columns
+from runstate.core.requests import CreateRun, Outcome, ProposeState, Request
+from runstate.core.states import State, is_unpersisted
+from runstate.database import Database
+from runstate.database.queries import orchestration as sql
+from runstate.documents.states import RunKind, StateType
+from runstate.rows import (
+    CacheEntry,
+    ConcurrencyLease,
+    ConcurrencyLimit,
+    Deployment,
+    Flow,
+    FlowRun,
+    FlowRunState,
+    ProposalAnswer,
+    TaskRun,
+    TaskRunState,
+    Transition,
+)
+
+TAKES_DEPLOYMENT_SLOT = frozenset({StateType.PENDING, StateType.RUNNING, StateType.SCHEDULED})
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try to carry out a batch: filled in before COMMIT is sent, in case nobody hears whether it went through."""
+
+    outcomes: list[Outcome] | None = None
+    minted: set[UUID] = field(default_factory=set)
+    """Ids of the states that it wrote."""
+
+
+async def orchestrate(
+    database: Database,
+    requests: Sequence[Request],
+    chances: Chances,
+    *,
+    tell: Callable[[], None] = lambda: None,
+    attempt: Attempt | None = None,
+    earlier: Sequence[Attempt] = (),
+) -> list[Outcome]:
+    """Answer requests in one transaction, as if they were made one after another.
+
+    *tell* is called after the commit if states were written. When one of the *earlier* attempts turns out to have been
+    committed, its answers are given and nothing is written.
+    """
+    async with database.write() as transaction:
+        ledger = await load(transaction.connection, requests, chances.now)
+        kept = await _kept(transaction.connection, earlier)
+        if kept is not None:
+            transaction.after_commit(tell)
+            return kept
+        outcomes = [play(request, ledger, chances) for request in requests]
+        await write(transaction.connection, ledger, chances.now)
+        if ledger.entered:
+            transaction.after_commit(tell)
+        if attempt is not None:
+            attempt.minted = {each.state.id for each in ledger.entered if each.state.id}
+            attempt.outcomes = outcomes
+    return outcomes
+
+
+async def _kept(connection: AsyncConnection, earlier: Sequence[Attempt]) -> list[Outcome] | None:
+    """The answers of an earlier attempt whose states are there. Everything it touched is locked by now."""
+    doubtful = [each for each in earlier if each.outcomes is not None and each.minted]
+    if not doubtful:
+        return None
+    stored = await sql.stored(connection, set().union(*(each.minted for each in doubtful)))
+    return next((each.outcomes for each in doubtful if each.minted <= stored), None)
+
+
+async def load(connection: AsyncConnection, requests: Sequence[Request], now: datetime) -> Ledger:
+    """Everything that the rules may look at, in the order of locks that everybody keeps."""
+    ledger = Ledger()
+    proposals = [each for each in requests if isinstance(each, ProposeState)]
+    creations = [each for each in requests if isinstance(each, CreateRun)]
+    await _create(connection, creations, ledger)
+    flow_runs = {each.run_id for each in proposals if each.kind is RunKind.FLOW_RUN}
+    task_runs = {each.run_id for each in proposals if each.kind is RunKind.TASK_RUN}
+    parents = await sql.parents_of(connection, flow_runs)
+    mirrors = set(parents.values()) | _mirrors(creations, ledger)
+    ledger.homes |= await sql.homes_of(connection, task_runs | mirrors)
+    looked_at = {home for run in task_runs if run in ledger.homes and (home := ledger.homes[run][0])}
+    await _lock(connection, ledger, flow_runs, looked_at - flow_runs, task_runs | mirrors)
+    await _load_limits(connection, proposals, ledger)
+    ledger.cached = await _load_cached(connection, proposals, now)
+    keyed = [each for each in proposals if each.idempotency_key is not None]
+    known = await sql.answers(
+        connection, {each.run_id for each in keyed}, {each.idempotency_key for each in keyed if each.idempotency_key}
+    )
+    ledger.answers = {(each.run_id, each.key): each for each in known}
+    return ledger
+
+
+async def _create(connection: AsyncConnection, creations: Sequence[CreateRun], ledger: Ledger) -> None:
+    """Insert new runs, sorted by unique key, unless they are there or something that they refer to is missing."""
+    if not creations:
+        return
+    flow_runs = [each.run for each in creations if isinstance(each.run, FlowRun)]
+    task_runs = [each.run for each in creations if isinstance(each.run, TaskRun)]
+    ledger.lacking |= await sql.missing(connection, Flow, {run.flow_id for run in flow_runs})
+    ledger.lacking |= await sql.missing(
+        connection, Deployment, {run.deployment_id for run in flow_runs if run.deployment_id}
+    )
+    ledger.lacking |= await sql.missing(connection, FlowRun, {run.flow_run_id for run in task_runs if run.flow_run_id})
+    ledger.lacking |= await sql.missing(
+        connection, TaskRun, {run.parent_task_run_id for run in flow_runs if run.parent_task_run_id}
+    )
+    await _insert(connection, FlowRun, _insertable(flow_runs, ledger), ledger)
+    await _insert(connection, TaskRun, _insertable(task_runs, ledger), ledger)
+    await _find(connection, flow_runs, task_runs, ledger)
+
+
+def _insertable(runs: Sequence[Any], ledger: Ledger) -> list[Any]:
+    possible = [run for run in runs if not ledger.lacking.intersection(references(run))]
+    return sorted(possible, key=lambda run: [str(part) for part in unique_key(run)])
+
+
+def unique_key(run: FlowRun | TaskRun) -> tuple[UUID | str | None, ...]:
+    """What tells a run from every other of its kind; a flow run without an idempotency key has only its id."""
+    if isinstance(run, TaskRun):
+        return (run.flow_run_id, run.task_key, run.dynamic_key)
+    return (run.flow_id, run.idempotency_key) if run.idempotency_key is not None else (run.id,)
+
+
+async def _insert(
+    connection: AsyncConnection, row: type[FlowRun] | type[TaskRun], runs: list[Any], ledger: Ledger
+) -> None:
+    inserted = await sql.create(connection, row, runs)
+    ledger.created |= inserted
+    ledger.runs |= {run.id: run for run in runs if run.id in inserted}
+
+
+async def _find(
+    connection: AsyncConnection, flow_runs: list[FlowRun], task_runs: list[TaskRun], ledger: Ledger
+) -> None:
+    """Where the unique key was taken, who has it; of new task runs also where they belong."""
+    keyed = {(run.flow_id, run.idempotency_key): run.id for run in flow_runs if run.idempotency_key is not None}
+    known: dict[Any, UUID] = {}
+    known |= await sql.flow_runs_by_key(
+        connection, keyed.keys() if not ledger.created.issuperset(keyed.values()) else ()
+    )
+    taken = {(run.flow_run_id, run.task_key, run.dynamic_key) for run in task_runs if run.id not in ledger.created}
+    known |= await sql.task_runs_by_key(connection, taken)
+    everything: list[FlowRun | TaskRun] = [*flow_runs, *task_runs]
+    skipped = [run for run in everything if run.id not in ledger.created]
+    ledger.found |= {run.id: known.get(unique_key(run), run.id) for run in skipped}
+    ledger.homes |= await sql.homes_of(connection, {run.id for run in task_runs if run.id in ledger.created})
+
+
+def _mirrors(creations: Sequence[CreateRun], ledger: Ledger) -> set[UUID]:
+    """Task runs that mirror flow runs which this batch creates."""
+    made = [each.run for each in creations if isinstance(each.run, FlowRun) and each.run.id in ledger.created]
+    return {run.parent_task_run_id for run in made if run.parent_task_run_id}
+
+
+async def _lock(
+    connection: AsyncConnection, ledger: Ledger, flow_runs: set[UUID], looked_at: set[UUID], task_runs: set[UUID]
+) -> None:
+    """Lock flow runs by id, then task runs by id, then read the states they are in."""
+    wanted = (flow_runs | looked_at) - ledger.created
+    rows = await sql.lock_flow_runs(connection, wanted, shared=not flow_runs)
+    tasks = await sql.lock_task_runs(connection, task_runs - ledger.created)
+    ledger.runs |= {run.id: run for run in rows} | {run.id: run for run in tasks}
+    for kind, runs in ((FlowRunState, rows), (TaskRunState, tasks)):
+        current = await sql.states(connection, kind, [run.state_id for run in runs if run.state_id])
+        ledger.states |= {state.run_id: as_state(state) for state in current}
+
+
+def as_state(row: FlowRunState | TaskRunState) -> State:
+    """A stored state as rules see it, without its data."""
+    return State(
+        type=row.type,
+        name=row.name,
+        message=row.message,
+        details=row.details,
+        id=row.id,
+        timestamp=row.timestamp,
+        version=row.version,
+        persisted=row.persisted,
+    )
+
+
+async def _load_limits(connection: AsyncConnection, proposals: Sequence[ProposeState], ledger: Ledger) -> None:
+    """Limits that runs may enter or hold, locked; then their leases, which change only under these locks."""
+    deployed = {each.run_id for each in proposals if each.state.type in TAKES_DEPLOYMENT_SLOT}
+    starting = {each.run_id for each in proposals if each.state.type is StateType.RUNNING}
+    runs = list(ledger.runs.values())
+    asked = {run.deployment_id for run in runs if isinstance(run, FlowRun) and run.id in deployed and run.deployment_id}
+    ledger.deployments = {each.id: each for each in await sql.deployments(connection, asked)}
+    names = {f"tag:{tag}" for run in runs if isinstance(run, TaskRun) and run.id in starting for tag in run.tags}
+    ids = {each.concurrency_limit_id for each in ledger.deployments.values() if each.concurrency_limit_id}
+    if not (runs or names or ids):
+        return
+    locked = await sql.lock_limits(connection, ids=ids, names=names, holders=ledger.runs.keys())
+    ledger.limits = {limit.id: limit for limit in locked}
+    decaying = [limit.id for limit in locked if limit.slot_decay_per_second > 0]
+    if locked:
+        held = await sql.leases(connection, holders=list(ledger.runs), limits=decaying)
+        ledger.leases = {lease.id: lease for lease in held if lease.limit_id in ledger.limits}
+
+
+async def _load_cached(
+    connection: AsyncConnection, proposals: Sequence[ProposeState], now: datetime
+) -> dict[str, State]:
+    keys = {
+        each.state.details.cache_key
+        for each in proposals
+        if each.state.type is StateType.RUNNING and each.state.details.cache_key and not each.force
+    }
+    found = await sql.cached_states(connection, keys, now)
+    return {key: as_state(row).fresh_copy(copied_from=row.id) for key, row in found.items()}
+
+
+async def write(connection: AsyncConnection, ledger: Ledger, now: datetime) -> None:
+    """What was decided, in a fixed number of statements."""
+    for row, states in ((FlowRunState, FlowRun), (TaskRunState, TaskRun)):
+        entered = [each for each in ledger.entered if isinstance(each.run, states)]
+        await sql.insert(connection, row, [_stored(each) for each in entered])
+    copies = [(each.state.id, each.state.copied_from) for each in ledger.entered if each.state.copied_from]
+    await sql.copy_data(connection, copies)  # type: ignore[arg-type]
+    moved = [ledger.runs[each].amended(updated=now) for each in sorted(ledger.moved)]
+    flow_runs = [run for run in moved if isinstance(run, FlowRun)]
+    task_runs = [run for run in moved if isinstance(run, TaskRun)]
+    await sql.update(connection, FlowRun, ("updated", *sql.MOVED), flow_runs)
+    await sql.update(connection, TaskRun, ("updated", *sql.MOVED, "flow_run_run_count"), task_runs)
+    await sql.insert(connection, Transition, [_logged(each, ledger) for each in ledger.entered])
+    await write_limits(connection, ledger, now)
+    await sql.insert(connection, CacheEntry, [vars(entry) for entry in ledger.new_cached])
+    await sql.insert(connection, ProposalAnswer, [vars(answer) for answer in ledger.new_answers])
+
+
+async def write_limits(connection: AsyncConnection, ledger: Ledger, now: datetime) -> None:
+    """Counters of limits and the leases that make them up."""
+    limits = [ledger.limits[each].amended(updated=now) for each in sorted(ledger.changed_limits)]
+    counters = ("updated", "occupied", "drained", "average_slot_occupancy_seconds")
+    await sql.update(connection, ConcurrencyLimit, counters, limits)
+    await sql.delete_leases(connection, ledger.gone_leases)
+    changed = [ledger.leases[each] for each in ledger.changed_leases if each in ledger.leases]
+    await sql.update(connection, ConcurrencyLease, ("updated", "expires"), changed)
+    await sql.insert(connection, ConcurrencyLease, [vars(ledger.leases[each]) for each in ledger.new_leases])
+
+
+def _stored(entered: Entered) -> dict[str, Any]:
+    columns = state_columns(entered.run.id, entered.state, entered.actor, entered.request_id)
+    return {**columns, "data": None} if is_unpersisted(entered.state.data) else columns
+
+
+def _logged(entered: Entered, ledger: Ledger) -> dict[str, Any]:
+    run, left, state = entered.run, entered.left, entered.state
+    if isinstance(run, FlowRun):
+        kind, home = RunKind.FLOW_RUN, (run.id, run.flow_id, run.deployment_id)
+    else:
+        kind, home = RunKind.TASK_RUN, ledger.homes.get(run.id, (run.flow_run_id, None, None))  # type: ignore[assignment]
+    flow_run_id, flow_id, deployment_id = home
+    return {
+        "run_kind": kind,
+        "run_id": run.id,
+        "state_id": state.id,
+        "flow_run_id": flow_run_id,
+        "flow_id": flow_id,
+        "deployment_id": deployment_id,
+        "version": state.version,
+        "occurred": state.timestamp,
+        "previous_state_type": left.type if left else None,
+        "previous_state_name": left.name if left else None,
+        "state_type": state.type,
+        "state_name": state.name,
+        "message": state.message,
+        "tags": run.tags,
+    }

@@ -1,0 +1,256 @@
+"""One request after the other, against the facts in memory: pure, without a database, a clock or an await."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from runstate.core.bookkeeping import enter, stamped
+from runstate.core.ledger import Ledger
+from runstate.core.policies import BACKGROUND_TASK, CORE_FLOW, CORE_TASK, MINIMAL_FLOW, MINIMAL_TASK
+from runstate.core.proposal import (
+    Decision,
+    OrchestrationStatus,
+    Proposal,
+    R,
+    Rule,
+    RuleOutcome,
+    RuleVerdict,
+    decide,
+)
+from runstate.core.requests import Answer, Created, CreateRun, Outcome, ProposeState, Request
+from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
+from runstate.core.states import State
+from runstate.documents.states import RunKind
+from runstate.errors import IdempotencyConflict, NotFound, VersionConflict
+from runstate.rows import FlowRun, FlowRunState, ProposalAnswer, TaskRun, TaskRunState
+
+
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """Time, chance and new ids, which nothing below the application makes for itself."""
+
+    now: datetime
+    draw: Callable[[], float]
+    new_id: Callable[[], UUID]
+
+
+def play(request: Request, ledger: Ledger, chances: Chances) -> Outcome:
+    """Answer a request and note in the ledger what it changed."""
+    if isinstance(request, CreateRun):
+        return _create(request, ledger, chances)
+    run = ledger.runs.get(request.run_id)
+    if run is None or _kind(run) is not request.kind:
+        return NotFound(request.run_id)
+    remembered = _remembered(request, ledger)
+    if remembered is not None:
+        return remembered
+    if request.expected_version not in (None, run.version):
+        return VersionConflict(run.version)
+    return _propose(request, run, ledger, chances)
+
+
+def _create(request: CreateRun, ledger: Ledger, chances: Chances) -> Outcome:
+    run = request.run
+    kind = _kind(run)
+    lacking = next((each for each in references(run) if each in ledger.lacking), None)
+    if lacking is not None:
+        return NotFound(lacking)
+    if run.id not in ledger.created:
+        return Created(kind=kind, run_id=ledger.found[run.id], created=False)
+    _propose(_first(request, kind), run, ledger, chances)
+    return Created(kind=kind, run_id=run.id, created=True)
+
+
+def _first(request: CreateRun, kind: RunKind) -> ProposeState:
+    return ProposeState(
+        kind=kind,
+        run_id=request.run.id,
+        state=request.state,
+        force=True,
+        actor=request.actor,
+        request_id=request.request_id,
+    )
+
+
+def references(run: FlowRun | TaskRun) -> list[UUID]:
+    """What a new run refers to and what has to exist."""
+    if isinstance(run, TaskRun):
+        return [run.flow_run_id] if run.flow_run_id else []
+    return [each for each in (run.flow_id, run.deployment_id, run.parent_task_run_id) if each]
+
+
+def _kind(run: FlowRun | TaskRun) -> RunKind:
+    return RunKind.TASK_RUN if isinstance(run, TaskRun) else RunKind.FLOW_RUN
+
+
+def _remembered(request: ProposeState, ledger: Ledger) -> Answer | IdempotencyConflict | None:
+    if request.idempotency_key is None:
+        return None
+    known = ledger.answers.get((request.run_id, request.idempotency_key))
+    if known is None:
+        return None
+    if known.fingerprint != request.fingerprint:
+        return IdempotencyConflict()
+    told = known.answer
+    return Answer(
+        status=OrchestrationStatus[told["status"]],
+        kind=request.kind,
+        run_id=request.run_id,
+        state_id=known.state_id,
+        reason=told["reason"],
+        rule=told["rule"],
+        considered=tuple(RuleOutcome(rule, RuleVerdict[said], why) for rule, said, why in told["considered"]),
+        replayed=True,
+    )
+
+
+def _propose(request: ProposeState, run: Any, ledger: Ledger, chances: Chances) -> Answer:
+    initial = ledger.states.get(run.id)
+    state = request.state.due(chances.now)
+    proposal = _proposal(run, initial, state, ledger, chances)
+    decision = decide(proposal, policy_for(request, run))
+    if request.dry_run:
+        would = stamped(decision.state, run, chances.now) if decision.state else None
+        return _answer(request, decision, initial, proposed=would)
+    entered = _settle(decision, initial, request, ledger, chances)
+    answer = _answer(request, decision, entered or initial, written=snapshot(run.id, entered, request))
+    if entered and request.idempotency_key is not None:
+        _remember_answer(request, answer, entered, ledger, chances)
+    return answer
+
+
+def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any], ...]:
+    """The rules that a proposal has to pass."""
+    if request.policy is not None:
+        return request.policy
+    if isinstance(run, FlowRun):
+        return MINIMAL_FLOW if request.force else CORE_FLOW
+    if request.force:
+        return MINIMAL_TASK
+    return BACKGROUND_TASK if request.state.details.deferred else CORE_TASK
+
+
+def _proposal(run: R, initial: State | None, state: State, ledger: Ledger, chances: Chances) -> Proposal[R]:
+    now = max(chances.now, run.state_timestamp) if run.state_timestamp else chances.now
+    proposal = Proposal(
+        run=run,
+        initial=initial,
+        proposed=state,
+        now=now,
+        draw=chances.draw(),
+        slots=ledger.slots_of(run, chances.new_id) if ledger.limits else (),
+        pause_key=chances.new_id(),
+    )
+    if isinstance(run, FlowRun):
+        deployment = ledger.deployments.get(run.deployment_id) if run.deployment_id else None
+        return replace(proposal, concurrency=deployment.concurrency_options if deployment else None)
+    parent = cast("FlowRun | None", ledger.runs.get(run.flow_run_id) if run.flow_run_id else None)
+    return replace(
+        proposal,
+        flow_run=parent,
+        flow_state=ledger.states.get(parent.id) if parent else None,
+        cached=ledger.cached.get(state.details.cache_key) if state.details.cache_key else None,
+    )
+
+
+def _settle(
+    decision: Decision[Any], initial: State | None, request: ProposeState, ledger: Ledger, chances: Chances
+) -> State | None:
+    """Enter the state that was decided on, with all that goes with it; without one, note what the verdict notes."""
+    if decision.state is None:
+        if decision.afterwards:
+            ledger.move(decision.run.amended(**decision.afterwards))
+        return None
+    state = replace(stamped(decision.state, decision.run, chances.now), id=chances.new_id())
+    run, entered = enter(decision.run, initial, state)
+    run = run.amended(**decision.afterwards)
+    ledger.enter(run, entered, request.actor, request.request_id)
+    ledger.apply(decision.effects, run, entered, chances.now, chances.new_id)
+    _release(run, entered, ledger, chances.now)
+    if isinstance(run, FlowRun) and run.parent_task_run_id in ledger.runs:
+        _mirror(run, entered, request, ledger, chances)
+    return entered
+
+
+def _release(run: FlowRun | TaskRun, state: State, ledger: Ledger, now: datetime) -> None:
+    """A run that leaves the types in which slots are held gives back its own; one that ended, all that it holds."""
+    if state.type in (HOLDING_TASK if isinstance(run, TaskRun) else HOLDING):
+        return
+    for lease in ledger.held_by(run.id):
+        if lease.automatic or state.is_final:
+            ledger.give_back(lease, now)
+
+
+def _mirror(run: FlowRun, state: State, request: ProposeState, ledger: Ledger, chances: Chances) -> None:
+    """The task run that stands for a subflow run in its parent enters the same state, with its own version."""
+    parent = ledger.runs[run.parent_task_run_id] if run.parent_task_run_id else None
+    if parent is None:
+        return
+    copy = state.fresh_copy().with_details(child_flow_run_id=run.id)
+    mirrored = replace(
+        request, kind=RunKind.TASK_RUN, run_id=parent.id, state=copy, force=True, policy=None, idempotency_key=None
+    )
+    _propose(mirrored, parent, ledger, chances)
+
+
+def _answer(request: ProposeState, decision: Decision[R], state: State | None, **more: Any) -> Answer:
+    return Answer(
+        status=decision.status,
+        kind=request.kind,
+        run_id=request.run_id,
+        state_id=state.id if state else None,
+        reason=decision.reason,
+        rule=decision.rule,
+        retry_after_seconds=decision.retry_after_seconds,
+        considered=decision.considered,
+        **more,
+    )
+
+
+def snapshot(run_id: UUID, state: State | None, request: ProposeState) -> FlowRunState | TaskRunState | None:
+    """The state that was entered, as it is stored; null where its data is copied inside the database."""
+    if state is None or state.copied_from is not None:
+        return None
+    row = FlowRunState if request.kind is RunKind.FLOW_RUN else TaskRunState
+    return row.of(state_columns(run_id, state, request.actor, request.request_id))
+
+
+def state_columns(run_id: UUID, state: State, actor: str, request_id: str | None) -> dict[str, Any]:
+    """The columns of a state that was entered."""
+    return {
+        "id": state.id,
+        "created": state.timestamp,
+        "updated": state.timestamp,
+        "run_id": run_id,
+        "type": state.type,
+        "name": state.name,
+        "message": state.message,
+        "timestamp": state.timestamp,
+        "version": state.version,
+        "data": state.data,
+        "details": state.details,
+        "persisted": state.persisted,
+        "actor": actor,
+        "request_id": request_id,
+    }
+
+
+def _remember_answer(request: ProposeState, answer: Answer, state: State, ledger: Ledger, chances: Chances) -> None:
+    considered = [[each.rule, each.verdict.value, each.reason] for each in answer.considered]
+    told = {"status": answer.status.value, "reason": answer.reason, "rule": answer.rule, "considered": considered}
+    kept = ProposalAnswer.of(
+        {
+            "run_id": request.run_id,
+            "key": request.idempotency_key,
+            "fingerprint": request.fingerprint,
+            "created": chances.now,
+            "answer": told,
+            "state_id": state.id,
+        }
+    )
+    ledger.answers[(kept.run_id, kept.key)] = kept
+    ledger.new_answers.append(kept)

@@ -1,0 +1,86 @@
+"""What the desk is asked, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from uuid import UUID
+
+import orjson
+
+from runstate.core.proposal import OrchestrationStatus, Rule, RuleOutcome
+from runstate.core.states import State
+from runstate.documents.states import RunKind
+from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
+
+ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposeState:
+    """A client, or a service, proposes a state for a run."""
+
+    kind: RunKind
+    run_id: UUID
+    state: State
+    force: bool = False
+    expected_version: int | None = None
+    idempotency_key: str | None = None
+    dry_run: bool = False
+    actor: str = ANONYMOUS
+    request_id: str | None = None
+    policy: tuple[Rule[FlowRun], ...] | None = None
+    """Instead of the policy that the kind of run has."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of what is proposed: two proposals with the same one ask for the same."""
+        state = self.state
+        said = [state.type.value, state.name, state.message, state.data, state.details.model_dump(mode="json")]
+        return sha256(orjson.dumps([*said, self.force], option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateRun:
+    """A client creates a run; one that has its unique key already is answered instead."""
+
+    run: FlowRun | TaskRun
+    state: State
+    actor: str = ANONYMOUS
+    request_id: str | None = None
+
+
+Request = ProposeState | CreateRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How a proposal was answered."""
+
+    status: OrchestrationStatus
+    kind: RunKind
+    run_id: UUID
+    state_id: UUID | None
+    """The stored state that the run is in now; of a replayed answer, the one it wrote."""
+    written: FlowRunState | TaskRunState | None = None
+    """The same, whole, where it is at hand."""
+    proposed: State | None = None
+    """Of a dry run: what would have been written."""
+    reason: str | None = None
+    rule: str | None = None
+    retry_after_seconds: float | None = None
+    replayed: bool = False
+    considered: tuple[RuleOutcome, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """The run that was created, or that was there already."""
+
+    kind: RunKind
+    run_id: UUID
+    created: bool
+
+
+Outcome = Answer | Created | Exception
+"""What became of a request; an exception: a problem of the client's if it is a RunstateError, else a bug."""

@@ -1,0 +1,86 @@
+"""Pausing, suspending and resuming flow runs."""
+
+from runstate.core.proposal import Abort, Amend, Proposal, Reject, rule
+from runstate.core.states import failed
+from runstate.documents.states import FINAL_TYPES, StateType
+from runstate.rows import FlowRun
+
+PAUSED = frozenset({StateType.PAUSED})
+AFTER_A_PAUSE = FINAL_TYPES | {StateType.RUNNING, StateType.SCHEDULED}
+
+
+@rule(entering=PAUSED)
+def pause_while_running(proposal: Proposal[FlowRun]) -> Abort | Reject | None:
+    """Only a running flow run can be paused."""
+    if proposal.initial is None:
+        return Abort(reason="A run without a state cannot be paused.")
+    return (
+        None if proposal.initial.is_running else Reject(reason=f"The run is in {proposal.initial_name}, not running.")
+    )
+
+
+@rule(entering=PAUSED)
+def pause_once_for_each_key(proposal: Proposal[FlowRun]) -> Reject | None:
+    """A flow run pauses once for each pause key."""
+    if proposal.proposed.details.pause_key in proposal.run.policy.pause_keys:
+        return Reject(reason="The run has been paused at this place already.")
+    return None
+
+
+@rule(entering=PAUSED)
+def suspend_needs_deployment(proposal: Proposal[FlowRun]) -> Abort | None:
+    """A run can be suspended only if it can be started anew: it has a deployment and is no subflow."""
+    if not proposal.proposed.details.pause_reschedule:
+        return None
+    if proposal.run.parent_task_run_id is not None:
+        return Abort(reason="A subflow run cannot be suspended.")
+    return Abort(reason="Only a run of a deployment can be suspended.") if proposal.run.deployment_id is None else None
+
+
+@rule(entering=PAUSED)
+def note_the_pause(proposal: Proposal[FlowRun]) -> Amend:
+    """A paused run remembers the pause key; a pause without one gets one of its own."""
+    policy = proposal.run.policy
+    key = proposal.proposed.details.pause_key or str(proposal.pause_key)
+    keys = tuple(sorted({*policy.pause_keys, key}))
+    return Amend(afterwards={"policy": policy.model_copy(update={"pause_keys": keys})})
+
+
+@rule(leaving=PAUSED)
+def resume_or_end(proposal: Proposal[FlowRun]) -> Reject | None:
+    """A paused run goes on, is scheduled or ends; nothing else. That it was asked to is noted in any case."""
+    if proposal.proposed.type in AFTER_A_PAUSE:
+        return None
+    return Reject(reason="A paused run can only go on, be scheduled or end.", afterwards=_resuming(proposal))
+
+
+@rule(leaving=PAUSED)
+def resume_suspended_needs_deployment(proposal: Proposal[FlowRun]) -> Reject | None:
+    """A suspended run without a deployment stays suspended: nothing could start it."""
+    initial = proposal.initial
+    if initial is None or not initial.details.pause_reschedule or proposal.run.deployment_id is not None:
+        return None
+    return Reject(reason="The suspended run has no deployment to run in.", afterwards=_resuming(proposal))
+
+
+@rule(leaving=PAUSED)
+def expired_pause_fails(proposal: Proposal[FlowRun]) -> Reject | None:
+    """A run that is resumed after its pause has expired fails."""
+    until = proposal.initial.details.pause_timeout if proposal.initial else None
+    if until is None or until >= proposal.now:
+        return None
+    return Reject(
+        reason="The pause has expired.",
+        instead=failed(message="The flow was paused and never resumed."),
+        afterwards=_resuming(proposal),
+    )
+
+
+@rule(leaving=PAUSED)
+def note_the_resuming(proposal: Proposal[FlowRun]) -> Amend:
+    """A run that leaves a pause is resuming until it next enters RUNNING or ends."""
+    return Amend(afterwards=_resuming(proposal))
+
+
+def _resuming(proposal: Proposal[FlowRun]) -> dict[str, object]:
+    return {"policy": proposal.run.policy.model_copy(update={"resuming": True})}

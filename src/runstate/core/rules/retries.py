@@ -1,0 +1,63 @@
+"""Trying again."""
+
+from datetime import timedelta
+
+from runstate.core.proposal import ANY, Amend, Proposal, Reject, rule
+from runstate.core.states import awaiting_retry
+from runstate.documents.states import StateType
+from runstate.rows import FlowRun, TaskRun
+
+RUNNING = frozenset({StateType.RUNNING})
+FAILED = frozenset({StateType.FAILED})
+
+
+@rule(leaving=RUNNING, entering=FAILED)
+def retry_failed_flow_run(proposal: Proposal[FlowRun]) -> Reject | Amend:
+    """A flow run that fails while retries remain awaits the next one, in the same process."""
+    policy = proposal.run.policy
+    if policy.retries is None or proposal.run.run_count > policy.retries:
+        return Amend(run={"policy": policy.model_copy(update={"retry_type": None})})
+    noted = policy.model_copy(update={"resuming": False, "pause_keys": (), "retry_type": "in_process"})
+    return _retry(proposal, policy.retry_delay_seconds or 0, run={"policy": noted})
+
+
+@rule(leaving=RUNNING, entering=FAILED)
+def retry_failed_task_run(proposal: Proposal[TaskRun]) -> Reject | None:
+    """A task run that fails while retries remain awaits the next one, unless the failure says it is not retriable."""
+    policy = proposal.run.policy
+    if proposal.proposed.details.retriable is False or policy.retries is None:
+        return None
+    return None if proposal.run.run_count > policy.retries else _retry(proposal, _delay(proposal))
+
+
+@rule(leaving=ANY, entering=RUNNING)
+def name_further_runs(proposal: Proposal[TaskRun]) -> Amend | None:
+    """A task run that ran before is Retrying after AwaitingRetry, else Rerunning."""
+    if proposal.run.run_count == 0:
+        return None
+    name = "Retrying" if proposal.initial_name == "AwaitingRetry" else "Rerunning"
+    return Amend(state=proposal.proposed.fresh_copy(name=name))
+
+
+@rule(leaving=ANY, entering=RUNNING)
+def note_attempt_of_flow_run(proposal: Proposal[TaskRun]) -> Amend | None:
+    """A task run remembers in which attempt of its flow run it ran."""
+    return Amend(run={"flow_run_run_count": proposal.flow_run.run_count}) if proposal.flow_run else None
+
+
+def _retry(
+    proposal: Proposal[FlowRun] | Proposal[TaskRun], delay: float, run: dict[str, object] | None = None
+) -> Reject:
+    failure = proposal.proposed
+    when = proposal.now + timedelta(seconds=delay)
+    again = awaiting_retry(proposal.now, when, message=failure.message, data=failure.data)
+    return Reject(reason="Retrying.", instead=again, run=run or {})
+
+
+def _delay(proposal: Proposal[TaskRun]) -> float:
+    policy = proposal.run.policy
+    if not policy.retry_delays_seconds:
+        return 0
+    attempt = max(proposal.run.run_count - 1, 0)
+    delay = policy.retry_delays_seconds[min(attempt, len(policy.retry_delays_seconds) - 1)]
+    return max(0.0, delay * (1 + (policy.retry_jitter_factor or 0) * (2 * proposal.draw - 1)))

@@ -1,0 +1,1 @@
+"""Questions and changes larger than a filter; one module each."""
