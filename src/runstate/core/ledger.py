@@ -10,6 +10,7 @@ from uuid import UUID
 from runstate.core import limits
 from runstate.core.proposal import Effect, R, Remember, Renew, Slot, Take
 from runstate.core.states import State
+from runstate.database.queries.orchestration import digest
 from runstate.rows import (
     CacheEntry,
     ConcurrencyLease,
@@ -104,7 +105,7 @@ class Ledger:
     ) -> None:
         """The state is the newest result under the key."""
         entry = {"id": new_id(), "created": now, "updated": now, "cache_key": key, "expires": expires}
-        self.new_cached.append(CacheEntry.of({**entry, "state_id": state.id}))
+        self.new_cached.append(CacheEntry.of({**entry, "digest": digest(key), "state_id": state.id}))
         if expires is None or expires > now:
             self.cached[key] = state.fresh_copy(data=None, copied_from=state.id)
 

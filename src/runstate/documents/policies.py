@@ -4,14 +4,14 @@ from enum import Enum
 
 from pydantic import Field
 
-from runstate.documents.base import Document
+from runstate.documents.base import Count, Document, Seconds
 
 
 class FlowRunPolicy(Document):
     """How a flow run is retried, and what pausing and retrying noted on it."""
 
-    retries: int | None = Field(default=None, description="How often a FAILED run is started again.")
-    retry_delay_seconds: float | None = Field(default=None, description="Seconds to wait before a retry; null: none.")
+    retries: Count | None = Field(default=None, description="How often a FAILED run is started again.")
+    retry_delay_seconds: Seconds | None = Field(default=None, description="Seconds to wait before a retry; null: none.")
     pause_keys: tuple[str, ...] = Field(default=(), description="Pauses that the run has gone through, sorted.")
     resuming: bool = Field(default=False, description="The run was resumed and has not entered RUNNING since.")
     retry_type: str | None = Field(
@@ -22,12 +22,18 @@ class FlowRunPolicy(Document):
 class TaskRunPolicy(Document):
     """How a task run is retried."""
 
-    retries: int | None = Field(default=None, description="How often a FAILED run is started again.")
-    retry_delays_seconds: tuple[float, ...] | None = Field(
-        default=None, description="Seconds to wait before each retry; the last one counts for all further retries."
+    retries: Count | None = Field(default=None, description="How often a FAILED run is started again.")
+    retry_delays_seconds: tuple[Seconds, ...] | None = Field(
+        default=None,
+        max_length=50,
+        description="Seconds to wait before each retry; the last one counts for all further retries.",
     )
     retry_jitter_factor: float | None = Field(
-        default=None, description="Delays are drawn at random up to this share around their value; null: exact."
+        default=None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Delays are drawn at random up to this share around their value; null: exact.",
     )
 
 
@@ -45,5 +51,8 @@ class ConcurrencyOptions(Document):
 
     collision_strategy: CollisionStrategy = Field(description="What happens to a run that finds no slot.")
     grace_period_seconds: int | None = Field(
-        default=None, description="Seconds that a run may stay PENDING before its slot is taken back; null: 300."
+        default=None,
+        ge=60,
+        le=86_400,
+        description="Seconds that a run may stay PENDING before its slot is taken back; null: 300.",
     )

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from runstate.documents.base import Document
+from runstate.documents.base import Document, Message, Name
 
 
 class StateType(Enum):
@@ -42,7 +42,7 @@ class StateDetails(Document):
     scheduled_time: datetime | None = Field(
         default=None, description="When a SCHEDULED run is due; carried over to PENDING."
     )
-    cache_key: str | None = Field(default=None, description="Under which key the result is cached or looked up.")
+    cache_key: Message | None = Field(default=None, description="Under which key the result is cached or looked up.")
     cache_expiration: datetime | None = Field(
         default=None, description="Until when the cached result may be used; null: for ever."
     )
@@ -55,8 +55,8 @@ class StateDetails(Document):
     pause_reschedule: bool = Field(
         default=False, description="Suspended: the process exits and the run is scheduled again on resume."
     )
-    pause_key: str | None = Field(default=None, description="Names a place in the code that pauses only once.")
-    run_input_keyset: dict[str, str] | None = Field(
+    pause_key: Name | None = Field(default=None, description="Names a place in the code that pauses only once.")
+    run_input_keyset: dict[Name, Name] | None = Field(
         default=None, description="Names of the inputs a paused run waits for: `schema`, `response`, `description`."
     )
     flow_run_id: UUID | None = Field(default=None, description="The flow run that the state belongs to.")
@@ -73,10 +73,14 @@ class StateDetails(Document):
     task_parameters_id: UUID | None = Field(
         default=None, description="Where the parameters of a background task run are stored."
     )
-    traceparent: str | None = Field(default=None, description="W3C trace context of the span that made the state.")
+    traceparent: Name | None = Field(default=None, description="W3C trace context of the span that made the state.")
     deployment_concurrency_lease_id: UUID | None = Field(
         default=None, description="The lease on the deployment's concurrency limit that entering PENDING took."
     )
+
+
+Json = Any
+"""Any JSON value: null, a boolean, number, string, list or object."""
 
 
 class RunKind(Enum):
@@ -86,7 +90,3 @@ class RunKind(Enum):
     """A run of a flow."""
     TASK_RUN = "TASK_RUN"
     """A run of a task, inside a flow run or on its own."""
-
-
-Json = Any
-"""Any JSON value: null, a boolean, number, string, list or object."""

@@ -7,7 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from runstate.rows.base import JSON, Base, Row
+from runstate.rows.base import JSON, PRIVATE, Base, Row
 from runstate.rows.runs import FlowRun, TaskRunState
 
 
@@ -17,12 +17,13 @@ class CacheEntry(Row):
     __tablename__ = "task_run_state_cache"
 
     cache_key: Mapped[str] = mapped_column(doc="Under which key the result is found; at most 2,000 characters.")
+    digest: Mapped[str] = mapped_column(info=PRIVATE, doc="SHA-256 of the key: keys may be too long for an index.")
     expires: Mapped[datetime | None] = mapped_column(doc="Until when the result may be used; null: for ever.")
     state_id: Mapped[UUID] = mapped_column(
         sa.ForeignKey(TaskRunState.id, ondelete="CASCADE"), index=True, doc="Id of the state that holds the result."
     )
 
-    __table_args__ = (sa.Index(None, "cache_key", "created"), sa.Index(None, "expires"))
+    __table_args__ = (sa.Index(None, "digest", "created"), sa.Index(None, "expires"))
 
 
 class ProposalAnswer(Base):

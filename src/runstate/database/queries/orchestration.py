@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -134,6 +135,11 @@ async def leases(
     return await all_of(connection, ConcurrencyLease, asked)
 
 
+def digest(key: str) -> str:
+    """What a cache key is looked up by."""
+    return sha256(key.encode()).hexdigest()
+
+
 async def cached_states(connection: AsyncConnection, keys: Collection[str], now: datetime) -> dict[str, TaskRunState]:
     """For each cache key, the state with the newest result that has not expired."""
     if not keys:
@@ -141,7 +147,7 @@ async def cached_states(connection: AsyncConnection, keys: Collection[str], now:
     other = sa.orm.aliased(CacheEntry)
     newest = (
         sa.select(other.id)
-        .where(other.cache_key == CacheEntry.cache_key, other.expires.is_(None) | (other.expires > now))
+        .where(other.digest == CacheEntry.digest, other.expires.is_(None) | (other.expires > now))
         .order_by(other.created.desc(), other.id.desc())
         .limit(1)
         .scalar_subquery()
@@ -149,7 +155,7 @@ async def cached_states(connection: AsyncConnection, keys: Collection[str], now:
     asked = (
         sa.select(CacheEntry.cache_key, *columns(TaskRunState, STATE))
         .join(TaskRunState, TaskRunState.id == CacheEntry.state_id)
-        .where(among(CacheEntry.cache_key, keys), CacheEntry.id == newest)
+        .where(among(CacheEntry.digest, [digest(key) for key in keys]), CacheEntry.id == newest)
     )
     found = (await connection.execute(asked)).mappings()
     return {each["cache_key"]: TaskRunState.of({name: each[name] for name in STATE}) for each in found}

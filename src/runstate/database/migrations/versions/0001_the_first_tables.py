@@ -332,6 +332,7 @@ def upgrade() -> None:
         sa.Column("created", Timestamp(), nullable=False),
         sa.Column("updated", Timestamp(), nullable=False),
         sa.Column("cache_key", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("expires", Timestamp(), nullable=True),
         sa.Column("state_id", sa.Uuid(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -339,7 +340,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name="pk_task_run_state_cache"),
     )
-    op.create_index("ix_task_run_state_cache_cache_key_created", "task_run_state_cache", ["cache_key", "created"])
+    op.create_index("ix_task_run_state_cache_digest_created", "task_run_state_cache", ["digest", "created"])
     op.create_index("ix_task_run_state_cache_expires", "task_run_state_cache", ["expires"])
     op.create_index("ix_task_run_state_cache_state_id", "task_run_state_cache", ["state_id"])
     if later:
