@@ -17,6 +17,7 @@ from runstate.rows import (
     ConcurrencyLimit,
     Deployment,
     FlowRun,
+    FlowRunInput,
     ProposalAnswer,
     TaskRun,
 )
@@ -62,6 +63,7 @@ class Ledger:
     gone_leases: set[UUID] = field(default_factory=set)
     new_cached: list[CacheEntry] = field(default_factory=list)
     new_answers: list[ProposalAnswer] = field(default_factory=list)
+    new_inputs: list[FlowRunInput] = field(default_factory=list)
 
     def slots_of(self, run: FlowRun | TaskRun, new_id: Callable[[], UUID]) -> tuple[Slot, ...]:
         """The limits that the run is subject to, and its place in each."""

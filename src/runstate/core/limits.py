@@ -6,11 +6,13 @@ will have, so a refused request has nothing to write and no clock to reset.
 """
 
 from datetime import datetime, timedelta
-from math import inf
+from math import inf, log
 
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit
 
 SHORTEST_OCCUPANCY_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 30
+LONGEST_TAG_WAIT_SECONDS = 10
 ROUNDING = 1e-6
 
 
@@ -31,6 +33,16 @@ def seconds_until_room(limit: ConcurrencyLimit, slots: int, now: datetime) -> fl
     if limit.slot_decay_per_second == 0 or slots > limit.limit:
         return inf
     return excess / limit.slot_decay_per_second
+
+
+def patience(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float) -> float:
+    """After how many seconds to ask again: with decay when there is room, else drawn around how long slots are held."""
+    exact = seconds_until_room(limit, slots, now)
+    if exact < inf:
+        return exact
+    longest = LONGEST_TAG_WAIT_SECONDS if limit.name.startswith("tag:") else LONGEST_WAIT_SECONDS
+    average = min(limit.average_slot_occupancy_seconds, longest)
+    return max(SHORTEST_OCCUPANCY_SECONDS, min(-log(1 - min(draw, 0.999)) * average, longest))
 
 
 def taken(limit: ConcurrencyLimit, slots: int, now: datetime) -> ConcurrencyLimit:

@@ -137,7 +137,7 @@ def unique_key(run: FlowRun | TaskRun) -> tuple[UUID | str | None, ...]:
 
 
 async def _insert(
-    connection: AsyncConnection, row: type[FlowRun] | type[TaskRun], runs: list[Any], ledger: Ledger
+    connection: AsyncConnection, row: type[FlowRun | TaskRun], runs: list[Any], ledger: Ledger
 ) -> None:
     inserted = await sql.create(connection, row, runs)
     ledger.created |= inserted
@@ -241,6 +241,7 @@ async def write(connection: AsyncConnection, ledger: Ledger, now: datetime) -> N
     await write_limits(connection, ledger, now)
     await sql.insert(connection, CacheEntry, [vars(entry) for entry in ledger.new_cached])
     await sql.insert(connection, ProposalAnswer, [vars(answer) for answer in ledger.new_answers])
+    await sql.put_inputs(connection, ledger.new_inputs)
 
 
 async def write_limits(connection: AsyncConnection, ledger: Ledger, now: datetime) -> None:

@@ -24,9 +24,9 @@ from runstate.core.proposal import (
 from runstate.core.requests import Answer, Created, CreateRun, Outcome, ProposeState, Request
 from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
 from runstate.core.states import State
-from runstate.documents.states import RunKind
+from runstate.documents.states import Json, RunKind
 from runstate.errors import IdempotencyConflict, NotFound, VersionConflict
-from runstate.rows import FlowRun, FlowRunState, ProposalAnswer, TaskRun, TaskRunState
+from runstate.rows import FlowRun, FlowRunInput, FlowRunState, ProposalAnswer, TaskRun, TaskRunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,17 @@ def _propose(request: ProposeState, run: Any, ledger: Ledger, chances: Chances) 
         return _answer(request, decision, initial, proposed=would)
     entered = _settle(decision, initial, request, ledger, chances)
     answer = _answer(request, decision, entered or initial, written=snapshot(run.id, entered, request))
+    if entered and request.reply is not None and decision.status is OrchestrationStatus.ACCEPT:
+        ledger.new_inputs.append(_reply(request.reply, run.id, chances))
     if entered and request.idempotency_key is not None:
         _remember_answer(request, answer, entered, ledger, chances)
     return answer
+
+
+def _reply(reply: tuple[str, Json], flow_run_id: UUID, chances: Chances) -> FlowRunInput:
+    key, value = reply
+    row = {"id": chances.new_id(), "created": chances.now, "updated": chances.now, "sender": None}
+    return FlowRunInput.of({**row, "flow_run_id": flow_run_id, "key": key, "value": value})
 
 
 def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any], ...]:

@@ -10,7 +10,7 @@ import orjson
 
 from runstate.core.proposal import OrchestrationStatus, Rule, RuleOutcome
 from runstate.core.states import State
-from runstate.documents.states import RunKind
+from runstate.documents.states import Json, RunKind
 from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
 
 ANONYMOUS = "anonymous"
@@ -31,10 +31,16 @@ class ProposeState:
     request_id: str | None = None
     policy: tuple[Rule[FlowRun], ...] | None = None
     """Instead of the policy that the kind of run has."""
+    said: str | None = None
+    """What the client said, where the state is made from it: two that said the same ask for the same."""
+    reply: tuple[str, Json] | None = None
+    """A run input, key and value, that is kept with the state if that is accepted."""
 
     @property
     def fingerprint(self) -> str:
         """Digest of what is proposed: two proposals with the same one ask for the same."""
+        if self.said is not None:
+            return sha256(self.said.encode()).hexdigest()
         state = self.state
         said = [state.type.value, state.name, state.message, state.data, state.details.model_dump(mode="json")]
         return sha256(orjson.dumps([*said, self.force], option=orjson.OPT_SORT_KEYS)).hexdigest()

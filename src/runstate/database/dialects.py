@@ -1,6 +1,6 @@
 """Everything that differs between SQLite and PostgreSQL."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -129,3 +129,12 @@ def insert_or_skip(dialect: str, table: sa.Table) -> Any:
     """An insert that leaves out rows whose unique key is taken."""
     make = postgresql.insert if dialect == "postgresql" else sqlite.insert
     return make(table).on_conflict_do_nothing()
+
+
+def insert_or_replace(dialect: str, table: sa.Table, keys: Sequence[str], columns: Sequence[str]) -> Any:
+    """An insert that, where the unique keys are taken, writes these columns of the row that is there."""
+    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    insert = make(table)
+    return insert.on_conflict_do_update(
+        index_elements=list(keys), set_={name: insert.excluded[name] for name in columns}
+    )

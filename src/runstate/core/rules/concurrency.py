@@ -1,10 +1,9 @@
 """Slots of limits: taken on entering; who finds none waits, is scheduled again or is cancelled."""
 
 from datetime import timedelta
-from math import inf, log
 from typing import Any
 
-from runstate.core.limits import occupied, seconds_until_room
+from runstate.core.limits import occupied, patience, seconds_until_room
 from runstate.core.proposal import (
     ANY,
     Abort,
@@ -30,7 +29,6 @@ HOLDING_TASK = frozenset({StateType.RUNNING, StateType.CANCELLING})
 
 ENQUEUED_SECONDS = 30
 GRACE_SECONDS = 300
-LONGEST_WAIT_SECONDS = 10
 NO_SLOTS = "The limit {} has no slots at all."
 FULL = "The limit {} is full."
 
@@ -109,17 +107,11 @@ def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
     full = [slot for slot in wanted if seconds_until_room(slot.limit, 1, proposal.now) > 0]
     if full:
         names = ", ".join(slot.limit.name for slot in full)
-        return Wait(reason=FULL.format(names), seconds=max(_patience(proposal, slot) for slot in full))
+        return Wait(
+            reason=FULL.format(names),
+            seconds=max(patience(slot.limit, 1, proposal.now, proposal.draw) for slot in full),
+        )
     return Amend(effects=tuple(Take(slot, None) for slot in wanted)) if wanted else None
-
-
-def _patience(proposal: Proposal[Any], slot: Slot) -> float:
-    """With decay until there is room; else drawn around how long slots are held, so that not all return at once."""
-    exact = seconds_until_room(slot.limit, 1, proposal.now)
-    if exact < inf:
-        return exact
-    average = min(slot.limit.average_slot_occupancy_seconds, LONGEST_WAIT_SECONDS)
-    return max(0.1, min(-log(1 - min(proposal.draw, 0.999)) * average, LONGEST_WAIT_SECONDS))
 
 
 def _grace(proposal: Proposal[FlowRun]) -> float:

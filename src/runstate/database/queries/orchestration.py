@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from runstate.database.dialects import among, insert_or_skip
+from runstate.database.dialects import among, insert_or_replace, insert_or_skip
 from runstate.rows import (
     Base,
     CacheEntry,
@@ -18,6 +18,7 @@ from runstate.rows import (
     Deployment,
     Flow,
     FlowRun,
+    FlowRunInput,
     FlowRunState,
     ProposalAnswer,
     TaskRun,
@@ -106,10 +107,17 @@ async def deployments(connection: AsyncConnection, ids: Collection[UUID]) -> lis
 
 
 async def lock_limits(
-    connection: AsyncConnection, *, ids: Collection[UUID], names: Collection[str], holders: Collection[UUID]
+    connection: AsyncConnection,
+    *,
+    ids: Collection[UUID] = (),
+    names: Collection[str] = (),
+    holders: Collection[UUID] = (),
+    leases: Collection[UUID] = (),
 ) -> list[ConcurrencyLimit]:
-    """The limits with these ids or names, and those whose slots these runs hold, locked in order of their ids."""
-    held = sa.select(ConcurrencyLease.limit_id).where(among(ConcurrencyLease.run_id, sorted(holders)))
+    """Limits by id, name, the runs that hold their slots or their leases, locked in order of their ids."""
+    held = sa.select(ConcurrencyLease.limit_id).where(
+        among(ConcurrencyLease.run_id, sorted(holders)) | among(ConcurrencyLease.id, sorted(leases))
+    )
     asked = (
         sa.select(*ConcurrencyLimit.__table__.columns)
         .where(
@@ -124,7 +132,11 @@ async def lock_limits(
 
 
 async def leases(
-    connection: AsyncConnection, *, holders: Collection[UUID], limits: Collection[UUID], ids: Collection[UUID] = ()
+    connection: AsyncConnection,
+    *,
+    holders: Collection[UUID] = (),
+    limits: Collection[UUID] = (),
+    ids: Collection[UUID] = (),
 ) -> list[ConcurrencyLease]:
     """Leases that these runs hold, those of these limits and those with these ids."""
     asked = sa.select(*ConcurrencyLease.__table__.columns).where(
@@ -250,6 +262,16 @@ async def copy_data(connection: AsyncConnection, pairs: Sequence[tuple[UUID, UUI
     data = sa.select(source.c.data).where(source.c.id == sa.bindparam("source")).scalar_subquery()
     statement = sa.update(table).where(table.c.id == sa.bindparam("key")).values(data=data)
     await connection.execute(statement, [{"key": state, "source": source_id} for state, source_id in pairs])
+
+
+async def put_inputs(connection: AsyncConnection, inputs: Sequence[FlowRunInput]) -> None:
+    """Run inputs, in the place of those that the run has under the same keys."""
+    if not inputs:
+        return
+    statement = insert_or_replace(
+        connection.dialect.name, table_of(FlowRunInput), ("flow_run_id", "key"), ("updated", "value", "sender")
+    )
+    await connection.execute(statement, [vars(each) for each in inputs])
 
 
 async def delete_leases(connection: AsyncConnection, ids: Collection[UUID]) -> None:

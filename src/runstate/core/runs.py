@@ -1,0 +1,233 @@
+"""Runs: how they are made from what a client says, the verbs that propose a state for them, and their deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from runstate.core import states
+from runstate.core.desk import Desk
+from runstate.core.ledger import Ledger
+from runstate.core.orchestrate import as_state, write_limits
+from runstate.core.requests import ANONYMOUS, CreateRun, Outcome, ProposeState
+from runstate.core.states import NO_DETAILS, State
+from runstate.database.dialects import among
+from runstate.database.queries import orchestration as sql
+from runstate.documents import requests
+from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
+from runstate.documents.states import RunKind
+from runstate.errors import InvalidInput, NotFound
+from runstate.rows import Deployment, FlowRun, FlowRunInput, FlowRunState, ProposalAnswer, TaskRun
+
+NEW: dict[str, Any] = {
+    "state_id": None,
+    "state_type": None,
+    "state_name": None,
+    "state_timestamp": None,
+    "version": 0,
+    "run_count": 0,
+    "expected_start_time": None,
+    "next_scheduled_start_time": None,
+    "start_time": None,
+    "end_time": None,
+    "total_run_time_seconds": 0.0,
+}
+"""The columns of a run that has not entered a state yet."""
+
+
+def stated(given: requests.State | None) -> State:
+    """The state that a client means; none: PENDING."""
+    if given is None:
+        return states.pending()
+    details = given.details or NO_DETAILS
+    return State(type=given.type, name=given.name or "", message=given.message, data=given.data, details=details)
+
+
+def new_flow_run(given: requests.CreateFlowRun, id: UUID, now: datetime, **who: Any) -> CreateRun:
+    """The request that creates the flow run."""
+    columns = {
+        "id": id,
+        "created": now,
+        "updated": now,
+        "name": given.name or f"flow-run-{id.hex[-8:]}",
+        "tags": _unique(given.tags),
+        "labels": given.labels or {},
+        "flow_id": given.flow_id,
+        "deployment_id": given.deployment_id,
+        "parent_task_run_id": given.parent_task_run_id,
+        "parameters": given.parameters or {},
+        "context": given.context or {},
+        "policy": given.policy or FlowRunPolicy(),
+        "idempotency_key": given.idempotency_key,
+        "infrastructure_pid": given.infrastructure_pid,
+        "flow_version": given.flow_version,
+        "work_queue_name": given.work_queue_name,
+    }
+    return CreateRun(run=FlowRun.of(NEW | columns), state=stated(given.state), **who)
+
+
+def new_task_run(given: requests.CreateTaskRun, id: UUID, now: datetime, **who: Any) -> CreateRun:
+    """The request that creates the task run."""
+    columns = {
+        "id": id,
+        "created": now,
+        "updated": now,
+        "name": given.name or f"{given.task_key}-{id.hex[-8:]}"[:255],
+        "tags": _unique(given.tags),
+        "labels": given.labels or {},
+        "flow_run_id": given.flow_run_id,
+        "task_key": given.task_key,
+        "dynamic_key": given.dynamic_key,
+        "cache_key": given.cache_key,
+        "task_version": given.task_version,
+        "policy": given.policy or TaskRunPolicy(),
+        "task_inputs": given.task_inputs or {},
+        "flow_run_run_count": 0,
+    }
+    return CreateRun(run=TaskRun.of(NEW | columns), state=stated(given.state), **who)
+
+
+def _unique(tags: Sequence[str] | None) -> list[str]:
+    return list(dict.fromkeys(tags or ()))
+
+
+async def run_deployment(desk: Desk, given: requests.RunDeployment, **who: Any) -> Outcome:
+    """Create a SCHEDULED run of a deployment, with the deployment's parameters and tags under those given."""
+    async with desk.database.read() as connection:
+        asked = sa.select(*sql.table_of(Deployment).columns).where(Deployment.id == given.deployment_id)
+        found = await sql.all_of(connection, Deployment, asked)
+    if not found:
+        return NotFound(given.deployment_id)
+    (deployment,) = found
+    now = desk.clock()
+    due = states.scheduled(now, given.scheduled_time)
+    described = requests.CreateFlowRun(
+        flow_id=deployment.flow_id,
+        deployment_id=deployment.id,
+        name=given.name,
+        parameters=deployment.parameters | (given.parameters or {}),
+        tags=_unique([*deployment.tags, *(given.tags or ())])[:100],
+        policy=given.policy,
+        idempotency_key=given.idempotency_key,
+        parent_task_run_id=given.parent_task_run_id,
+        work_queue_name=given.work_queue_name or deployment.work_queue_name,
+        state=requests.State(type=due.type, details=due.details),
+    )
+    (outcome,) = await desk.submit([new_flow_run(described, desk.new_id(), now, **who)])
+    return outcome
+
+
+def proposed(given: requests.ProposeState, actor: str = ANONYMOUS, request_id: str | None = None) -> ProposeState:
+    """The request that a client's proposal is."""
+    kind, run_id = referred(given.run)
+    return ProposeState(
+        kind=kind,
+        run_id=run_id,
+        state=stated(given.state),
+        force=given.force,
+        expected_version=given.expected_version,
+        idempotency_key=given.idempotency_key,
+        dry_run=given.dry_run,
+        actor=actor,
+        request_id=request_id,
+    )
+
+
+def referred(run: requests.RunRef) -> tuple[RunKind, UUID]:
+    """The run that is meant."""
+    if run.flow_run_id is not None:
+        return RunKind.FLOW_RUN, run.flow_run_id
+    if run.task_run_id is not None:
+        return RunKind.TASK_RUN, run.task_run_id
+    raise InvalidInput("Say which run.", ("run",))
+
+
+def paused(given: requests.PauseFlowRun, now: datetime) -> State:
+    """Waits in its process."""
+    return states.paused(now, **_pause(given))
+
+
+def suspended(given: requests.PauseFlowRun, now: datetime) -> State:
+    """Waits without a process."""
+    return states.suspended(now, **_pause(given))
+
+
+def _pause(given: requests.PauseFlowRun) -> dict[str, Any]:
+    if given.timeout_seconds is not None and given.expiration_time is not None:
+        raise InvalidInput("A pause ends after a number of seconds or at a time, not both.", ("expirationTime",))
+    return {
+        "timeout_seconds": given.timeout_seconds,
+        "pause_expiration_time": given.expiration_time,
+        "pause_key": given.pause_key,
+        "message": given.message,
+        "details": NO_DETAILS.model_copy(update={"run_input_keyset": given.run_input_keyset}),
+    }
+
+
+def retried(given: requests.RetryFlowRun, now: datetime) -> State:
+    """Awaits its next run."""
+    return states.awaiting_retry(now, now + timedelta(seconds=given.delay_seconds), message=given.message)
+
+
+async def current_state(desk: Desk, flow_run_id: UUID) -> State | None:
+    """The state that a flow run is in; null when there is no such run, or it has none."""
+    asked = (
+        sa.select(*sql.columns(FlowRunState, sql.STATE))
+        .join(FlowRun, FlowRun.state_id == FlowRunState.id)
+        .where(FlowRun.id == flow_run_id)
+    )
+    async with desk.database.read() as connection:
+        found = await sql.all_of(connection, FlowRunState, asked)
+    return as_state(found[0]) if found else None
+
+
+async def input_of(desk: Desk, flow_run_id: UUID, key: str) -> FlowRunInput | None:
+    """The value that a flow run has under a key."""
+    asked = sa.select(*sql.table_of(FlowRunInput).columns).where(
+        FlowRunInput.flow_run_id == flow_run_id, FlowRunInput.key == key
+    )
+    async with desk.database.read() as connection:
+        found = await sql.all_of(connection, FlowRunInput, asked)
+    return found[0] if found else None
+
+
+async def delete_flow_run(desk: Desk, flow_run_id: UUID) -> bool:
+    """Delete a flow run with its states, task runs and inputs; the slots that they hold are given back."""
+    async with desk.database.write() as transaction:
+        connection, now = transaction.connection, desk.clock()
+        if not await sql.lock_flow_runs(connection, [flow_run_id], shared=False):
+            return False
+        asked = sa.select(TaskRun.id).where(TaskRun.flow_run_id == flow_run_id).order_by(TaskRun.id).with_for_update()
+        runs = [flow_run_id, *(await connection.execute(asked)).scalars()]
+        await _forget(connection, runs, now)
+        await connection.execute(sa.delete(FlowRun).where(FlowRun.id == flow_run_id))
+    return True
+
+
+async def delete_task_run(desk: Desk, task_run_id: UUID) -> bool:
+    """Delete a task run with its states; the slots that it holds are given back."""
+    async with desk.database.write() as transaction:
+        connection, now = transaction.connection, desk.clock()
+        if not await sql.lock_task_runs(connection, [task_run_id]):
+            return False
+        await _forget(connection, [task_run_id], now)
+        await connection.execute(sa.delete(TaskRun).where(TaskRun.id == task_run_id))
+    return True
+
+
+async def _forget(connection: Any, runs: Sequence[UUID], now: datetime) -> None:
+    """What is kept about runs without a foreign key."""
+    ledger = Ledger()
+    ledger.limits = {each.id: each for each in await sql.lock_limits(connection, ids=(), names=(), holders=runs)}
+    decaying = [each.id for each in ledger.limits.values() if each.slot_decay_per_second > 0]
+    held = await sql.leases(connection, holders=runs, limits=decaying) if ledger.limits else []
+    ledger.leases = {each.id: each for each in held}
+    for run_id in runs:
+        for lease in ledger.held_by(run_id):
+            ledger.give_back(lease, now)
+    await write_limits(connection, ledger, now)
+    await connection.execute(sa.delete(ProposalAnswer).where(among(ProposalAnswer.run_id, runs)))

@@ -1,0 +1,151 @@
+"""Concurrency limits and their slots, as clients handle them: whatever changes a lease holds the lock of its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core import limits
+from runstate.core.desk import Desk
+from runstate.core.flows import NO_SLOTS, fresh, put
+from runstate.core.ledger import Ledger
+from runstate.core.orchestrate import write_limits
+from runstate.core.runs import referred
+from runstate.database.dialects import among
+from runstate.database.queries import orchestration as sql
+from runstate.documents import requests
+from runstate.documents.states import RunKind
+from runstate.errors import InvalidInput, NotFound
+from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The leases that were taken, or after how many seconds to ask again."""
+
+    leases: Sequence[ConcurrencyLease] = ()
+    retry_after_seconds: float | None = None
+
+
+async def create_limit(desk: Desk, given: requests.CreateConcurrencyLimit) -> tuple[UUID, bool] | InvalidInput:
+    """Id of the limit with the name, and whether it is new; one that was there has what is given now."""
+    now = desk.clock()
+    columns = {"limit": given.limit, "active": given.active, "slot_decay_per_second": given.slot_decay_per_second}
+    async with desk.database.write() as transaction:
+        connection = transaction.connection
+        made = await put(connection, ConcurrencyLimit, fresh(desk, now) | NO_SLOTS | columns | {"name": given.name})
+        if made is not None:
+            return made, True
+        (there,) = await sql.lock_limits(connection, names=[given.name])
+        asked = {name: value for name, value in columns.items() if name == "limit" or name in given.model_fields_set}
+        problem = await _change(connection, there, asked, now)
+    return problem or (there.id, False)
+
+
+async def update_limit(desk: Desk, given: requests.UpdateConcurrencyLimit) -> UUID | NotFound | InvalidInput:
+    """Change what is given of a limit. Fewer slots than are held stop new entries only."""
+    async with desk.database.write() as transaction:
+        found = await sql.lock_limits(transaction.connection, ids=[given.id])
+        if not found:
+            return NotFound(given.id)
+        asked = {name: value for name in given.model_fields_set - {"id"} if (value := getattr(given, name)) is not None}
+        problem = await _change(transaction.connection, found[0], asked, desk.clock())
+    return problem or given.id
+
+
+async def _change(
+    connection: AsyncConnection, limit: ConcurrencyLimit, asked: dict[str, Any], now: datetime
+) -> InvalidInput | None:
+    decay = asked.get("slot_decay_per_second", limit.slot_decay_per_second)
+    if decay != limit.slot_decay_per_second and limits.occupied(limit, now) > 0:
+        message = "How slots decay can change only while none is held: wait, give them back or reset the limit."
+        return InvalidInput(message, ("slotDecayPerSecond",))
+    await connection.execute(
+        sa.update(ConcurrencyLimit).where(ConcurrencyLimit.id == limit.id).values(**asked, updated=now)
+    )
+    return None
+
+
+async def delete_limit(desk: Desk, limit_id: UUID) -> bool:
+    """Delete a limit with its leases."""
+    async with desk.database.write() as transaction:
+        deleted = sa.delete(ConcurrencyLimit).where(ConcurrencyLimit.id == limit_id)
+        return bool((await transaction.connection.execute(deleted)).rowcount)
+
+
+async def take_slots(desk: Desk, given: requests.TakeSlots) -> Taken | NotFound | InvalidInput:
+    """Take slots of many limits at once, all or none; when one is full nothing is written."""
+    kind, run_id = referred(given.run) if given.run else (None, None)
+    async with desk.database.write() as transaction:
+        connection, now = transaction.connection, desk.clock()
+        if run_id and await sql.missing(connection, FlowRun if kind is RunKind.FLOW_RUN else TaskRun, {run_id}):
+            return NotFound(run_id)
+        ledger = await _ledger(connection, names=given.names)
+        active = [limit for limit in ledger.limits.values() if limit.active]
+        small = next((limit for limit in active if limit.limit < given.slots), None)
+        if small is not None:
+            return InvalidInput(f"The limit {small.name} has {small.limit} slots, never {given.slots}.", ("slots",))
+        if any(limits.seconds_until_room(limit, given.slots, now) > 0 for limit in active):
+            return Taken(retry_after_seconds=_patience(active, given.slots, now, desk.draw()))
+        held: dict[str, Any] = {"run_id": run_id, "holder": given.holder, "expires": now + timedelta(seconds=given.lease_seconds)}
+        taken = [ledger.take(limit.id, given.slots, now, id=desk.new_id(), **held) for limit in active]
+        await write_limits(connection, ledger, now)
+    return Taken(leases=taken)
+
+
+def _patience(active: Sequence[ConcurrencyLimit], slots: int, now: datetime, draw: float) -> float:
+    full = [limit for limit in active if limits.seconds_until_room(limit, slots, now) > 0]
+    return max(limits.patience(limit, slots, now, draw) for limit in full)
+
+
+async def _ledger(connection: AsyncConnection, **which: Any) -> Ledger:
+    """Limits, locked, with the leases that are meant and all those of limits with decay."""
+    ledger = Ledger()
+    ledger.limits = {limit.id: limit for limit in await sql.lock_limits(connection, **which)}
+    decaying = [limit.id for limit in ledger.limits.values() if limit.slot_decay_per_second > 0]
+    found = await sql.leases(connection, ids=which.get("leases", ()), limits=decaying) if ledger.limits else []
+    ledger.leases = {lease.id: lease for lease in found if lease.limit_id in ledger.limits}
+    return ledger
+
+
+async def give_back_slots(desk: Desk, given: requests.GiveBackSlots) -> list[UUID]:
+    """Give back leases; the ids of those that were there."""
+    async with desk.database.write() as transaction:
+        now = desk.clock()
+        ledger = await _ledger(transaction.connection, leases=given.lease_ids)
+        there = [lease for each in dict.fromkeys(given.lease_ids) if (lease := ledger.leases.get(each))]
+        for lease in there:
+            ledger.give_back(ledger.leases[lease.id], now)
+        await write_limits(transaction.connection, ledger, now)
+    return [lease.id for lease in there]
+
+
+async def renew_leases(desk: Desk, given: requests.RenewLeases) -> list[UUID]:
+    """Have leases last some seconds from now; the ids of those that were there. Slots that decay do so all the same."""
+    async with desk.database.write() as transaction:
+        now = desk.clock()
+        ledger = await _ledger(transaction.connection, leases=given.lease_ids)
+        there = [lease for each in dict.fromkeys(given.lease_ids) if (lease := ledger.leases.get(each))]
+        for lease in there:
+            if ledger.limits[lease.limit_id].slot_decay_per_second == 0:
+                ledger.change_lease(lease.amended(expires=now + timedelta(seconds=given.lease_seconds), updated=now))
+        await write_limits(transaction.connection, ledger, now)
+    return [lease.id for lease in there]
+
+
+async def reset_limit(desk: Desk, limit_id: UUID) -> bool:
+    """Take back all slots of a limit, whoever holds them."""
+    async with desk.database.write() as transaction:
+        connection = transaction.connection
+        if not await sql.lock_limits(connection, ids=[limit_id]):
+            return False
+        await connection.execute(sa.delete(ConcurrencyLease).where(among(ConcurrencyLease.limit_id, [limit_id])))
+        emptied = {"occupied": 0, "drained": None, "updated": desk.clock()}
+        await connection.execute(sa.update(ConcurrencyLimit).where(ConcurrencyLimit.id == limit_id).values(**emptied))
+    return True
