@@ -1,0 +1,152 @@
+"""`runstate serve | migrate | schema`."""
+
+import asyncio
+import fcntl
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import sqlalchemy as sa
+import structlog
+import typer
+import uvicorn
+
+from runstate.app import build_app
+from runstate.database import Database
+from runstate.database.migrate import migrate as bring_to_head
+from runstate.errors import Misconfigured
+from runstate.graphql.schema import build_schema, sdl
+from runstate.settings import Settings
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Url = Annotated[str | None, typer.Option("--database-url", help="Where it is kept; RUNSTATE_DATABASE_URL.")]
+Host = Annotated[str | None, typer.Option(help="The address to listen on; RUNSTATE_HOST.")]
+Port = Annotated[int | None, typer.Option(help="The port to listen on; RUNSTATE_PORT.")]
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that ends with exit code 0 when it is asked to stop, and says where to look when it has started."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                build_app(settings),
+                host=settings.host,
+                port=settings.port,
+                loop="uvloop",
+                http="httptools",
+                ws="websockets-sansio",
+                ws_max_size=2**18,
+                ws_per_message_deflate=False,
+                log_config=None,
+                access_log=False,
+            )
+        )
+        self.settings = settings
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM; the second one does not wait."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Start, and say where to look."""
+        await super().startup(sockets=sockets)  # type: ignore[arg-type]
+        if self.started:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            typer.echo(f"runstate listens on http://{self.settings.host}:{port}/graphql")
+            typer.echo(f"It keeps its data in {shown(self.settings.database_url)}")
+
+
+@cli.command()
+def serve(host: Host = None, port: Port = None, database_url: Url = None) -> None:
+    """Run the server."""
+    settings = configured(host=host, port=port, database_url=database_url)
+    with sole_owner(settings.database_url):
+        server = Server(settings)
+        server.run()
+    if not server.started:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def migrate(database_url: Url = None) -> None:
+    """Bring the tables to their newest shape."""
+    settings = configured(database_url=database_url)
+    asyncio.run(_migrate(settings))
+    typer.echo(f"The tables in {shown(settings.database_url)} have their newest shape.")
+
+
+@cli.command()
+def schema() -> None:
+    """Print the GraphQL schema."""
+    typer.echo(sdl(build_schema()), nl=False)
+
+
+async def _migrate(settings: Settings) -> None:
+    database = Database(settings.database_url)
+    try:
+        await bring_to_head(database)
+    finally:
+        await database.close()
+
+
+def configured(**given: object) -> Settings:
+    """The settings from the environment and the command line, and logging as they say."""
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    renderer = structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(),
+    )
+    return settings
+
+
+def shown(url: str) -> str:
+    """A database URL without its password."""
+    return sa.make_url(url).render_as_string(hide_password=True)
+
+
+@contextmanager
+def sole_owner(url: str) -> Iterator[None]:
+    """Hold a SQLite file for as long as the block runs; `Misconfigured` if another server does."""
+    file = Database(url).file
+    if file is None:
+        yield
+        return
+    lock = Path(f"{file}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"Another server keeps its data in {file}: stop it, or use PostgreSQL for several."
+            raise Misconfigured(message) from None
+        yield
+
+
+def main() -> None:
+    """Run a command; what is misconfigured is said in a line."""
+    try:
+        cli()
+    except Misconfigured as error:
+        typer.echo(error.message, err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""How runs are spread over time, by the time at which they were expected to start."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from runstate.database.dialects import seconds_between
+from runstate.database.queries.estimates import run_time_of, start_time_delta_of
+from runstate.documents.states import StateType
+from runstate.errors import BadUserInput
+from runstate.rows.base import MICROSECOND, Timestamp
+from runstate.rows.runs import Run
+
+MOST_INTERVALS: Final = 500
+
+
+@dataclass(frozen=True)
+class HistoryState:
+    """The runs of an interval that are in states of one type and name."""
+
+    state_type: StateType
+    """Type of the current state."""
+    state_name: str
+    """Name of the current state."""
+    count: int
+    """How many runs."""
+    estimated_run_time_seconds: float
+    """Seconds that they spent in RUNNING together, up to now."""
+    estimated_lateness_seconds: float
+    """By how many seconds they started, or are about to start, later than expected, together."""
+
+
+@dataclass(frozen=True)
+class HistoryInterval:
+    """The runs that were expected to start in an interval of time."""
+
+    start: datetime
+    """Its first instant."""
+    end: datetime
+    """The first instant after it."""
+    states: list[HistoryState]
+    """How many runs are in which states, most runs first."""
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Intervals of one length from `since`, the last of which may reach beyond `until`."""
+
+    since: datetime
+    length: timedelta
+    number: int
+
+    @classmethod
+    def over(cls, since: datetime, until: datetime, seconds: float) -> "Intervals":
+        """The intervals that cover a span of time."""
+        if seconds < 1:
+            raise BadUserInput("An interval is at least a second long.")
+        try:
+            length = timedelta(seconds=seconds)
+            number = max(0, ceil((until - since) / length))
+            if number > MOST_INTERVALS:
+                raise BadUserInput(f"There are at most {MOST_INTERVALS} intervals; these are {number}.")
+            since + number * length
+        except OverflowError as error:
+            raise BadUserInput("The intervals reach beyond the end of time.") from error
+        return cls(since, length, number)
+
+    @property
+    def until(self) -> datetime:
+        """The end of the last interval."""
+        return self.since + self.number * self.length
+
+    def filled(self, counted: Iterable[Any]) -> list[HistoryInterval]:
+        """Every interval, with what was counted in it: rows of the place of an interval and a `HistoryState`."""
+        states: list[list[HistoryState]] = [[] for _ in range(self.number)]
+        for place, *columns in counted:
+            states[place].append(HistoryState(*columns))
+        starts = [self.since + place * self.length for place in range(self.number)]
+        return [HistoryInterval(start, start + self.length, held) for start, held in zip(starts, states, strict=True)]
+
+
+def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals, now: datetime) -> sa.Select[Any]:
+    """The place of an interval and the columns of a `HistoryState`, for each that has runs."""
+    table = run.__table__
+    since, until = (sa.literal(instant, Timestamp()) for instant in (intervals.since, intervals.until))
+    microseconds = sa.cast(sa.func.round(seconds_between(since, table.c.expected_start_time) * 1e6), sa.BigInteger())
+    place = (microseconds // sa.literal(intervals.length // MICROSECOND, sa.BigInteger())).label("place")
+    counted = sa.func.count().label("count")
+    return (
+        sa.select(
+            place,
+            table.c.state_type,
+            table.c.state_name,
+            counted,
+            sa.func.sum(run_time_of(table, now)),
+            sa.func.sum(start_time_delta_of(table, now)),
+        )
+        .where(where, table.c.expected_start_time >= since, table.c.expected_start_time < until)
+        .where(table.c.state_type.is_not(None), table.c.state_name.is_not(None))
+        .group_by(sa.text("place"), table.c.state_type, table.c.state_name)
+        .order_by(sa.text("place"), counted.desc(), table.c.state_type, table.c.state_name)
+    )

@@ -1,0 +1,1 @@
+"""How it is asked. The only package that knows Strawberry."""

@@ -1,0 +1,150 @@
+"""What resolvers share while one operation is answered."""
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from datetime import datetime
+from functools import cached_property, partial
+from typing import Any, Final, TypeVar, cast
+from uuid import UUID
+
+import sqlalchemy as sa
+import strawberry
+from strawberry.dataloader import DataLoader
+
+from runstate.database import Database
+from runstate.database.dialects import among
+from runstate.graphql.compare import as_uuid
+from runstate.graphql.connection import PATHS, Connection, Pages
+from runstate.graphql.derive import DEFINITION, tables
+from runstate.graphql.search import Asked, Search
+from runstate.graphql.selection import Columns, columns, every
+from runstate.rows import Row
+
+R = TypeVar("R", bound=Row)
+T = TypeVar("T")
+Clock = Callable[[], datetime]
+
+CONNECTIONS_AT_ONCE: Final = 4
+"""How many connections to the database one operation uses."""
+
+
+class Context:
+    """The database, the time and the loaders of one operation. Everything it reads, it reads once."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        request_id: str = "",
+        actor: str = "anonymous",
+        desk: Any = None,
+        hub: Any = None,
+    ) -> None:
+        self.database = database
+        self.clock = clock
+        self.request_id = request_id
+        self.actor = actor
+        self.desk = desk
+        self.hub = hub
+        self.slots = asyncio.Semaphore(CONNECTIONS_AT_ONCE)
+        self.made: dict[Hashable, Any] = {}
+
+    def fresh(self) -> "Context":
+        """The same, with nothing read yet: for each event of a subscription."""
+        return Context(
+            self.database, self.clock, request_id=self.request_id, actor=self.actor, desk=self.desk, hub=self.hub
+        )
+
+    @cached_property
+    def now(self) -> datetime:
+        """The time at which the operation is answered."""
+        return self.clock()
+
+    async def fetch(self, statement: sa.Executable) -> Sequence[Any]:
+        """The rows that a statement gives."""
+        async with self.slots, self.database.read() as connection:
+            result: sa.CursorResult[Any] = await connection.execute(statement)
+            return result.all()
+
+    async def load(self, info: "Info", row: type[R], key: UUID | str | None) -> R | None:
+        """The row with an id, with the columns that are selected of it; nothing has a malformed id."""
+        return await self.row(row, key, self._columns(info, row, ((),)))
+
+    async def row(self, row: type[R], key: UUID | str | None, asked: Columns | None = None) -> R | None:
+        """The row with an id, with these columns, or all. What is asked for at the same time is read at once."""
+        key = as_uuid(key) if isinstance(key, str) else key
+        if key is None:
+            return None
+        wanted = every(row) if asked is None else asked | {"id"}
+        loader = self._made((row, wanted), lambda: DataLoader(partial(self._rows, row, sorted(wanted))))
+        return await loader.load(key)
+
+    async def _rows(self, row: type[R], names: list[str], keys: list[UUID]) -> list[R | None]:
+        table = row.__table__
+        statement = sa.select(*(table.c[name] for name in names)).where(among(table.c.id, keys))
+        found = [row.of(dict(zip(names, values, strict=True))) for values in await self.fetch(statement)]
+        by_key = {each.id: each for each in found}
+        return [by_key.get(key) for key in keys]
+
+    async def node(self, info: "Info", key: str) -> Row | None:
+        """The row of any kind with an id."""
+        known = as_uuid(key)
+        if known is None:
+            return None
+        kind = await self._made("kinds", lambda: DataLoader(self._kinds)).load(known)
+        return None if kind is None else await self.load(info, kind, known)
+
+    async def nodes(self, info: "Info", keys: Sequence[str]) -> list[Row | None]:
+        """The rows of any kind with these ids, in their places."""
+        return list(await asyncio.gather(*(self.node(info, key) for key in keys)))
+
+    async def named(self, info: "Info", row: type[R], name: str | None) -> R | None:
+        """The row with a unique name, with the columns that are selected of it."""
+        if name is None or "\0" in name:
+            return None
+        table, names = row.__table__, sorted(self._columns(info, row, ((),)))
+        found = await self.fetch(sa.select(*(table.c[each] for each in names)).where(table.c.name == name))
+        return row.of(dict(zip(names, found[0], strict=True))) if found else None
+
+    async def _kinds(self, keys: list[UUID]) -> list[type[Row] | None]:
+        kinds = [table for table in tables(Row) if DEFINITION in vars(table)]
+        probes = [
+            sa.select(sa.literal(place), kind.__table__.c.id).where(among(kind.__table__.c.id, keys))
+            for place, kind in enumerate(kinds)
+        ]
+        found = {key: kinds[place] for place, key in await self.fetch(sa.union_all(*probes))}
+        return [found.get(key) for key in keys]
+
+    async def search(
+        self, info: "Info", row: type[Row], asked: Asked[Any], key: str | None = None, parent: UUID | None = None
+    ) -> Connection[Any]:
+        """A page of rows; with a key, of those that point at a parent with it."""
+        return await self._pages(info, row, asked, key, PATHS).connection(parent)
+
+    async def children(self, info: "Info", row: type[R], asked: Asked[Any], key: str, parent: UUID) -> list[R]:
+        """The rows of a page that point at a parent, for a field that is a list and no connection."""
+        found = await self._pages(info, row, asked, key, ((),)).found.load(parent)
+        return found.rows
+
+    def _pages(
+        self, info: "Info", row: type[Row], asked: Asked[Any], key: str | None, paths: Iterable[tuple[str, ...]]
+    ) -> Pages:
+        """The pages of a field: its arguments are the same for all parents, so it is built once."""
+        nodes = tuple(map(id, info._raw_info.field_nodes))  # noqa: SLF001
+        return self._made(
+            (nodes, row, key), lambda: Pages(Search(row, asked, self._columns(info, row, paths), key), self.fetch)
+        )
+
+    def _columns(self, info: "Info", row: type[Row], paths: Iterable[tuple[str, ...]]) -> Columns:
+        raw = info._raw_info  # noqa: SLF001
+        key = (row, tuple(map(id, raw.field_nodes)))
+        return self._made(key, lambda: columns(row, raw.field_nodes, raw.fragments, paths))
+
+    def _made(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self.made:
+            self.made[key] = make()
+        return cast("T", self.made[key])
+
+
+Info = strawberry.Info[Context, None]

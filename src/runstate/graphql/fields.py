@@ -1,0 +1,58 @@
+"""Fields whose description is the docstring of what answers them."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform
+
+import strawberry
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+Root = strawberry.Parent[Any]
+"""The argument of a resolver that belongs to no class: what the field belongs to."""
+
+Id = Annotated[strawberry.ID, strawberry.argument(description="Its id; a malformed one finds nothing.")]
+"""The argument of a query for one object."""
+
+
+def field(resolver: F) -> F:
+    """A field of a type."""
+    return cast("F", strawberry.field(resolver, description=described(resolver)))
+
+
+def query(resolver: F) -> F:
+    """A field of `Query`."""
+    return cast("F", strawberry.field(resolver, description=described(resolver)))
+
+
+def mutation(resolver: F) -> F:
+    """A field of `Mutation`."""
+    return cast("F", strawberry.mutation(resolver, description=described(resolver)))
+
+
+def subscription(resolver: F) -> F:
+    """A field of `Subscription`."""
+    return cast("F", strawberry.subscription(resolver, description=described(resolver)))
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(strawberry.field,))
+def answered(cls: type[T]) -> type[T]:
+    """An object type whose description is the docstring of its class."""
+    return strawberry.type(cls, description=described(cls))
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(strawberry.field,))
+def asked(*, name: str | None = None, one_of: bool = False) -> Callable[[type[T]], type[T]]:
+    """An input whose description is the docstring of its class."""
+
+    def make(cls: type[T]) -> type[T]:
+        return strawberry.input(cls, name=name, one_of=one_of, description=described(cls))
+
+    return make
+
+
+def described(thing: object) -> str:
+    """The docstring of something, on as few lines as its paragraphs."""
+    paragraphs = (inspect.getdoc(thing) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in paragraphs)

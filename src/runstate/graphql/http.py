@@ -1,0 +1,238 @@
+"""GraphQL over HTTP: what comes in, what goes out, and how a request that is none is refused."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+import orjson
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types import ExecutionResult
+from strawberry.types.graphql import OperationType
+
+from runstate.graphql.context import Context
+from runstate.graphql.faults import Code
+from runstate.graphql.schema import Schema
+
+JSON: Final = "application/json"
+GRAPHQL: Final = "application/graphql-response+json"
+ANSWERS: Final = (JSON, GRAPHQL)
+"""What is answered with, the one that is preferred first."""
+
+ALLOWED: Final = {"GET": {OperationType.QUERY}, "POST": {OperationType.QUERY, OperationType.MUTATION}}
+SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+BODY_LIMIT: Final = 2**20
+
+MakeContext = Callable[[Request | WebSocket, str], Context]
+"""Makes the context of an operation for a connection and the id of the request."""
+
+log = structlog.get_logger(__name__)
+
+
+class RefusedError(Exception):
+    """The request is none that GraphQL can be asked with."""
+
+    def __init__(self, status: int, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+
+
+class Asked(NamedTuple):
+    """One operation, as a client sent it."""
+
+    query: str
+    variables: dict[str, Any] | None
+    operation_name: str | None
+    extensions: dict[str, Any] | None
+
+
+class Endpoint(GraphQL[Context, None]):
+    """Where clients ask. WebSockets are Strawberry's, with the one protocol that is still alive."""
+
+    def __init__(self, schema: Schema, make_context: MakeContext, *, body_limit: int = BODY_LIMIT) -> None:
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+            connection_init_wait_timeout=timedelta(seconds=10),
+        )
+        self.make_context = make_context
+        self.body_limit = body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
+        if scope["type"] == "http":
+            response = await self.respond(Request(scope, receive))
+            await response(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+        """The context of an operation."""
+        return self.make_context(request, request_id(request))
+
+    def encode_json(self, data: object) -> str:
+        """JSON for a WebSocket, as text."""
+        return orjson.dumps(data).decode()
+
+    def decode_json(self, data: str | bytes) -> object:
+        """What a JSON text says."""
+        return orjson.loads(data)
+
+    async def respond(self, request: Request) -> Response:
+        """The response to a request, whatever it is."""
+        known_as = request_id(request)
+        try:
+            response = await self._answer(request, known_as)
+        except RefusedError as refused:
+            response = _response(refused.status, _fault(str(refused), Code.BAD_REQUEST), JSON)
+            response.headers.update(refused.headers)
+        except Exception:
+            log.exception("request_failed", request_id=known_as)
+            response = _response(500, _fault("Internal error", Code.INTERNAL, requestId=known_as), JSON)
+        response.headers["X-Request-ID"] = known_as
+        return response
+
+    async def _answer(self, request: Request, known_as: str) -> Response:
+        if request.method not in ALLOWED:
+            raise RefusedError(405, "GraphQL is asked with GET or POST.", Allow="GET, POST")
+        media_type = acceptable(request.headers.get("accept"))
+        asked = operation(await self._said(request))
+        result = await self._execute(request, asked, self.make_context(request, known_as))
+        refused = result.data is None and all(error.path is None for error in result.errors or ())
+        body: dict[str, Any] = {"errors": [error.formatted for error in result.errors]} if result.errors else {}
+        if not refused or media_type == JSON:
+            body = {"data": result.data, **body}
+        if result.extensions:
+            body["extensions"] = result.extensions
+        return _response(400 if refused and media_type == GRAPHQL else 200, body, media_type)
+
+    async def _said(self, request: Request) -> Any:
+        """What the request says, as the JSON object that it should be."""
+        if request.method == "GET":
+            return _of_url(request.query_params)
+        _check_content_type(request.headers.get("content-type", ""))
+        return _parsed(await self._body(request))
+
+    async def _body(self, request: Request) -> bytes:
+        too_large = RefusedError(413, f"A request has at most {self.body_limit} bytes.")
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self.body_limit:
+            raise too_large
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > self.body_limit:
+                raise too_large
+        return bytes(body)
+
+    async def _execute(self, request: Request, asked: Asked, context: Context) -> ExecutionResult:
+        try:
+            result = await self.schema.execute(
+                asked.query,
+                variable_values=asked.variables,
+                context_value=context,
+                operation_name=asked.operation_name,
+                allowed_operation_types=ALLOWED[request.method],
+                operation_extensions=asked.extensions,
+            )
+        except InvalidOperationTypeError as error:
+            raise _not_allowed(error.operation_type) from error
+        except (CannotGetOperationTypeError, MissingQueryError) as error:
+            raise RefusedError(400, "The document has no operation of this name.") from error
+        return result
+
+
+def request_id(connection: Request | WebSocket) -> str:
+    """The id that the client gave the request, if it is a sane one, or a new one."""
+    if "request_id" not in connection.scope:
+        given = connection.headers.get("x-request-id", "")
+        connection.scope["request_id"] = given if SANE_ID.fullmatch(given) else str(uuid4())
+    return str(connection.scope["request_id"])
+
+
+def operation(said: Any) -> Asked:
+    """The operation in the body of a request."""
+    if not isinstance(said, dict):
+        raise RefusedError(400, "A request is a JSON object.")
+    query = said.get("query")
+    if not isinstance(query, str) or not query:
+        raise RefusedError(400, "`query` is the text of a GraphQL document.")
+    name = said.get("operationName")
+    if not isinstance(name, str | None):
+        raise RefusedError(400, "`operationName` is a text or null.")
+    for part in ("variables", "extensions"):
+        if not isinstance(said.get(part), dict | None):
+            raise RefusedError(400, f"`{part}` is an object or null.")
+    return Asked(query, said.get("variables"), name, said.get("extensions"))
+
+
+def acceptable(header: str | None) -> str:
+    """The media type to answer with."""
+    if not header:
+        return JSON
+    best = max(ANSWERS, key=lambda media_type: _quality(header, media_type))
+    if _quality(header, best) == (0.0, 0):
+        raise RefusedError(406, f"Answers come as {JSON} or {GRAPHQL}.")
+    return best
+
+
+def _quality(header: str, media_type: str) -> tuple[float, int]:
+    """How much a media type is wanted, and how precisely it is named."""
+    ranges = {"*/*": 1, "application/*": 2, media_type: 3}
+    named = [(ranges[name], wanted) for name, wanted in map(_range, header.split(",")) if name in ranges]
+    precision, wanted = max(named, default=(0, 0.0))
+    return (wanted, precision if wanted else 0)
+
+
+def _range(text: str) -> tuple[str, float]:
+    name, *parameters = (part.strip().lower() for part in text.split(";"))
+    quality = next((each.removeprefix("q=") for each in parameters if each.startswith("q=")), "1")
+    try:
+        return name, min(1.0, max(0.0, float(quality)))
+    except ValueError:
+        return name, 0.0
+
+
+def _check_content_type(header: str) -> None:
+    name, *parameters = (part.strip().lower().replace('"', "") for part in header.split(";"))
+    charsets = {each for each in parameters if each.startswith("charset=")}
+    if name != JSON or not charsets <= {"charset=utf-8", "charset=utf8"}:
+        raise RefusedError(415, f"A request is {JSON} in UTF-8.", Accept=JSON)
+
+
+def _of_url(parameters: Mapping[str, str]) -> dict[str, Any]:
+    said: dict[str, Any] = {name: parameters.get(name) or None for name in ("query", "operationName")}
+    for name in ("variables", "extensions"):
+        said[name] = _parsed(parameters[name].encode()) if parameters.get(name) else None
+    return said
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise RefusedError(400, f"This is no JSON: {error}.") from error
+
+
+def _not_allowed(kind: OperationType) -> RefusedError:
+    if kind is OperationType.SUBSCRIPTION:
+        return RefusedError(400, "A subscription needs a WebSocket.")
+    return RefusedError(405, "A mutation is asked with POST.", Allow="POST")
+
+
+def _fault(message: str, code: Code, **more: Any) -> dict[str, Any]:
+    return {"errors": [{"message": message, "extensions": {"code": code.value, **more}}]}
+
+
+def _response(status: int, body: dict[str, Any], media_type: str) -> Response:
+    return Response(orjson.dumps(body), status, media_type=f"{media_type}; charset=utf-8")

@@ -1,0 +1,132 @@
+"""Pages of rows by position, never by number: they stay where they are while rows are written."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+import sqlalchemy as sa
+from strawberry import UNSET
+
+from runstate.database.dialects import among
+from runstate.errors import BadUserInput, InvalidInput
+from runstate.graphql.compare import Clause, falsy, given
+from runstate.graphql.cursors import position
+from runstate.graphql.filters import Where
+from runstate.graphql.orders import Order, OrderBy, beyond, order
+from runstate.graphql.selection import Columns
+from runstate.rows import Row
+
+R = TypeVar("R", bound=Row)
+Fetch = Callable[[sa.Executable], Awaitable[Sequence[Any]]]
+"""Runs a statement and gives its rows."""
+
+DEFAULT_SIZE: Final = 50
+LARGEST_SIZE: Final = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(Generic[R]):
+    """What a client asked of a list, as it came."""
+
+    where: "Where[R] | None" = UNSET
+    order_by: "list[OrderBy[R]] | None" = UNSET
+    first: int | None = UNSET
+    after: str | None = UNSET
+    last: int | None = UNSET
+    before: str | None = UNSET
+
+    def size(self) -> int:
+        """How many rows a page has."""
+        if given(self.first) and given(self.last):
+            raise BadUserInput("Give `first` or `last`, not both.")
+        size = self.last if given(self.last) else self.first
+        if not given(size):
+            return DEFAULT_SIZE
+        if not 1 <= (size or 0) <= LARGEST_SIZE:
+            raise BadUserInput(f"`first` and `last` are from 1 to {LARGEST_SIZE}.")
+        return size or 0
+
+
+class Found(NamedTuple):
+    """The rows of a page, and whether the page was full and more rows follow in its direction."""
+
+    rows: list[Any]
+    cut: bool
+
+
+class Search(Generic[R]):
+    """A page of rows of one kind; with a `parent`, a page for each value of that column."""
+
+    def __init__(self, row: type[R], asked: Asked[R], columns: Columns, parent: str | None = None) -> None:
+        self.row = row
+        self.parent = parent
+        self.table = row.__table__
+        self.keys: Order = order(row, asked.order_by if given(asked.order_by) else None)
+        self.where: Clause = asked.where.clause(self.table) if isinstance(asked.where, Where) else sa.true()
+        self.size = asked.size()
+        self.backwards = given(asked.last)
+        self.after = _position(row, self.keys, "after", asked.after)
+        self.before = _position(row, self.keys, "before", asked.before)
+        self.columns = sorted(columns | {key.column for key in self.keys} | ({parent} if parent else set()))
+
+    async def pages(self, fetch: Fetch, parents: list[Any]) -> list[Found]:
+        """The page of each parent, in one statement."""
+        held: dict[Any, list[R]] = {parent: [] for parent in parents}
+        for values in await fetch(self._page(parents)):
+            found = self.row.of(dict(zip(self.columns, values, strict=False)))
+            held[getattr(found, self.parent) if self.parent else None].append(found)
+        return [self._found(held[parent]) for parent in parents]
+
+    async def counts(self, fetch: Fetch, parents: list[Any]) -> list[int]:
+        """How many rows each parent has on all pages, in one statement."""
+        counting = sa.select(sa.func.count(), self._by()).select_from(self.table).where(*self._scope(parents))
+        statement = counting.group_by(self._by()) if self.parent else counting
+        counted = {parent: count for count, parent in await fetch(statement)}
+        return [counted.get(parent, 0) for parent in parents]
+
+    async def outside(self, fetch: Fetch, parents: list[Any], *, ahead: bool) -> list[bool]:
+        """Whether each parent has rows beyond what `before`, or `after`, cuts off, in one statement."""
+        values = self.before if ahead else self.after
+        if values is None:
+            return [False] * len(parents)
+        cut_off = falsy(beyond(self.keys, self.table, values, backwards=ahead))
+        statement = sa.select(sa.literal(1), self._by()).select_from(self.table).where(*self._scope(parents), cut_off)
+        statement = statement.limit(1) if len(parents) == 1 else statement.distinct()
+        there = {parent for _, parent in await fetch(statement)}
+        return [parent in there for parent in parents]
+
+    def _by(self) -> sa.ColumnElement[Any]:
+        return self.table.c[self.parent] if self.parent else sa.null().label("parent")
+
+    def _scope(self, parents: list[Any]) -> list[Clause]:
+        if self.parent is None:
+            return [self.where]
+        column = self.table.c[self.parent]
+        return [column == parents[0] if len(parents) == 1 else among(column, parents), self.where]
+
+    def _page(self, parents: list[Any]) -> sa.Select[Any]:
+        conditions = self._scope(parents)
+        if self.after is not None:
+            conditions.append(beyond(self.keys, self.table, self.after, backwards=False))
+        if self.before is not None:
+            conditions.append(beyond(self.keys, self.table, self.before, backwards=True))
+        columns = [self.table.c[name] for name in self.columns]
+        places = [key.clause(self.table, backwards=self.backwards) for key in self.keys]
+        if len(parents) == 1:
+            return sa.select(*columns).where(*conditions).order_by(*places).limit(self.size + 1)
+        place = sa.func.row_number().over(partition_by=self._by(), order_by=places).label("place")
+        numbered = sa.select(*columns, place).where(*conditions).subquery()
+        return sa.select(numbered).where(numbered.c.place <= self.size + 1).order_by(numbered.c.place)
+
+    def _found(self, rows: list[R]) -> Found:
+        page = rows[: self.size]
+        return Found(page[::-1] if self.backwards else page, len(rows) > self.size)
+
+
+def _position(row: type[Row], keys: Order, argument: str, text: str | None) -> list[Any] | None:
+    if not given(text):
+        return None
+    try:
+        return position(row, keys, str(text))
+    except InvalidInput as error:
+        raise error.under(argument) from error

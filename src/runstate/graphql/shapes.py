@@ -1,0 +1,47 @@
+"""What is published, and under which names: a table is a line here."""
+
+from runstate.database.queries.counts import StateCount
+from runstate.database.queries.history import HistoryInterval
+from runstate.graphql.connection import has_many
+from runstate.graphql.derive import publish
+from runstate.rows import (
+    ConcurrencyLimit,
+    Deployment,
+    Flow,
+    FlowRun,
+    FlowRunState,
+    Row,
+    Run,
+    State,
+    TaskRun,
+    TaskRunState,
+)
+
+__all__ = [
+    "ConcurrencyLimit",
+    "Deployment",
+    "Flow",
+    "FlowRun",
+    "FlowRunState",
+    "Row",
+    "Run",
+    "State",
+    "TaskRun",
+    "TaskRunState",
+]
+
+publish(Row, name="Node", only={"id"})
+publish(State, implements=(Row,), said={"run": "The run that was in the state."})
+publish(Run, implements=(Row,))
+publish(FlowRunState, TaskRunState, implements=(State, Row))
+publish(FlowRun, TaskRun, implements=(Run, Row))
+publish(Flow, ConcurrencyLimit, implements=(Row,))
+publish(Deployment, implements=(Row,), renamed={"limit": "concurrency"})
+publish(StateCount, HistoryInterval)
+
+has_many(Flow, "flow_runs", FlowRun, "flow_id", "The runs of the flow.")
+has_many(Flow, "deployments", Deployment, "flow_id", "The deployments of the flow.")
+has_many(Deployment, "flow_runs", FlowRun, "deployment_id", "The runs that were made from the deployment.")
+has_many(FlowRun, "states", FlowRunState, "run_id", "The states that the run has been in; oldest first unless asked.")
+has_many(FlowRun, "task_runs", TaskRun, "flow_run_id", "The task runs of the flow run.")
+has_many(TaskRun, "states", TaskRunState, "run_id", "The states that the run has been in; oldest first unless asked.")

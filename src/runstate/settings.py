@@ -1,0 +1,28 @@
+"""What can be set, each as RUNSTATE_* in the environment."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The settings of a server."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNSTATE_", frozen=True)
+
+    database_url: str = Field(
+        default="sqlite+aiosqlite:///./runstate.db",
+        description="Where it is kept: sqlite+aiosqlite:///file or postgresql+asyncpg://user:password@host/name.",
+    )
+    host: str = Field(default="127.0.0.1", description="The address to listen on.")
+    port: int = Field(default=4200, ge=0, le=65535, description="The port to listen on; 0: any that is free.")
+    services: str = Field(
+        default="all", description="Which services run in the background: `all`, `off`, or names with commas between."
+    )
+    statement_timeout_seconds: float = Field(
+        default=10, gt=0, description="After how many seconds PostgreSQL gives up on a statement."
+    )
+    body_limit_bytes: int = Field(default=2**20, gt=0, description="How large the body of a request may be.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
+    log_format: Literal["text", "json"] = Field(default="text", description="How it is logged: for people or programs.")
