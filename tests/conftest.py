@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from runstate.database import Database
 from runstate.settings import Settings
 from tests.asking import Ask, asking, running
 from tests.databases import OURS, make_tables, postgresql_database, server, sqlite_url
+from tests.serving import Serve
 
 KINDS = ("sqlite", "postgresql")
 
@@ -101,3 +103,10 @@ async def ask(app: Starlette) -> AsyncIterator[Ask]:
     """Asks the application over HTTP."""
     async with asking(app) as ask:
         yield ask
+
+
+@pytest.fixture
+async def serve(url: str) -> AsyncIterator[Serve]:
+    """Starts servers, each a process of its own, with variables in its environment; `server.url` is where to ask."""
+    async with AsyncExitStack() as servers:
+        yield Serve(servers, {"RUNSTATE_DATABASE_URL": url, "RUNSTATE_SERVICES": "off"})

@@ -1,0 +1,88 @@
+"""Servers as processes of their own, as they run elsewhere."""
+
+import asyncio
+import os
+import re
+import sys
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGTERM, Signals
+
+SOURCE = Path(__file__).parent.parent / "src"
+ADDRESS = re.compile(r"http://\S+/graphql")
+PATIENCE_SECONDS = 60
+
+
+class DidNotStartError(AssertionError):
+    """A server ended before it listened; the message is what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that listens."""
+
+    url: str
+    process: Process
+    output: asyncio.Task[bytes]
+
+    async def stop(self, by: Signals = SIGTERM) -> int:
+        """Ask the server to stop; its exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(by)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self.process.wait()
+
+
+class Serve:
+    """Starts servers that are stopped when the test ends."""
+
+    def __init__(self, servers: AsyncExitStack, environment: Mapping[str, str]) -> None:
+        self.servers = servers
+        self.environment = environment
+
+    async def __call__(self, **environment: str) -> Server:
+        """Start a server with these variables in its environment, and wait until it listens."""
+        return await self.servers.enter_async_context(serving({**self.environment, **environment}))
+
+
+async def run(*arguments: str, environment: Mapping[str, str]) -> Process:
+    """Start `runstate` with some arguments, and no settings but those of the environment given."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTATE_")}
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "runstate", *arguments),
+        env={**inherited, "PYTHONPATH": str(SOURCE), **environment},
+        stdout=PIPE,
+        stderr=STDOUT,
+    )
+
+
+@asynccontextmanager
+async def serving(environment: Mapping[str, str]) -> AsyncIterator[Server]:
+    """A server on a free port; killed by its process id if it does not stop when it is asked to."""
+    process = await run("serve", environment={"RUNSTATE_HOST": "127.0.0.1", "RUNSTATE_PORT": "0", **environment})
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            url = await _address(process)
+        assert process.stdout
+        server = Server(url, process, asyncio.create_task(process.stdout.read()))
+        yield server
+        await server.stop()
+        await server.output
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _address(process: Process) -> str:
+    """Where the server says that it listens."""
+    assert process.stdout
+    said = b""
+    async for line in process.stdout:
+        said += line
+        if address := ADDRESS.search(line.decode()):
+            return address.group()
+    raise DidNotStartError(said.decode())
