@@ -18,10 +18,14 @@ class State:
     """One state; proposed ones have no id, timestamp and version yet."""
 
     type: StateType
+    """What the run would be doing."""
     name: str = ""
+    """The type in words, or a more telling name."""
     message: str | None = None
+    """Free text for people."""
     data: Json = None
     details: StateDetails = NO_DETAILS
+    """What rules and clients would know about it besides."""
     id: UUID | None = None
     timestamp: datetime | None = None
     version: int | None = None
@@ -226,7 +230,11 @@ def paused(
         until = now + timedelta(seconds=timeout_seconds)
     if until is not None and details.pause_timeout is not None:
         raise InvalidInput("When the pause ends is given twice.", ("details", "pauseTimeout"))
-    said = {"pause_timeout": until or details.pause_timeout, "pause_reschedule": reschedule, "pause_key": pause_key}
+    said = {
+        "pause_timeout": until or details.pause_timeout,
+        "pause_reschedule": reschedule or details.pause_reschedule,
+        "pause_key": pause_key or details.pause_key,
+    }
     return State(type=StateType.PAUSED, details=details.model_copy(update=said), **fields)
 
 
