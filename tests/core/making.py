@@ -1,9 +1,11 @@
 """Runs, limits, leases and proposals made by hand: rules judge them without a database."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from itertools import product
+from typing import Any, Final, Literal, TypeVar
 from uuid import UUID
 
 from hypothesis import HealthCheck, settings
@@ -14,6 +16,9 @@ from runstate.core.states import State
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateDetails, StateType
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit, Deployment, FlowRun, TaskRun
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 NOW: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NOT_ASKED: Final = "not asked"
@@ -136,3 +141,13 @@ def decided(policy: tuple[Rule[R], ...], run: R, initial: State | None, proposed
 def plain(kind: StateType) -> State:
     """A state of a type, with nothing besides."""
     return State(type=kind, details=StateDetails(scheduled_time=NOW if kind is StateType.SCHEDULED else None))
+
+
+def all_but(*kinds: StateType) -> list[StateType]:
+    """The other state types, in their order."""
+    return [kind for kind in StateType if kind not in kinds]
+
+
+def pairs(first: Iterable[A], second: Iterable[B]) -> list[tuple[A, B]]:
+    """Each of the first with each of the second."""
+    return list(product(first, second))

@@ -11,7 +11,7 @@ from runstate.core import states
 from runstate.core.states import State, is_persisted, is_unpersisted, paused, scheduled, suspended
 from runstate.documents.states import FINAL_TYPES, StateType
 from runstate.errors import InvalidInput
-from tests.core.making import NOW, details, entered, in_seconds
+from tests.core.making import NOW, all_but, details, entered, in_seconds
 
 S = StateType
 
@@ -235,7 +235,7 @@ def test_a_scheduled_state_with_a_time_stays_as_it_is() -> None:
     assert state.due(NOW) is state
 
 
-@pytest.mark.parametrize("kind", set(S) - {S.SCHEDULED})
+@pytest.mark.parametrize("kind", all_but(S.SCHEDULED))
 def test_only_a_scheduled_state_is_due(kind: StateType) -> None:
     assert State(type=kind).due(NOW) == State(type=kind)
 

@@ -1,0 +1,60 @@
+"""Cancellation."""
+
+from typing import Any
+
+import pytest
+
+from runstate.core.proposal import Reject
+from runstate.core.rules.cancelling import cancel_at_once_without_infrastructure, finish_cancelling
+from runstate.core.states import State, cancelled, cancelling, paused, pending, resuming, running, scheduled, suspended
+from runstate.documents.states import StateType
+from tests.core.making import NOT_ASKED, NOW, all_but, asked, flow_run, plain
+
+S = StateType
+
+
+@pytest.mark.parametrize("kind", all_but(S.CANCELLED))
+def test_a_run_that_is_being_cancelled_goes_nowhere_else(kind: StateType) -> None:
+    said = asked(finish_cancelling, flow_run(), cancelling(), plain(kind))
+
+    assert said == Reject(reason="The run is being cancelled.")
+
+
+def test_a_run_that_is_being_cancelled_can_be_cancelled() -> None:
+    assert asked(finish_cancelling, flow_run(), cancelling(), cancelled()) == NOT_ASKED
+
+
+@pytest.mark.parametrize("kind", [None, *all_but(S.CANCELLING)])
+def test_only_runs_that_are_being_cancelled_are_held_to_it(kind: StateType | None) -> None:
+    assert asked(finish_cancelling, flow_run(), plain(kind) if kind else None, running()) == NOT_ASKED
+
+
+@pytest.mark.parametrize(
+    ("initial", "columns"),
+    [
+        (scheduled(NOW), {}),
+        (resuming(NOW), {"infrastructure_pid": "42"}),
+        (resuming(NOW), {}),
+        (suspended(NOW), {"infrastructure_pid": "42"}),
+        (suspended(NOW), {}),
+    ],
+)
+def test_where_nothing_runs_cancelling_is_done_at_once(initial: State, columns: dict[str, Any]) -> None:
+    said = asked(cancel_at_once_without_infrastructure, flow_run(**columns), initial, cancelling(message="enough"))
+
+    assert said == Reject(reason="There is no infrastructure to tear down.", instead=cancelled(message="enough"))
+
+
+@pytest.mark.parametrize(
+    ("initial", "columns"),
+    [(scheduled(NOW), {"infrastructure_pid": "42"}), (paused(NOW), {}), (paused(NOW), {"infrastructure_pid": "42"})],
+)
+def test_where_something_runs_it_has_to_be_torn_down(initial: State, columns: dict[str, Any]) -> None:
+    said = asked(cancel_at_once_without_infrastructure, flow_run(**columns), initial, cancelling())
+
+    assert said is None
+
+
+@pytest.mark.parametrize("initial", [None, pending(), running(), cancelling()])
+def test_runs_that_are_under_way_are_cancelled_in_steps(initial: State | None) -> None:
+    assert asked(cancel_at_once_without_infrastructure, flow_run(), initial, cancelling()) == NOT_ASKED
