@@ -103,5 +103,11 @@ class SlowConsumer(RunstateError):
         self.cursor = cursor
 
 
+class Restarting(RunstateError):
+    """The server is going away; subscribe again after the cursor."""
+
+    code = "RESTARTING"
+
+
 class Misconfigured(RunstateError):
     """The settings do not fit together."""

@@ -1,0 +1,115 @@
+"""Cursors: what a client keeps says exactly where it was, and of which database."""
+
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runstate.errors import InvalidInput
+from runstate.feed.cursor import LARGEST, Cursor, Position
+
+HERE = uuid4()
+NUMBERS = st.integers(min_value=0, max_value=LARGEST)
+
+
+@st.composite
+def positions(draw: st.DrawFn) -> Position:
+    xmax = draw(st.integers(min_value=1, max_value=LARGEST))
+    xip = draw(st.sets(st.integers(min_value=1, max_value=xmax), max_size=9)) - {xmax}
+    return Position(xmax, tuple(sorted(xip)), draw(NUMBERS), draw(NUMBERS))
+
+
+@st.composite
+def cursors(draw: st.DrawFn) -> Cursor:
+    if draw(st.booleans()):
+        return Cursor(draw(positions()))
+    return Cursor(draw(positions()), draw(positions()), draw(NUMBERS))
+
+
+@given(cursors())
+def test_what_is_decoded_is_what_was_encoded(cursor: Cursor) -> None:
+    assert Cursor.decode(cursor.encode(HERE), HERE) == cursor
+
+
+@given(cursors())
+def test_a_cursor_is_refused_by_another_database(cursor: Cursor) -> None:
+    with pytest.raises(InvalidInput, match="another database") as refused:
+        Cursor.decode(cursor.encode(HERE), uuid4())
+    assert refused.value.path == ("after",)
+
+
+@given(st.one_of(st.text(), st.from_regex(r"[A-Za-z0-9_-]*", fullmatch=True)))
+def test_what_is_no_cursor_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="not a cursor"):
+        Cursor.decode(text, HERE)
+
+
+@given(cursors(), st.data())
+def test_a_cursor_with_a_slip_is_refused(cursor: Cursor, data: st.DataObject) -> None:
+    text = cursor.encode(HERE)
+    place = data.draw(st.integers(min_value=0, max_value=len(text) - 1))
+    letter = "A" if text[place] != "A" else "B"
+    slipped = text[:place] + letter + text[place + 1 :]
+    try:
+        assert Cursor.decode(slipped, HERE) == cursor  # bits of the last letter that say nothing
+    except InvalidInput:
+        pass
+    else:
+        assert place == len(text) - 1
+
+
+def test_a_cursor_is_short_however_many_transactions_are_open() -> None:
+    usual = Position(812_345_678, (812_345_671,), 1_790_000_000_000_000, 9_000_000_000)
+    crowded = Position(812_345_678, tuple(range(812_343_678, 812_345_678, 2)), 1_790_000_000_000_000, 9_000_000_000)
+
+    assert len(Cursor(usual).encode(HERE)) < 150
+    assert len(Cursor(crowded).encode(HERE)) < 3_000
+
+
+@given(positions())
+def test_a_position_is_its_text(position: Position) -> None:
+    assert Position.parse(position.text()) == position
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["null", "[]", "[1]", "[0,[],0,0]", "[5,[6],0,0]", "[1,[],0,-1]", '["1",[],0,0]', "[1,[1.5],0,0]", "[1,2,3,4]"],
+)
+def test_what_is_no_position_is_refused(text: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        Position.parse(text)
+
+
+def test_a_snapshot_is_cut_behind_the_newest_entry_that_it_sees() -> None:
+    position = Position.of_snapshot("90:100:90,95,97", newest=95, boot=1, top=2)
+
+    assert position == Position(96, (90, 95), 1, 2)
+    assert position.snapshot == "90:96:90,95"
+
+
+def test_an_empty_log_is_seen_by_a_snapshot_of_nothing() -> None:
+    assert Position.of_snapshot("90:100:90", newest=0, boot=0, top=0).snapshot == "1:1:"
+
+
+@pytest.mark.parametrize(
+    ("later", "earlier", "covers"),
+    [
+        (Position(10), Position(10), True),
+        (Position(10), Position(9), True),
+        (Position(9), Position(10), False),
+        (Position(10, (7,)), Position(9, (7, 8)), True),
+        (Position(10, (7, 8)), Position(9, (7,)), False),
+        (Position(10, (9,)), Position(9), True),
+        (Position(5, boot=2), Position(9, boot=1), True),
+        (Position(5, boot=1), Position(9, boot=2), False),
+    ],
+)
+def test_a_later_position_covers_an_earlier_one(later: Position, earlier: Position, *, covers: bool) -> None:
+    assert later.covers(earlier) is covers
+
+
+def test_the_id_of_the_database_is_part_of_the_cursor() -> None:
+    cursor = Cursor(Position(7))
+
+    assert cursor.encode(UUID(int=1)) != cursor.encode(UUID(int=2))

@@ -1,0 +1,283 @@
+"""Reading the log: every committed entry once, a run's entries in order, whatever commits when."""
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.database import Database
+from runstate.errors import InvalidInput
+from runstate.feed import Reader, Wanted, reader, sweep_log
+from runstate.feed.cursor import Cursor, Position
+from runstate.feed.installation import identify
+from runstate.rows import Installation, Transition
+from tests.feed.writing import NOON, a_reader, entry, insert, read_all, states, write
+
+postgresql_only = pytest.mark.parametrize("kind", ["postgresql"])
+
+
+async def test_what_is_written_later_is_read_once_in_order(database: Database) -> None:
+    reader = await a_reader(database)
+    run = uuid4()
+    await write(database, entry(run, 1))
+    start = Cursor(await reader.position())
+    later = [entry(run, version) for version in range(2, 5)]
+    await write(database, *later)
+
+    news = await read_all(reader, start)
+
+    assert states(news.transitions) == states(later)
+    assert (await read_all(reader, news.cursor)).transitions == []
+
+
+async def test_an_entry_is_what_was_written(database: Database) -> None:
+    reader = await a_reader(database)
+    start = Cursor(await reader.position())
+    written = entry(uuid4(), 3, message="hello", tags=["a"], flow_id=uuid4(), deployment_id=uuid4())
+    await write(database, written)
+
+    (found,) = (await reader.page(start)).transitions
+
+    assert {name: getattr(found, name) for name in written} == written
+
+
+async def test_pages_meet_without_a_seam(database: Database) -> None:
+    reader = await a_reader(database, at_once=7)
+    start = Cursor(await reader.position())
+    written = [entry(uuid4()) for _ in range(50)]
+    await write(database, *written[:30])
+    await write(database, *written[30:])
+
+    assert states((await read_all(reader, start)).transitions) == states(written)
+
+
+async def test_a_page_ends_at_the_position_that_is_asked_for(database: Database) -> None:
+    reader = await a_reader(database)
+    start = Cursor(await reader.position())
+    first, second = entry(uuid4()), entry(uuid4())
+    await write(database, first)
+    middle = await reader.position()
+    await write(database, second)
+
+    page = await reader.page(start, middle)
+
+    assert states(page.transitions) == states([first])
+    assert page.complete
+    assert states((await reader.page(page.cursor)).transitions) == states([second])
+
+
+async def test_only_what_is_wanted_is_read_and_the_rest_is_passed_over(database: Database) -> None:
+    reader = await a_reader(database, at_once=3)
+    start = Cursor(await reader.position())
+    run, other = uuid4(), uuid4()
+    await write(database, *(entry(run if version % 2 else other, version) for version in range(1, 20)))
+
+    versions, cursor, complete = [], start, False
+    while not complete:
+        page = await reader.page(cursor, wanted=Wanted(run_ids=frozenset({run})))
+        versions += [each.version for each in page.transitions]
+        cursor, complete = page.cursor, page.complete
+
+    assert versions == list(range(1, 20, 2))
+
+
+async def test_a_cursor_from_the_future_is_refused(database: Database) -> None:
+    reader = await a_reader(database)
+    now = await reader.position()
+
+    with pytest.raises(InvalidInput, match="ahead"):
+        await reader.page(Cursor(Position(now.xmax + 10**9, (), now.boot, now.top + 10**9)))
+
+
+@postgresql_only
+async def test_what_commits_late_is_not_lost(database: Database) -> None:
+    reader = await a_reader(database)
+    start = Cursor(await reader.position())
+    early, late = entry(uuid4()), entry(uuid4())
+    async with database.write() as slow:
+        await insert(slow.connection, late)
+        await write(database, early)
+        before = await read_all(reader, start)
+        assert states(before.transitions) == states([early])
+
+    after = await read_all(reader, before.cursor)
+
+    assert states(after.transitions) == states([late])
+    assert (await read_all(reader, after.cursor)).transitions == []
+
+
+@postgresql_only
+async def test_a_long_transaction_elsewhere_does_not_hold_the_feed_back(database: Database, postgresql: str) -> None:
+    reader = await a_reader(database)
+    elsewhere = Database(postgresql)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(elsewhere.close)
+        long = await stack.enter_async_context(elsewhere.write())
+        await long.connection.execute(sa.select(sa.func.pg_current_xact_id()))
+        start = Cursor(await reader.position())
+        written = entry(uuid4())
+        await write(database, written)
+
+        news = await read_all(reader, start)
+
+        assert states(news.transitions) == states([written])
+
+
+@postgresql_only
+async def test_what_is_rolled_back_is_never_read(database: Database) -> None:
+    reader = await a_reader(database)
+    start = Cursor(await reader.position())
+    async with database.writer.connect() as connection, connection.begin() as transaction:
+        await insert(connection, entry(uuid4()))
+        await transaction.rollback()
+
+    assert (await read_all(reader, start)).transitions == []
+
+
+@postgresql_only
+async def test_a_position_claims_nothing_about_transactions_after_the_newest_entry(database: Database) -> None:
+    reader = await a_reader(database)
+    await write(database, entry(uuid4()))
+    before = await reader.position()
+    async with database.write() as unrelated:
+        await unrelated.connection.execute(sa.select(sa.func.pg_current_xact_id()))
+
+    assert await reader.position() == before
+
+
+@postgresql_only
+async def test_a_restored_dump_is_another_database(database: Database) -> None:
+    reader = await a_reader(database)
+    await write(database, entry(uuid4()))
+    cursor = Cursor(await reader.position()).encode(reader.installation)
+    far = sa.text("UPDATE transition SET xid = '9000000000'")
+    async with database.write() as transaction:
+        await transaction.connection.execute(sa.update(Installation).values(cluster="another"))
+        await transaction.connection.execute(far)
+
+    restored = await a_reader(database)
+    with pytest.raises(InvalidInput, match="another database"):
+        Cursor.decode(cursor, restored.installation)
+    start = Cursor(await restored.position())
+    assert (await read_all(restored, start)).transitions == []
+    written = entry(uuid4())
+    await write(database, written)
+    assert states((await read_all(restored, start)).transitions) == states([written])
+    assert await identify(database) == restored.installation
+
+
+async def test_a_far_cursor_reads_from_mark_to_mark(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "FAR", 5)
+    far = await a_reader(database)
+    start = Cursor(await far.position())
+    written = [entry(uuid4()) for _ in range(40)]
+    for number, each in enumerate(written):
+        await write(database, each)
+        if number % 10 == 5:
+            await sweep_log(far, NOON + timedelta(seconds=number), timedelta(days=7))
+    end = await far.position()
+
+    pages = [await far.page(start, end)]
+    while not pages[-1].complete:
+        pages.append(await far.page(pages[-1].cursor, end))
+
+    assert states(each for page in pages for each in page.transitions) == states(written)
+    assert len(pages) == (1 if database.is_sqlite else 5)
+
+
+class Writers:
+    """Transactions that are begun, filled, committed and rolled back in any order, as row locks allow."""
+
+    def __init__(self, database: Database, chance: random.Random, runs: int, at_once: int) -> None:
+        self.database = database
+        self.chance = chance
+        self.versions = {uuid4(): 0 for _ in range(runs)}
+        self.at_once = at_once
+        self.open: dict[AsyncConnection, dict[UUID, int]] = {}
+        self.committed: list[dict[str, Any]] = []
+        self.pending: dict[AsyncConnection, list[dict[str, Any]]] = {}
+
+    async def step(self) -> None:
+        """Something that one of the transactions does."""
+        if self.open and (self.chance.random() < 0.4 or len(self.open) == self.at_once):
+            await self._end(self.chance.choice(list(self.open)))
+        elif self.open and self.chance.random() < 0.6:
+            await self._write(self.chance.choice(list(self.open)))
+        else:
+            await self._begin()
+
+    async def end(self) -> None:
+        """Finish what is open."""
+        for connection in list(self.open):
+            await self._end(connection)
+
+    async def _begin(self) -> None:
+        connection = await self.database.writer.connect()
+        await connection.begin()
+        self.open[connection], self.pending[connection] = {}, []
+        if not self.database.is_sqlite and self.chance.random() < 0.5:
+            await connection.execute(sa.select(sa.func.pg_current_xact_id()))
+
+    async def _write(self, connection: AsyncConnection) -> None:
+        locked = {run for runs in self.open.values() for run in runs} - set(self.open[connection])
+        free = [run for run in self.versions if run not in locked]
+        if not free:
+            return
+        run = self.chance.choice(free)
+        version = self.open[connection].get(run, self.versions[run]) + 1
+        self.open[connection][run] = version
+        written = entry(run, version)
+        self.pending[connection].append(written)
+        await insert(connection, written)
+
+    async def _end(self, connection: AsyncConnection) -> None:
+        versions, entries = self.open.pop(connection), self.pending.pop(connection)
+        if self.chance.random() < 0.8:
+            await connection.commit()
+            self.versions |= versions
+            self.committed += entries
+        else:
+            await connection.rollback()
+        await connection.close()
+
+
+@pytest.fixture
+async def writers(database: Database, seed: int) -> AsyncIterator[Writers]:
+    """Writers that do as the seed says."""
+    writers = Writers(database, random.Random(seed), runs=6, at_once=1 if database.is_sqlite else 6)
+    yield writers
+    await writers.end()
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_every_committed_entry_is_read_once_and_every_run_in_order(
+    database: Database, writers: Writers, seed: int
+) -> None:
+    chance = random.Random(seed + 1)
+    readers = [await a_reader(database, at_once) for at_once in (1, 3, 100)]
+    chains: list[tuple[Cursor, list[Transition]]] = [(Cursor(await readers[0].position()), []) for _ in range(4)]
+    for _ in range(150):
+        await writers.step()
+        number = chance.randrange(len(chains))
+        cursor, found = chains[number]
+        chains[number] = await _read_one(chance.choice(readers), cursor, found)
+    await writers.end()
+
+    for cursor, found in chains:
+        rest = await read_all(chance.choice(readers), cursor)
+        everything = [*found, *rest.transitions]
+        assert Counter(states(everything)) == Counter(states(writers.committed))
+        for run, version in writers.versions.items():
+            assert [each.version for each in everything if each.run_id == run] == list(range(1, version + 1))
+
+
+async def _read_one(reader: Reader, cursor: Cursor, found: list[Transition]) -> tuple[Cursor, list[Transition]]:
+    page = await reader.page(cursor)
+    return Cursor.decode(page.cursor.encode(reader.installation), reader.installation), [*found, *page.transitions]
