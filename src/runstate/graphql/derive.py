@@ -68,9 +68,9 @@ def members(cls: type) -> list[Member]:
     if issubclass(cls, Row):
         return list(_columns(cls))
     if issubclass(cls, BaseModel):
-        hints = get_type_hints(cls, include_extras=True)
+        hints = get_type_hints(cls)
         return [Member(name, hints[name], field.description) for name, field in cls.model_fields.items()]
-    hints, docs = get_type_hints(cls, include_extras=True), texts(cls)
+    hints, docs = get_type_hints(cls), texts(cls)
     return [
         Member(field.name, hints[field.name], docs.get(field.name)) for field in dataclasses.fields(cast("Any", cls))
     ]

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Final
 
-import orjson
 import strawberry
 from graphql import GraphQLError, ValueNode, value_from_ast_untyped
 from strawberry.types.scalar import ScalarDefinition
@@ -13,8 +12,6 @@ from strawberry.types.scalar import ScalarDefinition
 RFC_3339: Final = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.(?P<fraction>\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
-LARGEST_INTEGER: Final = 2**64 - 1
-SMALLEST_INTEGER: Final = -(2**63)
 
 
 def instant(value: Any) -> datetime:
@@ -36,39 +33,21 @@ def written(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def storable(value: Any) -> Any:
-    """A JSON value as it can be kept: finite numbers, integers beyond 64 bits as floats, no NUL in texts."""
+def json_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
+    """A JSON value that was written into the document; one in the variables was parsed from JSON already."""
+    return finite(value_from_ast_untyped(node, variables))
+
+
+def finite(value: Any) -> Any:
+    """A JSON value, if its numbers are finite."""
     match value:
-        case str() if "\0" in value:
-            raise GraphQLError("A text in JSON cannot hold the NUL character.")
         case float() if not isfinite(value):
             raise GraphQLError("A number in JSON is finite.")
-        case bool():
-            return value
-        case int() if not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
-            return storable(_as_float(value))
         case list():
-            return [storable(item) for item in value]
+            return [finite(item) for item in value]
         case dict():
-            return {storable(key): storable(item) for key, item in value.items()}
+            return {key: finite(item) for key, item in value.items()}
     return value
-
-
-def _as_float(value: int) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf")
-
-
-def json_value(value: Any) -> Any:
-    """A JSON value that was parsed from JSON, where numbers are finite and fit already."""
-    return storable(value) if b"\\u0000" in orjson.dumps(value) else value
-
-
-def json_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
-    """A JSON value that was written into the document."""
-    return storable(value_from_ast_untyped(node, variables))
 
 
 DateTime: Final = strawberry.scalar(
@@ -81,10 +60,10 @@ DateTime: Final = strawberry.scalar(
 
 JSON: Final = strawberry.scalar(
     name="JSON",
-    description="Any JSON value. Numbers are finite; texts hold no NUL character.",
+    description="Any JSON value. Numbers are finite.",
     specified_by_url="https://www.rfc-editor.org/rfc/rfc8259",
     serialize=lambda value: value,
-    parse_value=json_value,
+    parse_value=lambda value: value,
     parse_literal=json_literal,
 )
 

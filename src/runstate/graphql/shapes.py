@@ -1,9 +1,13 @@
-"""What is published, and under which names: a table is a line here."""
+"""What is published and what clients may send, and under which names: a table is a line here."""
 
 from runstate.database.queries.counts import StateCount
 from runstate.database.queries.history import HistoryInterval
+from runstate.documents.policies import FlowRunPolicy
+from runstate.documents.requests import RunRef
+from runstate.documents.states import StateDetails
 from runstate.graphql.connection import has_many
 from runstate.graphql.derive import publish
+from runstate.graphql.inputs import offer
 from runstate.rows import (
     ConcurrencyLimit,
     Deployment,
@@ -38,6 +42,13 @@ publish(FlowRun, TaskRun, implements=(Run, Row))
 publish(Flow, ConcurrencyLimit, implements=(Row,))
 publish(Deployment, implements=(Row,), renamed={"limit": "concurrency"})
 publish(StateCount, HistoryInterval)
+
+SERVERS_OWN = {"flow_run_id", "task_run_id", "child_flow_run_id", "deployment_concurrency_lease_id"}
+"""What the server notes on a state; no client says it."""
+
+offer(FlowRunPolicy, only={"retries", "retry_delay_seconds"})
+offer(StateDetails, only=set(StateDetails.model_fields) - SERVERS_OWN)
+offer(RunRef, name="RunRef", one_of=True)
 
 has_many(Flow, "flow_runs", FlowRun, "flow_id", "The runs of the flow.")
 has_many(Flow, "deployments", Deployment, "flow_id", "The deployments of the flow.")

@@ -1,0 +1,94 @@
+"""What clients send: `Input[Document]` has the members of a document, which checks them."""
+
+from collections.abc import Collection
+from types import NoneType
+from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
+
+import strawberry
+from pydantic import BaseModel, ValidationError
+from strawberry import UNSET
+from strawberry.utils.str_converters import to_camel_case
+
+from runstate.errors import InvalidInput
+from runstate.graphql.derive import Member, class_of, list_of, members, optional, publish, shape
+from runstate.graphql.fields import asked, described
+
+M = TypeVar("M", bound=BaseModel)
+
+SHOWN = (bool, int, float, str)
+"""Defaults of these types are shown in the schema."""
+
+
+class Input(Generic[M]):
+    """The members of a document, as a client gave them; `Input[ProposeState]` is the input `ProposeStateInput`."""
+
+    model: ClassVar[type[BaseModel]]
+
+    def values(self) -> dict[str, Any]:
+        """What was given, by the names of the document. Null for what is never null counts as not given."""
+        given = {name: value for name, value in vars(self).items() if value is not UNSET}
+        return {name: _plain(value) for name, value in given.items() if value is not None or self._may_be_null(name)}
+
+    def checked(self) -> M:
+        """The document, or `InvalidInput` that says where the first mistake is."""
+        try:
+            return cast("M", self.model.model_validate(self.values()))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            path = tuple(to_camel_case(str(part)) for part in first["loc"])
+            raise InvalidInput(first["msg"].removeprefix("Value error, "), path) from error
+
+    def _may_be_null(self, name: str) -> bool:
+        return NoneType in get_args(self.model.model_fields[name].annotation)
+
+    @classmethod
+    def __class_getitem__(cls, model: Any) -> type:
+        if not isinstance(model, type):
+            return cls
+        if "__input__" not in vars(model):
+            offer(model)
+        return cast("type", vars(model)["__input__"])
+
+
+def offer(
+    model: type[BaseModel], *, name: str | None = None, only: Collection[str] | None = None, one_of: bool = False
+) -> None:
+    """Make an input of a document.
+
+    With `only` it is of a part of the document, and every member may be left out; with `one_of` exactly one member
+    is given.
+    """
+    whole = only is None and not one_of
+    held = [member for member in members(model) if only is None or member.name in only]
+    fields = {member.name: _asked(model, member, whole=whole) for member in held}
+    known_as = name or f"{model.__name__}Input"
+    made = class_of(known_as, (Input,), fields, __doc__=described(model), __module__=__name__, model=model)
+    setattr(model, "__input__", asked(name=known_as, one_of=one_of)(made))  # noqa: B010 a class has no such attribute
+
+
+def _asked(model: type[BaseModel], member: Member, *, whole: bool) -> tuple[Any, Any]:
+    field, kind = model.model_fields[member.name], _kind(member.type)
+    if whole and field.is_required():
+        return kind, strawberry.field(description=member.doc)
+    if whole and isinstance(field.default, SHOWN):
+        return kind, strawberry.field(description=member.doc, default=field.default)
+    return optional(kind), strawberry.field(description=member.doc, default=UNSET)
+
+
+def _kind(annotation: Any) -> Any:
+    """How an input calls a type: documents are inputs of their own."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return Input.__class_getitem__(annotation)
+    arguments = [argument for argument in get_args(annotation) if argument is not NoneType]
+    if NoneType in get_args(annotation):
+        return optional(_kind(arguments[0]))
+    if get_origin(annotation) in (list, tuple):
+        return list_of(_kind(arguments[0]))
+    publish(*(kind for kind in [annotation] if isinstance(kind, type) and hasattr(kind, "__members__")))
+    return shape(annotation)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Input):
+        return value.values()
+    return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,189 @@
+"""The schema: it is what the code says, holds what clients rely on, and describes everything."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from graphql import (
+    GraphQLArgument,
+    GraphQLEnumType,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLSchema,
+    GraphQLUnionType,
+    build_schema,
+    is_composite_type,
+    is_required_argument,
+    is_required_input_field,
+    is_type_sub_type_of,
+    validate_schema,
+)
+
+from runstate.errors import RunstateError
+from runstate.graphql import schema as ours
+from runstate.graphql.derive import DEFINITION, definition_of, has_field, members, references, tables
+from runstate.graphql.faults import Code
+from runstate.rows import Row
+
+ROOT = Path(__file__).parent.parent
+SCHEMA = ours.build_schema()
+HERE: GraphQLSchema = SCHEMA._schema  # noqa: SLF001 the graphql-core schema is nowhere else
+CONTRACT = build_schema((ROOT / "tests" / "contract.graphql").read_text())
+PROMISED = sorted(name for name in CONTRACT.type_map if not name.startswith("__"))
+OWN = sorted(name for name in HERE.type_map if not name.startswith("__"))
+PUBLISHED = [row for row in tables(Row) if DEFINITION in vars(row)]
+
+
+def test_the_file_is_what_the_code_says() -> None:
+    assert (ROOT / "schema.graphql").read_text() == ours.sdl(SCHEMA), "run: make schema"
+
+
+def test_it_is_valid_and_so_is_its_text() -> None:
+    assert validate_schema(build_schema(ours.sdl(SCHEMA))) == []
+
+
+def missing(promised: Any, here: Any) -> Iterator[str]:
+    """What a type lacks of what was promised."""
+    if type(promised).__name__ != type(here).__name__.replace("CustomGraphQL", "GraphQL"):
+        yield f"it is a {type(here).__name__}"
+        return
+    if isinstance(promised, GraphQLEnumType):
+        yield from (f"value {name}" for name in promised.values if name not in here.values)
+    if isinstance(promised, GraphQLUnionType):
+        members = {member.name for member in here.types}
+        yield from (f"member {member.name}" for member in promised.types if member.name not in members)
+    if isinstance(promised, GraphQLInputObjectType) and promised.is_one_of != here.is_one_of:
+        yield "@oneOf"
+    if isinstance(promised, GraphQLObjectType | GraphQLInterfaceType):
+        interfaces = {interface.name for interface in here.interfaces}
+        yield from (f"interface {each.name}" for each in promised.interfaces if each.name not in interfaces)
+    yield from missing_fields(getattr(promised, "fields", {}), getattr(here, "fields", {}))
+
+
+def missing_fields(promised: Any, here: Any) -> Iterator[str]:
+    """Which fields or arguments are not there as they were promised."""
+    for name, field in promised.items():
+        if name not in here:
+            yield f"{name} is missing"
+        elif str(field.type) != str(here[name].type):
+            yield f"{name} is {here[name].type}, not {field.type}"
+        elif getattr(field, "default_value", None) != getattr(here[name], "default_value", None):
+            yield f"the default of {name}"
+        else:
+            yield from (f"{name}: {lack}" for lack in missing_fields(arguments(field), arguments(here[name])))
+    for name in set(here) - set(promised):
+        if is_needed(here[name]):
+            yield f"{name} has to be given"
+
+
+def arguments(field: Any) -> Any:
+    return getattr(field, "args", {})
+
+
+def is_needed(field: Any) -> bool:
+    """Whether an argument or a member of an input cannot be left out."""
+    if isinstance(field, GraphQLArgument):
+        return is_required_argument(field)
+    return isinstance(field, GraphQLInputField) and is_required_input_field(field)
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_it_holds_what_clients_rely_on(name: str) -> None:
+    assert name in HERE.type_map
+    assert list(missing(CONTRACT.type_map[name], HERE.type_map[name])) == []
+
+
+def undescribed(named: Any) -> Iterator[str]:
+    """What of a type has no description."""
+    if not named.description:
+        yield "itself"
+    for name, value in getattr(named, "values", {}).items():
+        if not value.description:
+            yield name
+    for name, field in getattr(named, "fields", {}).items():
+        if not field.description:
+            yield name
+        yield from (f"{name}({each})" for each, argument in arguments(field).items() if not argument.description)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_everything_is_described(name: str) -> None:
+    assert list(undescribed(HERE.type_map[name])) == []
+
+
+def differing(one: GraphQLObjectType, other: GraphQLObjectType, seen: set[frozenset[str]]) -> Iterator[str]:
+    """Fields of the same name whose types cannot stand in one place of an answer."""
+    if frozenset((one.name, other.name)) in seen or one is other:
+        return
+    seen.add(frozenset((one.name, other.name)))
+    for name in set(one.fields) & set(other.fields):
+        (first, first_inner), (second, second_inner) = (
+            wrapping(one.fields[name].type),
+            wrapping(other.fields[name].type),
+        )
+        composite = is_composite_type(first_inner) and is_composite_type(second_inner)
+        if first != second or (first_inner is not second_inner and not composite):
+            yield f"{one.name}.{name} and {other.name}.{name}"
+        for left in possible(first_inner) if composite else ():
+            yield from (each for right in possible(second_inner) for each in differing(left, right, seen))
+
+
+def wrapping(kind: Any) -> tuple[str, Any]:
+    """The lists and nullability around a type, and the type."""
+    around = ""
+    while isinstance(kind, GraphQLList | GraphQLNonNull):
+        around += "[" if isinstance(kind, GraphQLList) else "!"
+        kind = kind.of_type
+    return around, kind
+
+
+def possible(kind: Any) -> list[GraphQLObjectType]:
+    return [kind] if isinstance(kind, GraphQLObjectType) else list(HERE.get_possible_types(kind))
+
+
+@pytest.mark.parametrize(
+    "abstract", [each for each in HERE.type_map.values() if isinstance(each, GraphQLUnionType | GraphQLInterfaceType)]
+)
+def test_types_that_stand_in_one_place_never_give_a_name_two_types(abstract: Any) -> None:
+    seen: set[frozenset[str]] = set()
+
+    assert [each for one, other in combinations(possible(abstract), 2) for each in differing(one, other, seen)] == []
+
+
+def test_types_give_what_their_interfaces_promise() -> None:
+    for named in HERE.type_map.values():
+        for interface in getattr(named, "interfaces", ()):
+            for name, field in interface.fields.items():
+                assert is_type_sub_type_of(HERE, named.fields[name].type, field.type)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("row", PUBLISHED)
+def test_what_is_stored_is_declared_nowhere_else(row: type[Row]) -> None:
+    stored = {member.name for member in members(row)} | {reference.name for reference in references(row)}
+    derived = {
+        field.python_name
+        for field in definition_of(row).fields
+        if "stored" in field.metadata or "reference" in field.metadata
+    }
+    declared = {field.python_name for field in definition_of(row).fields} - derived
+
+    assert all(has_field(row, member.name) for member in members(row))
+    assert declared & stored <= {"limit"}, "a reference may be published under another name"
+
+
+def test_nothing_private_is_published() -> None:
+    for row in PUBLISHED:
+        private = {column.key for column in row.__table__.columns if column.info.get("private")}
+        assert [name for name in private if has_field(row, name)] == []
+
+
+def test_every_exception_has_a_code_of_the_list() -> None:
+    codes = {code.value for code in Code}
+
+    assert {error.code for error in [RunstateError, *RunstateError.__subclasses__()]} <= codes
