@@ -15,7 +15,7 @@ from runstate.database import Database
 from runstate.database.dialects import among
 from runstate.graphql.compare import as_uuid
 from runstate.graphql.connection import PATHS, Connection, Pages
-from runstate.graphql.derive import DEFINITION, tables
+from runstate.graphql.derive import implementing
 from runstate.graphql.search import Asked, Search
 from runstate.graphql.selection import Columns, columns, every
 from runstate.rows import Row
@@ -108,7 +108,7 @@ class Context:
         return row.of(dict(zip(names, found[0], strict=True))) if found else None
 
     async def _kinds(self, keys: list[UUID]) -> list[type[Row] | None]:
-        kinds = [table for table in tables(Row) if DEFINITION in vars(table)]
+        kinds = implementing(Row)
         probes = [
             sa.select(sa.literal(place), kind.__table__.c.id).where(among(kind.__table__.c.id, keys))
             for place, kind in enumerate(kinds)

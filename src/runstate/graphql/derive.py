@@ -219,6 +219,12 @@ def _name_of(value: object, *_: object) -> str:
     return definition_of(type(value)).name
 
 
+def implementing(interface: type[Row]) -> list[type[Row]]:
+    """The published rows of an interface."""
+    published = [row for row in tables(interface) if DEFINITION in vars(row)]
+    return [row for row in published if definition_of(interface) in definition_of(row).interfaces]
+
+
 def definition_of(cls: type) -> StrawberryObjectDefinition:
     """The GraphQL type that a published class is."""
     return cast("StrawberryObjectDefinition", getattr(cls, DEFINITION))

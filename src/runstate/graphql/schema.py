@@ -10,7 +10,7 @@ from strawberry.tools import merge_types
 from strawberry.types.execution import ExecutionContext
 
 from runstate.graphql import faults, flows, limits, nodes, runs
-from runstate.graphql.derive import DEFINITION, tables
+from runstate.graphql.derive import implementing
 from runstate.graphql.documents import Documents, Prepared
 from runstate.graphql.scalars import SCALARS
 from runstate.rows import Row
@@ -33,7 +33,7 @@ def build_schema() -> Schema:
         query=_merged("Query", "What can be asked."),
         mutation=_merged("Mutation", "What can be done."),
         subscription=_merged("Subscription", "What can be listened to."),
-        types=[table for table in tables(Row) if DEFINITION in vars(table)],
+        types=implementing(Row),
         extensions=[partial(Prepared, Documents()), faults.Presented],
         config=StrawberryConfig(scalar_map=SCALARS),
     )

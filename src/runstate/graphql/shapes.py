@@ -13,6 +13,7 @@ from runstate.rows import (
     Deployment,
     Flow,
     FlowRun,
+    FlowRunInput,
     FlowRunState,
     Row,
     Run,
@@ -26,6 +27,7 @@ __all__ = [
     "Deployment",
     "Flow",
     "FlowRun",
+    "FlowRunInput",
     "FlowRunState",
     "Row",
     "Run",
@@ -41,6 +43,7 @@ publish(FlowRunState, TaskRunState, implements=(State, Row))
 publish(FlowRun, TaskRun, implements=(Run, Row))
 publish(Flow, ConcurrencyLimit, implements=(Row,))
 publish(Deployment, implements=(Row,), renamed={"limit": "concurrency"})
+publish(FlowRunInput)
 publish(StateCount, HistoryInterval)
 
 SERVERS_OWN = {"flow_run_id", "task_run_id", "child_flow_run_id", "deployment_concurrency_lease_id"}
