@@ -1,6 +1,6 @@
 """Slots of limits: taken on entering; who finds none waits, is scheduled again or is cancelled."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from runstate.core.limits import occupied, patience, seconds_until_room
@@ -52,7 +52,7 @@ def take_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Amend 
         return Abort(reason=NO_SLOTS.format(slot.limit.name))
     if seconds_until_room(slot.limit, 1, proposal.now) > 0:
         return _collided(proposal, slot)
-    return _takes(proposal, slot, _grace(proposal))
+    return _takes(proposal, slot, proposal.now + timedelta(seconds=_grace(proposal)))
 
 
 @rule(leaving=PENDING, entering=RUNNING)
@@ -64,7 +64,7 @@ def keep_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Wait |
     slot = _wanted(proposal)
     lost = proposal.initial is not None and proposal.initial.details.deployment_concurrency_lease_id is not None
     if slot is None or not lost or seconds_until_room(slot.limit, 1, proposal.now) == 0:
-        return _enter(proposal)
+        return _enter_deployment(proposal)
     message = "The deployment's slot was lost while the run was pending, and no other is free."
     return Reject(reason=message, instead=cancelled(message=message))
 
@@ -72,7 +72,7 @@ def keep_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Wait |
 @rule(leaving=ANY - HOLDING, entering=RUNNING)
 def take_deployment_slot_again(proposal: Proposal[FlowRun]) -> Abort | Wait | Amend | None:
     """A flow run that enters RUNNING unclaimed, after a retry or a pause, takes a slot or waits for one."""
-    return _enter(proposal)
+    return _enter_deployment(proposal)
 
 
 @rule(leaving=ANY, entering=RUNNING)
@@ -114,13 +114,19 @@ def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
     return Amend(effects=tuple(Take(slot, None) for slot in wanted)) if wanted else None
 
 
+def _enter_deployment(proposal: Proposal[FlowRun]) -> Abort | Wait | Amend | None:
+    """The deployment's slot, until the run leaves it."""
+    said, slot = _enter(proposal), _wanted(proposal)
+    return _takes(proposal, slot, None) if isinstance(said, Amend) and slot else said
+
+
 def _grace(proposal: Proposal[FlowRun]) -> float:
     return (proposal.concurrency and proposal.concurrency.grace_period_seconds) or GRACE_SECONDS
 
 
-def _takes(proposal: Proposal[FlowRun], slot: Slot, seconds: float) -> Amend:
+def _takes(proposal: Proposal[FlowRun], slot: Slot, expires: datetime | None) -> Amend:
     state = proposal.proposed.with_details(deployment_concurrency_lease_id=slot.new_lease_id)
-    return Amend(state=state, effects=(Take(slot, proposal.now + timedelta(seconds=seconds)),))
+    return Amend(state=state, effects=(Take(slot, expires),))
 
 
 def _collided(proposal: Proposal[FlowRun], slot: Slot) -> Reject:

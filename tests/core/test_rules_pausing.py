@@ -1,0 +1,163 @@
+"""Pausing, suspending and resuming flow runs."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from runstate.core.proposal import Abort, Amend, Reject
+from runstate.core.rules.pausing import (
+    expired_pause_fails,
+    note_the_pause,
+    note_the_resuming,
+    pause_once_for_each_key,
+    pause_while_running,
+    resume_or_end,
+    resume_suspended_needs_deployment,
+    suspend_needs_deployment,
+)
+from runstate.core.states import State, failed, paused, retrying, running, scheduled, suspended
+from runstate.documents.policies import FlowRunPolicy
+from runstate.documents.states import StateType
+from tests.core.making import NOT_ASKED, NOW, all_but, asked, flow_run, in_seconds, plain
+
+S = StateType
+RESUMING = {"policy": FlowRunPolicy(retries=2, resuming=True)}
+RUN = flow_run(policy=FlowRunPolicy(retries=2))
+DEPLOYED = flow_run(policy=FlowRunPolicy(retries=2), deployment_id=UUID(int=8))
+
+
+@pytest.mark.parametrize("state", [running(), retrying()])
+def test_a_running_flow_run_can_be_paused(state: State) -> None:
+    assert asked(pause_while_running, flow_run(), state, paused(NOW)) is None
+
+
+@pytest.mark.parametrize("kind", all_but(S.RUNNING))
+def test_a_flow_run_that_is_not_running_cannot_be_paused(kind: StateType) -> None:
+    said = asked(pause_while_running, flow_run(), plain(kind), paused(NOW))
+
+    assert said == Reject(reason=f"The run is in {plain(kind).name}, not running.")
+
+
+def test_a_flow_run_without_a_state_cannot_be_paused() -> None:
+    said = asked(pause_while_running, flow_run(), None, paused(NOW))
+
+    assert said == Abort(reason="A run without a state cannot be paused.")
+
+
+def test_a_flow_run_pauses_once_for_each_key() -> None:
+    run = flow_run(policy=FlowRunPolicy(pause_keys=("here",)))
+    said = asked(pause_once_for_each_key, run, running(), paused(NOW, pause_key="here"))
+
+    assert said == Reject(reason="The run has been paused at this place already.")
+
+
+@pytest.mark.parametrize("key", ["there", None])
+def test_a_flow_run_pauses_again_under_another_key_or_none(key: str | None) -> None:
+    run = flow_run(policy=FlowRunPolicy(pause_keys=("here",)))
+
+    assert asked(pause_once_for_each_key, run, running(), paused(NOW, pause_key=key)) is None
+
+
+def test_a_run_of_a_deployment_can_be_suspended() -> None:
+    assert asked(suspend_needs_deployment, DEPLOYED, running(), suspended(NOW)) is None
+
+
+def test_a_run_without_a_deployment_cannot_be_suspended() -> None:
+    said = asked(suspend_needs_deployment, flow_run(), running(), suspended(NOW))
+
+    assert said == Abort(reason="Only a run of a deployment can be suspended.")
+
+
+@pytest.mark.parametrize("deployment_id", [None, UUID(int=8)])
+def test_a_subflow_run_cannot_be_suspended(deployment_id: UUID | None) -> None:
+    run = flow_run(deployment_id=deployment_id, parent_task_run_id=UUID(int=9))
+
+    assert asked(suspend_needs_deployment, run, running(), suspended(NOW)) == Abort(
+        reason="A subflow run cannot be suspended."
+    )
+
+
+@pytest.mark.parametrize("run", [flow_run(), flow_run(parent_task_run_id=UUID(int=9))])
+def test_any_flow_run_can_be_paused_in_its_process(run: Any) -> None:
+    assert asked(suspend_needs_deployment, run, running(), paused(NOW)) is None
+
+
+def noted(run: Any, state: State) -> Any:
+    said = asked(note_the_pause, run, running(), state, pause_key=UUID(int=3))
+    assert isinstance(said, Amend)
+    assert said.state is None
+    assert said.run == {}
+    return said.afterwards
+
+
+def test_a_pause_is_noted_under_its_key_once_the_run_is_paused() -> None:
+    run = flow_run(policy=FlowRunPolicy(retries=2, pause_keys=("there",)))
+
+    assert noted(run, paused(NOW, pause_key="here")) == {
+        "policy": FlowRunPolicy(retries=2, pause_keys=("here", "there"))
+    }
+
+
+def test_a_pause_without_a_key_is_noted_under_one_of_its_own() -> None:
+    assert noted(flow_run(), paused(NOW)) == {"policy": FlowRunPolicy(pause_keys=(str(UUID(int=3)),))}
+
+
+@pytest.mark.parametrize("kind", [S.RUNNING, S.SCHEDULED, S.COMPLETED, S.FAILED, S.CANCELLED, S.CRASHED])
+def test_a_paused_run_goes_on_is_scheduled_or_ends(kind: StateType) -> None:
+    assert asked(resume_or_end, RUN, paused(NOW), plain(kind)) is None
+
+
+@pytest.mark.parametrize("kind", [S.PENDING, S.PAUSED, S.CANCELLING])
+def test_a_paused_run_does_nothing_else_but_is_asked_to(kind: StateType) -> None:
+    said = asked(resume_or_end, RUN, paused(NOW), plain(kind))
+
+    assert said == Reject(reason="A paused run can only go on, be scheduled or end.", afterwards=RESUMING)
+
+
+def test_a_suspended_run_of_a_deployment_is_resumed() -> None:
+    assert asked(resume_suspended_needs_deployment, DEPLOYED, suspended(NOW), scheduled(NOW)) is None
+
+
+def test_a_suspended_run_without_a_deployment_stays_suspended() -> None:
+    said = asked(resume_suspended_needs_deployment, RUN, suspended(NOW), scheduled(NOW))
+
+    assert said == Reject(reason="The suspended run has no deployment to run in.", afterwards=RESUMING)
+
+
+def test_a_paused_run_is_resumed_without_a_deployment() -> None:
+    assert asked(resume_suspended_needs_deployment, RUN, paused(NOW), running()) is None
+
+
+def test_a_run_that_is_resumed_too_late_fails() -> None:
+    said = asked(expired_pause_fails, RUN, paused(NOW, pause_expiration_time=in_seconds(-1)), running())
+
+    assert said == Reject(
+        reason="The pause has expired.",
+        instead=failed(message="The flow was paused and never resumed."),
+        afterwards=RESUMING,
+    )
+
+
+@pytest.mark.parametrize("until", [None, NOW, in_seconds(1)])
+def test_a_run_that_is_resumed_in_time_goes_on(until: Any) -> None:
+    assert asked(expired_pause_fails, RUN, paused(NOW, pause_expiration_time=until), running()) is None
+
+
+@pytest.mark.parametrize("kind", S)
+def test_a_run_that_leaves_a_pause_is_resuming(kind: StateType) -> None:
+    assert asked(note_the_resuming, RUN, paused(NOW), plain(kind)) == Amend(afterwards=RESUMING)
+
+
+@pytest.mark.parametrize("rule", [pause_while_running, pause_once_for_each_key, suspend_needs_deployment])
+@pytest.mark.parametrize("kind", all_but(S.PAUSED))
+def test_only_pauses_are_judged_as_pauses(rule: Any, kind: StateType) -> None:
+    assert asked(rule, flow_run(), running(), plain(kind)) == NOT_ASKED
+
+
+@pytest.mark.parametrize(
+    "rule", [resume_or_end, resume_suspended_needs_deployment, expired_pause_fails, note_the_resuming]
+)
+@pytest.mark.parametrize("kind", [None, *all_but(S.PAUSED)])
+def test_only_paused_runs_are_resumed(rule: Any, kind: StateType | None) -> None:
+    assert asked(rule, flow_run(), plain(kind) if kind else None, running()) == NOT_ASKED
