@@ -1,5 +1,6 @@
 """The one place where things are put together; the lifespan opens and closes them."""
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -9,7 +10,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
+from uuid_utils.compat import uuid7
 
+from runstate.core.desk import Desk
 from runstate.database import Database
 from runstate.database.migrate import migrate
 from runstate.graphql.context import Context
@@ -32,7 +35,9 @@ def build_app(settings: Settings) -> Starlette:
         try:
             await migrate(database)
             app.state.database = database
+            app.state.desk = Desk(database, clock=clock, draw=random.random, new_id=uuid7)
             yield
+            await app.state.desk.close()
         finally:
             await database.close()
 
@@ -48,7 +53,7 @@ def build_app(settings: Settings) -> Starlette:
 def make_context(connection: Request | WebSocket, request_id: str) -> Context:
     """The context of an operation."""
     state = connection.app.state
-    return Context(state.database, clock, request_id=request_id)
+    return Context(state.database, clock, request_id=request_id, desk=state.desk)
 
 
 async def health(_: Request) -> Response:

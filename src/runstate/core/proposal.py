@@ -163,8 +163,11 @@ class RuleOutcome:
     """What one rule said of the proposal."""
 
     rule: str
+    """Name of the rule."""
     verdict: RuleVerdict
+    """What it said."""
     reason: str | None = None
+    """Why, for people."""
 
 
 class Rule(Generic[R]):

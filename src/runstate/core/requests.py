@@ -64,19 +64,27 @@ class Answer:
     """How a proposal was answered."""
 
     status: OrchestrationStatus
+    """What became of the proposal."""
     kind: RunKind
+    """The kind of the run."""
     run_id: UUID
+    """Id of the run."""
     state_id: UUID | None
     """The stored state that the run is in now; of a replayed answer, the one it wrote."""
     written: FlowRunState | TaskRunState | None = None
     """The same, whole, where it is at hand."""
     proposed: State | None = None
-    """Of a dry run: what would have been written."""
+    """With dryRun: what would have been written; null: nothing."""
     reason: str | None = None
+    """Why not, for people."""
     rule: str | None = None
+    """The rule that decided, as it is named in the documentation; null: none objected."""
     retry_after_seconds: float | None = None
+    """WAIT: after how many seconds to ask again."""
     replayed: bool = False
+    """Whether this is the answer that the same proposal with the same idempotency key got before."""
     considered: tuple[RuleOutcome, ...] = ()
+    """Every rule that looked at the proposal, in order, with what it said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,7 +93,11 @@ async def take_slots(desk: Desk, given: requests.TakeSlots) -> Taken | NotFound 
             return InvalidInput(f"The limit {small.name} has {small.limit} slots, never {given.slots}.", ("slots",))
         if any(limits.seconds_until_room(limit, given.slots, now) > 0 for limit in active):
             return Taken(retry_after_seconds=_patience(active, given.slots, now, desk.draw()))
-        held: dict[str, Any] = {"run_id": run_id, "holder": given.holder, "expires": now + timedelta(seconds=given.lease_seconds)}
+        held: dict[str, Any] = {
+            "run_id": run_id,
+            "holder": given.holder,
+            "expires": now + timedelta(seconds=given.lease_seconds),
+        }
         taken = [ledger.take(limit.id, given.slots, now, id=desk.new_id(), **held) for limit in active]
         await write_limits(connection, ledger, now)
     return Taken(leases=taken)

@@ -1,87 +1,122 @@
-"""Flows, runs and run inputs: what makes and deletes them."""
+"""Flows, deployments, runs and run inputs: what makes, changes and deletes them."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 from uuid import UUID
 
 import strawberry
 
-from runstate.core import flows, inputs, runs
-from runstate.core.requests import Created, Outcome
-from runstate.documents.requests import CreateFlow, CreateFlowRun, CreateTaskRun, RunDeployment, WriteFlowRun
-from runstate.errors import RunstateError
-from runstate.graphql.compare import as_uuid
+from runstate.core import flows, runs
+from runstate.core import inputs as run_inputs
+from runstate.core.requests import Created, CreateRun, Outcome
+from runstate.documents.requests import (
+    CreateDeployment,
+    CreateFlow,
+    CreateFlowRun,
+    CreateTaskRun,
+    RunDeployment,
+    UpdateDeployment,
+    WriteFlowRun,
+)
+from runstate.errors import NotFound as NotFoundError
 from runstate.graphql.context import Info
-from runstate.graphql.fields import Id, mutation, query
+from runstate.graphql.doing import DeletePayload, deleted, doing, who
+from runstate.graphql.fields import Id, answered, field
 from runstate.graphql.inputs import Input
-from runstate.graphql.problems import InvalidInput, NotFound, problem
-from runstate.graphql.proposals import answered, who
-from runstate.graphql.shapes import Flow, FlowRun, FlowRunInput, TaskRun
+from runstate.graphql.problems import InvalidInput, NotFound
+from runstate.graphql.shapes import Deployment, Flow, FlowRun, FlowRunInput, TaskRun
 
 IS_NEW = "Whether it was made now; false: it was there already."
+Given = strawberry.argument(description="What it is to be.")
 
 
-@strawberry.type(description="The flow with the name.")
+@answered
 class CreateFlowPayload:
     """The flow with the name."""
 
-    id: strawberry.Private[UUID]
+    key: strawberry.Private[UUID]
     created: bool = strawberry.field(description=IS_NEW)
 
-    @query
+    @field
     async def flow(self, info: Info) -> Flow:
         """The flow."""
-        return cast("Flow", await info.context.load(info, Flow, self.id))
+        return cast("Flow", await info.context.load(info, Flow, self.key))
 
 
-@strawberry.type(description="The flow run.")
+@answered
+class CreateDeploymentPayload:
+    """The flow's deployment with the name."""
+
+    key: strawberry.Private[UUID]
+    created: bool = strawberry.field(description=IS_NEW)
+
+    @field
+    async def deployment(self, info: Info) -> Deployment:
+        """The deployment."""
+        return cast("Deployment", await info.context.load(info, Deployment, self.key))
+
+
+@answered
+class UpdateDeploymentPayload:
+    """The deployment, changed."""
+
+    key: strawberry.Private[UUID]
+
+    @field
+    async def deployment(self, info: Info) -> Deployment:
+        """The deployment."""
+        return cast("Deployment", await info.context.load(info, Deployment, self.key))
+
+
+@answered
 class CreateFlowRunPayload:
     """The flow run."""
 
-    id: strawberry.Private[UUID]
+    key: strawberry.Private[UUID]
     created: bool = strawberry.field(description=IS_NEW)
 
-    @query
+    @field
     async def flow_run(self, info: Info) -> FlowRun:
         """The flow run."""
-        return cast("FlowRun", await info.context.load(info, FlowRun, self.id))
+        return cast("FlowRun", await info.context.load(info, FlowRun, self.key))
 
 
-@strawberry.type(description="The task run.")
+@answered
 class CreateTaskRunPayload:
     """The task run."""
 
-    id: strawberry.Private[UUID]
+    key: strawberry.Private[UUID]
     created: bool = strawberry.field(description=IS_NEW)
 
-    @query
+    @field
     async def task_run(self, info: Info) -> TaskRun:
         """The task run."""
-        return cast("TaskRun", await info.context.load(info, TaskRun, self.id))
+        return cast("TaskRun", await info.context.load(info, TaskRun, self.key))
 
 
-@strawberry.type(description="The value that the flow run has under the key.")
+@answered
 class WriteFlowRunInputPayload:
-    """The value that the flow run has under the key."""
+    """What the flow run has under the key."""
 
-    id: strawberry.Private[UUID]
+    key: strawberry.Private[UUID]
     created: bool = strawberry.field(description=IS_NEW)
 
-    @query
+    @field
     async def flow_run_input(self, info: Info) -> FlowRunInput:
         """The run input."""
-        return cast("FlowRunInput", await info.context.load(info, FlowRunInput, self.id))
-
-
-@strawberry.type(description="What was deleted.")
-class DeletePayload:
-    """What was deleted."""
-
-    deleted_id: strawberry.ID = strawberry.field(description="Its id.")
+        return cast("FlowRunInput", await info.context.load(info, FlowRunInput, self.key))
 
 
 CreateFlowResult = Annotated[
     CreateFlowPayload | InvalidInput,
     strawberry.union("CreateFlowResult", description="The flow, or what is wrong with the input."),
+]
+CreateDeploymentResult = Annotated[
+    CreateDeploymentPayload | NotFound | InvalidInput,
+    strawberry.union("CreateDeploymentResult", description="The deployment, or what is wrong with the input."),
+]
+UpdateDeploymentResult = Annotated[
+    UpdateDeploymentPayload | NotFound | InvalidInput,
+    strawberry.union("UpdateDeploymentResult", description="The deployment, or what is wrong with the input."),
 ]
 CreateFlowRunResult = Annotated[
     CreateFlowRunPayload | NotFound | InvalidInput,
@@ -96,13 +131,99 @@ WriteFlowRunInputResult = Annotated[
     strawberry.union("WriteFlowRunInputResult", description="The run input, or what is wrong with it."),
 ]
 DeleteResult = Annotated[
-    DeletePayload | NotFound, strawberry.union("DeleteResult", description="What was deleted, or that it is not there.")
+    DeletePayload | NotFound, strawberry.union("DeleteResult", description="What was deleted, or that nothing was.")
 ]
 
 
-async def deleted(id: str, delete: Any, desk: Any) -> Any:
-    """Delete what has an id; a malformed id has nothing."""
-    known = as_uuid(id)
-    if known is None or not await delete(desk, known):
-        return problem(NotFoundError(id))
-    return DeletePayload(deleted_id=strawberry.ID(str(known)))
+async def _created(info: Info, request: CreateRun) -> Created:
+    (outcome,) = await info.context.desk.submit([request])
+    return _made(outcome)
+
+
+def _made(outcome: Outcome) -> Created:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return cast("Created", outcome)
+
+
+def _found(outcome: tuple[UUID, bool] | NotFoundError) -> tuple[UUID, bool]:
+    if isinstance(outcome, NotFoundError):
+        raise outcome
+    return outcome
+
+
+@strawberry.type
+class Mutation:
+    """What makes, changes and deletes flows, deployments, runs and run inputs."""
+
+    @doing
+    async def create_flow(self, info: Info, input: Annotated[Input[CreateFlow], Given]) -> CreateFlowResult:
+        """Create a flow; one that has the name already is answered as it is."""
+        key, created = await flows.create_flow(info.context.desk, input.checked())
+        return CreateFlowPayload(key=key, created=created)
+
+    @doing
+    async def create_deployment(
+        self, info: Info, input: Annotated[Input[CreateDeployment], Given]
+    ) -> CreateDeploymentResult:
+        """Create a deployment of a flow; one that the flow has under the name gets what is given."""
+        key, created = _found(await flows.create_deployment(info.context.desk, input.checked()))
+        return CreateDeploymentPayload(key=key, created=created)
+
+    @doing
+    async def update_deployment(
+        self, info: Info, input: Annotated[Input[UpdateDeployment], Given]
+    ) -> UpdateDeploymentResult:
+        """Change what is given of a deployment; what is left out stays."""
+        changed = await flows.update_deployment(info.context.desk, input.checked())
+        if isinstance(changed, NotFoundError):
+            raise changed
+        return UpdateDeploymentPayload(key=changed)
+
+    @doing
+    async def delete_deployment(self, info: Info, id: Id) -> DeleteResult:
+        """Delete a deployment with its limit and its runs that are still SCHEDULED; its other runs stay without it."""
+        return await deleted(info, id, flows.delete_deployment)
+
+    @doing
+    async def create_flow_run(self, info: Info, input: Annotated[Input[CreateFlowRun], Given]) -> CreateFlowRunResult:
+        """Create a flow run; one that the flow has under the idempotency key is answered whatever the input says."""
+        desk = info.context.desk
+        made = await _created(info, runs.new_flow_run(input.checked(), desk.new_id(), info.context.now, **who(info)))
+        return CreateFlowRunPayload(key=made.run_id, created=made.created)
+
+    @doing
+    async def run_deployment(self, info: Info, input: Annotated[Input[RunDeployment], Given]) -> CreateFlowRunResult:
+        """Create a SCHEDULED run of a deployment, with the deployment's parameters and tags under those given."""
+        made = _made(await runs.run_deployment(info.context.desk, input.checked(), **who(info)))
+        return CreateFlowRunPayload(key=made.run_id, created=made.created)
+
+    @doing
+    async def create_task_run(self, info: Info, input: Annotated[Input[CreateTaskRun], Given]) -> CreateTaskRunResult:
+        """Create a task run; one with the same flow run, task key and dynamic key is answered as it is."""
+        desk = info.context.desk
+        made = await _created(info, runs.new_task_run(input.checked(), desk.new_id(), info.context.now, **who(info)))
+        return CreateTaskRunPayload(key=made.run_id, created=made.created)
+
+    @doing
+    async def delete_flow_run(self, info: Info, id: Id) -> DeleteResult:
+        """Delete a flow run with its states, task runs and inputs; the slots that they hold are given back."""
+        return await deleted(info, id, runs.delete_flow_run)
+
+    @doing
+    async def delete_task_run(self, info: Info, id: Id) -> DeleteResult:
+        """Delete a task run with its states; the slots that it holds are given back."""
+        return await deleted(info, id, runs.delete_task_run)
+
+    @doing
+    async def write_flow_run_input(
+        self, info: Info, input: Annotated[Input[WriteFlowRun], Given]
+    ) -> WriteFlowRunInputResult:
+        """Give a flow run a value under a key; what is there under the key already is answered as it is."""
+        key, created = _found(await run_inputs.write_input(info.context.desk, input.checked()))
+        return WriteFlowRunInputPayload(key=key, created=created)
+
+    @doing
+    async def delete_flow_run_input(self, info: Info, id: Id) -> DeleteResult:
+        """Delete a run input."""
+        return await deleted(info, id, run_inputs.delete_input)

@@ -1,99 +1,99 @@
 """Proposals: the one way in which a run changes state, and verbs that propose a certain state."""
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Annotated, Any, Final, cast
 
 import strawberry
-from pydantic import BaseModel
 
-from runstate.core import inputs, runs, states
+from runstate.core import inputs as run_inputs
+from runstate.core import runs, states
 from runstate.core.requests import Answer, Outcome
 from runstate.core.requests import ProposeState as Request
 from runstate.core.states import State as Proposed
 from runstate.documents.requests import CancelFlowRun, PauseFlowRun, ProposeState, ResumeFlowRun, RetryFlowRun
 from runstate.documents.states import RunKind
-from runstate.errors import BadUserInput, RunstateError
+from runstate.errors import BadUserInput
+from runstate.errors import InvalidInput as InvalidInputError
 from runstate.graphql.context import Info
-from runstate.graphql.derive import add_field, publish
+from runstate.graphql.derive import adds_to, publish
+from runstate.graphql.doing import doing, settled, who
 from runstate.graphql.fields import mutation
 from runstate.graphql.inputs import Input
 from runstate.graphql.problems import IdempotencyConflict, InvalidInput, NotFound, VersionConflict, problem
 from runstate.graphql.shapes import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
 
 LARGEST_BATCH: Final = 200
+TOLD: Final = {"status", "reason", "rule", "retry_after_seconds", "replayed", "considered", "proposed"}
 
 publish(Proposed, name="ProposedState", only={"type", "name", "message", "details"})
-publish(
-    Answer,
-    name="OrchestrationResult",
-    only={"status", "reason", "rule", "retry_after_seconds", "replayed", "considered", "proposed"},
-)
+publish(Answer, name="OrchestrationResult", only=TOLD)
 
-
-async def _state(root: strawberry.Parent[Answer], info: Info) -> State | None:
-    """The stored state that the run is in now: the proposed one, another one, or the one it was in."""
-    if root.written is not None:
-        return root.written
-    row = FlowRunState if root.kind is RunKind.FLOW_RUN else TaskRunState
-    return cast("State | None", await info.context.load(info, row, root.state_id))
-
-
-async def _run(root: strawberry.Parent[Answer], info: Info) -> Run:
-    """The run, as it is now."""
-    row = FlowRun if root.kind is RunKind.FLOW_RUN else TaskRun
-    return cast("Run", await info.context.load(info, row, root.run_id))
-
-
-Result = Annotated[
+Asked = strawberry.argument(description="What is proposed.")
+ProposeStateResult = Annotated[
     Answer | NotFound | InvalidInput | VersionConflict | IdempotencyConflict,
     strawberry.union("ProposeStateResult", description="How a proposal was answered, or what is wrong with it."),
 ]
 
 
-def who(info: Info) -> dict[str, Any]:
-    """Who asks, and in which request: kept with every state."""
-    return {"actor": info.context.actor, "request_id": info.context.request_id or None}
+@adds_to(cast("Any", Answer), name="state")
+async def state_of_answer(root: strawberry.Parent[Answer], info: Info) -> State | None:
+    """The stored state that the run is in now: the proposed one, another one, or the one it was in."""
+    row: type[State] = FlowRunState if root.kind is RunKind.FLOW_RUN else TaskRunState
+    return root.written or await info.context.load(info, row, root.state_id)
 
 
-def answered(outcome: Outcome) -> Any:
-    """An outcome as GraphQL answers it: problems are data, bugs are errors."""
-    return problem(outcome) if isinstance(outcome, RunstateError) else outcome
+@adds_to(cast("Any", Answer), name="run")
+async def run_of_answer(root: strawberry.Parent[Answer], info: Info) -> Run:
+    """The run, as it is now."""
+    row: type[Run] = FlowRun if root.kind is RunKind.FLOW_RUN else TaskRun
+    return cast("Run", await info.context.load(info, row, root.run_id))
 
 
-async def _one(info: Info, request: Callable[[], Request]) -> Any:
-    try:
-        (outcome,) = await info.context.desk.submit([request()])
-    except RunstateError as error:
-        outcome = error
-    if isinstance(outcome, Exception) and not isinstance(outcome, RunstateError):
-        raise outcome
-    return answered(outcome)
+async def _one(info: Info, request: Request) -> Any:
+    (outcome,) = await info.context.desk.submit([request])
+    return outcome
 
 
-def _verb(info: Info, given: BaseModel, verb: str, state: Callable[[datetime], Proposed]) -> Request:
+def _verb(info: Info, verb: str, given: PauseFlowRun | CancelFlowRun | RetryFlowRun, state: states.State) -> Request:
     """A proposal for a flow run. Two that say the same ask for the same, whatever the clock says."""
     return Request(
         kind=RunKind.FLOW_RUN,
-        run_id=given.id,  # type: ignore[attr-defined]
-        state=state(info.context.now),
-        idempotency_key=given.idempotency_key,  # type: ignore[attr-defined]
+        run_id=given.id,
+        state=state,
+        idempotency_key=given.idempotency_key,
         said=f"{verb} {given.model_dump_json()}",
         **who(info),
     )
+
+
+def _checked(info: Info, given: Input[ProposeState]) -> Request | InvalidInputError:
+    try:
+        return runs.proposed(given.checked(), **who(info))
+    except InvalidInputError as error:
+        return error
+
+
+def _placed(outcome: Outcome) -> Any:
+    """An answer in a list: a problem as data; a bug, which GraphQL reports under its place."""
+    try:
+        return settled(outcome)
+    except Exception as error:  # noqa: BLE001 whatever it is, the other answers stand
+        return error
 
 
 @strawberry.type
 class Mutation:
     """Proposals."""
 
-    @mutation
-    async def propose_state(self, info: Info, input: Input[ProposeState]) -> Result:
+    @doing
+    async def propose_state(self, info: Info, input: Annotated[Input[ProposeState], Asked]) -> ProposeStateResult:
         """Propose a state for a run: the one way a run changes state. The rules accept, reject, delay or abort it."""
-        return await _one(info, lambda: runs.proposed(input.checked(), **who(info)))
+        answer: ProposeStateResult = await _one(info, runs.proposed(input.checked(), **who(info)))
+        return answer
 
     @mutation
-    async def propose_states(self, info: Info, inputs: list[Input[ProposeState]]) -> list[Result | None]:
+    async def propose_states(
+        self, info: Info, inputs: Annotated[list[Input[ProposeState]], Asked]
+    ) -> list[ProposeStateResult | None]:
         """1 to 200 proposals, decided in order as one batch; an answer for each in the same place.
 
         Each stands alone, none undoes another. An answer is null only where a bug is reported in `errors` under its
@@ -104,39 +104,48 @@ class Mutation:
         requests = [_checked(info, each) for each in inputs]
         possible = [each for each in requests if isinstance(each, Request)]
         outcomes = iter(await info.context.desk.submit(possible) if possible else ())
-        return [answered(next(outcomes) if isinstance(each, Request) else each) for each in requests]
+        return [problem(each) if isinstance(each, InvalidInputError) else _placed(next(outcomes)) for each in requests]
 
-    @mutation
-    async def pause_flow_run(self, info: Info, input: Input[PauseFlowRun]) -> Result:
+    @doing
+    async def pause_flow_run(self, info: Info, input: Annotated[Input[PauseFlowRun], Asked]) -> ProposeStateResult:
         """Let a running flow run wait in its process."""
-        return await _one(info, lambda: _pausing(info, input.checked(), "pause", runs.paused))
+        given = input.checked()
+        answer: ProposeStateResult = await _one(info, _verb(info, "pause", given, runs.paused(given, info.context.now)))
+        return answer
 
-    @mutation
-    async def suspend_flow_run(self, info: Info, input: Input[PauseFlowRun]) -> Result:
+    @doing
+    async def suspend_flow_run(self, info: Info, input: Annotated[Input[PauseFlowRun], Asked]) -> ProposeStateResult:
         """Let a running flow run of a deployment wait without a process: it is started anew on resume."""
-        return await _one(info, lambda: _pausing(info, input.checked(), "suspend", runs.suspended))
+        given = input.checked()
+        answer: ProposeStateResult = await _one(
+            info, _verb(info, "suspend", given, runs.suspended(given, info.context.now))
+        )
+        return answer
 
-    @mutation
-    async def resume_flow_run(self, info: Info, input: Input[ResumeFlowRun]) -> Result:
+    @doing
+    async def resume_flow_run(self, info: Info, input: Annotated[Input[ResumeFlowRun], Asked]) -> ProposeStateResult:
         """Let a paused flow run go on, with the input that it waits for; a suspended one is SCHEDULED.
 
         An input that does not fit the run's schema is an InvalidInput; a run that is not paused is answered ABORT.
         """
-        try:
-            outcome = await inputs.resume(info.context.desk, input.checked(), **who(info))
-        except RunstateError as error:
-            outcome = error
-        if isinstance(outcome, Exception) and not isinstance(outcome, RunstateError):
-            raise outcome
-        return answered(outcome)
+        outcome: Any = await run_inputs.resume(info.context.desk, input.checked(), **who(info))
+        answer: ProposeStateResult = outcome
+        return answer
 
-    @mutation
-    async def cancel_flow_run(self, info: Info, input: Input[CancelFlowRun]) -> Result:
+    @doing
+    async def cancel_flow_run(self, info: Info, input: Annotated[Input[CancelFlowRun], Asked]) -> ProposeStateResult:
         """Cancel a flow run: CANCELLING while infrastructure is torn down, CANCELLED at once where there is none."""
-        given = input.checked
-        return await _one(info, lambda: _cancelling(info, given()))
+        given = input.checked()
+        answer: ProposeStateResult = await _one(
+            info, _verb(info, "cancel", given, states.cancelling(message=given.message))
+        )
+        return answer
 
-    @mutation
-    async def retry_flow_run(self, info: Info, input: Input[RetryFlowRun]) -> Result:
+    @doing
+    async def retry_flow_run(self, info: Info, input: Annotated[Input[RetryFlowRun], Asked]) -> ProposeStateResult:
         """Let a flow run of a deployment that has ended run again: SCHEDULED as AwaitingRetry."""
-        return await _one(info, lambda: _retrying(info, input.checked()))
+        given = input.checked()
+        answer: ProposeStateResult = await _one(
+            info, _verb(info, "retry", given, runs.retried(given, info.context.now))
+        )
+        return answer

@@ -9,6 +9,7 @@ from runstate.graphql.connection import has_many
 from runstate.graphql.derive import publish
 from runstate.graphql.inputs import offer
 from runstate.rows import (
+    ConcurrencyLease,
     ConcurrencyLimit,
     Deployment,
     Flow,
@@ -23,6 +24,7 @@ from runstate.rows import (
 )
 
 __all__ = [
+    "ConcurrencyLease",
     "ConcurrencyLimit",
     "Deployment",
     "Flow",
@@ -41,9 +43,8 @@ publish(State, implements=(Row,), said={"run": "The run that was in the state."}
 publish(Run, implements=(Row,))
 publish(FlowRunState, TaskRunState, implements=(State, Row))
 publish(FlowRun, TaskRun, implements=(Run, Row))
-publish(Flow, ConcurrencyLimit, implements=(Row,))
+publish(Flow, ConcurrencyLimit, ConcurrencyLease, FlowRunInput, implements=(Row,))
 publish(Deployment, implements=(Row,), renamed={"limit": "concurrency"})
-publish(FlowRunInput)
 publish(StateCount, HistoryInterval)
 
 SERVERS_OWN = {"flow_run_id", "task_run_id", "child_flow_run_id", "deployment_concurrency_lease_id"}
@@ -57,5 +58,7 @@ has_many(Flow, "flow_runs", FlowRun, "flow_id", "The runs of the flow.")
 has_many(Flow, "deployments", Deployment, "flow_id", "The deployments of the flow.")
 has_many(Deployment, "flow_runs", FlowRun, "deployment_id", "The runs that were made from the deployment.")
 has_many(FlowRun, "states", FlowRunState, "run_id", "The states that the run has been in; oldest first unless asked.")
+has_many(FlowRun, "inputs", FlowRunInput, "flow_run_id", "Values that the run reads, by key.")
+has_many(ConcurrencyLimit, "leases", ConcurrencyLease, "limit_id", "Who holds slots of the limit.")
 has_many(FlowRun, "task_runs", TaskRun, "flow_run_id", "The task runs of the flow run.")
 has_many(TaskRun, "states", TaskRunState, "run_id", "The states that the run has been in; oldest first unless asked.")
