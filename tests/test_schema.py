@@ -184,6 +184,6 @@ def test_nothing_private_is_published() -> None:
 
 
 def test_every_exception_has_a_code_of_the_list() -> None:
-    codes = {code.value for code in Code}
+    errors: list[type[RunstateError]] = [RunstateError, *RunstateError.__subclasses__()]
 
-    assert {error.code for error in [RunstateError, *RunstateError.__subclasses__()]} <= codes
+    assert {error.code for error in errors} <= {code.value for code in Code}

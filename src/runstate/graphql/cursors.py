@@ -53,6 +53,8 @@ def _plain(value: Any) -> Any:
             return (value - EPOCH) // MICROSECOND
         case Enum():
             return value.value
+        case UUID():
+            return str(value)
     return value
 
 
@@ -66,8 +68,8 @@ def _value(column: sa.ColumnElement[Any], value: Any) -> Any:
     return convert(column, value)
 
 
-def _uuid(_: Any, value: Any) -> UUID:
-    return UUID(value)
+def _uuid(column: Any, value: Any) -> UUID:
+    return UUID(_text(column, value))
 
 
 def _instant(_: Any, value: Any) -> datetime:
