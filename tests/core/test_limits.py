@@ -1,0 +1,238 @@
+"""Arithmetic of limits: slots that are held until given back, and slots that free themselves."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import inf
+from random import Random
+from uuid import UUID
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from runstate.core.ledger import Ledger
+from runstate.core.limits import given_back, moved_up, occupied, seconds_until_room, taken, undrained
+from runstate.rows import ConcurrencyLease, ConcurrencyLimit
+from tests.core.making import NOW, examples, in_seconds, lease, limit
+
+CLOSE = 1e-3
+"""Instants are whole microseconds, so slots that free themselves quickly are counted to a thousandth."""
+
+
+def drained_in(seconds: float | None, slots: int = 4, decay: float = 2) -> ConcurrencyLimit:
+    """A limit whose slots free themselves, the last one in some seconds."""
+    drained = None if seconds is None else in_seconds(seconds)
+    return limit(slots, slot_decay_per_second=decay, drained=drained)
+
+
+@pytest.mark.parametrize("taken_slots", [0, 1, 3])
+def test_slots_that_are_held_are_occupied_for_ever(taken_slots: int) -> None:
+    held = limit(3, occupied=taken_slots)
+
+    assert occupied(held, NOW) == occupied(held, in_seconds(1e6)) == taken_slots
+
+
+@pytest.mark.parametrize(("seconds", "slots"), [(None, 0), (-5, 0), (0, 0), (0.5, 1), (2, 4)])
+def test_slots_that_decay_free_themselves_at_a_fixed_rate(seconds: float | None, slots: float) -> None:
+    assert occupied(drained_in(seconds), NOW) == slots
+
+
+@pytest.mark.parametrize(("held", "asked", "seconds"), [(0, 3, 0), (2, 1, 0), (3, 1, inf), (2, 2, inf), (0, 4, inf)])
+def test_there_is_room_once_enough_was_given_back(held: int, asked: int, seconds: float) -> None:
+    assert seconds_until_room(limit(3, occupied=held), asked, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("drained", "asked", "seconds"), [(None, 4, 0), (2, 1, 0.5), (2, 4, 2), (1, 2, 0), (1, 3, 0.5), (None, 5, inf)]
+)
+def test_there_is_room_once_enough_has_freed_itself(drained: float | None, asked: int, seconds: float) -> None:
+    assert seconds_until_room(drained_in(drained), asked, NOW) == seconds
+
+
+def test_a_limit_that_is_switched_off_always_has_room() -> None:
+    assert seconds_until_room(limit(1, occupied=7, active=False), 9, NOW) == 0
+    assert seconds_until_room(limit(0, active=False), 1, NOW) == 0
+
+
+def test_a_limit_of_0_never_has_room() -> None:
+    assert seconds_until_room(limit(0), 1, NOW) == inf
+    assert seconds_until_room(drained_in(None, slots=0), 1, NOW) == inf
+
+
+def test_a_limit_that_was_lowered_has_room_once_what_is_held_is_below_it() -> None:
+    assert seconds_until_room(limit(2, occupied=5), 1, NOW) == inf
+    assert seconds_until_room(drained_in(5, slots=2), 1, NOW) == 4.5
+
+
+def test_taken_slots_are_held() -> None:
+    assert taken(limit(3, occupied=1), 2, NOW).occupied == 3
+
+
+@pytest.mark.parametrize(("drained", "until"), [(None, 1.5), (-9, 1.5), (0, 1.5), (0.5, 2)])
+def test_taken_slots_free_themselves_after_those_taken_before(drained: float | None, until: float) -> None:
+    assert taken(drained_in(drained), 3, NOW).drained == in_seconds(until)
+
+
+def test_slots_that_are_given_back_are_free() -> None:
+    held = limit(3, occupied=3)
+
+    assert given_back(held, lease(held, slots=2), NOW).occupied == 1
+
+
+@pytest.mark.parametrize(
+    ("slots", "average", "held_for", "moved"),
+    [(1, 2, 10, 6), (1, 2, 2, 2), (2, 2, 10, 4), (4, 8, 0, 8 - 7.9 / 8), (0, 2, 10, 6), (1, 2, -5, 1.05)],
+)
+def test_how_long_slots_are_held_moves_their_average(slots: int, average: float, held_for: float, moved: float) -> None:
+    held = limit(slots, occupied=1, average_slot_occupancy_seconds=average)
+    returned = given_back(held, lease(held, created=in_seconds(-held_for)), NOW)
+
+    assert returned.average_slot_occupancy_seconds == pytest.approx(moved)
+
+
+def test_the_average_is_about_one_slot() -> None:
+    held = limit(1, occupied=5, average_slot_occupancy_seconds=2)
+
+    assert given_back(held, lease(held, slots=5, created=in_seconds(-10)), NOW).average_slot_occupancy_seconds == 2
+
+
+@pytest.mark.parametrize(("expires", "slots"), [(None, 0), (-1, 0), (0, 0), (0.5, 1), (1, 2), (9, 3)])
+def test_of_a_lease_only_some_slots_may_have_freed_themselves(expires: float | None, slots: float) -> None:
+    on = drained_in(9)
+    held = lease(on, slots=3, expires=None if expires is None else in_seconds(expires))
+
+    assert undrained(on, held, NOW) == slots
+
+
+def test_what_has_not_freed_itself_when_it_is_given_back_is_free_then() -> None:
+    on = drained_in(2)
+
+    assert given_back(on, lease(on, slots=1, expires=in_seconds(2)), NOW).drained == in_seconds(1.5)
+    assert given_back(on, lease(on, slots=4, expires=in_seconds(0.5)), NOW).drained == in_seconds(1.5)
+
+
+def test_what_has_freed_itself_when_it_is_given_back_is_not_freed_twice() -> None:
+    on = drained_in(2)
+
+    assert given_back(on, lease(on, slots=1, expires=in_seconds(-1)), NOW).drained == in_seconds(2)
+
+
+def test_slots_behind_those_given_back_free_themselves_sooner() -> None:
+    on = drained_in(2)
+    gone, behind = lease(on, slots=2, expires=in_seconds(1)), lease(on, slots=2, expires=in_seconds(2))
+
+    assert moved_up(on, gone, behind, NOW).expires == in_seconds(1)
+    assert moved_up(on, behind, gone, NOW) is gone
+
+
+rates = st.floats(0.01, 50)
+sizes = st.integers(1, 10)
+moments = st.lists(st.tuples(st.floats(0, 20), st.integers(1, 10)), max_size=40)
+
+
+@examples(100)
+@given(slots=sizes, decay=rates, asked=moments)
+def test_no_window_sees_more_slots_taken_than_the_limit_and_what_freed_itself(
+    slots: int, decay: float, asked: list[tuple[float, int]]
+) -> None:
+    bucket, now = limit(slots, slot_decay_per_second=decay), NOW
+    granted: list[tuple[datetime, int]] = []
+    for pause, wanted in asked:
+        now += timedelta(seconds=pause / decay)
+        if seconds_until_room(bucket, wanted, now) == 0:
+            bucket = taken(bucket, wanted, now)
+            granted.append((now, wanted))
+
+    for first, (start, _) in enumerate(granted):
+        total = 0
+        for end, wanted in granted[first:]:
+            total += wanted
+            assert total <= slots + decay * (end - start).total_seconds() + CLOSE
+
+
+@examples(100)
+@given(slots=sizes, decay=rates, wanted=sizes, drained=st.floats(0, 100))
+def test_there_is_room_after_the_wait_and_not_before(slots: int, decay: float, wanted: int, drained: float) -> None:
+    assume(wanted <= slots)
+    bucket = drained_in(drained, slots, decay)
+    wait = seconds_until_room(bucket, wanted, NOW)
+
+    assert seconds_until_room(bucket, wanted, in_seconds(wait)) <= CLOSE
+    if wait > CLOSE:
+        assert seconds_until_room(bucket, wanted, in_seconds(wait - CLOSE)) > 0
+
+
+@dataclass(frozen=True)
+class Move:
+    """After a while somebody asks for slots, or gives some back."""
+
+    pause: float
+    wanted: int
+    given_back: int | None
+
+
+moves = st.lists(
+    st.builds(Move, st.floats(0, 3), st.integers(1, 5), st.none() | st.integers(0, 50)), min_size=1, max_size=30
+)
+
+
+def played(on: ConcurrencyLimit, moves: list[Move]) -> list[tuple[datetime, ConcurrencyLimit, list[ConcurrencyLease]]]:
+    """What a limit and its leases were after each move."""
+    ledger, now, seen = Ledger(limits={on.id: on}), NOW, []
+    pace = on.slot_decay_per_second or 1
+    for number, move in enumerate(moves):
+        now += timedelta(seconds=move.pause / pace)
+        leases = list(ledger.leases.values())
+        if move.given_back is not None and leases:
+            ledger.give_back(leases[move.given_back % len(leases)], now)
+        elif seconds_until_room(ledger.limits[on.id], move.wanted, now) == 0:
+            ledger.take(on.id, move.wanted, now, id=UUID(int=number), expires=None)
+        seen.append((now, ledger.limits[on.id], list(ledger.leases.values())))
+    return seen
+
+
+@examples(100)
+@given(slots=sizes, decay=rates, moves=moves)
+def test_a_limit_that_decays_is_drained_when_the_last_of_its_leases_is(
+    slots: int, decay: float, moves: list[Move]
+) -> None:
+    for now, bucket, leases in played(limit(slots, slot_decay_per_second=decay), moves):
+        latest = max((each.expires for each in leases if each.expires), default=now)
+        rest = sum(undrained(bucket, each, now) for each in leases)
+
+        assert occupied(bucket, now) <= slots + CLOSE
+        assert occupied(bucket, now) == pytest.approx(rest, abs=CLOSE)
+        if occupied(bucket, now) > CLOSE:
+            assert bucket.drained is not None
+            assert abs((bucket.drained - latest).total_seconds()) * decay <= CLOSE
+
+
+@examples(100)
+@given(slots=sizes, moves=moves)
+def test_a_limit_without_decay_counts_what_its_leases_hold(slots: int, moves: list[Move]) -> None:
+    for now, held, leases in played(limit(slots), moves):
+        assert occupied(held, now) == sum(each.slots for each in leases) <= slots
+
+
+@examples(50)
+@given(slots=sizes, decay=st.just(0) | rates, moves=moves, wanted=st.integers(1, 20))
+def test_asking_changes_nothing(slots: int, decay: float, moves: list[Move], wanted: int) -> None:
+    for now, each, _ in played(limit(slots, slot_decay_per_second=decay), moves):
+        before = dict(vars(each))
+        seconds_until_room(each, wanted, now)
+        occupied(each, now)
+
+        assert vars(each) == before
+
+
+@examples(50)
+@given(decay=rates, wanted=st.lists(st.integers(1, 5), min_size=1, max_size=8), order=st.randoms())
+def test_giving_everything_back_at_once_leaves_nothing_taken(decay: float, wanted: list[int], order: Random) -> None:
+    bucket = limit(100, slot_decay_per_second=decay)
+    ledger = Ledger(limits={bucket.id: bucket})
+    leases = [ledger.take(bucket.id, each, NOW, id=UUID(int=at), expires=None) for at, each in enumerate(wanted)]
+    order.shuffle(leases)
+    for each in leases:
+        ledger.give_back(ledger.leases[each.id], NOW)
+
+    assert occupied(ledger.limits[bucket.id], NOW) == pytest.approx(0, abs=CLOSE)

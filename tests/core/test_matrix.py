@@ -1,0 +1,143 @@
+"""Which plain states lead to which: the whole table, for flow runs and for task runs."""
+
+from typing import Final
+from uuid import UUID
+
+import pytest
+
+from runstate.core.policies import CORE_FLOW, CORE_TASK, MINIMAL_FLOW, MINIMAL_TASK
+from runstate.core.proposal import Decision, OrchestrationStatus
+from runstate.core.states import State, completed, pending, running, scheduled
+from runstate.documents.states import FINAL_TYPES, StateType
+from runstate.rows import FlowRun
+from tests.core.making import NOW, being_in, decided, details, entered, flow_run, in_seconds, pairs, plain, task_run
+
+S = StateType
+COLUMNS: Final = [
+    S.SCHEDULED,
+    S.PENDING,
+    S.RUNNING,
+    S.PAUSED,
+    S.CANCELLING,
+    S.CANCELLED,
+    S.COMPLETED,
+    S.FAILED,
+    S.CRASHED,
+]
+ROWS: Final = [None, *COLUMNS]
+FLOW_RUNS: Final = """
+    from        to: SCHEDULED PENDING RUNNING PAUSED CANCELLING CANCELLED COMPLETED FAILED CRASHED
+    NONE            A         A       A       X      A          A         A         A      A
+    SCHEDULED       A         A       A       R      C          A         A         A      A
+    PENDING         A         X       A       R      A          A         A         A      A
+    RUNNING         A         X       A       A      A          A         A         A      A
+    PAUSED          A         R       A       R      R          A         A         A      A
+    CANCELLING      R         R       R       R      R          A         R         R      R
+    CANCELLED       D         X       A       X      X          A         A         A      X
+    COMPLETED       D         A       A       X      X          A         A         A      X
+    FAILED          D         A       A       X      X          A         A         A      X
+    CRASHED         D         A       A       X      X          A         A         A      X
+"""
+"""A: accepted; R: rejected, the run stays; X: aborted; C: cancelled instead; D: accepted with a deployment, else X."""
+
+DEPLOYED: Final = UUID(int=8)
+
+
+def cells(table: str) -> dict[tuple[str, StateType], str]:
+    """A table by its row and column."""
+    _, *lines = (line.split() for line in table.strip().splitlines())
+    return {(row, kind): cell for row, *said in lines for kind, cell in zip(COLUMNS, said, strict=True)}
+
+
+def letter(decision: Decision[FlowRun]) -> str:
+    """A decision as the table has it."""
+    if decision.status is OrchestrationStatus.REJECT and decision.state:
+        return "C" if decision.state.is_cancelled else "?"
+    return {"ACCEPT": "A", "REJECT": "R", "ABORT": "X", "WAIT": "W"}[decision.status.value]
+
+
+def initial(kind: StateType | None) -> State | None:
+    return plain(kind) if kind else None
+
+
+@pytest.mark.parametrize("deployment_id", [None, DEPLOYED], ids=["alone", "deployed"])
+@pytest.mark.parametrize(("left", "kind"), pairs(ROWS, COLUMNS))
+def test_flow_runs_go_from_state_to_state(left: S | None, kind: S, deployment_id: UUID | None) -> None:
+    said = cells(FLOW_RUNS)[left.value if left else "NONE", kind]
+    expected = said.replace("D", "A" if deployment_id else "X")
+
+    assert letter(decided(CORE_FLOW, flow_run(deployment_id=deployment_id), initial(left), plain(kind))) == expected
+
+
+@pytest.mark.parametrize(("left", "kind"), pairs(ROWS, COLUMNS))
+def test_what_is_accepted_is_entered_as_proposed(left: S | None, kind: S) -> None:
+    decision = decided(CORE_FLOW, flow_run(deployment_id=DEPLOYED), initial(left), plain(kind))
+
+    entered_kind = {"A": kind, "C": S.CANCELLED}.get(letter(decision))
+    assert (decision.state.type if decision.state else None) == entered_kind
+
+
+@pytest.mark.parametrize(("left", "kind"), pairs(ROWS, COLUMNS))
+def test_task_runs_go_everywhere_but_from_their_end_to_where_it_cannot_lead(left: S | None, kind: S) -> None:
+    never = left in FINAL_TYPES and kind in {S.CANCELLING, S.PAUSED, S.CRASHED}
+    state = entered(running())
+    flow = {"flow_run": being_in(flow_run(), state), "flow_state": state}
+
+    for facts in ({}, flow):
+        decision = decided(CORE_TASK, task_run(), initial(left), plain(kind), **facts)
+
+        assert decision.status is (OrchestrationStatus.ABORT if never else OrchestrationStatus.ACCEPT)
+        assert (decision.state is None) is never
+
+
+@pytest.mark.parametrize("kind", S)
+def test_a_task_run_whose_result_is_kept_goes_nowhere(kind: S) -> None:
+    decision = decided(CORE_TASK, task_run(), completed(data={"type": "reference"}), plain(kind))
+
+    never = kind in {S.CANCELLING, S.PAUSED, S.CRASHED}
+    assert decision.status is (OrchestrationStatus.ABORT if never else OrchestrationStatus.REJECT)
+    assert decision.state is None
+
+
+@pytest.mark.parametrize("kind", S)
+def test_a_flow_run_whose_result_is_kept_only_ends_otherwise(kind: S) -> None:
+    decision = decided(CORE_FLOW, flow_run(deployment_id=DEPLOYED), completed(data={"type": "reference"}), plain(kind))
+
+    aborted = kind in {S.CANCELLING, S.PAUSED, S.CRASHED}
+    accepted = kind in {S.FAILED, S.CANCELLED}
+    assert letter(decision) == ("X" if aborted else "A" if accepted else "R")
+
+
+def test_running_again_is_accepted_and_named_so() -> None:
+    decision = decided(CORE_TASK, task_run(run_count=1), running(), running())
+
+    assert decision.state == running(name="Rerunning")
+
+
+@pytest.mark.parametrize(
+    "state", [scheduled(NOW, in_seconds(9)), pending(details=details(scheduled_time=in_seconds(9)))]
+)
+def test_what_is_scheduled_for_later_waits(state: State) -> None:
+    assert decided(CORE_FLOW, flow_run(), state, running()).retry_after_seconds == 9
+    assert decided(CORE_TASK, task_run(), state, running()).retry_after_seconds == 9
+
+
+def test_a_flow_run_with_infrastructure_is_cancelled_in_steps() -> None:
+    run = flow_run(infrastructure_pid="42")
+
+    assert letter(decided(CORE_FLOW, run, scheduled(NOW), plain(S.CANCELLING))) == "A"
+
+
+@pytest.mark.parametrize(("left", "kind"), pairs(ROWS, COLUMNS))
+def test_force_leads_everywhere_but_cancels_at_once_where_nothing_runs(left: S | None, kind: S) -> None:
+    at_once = (left, kind) == (S.SCHEDULED, S.CANCELLING)
+
+    assert letter(decided(MINIMAL_FLOW, flow_run(), initial(left), plain(kind))) == ("C" if at_once else "A")
+    assert decided(MINIMAL_TASK, task_run(), initial(left), plain(kind)).state == plain(kind)
+
+
+def test_force_does_not_lose_a_result() -> None:
+    kept = completed(data={"type": "reference"})
+
+    assert letter(decided(MINIMAL_FLOW, flow_run(), kept, completed())) == "R"
+    assert letter(decided(MINIMAL_FLOW, flow_run(), kept, running())) == "A"

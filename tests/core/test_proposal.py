@@ -1,0 +1,183 @@
+"""How rules come to a verdict: in order, each on what the earlier ones amended, until one ends the matter."""
+
+from typing import Any
+
+import pytest
+
+from runstate.core.proposal import (
+    ANY,
+    Abort,
+    Amend,
+    OrchestrationStatus,
+    Proposal,
+    Reject,
+    Remember,
+    Rule,
+    RuleOutcome,
+    RuleVerdict,
+    Said,
+    Wait,
+    decide,
+    rule,
+)
+from runstate.core.states import State, cancelled, running, scheduled
+from runstate.documents.policies import FlowRunPolicy
+from runstate.documents.states import StateType
+from runstate.rows import FlowRun
+from tests.core.making import NOW, decided, flow_run, propose
+
+S = StateType
+Status = OrchestrationStatus
+ENDS: dict[OrchestrationStatus, Any] = {
+    Status.REJECT: Reject(reason="because"),
+    Status.WAIT: Wait(reason="because", seconds=5),
+    Status.ABORT: Abort(reason="because"),
+}
+
+
+def says(said: Said, **types: Any) -> Rule[FlowRun]:
+    """A rule that always says the same."""
+
+    @rule(**types)
+    def always(proposal: Proposal[FlowRun]) -> Said:
+        """It says what it always says."""
+        return said
+
+    return always
+
+
+def hears(heard: list[Proposal[FlowRun]]) -> Rule[FlowRun]:
+    """A rule without objections that keeps what it is asked."""
+
+    @rule()
+    def listen(proposal: Proposal[FlowRun]) -> None:
+        """It only listens."""
+        heard.append(proposal)
+
+    return listen
+
+
+def test_a_rule_has_the_name_and_the_sentence_of_its_function() -> None:
+    listener = hears([])
+
+    assert (listener.name, repr(listener), listener.__doc__) == ("listen", "listen", "It only listens.")
+
+
+def test_a_rule_is_about_every_transition_unless_it_says_which() -> None:
+    listener = hears([])
+
+    assert {None, *S} == ANY == listener.leaving == listener.entering
+
+
+@pytest.mark.parametrize("left", [None, S.SCHEDULED, S.RUNNING])
+@pytest.mark.parametrize("entered", [S.PENDING, S.RUNNING])
+def test_a_rule_is_asked_if_it_is_about_the_types_left_and_entered(left: S | None, entered: S) -> None:
+    judge = says(None, leaving={None, S.SCHEDULED}, entering={S.RUNNING})
+    initial = State(type=left) if left else None
+
+    asked = judge.concerns(propose(flow_run(), initial, State(type=entered)))
+    assert asked is (left in (None, S.SCHEDULED) and entered is S.RUNNING)
+
+
+def test_without_rules_everything_is_accepted_as_proposed() -> None:
+    run = flow_run()
+    decision = decided((), run, None, running(message="m"))
+
+    assert (decision.status, decision.state, decision.run.id) == (Status.ACCEPT, running(message="m"), run.id)
+    assert (decision.reason, decision.rule, decision.considered) == (None, None, ())
+
+
+def test_without_objections_everything_is_accepted_as_proposed() -> None:
+    decision = decided((says(None), says(None)), flow_run(), None, running())
+
+    assert (decision.status, decision.state) == (Status.ACCEPT, running())
+    assert decision.considered == (RuleOutcome("always", RuleVerdict.PASS), RuleOutcome("always", RuleVerdict.PASS))
+
+
+def test_later_rules_look_at_what_earlier_ones_amended() -> None:
+    heard: list[Proposal[FlowRun]] = []
+    policy = (says(Amend(state=running(name="Retrying"))), says(Amend(run={"run_count": 9})), hears(heard))
+    decision = decided(policy, flow_run(), scheduled(NOW), running())
+
+    assert [(each.proposed.name, each.run.run_count) for each in heard] == [("Retrying", 9)]
+    assert decision.state == running(name="Retrying")
+    assert decision.run.run_count == 9
+
+
+def test_an_amendment_of_the_type_changes_which_rules_are_asked() -> None:
+    only_running = says(Abort(reason="never"), entering={S.RUNNING})
+    decision = decided((says(Amend(state=cancelled())), only_running), flow_run(), None, running())
+
+    assert (decision.status, decision.state) == (Status.ACCEPT, cancelled())
+    assert [each.rule for each in decision.considered] == ["always"]
+
+
+def test_effects_add_up_in_order() -> None:
+    one, two = Remember("one", None), Remember("two", None)
+    decision = decided((says(Amend(effects=(one,))), says(Amend(effects=(two,)))), flow_run(), None, running())
+
+    assert decision.effects == (one, two)
+
+
+def test_columns_for_afterwards_add_up_and_the_last_rule_wins() -> None:
+    policy = (says(Amend(afterwards={"a": 1, "b": 1})), says(Amend(afterwards={"b": 2})))
+
+    assert decided(policy, flow_run(), None, running()).afterwards == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(("status", "said"), ENDS.items())
+def test_the_first_objection_ends_the_matter(status: OrchestrationStatus, said: Any) -> None:
+    heard: list[Proposal[FlowRun]] = []
+    decision = decided((says(said), hears(heard)), flow_run(), scheduled(NOW), running())
+
+    assert heard == []
+    assert (decision.status, decision.state, decision.reason, decision.rule) == (status, None, "because", "always")
+    assert decision.considered == (RuleOutcome("always", RuleVerdict(status.value), "because"),)
+
+
+@pytest.mark.parametrize("said", ENDS.values())
+def test_an_objection_drops_what_was_amended(said: Any) -> None:
+    amend = Amend(state=cancelled(), run={"run_count": 9}, effects=(Remember("k", None),), afterwards={"policy": 1})
+    decision = decided((says(amend), says(said)), flow_run(run_count=2), scheduled(NOW), running())
+
+    assert decision.run.run_count == 2
+    assert (decision.state, decision.effects, decision.afterwards) == (None, (), {})
+
+
+def test_a_rejection_may_put_another_state_in_place_and_amend_the_run_for_it() -> None:
+    policy = FlowRunPolicy(retries=1)
+    said = Reject(reason="because", instead=cancelled(), run={"policy": policy}, afterwards={"run_count": 3})
+    decision = decided((says(said),), flow_run(), scheduled(NOW), running())
+
+    assert (decision.status, decision.state, decision.run.policy) == (Status.REJECT, cancelled(), policy)
+    assert decision.afterwards == {"run_count": 3}
+
+
+def test_a_wait_says_how_long() -> None:
+    decision = decided((says(Wait(reason="because", seconds=5)),), flow_run(), None, running())
+
+    assert decision.retry_after_seconds == 5
+    assert decided((), flow_run(), None, running()).retry_after_seconds is None
+
+
+def test_an_amendment_may_say_why() -> None:
+    decision = decided((says(Amend(reason="because")),), flow_run(), None, running())
+
+    assert decision.reason is None
+    assert decision.considered == (RuleOutcome("always", RuleVerdict.AMEND, "because"),)
+
+
+def test_deciding_leaves_the_proposal_as_it_was() -> None:
+    proposal = propose(flow_run(run_count=2), scheduled(NOW), running())
+    before = dict(vars(proposal.run))
+    decide(proposal, (says(Amend(state=cancelled(), run={"run_count": 9})),))
+
+    assert vars(proposal.run) == before
+    assert proposal.proposed == running()
+
+
+def test_a_proposal_knows_what_the_run_is_in() -> None:
+    first, later = propose(flow_run(), None, running()), propose(flow_run(), scheduled(NOW), running())
+
+    assert (first.initial_type, first.initial_name) == (None, None)
+    assert (later.initial_type, later.initial_name) == (S.SCHEDULED, "Scheduled")
