@@ -1,6 +1,7 @@
 """Everything that differs between SQLite and PostgreSQL."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,7 +10,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from runstate.rows.base import Values
+from runstate.rows.base import Timestamp, Values
 
 
 class Among(FunctionElement[bool]):
@@ -138,3 +139,28 @@ def insert_or_replace(dialect: str, table: sa.Table, keys: Sequence[str], column
     return insert.on_conflict_do_update(
         index_elements=list(keys), set_={name: insert.excluded[name] for name in columns}
     )
+
+
+class InstantOf(FunctionElement[datetime]):
+    """The instant that an ISO 8601 text in a JSON document names."""
+
+    type = Timestamp()
+    inherit_cache = True
+    name = "instant_of"
+
+
+def instant_of(text: sa.ColumnElement[Any]) -> sa.ColumnElement[datetime]:
+    """The instant that a text names; on SQLite to the millisecond."""
+    return InstantOf(text)
+
+
+@compiles(InstantOf, "postgresql")
+def _instant_postgresql(element: InstantOf, compiler: SQLCompiler, **kw: Any) -> str:
+    (text,) = element.clauses
+    return f"CAST({compiler.process(text, **kw)} AS timestamptz)"
+
+
+@compiles(InstantOf, "sqlite")
+def _instant_sqlite(element: InstantOf, compiler: SQLCompiler, **kw: Any) -> str:
+    (text,) = element.clauses
+    return f"CAST(round((julianday({compiler.process(text, **kw)}) - 2440587.5) * 86400000) AS INTEGER) * 1000"

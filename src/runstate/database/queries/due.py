@@ -1,0 +1,153 @@
+"""What services look for: runs that are due for a state, leases and rows whose time is over. In pages."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute, aliased
+
+from runstate.database import Database
+from runstate.database.dialects import instant_of
+from runstate.database.queries.orchestration import all_of, table_of
+from runstate.documents.states import FINAL_TYPES, StateType
+from runstate.rows import (
+    Base,
+    CacheEntry,
+    ConcurrencyLease,
+    ConcurrencyLimit,
+    FlowRun,
+    FlowRunState,
+    ProposalAnswer,
+    TaskRun,
+)
+from runstate.rows.base import JSON
+
+PAGE: Final = 200
+UNFINISHED: Final = frozenset(StateType) - FINAL_TYPES
+
+Asked = sa.Select[*tuple[Any, ...]]
+Found = sa.Row[*tuple[Any, ...]]
+Order = tuple[InstrumentedAttribute[Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A question, and the columns of the answer in whose order it is paged through.
+
+    Where few of many runs are looked for, they are sorted by a time that has no index. With one, a database that takes
+    the answer to be long walks through the whole table to find a page of it in order.
+    """
+
+    asked: Asked
+    order: Order
+
+
+async def pages(database: Database, due: Due) -> AsyncIterator[Sequence[Found]]:
+    """The answer in pages. What stays due although it was seen does not keep the next page from being seen."""
+    page = await _page(database, due.asked, due.order)
+    while page:
+        yield page
+        rest = due.asked.where(_after(due.order, page[-1]))
+        page = await _page(database, rest, due.order) if len(page) == PAGE else ()
+
+
+async def _page(database: Database, asked: Asked, order: Order) -> Sequence[Found]:
+    async with database.read() as connection:
+        return (await connection.execute(asked.order_by(*order).limit(PAGE))).all()
+
+
+def _after(order: Order, last: Found) -> sa.ColumnElement[bool]:
+    values = (sa.literal(getattr(last, column.key), column.type) for column in order)
+    return sa.tuple_(*order) > sa.tuple_(*values)
+
+
+def late_flow_runs(before: datetime) -> Due:
+    """Flow runs that wait to be started for the first time and were due by then."""
+    asked = sa.select(FlowRun.id, FlowRun.version, FlowRun.next_scheduled_start_time).where(
+        FlowRun.state_type == StateType.SCHEDULED,
+        FlowRun.state_name == "Scheduled",
+        FlowRun.next_scheduled_start_time <= before,
+    )
+    return Due(asked, (FlowRun.next_scheduled_start_time, FlowRun.id))
+
+
+def expired_pauses(now: datetime) -> Due:
+    """Flow runs whose pause has ended by itself."""
+    until = sa.type_coerce(FlowRunState.details, JSON)["pause_timeout"].as_string()
+    asked = (
+        sa.select(FlowRun.id, FlowRun.version, FlowRun.state_timestamp)
+        .join(FlowRunState, FlowRunState.id == FlowRun.state_id)
+        .where(FlowRun.state_type == StateType.PAUSED, instant_of(until) < now)
+    )
+    return Due(asked, (FlowRun.state_timestamp, FlowRun.id))
+
+
+def stuck_cancellations(before: datetime) -> Due:
+    """Flow runs that have been CANCELLING since then or longer."""
+    asked = sa.select(FlowRun.id, FlowRun.version, FlowRun.state_timestamp).where(
+        FlowRun.state_type == StateType.CANCELLING, FlowRun.state_timestamp <= before
+    )
+    return Due(asked, (FlowRun.state_timestamp, FlowRun.id))
+
+
+def task_runs_left_over(since: datetime) -> Due:
+    """Unfinished task runs of flow runs CANCELLED since then; one that stands for a subflow run ends when that does."""
+    subflow = aliased(FlowRun)
+    follows = sa.exists().where(subflow.parent_task_run_id == TaskRun.id, subflow.state_type.in_(UNFINISHED))
+    asked = (
+        sa.select(TaskRun.id, TaskRun.version, TaskRun.state_timestamp)
+        .join(FlowRun, FlowRun.id == TaskRun.flow_run_id)
+        .where(FlowRun.state_type == StateType.CANCELLED, FlowRun.state_timestamp >= since)
+        .where(TaskRun.state_type.in_(UNFINISHED), ~follows)
+    )
+    return Due(asked, (TaskRun.state_timestamp, TaskRun.id))
+
+
+def subflow_runs_left_over() -> Due:
+    """Unfinished subflow runs of CANCELLED flow runs, but those of deployments only until they are CANCELLING."""
+    parent = aliased(FlowRun)
+    is_asked_to = sa.and_(FlowRun.state_type == StateType.CANCELLING, FlowRun.deployment_id.is_not(None))
+    asked = (
+        sa.select(FlowRun.id, FlowRun.version, FlowRun.deployment_id, FlowRun.state_timestamp)
+        .join(TaskRun, TaskRun.id == FlowRun.parent_task_run_id)
+        .join(parent, parent.id == TaskRun.flow_run_id)
+        .where(parent.state_type == StateType.CANCELLED, FlowRun.state_type.in_(UNFINISHED), ~is_asked_to)
+    )
+    return Due(asked, (FlowRun.state_timestamp, FlowRun.id))
+
+
+def limits_with_expired_leases(now: datetime) -> Due:
+    """Limits some of whose leases have expired."""
+    expired = sa.exists().where(ConcurrencyLease.limit_id == ConcurrencyLimit.id, ConcurrencyLease.expires <= now)
+    return Due(sa.select(ConcurrencyLimit.id).where(expired), (ConcurrencyLimit.id,))
+
+
+async def expired_leases(
+    connection: AsyncConnection, limit: ConcurrencyLimit, now: datetime, at_most: int
+) -> list[ConcurrencyLease]:
+    """Leases of a limit that have expired. With the lock of the limit, they stay as they are."""
+    asked = (
+        sa.select(*table_of(ConcurrencyLease).columns)
+        .where(ConcurrencyLease.limit_id == limit.id, ConcurrencyLease.expires <= now)
+        .order_by(ConcurrencyLease.expires, ConcurrencyLease.id)
+        .limit(at_most)
+    )
+    return await all_of(connection, ConcurrencyLease, asked)
+
+
+def stale(now: datetime, answers_before: datetime) -> Collection[tuple[type[Base], sa.ColumnElement[bool]]]:
+    """Rows that nobody will look at again: results that have expired, answers given before a time."""
+    return (CacheEntry, CacheEntry.expires < now), (ProposalAnswer, ProposalAnswer.created < answers_before)
+
+
+async def delete_some(
+    connection: AsyncConnection, row: type[Base], clause: sa.ColumnElement[bool], at_most: int
+) -> int:
+    """Delete rows that meet a condition and that nobody else is deleting; how many there were."""
+    table = table_of(row)
+    some = sa.select(*table.primary_key).where(clause).limit(at_most).with_for_update(skip_locked=True)
+    deleted = await connection.execute(sa.delete(table).where(sa.tuple_(*table.primary_key).in_(some)))
+    return deleted.rowcount

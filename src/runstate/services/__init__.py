@@ -1,0 +1,5 @@
+"""Loops over the database. States are written as everybody writes them: proposed at the desk."""
+
+from runstate.services.runner import SERVICES, Runner, Service, chosen
+
+__all__ = ["SERVICES", "Runner", "Service", "chosen"]

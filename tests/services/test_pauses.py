@@ -1,0 +1,68 @@
+"""The service for pauses."""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from runstate.core import states
+from runstate.core.states import State
+from runstate.rows import FlowRun
+from runstate.services import pauses
+from tests.services.making import NOW, Making
+
+HOUR = timedelta(hours=1)
+
+
+def until(moment: datetime | None) -> State:
+    return states.paused(NOW - 2 * HOUR, pause_expiration_time=moment)
+
+
+async def test_a_run_whose_pause_has_expired_fails(make: Making) -> None:
+    expired, suspended, waiting, forever = await make.flow_runs(
+        [
+            until(NOW - timedelta(milliseconds=1)),
+            states.suspended(NOW - 2 * HOUR, timeout_seconds=3600),
+            until(NOW + timedelta(milliseconds=1)),
+            until(None),
+        ]
+    )
+
+    assert await pauses.run_once(make.desk, NOW) == 2
+    assert await make.flow_run_names(expired, suspended, waiting, forever) == ["Failed", "Failed", "Paused", "Paused"]
+    state = (await make.history(expired))[-1]
+    assert (state.message, state.actor) == ("The flow was paused and never resumed.", "runstate")
+    assert await pauses.run_once(make.desk, NOW) == 0
+
+
+@pytest.mark.parametrize("hours", [-11, 14])
+async def test_when_a_pause_ends_is_understood_in_every_time_zone(make: Making, hours: int) -> None:
+    zone = timezone(timedelta(hours=hours))
+    past, future = (NOW + delta for delta in (-timedelta(minutes=1), timedelta(minutes=1)))
+    runs = await make.flow_runs([until(moment.astimezone(zone)) for moment in (past, future)])
+
+    assert await pauses.run_once(make.desk, NOW) == 1
+    assert await make.flow_run_names(*runs) == ["Failed", "Paused"]
+
+
+async def test_a_run_that_has_left_its_pause_goes_on(make: Making) -> None:
+    run = await make.flow_run(states.running())
+    await make.flow_run_enters(run, states.paused(NOW, timeout_seconds=60))
+    await make.flow_run_enters(run, states.running())
+
+    assert await pauses.run_once(make.desk, NOW + HOUR) == 0
+    assert await make.flow_run_names(run) == ["Running"]
+
+
+async def test_a_failed_pause_is_not_retried(make: Making) -> None:
+    run = await make.flow_run(until(NOW - HOUR))
+
+    await pauses.run_once(make.desk, NOW)
+
+    (row,) = await make.rows(FlowRun)
+    assert (row.id, row.state_name, row.end_time) == (run, "Failed", NOW)
+
+
+async def test_all_expired_pauses_are_found(make: Making) -> None:
+    await make.flow_runs([until(NOW + HOUR if number % 2 else NOW - HOUR) for number in range(450)])
+
+    assert await pauses.run_once(make.desk, NOW) == 225

@@ -1,0 +1,159 @@
+"""The runner of services."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+import structlog
+
+from runstate.core import states
+from runstate.core.desk import Desk
+from runstate.errors import Misconfigured
+from runstate.services import SERVICES, Runner, Service, chosen
+from tests.services.making import NOW, Making
+
+LONG = 3600.0
+
+
+@pytest.fixture
+async def in_time() -> AsyncIterator[None]:
+    async with asyncio.timeout(30):
+        yield
+
+
+class Rounds:
+    """A service that tells when it was run, and fails as often as it is told to."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.times: list[datetime] = []
+        self.done = asyncio.Queue[int]()
+
+    async def __call__(self, desk: Desk, now: datetime) -> int:
+        """One round."""
+        self.times.append(now)
+        self.done.put_nowait(len(self.times))
+        if len(self.times) <= self.failures:
+            raise LookupError("nothing here")
+        return 1
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.usefixtures("in_time")
+async def test_each_service_runs_at_once_and_then_again_and_again(make: Making) -> None:
+    often, seldom = Rounds(), Rounds()
+    runner = Runner(make.desk, {"often": Service(often, 0), "seldom": Service(seldom, LONG)})
+
+    runner.start()
+    while await often.done.get() < 5:
+        pass
+    await runner.stop()
+
+    assert len(often.times) >= 5
+    assert seldom.times == [NOW]
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.usefixtures("in_time")
+async def test_a_service_that_fails_is_run_again_and_does_not_disturb_others(make: Making) -> None:
+    failing, other = Rounds(failures=3), Rounds()
+    runner = Runner(make.desk, {"failing": Service(failing, 0), "other": Service(other, 0)})
+
+    with structlog.testing.capture_logs() as logs:
+        runner.start()
+        while await failing.done.get() < 5:
+            pass
+        while await other.done.get() < 5:
+            pass
+        await runner.stop()
+
+    failures = [each for each in logs if each["log_level"] == "error"]
+    assert [each["service"] for each in failures] == ["failing"] * 3
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.usefixtures("in_time")
+async def test_stopping_waits_for_what_is_under_way(make: Making) -> None:
+    started, go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(desk: Desk, now: datetime) -> int:
+        started.set()
+        await go_on.wait()
+        ended.set()
+        return 0
+
+    runner = Runner(make.desk, {"slow": Service(slow, 0)})
+    runner.start()
+    await started.wait()
+    stopping = asyncio.create_task(runner.stop())
+    await runner.stopping.wait()
+    assert not stopping.done()
+    go_on.set()
+    await stopping
+
+    assert ended.is_set()
+    assert all(task.done() for task in runner.tasks)
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.usefixtures("in_time")
+async def test_stopping_does_not_wait_for_ever(make: Making) -> None:
+    started = asyncio.Event()
+
+    async def endless(desk: Desk, now: datetime) -> int:
+        started.set()
+        await asyncio.Event().wait()
+        return 0
+
+    runner = Runner(make.desk, {"endless": Service(endless, 0)})
+    runner.start()
+    await started.wait()
+    await runner.stop(patience_seconds=0)
+
+    assert all(task.cancelled() for task in runner.tasks)
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_a_runner_that_was_not_started_can_be_stopped(make: Making) -> None:
+    await Runner(make.desk, SERVICES).stop()
+
+
+@pytest.mark.usefixtures("in_time")
+async def test_all_services_together_run(make: Making) -> None:
+    run = await make.flow_run(states.scheduled(NOW, NOW - timedelta(minutes=1)))
+    marked = asyncio.Event()
+
+    async def watched(desk: Desk, now: datetime) -> int:
+        done = await SERVICES["late"].run_once(desk, now)
+        marked.set()
+        return done
+
+    runner = Runner(make.desk, {**SERVICES, "late": replace(SERVICES["late"], run_once=watched)})
+    with structlog.testing.capture_logs() as logs:
+        runner.start()
+        await marked.wait()
+        await runner.stop()
+
+    assert await make.flow_run_names(run) == ["Late"]
+    assert [(each["service"], each["done"]) for each in logs if each["log_level"] != "debug"] == [("late", 1)]
+
+
+def test_services_are_chosen_by_name() -> None:
+    assert set(chosen("all")) == {"late", "pauses", "leases", "cancellation", "sweeping"}
+    assert chosen("off") == {}
+    assert chosen(" late, leases") == {"late": SERVICES["late"], "leases": SERVICES["leases"]}
+
+
+@pytest.mark.parametrize("names", ["", "late,", "late,latte", "all,late", "Late"])
+def test_a_service_that_there_is_not_cannot_be_chosen(names: str) -> None:
+    with pytest.raises(Misconfigured, match="late, pauses, leases, cancellation, sweeping"):
+        chosen(names)
+
+
+def test_further_services_can_be_chosen_too() -> None:
+    further = {**SERVICES, "log": Service(Rounds(), 60)}
+
+    assert "log" in chosen("all", further)
+    assert list(chosen("log", further)) == ["log"]
