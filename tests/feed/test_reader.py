@@ -5,12 +5,10 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Database
 from runstate.errors import InvalidInput
@@ -18,7 +16,7 @@ from runstate.feed import Reader, Wanted, reader, sweep_log
 from runstate.feed.cursor import Cursor, Position
 from runstate.feed.installation import identify
 from runstate.rows import Installation, Transition
-from tests.feed.writing import NOON, a_reader, entry, insert, read_all, states, write
+from tests.feed.writing import NOON, Writers, a_reader, entry, insert, read_all, states, write
 
 postgresql_only = pytest.mark.parametrize("kind", ["postgresql"])
 
@@ -192,66 +190,10 @@ async def test_a_far_cursor_reads_from_mark_to_mark(database: Database, monkeypa
     assert len(pages) == (1 if database.is_sqlite else 5)
 
 
-class Writers:
-    """Transactions that are begun, filled, committed and rolled back in any order, as row locks allow."""
-
-    def __init__(self, database: Database, chance: random.Random, runs: int, at_once: int) -> None:
-        self.database = database
-        self.chance = chance
-        self.versions = {uuid4(): 0 for _ in range(runs)}
-        self.at_once = at_once
-        self.open: dict[AsyncConnection, dict[UUID, int]] = {}
-        self.committed: list[dict[str, Any]] = []
-        self.pending: dict[AsyncConnection, list[dict[str, Any]]] = {}
-
-    async def step(self) -> None:
-        """Something that one of the transactions does."""
-        if self.open and (self.chance.random() < 0.4 or len(self.open) == self.at_once):
-            await self._end(self.chance.choice(list(self.open)))
-        elif self.open and self.chance.random() < 0.6:
-            await self._write(self.chance.choice(list(self.open)))
-        else:
-            await self._begin()
-
-    async def end(self) -> None:
-        """Finish what is open."""
-        for connection in list(self.open):
-            await self._end(connection)
-
-    async def _begin(self) -> None:
-        connection = await self.database.writer.connect()
-        await connection.begin()
-        self.open[connection], self.pending[connection] = {}, []
-        if not self.database.is_sqlite and self.chance.random() < 0.5:
-            await connection.execute(sa.select(sa.func.pg_current_xact_id()))
-
-    async def _write(self, connection: AsyncConnection) -> None:
-        locked = {run for runs in self.open.values() for run in runs} - set(self.open[connection])
-        free = [run for run in self.versions if run not in locked]
-        if not free:
-            return
-        run = self.chance.choice(free)
-        version = self.open[connection].get(run, self.versions[run]) + 1
-        self.open[connection][run] = version
-        written = entry(run, version)
-        self.pending[connection].append(written)
-        await insert(connection, written)
-
-    async def _end(self, connection: AsyncConnection) -> None:
-        versions, entries = self.open.pop(connection), self.pending.pop(connection)
-        if self.chance.random() < 0.8:
-            await connection.commit()
-            self.versions |= versions
-            self.committed += entries
-        else:
-            await connection.rollback()
-        await connection.close()
-
-
 @pytest.fixture
 async def writers(database: Database, seed: int) -> AsyncIterator[Writers]:
     """Writers that do as the seed says."""
-    writers = Writers(database, random.Random(seed), runs=6, at_once=1 if database.is_sqlite else 6)
+    writers = Writers(database, random.Random(seed))
     yield writers
     await writers.end()
 

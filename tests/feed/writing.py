@@ -1,5 +1,6 @@
 """Entries of the log, written as the rules would write them: a run's versions one after another."""
 
+import random
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -66,3 +67,59 @@ async def read_all(reader: Reader, cursor: Cursor) -> Page:
 def states(entries: Iterable[Any]) -> list[UUID]:
     """Which states were entered."""
     return [each["state_id"] if isinstance(each, dict) else each.state_id for each in entries]
+
+
+class Writers:
+    """Transactions that are begun, filled, committed and rolled back in any order, as row locks allow."""
+
+    def __init__(self, database: Database, chance: random.Random, runs: int = 6) -> None:
+        self.database = database
+        self.chance = chance
+        self.versions = {uuid4(): 0 for _ in range(runs)}
+        self.at_once = 1 if database.is_sqlite else 6
+        self.open: dict[AsyncConnection, dict[UUID, int]] = {}
+        self.committed: list[dict[str, Any]] = []
+        self.pending: dict[AsyncConnection, list[dict[str, Any]]] = {}
+
+    async def step(self) -> None:
+        """Something that one of the transactions does."""
+        if self.open and (self.chance.random() < 0.4 or len(self.open) == self.at_once):
+            await self._end(self.chance.choice(list(self.open)))
+        elif self.open and self.chance.random() < 0.6:
+            await self._write(self.chance.choice(list(self.open)))
+        else:
+            await self._begin()
+
+    async def end(self) -> None:
+        """Finish what is open."""
+        for connection in list(self.open):
+            await self._end(connection)
+
+    async def _begin(self) -> None:
+        connection = await self.database.writer.connect()
+        await connection.begin()
+        self.open[connection], self.pending[connection] = {}, []
+        if not self.database.is_sqlite and self.chance.random() < 0.5:
+            await connection.execute(sa.select(sa.func.pg_current_xact_id()))
+
+    async def _write(self, connection: AsyncConnection) -> None:
+        locked = {run for runs in self.open.values() for run in runs} - set(self.open[connection])
+        free = [run for run in self.versions if run not in locked]
+        if not free:
+            return
+        run = self.chance.choice(free)
+        version = self.open[connection].get(run, self.versions[run]) + 1
+        self.open[connection][run] = version
+        written = entry(run, version)
+        self.pending[connection].append(written)
+        await insert(connection, written)
+
+    async def _end(self, connection: AsyncConnection) -> None:
+        versions, entries = self.open.pop(connection), self.pending.pop(connection)
+        if self.chance.random() < 0.8:
+            await connection.commit()
+            self.versions |= versions
+            self.committed += entries
+        else:
+            await connection.rollback()
+        await connection.close()

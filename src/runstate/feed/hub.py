@@ -79,20 +79,26 @@ class Hub:
 
     async def stop(self) -> None:
         """Tell what was committed so far, let the subscribers go, end."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.farewell_seconds):
-                await self.join()
-                self.closing = True
-                for follower in self.followers:
-                    follower.news.set()
-                if self.followers:
-                    await self.deserted.wait()
+        if self.task and not self.closing:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.farewell_seconds):
+                    await self._say_farewell()
+            self.closing = True
+            await self._end(self.task)
+
+    async def _say_farewell(self) -> None:
+        await self.join()
         self.closing = True
+        for follower in self.followers:
+            follower.news.set()
+        if self.followers:
+            await self.deserted.wait()
+
+    async def _end(self, task: asyncio.Task[None]) -> None:
         if self.wakeup:
             await self.wakeup.stop()
-        if self.task:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     def poke(self) -> None:
         """Something was committed here: look at once, and have other replicas look soon."""

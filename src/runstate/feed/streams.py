@@ -62,7 +62,7 @@ class Stream(ABC, Generic[T]):
                 self.bookmark(part)
                 handed_over = asyncio.get_running_loop().time()
                 yield part
-                if self.subscriber.stood_still(handed_over) >= self.hub.patience_seconds:
+                if self.subscriber.stood_still(handed_over) > self.hub.patience_seconds:
                     raise SlowConsumer(self.where())
                 part = await self._next()
         finally:
@@ -87,8 +87,7 @@ class Stream(ABC, Generic[T]):
         if self.hub.closing:
             raise Restarting(self.where())
         if self.subscriber.behind:
-            self.joined(await self.hub.join(self.subscriber))
-            self.reading = True
+            self.reading = self.missed(await self.hub.join(self.subscriber))
             return None
         await self.subscriber.wait(deadline - asyncio.get_running_loop().time())
         return self.told(Page([], self.hub.cursor)) if self.subscriber.is_idle else None
@@ -110,8 +109,8 @@ class Stream(ABC, Generic[T]):
         """Whether nothing more is wanted."""
 
     @abstractmethod
-    def joined(self, end: Position) -> None:
-        """What comes after this position is told, so the log must be read up to it."""
+    def missed(self, end: Position) -> bool:
+        """Whether the log must be read up to this position; from there on everything is told."""
 
     @abstractmethod
     async def read_on(self) -> T:
@@ -145,8 +144,9 @@ class Following(Stream[Page]):
         return False
 
     @override
-    def joined(self, end: Position) -> None:
+    def missed(self, end: Position) -> bool:
         self.goal = end
+        return self.cursor != Cursor(end)
 
     @override
     async def read_on(self) -> Page:
@@ -189,8 +189,8 @@ class FollowingRun(Stream[Past]):
         return self.until_final and self.over and not self.subscriber.pages and not self.subscriber.missed_since
 
     @override
-    def joined(self, end: Position) -> None:
-        """Versions say what has been told; the log is read to its end."""
+    def missed(self, end: Position) -> bool:
+        return True
 
     @override
     async def read_on(self) -> Past:

@@ -1,0 +1,351 @@
+"""The hub and its streams: everything that is wanted, once and in order, whoever drops out, lags or restarts."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from runstate.database import Database
+from runstate.errors import CursorExpired, InvalidInput, Restarting, SlowConsumer, Unavailable
+from runstate.feed import Hub, Page, Wanted, follow, sweep_log
+from runstate.feed.cursor import Cursor
+from runstate.feed.subscriber import HELD
+from runstate.rows import Transition
+from tests.feed.conftest import NEVER
+from tests.feed.writing import NOON, Writers, entry, states, write
+
+EVERYTHING = Wanted()
+
+
+@asynccontextmanager
+async def running(database: Database, **settings: float) -> AsyncIterator[Hub]:
+    """A hub with settings of its own."""
+    hub = Hub(database, **{"poll_seconds": NEVER, "pause_seconds": 0, "heartbeat_seconds": NEVER, **settings})  # type: ignore[arg-type]
+    await hub.start()
+    yield hub
+    await hub.stop()
+
+
+async def tell(hub: Hub, *entries: dict[str, Any]) -> None:
+    """Write entries as this replica does: poke after the commit."""
+    async with hub.database.write() as transaction:
+        await transaction.connection.execute(Transition.__table__.insert(), list(entries))  # type: ignore[attr-defined]
+        transaction.after_commit(hub.poke)
+
+
+async def take(stream: AsyncGenerator[Page, None], number: int) -> list[Transition]:
+    """The next transitions."""
+    taken: list[Transition] = []
+    while len(taken) < number:
+        taken += (await anext(stream)).transitions
+    return taken
+
+
+async def joined(hub: Hub) -> None:
+    """Until everyone who follows is told what is new."""
+    while any(follower.behind for follower in hub.followers):
+        await hub.join()
+
+
+def kept(hub: Hub, page: Page) -> str:
+    """The cursor that a client keeps."""
+    return page.cursor.encode(hub.reader.installation)
+
+
+async def test_the_first_page_comes_at_once_and_is_empty(hub: Hub) -> None:
+    await write(hub.database, entry(uuid4()))
+
+    async with aclosing(await follow(hub, EVERYTHING)) as stream:
+        assert (await anext(stream)).transitions == []
+
+
+async def test_what_is_committed_is_told_without_waiting_for_the_next_poll(hub: Hub) -> None:
+    async with aclosing(await follow(hub, EVERYTHING)) as stream:
+        await anext(stream)
+        written = entry(uuid4())
+        await tell(hub, written)
+
+        assert states(await take(stream, 1)) == states([written])
+
+
+async def test_what_others_commit_is_found_by_polling(database: Database) -> None:
+    async with running(database, poll_seconds=0.01) as hub, aclosing(await follow(hub, EVERYTHING)) as stream:
+        await anext(stream)
+        written = entry(uuid4())
+        await write(database, written)
+
+        assert states(await take(stream, 1)) == states([written])
+
+
+async def test_after_a_cursor_come_all_since_then_and_then_what_is_new(hub: Hub) -> None:
+    async with aclosing(await follow(hub, EVERYTHING)) as stream:
+        cursor = kept(hub, await anext(stream))
+    old = [entry(uuid4()) for _ in range(250)]
+    await tell(hub, *old)
+
+    async with aclosing(await follow(hub, EVERYTHING, cursor)) as stream:
+        found = await take(stream, 250)
+        new = entry(uuid4())
+        await tell(hub, new)
+        found += await take(stream, 1)
+
+    assert states(found) == states([*old, new])
+
+
+async def test_a_page_has_a_hundred_transitions_at_most(hub: Hub) -> None:
+    async with aclosing(await follow(hub, EVERYTHING)) as stream:
+        await anext(stream)
+        await tell(hub, *(entry(uuid4()) for _ in range(250)))
+
+        sizes = [len((await anext(stream)).transitions) for _ in range(3)]
+
+    assert sizes == [100, 100, 50]
+
+
+async def test_everyone_is_told_what_they_want(hub: Hub) -> None:
+    flow_run, task_run, other = uuid4(), uuid4(), uuid4()
+    wishes = {
+        "run": Wanted(run_ids=frozenset({task_run})),
+        "flow run": Wanted(flow_run_ids=frozenset({flow_run})),
+        "everything": EVERYTHING,
+        "nothing": Wanted(run_ids=frozenset()),
+    }
+    streams = {name: await follow(hub, wanted) for name, wanted in wishes.items()}
+    for stream in streams.values():
+        await anext(stream)
+    waiting = {name: asyncio.ensure_future(anext(stream)) for name, stream in streams.items()}
+    await joined(hub)
+    await tell(hub, entry(flow_run), entry(task_run, flow_run_id=flow_run), entry(other))
+    await asyncio.wait([waiting[name] for name in ("run", "flow run", "everything")])
+
+    told = {name: [each.run_id for each in task.result().transitions] for name, task in waiting.items() if task.done()}
+    assert told == {"run": [task_run], "flow run": [flow_run, task_run], "everything": [flow_run, task_run, other]}
+    waiting["nothing"].cancel()
+
+
+async def test_being_told_costs_no_statement(hub: Hub) -> None:
+    run = uuid4()
+    streams = [await follow(hub, Wanted(run_ids=frozenset({run}))) for _ in range(20)]
+    for stream in streams:
+        await anext(stream)
+    waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
+    await tell(hub, entry(run))
+    await asyncio.wait(waiting)
+    waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
+    await joined(hub)
+    before = hub.database.statements
+    await tell(hub, entry(run, 2))
+    await asyncio.wait(waiting)
+
+    assert hub.database.statements - before <= 6  # BEGIN, the insert, one or two looks of the hub
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_who_does_not_read_misses_nothing(hub: Hub) -> None:
+    written = [entry(uuid4()) for _ in range(3 * HELD)]
+    async with aclosing(await follow(hub, EVERYTHING)) as stream:
+        await anext(stream)
+        await tell(hub, written[0])
+        found = await take(stream, 1)
+        for start in range(1, len(written), 90):
+            await tell(hub, *written[start : start + 90])
+        await hub.join()
+
+        found += await take(stream, len(written) - 1)
+
+    assert states(found) == states(written)
+
+
+async def test_memory_holds_no_more_than_the_bound_for_who_does_not_read(hub: Hub) -> None:
+    async with aclosing(await follow(hub, EVERYTHING)) as stream:
+        await anext(stream)
+        await tell(hub, entry(uuid4()))
+        await take(stream, 1)
+        await tell(hub, *(entry(uuid4()) for _ in range(5 * HELD)))
+        await hub.join()
+
+        (follower,) = hub.followers
+        assert follower.behind
+        assert sum(len(page.transitions) for page in follower.pages) <= HELD
+
+
+async def test_who_stays_behind_is_let_go_with_a_cursor_that_misses_nothing(hub: Hub) -> None:
+    written = [entry(uuid4()) for _ in range(2 * HELD)]
+    stream = await follow(hub, EVERYTHING)
+    await anext(stream)
+    first = asyncio.ensure_future(take(stream, 1))
+    await joined(hub)
+    await tell(hub, written[0])
+    found = await first
+    await tell(hub, *written[1:])
+    await hub.join()
+    hub.patience_seconds = 0
+
+    with pytest.raises(SlowConsumer) as slow:
+        await anext(stream)
+    async with aclosing(await follow(hub, EVERYTHING, slow.value.cursor)) as again:
+        found += (await anext(again)).transitions
+
+    assert states(found) == states(written[:101])
+
+
+async def test_a_quiet_subscriber_hears_where_the_log_ends(database: Database) -> None:
+    async with running(database, heartbeat_seconds=0.01) as hub:
+        wanted = Wanted(run_ids=frozenset({uuid4()}))
+        async with aclosing(await follow(hub, wanted)) as stream:
+            first = await anext(stream)
+            await tell(hub, entry(uuid4()))
+            await hub.join()
+            page = await anext(stream)
+            while page.cursor == first.cursor:
+                page = await anext(stream)
+
+        assert page.transitions == []
+        assert page.cursor.seen == await hub.reader.position()
+
+
+async def test_at_the_end_everyone_is_told_what_was_committed_and_where_to_go_on(hub: Hub) -> None:
+    stream = await follow(hub, EVERYTHING)
+    await anext(stream)
+    waiting = asyncio.ensure_future(anext(stream))
+    await joined(hub)
+    written = [entry(uuid4()) for _ in range(150)]
+    await write(hub.database, *written)
+    stopping = asyncio.ensure_future(hub.stop())
+
+    found = states((await waiting).transitions) + states((await anext(stream)).transitions)
+    with pytest.raises(Restarting) as restarting:
+        await anext(stream)
+    await stopping
+
+    assert found == states(written)
+    assert Cursor.decode(restarting.value.cursor, hub.reader.installation).seen == await hub.reader.position()
+
+
+async def test_the_end_does_not_wait_for_ever(database: Database) -> None:
+    async with running(database, farewell_seconds=0.01) as hub:
+        stream = await follow(hub, EVERYTHING)
+        await anext(stream)
+
+    assert hub.followers
+    await stream.aclose()
+    assert not hub.followers
+
+
+async def test_a_bad_cursor_is_refused_before_there_is_a_stream(hub: Hub) -> None:
+    with pytest.raises(InvalidInput):
+        await follow(hub, EVERYTHING, "nonsense")
+    with pytest.raises(InvalidInput):
+        await follow(hub, EVERYTHING, Cursor(await hub.reader.position()).encode(uuid4()))
+
+
+async def test_an_expired_cursor_is_refused_before_there_is_a_stream(hub: Hub) -> None:
+    async with aclosing(await follow(hub, EVERYTHING)) as stream:
+        cursor = kept(hub, await anext(stream))
+    await write(hub.database, entry(uuid4()))
+    await sweep_log(hub.reader, NOON, timedelta(days=7))
+    await sweep_log(hub.reader, NOON + timedelta(days=7), timedelta(days=7))
+
+    with pytest.raises(CursorExpired) as expired:
+        await follow(hub, EVERYTHING, cursor)
+
+    async with aclosing(await follow(hub, EVERYTHING, expired.value.oldest)) as stream:
+        assert (await anext(stream)).transitions == []
+
+
+async def test_who_missed_what_was_swept_is_told_so(hub: Hub) -> None:
+    stream = await follow(hub, EVERYTHING)
+    await anext(stream)
+    waiting = asyncio.ensure_future(anext(stream))
+    await joined(hub)
+    lost = hub.cursor
+    await write(hub.database, *(entry(uuid4()) for _ in range(3)))
+    await sweep_log(hub.reader, NOON, timedelta(days=7))
+    await sweep_log(hub.reader, NOON + timedelta(days=7), timedelta(days=7))
+    hub.cursor = lost
+    await hub.join()
+
+    with pytest.raises(CursorExpired):
+        await waiting
+
+
+async def test_a_stream_that_is_closed_leaves_nothing_behind(hub: Hub) -> None:
+    unused = await follow(hub, EVERYTHING)
+    waited = await follow(hub, Wanted(run_ids=frozenset({uuid4()})))
+    await anext(waited)
+    waiting = asyncio.ensure_future(anext(waited))
+    await joined(hub)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await unused.aclose()
+    await waited.aclose()
+
+    assert (hub.followers, hub.everything, dict(hub.by_key)) == (set(), set(), {})
+
+
+async def test_without_a_database_a_subscriber_is_refused_in_time(hub: Hub) -> None:
+    with pytest.raises(Unavailable):
+        await hub.promptly(hub.turned.wait, seconds=0.01)
+
+
+class Client:
+    """One that drops its connection again and again."""
+
+    def __init__(self, hubs: list[Hub], chance: random.Random, wanted: Wanted, cursor: str) -> None:
+        self.hubs = hubs
+        self.chance = chance
+        self.wanted = wanted
+        self.cursor = cursor
+        self.found: list[Transition] = []
+
+    async def listen(self, writers: Writers, written: asyncio.Event) -> None:
+        """Until everything was written and has arrived."""
+        while not written.is_set() or len(self.found) < len(self.expected(writers)):
+            hub = self.chance.choice(self.hubs)
+            async with aclosing(await follow(hub, self.wanted, self.cursor)) as stream:
+                for _ in range(self.chance.randint(1, 6)):
+                    page = await anext(stream)
+                    self.found += page.transitions
+                    self.cursor = kept(hub, page)
+
+    def expected(self, writers: Writers) -> list[dict[str, Any]]:
+        """What it should get."""
+        return [each for each in writers.committed if self.wanted.match(Transition.of(each))]
+
+
+async def scribble(writers: Writers, hub: Hub, written: asyncio.Event) -> None:
+    """Write for a while; some of it is told by pokes, the rest is found by polling."""
+    for _ in range(300):
+        await writers.step()
+        if writers.chance.random() < 0.3:
+            hub.poke()
+    await writers.end()
+    written.set()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_clients_that_drop_out_at_random_get_everything_once(database: Database, seed: int) -> None:
+    chance = random.Random(seed)
+    writers = Writers(database, chance, runs=12)
+    written = asyncio.Event()
+    wishes = [Wanted(run_ids=frozenset(chance.sample(list(writers.versions), 4))) for _ in range(4)]
+    async with (
+        running(database, poll_seconds=0.01, heartbeat_seconds=0.02) as one,
+        running(database, poll_seconds=0.03, heartbeat_seconds=0.02) as two,
+    ):
+        cursor = Cursor(await one.reader.position()).encode(one.reader.installation)
+        clients = [Client([one, two], chance, wish, cursor) for wish in (EVERYTHING, EVERYTHING, *wishes)]
+        listening = [client.listen(writers, written) for client in clients]
+        await asyncio.gather(scribble(writers, one, written), *listening)
+
+    for client in clients:
+        assert sorted(states(client.found)) == sorted(states(client.expected(writers)))
+        for run in writers.versions:
+            versions = [each.version for each in client.found if each.run_id == run]
+            assert versions == sorted(versions)

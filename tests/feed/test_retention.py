@@ -1,0 +1,131 @@
+"""Retention: what is old enough goes, and whoever has not seen it is told so."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from runstate.database import Database
+from runstate.errors import CursorExpired
+from runstate.feed import Reader, retention, sweep_log
+from runstate.feed.cursor import Cursor
+from runstate.feed.reader import log
+from runstate.rows import TransitionMark
+from tests.feed.writing import NOON, a_reader, entry, insert, read_all, states, write
+
+DAY = timedelta(days=1)
+WEEK = 7 * DAY
+postgresql_only = pytest.mark.parametrize("kind", ["postgresql"])
+
+
+async def left(database: Database) -> int:
+    async with database.read() as connection:
+        return int(await connection.scalar(sa.select(sa.func.count()).select_from(log)) or 0)
+
+
+async def expired(reader: Reader, cursor: Cursor) -> Cursor:
+    """The oldest cursor that is still good."""
+    with pytest.raises(CursorExpired) as refused:
+        await reader.page(cursor)
+    return Cursor.decode(refused.value.oldest, reader.installation)
+
+
+async def test_what_is_not_old_enough_stays(database: Database) -> None:
+    reader = await a_reader(database)
+    start = Cursor(await reader.position())
+    await write(database, entry(uuid4()))
+
+    assert await sweep_log(reader, NOON, WEEK) == 0
+    assert await sweep_log(reader, NOON + WEEK - DAY, WEEK) == 0
+    assert len((await read_all(reader, start)).transitions) == 1
+
+
+async def test_what_is_old_enough_goes_and_later_things_stay(database: Database) -> None:
+    reader = await a_reader(database)
+    old = [entry(uuid4()) for _ in range(5)]
+    await write(database, *old)
+    between = Cursor(await reader.position())
+    await sweep_log(reader, NOON, WEEK)
+    new = entry(uuid4())
+    await write(database, new)
+
+    assert await sweep_log(reader, NOON + WEEK, WEEK) == 5
+    assert await sweep_log(reader, NOON + WEEK, WEEK) == 0
+    assert states((await read_all(reader, between)).transitions) == states([new])
+
+
+async def test_a_cursor_that_misses_something_is_refused_with_the_oldest_that_does_not(database: Database) -> None:
+    reader = await a_reader(database)
+    start = Cursor(await reader.position())
+    await write(database, entry(uuid4()))
+    await sweep_log(reader, NOON, WEEK)
+    new = entry(uuid4())
+    await write(database, new)
+    await sweep_log(reader, NOON + WEEK, WEEK)
+
+    assert states((await read_all(reader, await expired(reader, start))).transitions) == states([new])
+
+
+async def test_a_cursor_in_the_middle_of_what_went_is_refused(database: Database) -> None:
+    reader = await a_reader(database, at_once=2)
+    start = Cursor(await reader.position())
+    await write(database, *(entry(uuid4()) for _ in range(5)))
+    middle = (await reader.page(start)).cursor
+    await sweep_log(reader, NOON, WEEK)
+    await sweep_log(reader, NOON + WEEK, WEEK)
+
+    await expired(reader, middle)
+
+
+async def test_an_emptied_log_goes_on_where_it_was(database: Database) -> None:
+    reader = await a_reader(database)
+    await write(database, *(entry(uuid4()) for _ in range(3)))
+    before = Cursor(await reader.position())
+    await sweep_log(reader, NOON, WEEK)
+    await sweep_log(reader, NOON + WEEK, WEEK)
+    assert await left(database) == 0
+
+    now = Cursor(await reader.position())
+    written = entry(uuid4())
+    await write(database, written)
+
+    assert now.seen.covers(before.seen)
+    for cursor in (before, now):
+        assert states((await read_all(reader, cursor)).transitions) == states([written])
+
+
+async def test_much_is_deleted_in_pieces(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "AT_ONCE", 3)
+    reader = await a_reader(database)
+    await write(database, *(entry(uuid4()) for _ in range(10)))
+    await sweep_log(reader, NOON, WEEK)
+
+    assert await sweep_log(reader, NOON + WEEK, WEEK) == 10
+    assert await left(database) == 0
+
+
+async def test_notes_that_are_of_no_more_use_go_too(database: Database) -> None:
+    reader = await a_reader(database)
+    for day in range(20):
+        await write(database, entry(uuid4()))
+        await sweep_log(reader, NOON + day * DAY, WEEK)
+
+    async with database.read() as connection:
+        notes = (await connection.scalars(sa.select(TransitionMark.at).order_by(TransitionMark.at))).all()
+    assert notes == [NOON + day * DAY for day in range(12, 20)]
+    assert await left(database) == 7
+
+
+@postgresql_only
+async def test_what_was_under_way_when_the_note_was_made_stays(database: Database) -> None:
+    reader = await a_reader(database)
+    late = entry(uuid4())
+    async with database.write() as slow:
+        await insert(slow.connection, late)
+        await write(database, entry(uuid4()))
+        cursor = Cursor(await reader.position())
+        await sweep_log(reader, NOON, WEEK)
+
+    assert await sweep_log(reader, NOON + WEEK, WEEK) == 1
+    assert states((await read_all(reader, cursor)).transitions) == states([late])

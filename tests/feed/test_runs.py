@@ -1,0 +1,205 @@
+"""The transitions of one run: from the log, from the states once the log is gone, and until it has ended."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from runstate.database import Database
+from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
+from runstate.documents.states import RunKind, StateDetails, StateType
+from runstate.errors import InvalidInput, NotFound
+from runstate.feed import Hub, Past, follow_run, sweep_log
+from runstate.feed.history import past_of
+from runstate.feed.subscriber import HELD
+from runstate.rows import Flow, FlowRun, FlowRunState, TaskRun, TaskRunState, Transition
+from tests.feed.writing import NOON, entry, write
+
+COURSE = [StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]
+
+
+def row(kind: Any, **columns: Any) -> Any:
+    """An insert of a row, with what the database does not fill in."""
+    return sa.insert(kind).values({"id": uuid4(), "created": NOON, "updated": NOON, **columns})
+
+
+async def make_run(database: Database, kind: RunKind, course: list[StateType]) -> UUID:
+    """A run that has been in some states, which are in the log too."""
+    flow, flow_run, task_run = uuid4(), uuid4(), uuid4()
+    run, state = (task_run, TaskRunState) if kind is RunKind.TASK_RUN else (flow_run, FlowRunState)
+    now = {"version": len(course), "state_type": course[-1], "state_name": course[-1].value}
+    rows = [
+        row(Flow, id=flow, name=str(flow), tags=[], labels={}),
+        row(FlowRun, id=flow_run, flow_id=flow, parameters={}, context={}, policy=FlowRunPolicy(), **RUN, **now),
+    ]
+    if kind is RunKind.TASK_RUN:
+        rows.append(row(TaskRun, id=task_run, flow_run_id=flow_run, policy=TaskRunPolicy(), **TASK, **RUN, **now))
+    rows += [_state(state, run, version, entered) for version, entered in enumerate(course, 1)]
+    async with database.write() as transaction:
+        for each in rows:
+            await transaction.connection.execute(each)
+    for version, (left, entered) in enumerate(pairwise([None, *course]), 1):
+        assert entered
+        await write(database, logged(run, version, entered, left, kind=kind, flow_run=flow_run, flow=flow))
+    return run
+
+
+RUN: dict[str, Any] = {"name": "it", "tags": [], "labels": {}, "run_count": 0, "total_run_time_seconds": 0.0}
+TASK: dict[str, Any] = {"task_key": "t", "dynamic_key": "0", "task_inputs": {}, "flow_run_run_count": 0}
+
+
+def _state(state: Any, run: UUID, version: int, entered: StateType) -> Any:
+    columns = {"type": entered, "name": entered.value, "timestamp": NOON, "version": version}
+    return row(state, run_id=run, details=StateDetails(), persisted=False, actor="me", **columns)
+
+
+def logged(
+    run: UUID,
+    version: int,
+    entered: StateType,
+    left: StateType | None = None,
+    *,
+    kind: RunKind = RunKind.FLOW_RUN,
+    flow_run: UUID | None = None,
+    flow: UUID | None = None,
+) -> dict[str, Any]:
+    """What is logged of a run."""
+    names = {"state_name": entered.value, "previous_state_name": left.value if left else None}
+    types = {"state_type": entered, "previous_state_type": left}
+    return entry(run, version, run_kind=kind, flow_run_id=flow_run or run, flow_id=flow, **names, **types)
+
+
+async def forget(hub: Hub) -> None:
+    """Sweep the log empty."""
+    await sweep_log(hub.reader, NOON, timedelta(days=7))
+    await sweep_log(hub.reader, NOON + timedelta(days=7), timedelta(days=7))
+
+
+async def versions(stream: AsyncGenerator[Past, None], number: int) -> list[int]:
+    """The next versions."""
+    found: list[int] = []
+    while len(found) < number:
+        found += [each.version for each in (await anext(stream)).transitions]
+    return found
+
+
+async def test_a_run_is_told_from_its_first_version_on_and_then_live(hub: Hub) -> None:
+    run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:2])
+
+    async with aclosing(await follow_run(hub, RunKind.FLOW_RUN, run)) as stream:
+        assert await versions(stream, 2) == [1, 2]
+        for version in (3, 4):
+            await write(hub.database, logged(run, version, StateType.RUNNING))
+            hub.poke()
+            assert await versions(stream, 1) == [version]
+
+
+async def test_after_a_version_come_the_later_ones(hub: Hub) -> None:
+    run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE)
+
+    async with aclosing(await follow_run(hub, RunKind.FLOW_RUN, run, 1)) as stream:
+        assert await versions(stream, 2) == [2, 3]
+
+
+async def test_a_long_history_comes_in_pieces(hub: Hub) -> None:
+    run = await make_run(hub.database, RunKind.FLOW_RUN, [StateType.COMPLETED] * 250)
+
+    async with aclosing(await follow_run(hub, RunKind.FLOW_RUN, run, until_final=True)) as stream:
+        pieces = [piece async for piece in stream]
+
+    assert [each.version for piece in pieces for each in piece.transitions] == list(range(1, 251))
+    assert max(len(piece.transitions) for piece in pieces) == 100
+
+
+@pytest.mark.parametrize("version", [0, 3])
+async def test_a_run_that_has_ended_is_told_to_its_end(hub: Hub, version: int) -> None:
+    run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE)
+
+    stream = await follow_run(hub, RunKind.FLOW_RUN, run, version, until_final=True)
+    found = [each.version async for piece in stream for each in piece.transitions]
+
+    assert found == list(range(version + 1, 4))
+
+
+async def test_a_run_that_ends_later_is_told_to_its_end(hub: Hub) -> None:
+    run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:1])
+    stream = await follow_run(hub, RunKind.FLOW_RUN, run, until_final=True)
+    assert await versions(stream, 1) == [1]
+    telling = asyncio.ensure_future(versions(stream, 2))
+    await write(hub.database, logged(run, 2, StateType.RUNNING), logged(run, 3, StateType.FAILED))
+    hub.poke()
+
+    assert await telling == [2, 3]
+    assert [piece async for piece in stream] == []
+
+
+async def test_a_run_that_left_its_end_behind_goes_on(hub: Hub) -> None:
+    run = await make_run(hub.database, RunKind.FLOW_RUN, [*COURSE, StateType.RUNNING])
+
+    stream = await follow_run(hub, RunKind.FLOW_RUN, run, until_final=True)
+    assert await versions(stream, 4) == [1, 2, 3, 4]
+    telling = asyncio.ensure_future(versions(stream, 1))
+    await write(hub.database, logged(run, 5, StateType.COMPLETED))
+    hub.poke()
+
+    assert await telling == [5]
+
+
+async def test_who_does_not_read_misses_no_version(hub: Hub) -> None:
+    run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:1])
+    async with aclosing(await follow_run(hub, RunKind.FLOW_RUN, run)) as stream:
+        assert await versions(stream, 1) == [1]
+        telling = asyncio.ensure_future(versions(stream, 1))
+        await write(hub.database, logged(run, 2, StateType.RUNNING))
+        hub.poke()
+        assert await telling == [2]
+        await write(hub.database, *(logged(run, version, StateType.RUNNING) for version in range(3, 3 * HELD)))
+        await hub.join()
+
+        assert await versions(stream, 3 * HELD - 3) == list(range(3, 3 * HELD))
+
+
+@pytest.mark.parametrize("run_kind", list(RunKind))
+async def test_what_the_log_has_forgotten_is_told_by_the_states(hub: Hub, run_kind: RunKind) -> None:
+    run = await make_run(hub.database, run_kind, COURSE)
+    remembered = (await past_of(hub.database, run_kind, run, 0)).transitions
+    await forget(hub)
+    await write(hub.database, logged(run, 4, StateType.RUNNING, kind=run_kind))
+
+    told = (await past_of(hub.database, run_kind, run, 0)).transitions
+
+    assert [each.version for each in told] == [1, 2, 3, 4]
+    names = ["run_kind", "run_id", "flow_run_id", "flow_id", "version", "state_type", "state_name", "occurred"]
+    names += ["previous_state_type", "previous_state_name", "tags"]
+    for before, after in zip(remembered, told[:3], strict=True):
+        assert {name: getattr(after, name) for name in names} == {name: getattr(before, name) for name in names}
+        assert isinstance(after, Transition)
+
+
+async def test_nothing_is_known_of_an_unknown_run(hub: Hub) -> None:
+    with pytest.raises(NotFound):
+        await follow_run(hub, RunKind.FLOW_RUN, uuid4())
+
+
+async def test_a_run_that_is_deleted_is_over(hub: Hub) -> None:
+    run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:2])
+    async with hub.database.write() as transaction:
+        await transaction.connection.execute(sa.delete(FlowRun).where(FlowRun.id == run))
+
+    stream = await follow_run(hub, RunKind.FLOW_RUN, run, 2, until_final=True)
+
+    assert [piece.transitions async for piece in stream] == [[]]
+
+
+async def test_a_version_that_the_run_has_not_reached_is_refused(hub: Hub) -> None:
+    run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE)
+
+    with pytest.raises(InvalidInput) as refused:
+        await follow_run(hub, RunKind.FLOW_RUN, run, 4)
+    assert refused.value.path == ("afterVersion",)
