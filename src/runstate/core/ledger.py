@@ -98,7 +98,7 @@ class Ledger:
                         slot.limit.id, 1, now, id=slot.new_lease_id, run_id=run.id, expires=expires, automatic=True
                     )
                 case Renew(lease, expires):
-                    self.change_lease(lease.amended(expires=expires, updated=now))
+                    self.renew(lease, expires, now)
                 case Remember(key, expires):
                     self.remember(key, expires, state, now, new_id)
 
@@ -151,6 +151,11 @@ class Ledger:
             moved = limits.moved_up(limit, gone, waiting, now)
             if moved is not waiting:
                 self.change_lease(moved)
+
+    def renew(self, lease: ConcurrencyLease, expires: datetime | None, now: datetime) -> None:
+        """The lease lasts until another time; slots that free themselves do so all the same."""
+        if self.limits[lease.limit_id].slot_decay_per_second == 0:
+            self.change_lease(lease.amended(expires=expires, updated=now))
 
     def change_lease(self, lease: ConcurrencyLease) -> None:
         """Columns of a lease changed."""

@@ -136,9 +136,7 @@ def unique_key(run: FlowRun | TaskRun) -> tuple[UUID | str | None, ...]:
     return (run.flow_id, run.idempotency_key) if run.idempotency_key is not None else (run.id,)
 
 
-async def _insert(
-    connection: AsyncConnection, row: type[FlowRun | TaskRun], runs: list[Any], ledger: Ledger
-) -> None:
+async def _insert(connection: AsyncConnection, row: type[FlowRun | TaskRun], runs: list[Any], ledger: Ledger) -> None:
     inserted = await sql.create(connection, row, runs)
     ledger.created |= inserted
     ledger.runs |= {run.id: run for run in runs if run.id in inserted}

@@ -61,6 +61,8 @@ def _create(request: CreateRun, ledger: Ledger, chances: Chances) -> Outcome:
         return NotFound(lacking)
     if run.id not in ledger.created:
         return Created(kind=kind, run_id=ledger.found[run.id], created=False)
+    ledger.created.discard(run.id)
+    ledger.found[run.id] = run.id
     _propose(_first(request, kind), run, ledger, chances)
     return Created(kind=kind, run_id=run.id, created=True)
 
@@ -176,9 +178,10 @@ def _settle(
     state = replace(stamped(decision.state, decision.run, chances.now), id=chances.new_id())
     run, entered = enter(decision.run, initial, state)
     run = run.amended(**decision.afterwards)
+    at = entered.timestamp or chances.now
     ledger.enter(run, entered, request.actor, request.request_id)
-    ledger.apply(decision.effects, run, entered, chances.now, chances.new_id)
-    _release(run, entered, ledger, chances.now)
+    ledger.apply(decision.effects, run, entered, at, chances.new_id)
+    _release(run, entered, ledger, at)
     if isinstance(run, FlowRun) and run.parent_task_run_id in ledger.runs:
         _mirror(run, entered, request, ledger, chances)
     return entered
