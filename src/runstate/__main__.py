@@ -44,6 +44,7 @@ class Server(uvicorn.Server):
                 ws_per_message_deflate=False,
                 log_config=None,
                 access_log=False,
+                timeout_keep_alive=75,  # longer than clients and proxies keep idle connections
             )
         )
         self.settings = settings

@@ -69,9 +69,7 @@ def sorted_as(runs: list[FlowRun], order: list[dict[str, str]]) -> list[FlowRun]
 def orders(chance: random.Random) -> list[list[dict[str, str]]]:
     """Some orders: none, each alone both ways, and several at once."""
     single = [[{name: direction}] for name in COLUMNS for direction in ("ASC", "DESC")]
-    several = [
-        [{name: chance.choice(["ASC", "DESC"])} for name in chance.sample(list(COLUMNS), k=3)] for _ in range(4)
-    ]
+    several = [[{name: chance.choice(["ASC", "DESC"])} for name in chance.sample(list(COLUMNS), k=3)] for _ in range(4)]
     return [[], *single, *several]
 
 
@@ -173,7 +171,7 @@ def forged(text: bytes) -> str:
 @pytest.mark.parametrize(
     "cursor",
     ["", "x", "é", "!!!!", forged(b""), forged(b"null"), forged(b"[]"), forged(b"[1]"), forged(b"[1,2]")]
-    + [forged(b"[0,\"x\"]"), forged(b"{}"), forged(b'[1,"01890000-0000-7000-8000-000000000000",3]')],
+    + [forged(b'[0,"x"]'), forged(b"{}"), forged(b'[1,"01890000-0000-7000-8000-000000000000",3]')],
 )
 @pytest.mark.parametrize("argument", ["after", "before"])
 async def test_a_malformed_cursor_is_refused(ask: Ask, cursor: str, argument: str) -> None:
@@ -208,7 +206,10 @@ async def test_states_come_oldest_first_and_everything_else_newest_first(databas
     data = await ask("{ flowRuns { nodes { states { nodes { version } } history(last: 2) { version } } } }")
 
     assert data["flowRuns"]["nodes"] == [
-        {"states": {"nodes": [{"version": 1}, {"version": 2}, {"version": 3}]}, "history": [{"version": 2}, {"version": 3}]}
+        {
+            "states": {"nodes": [{"version": 1}, {"version": 2}, {"version": 3}]},
+            "history": [{"version": 2}, {"version": 3}],
+        }
     ]
 
 

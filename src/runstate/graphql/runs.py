@@ -10,7 +10,7 @@ from strawberry import UNSET
 from runstate.database.queries import counts, estimates, history
 from runstate.database.queries.counts import StateCount
 from runstate.database.queries.history import HistoryInterval, Intervals
-from runstate.graphql.compare import Clause
+from runstate.graphql.compare import Clause, given
 from runstate.graphql.connection import Connection, rows_of
 from runstate.graphql.context import Info
 from runstate.graphql.derive import adds_to
@@ -59,7 +59,7 @@ async def history_of_run(
     root: strawberry.Parent[Run], info: Info, last: Annotated[int | None, Last] = UNSET
 ) -> list[State]:
     """The last states, oldest first: `states` for those who hold any kind of run."""
-    asked: Asked[State] = Asked(last=last or DEFAULT_SIZE if last is not UNSET else DEFAULT_SIZE)
+    asked: Asked[State] = Asked(last=last if given(last) else DEFAULT_SIZE)
     return await info.context.children(info, STATES[type(root)], asked, "run_id", root.id)
 
 

@@ -1,0 +1,264 @@
+"""GraphQL over HTTP: what is asked how, and how a request that is none is refused."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from unittest.mock import ANY
+from uuid import UUID
+
+import httpx
+import orjson
+import pytest
+from starlette.applications import Starlette
+from structlog.testing import capture_logs
+
+JSON = {"content-type": "application/json"}
+GRAPHQL = "application/graphql-response+json"
+
+
+@pytest.fixture
+def kind() -> str:
+    """SQLite: no test here depends on the database."""
+    return "sqlite"
+
+
+@pytest.fixture
+async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application."""
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://runstate") as client:
+        yield client
+
+
+async def post(client: httpx.AsyncClient, body: Any, **headers: str) -> httpx.Response:
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    return await client.post("/graphql", content=content, headers={**JSON, **headers})
+
+
+def code(response: httpx.Response) -> str:
+    (error,) = response.json()["errors"]
+    return str(error["extensions"]["code"])
+
+
+async def test_a_query_is_answered(client: httpx.AsyncClient) -> None:
+    response = await post(client, {"query": "{ __typename }"})
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json; charset=utf-8"
+    assert response.json() == {"data": {"__typename": "Query"}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"null", b"5", b"true", b'"x"', b"[]", b'[{"query": "{ __typename }"}]', b"{", b"\xff\xfe", b"[" * 100_000]
+    + [b"NaN", b"{}", b'{"query": null}', b'{"query": 5}', b'{"query": ""}', b'{"query": ["{ __typename }"]}']
+    + [
+        orjson.dumps({"query": "{ __typename }", name: value})
+        for name in ("variables", "extensions", "operationName")
+        for value in (5, [], True)
+    ]
+    + [b'{"query": "{ __typename }", "variables": "{}"}', b'{"query": "{ __typename }", "operationName": "Other"}']
+    + [b'{"query": "fragment f on Query { __typename }"}'],
+)
+@pytest.mark.parametrize("accept", ["application/json", GRAPHQL])
+async def test_a_body_that_is_no_request_is_refused(client: httpx.AsyncClient, body: bytes, accept: str) -> None:
+    response = await post(client, body, accept=accept)
+
+    assert response.status_code == 400
+    assert response.headers["content-type"].startswith("application/json")
+    assert code(response) == "BAD_REQUEST"
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("{", "GRAPHQL_PARSE_FAILED"),
+        ('{ flow(by: {name: "\\uD800"}) { id } }', "GRAPHQL_PARSE_FAILED"),
+        ("{ __typename " * 20_000, "GRAPHQL_PARSE_FAILED"),
+        ("{" + " a" * 20_000 + "}", "GRAPHQL_PARSE_FAILED"),
+        ("{ nothing }", "BAD_USER_INPUT"),
+        ("{ flows(first: 1.5) { totalCount } }", "BAD_USER_INPUT"),
+        ("query($x: Int!) { flows(first: $x) { totalCount } }", "BAD_USER_INPUT"),
+        ("query A { __typename } query B { __typename }", "BAD_USER_INPUT"),
+    ],
+)
+async def test_a_document_that_cannot_be_answered_is_refused(
+    client: httpx.AsyncClient, query: str, expected: str
+) -> None:
+    for _ in range(2):
+        response = await post(client, {"query": query})
+        assert (response.status_code, code(response)) == (200, expected)
+        assert response.json()["data"] is None
+
+        response = await post(client, {"query": query}, accept=GRAPHQL)
+        assert (response.status_code, code(response)) == (400, expected)
+        assert response.headers["content-type"].startswith(GRAPHQL)
+        assert "data" not in response.json()
+
+
+async def test_one_of_several_operations_is_asked_for_by_name(client: httpx.AsyncClient) -> None:
+    document = "query A { a: __typename } query B { b: __typename }"
+
+    response = await post(client, {"query": document, "operationName": "B"})
+
+    assert response.json() == {"data": {"b": "Query"}}
+
+
+async def test_an_error_below_leaves_the_rest(client: httpx.AsyncClient) -> None:
+    query = '{ __typename node(id: "x") { id } flows(after: "x") { totalCount } }'
+
+    response = await post(client, {"query": query}, accept=GRAPHQL)
+
+    assert response.status_code == 200
+    assert response.json() == {
+        "data": None,
+        "errors": [
+            {
+                "message": "The cursor is malformed.",
+                "locations": [{"line": 1, "column": 35}],
+                "path": ["flows"],
+                "extensions": {"code": "INVALID_INPUT", "path": ["after"]},
+            }
+        ],
+    }
+
+
+async def test_a_query_may_be_asked_with_get(client: httpx.AsyncClient) -> None:
+    query = "query($id: ID!) { node(id: $id) { id } }"
+
+    response = await client.get("/graphql", params={"query": query, "variables": '{"id": "x"}', "operationName": ""})
+
+    assert response.json() == {"data": {"node": None}}
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"query": ""}, {"query": "{ __typename }", "variables": "{"}, {"variables": "{}"}]
+)
+async def test_a_get_that_is_no_request_is_refused(client: httpx.AsyncClient, parameters: dict[str, str]) -> None:
+    response = await client.get("/graphql", params=parameters, headers={"accept": "text/html, */*"})
+
+    assert (response.status_code, code(response)) == (400, "BAD_REQUEST")
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+async def test_another_method_is_refused(client: httpx.AsyncClient, method: str) -> None:
+    response = await client.request(method, "/graphql")
+
+    assert (response.status_code, code(response)) == (405, "BAD_REQUEST")
+    assert response.headers["allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["", "text/plain", "application/x-www-form-urlencoded", "foo/application/json-bar"]
+    + ["application/json; charset=utf-16", "multipart/form-data; boundary=x", "application/graphql"],
+)
+async def test_another_content_type_is_refused(client: httpx.AsyncClient, content_type: str) -> None:
+    response = await client.post("/graphql", content=b"{}", headers={"content-type": content_type})
+
+    assert (response.status_code, code(response)) == (415, "BAD_REQUEST")
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"'])
+async def test_a_content_type_may_name_its_charset(client: httpx.AsyncClient, content_type: str) -> None:
+    body = orjson.dumps({"query": "{ __typename }"})
+
+    response = await client.post("/graphql", content=body, headers={"content-type": content_type})
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("accept", "answered"),
+    [
+        ("application/json", "application/json"),
+        ("*/*", "application/json"),
+        ("application/*", "application/json"),
+        (GRAPHQL, GRAPHQL),
+        (f"{GRAPHQL}, application/json;q=0.9", GRAPHQL),
+        (f"application/json, {GRAPHQL};q=0.5", "application/json"),
+        (f"{GRAPHQL}; charset=utf-8, application/json; charset=utf-8", "application/json"),
+        ("application/json;q=0, */*", GRAPHQL),
+        ("text/html, */*;q=0.1", "application/json"),
+        ("image/png", None),
+        ("application/json;q=0", None),
+        ("*/*;q=nonsense", None),
+    ],
+)
+async def test_the_client_says_which_media_type_it_takes(
+    client: httpx.AsyncClient, accept: str, answered: str | None
+) -> None:
+    response = await post(client, {"query": "{ __typename }"}, accept=accept)
+
+    if answered is None:
+        assert (response.status_code, code(response)) == (406, "BAD_REQUEST")
+    else:
+        assert response.headers["content-type"] == f"{answered}; charset=utf-8"
+
+
+async def test_a_body_is_at_most_a_mebibyte(client: httpx.AsyncClient) -> None:
+    query = orjson.dumps({"query": "{ __typename }"})
+
+    assert (await post(client, query.ljust(2**20))).status_code == 200
+    assert (await post(client, query.ljust(2**20 + 1))).status_code == 413
+
+    async def in_pieces() -> AsyncIterator[bytes]:
+        for _ in range(33):
+            yield b" " * 2**15
+
+    response = await client.post("/graphql", content=in_pieces(), headers=JSON)
+    assert (response.status_code, code(response)) == (413, "BAD_REQUEST")
+
+
+@pytest.mark.parametrize("given", ["abc-123", "a" * 128])
+async def test_a_request_keeps_the_id_that_it_was_given(client: httpx.AsyncClient, given: str) -> None:
+    response = await post(client, {"query": "{ __typename }"}, **{"X-Request-ID": given})
+
+    assert response.headers["x-request-id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "a b", "a" * 129, "é", "<script>"])
+async def test_a_request_gets_an_id_when_it_has_no_sane_one(client: httpx.AsyncClient, given: str) -> None:
+    headers = {"X-Request-ID": given.encode(), "content-type": b"application/json"}
+
+    response = await client.post("/graphql", content=b"null", headers=headers)
+
+    assert UUID(response.headers["x-request-id"])
+
+
+async def test_a_bug_is_masked_and_logged_once(client: httpx.AsyncClient, app: Starlette) -> None:
+    app.state.database = None
+    with capture_logs() as logs:
+        response = await post(client, {"query": "{ flows { totalCount } }"}, **{"X-Request-ID": "traced"})
+
+    (error,) = response.json()["errors"]
+    assert error["message"] == "Internal error"
+    assert error["extensions"] == {"code": "INTERNAL", "requestId": "traced"}
+    (entry,) = logs
+    assert entry["log_level"] == "error"
+    assert entry["request_id"] == "traced"
+    assert isinstance(entry["exc_info"], AttributeError)
+
+
+async def test_what_a_client_gets_wrong_is_not_logged_as_an_error(client: httpx.AsyncClient) -> None:
+    with capture_logs() as logs:
+        await post(client, {"query": "{ nothing }"})
+        await post(client, {"query": '{ flows(after: "x") { totalCount } }'})
+
+    assert {entry["log_level"] for entry in logs} == {"info"}
+
+
+async def test_the_schema_can_be_asked_for(client: httpx.AsyncClient) -> None:
+    query = '{ __type(name: "FlowRef") { isOneOf inputFields { name } } __schema { queryType { name } } }'
+
+    response = await post(client, {"query": query})
+
+    assert response.json()["data"] == {
+        "__type": {"isOneOf": True, "inputFields": [{"name": "id"}, {"name": "name"}]},
+        "__schema": {"queryType": {"name": "Query"}},
+    }
+
+
+async def test_the_server_says_that_it_runs(client: httpx.AsyncClient) -> None:
+    response = await client.get("/health")
+
+    assert response.json() == {"status": ANY}
