@@ -1,0 +1,262 @@
+"""What always holds, whatever is proposed in whatever order: a state machine over the core without a database."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from runstate.core.limits import occupied, undrained
+from runstate.core.policies import MARK_LATE
+from runstate.core.proposal import OrchestrationStatus
+from runstate.core.requests import Answer, ProposeState
+from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
+from runstate.core.states import State, late
+from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, FlowRunPolicy, TaskRunPolicy
+from runstate.documents.states import FINAL_TYPES, RunKind, StateDetails, StateType
+from runstate.errors import IdempotencyConflict, VersionConflict
+from runstate.rows import FlowRun, TaskRun
+from tests.core.making import deployment, examples, flow_run, limit, task_run
+from tests.core.memory import Memory, proposal
+
+Run = FlowRun | TaskRun
+CLOSE = 1e-3
+
+seconds = st.integers(-5, 60)
+names = st.sampled_from(["", "", "", "Late", "Submitting", "AwaitingRetry", "Resuming"])
+data = st.sampled_from([None, None, {"type": "reference"}, {"type": "unpersisted"}])
+given_details: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict,
+    cache_key=st.sampled_from([None, None, "k", "l"]),
+    cache_expires=st.none() | seconds,
+    refresh_cache=st.sampled_from([None, True]),
+    scheduled=st.none() | seconds,
+    pause_expires=st.none() | seconds,
+    pause_reschedule=st.booleans(),
+    pause_key=st.sampled_from([None, "here"]),
+    retriable=st.sampled_from([None, False]),
+    deferred=st.sampled_from([None, None, None, True]),
+    transition=st.sampled_from([None, None, UUID(int=1), UUID(int=2)]),
+)
+more = st.fixed_dictionaries(
+    {},
+    optional={
+        "force": st.booleans(),
+        "dry_run": st.booleans(),
+        "idempotency_key": st.sampled_from(["a", "b"]),
+        "expected_version": st.integers(0, 5),
+    },
+)
+
+
+class Orchestration(RuleBasedStateMachine):
+    """Some runs, limits and deployments, and everything that is proposed for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = Memory()
+        self.runs: list[Run] = []
+        self.new: list[Run] = []
+        self.most: dict[UUID, int] = {}
+        """Of each limit, the most slots that may be held: its own, or what was held when it was lowered."""
+        self.gone: set[UUID] = set()
+        """Leases that were given back."""
+
+    @initialize(slots=st.integers(1, 2), decay=st.sampled_from([0.05, 1]))
+    def begin(self, slots: int, decay: float) -> None:
+        """Have flow runs, with a deployment and without, a subflow run, and task runs with tags."""
+        limits = [limit(slots, name="deployment"), limit(1, name="tag:a"), limit(slots, name="tag:b")]
+        limits.append(limit(1, name="tag:rate", slot_decay_per_second=decay))
+        cancels = ConcurrencyOptions(collision_strategy=CollisionStrategy.CANCEL_NEW, grace_period_seconds=60)
+        deployed = [deployment(limits[0]), deployment(limits[0], concurrency_options=cancels), deployment()]
+        retrying = FlowRunPolicy(retries=1, retry_delay_seconds=5)
+        flows = [flow_run(deployment_id=each.id) for each in deployed] + [flow_run(policy=retrying)]
+        parent = task_run(flow_run_id=flows[0].id, tags=["a"])
+        flows.append(flow_run(parent_task_run_id=parent.id, deployment_id=deployed[0].id, policy=retrying))
+        tags = [["a"], ["a", "b"], ["rate"], ["b", "rate"], []]
+        policy = TaskRunPolicy(retries=2, retry_delays_seconds=(1, 5), retry_jitter_factor=0.5)
+        tasks = [task_run(tags=each, policy=policy, flow_run_id=flows[0].id) for each in tags]
+        self.runs = [*flows, parent, *tasks, task_run(tags=["a", "b", "rate"])]
+        self.new = [task_run(tags=["a", "b", "rate"]), flow_run(deployment_id=deployed[0].id)]
+        self.memory.have(*limits, *deployed, *self.runs)
+        self.most = {each.id: each.limit for each in limits}
+
+    def state(self, kind: StateType, name: str, data: Any, given: dict[str, Any]) -> State:
+        """A state whose times count from now."""
+        times = {
+            "cache_expiration": given["cache_expires"],
+            "scheduled_time": given["scheduled"],
+            "pause_timeout": given["pause_expires"],
+        }
+        kept = ("cache_key", "refresh_cache", "pause_reschedule", "pause_key", "retriable", "deferred")
+        said = {key: given[key] for key in kept} | {"transition_id": given["transition"]}
+        said |= {key: self.memory.now + timedelta(seconds=at) for key, at in times.items() if at is not None}
+        return State(type=kind, name=name, data=data, details=StateDetails(**said))
+
+    @rule(
+        at=st.integers(0, 100),
+        kind=st.sampled_from([*StateType, StateType.RUNNING, StateType.PENDING]),
+        name=names,
+        data=data,
+        details=given_details,
+        more=more,
+        draw=st.floats(0, 1),
+    )
+    def propose(self, at: int, kind: StateType, name: str, data: Any, details: Any, more: Any, draw: float) -> None:
+        """Anybody proposes anything for any run."""
+        self.memory.draw = draw
+        self.ask(proposal(self.runs[at % len(self.runs)], self.state(kind, name, data, details), **more))
+
+    @rule(at=st.integers(0, 100))
+    def find_late(self, at: int) -> None:
+        """The service for late runs finds one."""
+        run = self.runs[at % len(self.runs)]
+        if isinstance(run, FlowRun):
+            self.ask(proposal(run, late(self.memory.now), policy=MARK_LATE))
+
+    @rule(kind=st.sampled_from(StateType))
+    def create(self, kind: StateType) -> None:
+        """Somebody creates a run."""
+        if self.new:
+            run = self.new.pop()
+            self.memory.create(run, State(type=kind))
+            self.runs.append(run)
+            assert self.memory.history(run)[0].version == 1
+            assert self.memory.held(run) == []
+
+    @rule(seconds=st.integers(-3, 30))
+    def wait(self, seconds: int) -> None:
+        """Time passes, or the clock goes back."""
+        self.memory.wait(seconds)
+
+    @rule(at=st.integers(0, 3), slots=st.integers(0, 3))
+    def change_limit(self, at: int, slots: int) -> None:
+        """Somebody changes how many slots there are."""
+        limits = self.memory.ledger.limits
+        each = limits[sorted(limits)[at]]
+        limits[each.id] = each.amended(limit=slots)
+        self.most[each.id] = max(slots, self.slots_of(each.id))
+
+    @rule()
+    def expire(self) -> None:
+        """The service for leases takes back those that have expired."""
+        now, leases = self.memory.now, list(self.memory.ledger.leases.values())
+        for each in leases:
+            if each.expires is not None and each.expires <= now:
+                self.memory.ledger.give_back(self.memory.ledger.leases[each.id], now)
+
+    def slots_of(self, limit_id: UUID) -> int:
+        """How many slots of a limit are held."""
+        return sum(each.slots for each in self.memory.ledger.leases.values() if each.limit_id == limit_id)
+
+    def ask(self, request: ProposeState) -> None:
+        """Propose, and look at what became of it."""
+        before, entered = self.memory.snapshot(), len(self.memory.ledger.entered)
+        outcome = self.memory.play(request)
+        written = self.memory.ledger.entered[entered:]
+        self.gone |= before["leases"].keys() - self.memory.ledger.leases.keys()
+        if isinstance(outcome, VersionConflict | IdempotencyConflict):
+            assert self.memory.snapshot() == before
+            return
+        assert isinstance(outcome, Answer)
+        self.look(request, outcome, before, [each.run.id for each in written])
+
+    def look(self, request: ProposeState, said: Answer, before: dict[str, Any], written: list[UUID]) -> None:
+        """An answer says what was written."""
+        silent = said.status in {OrchestrationStatus.WAIT, OrchestrationStatus.ABORT}
+        if silent or request.dry_run or said.replayed:
+            assert self.memory.snapshot() == before
+            return
+        if said.status is OrchestrationStatus.ACCEPT:
+            assert written
+        if request.force:
+            assert before["leases"].keys() >= self.memory.ledger.leases.keys()
+        parent = getattr(self.memory.ledger.runs[request.run_id], "parent_task_run_id", None)
+        assert written in ([], [request.run_id], [request.run_id, parent])
+        assert bool(parent) == (len(written) == 2) or not written
+        current = self.memory.ledger.states.get(request.run_id)
+        assert said.state_id == (current.id if current else None)
+        assert (said.status is OrchestrationStatus.ACCEPT) == (said.rule is None)
+        assert (said.reason is None) == (said.rule is None)
+
+    @invariant()
+    def columns_agree(self) -> None:
+        """A run's columns say what its history says."""
+        for each in self.runs:
+            run, history = self.memory.run(each), self.memory.history(each)
+            assert [state.version for state in history] == list(range(1, len(history) + 1))
+            assert run.version == len(history)
+            stamps = [state.timestamp for state in history if state.timestamp]
+            assert stamps == sorted(stamps)
+            assert run.total_run_time_seconds >= 0
+            assert run.run_count >= 0
+            if history:
+                now = history[-1]
+                current = (run.state_id, run.state_type, run.state_name, run.state_timestamp)
+                assert current == (now.id, now.type, now.name, now.timestamp)
+                assert (run.end_time is not None) == (now.type in FINAL_TYPES)
+                assert run.next_scheduled_start_time == (now.details.scheduled_time if now.is_scheduled else None)
+                assert run.expected_start_time is not None
+                assert run.start_time is not None or not any(state.is_running for state in history)
+
+    @invariant()
+    def counts_are_of_running(self) -> None:
+        """A run counts no more often than it entered RUNNING."""
+        for each in self.runs:
+            ran = sum(state.is_running for state in self.memory.history(each))
+            assert self.memory.run(each).run_count <= ran
+
+    @invariant()
+    def limits_are_kept(self) -> None:
+        """No more slots are held than there are, and as many as the leases say."""
+        now = self.memory.now
+        for each in self.memory.ledger.limits.values():
+            leases = [it for it in self.memory.ledger.leases.values() if it.limit_id == each.id]
+            if each.slot_decay_per_second == 0:
+                assert each.occupied == sum(it.slots for it in leases)
+                self.most[each.id] = max(each.limit, min(self.most[each.id], each.occupied))
+                assert each.occupied <= self.most[each.id]
+            else:
+                rest = sum(undrained(each, it, now) for it in leases)
+                latest = max((it.expires for it in leases if it.expires), default=now)
+                assert occupied(each, now) <= rest + CLOSE
+                assert each.drained is None or each.drained <= max(latest, now) + timedelta(seconds=CLOSE)
+
+    @invariant()
+    def leases_are_held_by_who_may(self) -> None:
+        """A run holds one slot of a limit at most, while it may; a lease that was given back is gone."""
+        leases = list(self.memory.ledger.leases.values())
+        assert not self.gone & {each.id for each in leases}
+        held = [(each.run_id, each.limit_id) for each in leases if each.automatic]
+        assert len(held) == len(set(held))
+        for run_id, _ in held:
+            assert run_id is not None
+            run = self.memory.ledger.runs[run_id]
+            assert run.state_type in (HOLDING_TASK if isinstance(run, TaskRun) else HOLDING)
+
+    @invariant()
+    def mirrors_follow(self) -> None:
+        """A subflow run's task run enters each state of the subflow run."""
+        for each in self.runs:
+            if isinstance(each, FlowRun) and each.parent_task_run_id:
+                parent = self.memory.ledger.runs[each.parent_task_run_id]
+                mirrored = [state.name for state in self.memory.history(parent) if state.details.child_flow_run_id]
+                assert mirrored == [state.name for state in self.memory.history(each)]
+
+    @invariant()
+    def answers_are_kept_once(self) -> None:
+        """An idempotency key of a run has one answer."""
+        kept = [(each.run_id, each.key) for each in self.memory.ledger.new_answers]
+        assert len(kept) == len(set(kept))
+
+
+TestOrchestration = Orchestration.TestCase
+TestOrchestration.settings = examples(60, stateful_step_count=40)
+
+
+def test_both_kinds_of_runs_take_part() -> None:
+    machine = Orchestration()
+    machine.begin(1, 1)
+
+    assert {proposal(run, State(type=StateType.RUNNING)).kind for run in machine.runs} == set(RunKind)
