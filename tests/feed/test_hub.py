@@ -249,8 +249,8 @@ async def test_an_expired_cursor_is_refused_before_there_is_a_stream(hub: Hub) -
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         cursor = kept(hub, await anext(stream))
     await write(hub.database, entry(uuid4()))
-    await sweep_log(hub.reader, NOON, timedelta(days=7))
-    await sweep_log(hub.reader, NOON + timedelta(days=7), timedelta(days=7))
+    await sweep_log(hub.database, NOON, timedelta(days=7))
+    await sweep_log(hub.database, NOON + timedelta(days=7), timedelta(days=7))
 
     with pytest.raises(CursorExpired) as expired:
         await follow(hub, EVERYTHING, cursor)
@@ -266,8 +266,8 @@ async def test_who_missed_what_was_swept_is_told_so(hub: Hub) -> None:
     await joined(hub)
     lost = hub.cursor
     await write(hub.database, *(entry(uuid4()) for _ in range(3)))
-    await sweep_log(hub.reader, NOON, timedelta(days=7))
-    await sweep_log(hub.reader, NOON + timedelta(days=7), timedelta(days=7))
+    await sweep_log(hub.database, NOON, timedelta(days=7))
+    await sweep_log(hub.database, NOON + timedelta(days=7), timedelta(days=7))
     hub.cursor = lost
     await hub.join()
 

@@ -179,7 +179,7 @@ async def test_a_far_cursor_reads_from_mark_to_mark(database: Database, monkeypa
     for number, each in enumerate(written):
         await write(database, each)
         if number % 10 == 5:
-            await sweep_log(far, NOON + timedelta(seconds=number), timedelta(days=7))
+            await sweep_log(database, NOON + timedelta(seconds=number), timedelta(days=7))
     end = await far.position()
 
     pages = [await far.page(start, end)]

@@ -36,8 +36,8 @@ async def test_what_is_not_old_enough_stays(database: Database) -> None:
     start = Cursor(await reader.position())
     await write(database, entry(uuid4()))
 
-    assert await sweep_log(reader, NOON, WEEK) == 0
-    assert await sweep_log(reader, NOON + WEEK - DAY, WEEK) == 0
+    assert await sweep_log(database, NOON, WEEK) == 0
+    assert await sweep_log(database, NOON + WEEK - DAY, WEEK) == 0
     assert len((await read_all(reader, start)).transitions) == 1
 
 
@@ -46,12 +46,12 @@ async def test_what_is_old_enough_goes_and_later_things_stay(database: Database)
     old = [entry(uuid4()) for _ in range(5)]
     await write(database, *old)
     between = Cursor(await reader.position())
-    await sweep_log(reader, NOON, WEEK)
+    await sweep_log(database, NOON, WEEK)
     new = entry(uuid4())
     await write(database, new)
 
-    assert await sweep_log(reader, NOON + WEEK, WEEK) == 5
-    assert await sweep_log(reader, NOON + WEEK, WEEK) == 0
+    assert await sweep_log(database, NOON + WEEK, WEEK) == 5
+    assert await sweep_log(database, NOON + WEEK, WEEK) == 0
     assert states((await read_all(reader, between)).transitions) == states([new])
 
 
@@ -59,10 +59,10 @@ async def test_a_cursor_that_misses_something_is_refused_with_the_oldest_that_do
     reader = await a_reader(database)
     start = Cursor(await reader.position())
     await write(database, entry(uuid4()))
-    await sweep_log(reader, NOON, WEEK)
+    await sweep_log(database, NOON, WEEK)
     new = entry(uuid4())
     await write(database, new)
-    await sweep_log(reader, NOON + WEEK, WEEK)
+    await sweep_log(database, NOON + WEEK, WEEK)
 
     assert states((await read_all(reader, await expired(reader, start))).transitions) == states([new])
 
@@ -72,8 +72,8 @@ async def test_a_cursor_in_the_middle_of_what_went_is_refused(database: Database
     start = Cursor(await reader.position())
     await write(database, *(entry(uuid4()) for _ in range(5)))
     middle = (await reader.page(start)).cursor
-    await sweep_log(reader, NOON, WEEK)
-    await sweep_log(reader, NOON + WEEK, WEEK)
+    await sweep_log(database, NOON, WEEK)
+    await sweep_log(database, NOON + WEEK, WEEK)
 
     await expired(reader, middle)
 
@@ -82,8 +82,8 @@ async def test_an_emptied_log_goes_on_where_it_was(database: Database) -> None:
     reader = await a_reader(database)
     await write(database, *(entry(uuid4()) for _ in range(3)))
     before = Cursor(await reader.position())
-    await sweep_log(reader, NOON, WEEK)
-    await sweep_log(reader, NOON + WEEK, WEEK)
+    await sweep_log(database, NOON, WEEK)
+    await sweep_log(database, NOON + WEEK, WEEK)
     assert await left(database) == 0
 
     now = Cursor(await reader.position())
@@ -99,9 +99,9 @@ async def test_much_is_deleted_in_pieces(database: Database, monkeypatch: pytest
     monkeypatch.setattr(retention, "AT_ONCE", 3)
     reader = await a_reader(database)
     await write(database, *(entry(uuid4()) for _ in range(10)))
-    await sweep_log(reader, NOON, WEEK)
+    await sweep_log(database, NOON, WEEK)
 
-    assert await sweep_log(reader, NOON + WEEK, WEEK) == 10
+    assert await sweep_log(database, NOON + WEEK, WEEK) == 10
     assert await left(database) == 0
 
 
@@ -109,7 +109,7 @@ async def test_notes_that_are_of_no_more_use_go_too(database: Database) -> None:
     reader = await a_reader(database)
     for day in range(20):
         await write(database, entry(uuid4()))
-        await sweep_log(reader, NOON + day * DAY, WEEK)
+        await sweep_log(database, NOON + day * DAY, WEEK)
 
     async with database.read() as connection:
         notes = (await connection.scalars(sa.select(TransitionMark.at).order_by(TransitionMark.at))).all()
@@ -125,7 +125,7 @@ async def test_what_was_under_way_when_the_note_was_made_stays(database: Databas
         await insert(slow.connection, late)
         await write(database, entry(uuid4()))
         cursor = Cursor(await reader.position())
-        await sweep_log(reader, NOON, WEEK)
+        await sweep_log(database, NOON, WEEK)
 
-    assert await sweep_log(reader, NOON + WEEK, WEEK) == 1
+    assert await sweep_log(database, NOON + WEEK, WEEK) == 1
     assert states((await read_all(reader, cursor)).transitions) == states([late])

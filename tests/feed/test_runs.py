@@ -77,8 +77,8 @@ def logged(
 
 async def forget(hub: Hub) -> None:
     """Sweep the log empty."""
-    await sweep_log(hub.reader, NOON, timedelta(days=7))
-    await sweep_log(hub.reader, NOON + timedelta(days=7), timedelta(days=7))
+    await sweep_log(hub.database, NOON, timedelta(days=7))
+    await sweep_log(hub.database, NOON + timedelta(days=7), timedelta(days=7))
 
 
 async def versions(stream: AsyncGenerator[Past, None], number: int) -> list[int]:

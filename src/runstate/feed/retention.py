@@ -7,20 +7,22 @@ import sqlalchemy as sa
 from runstate.database import Database
 from runstate.database.dialects import insert_or_skip
 from runstate.feed.cursor import Position
+from runstate.feed.installation import identify
 from runstate.feed.reader import Reader, log
 from runstate.rows import Installation, TransitionMark
 
 AT_ONCE = 1_000
 
 
-async def sweep_log(reader: Reader, now: datetime, keep: timedelta) -> int:
+async def sweep_log(database: Database, now: datetime, keep: timedelta) -> int:
     """Delete the entries of the log that were there at a moment longer ago than *keep*; the number deleted.
 
     Each time, the end of the log is noted. What was there at the newest note that is old enough goes, and nothing else:
     so the note tells of every cursor whether something that it has not seen is gone. It is kept before anything goes.
     """
+    reader = Reader(database, await identify(database))
     await _note(reader, now)
-    floor = await _raise_floor(reader.database, now - keep)
+    floor = await _raise_floor(database, now - keep)
     return 0 if floor is None else await _delete(reader, floor)
 
 

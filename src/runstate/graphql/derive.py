@@ -26,9 +26,10 @@ from strawberry.types.field import StrawberryField
 from strawberry.types.lazy_type import LazyType
 
 from runstate.graphql.fields import Root, described
-from runstate.rows import Row
+from runstate.rows import Base, Row
 
 F = TypeVar("F", bound=Callable[..., Any])
+B = TypeVar("B", bound=Base)
 
 DEFINITION: Final = "__strawberry_definition__"
 
@@ -56,7 +57,7 @@ def is_row(thing: object) -> bool:
     return isinstance(thing, type) and issubclass(thing, Row)
 
 
-def tables(row: type[Row]) -> list[type[Row]]:
+def tables(row: type[B]) -> list[type[B]]:
     """The classes with a table of their own among a row class and those below it."""
     if "__table__" in vars(row):
         return [row]
@@ -65,7 +66,7 @@ def tables(row: type[Row]) -> list[type[Row]]:
 
 def members(cls: type) -> list[Member]:
     """What is stored in a class and is not private, in the order of declaration."""
-    if issubclass(cls, Row):
+    if issubclass(cls, Base):
         return list(_columns(cls))
     if issubclass(cls, BaseModel):
         hints = get_type_hints(cls)
@@ -76,7 +77,7 @@ def members(cls: type) -> list[Member]:
     ]
 
 
-def _columns(row: type[Row]) -> Iterator[Member]:
+def _columns(row: type[Base]) -> Iterator[Member]:
     columns = sa.inspect(tables(row)[0]).columns
     for name, hint in get_type_hints(row).items():
         if name in columns and not columns[name].info.get("private"):
@@ -245,7 +246,7 @@ def _followed(reference: Reference) -> Any:
     return strawberry.field(follow, description=reference.doc, metadata=metadata)
 
 
-def adds_to(row: type[Row], *, name: str | None = None, needs: Collection[str] | None = None) -> Callable[[F], F]:
+def adds_to(row: type[Base], *, name: str | None = None, needs: Collection[str] | None = None) -> Callable[[F], F]:
     """Give a row a field that no column holds; what an interface gets its types get as well, unless they have it.
 
     `needs` names the columns that the resolver reads: every column unless given.
@@ -262,7 +263,7 @@ def _added(resolver: Callable[..., Any], needs: Collection[str] | None) -> Any:
     return strawberry.field(resolver, description=described(resolver), metadata={"needs": needs})
 
 
-def add_field(row: type[Row], name: str, make: Callable[[], StrawberryField]) -> None:
+def add_field(row: type[Base], name: str, make: Callable[[], StrawberryField]) -> None:
     """Give a row a field, and the rows below it unless they have one of this name."""
     below = [table for table in tables(row) if table is not row]
     for cls in (row, *(table for table in below if not has_field(table, name))):
