@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,6 +20,11 @@ from tests.databases import OURS, make_tables, postgresql_database, server, sqli
 from tests.serving import Serve
 
 KINDS = ("sqlite", "postgresql")
+
+
+def pytest_configure() -> None:
+    """Being asked to stop is like Ctrl-C: what was started is stopped too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -32,10 +32,10 @@ def test_the_recording_is_whole() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_each_scenario_is_answered_as_recorded(ask: Ask, family: str) -> None:
-    await as_recorded(ask, sample(scenarios_of(family), 25), at_once=1)
+    await as_recorded(ask, sample(scenarios_of(family), 12), at_once=1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_scenarios_that_share_batches_are_answered_as_recorded(ask: Ask, family: str) -> None:
     scenarios = scenarios_of(family)
-    await as_recorded(ask, scenarios if EVERY_ONE else sample(scenarios, 150), at_once=64)
+    await as_recorded(ask, scenarios if EVERY_ONE else sample(scenarios, 64), at_once=64)
