@@ -1,0 +1,341 @@
+"""Verifying: a healthy database gives no cause for a word, and each kind of damage has a name."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core import states
+from runstate.core.slots import take_slots
+from runstate.core.verify import verify
+from runstate.database import Database
+from runstate.database.queries import verify as sql
+from runstate.documents import requests
+from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
+from runstate.documents.states import RunKind, StateType
+from runstate.rows import (
+    Base,
+    ConcurrencyLease,
+    ConcurrencyLimit,
+    FlowRun,
+    FlowRunState,
+    Installation,
+    TaskRun,
+    TaskRunState,
+    Transition,
+    TransitionMark,
+)
+from runstate.services import SERVICES
+from tests.services.making import NOW, Making
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+async def make(database: Database) -> AsyncIterator[Making]:
+    make = Making(database)
+    yield make
+    await make.desk.close()
+
+
+@dataclass
+class LivedIn:
+    """A database with something of everything in it."""
+
+    make: Making
+    flow_run: UUID
+    """RUNNING, version 3, with a slot of its deployment."""
+    task_run: UUID
+    """RUNNING, version 2, with a slot of each of its tags."""
+    ended_flow_run: UUID
+    ended_task_run: UUID
+    limits: dict[str, UUID]
+
+    async def findings(self) -> list[str]:
+        """What verifying says now."""
+        return await verify(self.make.database, self.make.clock.now)
+
+    def flow_run_has(self, **columns: Any) -> sa.Executable:
+        """Other columns of the flow run that is RUNNING."""
+        return change(FlowRun, FlowRun.id == self.flow_run, **columns)
+
+    def task_run_has(self, **columns: Any) -> sa.Executable:
+        """Other columns of the task run that is RUNNING."""
+        return change(TaskRun, TaskRun.id == self.task_run, **columns)
+
+    def state_has(self, version: int, /, **columns: Any) -> sa.Executable:
+        """Other columns of a state of the flow run."""
+        return change(FlowRunState, state_of(self.flow_run, version, FlowRunState), **columns)
+
+    def task_run_state_has(self, version: int, /, **columns: Any) -> sa.Executable:
+        """Other columns of a state of the task run."""
+        return change(TaskRunState, state_of(self.task_run, version, TaskRunState), **columns)
+
+    def entry_has(self, run: UUID, version: int, /, **columns: Any) -> sa.Executable:
+        """Other columns of an entry of the log."""
+        return change(Transition, state_of(run, version, Transition), **columns)
+
+    def limit_has(self, name: str, /, **columns: Any) -> sa.Executable:
+        """Other columns of a limit."""
+        return change(ConcurrencyLimit, ConcurrencyLimit.id == self.limits[name], **columns)
+
+    def held(self, by: UUID) -> list[sa.Executable]:
+        """One more lease of a limit, counted."""
+        made = {"id": uuid4(), "created": NOW, "updated": NOW, "limit_id": self.limits["manual"], "slots": 1}
+        lease = sa.insert(ConcurrencyLease).values({**made, "run_id": by, "automatic": True})
+        return [lease, self.limit_has("manual", occupied=ConcurrencyLimit.occupied + 1)]
+
+
+def change(row: type[Base], *where: sa.ColumnElement[bool], **columns: Any) -> sa.Executable:
+    return sa.update(row).where(*where).values(**columns)
+
+
+def state_of(run: UUID, version: int, row: type[FlowRunState | TaskRunState | Transition]) -> sa.ColumnElement[bool]:
+    return (row.run_id == run) & (row.version == version)
+
+
+@pytest.fixture
+async def lived_in(make: Making) -> LivedIn:
+    limits = {
+        "api": await make.limit("tag:api", 2),
+        "slow": await make.limit("tag:slow", 3, slot_decay_per_second=0.5),
+        "manual": await make.limit("manual", 5),
+    }
+    running, ended = await run_a_deployment(make)
+    task_run, ended_task_run = await run_tasks(make)
+    asked = requests.TakeSlots(names=["manual", "tag:slow"], slots=2, lease_seconds=60)
+    await take_slots(make.desk, asked)
+    return LivedIn(make, running, task_run, ended, ended_task_run, limits)
+
+
+async def run_a_deployment(make: Making) -> tuple[UUID, UUID]:
+    due, policy = [states.scheduled(NOW)] * 4, FlowRunPolicy(retries=1)
+    deployment = await make.deployment(concurrency_limit=3)
+    runs = await make.flow_runs(due, deployment_id=deployment, policy=policy)
+    for run in runs:
+        await make.propose(RunKind.FLOW_RUN, run, states.pending())
+        make.clock.forward(seconds=0.25)
+    await make.flow_run_enters(runs[0], states.running())
+    await make.flow_run_enters(runs[1], states.running())
+    make.clock.forward(seconds=1)
+    await make.propose(RunKind.FLOW_RUN, runs[1], states.failed())
+    await make.flow_run_enters(runs[2], states.cancelled())
+    return runs[0], runs[2]
+
+
+async def run_tasks(make: Making) -> tuple[UUID, UUID]:
+    parent = await make.flow_run()
+    policy, tags = TaskRunPolicy(retries=1, retry_delays_seconds=(0,)), ["api", "slow"]
+    tasks = await make.task_runs(parent, [states.pending()] * 4, tags=tags, policy=policy)
+    for task in tasks:
+        await make.propose(RunKind.TASK_RUN, task, states.running())
+        make.clock.forward(seconds=0.3)
+    await make.propose(RunKind.TASK_RUN, tasks[1], states.failed())
+    make.clock.forward(seconds=4)
+    await make.task_run_enters(tasks[2], states.running())
+    await make.task_run_enters(tasks[2], states.completed())
+    subflow, _ = await make.subflow_run(parent, states.running())
+    make.clock.forward(seconds=2)
+    await make.flow_run_enters(subflow, states.completed())
+    await make.task_run(None, states.scheduled(NOW))
+    return tasks[0], tasks[2]
+
+
+async def test_an_empty_database_is_healthy(make: Making) -> None:
+    assert await verify(make.database, NOW) == []
+
+
+async def test_a_database_that_was_lived_in_is_healthy(lived_in: LivedIn) -> None:
+    assert await lived_in.findings() == []
+
+
+async def test_services_leave_a_database_healthy(lived_in: LivedIn) -> None:
+    for span in (timedelta(seconds=1), timedelta(minutes=5), timedelta(days=2)):
+        now = lived_in.make.clock.forward(seconds=span.total_seconds())
+        for service in SERVICES.values():
+            await service.run_once(lived_in.make.desk, now)
+            assert await lived_in.findings() == []
+
+
+Damage = Callable[[LivedIn], list[sa.Executable]]
+AGO = NOW - HOUR
+
+MISPLACED = "Flow runs that are not in the state of their version"
+MISCOUNTED = "Flow runs whose version is not that of their newest state"
+BACK = "Flow runs that went back in time"
+ENDED = "Flow runs whose end time does not go with their state"
+BEHIND = "Flow runs that are behind the log"
+UNLOGGED = "States of flow runs that the log lacks"
+MISLOGGED = "States of flow runs of which the log says something else"
+TASK_MISPLACED = "Task runs that are not in the state of their version"
+TASK_MISCOUNTED = "Task runs whose version is not that of their newest state"
+TASK_BACK = "Task runs that went back in time"
+TASK_ENDED = "Task runs whose end time does not go with their state"
+TASK_BEHIND = "Task runs that are behind the log"
+TASK_UNLOGGED = "States of task runs that the log lacks"
+TASK_MISLOGGED = "States of task runs of which the log says something else"
+COUNTED = "Limits that count other slots than their leases hold"
+DRAINED = "Limits with decay that are drained at another time than their leases"
+NOBODYS = "Leases without an end of runs that do not exist"
+KEPT = "Leases of flow runs that have left PENDING and RUNNING"
+TASK_KEPT = "Leases of task runs that have left RUNNING"
+TWICE = "Runs that hold one limit twice"
+
+DAMAGES: dict[str, tuple[Damage, list[str]]] = {
+    "another state id": (lambda it: [it.flow_run_has(state_id=uuid4())], [MISPLACED]),
+    "another type": (lambda it: [it.flow_run_has(state_type=StateType.PENDING)], [MISPLACED]),
+    "another name": (lambda it: [it.flow_run_has(state_name="Walking")], [MISPLACED]),
+    "another time": (lambda it: [it.task_run_has(state_timestamp=AGO)], [TASK_MISPLACED]),
+    "no state": (lambda it: [it.task_run_has(state_id=None)], [TASK_MISPLACED]),
+    "another version": (lambda it: [it.flow_run_has(version=4)], [MISPLACED, MISCOUNTED]),
+    "an earlier version": (lambda it: [it.task_run_has(version=1)], [TASK_MISPLACED, TASK_MISCOUNTED, TASK_BEHIND]),
+    "a lost state": (
+        lambda it: [sa.delete(TaskRunState).where(state_of(it.task_run, 2, TaskRunState))],
+        [TASK_MISPLACED, TASK_MISCOUNTED],
+    ),
+    "a state before the first": (
+        lambda it: [it.state_has(1, version=0), it.entry_has(it.flow_run, 1, version=0)],
+        [MISCOUNTED],
+    ),
+    "time that goes back": (
+        lambda it: [it.state_has(2, timestamp=AGO), it.entry_has(it.flow_run, 2, occurred=AGO)],
+        [BACK],
+    ),
+    "a task run's time that goes back": (
+        lambda it: [
+            it.task_run_state_has(2, timestamp=AGO),
+            it.entry_has(it.task_run, 2, occurred=AGO),
+            it.task_run_has(state_timestamp=AGO),
+        ],
+        [TASK_BACK],
+    ),
+    "an end without an ending": (lambda it: [it.flow_run_has(end_time=NOW)], [ENDED]),
+    "an ending without an end": (
+        lambda it: [change(TaskRun, TaskRun.id == it.ended_task_run, end_time=None)],
+        [TASK_ENDED],
+    ),
+    "an entry too many": (lambda it: [it.entry_has(it.flow_run, 3, version=4)], [BEHIND, UNLOGGED]),
+    "a task run's entry too many": (lambda it: [it.entry_has(it.task_run, 2, version=3)], [TASK_BEHIND, TASK_UNLOGGED]),
+    "a lost entry": (lambda it: [sa.delete(Transition).where(state_of(it.flow_run, 2, Transition))], [UNLOGGED]),
+    "a task run's lost entry": (
+        lambda it: [sa.delete(Transition).where(state_of(it.task_run, 2, Transition))],
+        [TASK_UNLOGGED],
+    ),
+    "an entry with another name": (lambda it: [it.entry_has(it.flow_run, 2, state_name="Walking")], [MISLOGGED]),
+    "an entry of another state": (lambda it: [it.entry_has(it.task_run, 2, state_id=uuid4())], [TASK_MISLOGGED]),
+    "an entry of another time": (lambda it: [it.entry_has(it.task_run, 2, occurred=NOW + HOUR)], [TASK_MISLOGGED]),
+    "a slot too many": (lambda it: [it.limit_has("manual", occupied=3)], [COUNTED]),
+    "a slot too few": (lambda it: [it.limit_has("api", occupied=0)], [COUNTED]),
+    "a lost lease": (
+        lambda it: [sa.delete(ConcurrencyLease).where(ConcurrencyLease.limit_id == it.limits["api"])],
+        [COUNTED],
+    ),
+    "a limit that drains too late": (lambda it: [it.limit_has("slow", drained=NOW + HOUR)], [DRAINED]),
+    "a limit that drains too early": (lambda it: [it.limit_has("slow", drained=None)], [DRAINED]),
+    "a lease of nobody": (lambda it: it.held(by=uuid4()), [NOBODYS]),
+    "a lease of a flow run that ended": (lambda it: it.held(by=it.ended_flow_run), [KEPT]),
+    "a lease of a task run that ended": (lambda it: it.held(by=it.ended_task_run), [TASK_KEPT]),
+    "two leases of one limit": (lambda it: it.held(by=it.task_run) + it.held(by=it.task_run), [TWICE]),
+}
+
+
+def names(findings: list[str]) -> list[str]:
+    return [finding.partition(" (")[0] for finding in findings]
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+async def test_damage_is_called_by_its_name_and_nothing_else_is(lived_in: LivedIn, what: str) -> None:
+    damage, expected = DAMAGES[what]
+    for statement in damage(lived_in):
+        await lived_in.make.execute(statement)
+
+    assert names(await lived_in.findings()) == expected
+
+
+async def let_in_run_times_below_zero(database: Database) -> None:
+    async with database.write() as transaction:
+        connection = transaction.connection
+        checks = await connection.run_sync(lambda it: sa.inspect(it).get_check_constraints(FlowRun.__tablename__))
+        (name,) = (each["name"] for each in checks if "total_run_time_seconds" in each["sqltext"])
+        drop = f"ALTER TABLE flow_run DROP CONSTRAINT {name}"
+        ignore = "PRAGMA ignore_check_constraints = ON"
+        await connection.execute(sa.text(ignore if database.is_sqlite else drop))
+
+
+async def test_a_run_time_below_zero_is_found_where_the_database_let_it_in(lived_in: LivedIn) -> None:
+    await let_in_run_times_below_zero(lived_in.make.database)
+    await lived_in.make.execute(lived_in.flow_run_has(total_run_time_seconds=-1))
+
+    assert names(await lived_in.findings()) == ["Flow runs whose run time is negative"]
+
+
+async def test_a_finding_says_which_and_how_many(lived_in: LivedIn) -> None:
+    await lived_in.make.execute(lived_in.limit_has("manual", occupied=4))
+    (finding,) = await lived_in.findings()
+
+    assert finding == f"{COUNTED} (1): {lived_in.limits['manual']}."
+
+
+async def test_a_finding_about_many_names_the_first_ten(make: Making) -> None:
+    runs = await make.flow_runs([states.running()] * 12)
+    await make.execute(change(FlowRun, end_time=NOW))
+
+    (finding,) = await verify(make.database, NOW)
+
+    assert finding == f"{ENDED} (12): {', '.join(str(run) for run in sorted(runs)[:10])} …"
+
+
+async def test_what_a_log_no_longer_has_to_hold_is_not_missed(lived_in: LivedIn) -> None:
+    swept = lived_in.make.clock.forward(hours=1)
+    (later,) = await lived_in.make.flow_runs([states.pending()])
+    lived_in.make.clock.forward(hours=1)
+    kept = await lived_in.make.flow_run(states.pending())
+    await lived_in.make.execute(sa.delete(Transition).where(Transition.occurred <= swept))
+    mark = {"at": swept, "reaches": 1, "position": "[1, [], 0, 0]"}
+    await lived_in.make.execute(sa.insert(TransitionMark).values(mark))
+    await lived_in.make.execute(change(Installation, floor=mark["position"]))
+
+    assert await lived_in.findings() == []
+    await lived_in.make.execute(sa.delete(Transition).where(Transition.run_id.in_([later, kept])))
+    (state,) = await lived_in.make.history(kept)
+    assert await lived_in.findings() == [f"{UNLOGGED} (1): {state.id}."]
+
+
+async def test_a_log_that_was_left_behind_is_not_missed(lived_in: LivedIn) -> None:
+    await lived_in.make.execute(sa.delete(Transition))
+
+    assert await lived_in.findings() == []
+
+
+async def flow_runs(connection: AsyncConnection) -> int:
+    return (await connection.execute(sa.select(sa.func.count()).select_from(FlowRun))).scalar_one()
+
+
+async def test_everything_is_seen_at_one_moment(lived_in: LivedIn) -> None:
+    async with sql.snapshot(lived_in.make.database) as connection:
+        before = await flow_runs(connection)
+        await lived_in.make.flow_run()
+        assert await flow_runs(connection) == before
+    async with sql.snapshot(lived_in.make.database) as connection:
+        assert await flow_runs(connection) == before + 1
+
+
+async def test_verifying_cannot_change_anything(lived_in: LivedIn) -> None:
+    async with sql.snapshot(lived_in.make.database) as connection:
+        with pytest.raises(sa.exc.DBAPIError, match=r"read-?only"):
+            await connection.execute(lived_in.limit_has("manual", occupied=0))
+
+
+async def test_a_reader_is_as_before_after_verifying(lived_in: LivedIn) -> None:
+    await lived_in.findings()
+    async with lived_in.make.database.read() as connection:
+        before = await flow_runs(connection)
+        await lived_in.make.flow_run()
+        after = await flow_runs(connection)
+
+    assert after == before + (0 if lived_in.make.database.is_sqlite else 1)
