@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 import structlog
 import typer
 import uvicorn
+from pydantic import ValidationError
 
 from runstate.app import build_app
 from runstate.database import Database
@@ -103,16 +105,17 @@ def configured(**given: object) -> Settings:
     settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-    renderer = structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
+    colors = sys.stderr.isatty()
+    for_people = structlog.dev.ConsoleRenderer(colors=colors)
+    for_programs = structlog.processors.JSONRenderer()
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(level),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            renderer,
+            *([structlog.processors.format_exc_info, for_programs] if settings.log_format == "json" else [for_people]),
         ],
-        logger_factory=structlog.PrintLoggerFactory(),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     return settings
 
@@ -144,8 +147,8 @@ def main() -> None:
     """Run a command; what is misconfigured is said in a line."""
     try:
         cli()
-    except Misconfigured as error:
-        typer.echo(error.message, err=True)
+    except (Misconfigured, ValidationError, sa.exc.ArgumentError) as error:
+        typer.echo(str(error), err=True)
         raise SystemExit(1) from None
 
 

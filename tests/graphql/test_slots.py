@@ -1,0 +1,154 @@
+"""Limits and slots over HTTP."""
+
+import asyncio
+from typing import Any
+
+from tests.asking import Ask
+from tests.graphql.mutating import PROBLEM, a_deployment, a_flow, a_flow_run, a_task_run, create, do, propose
+
+LIMITS = "{ concurrencyLimits { nodes { name limit activeSlots leases { nodes { slots holder automatic runId } } } } }"
+
+
+async def take(ask: Ask, *names: str, **given: Any) -> Any:
+    """Take slots of limits."""
+    fields = f"{PROBLEM} ... on TakeSlotsPayload {{ retryAfterSeconds leases {{ id slots expires }} }}"
+    return await do(ask, "takeSlots", "TakeSlotsInput", fields, names=list(names), **given)
+
+
+async def handle(ask: Ask, mutation: str, *leases: str) -> Any:
+    """Give leases back, or renew them."""
+    kind = mutation[0].upper() + mutation[1:] + "Input"
+    fields = f"{PROBLEM} ... on LeasesPayload {{ leaseIds }}"
+    return await do(ask, mutation, kind, fields, leaseIds=list(leases))
+
+
+async def active(ask: Ask) -> dict[str, int]:
+    """How many slots of each limit are held."""
+    return {each["name"]: each["activeSlots"] for each in (await ask(LIMITS))["concurrencyLimits"]["nodes"]}
+
+
+async def test_slots_of_several_limits_are_taken_all_or_none(ask: Ask) -> None:
+    await create(ask, "concurrencyLimit", name="a", limit=1)
+    await create(ask, "concurrencyLimit", name="b", limit=2)
+    first = await take(ask, "a", "b", "unknown", holder="me")
+    assert len(first["leases"]) == 2
+    second = await take(ask, "b", "a")
+    assert second["leases"] == []
+    assert second["retryAfterSeconds"] > 0
+    assert await active(ask) == {"a": 1, "b": 1}
+
+
+async def test_nothing_is_given_back_twice(ask: Ask) -> None:
+    await create(ask, "concurrencyLimit", name="a", limit=2)
+    leases = [(await take(ask, "a"))["leases"][0]["id"] for _ in range(2)]
+    answers = await asyncio.gather(*(handle(ask, "giveBackSlots", leases[0]) for _ in range(5)))
+    assert sorted(len(each["leaseIds"]) for each in answers) == [0, 0, 0, 0, 1]
+    assert await active(ask) == {"a": 1}
+
+
+async def test_a_lease_is_renewed_while_it_is_there(ask: Ask) -> None:
+    await create(ask, "concurrencyLimit", name="a", limit=1)
+    (lease,) = (await take(ask, "a", leaseSeconds=60))["leases"]
+    assert (await handle(ask, "renewLeases", lease["id"]))["leaseIds"] == [lease["id"]]
+    document = '{ concurrencyLimit(by: { name: "a" }) { leases { nodes { expires } } } }'
+    (renewed,) = (await ask(document))["concurrencyLimit"]["leases"]["nodes"]
+    assert renewed["expires"] > lease["expires"]
+    await handle(ask, "giveBackSlots", lease["id"])
+    assert (await handle(ask, "renewLeases", lease["id"]))["leaseIds"] == []
+
+
+async def test_more_slots_than_there_are_is_a_mistake(ask: Ask) -> None:
+    await create(ask, "concurrencyLimit", name="a", limit=1)
+    answer = await take(ask, "a", slots=2)
+    assert (answer["__typename"], answer["path"]) == ("InvalidInput", ["slots"])
+
+
+async def test_a_limit_lowered_below_what_is_held_stops_new_entries_only(ask: Ask) -> None:
+    made = await create(ask, "concurrencyLimit", name="a", limit=2)
+    leases = [(await take(ask, "a"))["leases"][0]["id"] for _ in range(2)]
+    fields = f"{PROBLEM} ... on UpdateConcurrencyLimitPayload {{ concurrencyLimit {{ limit activeSlots }} }}"
+    given = {"id": made["concurrencyLimit"]["id"], "limit": 1}
+    changed = await do(ask, "updateConcurrencyLimit", "UpdateConcurrencyLimitInput", fields, **given)
+    assert changed["concurrencyLimit"] == {"limit": 1, "activeSlots": 2}
+    await handle(ask, "giveBackSlots", leases[0])
+    assert (await take(ask, "a"))["leases"] == []
+    await handle(ask, "giveBackSlots", leases[1])
+    assert len((await take(ask, "a"))["leases"]) == 1
+
+
+async def test_slots_of_a_rate_limit_free_themselves_and_refusals_change_nothing(ask: Ask) -> None:
+    await create(ask, "concurrencyLimit", name="rate", limit=2, slotDecayPerSecond=0.001)
+    assert len((await take(ask, "rate", slots=2))["leases"]) == 1
+    document = '{ concurrencyLimit(by: { name: "rate" }) { updated activeSlots } }'
+    before = (await ask(document))["concurrencyLimit"]
+    waits = [(await take(ask, "rate"))["retryAfterSeconds"] for _ in range(5)]
+    assert all(900 < each <= 1000 for each in waits)
+    assert waits == sorted(waits, reverse=True)
+    assert (await ask(document))["concurrencyLimit"] == before
+
+
+async def test_how_slots_decay_changes_only_while_none_is_held(ask: Ask) -> None:
+    await create(ask, "concurrencyLimit", name="a", limit=2)
+    (lease,) = (await take(ask, "a"))["leases"]
+    changed = await create(ask, "concurrencyLimit", name="a", limit=2, slotDecayPerSecond=1)
+    assert (changed["__typename"], changed["path"]) == ("InvalidInput", ["slotDecayPerSecond"])
+    await handle(ask, "giveBackSlots", lease["id"])
+    assert not (await create(ask, "concurrencyLimit", name="a", limit=2, slotDecayPerSecond=1))["created"]
+
+
+async def test_a_limit_tells_its_holders_and_can_be_reset(ask: Ask) -> None:
+    made = await create(ask, "concurrencyLimit", name="tag:db", limit=2)
+    task = await a_task_run(ask, tags=["db"])
+    await propose(ask, task, "RUNNING", task=True)
+    await take(ask, "tag:db", holder="a script")
+    (limit,) = (await ask(LIMITS))["concurrencyLimits"]["nodes"]
+    holders = {(each["holder"], each["runId"], each["automatic"]) for each in limit["leases"]["nodes"]}
+    assert holders == {("a script", None, False), (None, task, True)}
+    document = "mutation($id: ID!) { resetConcurrencyLimit(id: $id) { __typename } }"
+    await ask(document, id=made["concurrencyLimit"]["id"])
+    assert await active(ask) == {"tag:db": 0}
+
+
+async def test_what_a_client_took_for_a_run_is_given_back_when_the_run_ends(ask: Ask) -> None:
+    await create(ask, "concurrencyLimit", name="a", limit=1)
+    run = await a_flow_run(ask, state={"type": "RUNNING"})
+    await take(ask, "a", run={"flowRunId": run})
+    await propose(ask, run, {"type": "PAUSED"})
+    assert await active(ask) == {"a": 1}
+    await propose(ask, run, "CRASHED", force=True)
+    assert await active(ask) == {"a": 0}
+
+
+async def test_force_takes_no_slot_and_gives_none_back(ask: Ask) -> None:
+    flow = await a_flow(ask)
+    deployment = await a_deployment(ask, flowId=flow, concurrencyLimit=1)
+    claimed = await a_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
+    forced = await a_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
+    assert (await propose(ask, claimed, "PENDING"))["status"] == "ACCEPT"
+    await propose(ask, forced, "RUNNING", force=True)
+    await propose(ask, forced, "COMPLETED")
+    assert list((await active(ask)).values()) == [1]
+
+
+async def test_a_run_that_goes_on_after_a_pause_takes_a_slot_again_or_waits(ask: Ask) -> None:
+    flow = await a_flow(ask)
+    deployment = await a_deployment(ask, flowId=flow, concurrencyLimit=1)
+    first = await a_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
+    second = await a_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
+    for state in ("PENDING", "RUNNING", "PAUSED"):
+        assert (await propose(ask, first, state))["status"] == "ACCEPT"
+    assert (await propose(ask, second, "PENDING"))["status"] == "ACCEPT"
+    waits = await propose(ask, first, "RUNNING")
+    assert (waits["status"], waits["rule"]) == ("WAIT", "take_deployment_slot_again")
+    await propose(ask, second, "CANCELLED", force=True)
+    assert (await propose(ask, first, "RUNNING"))["status"] == "ACCEPT"
+
+
+async def test_deleting_a_limit_deletes_its_leases(ask: Ask) -> None:
+    made = await create(ask, "concurrencyLimit", name="a", limit=1)
+    await take(ask, "a")
+    document = "mutation($id: ID!) { deleteConcurrencyLimit(id: $id) { __typename } }"
+    assert (await ask(document, id=made["concurrencyLimit"]["id"]))["deleteConcurrencyLimit"][
+        "__typename"
+    ] == "DeletePayload"
+    assert await active(ask) == {}
