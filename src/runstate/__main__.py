@@ -1,4 +1,4 @@
-"""`runstate serve | migrate | schema`."""
+"""`runstate serve | migrate | schema | verify`."""
 
 import asyncio
 import fcntl
@@ -16,7 +16,8 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 
-from runstate.app import build_app
+from runstate.app import build_app, clock
+from runstate.core.verify import verify as findings_of
 from runstate.database import Database
 from runstate.database.migrate import migrate as bring_to_head
 from runstate.errors import Misconfigured
@@ -90,6 +91,26 @@ def migrate(database_url: Url = None) -> None:
 def schema() -> None:
     """Print the GraphQL schema."""
     typer.echo(sdl(build_schema()), nl=False)
+
+
+@cli.command()
+def verify(database_url: Url = None) -> None:
+    """Check that counters, runs, histories and the log agree; exit code 1 if something does not. Others may go on."""
+    settings = configured(database_url=database_url)
+    findings = asyncio.run(_verify(settings))
+    for finding in findings:
+        typer.echo(finding)
+    if findings:
+        raise typer.Exit(1)
+    typer.echo(f"Everything in {shown(settings.database_url)} agrees.")
+
+
+async def _verify(settings: Settings) -> list[str]:
+    database = Database(settings.database_url)
+    try:
+        return await findings_of(database, clock())
+    finally:
+        await database.close()
 
 
 async def _migrate(settings: Settings) -> None:

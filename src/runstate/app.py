@@ -2,8 +2,8 @@
 
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,9 +15,12 @@ from uuid_utils.compat import uuid7
 from runstate.core.desk import Desk
 from runstate.database import Database
 from runstate.database.migrate import migrate
+from runstate.feed.hub import Hub
+from runstate.feed.retention import sweep_log
 from runstate.graphql.context import Context
 from runstate.graphql.http import Endpoint
 from runstate.graphql.schema import build_schema
+from runstate.services.runner import SERVICES, Runner, Service, chosen
 from runstate.settings import Settings
 
 
@@ -27,19 +30,25 @@ def clock() -> datetime:
 
 
 def build_app(settings: Settings) -> Starlette:
-    """The application. What its lifespan opens is found in `app.state`."""
+    """The application. What its lifespan opens is found in `app.state`. Misconfigured: a service has no such name."""
+    services = chosen(settings.services, {**SERVICES, "log": log_service(settings)})
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        database = Database(settings.database_url, statement_timeout_seconds=settings.statement_timeout_seconds)
-        try:
+        async with AsyncExitStack() as opened:
+            database = Database(settings.database_url, statement_timeout_seconds=settings.statement_timeout_seconds)
+            opened.push_async_callback(database.close)
             await migrate(database)
-            app.state.database = database
-            app.state.desk = Desk(database, clock=clock, draw=random.random, new_id=uuid7)
+            hub = Hub(database)
+            await hub.start()
+            opened.push_async_callback(hub.stop)
+            desk = Desk(database, clock=clock, draw=random.random, new_id=uuid7, tell=hub.poke)
+            opened.push_async_callback(desk.close)
+            runner = Runner(desk, services)
+            runner.start()
+            opened.push_async_callback(runner.stop)
+            app.state.database, app.state.hub, app.state.desk = database, hub, desk
             yield
-            await app.state.desk.close()
-        finally:
-            await database.close()
 
     endpoint = Endpoint(build_schema(), make_context, body_limit=settings.body_limit_bytes)
     routes = [
@@ -50,10 +59,16 @@ def build_app(settings: Settings) -> Starlette:
     return Starlette(routes=routes, lifespan=lifespan)
 
 
+def log_service(settings: Settings) -> Service:
+    """Takes away what the log of transitions has kept for long enough."""
+    keep = timedelta(days=settings.keep_log_days)
+    return Service(lambda desk, now: sweep_log(desk.database, now, keep), seconds=300)
+
+
 def make_context(connection: Request | WebSocket, request_id: str) -> Context:
     """The context of an operation."""
     state = connection.app.state
-    return Context(state.database, clock, request_id=request_id, desk=state.desk)
+    return Context(state.database, clock, request_id=request_id, desk=state.desk, hub=state.hub)
 
 
 async def health(_: Request) -> Response:

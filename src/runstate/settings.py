@@ -20,6 +20,9 @@ class Settings(BaseSettings):
     services: str = Field(
         default="all", description="Which services run in the background: `all`, `off`, or names with commas between."
     )
+    keep_log_days: float = Field(
+        default=7, gt=0, description="For how many days the log of transitions, and so cursors into it, is kept."
+    )
     statement_timeout_seconds: float = Field(
         default=10, gt=0, description="After how many seconds PostgreSQL gives up on a statement."
     )
