@@ -81,9 +81,9 @@ def a_task_run(flow_run: FlowRun | None = None, **columns: Any) -> TaskRun:
     return row(TaskRun, **{**RUN, **own, "flow_run_id": flow_run and flow_run.id, "policy": TaskRunPolicy(), **columns})
 
 
-def a_state(run: Run, version: int = 1, type: StateType = StateType.PENDING, **columns: Any) -> Any:  # noqa: A002
+def a_state(run: Run, version: int = 1, type: StateType = StateType.PENDING, **columns: Any) -> Any:
     """A state of a run."""
-    cls: type[State] = FlowRunState if isinstance(run, FlowRun) else TaskRunState
+    cls = FlowRunState if isinstance(run, FlowRun) else TaskRunState
     own = {"name": type.value.capitalize(), "timestamp": at(version), "details": StateDetails(), "persisted": False}
     return row(cls, **{"run_id": run.id, "type": type, "version": version, "actor": "anonymous", **own, **columns})
 

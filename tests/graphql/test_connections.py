@@ -74,7 +74,7 @@ def orders(chance: random.Random) -> list[list[dict[str, str]]]:
 
 
 async def test_pages_forwards_give_every_run_once_in_order(database: Database, ask: Ask) -> None:
-    chance = random.Random(1)  # noqa: S311 no secret
+    chance = random.Random(1)
     runs = await runs_with_ties_and_nulls(database, chance)
     for order in orders(chance):
         found, after, more = [], None, True
@@ -91,7 +91,7 @@ async def test_pages_forwards_give_every_run_once_in_order(database: Database, a
 
 
 async def test_pages_backwards_give_the_same_order(database: Database, ask: Ask) -> None:
-    chance = random.Random(2)  # noqa: S311 no secret
+    chance = random.Random(2)
     runs = await runs_with_ties_and_nulls(database, chance)
     for order in orders(chance):
         found: list[str] = []
@@ -105,7 +105,7 @@ async def test_pages_backwards_give_the_same_order(database: Database, ask: Ask)
 
 
 async def test_a_page_lies_between_two_cursors(database: Database, ask: Ask) -> None:
-    chance = random.Random(3)  # noqa: S311 no secret
+    chance = random.Random(3)
     runs = await runs_with_ties_and_nulls(database, chance)
     for order in orders(chance):
         edges = (await ask(PAGE, orderBy=order, first=50))["flowRuns"]["edges"]
@@ -170,8 +170,20 @@ def forged(text: bytes) -> str:
 
 @pytest.mark.parametrize(
     "cursor",
-    ["", "x", "é", "!!!!", forged(b""), forged(b"null"), forged(b"[]"), forged(b"[1]"), forged(b"[1,2]")]
-    + [forged(b'[0,"x"]'), forged(b"{}"), forged(b'[1,"01890000-0000-7000-8000-000000000000",3]')],
+    [
+        "",
+        "x",
+        "é",
+        "!!!!",
+        forged(b""),
+        forged(b"null"),
+        forged(b"[]"),
+        forged(b"[1]"),
+        forged(b"[1,2]"),
+        forged(b'[0,"x"]'),
+        forged(b"{}"),
+        forged(b'[1,"01890000-0000-7000-8000-000000000000",3]'),
+    ],
 )
 @pytest.mark.parametrize("argument", ["after", "before"])
 async def test_a_malformed_cursor_is_refused(ask: Ask, cursor: str, argument: str) -> None:

@@ -44,7 +44,7 @@ def some_runs(chance: random.Random, number: int) -> list[FlowRun]:
 async def stored(database: Database, seed: int, number: int = 60) -> list[FlowRun]:
     """Some runs, written."""
     flow = a_flow()
-    runs = [run.amended(flow_id=flow.id) for run in some_runs(random.Random(seed), number)]  # noqa: S311 no secret
+    runs = [run.amended(flow_id=flow.id) for run in some_runs(random.Random(seed), number)]
     await store(database, flow, *runs)
     return runs
 
@@ -193,8 +193,17 @@ async def test_task_runs_have_a_history_too(database: Database, ask: Ask) -> Non
 
 @pytest.mark.parametrize(
     ("until", "seconds", "intervals"),
-    [(at(500), 1, 500), (at(501), 1, None), (at(5), 0.999, None), (at(5), 1e300, None), (at(5), -1, None)]
-    + [(at(0), 1, 0), (at(-5), 1, 0), (at(5), 3e11, None), (at(5), 1e9, 1)],
+    [
+        (at(500), 1, 500),
+        (at(501), 1, None),
+        (at(5), 0.999, None),
+        (at(5), 1e300, None),
+        (at(5), -1, None),
+        (at(0), 1, 0),
+        (at(-5), 1, 0),
+        (at(5), 300000000000.0, None),
+        (at(5), 1000000000.0, 1),
+    ],
 )
 async def test_a_history_has_at_most_500_intervals_of_a_second_at_least(
     ask: Ask, until: datetime, seconds: float, intervals: int | None

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from runstate.database import Database
 from runstate.documents.states import StateType
@@ -29,6 +30,16 @@ NAMES = ["etl", "ETL 50%", "e_l", "back\\slash", "Zürich", "", "%"]
 TAGS = ["a", "b", 'quo"te', "ü"]
 Meets = Callable[[Any], bool]
 Condition = tuple[dict[str, Any], Meets]
+
+
+def as_text(value: Any) -> str:
+    """An instant, as clients write it."""
+    return str(value.isoformat())
+
+
+def as_it_is(value: Any) -> Any:
+    """A number, as clients write it."""
+    return value
 
 
 class World:
@@ -76,7 +87,9 @@ class World:
         async with database.write() as transaction:
             table = FlowRun.__table__
             for run in self.runs[:6]:
-                parent = table.update().where(table.c.id == run.id).values(parent_task_run_id=run.parent_task_run_id)
+                parent = (
+                    sa.update(FlowRun).where(table.c.id == run.id).values(parent_task_run_id=run.parent_task_run_id)
+                )
                 await transaction.connection.execute(parent)
 
 
@@ -99,8 +112,8 @@ class Conditions:
             [
                 lambda: self.text("name"),
                 lambda: self.text("stateName", "state_name"),
-                lambda: self.tags(),
-                lambda: self.state_type(),
+                self.tags,
+                self.state_type,
                 lambda: self.ordered("runCount", "run_count", [0, 1, 2, 3]),
                 lambda: self.ordered("totalRunTimeSeconds", "total_run_time_seconds", [0.0, 1.5]),
                 lambda: self.ordered("startTime", "start_time", [at(1), at(2), at(3)]),
@@ -114,10 +127,10 @@ class Conditions:
 
     def flow(self, depth: int) -> Condition:
         """A condition on flows."""
-        many = (
+        many: list[Callable[[], Condition]] = (
             [lambda: self.many("flowRuns", self.world.runs, "flow_id", self.flow_run(depth + 1))] if depth < 4 else []
         )
-        return self.any_of(depth, self.flow, [lambda: self.text("name"), lambda: self.tags(), *many])
+        return self.any_of(depth, self.flow, [lambda: self.text("name"), self.tags, *many])
 
     def deployment(self, depth: int) -> Condition:
         """A condition on deployments."""
@@ -173,18 +186,18 @@ class Conditions:
     def text(self, name: str, column: str | None = None) -> Condition:
         """A condition on a text."""
         text = self.chance.choice([*NAMES, "T", "t", "5", "_", "\\", "\0", "nothing"])
-        where, meets = self.chance.choice(
-            [
-                ({"contains": text}, lambda value: value is not None and text.lower() in value.lower()),
-                ({"startsWith": text}, lambda value: value is not None and value.startswith(text)),
-                self.equality([*NAMES, "\0"], str),
-            ]
-        )
+        choices: list[tuple[dict[str, Any], Meets]] = [
+            ({"contains": text}, lambda value: value is not None and text.lower() in value.lower()),
+            ({"startsWith": text}, lambda value: value is not None and value.startswith(text)),
+            self.equality([*NAMES, "\0"], str),
+        ]
+        where, meets = self.chance.choice(choices)
         return {name: where}, lambda row: meets(getattr(row, column or name))
 
     def equality(self, values: list[Any], written: Callable[[Any], Any]) -> tuple[dict[str, Any], Meets]:
         """A comparison that every column has."""
-        one, several = self.chance.choice(values), self.chance.sample(values, k=self.chance.randrange(len(values)))
+        one = self.chance.choice(values)
+        several = self.chance.sample(values, k=self.chance.randrange(len(values)))
         is_null = self.chance.random() < 0.5
         choices: list[tuple[dict[str, Any], Meets]] = [
             ({"eq": written(one)}, lambda value: value == one),
@@ -198,7 +211,7 @@ class Conditions:
 
     def ordered(self, name: str, column: str, values: list[Any]) -> Condition:
         """A condition on something that has an order."""
-        written = (lambda value: value.isoformat()) if column.endswith("time") else (lambda value: value)
+        written: Callable[[Any], Any] = as_text if column.endswith("time") else as_it_is
         one = self.chance.choice(values)
         choices: list[tuple[dict[str, Any], Meets]] = [
             ({"gt": written(one)}, lambda value: value is not None and value > one),
@@ -237,7 +250,7 @@ class Conditions:
 
 
 async def test_a_filter_finds_what_its_condition_finds(database: Database, ask: Ask) -> None:
-    world = World(random.Random(4))  # noqa: S311 no secret
+    world = World(random.Random(4))
     await world.store(database)
     conditions = Conditions(world)
     for _ in range(150):
@@ -281,7 +294,7 @@ async def test_a_filter_finds_what_its_condition_finds(database: Database, ask: 
     ],
 )
 async def test_a_condition_holds_of_a_blank_run(
-    database: Database, ask: Ask, where: dict[str, Any], found: bool | None
+    database: Database, ask: Ask, where: dict[str, Any], *, found: bool | None
 ) -> None:
     flow = a_flow()
     await store(database, flow, a_flow_run(flow))

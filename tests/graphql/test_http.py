@@ -52,9 +52,9 @@ async def test_a_query_is_answered(client: httpx.AsyncClient) -> None:
     [b"", b"null", b"5", b"true", b'"x"', b"[]", b'[{"query": "{ __typename }"}]', b"{", b"\xff\xfe", b"[" * 100_000]
     + [b"NaN", b"{}", b'{"query": null}', b'{"query": 5}', b'{"query": ""}', b'{"query": ["{ __typename }"]}']
     + [
-        orjson.dumps({"query": "{ __typename }", name: value})
-        for name in ("variables", "extensions", "operationName")
-        for value in (5, [], True)
+        b'{"query": "{ __typename }", "%s": %s}' % (name, value)
+        for name in (b"variables", b"extensions", b"operationName")
+        for value in (b"5", b"[]", b"true")
     ]
     + [b'{"query": "{ __typename }", "variables": "{}"}', b'{"query": "{ __typename }", "operationName": "Other"}']
     + [b'{"query": "fragment f on Query { __typename }"}'],
@@ -149,8 +149,15 @@ async def test_another_method_is_refused(client: httpx.AsyncClient, method: str)
 
 @pytest.mark.parametrize(
     "content_type",
-    ["", "text/plain", "application/x-www-form-urlencoded", "foo/application/json-bar"]
-    + ["application/json; charset=utf-16", "multipart/form-data; boundary=x", "application/graphql"],
+    [
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "foo/application/json-bar",
+        "application/json; charset=utf-16",
+        "multipart/form-data; boundary=x",
+        "application/graphql",
+    ],
 )
 async def test_another_content_type_is_refused(client: httpx.AsyncClient, content_type: str) -> None:
     response = await client.post("/graphql", content=b"{}", headers={"content-type": content_type})
@@ -218,11 +225,11 @@ async def test_a_request_keeps_the_id_that_it_was_given(client: httpx.AsyncClien
 
 @pytest.mark.parametrize("given", ["", "a b", "a" * 129, "é", "<script>"])
 async def test_a_request_gets_an_id_when_it_has_no_sane_one(client: httpx.AsyncClient, given: str) -> None:
-    headers = {"X-Request-ID": given.encode(), "content-type": b"application/json"}
+    headers = {b"X-Request-ID": given.encode(), b"content-type": b"application/json"}
 
     response = await client.post("/graphql", content=b"null", headers=headers)
 
-    assert UUID(response.headers["x-request-id"])
+    assert str(UUID(response.headers["x-request-id"])) == response.headers["x-request-id"]
 
 
 async def test_a_bug_is_masked_and_logged_once(client: httpx.AsyncClient, app: Starlette) -> None:
@@ -244,7 +251,7 @@ async def test_what_a_client_gets_wrong_is_not_logged_as_an_error(client: httpx.
         await post(client, {"query": "{ nothing }"})
         await post(client, {"query": '{ flows(after: "x") { totalCount } }'})
 
-    assert {entry["log_level"] for entry in logs} == {"info"}
+    assert {entry["log_level"] for entry in logs} == {"debug"}
 
 
 async def test_the_schema_can_be_asked_for(client: httpx.AsyncClient) -> None:

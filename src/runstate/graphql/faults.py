@@ -119,7 +119,7 @@ def record(errors: list[GraphQLError], context: ExecutionContext | None) -> None
         raised = cause(error)
         where = {"request_id": request_id(context), "path": error.path, "message": error.message}
         if raised is None or known(raised):
-            log.info("operation_refused", **where)
+            log.debug("operation_refused", **where)
         else:
             log.error("operation_failed", exc_info=raised, **where)
 

@@ -43,7 +43,8 @@ publish(State, implements=(Row,), said={"run": "The run that was in the state."}
 publish(Run, implements=(Row,))
 publish(FlowRunState, TaskRunState, implements=(State, Row))
 publish(FlowRun, TaskRun, implements=(Run, Row))
-publish(Flow, ConcurrencyLimit, ConcurrencyLease, FlowRunInput, implements=(Row,))
+publish(Flow, ConcurrencyLimit, implements=(Row,))
+publish(ConcurrencyLease, FlowRunInput)  # no nodes: `limit` and `flowRun` mean something else on nodes
 publish(Deployment, implements=(Row,), renamed={"limit": "concurrency"})
 publish(StateCount, HistoryInterval)
 
