@@ -14,40 +14,15 @@ from runstate.core.requests import Answer, ProposeState
 from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
 from runstate.core.states import State, late
 from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, FlowRunPolicy, TaskRunPolicy
-from runstate.documents.states import FINAL_TYPES, RunKind, StateDetails, StateType
+from runstate.documents.states import FINAL_TYPES, RunKind, StateType
 from runstate.errors import IdempotencyConflict, VersionConflict
 from runstate.rows import FlowRun, TaskRun
+from tests.core.anything import Anything, anything
 from tests.core.making import deployment, examples, flow_run, limit, task_run
 from tests.core.memory import Memory, proposal
 
 Run = FlowRun | TaskRun
 CLOSE = 1e-3
-
-seconds = st.integers(-5, 60)
-names = st.sampled_from(["", "", "", "Late", "Submitting", "AwaitingRetry", "Resuming"])
-data = st.sampled_from([None, None, {"type": "reference"}, {"type": "unpersisted"}])
-given_details: st.SearchStrategy[dict[str, Any]] = st.builds(
-    dict,
-    cache_key=st.sampled_from([None, None, "k", "l"]),
-    cache_expires=st.none() | seconds,
-    refresh_cache=st.sampled_from([None, True]),
-    scheduled=st.none() | seconds,
-    pause_expires=st.none() | seconds,
-    pause_reschedule=st.booleans(),
-    pause_key=st.sampled_from([None, "here"]),
-    retriable=st.sampled_from([None, False]),
-    deferred=st.sampled_from([None, None, None, True]),
-    transition=st.sampled_from([None, None, UUID(int=1), UUID(int=2)]),
-)
-more = st.fixed_dictionaries(
-    {},
-    optional={
-        "force": st.booleans(),
-        "dry_run": st.booleans(),
-        "idempotency_key": st.sampled_from(["a", "b"]),
-        "expected_version": st.integers(0, 5),
-    },
-)
 
 
 class Orchestration(RuleBasedStateMachine):
@@ -82,31 +57,11 @@ class Orchestration(RuleBasedStateMachine):
         self.memory.have(*limits, *deployed, *self.runs)
         self.most = {each.id: each.limit for each in limits}
 
-    def state(self, kind: StateType, name: str, data: Any, given: dict[str, Any]) -> State:
-        """A state whose times count from now."""
-        times = {
-            "cache_expiration": given["cache_expires"],
-            "scheduled_time": given["scheduled"],
-            "pause_timeout": given["pause_expires"],
-        }
-        kept = ("cache_key", "refresh_cache", "pause_reschedule", "pause_key", "retriable", "deferred")
-        said = {key: given[key] for key in kept} | {"transition_id": given["transition"]}
-        said |= {key: self.memory.now + timedelta(seconds=at) for key, at in times.items() if at is not None}
-        return State(type=kind, name=name, data=data, details=StateDetails(**said))
-
-    @rule(
-        at=st.integers(0, 100),
-        kind=st.sampled_from([*StateType, StateType.RUNNING, StateType.PENDING]),
-        name=names,
-        data=data,
-        details=given_details,
-        more=more,
-        draw=st.floats(0, 1),
-    )
-    def propose(self, at: int, kind: StateType, name: str, data: Any, details: Any, more: Any, draw: float) -> None:
+    @rule(at=st.integers(0, 100), said=anything, draw=st.floats(0, 1))
+    def propose(self, at: int, said: Anything, draw: float) -> None:
         """Anybody proposes anything for any run."""
         self.memory.draw = draw
-        self.ask(proposal(self.runs[at % len(self.runs)], self.state(kind, name, data, details), **more))
+        self.ask(said(self.runs[at % len(self.runs)], self.memory.now))
 
     @rule(at=st.integers(0, 100))
     def find_late(self, at: int) -> None:

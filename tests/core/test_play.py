@@ -282,12 +282,20 @@ def test_a_run_is_created_once_however_often_it_is_asked_for(memory: Memory) -> 
     assert (again.created, again.run_id, len(memory.history(run))) == (False, run.id, 1)
 
 
+def test_a_run_that_is_yet_to_be_created_is_not_found(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.ledger.created.add(run.id)
+
+    assert isinstance(memory.play(proposal(run, running())), NotFound)
+
+
 @pytest.mark.parametrize(
     "run",
     [flow_run(parent_task_run_id=UUID(int=6)), flow_run(deployment_id=UUID(int=6)), task_run(flow_run_id=UUID(int=6))],
 )
 def test_a_run_of_something_that_is_not_there_is_not_created(memory: Memory, run: Any) -> None:
-    memory.ledger.lacking.add(UUID(int=6))
+    memory.ledger.lacking[run.id] = UUID(int=6)
     said = memory.play(CreateRun(run=run, state=pending()))
 
     assert isinstance(said, NotFound)

@@ -49,11 +49,11 @@ class Ledger:
     cached: dict[str, State] = field(default_factory=dict)
     answers: dict[tuple[UUID, str], ProposalAnswer] = field(default_factory=dict)
     created: set[UUID] = field(default_factory=set)
-    """Runs that this batch inserted."""
+    """Runs that this batch inserted and that have not entered their first state yet."""
     found: dict[UUID, UUID] = field(default_factory=dict)
     """Of creations whose unique key was taken: the run that has it."""
-    lacking: set[UUID] = field(default_factory=set)
-    """Ids that creations refer to and that do not exist."""
+    lacking: dict[UUID, UUID] = field(default_factory=dict)
+    """Of creations that refer to what does not exist: the id of that."""
 
     entered: list[Entered] = field(default_factory=list)
     moved: set[UUID] = field(default_factory=set)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -106,26 +106,41 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
 
 
 async def _create(connection: AsyncConnection, creations: Sequence[CreateRun], ledger: Ledger) -> None:
-    """Insert new runs, sorted by unique key, unless they are there or something that they refer to is missing."""
-    if not creations:
-        return
-    flow_runs = [each.run for each in creations if isinstance(each.run, FlowRun)]
-    task_runs = [each.run for each in creations if isinstance(each.run, TaskRun)]
-    ledger.lacking |= await sql.missing(connection, Flow, {run.flow_id for run in flow_runs})
-    ledger.lacking |= await sql.missing(
-        connection, Deployment, {run.deployment_id for run in flow_runs if run.deployment_id}
-    )
-    ledger.lacking |= await sql.missing(connection, FlowRun, {run.flow_run_id for run in task_runs if run.flow_run_id})
-    ledger.lacking |= await sql.missing(
-        connection, TaskRun, {run.parent_task_run_id for run in flow_runs if run.parent_task_run_id}
-    )
-    await _insert(connection, FlowRun, _insertable(flow_runs, ledger), ledger)
-    await _insert(connection, TaskRun, _insertable(task_runs, ledger), ledger)
-    await _find(connection, flow_runs, task_runs, ledger)
+    """Insert new runs unless they are there already, or something that they refer to is missing."""
+    for runs in _waves([each.run for each in creations]):
+        flow_runs = [run for run in runs if isinstance(run, FlowRun)]
+        task_runs = [run for run in runs if isinstance(run, TaskRun)]
+        missing = await _missing(connection, flow_runs, task_runs)
+        ledger.lacking |= {run.id: each for run in runs for each in references(run) if each in missing}
+        await _insert(connection, FlowRun, _insertable(flow_runs, ledger), ledger)
+        await _insert(connection, TaskRun, _insertable(task_runs, ledger), ledger)
+        await _find(connection, flow_runs, task_runs, ledger)
+
+
+def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun]]:
+    """Runs in order, parted before one that refers to an earlier one: nearly always all of them at once."""
+    wave: list[FlowRun | TaskRun] = []
+    for run in runs:
+        if {each.id for each in wave}.intersection(references(run)):
+            yield wave
+            wave = []
+        wave.append(run)
+    if wave:
+        yield wave
+
+
+async def _missing(connection: AsyncConnection, flow_runs: list[FlowRun], task_runs: list[TaskRun]) -> set[UUID]:
+    deployments = {run.deployment_id for run in flow_runs if run.deployment_id}
+    parents = {run.parent_task_run_id for run in flow_runs if run.parent_task_run_id}
+    missing = await sql.missing(connection, Flow, {run.flow_id for run in flow_runs})
+    missing |= await sql.missing(connection, Deployment, deployments)
+    missing |= await sql.missing(connection, FlowRun, {run.flow_run_id for run in task_runs if run.flow_run_id})
+    return missing | await sql.missing(connection, TaskRun, parents)
 
 
 def _insertable(runs: Sequence[Any], ledger: Ledger) -> list[Any]:
-    possible = [run for run in runs if not ledger.lacking.intersection(references(run))]
+    """The runs that lack nothing, sorted by unique key: whoever inserts some of them at once does so in this order."""
+    possible = [run for run in runs if run.id not in ledger.lacking]
     return sorted(possible, key=lambda run: [str(part) for part in unique_key(run)])
 
 

@@ -43,7 +43,7 @@ def play(request: Request, ledger: Ledger, chances: Chances) -> Outcome:
     if isinstance(request, CreateRun):
         return _create(request, ledger, chances)
     run = ledger.runs.get(request.run_id)
-    if run is None or _kind(run) is not request.kind:
+    if run is None or run.id in ledger.created or _kind(run) is not request.kind:
         return NotFound(request.run_id)
     remembered = _remembered(request, ledger)
     if remembered is not None:
@@ -56,9 +56,8 @@ def play(request: Request, ledger: Ledger, chances: Chances) -> Outcome:
 def _create(request: CreateRun, ledger: Ledger, chances: Chances) -> Outcome:
     run = request.run
     kind = _kind(run)
-    lacking = next((each for each in references(run) if each in ledger.lacking), None)
-    if lacking is not None:
-        return NotFound(lacking)
+    if run.id in ledger.lacking:
+        return NotFound(ledger.lacking[run.id])
     if run.id not in ledger.created:
         return Created(kind=kind, run_id=ledger.found[run.id], created=False)
     ledger.created.discard(run.id)

@@ -1,0 +1,162 @@
+"""Rows in a database, and everything that orchestration wrote about them, told without ids and so comparable."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import Any, TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import BaseModel
+from uuid_utils.compat import uuid7
+
+from runstate.core.requests import Outcome
+from runstate.database import Database
+from runstate.database.dialects import among
+from runstate.database.queries.orchestration import all_of, insert, table_of
+from runstate.rows import (
+    Base,
+    CacheEntry,
+    ConcurrencyLease,
+    ConcurrencyLimit,
+    Deployment,
+    Flow,
+    FlowRun,
+    FlowRunState,
+    ProposalAnswer,
+    TaskRun,
+    TaskRunState,
+    Transition,
+)
+from tests.core.making import NOW
+
+B = TypeVar("B", bound=Base)
+IN_ORDER = (Flow, ConcurrencyLimit, ConcurrencyLease, Deployment, FlowRun, TaskRun)
+"""What refers to others comes after them."""
+WITHOUT_MEANING = {"seq", "xid", "boot", "digest"}
+AN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def flow(**columns: Any) -> Flow:
+    """A flow of its own."""
+    made = uuid7()
+    return Flow.of(
+        {"id": made, "created": NOW, "updated": NOW, "name": f"flow-{made}", "tags": [], "labels": {}, **columns}
+    )
+
+
+async def put(database: Database, *rows: Base) -> None:
+    """Write rows as they are."""
+    async with database.write() as transaction:
+        for kind in IN_ORDER:
+            of_kind = [dict(vars(row)) for row in rows if isinstance(row, kind)]
+            above = [columns for columns in of_kind if not columns.get("parent_task_run_id")]
+            await insert(transaction.connection, kind, above)
+        subflows = [dict(vars(row)) for row in rows if isinstance(row, FlowRun) and row.parent_task_run_id]
+        await insert(transaction.connection, FlowRun, subflows)
+
+
+async def rows_of(database: Database, row: type[B], column: Any, ids: Iterable[UUID], *order: Any) -> list[B]:
+    """The rows with one of these values in a column, in order."""
+    asked = sa.select(*table_of(row).columns).where(among(column, sorted(ids))).order_by(*order)
+    async with database.read() as connection:
+        return await all_of(connection, row, asked)
+
+
+async def run_of(database: Database, run: FlowRun | TaskRun) -> Any:
+    """The run as it is stored now."""
+    return (await rows_of(database, type(run), type(run).id, [run.id]))[0]
+
+
+async def history_of(database: Database, run: FlowRun | TaskRun) -> list[Any]:
+    """The stored states of a run."""
+    row: Any = TaskRunState if isinstance(run, TaskRun) else FlowRunState
+    return await rows_of(database, row, row.run_id, [run.id], row.version)
+
+
+@dataclass
+class Cast:
+    """Rows that a story happens to. Two casts with the same names are equal but for their ids."""
+
+    rows: dict[str, Base] = field(default_factory=dict)
+    own: str = field(default_factory=lambda: uuid7().hex)
+    """What the names in this cast's rows end in, where a database wants them to be unique."""
+    names: dict[UUID, str] = field(default_factory=dict)
+
+    def add(self, name: str, row: B) -> B:
+        """Let a row be known by a name."""
+        self.rows[name] = row
+        self.names[row.__dict__["id"]] = name
+        return row
+
+    def ids(self, kind: type[Base]) -> list[UUID]:
+        """Ids of the rows of a kind."""
+        return [row.__dict__["id"] for row in self.rows.values() if isinstance(row, kind)]
+
+    async def told(self, database: Database, outcomes: Iterable[Outcome] = ()) -> dict[str, Any]:
+        """Everything that a database says of the cast, and what was answered."""
+        read = database, self.ids(FlowRun), self.ids(TaskRun)
+        runs = [*await _all(read[0], FlowRun, read[1]), *await _all(read[0], TaskRun, read[2])]
+        states = await self._states(database)
+        limits = await _all(database, ConcurrencyLimit, self.ids(ConcurrencyLimit))
+        leases = await rows_of(database, ConcurrencyLease, ConcurrencyLease.limit_id, self.ids(ConcurrencyLimit))
+        self.names |= {each.id: f"{self.named(each.run_id)} on {self.named(each.limit_id)}" for each in leases}
+        log = await rows_of(database, Transition, Transition.run_id, [*read[1], *read[2]], Transition.seq)
+        cached = await rows_of(
+            database, CacheEntry, CacheEntry.state_id, [each.id for each in states], CacheEntry.created, CacheEntry.id
+        )
+        answers = await rows_of(database, ProposalAnswer, ProposalAnswer.run_id, [*read[1], *read[2]])
+        return {
+            "outcomes": [self.tell(each) for each in outcomes],
+            "runs": {self.named(each.id): self.tell(each) for each in runs},
+            "states": {self.named(each.id): self.tell(each) for each in states},
+            "limits": {self.named(each.id): self.tell(each) for each in limits},
+            "leases": sorted((self.tell(each) for each in leases), key=repr),
+            "log": [self.tell(each) for each in log],
+            "cached": [self.tell(each) for each in cached],
+            "answers": sorted((self.tell(each) for each in answers), key=repr),
+        }
+
+    async def _states(self, database: Database) -> list[Any]:
+        found: list[Any] = []
+        for row, runs in ((FlowRunState, self.ids(FlowRun)), (TaskRunState, self.ids(TaskRun))):
+            found += await rows_of(database, row, row.run_id, runs, row.run_id, row.version)
+        self.names |= {each.id: f"{self.named(each.run_id)} {each.version}" for each in found}
+        return found
+
+    def named(self, known: UUID | None) -> str:
+        """The name of what has an id."""
+        return "nobody" if known is None else self.names.get(known, "an id")
+
+    def tell(self, value: Any) -> Any:
+        """A value with names in place of ids."""
+        match value:
+            case UUID():
+                return self.named(value)
+            case str():
+                return AN_ID.sub(lambda found: self.named(UUID(found[0])), value.replace(self.own, ""))
+            case Mapping():
+                return {self.tell(key): self.tell(each) for key, each in value.items() if key not in WITHOUT_MEANING}
+            case list() | tuple():
+                return [self.tell(each) for each in value]
+        parts = _parts(value)
+        return value if parts is value else self.tell(parts)
+
+
+def _parts(value: Any) -> Any:
+    """What a value is made of."""
+    match value:
+        case Base():
+            return vars(value)
+        case BaseModel():
+            return value.model_dump(exclude_defaults=True)
+        case Exception():
+            return [type(value).__name__, str(value), vars(value)]
+        case Enum():
+            return value.name
+    return {each.name: getattr(value, each.name) for each in fields(value)} if is_dataclass(value) else value
+
+
+async def _all(database: Database, row: type[B], ids: Iterable[UUID]) -> list[B]:
+    return await rows_of(database, row, table_of(row).columns["id"], ids)

@@ -1,0 +1,304 @@
+"""What is proposed together is answered as if it were proposed one after another, on both databases."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from uuid_utils.compat import uuid7
+
+from runstate.core.orchestrate import orchestrate
+from runstate.core.play import Chances
+from runstate.core.requests import CreateRun, Outcome, Request
+from runstate.core.states import (
+    State,
+    awaiting_retry,
+    cancelling,
+    completed,
+    failed,
+    paused,
+    pending,
+    running,
+    scheduled,
+)
+from runstate.database import Database
+from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, FlowRunPolicy, TaskRunPolicy
+from runstate.documents.states import StateType
+from runstate.rows import FlowRun, TaskRun
+from tests.core.anything import Anything, anything
+from tests.core.making import NOW, deployment, details, examples, flow_run, in_seconds, limit, task_run
+from tests.core.memory import proposal
+from tests.core.stored import Cast, flow, put
+
+RUNS = ("deployed", "cancels", "alone", "subflow", "parent", "one", "two", "three", "late", "stray")
+NEW = ("keyed", "same key", "unkeyed", "child", "same child", "new subflow", "task of keyed", "task of unkeyed")
+
+
+def cast() -> tuple[Cast, Cast]:
+    """The runs that a story is about, and those that it may create."""
+    made = Cast()
+    its_flow = made.add("flow", flow())
+    one = made.add("one slot", limit(1, name=f"one-{made.own}"))
+    few = made.add("two slots", limit(2, name=f"two-{made.own}"))
+    for name, slots, decay in (("a", 1, 0), ("b", 2, 0), ("rate", 1, 0.1), ("off", 0, 0)):
+        active = name != "off"
+        made.add(f"tag:{name}", limit(slots, name=f"tag:{name}-{made.own}", slot_decay_per_second=decay, active=active))
+    cancel = ConcurrencyOptions(collision_strategy=CollisionStrategy.CANCEL_NEW, grace_period_seconds=60)
+    enqueues = made.add("enqueues", deployment(one, flow_id=its_flow.id))
+    cancels = made.add("cancelling new ones", deployment(few, flow_id=its_flow.id, concurrency_options=cancel))
+    retried = FlowRunPolicy(retries=1, retry_delay_seconds=5)
+
+    def of_flow(deployed: Any = None, **columns: Any) -> FlowRun:
+        return flow_run(flow_id=its_flow.id, deployment_id=deployed.id if deployed else None, policy=retried, **columns)
+
+    def task(flow_run_id: Any, *tags: str, key: str | None = None) -> TaskRun:
+        policy = TaskRunPolicy(retries=1, retry_delays_seconds=(5,))
+        own = {} if key is None else {"dynamic_key": key}
+        return task_run(flow_run_id=flow_run_id, tags=[f"{tag}-{made.own}" for tag in tags], policy=policy, **own)
+
+    deployed = made.add("deployed", of_flow(enqueues))
+    made.add("cancels", of_flow(cancels))
+    alone = made.add("alone", of_flow())
+    parent = made.add("parent", task(deployed.id, "a"))
+    made.add("subflow", of_flow(enqueues, parent_task_run_id=parent.id))
+    for name, tags in (("one", ["a"]), ("two", ["a", "b"]), ("three", ["b", "rate", "off"]), ("late", ["rate"])):
+        made.add(name, task(alone.id if name == "late" else deployed.id, *tags))
+    made.add("stray", task(None, "a", "b"))
+
+    new = Cast(own=made.own)
+    keyed = new.add("keyed", of_flow(enqueues, idempotency_key="key"))
+    new.add("same key", of_flow(idempotency_key="key"))
+    unkeyed = new.add("unkeyed", of_flow(cancels))
+    new.add("child", task(deployed.id, "a", key="1"))
+    new.add("same child", task(deployed.id, key="1"))
+    other = new.add("other parent", task(unkeyed.id, "b"))
+    new.add("new subflow", of_flow(parent_task_run_id=parent.id))
+    new.add("task of keyed", task(keyed.id, "a"))
+    new.add("task of unkeyed", task(unkeyed.id, "b"))
+    new.add("subflow of other parent", of_flow(parent_task_run_id=other.id))
+    return made, new
+
+
+@dataclass(frozen=True)
+class Propose:
+    """Something is proposed for a run."""
+
+    run: str
+    said: Callable[[FlowRun | TaskRun, datetime, str], Request]
+
+
+@dataclass(frozen=True)
+class Create:
+    """A run is created."""
+
+    run: str
+    kind: StateType = StateType.PENDING
+
+
+Step = Propose | Create
+Story = Sequence[tuple[float, Sequence[Step]]]
+"""After how many seconds what is asked for together."""
+
+
+class Telling:
+    """A story that happens to a cast of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.cast, self.new = cast()
+        self.outcomes: list[Outcome] = []
+
+    async def begin(self) -> None:
+        """Let the runs be there."""
+        await put(self.database, *self.cast.rows.values())
+        for name, row in self.new.rows.items():
+            self.cast.add(name, row)
+
+    def request(self, step: Step, now: datetime) -> Request:
+        """What a step asks for."""
+        run: Any = self.cast.rows[step.run]
+        if isinstance(step, Create):
+            return CreateRun(run=run.amended(created=now, updated=now), state=State(type=step.kind))
+        return step.said(run, now, self.cast.own)
+
+    async def ask(self, seconds: float, steps: Sequence[Step]) -> None:
+        """Ask for something in one transaction."""
+        chances = Chances(now=in_seconds(seconds), draw=lambda: 0.5, new_id=uuid7)
+        requests = [self.request(step, chances.now) for step in steps]
+        self.outcomes += await orchestrate(self.database, requests, chances)
+
+    async def told(self) -> dict[str, Any]:
+        """All that came of it."""
+        return await self.cast.told(self.database, self.outcomes)
+
+
+async def tell(database: Database, story: Story) -> dict[str, Any]:
+    """What comes of a story, and that it is the same whether its steps are taken together or one after another."""
+    together, apart = Telling(database), Telling(database)
+    for telling in (together, apart):
+        await telling.begin()
+    for seconds, steps in story:
+        await together.ask(seconds, steps)
+        for step in steps:
+            await apart.ask(seconds, [step])
+    told = await together.told()
+    assert told == await apart.told()
+    return told
+
+
+def to(run: str, state: State | StateType, **more: Any) -> Propose:
+    """A step: a run is to enter a state."""
+    proposed = State(type=state) if isinstance(state, StateType) else state
+
+    def said(row: FlowRun | TaskRun, now: datetime, own: str) -> Request:
+        key = proposed.details.cache_key
+        return proposal(row, proposed.with_details(cache_key=key + own) if key else proposed, **more)
+
+    return Propose(run, said)
+
+
+KEYED = details(cache_key="k")
+STORIES: dict[str, Story] = {
+    "one run twice": [(0, [to("alone", pending()), to("alone", running()), to("alone", completed())])],
+    "one run twice, and the second is refused": [(0, [to("alone", pending()), to("alone", pending())])],
+    "a retry": [
+        (0, [to("alone", running()), to("alone", failed()), to("alone", running())]),
+        (9, [to("alone", running()), to("alone", failed(data={"a": 1}))]),
+    ],
+    "a flow run with its task runs": [
+        (0, [to("one", running()), to("deployed", running()), to("one", running()), to("two", running())]),
+        (1, [to("deployed", paused(NOW, timeout_seconds=9)), to("three", running()), to("one", completed())]),
+        (2, [to("deployed", completed()), to("two", running())]),
+    ],
+    "task runs that share a limit": [
+        (0, [to("alone", running()), to("late", running()), to("stray", running())]),
+        (1, [to("deployed", running()), to("one", running()), to("stray", failed()), to("one", running())]),
+        (2, [to("two", running()), to("one", completed()), to("two", running()), to("three", running())]),
+        (3, [to("late", completed()), to("three", running()), to("two", cancelling())]),
+    ],
+    "slots that free themselves": [
+        (0, [to("alone", running()), to("deployed", running()), to("late", running()), to("three", running())]),
+        (4, [to("three", running()), to("late", completed()), to("three", running())]),
+        (5, [to("late", running()), to("three", completed()), to("late", running())]),
+    ],
+    "flow runs that share a deployment's limit": [
+        (0, [to("deployed", pending()), to("subflow", pending()), to("cancels", pending())]),
+        (1, [Create("unkeyed"), to("unkeyed", running()), to("deployed", running()), to("unkeyed", pending())]),
+        (40, [to("deployed", completed()), to("subflow", running()), to("deployed", running())]),
+        (41, [to("subflow", awaiting_retry(NOW)), to("deployed", running())]),
+    ],
+    "a subflow run and its task run": [
+        (0, [to("deployed", running()), to("subflow", running()), to("parent", running())]),
+        (1, [to("subflow", failed(message="m", data={"a": 1})), to("parent", completed()), to("subflow", running())]),
+        (9, [to("subflow", completed(data={"type": "unpersisted"})), Create("new subflow")]),
+    ],
+    "results under cache keys": [
+        (0, [to("stray", completed(data={"type": "reference"}, details=KEYED)), to("late", running(details=KEYED))]),
+        (1, [to("alone", running()), to("late", running(details=KEYED)), to("late", running())]),
+        (2, [to("deployed", running()), to("one", running(details=KEYED))]),
+        (3, [to("two", running(details=details(cache_key="k", refresh_cache=True))), to("two", completed(data=[2]))]),
+    ],
+    "results that expire": [
+        (0, [to("stray", completed(data={"n": 1}, details=details(cache_key="k", cache_expiration=in_seconds(5))))]),
+        (1, [to("alone", running()), to("late", running(details=KEYED))]),
+        (9, [to("deployed", running()), to("one", running(details=KEYED)), to("two", running(details=KEYED))]),
+    ],
+    "a cached result of a cached result": [
+        (0, [to("alone", running()), to("stray", completed(data={"n": 1}, details=KEYED))]),
+        (1, [to("late", running(details=KEYED)), to("late", completed(data={"n": 2}, details=KEYED))]),
+        (2, [to("deployed", running()), to("one", running(details=KEYED)), to("two", running(details=KEYED))]),
+    ],
+    "dry runs": [
+        (0, [to("alone", running(), dry_run=True), to("alone", pending()), to("alone", running(), dry_run=True)]),
+        (1, [to("stray", running(), dry_run=True), to("stray", running()), to("stray", failed(), dry_run=True)]),
+    ],
+    "idempotency keys": [
+        (0, [to("alone", running(), idempotency_key="k"), to("alone", running(), idempotency_key="k")]),
+        (1, [to("alone", running(), idempotency_key="k"), to("alone", failed(), idempotency_key="k")]),
+        (2, [to("alone", failed(), idempotency_key="l"), to("alone", failed(), idempotency_key="l", dry_run=True)]),
+        (3, [to("cancels", running(), idempotency_key="k"), to("alone", failed(), idempotency_key="l")]),
+    ],
+    "expected versions": [
+        (0, [to("alone", running(), expected_version=0), to("alone", running(), expected_version=0)]),
+        (1, [to("alone", running(), expected_version=1), to("alone", failed(), expected_version=7)]),
+    ],
+    "what is not there": [(0, [to("keyed", running()), to("alone", running()), to("child", running())])],
+    "new runs": [
+        (0, [Create("keyed"), Create("same key"), to("keyed", running()), to("same key", running())]),
+        (1, [Create("same key"), Create("unkeyed", StateType.RUNNING), Create("keyed"), Create("unkeyed")]),
+    ],
+    "a new run before it is there": [(0, [to("unkeyed", running()), Create("unkeyed"), to("unkeyed", running())])],
+    "new task runs": [
+        (0, [to("deployed", running()), Create("child"), Create("same child"), to("child", running())]),
+        (1, [Create("same child"), to("child", completed()), Create("task of unkeyed")]),
+    ],
+    "new runs of new runs": [
+        (0, [Create("task of unkeyed"), Create("unkeyed", StateType.RUNNING)]),
+        (0, [Create("task of unkeyed"), to("task of unkeyed", failed())]),
+        (1, [to("task of unkeyed", running()), Create("keyed"), Create("same key"), Create("task of keyed")]),
+        (2, [Create("other parent"), Create("subflow of other parent"), to("subflow of other parent", running())]),
+    ],
+    "a new run of one that was there already": [
+        (0, [Create("same key")]),
+        (1, [Create("keyed"), Create("task of keyed"), to("keyed", running())]),
+    ],
+    "a scheduled run": [
+        (0, [to("alone", scheduled(NOW, in_seconds(5))), to("alone", pending()), to("alone", running())]),
+        (5, [to("alone", running()), to("alone", scheduled(NOW))]),
+    ],
+    "a clock that goes back": [
+        (9, [to("alone", running()), to("stray", running())]),
+        (0, [to("alone", completed()), to("stray", completed()), to("deployed", running()), to("one", running())]),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", STORIES)
+async def test_what_is_asked_for_together_comes_out_as_one_after_another(database: Database, name: str) -> None:
+    told = await tell(database, STORIES[name])
+
+    assert len(told["outcomes"]) == sum(len(steps) for _, steps in STORIES[name])
+
+
+def step_of(run: str, said: Anything | StateType) -> Step:
+    """A step drawn at random; a bare type creates the run."""
+    return Create(run, said) if isinstance(said, StateType) else Propose(run, said)
+
+
+steps = st.builds(step_of, st.sampled_from([*RUNS, *NEW]), anything) | st.builds(
+    step_of, st.sampled_from(NEW), st.sampled_from(StateType)
+)
+stories = st.lists(st.tuples(st.integers(-5, 60), st.lists(steps, min_size=1, max_size=7)), min_size=1, max_size=3)
+
+
+@examples(15)
+@given(story=stories)
+async def test_anything_asked_for_together_comes_out_as_one_after_another(database: Database, story: Story) -> None:
+    await tell(database, story)
+
+
+async def test_a_batch_takes_as_many_statements_as_a_single_proposal(database: Database) -> None:
+    async def statements(count: int) -> int:
+        made = [flow_run(flow_id=its_flow.id) for _ in range(count)]
+        await put(database, *made)
+        before = database.statements
+        chances = Chances(now=NOW, draw=lambda: 0.5, new_id=uuid7)
+        await orchestrate(database, [proposal(run, running()) for run in made], chances)
+        return database.statements - before
+
+    its_flow = flow()
+    await put(database, its_flow)
+    assert await statements(1) == await statements(2) == await statements(200)
+
+
+async def test_who_is_told_is_told_once_a_state_was_written(database: Database) -> None:
+    telling, told = Telling(database), list[str]()
+    await telling.begin()
+    chances = Chances(now=NOW, draw=lambda: 0.5, new_id=uuid7)
+    for step in (to("alone", paused(NOW)), to("alone", running(), dry_run=True), to("alone", running())):
+        await orchestrate(database, [telling.request(step, NOW)], chances, tell=lambda: told.append("told"))
+
+    assert told == ["told"]
