@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,15 +36,17 @@ class Server(uvicorn.Server):
     """Uvicorn that ends with exit code 0 when it is asked to stop, and says where to look when it has started."""
 
     def __init__(self, settings: Settings) -> None:
+        self.app = build_app(settings)
         super().__init__(
             uvicorn.Config(
-                build_app(settings),
+                self.app,
                 host=settings.host,
                 port=settings.port,
                 loop="uvloop",
                 http="httptools",
                 ws="websockets-sansio",
                 ws_max_size=2**18,
+                ws_ping_timeout=settings.subscriber_patience_seconds + 60,  # who is slow is told so, not cut off
                 ws_per_message_deflate=False,
                 log_config=None,
                 access_log=False,
@@ -63,9 +66,25 @@ class Server(uvicorn.Server):
         """Start, and say where to look."""
         await super().startup(sockets=sockets)  # type: ignore[arg-type]
         if self.started:
+            self._give_up_the_dead()
             port = self.servers[0].sockets[0].getsockname()[1]
             typer.echo(f"runstate listens on http://{self.settings.host}:{port}/graphql")
             typer.echo(f"It keeps its data in {shown(self.settings.database_url)}")
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Tell subscribers what was committed so far, then close every connection."""
+        for server in self.servers:
+            server.close()
+        if hub := getattr(self.app.state, "hub", None):
+            await hub.stop()
+        await super().shutdown(sockets=sockets)  # type: ignore[arg-type]
+
+    def _give_up_the_dead(self) -> None:
+        """Have connections ended whose other side takes nothing for long: neither WebSockets nor events notice it."""
+        milliseconds = round(self.settings.subscriber_patience_seconds * 1000) + 60_000
+        if sys.platform == "linux":
+            for listening in self.servers[0].sockets:
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 @cli.command()

@@ -39,7 +39,7 @@ def build_app(settings: Settings) -> Starlette:
             database = Database(settings.database_url, statement_timeout_seconds=settings.statement_timeout_seconds)
             opened.push_async_callback(database.close)
             await migrate(database)
-            hub = Hub(database)
+            hub = Hub(database, patience_seconds=settings.subscriber_patience_seconds)
             await hub.start()
             opened.push_async_callback(hub.stop)
             desk = Desk(database, clock=clock, draw=random.random, new_id=uuid7, tell=hub.poke)

@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     keep_log_days: float = Field(
         default=7, gt=0, description="For how many days the log of transitions, and so cursors into it, is kept."
     )
+    subscriber_patience_seconds: float = Field(
+        default=60, gt=0, description="For how long a subscriber that is behind may take nothing before it is let go."
+    )
     statement_timeout_seconds: float = Field(
         default=10, gt=0, description="After how many seconds PostgreSQL gives up on a statement."
     )

@@ -109,6 +109,14 @@ class Hub:
     def _wake(self) -> None:
         self.news.set()
 
+    async def end(self) -> str:
+        """Where the log ends now, as clients keep it."""
+        return self.written(Cursor(await self.promptly(self.reader.position)))
+
+    def written(self, cursor: Cursor) -> str:
+        """A cursor as clients keep it."""
+        return cursor.encode(self.reader.installation)
+
     def follow(self, subscriber: Subscriber) -> None:
         """Count a subscriber among those to be told before the end."""
         self.followers.add(subscriber)

@@ -133,7 +133,7 @@ class Following(Stream[Page]):
 
     @override
     def where(self) -> str:
-        return self.cursor.encode(self.hub.reader.installation)
+        return self.hub.written(self.cursor)
 
     @override
     def says_something(self, part: Page) -> bool:

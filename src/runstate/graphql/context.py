@@ -51,10 +51,15 @@ class Context:
         self.made: dict[Hashable, Any] = {}
 
     def fresh(self) -> "Context":
-        """The same, with nothing read yet: for each event of a subscription."""
+        """The same, with nothing read yet: for each operation on a socket."""
         return Context(
             self.database, self.clock, request_id=self.request_id, actor=self.actor, desk=self.desk, hub=self.hub
         )
+
+    def forget(self) -> None:
+        """Read everything again from now on: before each event of a subscription."""
+        self.made.clear()
+        vars(self).pop("now", None)
 
     @cached_property
     def now(self) -> datetime:

@@ -7,7 +7,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
+from strawberry.exceptions import MissingQueryError
 from strawberry.extensions.mask_errors import MaskErrors
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types.execution import ExecutionContext
 
 from runstate.errors import BadUserInput, Overloaded, RunstateError, Timeout, Unavailable
@@ -57,6 +59,9 @@ KNOWN: Final[dict[type[BaseException], Callable[[], RunstateError]]] = {
     TimeoutError: Timeout,
     sa.exc.TimeoutError: Overloaded,
     ConnectionError: Unavailable,
+    CannotGetOperationTypeError: lambda: BadUserInput("The document has no operation of this name."),
+    InvalidOperationTypeError: lambda: BadUserInput("An operation of this type is not asked in this way."),
+    MissingQueryError: lambda: BadUserInput("There is no document."),
 }
 """What exceptions of others mean to a client."""
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import uuid4
 
 import orjson
@@ -19,9 +19,12 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
+from runstate.graphql.asking import Asked, RefusedError, operation
 from runstate.graphql.context import Context
 from runstate.graphql.faults import Code
 from runstate.graphql.schema import Schema
+from runstate.graphql.sse import EVENTS, body_of, streamed
+from runstate.graphql.websocket import Handler
 
 JSON: Final = "application/json"
 GRAPHQL: Final = "application/graphql-response+json"
@@ -38,26 +41,10 @@ MakeContext = Callable[[Request | WebSocket, str], Context]
 log = structlog.get_logger(__name__)
 
 
-class RefusedError(Exception):
-    """The request is none that GraphQL can be asked with."""
-
-    def __init__(self, status: int, message: str, **headers: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = headers
-
-
-class Asked(NamedTuple):
-    """One operation, as a client sent it."""
-
-    query: str
-    variables: dict[str, Any] | None
-    operation_name: str | None
-    extensions: dict[str, Any] | None
-
-
 class Endpoint(GraphQL[Context, None]):
-    """Where clients ask. WebSockets are Strawberry's, with the one protocol that is still alive."""
+    """Where clients ask: over HTTP, over WebSockets with the one protocol that is still alive, and for events."""
+
+    graphql_transport_ws_handler_class = Handler
 
     def __init__(self, schema: Schema, make_context: MakeContext, *, body_limit: int = BODY_LIMIT) -> None:
         super().__init__(
@@ -105,16 +92,27 @@ class Endpoint(GraphQL[Context, None]):
     async def _answer(self, request: Request, known_as: str) -> Response:
         if request.method not in ALLOWED:
             raise RefusedError(405, "GraphQL is asked with GET or POST.", Allow="GET, POST")
+        if wants_events(request.headers.get("accept", "")):
+            return await self._stream(request, operation(await self._said(request)), known_as)
         media_type = acceptable(request.headers.get("accept"))
         asked = operation(await self._said(request))
         result = await self._execute(request, asked, self.make_context(request, known_as))
         refused = result.data is None and all(error.path is None for error in result.errors or ())
-        body: dict[str, Any] = {"errors": [error.formatted for error in result.errors]} if result.errors else {}
-        if not refused or media_type == JSON:
-            body = {"data": result.data, **body}
-        if result.extensions:
-            body["extensions"] = result.extensions
+        body = body_of(result)
+        if refused and media_type == GRAPHQL:
+            del body["data"]
         return _response(400 if refused and media_type == GRAPHQL else 200, body, media_type)
+
+    async def _stream(self, request: Request, asked: Asked, known_as: str) -> Response:
+        results = await self.schema.stream(
+            asked.query,
+            variable_values=asked.variables,
+            context_value=self.make_context(request, known_as),
+            operation_name=asked.operation_name,
+            allowed_operation_types=ALLOWED[request.method] | {OperationType.SUBSCRIPTION},
+            operation_extensions=asked.extensions,
+        )
+        return streamed(results)
 
     async def _said(self, request: Request) -> Any:
         """What the request says, as the JSON object that it should be."""
@@ -160,22 +158,6 @@ def request_id(connection: Request | WebSocket) -> str:
     return str(connection.scope["request_id"])
 
 
-def operation(said: Any) -> Asked:
-    """The operation in the body of a request."""
-    if not isinstance(said, dict):
-        raise RefusedError(400, "A request is a JSON object.")
-    query = said.get("query")
-    if not isinstance(query, str) or not query:
-        raise RefusedError(400, "`query` is the text of a GraphQL document.")
-    name = said.get("operationName")
-    if not isinstance(name, str | None):
-        raise RefusedError(400, "`operationName` is a text or null.")
-    for part in ("variables", "extensions"):
-        if not isinstance(said.get(part), dict | None):
-            raise RefusedError(400, f"`{part}` is an object or null.")
-    return Asked(query, said.get("variables"), name, said.get("extensions"))
-
-
 def acceptable(header: str | None) -> str:
     """The media type to answer with."""
     if not header:
@@ -184,6 +166,11 @@ def acceptable(header: str | None) -> str:
     if _quality(header, best) == (0.0, 0):
         raise RefusedError(406, f"Answers come as {JSON} or {GRAPHQL}.")
     return best
+
+
+def wants_events(header: str) -> bool:
+    """Whether a client asks for events."""
+    return any(name == EVENTS and quality for name, quality in map(_range, header.split(",")))
 
 
 def _quality(header: str, media_type: str) -> tuple[float, int]:
@@ -226,7 +213,7 @@ def _parsed(text: bytes) -> Any:
 
 def _not_allowed(kind: OperationType) -> RefusedError:
     if kind is OperationType.SUBSCRIPTION:
-        return RefusedError(400, "A subscription needs a WebSocket.")
+        return RefusedError(400, "A subscription needs a WebSocket, or a client that accepts text/event-stream.")
     return RefusedError(405, "A mutation is asked with POST.", Allow="POST")
 
 

@@ -9,13 +9,13 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import merge_types
 from strawberry.types.execution import ExecutionContext
 
-from runstate.graphql import creating, faults, flows, limits, nodes, proposals, runs, slots
+from runstate.graphql import creating, faults, flows, limits, nodes, proposals, runs, slots, transitions
 from runstate.graphql.derive import implementing
 from runstate.graphql.documents import Documents, Prepared
 from runstate.graphql.scalars import SCALARS
 from runstate.rows import Row
 
-FAMILIES: Final[tuple[Any, ...]] = (nodes, flows, runs, limits, proposals, creating, slots)
+FAMILIES: Final[tuple[Any, ...]] = (nodes, flows, runs, limits, proposals, creating, slots, transitions)
 """Modules that have a class `Query`, `Mutation` or `Subscription`."""
 
 

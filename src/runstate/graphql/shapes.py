@@ -21,6 +21,7 @@ from runstate.rows import (
     State,
     TaskRun,
     TaskRunState,
+    Transition,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "State",
     "TaskRun",
     "TaskRunState",
+    "Transition",
 ]
 
 publish(Row, name="Node", only={"id"})
@@ -46,7 +48,7 @@ publish(FlowRun, TaskRun, implements=(Run, Row))
 publish(Flow, ConcurrencyLimit, implements=(Row,))
 publish(ConcurrencyLease, FlowRunInput)  # no nodes: `limit` and `flowRun` mean something else on nodes
 publish(Deployment, implements=(Row,), renamed={"limit": "concurrency"})
-publish(StateCount, HistoryInterval)
+publish(StateCount, HistoryInterval, Transition)
 
 SERVERS_OWN = {"flow_run_id", "task_run_id", "child_flow_run_id", "deployment_concurrency_lease_id"}
 """What the server notes on a state; no client says it."""

@@ -1,0 +1,126 @@
+"""GraphQL over WebSockets: graphql-transport-ws, where one bad message ends nothing but itself."""
+
+from contextlib import aclosing, suppress
+from typing import Any, Final, cast
+
+import orjson
+import structlog
+from graphql import GraphQLError
+from starlette.websockets import WebSocketDisconnect
+from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
+    CompleteMessage,
+    ConnectionInitMessage,
+    Message,
+    SubscribeMessage,
+)
+from strawberry.types.execution import ExecutionResult, PreExecutionError
+from typing_extensions import override
+
+from runstate.graphql.asking import RefusedError, operation
+from runstate.graphql.context import Context
+from runstate.graphql.faults import Code
+from runstate.graphql.sse import goes_away
+
+COMES_BACK: Final = 1012
+"""How a socket is closed whose client is to connect again."""
+
+log = structlog.get_logger(__name__)
+
+
+class Handler(BaseGraphQLTransportWSHandler[Context, None]):
+    """One socket. Every operation has a context of its own, and what is wrong with one leaves the others alone."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.parted: set[str] = set()
+        """Operations that were told everything before the server goes away."""
+
+    @override
+    async def handle_message(self, message: Message) -> None:
+        if isinstance(message, dict):
+            await super().handle_message(message)
+        else:
+            log.info("message_ignored", kind=type(message).__name__)
+
+    @override
+    async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
+        payload = message.get("payload")
+        await super().handle_connection_init({"type": "connection_init", "payload": {} if payload is None else payload})
+
+    @override
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        try:
+            if self.connection_acknowledged:
+                _check(message)
+        except RefusedError as refused:
+            await self._refuse(message.get("id"), refused)
+        else:
+            await super().handle_subscribe(message)
+
+    async def _refuse(self, key: object, refused: RefusedError) -> None:
+        """Say what is wrong; an id that is none is answered by its text, unless that is the id of another operation."""
+        known_as = key if isinstance(key, str) else orjson.dumps(key).decode()
+        if known_as in self.operations:
+            known_as = ""
+        error = GraphQLError(str(refused), extensions={"code": Code.BAD_REQUEST.value})
+        await self.send_message({"id": known_as, "type": "error", "payload": [error.formatted]})
+
+    @override
+    async def handle_complete(self, message: CompleteMessage) -> None:
+        if isinstance(message.get("id"), str):
+            await super().handle_complete(message)
+
+    @override
+    async def run_operation(self, operation: Operation[Context, None]) -> None:
+        try:
+            await self._answer(operation)
+        except WebSocketDisconnected:
+            log.debug("client_gone", operation=operation.id)
+        except Exception:
+            log.exception("operation_failed", operation=operation.id)
+            await operation.send_initial_errors(
+                [GraphQLError("Internal error", extensions={"code": Code.INTERNAL.value})]
+            )
+        finally:
+            await self._part()
+
+    async def _answer(self, operation: Operation[Context, None]) -> None:
+        results = await self.schema.stream(
+            operation.query,
+            variable_values=operation.variables,
+            context_value=self.context.fresh(),
+            operation_name=operation.operation_name,
+        )
+        async with aclosing(results):
+            async for each in results:
+                result = cast("ExecutionResult", each)
+                if goes_away(result):
+                    self.parted.add(operation.id)
+                    return
+                if _is_an_end(result):
+                    await operation.send_initial_errors(result.errors or [])
+                    return
+                await operation.send_next(result)
+        await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
+
+    async def _part(self) -> None:
+        """Close the socket once everything that it carries was told that the server goes away."""
+        if self.parted and self.parted >= self.operations.keys():
+            self.parted.clear()
+            with suppress(WebSocketDisconnect):
+                await self.websocket.close(COMES_BACK, "Service restart")
+
+
+def _is_an_end(result: ExecutionResult) -> bool:
+    """Whether an operation was refused or its stream broke, other than a field that failed."""
+    if isinstance(result, PreExecutionError):
+        return True
+    return result.data is None and all(error.path is None for error in result.errors or ())
+
+
+def _check(message: SubscribeMessage) -> None:
+    if not isinstance(message.get("id"), str) or not message["id"]:
+        raise RefusedError(400, "The id of an operation is a text.")
+    operation(message.get("payload"))
