@@ -1,12 +1,9 @@
 """Single objects, what they refer to, and fields that no column holds."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
-from starlette.applications import Starlette
 
 from runstate.app import clock
 from runstate.database import Database
@@ -24,21 +21,6 @@ from tests.graphql.storing import (
     ids,
     store,
 )
-
-
-@pytest.fixture
-def read(app: Starlette) -> Iterator[list[str]]:
-    """The statements that the application runs."""
-    statements: list[str] = []
-
-    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        if not statement.startswith("BEGIN"):
-            statements.append(statement)
-
-    reader = app.state.database.reader.sync_engine
-    sa.event.listen(reader, "before_cursor_execute", note)
-    yield statements
-    sa.event.remove(reader, "before_cursor_execute", note)
 
 
 async def test_a_node_is_found_whatever_it_is(database: Database, ask: Ask, read: list[str]) -> None:
