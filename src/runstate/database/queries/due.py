@@ -38,7 +38,8 @@ class Due:
     """A question, and the columns of the answer in whose order it is paged through.
 
     Where few of many runs are looked for, they are sorted by a time that has no index. With one, a database that takes
-    the answer to be long walks through the whole table to find a page of it in order.
+    the answer to be long walks through the whole table to find a page of it in order. And what unfinished runs belong
+    to is asked with EXISTS: the few of them are read first, even by a database that knows nothing of their number.
     """
 
     asked: Asked
@@ -97,11 +98,13 @@ def task_runs_left_over(since: datetime) -> Due:
     """Unfinished task runs of flow runs CANCELLED since then; one that stands for a subflow run ends when that does."""
     subflow = aliased(FlowRun)
     follows = sa.exists().where(subflow.parent_task_run_id == TaskRun.id, subflow.state_type.in_(UNFINISHED))
-    asked = (
-        sa.select(TaskRun.id, TaskRun.version, TaskRun.state_timestamp)
-        .join(FlowRun, FlowRun.id == TaskRun.flow_run_id)
-        .where(FlowRun.state_type == StateType.CANCELLED, FlowRun.state_timestamp >= since)
-        .where(TaskRun.state_type.in_(UNFINISHED), ~follows)
+    is_cancelled = sa.exists().where(
+        FlowRun.id == TaskRun.flow_run_id,
+        FlowRun.state_type == StateType.CANCELLED,
+        FlowRun.state_timestamp >= since,
+    )
+    asked = sa.select(TaskRun.id, TaskRun.version, TaskRun.state_timestamp).where(
+        TaskRun.state_type.in_(UNFINISHED), is_cancelled, ~follows
     )
     return Due(asked, (TaskRun.state_timestamp, TaskRun.id))
 
@@ -121,8 +124,8 @@ def subflow_runs_left_over() -> Due:
 
 def limits_with_expired_leases(now: datetime) -> Due:
     """Limits some of whose leases have expired."""
-    expired = sa.exists().where(ConcurrencyLease.limit_id == ConcurrencyLimit.id, ConcurrencyLease.expires <= now)
-    return Due(sa.select(ConcurrencyLimit.id).where(expired), (ConcurrencyLimit.id,))
+    expired = sa.select(ConcurrencyLease.limit_id).where(ConcurrencyLease.expires <= now)
+    return Due(sa.select(ConcurrencyLimit.id).where(ConcurrencyLimit.id.in_(expired)), (ConcurrencyLimit.id,))
 
 
 async def expired_leases(
