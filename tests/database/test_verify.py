@@ -18,17 +18,16 @@ from runstate.database.queries import verify as sql
 from runstate.documents import requests
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import RunKind, StateType
+from runstate.feed.retention import sweep_log
 from runstate.rows import (
     Base,
     ConcurrencyLease,
     ConcurrencyLimit,
     FlowRun,
     FlowRunState,
-    Installation,
     TaskRun,
     TaskRunState,
     Transition,
-    TransitionMark,
 )
 from runstate.services import SERVICES
 from tests.services.making import NOW, Making
@@ -291,18 +290,15 @@ async def test_a_finding_about_many_names_the_first_ten(make: Making) -> None:
 
 
 async def test_what_a_log_no_longer_has_to_hold_is_not_missed(lived_in: LivedIn) -> None:
-    swept = lived_in.make.clock.forward(hours=1)
-    (later,) = await lived_in.make.flow_runs([states.pending()])
-    lived_in.make.clock.forward(hours=1)
-    kept = await lived_in.make.flow_run(states.pending())
-    await lived_in.make.execute(sa.delete(Transition).where(Transition.occurred <= swept))
-    mark = {"at": swept, "reaches": 1, "position": "[1, [], 0, 0]"}
-    await lived_in.make.execute(sa.insert(TransitionMark).values(mark))
-    await lived_in.make.execute(change(Installation, floor=mark["position"]))
+    make, keep = lived_in.make, HOUR
+    await sweep_log(make.database, make.clock.now, keep)
+    make.clock.forward(hours=1)
+    kept = await make.flow_run(states.pending())
 
+    assert await sweep_log(make.database, make.clock.now, keep) > 0
     assert await lived_in.findings() == []
-    await lived_in.make.execute(sa.delete(Transition).where(Transition.run_id.in_([later, kept])))
-    (state,) = await lived_in.make.history(kept)
+    await make.execute(sa.delete(Transition).where(Transition.run_id == kept))
+    (state,) = await make.history(kept)
     assert await lived_in.findings() == [f"{UNLOGGED} (1): {state.id}."]
 
 
