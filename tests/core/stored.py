@@ -34,7 +34,7 @@ from tests.core.making import NOW
 B = TypeVar("B", bound=Base)
 IN_ORDER = (Flow, ConcurrencyLimit, ConcurrencyLease, Deployment, FlowRun, TaskRun)
 """What refers to others comes after them."""
-WITHOUT_MEANING = {"seq", "xid", "boot", "digest"}
+WITHOUT_MEANING = {"seq", "xid", "boot", "digest", "fingerprint"}
 AN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 

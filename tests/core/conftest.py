@@ -1,0 +1,30 @@
+"""Databases that tests with runs of their own share: making one takes longer than most tests."""
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from runstate.database import Database
+from tests.conftest import KINDS
+from tests.databases import postgresql_database, sqlite_url
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a migrated database; each module has one of each kind."""
+    template = request.getfixturevalue(f"{request.param}_template")
+    if request.param == "sqlite":
+        yield sqlite_url(Path(shutil.copy(template, tmp_path_factory.mktemp("shared") / "runstate.db")))
+    else:
+        with postgresql_database(request.getfixturevalue("postgresql"), template) as url:
+            yield url
+
+
+@pytest.fixture
+async def shared(shared_url: str) -> AsyncIterator[Database]:
+    """A migrated database in which other tests have left their rows."""
+    database = Database(shared_url)
+    yield database
+    await database.close()
