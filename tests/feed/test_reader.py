@@ -56,6 +56,20 @@ async def test_pages_meet_without_a_seam(database: Database) -> None:
     assert states((await read_all(reader, start)).transitions) == states(written)
 
 
+async def test_long_messages_make_short_pages(database: Database) -> None:
+    reader = await a_reader(database)
+    start = Cursor(await reader.position())
+    written = [entry(uuid4(), message="x" * length) for length in (10, 2**18, 2**16, 2**16, 2**16, 10)]
+    await write(database, *written)
+
+    page, sizes = await reader.page(start), []
+    while not page.complete:
+        sizes.append(len(page.transitions))
+        page = await reader.page(page.cursor)
+
+    assert [*sizes, len(page.transitions)] == [1, 1, 2, 2]
+
+
 async def test_a_page_ends_at_the_position_that_is_asked_for(database: Database) -> None:
     reader = await a_reader(database)
     start = Cursor(await reader.position())

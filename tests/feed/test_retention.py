@@ -97,7 +97,6 @@ async def test_an_emptied_log_goes_on_where_it_was(database: Database) -> None:
 
 async def test_much_is_deleted_in_pieces(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "AT_ONCE", 3)
-    reader = await a_reader(database)
     await write(database, *(entry(uuid4()) for _ in range(10)))
     await sweep_log(database, NOON, WEEK)
 
@@ -106,7 +105,6 @@ async def test_much_is_deleted_in_pieces(database: Database, monkeypatch: pytest
 
 
 async def test_notes_that_are_of_no_more_use_go_too(database: Database) -> None:
-    reader = await a_reader(database)
     for day in range(20):
         await write(database, entry(uuid4()))
         await sweep_log(database, NOON + day * DAY, WEEK)

@@ -1,11 +1,14 @@
 """What tests of GraphQL ask for besides."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from starlette.applications import Starlette
+
+from tests.asking import Ask
+from tests.subscribing import Listening, Socket, asking, connected, listening
 
 
 @pytest.fixture
@@ -21,3 +24,24 @@ def read(app: Starlette) -> Iterator[list[str]]:
     sa.event.listen(reader, "before_cursor_execute", note)
     yield statements
     sa.event.remove(reader, "before_cursor_execute", note)
+
+
+@pytest.fixture
+async def server(url: str) -> AsyncIterator[Listening]:
+    """A server in this process, over real sockets: for what takes longer than a request."""
+    async with listening(url) as server:
+        yield server
+
+
+@pytest.fixture
+async def live(server: Listening) -> AsyncIterator[Ask]:
+    """Asks the server over HTTP."""
+    async with asking(server) as live:
+        yield live
+
+
+@pytest.fixture
+async def socket(server: Listening) -> AsyncIterator[Socket]:
+    """A WebSocket to the server."""
+    async with connected(server) as socket:
+        yield socket

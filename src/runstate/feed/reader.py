@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -21,6 +22,8 @@ from runstate.rows.log import Xid8
 
 PAGE = 100
 """Entries that are read, and told, at once."""
+LONGEST = 2**17
+"""Characters of messages in what is told at once, so that a batch is far below the megabyte that clients take."""
 FAR = 10_000
 """Entries between two positions from which on they are read from mark to mark: what comes in between is sorted."""
 
@@ -218,8 +221,8 @@ class Reader:
         self._refuse(cursor, now, rows[0].floor)
         found = [entry_of(row) for row in rows if row.seq is not None]
         end = target or now
-        if len(found) > self.at_once:
-            some = found[: self.at_once]
+        some = _fitting(found[: self.at_once])
+        if len(some) < len(found):
             return Page(some, Cursor(cursor.seen, end, some[-1].seq), complete=False)
         return Page(found, Cursor(end), complete=end.covers(upto or now))
 
@@ -228,6 +231,12 @@ class Reader:
             raise InvalidInput("The cursor is ahead of the log.", ("after",))
         if floor and not cursor.seen.covers(oldest := Position.parse(floor)):
             raise CursorExpired(Cursor(oldest).encode(self.installation))
+
+
+def _fitting(entries: list[Transition]) -> list[Transition]:
+    """The first entries, as many as are told at once."""
+    lengths = accumulate(len(entry.message or "") for entry in entries)
+    return entries[: max(1, sum(length <= LONGEST for length in lengths))]
 
 
 def entry_of(row: sa.Row[Any]) -> Transition:

@@ -1,0 +1,299 @@
+"""Subscriptions: what is asked for comes, once and in order, from the first batch on."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from runstate.feed import sweep_log
+from runstate.feed.cursor import Cursor
+from tests.asking import Ask
+from tests.graphql.mutating import a_deployment, a_flow, a_flow_run, a_task_run, propose
+from tests.subscribing import Listening, Socket, Subscription, connected
+
+TRANSITIONS = """subscription($where: TransitionWhere, $after: String) { transitions(where: $where, after: $after) {
+  cursor transitions { runKind runId stateId flowRunId flowId deploymentId version occurred previousStateType
+  previousStateName stateType stateName message } } }"""
+RUN = """subscription($run: RunRef!, $afterVersion: Int, $untilFinal: Boolean! = false) {
+  runTransitions(run: $run, afterVersion: $afterVersion, untilFinal: $untilFinal) { version stateType } }"""
+
+
+async def told(subscription: Subscription, number: int) -> list[dict[str, Any]]:
+    """The next transitions."""
+    found: list[dict[str, Any]] = []
+    while len(found) < number:
+        found += (await subscription.next())["transitions"]["transitions"]
+    assert len(found) == number
+    return found
+
+
+def entered(transitions: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    """Which states were entered, by version."""
+    return [(each["version"], each["stateType"]) for each in transitions]
+
+
+async def test_the_first_batch_comes_at_once_and_is_empty(live: Ask, socket: Socket) -> None:
+    await a_flow_run(live)
+    subscription = await socket.subscribe(TRANSITIONS)
+
+    batch = (await subscription.next())["transitions"]
+
+    assert batch["transitions"] == []
+    assert batch["cursor"]
+
+
+async def test_a_transition_says_what_happened(live: Ask, socket: Socket) -> None:
+    subscription = await socket.subscribe(TRANSITIONS)
+    await subscription.next()
+    flow = await a_flow(live)
+    deployment = await a_deployment(live, flowId=flow)
+    run = await a_flow_run(live, flowId=flow, deploymentId=deployment)
+    answer = await propose(live, run, {"type": "RUNNING", "message": "off it goes"})
+
+    first, second = await told(subscription, 2)
+
+    assert entered([first, second]) == [(1, "PENDING"), (2, "RUNNING")]
+    assert (first["previousStateType"], first["previousStateName"]) == (None, None)
+    assert second == {
+        "runKind": "FLOW_RUN",
+        "runId": run,
+        "stateId": answer["state"]["id"],
+        "flowRunId": run,
+        "flowId": flow,
+        "deploymentId": deployment,
+        "version": 2,
+        "occurred": second["occurred"],
+        "previousStateType": "PENDING",
+        "previousStateName": "Pending",
+        "stateType": "RUNNING",
+        "stateName": "Running",
+        "message": "off it goes",
+    }
+
+
+async def test_a_task_run_is_told_with_its_flow_run(live: Ask, socket: Socket) -> None:
+    flow = await a_flow(live)
+    run = await a_flow_run(live, flowId=flow)
+    subscription = await socket.subscribe(TRANSITIONS, where={"runKind": "TASK_RUN", "flowRunIds": [run]})
+    await subscription.next()
+    await propose(live, run, "RUNNING")
+    task = await a_task_run(live, flowRunId=run)
+
+    (only,) = await told(subscription, 1)
+
+    assert (only["runId"], only["flowRunId"], only["flowId"]) == (task, run, flow)
+
+
+async def test_query_first_then_subscribe_and_nothing_falls_between(live: Ask, socket: Socket) -> None:
+    run = await a_flow_run(live)
+    cursor = (await live("{ transitionCursor }"))["transitionCursor"]
+    await propose(live, run, "RUNNING")
+    subscription = await socket.subscribe(TRANSITIONS, after=cursor)
+    first = await told(subscription, 1)
+    await propose(live, run, "COMPLETED")
+
+    assert entered(first + await told(subscription, 1)) == [(2, "RUNNING"), (3, "COMPLETED")]
+
+
+async def test_a_cursor_goes_on_where_it_was(live: Ask, server: Listening) -> None:
+    run = await a_flow_run(live)
+    async with connected(server) as socket:
+        cursor = (await (await socket.subscribe(TRANSITIONS)).next())["transitions"]["cursor"]
+    found = []
+    for state in ("RUNNING", "PAUSED", "RUNNING", "COMPLETED"):
+        await propose(live, run, state, force=True)
+        async with connected(server) as socket:
+            batch = (await (await socket.subscribe(TRANSITIONS, after=cursor)).next())["transitions"]
+        found += batch["transitions"]
+        cursor = batch["cursor"]
+
+    assert entered(found) == [(2, "RUNNING"), (3, "PAUSED"), (4, "RUNNING"), (5, "COMPLETED")]
+
+
+async def test_only_what_matches_comes(live: Ask, socket: Socket) -> None:
+    one, other = await a_flow_run(live, tags=["x"]), await a_flow_run(live)
+    wishes: dict[str, dict[str, Any]] = {
+        "run": {"runIds": [one, "nonsense"]},
+        "type": {"stateTypes": ["COMPLETED"]},
+        "name": {"stateNames": ["Running"]},
+        "tags": {"tags": {"any": ["x"]}},
+        "nothing": {"runIds": []},
+    }
+    subscriptions = {key: await socket.subscribe(TRANSITIONS, key, where=where) for key, where in wishes.items()}
+    for subscription in subscriptions.values():
+        await subscription.next()
+    for state in ("RUNNING", "COMPLETED"):
+        await propose(live, other, state)
+        await propose(live, one, state)
+
+    runs = {
+        key: [each["runId"] for each in await told(subscriptions[key], 2)] for key in ("run", "type", "name", "tags")
+    }
+
+    assert runs == {"run": [one, one], "type": [other, one], "name": [other, one], "tags": [one, one]}
+    assert [message for message in socket.waiting if message["id"] == "nothing"] == []
+
+
+@pytest.mark.parametrize("after", ["", "nonsense", "é" * 9])
+async def test_a_malformed_cursor_is_an_error_before_anything_is_told(socket: Socket, after: str) -> None:
+    subscription = await socket.subscribe(TRANSITIONS, after=after)
+
+    error = await subscription.error()
+
+    assert error["extensions"] == {"code": "INVALID_INPUT", "path": ["after"]}
+
+
+async def test_a_cursor_of_another_database_is_refused(server: Listening, socket: Socket) -> None:
+    foreign = Cursor(await server.hub.reader.position()).encode(uuid4())
+    subscription = await socket.subscribe(TRANSITIONS, after=foreign)
+
+    assert (await subscription.error())["extensions"]["code"] == "INVALID_INPUT"
+
+
+async def test_an_expired_cursor_is_refused_with_the_oldest_that_is_good(
+    live: Ask, server: Listening, socket: Socket
+) -> None:
+    cursor = (await live("{ transitionCursor }"))["transitionCursor"]
+    run = await a_flow_run(live)
+    await sweep_log(server.hub.database, datetime.now(UTC), timedelta(0))
+    await propose(live, run, "RUNNING")
+
+    extensions = (await (await socket.subscribe(TRANSITIONS, after=cursor)).error())["extensions"]
+    again = await socket.subscribe(TRANSITIONS, "2", after=extensions["oldest"])
+
+    assert extensions["code"] == "CURSOR_EXPIRED"
+    assert entered(await told(again, 1)) == [(2, "RUNNING")]
+
+
+async def test_the_state_and_the_run_are_loaded_together(live: Ask, server: Listening, socket: Socket) -> None:
+    runs = [await a_flow_run(live, flowId=await a_flow(live)) for _ in range(5)]
+    cursor = (await live("{ transitionCursor }"))["transitionCursor"]
+    for run in runs:
+        await propose(live, run, "RUNNING")
+    before = server.hub.database.statements
+    document = """subscription($after: String) { transitions(after: $after) { transitions {
+      state { type ... on FlowRunState { run { name } } } run { id stateType ... on FlowRun { flow { name } } } } } }"""
+    batch = (await (await socket.subscribe(document, after=cursor)).next())["transitions"]["transitions"]
+
+    assert [each["run"]["id"] for each in batch] == runs
+    assert {each["state"]["type"] for each in batch} == {"RUNNING"}
+    assert server.hub.database.statements - before < 15
+
+
+async def test_a_deleted_run_is_told_of_still(live: Ask, socket: Socket) -> None:
+    cursor = (await live("{ transitionCursor }"))["transitionCursor"]
+    run = await a_flow_run(live)
+    await live("mutation($id: ID!) { deleteFlowRun(id: $id) { __typename } }", id=run)
+    document = (
+        "subscription($after: String) { transitions(after: $after) { transitions { runId run { id } state { id } } } }"
+    )
+
+    batch = (await (await socket.subscribe(document, after=cursor)).next())["transitions"]["transitions"]
+
+    assert batch == [{"runId": run, "run": None, "state": None}]
+
+
+async def test_each_event_reads_the_run_anew(live: Ask, socket: Socket) -> None:
+    run = await a_flow_run(live)
+    subscription = await socket.subscribe("subscription { transitions { transitions { version run { version } } } }")
+    await subscription.next()
+    for version, state in ((2, "RUNNING"), (3, "COMPLETED")):
+        await propose(live, run, state)
+        assert await told(subscription, 1) == [{"version": version, "run": {"version": version}}]
+
+
+async def test_one_run_is_told_from_its_first_version_to_its_end(live: Ask, socket: Socket) -> None:
+    run = await a_flow_run(live)
+    await propose(live, run, "RUNNING")
+    subscription = await socket.subscribe(RUN, run={"flowRunId": run}, untilFinal=True)
+    found = [(await subscription.next())["runTransitions"] for _ in range(2)]
+    await propose(live, run, "COMPLETED")
+    found.append((await subscription.next())["runTransitions"])
+    await subscription.completed()
+
+    assert entered(found) == [(1, "PENDING"), (2, "RUNNING"), (3, "COMPLETED")]
+
+
+async def test_one_run_is_told_after_a_version(live: Ask, socket: Socket) -> None:
+    task = await a_task_run(live)
+    await propose(live, task, "RUNNING", task=True)
+    subscription = await socket.subscribe(RUN, run={"taskRunId": task}, afterVersion=1)
+
+    assert entered([(await subscription.next())["runTransitions"]]) == [(2, "RUNNING")]
+
+
+@pytest.mark.parametrize(
+    ("variables", "code"),
+    [
+        ({"run": {"flowRunId": str(uuid4())}}, "NOT_FOUND"),
+        ({"run": {"flowRunId": "nonsense"}}, "INVALID_INPUT"),
+        ({"run": {}}, "BAD_USER_INPUT"),
+    ],
+)
+async def test_a_run_that_is_not_there_is_an_error(socket: Socket, variables: dict[str, Any], code: str) -> None:
+    subscription = await socket.subscribe(RUN, **variables)
+
+    assert (await subscription.error())["extensions"]["code"] == code
+
+
+async def test_a_version_that_was_not_reached_is_an_error(live: Ask, socket: Socket) -> None:
+    run = await a_flow_run(live)
+    subscription = await socket.subscribe(RUN, run={"flowRunId": run}, afterVersion=5)
+
+    assert (await subscription.error())["extensions"] == {"code": "INVALID_INPUT", "path": ["afterVersion"]}
+
+
+@pytest.mark.parametrize("field", ["flowRun", "taskRun"])
+async def test_a_run_is_an_object_that_lives(live: Ask, socket: Socket, field: str) -> None:
+    task = field == "taskRun"
+    run = await (a_task_run(live) if task else a_flow_run(live))
+    subscription = await socket.subscribe(
+        f"subscription($id: ID!) {{ {field}(id: $id) {{ stateType state {{ version }} }} }}", id=run
+    )
+    found = [(await subscription.next())[field]]
+    for state in ("RUNNING", "COMPLETED"):
+        await propose(live, run, state, task=task)
+        found.append((await subscription.next())[field])
+
+    assert found == [
+        {"stateType": "PENDING", "state": {"version": 1}},
+        {"stateType": "RUNNING", "state": {"version": 2}},
+        {"stateType": "COMPLETED", "state": {"version": 3}},
+    ]
+
+
+@pytest.mark.parametrize("key", ["nonsense", str(uuid4())])
+async def test_a_run_that_is_not_there_is_null_and_no_more(socket: Socket, key: str) -> None:
+    subscription = await socket.subscribe("subscription($id: ID!) { flowRun(id: $id) { id } }", id=key)
+
+    assert await subscription.next() == {"flowRun": None}
+    await subscription.completed()
+
+
+async def test_a_condition_lists_a_thousand_values_at_most(socket: Socket) -> None:
+    subscription = await socket.subscribe(TRANSITIONS, where={"stateNames": ["x"] * 1001})
+
+    assert (await subscription.error())["extensions"]["code"] == "BAD_USER_INPUT"
+
+
+async def test_a_batch_is_told_in_the_order_of_versions(live: Ask, socket: Socket) -> None:
+    runs = [await a_flow_run(live, flowId=await a_flow(live)) for _ in range(3)]
+    subscription = await socket.subscribe(TRANSITIONS)
+    await subscription.next()
+    states = ["RUNNING", "PENDING", "RUNNING", "COMPLETED"]
+    proposals = [
+        {"run": {"flowRunId": run}, "state": {"type": state}, "force": True} for state in states for run in runs
+    ]
+    await asyncio.gather(
+        *(
+            live("mutation($i: [ProposeStateInput!]!) { proposeStates(inputs: $i) { __typename } }", i=proposals)
+            for _ in range(4)
+        )
+    )
+
+    found = await told(subscription, 48)
+
+    for run in runs:
+        assert [each["version"] for each in found if each["runId"] == run] == list(range(2, 18))

@@ -1,0 +1,161 @@
+"""The application as a subscriber meets it: over real sockets, in this process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import httpx
+import orjson
+import websockets
+from starlette.applications import Starlette
+from websockets.asyncio.client import ClientConnection
+
+from runstate.__main__ import Server
+from runstate.feed import Hub
+from runstate.settings import Settings
+from tests.asking import Ask
+
+PROTOCOL: Any = ["graphql-transport-ws"]
+
+
+class Listening(Server):
+    """The server, ended by the test and by no signal."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the test runner."""
+        yield
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.listens = asyncio.Event()
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self.listens.set()
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.servers[0].sockets[0].getsockname()[1]}/graphql"
+
+    @property
+    def hub(self) -> Hub:
+        """Its hub."""
+        hub: Hub = self.app.state.hub
+        return hub
+
+    @property
+    def starlette(self) -> Starlette:
+        """Its application."""
+        return self.app
+
+
+@asynccontextmanager
+async def listening(url: str, **settings: Any) -> AsyncIterator[Listening]:
+    """A server on a free port."""
+    server = Listening(Settings(database_url=url, services="off", port=0, **settings))
+    running = asyncio.ensure_future(server.serve())
+    await server.listens.wait()
+    yield server
+    server.should_exit = True
+    await running
+
+
+@asynccontextmanager
+async def asking(server: Listening) -> AsyncIterator[Ask]:
+    """Ask it over HTTP."""
+    async with httpx.AsyncClient(base_url=f"http://{server.address.removesuffix('/graphql')}", timeout=60) as client:
+        yield Ask(client)
+
+
+class Socket:
+    """One WebSocket, message by message."""
+
+    def __init__(self, server: Listening, connection: ClientConnection) -> None:
+        self.server = server
+        self.connection = connection
+        self.waiting: list[dict[str, Any]] = []
+
+    async def say(self, message: Any) -> None:
+        """Send a message, whatever it is."""
+        await self.connection.send(message if isinstance(message, str | bytes) else orjson.dumps(message).decode())
+
+    async def hear(self) -> dict[str, Any]:
+        """The next message."""
+        async with asyncio.timeout(30):
+            text = await self.connection.recv()
+        assert isinstance(text, str)
+        message: dict[str, Any] = orjson.loads(text)
+        return message
+
+    async def subscribe(self, document: str, key: str = "1", **variables: Any) -> "Subscription":
+        """Start an operation."""
+        await self.say({"type": "subscribe", "id": key, "payload": {"query": document, "variables": variables}})
+        return Subscription(self, key)
+
+    async def closed(self) -> int | None:
+        """The code with which the server closed the socket; whatever came before is dropped."""
+        async with asyncio.timeout(30):
+            with suppress(websockets.ConnectionClosed):
+                while True:
+                    await self.connection.recv()
+        return self.connection.close_code
+
+
+class Subscription:
+    """One operation on a socket."""
+
+    def __init__(self, socket: Socket, key: str) -> None:
+        self.socket = socket
+        self.key = key
+
+    async def message(self) -> dict[str, Any]:
+        """Its next message; those of other operations wait."""
+        for number, message in enumerate(self.socket.waiting):
+            if message.get("id") == self.key:
+                return self.socket.waiting.pop(number)
+        while (message := await self.socket.hear()).get("id") != self.key:
+            self.socket.waiting.append(message)
+        return message
+
+    async def next(self) -> Any:
+        """The data of its next event."""
+        message = await self.message()
+        assert message["type"] == "next", message
+        assert "errors" not in message["payload"], message
+        return message["payload"]["data"]
+
+    async def error(self) -> dict[str, Any]:
+        """The first of the errors that it ends with."""
+        message = await self.message()
+        assert message["type"] == "error", message
+        error: dict[str, Any] = message["payload"][0]
+        return error
+
+    async def completed(self) -> None:
+        """Its end."""
+        message = await self.message()
+        assert message["type"] == "complete", message
+
+    async def stop(self) -> None:
+        """Want no more of it."""
+        await self.socket.say({"type": "complete", "id": self.key})
+
+
+@asynccontextmanager
+async def dialled(server: Listening, **options: Any) -> AsyncIterator[Socket]:
+    """A WebSocket on which nothing was said yet."""
+    async with websockets.connect(f"ws://{server.address}", subprotocols=PROTOCOL, **options) as connection:
+        yield Socket(server, connection)
+
+
+@asynccontextmanager
+async def connected(server: Listening, **options: Any) -> AsyncIterator[Socket]:
+    """A WebSocket on which operations can be started."""
+    async with dialled(server, **options) as socket:
+        await socket.say({"type": "connection_init"})
+        assert await socket.hear() == {"type": "connection_ack"}
+        yield socket
