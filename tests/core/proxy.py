@@ -11,8 +11,6 @@ STARTUP = 8
 """Bytes of the request for encryption, which has no type."""
 ENDS_EXCHANGE = frozenset({b"Q", b"S", b"H"})
 """Query, Sync and Flush: what the client sends before it waits for the server."""
-READY = b"Z\x00\x00\x00\x05I"
-"""What the server says outside of any transaction, waiting for the next query."""
 
 
 class Cut(Enum):
@@ -28,6 +26,10 @@ class Cut(Enum):
     """The client's connection is gone; the server sees the message later, when it is released."""
 
 
+def untouched(_message: bytes, _number: int) -> None:
+    """Nothing happens to a message."""
+
+
 class Proxy:
     """Forwards what asyncpg and PostgreSQL tell each other, until it is told to cut."""
 
@@ -36,9 +38,12 @@ class Proxy:
         self.port = 0
         self.open = True
         """Whether connections are accepted."""
+        self.gate = asyncio.Event()
+        """Connections wait here until it is set."""
+        self.gate.set()
         self.exchanges = 0
         """How often a client has waited for the server."""
-        self.wanted: Callable[[bytes, int], Cut | None] = lambda message, number: None
+        self.wanted: Callable[[bytes, int], Cut | None] = untouched
         self.released = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -62,26 +67,35 @@ class Proxy:
         def wanted(message: bytes, number: int) -> Cut | None:
             if not when(message, number):
                 return None
-            self.wanted = lambda message, number: None
+            self.wanted = untouched
             return where
 
         self.wanted = wanted
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Forward one connection in both directions."""
-        if not self.open:
-            writer.close()
-            return
-        link = Link(self, reader, writer, *await self._reach())
-        task = asyncio.ensure_future(link.forward())
+        """Forward one connection in both directions, unless none is accepted."""
+        task = asyncio.current_task()
+        assert task
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        with suppress(ConnectionError):
+            await self.gate.wait()
+            if self.open:
+                await Link(self, reader, writer, *await self._reach()).forward()
+        await closed(writer)
 
     async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         port, directory = self.server.port or 5432, self.server.query.get("host")
         if isinstance(directory, str) and directory.startswith("/"):
             return await asyncio.open_unix_connection(f"{directory}/.s.PGSQL.{port}")
         return await asyncio.open_connection(self.server.host, port)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close one end of a connection."""
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 class Link:
@@ -98,29 +112,30 @@ class Link:
         self.proxy = proxy
         self.from_client, self.to_client = from_client, to_client
         self.from_server, self.to_server = from_server, to_server
-        self.replying = True
+        self.is_cut = False
 
     async def forward(self) -> None:
         """Forward messages until one side is gone, or it is cut."""
         replies = asyncio.ensure_future(self._reply())
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            await self._ask()
-        self.to_server.close()
-        self.to_client.close()
-        with suppress(ConnectionError):
-            await replies
+        try:
+            with suppress(asyncio.IncompleteReadError):
+                where = await self._ask()
+                if where in {Cut.REPLY, Cut.LATE}:
+                    await replies
+        finally:
+            replies.cancel()
+            await asyncio.gather(replies, closed(self.to_server), closed(self.to_client), return_exceptions=True)
 
     async def _reply(self) -> None:
-        """What the server says; nothing that it says after a cut."""
+        """Tell the client what the server says, until it is cut: the first reply after that is the last."""
         while said := await self.from_server.read(65536):
-            if self.replying:
-                self.to_client.write(said)
-            elif said.endswith(READY):
-                self.to_server.close()
+            if self.is_cut:
+                return
+            self.to_client.write(said)
         self.to_client.close()
 
-    async def _ask(self) -> None:
-        """What the client says, from its greeting on."""
+    async def _ask(self) -> Cut:
+        """Tell the server what the client says, from its greeting on, until it is cut."""
         await self._greet()
         while True:
             kind = await self.from_client.readexactly(1)
@@ -129,7 +144,15 @@ class Link:
             where = self.proxy.wanted(message, self.proxy.exchanges)
             if where is not None:
                 await self._cut(where, message)
-                return
+                return where
+            self.to_server.write(message)
+
+    async def _cut(self, where: Cut, message: bytes) -> None:
+        self.is_cut = True
+        if where is Cut.LATE:
+            self.to_client.close()
+            await self.proxy.released.wait()
+        if where is not Cut.BEFORE:
             self.to_server.write(message)
 
     async def _greet(self) -> None:
@@ -141,17 +164,6 @@ class Link:
     async def _sized(self) -> bytes:
         size = await self.from_client.readexactly(4)
         return size + await self.from_client.readexactly(int.from_bytes(size) - 4)
-
-    async def _cut(self, where: Cut, message: bytes) -> None:
-        self.replying = False
-        if where is Cut.BEFORE:
-            return
-        if where is Cut.LATE:
-            self.to_client.close()
-            await self.proxy.released.wait()
-        self.to_server.write(message)
-        if where is not Cut.AFTER:
-            await self.to_server.wait_closed()
 
 
 @asynccontextmanager

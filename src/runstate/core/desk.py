@@ -28,6 +28,8 @@ TRIES = 5
 FIRST_PAUSE_SECONDS = 0.05
 RETRYABLE = frozenset({"40001", "40P01", "55P03"})
 """SQLSTATE of serialization failure, deadlock, lock not available."""
+UNREACHABLE = ("08", "57P", "53300")
+"""SQLSTATE of a connection that failed, of a server that starts, stops or ends connections, of too many connections."""
 STATEMENT_TIMEOUT = "57014"
 
 
@@ -53,10 +55,12 @@ class Desk:
         tell: Callable[[], None] = lambda: None,
         capacity: int = 10_000,
         patience_seconds: float = 30,
+        first_pause_seconds: float = FIRST_PAUSE_SECONDS,
     ) -> None:
         self.database = database
         self.clock, self.draw, self.new_id, self.tell = clock, draw, new_id, tell
         self.capacity, self.patience_seconds = capacity, patience_seconds
+        self.first_pause_seconds = first_pause_seconds
         self.waiting: deque[Ticket] = deque()
         self.under_way: dict[asyncio.Task[None], frozenset[object]] = {}
         self.lanes = 1 if database.is_sqlite else BATCHES_AT_ONCE
@@ -114,47 +118,51 @@ class Desk:
         return batch
 
     async def _answer(self, batch: list[Ticket]) -> None:
+        requests = [request for ticket in batch for request in ticket.requests]
         try:
-            outcomes = await self._play([request for ticket in batch for request in ticket.requests])
+            outcomes = await self._play(requests)
         except Exception as error:
-            await self._answer_apart(batch, error)
-            return
+            outcomes = await self._play_apart(requests, error)
         position = 0
         for ticket in batch:
             _settle(ticket, outcomes[position : position + len(ticket.requests)])
             position += len(ticket.requests)
 
-    async def _answer_apart(self, batch: list[Ticket], error: Exception) -> None:
-        """One request at a time, so that one that cannot be answered fails alone."""
-        alone = len(batch) == 1 and len(batch[0].requests) == 1
-        for ticket in batch:
-            outcomes: list[Outcome] = (
-                [_failure(error)] if alone else [await self._answer_one(each) for each in ticket.requests]
-            )
-            _settle(ticket, outcomes)
+    async def _play_apart(self, requests: Sequence[Request], error: Exception) -> list[Outcome]:
+        """One request at a time, so that one that cannot be answered fails alone.
 
-    async def _answer_one(self, request: Request) -> Outcome:
-        try:
-            return (await self._play([request]))[0]
-        except Exception as error:
-            return _failure(error)
+        Not where the database is away, nor where nobody knows what became of the requests: then all fail alike.
+        """
+        outcomes: list[Outcome] = []
+        for request in requests if len(requests) > 1 else ():
+            if is_lost(error) or isinstance(error, Timeout):
+                break
+            try:
+                outcomes += await self._play([request])
+            except Exception as failure:
+                outcomes.append(_failure(failure))
+                error = failure
+        return outcomes + [_failure(error)] * (len(requests) - len(outcomes))
 
     async def _play(self, requests: Sequence[Request]) -> list[Outcome]:
         """Play a batch until it is committed, or fails for a reason that trying again does not mend.
 
         An attempt that failed while COMMIT was under way may have been kept: the next one looks for its states once it
-        has the locks, when that cannot change any more.
+        has the locks, when that cannot change any more. If no next one gets that far, the answer is Timeout.
         """
         attempts: list[Attempt] = []
         while True:
             attempts.append(Attempt())
             try:
                 return await self._attempt(requests, attempts)
-            except (DBAPIError, PoolTimeout, OSError) as error:
+            except Exception as error:
+                if attempts[-1].is_committed and attempts[-1].outcomes is not None:
+                    log.exception("batch was committed and nobody was told")
+                    return attempts[-1].outcomes
                 if len(attempts) == TRIES or not is_passing(error):
                     raise _doubtful(attempts) or error from None
                 log.info("batch is played again", attempt=len(attempts), error=str(error)[:200])
-                await asyncio.sleep(FIRST_PAUSE_SECONDS * 4 ** (len(attempts) - 1) if is_lost(error) else 0)
+                await asyncio.sleep(self.first_pause_seconds * 4 ** (len(attempts) - 1) if is_lost(error) else 0)
 
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
         chances = Chances(self.clock(), self.draw, self.new_id)
@@ -166,7 +174,7 @@ def is_lost(error: Exception) -> bool:
     """Whether the connection to the database is gone, or could not be made."""
     return isinstance(error, OSError | PoolTimeout) or (
         isinstance(error, DBAPIError)
-        and (error.connection_invalidated or (_sqlstate(error) or "").startswith(("08", "57P")))
+        and (error.connection_invalidated or (_sqlstate(error) or "").startswith(UNREACHABLE) or _is_busy(error))
     )
 
 
@@ -179,8 +187,13 @@ def _sqlstate(error: Exception) -> str | None:
     return getattr(getattr(error, "orig", None), "sqlstate", None)
 
 
+def _is_busy(error: Exception) -> bool:
+    """Whether another process has been writing to the SQLite file for too long."""
+    return getattr(getattr(error, "orig", None), "sqlite_errorname", None) == "SQLITE_BUSY"
+
+
 def _doubtful(attempts: Sequence[Attempt]) -> Timeout | None:
-    return Timeout() if any(attempt.outcomes is not None for attempt in attempts) else None
+    return Timeout() if any(attempt.is_doubtful for attempt in attempts) else None
 
 
 def _failure(error: Exception) -> Exception:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -41,6 +41,19 @@ class Attempt:
     outcomes: list[Outcome] | None = None
     minted: set[UUID] = field(default_factory=set)
     """Ids of the states that it wrote."""
+    is_committed: bool = False
+    """Whether it is known to have been committed."""
+    is_undone: bool = False
+    """Whether it is known to have left nothing."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it wrote something of which nobody knows what became."""
+        return bool(self.minted) and not (self.is_committed or self.is_undone)
+
+    def commit(self) -> None:
+        """It has been committed."""
+        self.is_committed = True
 
 
 async def orchestrate(
@@ -65,21 +78,26 @@ async def orchestrate(
             return kept
         outcomes = [play(request, ledger, chances) for request in requests]
         await write(transaction.connection, ledger, chances.now)
-        if ledger.entered:
-            transaction.after_commit(tell)
         if attempt is not None:
             attempt.minted = {each.state.id for each in ledger.entered if each.state.id}
             attempt.outcomes = outcomes
+            transaction.after_commit(attempt.commit)
+        if ledger.entered:
+            transaction.after_commit(tell)
     return outcomes
 
 
 async def _kept(connection: AsyncConnection, earlier: Sequence[Attempt]) -> list[Outcome] | None:
     """The answers of an earlier attempt whose states are there. Everything it touched is locked by now."""
-    doubtful = [each for each in earlier if each.outcomes is not None and each.minted]
+    doubtful = [each for each in earlier if each.is_doubtful]
     if not doubtful:
         return None
     stored = await sql.stored(connection, set().union(*(each.minted for each in doubtful)))
-    return next((each.outcomes for each in doubtful if each.minted <= stored), None)
+    for each in doubtful:
+        if not each.minted.isdisjoint(stored):
+            return each.outcomes
+        each.is_undone = True
+    return None
 
 
 async def load(connection: AsyncConnection, requests: Sequence[Request], now: datetime) -> Ledger:
@@ -95,7 +113,7 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
     ledger.homes |= await sql.homes_of(connection, task_runs | mirrors)
     looked_at = {home for run in task_runs if run in ledger.homes and (home := ledger.homes[run][0])}
     await _lock(connection, ledger, flow_runs, looked_at - flow_runs, task_runs | mirrors)
-    await _load_limits(connection, proposals, ledger)
+    await _load_limits(connection, proposals, ledger, flow_runs | task_runs | mirrors | ledger.created, now)
     ledger.cached = await _load_cached(connection, proposals, now)
     keyed = [each for each in proposals if each.idempotency_key is not None]
     known = await sql.answers(
@@ -207,7 +225,13 @@ def as_state(row: FlowRunState | TaskRunState) -> State:
     )
 
 
-async def _load_limits(connection: AsyncConnection, proposals: Sequence[ProposeState], ledger: Ledger) -> None:
+async def _load_limits(
+    connection: AsyncConnection,
+    proposals: Sequence[ProposeState],
+    ledger: Ledger,
+    holders: Collection[UUID],
+    now: datetime,
+) -> None:
     """Limits that runs may enter or hold, locked; then their leases, which change only under these locks."""
     deployed = {each.run_id for each in proposals if each.state.type in TAKES_DEPLOYMENT_SLOT}
     starting = {each.run_id for each in proposals if each.state.type is StateType.RUNNING}
@@ -216,13 +240,13 @@ async def _load_limits(connection: AsyncConnection, proposals: Sequence[ProposeS
     ledger.deployments = {each.id: each for each in await sql.deployments(connection, asked)}
     names = {f"tag:{tag}" for run in runs if isinstance(run, TaskRun) and run.id in starting for tag in run.tags}
     ids = {each.concurrency_limit_id for each in ledger.deployments.values() if each.concurrency_limit_id}
-    if not (runs or names or ids):
+    if not (holders or names or ids):
         return
-    locked = await sql.lock_limits(connection, ids=ids, names=names, holders=ledger.runs.keys())
+    locked = await sql.lock_limits(connection, ids=ids, names=names, holders=holders)
     ledger.limits = {limit.id: limit for limit in locked}
     decaying = [limit.id for limit in locked if limit.slot_decay_per_second > 0]
     if locked:
-        held = await sql.leases(connection, holders=list(ledger.runs), limits=decaying)
+        held = await sql.leases(connection, now, holders=holders, limits=decaying)
         ledger.leases = {lease.id: lease for lease in held if lease.limit_id in ledger.limits}
 
 

@@ -1,0 +1,306 @@
+"""The desk: requests that come together share transactions, and each gets its answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from uuid_utils.compat import uuid7
+
+from runstate.core.desk import BATCHES_AT_ONCE, REQUESTS_A_BATCH, Desk
+from runstate.core.proposal import OrchestrationStatus, Proposal, rule
+from runstate.core.requests import Answer, Created, CreateRun, Outcome
+from runstate.core.states import completed, failed, paused, pending, running
+from runstate.database import Database
+from runstate.database.queries import orchestration as sql
+from runstate.errors import NotFound, Overloaded, Timeout, VersionConflict
+from runstate.rows import FlowRun
+from tests.core.making import NOW, flow_run, task_run
+from tests.core.memory import proposal
+from tests.core.stored import flow, history_of, put, rows_of, run_of
+
+ACCEPT = OrchestrationStatus.ACCEPT
+
+
+@asynccontextmanager
+async def open_desk(database: Database, **more: Any) -> AsyncIterator[Desk]:
+    """A desk at which time stands still; closed at the end."""
+    desk = Desk(database, clock=lambda: NOW, draw=lambda: 0.5, new_id=uuid7, **more)
+    try:
+        yield desk
+    finally:
+        await desk.close()
+
+
+@asynccontextmanager
+async def held_up(database: Database, run: FlowRun) -> AsyncIterator[None]:
+    """While somebody else writes to a run, nobody can."""
+    async with database.write() as transaction:
+        await sql.lock_flow_runs(transaction.connection, [run.id], shared=False)
+        yield
+
+
+async def some(database: Database, count: int) -> list[FlowRun]:
+    """Flow runs without a state."""
+    its_flow = flow()
+    runs = [flow_run(flow_id=its_flow.id) for _ in range(count)]
+    await put(database, its_flow, *runs)
+    return runs
+
+
+async def turns(condition: Callable[[], bool]) -> None:
+    """Let others go on until something is so."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    pytest.fail("it does not come to that")
+
+
+def commits(database: Database) -> list[str]:
+    """Grows by one with each transaction that is committed."""
+    counted: list[str] = []
+    sa.event.listen(database.writer.sync_engine, "commit", lambda _: counted.append("commit"))
+    return counted
+
+
+def statuses(outcomes: list[Outcome]) -> list[Any]:
+    return [outcome.status if isinstance(outcome, Answer) else type(outcome) for outcome in outcomes]
+
+
+async def test_one_request_gets_its_answer(database: Database) -> None:
+    (run,) = await some(database, 1)
+    async with open_desk(database) as desk:
+        (said,) = await desk.submit([proposal(run, running())])
+
+    assert isinstance(said, Answer)
+    assert (said.status, said.state_id) == (ACCEPT, (await run_of(database, run)).state_id)
+
+
+async def test_many_requests_at_once_leave_no_gap_and_are_all_answered(database: Database) -> None:
+    runs = await some(database, 10)
+    async with open_desk(database) as desk:
+        asked = [desk.submit([proposal(runs[number % 10], running(message=str(number)))]) for number in range(200)]
+        answers = [answer for (answer,) in await asyncio.gather(*asked)]
+
+    assert statuses(answers) == [ACCEPT] * 200
+    for number, run in enumerate(runs):
+        history = await history_of(database, run)
+        assert [state.version for state in history] == list(range(1, 21))
+        assert [state.message for state in history] == [str(asked) for asked in range(number, 200, 10)]
+        assert (await run_of(database, run)).run_count == 20
+
+
+async def test_each_answer_tells_the_state_that_its_request_wrote(database: Database) -> None:
+    runs = await some(database, 3)
+    async with open_desk(database) as desk:
+        asked = [desk.submit([proposal(runs[number % 3], running(message=str(number)))]) for number in range(30)]
+        answers = [answer for (answer,) in await asyncio.gather(*asked)]
+
+    written = {state.id: state for run in runs for state in await history_of(database, run)}
+    for number, answer in enumerate(answers):
+        assert isinstance(answer, Answer)
+        assert answer.written
+        assert answer.state_id
+        assert (answer.written.message, written[answer.state_id].message) == (str(number), str(number))
+        assert written[answer.state_id].version == answer.written.version == number // 3 + 1
+
+
+async def test_requests_that_come_together_share_transactions(database: Database) -> None:
+    runs = await some(database, 200)
+    counted = commits(database)
+    async with open_desk(database) as desk:
+        await asyncio.gather(*(desk.submit([proposal(run, running())]) for run in runs))
+
+    assert len(counted) <= 2 * BATCHES_AT_ONCE
+
+
+async def test_a_request_that_comes_alone_starts_at_once(database: Database) -> None:
+    (run,) = await some(database, 1)
+    counted = commits(database)
+    async with open_desk(database) as desk:
+        for _ in range(3):
+            await desk.submit([proposal(run, running())])
+
+    assert len(counted) == 3
+
+
+async def test_a_batch_does_not_grow_without_end(database: Database) -> None:
+    runs = await some(database, 2 * REQUESTS_A_BATCH)
+    counted = commits(database)
+    async with open_desk(database) as desk:
+        async with held_up(database, runs[0]):
+            asked = [asyncio.ensure_future(desk.submit([proposal(run, running())])) for run in [runs[0], *runs]]
+            await turns(lambda: len(desk.waiting) > REQUESTS_A_BATCH)
+        await asyncio.gather(*asked)
+
+    assert len(counted) >= 3
+
+
+async def test_requests_that_were_made_together_are_answered_in_order(database: Database) -> None:
+    one, two = await some(database, 2)
+    counted = commits(database)
+    async with open_desk(database) as desk:
+        answers = await desk.submit(
+            [
+                proposal(one, pending()),
+                proposal(two, running()),
+                proposal(one, pending()),
+                proposal(task_run(), running()),
+                proposal(two, completed(), expected_version=7),
+                proposal(one, running()),
+                proposal(two, paused(NOW)),
+            ]
+        )
+
+    abort = OrchestrationStatus.ABORT
+    assert statuses(answers) == [ACCEPT, ACCEPT, abort, NotFound, VersionConflict, ACCEPT, ACCEPT]
+    assert len(counted) == 1
+
+
+async def test_a_run_that_is_created_by_many_at_once_is_created_once(database: Database) -> None:
+    its_flow = flow()
+    await put(database, its_flow)
+    runs = [flow_run(flow_id=its_flow.id, idempotency_key="k") for _ in range(20)]
+    async with open_desk(database) as desk, open_desk(database) as other:
+        asked = [
+            (desk, other)[number % 2].submit([CreateRun(run=run, state=pending())]) for number, run in enumerate(runs)
+        ]
+        made = [outcome for (outcome,) in await asyncio.gather(*asked)]
+
+    stored = await rows_of(database, FlowRun, FlowRun.flow_id, [its_flow.id])
+    assert [isinstance(outcome, Created) and outcome.created for outcome in made].count(True) == 1
+    assert {outcome.run_id for outcome in made if isinstance(outcome, Created)} == {run.id for run in stored}
+    assert [run.version for run in stored] == [1]
+
+
+@rule()
+def broken(proposal: Proposal[FlowRun]) -> None:
+    """It cannot be asked."""
+    raise LookupError("broken")
+
+
+async def test_a_request_that_cannot_be_answered_fails_alone(database: Database) -> None:
+    runs = await some(database, 9)
+    async with open_desk(database) as desk:
+        asked = [
+            desk.submit([proposal(run, running(), policy=(broken,) if number == 4 else None)])
+            for number, run in enumerate(runs)
+        ]
+        outcomes = [outcome for (outcome,) in await asyncio.gather(*asked)]
+
+    assert statuses(outcomes) == [ACCEPT] * 4 + [LookupError] + [ACCEPT] * 4
+    assert [(await run_of(database, run)).version for run in runs] == [1] * 4 + [0] + [1] * 4
+
+
+async def test_a_state_that_cannot_be_stored_fails_alone(database: Database) -> None:
+    runs = await some(database, 3)
+    async with open_desk(database) as desk:
+        unstorable = proposal(runs[0], running(data={"a": object()}))
+        outcomes = await desk.submit([proposal(runs[1], running()), unstorable, proposal(runs[2], running())])
+
+    assert isinstance(outcomes[1], Exception)
+    assert statuses(outcomes)[::2] == [ACCEPT, ACCEPT]
+    assert [(await run_of(database, run)).version for run in runs] == [0, 1, 1]
+
+
+async def test_a_request_that_cannot_be_answered_leaves_the_others_in_order(database: Database) -> None:
+    (run,) = await some(database, 1)
+    async with open_desk(database) as desk:
+        states = [pending(), running(), failed(), completed()]
+        requests = [proposal(run, state, policy=(broken,) if state.is_failed else None) for state in states]
+        outcomes = await desk.submit(requests)
+
+    assert statuses(outcomes) == [ACCEPT, ACCEPT, LookupError, ACCEPT]
+    assert [state.name for state in await history_of(database, run)] == ["Pending", "Running", "Completed"]
+
+
+async def test_who_is_to_be_told_is_told_once_for_a_transaction_that_wrote(database: Database) -> None:
+    runs, told = await some(database, 3), list[str]()
+    async with open_desk(database, tell=lambda: told.append("told")) as desk:
+        await desk.submit([proposal(run, running()) for run in runs])
+        await desk.submit([proposal(runs[0], completed(), dry_run=True)])
+
+    assert told == ["told"]
+
+
+async def test_what_was_committed_is_not_done_again_because_telling_of_it_failed(database: Database) -> None:
+    (run,) = await some(database, 1)
+
+    def fail() -> None:
+        raise LookupError
+
+    async with open_desk(database, tell=fail) as desk:
+        outcomes = await desk.submit([proposal(run, running()), proposal(run, running())])
+
+    assert statuses(outcomes) == [ACCEPT, ACCEPT]
+    assert len(await history_of(database, run)) == 2
+
+
+async def test_what_is_too_much_is_refused_and_the_rest_is_done(database: Database) -> None:
+    (run,) = await some(database, 1)
+    async with open_desk(database, capacity=5) as desk:
+        async with held_up(database, run):
+            asked = [asyncio.ensure_future(desk.submit([proposal(run, running())])) for _ in range(6)]
+            await turns(lambda: len(desk.waiting) == 5)
+            with pytest.raises(Overloaded):
+                await desk.submit([proposal(run, running())])
+        await asyncio.gather(*asked)
+        await desk.submit([proposal(run, running())])
+
+    assert len(await history_of(database, run)) == 7
+
+
+async def test_who_waits_too_long_is_told_and_what_was_asked_is_done(database: Database) -> None:
+    (run,) = await some(database, 1)
+    async with open_desk(database, patience_seconds=0.01) as desk, held_up(database, run):
+        asked = [asyncio.ensure_future(desk.submit([proposal(run, running())])) for _ in range(2)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes] == [Timeout, Timeout]
+    assert len(await history_of(database, run)) == 2
+
+
+async def test_what_was_asked_by_somebody_who_went_away_is_done(database: Database) -> None:
+    (run,) = await some(database, 1)
+    async with open_desk(database) as desk:
+        async with held_up(database, run):
+            under_way, waiting = (asyncio.ensure_future(desk.submit([proposal(run, running())])) for _ in range(2))
+            await turns(lambda: len(desk.waiting) == 1)
+            under_way.cancel()
+            waiting.cancel()
+            await asyncio.gather(under_way, waiting, return_exceptions=True)
+        (said,) = await desk.submit([proposal(run, completed())])
+
+    assert isinstance(said, Answer)
+    assert [state.name for state in await history_of(database, run)] == ["Running", "Running", "Completed"]
+
+
+async def test_a_desk_that_is_closed_answers_those_who_wait_and_nobody_else(database: Database) -> None:
+    runs = await some(database, 2)
+    async with open_desk(database) as desk:
+        async with held_up(database, runs[0]):
+            asked = [asyncio.ensure_future(desk.submit([proposal(runs[0], running())])) for _ in range(3)]
+            await turns(lambda: len(desk.waiting) == 2)
+            closing = asyncio.ensure_future(desk.close())
+            await turns(lambda: desk.closed)
+            with pytest.raises(Overloaded):
+                await desk.submit([proposal(runs[1], running())])
+        await closing
+        assert all(task.done() for task in asked)
+
+    assert statuses([outcome for task in asked for outcome in task.result()]) == [ACCEPT] * 3
+
+
+async def test_two_desks_take_turns_at_a_run(database: Database, url: str) -> None:
+    runs, second = await some(database, 3), Database(url)
+    async with open_desk(database) as desk, open_desk(second) as other:
+        asked = [(desk, other)[number % 2].submit([proposal(runs[number % 3], running())]) for number in range(60)]
+        outcomes = [outcome for (outcome,) in await asyncio.gather(*asked)]
+    await second.close()
+
+    assert statuses(outcomes) == [ACCEPT] * 60
+    for run in runs:
+        assert [state.version for state in await history_of(database, run)] == list(range(1, 21))

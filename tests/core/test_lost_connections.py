@@ -1,0 +1,323 @@
+"""Connections that are lost before, during and after COMMIT: nothing is done twice, and nothing answered is missing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from uuid_utils.compat import uuid7
+
+from runstate.core.desk import Desk
+from runstate.core.proposal import OrchestrationStatus, Proposal, rule
+from runstate.core.requests import Answer, Created, CreateRun, Outcome
+from runstate.core.states import pending, running
+from runstate.database import Database
+from runstate.errors import Timeout, Unavailable
+from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun, Transition
+from tests.core.making import NOW, flow_run, limit, task_run
+from tests.core.memory import proposal
+from tests.core.proxy import Cut, Proxy, proxied, untouched
+from tests.core.stored import flow, history_of, put, rows_of
+from tests.core.test_desk import held_up, some
+from tests.databases import postgresql_database, say
+
+ACCEPT = OrchestrationStatus.ACCEPT
+COMMIT = b"COMMIT;\0"
+
+
+@dataclass
+class Way:
+    """A database, and the way to it that can be cut."""
+
+    proxy: Proxy
+    database: Database
+    """By that way."""
+    direct: Database
+    """By another one."""
+
+
+@pytest.fixture(scope="module")
+def direct_url(postgresql: str, postgresql_template: str) -> Iterator[str]:
+    """The URL of a migrated PostgreSQL database."""
+    with postgresql_database(postgresql, postgresql_template) as url:
+        yield url
+
+
+@pytest.fixture
+async def way(direct_url: str) -> AsyncIterator[Way]:
+    """A migrated PostgreSQL database, and two ways to it."""
+    async with proxied(direct_url) as proxy:
+        made = Way(proxy, Database(proxy.url), Database(direct_url))
+        yield made
+        await made.database.close()
+        await made.direct.close()
+
+
+@asynccontextmanager
+async def open_desk(way: Way, **more: Any) -> AsyncIterator[Desk]:
+    """A desk that reaches its database by the way, and does not wait long before it tries again."""
+    desk = Desk(
+        way.database, clock=lambda: NOW, draw=lambda: 0.5, new_id=uuid7, **({"first_pause_seconds": 0.001} | more)
+    )
+    yield desk
+    await desk.close()
+
+
+@dataclass
+class Work:
+    """Some requests, and what they are about."""
+
+    limit: ConcurrencyLimit
+    run: FlowRun
+    task: TaskRun
+    new: FlowRun
+
+    @property
+    def requests(self) -> list[Any]:
+        """A run enters two states, another is created, and a task run takes a slot."""
+        return [
+            proposal(self.run, running()),
+            CreateRun(run=self.new, state=pending()),
+            proposal(self.run, running()),
+            proposal(self.task, running()),
+        ]
+
+
+async def work(way: Way) -> Work:
+    """Work of its own."""
+    its_flow, limited = flow(), limit(1, name=f"tag:{uuid7()}")
+    runs = [flow_run(flow_id=its_flow.id) for _ in range(2)]
+    task = task_run(tags=[limited.name.removeprefix("tag:")])
+    await put(way.direct, its_flow, limited, runs[0], task)
+    return Work(limited, runs[0], task, runs[1])
+
+
+async def done_once(way: Way, work: Work, outcomes: list[Outcome]) -> None:
+    """Every request was answered, and carried out once."""
+    first, made, second, taken = outcomes
+    assert isinstance(first, Answer)
+    assert isinstance(second, Answer)
+    assert isinstance(taken, Answer)
+    assert made == Created(kind=first.kind, run_id=work.new.id, created=True)
+    assert [first.status, second.status, taken.status] == [ACCEPT] * 3
+    assert [state.id for state in await history_of(way.direct, work.run)] == [first.state_id, second.state_id]
+    assert [state.version for state in await history_of(way.direct, work.new)] == [1]
+    assert [state.id for state in await history_of(way.direct, work.task)] == [taken.state_id]
+    await as_often_in_the_log(way, work, 4)
+
+
+async def as_often_in_the_log(way: Way, work: Work, entries: int) -> None:
+    """The log has so many entries, and as many slots are taken as leases say."""
+    runs = [work.run.id, work.new.id, work.task.id]
+    assert len(await rows_of(way.direct, Transition, Transition.run_id, runs)) == entries
+    leases = await rows_of(way.direct, ConcurrencyLease, ConcurrencyLease.limit_id, [work.limit.id])
+    (limited,) = await rows_of(way.direct, ConcurrencyLimit, ConcurrencyLimit.id, [work.limit.id])
+    assert limited.occupied == len(leases) == min(entries, 1)
+
+
+def at(exchange: int) -> Callable[[bytes, int], bool]:
+    """At an exchange."""
+    return lambda _, number: number == exchange
+
+
+@pytest.mark.parametrize("where", [Cut.BEFORE, Cut.AFTER, Cut.REPLY])
+async def test_work_is_done_once_wherever_its_connection_is_cut(way: Way, where: Cut) -> None:
+    async with open_desk(way) as desk:
+        await desk.submit((await work(way)).requests)
+        way.proxy.exchanges = 0
+        await desk.submit((await work(way)).requests)
+        last = way.proxy.exchanges
+        assert last > 10
+        for exchange in range(1, last + 1):
+            task = await work(way)
+            way.proxy.cut(where, at(exchange))
+            await done_once(way, task, await desk.submit(task.requests))
+            assert way.proxy.wanted is untouched
+
+
+@pytest.mark.parametrize("where", [Cut.BEFORE, Cut.AFTER, Cut.REPLY])
+async def test_work_of_many_is_done_once_if_the_connection_is_cut_at_commit(way: Way, where: Cut) -> None:
+    async with open_desk(way) as desk:
+        works = [await work(way) for _ in range(10)]
+        way.proxy.cut(where, lambda message, _: COMMIT in message)
+        answered = await asyncio.gather(*(desk.submit(each.requests) for each in works))
+        for each, outcomes in zip(works, answered, strict=True):
+            await done_once(way, each, outcomes)
+
+
+WAITING = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+async def until(way: Way, condition: str) -> None:
+    """Until it is so, by the direct way."""
+    async with way.direct.read() as connection:
+        while not (await connection.execute(sa.text(f"SELECT {condition}"))).scalar_one():
+            continue
+
+
+async def until_somebody_waits(way: Way) -> None:
+    """Until somebody waits for a lock that another connection holds."""
+    await until(way, f"EXISTS (SELECT {WAITING})")
+
+
+async def test_work_is_done_once_if_commit_arrives_while_it_is_tried_again(way: Way) -> None:
+    async with open_desk(way) as desk:
+        task = await work(way)
+        way.proxy.cut(Cut.LATE, lambda message, _: COMMIT in message)
+        asked = asyncio.ensure_future(desk.submit(task.requests))
+        await until_somebody_waits(way)
+        way.proxy.released.set()
+        await done_once(way, task, await asked)
+
+
+async def test_a_run_is_created_once_if_commit_arrives_while_it_is_tried_again(way: Way) -> None:
+    async with open_desk(way) as desk:
+        task = await work(way)
+        way.proxy.cut(Cut.LATE, lambda message, _: COMMIT in message)
+        asked = asyncio.ensure_future(desk.submit([CreateRun(run=task.new, state=pending())]))
+        await until_somebody_waits(way)
+        way.proxy.released.set()
+        (made,) = await asked
+
+    assert isinstance(made, Created)
+    assert made.created
+    assert [state.version for state in await history_of(way.direct, task.new)] == [1]
+
+
+async def test_work_is_done_once_if_its_reply_is_lost_again_and_again(way: Way) -> None:
+    async with open_desk(way) as desk:
+        task, lost = await work(way), 0
+
+        def again(message: bytes, _number: int) -> Cut | None:
+            nonlocal lost
+            lost += COMMIT in message
+            return Cut.REPLY if COMMIT in message and lost < 5 else None
+
+        way.proxy.wanted = again
+        await done_once(way, task, await desk.submit(task.requests))
+    assert lost == 5
+
+
+@pytest.mark.parametrize(("where", "entries"), [(Cut.BEFORE, 0), (Cut.REPLY, 4)])
+async def test_who_cannot_know_whether_work_was_done_says_so_and_does_not_do_it_again(
+    way: Way, where: Cut, entries: int
+) -> None:
+    async with open_desk(way) as desk:
+        task = await work(way)
+
+        def leave(message: bytes, _number: int) -> Cut | None:
+            way.proxy.open = way.proxy.open and COMMIT not in message
+            return where if COMMIT in message else None
+
+        way.proxy.wanted = leave
+        outcomes = await desk.submit(task.requests)
+        way.proxy.open, way.proxy.wanted = True, untouched
+        await desk.submit([proposal((await some(way.direct, 1))[0], running())])
+
+    assert [type(outcome) for outcome in outcomes] == [Timeout] * 4
+    await as_often_in_the_log(way, task, entries)
+
+
+async def test_work_is_not_done_while_the_database_is_away_and_is_done_when_it_is_back(way: Way) -> None:
+    async with open_desk(way) as desk:
+        task = await work(way)
+        way.proxy.open = False
+        way.proxy.wanted = lambda _, __: Cut.BEFORE
+        assert [type(outcome) for outcome in await desk.submit(task.requests)] == [Unavailable] * 4
+        await as_often_in_the_log(way, task, 0)
+        way.proxy.open, way.proxy.wanted = True, untouched
+        await done_once(way, task, await desk.submit(task.requests))
+
+
+async def test_a_database_that_is_away_is_not_asked_once_for_each_request(way: Way) -> None:
+    runs = await some(way.direct, 50)
+    async with open_desk(way) as desk:
+        asked = 0
+        way.proxy.open = False
+
+        def count(_message: bytes, _number: int) -> Cut:
+            nonlocal asked
+            asked += 1
+            return Cut.BEFORE
+
+        way.proxy.wanted = count
+        outcomes = await desk.submit([proposal(run, running()) for run in runs])
+
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 50
+    assert asked <= 5
+
+
+async def end_connections(way: Way, which: str) -> None:
+    """Have the server end connections to the database."""
+    await say(way.direct.url.render_as_string(hide_password=False), f"SELECT pg_terminate_backend(pid) {which}")
+
+
+async def test_connections_that_the_server_ended_are_made_anew(way: Way) -> None:
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    (run,) = await some(way.direct, 1)
+    async with open_desk(way) as desk:
+        for _ in range(3):
+            (said,) = await desk.submit([proposal(run, running())])
+            assert isinstance(said, Answer)
+            await end_connections(way, others)
+    await way.direct.close()
+
+    assert len(await history_of(way.direct, run)) == 3
+
+
+async def test_work_whose_connection_the_server_ended_is_done_once(way: Way) -> None:
+    task = await work(way)
+    async with open_desk(way) as desk:
+        async with held_up(way.direct, task.run):
+            asked = asyncio.ensure_future(desk.submit(task.requests))
+            await until_somebody_waits(way)
+            await end_connections(way, WAITING)
+        await done_once(way, task, await asked)
+
+
+async def test_work_is_not_done_twice_because_one_of_its_runs_was_deleted_meanwhile(way: Way) -> None:
+    task, (other,) = await work(way), await some(way.direct, 1)
+    async with open_desk(way) as desk:
+
+        def lose(message: bytes, _number: int) -> Cut | None:
+            if COMMIT not in message:
+                return None
+            way.proxy.gate.clear()
+            way.proxy.wanted = untouched
+            return Cut.REPLY
+
+        way.proxy.wanted = lose
+        asked = asyncio.ensure_future(desk.submit([*task.requests, proposal(other, running())]))
+        await until(way, f"EXISTS (SELECT FROM flow_run_state WHERE run_id = '{other.id}')")
+        async with way.direct.write() as transaction:
+            await transaction.connection.execute(sa.delete(FlowRun).where(FlowRun.id == other.id))
+        way.proxy.gate.set()
+        *outcomes, last = await asked
+
+    assert isinstance(last, Answer)
+    await done_once(way, task, outcomes)
+
+
+async def test_a_request_that_cannot_be_answered_any_more_fails_alone_once_it_is_known_that_nothing_was_done(
+    way: Way,
+) -> None:
+    asked = list[str]()
+
+    @rule()
+    def only_once(proposal: Proposal[FlowRun]) -> None:
+        """It can be asked only once."""
+        asked.append("asked")
+        if len(asked) > 1:
+            raise LookupError
+
+    one, two = await some(way.direct, 2)
+    async with open_desk(way) as desk:
+        way.proxy.cut(Cut.BEFORE, lambda message, _: COMMIT in message)
+        said, failure = await desk.submit([proposal(one, running()), proposal(two, running(), policy=(only_once,))])
+
+    assert isinstance(said, Answer)
+    assert isinstance(failure, LookupError)
+    assert [len(await history_of(way.direct, run)) for run in (one, two)] == [1, 0]
