@@ -9,7 +9,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.again import again
 from runstate.core.desk import Desk
+from runstate.core.runs import delete_flow_runs
 from runstate.database.dialects import insert_or_skip
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
@@ -27,6 +29,7 @@ NO_SLOTS: dict[str, Any] = {
 """The columns of a limit that nobody holds a slot of."""
 
 
+@again
 async def create_flow(desk: Desk, given: requests.CreateFlow) -> tuple[UUID, bool]:
     """Id of the flow with the name, and whether it is new."""
     now = desk.clock()
@@ -51,6 +54,7 @@ async def put(connection: AsyncConnection, row: type[Base], columns: dict[str, A
     return (await connection.execute(insert, columns)).scalar()
 
 
+@again
 async def create_deployment(desk: Desk, given: requests.CreateDeployment) -> tuple[UUID, bool] | NotFound:
     """Id of the flow's deployment with the name, and whether it is new; one that was there has what is given now."""
     now = desk.clock()
@@ -67,6 +71,7 @@ async def create_deployment(desk: Desk, given: requests.CreateDeployment) -> tup
     return deployment_id, made is not None
 
 
+@again
 async def update_deployment(desk: Desk, given: requests.UpdateDeployment) -> UUID | NotFound:
     """Change what is given of a deployment."""
     async with desk.database.write() as transaction:
@@ -118,14 +123,13 @@ def limit_name(deployment_id: UUID) -> str:
     return f"deployment:{deployment_id}"
 
 
+@again
 async def delete_deployment(desk: Desk, deployment_id: UUID) -> bool:
     """Delete a deployment with its limit and its runs that are still SCHEDULED; its other runs stay."""
     async with desk.database.write() as transaction:
         connection = transaction.connection
-        scheduled = sa.delete(FlowRun).where(
-            FlowRun.deployment_id == deployment_id, FlowRun.state_type == StateType.SCHEDULED
-        )
-        await connection.execute(scheduled)
+        scheduled = (FlowRun.deployment_id == deployment_id) & (FlowRun.state_type == StateType.SCHEDULED)
+        await delete_flow_runs(connection, scheduled, desk.clock())
         deleted = await connection.execute(sa.delete(Deployment).where(Deployment.id == deployment_id))
         await connection.execute(sa.delete(ConcurrencyLimit).where(ConcurrencyLimit.name == limit_name(deployment_id)))
     return bool(deleted.rowcount)

@@ -12,6 +12,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from runstate.core import states
+from runstate.core.again import again
 from runstate.core.desk import Desk
 from runstate.core.policies import CORE_FLOW
 from runstate.core.proposal import Abort, Proposal, rule
@@ -95,6 +96,7 @@ def check(value: Json, schema: Json) -> None:
         raise InvalidInput(f"The run's schema of its input cannot be used: {error}"[:2000], ("runInput",)) from None
 
 
+@again
 async def write_input(desk: Desk, given: requests.WriteFlowRun) -> tuple[UUID, bool] | NotFound:
     """Give a flow run a value under a key: the id of the input, and whether it is new; a key is written once."""
     now = desk.clock()
@@ -111,6 +113,7 @@ async def write_input(desk: Desk, given: requests.WriteFlowRun) -> tuple[UUID, b
     return (there.id, False) if there else NotFound(given.flow_run_id)
 
 
+@again
 async def delete_input(desk: Desk, input_id: UUID) -> bool:
     """Delete a run input; whether it was there."""
     async with desk.database.write() as transaction:

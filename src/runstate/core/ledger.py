@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from runstate.core import limits
-from runstate.core.proposal import Effect, R, Remember, Renew, Slot, Take
+from runstate.core.proposal import Effect, R, Remember, Slot, Take
 from runstate.core.states import State
 from runstate.database.queries.orchestration import digest
 from runstate.rows import (
@@ -97,8 +97,6 @@ class Ledger:
                     self.take(
                         slot.limit.id, 1, now, id=slot.new_lease_id, run_id=run.id, expires=expires, automatic=True
                     )
-                case Renew(lease, expires):
-                    self.renew(lease, expires, now)
                 case Remember(key, expires):
                     self.remember(key, expires, state, now, new_id)
 

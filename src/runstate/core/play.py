@@ -180,19 +180,23 @@ def _settle(
     at = entered.timestamp or chances.now
     ledger.enter(run, entered, request.actor, request.request_id)
     ledger.apply(decision.effects, run, entered, at, chances.new_id)
-    _release(run, entered, ledger, at)
+    _keep_or_release(run, entered, ledger, at)
     if isinstance(run, FlowRun) and run.parent_task_run_id in ledger.runs:
         _mirror(run, entered, request, ledger, chances)
     return entered
 
 
-def _release(run: FlowRun | TaskRun, state: State, ledger: Ledger, now: datetime) -> None:
-    """A run that leaves the types in which slots are held gives back its own; one that ended, all that it holds."""
-    if state.type in (HOLDING_TASK if isinstance(run, TaskRun) else HOLDING):
-        return
+def _keep_or_release(run: FlowRun | TaskRun, state: State, ledger: Ledger, now: datetime) -> None:
+    """A run that leaves the types in which slots are held gives back its own; one that ended, all that it holds.
+
+    The grace period of a claim ends with PENDING: who has moved on holds its slot until it leaves.
+    """
+    keeps = state.type in (HOLDING_TASK if isinstance(run, TaskRun) else HOLDING)
     for lease in ledger.held_by(run.id):
-        if lease.automatic or state.is_final:
-            ledger.give_back(lease, now)
+        if not keeps and (lease.automatic or state.is_final):
+            ledger.give_back(ledger.leases[lease.id], now)
+        elif keeps and lease.automatic and lease.expires is not None and not state.is_pending:
+            ledger.renew(lease, None, now)
 
 
 def _mirror(run: FlowRun, state: State, request: ProposeState, ledger: Ledger, chances: Chances) -> None:

@@ -38,14 +38,6 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True)
-class Renew:
-    """Effect: the run's lease lasts until another time; null: until it is given back."""
-
-    lease: ConcurrencyLease
-    expires: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class Remember:
     """Effect: the state that is written is what later runs with the key get."""
 
@@ -53,7 +45,7 @@ class Remember:
     expires: datetime | None
 
 
-Effect = Take | Renew | Remember
+Effect = Take | Remember
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

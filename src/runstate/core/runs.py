@@ -8,8 +8,10 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core import states
+from runstate.core.again import again
 from runstate.core.desk import Desk
 from runstate.core.ledger import Ledger
 from runstate.core.orchestrate import as_state, write_limits
@@ -195,23 +197,35 @@ async def input_of(desk: Desk, flow_run_id: UUID, key: str) -> FlowRunInput | No
     return found[0] if found else None
 
 
+@again
 async def delete_flow_run(desk: Desk, flow_run_id: UUID) -> bool:
     """Delete a flow run with its states, task runs and inputs; the slots that they hold are given back."""
     async with desk.database.write() as transaction:
-        connection, now = transaction.connection, desk.clock()
-        if not await sql.lock_flow_runs(connection, [flow_run_id], shared=False):
-            return False
-        asked = sa.select(TaskRun.id).where(TaskRun.flow_run_id == flow_run_id).order_by(TaskRun.id).with_for_update()
-        runs = [flow_run_id, *(await connection.execute(asked)).scalars()]
-        await _forget(connection, runs, now)
-        await connection.execute(sa.delete(FlowRun).where(FlowRun.id == flow_run_id))
-    return True
+        return bool(await delete_flow_runs(transaction.connection, FlowRun.id == flow_run_id, desk.clock()))
 
 
+async def delete_flow_runs(connection: AsyncConnection, which: sa.ColumnElement[bool], now: datetime) -> int:
+    """Delete flow runs with all that is theirs; how many. Their subflow runs, which stay, are locked with them."""
+    chosen = sa.select(FlowRun.id).where(which)
+    their_tasks = sa.select(TaskRun.id).where(TaskRun.flow_run_id.in_(chosen))
+    touched = sa.select(FlowRun.id, which).where(which | FlowRun.parent_task_run_id.in_(their_tasks))
+    locked = list(await connection.execute(touched.order_by(FlowRun.id).with_for_update()))
+    runs = [run for run, is_chosen in locked if is_chosen]
+    if not runs:
+        return 0
+    tasks = sa.select(TaskRun.id).where(among(TaskRun.flow_run_id, runs)).order_by(TaskRun.id).with_for_update()
+    await _forget(connection, [*runs, *(await connection.execute(tasks)).scalars()], now)
+    await connection.execute(sa.delete(FlowRun).where(among(FlowRun.id, runs)))
+    return len(runs)
+
+
+@again
 async def delete_task_run(desk: Desk, task_run_id: UUID) -> bool:
-    """Delete a task run with its states; the slots that it holds are given back."""
+    """Delete a task run with its states; its slots are given back. A subflow run that it stands for stays."""
     async with desk.database.write() as transaction:
         connection, now = transaction.connection, desk.clock()
+        subflows = sa.select(FlowRun.id).where(FlowRun.parent_task_run_id == task_run_id).order_by(FlowRun.id)
+        await connection.execute(subflows.with_for_update())
         if not await sql.lock_task_runs(connection, [task_run_id]):
             return False
         await _forget(connection, [task_run_id], now)
@@ -219,15 +233,14 @@ async def delete_task_run(desk: Desk, task_run_id: UUID) -> bool:
     return True
 
 
-async def _forget(connection: Any, runs: Sequence[UUID], now: datetime) -> None:
+async def _forget(connection: AsyncConnection, runs: Sequence[UUID], now: datetime) -> None:
     """What is kept about runs without a foreign key."""
     ledger = Ledger()
-    ledger.limits = {each.id: each for each in await sql.lock_limits(connection, ids=(), names=(), holders=runs)}
+    ledger.limits = {each.id: each for each in await sql.lock_limits(connection, holders=runs)}
     decaying = [each.id for each in ledger.limits.values() if each.slot_decay_per_second > 0]
-    held = await sql.leases(connection, holders=runs, limits=decaying) if ledger.limits else []
+    held = await sql.leases(connection, now, holders=runs, limits=decaying) if ledger.limits else []
     ledger.leases = {each.id: each for each in held}
-    for run_id in runs:
-        for lease in ledger.held_by(run_id):
-            ledger.give_back(lease, now)
+    for lease in [lease for run_id in runs for lease in ledger.held_by(run_id)]:
+        ledger.give_back(ledger.leases[lease.id], now)
     await write_limits(connection, ledger, now)
     await connection.execute(sa.delete(ProposalAnswer).where(among(ProposalAnswer.run_id, runs)))

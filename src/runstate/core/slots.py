@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core import limits
+from runstate.core.again import again
 from runstate.core.desk import Desk
 from runstate.core.flows import NO_SLOTS, fresh, put
 from runstate.core.ledger import Ledger
@@ -33,6 +34,7 @@ class Taken:
     retry_after_seconds: float | None = None
 
 
+@again
 async def create_limit(desk: Desk, given: requests.CreateConcurrencyLimit) -> tuple[UUID, bool] | InvalidInput:
     """Id of the limit with the name, and whether it is new; one that was there has what is given now."""
     now = desk.clock()
@@ -48,6 +50,7 @@ async def create_limit(desk: Desk, given: requests.CreateConcurrencyLimit) -> tu
     return problem or (there.id, False)
 
 
+@again
 async def update_limit(desk: Desk, given: requests.UpdateConcurrencyLimit) -> UUID | NotFound | InvalidInput:
     """Change what is given of a limit. Fewer slots than are held stop new entries only."""
     async with desk.database.write() as transaction:
@@ -62,16 +65,19 @@ async def update_limit(desk: Desk, given: requests.UpdateConcurrencyLimit) -> UU
 async def _change(
     connection: AsyncConnection, limit: ConcurrencyLimit, asked: dict[str, Any], now: datetime
 ) -> InvalidInput | None:
-    decay = asked.get("slot_decay_per_second", limit.slot_decay_per_second)
-    if decay != limit.slot_decay_per_second and limits.occupied(limit, now) > 0:
-        message = "How slots decay can change only while none is held: wait, give them back or reset the limit."
-        return InvalidInput(message, ("slotDecayPerSecond",))
+    if asked.get("slot_decay_per_second", limit.slot_decay_per_second) != limit.slot_decay_per_second:
+        if limits.occupied(limit, now) > 0:
+            message = "How slots decay can change only while none is held: wait, give them back or reset the limit."
+            return InvalidInput(message, ("slotDecayPerSecond",))
+        await connection.execute(sa.delete(ConcurrencyLease).where(ConcurrencyLease.limit_id == limit.id))
+        asked["drained"] = None
     await connection.execute(
         sa.update(ConcurrencyLimit).where(ConcurrencyLimit.id == limit.id).values(**asked, updated=now)
     )
     return None
 
 
+@again
 async def delete_limit(desk: Desk, limit_id: UUID) -> bool:
     """Delete a limit with its leases."""
     async with desk.database.write() as transaction:
@@ -79,6 +85,7 @@ async def delete_limit(desk: Desk, limit_id: UUID) -> bool:
         return bool((await transaction.connection.execute(deleted)).rowcount)
 
 
+@again
 async def take_slots(desk: Desk, given: requests.TakeSlots) -> Taken | NotFound | InvalidInput:
     """Take slots of many limits at once, all or none; when one is full nothing is written."""
     kind, run_id = referred(given.run) if given.run else (None, None)
@@ -86,7 +93,7 @@ async def take_slots(desk: Desk, given: requests.TakeSlots) -> Taken | NotFound 
         connection, now = transaction.connection, desk.clock()
         if run_id and await sql.missing(connection, FlowRun if kind is RunKind.FLOW_RUN else TaskRun, {run_id}):
             return NotFound(run_id)
-        ledger = await _ledger(connection, names=given.names)
+        ledger = await _ledger(connection, now, names=given.names)
         active = [limit for limit in ledger.limits.values() if limit.active]
         small = next((limit for limit in active if limit.limit < given.slots), None)
         if small is not None:
@@ -108,41 +115,44 @@ def _patience(active: Sequence[ConcurrencyLimit], slots: int, now: datetime, dra
     return max(limits.patience(limit, slots, now, draw) for limit in full)
 
 
-async def _ledger(connection: AsyncConnection, **which: Any) -> Ledger:
+async def _ledger(connection: AsyncConnection, now: datetime, **which: Any) -> Ledger:
     """Limits, locked, with the leases that are meant and all those of limits with decay."""
     ledger = Ledger()
     ledger.limits = {limit.id: limit for limit in await sql.lock_limits(connection, **which)}
     decaying = [limit.id for limit in ledger.limits.values() if limit.slot_decay_per_second > 0]
-    found = await sql.leases(connection, ids=which.get("leases", ()), limits=decaying) if ledger.limits else []
+    found = await sql.leases(connection, now, ids=which.get("leases", ()), limits=decaying) if ledger.limits else []
     ledger.leases = {lease.id: lease for lease in found if lease.limit_id in ledger.limits}
     return ledger
 
 
+@again
 async def give_back_slots(desk: Desk, given: requests.GiveBackSlots) -> list[UUID]:
-    """Give back leases; the ids of those that were there."""
+    """Give back leases; the ids of those that were there. What a state took, a state gives back: it stays."""
     async with desk.database.write() as transaction:
         now = desk.clock()
-        ledger = await _ledger(transaction.connection, leases=given.lease_ids)
-        there = [lease for each in dict.fromkeys(given.lease_ids) if (lease := ledger.leases.get(each))]
+        ledger = await _ledger(transaction.connection, now, leases=given.lease_ids)
+        known = [lease for each in dict.fromkeys(given.lease_ids) if (lease := ledger.leases.get(each))]
+        there = [lease for lease in known if not lease.automatic]
         for lease in there:
             ledger.give_back(ledger.leases[lease.id], now)
         await write_limits(transaction.connection, ledger, now)
     return [lease.id for lease in there]
 
 
+@again
 async def renew_leases(desk: Desk, given: requests.RenewLeases) -> list[UUID]:
     """Have leases last some seconds from now; the ids of those that were there. Slots that decay do so all the same."""
     async with desk.database.write() as transaction:
         now = desk.clock()
-        ledger = await _ledger(transaction.connection, leases=given.lease_ids)
+        ledger = await _ledger(transaction.connection, now, leases=given.lease_ids)
         there = [lease for each in dict.fromkeys(given.lease_ids) if (lease := ledger.leases.get(each))]
         for lease in there:
-            if ledger.limits[lease.limit_id].slot_decay_per_second == 0:
-                ledger.change_lease(lease.amended(expires=now + timedelta(seconds=given.lease_seconds), updated=now))
+            ledger.renew(lease, now + timedelta(seconds=given.lease_seconds), now)
         await write_limits(transaction.connection, ledger, now)
     return [lease.id for lease in there]
 
 
+@again
 async def reset_limit(desk: Desk, limit_id: UUID) -> bool:
     """Take back all slots of a limit, whoever holds them."""
     async with desk.database.write() as transaction:

@@ -3,14 +3,13 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from runstate.core.limits import occupied, patience, seconds_until_room
+from runstate.core.limits import patience, seconds_until_room
 from runstate.core.proposal import (
     ANY,
     Abort,
     Amend,
     Proposal,
     Reject,
-    Renew,
     Slot,
     Take,
     Wait,
@@ -57,13 +56,12 @@ def take_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Amend 
 
 @rule(leaving=PENDING, entering=RUNNING)
 def keep_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Wait | Amend | None:
-    """A claimed run that starts holds its slot until it leaves; one that lost it takes another or is cancelled."""
-    held = next((slot.held for slot in proposal.slots if slot.held), None)
-    if held is not None:
-        return Amend(effects=(Renew(held, None),))
+    """A claimed run that starts keeps its slot; one that lost it, unless by decay, takes another or is cancelled."""
     slot = _wanted(proposal)
-    lost = proposal.initial is not None and proposal.initial.details.deployment_concurrency_lease_id is not None
-    if slot is None or not lost or seconds_until_room(slot.limit, 1, proposal.now) == 0:
+    claimed = proposal.initial is not None and proposal.initial.details.deployment_concurrency_lease_id is not None
+    if slot is None or (claimed and slot.limit.slot_decay_per_second > 0):
+        return None
+    if not claimed or seconds_until_room(slot.limit, 1, proposal.now) == 0:
         return _enter_deployment(proposal)
     message = "The deployment's slot was lost while the run was pending, and no other is free."
     return Reject(reason=message, instead=cancelled(message=message))
@@ -88,7 +86,7 @@ def cancel_late_run_without_slot(proposal: Proposal[FlowRun]) -> Reject | None:
     slot = _wanted(proposal)
     if slot is None or proposal.proposed.name != "Late" or options is None:
         return None
-    full = occupied(slot.limit, proposal.now) >= slot.limit.limit
+    full = seconds_until_room(slot.limit, 1, proposal.now) > 0
     if options.collision_strategy is not CollisionStrategy.CANCEL_NEW or not full:
         return None
     return _collided(proposal, slot)
@@ -121,7 +119,8 @@ def _enter_deployment(proposal: Proposal[FlowRun]) -> Abort | Wait | Amend | Non
 
 
 def _grace(proposal: Proposal[FlowRun]) -> float:
-    return (proposal.concurrency and proposal.concurrency.grace_period_seconds) or GRACE_SECONDS
+    given = proposal.concurrency.grace_period_seconds if proposal.concurrency else None
+    return GRACE_SECONDS if given is None else given
 
 
 def _takes(proposal: Proposal[FlowRun], slot: Slot, expires: datetime | None) -> Amend:

@@ -133,16 +133,17 @@ async def lock_limits(
 
 async def leases(
     connection: AsyncConnection,
+    now: datetime,
     *,
     holders: Collection[UUID] = (),
     limits: Collection[UUID] = (),
     ids: Collection[UUID] = (),
 ) -> list[ConcurrencyLease]:
-    """Leases that these runs hold, those of these limits and those with these ids."""
+    """Leases that these runs hold, those with these ids, and those of these limits that have not expired."""
     asked = sa.select(*ConcurrencyLease.__table__.columns).where(
         among(ConcurrencyLease.run_id, holders)
-        | among(ConcurrencyLease.limit_id, limits)
         | among(ConcurrencyLease.id, ids)
+        | (among(ConcurrencyLease.limit_id, limits) & (ConcurrencyLease.expires > now))
     )
     return await all_of(connection, ConcurrencyLease, asked)
 

@@ -47,9 +47,9 @@ def upgrade() -> None:
         sa.Column("slot_decay_per_second", sa.Double(), nullable=False),
         sa.Column("drained", Timestamp(), nullable=True),
         sa.Column("average_slot_occupancy_seconds", sa.Double(), nullable=False),
-        sa.CheckConstraint('"limit" >= 0', name="ck_concurrency_limit_limit_not_negative"),
-        sa.CheckConstraint("occupied >= 0", name="ck_concurrency_limit_occupied_not_negative"),
-        sa.CheckConstraint("slot_decay_per_second >= 0", name="ck_concurrency_limit_decay_not_negative"),
+        sa.CheckConstraint('"limit" >= 0', name=op.f("ck_concurrency_limit_limit_not_negative")),
+        sa.CheckConstraint("occupied >= 0", name=op.f("ck_concurrency_limit_occupied_not_negative")),
+        sa.CheckConstraint("slot_decay_per_second >= 0", name=op.f("ck_concurrency_limit_decay_not_negative")),
         sa.PrimaryKeyConstraint("id", name="pk_concurrency_limit"),
         sa.UniqueConstraint("name", name="uq_concurrency_limit_name"),
     )
@@ -133,7 +133,7 @@ def upgrade() -> None:
         sa.Column("run_id", sa.Uuid(), nullable=True),
         sa.Column("automatic", sa.Boolean(), nullable=False),
         sa.Column("expires", Timestamp(), nullable=True),
-        sa.CheckConstraint("slots > 0", name="ck_concurrency_lease_slots_positive"),
+        sa.CheckConstraint("slots > 0", name=op.f("ck_concurrency_lease_slots_positive")),
         sa.ForeignKeyConstraint(
             ["limit_id"], ["concurrency_limit.id"], name="fk_concurrency_lease_limit_id", ondelete="CASCADE"
         ),
@@ -199,9 +199,9 @@ def upgrade() -> None:
         sa.Column("start_time", Timestamp(), nullable=True),
         sa.Column("end_time", Timestamp(), nullable=True),
         sa.Column("total_run_time_seconds", sa.Double(), nullable=False),
-        sa.CheckConstraint("run_count >= 0", name="ck_flow_run_run_count_not_negative"),
-        sa.CheckConstraint("total_run_time_seconds >= 0", name="ck_flow_run_run_time_not_negative"),
-        sa.CheckConstraint("version >= 0", name="ck_flow_run_version_not_negative"),
+        sa.CheckConstraint("run_count >= 0", name=op.f("ck_flow_run_run_count_not_negative")),
+        sa.CheckConstraint("total_run_time_seconds >= 0", name=op.f("ck_flow_run_run_time_not_negative")),
+        sa.CheckConstraint("version >= 0", name=op.f("ck_flow_run_version_not_negative")),
         sa.ForeignKeyConstraint(
             ["deployment_id"], ["deployment.id"], name="fk_flow_run_deployment_id", ondelete="SET NULL"
         ),
@@ -282,9 +282,9 @@ def upgrade() -> None:
         sa.Column("start_time", Timestamp(), nullable=True),
         sa.Column("end_time", Timestamp(), nullable=True),
         sa.Column("total_run_time_seconds", sa.Double(), nullable=False),
-        sa.CheckConstraint("run_count >= 0", name="ck_task_run_run_count_not_negative"),
-        sa.CheckConstraint("total_run_time_seconds >= 0", name="ck_task_run_run_time_not_negative"),
-        sa.CheckConstraint("version >= 0", name="ck_task_run_version_not_negative"),
+        sa.CheckConstraint("run_count >= 0", name=op.f("ck_task_run_run_count_not_negative")),
+        sa.CheckConstraint("total_run_time_seconds >= 0", name=op.f("ck_task_run_run_time_not_negative")),
+        sa.CheckConstraint("version >= 0", name=op.f("ck_task_run_version_not_negative")),
         sa.ForeignKeyConstraint(["flow_run_id"], ["flow_run.id"], name="fk_task_run_flow_run_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_task_run"),
         sa.UniqueConstraint(
