@@ -22,8 +22,8 @@ class State(Document):
     message: Message | None = Field(default=None, description="Free text for people, at most 100,000 characters.")
     data: Stored | None = Field(
         default=None,
-        description="Where the result is, or the result itself: at most 512 KiB. An object whose `type` is `unpersisted` "
-        "says that there is none and is not stored.",
+        description="Where the result is, or the result itself: at most 512 KiB. An object whose `type` is "
+        "`unpersisted` says that there is none and is not stored.",
     )
     details: StateDetails | None = Field(default=None, description="What rules and clients know about it besides.")
 
@@ -46,8 +46,8 @@ class ProposeState(Document):
     )
     idempotency_key: Name | None = Field(
         default=None,
-        description="Unique for the run, looked up before expectedVersion. Only answers that wrote a state are kept, for "
-        "a day at least; the same proposal with the same key is then answered as it was, with `replayed: true`, and "
+        description="Unique for the run, looked up before expectedVersion. Only answers that wrote a state are kept, "
+        "for a day at least; the same proposal with the same key is then answered as it was, with `replayed: true`, and "
         "another proposal with it is an IdempotencyConflict.",
     )
     dry_run: bool = Field(default=False, description="Decide and explain, write nothing.")
