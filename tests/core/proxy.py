@@ -128,11 +128,11 @@ class Link:
 
     async def _reply(self) -> None:
         """Tell the client what the server says, until it is cut: the first reply after that is the last."""
-        while said := await self.from_server.read(65536):
-            if self.is_cut:
-                return
-            self.to_client.write(said)
-        self.to_client.close()
+        try:
+            while (said := await self.from_server.read(65536)) and not self.is_cut:
+                self.to_client.write(said)
+        finally:
+            self.to_client.close()
 
     async def _ask(self) -> Cut:
         """Tell the server what the client says, from its greeting on, until it is cut."""
