@@ -47,7 +47,7 @@ class ProposeState(Document):
     idempotency_key: Name | None = Field(
         default=None,
         description="Unique for the run, looked up before expectedVersion. Only answers that wrote a state are kept, "
-        "for a day at least; the same proposal with the same key is then answered as it was, with `replayed: true`, and "
+        "for a day at least; the same proposal with the same key is then answered as it was, with `replayed: true`; "
         "another proposal with it is an IdempotencyConflict.",
     )
     dry_run: bool = Field(default=False, description="Decide and explain, write nothing.")
