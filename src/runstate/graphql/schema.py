@@ -12,7 +12,6 @@ from strawberry.types.execution import ExecutionContext
 from runstate.graphql import creating, faults, flows, limits, nodes, proposals, runs, slots, transitions
 from runstate.graphql.derive import implementing
 from runstate.graphql.documents import Documents, Prepared
-from runstate.graphql.execution import Executor
 from runstate.graphql.scalars import SCALARS
 from runstate.rows import Row
 
@@ -35,7 +34,6 @@ def build_schema() -> Schema:
         mutation=_merged("Mutation", "What can be done."),
         subscription=_merged("Subscription", "What can be listened to."),
         types=implementing(Row),
-        execution_context_class=Executor,
         extensions=[partial(Prepared, Documents()), faults.Presented],
         config=StrawberryConfig(scalar_map=SCALARS),
     )
