@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from runstate.core.inputs import resume_only_when_paused
 from runstate.core.proposal import Abort, Amend, Reject
 from runstate.core.rules.pausing import (
     expired_pause_fails,
@@ -161,3 +162,21 @@ def test_only_pauses_are_judged_as_pauses(rule: Any, kind: StateType) -> None:
 @pytest.mark.parametrize("kind", [None, *all_but(S.PAUSED)])
 def test_only_paused_runs_are_resumed(rule: Any, kind: StateType | None) -> None:
     assert asked(rule, flow_run(), plain(kind) if kind else None, running()) == NOT_ASKED
+
+
+@pytest.mark.parametrize("state", [paused(NOW), suspended(NOW)])
+def test_a_paused_run_can_be_resumed(state: State) -> None:
+    assert asked(resume_only_when_paused, flow_run(), state, running()) is None
+
+
+@pytest.mark.parametrize("kind", all_but(S.PAUSED))
+def test_a_run_that_is_not_paused_cannot_be_resumed(kind: StateType) -> None:
+    said = asked(resume_only_when_paused, flow_run(), plain(kind), running())
+
+    assert said == Abort(reason=f"The run is in {plain(kind).name}, not paused.")
+
+
+def test_a_run_without_a_state_cannot_be_resumed() -> None:
+    said = asked(resume_only_when_paused, flow_run(), None, running())
+
+    assert said == Abort(reason="The run is in no state, not paused.")
