@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import cached_property
 from itertools import accumulate
 from typing import Any, Protocol
 from uuid import UUID
@@ -43,7 +44,10 @@ class Page:
 
 
 class Sight(Protocol):
-    """What tells, on one kind of database, which entries were there at a position."""
+    """What tells, on one kind of database, which entries were there at a position.
+
+    Clauses name the position, so that statements can be kept; `values` are what they are executed with.
+    """
 
     def now(self) -> list[sa.Label[Any]]:
         """What the present position is made of, as columns."""
@@ -51,14 +55,17 @@ class Sight(Protocol):
     def position(self, now: Any, floor: Position | None) -> Position:
         """The position made of these columns."""
 
-    def there(self, position: Position) -> Clauses:
+    def there(self, name: str) -> Clauses:
         """What holds for the entries that were there."""
 
-    def new(self, position: Position, *, restarted: bool) -> sa.ColumnElement[bool]:
+    def new(self, name: str, *, restarted: bool) -> sa.ColumnElement[bool]:
         """What holds for the entries that were not there; whether the server was started since then."""
 
-    def old(self, position: Position) -> Clauses:
+    def old(self, name: str) -> Clauses:
         """What holds for the entries that nobody who has seen the position can still ask for, one or the other."""
+
+    def values(self, name: str, position: Position) -> dict[str, Any]:
+        """A position that clauses name."""
 
 
 class NumberSight(Sight):
@@ -74,16 +81,20 @@ class NumberSight(Sight):
         return Position(top + 1, top=top)
 
     @override
-    def there(self, position: Position) -> Clauses:
-        return [log.c.seq < position.xmax]
+    def there(self, name: str) -> Clauses:
+        return [log.c.seq < _integer(name)]
 
     @override
-    def new(self, position: Position, *, restarted: bool) -> sa.ColumnElement[bool]:
-        return log.c.seq >= position.xmax
+    def new(self, name: str, *, restarted: bool) -> sa.ColumnElement[bool]:
+        return log.c.seq >= _integer(name)
 
     @override
-    def old(self, position: Position) -> Clauses:
-        return self.there(position)
+    def old(self, name: str) -> Clauses:
+        return self.there(name)
+
+    @override
+    def values(self, name: str, position: Position) -> dict[str, Any]:
+        return {name: position.xmax}
 
 
 class SnapshotSight(Sight):
@@ -106,23 +117,35 @@ class SnapshotSight(Sight):
         return Position.of_snapshot(now.snapshot, newest, (now.boot - EPOCH) // MICROSECOND, top)
 
     @override
-    def there(self, position: Position) -> Clauses:
-        snapshot = sa.cast(sa.literal(position.snapshot, sa.Text), PgSnapshot)
+    def there(self, name: str) -> Clauses:
+        snapshot = sa.cast(_text(f"{name}_snapshot"), PgSnapshot)
         return [
-            log.c.seq <= position.top,
-            log.c.xid < _xid(position.xmax),
-            log.c.boot <= _instant(position.boot),
+            log.c.seq <= _integer(f"{name}_top"),
+            log.c.xid < sa.cast(_text(f"{name}_xmax"), Xid8()),
+            log.c.boot <= sa.bindparam(f"{name}_boot", type_=log.c.boot.type),
             sa.func.pg_visible_in_snapshot(log.c.xid, snapshot, type_=sa.Boolean),
         ]
 
     @override
-    def new(self, position: Position, *, restarted: bool) -> sa.ColumnElement[bool]:
-        later = [log.c.boot > _instant(position.boot)] if restarted else []
-        return sa.or_(log.c.xid >= _xid(position.xmax), log.c.xid == sa.any_(_xids(position.xip)), *later)
+    def new(self, name: str, *, restarted: bool) -> sa.ColumnElement[bool]:
+        begun = log.c.xid >= sa.cast(_text(f"{name}_xmax"), Xid8())
+        under_way = log.c.xid == sa.any_(sa.cast(_text(f"{name}_xip"), ARRAY(Xid8())))
+        later = log.c.boot > sa.bindparam(f"{name}_boot", type_=log.c.boot.type)
+        return sa.or_(begun, under_way, later) if restarted else sa.or_(begun, under_way)
 
     @override
-    def old(self, position: Position) -> Clauses:
-        return [log.c.xid.is_(None), sa.and_(*self.there(position))]
+    def old(self, name: str) -> Clauses:
+        return [log.c.xid.is_(None), sa.and_(*self.there(name))]
+
+    @override
+    def values(self, name: str, position: Position) -> dict[str, Any]:
+        return {
+            f"{name}_top": position.top,
+            f"{name}_xmax": str(position.xmax),
+            f"{name}_xip": f"{{{','.join(map(str, position.xip))}}}",
+            f"{name}_boot": EPOCH + timedelta(microseconds=position.boot),
+            f"{name}_snapshot": position.snapshot,
+        }
 
 
 class PgSnapshot(sa.types.UserDefinedType[str]):
@@ -139,16 +162,12 @@ def _highest(column: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
     return sa.select(column).where(column.is_not(None)).order_by(column.desc()).limit(1).scalar_subquery()
 
 
-def _xid(xid: int) -> sa.ColumnElement[Any]:
-    return sa.cast(sa.literal(str(xid), sa.Text), Xid8())
+def _integer(name: str) -> sa.BindParameter[int]:
+    return sa.bindparam(name, type_=sa.BigInteger())
 
 
-def _xids(xids: Iterable[int]) -> sa.ColumnElement[Any]:
-    return sa.cast(sa.literal(f"{{{','.join(map(str, xids))}}}", sa.Text), ARRAY(Xid8()))
-
-
-def _instant(microseconds: int) -> datetime:
-    return EPOCH + timedelta(microseconds=microseconds)
+def _text(name: str) -> sa.BindParameter[str]:
+    return sa.bindparam(name, type_=sa.Text())
 
 
 class Reader:
@@ -160,12 +179,19 @@ class Reader:
         self.at_once = at_once
         self.sight: Sight = NumberSight() if database.is_sqlite else SnapshotSight()
         self.boot = 0
+        self.kept: dict[tuple[bool, bool], sa.Select[Any]] = {}
+        """Statements that read everything: to build one takes longer than to execute it."""
 
     async def position(self) -> Position:
         """Where the log ends now."""
         async with self.database.read() as connection:
-            now = (await connection.execute(sa.select(*self._frame()))).one()
+            now = (await connection.execute(self.end)).one()
         return self._position(now)
+
+    @cached_property
+    def end(self) -> sa.Select[Any]:
+        """Asks where the log ends."""
+        return sa.select(*self._frame())
 
     async def page(self, cursor: Cursor, upto: Position | None = None, wanted: Wanted = EVERYTHING) -> Page:
         """The next entries after a cursor that are wanted, up to a later position or to what is there now.
@@ -193,19 +219,28 @@ class Reader:
         self, connection: AsyncConnection, cursor: Cursor, target: Position | None, wanted: Wanted
     ) -> list[Any]:
         restarted = cursor.seen.boot < self.boot
-        rows = list(await connection.execute(self._statement(cursor, target, wanted, restarted=restarted)))
+        values = self.sight.values("seen", cursor.seen)
+        if target:
+            values |= {"after": cursor.after, **self.sight.values("upto", target)}
+        statement = self._statement(wanted, bounded=target is not None, restarted=restarted)
+        rows = list(await connection.execute(statement, values))
         self.boot = max(self.boot, self._position(rows[0]).boot)
         if restarted or cursor.seen.boot >= self.boot:
             return rows
         return await self._rows(connection, cursor, target, wanted)
 
-    def _statement(
-        self, cursor: Cursor, target: Position | None, wanted: Wanted, *, restarted: bool
-    ) -> sa.Select[tuple[Any, ...]]:
+    def _statement(self, wanted: Wanted, *, bounded: bool, restarted: bool) -> sa.Select[Any]:
+        if wanted is not EVERYTHING:
+            return self._built(wanted, bounded=bounded, restarted=restarted)
+        if (bounded, restarted) not in self.kept:
+            self.kept[bounded, restarted] = self._built(wanted, bounded=bounded, restarted=restarted)
+        return self.kept[bounded, restarted]
+
+    def _built(self, wanted: Wanted, *, bounded: bool, restarted: bool) -> sa.Select[Any]:
         """One statement, so that the entries, the position and the floor are those of the same moment."""
-        news = sa.select(*TOLD).where(self.sight.new(cursor.seen, restarted=restarted), *wanted.clauses())
-        if target:
-            news = news.where(log.c.seq > cursor.after, *self.sight.there(target))
+        news = sa.select(*TOLD).where(self.sight.new("seen", restarted=restarted), *wanted.clauses())
+        if bounded:
+            news = news.where(log.c.seq > _integer("after"), *self.sight.there("upto"))
         rows = news.order_by(log.c.seq).limit(self.at_once + 1).subquery("news")
         now = sa.select(*self._frame()).subquery("now")
         return sa.select(now, rows).select_from(now.outerjoin(rows, sa.true())).order_by(rows.c.seq)

@@ -1,6 +1,7 @@
 """Forgetting what is older than cursors last."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -48,15 +49,16 @@ async def _raise_floor(database: Database, until: datetime) -> Position | None:
 
 
 async def _delete(reader: Reader, floor: Position) -> int:
-    return sum([await _delete_those(reader.database, clause) for clause in reader.sight.old(floor)])
+    values = reader.sight.values("floor", floor)
+    return sum([await _delete_those(reader.database, clause, values) for clause in reader.sight.old("floor")])
 
 
-async def _delete_those(database: Database, clause: sa.ColumnElement[bool]) -> int:
-    some = sa.select(log.c.seq).where(clause).limit(AT_ONCE)
+async def _delete_those(database: Database, clause: sa.ColumnElement[bool], values: dict[str, Any]) -> int:
+    some = sa.delete(log).where(log.c.seq.in_(sa.select(log.c.seq).where(clause).limit(AT_ONCE)))
     deleted = 0
     while True:
         async with database.write() as transaction:
-            gone = (await transaction.connection.execute(sa.delete(log).where(log.c.seq.in_(some)))).rowcount
+            gone = (await transaction.connection.execute(some, values)).rowcount
         deleted += gone
         if gone < AT_ONCE:
             return deleted
