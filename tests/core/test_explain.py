@@ -44,7 +44,8 @@ def test_the_page_says_every_rule(each: Rule[Any]) -> None:
 
 
 def test_the_page_says_each_rule_of_a_policy_in_order() -> None:
-    for heading, policy in (("### CORE_FLOW", CORE_FLOW), ("### CORE_TASK", CORE_TASK)):
+    written: dict[str, tuple[Rule[Any], ...]] = {"### CORE_FLOW": CORE_FLOW, "### CORE_TASK": CORE_TASK}
+    for heading, policy in written.items():
         section = PAGE.partition(heading)[2].partition("\n### ")[0]
         places = [section.index(f"| {number} | `{each.name}` |") for number, each in enumerate(policy, 1)]
 

@@ -321,3 +321,14 @@ async def test_a_request_that_cannot_be_answered_any_more_fails_alone_once_it_is
     assert isinstance(said, Answer)
     assert isinstance(failure, LookupError)
     assert [len(await history_of(way.direct, run)) for run in (one, two)] == [1, 0]
+
+
+async def test_who_waits_too_long_for_a_lock_is_told_and_the_others_are_answered(direct_url: str, way: Way) -> None:
+    one, two, three = await some(way.direct, 3)
+    way.database = impatient = Database(direct_url, statement_timeout_seconds=0.1)
+    async with held_up(way.direct, two), open_desk(way) as desk:
+        outcomes = await desk.submit([proposal(run, running()) for run in (one, two, three)])
+    await impatient.close()
+
+    assert [type(outcome) for outcome in outcomes] == [Answer, Timeout, Answer]
+    assert [len(await history_of(way.direct, run)) for run in (one, two, three)] == [1, 0, 1]
