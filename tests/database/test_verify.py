@@ -25,6 +25,7 @@ from runstate.rows import (
     ConcurrencyLimit,
     FlowRun,
     FlowRunState,
+    RunTally,
     TaskRun,
     TaskRunState,
     Transition,
@@ -183,12 +184,14 @@ DRAINED = "Limits with decay that are drained at another time than their leases"
 NOBODYS = "Leases without an end of runs that do not exist"
 KEPT = "Leases of flow runs that have left PENDING and RUNNING"
 TASK_KEPT = "Leases of task runs that have left RUNNING"
+SUMMED = "Flow runs of which another number is added up than there is"
+TASK_SUMMED = "Task runs of which another number is added up than there is"
 TWICE = "Runs that hold one limit twice"
 
 DAMAGES: dict[str, tuple[Damage, list[str]]] = {
     "another state id": (lambda it: [it.flow_run_has(state_id=uuid4())], [MISPLACED]),
-    "another type": (lambda it: [it.flow_run_has(state_type=StateType.PENDING)], [MISPLACED]),
-    "another name": (lambda it: [it.flow_run_has(state_name="Walking")], [MISPLACED]),
+    "another type": (lambda it: [it.flow_run_has(state_type=StateType.PENDING)], [MISPLACED, SUMMED]),
+    "another name": (lambda it: [it.flow_run_has(state_name="Walking")], [MISPLACED, SUMMED]),
     "another time": (lambda it: [it.task_run_has(state_timestamp=AGO)], [TASK_MISPLACED]),
     "no state": (lambda it: [it.task_run_has(state_id=None)], [TASK_MISPLACED]),
     "another version": (lambda it: [it.flow_run_has(version=4)], [MISPLACED, MISCOUNTED]),
@@ -228,6 +231,10 @@ DAMAGES: dict[str, tuple[Damage, list[str]]] = {
     "an entry with another name": (lambda it: [it.entry_has(it.flow_run, 2, state_name="Walking")], [MISLOGGED]),
     "an entry of another state": (lambda it: [it.entry_has(it.task_run, 2, state_id=uuid4())], [TASK_MISLOGGED]),
     "an entry of another time": (lambda it: [it.entry_has(it.task_run, 2, occurred=NOW + HOUR)], [TASK_MISLOGGED]),
+    "a change that was added up twice": (
+        lambda _: [change(RunTally, RunTally.run_kind == RunKind.TASK_RUN, number=RunTally.number * 2)],
+        [TASK_SUMMED],
+    ),
     "a slot too many": (lambda it: [it.limit_has("manual", occupied=3)], [COUNTED]),
     "a slot too few": (lambda it: [it.limit_has("api", occupied=0)], [COUNTED]),
     "a lost lease": (

@@ -9,6 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from runstate.database import Database
+from runstate.database.queries.tallies import recount
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateDetails, StateType
 from runstate.rows import (
@@ -89,10 +90,11 @@ def a_state(run: Run, version: int = 1, type: StateType = StateType.PENDING, **c
 
 
 async def store(database: Database, *rows: Row) -> None:
-    """Write rows, in the order given; neighbours of one kind in one statement."""
+    """Write rows, in the order given, and count the runs among them."""
     async with database.write() as transaction:
         for each in rows:
             await transaction.connection.execute(sa.insert(type(each)).values(each.__dict__))
+        await recount(transaction.connection)
 
 
 def ids(found: Iterable[Any]) -> list[str]:

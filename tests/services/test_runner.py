@@ -141,14 +141,14 @@ async def test_all_services_together_run(make: Making) -> None:
 
 
 def test_services_are_chosen_by_name() -> None:
-    assert set(chosen("all")) == {"late", "pauses", "leases", "cancellation", "sweeping"}
+    assert set(chosen("all")) == {"late", "pauses", "leases", "cancellation", "folding", "sweeping"}
     assert chosen("off") == {}
     assert chosen(" late, leases") == {"late": SERVICES["late"], "leases": SERVICES["leases"]}
 
 
 @pytest.mark.parametrize("names", ["", "late,", "late,latte", "all,late", "Late"])
 def test_a_service_that_there_is_not_cannot_be_chosen(names: str) -> None:
-    with pytest.raises(Misconfigured, match="late, pauses, leases, cancellation, sweeping"):
+    with pytest.raises(Misconfigured, match="late, pauses, leases, cancellation, folding, sweeping"):
         chosen(names)
 
 

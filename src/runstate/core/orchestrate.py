@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,8 @@ from runstate.core.requests import CreateRun, Outcome, ProposeState, Request
 from runstate.core.states import State, is_unpersisted
 from runstate.database import Database
 from runstate.database.queries import orchestration as sql
+from runstate.database.queries import tallies
+from runstate.database.queries.tallies import Counted
 from runstate.documents.states import RunKind, StateType
 from runstate.rows import (
     CacheEntry,
@@ -275,6 +278,7 @@ async def write(connection: AsyncConnection, ledger: Ledger, now: datetime) -> N
     await sql.update(connection, FlowRun, ("updated", *sql.MOVED), flow_runs)
     await sql.update(connection, TaskRun, ("updated", *sql.MOVED, "flow_run_run_count"), task_runs)
     await sql.insert(connection, Transition, [_logged(each, ledger) for each in ledger.entered])
+    await tallies.add(connection, _changes(ledger))
     await write_limits(connection, ledger, now)
     await sql.insert(connection, CacheEntry, [vars(entry) for entry in ledger.new_cached])
     await sql.insert(connection, ProposalAnswer, [vars(answer) for answer in ledger.new_answers])
@@ -297,13 +301,28 @@ def _stored(entered: Entered) -> dict[str, Any]:
     return {**columns, "data": None} if is_unpersisted(entered.state.data) else columns
 
 
+def _changes(ledger: Ledger) -> Counter[Counted]:
+    """How many more or less runs there are in each state now."""
+    changes: Counter[Counted] = Counter()
+    for each in ledger.entered:
+        kind, (_, flow_id, deployment_id) = _home(each, ledger)
+        if each.left:
+            changes[Counted(kind, flow_id, deployment_id, each.left.type, each.left.name)] -= 1
+        changes[Counted(kind, flow_id, deployment_id, each.state.type, each.state.name)] += 1
+    return changes
+
+
+def _home(entered: Entered, ledger: Ledger) -> tuple[RunKind, tuple[UUID | None, UUID | None, UUID | None]]:
+    """What kind of run it is, and the flow run, flow and deployment that it belongs to."""
+    run = entered.run
+    if isinstance(run, FlowRun):
+        return RunKind.FLOW_RUN, (run.id, run.flow_id, run.deployment_id)
+    return RunKind.TASK_RUN, ledger.homes.get(run.id, (run.flow_run_id, None, None))
+
+
 def _logged(entered: Entered, ledger: Ledger) -> dict[str, Any]:
     run, left, state = entered.run, entered.left, entered.state
-    if isinstance(run, FlowRun):
-        kind, home = RunKind.FLOW_RUN, (run.id, run.flow_id, run.deployment_id)
-    else:
-        kind, home = RunKind.TASK_RUN, ledger.homes.get(run.id, (run.flow_run_id, None, None))  # type: ignore[assignment]
-    flow_run_id, flow_id, deployment_id = home
+    kind, (flow_run_id, flow_id, deployment_id) = _home(entered, ledger)
     return {
         "run_kind": kind,
         "run_id": run.id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from runstate.core.requests import ANONYMOUS, CreateRun, Outcome, ProposeState
 from runstate.core.states import NO_DETAILS, State
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
+from runstate.database.queries import tallies
 from runstate.documents import requests
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import RunKind
@@ -200,37 +201,53 @@ async def input_of(desk: Desk, flow_run_id: UUID, key: str) -> FlowRunInput | No
 @again
 async def delete_flow_run(desk: Desk, flow_run_id: UUID) -> bool:
     """Delete a flow run with its states, task runs and inputs; the slots that they hold are given back."""
+    return bool(await delete_flow_runs_of(desk, [flow_run_id]))
+
+
+@again
+async def delete_flow_runs_of(desk: Desk, ids: Collection[UUID]) -> list[UUID]:
+    """Delete the flow runs with these ids as one is deleted; the ids of those that were there."""
     async with desk.database.write() as transaction:
-        return bool(await delete_flow_runs(transaction.connection, FlowRun.id == flow_run_id, desk.clock()))
+        return await delete_flow_runs(transaction.connection, among(FlowRun.id, sorted(ids)), desk.clock())
 
 
-async def delete_flow_runs(connection: AsyncConnection, which: sa.ColumnElement[bool], now: datetime) -> int:
-    """Delete flow runs with all that is theirs; how many. Their subflow runs, which stay, are locked with them."""
+async def delete_flow_runs(connection: AsyncConnection, which: sa.ColumnElement[bool], now: datetime) -> list[UUID]:
+    """Delete flow runs with all that is theirs; their ids. Their subflow runs, which stay, are locked with them."""
     chosen = sa.select(FlowRun.id).where(which)
     their_tasks = sa.select(TaskRun.id).where(TaskRun.flow_run_id.in_(chosen))
     touched = sa.select(FlowRun.id, which).where(which | FlowRun.parent_task_run_id.in_(their_tasks))
     locked = list(await connection.execute(touched.order_by(FlowRun.id).with_for_update()))
     runs = [run for run, is_chosen in locked if is_chosen]
     if not runs:
-        return 0
-    tasks = sa.select(TaskRun.id).where(among(TaskRun.flow_run_id, runs)).order_by(TaskRun.id).with_for_update()
-    await _forget(connection, [*runs, *(await connection.execute(tasks)).scalars()], now)
+        return []
+    asked = sa.select(TaskRun.id).where(among(TaskRun.flow_run_id, runs)).order_by(TaskRun.id).with_for_update()
+    tasks = list((await connection.execute(asked)).scalars())
+    await _forget(connection, [*runs, *tasks], now)
+    await tallies.take_away(connection, flow_runs=runs, task_runs=tasks)
     await connection.execute(sa.delete(FlowRun).where(among(FlowRun.id, runs)))
-    return len(runs)
+    return runs
 
 
 @again
 async def delete_task_run(desk: Desk, task_run_id: UUID) -> bool:
     """Delete a task run with its states; its slots are given back. A subflow run that it stands for stays."""
+    return bool(await delete_task_runs(desk, [task_run_id]))
+
+
+@again
+async def delete_task_runs(desk: Desk, ids: Collection[UUID]) -> list[UUID]:
+    """Delete the task runs with these ids as one is deleted; the ids of those that were there."""
     async with desk.database.write() as transaction:
         connection, now = transaction.connection, desk.clock()
-        subflows = sa.select(FlowRun.id).where(FlowRun.parent_task_run_id == task_run_id).order_by(FlowRun.id)
+        wanted = sorted(ids)
+        subflows = sa.select(FlowRun.id).where(among(FlowRun.parent_task_run_id, wanted)).order_by(FlowRun.id)
         await connection.execute(subflows.with_for_update())
-        if not await sql.lock_task_runs(connection, [task_run_id]):
-            return False
-        await _forget(connection, [task_run_id], now)
-        await connection.execute(sa.delete(TaskRun).where(TaskRun.id == task_run_id))
-    return True
+        runs = [run.id for run in await sql.lock_task_runs(connection, wanted)]
+        if runs:
+            await _forget(connection, runs, now)
+            await tallies.take_away(connection, task_runs=runs)
+            await connection.execute(sa.delete(TaskRun).where(among(TaskRun.id, runs)))
+    return runs
 
 
 async def _forget(connection: AsyncConnection, runs: Sequence[UUID], now: datetime) -> None:

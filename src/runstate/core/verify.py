@@ -6,6 +6,7 @@ from typing import Final
 
 from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
 from runstate.database import Database
+from runstate.database.queries import tallies
 from runstate.database.queries import verify as sql
 from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
 
@@ -50,6 +51,7 @@ def _of_runs(runs: str, run: sql.Run, state: sql.State) -> Mapping[str, sql.Ids]
         f"{runs} whose end time does not go with their state": sql.ended_otherwise(run),
         f"{runs} whose run time is negative": sql.negative_run_times(run),
         f"{runs} that are behind the log": sql.logged_ahead(run),
+        f"{runs} of which another number is added up than there is": tallies.miscounted(run),
     }
 
 

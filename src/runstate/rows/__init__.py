@@ -8,12 +8,14 @@ from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
 from runstate.rows.log import Installation, Transition, TransitionMark
 from runstate.rows.orchestration import CacheEntry, FlowRunInput, ProposalAnswer
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
+from runstate.rows.tallies import CountedName, RunTally
 
 __all__ = [
     "Base",
     "CacheEntry",
     "ConcurrencyLease",
     "ConcurrencyLimit",
+    "CountedName",
     "Deployment",
     "Flow",
     "FlowRun",
@@ -23,6 +25,7 @@ __all__ = [
     "ProposalAnswer",
     "Row",
     "Run",
+    "RunTally",
     "State",
     "TaskRun",
     "TaskRunState",

@@ -12,7 +12,7 @@ import structlog
 
 from runstate.core.desk import Desk
 from runstate.errors import Misconfigured
-from runstate.services import cancellation, late, leases, pauses, sweeping
+from runstate.services import cancellation, folding, late, leases, pauses, sweeping
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +33,7 @@ SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
         "pauses": Service(pauses.run_once, 5),
         "leases": Service(leases.run_once, 15),
         "cancellation": Service(cancellation.run_once, 20),
+        "folding": Service(folding.run_once, 10),
         "sweeping": Service(sweeping.run_once, 300),
     }
 )

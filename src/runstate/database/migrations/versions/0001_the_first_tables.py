@@ -13,9 +13,11 @@ down_revision = None
 
 TABLES = (
     "concurrency_limit",
+    "counted_name",
     "flow",
     "installation",
     "proposal_answer",
+    "run_tally",
     "transition",
     "transition_mark",
     "concurrency_lease",
@@ -27,6 +29,11 @@ TABLES = (
     "task_run_state",
     "task_run_state_cache",
 )
+
+
+def _index_what_is_known(table: str, column: str) -> None:
+    there = sa.text(f"{column} IS NOT NULL")
+    op.create_index(f"ix_{table}_{column}", table, [column], postgresql_where=there, sqlite_where=there)
 
 
 def upgrade() -> None:
@@ -54,6 +61,25 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name="uq_concurrency_limit_name"),
     )
     op.create_index("ix_concurrency_limit_created", "concurrency_limit", ["created"])
+    op.create_table(
+        "counted_name",
+        sa.Column("state_type", sa.String(16), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("state_type", "name", name="pk_counted_name"),
+    )
+    op.create_table(
+        "run_tally",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("run_kind", sa.String(16), nullable=False),
+        sa.Column("flow_id", sa.Uuid(), nullable=True),
+        sa.Column("deployment_id", sa.Uuid(), nullable=True),
+        sa.Column("state_type", sa.String(16), nullable=True),
+        sa.Column("state_name", sa.Text(), nullable=True),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name="pk_run_tally"),
+    )
+    op.create_index("ix_run_tally_deployment_id", "run_tally", ["deployment_id"])
+    op.create_index("ix_run_tally_run_kind_flow_id", "run_tally", ["run_kind", "flow_id"])
     op.create_table(
         "flow",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -212,13 +238,15 @@ def upgrade() -> None:
     )
     op.create_index("ix_flow_run_created", "flow_run", ["created"])
     op.create_index("ix_flow_run_deployment_id", "flow_run", ["deployment_id"])
-    op.create_index("ix_flow_run_end_time", "flow_run", ["end_time"])
-    op.create_index("ix_flow_run_expected_start_time", "flow_run", ["expected_start_time"])
+    _index_what_is_known("flow_run", "end_time")
+    _index_what_is_known("flow_run", "expected_start_time")
     op.create_index("ix_flow_run_name", "flow_run", ["name"])
-    op.create_index("ix_flow_run_next_scheduled_start_time", "flow_run", ["next_scheduled_start_time"])
+    _index_what_is_known("flow_run", "next_scheduled_start_time")
     op.create_index("ix_flow_run_parent_task_run_id", "flow_run", ["parent_task_run_id"])
-    op.create_index("ix_flow_run_start_time", "flow_run", ["start_time"])
+    _index_what_is_known("flow_run", "start_time")
     op.create_index("ix_flow_run_state_type_start_time", "flow_run", ["state_type", "start_time"])
+    if later:
+        op.create_index("ix_flow_run_tags", "flow_run", ["tags"], postgresql_using="gin")
     op.create_table(
         "flow_run_input",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -292,12 +320,14 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_task_run_created", "task_run", ["created"])
-    op.create_index("ix_task_run_end_time", "task_run", ["end_time"])
-    op.create_index("ix_task_run_expected_start_time", "task_run", ["expected_start_time"])
+    _index_what_is_known("task_run", "end_time")
+    _index_what_is_known("task_run", "expected_start_time")
     op.create_index("ix_task_run_name", "task_run", ["name"])
-    op.create_index("ix_task_run_next_scheduled_start_time", "task_run", ["next_scheduled_start_time"])
-    op.create_index("ix_task_run_start_time", "task_run", ["start_time"])
+    _index_what_is_known("task_run", "next_scheduled_start_time")
+    _index_what_is_known("task_run", "start_time")
     op.create_index("ix_task_run_state_type_start_time", "task_run", ["state_type", "start_time"])
+    if later:
+        op.create_index("ix_task_run_tags", "task_run", ["tags"], postgresql_using="gin")
     op.create_index(
         "uq_task_run_task_key_dynamic_key",
         "task_run",

@@ -1,0 +1,215 @@
+"""How many runs are in which state without counting them: changes that are added up.
+
+A batch appends what it changed, a service replaces many changes by their sum, a question sums what is there: nobody
+waits for anybody. A deployment that is deleted counts as none from then on, since what names it is read that way.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.database.dialects import among
+from runstate.database.queries.orchestration import table_of
+from runstate.documents.states import RunKind, StateType
+from runstate.rows import CountedName, Deployment, FlowRun, RunTally, TaskRun
+
+MOST_NAMES: Final = 100
+"""How many names of a client's own are counted for each type of state; the others are counted together."""
+OTHERS: Final = "…"
+"""The name under which the others are counted."""
+NAMES: Final = frozenset(
+    {
+        "Scheduled",
+        "Late",
+        "AwaitingRetry",
+        "AwaitingConcurrencySlot",
+        "Resuming",
+        "Pending",
+        "Submitting",
+        "InfrastructurePending",
+        "NotReady",
+        "Running",
+        "Retrying",
+        "Rerunning",
+        "Paused",
+        "Suspended",
+        "Cancelling",
+        "Cancelled",
+        "Completed",
+        "Cached",
+        "RolledBack",
+        "Failed",
+        "TimedOut",
+        "Crashed",
+    }
+)
+"""Names that the server or its usual clients give: counted in any case."""
+LOCK: Final = 0x74616C6C696573
+"""Key of the advisory lock under which names are chosen to be counted."""
+KEYS: Final = ("run_kind", "flow_id", "deployment_id", "state_type", "state_name")
+
+
+class Counted(NamedTuple):
+    """What runs are counted by."""
+
+    run_kind: RunKind
+    flow_id: UUID | None
+    deployment_id: UUID | None
+    state_type: StateType | None
+    state_name: str | None
+
+
+async def add(connection: AsyncConnection, changes: Mapping[Counted, int]) -> None:
+    """Append changes: a statement, or two when a state has a name of a client's own."""
+    own = {(each.state_type, each.state_name) for each in changes if each.state_type and each.state_name not in NAMES}
+    known = await _known(connection, own) if own else set()
+    summed: Counter[Counted] = Counter()
+    for counted, number in changes.items():
+        is_other = (counted.state_type, counted.state_name) in own - known
+        summed[counted._replace(state_name=OTHERS) if is_other else counted] += number
+    rows = [{**counted._asdict(), "number": number} for counted, number in summed.items() if number]
+    if rows:
+        await connection.execute(sa.insert(table_of(RunTally)), rows)
+
+
+async def _known(connection: AsyncConnection, names: Collection[tuple[Any, Any]]) -> set[tuple[Any, Any]]:
+    """Which of these types and names are counted; new ones are, as long as there is room.
+
+    Who finds no room is right for ever: names are never taken away, and chosen by one transaction at a time.
+    """
+    known = await _chosen(connection, {kind for kind, _ in names})
+    if not _with_room(known, names):
+        return known
+    if connection.dialect.name == "postgresql":
+        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+    known = await _chosen(connection, {kind for kind, _ in names})
+    fresh = _with_room(known, names)
+    if fresh:
+        rows = [{"state_type": kind, "name": name} for kind, name in fresh]
+        await connection.execute(sa.insert(table_of(CountedName)), rows)
+    return known | set(fresh)
+
+
+async def _chosen(connection: AsyncConnection, kinds: Collection[Any]) -> set[tuple[Any, Any]]:
+    asked = sa.select(CountedName.state_type, CountedName.name).where(CountedName.state_type.in_(kinds))
+    return {(kind, name) for kind, name in await connection.execute(asked)}
+
+
+def _with_room(known: Collection[tuple[Any, Any]], names: Collection[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """The names that are not known yet and that there is room for."""
+    taken = Counter(kind for kind, _ in known)
+    fresh = []
+    for kind, name in sorted(set(names) - set(known), key=lambda each: (each[0].value, each[1])):
+        if taken[kind] < MOST_NAMES:
+            taken[kind] += 1
+            fresh.append((kind, name))
+    return fresh
+
+
+async def take_away(
+    connection: AsyncConnection, *, flow_runs: Collection[UUID] = (), task_runs: Collection[UUID] = ()
+) -> None:
+    """Append that these runs, which are locked, are about to be gone."""
+    for run, ids in ((FlowRun, flow_runs), (TaskRun, task_runs)):
+        if ids:
+            await _insert(connection, present(run, among(run.id, ids)), -1)
+
+
+def present(run: type[FlowRun | TaskRun], where: sa.ColumnElement[bool] | None = None) -> sa.Select[Any]:
+    """What is counted, and how many runs really are there."""
+    kind = RunKind.FLOW_RUN if run is FlowRun else RunKind.TASK_RUN
+    is_named = run.state_name.in_(sorted(NAMES)) | CountedName.name.is_not(None) | run.state_name.is_(None)
+    name = sa.case((is_named, run.state_name), else_=OTHERS)
+    keys = [
+        sa.literal(kind, RunTally.run_kind.type).label("run_kind"),
+        FlowRun.flow_id.label("flow_id"),
+        FlowRun.deployment_id.label("deployment_id"),
+        run.state_type.label("state_type"),
+        name.label("state_name"),
+    ]
+    source: Any = sa.join(TaskRun, FlowRun, FlowRun.id == TaskRun.flow_run_id, isouter=True)
+    its_name = (CountedName.state_type == run.state_type) & (CountedName.name == run.state_name)
+    source = sa.outerjoin(FlowRun if run is FlowRun else source, CountedName, its_name)
+    counted = sa.select(*keys, sa.func.count().label("number")).select_from(source)
+    return counted.where(sa.true() if where is None else where).group_by(*keys[1:4], run.state_name, CountedName.name)
+
+
+async def _insert(connection: AsyncConnection, counted: sa.Select[Any], sign: int) -> None:
+    found = counted.subquery()
+    asked = sa.select(*(found.c[name] for name in KEYS), found.c.number * sign)
+    await connection.execute(sa.insert(table_of(RunTally)).from_select([*KEYS, "number"], asked))
+
+
+async def recount(connection: AsyncConnection) -> None:
+    """Forget what was added up and count every run: for those who have loaded rows by other means."""
+    await connection.execute(sa.delete(RunTally))
+    for run in (FlowRun, TaskRun):
+        asked = sa.select(run.state_type, run.state_name).where(run.state_type.is_not(None)).distinct()
+        names = {(kind, name) for kind, name in await connection.execute(asked) if name not in NAMES}
+        if names:
+            await _known(connection, names)
+        await _insert(connection, present(run), 1)
+
+
+def tallied(kind: RunKind) -> sa.FromClause:
+    """What is added up for one kind of run, as a table with the columns that are counted by."""
+    return (
+        sa.select(
+            RunTally.seq,
+            RunTally.flow_id,
+            Deployment.id.label("deployment_id"),
+            RunTally.state_type,
+            RunTally.state_name,
+            RunTally.number,
+        )
+        .outerjoin(Deployment, Deployment.id == RunTally.deployment_id)
+        .where(RunTally.run_kind == kind)
+        .subquery("tallied")
+    )
+
+
+async def fold(connection: AsyncConnection) -> int:
+    """Replace what counts the same by its sum; how many changes are gone. Others may add and fold meanwhile."""
+    several = sa.select(RunTally.seq, sa.func.count().over(partition_by=_effective()).label("times"))
+    several_of = several.outerjoin(Deployment, Deployment.id == RunTally.deployment_id).subquery()
+    wanted = sa.select(several_of.c.seq).where(several_of.c.times > 1)
+    locked = sa.select(table_of(RunTally)).where(RunTally.seq.in_(wanted)).with_for_update(skip_locked=True)
+    changes = (await connection.execute(locked)).mappings().all()
+    if not changes:
+        return 0
+    asked = sa.select(Deployment.id).where(among(Deployment.id, {each["deployment_id"] for each in changes} - {None}))
+    there = set((await connection.execute(asked)).scalars())
+    sums: Counter[Counted] = Counter()
+    for each in changes:
+        deployment = each["deployment_id"] if each["deployment_id"] in there else None
+        sums[Counted(**{**{key: each[key] for key in KEYS}, "deployment_id": deployment})] += each["number"]
+    await connection.execute(sa.delete(RunTally).where(among(RunTally.seq, [each["seq"] for each in changes])))
+    rows = [{**counted._asdict(), "number": number} for counted, number in sums.items() if number]
+    if rows:
+        await connection.execute(sa.insert(table_of(RunTally)), rows)
+    return len(changes) - len(rows)
+
+
+def _effective() -> list[sa.ColumnElement[Any]]:
+    return [RunTally.run_kind, RunTally.flow_id, Deployment.id, RunTally.state_type, RunTally.state_name]  # type: ignore[list-item]
+
+
+def miscounted(run: type[FlowRun | TaskRun]) -> sa.Select[Any]:
+    """Types and names of states that other numbers of runs are added up for than there are."""
+    kind = RunKind.FLOW_RUN if run is FlowRun else RunKind.TASK_RUN
+    counted, there = tallied(kind), present(run).subquery()
+    names = KEYS[1:]
+    both = sa.union_all(
+        sa.select(*(counted.c[name] for name in names), counted.c.number),
+        sa.select(*(there.c[name] for name in names), -there.c.number),
+    ).subquery()
+    called = sa.func.coalesce(sa.cast(both.c.state_type, sa.Text) + sa.literal(" ") + both.c.state_name, "no state")
+    return (
+        sa.select(called.label("called"))
+        .group_by(*(both.c[name] for name in names))
+        .having(sa.func.sum(both.c.number) != 0)
+    )
