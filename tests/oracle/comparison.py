@@ -1,11 +1,14 @@
 """What an answer has in common with the recorded one. Times are compared as seconds from now."""
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
 TOLERANCE_SECONDS = 15
 DRAWN_UP_TO_SECONDS = 60
+STARTED: ContextVar[datetime] = ContextVar("STARTED")
+"""When the scenario began: while it takes its time, what it compares with `now` falls behind by as much."""
 
 Json = Mapping[str, Any]
 
@@ -22,7 +25,9 @@ def same(what: str, got: object, recorded: object) -> None:
 
 def near(what: str, got: float | None, recorded: float | None) -> None:
     """Both are missing, or both are there and not far from each other."""
-    alike = got is recorded if got is None or recorded is None else abs(got - recorded) <= TOLERANCE_SECONDS
+    now = datetime.now(UTC)
+    tolerance = TOLERANCE_SECONDS + (now - STARTED.get(now)).total_seconds()
+    alike = got is recorded if got is None or recorded is None else abs(got - recorded) <= tolerance
     if not alike:
         raise Differs(f"{what}: got {got!r} s from now, recorded {recorded!r}")
 

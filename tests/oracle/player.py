@@ -7,7 +7,7 @@ from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from tests.asking import Ask
-from tests.oracle.comparison import Differs, same, same_history, same_run, same_state, same_verdict
+from tests.oracle.comparison import STARTED, Differs, same, same_history, same_run, same_state, same_verdict
 from tests.oracle.recording import Scenario, Step
 
 STATE = "type name data details { scheduledTime pauseTimeout pauseReschedule }"
@@ -109,6 +109,7 @@ class Play:
 
     async def play(self, scenario: Scenario) -> None:
         """Take one step after another, and compare each answer with the recorded one."""
+        STARTED.set(datetime.now(UTC))
         for number, step in enumerate(scenario.steps):
             try:
                 await self.perform[step["op"]](step)

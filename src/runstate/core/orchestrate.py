@@ -204,12 +204,13 @@ def _mirrors(creations: Sequence[CreateRun], ledger: Ledger) -> set[UUID]:
 async def _lock(
     connection: AsyncConnection, ledger: Ledger, flow_runs: set[UUID], looked_at: set[UUID], task_runs: set[UUID]
 ) -> None:
-    """Lock flow runs by id, then task runs by id, then read the states they are in."""
+    """Lock flow runs by id, then task runs by id, then read the states that the rules look at."""
     wanted = (flow_runs | looked_at) - ledger.created
     rows = await sql.lock_flow_runs(connection, wanted, shared=not flow_runs)
     tasks = await sql.lock_task_runs(connection, task_runs - ledger.created)
     ledger.runs |= {run.id: run for run in rows} | {run.id: run for run in tasks}
-    for kind, runs in ((FlowRunState, rows), (TaskRunState, tasks)):
+    seen = [run for run in rows if run.id in flow_runs or run.state_type is StateType.PAUSED]
+    for kind, runs in ((FlowRunState, seen), (TaskRunState, tasks)):
         current = await sql.states(connection, kind, [run.state_id for run in runs if run.state_id])
         ledger.states |= {state.run_id: as_state(state) for state in current}
 
