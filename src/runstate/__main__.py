@@ -1,4 +1,4 @@
-"""`runstate serve | migrate | schema | verify`."""
+"""`runstate serve | migrate | schema | verify | watch`."""
 
 import asyncio
 import fcntl
@@ -24,6 +24,7 @@ from runstate.database.migrate import migrate as bring_to_head
 from runstate.errors import Misconfigured
 from runstate.graphql.schema import build_schema, sdl
 from runstate.settings import Settings
+from runstate.watch import REFUSED, RefusedError, run_watch, wish_of
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -122,6 +123,26 @@ def verify(database_url: Url = None) -> None:
     if findings:
         raise typer.Exit(1)
     typer.echo(f"Everything in {shown(settings.database_url)} agrees.")
+
+
+@cli.command()
+def watch(
+    url: Annotated[str, typer.Argument(help="Where the server is, such as http://127.0.0.1:4200/graphql.")],
+    run: Annotated[str | None, typer.Option(help="Only this run, from its first version on.")] = None,
+    where: Annotated[str | None, typer.Option(help="Only these: a TransitionWhere as JSON.")] = None,
+    after: Annotated[str | None, typer.Option(help="Go on after this cursor; with --run: after this version.")] = None,
+    until_final: Annotated[bool, typer.Option("--until-final", help="End when the run does.")] = False,  # noqa: FBT002
+) -> None:
+    """Print transitions as they come: a table, or lines of JSON into a pipe; connect again when that is needed.
+
+    With --until-final the exit code says how the run ended: 0 completed, 1 failed or crashed, 2 cancelled. 3: the
+    server does not want to tell.
+    """
+    try:
+        raise typer.Exit(run_watch(url, wish_of(run, where, after, until_final=until_final)))
+    except RefusedError as refused:
+        typer.echo(str(refused), err=True)
+        raise typer.Exit(REFUSED) from None
 
 
 async def _verify(settings: Settings) -> list[str]:

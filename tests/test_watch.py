@@ -1,0 +1,219 @@
+"""`runstate watch`: every transition once, however often the connection is lost; how a run ended is the exit code."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from runstate.__main__ import cli
+from runstate.watch import (
+    Everything,
+    OneRun,
+    RefusedError,
+    Table,
+    ending,
+    socket_address,
+    watch,
+    wish_of,
+)
+from tests.asking import Ask
+from tests.graphql.mutating import a_flow_run, a_task_run, propose
+from tests.serving import run
+from tests.subscribing import Listening, asking, listening
+
+ADDRESSES = {
+    "http://host:4200/graphql": "ws://host:4200/graphql",
+    "https://host/": "wss://host/graphql",
+    "host:4200": "ws://host:4200/graphql",
+    "wss://host/path?x=1": "wss://host/path?x=1",
+}
+
+
+@pytest.fixture
+def kind() -> str:
+    """The client is the same whatever the database."""
+    return "sqlite"
+
+
+@pytest.fixture
+async def server(url: str) -> AsyncIterator[Listening]:
+    """A server."""
+    async with listening(url) as server:
+        yield server
+
+
+@pytest.fixture
+async def live(server: Listening) -> AsyncIterator[Ask]:
+    """Asks it."""
+    async with asking(server) as live:
+        yield live
+
+
+class Shown:
+    """What was shown, one after the other."""
+
+    def __init__(self) -> None:
+        self.queue = asyncio.Queue[dict[str, Any]]()
+        self.notes: list[str] = []
+
+    async def next(self, number: int) -> list[tuple[int, str]]:
+        """The next transitions: version and state type."""
+        async with asyncio.timeout(30):
+            entries = [await self.queue.get() for _ in range(number)]
+        return [(entry["version"], entry["stateType"]) for entry in entries]
+
+
+def watching(server: Listening, wish: Any, shown: Shown) -> asyncio.Task[None]:
+    """Watch in the background."""
+    address = socket_address(server.address)
+    return asyncio.create_task(watch(address, wish, shown.queue.put_nowait, shown.notes.append))
+
+
+@pytest.mark.parametrize("url", ADDRESSES)
+def test_an_address_may_be_given_as_http(url: str) -> None:
+    assert socket_address(url) == ADDRESSES[url]
+
+
+async def test_a_run_is_shown_to_its_end(server: Listening, live: Ask) -> None:
+    for state, code in (("COMPLETED", 0), ("FAILED", 1), ("CRASHED", 1), ("CANCELLED", 2)):
+        run_id, shown = await a_flow_run(live), Shown()
+        wish = OneRun(run_id, until_final=True)
+        task = watching(server, wish, shown)
+        assert await shown.next(1) == [(1, "PENDING")]
+        await propose(live, run_id, state, force=True)
+        await task
+
+        assert await shown.next(1) == [(2, state)]
+        assert ending(wish) == code
+
+
+async def test_a_run_that_has_ended_is_over_at_once(server: Listening, live: Ask) -> None:
+    run_id = await a_task_run(live)
+    await propose(live, run_id, "FAILED", task=True, force=True)
+    wish = OneRun(run_id, 2, until_final=True)
+
+    await watching(server, wish, Shown())
+
+    assert ending(wish) == 1
+
+
+async def test_what_matches_is_shown(server: Listening, live: Ask) -> None:
+    cursor = (await live("{ transitionCursor }"))["transitionCursor"]
+    one, other = await a_flow_run(live), await a_flow_run(live)
+    shown = Shown()
+    task = watching(server, Everything({"runIds": [other]}, cursor), shown)
+
+    assert await shown.next(1) == [(1, "PENDING")]
+    await propose(live, one, "RUNNING")
+    await propose(live, other, "COMPLETED")
+    assert await shown.next(1) == [(2, "COMPLETED")]
+    task.cancel()
+
+
+async def test_a_lost_connection_is_made_again_and_nothing_is_missed(server: Listening, live: Ask) -> None:
+    run_id = await a_flow_run(live)
+    wish, shown = Everything(), Shown()
+    task = watching(server, wish, shown)
+    while not wish.after:
+        await server.hub.join()
+    versions: list[tuple[int, str]] = []
+    for state in ("RUNNING", "COMPLETED"):
+        for connection in list(server.server_state.connections):
+            if hasattr(connection, "keepalive_timeout"):
+                connection.transport.abort()
+        await propose(live, run_id, state)
+        versions += await shown.next(1)
+    task.cancel()
+
+    assert versions == [(2, "RUNNING"), (3, "COMPLETED")]
+    assert shown.notes
+
+
+async def test_what_the_server_refuses_is_the_end(server: Listening, live: Ask) -> None:
+    unknown = "01900000-0000-7000-8000-000000000000"
+    flow_run = await a_flow_run(live)
+    for wish, said in (
+        (Everything(after="nonsense"), "not a cursor"),
+        (Everything({"nothing": 1}), "nothing"),
+        (OneRun(unknown), "No run has the id"),
+        (OneRun("nonsense"), "No run has the id"),
+        (OneRun(flow_run, 99), "version 1"),
+    ):
+        with pytest.raises(RefusedError, match=said):
+            await watching(server, wish, Shown())
+
+
+async def test_where_there_is_no_such_socket_is_the_end(server: Listening) -> None:
+    with pytest.raises(RefusedError, match="40"):
+        await watch(f"ws://{server.address}/nowhere", Everything(), print, print)
+
+
+async def test_into_a_pipe_go_lines_of_json(server: Listening, live: Ask) -> None:
+    cursor = (await live("{ transitionCursor }"))["transitionCursor"]
+    flow_run = await a_flow_run(live)
+    process = await run("watch", server.address, "--after", cursor, environment={})
+    assert process.stdout
+    entry = orjson.loads(await process.stdout.readline())
+    process.terminate()
+    await process.communicate()
+
+    assert (entry["runId"], entry["version"], entry["stateType"]) == (flow_run, 1, "PENDING")
+    assert entry["cursor"]
+
+
+async def test_the_exit_code_says_how_the_run_ended(server: Listening, live: Ask) -> None:
+    flow_run = await a_flow_run(live)
+    await propose(live, flow_run, "CANCELLED", force=True)
+    process = await run("watch", server.address, "--run", flow_run, "--until-final", environment={})
+    output, _ = await process.communicate()
+
+    assert [orjson.loads(line)["stateType"] for line in output.splitlines()] == ["PENDING", "CANCELLED"]
+    assert process.returncode == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--until-final"],
+        ["--run", "x", "--where", "{}"],
+        ["--run", "x", "--after", "cursor"],
+        ["--where", "{"],
+        ["--where", "[]"],
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: list[str]) -> None:
+    result = CliRunner().invoke(cli, ["watch", "http://127.0.0.1:1", *options])
+
+    assert result.exit_code == 3
+    assert result.output
+
+
+def test_options_say_what_is_watched() -> None:
+    everything = wish_of(None, '{"runKind": "FLOW_RUN"}', "c", until_final=False)
+    one = wish_of("r", None, "7", until_final=True)
+
+    assert isinstance(everything, Everything)
+    assert (everything.where, everything.after) == ({"runKind": "FLOW_RUN"}, "c")
+    assert isinstance(one, OneRun)
+    assert (one.run, one.version, one.until_final) == ("r", 7, True)
+
+
+def test_on_a_terminal_it_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table()
+    table(
+        {
+            "occurred": "2026-01-01T12:00:00.000000Z",
+            "runId": "r" * 36,
+            "version": 3,
+            "stateName": "Late",
+            "stateType": "SCHEDULED",
+            "message": "at last",
+        }
+    )
+
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split() == ["occurred", "run", "version", "state"]
+    assert line.split() == ["2026-01-01", "12:00:00.000", "r" * 36, "3", "Late", "at", "last"]
