@@ -3,7 +3,9 @@
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,7 +22,8 @@ from runstate.feed.retention import sweep_log
 from runstate.graphql.context import Context
 from runstate.graphql.http import Endpoint
 from runstate.graphql.schema import build_schema
-from runstate.services.runner import SERVICES, Runner, Service, chosen
+from runstate.services import late, sweeping
+from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings
 
 
@@ -31,7 +34,7 @@ def clock() -> datetime:
 
 def build_app(settings: Settings) -> Starlette:
     """The application. What its lifespan opens is found in `app.state`. Misconfigured: a service has no such name."""
-    services = chosen(settings.services, {**SERVICES, "log": log_service(settings)})
+    services = chosen(settings.services, timed({**SERVICES, **set_services(settings)}, settings.service_seconds))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -59,10 +62,15 @@ def build_app(settings: Settings) -> Starlette:
     return Starlette(routes=routes, lifespan=lifespan)
 
 
-def log_service(settings: Settings) -> Service:
-    """Takes away what the log of transitions has kept for long enough."""
-    keep = timedelta(days=settings.keep_log_days)
-    return Service(lambda desk, now: sweep_log(desk.database, now, keep), seconds=300)
+def set_services(settings: Settings) -> dict[str, Service]:
+    """The services that do as the settings say."""
+    after = timedelta(seconds=settings.late_after_seconds)
+    answers, keep = timedelta(hours=settings.keep_answers_hours), timedelta(days=settings.keep_log_days)
+    return {
+        "late": replace(SERVICES["late"], run_once=partial(late.run_once, after=after)),
+        "sweeping": replace(SERVICES["sweeping"], run_once=partial(sweeping.run_once, answers_kept=answers)),
+        "log": Service(lambda desk, now: sweep_log(desk.database, now, keep), seconds=300),
+    }
 
 
 def make_context(connection: Request | WebSocket, request_id: str) -> Context:

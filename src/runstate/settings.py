@@ -1,6 +1,6 @@
 """What can be set, each as RUNSTATE_* in the environment."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +19,15 @@ class Settings(BaseSettings):
     port: int = Field(default=4200, ge=0, le=65535, description="The port to listen on; 0: any that is free.")
     services: str = Field(
         default="all", description="Which services run in the background: `all`, `off`, or names with commas between."
+    )
+    service_seconds: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={}, description='How many seconds pass between the rounds of a service, by its name: {"late": 5}.'
+    )
+    late_after_seconds: float = Field(
+        default=15, ge=0, description="By how many seconds a scheduled run has to miss its time to be Late."
+    )
+    keep_answers_hours: float = Field(
+        default=24, ge=24, description="For how many hours a proposal with an idempotency key is answered as it was."
     )
     keep_log_days: float = Field(
         default=7, gt=0, description="For how many days the log of transitions, and so cursors into it, is kept."

@@ -12,6 +12,7 @@ from runstate.core import states
 from runstate.core.desk import Desk
 from runstate.errors import Misconfigured
 from runstate.services import SERVICES, Runner, Service, chosen
+from runstate.services.runner import timed
 from tests.services.making import NOW, Making
 
 LONG = 3600.0
@@ -157,3 +158,10 @@ def test_further_services_can_be_chosen_too() -> None:
 
     assert "log" in chosen("all", further)
     assert list(chosen("log", further)) == ["log"]
+
+
+def test_services_are_timed_by_name() -> None:
+    assert timed(SERVICES, {"late": 1.5})["late"].seconds == 1.5
+    assert timed(SERVICES, {"late": 1.5})["leases"] == SERVICES["leases"]
+    with pytest.raises(Misconfigured, match="`nothing`"):
+        timed(SERVICES, {"nothing": 1})

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final
@@ -49,6 +49,14 @@ def chosen(names: str, services: Mapping[str, Service] = SERVICES) -> dict[str, 
         known = ", ".join(services)
         raise Misconfigured(f"There is no service `{unknown[0]}`: RUNSTATE_SERVICES is all, off, or some of {known}.")
     return {name: services[name] for name in asked}
+
+
+def timed(services: Mapping[str, Service], seconds: Mapping[str, float]) -> dict[str, Service]:
+    """The services with other pauses between their rounds; Misconfigured: there is no such service."""
+    unknown = seconds.keys() - services.keys()
+    if unknown:
+        raise Misconfigured(f"There is no service `{min(unknown)}` to be timed: there are {', '.join(services)}.")
+    return {name: replace(each, seconds=seconds.get(name, each.seconds)) for name, each in services.items()}
 
 
 class Runner:
