@@ -1,0 +1,25 @@
+"""The documentation names what is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEST = re.compile(r"`(tests/[\w/]+(?:\.py)?)`")
+LINK = re.compile(r"\]\(([\w./-]+)\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text()
+    named = [ROOT / path for path in TEST.findall(text)] + [page.parent / path for path in LINK.findall(text)]
+    assert [str(path) for path in named if not path.exists()] == []
+
+
+def test_every_setting_stands_in_the_readme() -> None:
+    settings = (ROOT / "src/runstate/settings.py").read_text()
+    names = re.findall(r"^    (\w+): .* = Field\($|^    (\w+): .* = Field\(.*$", settings, re.MULTILINE)
+    readme = PAGES[0].read_text()
+    assert [name for pair in names for name in pair if name and f"`RUNSTATE_{name.upper()}`" not in readme] == []
