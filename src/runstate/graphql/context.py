@@ -81,9 +81,14 @@ class Context:
         key = as_uuid(key) if isinstance(key, str) else key
         if key is None:
             return None
-        wanted = every(row) if asked is None else asked | {"id"}
-        loader = self._made((row, wanted), lambda: DataLoader(partial(self._rows, row, sorted(wanted))))
-        return await loader.load(key)
+        return await self._loader(row, every(row) if asked is None else asked | {"id"}).load(key)
+
+    async def rows(self, row: type[R], keys: Sequence[UUID], asked: Columns) -> Sequence[R | None]:
+        """The rows with these ids, in their places, with these columns."""
+        return await self._loader(row, asked | {"id"}).load_many(keys)
+
+    def _loader(self, row: type[R], wanted: Columns) -> DataLoader[UUID, R | None]:
+        return self._made((row, wanted), lambda: DataLoader(partial(self._rows, row, sorted(wanted))))
 
     async def _rows(self, row: type[R], names: list[str], keys: list[UUID]) -> list[R | None]:
         table = row.__table__

@@ -52,6 +52,13 @@ class Reference(NamedTuple):
     doc: str | None
 
 
+class Follows(NamedTuple):
+    """How a field is answered that has nothing but the row behind a key of its object."""
+
+    target: type[Row]
+    key: str
+
+
 def is_row(thing: object) -> bool:
     """Whether this is a class of rows, and not a variable that stands for one."""
     return isinstance(thing, type) and issubclass(thing, Row)
@@ -242,25 +249,36 @@ def _followed(reference: Reference) -> Any:
         return await info.context.load(info, reference.target, getattr(root, reference.key))
 
     follow.__annotations__ |= {"root": Root, "return": _target(reference)}
-    metadata = {"reference": reference, "needs": (reference.key,)}
+    follows = Follows(reference.target, reference.key)
+    metadata = {"reference": reference, "follows": follows, "needs": (reference.key,)}
     return strawberry.field(follow, description=reference.doc, metadata=metadata)
 
 
-def adds_to(row: type[Base], *, name: str | None = None, needs: Collection[str] | None = None) -> Callable[[F], F]:
+def adds_to(
+    row: type[Base],
+    *,
+    name: str | None = None,
+    needs: Collection[str] | None = None,
+    follows: Follows | None = None,
+    held: str | None = None,
+) -> Callable[[F], F]:
     """Give a row a field that no column holds; what an interface gets its types get as well, unless they have it.
 
-    `needs` names the columns that the resolver reads: every column unless given.
+    `needs` names the columns that the resolver reads: every column unless given. `follows` says that the resolver does
+    nothing but follow a key, which can be done for many objects at once without it; `held` names an attribute that has
+    the answer unless it is null.
     """
+    metadata = {"needs": needs, "follows": follows, "held": held}
 
     def add(resolver: F) -> F:
-        add_field(row, name or resolver.__name__, lambda: _added(resolver, needs))
+        add_field(row, name or resolver.__name__, lambda: _added(resolver, metadata))
         return resolver
 
     return add
 
 
-def _added(resolver: Callable[..., Any], needs: Collection[str] | None) -> Any:
-    return strawberry.field(resolver, description=described(resolver), metadata={"needs": needs})
+def _added(resolver: Callable[..., Any], metadata: dict[Any, Any]) -> Any:
+    return strawberry.field(resolver, description=described(resolver), metadata=metadata)
 
 
 def add_field(row: type[Base], name: str, make: Callable[[], StrawberryField]) -> None:

@@ -39,6 +39,13 @@ class Documents:
         """What is wrong with a document."""
         return list(self.checked(text, schema) if len(text) <= LONGEST_KEPT else self._check(text, schema))
 
+    def refused(self, text: str, name: str | None, schema: GraphQLSchema) -> list[GraphQLError]:
+        """Why a document is not executed: what is wrong with it, or that it does not say which operation is meant."""
+        errors = self.errors(text, schema)
+        if not errors and name is None and _operations(self.document(text)) > 1:
+            return [GraphQLError("Say which operation is meant: the document has several.")]
+        return errors
+
     def _parse(self, text: str) -> DocumentNode:
         return parse(text, max_tokens=MOST_TOKENS)
 
@@ -63,12 +70,10 @@ class Prepared(SchemaExtension):
     def on_validate(self) -> Iterator[None]:
         """Check the document, unless that is done."""
         context = self.execution_context
-        errors = self.documents.errors(context.query or "", context.schema._schema)  # noqa: SLF001
-        if not errors and context._provided_operation_name is None and _operations(context.graphql_document) > 1:  # noqa: SLF001
-            errors = [GraphQLError("Say which operation is meant: the document has several.")]
-        context.pre_execution_errors = errors
+        name = context._provided_operation_name  # noqa: SLF001
+        context.pre_execution_errors = self.documents.refused(context.query or "", name, context.schema._schema)  # noqa: SLF001
         yield
 
 
-def _operations(document: DocumentNode | None) -> int:
-    return sum(isinstance(part, OperationDefinitionNode) for part in document.definitions) if document else 0
+def _operations(document: DocumentNode) -> int:
+    return sum(isinstance(part, OperationDefinitionNode) for part in document.definitions)

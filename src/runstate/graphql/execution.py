@@ -19,7 +19,6 @@ from uuid import UUID
 
 from graphql import (
     DirectiveNode,
-    ExecutionResult,
     FragmentSpreadNode,
     GraphQLEnumType,
     GraphQLError,
@@ -34,6 +33,7 @@ from graphql import (
     SelectionSetNode,
     Undefined,
     VariableNode,
+    get_named_type,
     is_abstract_type,
 )
 from graphql.execution.collect_fields import (
@@ -51,11 +51,14 @@ from typing_extensions import override
 from runstate.graphql.derive import DEFINITION, Follows
 from runstate.graphql.scalars import DateTime
 from runstate.graphql.selection import Columns, columns
-from runstate.rows import Base, Row
+from runstate.rows import Base
 
 LARGEST_INT: Final = 2**31 - 1
 CONDITIONS: Final = ("skip", "include")
-UNPLANNED: Final = "strawberry-definition"
+DEFINED_BY: Final = "strawberry-definition"
+
+MOST_SHAPES: Final = 64
+"""How many are kept of one operation, which has one for each set of conditions."""
 
 Convert = Callable[[Any], Any]
 
@@ -85,6 +88,20 @@ class Objects(Table):
         if not is_a(kind, self.kind):
             raise UnusualError
         return self.setdefault(kind, self.plan.fill)
+
+
+class AnyObjects(Table):
+    """How objects of some GraphQL types are written."""
+
+    def __init__(self, tables: list[Objects]) -> None:
+        super().__init__()
+        self.tables = tables
+
+    def __missing__(self, kind: type) -> Convert:
+        for table in self.tables:
+            if table.kind.is_type_of and is_a(kind, table.kind):
+                return self.setdefault(kind, table.plan.fill)
+        raise UnusualError
 
 
 def same(value: Any) -> Any:
@@ -122,7 +139,7 @@ WRITTEN: Final[Mapping[str, Mapping[type, Convert]]] = {
 
 def is_a(cls: type, kind: GraphQLObjectType) -> bool:
     """Whether objects of a class are of a GraphQL type, as far as the class says it."""
-    return kind.is_type_of is None or issubclass(cls, kind.extensions[UNPLANNED].origin)
+    return kind.is_type_of is None or issubclass(cls, kind.extensions[DEFINED_BY].origin)
 
 
 class Reference(NamedTuple):
@@ -183,7 +200,7 @@ def _reader(kind: GraphQLObjectType, names: list[str]) -> Callable[[Any], Iterab
     """Reads attributes. Those of a row are read as they are held, past SQLAlchemy's descriptors."""
     if not names:
         return _no_values
-    of_row = issubclass(kind.extensions[UNPLANNED].origin, Base)
+    of_row = issubclass(kind.extensions[DEFINED_BY].origin, Base)
     read: Callable[[Any], Any] = itemgetter(*names) if of_row else attrgetter(*names)
     several = len(names) > 1
     if of_row:
@@ -198,7 +215,6 @@ class Shape:
         self.root: CollectedFields | None = None
         self.sub_fields: dict[Any, Any] = {}
         self.plans: dict[int, tuple[GroupedFieldSet, Plan]] = {}
-        self.lists: dict[tuple[int, int], tuple[Any, Mapping[type, Plan] | None]] = {}
 
 
 class Plans:
@@ -219,6 +235,8 @@ class Plans:
         given = executor.variable_values.coerced
         key = tuple(given.get(name) for name in names)
         if key not in shapes:
+            if len(shapes) >= MOST_SHAPES:
+                shapes.clear()
             shapes[key] = Shape()
         return shapes[key]
 
@@ -353,7 +371,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self,
         return_type: GraphQLList[GraphQLOutputType],
         field_details_list: FieldDetailsList,
-        info: GraphQLResolveInfo,
+        info: GraphQLResolveInfo[Any],
         path: Path,
         result: Any,
         position_context: Any,
@@ -442,7 +460,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         return cast("GraphQLObjectType", runtime) if known and is_a(cls, cast("Any", runtime)) else None
 
     def _plan(self, kind: GraphQLObjectType, selected: GroupedFieldSet) -> Plan | None:
-        if not self.planning or UNPLANNED not in kind.extensions:
+        if not self.planning or DEFINED_BY not in kind.extensions:
             return None
         known = self.shape.plans.get(id(selected))
         if known is None:
@@ -462,8 +480,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         """Add a field to a plan, in the best way there is."""
         asked = details[0].node.name.value
         field = self.schema.get_field(plan.kind, asked)
-        held = field and held_by(field)
-        table = self._written(field.type, details) if field and held else None
+        held = held_by(field) if field else None
+        table = self._table(field, details) if field and held else None
         reference = self._reference(name, field, details) if field else None
         if asked == "__typename":
             plan.blank[name] = plan.kind.name
@@ -472,6 +490,14 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         elif table is None:
             plan.others += 1
         plan.steps.append(Step(name, details, held if table is not None else None, table or Table()))
+
+    def _table(self, field: GraphQLField, details: FieldDetailsList) -> Table | None:
+        """How the values of a field that shows an attribute are written; None: the library is needed."""
+        if is_basic(field):
+            return self._written(field.type, details)
+        kind = get_named_type(field.type)
+        tables = [self._of_object(each, details) for each in self.schema.get_possible_types(cast("Any", kind))]
+        return None if None in tables else AnyObjects(cast("list[Objects]", tables))
 
     def _reference(self, name: str, field: GraphQLField, details: FieldDetailsList) -> Reference | None:
         follows = metadata(field).get("follows")
@@ -503,11 +529,12 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         if isinstance(kind, GraphQLList):
             item = self._written(kind.of_type, details)
             return None if item is None else Table(dict.fromkeys((list, tuple), partial(_each, item)))
-        if isinstance(kind, GraphQLObjectType):
-            collected = self.collect_subfields(kind, details)
-            plan = None if collected.new_defer_usages else self._plan(kind, collected.grouped_field_set)
-            return Objects(kind, plan) if plan and plan.quick else None
-        return None
+        return self._of_object(kind, details) if isinstance(kind, GraphQLObjectType) else None
+
+    def _of_object(self, kind: GraphQLObjectType, details: FieldDetailsList) -> "Objects | None":
+        collected = self.collect_subfields(kind, details)
+        plan = None if collected.new_defer_usages else self._plan(kind, collected.grouped_field_set)
+        return Objects(kind, plan) if plan and plan.quick else None
 
 
 def executing(plans: Plans) -> type[Executor]:
@@ -517,14 +544,21 @@ def executing(plans: Plans) -> type[Executor]:
 
 def metadata(field: GraphQLField) -> Mapping[Any, Any]:
     """What is noted on a field."""
-    known = field.extensions.get(UNPLANNED)
+    known = field.extensions.get(DEFINED_BY)
     return known.metadata if isinstance(known, StrawberryField) else {}
 
 
+def is_basic(field: GraphQLField) -> bool:
+    """Whether a field shows an attribute as it is."""
+    known = field.extensions.get(DEFINED_BY)
+    return isinstance(known, StrawberryField) and known.is_basic_field
+
+
 def held_by(field: GraphQLField) -> str | None:
-    """The attribute that a field shows as it is; None: something else answers it."""
-    known = field.extensions.get(UNPLANNED)
-    return known.python_name if isinstance(known, StrawberryField) and known.is_basic_field else None
+    """The attribute that a field shows, as it is or unless it is null; None: something else answers it."""
+    if is_basic(field):
+        return str(field.extensions[DEFINED_BY].python_name)
+    return metadata(field).get("held")
 
 
 def _of_enum(kind: GraphQLEnumType) -> Table | None:

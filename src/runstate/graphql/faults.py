@@ -118,11 +118,11 @@ def presented(error: GraphQLError, request_id: str) -> GraphQLError:
     return GraphQLError(message, error.nodes, error.source, error.positions, error.path, extensions=more)
 
 
-def record(errors: list[GraphQLError], context: ExecutionContext | None) -> None:
+def record(errors: list[GraphQLError], known_as: str) -> None:
     """Log each error: a bug with its traceback, what a client got wrong only for those who look closely."""
     for error in errors:
         raised = cause(error)
-        where = {"request_id": request_id(context), "path": error.path, "message": error.message}
+        where = {"request_id": known_as, "path": error.path, "message": error.message}
         if raised is None or known(raised):
             log.debug("operation_refused", **where)
         else:

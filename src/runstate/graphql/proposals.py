@@ -34,7 +34,7 @@ ProposeStateResult = Annotated[
 ]
 
 
-@adds_to(cast("Any", Answer), name="state")
+@adds_to(cast("Any", Answer), name="state", held="written")
 async def state_of_answer(root: strawberry.Parent[Answer], info: Info) -> State | None:
     """The stored state that the run is in now: the proposed one, another one, or the one it was in."""
     row: type[State] = FlowRunState if root.kind is RunKind.FLOW_RUN else TaskRunState

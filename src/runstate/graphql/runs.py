@@ -13,7 +13,7 @@ from runstate.database.queries.history import HistoryInterval, Intervals
 from runstate.graphql.compare import Clause, given
 from runstate.graphql.connection import Connection, rows_of
 from runstate.graphql.context import Info
-from runstate.graphql.derive import adds_to
+from runstate.graphql.derive import Follows, adds_to
 from runstate.graphql.fields import Id, query
 from runstate.graphql.filters import Where
 from runstate.graphql.search import DEFAULT_SIZE, LARGEST_SIZE, Asked
@@ -42,13 +42,13 @@ async def state_of_run(root: strawberry.Parent[Run], info: Info) -> State | None
     return await info.context.load(info, STATES[type(root)], root.state_id)
 
 
-@adds_to(FlowRun, name="state", needs={"state_id"})
+@adds_to(FlowRun, name="state", needs={"state_id"}, follows=Follows(FlowRunState, "state_id"))
 async def state_of_flow_run(root: strawberry.Parent[FlowRun], info: Info) -> FlowRunState | None:
     """The state that the run is in; null: none yet."""
     return await info.context.load(info, FlowRunState, root.state_id)
 
 
-@adds_to(TaskRun, name="state", needs={"state_id"})
+@adds_to(TaskRun, name="state", needs={"state_id"}, follows=Follows(TaskRunState, "state_id"))
 async def state_of_task_run(root: strawberry.Parent[TaskRun], info: Info) -> TaskRunState | None:
     """The state that the run is in; null: none yet."""
     return await info.context.load(info, TaskRunState, root.state_id)

@@ -1,0 +1,175 @@
+"""What the executor and the way into it cost: this server beside one with GraphQL's own executor, in the same run.
+
+    python benchmarks/executor.py --seconds 4 --connections 8
+
+Each serves the same SQLite database in turn, from a process of its own, to a light client. The last columns say how
+many times as many requests the first answers, and how many times as much CPU the second takes for one.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import psutil
+import typer
+import uvicorn
+from strawberry import Schema as StockSchema
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from runstate.app import build_app
+from runstate.graphql.schema import Schema, build_schema
+from runstate.settings import Settings
+
+PORTS = {"plans": 4331, "stock": 4332}
+FIELDS = (
+    "id name flowId stateType stateName version runCount created updated startTime endTime expectedStartTime "
+    "totalRunTimeSeconds tags stateId"
+)
+REFERENCES = "flow { id name } state { id type name timestamp }"
+PROPOSE = "mutation($i: ProposeStateInput!) { proposeState(input: $i) { __typename } }"
+PROPOSE_MANY = (
+    "mutation($i: [ProposeStateInput!]!) { proposeStates(inputs: $i) { ... on OrchestrationResult { status } } }"
+)
+FLOW = 'mutation { createFlow(input: {name: "etl"}) { ... on CreateFlowPayload { flow { id } } } }'
+RUN = (
+    "mutation($i: CreateFlowRunInput!) { createFlowRun(input: $i) { ... on CreateFlowRunPayload { flowRun { id } } } }"
+)
+
+
+class Stock(Schema):
+    """The schema as the library executes it."""
+
+    execute = StockSchema.execute
+
+
+def serve(kind: str, url: str) -> None:
+    """Be one of the two servers."""
+    app = build_app(Settings(database_url=url, services="off"))
+    if kind == "stock":
+        endpoint: Any = app.routes[0]
+        endpoint.app.schema = build_schema(StrawberryGraphQLCoreExecutionContext, Stock)
+    uvicorn.run(app, port=PORTS[kind], log_level="warning", access_log=False, loop="uvloop", http="httptools")
+
+
+@contextmanager
+def served(kind: str, url: str) -> Iterator[psutil.Process]:
+    """A server, once it answers."""
+    process = subprocess.Popen([sys.executable, __file__, "--serve", kind, "--url", url], env={**os.environ})
+    try:
+        for _ in range(300):
+            try:
+                httpx.get(f"http://127.0.0.1:{PORTS[kind]}/health")
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def ask(document: str, **variables: Any) -> Any:
+    """Ask once."""
+    body = {"query": document, "variables": variables}
+    answer = httpx.post(f"http://127.0.0.1:{PORTS['plans']}/graphql", json=body, timeout=60).json()
+    if answer.get("errors"):
+        raise RuntimeError(answer["errors"])
+    return answer["data"]
+
+
+def fill(count: int) -> list[str]:
+    """Flow runs; their ids."""
+    flow = ask(FLOW)["createFlow"]["flow"]["id"]
+    return [ask(RUN, i={"flowId": flow})["createFlowRun"]["flowRun"]["id"] for _ in range(count)]
+
+
+def proposal(run: str) -> dict[str, Any]:
+    """What is proposed again and again: rules are skipped, so that it is accepted every time."""
+    return {"run": {"flowRunId": run}, "state": {"type": "RUNNING"}, "force": True}
+
+
+async def client(port: int, body: bytes, until: float, delays: list[float]) -> None:
+    """Ask on one connection, again and again."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    while (started := time.perf_counter()) < until:
+        writer.write(head.encode() + body)
+        answered = await reader.readuntil(b"\r\n\r\n")
+        length = int(answered.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        content = await reader.readexactly(length)
+        if b'"errors"' in content:
+            raise RuntimeError(content[:500])
+        delays.append(time.perf_counter() - started)
+    writer.close()
+
+
+async def load(port: int, body: bytes, seconds: float, connections: int) -> list[float]:
+    """How long each request took."""
+    delays: list[float] = []
+    until = time.perf_counter() + seconds
+    await asyncio.gather(*(client(port, body, until, delays) for _ in range(connections)))
+    return sorted(delays)
+
+
+def measure(process: psutil.Process, port: int, body: bytes, seconds: float, connections: int) -> tuple[float, float]:
+    """Requests a second, and milliseconds of the server's CPU for each."""
+    asyncio.run(load(port, body, 0.3, connections))
+    before, started = sum(process.cpu_times()[:2]), time.perf_counter()
+    delays = asyncio.run(load(port, body, seconds, connections))
+    taken, spent = time.perf_counter() - started, sum(process.cpu_times()[:2]) - before
+    return len(delays) / taken, spent / len(delays) * 1000
+
+
+def main(
+    seconds: float = 4.0, connections: int = 8, serve_as: str = typer.Option("", "--serve"), url: str = ""
+) -> None:
+    """Measure; or be a server that is measured."""
+    if serve_as:
+        serve(serve_as, url)
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        url = f"sqlite+aiosqlite:///{Path(directory) / 'runstate.db'}"
+        for work, body in works(url):
+            compare(work, body, url, seconds, connections)
+
+
+def works(url: str) -> list[tuple[str, bytes]]:
+    """What is measured, as bodies of requests."""
+    with served("plans", url):
+        runs = fill(200)
+    page = f"{{ flowRuns(first: 200) {{ nodes {{ {FIELDS} }} }} }}"
+    followed = f"{{ flowRuns(first: 200) {{ nodes {{ {FIELDS} {REFERENCES} }} }} }}"
+    return [
+        ("{ __typename }", orjson.dumps({"query": "{ __typename }"})),
+        ("200 runs x 15", orjson.dumps({"query": page})),
+        ("with flow and state", orjson.dumps({"query": followed})),
+        ("proposeState", orjson.dumps({"query": PROPOSE, "variables": {"i": proposal(runs[0])}})),
+        ("proposeStates, 100", orjson.dumps({"query": PROPOSE_MANY, "variables": {"i": [*map(proposal, runs[:100])]}})),
+    ]
+
+
+def compare(work: str, body: bytes, url: str, seconds: float, connections: int) -> None:
+    """Measure both servers, one after the other, since one process owns a SQLite file."""
+    found = {}
+    for kind, port in PORTS.items():
+        with served(kind, url) as process:
+            found[kind] = measure(process, port, body, seconds, connections)
+    (fast, cheap), (slow, dear) = found["plans"], found["stock"]
+    print(
+        f"{work:20} {fast:8.0f}/s {cheap:7.2f} ms CPU   stock {slow:8.0f}/s {dear:7.2f} ms CPU   "
+        f"{fast / slow:5.1f} x, CPU {dear / cheap:5.1f} x",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

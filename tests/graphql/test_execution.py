@@ -1,0 +1,238 @@
+"""The executor answers as GraphQL's own does: generated documents over rows of every kind, byte for byte."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import count
+from math import inf
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+from graphql import (
+    GraphQLArgument,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLSchema,
+    get_named_type,
+    is_composite_type,
+    is_required_argument,
+    is_required_input_field,
+    parse,
+    validate,
+)
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.types.arguments import convert_argument
+
+from runstate.database import Database
+from runstate.documents.states import StateDetails, StateType
+from runstate.graphql.context import Context
+from runstate.graphql.derive import definition_of
+from runstate.graphql.inputs import Input, read
+from runstate.graphql.schema import Schema, build_schema
+from runstate.graphql.sse import body_of
+from runstate.rows import Row
+from tests.graphql.storing import a_deployment, a_flow, a_flow_run, a_limit, a_state, a_task_run, at, ids, store
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+VARIABLES = {"yes": True, "no": False}
+DOCUMENTS = 80
+FAST = build_schema()
+STOCK = build_schema(StrawberryGraphQLCoreExecutionContext)
+ROOTS = (
+    *("flows", "deployments", "flowRuns", "taskRuns", "concurrencyLimits"),
+    *("node", "nodes", "flow", "flowRun", "taskRun", "flowRunState", "taskRunState", "deployment"),
+    *("flowRunCountsByState", "flowRunHistory", "__typename", "flowRunCount"),
+)
+
+
+class Asking:
+    """Makes documents that are valid: every kind of selection there is, over every type that rows are."""
+
+    def __init__(self, seed: int, schema: GraphQLSchema, known: list[str]) -> None:
+        self.random = Random(seed)
+        self.schema = schema
+        self.known = known
+        self.names = count(1)
+        self.fragments: list[str] = []
+
+    def document(self) -> str:
+        """A document."""
+        self.fragments = []
+        query = self.schema.query_type
+        assert query
+        roots = [self.field(query, name, 3) for name in self.random.choices(ROOTS, k=self.random.randint(1, 2))]
+        always = "ok: __typename @include(if: $yes) no: __typename @skip(if: $no)"
+        operation = f"query($yes: Boolean!, $no: Boolean!) {{ {always} {' '.join(roots)} }}"
+        return "\n".join([operation, *self.fragments])
+
+    def selection(self, kind: Any, depth: int) -> str:
+        """What is selected of a type."""
+        if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+            names = [name for name, field in kind.fields.items() if self.possible(field, depth)]
+            chosen = self.random.sample(names, k=min(len(names), self.random.randint(1, 9)))
+            parts = [self.field(kind, name, depth) for name in chosen] or ["__typename"]
+        else:
+            parts = ["__typename"]
+        if not isinstance(kind, GraphQLObjectType):
+            some = self.random.sample(self.schema.get_possible_types(kind), k=2)
+            parts += [f"... on {each.name} {{ {self.selection(each, depth)} }}" for each in some]
+        if self.chance(0.2):
+            parts.append(f"__typename {self.directive()}")
+        if self.chance(0.3):
+            parts.append(self.fragment(kind, depth))
+        self.random.shuffle(parts)
+        return " ".join(parts)
+
+    def fragment(self, kind: Any, depth: int) -> str:
+        """More of a type, in a fragment."""
+        condition = self.random.choice([kind, *getattr(kind, "interfaces", ())])
+        inner = f"{{ {self.selection(condition, max(depth - 1, 0))} }}"
+        if self.chance(0.5):
+            return f"... on {condition.name} {self.directive()} {inner}"
+        name = f"F{next(self.names)}"
+        self.fragments.append(f"fragment {name} on {condition.name} {inner}")
+        return f"...{name} {self.directive()}"
+
+    def field(self, kind: Any, name: str, depth: int) -> str:
+        """A field with what it takes."""
+        if name == "__typename":
+            return name
+        field = kind.fields[name]
+        alias = f"a{next(self.names)}: " if field.args or self.chance(0.2) else ""
+        inner = get_named_type(field.type)
+        selected = f" {{ {self.selection(inner, depth - 1)} }}" if is_composite_type(inner) else ""
+        return f"{alias}{name}{self.arguments(field)} {self.directive()}{selected}"
+
+    def arguments(self, field: GraphQLField) -> str:
+        """Arguments that the field understands, and now and then one that it refuses."""
+        said = list(filter(None, (self.argument(name, each) for name, each in field.args.items())))
+        return f"({', '.join(said)})" if said else ""
+
+    def argument(self, name: str, argument: GraphQLArgument) -> str:
+        """An argument, or nothing."""
+        known = self.random.choice([*self.known, "malformed"])
+        values = {
+            "id": f'"{known}"',
+            "ids": orjson.dumps(self.random.sample(self.known, k=7)).decode(),
+            "by": f'{{id: "{known}"}}' if self.chance(0.8) else '{name: "etl"}',
+            "since": '"2026-01-01T11:59:00Z"',
+            "until": '"2026-01-01T12:05:00Z"',
+            "intervalSeconds": "60",
+        }
+        if name in values and is_required_argument(argument):
+            return f"{name}: {values[name]}"
+        if name == "first" and self.chance(0.5):
+            return f"first: {self.random.choice([1, 2, 5, 200, 0])}"
+        return 'after: "bad"' if name == "after" and self.chance(0.03) else ""
+
+    def directive(self) -> str:
+        """A condition, or none."""
+        if self.chance(0.85):
+            return ""
+        value = self.random.choice(["$yes", "$no", "true", "false"])
+        return f"@{self.random.choice(['skip', 'include'])}(if: {value})"
+
+    def possible(self, field: GraphQLField, depth: int) -> bool:
+        """Whether a field can be selected here."""
+        return depth > 0 or not is_composite_type(get_named_type(field.type))
+
+    def chance(self, share: float) -> bool:
+        """True that often."""
+        return self.random.random() < share
+
+
+def rows(*, wide: bool) -> Iterator[Row]:
+    """Rows of every kind, with values that cannot be written among them; wide: a column holds more than GraphQL."""
+    flows = [a_flow(), a_flow("reports", tags=["a", "b"], labels={"deep": [1, {"x": None}]})]
+    limit = a_limit(slot_decay_per_second=0.0)
+    deployments = [a_deployment(flows[0], concurrency_limit_id=limit.id), a_deployment(flows[1], "hourly")]
+    yield from (*flows, limit, *deployments)
+    for number in range(6):
+        infinite: dict[str, Any] = {"total_run_time_seconds": inf} if number == 4 else {}
+        odd = {"run_count": 2**40} if wide and number == 5 else infinite
+        run = a_flow_run(
+            flows[number % 2],
+            deployment_id=deployments[0].id if number % 3 else None,
+            name=f'run "{number}" ü',
+            state_type=list(StateType)[number],
+            state_name=list(StateType)[number].value,
+            start_time=at(number / 3),
+            **odd,
+        )
+        details = StateDetails(scheduled_time=at(number), run_input_keyset={"schema": "x"})
+        states = [a_state(run), a_state(run, 2, list(StateType)[number], data=[None, 1.5, {}], details=details)]
+        task = a_task_run(run, name=f"task {number}", version=2**31 - 1)
+        entered = a_state(task, data={"type": "x"})
+        yield run.amended(state_id=states[-1].id if number else None)
+        yield from states
+        yield task.amended(state_id=entered.id, state_type=StateType.PENDING, state_name="Pending")
+        yield entered
+    yield a_task_run()
+
+
+async def answer(schema: Schema, database: Database, document: str) -> dict[str, Any]:
+    """What a schema answers, with errors that are found at the same time in one order."""
+    result = await schema.execute(document, VARIABLES, Context(database, lambda: NOW, request_id="request"))
+    body: dict[str, Any] = orjson.loads(orjson.dumps(body_of(result)))
+    text = orjson.dumps(body["data"])
+    errors = sorted(body.get("errors", ()), key=orjson.dumps)
+    return {"data": text, "errors": errors}
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited", "ignore:Exception ignored in. <coroutine")
+@pytest.mark.parametrize("seed", range(3))
+async def test_it_answers_as_the_library_does(database: Database, kind: str, seed: int) -> None:
+    stored = list(rows(wide=kind == "sqlite"))
+    await store(database, *stored)
+    schema = STOCK._schema  # noqa: SLF001 documents are made of its types
+    asking = Asking(seed, schema, ids(stored))
+    documents = [asking.document() for _ in range(DOCUMENTS)]
+    asked = [document for document in documents if not validate(schema, parse(document))]
+
+    failed = 0
+    for document in asked:
+        expected = await answer(STOCK, database, document)
+        assert await answer(FAST, database, document) == expected, document
+        failed += bool(expected["errors"])
+
+    assert len(asked) > DOCUMENTS * 0.6
+    assert 0 < failed < len(asked) / 2
+
+
+def value_of(kind: Any, random: Random) -> Any:
+    """A value of an input type as GraphQL gives it to a resolver; None where it may be."""
+    if not isinstance(kind, GraphQLNonNull):
+        return None if random.random() < 0.3 else value_of(GraphQLNonNull(kind), random)
+    inner = kind.of_type
+    if isinstance(inner, GraphQLList):
+        return [value_of(inner.of_type, random) for _ in range(random.randint(0, 2))]
+    if isinstance(inner, GraphQLInputObjectType):
+        required = {name for name, field in inner.fields.items() if is_required_input_field(field)}
+        given = [name for name in inner.fields if name in required or random.random() < 0.6]
+        return {name: value_of(inner.fields[name].type, random) for name in given}
+    return inner.name
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_inputs_are_read_as_strawberry_reads_them(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random, converter = Random(seed), STOCK.schema_converter
+    kinds = [kind for kind in STOCK._schema.type_map.values() if isinstance(kind, GraphQLInputObjectType)]  # noqa: SLF001
+    origins = [kind.extensions["strawberry-definition"].origin for kind in kinds]
+    ours = [(kind, cls) for kind, cls in zip(kinds, origins, strict=True) if issubclass(cls, Input)]
+    values = [value_of(GraphQLNonNull(kind), random) for kind, _ in ours]
+
+    made = [read(cls, value, None) for (_, cls), value in zip(ours, values, strict=True)]
+    for _, cls in ours:
+        monkeypatch.setattr(definition_of(cls), "from_input", None)
+    stock = [
+        convert_argument(value, cls, converter.scalar_registry, STOCK.config)
+        for (_, cls), value in zip(ours, values, strict=True)
+    ]
+
+    assert made == stock
+    assert list(map(repr, made)) == list(map(repr, stock))
