@@ -297,3 +297,43 @@ async def test_a_batch_is_told_in_the_order_of_versions(live: Ask, socket: Socke
 
     for run in runs:
         assert [each["version"] for each in found if each["runId"] == run] == list(range(2, 18))
+
+
+COUNTS = """subscription($where: FlowRunWhere, $groupBy: [RunGroup!]) {
+  runCounts(where: $where, groupBy: $groupBy) { stateType stateName flowId deploymentId count } }"""
+NO_KEYS = {"stateType": None, "stateName": None, "flowId": None, "deploymentId": None}
+
+
+async def test_numbers_of_runs_come_now_and_whenever_they_change(live: Ask, socket: Socket) -> None:
+    run = await a_flow_run(live)
+    subscription = await socket.subscribe(COUNTS)
+    before = (await subscription.next())["runCounts"]
+    await propose(live, run, "RUNNING")
+    after = (await subscription.next())["runCounts"]
+
+    assert before == [{**NO_KEYS, "stateType": "PENDING", "stateName": "Pending", "count": 1}]
+    assert after == [{**NO_KEYS, "stateType": "RUNNING", "stateName": "Running", "count": 1}]
+
+
+async def test_numbers_that_stay_the_same_are_not_repeated(live: Ask, socket: Socket) -> None:
+    one, other = await a_flow_run(live, flowId=await a_flow(live, "a")), await a_flow_run(live)
+    flow_run = "query($id: ID!) { flowRun(id: $id) { flow { id } } }"
+    flow = (await live(flow_run, id=one))["flowRun"]["flow"]["id"]
+    where = {"flow": {"id": {"eq": flow}}}
+    subscription = await socket.subscribe(COUNTS, where=where, groupBy=["FLOW", "STATE_TYPE"])
+    first = (await subscription.next())["runCounts"]
+    await propose(live, other, "RUNNING")
+    await propose(live, one, {"type": "PENDING", "name": "Waiting"}, force=True)
+    await propose(live, one, "COMPLETED", force=True)
+    second = (await subscription.next())["runCounts"]
+
+    assert first == [{**NO_KEYS, "stateType": "PENDING", "flowId": flow, "count": 1}]
+    assert second == [{**NO_KEYS, "stateType": "COMPLETED", "flowId": flow, "count": 1}]
+
+
+async def test_without_groups_it_is_one_number(live: Ask, socket: Socket) -> None:
+    await a_flow_run(live)
+    await a_flow_run(live)
+    subscription = await socket.subscribe(COUNTS, groupBy=[])
+
+    assert await subscription.next() == {"runCounts": [{**NO_KEYS, "count": 2}]}

@@ -60,6 +60,7 @@ class Hub:
         self.wakeup = None if database.is_sqlite or not wakeups else Wakeup(database, self._wake)
         self.news = asyncio.Event()
         self.turned = asyncio.Event()
+        """Set, and replaced by a new one, when something has happened."""
         self.closing = False
         self.followers: set[Subscriber] = set()
         """Everyone who is still to be told something."""
@@ -89,6 +90,7 @@ class Hub:
     async def _say_farewell(self) -> None:
         await self.join()
         self.closing = True
+        self.turned.set()
         for follower in self.followers:
             follower.news.set()
         if self.followers:
@@ -138,10 +140,6 @@ class Hub:
         self.joining.append((subscriber, future))
         self._wake()
         return await future
-
-    async def turn(self) -> None:
-        """Until something has happened."""
-        await self.turned.wait()
 
     async def patiently(self, read: Callable[[], Awaitable[T]]) -> T:
         """What reading gives, as soon as the database is there."""

@@ -2,20 +2,24 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from enum import Enum
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
+import sqlalchemy as sa
 import strawberry
 from strawberry import UNSET
 
+from runstate.database.queries.counts import RunCount, counts_by
 from runstate.documents.requests import RunRef
 from runstate.documents.states import RunKind, StateType
 from runstate.errors import BadUserInput
-from runstate.feed import Hub, Page, Past, TagsWanted, Wanted, follow, follow_run
+from runstate.feed import Hub, Page, Past, TagsWanted, Wanted, follow, follow_run, pulse
 from runstate.graphql.compare import TagsComparison, as_uuid, given, member
 from runstate.graphql.context import Info
-from runstate.graphql.derive import adds_to
+from runstate.graphql.derive import adds_to, publish
 from runstate.graphql.fields import Id, answered, asked, query, subscription
+from runstate.graphql.filters import Where
 from runstate.graphql.inputs import Input
 from runstate.graphql.shapes import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState, Transition
 
@@ -83,6 +87,24 @@ class TransitionBatch:
     transitions: list[Transition] = strawberry.field(description="At most 100; none: nothing happened for a while.")
 
 
+class RunGroup(Enum):
+    """What flow runs can be grouped by."""
+
+    STATE_TYPE = "state_type"
+    """The type of the state that they are in."""
+    STATE_NAME = "state_name"
+    """The name of the state that they are in."""
+    FLOW = "flow_id"
+    """Their flow."""
+    DEPLOYMENT = "deployment_id"
+    """The deployment that they were made from."""
+
+
+BY_STATE = (RunGroup.STATE_TYPE, RunGroup.STATE_NAME)
+
+publish(RunGroup, RunCount)
+
+
 @adds_to(Transition)
 async def state(root: strawberry.Parent[Transition], info: Info) -> State | None:
     """The state that was entered; null once it is deleted."""
@@ -117,6 +139,13 @@ AfterVersion = Annotated[
     int | None, strawberry.argument(description="Only later versions; from the first on unless given.")
 ]
 UntilFinal = Annotated[bool, strawberry.argument(description="Complete when the run is in a final state.")]
+WhichRuns = Annotated[Where[FlowRun] | None, strawberry.argument(description="Which flow runs; all unless given.")]
+Groups = Annotated[
+    list[RunGroup] | None,
+    strawberry.argument(
+        description="What they are grouped by: type and name of the state unless given; none: one number."
+    ),
+]
 Reference = Annotated[Input[RunRef], strawberry.argument(description="The run.")]
 
 
@@ -156,6 +185,15 @@ class Subscription:
     async def task_run(self, info: Info, id: Id) -> AsyncGenerator[TaskRun | None, None]:
         """The task run with an id as it is now, and again after each transition; null once it is deleted."""
         return await _live(info, RunKind.TASK_RUN, TaskRun, id)
+
+    @subscription
+    async def run_counts(
+        self, info: Info, where: WhichRuns = UNSET, group_by: Groups = UNSET
+    ) -> AsyncGenerator[list[RunCount], None]:
+        """How many flow runs there are in each group, now and again whenever that has changed, most first."""
+        clause = where.clause(FlowRun.__table__) if where else sa.true()
+        groups = BY_STATE if group_by is UNSET or group_by is None else group_by
+        return _counted(info, counts_by({group.value for group in groups}, clause))
 
 
 def _hub(info: Info) -> Hub:
@@ -207,3 +245,13 @@ async def _reloaded(
                 yield run
                 if run is None:
                     return
+
+
+async def _counted(info: Info, statement: sa.Select[Any]) -> AsyncGenerator[list[RunCount], None]:
+    last: list[RunCount] | None = None
+    async with aclosing(pulse(_hub(info))) as beats:
+        async for _ in beats:
+            found = [RunCount(*row) for row in await info.context.fetch(statement)]
+            if found != last:
+                yield found
+            last = found

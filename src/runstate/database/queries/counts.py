@@ -1,11 +1,14 @@
 """How many runs there are."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
 from runstate.documents.states import StateType
-from runstate.rows.runs import Run
+from runstate.rows.runs import FlowRun, Run
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,22 @@ class StateCount:
     """Name of the current state; null: none yet."""
     count: int
     """How many runs."""
+
+
+@dataclass(frozen=True)
+class RunCount:
+    """How many flow runs have the same in what they are grouped by; the rest is null."""
+
+    state_type: StateType | None
+    """Type of the current state."""
+    state_name: str | None
+    """Name of the current state."""
+    flow_id: UUID | None
+    """Id of the flow."""
+    deployment_id: UUID | None
+    """Id of the deployment."""
+    count: int
+    """How many flow runs."""
 
 
 def count(run: type[Run], where: sa.ColumnElement[bool]) -> sa.Select[int]:
@@ -34,4 +53,19 @@ def counts_by_state(run: type[Run], where: sa.ColumnElement[bool]) -> sa.Select[
         .where(where)
         .group_by(columns.state_type, columns.state_name)
         .order_by(counted.desc(), columns.state_type, columns.state_name)
+    )
+
+
+def counts_by(names: Collection[str], where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """The columns of a `RunCount` for each group of flow runs that have the same in these columns, most runs first."""
+    columns = FlowRun.__table__.c
+    known = [each.name for each in fields(RunCount)[:-1]]
+    asked = [columns[name] for name in known if name in names]
+    counted = sa.func.count().label("count")
+    return (
+        sa.select(*(columns[name] if name in names else sa.null().label(name) for name in known), counted)
+        .select_from(FlowRun)
+        .where(where)
+        .group_by(*asked)
+        .order_by(counted.desc(), *asked)
     )
