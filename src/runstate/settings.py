@@ -36,7 +36,7 @@ class Settings(BaseSettings):
         default=60, gt=0, description="For how long a subscriber that is behind may take nothing before it is let go."
     )
     statement_timeout_seconds: float = Field(
-        default=10, gt=0, description="After how many seconds PostgreSQL gives up on a statement."
+        default=10, gt=0, description="After how many seconds a statement is given up; of SQLite, one that reads."
     )
     body_limit_bytes: int = Field(default=2**20, gt=0, description="How large the body of a request may be.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")

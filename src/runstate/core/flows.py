@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runstate.core.again import again
 from runstate.core.desk import Desk
 from runstate.core.runs import delete_flow_runs
-from runstate.database.dialects import insert_or_skip
+from runstate.database.dialects import among, insert_or_skip
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
 from runstate.documents.states import StateType
@@ -133,3 +133,33 @@ async def delete_deployment(desk: Desk, deployment_id: UUID) -> bool:
         deleted = await connection.execute(sa.delete(Deployment).where(Deployment.id == deployment_id))
         await connection.execute(sa.delete(ConcurrencyLimit).where(ConcurrencyLimit.name == limit_name(deployment_id)))
     return bool(deleted.rowcount)
+
+
+@again
+async def update_flow(desk: Desk, given: requests.UpdateFlow) -> UUID | NotFound:
+    """Change what is given of a flow."""
+    columns: dict[str, Any] = {"updated": desk.clock()}
+    if given.tags is not None:
+        columns["tags"] = list(dict.fromkeys(given.tags))
+    if given.labels is not None:
+        columns["labels"] = given.labels
+    async with desk.database.write() as transaction:
+        change = sa.update(Flow).where(Flow.id == given.id).values(columns)
+        changed = (await transaction.connection.execute(change)).rowcount
+    return given.id if changed else NotFound(given.id)
+
+
+@again
+async def delete_flow(desk: Desk, flow_id: UUID) -> bool:
+    """Delete a flow with its runs, and its deployments with their limits. Nobody gives it new runs meanwhile."""
+    async with desk.database.write() as transaction:
+        connection = transaction.connection
+        locked = sa.select(Flow.id).where(Flow.id == flow_id).with_for_update()
+        if (await connection.execute(locked)).scalar() is None:
+            return False
+        await delete_flow_runs(connection, FlowRun.flow_id == flow_id, desk.clock())
+        gone = sa.delete(Deployment).where(Deployment.flow_id == flow_id).returning(Deployment.id)
+        names = sorted(limit_name(each) for each in (await connection.execute(gone)).scalars())
+        await connection.execute(sa.delete(ConcurrencyLimit).where(among(ConcurrencyLimit.name, names)))
+        await connection.execute(sa.delete(Flow).where(Flow.id == flow_id))
+    return True

@@ -10,7 +10,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from runstate.rows.base import Timestamp, Values
+from runstate.rows.base import JSON, Timestamp, Values
 
 
 class Among(FunctionElement[bool]):
@@ -164,3 +164,71 @@ def _instant_postgresql(element: InstantOf, compiler: SQLCompiler, **kw: Any) ->
 def _instant_sqlite(element: InstantOf, compiler: SQLCompiler, **kw: Any) -> str:
     (text,) = element.clauses
     return f"CAST(round((julianday({compiler.process(text, **kw)}) - 2440587.5) * 86400000) AS INTEGER) * 1000"
+
+
+class JsonEquals(FunctionElement[bool]):
+    """Whether the value at a path of a JSON column is this one."""
+
+    type = sa.Boolean()
+    inherit_cache = True
+    name = "json_equals"
+    operator = "="
+
+
+class JsonContains(JsonEquals):
+    """Whether the value at a path of a JSON column contains this one."""
+
+    inherit_cache = True
+    name = "json_contains"
+    operator = "@>"
+
+
+class JsonIsNull(FunctionElement[bool]):
+    """Whether there is nothing at a path of a JSON column, or null."""
+
+    type = sa.Boolean()
+    inherit_cache = True
+    name = "json_is_null"
+
+
+def json_equals(column: Any, path: Iterable[str], value: Any) -> sa.ColumnElement[bool]:
+    """Whether the value at a path of keys is this one; false where there is none."""
+    return JsonEquals(column, _path(path), sa.literal(value, JSON))
+
+
+def json_contains(column: Any, path: Iterable[str], value: Any) -> sa.ColumnElement[bool]:
+    """Whether the value at a path of keys contains this one; a list contains what is one of its items."""
+    return JsonContains(column, _path(path), sa.literal(value, JSON))
+
+
+def json_is_null(column: Any, path: Iterable[str]) -> sa.ColumnElement[bool]:
+    """Whether there is nothing at a path of keys, or null."""
+    return JsonIsNull(column, _path(path))
+
+
+def _path(keys: Iterable[str]) -> sa.ColumnElement[Any]:
+    return sa.bindparam(None, list(keys), type_=Values(sa.Text()), unique=True)
+
+
+@compiles(JsonEquals, "postgresql")
+def _json_holds_postgresql(element: JsonEquals, compiler: SQLCompiler, **kw: Any) -> str:
+    column, path, value = (compiler.process(each, **kw) for each in element.clauses)
+    return f"coalesce(({column} #> {path}) {element.operator} {value}, false)"
+
+
+@compiles(JsonEquals, "sqlite")
+def _json_holds_sqlite(element: JsonEquals, compiler: SQLCompiler, **kw: Any) -> str:
+    column, path, value = (compiler.process(each, **kw) for each in element.clauses)
+    return f"{element.name}({column}, {path}, {value})"
+
+
+@compiles(JsonIsNull, "postgresql")
+def _json_null_postgresql(element: JsonIsNull, compiler: SQLCompiler, **kw: Any) -> str:
+    column, path = (compiler.process(each, **kw) for each in element.clauses)
+    return f"coalesce({column} #> {path}, 'null'::jsonb) = 'null'::jsonb"
+
+
+@compiles(JsonIsNull, "sqlite")
+def _json_null_sqlite(element: JsonIsNull, compiler: SQLCompiler, **kw: Any) -> str:
+    column, path = (compiler.process(each, **kw) for each in element.clauses)
+    return f"json_is_null({column}, {path})"

@@ -1,5 +1,7 @@
 """A database, and transactions that tell what they did after they have committed, or never."""
 
+import math
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from runstate.database import json
 from runstate.errors import Misconfigured
 
 JSON_OPTIONS: dict[str, Any] = {
@@ -16,6 +19,10 @@ JSON_OPTIONS: dict[str, Any] = {
     "json_deserializer": orjson.loads,
 }
 SQLITE_READERS = 8
+STEPS = 10_000
+"""After how many steps SQLite asks whether to go on."""
+PATIENT = "patient"
+"""Execution option of statements of SQLite that may take as long as they like."""
 POSTGRESQL_POOL = 20
 
 
@@ -37,7 +44,7 @@ class Database:
     def __init__(self, url: str, *, statement_timeout_seconds: float = 10, application: str = "runstate") -> None:
         self.url = sa.make_url(url)
         if self.url.drivername == "sqlite+aiosqlite":
-            self.writer, self.reader = _sqlite(self.url)
+            self.writer, self.reader = _sqlite(self.url, statement_timeout_seconds)
         elif self.url.drivername == "postgresql+asyncpg":
             self.writer, self.reader = _postgresql(self.url, statement_timeout_seconds, application)
         else:
@@ -102,7 +109,24 @@ def _postgresql(url: sa.URL, statement_timeout_seconds: float, application: str)
     return writer, writer.execution_options(isolation_level="AUTOCOMMIT")
 
 
-def _sqlite(url: sa.URL) -> tuple[AsyncEngine, AsyncEngine]:
+class Patience:
+    """Ends a statement of SQLite that takes too long: asked again and again while it runs."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.until = math.inf
+
+    def begin(self, connection: sa.Connection, *_: Any) -> None:
+        """A statement starts; one that is known to take long has all the time it needs."""
+        patient = connection.get_execution_options().get(PATIENT, False)
+        connection.info["patience"].until = math.inf if patient else time.monotonic() + self.seconds
+
+    def is_over(self) -> bool:
+        """Whether the statement is to be ended."""
+        return time.monotonic() > self.until
+
+
+def _sqlite(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine, AsyncEngine]:
     if url.database in (None, "", ":memory:"):
         raise Misconfigured("An in-memory SQLite database has no readers of its own: name a file.")
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
@@ -110,8 +134,30 @@ def _sqlite(url: sa.URL) -> tuple[AsyncEngine, AsyncEngine]:
     reader = create_async_engine(url, pool_size=SQLITE_READERS, max_overflow=0, pool_timeout=60, **JSON_OPTIONS)
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
         sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite(read_only=engine is reader))
+        sa.event.listen(engine.sync_engine, "connect", _give_functions)
         sa.event.listen(engine.sync_engine, "begin", _begin(begin))
+    sa.event.listen(reader.sync_engine, "connect", _give_patience(statement_timeout_seconds))
+    sa.event.listen(reader.sync_engine, "before_cursor_execute", Patience(statement_timeout_seconds).begin)
     return writer, reader
+
+
+def _give_functions(connection: Any, _: Any) -> None:
+    """What PostgreSQL has operators for."""
+    functions = (
+        ("json_equals", 3, json.equals),
+        ("json_contains", 3, json.contains),
+        ("json_is_null", 2, json.is_null),
+    )
+    for name, arguments, function in functions:
+        connection.create_function(name, arguments, function, deterministic=True)
+
+
+def _give_patience(seconds: float) -> Callable[[Any, Any], None]:
+    def give(connection: Any, record: Any) -> None:
+        patience = record.info["patience"] = Patience(seconds)
+        connection.run_async(lambda driver: driver.set_progress_handler(patience.is_over, STEPS))
+
+    return give
 
 
 def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:

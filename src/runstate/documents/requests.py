@@ -104,6 +104,47 @@ class CreateTaskRun(Document):
     )
 
 
+class UpdateFlow(Document):
+    """Changes of a flow; what is left out stays as it is."""
+
+    id: UUID = Field(description="Id of the flow.")
+    tags: Tags | None = Field(default=None, description="Labels to find the flow by.")
+    labels: StoredObject | None = Field(default=None, description="Keys and values to find the flow by.")
+
+
+class UpdateFlowRun(Document):
+    """Changes of a flow run; what is left out stays as it is. States are proposed, not changed."""
+
+    id: UUID = Field(description="Id of the flow run.")
+    name: Name | None = Field(default=None, description="Name for people.")
+    tags: Tags | None = Field(default=None, description="Labels to find the run by.")
+    labels: StoredObject | None = Field(default=None, description="Keys and values to find the run by.")
+    parameters: StoredObject | None = Field(default=None, description="Arguments of the flow; at most 512 KiB.")
+    context: StoredObject | None = Field(default=None, description="Further values to keep with it; at most 512 KiB.")
+    policy: FlowRunPolicy | None = Field(default=None, description="How it is retried; what is left out of it stays.")
+    infrastructure_pid: Name | None = Field(default=None, description="Where it runs: a process, a container, a job.")
+    flow_version: Name | None = Field(default=None, description="Version of the flow's code.")
+    work_queue_name: Name | None = Field(default=None, description="The work queue that it goes to.")
+
+
+class UpdateTaskRun(Document):
+    """Changes of a task run; what is left out stays as it is. States are proposed, not changed."""
+
+    id: UUID = Field(description="Id of the task run.")
+    name: Name | None = Field(default=None, description="Name for people.")
+    tags: Tags | None = Field(
+        default=None,
+        description="Labels to find the run by. A RUNNING one gives back the slots of limits on tags that it loses; "
+        "limits on tags that it gains count when it enters RUNNING the next time.",
+    )
+    labels: StoredObject | None = Field(default=None, description="Keys and values to find the run by.")
+    task_version: Name | None = Field(default=None, description="Version of the task's code.")
+    policy: TaskRunPolicy | None = Field(default=None, description="How it is retried; what is left out of it stays.")
+    task_inputs: StoredObject | None = Field(
+        default=None, description="Of each argument, what it came from: task runs, parameters, constants."
+    )
+
+
 class CreateDeployment(Document):
     """A deployment of a flow. One that the flow has under the name already is updated."""
 

@@ -4,7 +4,7 @@ A comparison may come out as NULL in SQL where a column is null: that counts as 
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from enum import Enum
 from types import NoneType, UnionType, new_class
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 import strawberry
 from strawberry import UNSET
 
-from runstate.database.dialects import among, has_all_tags, has_any_tag
+from runstate.database.dialects import among, has_all_tags, has_any_tag, json_contains, json_equals, json_is_null
 from runstate.graphql.fields import asked
 
 T = TypeVar("T")
@@ -185,6 +185,57 @@ def _tags(tags: list[str] | None) -> list[str]:
     return [tag for tag in tags or [] if "\0" not in tag]
 
 
+@asked(name="JSONComparison")
+class JsonComparison:
+    """What a JSON value is compared with: all that is given must hold. Several keys are asked for with `and`."""
+
+    path: list[str] | None = member("The keys that lead to the value, places of a list among them; none: all of it.")
+    eq: strawberry.scalars.JSON | None = member("It is this value; 1 and 1.0 are the same.")
+    ne: strawberry.scalars.JSON | None = member("It is not this value; what is not there is not.")
+    in_: list[strawberry.scalars.JSON] | None = member(
+        "It is one of these values; an empty list matches nothing.", name="in"
+    )
+    not_in: list[strawberry.scalars.JSON] | None = member("It is none of these values; what is not there is none.")
+    contains: strawberry.scalars.JSON | None = member(
+        "It has these keys with values that contain these, or these items in any order; a list contains what is one "
+        "of its items."
+    )
+    is_null: bool | None = member("Whether it is null or not there.")
+
+    def clauses(self, column: Column) -> Iterator[Clause]:
+        """What a JSON column must meet."""
+        keys: list[str] = [] if self.path is UNSET else self.path or []
+        if any("\0" in key for key in keys):
+            keys = [NOWHERE]
+        if given(self.eq):
+            yield _json(json_equals, column, keys, self.eq)
+        if given(self.ne):
+            yield falsy(_json(json_equals, column, keys, self.ne))
+        if given(self.in_):
+            yield sa.or_(sa.false(), *(_json(json_equals, column, keys, each) for each in self.in_ or []))
+        if given(self.not_in):
+            yield falsy(sa.or_(sa.false(), *(_json(json_equals, column, keys, each) for each in self.not_in or [])))
+        if given(self.contains):
+            yield _json(json_contains, column, keys, self.contains)
+        if given(self.is_null):
+            null = json_is_null(column, keys)
+            yield null if self.is_null else sa.not_(null)
+
+
+NOWHERE: Final = "\ufffd\ufffd no key \ufffd\ufffd"
+"""Stands for keys that nothing that is stored can have."""
+
+
+def _json(compare: Callable[[Column, list[str], Any], Clause], column: Column, keys: list[str], value: Any) -> Clause:
+    return sa.false() if _has_nul(value) else compare(column, keys, value)
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any("\0" in key or _has_nul(held) for key, held in value.items())
+    return any(map(_has_nul, value)) if isinstance(value, list) else isinstance(value, str) and "\0" in value
+
+
 @functools.cache
 def _of_enum(enum: type[Enum]) -> type:
     base: Any = Comparison[enum]  # type: ignore[valid-type]
@@ -200,6 +251,8 @@ KINDS: Final[dict[Any, type]] = {
     bool: BooleanComparison,
     datetime: DateTimeComparison,
     list[str]: TagsComparison,
+    dict[str, Any]: JsonComparison,
+    Any: JsonComparison,
 }
 
 

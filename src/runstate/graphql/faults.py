@@ -15,6 +15,7 @@ from strawberry.types.execution import ExecutionContext
 from runstate.errors import BadUserInput, Overloaded, RunstateError, Timeout, Unavailable
 
 QUERY_CANCELED: Final = "57014"
+INTERRUPTED: Final = "SQLITE_INTERRUPT"
 LOST: Final = ("08", "57P")
 """How the SQLSTATE of a lost connection starts."""
 
@@ -88,7 +89,7 @@ def known(raised: BaseException) -> RunstateError | None:
 
 def _of_database(raised: sa.exc.DBAPIError) -> RunstateError | None:
     state = str(getattr(raised.orig, "sqlstate", None) or "")
-    if state == QUERY_CANCELED:
+    if state == QUERY_CANCELED or getattr(raised.orig, "sqlite_errorname", None) == INTERRUPTED:
         return Timeout()
     return Unavailable() if raised.connection_invalidated or state.startswith(LOST) else None
 

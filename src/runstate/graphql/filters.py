@@ -84,7 +84,7 @@ class Where(Generic[R]):
         elif name == "not_":
             yield falsy(value.clause(table, depth))
         elif name in self.references:
-            yield _refers(table, self.references[name], value, depth)
+            yield refers(table, self.references[name], value, depth)
         elif name in self.many:
             yield from value.clauses(table, self.many[name], depth)
         else:
@@ -123,7 +123,8 @@ class Some(Generic[R]):
         return asked()(class_of(f"{row.__name__}ListWhere", (cls,), fields, __doc__=doc))
 
 
-def _refers(table: sa.FromClause, reference: Reference, where: Where[Any], depth: Depth) -> Clause:
+def refers(table: sa.FromClause, reference: Reference, where: Where[Any], depth: Depth) -> Clause:
+    """Whether a row points at one that meets a condition."""
     target = reference.target.__table__.alias()
     found = sa.select(sa.literal(1)).where(target.c.id == table.c[reference.key], where.clause(target, depth))
     return found.correlate(table).exists()

@@ -69,11 +69,11 @@ class Key(NamedTuple):
     column: str
     descending: bool = False
 
-    def clause(self, table: sa.FromClause, *, backwards: bool) -> sa.ColumnElement[Any]:
-        """How to sort by it; backwards, nulls come first."""
+    def clause(self, table: sa.FromClause, *, backwards: bool, apart: bool = False) -> sa.ColumnElement[Any]:
+        """How to sort by it; backwards, nulls come first, unless they are read apart."""
         column = table.c[self.column]
         ordered = column.desc() if self.descending is not backwards else column.asc()
-        if not column.nullable:
+        if apart or not column.nullable:
             return ordered
         return ordered.nulls_first() if backwards else ordered.nulls_last()
 
@@ -116,9 +116,15 @@ def beyond(keys: Order, table: sa.FromClause, values: Sequence[Any], *, backward
 
 
 def _bound(key: Key, table: sa.FromClause, value: Any, *, backwards: bool) -> Clause:
-    """What the first column must meet in any case, so that an index on it can be used."""
-    column: sa.ColumnElement[Any] = table.c[key.column]
-    if value is None or (table.c[key.column].nullable and not backwards):
+    if table.c[key.column].nullable and not backwards:
         return sa.true()
-    bound: Clause = column <= value if key.descending is not backwards else column >= value
-    return bound
+    return bound(key, table, value, backwards=backwards)
+
+
+def bound(key: Key, table: sa.FromClause, value: Any, *, backwards: bool) -> Clause:
+    """What a first column that is not null must meet in any case, so that an index on it can be used."""
+    if value is None:
+        return sa.true()
+    column: sa.ColumnElement[Any] = table.c[key.column]
+    further: Clause = column <= value if key.descending is not backwards else column >= value
+    return further

@@ -18,6 +18,7 @@ from runstate.graphql.fields import Id, query
 from runstate.graphql.filters import Where
 from runstate.graphql.search import DEFAULT_SIZE, LARGEST_SIZE, Asked
 from runstate.graphql.shapes import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
+from runstate.graphql.sums import sums
 
 Which = strawberry.argument(description="Which ones; all unless given.")
 Last = strawberry.argument(description=f"How many: {DEFAULT_SIZE} unless given, from 1 to {LARGEST_SIZE}.")
@@ -163,12 +164,18 @@ def _clause(run: type[Run], where: Any) -> Clause:
 
 
 async def _count(info: Info, run: type[Run], where: Any) -> int:
-    ((number,),) = await info.context.fetch(counts.count(run, _clause(run, where)))
-    return int(number)
+    summed = sums(run, where or None)
+    ((number,),) = await info.context.fetch(summed.counted(()) if summed else counts.count(run, _clause(run, where)))
+    return int(number or 0)
 
 
 async def _counts_by_state(info: Info, run: type[Run], where: Any) -> list[StateCount]:
-    found = await info.context.fetch(counts.counts_by_state(run, _clause(run, where)))
+    summed = sums(run, where or None)
+    if summed is None:
+        found = await info.context.fetch(counts.counts_by_state(run, _clause(run, where)))
+    else:
+        asked = summed.counted(("state_type", "state_name"))
+        found = await info.context.fetch(asked.order_by(sa.text("count DESC"), "state_type", "state_name"))
     return [StateCount(*columns) for columns in found]
 
 

@@ -17,14 +17,39 @@ from strawberry.types.graphql import OperationType
 from strawberry.utils.operation import get_first_operation, get_operation_type
 from typing_extensions import override
 
-from runstate.graphql import creating, faults, flows, limits, nodes, proposals, runs, slots, transitions
+from runstate.graphql import (
+    changing,
+    counting,
+    creating,
+    faults,
+    flows,
+    graph,
+    limits,
+    nodes,
+    proposals,
+    runs,
+    slots,
+    transitions,
+)
 from runstate.graphql.derive import implementing
 from runstate.graphql.documents import Documents, Prepared
 from runstate.graphql.execution import Plans, executing
 from runstate.graphql.scalars import SCALARS
 from runstate.rows import Row
 
-FAMILIES: Final[tuple[Any, ...]] = (nodes, flows, runs, limits, proposals, creating, slots, transitions)
+FAMILIES: Final[tuple[Any, ...]] = (
+    nodes,
+    flows,
+    runs,
+    graph,
+    counting,
+    limits,
+    proposals,
+    creating,
+    changing,
+    slots,
+    transitions,
+)
 """Modules that have a class `Query`, `Mutation` or `Subscription`."""
 
 

@@ -12,8 +12,9 @@ from runstate.errors import BadUserInput, InvalidInput
 from runstate.graphql.compare import Clause, falsy, given
 from runstate.graphql.cursors import position
 from runstate.graphql.filters import Where
-from runstate.graphql.orders import Order, OrderBy, beyond, order
+from runstate.graphql.orders import Order, OrderBy, beyond, bound, order
 from runstate.graphql.selection import Columns
+from runstate.graphql.sums import sums
 from runstate.rows import Row
 
 R = TypeVar("R", bound=Row)
@@ -62,6 +63,7 @@ class Search(Generic[R]):
         self.parent = parent
         self.table = row.__table__
         self.keys: Order = order(row, asked.order_by if given(asked.order_by) else None)
+        self.asked = asked.where if isinstance(asked.where, Where) else None
         self.where: Clause = asked.where.clause(self.table) if isinstance(asked.where, Where) else sa.true()
         self.size = asked.size()
         self.backwards = given(asked.last)
@@ -70,15 +72,49 @@ class Search(Generic[R]):
         self.columns = sorted(columns | {key.column for key in self.keys} | ({parent} if parent else set()))
 
     async def pages(self, fetch: Fetch, parents: list[Any]) -> list[Found]:
-        """The page of each parent, in one statement."""
+        """The page of each parent, in one statement; a single one in two where nulls have to be read apart."""
+        if len(parents) == 1 and self.table.c[self.keys[0].column].nullable:
+            return [await self._in_parts(fetch, parents)]
         held: dict[Any, list[R]] = {parent: [] for parent in parents}
         for values in await fetch(self._page(parents)):
             found = self.row.of(dict(zip(self.columns, values, strict=False)))
             held[getattr(found, self.parent) if self.parent else None].append(found)
         return [self._found(held[parent]) for parent in parents]
 
+    async def _in_parts(self, fetch: Fetch, parents: list[Any]) -> Found:
+        """A page of an order that nulls come last in: an index serves both directions of the other rows."""
+        rows: list[R] = []
+        for known in self._parts():
+            if len(rows) <= self.size:
+                part = self._part(parents, known=known).limit(self.size + 1 - len(rows))
+                rows += [self.row.of(dict(zip(self.columns, values, strict=False))) for values in await fetch(part)]
+        return self._found(rows)
+
+    def _parts(self) -> list[bool]:
+        """Which rows a page can have, in order: those with a value in the first key, and those without."""
+        behind_the_known = self.after is not None and self.after[0] is None
+        before_the_null = self.before is not None and self.before[0] is not None
+        parts = [*([] if behind_the_known else [True]), *([] if before_the_null else [False])]
+        return parts[::-1] if self.backwards else parts
+
+    def _part(self, parents: list[Any], *, known: bool) -> sa.Select[Any]:
+        first, *others = self.keys
+        column = self.table.c[first.column]
+        conditions = [*self._between(parents), column.is_not(None) if known else column.is_(None)]
+        if known and self.after is not None:
+            conditions.append(bound(first, self.table, self.after[0], backwards=False))
+        places = [key.clause(self.table, backwards=self.backwards) for key in others]
+        if known:
+            places.insert(0, first.clause(self.table, backwards=self.backwards, apart=True))
+        return sa.select(*(self.table.c[name] for name in self.columns)).where(*conditions).order_by(*places)
+
     async def counts(self, fetch: Fetch, parents: list[Any]) -> list[int]:
         """How many rows each parent has on all pages, in one statement."""
+        if summed := sums(self.row, self.asked, self.parent):
+            scope = [among(summed.table.c[self.parent], parents)] if self.parent else []
+            statement = summed.counted([self.parent] if self.parent else [], *scope)
+            sum_of = {(values[0] if self.parent else None): number for *values, number in await fetch(statement)}
+            return [sum_of.get(parent) or 0 for parent in parents]
         counting = sa.select(sa.func.count(), self._by()).select_from(self.table).where(*self._scope(parents))
         statement = counting.group_by(self._by()) if self.parent else counting
         counted = {parent: count for count, parent in await fetch(statement)}
@@ -104,12 +140,16 @@ class Search(Generic[R]):
         column = self.table.c[self.parent]
         return [column == parents[0] if len(parents) == 1 else among(column, parents), self.where]
 
-    def _page(self, parents: list[Any]) -> sa.Select[Any]:
+    def _between(self, parents: list[Any]) -> list[Clause]:
         conditions = self._scope(parents)
         if self.after is not None:
             conditions.append(beyond(self.keys, self.table, self.after, backwards=False))
         if self.before is not None:
             conditions.append(beyond(self.keys, self.table, self.before, backwards=True))
+        return conditions
+
+    def _page(self, parents: list[Any]) -> sa.Select[Any]:
+        conditions = self._between(parents)
         columns = [self.table.c[name] for name in self.columns]
         places = [key.clause(self.table, backwards=self.backwards) for key in self.keys]
         if len(parents) == 1:

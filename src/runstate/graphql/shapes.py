@@ -65,3 +65,4 @@ has_many(FlowRun, "inputs", FlowRunInput, "flow_run_id", "Values that the run re
 has_many(ConcurrencyLimit, "leases", ConcurrencyLease, "limit_id", "Who holds slots of the limit.")
 has_many(FlowRun, "task_runs", TaskRun, "flow_run_id", "The task runs of the flow run.")
 has_many(TaskRun, "states", TaskRunState, "run_id", "The states that the run has been in; oldest first unless asked.")
+has_many(TaskRun, "child_flow_runs", FlowRun, "parent_task_run_id", "The subflow runs that the task run stands for.")

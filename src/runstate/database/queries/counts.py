@@ -1,6 +1,6 @@
 """How many runs there are."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
@@ -69,3 +69,13 @@ def counts_by(names: Collection[str], where: sa.ColumnElement[bool]) -> sa.Selec
         .group_by(*asked)
         .order_by(counted.desc(), *asked)
     )
+
+
+def counts_in_groups(run: type[Run], by: Sequence[str], where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Some of the columns that runs are added up by, and how many runs that meet a condition have the same in them."""
+    table = run.__table__
+    home = table if "flow_id" in table.c else FlowRun.__table__
+    columns = [(home if name in ("flow_id", "deployment_id") else table).c[name] for name in by]
+    source = table if home is table else table.outerjoin(home, home.c.id == table.c.flow_run_id)
+    counted = sa.select(*columns, sa.func.count().label("count")).select_from(source)
+    return counted.where(where).group_by(*columns)

@@ -104,3 +104,9 @@ def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals,
         .group_by(sa.text("place"), table.c.state_type, table.c.state_name)
         .order_by(sa.text("place"), counted.desc(), table.c.state_type, table.c.state_name)
     )
+
+
+def lateness(run: type[Run], where: sa.ColumnElement[bool], now: datetime) -> sa.Select[float | None]:
+    """By how many seconds runs started, or are about to start, later than expected, on average."""
+    table = run.__table__
+    return sa.select(sa.func.avg(start_time_delta_of(table, now))).where(where)

@@ -41,6 +41,7 @@ async def snapshot(database: Database) -> AsyncIterator[AsyncConnection]:
         if not database.is_sqlite:
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        await connection.execution_options(patient=True)
         yield connection
 
 

@@ -1,0 +1,102 @@
+"""What clients change of runs besides their states; and the deletion of states that runs have left."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core.again import again
+from runstate.core.desk import Desk
+from runstate.core.ledger import Ledger
+from runstate.core.orchestrate import write_limits
+from runstate.database.queries import orchestration as sql
+from runstate.documents import requests
+from runstate.errors import InvalidInput, NotFound
+from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
+
+NEVER_NULL = frozenset({"name", "tags", "labels", "parameters", "context", "policy", "task_inputs"})
+
+
+@again
+async def update_flow_run(desk: Desk, given: requests.UpdateFlowRun) -> UUID | NotFound:
+    """Change what is given of a flow run."""
+    async with desk.database.write() as transaction:
+        connection = transaction.connection
+        locked = await sql.lock_flow_runs(connection, [given.id], shared=False)
+        if not locked:
+            return NotFound(given.id)
+        await _change(desk, connection, locked[0], given)
+    return given.id
+
+
+@again
+async def update_task_run(desk: Desk, given: requests.UpdateTaskRun) -> UUID | NotFound:
+    """Change what is given of a task run; slots of limits on tags that it loses are given back."""
+    async with desk.database.write() as transaction:
+        connection = transaction.connection
+        locked = await sql.lock_task_runs(connection, [given.id])
+        if not locked:
+            return NotFound(given.id)
+        await _change(desk, connection, locked[0], given)
+        lost = set(locked[0].tags) - set(given.tags) if given.tags is not None else set()
+        if lost:
+            await _give_back(desk, connection, given.id, {f"tag:{tag}" for tag in lost})
+    return given.id
+
+
+async def _change(desk: Desk, connection: AsyncConnection, run: FlowRun | TaskRun, given: BaseModel) -> None:
+    said = {name: getattr(given, name) for name in given.model_fields_set - {"id"}}
+    columns = {name: value for name, value in said.items() if value is not None or name not in NEVER_NULL}
+    if "tags" in columns:
+        columns["tags"] = list(dict.fromkeys(columns["tags"]))
+    if "policy" in columns:
+        new = columns["policy"]
+        columns["policy"] = run.policy.model_copy(update={name: getattr(new, name) for name in new.model_fields_set})
+    columns["updated"] = desk.clock()
+    table = sql.table_of(type(run))
+    await connection.execute(sa.update(table).where(table.c.id == run.id).values(columns))
+
+
+async def _give_back(desk: Desk, connection: AsyncConnection, run_id: UUID, names: set[str]) -> None:
+    """The slots of limits with these names that the run came to by entering a state."""
+    ledger, now = Ledger(), desk.clock()
+    ledger.limits = {each.id: each for each in await sql.lock_limits(connection, holders=[run_id])}
+    decaying = [each.id for each in ledger.limits.values() if each.slot_decay_per_second > 0]
+    held = await sql.leases(connection, now, holders=[run_id], limits=decaying) if ledger.limits else []
+    ledger.leases = {each.id: each for each in held if each.limit_id in ledger.limits}
+    for lease in ledger.held_by(run_id):
+        if lease.automatic and ledger.limits[lease.limit_id].name in names:
+            ledger.give_back(lease, now)
+    await write_limits(connection, ledger, now)
+
+
+@again
+async def delete_flow_run_state(desk: Desk, state_id: UUID) -> bool:
+    """Delete a state that a flow run has left; its version stays unused. InvalidInput: the run is in it."""
+    return await _delete_state(desk, FlowRunState, state_id)
+
+
+@again
+async def delete_task_run_state(desk: Desk, state_id: UUID) -> bool:
+    """Delete a state that a task run has left; its version stays unused. InvalidInput: the run is in it."""
+    return await _delete_state(desk, TaskRunState, state_id)
+
+
+async def _delete_state(desk: Desk, row: type[FlowRunState | TaskRunState], state_id: UUID) -> bool:
+    async with desk.database.write() as transaction:
+        connection = transaction.connection
+        run_id = (await connection.execute(sa.select(row.run_id).where(row.id == state_id))).scalar()
+        if run_id is None:
+            return False
+        locked: list[Any] = (
+            await sql.lock_flow_runs(connection, [run_id], shared=False)
+            if row is FlowRunState
+            else await sql.lock_task_runs(connection, [run_id])
+        )
+        if any(run.state_id == state_id for run in locked):
+            raise InvalidInput("The run is in this state.", ("id",))
+        return bool((await connection.execute(sa.delete(row).where(row.id == state_id))).rowcount)

@@ -1,0 +1,124 @@
+"""Numbers of runs, grouped; and how late flow runs are."""
+
+from enum import Enum
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+import strawberry
+from strawberry import UNSET
+
+from runstate.database.queries import counts, history
+from runstate.documents.states import StateType
+from runstate.errors import BadUserInput
+from runstate.graphql.context import Info
+from runstate.graphql.derive import publish
+from runstate.graphql.fields import answered, field, query
+from runstate.graphql.filters import Where
+from runstate.graphql.shapes import Deployment, Flow, FlowRun, Run, TaskRun
+from runstate.graphql.sums import sums
+
+MOST_GROUPS: Final = 1000
+Which = strawberry.argument(description="Which ones; all unless given.")
+
+
+class CountBy(Enum):
+    """What runs are grouped by when they are counted."""
+
+    FLOW = "flow_id"
+    """The flow; of task runs, that of the flow run."""
+    DEPLOYMENT = "deployment_id"
+    """The deployment; of task runs, that of the flow run."""
+    STATE_TYPE = "state_type"
+    """The type of the current state."""
+    STATE_NAME = "state_name"
+    """The name of the current state; beyond a hundred names of a type, the others may be counted as `…`."""
+
+
+publish(CountBy)
+GroupBy = Annotated[
+    list[CountBy], strawberry.argument(description=f"What they are grouped by; the {MOST_GROUPS} largest are answered.")
+]
+
+
+@answered
+class GroupCount:
+    """A group of runs; null is what they have none of, and what was not asked for."""
+
+    keys: strawberry.Private[dict[str, Any]]
+    count: int = strawberry.field(description="How many runs.")
+
+    @field
+    def flow_id(self) -> strawberry.ID | None:
+        """Id of the flow."""
+        return _id(self.keys.get("flow_id"))
+
+    @field
+    async def flow(self, info: Info) -> Flow | None:
+        """The flow."""
+        return await info.context.load(info, Flow, self.keys.get("flow_id"))
+
+    @field
+    def deployment_id(self) -> strawberry.ID | None:
+        """Id of the deployment."""
+        return _id(self.keys.get("deployment_id"))
+
+    @field
+    async def deployment(self, info: Info) -> Deployment | None:
+        """The deployment."""
+        return await info.context.load(info, Deployment, self.keys.get("deployment_id"))
+
+    @field
+    def state_type(self) -> StateType | None:
+        """Type of the current state."""
+        found: StateType | None = self.keys.get("state_type")
+        return found
+
+    @field
+    def state_name(self) -> str | None:
+        """Name of the current state."""
+        found: str | None = self.keys.get("state_name")
+        return found
+
+
+def _id(key: UUID | None) -> strawberry.ID | None:
+    return None if key is None else strawberry.ID(str(key))
+
+
+@strawberry.type
+class Query:
+    """Numbers of runs."""
+
+    @query
+    async def flow_run_counts(
+        self, info: Info, group_by: GroupBy, where: Annotated[Where[FlowRun] | None, Which] = UNSET
+    ) -> list[GroupCount]:
+        """How many flow runs there are in each group, most first."""
+        return await _counts(info, FlowRun, where, group_by)
+
+    @query
+    async def task_run_counts(
+        self, info: Info, group_by: GroupBy, where: Annotated[Where[TaskRun] | None, Which] = UNSET
+    ) -> list[GroupCount]:
+        """How many task runs there are in each group, most first."""
+        return await _counts(info, TaskRun, where, group_by)
+
+    @query
+    async def flow_run_lateness(
+        self, info: Info, where: Annotated[Where[FlowRun] | None, Which] = UNSET
+    ) -> float | None:
+        """By how many seconds flow runs started, or are about to start, late, on average; null: there are none."""
+        clause = where.clause(FlowRun.__table__) if where else sa.true()
+        ((average,),) = await info.context.fetch(history.lateness(FlowRun, clause, info.context.now))
+        return None if average is None else float(average)
+
+
+async def _counts(info: Info, run: type[Run], where: Any, group_by: list[CountBy]) -> list[GroupCount]:
+    by = list(dict.fromkeys(each.value for each in group_by))
+    if not by:
+        raise BadUserInput("Say what runs are grouped by.")
+    summed = sums(run, where or None)
+    clause = where.clause(run.__table__) if where else sa.true()
+    asked = summed.counted(by) if summed else counts.counts_in_groups(run, by, clause)
+    found = await info.context.fetch(asked.order_by(sa.text("count DESC"), *asked.selected_columns).limit(MOST_GROUPS))
+    return [GroupCount(keys=dict(zip(by, keys, strict=True)), count=count) for *keys, count in found]

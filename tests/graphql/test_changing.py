@@ -1,0 +1,155 @@
+"""Changing and deleting flows, runs and states over HTTP, on both databases."""
+
+from typing import Any
+
+from starlette.applications import Starlette
+from uuid_utils.compat import uuid7
+
+from runstate.app import clock
+from runstate.core.verify import verify
+from tests.asking import Ask
+from tests.graphql.mutating import PROBLEM, a_deployment, a_flow, a_flow_run, a_task_run, create, do, flow_run, propose
+
+MANY = "... on DeleteManyPayload { deletedIds missingIds }"
+
+
+async def gone(ask: Ask, mutation: str, id: str) -> Any:
+    """Delete what has an id."""
+    document = f"mutation($id: ID!) {{ it: {mutation}(id: $id) {{ {PROBLEM} ... on DeletePayload {{ deletedId }} }} }}"
+    return (await ask(document, id=id))["it"]
+
+
+async def all_gone(ask: Ask, mutation: str, ids: list[str]) -> Any:
+    """Delete what has these ids."""
+    document = f"mutation($ids: [ID!]!) {{ it: {mutation}(ids: $ids) {{ {PROBLEM} {MANY} }} }}"
+    return (await ask(document, ids=ids))["it"]
+
+
+async def states(ask: Ask, run: str) -> Any:
+    """The states of a flow run."""
+    return (await flow_run(ask, run, "states { nodes { id version } }"))["states"]["nodes"]
+
+
+async def findings(app: Starlette) -> list[str]:
+    """What does not fit together."""
+    return await verify(app.state.database, clock())
+
+
+async def test_what_is_given_of_a_flow_run_changes_and_the_rest_stays(ask: Ask) -> None:
+    run = await a_flow_run(ask, name="one", tags=["a"], policy={"retries": 2, "retryDelaySeconds": 1})
+    given = {"tags": ["b", "b", "c"], "infrastructurePid": "7", "parameters": {"x": 1}, "policy": {"retries": 5}}
+    fields = "flowRun { name tags infrastructurePid parameters version policy { retries retryDelaySeconds } }"
+
+    selection = f"{PROBLEM} ... on UpdateFlowRunPayload {{ {fields} }}"
+    changed = await do(ask, "updateFlowRun", "UpdateFlowRunInput", selection, id=run, **given)
+
+    assert changed["flowRun"] == {
+        "name": "one",
+        "tags": ["b", "c"],
+        "infrastructurePid": "7",
+        "parameters": {"x": 1},
+        "version": 1,
+        "policy": {"retries": 5, "retryDelaySeconds": 1},
+    }
+
+
+async def test_a_task_run_that_loses_a_tag_gives_back_its_slot(ask: Ask, app: Starlette) -> None:
+    for tag in ("a", "b"):
+        await create(ask, "concurrencyLimit", name=f"tag:{tag}", limit=1)
+    one, other = [await a_task_run(ask, key, tags=["a", "b"]) for key in "12"]
+    await propose(ask, one, "RUNNING", task=True)
+    selection = f"{PROBLEM} ... on UpdateTaskRunPayload {{ taskRun {{ tags stateType }} }}"
+
+    changed = await do(ask, "updateTaskRun", "UpdateTaskRunInput", selection, id=one, tags=["b"])
+
+    assert changed["taskRun"] == {"tags": ["b"], "stateType": "RUNNING"}
+    slots = "{ concurrencyLimits(orderBy: [{name: ASC}]) { nodes { activeSlots } } }"
+    assert [each["activeSlots"] for each in (await ask(slots))["concurrencyLimits"]["nodes"]] == [0, 1]
+    await propose(ask, one, "COMPLETED", task=True)
+    assert (await propose(ask, other, "RUNNING", task=True))["status"] == "ACCEPT"
+    assert await findings(app) == []
+
+
+async def test_tags_and_labels_of_a_flow_change(ask: Ask) -> None:
+    flow = await a_flow(ask)
+    selection = f"{PROBLEM} ... on UpdateFlowPayload {{ flow {{ name tags labels }} }}"
+
+    changed = await do(ask, "updateFlow", "UpdateFlowInput", selection, id=flow, tags=["x"], labels={"k": 1})
+
+    assert changed["flow"] == {"name": "etl", "tags": ["x"], "labels": {"k": 1}}
+
+
+async def test_what_is_not_there_cannot_be_changed(ask: Ask) -> None:
+    for what in ("Flow", "FlowRun", "TaskRun"):
+        missing = str(uuid7())
+        answer = await do(ask, f"update{what}", f"Update{what}Input", PROBLEM, id=missing)
+        assert (answer["code"], answer["missingId"]) == ("NOT_FOUND", missing)
+
+
+async def test_a_state_that_a_run_has_left_can_be_deleted_and_its_version_stays_unused(
+    ask: Ask, app: Starlette
+) -> None:
+    run = await a_flow_run(ask)
+    await propose(ask, run, "RUNNING")
+    first, second = await states(ask, run)
+
+    refused = await gone(ask, "deleteFlowRunState", second["id"])
+    deleted = await gone(ask, "deleteFlowRunState", first["id"])
+    again = await gone(ask, "deleteFlowRunState", first["id"])
+    await propose(ask, run, "COMPLETED")
+
+    assert (refused["code"], refused["path"]) == ("INVALID_INPUT", ["id"])
+    assert deleted["deletedId"] == first["id"]
+    assert again["code"] == "NOT_FOUND"
+    assert [each["version"] for each in await states(ask, run)] == [2, 3]
+    assert await findings(app) == []
+
+
+async def test_a_state_of_a_task_run_is_deleted_likewise(ask: Ask) -> None:
+    run = await a_task_run(ask)
+    await propose(ask, run, "RUNNING", task=True)
+    data = await ask("query($id: ID!) { taskRun(id: $id) { states { nodes { id } } } }", id=run)
+    first, second = [each["id"] for each in data["taskRun"]["states"]["nodes"]]
+
+    assert (await gone(ask, "deleteTaskRunState", second))["code"] == "INVALID_INPUT"
+    assert (await gone(ask, "deleteTaskRunState", first))["deletedId"] == first
+
+
+async def test_several_runs_are_deleted_by_a_list_of_ids(ask: Ask, app: Starlette) -> None:
+    flow = await a_flow(ask)
+    runs = [await a_flow_run(ask, flowId=flow) for _ in range(3)]
+    tasks = [await a_task_run(ask, str(key), flowRunId=runs[0]) for key in range(2)]
+    missing = str(uuid7())
+
+    deleted_tasks = await all_gone(ask, "deleteTaskRuns", [tasks[0], missing])
+    deleted_runs = await all_gone(ask, "deleteFlowRuns", [runs[0], runs[1], "malformed", runs[0]])
+
+    assert deleted_tasks == {"__typename": "DeleteManyPayload", "deletedIds": [tasks[0]], "missingIds": [missing]}
+    assert deleted_runs["deletedIds"] == runs[:2]
+    assert deleted_runs["missingIds"] == ["malformed"]
+    assert (await ask("{ flowRunCount taskRunCount }")) == {"flowRunCount": 1, "taskRunCount": 0}
+    assert await findings(app) == []
+
+
+async def test_no_run_or_too_many_are_not_deleted_at_once(ask: Ask) -> None:
+    for ids in ([], [str(uuid7())] * 201):
+        assert (await all_gone(ask, "deleteFlowRuns", ids))["path"] == ["ids"]
+
+
+async def test_a_flow_is_deleted_with_its_runs_and_its_deployments_with_their_limits(ask: Ask, app: Starlette) -> None:
+    flow = await a_flow(ask)
+    deployment = await a_deployment(ask, flowId=flow, concurrencyLimit=1)
+    run = await a_flow_run(ask, flowId=flow, deploymentId=deployment)
+    await propose(ask, run, "PENDING")
+    await a_task_run(ask, flowRunId=run)
+
+    assert (await gone(ask, "deleteFlow", flow))["deletedId"] == flow
+    counts = "{ flowRunCount taskRunCount deployments { totalCount } concurrencyLimits { totalCount } }"
+    assert await ask(counts) == {
+        "flowRunCount": 0,
+        "taskRunCount": 0,
+        "deployments": {"totalCount": 0},
+        "concurrencyLimits": {"totalCount": 0},
+    }
+    assert (await gone(ask, "deleteFlow", flow))["code"] == "NOT_FOUND"
+    assert await findings(app) == []

@@ -1,0 +1,129 @@
+"""Numbers of runs that were added up: what they say is what a real count says, whatever happened."""
+
+import random
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+
+from runstate.app import clock
+from runstate.core.verify import verify
+from runstate.database import Database
+from runstate.services import folding
+from tests.asking import Ask
+from tests.graphql.mutating import a_deployment, a_flow, a_flow_run, a_task_run, propose
+from tests.graphql.storing import a_flow as flow_row
+from tests.graphql.storing import a_flow_run as flow_run_row
+from tests.graphql.storing import at, store
+
+REAL = {"runCount": {"gte": 0}}
+"""A condition that every run meets, and that nothing was added up for."""
+NUMBERS = """query($flow: FlowRunWhere, $task: TaskRunWhere) {
+  flowRunCount(where: $flow) taskRunCount(where: $task)
+  flowRuns(where: $flow) { totalCount } taskRuns(where: $task) { totalCount }
+  flowRunCountsByState(where: $flow) { stateType stateName count }
+  taskRunCountsByState(where: $task) { stateType stateName count }
+  flows: flowRunCounts(where: $flow, groupBy: [FLOW, STATE_TYPE]) { flowId stateType count }
+  deployments: flowRunCounts(where: $flow, groupBy: [DEPLOYMENT]) { deploymentId deployment { id } count }
+  tasks: taskRunCounts(where: $task, groupBy: [STATE_NAME, DEPLOYMENT, FLOW]) {
+    flow { id } deploymentId stateName count } }"""
+CONDITIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    ({"flow": {"name": {"eq": "one"}}}, {"flowRun": {"flow": {"name": {"eq": "one"}}}}),
+    ({"deployment": {}}, {"flowRun": {"deployment": {}}}),
+    ({"deploymentId": {"isNull": True}}, {"not": {"flowRun": {"deploymentId": {"isNull": True}}}}),
+    (
+        {"or": [{"stateType": {"eq": "RUNNING"}}, {"not": {"deployment": {"name": {"eq": "nightly"}}}}]},
+        {"stateType": {"in": ["PENDING", "RUNNING"]}},
+    ),
+]
+
+
+def sorted_lists(data: Any) -> Any:
+    """The same answer, whatever comes first among equals."""
+    if isinstance(data, list):
+        return sorted(map(repr, data))
+    return {name: sorted_lists(value) for name, value in data.items()} if isinstance(data, dict) else data
+
+
+async def agree(ask: Ask) -> None:
+    """What was added up is what is counted."""
+    for flow, task in CONDITIONS:
+        added_up = await ask(NUMBERS, flow=flow, task=task)
+        counted = await ask(NUMBERS, flow={"and": [REAL, flow]}, task={"and": [REAL, task]})
+        assert sorted_lists(added_up) == sorted_lists(counted), (flow, task)
+
+
+async def test_numbers_stay_right_through_changes_deletions_and_folding(ask: Ask, app: Starlette) -> None:
+    chance = random.Random(5)
+    flows = [await a_flow(ask, name) for name in ("one", "two")]
+    deployments = [await a_deployment(ask, flowId=flow) for flow in flows]
+    runs = [
+        await a_flow_run(ask, flowId=flows[place], deploymentId=deployment)
+        for place in (0, 1)
+        for deployment in (deployments[place], None, None)
+    ]
+    tasks = [await a_task_run(ask, str(place), flowRunId=chance.choice([None, *runs])) for place in range(8)]
+    for run in (*runs, *tasks):
+        name = chance.choice([None, "Walking", "Late"])
+        await propose(ask, run, {"type": "RUNNING", "name": name}, task=run in tasks, force=True)
+    await agree(ask)
+
+    await ask("mutation($id: ID!) { deleteFlowRun(id: $id) { __typename } }", id=runs[1])
+    await ask("mutation($id: ID!) { deleteTaskRun(id: $id) { __typename } }", id=tasks[0])
+    await ask("mutation($id: ID!) { deleteDeployment(id: $id) { __typename } }", id=deployments[0])
+    await propose(ask, runs[0], "COMPLETED")
+    await agree(ask)
+    assert await verify(app.state.database, clock()) == []
+
+    assert await folding.run_once(app.state.desk, clock()) > 0
+    assert await folding.run_once(app.state.desk, clock()) == 0
+    await ask("mutation($id: ID!) { deleteFlow(id: $id) { __typename } }", id=flows[1])
+    await folding.run_once(app.state.desk, clock())
+    await agree(ask)
+    assert await verify(app.state.database, clock()) == []
+
+
+async def test_so_many_names_are_counted_by_themselves(ask: Ask, app: Starlette) -> None:
+    run = await a_flow_run(ask)
+    for number in range(103):
+        await propose(ask, run, {"type": "RUNNING", "name": f"Step {number}"}, force=True)
+    other = await a_flow_run(ask, flowId=await a_flow(ask), state={"type": "RUNNING", "name": "Step 0"})
+
+    data = await ask("{ flowRunCountsByState { stateName count } }")
+
+    assert sorted_lists(data["flowRunCountsByState"]) == sorted_lists(
+        [{"stateName": "Step 0", "count": 1}, {"stateName": "…", "count": 1}]
+    )
+    assert await verify(app.state.database, clock()) == []
+    await propose(ask, run, "COMPLETED")
+    await propose(ask, other, "COMPLETED")
+    assert await ask("{ flowRunCountsByState { stateName count } }") == {
+        "flowRunCountsByState": [{"stateName": "Completed", "count": 2}]
+    }
+    assert await verify(app.state.database, clock()) == []
+
+
+async def test_runs_are_not_looked_at_for_numbers_that_were_added_up(ask: Ask, read: list[str]) -> None:
+    flow = await a_flow(ask)
+    read.clear()
+    pages = "flowRuns(where: $flow) { totalCount } taskRuns(where: $task) { totalCount }"
+    await ask(NUMBERS.replace(pages, ""), flow={"flow": {"id": {"eq": flow}}})
+
+    assert read
+    assert not [statement for statement in read if "FROM flow_run" in statement or "FROM task_run" in statement]
+
+
+async def test_lateness_is_the_average_of_what_runs_started_late(database: Database, ask: Ask) -> None:
+    flow = flow_row()
+    assert await ask("{ flowRunLateness }") == {"flowRunLateness": None}
+    late = [flow_run_row(flow, expected_start_time=at(0), start_time=at(seconds)) for seconds in (0, 3, 9)]
+    await store(database, flow, *late)
+
+    assert (await ask("{ flowRunLateness }"))["flowRunLateness"] == pytest.approx(4)
+
+
+async def test_runs_are_grouped_by_something(ask: Ask) -> None:
+    (error,) = (await ask.raw("{ flowRunCounts(groupBy: []) { count } }"))["errors"]
+
+    assert error["extensions"]["code"] == "BAD_USER_INPUT"
