@@ -33,6 +33,7 @@ from runstate.documents.states import StateDetails, StateType
 from runstate.graphql.context import Context
 from runstate.graphql.derive import definition_of
 from runstate.graphql.inputs import Input, read
+from runstate.graphql.scalars import dumped
 from runstate.graphql.schema import Schema, build_schema
 from runstate.graphql.sse import body_of
 from runstate.rows import Row
@@ -178,7 +179,7 @@ def rows(*, wide: bool) -> Iterator[Row]:
 async def answer(schema: Schema, database: Database, document: str) -> dict[str, Any]:
     """What a schema answers, with errors that are found at the same time in one order."""
     result = await schema.execute(document, VARIABLES, Context(database, lambda: NOW, request_id="request"))
-    body: dict[str, Any] = orjson.loads(orjson.dumps(body_of(result)))
+    body: dict[str, Any] = orjson.loads(dumped(body_of(result)))
     text = orjson.dumps(body["data"])
     errors = sorted(body.get("errors", ()), key=orjson.dumps)
     return {"data": text, "errors": errors}

@@ -9,7 +9,7 @@ out of range, a row that is gone, is left to the library, which does it again an
 import asyncio
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from math import isfinite
 from operator import attrgetter, itemgetter
@@ -49,7 +49,7 @@ from strawberry.types.field import StrawberryField
 from typing_extensions import override
 
 from runstate.graphql.derive import DEFINITION, Follows
-from runstate.graphql.scalars import DateTime
+from runstate.graphql.scalars import written
 from runstate.graphql.selection import Columns, columns
 from runstate.rows import Base
 
@@ -60,7 +60,8 @@ DEFINED_BY: Final = "strawberry-definition"
 MOST_SHAPES: Final = 64
 """How many are kept of one operation, which has one for each set of conditions."""
 
-Convert = Callable[[Any], Any]
+Convert = Callable[[Any], Any] | None
+"""Makes JSON of a value; None: it is JSON already, or what `scalars.dumped` makes JSON of."""
 
 
 class UnusualError(Exception):
@@ -72,8 +73,13 @@ class Table(dict[type, Convert]):
 
     def __missing__(self, kind: type) -> Convert:
         if UUID in self and issubclass(kind, UUID):
-            return self.setdefault(kind, self[UUID])
+            return self.setdefault(kind, str)
         raise UnusualError
+
+    def write(self, value: Any) -> Any:
+        """A value of the field as JSON."""
+        convert = self[type(value)]
+        return value if convert is None else convert(value)
 
 
 class Objects(Table):
@@ -104,15 +110,6 @@ class AnyObjects(Table):
         raise UnusualError
 
 
-def same(value: Any) -> Any:
-    """What is JSON already."""
-    return value
-
-
-def _nothing(_: None) -> None:
-    return None
-
-
 def _int(value: int) -> int:
     if -LARGEST_INT <= value <= LARGEST_INT:
         return value
@@ -125,14 +122,19 @@ def _float(value: float) -> float:
     raise UnusualError
 
 
+def _instant(value: datetime) -> datetime | str:
+    """An instant; one with a fraction is left to `scalars.dumped`, which writes no digits where there is none."""
+    return value if value.microsecond and value.tzinfo is UTC else written(value)
+
+
 WRITTEN: Final[Mapping[str, Mapping[type, Convert]]] = {
-    "String": {str: same},
-    "ID": {str: same, UUID: str},
+    "String": {str: None},
+    "ID": {str: None, UUID: None},
     "Int": {int: _int},
     "Float": {float: _float},
-    "Boolean": {bool: same},
-    "DateTime": {datetime: DateTime.serialize or same},
-    "JSON": dict.fromkeys((dict, list, str, int, float, bool), same),
+    "Boolean": {bool: None},
+    "DateTime": {datetime: _instant},
+    "JSON": dict.fromkeys((dict, list, str, int, float, bool)),
 }
 """How scalars are written that need not be asked."""
 
@@ -171,7 +173,8 @@ class Plan:
         self.references: list[Reference] = []
         self.others = 0
         self.read: Callable[[Any], Iterable[Any]] = _no_values
-        self.leaves: list[tuple[str, Table]] = []
+        self.names: list[str] = []
+        self.tables: list[Table] = []
 
     @property
     def quick(self) -> bool:
@@ -181,15 +184,19 @@ class Plan:
     def finish(self) -> None:
         """Make ready what is done for every object."""
         held = [step for step in self.steps if step.attribute is not None]
-        self.leaves = [(step.name, step.table) for step in held]
+        self.names = [step.name for step in held]
+        self.tables = [step.table for step in held]
         self.read = _reader(self.kind, [str(step.attribute) for step in held])
 
     def fill(self, source: Any) -> dict[str, Any]:
         """An object as JSON; references are null."""
-        answer = self.blank.copy()
-        for (name, table), value in zip(self.leaves, self.read(source), strict=True):
-            answer[name] = table[type(value)](value)
-        return answer
+        written = [
+            value if (convert := table[type(value)]) is None else convert(value)
+            for table, value in zip(self.tables, self.read(source), strict=False)
+        ]
+        if len(self.names) == len(self.blank):
+            return dict(zip(self.names, written, strict=False))
+        return {**self.blank, **dict(zip(self.names, written, strict=False))}
 
 
 def _no_values(_: Any) -> tuple[()]:
@@ -358,7 +365,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         if step.attribute is not None:
             try:
                 value = getattr(source, step.attribute)
-                return step.table[type(value)](value)
+                return step.table.write(value)
             except Exception:  # noqa: BLE001, S110 the library says what it is
                 pass
         elif step.name in plan.blank and plan.blank[step.name] is not None:
@@ -518,7 +525,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             return self._written_whole(kind.of_type, details)
         table = self._written_whole(kind, details)
         if table is not None:
-            table[NoneType] = _nothing
+            table[NoneType] = None
         return table
 
     def _written_whole(self, kind: GraphQLOutputType, details: FieldDetailsList) -> Table | None:
@@ -569,7 +576,7 @@ def _of_enum(kind: GraphQLEnumType) -> Table | None:
 
 
 def _each(item: Table, values: Iterable[Any]) -> list[Any]:
-    return [item[type(value)](value) for value in values]
+    return [item.write(value) for value in values]
 
 
 async def _settled(results: dict[str, Any], waiting: list[str]) -> dict[str, Any]:

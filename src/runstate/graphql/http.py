@@ -22,6 +22,7 @@ from strawberry.types.graphql import OperationType
 from runstate.graphql.asking import Asked, RefusedError, operation
 from runstate.graphql.context import Context
 from runstate.graphql.faults import Code
+from runstate.graphql.scalars import dumped
 from runstate.graphql.schema import Schema
 from runstate.graphql.sse import EVENTS, body_of, streamed
 from runstate.graphql.websocket import Handler
@@ -69,7 +70,7 @@ class Endpoint(GraphQL[Context, None]):
 
     def encode_json(self, data: object) -> str:
         """JSON for a WebSocket, as text."""
-        return orjson.dumps(data).decode()
+        return dumped(data).decode()
 
     def decode_json(self, data: str | bytes) -> object:
         """What a JSON text says."""
@@ -222,4 +223,4 @@ def _fault(message: str, code: Code, **more: Any) -> dict[str, Any]:
 
 
 def _response(status: int, body: dict[str, Any], media_type: str) -> Response:
-    return Response(orjson.dumps(body), status, media_type=f"{media_type}; charset=utf-8")
+    return Response(dumped(body), status, media_type=f"{media_type}; charset=utf-8")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Final
 
+import orjson
 import strawberry
 from graphql import GraphQLError, ValueNode, value_from_ast_untyped
 from strawberry.types.scalar import ScalarDefinition
@@ -31,6 +32,11 @@ def instant(value: Any) -> datetime:
 def written(value: datetime) -> str:
     """An instant in UTC with six fractional digits."""
     return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def dumped(answer: object) -> bytes:
+    """An answer as JSON. Ids and instants may be in it as they are: they are written as the schema says."""
+    return orjson.dumps(answer, option=orjson.OPT_UTC_Z)
 
 
 def json_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:

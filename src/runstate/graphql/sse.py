@@ -5,11 +5,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
-import orjson
 from starlette.responses import StreamingResponse
 from strawberry.types import ExecutionResult
 
 from runstate.errors import Restarting
+from runstate.graphql.scalars import dumped
 
 EVENTS: Final = "text/event-stream"
 HEARTBEAT_SECONDS: Final = 12.0
@@ -35,7 +35,7 @@ async def _events(results: Results, heartbeat_seconds: float) -> AsyncGenerator[
             elif goes_away(result):
                 return
             else:
-                yield b"event: next\ndata: " + orjson.dumps(body_of(result)) + b"\n\n"
+                yield b"event: next\ndata: " + dumped(body_of(result)) + b"\n\n"
     yield COMPLETE
 
 
