@@ -1,5 +1,6 @@
 """The executor answers as GraphQL's own does: generated documents over rows of every kind, byte for byte."""
 
+import gc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import count
@@ -32,6 +33,8 @@ from runstate.database import Database
 from runstate.documents.states import StateDetails, StateType
 from runstate.graphql.context import Context
 from runstate.graphql.derive import definition_of
+from runstate.graphql.documents import LONGEST_KEPT
+from runstate.graphql.execution import Plans, executing
 from runstate.graphql.inputs import Input, read
 from runstate.graphql.scalars import dumped
 from runstate.graphql.schema import Schema, build_schema
@@ -203,6 +206,37 @@ async def test_it_answers_as_the_library_does(database: Database, kind: str, see
 
     assert len(asked) > DOCUMENTS * 0.6
     assert 0 < failed < len(asked) / 2
+
+
+DOCUMENT = """query($yes: Boolean!, $no: Boolean! = true) {
+  __typename @skip(if: $no)
+  flows { nodes { id @include(if: $yes) ...Named } }
+}
+fragment Named on Flow { name @skip(if: $no) created @include(if: $yes) }"""
+
+
+async def test_conditions_are_looked_at_every_time(database: Database) -> None:
+    await store(database, a_flow())
+    given: list[dict[str, bool]] = [{"yes": yes, "no": no} for yes in (True, False) for no in (True, False)]
+    given.append({"yes": True})
+
+    for variables in given * 2:
+        fast = await FAST.execute(DOCUMENT, variables, Context(database, lambda: NOW))
+        stock = await STOCK.execute(DOCUMENT, variables, Context(database, lambda: NOW))
+        assert not stock.errors
+        assert dumped(body_of(fast)) == dumped(body_of(stock))
+
+
+async def test_plans_go_with_their_documents(database: Database) -> None:
+    plans = Plans()
+    schema = build_schema(executing(plans))
+    too_long_to_keep = f"{{ flows {{ nodes {{ id }} }} }} # {'x' * LONGEST_KEPT}"
+
+    for document in ("{ flows { nodes { id } } }", too_long_to_keep):
+        assert not (await schema.execute(document, None, Context(database, lambda: NOW))).errors
+    gc.collect()
+
+    assert len(plans.conditions) == 1
 
 
 def value_of(kind: Any, random: Random) -> Any:

