@@ -309,3 +309,13 @@ async def test_who_is_told_is_told_once_a_state_was_written(database: Database) 
         await orchestrate(database, [telling.request(step, NOW)], chances, tell=lambda: told.append("told"))
 
     assert told == ["told"]
+
+
+async def test_that_there_is_no_result_is_answered_and_not_stored(database: Database) -> None:
+    telling = Telling(database)
+    await telling.begin()
+    await telling.ask(0, [to("stray", completed(data={"type": "unpersisted"})), to("alone", completed(data={"a": 1}))])
+    told = await telling.told()
+
+    assert [said["written"]["data"] for said in told["outcomes"]] == [{"type": "unpersisted"}, {"a": 1}]
+    assert (told["states"]["stray 1"]["data"], told["states"]["alone 1"]["data"]) == (None, {"a": 1})

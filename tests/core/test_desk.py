@@ -160,6 +160,19 @@ async def test_requests_that_were_made_together_are_answered_in_order(database: 
     assert len(counted) == 1
 
 
+async def test_nobody_is_overtaken_by_who_comes_later(database: Database) -> None:
+    one, two = await some(database, 2)
+    async with open_desk(database) as desk:
+        async with held_up(database, one):
+            first = asyncio.ensure_future(desk.submit([proposal(one, pending())]))
+            both = asyncio.ensure_future(desk.submit([proposal(one, running()), proposal(two, pending())]))
+            later = asyncio.ensure_future(desk.submit([proposal(two, running())]))
+            await turns(lambda: len(desk.waiting) == 2)
+        await asyncio.gather(first, both, later)
+
+    assert [state.name for state in await history_of(database, two)] == ["Pending", "Running"]
+
+
 async def test_a_run_that_is_created_by_many_at_once_is_created_once(database: Database) -> None:
     its_flow = flow()
     await put(database, its_flow)

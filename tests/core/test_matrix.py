@@ -7,10 +7,23 @@ import pytest
 
 from runstate.core.policies import CORE_FLOW, CORE_TASK, MINIMAL_FLOW, MINIMAL_TASK
 from runstate.core.proposal import Decision, OrchestrationStatus
-from runstate.core.states import State, completed, pending, running, scheduled
+from runstate.core.states import State, awaiting_retry, completed, paused, pending, running, scheduled
 from runstate.documents.states import FINAL_TYPES, StateType
 from runstate.rows import FlowRun
-from tests.core.making import NOW, being_in, decided, details, entered, flow_run, in_seconds, pairs, plain, task_run
+from tests.core.making import (
+    NOW,
+    being_in,
+    decided,
+    details,
+    entered,
+    flow_run,
+    in_seconds,
+    limit,
+    pairs,
+    plain,
+    slot,
+    task_run,
+)
 
 S = StateType
 COLUMNS: Final = [
@@ -120,6 +133,26 @@ def test_running_again_is_accepted_and_named_so() -> None:
 def test_what_is_scheduled_for_later_waits(state: State) -> None:
     assert decided(CORE_FLOW, flow_run(), state, running()).retry_after_seconds == 9
     assert decided(CORE_TASK, task_run(), state, running()).retry_after_seconds == 9
+
+
+def test_what_was_made_already_is_rejected_even_where_it_would_be_aborted() -> None:
+    same = details(transition_id=UUID(int=1))
+
+    assert letter(decided(CORE_FLOW, flow_run(), completed(details=same), paused(NOW, details=same))) == "R"
+
+
+def test_a_run_waits_for_its_time_rather_than_for_a_slot() -> None:
+    full = (slot(limit(1, occupied=1)),)
+    decision = decided(CORE_FLOW, flow_run(), awaiting_retry(NOW, in_seconds(99)), running(), slots=full)
+
+    assert (decision.rule, decision.retry_after_seconds) == ("wait_for_scheduled_time", 99)
+
+
+def test_a_run_that_does_not_get_in_takes_no_slot() -> None:
+    free, initial = (slot(limit(1)),), pending(details=details(scheduled_time=in_seconds(99)))
+    decision = decided(CORE_FLOW, flow_run(), initial, running(), slots=free)
+
+    assert (decision.status, decision.effects) == (OrchestrationStatus.WAIT, ())
 
 
 def test_a_flow_run_with_infrastructure_is_cancelled_in_steps() -> None:

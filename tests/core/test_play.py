@@ -325,6 +325,7 @@ def test_the_task_run_of_a_subflow_run_enters_what_the_subflow_run_entered_inste
     memory.propose(subflow, failed(), idempotency_key="l")
 
     assert [state.name for state in memory.history(parent)] == ["Running", "AwaitingRetry"]
+    assert memory.ledger.answers.keys() == {(subflow.id, "k"), (subflow.id, "l")}
 
 
 def test_the_task_run_of_a_subflow_run_stays_if_the_subflow_run_does(memory: Memory) -> None:
@@ -442,6 +443,16 @@ def test_slots_that_a_client_took_for_a_run_are_given_back_when_it_ends(memory: 
     assert memory.ledger.gone_leases == {mine.id}
 
 
+def test_slots_that_a_client_took_for_a_run_are_not_those_that_it_runs_with(memory: Memory) -> None:
+    run, limited = task_run(tags=["a"]), limit(2, name="tag:a", occupied=1)
+    mine = lease(limited, run_id=run.id, automatic=False)
+    memory.have(run, limited, mine)
+    memory.propose(run, running())
+
+    assert [each.automatic for each in memory.held(run)] == [False, True]
+    assert memory.ledger.limits[limited.id].occupied == 2
+
+
 def test_a_claimed_flow_run_holds_its_deployments_slot_from_pending_on(memory: Memory) -> None:
     limited = limit(1)
     deployed = deployment(limited)
@@ -459,6 +470,20 @@ def test_a_claimed_flow_run_holds_its_deployments_slot_from_pending_on(memory: M
     memory.propose(run, completed())
     assert memory.held(run) == []
     assert memory.state(run).details.deployment_concurrency_lease_id is None
+
+
+def test_a_claimed_run_whose_slot_has_freed_itself_starts_without_another(memory: Memory) -> None:
+    limited = limit(1, slot_decay_per_second=0.5)
+    deployed = deployment(limited)
+    run, other = flow_run(deployment_id=deployed.id), flow_run(deployment_id=deployed.id)
+    memory.have(limited, deployed, run, other)
+    memory.propose(run, pending())
+    memory.wait(2)
+    memory.ledger.give_back(memory.held(run)[0], memory.now)
+    memory.propose(other, pending())
+
+    assert memory.propose(run, running()).status is ACCEPT
+    assert memory.held(run) == []
 
 
 def test_a_deployment_that_cancels_new_runs_cancels_the_one_without_a_slot(memory: Memory) -> None:

@@ -137,7 +137,11 @@ def test_a_task_run_whose_result_is_not_kept_may_go_on(entered: S, data: Any) ->
 
 @pytest.mark.parametrize(("left", "entered"), pairs(FINAL, [S.SCHEDULED, S.PENDING]))
 def test_a_task_run_that_leaves_its_end_counts_from_0(left: S, entered: S) -> None:
-    assert asked(start_task_run_anew, task_run(run_count=3), plain(left), plain(entered)) == Amend(run={"run_count": 0})
+    said = asked(
+        start_task_run_anew, task_run(run_count=3), plain(left), plain(entered), flow_run=flow_run(run_count=2)
+    )
+
+    assert said == Amend(run={"run_count": 0})
 
 
 def test_a_task_run_that_runs_again_in_the_same_attempt_of_its_flow_run_keeps_the_name() -> None:
