@@ -49,6 +49,8 @@ class Context:
         self.hub = hub
         self.slots = asyncio.Semaphore(CONNECTIONS_AT_ONCE)
         self.made: dict[Hashable, Any] = {}
+        self.statements = 0
+        """How many statements were read with; those of a batch that others wrote in too do not count."""
 
     def fresh(self) -> "Context":
         """The same, with nothing read yet: for each operation on a socket."""
@@ -68,6 +70,7 @@ class Context:
 
     async def fetch(self, statement: sa.Executable) -> Sequence[Any]:
         """The rows that a statement gives."""
+        self.statements += 1
         async with self.slots, self.database.read() as connection:
             result: sa.CursorResult[Any] = await connection.execute(statement)
             return result.all()

@@ -1,6 +1,7 @@
 """GraphQL over HTTP: what comes in, what goes out, and how a request that is none is refused."""
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -135,6 +136,7 @@ class Endpoint(GraphQL[Context, None]):
         return bytes(body)
 
     async def _execute(self, request: Request, asked: Asked, context: Context) -> ExecutionResult:
+        began = time.perf_counter()
         try:
             result = await self.schema.execute(
                 asked.query,
@@ -148,6 +150,13 @@ class Endpoint(GraphQL[Context, None]):
             raise _not_allowed(error.operation_type) from error
         except (CannotGetOperationTypeError, MissingQueryError) as error:
             raise RefusedError(400, "The document has no operation of this name.") from error
+        log.debug(
+            "operation_answered",
+            request_id=context.request_id,
+            operation=asked.operation_name,
+            statements=context.statements,
+            milliseconds=round((time.perf_counter() - began) * 1000, 1),
+        )
         return result
 
 

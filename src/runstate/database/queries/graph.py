@@ -67,6 +67,7 @@ def task_runs_of(flow_run_id: UUID) -> sa.Select[Any]:
     times = [each for run in (TaskRun, subflow) for each in _times(run)]
     return (
         sa.select(*columns, subflow.id, flow.name, subflow.name, *times)
+        .select_from(TaskRun)
         .outerjoin(subflow, subflow.id == newest)
         .outerjoin(flow, flow.id == subflow.flow_id)
         .where(TaskRun.flow_run_id == flow_run_id)

@@ -148,7 +148,8 @@ async def recount(connection: AsyncConnection) -> None:
     """Forget what was added up and count every run: for those who have loaded rows by other means."""
     await connection.execute(sa.delete(RunTally))
     for run in (FlowRun, TaskRun):
-        asked = sa.select(run.state_type, run.state_name).where(run.state_type.is_not(None)).distinct()
+        is_named = run.state_type.is_not(None) & run.state_name.is_not(None)
+        asked = sa.select(run.state_type, run.state_name).where(is_named).distinct()
         names = {(kind, name) for kind, name in await connection.execute(asked) if name not in NAMES}
         if names:
             await _known(connection, names)

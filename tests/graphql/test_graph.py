@@ -1,0 +1,81 @@
+"""The graph of a flow run."""
+
+from typing import Any
+from uuid import UUID
+
+from runstate.database import Database
+from runstate.documents.states import StateType
+from tests.asking import Ask
+from tests.graphql.storing import a_flow, a_flow_run, a_task_run, at, store
+
+GRAPH = """query($id: ID!, $first: Int, $after: ID, $since: DateTime) { flowRun(id: $id) {
+  graph(first: $first, after: $after, since: $since) { startTime endTime nodeCount rootNodeIds hasNextPage endCursor
+    nodes { kind id taskRunId label stateType startTime endTime parents children encapsulating } } } }"""
+
+
+def given_by(*runs: Any, called_in: Any = None) -> dict[str, Any]:
+    """Inputs that come from task runs, and some that come from elsewhere."""
+    named = {f"x{place}": [{"input_type": "task_run", "id": str(run.id)}] for place, run in enumerate(runs)}
+    others = {"y": [{"input_type": "constant", "type": "int"}], "z": "nonsense", "w": [{"id": "malformed"}, 7]}
+    inside = {"__parents__": [{"input_type": "task_run", "id": str(called_in.id)}]} if called_in else {}
+    return {**named, **others, **inside}
+
+
+async def test_a_graph_has_task_runs_and_subflow_runs_with_what_they_were_given(database: Database, ask: Ask) -> None:
+    flow, sub = a_flow("etl"), a_flow("sub")
+    run = a_flow_run(flow, start_time=at(0), end_time=at(9))
+    completed = {"state_type": StateType.COMPLETED}
+    one = a_task_run(run, name="one", start_time=at(1), end_time=at(2), **completed)
+    holder = a_task_run(run, name="holder", start_time=at(3), task_inputs=given_by(one))
+    inner = a_task_run(run, name="in", expected_start_time=at(4), task_inputs=given_by(holder, called_in=one))
+    never = a_task_run(run, name="never", task_inputs=given_by(one))
+    subflow = a_flow_run(sub, name="s", parent_task_run_id=holder.id, start_time=at(3), **completed)
+    subflow = subflow.amended(expected_start_time=at(2.5))
+    await store(database, flow, sub, run, one, holder, inner, never, subflow)
+
+    graph = (await ask(GRAPH, id=str(run.id)))["flowRun"]["graph"]
+    nodes = {each["label"]: each for each in graph["nodes"]}
+
+    assert [each["label"] for each in graph["nodes"]] == ["one", "sub / s", "in"]
+    assert (graph["nodeCount"], graph["rootNodeIds"], graph["hasNextPage"]) == (3, [str(one.id)], False)
+    assert nodes["sub / s"] == {
+        "kind": "FLOW_RUN",
+        "id": str(subflow.id),
+        "taskRunId": str(holder.id),
+        "label": "sub / s",
+        "stateType": "COMPLETED",
+        "startTime": "2026-01-01T12:00:03.000000Z",
+        "endTime": "2026-01-01T12:00:02.500000Z",
+        "parents": [str(one.id)],
+        "children": [str(inner.id)],
+        "encapsulating": [],
+    }
+    assert nodes["one"]["children"] == [str(subflow.id)]
+    assert (nodes["in"]["parents"], nodes["in"]["encapsulating"]) == ([str(subflow.id)], [str(one.id)])
+
+
+async def test_a_graph_is_read_page_by_page(database: Database, ask: Ask) -> None:
+    flow = a_flow()
+    run = a_flow_run(flow)
+    tasks = [a_task_run(run, start_time=at(place), end_time=at(place + 1)) for place in range(5)]
+    await store(database, flow, run, *tasks)
+
+    found, after, more = [], None, True
+    while more:
+        graph = (await ask(GRAPH, id=str(run.id), first=2, after=after))["flowRun"]["graph"]
+        found += [UUID(each["id"]) for each in graph["nodes"]]
+        after, more = graph["endCursor"], graph["hasNextPage"]
+    since = (await ask(GRAPH, id=str(run.id), since=at(4).isoformat()))["flowRun"]["graph"]["nodes"]
+
+    assert found == [task.id for task in tasks]
+    assert [each["id"] for each in since] == [str(task.id) for task in tasks[3:]]
+
+
+async def test_what_is_wrong_with_the_arguments_of_a_graph_is_an_error(database: Database, ask: Ask) -> None:
+    flow = a_flow()
+    run = a_flow_run(flow)
+    await store(database, flow, run)
+
+    for wrong, code in (({"first": 0}, "BAD_USER_INPUT"), ({"after": str(run.id)}, "INVALID_INPUT")):
+        (error,) = (await ask.raw(GRAPH, id=str(run.id), **wrong))["errors"]
+        assert error["extensions"]["code"] == code

@@ -1,0 +1,44 @@
+"""Pages while rows are written and deleted: what was there throughout comes once, whatever the order."""
+
+import random
+
+import pytest
+import sqlalchemy as sa
+
+from runstate.database import Database
+from runstate.rows import FlowRun
+from tests.asking import Ask
+from tests.graphql.storing import a_flow, a_flow_run, at, store
+
+PAGE = """query($orderBy: [FlowRunOrderBy!], $first: Int, $after: String, $last: Int, $before: String) {
+  flowRuns(orderBy: $orderBy, first: $first, after: $after, last: $last, before: $before) {
+    nodes { id } pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_was_there_throughout_comes_once(database: Database, ask: Ask, seed: int) -> None:
+    chance, flow = random.Random(seed), a_flow()
+
+    def a_run() -> FlowRun:
+        times = {name: chance.choice([None, at(1), at(2), at(3)]) for name in ("start_time", "end_time")}
+        return a_flow_run(flow, name=chance.choice("abc"), **times)
+
+    order = [{name: chance.choice(["ASC", "DESC"])} for name in chance.sample(["startTime", "endTime", "name"], k=2)]
+    stays, goes = [a_run() for _ in range(15)], [a_run() for _ in range(8)]
+    await store(database, flow, *stays, *goes)
+    backwards, found, cursor, more = seed % 2 == 1, [], None, True
+    while more:
+        size = chance.randrange(1, 5)
+        asked = {"last": size, "before": cursor} if backwards else {"first": size, "after": cursor}
+        page = (await ask(PAGE, orderBy=order, **asked))["flowRuns"]
+        info = page["pageInfo"]
+        found += [each["id"] for each in page["nodes"]]
+        cursor = info["startCursor" if backwards else "endCursor"]
+        more = info["hasPreviousPage" if backwards else "hasNextPage"] and cursor is not None
+        await store(database, a_run())
+        if goes:
+            async with database.write() as transaction:
+                await transaction.connection.execute(sa.delete(FlowRun).where(FlowRun.id == goes.pop().id))
+
+    assert len(found) == len(set(found))
+    assert {str(run.id) for run in stays} <= set(found)

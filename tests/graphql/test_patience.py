@@ -1,0 +1,36 @@
+"""A query that takes too long is ended, and says so."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import sqlalchemy as sa
+from starlette.applications import Starlette
+
+from runstate.app import build_app
+from runstate.database import Database
+from runstate.settings import Settings
+from tests.asking import asking, running
+from tests.graphql.storing import a_flow, a_flow_run, store
+
+RUNAWAY = """{ flowRuns(where: {not: {not: {flow: {flowRuns: {some: {not: {not: {flow: {flowRuns: {some:
+  {not: {name: {contains: "run"}}}}}}}}}}}}}) { nodes { id } } }"""
+
+
+@asynccontextmanager
+async def kept_waiting(database: Database) -> AsyncIterator[None]:
+    """On PostgreSQL, which finds its way out of most conditions, nobody reads flow runs meanwhile."""
+    async with database.write() as transaction:
+        if not database.is_sqlite:
+            await transaction.connection.execute(sa.text("LOCK TABLE flow_run"))
+        yield
+
+
+async def test_a_query_that_takes_too_long_is_ended_and_the_next_one_is_not(url: str, database: Database) -> None:
+    flow = a_flow()
+    await store(database, flow, *(a_flow_run(flow, name=f"run {number}") for number in range(150)))
+    app: Starlette = build_app(Settings(database_url=url, services="off", statement_timeout_seconds=0.2))
+    async with running(app), asking(app) as ask:
+        async with kept_waiting(database):
+            (error,) = (await ask.raw(RUNAWAY))["errors"]
+        assert error["extensions"]["code"] == "TIMEOUT"
+        assert await ask("{ flowRunCount }") == {"flowRunCount": 150}

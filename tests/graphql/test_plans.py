@@ -1,0 +1,82 @@
+"""How PostgreSQL finds what is asked most: with an index, never by reading a large table."""
+
+import random
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from starlette.applications import Starlette
+
+from runstate.database import Database
+from runstate.database.queries.tallies import recount
+from runstate.documents.states import StateType
+from runstate.rows import FlowRun, TaskRun
+from tests.asking import Ask
+from tests.graphql.storing import a_flow, a_flow_run, a_task_run, at
+
+MANY = 4000
+QUERIES = {
+    "a page of a state by start time": """{ taskRuns(where: {stateType: {eq: COMPLETED}},
+      orderBy: [{startTime: DESC}], first: 20) { nodes { id name } } }""",
+    "a page by start time, the other way": "{ taskRuns(orderBy: [{startTime: ASC}], first: 20) { nodes { id } } }",
+    "a page by end time": "{ taskRuns(orderBy: [{endTime: DESC}], first: 20) { nodes { id } } }",
+    "a page by name": "{ taskRuns(orderBy: [{name: ASC}], first: 20) { nodes { id } } }",
+    "a count by tag": '{ taskRunCount(where: {stateType: {in: [COMPLETED, FAILED]}, tags: {any: ["rare"]}}) }',
+    "a history": """{ taskRunHistory(since: "2026-01-01T12:00:00Z", until: "2026-01-01T12:01:00Z",
+      intervalSeconds: 10) { start } }""",
+    "counts by state": "{ taskRunCountsByState { count } flowRunCountsByState { count } taskRunCount }",
+}
+
+
+async def fill(database: Database) -> None:
+    """Enough task runs for indexes to pay."""
+    flow, chance = a_flow(), random.Random(3)
+    run = a_flow_run(flow)
+    tasks = [
+        a_task_run(
+            run,
+            name=f"task {number}",
+            tags=["rare"] if number % 100 == 0 else ["usual"],
+            state_type=chance.choice([StateType.COMPLETED, StateType.FAILED, StateType.RUNNING]),
+            state_name="Some",
+            expected_start_time=at(number),
+            start_time=at(number),
+            end_time=at(number + 1),
+        )
+        for number in range(MANY)
+    ]
+    async with database.write() as transaction:
+        for rows in ([flow], [run], tasks):
+            table: Any = type(rows[0]).__table__
+            await transaction.connection.execute(sa.insert(table), [vars(each) for each in rows])
+        await recount(transaction.connection)
+        await transaction.connection.execute(sa.text("ANALYZE"))
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_no_large_table_is_read_as_a_whole(app: Starlette, ask: Ask, database: Database) -> None:
+    await fill(database)
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if " FROM " in statement.replace("\n", " ") and "task_run" in statement + str(parameters):
+            asked.append((statement, parameters))
+
+    reader = app.state.database.reader.sync_engine
+    for what, document in QUERIES.items():
+        asked.clear()
+        sa.event.listen(reader, "before_cursor_execute", note)
+        await ask(document)
+        sa.event.remove(reader, "before_cursor_execute", note)
+        assert asked or what == "counts by state"
+        for statement, parameters in asked:
+            plan = await explained(app.state.database, statement, parameters)
+            for table in (TaskRun, FlowRun):
+                assert f"Seq Scan on {table.__tablename__} " not in plan, (what, plan)
+
+
+async def explained(database: Database, statement: str, parameters: Any) -> str:
+    """How PostgreSQL would do it."""
+    async with database.read() as connection:
+        found = await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
+        return "\n".join(line for (line,) in found)
