@@ -125,6 +125,17 @@ def test_slots_behind_those_given_back_free_themselves_sooner() -> None:
     assert moved_up(on, behind, gone, NOW) is gone
 
 
+@pytest.mark.parametrize("decay", [1e-300, 1e-12, 1e-6, 1e-3, 1, 1e6])
+def test_slots_that_would_take_ages_to_free_themselves_are_not_taken(decay: float) -> None:
+    for slots in (1, 100, 2**31 - 1):
+        bucket = limit(slots, slot_decay_per_second=decay)
+        if seconds_until_room(bucket, slots, NOW) == 0:
+            assert seconds_until_room(taken(bucket, slots, NOW), slots, NOW) == pytest.approx(slots / decay)
+        else:
+            assert slots / decay > 1000 * 365 * 24 * 3600
+            assert seconds_until_room(bucket, slots, NOW) == inf
+
+
 rates = st.floats(0.01, 50)
 sizes = st.integers(1, 10)
 moments = st.lists(st.tuples(st.floats(0, 20), st.integers(1, 10)), max_size=40)

@@ -13,6 +13,7 @@ from runstate.rows import ConcurrencyLease, ConcurrencyLimit
 SHORTEST_OCCUPANCY_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 30
 LONGEST_TAG_WAIT_SECONDS = 10
+LONGEST_DRAIN_SECONDS = 1000 * 365 * 24 * 3600
 ROUNDING = 1e-6
 
 
@@ -25,12 +26,19 @@ def occupied(limit: ConcurrencyLimit, now: datetime) -> float:
     return max(0.0, (limit.drained - now).total_seconds() * limit.slot_decay_per_second)
 
 
+def capacity(limit: ConcurrencyLimit) -> float:
+    """How many slots can be taken at once; with decay no more than free themselves within a thousand years."""
+    if limit.slot_decay_per_second == 0:
+        return limit.limit
+    return min(float(limit.limit), limit.slot_decay_per_second * LONGEST_DRAIN_SECONDS)
+
+
 def seconds_until_room(limit: ConcurrencyLimit, slots: int, now: datetime) -> float:
     """When so many slots can be taken: 0 now, infinite when somebody has to give some back first."""
-    excess = occupied(limit, now) + slots - limit.limit
+    excess = occupied(limit, now) + slots - capacity(limit)
     if not limit.active or excess <= ROUNDING:
         return 0
-    if limit.slot_decay_per_second == 0 or slots > limit.limit:
+    if limit.slot_decay_per_second == 0 or slots > capacity(limit):
         return inf
     return excess / limit.slot_decay_per_second
 
