@@ -23,6 +23,13 @@ def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
+def postgresql_url(postgresql: str, postgresql_template: str) -> Iterator[str]:
+    """The URL of a migrated, empty PostgreSQL database."""
+    with postgresql_database(postgresql, postgresql_template) as url:
+        yield url
+
+
+@pytest.fixture
 async def shared(shared_url: str) -> AsyncIterator[Database]:
     """A migrated database in which other tests have left their rows."""
     database = Database(shared_url)

@@ -1,7 +1,8 @@
 """Rows in a database, and everything that orchestration wrote about them, told without ids and so comparable."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -44,6 +45,16 @@ def flow(**columns: Any) -> Flow:
     return Flow.of(
         {"id": made, "created": NOW, "updated": NOW, "name": f"flow-{made}", "tags": [], "labels": {}, **columns}
     )
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    """A database; closed at the end."""
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 async def put(database: Database, *rows: Base) -> None:

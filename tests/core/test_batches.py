@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from asyncpg import LockNotAvailableError
 from hypothesis import given
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
@@ -25,13 +26,15 @@ from runstate.core.states import (
     scheduled,
 )
 from runstate.database import Database
+from runstate.database.queries.orchestration import cached_states
 from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateType
 from runstate.rows import FlowRun, TaskRun
 from tests.core.anything import Anything, anything
 from tests.core.making import NOW, deployment, details, examples, flow_run, in_seconds, limit, task_run
 from tests.core.memory import proposal
-from tests.core.stored import Cast, flow, put
+from tests.core.stored import Cast, flow, opened, put
+from tests.databases import say
 
 RUNS = ("deployed", "cancels", "alone", "subflow", "parent", "one", "two", "three", "late", "stray")
 NEW = ("keyed", "same key", "unkeyed", "child", "same child", "new subflow", "task of keyed", "task of unkeyed")
@@ -319,3 +322,17 @@ async def test_that_there_is_no_result_is_answered_and_not_stored(database: Data
 
     assert [said["written"]["data"] for said in told["outcomes"]] == [{"type": "unpersisted"}, {"a": 1}]
     assert (told["states"]["stray 1"]["data"], told["states"]["alone 1"]["data"]) == (None, {"a": 1})
+
+
+async def test_a_result_that_is_to_be_copied_cannot_be_deleted_meanwhile(postgresql_url: str) -> None:
+    source = task_run()
+    delete = "SET lock_timeout = '10ms'; DELETE FROM task_run"
+    async with opened(postgresql_url) as database:
+        await put(database, source)
+        chances = Chances(now=NOW, draw=lambda: 0.5, new_id=uuid7)
+        await orchestrate(database, [proposal(source, completed(data={"a": 1}, details=KEYED))], chances)
+        async with database.write() as transaction:
+            await cached_states(transaction.connection, {"k"}, NOW)
+            with pytest.raises(LockNotAvailableError):
+                await say(postgresql_url, delete)
+        await say(postgresql_url, delete)

@@ -1,9 +1,11 @@
 """Connections that are lost before, during and after COMMIT: nothing is done twice, and nothing answered is missing."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,9 +19,10 @@ from runstate.core.states import pending, running
 from runstate.database import Database
 from runstate.errors import Timeout, Unavailable
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun, Transition
-from tests.core.making import NOW, flow_run, limit, task_run
+from tests.core.audit import audit
+from tests.core.making import NOW, THOROUGH, flow_run, limit, task_run
 from tests.core.memory import proposal
-from tests.core.proxy import Cut, Proxy, proxied, untouched
+from tests.core.proxy import ENDS_EXCHANGE, Cut, Proxy, proxied, untouched
 from tests.core.stored import flow, history_of, put, rows_of
 from tests.core.test_desk import held_up, some
 from tests.databases import postgresql_database, say
@@ -332,3 +335,47 @@ async def test_who_waits_too_long_for_a_lock_is_told_and_the_others_are_answered
 
     assert [type(outcome) for outcome in outcomes] == [Answer, Timeout, Answer]
     assert [len(await history_of(way.direct, run)) for run in (one, two, three)] == [1, 0, 1]
+
+
+class Trouble:
+    """Cuts connections by chance, somewhere in the course of things."""
+
+    def __init__(self, seed: int, once_in: int) -> None:
+        self.chance, self.once_in = Random(seed), once_in
+        self.cuts = 0
+
+    def cut(self, message: bytes, _number: int) -> Cut | None:
+        """Cut now and then when the client begins to wait for the server."""
+        if message[:1] not in ENDS_EXCHANGE or self.chance.randrange(self.once_in):
+            return None
+        self.cuts += 1
+        return self.chance.choice([Cut.BEFORE, Cut.AFTER, Cut.REPLY])
+
+
+@pytest.mark.parametrize("seed", range(20 if THOROUGH else 2))
+async def test_whatever_is_cut_nothing_is_done_twice_and_nothing_answered_is_missing(way: Way, seed: int) -> None:
+    runs = await some(way.direct, 5)
+    trouble = Trouble(seed, 25)
+    way.proxy.wanted = trouble.cut
+    answered: dict[str, Outcome] = {}
+
+    async def client(desk: Desk, number: int) -> None:
+        for step in range(10):
+            asked = [f"{seed}-{number}-{step}-{each}" for each in range(1 + step % 3)]
+            chosen = [runs[(number + step + each) % len(runs)] for each in range(len(asked))]
+            requests = [proposal(run, running(message=said)) for run, said in zip(chosen, asked, strict=True)]
+            answered.update(zip(asked, await desk.submit(requests), strict=True))
+
+    async with open_desk(way) as one, open_desk(way) as two:
+        await asyncio.gather(*(client((one, two)[number % 2], number) for number in range(16)))
+    way.proxy.wanted = untouched
+
+    assert trouble.cuts > 0
+    await audit(way.direct, runs, [])
+    histories = [await history_of(way.direct, run) for run in runs]
+    done = Counter(state.message for history in histories for state in history)
+    assert set(done.values()) == {1}
+    for said, outcome in answered.items():
+        assert isinstance(outcome, Answer | Timeout | Unavailable)
+        assert done[said] == 1 or not isinstance(outcome, Answer)
+        assert done[said] == 0 or not isinstance(outcome, Unavailable)

@@ -1,7 +1,7 @@
 """Limits under load on PostgreSQL: two desks, many clients, and never a slot more than there are."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from random import Random
@@ -23,7 +23,6 @@ from tests.core.audit import Run, audit, most_at_once
 from tests.core.making import THOROUGH, deployment, flow_run, limit, task_run
 from tests.core.memory import proposal
 from tests.core.stored import flow, put
-from tests.databases import postgresql_database
 
 S = StateType
 CLIENTS = 32
@@ -33,13 +32,6 @@ EXCEEDED = sa.text(
     'SELECT count(*) FROM concurrency_limit WHERE occupied > "limit" OR occupied <>'
     " (SELECT coalesce(sum(slots), 0) FROM concurrency_lease WHERE limit_id = concurrency_limit.id)"
 )
-
-
-@pytest.fixture
-def postgresql_url(postgresql: str, postgresql_template: str) -> Iterator[str]:
-    """The URL of a migrated, empty PostgreSQL database."""
-    with postgresql_database(postgresql, postgresql_template) as url:
-        yield url
 
 
 @pytest.fixture

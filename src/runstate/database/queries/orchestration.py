@@ -154,7 +154,7 @@ def digest(key: str) -> str:
 
 
 async def cached_states(connection: AsyncConnection, keys: Collection[str], now: datetime) -> dict[str, TaskRunState]:
-    """For each cache key, the state with the newest result that has not expired."""
+    """For each cache key, the state with the newest result that has not expired; it cannot be deleted meanwhile."""
     if not keys:
         return {}
     other = sa.orm.aliased(CacheEntry)
@@ -169,6 +169,7 @@ async def cached_states(connection: AsyncConnection, keys: Collection[str], now:
         sa.select(CacheEntry.cache_key, *columns(TaskRunState, STATE))
         .join(TaskRunState, TaskRunState.id == CacheEntry.state_id)
         .where(among(CacheEntry.digest, [digest(key) for key in keys]), CacheEntry.id == newest)
+        .with_for_update(read=True, key_share=True, of=TaskRunState)
     )
     found = (await connection.execute(asked)).mappings()
     return {each["cache_key"]: TaskRunState.of({name: each[name] for name in STATE}) for each in found}
