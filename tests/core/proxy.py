@@ -57,6 +57,7 @@ class Proxy:
             host="127.0.0.1",
             port=self.port,
             database=self.server.database,
+            query={"ssl": "disable"},
         )
         return here.render_as_string(hide_password=False)
 

@@ -24,6 +24,7 @@ from runstate.rows import (
     Deployment,
     Flow,
     FlowRun,
+    FlowRunInput,
     FlowRunState,
     ProposalAnswer,
     TaskRun,
@@ -107,17 +108,18 @@ class Cast:
 
     async def told(self, database: Database, outcomes: Iterable[Outcome] = ()) -> dict[str, Any]:
         """Everything that a database says of the cast, and what was answered."""
-        read = database, self.ids(FlowRun), self.ids(TaskRun)
-        runs = [*await _all(read[0], FlowRun, read[1]), *await _all(read[0], TaskRun, read[2])]
+        flows, tasks = self.ids(FlowRun), self.ids(TaskRun)
+        runs = [*await _all(database, FlowRun, flows), *await _all(database, TaskRun, tasks)]
         states = await self._states(database)
         limits = await _all(database, ConcurrencyLimit, self.ids(ConcurrencyLimit))
         leases = await rows_of(database, ConcurrencyLease, ConcurrencyLease.limit_id, self.ids(ConcurrencyLimit))
         self.names |= {each.id: f"{self.named(each.run_id)} on {self.named(each.limit_id)}" for each in leases}
-        log = await rows_of(database, Transition, Transition.run_id, [*read[1], *read[2]], Transition.seq)
+        log = await rows_of(database, Transition, Transition.run_id, [*flows, *tasks], Transition.seq)
         cached = await rows_of(
             database, CacheEntry, CacheEntry.state_id, [each.id for each in states], CacheEntry.created, CacheEntry.id
         )
-        answers = await rows_of(database, ProposalAnswer, ProposalAnswer.run_id, [*read[1], *read[2]])
+        answers = await rows_of(database, ProposalAnswer, ProposalAnswer.run_id, [*flows, *tasks])
+        inputs = await rows_of(database, FlowRunInput, FlowRunInput.flow_run_id, flows)
         return {
             "outcomes": [self.tell(each) for each in outcomes],
             "runs": {self.named(each.id): self.tell(each) for each in runs},
@@ -127,6 +129,7 @@ class Cast:
             "log": [self.tell(each) for each in log],
             "cached": [self.tell(each) for each in cached],
             "answers": sorted((self.tell(each) for each in answers), key=repr),
+            "inputs": sorted((self.tell(each) for each in inputs), key=repr),
         }
 
     async def _states(self, database: Database) -> list[Any]:

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
+from runstate.core.inputs import RESUME
 from runstate.core.orchestrate import orchestrate
 from runstate.core.play import Chances
+from runstate.core.policies import MARK_LATE
 from runstate.core.requests import CreateRun, Outcome, Request
 from runstate.core.states import (
     State,
@@ -20,6 +22,7 @@ from runstate.core.states import (
     cancelling,
     completed,
     failed,
+    late,
     paused,
     pending,
     running,
@@ -31,7 +34,7 @@ from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, F
 from runstate.documents.states import StateType
 from runstate.rows import FlowRun, TaskRun
 from tests.core.anything import Anything, anything
-from tests.core.making import NOW, deployment, details, examples, flow_run, in_seconds, limit, task_run
+from tests.core.making import NOW, deployment, details, examples, flow_run, in_seconds, lease, limit, task_run
 from tests.core.memory import proposal
 from tests.core.stored import Cast, flow, opened, put
 from tests.databases import say
@@ -69,7 +72,10 @@ def cast() -> tuple[Cast, Cast]:
     made.add("subflow", of_flow(enqueues, parent_task_run_id=parent.id))
     for name, tags in (("one", ["a"]), ("two", ["a", "b"]), ("three", ["b", "rate", "off"]), ("late", ["rate"])):
         made.add(name, task(alone.id if name == "late" else deployed.id, *tags))
-    made.add("stray", task(None, "a", "b"))
+    stray = made.add("stray", task(None, "a", "b"))
+    held = made.add("held", limit(3, name=f"held-{made.own}", occupied=3))
+    for slots, automatic in ((1, False), (2, True)):
+        made.add(f"{slots} held", lease(held, run_id=stray.id, slots=slots, automatic=automatic))
 
     new = Cast(own=made.own)
     keyed = new.add("keyed", of_flow(enqueues, idempotency_key="key"))
@@ -163,6 +169,11 @@ def to(run: str, state: State | StateType, **more: Any) -> Propose:
     return Propose(run, said)
 
 
+def resume(run: str, **more: Any) -> Propose:
+    """A step: a paused run goes on with what it waited for."""
+    return to(run, running(), policy=RESUME, said="resume", reply=("response", {"a": 1}), **more)
+
+
 KEYED = details(cache_key="k")
 STORIES: dict[str, Story] = {
     "one run twice": [(0, [to("alone", pending()), to("alone", running()), to("alone", completed())])],
@@ -251,6 +262,20 @@ STORIES: dict[str, Story] = {
     "a scheduled run": [
         (0, [to("alone", scheduled(NOW, in_seconds(5))), to("alone", pending()), to("alone", running())]),
         (5, [to("alone", running()), to("alone", scheduled(NOW))]),
+    ],
+    "a pause that is ended with an input": [
+        (0, [to("alone", running()), to("alone", paused(NOW, pause_key="here")), resume("alone", expected_version=7)]),
+        (1, [resume("alone", expected_version=2, idempotency_key="k"), resume("alone", idempotency_key="k")]),
+        (2, [resume("alone"), to("alone", paused(NOW, pause_key="here")), to("alone", paused(NOW)), resume("alone")]),
+    ],
+    "a late run": [
+        (0, [to("cancels", scheduled(NOW)), to("deployed", scheduled(NOW)), to("alone", running())]),
+        (9, [to("deployed", late(NOW), policy=MARK_LATE), to("deployed", late(NOW), policy=MARK_LATE)]),
+        (10, [to("cancels", late(NOW), policy=MARK_LATE), to("alone", late(NOW), policy=MARK_LATE)]),
+    ],
+    "slots that a client holds for a run": [
+        (0, [to("stray", running()), to("stray", awaiting_retry(NOW)), to("stray", cancelling())]),
+        (1, [to("stray", completed()), to("stray", running(), force=True), to("stray", failed())]),
     ],
     "a clock that goes back": [
         (9, [to("alone", running()), to("stray", running())]),

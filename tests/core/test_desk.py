@@ -79,6 +79,11 @@ async def test_one_request_gets_its_answer(database: Database) -> None:
     assert (said.status, said.state_id) == (ACCEPT, (await run_of(database, run)).state_id)
 
 
+async def test_who_asks_for_nothing_gets_nothing(database: Database) -> None:
+    async with open_desk(database) as desk:
+        assert await desk.submit([]) == []
+
+
 async def test_many_requests_at_once_leave_no_gap_and_are_all_answered(database: Database) -> None:
     runs = await some(database, 10)
     async with open_desk(database) as desk:
