@@ -312,7 +312,7 @@ stories = st.lists(st.tuples(st.integers(-5, 60), batches), min_size=1, max_size
 @examples(15)
 @given(story=stories)
 async def test_anything_asked_for_together_comes_out_as_one_after_another(shared: Database, story: Story) -> None:
-    await tell(shared, story)
+    await tell(shared, [(-9, [to("deployed", running()), to("alone", running())]), *story])
 
 
 async def test_a_batch_takes_as_many_statements_as_a_single_proposal(database: Database) -> None:
