@@ -2,19 +2,23 @@
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Database
 from runstate.errors import InvalidInput
 from runstate.feed import Reader, Wanted, reader, sweep_log
 from runstate.feed.cursor import Cursor, Position
 from runstate.feed.installation import identify
+from runstate.feed.reader import Part
+from runstate.feed.wanted import EVERYTHING
 from runstate.rows import Installation, Transition
 from tests.feed.writing import NOON, Writers, a_reader, entry, insert, read_all, states, write
 
@@ -162,6 +166,56 @@ async def test_a_position_claims_nothing_about_transactions_after_the_newest_ent
         await unrelated.connection.execute(sa.select(sa.func.pg_current_xact_id()))
 
     assert await reader.position() == before
+
+
+def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The parts of a plan that read the log."""
+    if plan.get("Relation Name") == "transition":
+        yield plan
+    for below in plan.get("Plans", []):
+        yield from scans(below)
+
+
+async def generic_plan(connection: AsyncConnection, statement: sa.Select[Any]) -> dict[str, Any]:
+    """How PostgreSQL executes a statement that comes again and again, whatever the values."""
+    compiled: Any = statement.compile(dialect=connection.dialect)
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    await driver.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE it AS {compiled}")
+    values = ", ".join("NULL" for _ in compiled.positiontup)
+    ((explained,),) = await driver.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE it({values})")
+    await driver.execute("DEALLOCATE it; RESET plan_cache_mode")
+    plan: dict[str, Any] = explained[0]["Plan"]
+    return plan
+
+
+@postgresql_only
+@pytest.mark.parametrize("part", list(Part), ids=str)
+async def test_no_plan_goes_through_the_whole_log(database: Database, part: Part) -> None:
+    reader = await a_reader(database)
+    for _ in range(40):
+        await write(database, *(entry(uuid4()) for _ in range(250)))
+    async with database.write() as transaction:
+        await transaction.connection.execute(sa.text("ANALYZE transition"))
+    async with database.read() as connection:
+        plan = await generic_plan(connection, reader._built(part, EVERYTHING, []))  # noqa: SLF001
+
+    assert [scan for scan in scans(plan) if not is_short(scan)] == []
+
+
+def is_short(scan: dict[str, Any]) -> bool:
+    """Whether an index leads to a few entries: by a condition, or from its end."""
+    return scan.get("Scan Direction") == "Backward" or not {"Index Cond", "Recheck Cond"}.isdisjoint(scan)
+
+
+@postgresql_only
+async def test_what_took_the_place_of_lost_commits_is_read(database: Database) -> None:
+    reader = await a_reader(database)
+    await write(database, *(entry(uuid4()) for _ in range(3)))
+    now = await reader.position()
+    lost = Cursor(Position(now.xmax + 500, (now.xmax + 7,), now.boot - 1, now.top + 500))
+    everything = [(await reader.page(lost)).transitions, (await reader.page(lost, now)).transitions]
+
+    assert [len(each) for each in everything] == [3, 3]
 
 
 @postgresql_only

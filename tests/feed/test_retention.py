@@ -10,7 +10,7 @@ from runstate.database import Database
 from runstate.errors import CursorExpired
 from runstate.feed import Reader, retention, sweep_log
 from runstate.feed.cursor import Cursor
-from runstate.feed.reader import log
+from runstate.feed.sight import log
 from runstate.rows import TransitionMark
 from tests.feed.writing import NOON, a_reader, entry, insert, read_all, states, write
 

@@ -14,7 +14,7 @@ from runstate.documents.states import RunKind, StateType
 from runstate.feed import Page, Reader
 from runstate.feed.cursor import Cursor
 from runstate.feed.installation import identify
-from runstate.feed.reader import log
+from runstate.feed.sight import log
 from runstate.rows import Transition
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

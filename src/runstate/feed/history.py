@@ -11,7 +11,8 @@ from sqlalchemy.types import TypeEngine
 from runstate.database import Database
 from runstate.documents.states import FINAL_TYPES, RunKind
 from runstate.errors import InvalidInput, NotFound
-from runstate.feed.reader import PAGE, TOLD, entry_of, log
+from runstate.feed.reader import PAGE, TOLD, entry_of
+from runstate.feed.sight import log
 from runstate.rows import FlowRun, FlowRunState, Run, TaskRun, TaskRunState, Transition
 from runstate.rows.runs import STATE_TYPE
 

@@ -9,7 +9,8 @@ from runstate.database import Database
 from runstate.database.dialects import insert_or_skip
 from runstate.feed.cursor import Position
 from runstate.feed.installation import identify
-from runstate.feed.reader import Reader, log
+from runstate.feed.reader import Reader
+from runstate.feed.sight import log
 from runstate.rows import Installation, TransitionMark
 
 AT_ONCE = 1_000
@@ -50,14 +51,15 @@ async def _raise_floor(database: Database, until: datetime) -> Position | None:
 
 async def _delete(reader: Reader, floor: Position) -> int:
     values = reader.sight.values("floor", floor)
-    return sum([await _delete_those(reader.database, clause, values) for clause in reader.sight.old("floor")])
+    return sum([await _delete_those(reader, clause, values) for clause in reader.sight.old("floor")])
 
 
-async def _delete_those(database: Database, clause: sa.ColumnElement[bool], values: dict[str, Any]) -> int:
-    some = sa.delete(log).where(log.c.seq.in_(sa.select(log.c.seq).where(clause).limit(AT_ONCE)))
+async def _delete_those(reader: Reader, clause: sa.ColumnElement[bool], values: dict[str, Any]) -> int:
+    oldest = sa.select(log.c.seq).where(clause).order_by(reader.sight.order).limit(AT_ONCE)
+    some = sa.delete(log).where(log.c.seq.in_(oldest))
     deleted = 0
     while True:
-        async with database.write() as transaction:
+        async with reader.database.write() as transaction:
             gone = (await transaction.connection.execute(some, values)).rowcount
         deleted += gone
         if gone < AT_ONCE:

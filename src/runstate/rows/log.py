@@ -64,7 +64,6 @@ class Transition(Base):
     boot: Mapped[datetime | None] = mapped_column(
         Timestamp(),
         server_default=ServerSays("pg_postmaster_start_time()"),
-        index=True,
         info=PRIVATE,
         doc="PostgreSQL: start of the server that wrote it; transaction ids are handed out again after a crash.",
     )
@@ -85,7 +84,11 @@ class Transition(Base):
     message: Mapped[str | None] = mapped_column(doc="Message of the state entered.")
     tags: Mapped[list[str]] = mapped_column(JSON, doc="Tags of the run when it entered the state.")
 
-    __table_args__ = (sa.UniqueConstraint("run_id", "version"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        sa.UniqueConstraint("run_id", "version"),
+        sa.Index(None, "boot", "xid"),
+        {"sqlite_autoincrement": True},
+    )
 
 
 class TransitionMark(Base):

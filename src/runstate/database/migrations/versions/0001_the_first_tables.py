@@ -138,7 +138,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("run_id", "version", name="uq_transition_run_id_version"),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_transition_boot", "transition", ["boot"])
+    op.create_index("ix_transition_boot_xid", "transition", ["boot", "xid"])
     op.create_index("ix_transition_xid", "transition", ["xid"])
     op.create_table(
         "transition_mark",
