@@ -80,21 +80,20 @@ class Hub:
 
     async def stop(self) -> None:
         """Tell what was committed so far, let the subscribers go, end."""
-        if self.task and not self.closing:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.farewell_seconds):
-                    await self._say_farewell()
-            self.closing = True
-            await self._end(self.task)
-
-    async def _say_farewell(self) -> None:
-        await self.join()
+        if self.task is None or self.closing:
+            return
+        await self._within_the_farewell(self.join())
         self.closing = True
         self.turned.set()
         for follower in self.followers:
             follower.news.set()
         if self.followers:
-            await self.deserted.wait()
+            await self._within_the_farewell(self.deserted.wait())
+        await self._end(self.task)
+
+    async def _within_the_farewell(self, awaited: Awaitable[object]) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(awaited, self.farewell_seconds)
 
     async def _end(self, task: asyncio.Task[None]) -> None:
         if self.wakeup:

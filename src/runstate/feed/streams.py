@@ -73,11 +73,11 @@ class Stream(ABC, Generic[T]):
         self.hub.follow(self.subscriber)
         try:
             while part is not None:
-                self.bookmark(part)
+                self._bookmark(part)
                 handed_over = asyncio.get_running_loop().time()
                 yield part
                 if self.subscriber.stood_still(handed_over) > self.hub.patience_seconds:
-                    raise SlowConsumer(self.where())
+                    raise SlowConsumer(self._where())
                 part = await self._next()
         finally:
             self.hub.leave(self.subscriber)
@@ -85,53 +85,53 @@ class Stream(ABC, Generic[T]):
     async def _next(self) -> T | None:
         """The next piece that says something; an empty one when there is nothing to say for long; none at the end."""
         deadline = asyncio.get_running_loop().time() + self.hub.heartbeat_seconds
-        while not self.ended():
+        while not self._ended():
             part = await self._step(deadline)
             if part is not None:
-                self.bookmark(part)
-                if self.says_something(part) or asyncio.get_running_loop().time() >= deadline:
+                self._bookmark(part)
+                if self._says_something(part) or asyncio.get_running_loop().time() >= deadline:
                     return part
         return None
 
     async def _step(self, deadline: float) -> T | None:
         if self.reading:
-            return await self.hub.patiently(self.read_on)
+            return await self.hub.patiently(self._read_on)
         if self.subscriber.pages:
-            return self.told(self.subscriber.take())
+            return self._told(self.subscriber.take())
         if self.hub.closing:
-            raise Restarting(self.where())
+            raise Restarting(self._where())
         if self.subscriber.behind:
-            self.reading = self.missed(await self.hub.join(self.subscriber))
+            self.reading = self._missed(await self.hub.join(self.subscriber))
             return None
         await self.subscriber.wait(deadline - asyncio.get_running_loop().time())
-        return self.told(Page([], self.hub.cursor)) if self.subscriber.is_idle else None
+        return self._told(Page([], self.hub.cursor)) if self.subscriber.is_idle else None
 
     @abstractmethod
-    def bookmark(self, part: T) -> None:
+    def _bookmark(self, part: T) -> None:
         """Remember where a piece ends."""
 
     @abstractmethod
-    def where(self) -> str:
+    def _where(self) -> str:
         """What a client that comes back says to go on from here."""
 
     @abstractmethod
-    def says_something(self, part: T) -> bool:
+    def _says_something(self, part: T) -> bool:
         """Whether there is a transition in it."""
 
     @abstractmethod
-    def ended(self) -> bool:
+    def _ended(self) -> bool:
         """Whether nothing more is wanted."""
 
     @abstractmethod
-    def missed(self, end: Position) -> bool:
+    def _missed(self, end: Position) -> bool:
         """Whether the log must be read up to this position; from there on everything is told."""
 
     @abstractmethod
-    async def read_on(self) -> T:
+    async def _read_on(self) -> T:
         """A piece from the log; `reading` is false when it was the last."""
 
     @abstractmethod
-    def told(self, page: Page) -> T:
+    def _told(self, page: Page) -> T:
         """A piece of what was told."""
 
 
@@ -142,34 +142,34 @@ class Following(Stream[Page]):
     goal: Position
 
     @override
-    def bookmark(self, part: Page) -> None:
+    def _bookmark(self, part: Page) -> None:
         self.cursor = part.cursor
 
     @override
-    def where(self) -> str:
+    def _where(self) -> str:
         return self.hub.written(self.cursor)
 
     @override
-    def says_something(self, part: Page) -> bool:
+    def _says_something(self, part: Page) -> bool:
         return bool(part.transitions)
 
     @override
-    def ended(self) -> bool:
+    def _ended(self) -> bool:
         return False
 
     @override
-    def missed(self, end: Position) -> bool:
+    def _missed(self, end: Position) -> bool:
         self.goal = end
         return self.cursor != Cursor(end)
 
     @override
-    async def read_on(self) -> Page:
+    async def _read_on(self) -> Page:
         page = await self.hub.reader.page(self.cursor, self.goal, self.subscriber.wanted)
         self.reading = not page.complete
         return page
 
     @override
-    def told(self, page: Page) -> Page:
+    def _told(self, page: Page) -> Page:
         return page
 
 
@@ -186,34 +186,34 @@ class FollowingRun(Stream[Past]):
         self.until_final = until_final
 
     @override
-    def bookmark(self, part: Past) -> None:
+    def _bookmark(self, part: Past) -> None:
         self.version = part.version
         self.over = part.over
 
     @override
-    def where(self) -> str:
+    def _where(self) -> str:
         return str(self.version)
 
     @override
-    def says_something(self, part: Past) -> bool:
+    def _says_something(self, part: Past) -> bool:
         return bool(part.transitions)
 
     @override
-    def ended(self) -> bool:
+    def _ended(self) -> bool:
         return self.until_final and self.over and not self.subscriber.pages and not self.subscriber.missed_since
 
     @override
-    def missed(self, end: Position) -> bool:
+    def _missed(self, end: Position) -> bool:
         return True
 
     @override
-    async def read_on(self) -> Past:
+    async def _read_on(self) -> Past:
         past = await past_of(self.hub.database, self.kind, self.run_id, self.version)
         self.reading = not past.complete
         return past
 
     @override
-    def told(self, page: Page) -> Past:
+    def _told(self, page: Page) -> Past:
         news = [entry for entry in page.transitions if entry.version > self.version]
         if not news:
             return Past([], self.version, self.over)

@@ -1,7 +1,6 @@
 """`runstate watch`: every transition once, however often the connection is lost; how a run ended is the exit code."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -22,7 +21,7 @@ from runstate.watch import (
 from tests.asking import Ask
 from tests.graphql.mutating import a_flow_run, a_task_run, propose
 from tests.serving import run
-from tests.subscribing import Listening, asking, listening
+from tests.subscribing import Listening
 
 ADDRESSES = {
     "http://host:4200/graphql": "ws://host:4200/graphql",
@@ -36,20 +35,6 @@ ADDRESSES = {
 def kind() -> str:
     """The client is the same whatever the database."""
     return "sqlite"
-
-
-@pytest.fixture
-async def server(url: str) -> AsyncIterator[Listening]:
-    """A server."""
-    async with listening(url) as server:
-        yield server
-
-
-@pytest.fixture
-async def live(server: Listening) -> AsyncIterator[Ask]:
-    """Asks it."""
-    async with asking(server) as live:
-        yield live
 
 
 class Shown:
