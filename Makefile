@@ -18,7 +18,7 @@ INSTALL = PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help serve migrate test check schema format constraints clean
+.PHONY: help serve migrate test check schema states format constraints clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -41,6 +41,9 @@ check: $(TESTING) ## Everything that can be said without running it: style, type
 
 schema: $(SERVING) ## Write schema.graphql from the code
 	@$(BIN)/python -m runstate schema > schema.graphql.new && mv schema.graphql.new schema.graphql
+
+states: $(SERVING) ## Write docs/states.md from the rules
+	@$(BIN)/python -c 'from runstate.core.explain import states_page; print(states_page(), end="")' > docs/states.md
 
 format: $(TESTING) ## Put the source into its form
 	$(BIN)/ruff check --fix

@@ -75,7 +75,7 @@ class StateDetails(Document):
     )
     traceparent: Name | None = Field(default=None, description="W3C trace context of the span that made the state.")
     deployment_concurrency_lease_id: UUID | None = Field(
-        default=None, description="The lease on the deployment's concurrency limit that entering PENDING took."
+        default=None, description="The lease on the deployment's concurrency limit that the run holds."
     )
 
 
