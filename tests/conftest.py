@@ -17,6 +17,7 @@ from runstate.database import Database
 from runstate.settings import Settings
 from tests.asking import Ask, asking, running
 from tests.databases import OURS, make_tables, postgresql_database, server, sqlite_url
+from tests.node import Packages, packages
 from tests.serving import Serve
 
 KINDS = ("sqlite", "postgresql")
@@ -116,3 +117,9 @@ async def serve(url: str) -> AsyncIterator[Serve]:
     """Starts servers, each a process of its own, with variables in its environment; `server.url` is where to ask."""
     async with AsyncExitStack() as servers:
         yield Serve(servers, {"RUNSTATE_DATABASE_URL": url, "RUNSTATE_SERVICES": "off"})
+
+
+@pytest.fixture(scope="session")
+def clients() -> Packages:
+    """The npm packages that clients are written with."""
+    return packages(Path(__file__).parent / "clients")
