@@ -1,4 +1,4 @@
-"""`runstate serve | migrate | schema | verify | watch`."""
+"""`runstate serve | migrate | schema | verify | watch | keys`."""
 
 import asyncio
 import fcntl
@@ -23,10 +23,12 @@ from runstate.database import Database
 from runstate.database.migrate import migrate as bring_to_head
 from runstate.errors import Misconfigured
 from runstate.graphql.schema import build_schema, sdl
+from runstate.keys import cli as keys
 from runstate.settings import Settings
 from runstate.watch import REFUSED, RefusedError, run_watch, wish_of
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli.add_typer(keys, name="keys")
 
 Url = Annotated[str | None, typer.Option("--database-url", help="Where it is kept; RUNSTATE_DATABASE_URL.")]
 Host = Annotated[str | None, typer.Option(help="The address to listen on; RUNSTATE_HOST.")]

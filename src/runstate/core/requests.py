@@ -14,6 +14,9 @@ from runstate.documents.states import Json, RunKind
 from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
 
 ANONYMOUS = "anonymous"
+"""The actor where nobody has to say who they are."""
+SERVER = "runstate"
+"""The actor of what the server does on its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import configure_mappers
 
+from runstate.rows.access import ApiKey, CsrfToken
 from runstate.rows.base import Base, Row
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
@@ -11,11 +12,13 @@ from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskR
 from runstate.rows.tallies import CountedName, RunTally
 
 __all__ = [
+    "ApiKey",
     "Base",
     "CacheEntry",
     "ConcurrencyLease",
     "ConcurrencyLimit",
     "CountedName",
+    "CsrfToken",
     "Deployment",
     "Flow",
     "FlowRun",

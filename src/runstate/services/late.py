@@ -5,11 +5,11 @@ from typing import Final
 
 from runstate.core.desk import Desk
 from runstate.core.policies import MARK_LATE
-from runstate.core.requests import ProposeState
+from runstate.core.requests import SERVER, ProposeState
 from runstate.core.states import late
 from runstate.database.queries.due import Found, late_flow_runs
 from runstate.documents.states import RunKind
-from runstate.services.proposing import ACTOR, propose_all
+from runstate.services.proposing import propose_all
 
 AFTER: Final = timedelta(seconds=15)
 
@@ -23,7 +23,7 @@ async def run_once(desk: Desk, now: datetime, *, after: timedelta = AFTER) -> in
             run_id=run.id,
             state=late(now, run.next_scheduled_start_time),
             expected_version=run.version,
-            actor=ACTOR,
+            actor=SERVER,
             policy=MARK_LATE,
         )
 

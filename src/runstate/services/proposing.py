@@ -1,20 +1,17 @@
 """How services write states: they propose them for the version they have seen, so two servers never do it twice."""
 
 from collections.abc import Callable
-from typing import Final
 
 import structlog
 
 from runstate.core.desk import Desk
-from runstate.core.requests import Answer, Outcome, ProposeState
+from runstate.core.requests import SERVER, Answer, Outcome, ProposeState
 from runstate.core.states import State
 from runstate.database.queries.due import Due, Found, pages
 from runstate.documents.states import RunKind
 from runstate.errors import RunstateError
 
 log = structlog.get_logger(__name__)
-
-ACTOR: Final = "runstate"
 
 
 async def propose_all(desk: Desk, due: Due, proposal: Callable[[Found], ProposeState]) -> int:
@@ -33,4 +30,4 @@ def _has_entered(outcome: Outcome) -> bool:
 
 def forced(kind: RunKind, run: Found, state: State) -> ProposeState:
     """The proposal that a run enters a state, past the rules that guard, if it is still at the version seen."""
-    return ProposeState(kind=kind, run_id=run.id, state=state, force=True, expected_version=run.version, actor=ACTOR)
+    return ProposeState(kind=kind, run_id=run.id, state=state, force=True, expected_version=run.version, actor=SERVER)

@@ -1,0 +1,21 @@
+"""What a client may be allowed to do."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    """What a key allows. Each includes those before it."""
+
+    READ = "read"
+    """Queries and subscriptions."""
+    PROPOSE = "propose"
+    """What programs that run workflows do: make runs, propose states for them, take slots."""
+    ADMIN = "admin"
+    """Everything: deployments, limits, deleting."""
+
+
+def included(scopes: Iterable[Scope]) -> frozenset[Scope]:
+    """The scopes, with all that they include."""
+    order = list(Scope)
+    return frozenset(order[: max((order.index(scope) + 1 for scope in scopes), default=0)])

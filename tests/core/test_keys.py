@@ -1,0 +1,131 @@
+"""Keys: what they look like, what is kept of them, and for how long they let in."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from runstate.core import keys
+from runstate.database import Database
+from runstate.documents.access import Scope, included
+from runstate.errors import Misconfigured
+from runstate.rows import ApiKey
+
+NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+LATER = NOW + timedelta(days=1)
+
+
+def drawing(seed: int = 0) -> Callable[[int], bytes]:
+    return lambda number: bytes((seed + place) % 256 for place in range(number))
+
+
+async def a_key(database: Database, name: str = "ci", seed: int = 0, expires: datetime | None = None) -> str:
+    text = keys.mint(drawing(seed))
+    await keys.create(database, NOW, text, id=uuid4(), name=name, scopes=[Scope.READ], expires=expires)
+    return text
+
+
+async def found(database: Database, text: str, now: datetime = NOW) -> str | None:
+    prefix = keys.prefix_of(text)
+    assert prefix
+    key = await keys.find(database, now, prefix)
+    return key.name if key else None
+
+
+def test_a_key_can_be_told_from_other_secrets() -> None:
+    assert re.fullmatch(r"rs_[a-z2-7]{8}_[a-z2-7]{55}", keys.mint(drawing()))
+
+
+def test_two_keys_have_nothing_in_common() -> None:
+    one, other = keys.mint(drawing(1)), keys.mint(drawing(2))
+
+    assert keys.prefix_of(one) != keys.prefix_of(other)
+    assert keys.digest(one) != keys.digest(other)
+
+
+@pytest.mark.parametrize("place", [0, 3, 12, 40, 66])
+def test_a_mistyped_key_is_none(place: int) -> None:
+    text = keys.mint(drawing())
+    mistyped = text[:place] + ("a" if text[place] != "a" else "b") + text[place + 1 :]
+
+    assert keys.prefix_of(text) == text[:11]
+    assert keys.prefix_of(mistyped) is None
+
+
+@pytest.mark.parametrize("text", ["", "rs_", "admin:secret", "rs_aaaaaaaa_é", "x" * 5000])
+def test_anything_else_is_no_key(text: str) -> None:
+    assert keys.prefix_of(text) is None
+
+
+@pytest.mark.parametrize(
+    ("scopes", "all_of_them"),
+    [
+        ([], set()),
+        ([Scope.READ], {"read"}),
+        ([Scope.PROPOSE], {"read", "propose"}),
+        ([Scope.PROPOSE, Scope.READ], {"read", "propose"}),
+        ([Scope.ADMIN], {"read", "propose", "admin"}),
+    ],
+    ids=lambda each: "-".join(sorted(each)) or "none",
+)
+def test_a_scope_includes_those_before_it(scopes: list[Scope], all_of_them: set[str]) -> None:
+    assert included(scopes) == all_of_them
+
+
+async def test_only_a_digest_of_a_key_is_kept(database: Database) -> None:
+    text = await a_key(database)
+
+    async with database.read() as connection:
+        (row,) = (await connection.execute(sa.select(*ApiKey.__table__.columns))).mappings()
+    assert text.rpartition("_")[2] not in str(dict(row))
+    assert row["digest"] == keys.digest(text)
+
+
+async def test_a_key_lets_in_until_it_expires(database: Database) -> None:
+    text = await a_key(database, expires=LATER)
+
+    assert await found(database, text) == "ci"
+    assert await found(database, text, LATER) is None
+
+
+async def test_a_key_lets_in_until_it_is_revoked(database: Database) -> None:
+    text = await a_key(database)
+    revoked = await keys.revoke(database, LATER, "ci")
+    again = await keys.revoke(database, LATER + timedelta(days=1), "ci")
+
+    assert revoked
+    assert again
+    assert revoked.revoked == again.revoked == LATER
+    assert await found(database, text) is None
+
+
+async def test_nobody_has_a_key_of_another_name(database: Database) -> None:
+    assert await keys.revoke(database, NOW, "nobody") is None
+
+
+async def test_a_name_stands_for_one_key_only(database: Database) -> None:
+    await a_key(database)
+    await keys.revoke(database, NOW, "ci")
+
+    with pytest.raises(Misconfigured, match="a name stands for one key only"):
+        await a_key(database, seed=1)
+
+
+@pytest.mark.parametrize("name", ["", "runstate", "anonymous", "a b", "x" * 101, "line\n"])
+def test_some_names_cannot_be_had(name: str) -> None:
+    with pytest.raises(Misconfigured, match="A name has"):
+        keys.check_name(name)
+
+
+async def test_one_question_tells_which_keys_still_let_in(database: Database) -> None:
+    for seed, name in enumerate(("good", "expired", "revoked")):
+        await a_key(database, name, seed, NOW if name == "expired" else None)
+    await keys.revoke(database, NOW, "revoked")
+    ids = {key.id: key.name for key in await keys.every_key(database)}
+
+    good = await keys.still_good(database, NOW, [*ids, UUID(int=0)])
+
+    assert [ids[each] for each in good] == ["good"]
