@@ -1,10 +1,10 @@
 # Built once with what it takes to build; the image keeps the environment only, and runs as nobody in particular.
 FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/source/constraints.txt \
-    PIP_BUILD_CONSTRAINT=/source/constraints.txt
+    PIP_BUILD_CONSTRAINT=/source/constraints.txt RUNSTATE_WEB=required
 RUN python -m venv /runstate
 WORKDIR /source
-COPY pyproject.toml constraints.txt LICENSE README.md ./
+COPY pyproject.toml hatch_build.py constraints.txt LICENSE README.md ./
 COPY src src
 RUN /runstate/bin/pip install .
 

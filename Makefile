@@ -18,7 +18,7 @@ INSTALL = PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help serve migrate test check schema states format constraints clean
+.PHONY: help serve migrate test check schema states pages format constraints clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -45,6 +45,9 @@ schema: $(SERVING) ## Write schema.graphql from the code
 states: $(SERVING) ## Write docs/states.md from the rules
 	@$(BIN)/python -c 'from runstate.core.explain import states_page; print(states_page(), end="")' > docs/states.md
 
+pages: $(SERVING) ## Build the pages that the server serves, if their sources have changed
+	@$(BIN)/python -m runstate.web.build
+
 format: $(TESTING) ## Put the source into its form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -56,7 +59,7 @@ constraints: ## Write the newest versions that fit together to constraints.txt
 	rm -r $(VENV).newest
 
 clean: ## Take away what was made, but no database
-	rm -rf $(VENV) $(VENV).lock build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV).lock build dist src/runstate/web/built src/runstate/web/node_modules tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests -name __pycache__ -prune -exec rm -r {} +
 
 ifdef LOCKED

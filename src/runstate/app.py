@@ -25,6 +25,8 @@ from runstate.graphql.schema import build_schema
 from runstate.services import late, sweeping
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings
+from runstate.web.pages import Door
+from runstate.web.pages import routes as page_routes
 
 
 def clock() -> datetime:
@@ -55,7 +57,8 @@ def build_app(settings: Settings) -> Starlette:
 
     endpoint = Endpoint(build_schema(), make_context, body_limit=settings.body_limit_bytes)
     routes = [
-        Route("/graphql", endpoint),
+        *(page_routes() if settings.graphiql else ()),
+        Route("/graphql", Door(endpoint) if settings.graphiql else endpoint),
         WebSocketRoute("/graphql", endpoint),
         Route("/health", health),
     ]

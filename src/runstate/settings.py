@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     statement_timeout_seconds: float = Field(
         default=10, gt=0, description="After how many seconds a statement is given up; of SQLite, one that reads."
     )
+    graphiql: bool = Field(
+        default=True,
+        description="Whether people find the page GraphiQL at /graphiql, and browsers that ask for /graphql.",
+    )
     body_limit_bytes: int = Field(default=2**20, gt=0, description="How large the body of a request may be.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
     log_format: Literal["text", "json"] = Field(default="text", description="How it is logged: for people or programs.")

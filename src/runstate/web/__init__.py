@@ -1,0 +1,1 @@
+"""The pages, for people: their sources, and how they are served."""

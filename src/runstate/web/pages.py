@@ -1,0 +1,95 @@
+"""GraphiQL as it was built: compressed beforehand, kept by browsers for good, allowed to talk to this server only."""
+
+from collections.abc import Iterator
+from os import PathLike, fspath, stat_result
+from pathlib import Path
+from typing import Final
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+BUILT: Final = Path(__file__).parent / "built"
+ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}
+"""How files were compressed, best first, and what their names end with."""
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "font-src 'self' data:; style-src 'self' 'unsafe-inline'; "  # the editor writes styles of its own
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Vary": "Accept-Encoding",
+    "X-Content-Type-Options": "nosniff",
+}
+FOREVER: Final = "public, max-age=31536000, immutable"
+NOT_BUILT: Final = """<!doctype html><title>runstate</title>
+<h1>runstate is running</h1>
+<p>GraphQL is at <a href="../graphql">graphql</a>. The page that explores it was not built: npm was out of
+reach when runstate was installed. With the source and npm at hand, <code>make pages</code> builds it.</p>"""
+
+
+class Pages(StaticFiles):
+    """The built files; one that says how to build them if there are none."""
+
+    def __init__(self, built: Path = BUILT) -> None:
+        super().__init__(directory=built, html=True, check_dir=False)
+        self.built = built
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
+        if scope["type"] == "http" and not (self.built / "index.html").exists():
+            await HTMLResponse(NOT_BUILT, 503, headers=HEADERS)(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def file_response(
+        self, full_path: PathLike[str] | str, stat_result: stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        """A file, compressed if the browser likes; what has a digest in its name never changes."""
+        encoding, path = next(variants(fspath(full_path), Headers(scope=scope).get("accept-encoding", "")))
+        response = super().file_response(path, Path(path).stat(), scope, status_code)
+        response.headers.update(HEADERS)
+        response.headers["Cache-Control"] = FOREVER if "assets" in Path(path).parts else "no-cache"
+        if encoding:
+            response.headers["Content-Encoding"] = encoding
+        return response
+
+
+def variants(path: str, accepted: str) -> Iterator[tuple[str, str]]:
+    """The encodings and names under which a file may be sent, best first; as it is at the end."""
+    named = (each.replace(" ", "").lower().partition(";q=") for each in accepted.split(","))
+    wanted = {name for name, _, quality in named if quality.strip("0.") or not quality}
+    for encoding, suffix in ENCODINGS.items():
+        if encoding in wanted and Path(path + suffix).exists():
+            yield encoding, path + suffix
+    yield "", path
+
+
+TO_PAGE: Final = RedirectResponse("graphiql/", 303, headers={"Vary": "Accept"})
+"""Shows the way; relative, so that it holds behind any proxy."""
+
+
+class Door:
+    """One address for all: browsers that come for a page are shown where it is, programs are answered."""
+
+    def __init__(self, endpoint: ASGIApp) -> None:
+        self.endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
+        await (TO_PAGE if wants_page(scope) else self.endpoint)(scope, receive, send)
+
+
+def wants_page(scope: Scope) -> bool:
+    """Whether a browser was given the address by a person."""
+    if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
+        return False
+    return "text/html" in Headers(scope=scope).get("accept", "") and "query" not in QueryParams(scope["query_string"])
+
+
+def routes() -> list[BaseRoute]:
+    """Where the pages are."""
+    return [*(Route(path, TO_PAGE, methods=["GET"]) for path in ("/", "/graphiql")), Mount("/graphiql", Pages())]

@@ -1,0 +1,32 @@
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { brotliCompress, constants, gzip } from "node:zlib";
+import { defineConfig } from "vite";
+
+const WORTH_IT = /\.(js|css|html|svg|ttf|json)$/;
+const brotli = (data) => promisify(brotliCompress)(data, { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } });
+const gz = (data) => promisify(gzip)(data, { level: 9 });
+
+// Beside each file, the same compressed: the server hands out what is there.
+const compressed = {
+  name: "compressed",
+  async writeBundle({ dir }) {
+    const files = (await readdir(dir, { recursive: true })).filter((name) => WORTH_IT.test(name));
+    await Promise.all(files.map((name) => compress(join(dir, name))));
+  },
+};
+
+async function compress(file) {
+  const data = await readFile(file);
+  await Promise.all([
+    brotli(data).then((small) => writeFile(`${file}.br`, small)),
+    gz(data).then((small) => writeFile(`${file}.gz`, small)),
+  ]);
+}
+
+export default defineConfig({
+  base: "./",
+  build: { outDir: "built", assetsDir: "assets", assetsInlineLimit: 0, chunkSizeWarningLimit: 5000, target: "es2022" },
+  plugins: [compressed],
+});

@@ -1,0 +1,150 @@
+"""The pages over HTTP: where they are, how they travel, and what they may do."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from runstate.app import build_app
+from runstate.settings import Settings
+from runstate.web.pages import Pages
+from tests.asking import running
+
+HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+SCRIPT = "assets/page-DoLErYEN.js"
+
+
+@pytest.fixture
+def kind() -> str:
+    """Pages are the same whatever the database."""
+    return "sqlite"
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    """What Vite leaves behind: files, and the same compressed."""
+    (tmp_path / "assets").mkdir()
+    for name, text in (("index.html", "<html>"), (SCRIPT, "page"), ("assets/small.svg", "<svg>")):
+        (tmp_path / name).write_text(text)
+    for suffix in (".br", ".gz"):
+        (tmp_path / f"{SCRIPT}{suffix}").write_text(f"compressed{suffix}")
+    return tmp_path
+
+
+def opened(app: Starlette) -> httpx.AsyncClient:
+    """A browser before it follows anything."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:4200")
+
+
+@pytest.fixture
+async def pages(built: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Asks for pages."""
+    async with opened(Starlette(routes=[Mount("/graphiql", Pages(built))])) as client:
+        yield client
+
+
+@pytest.fixture
+async def browser(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    """Asks the whole application."""
+    async with opened(app) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/", "/graphql", "/graphiql"])
+async def test_browsers_are_shown_where_the_page_is(browser: httpx.AsyncClient, path: str) -> None:
+    response = await browser.get(path, headers=HTML)
+
+    assert response.status_code == 303
+    assert response.headers["location"] == "graphiql/"
+
+
+async def test_a_browser_that_asks_a_query_is_answered(browser: httpx.AsyncClient) -> None:
+    response = await browser.get("/graphql?query={__typename}", headers=HTML)
+
+    assert "location" not in response.headers
+    assert response.json()
+
+
+async def test_programs_are_not_sent_to_a_page(browser: httpx.AsyncClient) -> None:
+    response = await browser.post("/graphql", json={"query": "{ __typename }"}, headers={"Accept": "*/*"})
+
+    assert response.json() == {"data": {"__typename": "Query"}}
+    assert (await browser.get("/graphql")).status_code == 400
+
+
+async def test_the_page_can_be_switched_off(url: str) -> None:
+    async with AsyncExitStack() as opening:
+        app = build_app(Settings(database_url=url, services="off", graphiql=False))
+        await opening.enter_async_context(running(app))
+        browser = await opening.enter_async_context(opened(app))
+        codes = [(await browser.get(path, headers=HTML)).status_code for path in ("/", "/graphiql", "/graphiql/")]
+
+        assert codes == [404, 404, 404]
+        assert (await browser.get("/graphql", headers=HTML)).status_code != 303
+
+
+async def test_the_page_is_asked_for_anew_and_may_talk_to_this_server_only(pages: httpx.AsyncClient) -> None:
+    response = await pages.get("/graphiql/")
+
+    assert response.text == "<html>"
+    assert response.headers["cache-control"] == "no-cache"
+    policy = response.headers["content-security-policy"].split("; ")
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "connect-src 'self'" in policy
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_what_did_not_change_is_not_sent_again(pages: httpx.AsyncClient) -> None:
+    first = await pages.get("/graphiql/")
+    again = await pages.get("/graphiql/", headers={"If-None-Match": first.headers["etag"]})
+
+    assert again.status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding", "body"),
+    [
+        ("gzip, deflate, br, zstd", "br", b"compressed.br"),
+        ("gzip", "gzip", b"compressed.gz"),
+        ("br;q=0, gzip;q=0.5", "gzip", b"compressed.gz"),
+        ("identity", None, b"page"),
+        ("", None, b"page"),
+    ],
+)
+async def test_files_travel_as_small_as_the_browser_likes(
+    pages: httpx.AsyncClient, accepted: str, encoding: str | None, body: bytes
+) -> None:
+    async with pages.stream("GET", f"/graphiql/{SCRIPT}", headers={"Accept-Encoding": accepted}) as response:
+        raw = b"".join([chunk async for chunk in response.aiter_raw()])
+
+    assert raw == body
+    assert response.headers.get("content-encoding") == encoding
+    assert response.headers["content-type"].startswith("text/javascript")
+    assert response.headers["vary"] == "Accept-Encoding"
+    assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
+
+
+async def test_what_was_not_worth_compressing_is_sent_as_it_is(pages: httpx.AsyncClient) -> None:
+    response = await pages.get("/graphiql/assets/small.svg")
+
+    assert response.text == "<svg>"
+    assert "content-encoding" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["assets/nothing.js", "..%2f..%2fetc%2fpasswd", "%00"])
+async def test_what_is_not_there_is_not_found(pages: httpx.AsyncClient, path: str) -> None:
+    assert (await pages.get(f"/graphiql/{path}")).status_code == 404
+
+
+async def test_without_a_page_the_server_says_how_to_build_it(built: Path) -> None:
+    (built / "index.html").unlink()
+    async with opened(Starlette(routes=[Mount("/graphiql", Pages(built))])) as client:
+        response = await client.get("/graphiql/")
+
+    assert response.status_code == 503
+    assert "make pages" in response.text
