@@ -11,7 +11,8 @@ RUN /runstate/bin/pip install .
 FROM python:3.13-slim
 RUN useradd --system --create-home --home-dir /data runstate
 COPY --from=build /runstate /runstate
-ENV PATH=/runstate/bin:$PATH PYTHONUNBUFFERED=1 RUNSTATE_HOST=0.0.0.0 RUNSTATE_PORT=4200
+ENV PATH=/runstate/bin:$PATH PYTHONUNBUFFERED=1 RUNSTATE_HOST=0.0.0.0 RUNSTATE_PORT=4200 \
+    RUNSTATE_AUTHENTICATION=keys
 USER runstate
 WORKDIR /data
 EXPOSE 4200

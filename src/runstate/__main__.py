@@ -34,6 +34,11 @@ Url = Annotated[str | None, typer.Option("--database-url", help="Where it is kep
 Host = Annotated[str | None, typer.Option(help="The address to listen on; RUNSTATE_HOST.")]
 Port = Annotated[int | None, typer.Option(help="The port to listen on; RUNSTATE_PORT.")]
 
+Insecure = Annotated[
+    bool | None,
+    typer.Option("--insecure", help="Everybody who reaches the server may do everything; RUNSTATE_INSECURE."),
+]
+
 
 class Server(uvicorn.Server):
     """Uvicorn that ends with exit code 0 when it is asked to stop, and says where to look when it has started."""
@@ -91,9 +96,9 @@ class Server(uvicorn.Server):
 
 
 @cli.command()
-def serve(host: Host = None, port: Port = None, database_url: Url = None) -> None:
+def serve(host: Host = None, port: Port = None, database_url: Url = None, insecure: Insecure = None) -> None:
     """Run the server."""
-    settings = configured(host=host, port=port, database_url=database_url)
+    settings = configured(host=host, port=port, database_url=database_url, insecure=insecure)
     with sole_owner(settings.database_url):
         server = Server(settings)
         server.run()

@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from runstate.core.desk import Desk
 from runstate.database import Database
 from runstate.database.migrate import migrate
+from runstate.exposure import admit, asks_at_first, check_exposure, keyring_of, middleware
 from runstate.feed.hub import Hub
 from runstate.feed.retention import sweep_log
 from runstate.graphql.context import Context
@@ -36,6 +37,7 @@ def clock() -> datetime:
 
 def build_app(settings: Settings) -> Starlette:
     """The application. What its lifespan opens is found in `app.state`. Misconfigured: a service has no such name."""
+    check_exposure(settings)
     services = chosen(settings.services, timed({**SERVICES, **set_services(settings)}, settings.service_seconds))
 
     @asynccontextmanager
@@ -49,20 +51,26 @@ def build_app(settings: Settings) -> Starlette:
             opened.push_async_callback(hub.stop)
             desk = Desk(database, clock=clock, draw=random.random, new_id=uuid7, tell=hub.poke)
             opened.push_async_callback(desk.close)
+            app.state.keyring = keyring_of(settings, database, clock)
+            if app.state.keyring:
+                app.state.keyring.start()
+                opened.push_async_callback(app.state.keyring.stop)
             runner = Runner(desk, services)
             runner.start()
             opened.push_async_callback(runner.stop)
             app.state.database, app.state.hub, app.state.desk = database, hub, desk
             yield
 
-    endpoint = Endpoint(build_schema(), make_context, body_limit=settings.body_limit_bytes)
+    endpoint = Endpoint(
+        build_schema(), make_context, body_limit=settings.body_limit_bytes, allowed_origins=settings.allowed_origins
+    )
     routes = [
         *(page_routes() if settings.graphiql else ()),
         Route("/graphql", Door(endpoint) if settings.graphiql else endpoint),
         WebSocketRoute("/graphql", endpoint),
         Route("/health", health),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    return Starlette(routes=routes, lifespan=lifespan, middleware=middleware(settings))
 
 
 def set_services(settings: Settings) -> dict[str, Service]:
@@ -79,7 +87,15 @@ def set_services(settings: Settings) -> dict[str, Service]:
 def make_context(connection: Request | WebSocket, request_id: str) -> Context:
     """The context of an operation."""
     state = connection.app.state
-    return Context(state.database, clock, request_id=request_id, desk=state.desk, hub=state.hub)
+    return Context(
+        state.database,
+        clock,
+        request_id=request_id,
+        principal=asks_at_first(state.keyring, connection),
+        desk=state.desk,
+        hub=state.hub,
+        admit=partial(admit, state.keyring, connection) if state.keyring else None,
+    )
 
 
 async def health(_: Request) -> Response:

@@ -75,6 +75,18 @@ class IdempotencyConflict(RunstateError):
     code = "IDEMPOTENCY_CONFLICT"
 
 
+class Unauthenticated(RunstateError):
+    """A key is needed, one that is neither revoked nor expired."""
+
+    code = "UNAUTHENTICATED"
+
+
+class Forbidden(RunstateError):
+    """This is not allowed."""
+
+    code = "FORBIDDEN"
+
+
 class Overloaded(RunstateError):
     """Too much is waiting to be written; try again."""
 

@@ -1,9 +1,17 @@
 """What can be set, each as RUNSTATE_* in the environment."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _listed(given: Any) -> Any:
+    return tuple(each.strip() for each in given.split(",") if each.strip()) if isinstance(given, str) else given
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+"""Texts with commas between."""
 
 
 class Settings(BaseSettings):
@@ -17,6 +25,22 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(default=4200, ge=0, le=65535, description="The port to listen on; 0: any that is free.")
+    authentication: Literal["off", "keys"] = Field(
+        default="off", description="Whether clients need a key, made with `runstate keys`."
+    )
+    auth_string: SecretStr | None = Field(
+        default=None,
+        description="`user:password` that lets in besides keys, by HTTP Basic; who has neither stays out.",
+    )
+    insecure: bool = Field(
+        default=False, description="Whether everybody who reaches the server may do everything, on any address."
+    )
+    allowed_hosts: Names = Field(
+        default=(), description="Names that the server goes by, with commas between; on loopback its own unless given."
+    )
+    allowed_origins: Names = Field(
+        default=(), description="Origins of other sites whose pages may ask, with commas between: CORS and WebSockets."
+    )
     services: str = Field(
         default="all", description="Which services run in the background: `all`, `off`, or names with commas between."
     )

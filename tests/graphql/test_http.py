@@ -25,7 +25,7 @@ def kind() -> str:
 async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application."""
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://runstate") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:4200") as client:
         yield client
 
 

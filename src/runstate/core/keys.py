@@ -35,13 +35,13 @@ RESERVED: Final = frozenset({ANONYMOUS, SERVER})
 def mint(draw: Draw) -> str:
     """A new key."""
     text = f"rs_{_written(draw(PREFIX_BYTES))}_{_written(draw(SECRET_BYTES))}"
-    return text + _checksum(text)
+    return text + checksum(text)
 
 
 def prefix_of(key: str) -> str | None:
     """What a key is found by; null: it is none."""
     found = WELL_FORMED.fullmatch(key)
-    return found[2] if found and hmac.compare_digest(_checksum(found[1]), found[3]) else None
+    return found[2] if found and hmac.compare_digest(checksum(found[1]), found[3]) else None
 
 
 def digest(key: str) -> str:
@@ -49,7 +49,8 @@ def digest(key: str) -> str:
     return sha256(key.encode()).hexdigest()
 
 
-def _checksum(text: str) -> str:
+def checksum(text: str) -> str:
+    """How a key ends that begins like this."""
     return _written(crc32(text.encode()).to_bytes(4))
 
 

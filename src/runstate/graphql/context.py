@@ -1,7 +1,7 @@
 """What resolvers share while one operation is answered."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, Final, TypeVar, cast
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 import strawberry
 from strawberry.dataloader import DataLoader
 
+from runstate.core.keyring import EVERYBODY, Principal
 from runstate.database import Database
 from runstate.database.dialects import among
 from runstate.graphql.compare import as_uuid
@@ -23,6 +24,8 @@ from runstate.rows import Row
 R = TypeVar("R", bound=Row)
 T = TypeVar("T")
 Clock = Callable[[], datetime]
+Admit = Callable[[dict[str, Any]], Awaitable[Principal]]
+"""Finds out who opens a socket, from the first message on it."""
 
 CONNECTIONS_AT_ONCE: Final = 4
 """How many connections to the database one operation uses."""
@@ -37,16 +40,20 @@ class Context:
         clock: Clock,
         *,
         request_id: str = "",
-        actor: str = "anonymous",
+        principal: Principal = EVERYBODY,
         desk: Any = None,
         hub: Any = None,
+        admit: Admit | None = None,
     ) -> None:
         self.database = database
         self.clock = clock
         self.request_id = request_id
-        self.actor = actor
+        self.principal = principal
         self.desk = desk
         self.hub = hub
+        self.admit = admit
+        self.connection_params: dict[str, Any] = {}
+        """What a socket was opened with."""
         self.slots = asyncio.Semaphore(CONNECTIONS_AT_ONCE)
         self.made: dict[Hashable, Any] = {}
         self.statements = 0
@@ -55,13 +62,23 @@ class Context:
     def fresh(self) -> "Context":
         """The same, with nothing read yet: for each operation on a socket."""
         return Context(
-            self.database, self.clock, request_id=self.request_id, actor=self.actor, desk=self.desk, hub=self.hub
+            self.database,
+            self.clock,
+            request_id=self.request_id,
+            principal=self.principal,
+            desk=self.desk,
+            hub=self.hub,
         )
 
     def forget(self) -> None:
         """Read everything again from now on: before each event of a subscription."""
         self.made.clear()
         vars(self).pop("now", None)
+
+    @property
+    def actor(self) -> str:
+        """Who asks."""
+        return self.principal.name
 
     @cached_property
     def now(self) -> datetime:

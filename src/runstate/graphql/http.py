@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 from uuid import uuid4
@@ -13,13 +13,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
+from strawberry import UNSET
 from strawberry.asgi import GraphQL
-from strawberry.exceptions import MissingQueryError
+from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
+from runstate.errors import Unauthenticated
 from runstate.graphql.asking import Asked, RefusedError, operation
 from runstate.graphql.context import Context
 from runstate.graphql.faults import Code
@@ -48,12 +50,20 @@ class Endpoint(GraphQL[Context, None]):
 
     graphql_transport_ws_handler_class = Handler
 
-    def __init__(self, schema: Schema, make_context: MakeContext, *, body_limit: int = BODY_LIMIT) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        make_context: MakeContext,
+        *,
+        body_limit: int = BODY_LIMIT,
+        allowed_origins: Sequence[str] = (),
+    ) -> None:
         super().__init__(
             schema,
             graphql_ide=None,
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
             connection_init_wait_timeout=timedelta(seconds=10),
+            allowed_origins=allowed_origins,
         )
         self.make_context = make_context
         self.body_limit = body_limit
@@ -68,6 +78,15 @@ class Endpoint(GraphQL[Context, None]):
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """The context of an operation."""
         return self.make_context(request, request_id(request))
+
+    async def on_ws_connect(self, context: Context) -> Any:
+        """Who opened a socket, from its first message on."""
+        if context.admit:
+            try:
+                context.principal = await context.admit(context.connection_params)
+            except Unauthenticated as error:
+                raise ConnectionRejectionError from error
+        return UNSET
 
     def encode_json(self, data: object) -> str:
         """JSON for a WebSocket, as text."""
@@ -106,15 +125,16 @@ class Endpoint(GraphQL[Context, None]):
         return _response(400 if refused and media_type == GRAPHQL else 200, body, media_type)
 
     async def _stream(self, request: Request, asked: Asked, known_as: str) -> Response:
+        context = self.make_context(request, known_as)
         results = await self.schema.stream(
             asked.query,
             variable_values=asked.variables,
-            context_value=self.make_context(request, known_as),
+            context_value=context,
             operation_name=asked.operation_name,
             allowed_operation_types=ALLOWED[request.method] | {OperationType.SUBSCRIPTION},
             operation_extensions=asked.extensions,
         )
-        return streamed(results)
+        return streamed(results, over=context.principal.over)
 
     async def _said(self, request: Request) -> Any:
         """What the request says, as the JSON object that it should be."""

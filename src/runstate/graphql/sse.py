@@ -5,10 +5,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
+from graphql import GraphQLError
 from starlette.responses import StreamingResponse
 from strawberry.types import ExecutionResult
 
-from runstate.errors import Restarting
+from runstate.errors import Restarting, Unauthenticated
 from runstate.graphql.scalars import dumped
 
 EVENTS: Final = "text/event-stream"
@@ -17,18 +18,27 @@ HEARTBEAT: Final = b":\n\n"
 COMPLETE: Final = b"event: complete\ndata:\n\n"
 HEADERS: Final = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 END: Final = object()
+UNWELCOME: Final = GraphQLError(Unauthenticated().message, extensions={"code": Unauthenticated.code})
+"""The last that is told to somebody whose key lets in no more."""
 
 Results = AsyncGenerator[Any, None]
 
 
-def streamed(results: Results, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> StreamingResponse:
-    """The results of an operation as events, as they come; a comment now and then while there are none."""
-    return StreamingResponse(_events(results, heartbeat_seconds), media_type=EVENTS, headers=HEADERS)
+def streamed(
+    results: Results, *, heartbeat_seconds: float = HEARTBEAT_SECONDS, over: asyncio.Event | None = None
+) -> StreamingResponse:
+    """The results of an operation as events, as they come; a comment now and then while there are none.
+
+    Once it is over, an error says so and nothing more comes.
+    """
+    return StreamingResponse(
+        _events(results, heartbeat_seconds, over or asyncio.Event()), media_type=EVENTS, headers=HEADERS
+    )
 
 
-async def _events(results: Results, heartbeat_seconds: float) -> AsyncGenerator[bytes, None]:
+async def _events(results: Results, heartbeat_seconds: float, over: asyncio.Event) -> AsyncGenerator[bytes, None]:
     """Ends without an event when the server goes away, so that clients connect again."""
-    async with aclosing(results), aclosing(_beating(results, heartbeat_seconds)) as beating:
+    async with aclosing(results), aclosing(_beating(results, heartbeat_seconds, over)) as beating:
         async for result in beating:
             if result is None:
                 yield HEARTBEAT
@@ -39,21 +49,26 @@ async def _events(results: Results, heartbeat_seconds: float) -> AsyncGenerator[
     yield COMPLETE
 
 
-async def _beating(results: Results, seconds: float) -> AsyncGenerator[ExecutionResult | None, None]:
+async def _beating(
+    results: Results, seconds: float, over: asyncio.Event
+) -> AsyncGenerator[ExecutionResult | None, None]:
     """The results, and None whenever there is none for so long."""
+    ending = asyncio.ensure_future(over.wait())
     waiting: asyncio.Future[Any] | None = None
     try:
-        while True:
+        while not over.is_set():
             waiting = waiting or asyncio.ensure_future(anext(results, END))
-            done, _ = await asyncio.wait([waiting], timeout=seconds)
+            done, _ = await asyncio.wait([waiting, ending], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 yield None
-                continue
-            result, waiting = waiting.result(), None
-            if result is END:
-                return
-            yield result
+            elif not over.is_set():
+                result, waiting = waiting.result(), None
+                if result is END:
+                    return
+                yield result
+        yield ExecutionResult(None, [UNWELCOME])
     finally:
+        ending.cancel()
         if waiting:
             waiting.cancel()
             with suppress(asyncio.CancelledError):

@@ -1,5 +1,6 @@
 """GraphQL over WebSockets: graphql-transport-ws, where one bad message ends nothing but itself."""
 
+import asyncio
 from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
@@ -20,9 +21,13 @@ from typing_extensions import override
 
 from runstate.graphql.asking import RefusedError, operation
 from runstate.graphql.context import Context
-from runstate.graphql.faults import Code
+from runstate.graphql.faults import Code, known
 from runstate.graphql.sse import goes_away
 
+COMES_BACK_LATER: Final = 1013
+"""How a socket is closed while it cannot be found out whose it is."""
+FORBIDDEN: Final = 4403
+"""How a socket is closed whose client is not let in, or no more."""
 COMES_BACK: Final = 1012
 """How a socket is closed whose client is to connect again."""
 
@@ -36,6 +41,8 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         super().__init__(*arguments, **named)
         self.parted: set[str] = set()
         """Operations that were told everything before the server goes away."""
+        self.guard: asyncio.Task[None] | None = None
+        """Ends everything when the client's key lets in no more."""
 
     @override
     async def handle_message(self, message: Message) -> None:
@@ -47,10 +54,36 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
     @override
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
         payload = message.get("payload")
-        await super().handle_connection_init({"type": "connection_init", "payload": {} if payload is None else payload})
+        try:
+            await super().handle_connection_init(
+                {"type": "connection_init", "payload": {} if payload is None else payload}
+            )
+        except Exception as error:
+            if not known(error):
+                raise
+            await self.websocket.close(COMES_BACK_LATER, "Try again later")
+        over = self.context.principal.over
+        if over and self.connection_acknowledged and not self.guard:
+            self.guard = asyncio.create_task(self._end_when(over))
+
+    async def _end_when(self, over: asyncio.Event) -> None:
+        await over.wait()
+        for key in list(self.operations):
+            await self.cleanup_operation(key)
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self.websocket.close(FORBIDDEN, "The key was revoked or has expired")
+
+    @override
+    async def shutdown(self) -> None:
+        if self.guard:
+            self.guard.cancel()
+        await super().shutdown()
 
     @override
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        over = self.context.principal.over
+        if over and over.is_set():
+            return
         try:
             if self.connection_acknowledged:
                 _check(message)

@@ -1,0 +1,84 @@
+"""Who can reach the server, and who is let in: what the settings say about it."""
+
+from collections.abc import Callable
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Any, Final
+
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+
+from runstate.core.keyring import EVERYBODY, Keyring, Principal
+from runstate.core.keys import check_name
+from runstate.database import Database
+from runstate.errors import Misconfigured
+from runstate.graphql.admission import Admission
+from runstate.graphql.browsers import ANY, LOOPBACK, guards
+from runstate.settings import Settings
+
+OPEN: Final = frozenset({"/health"})
+"""Paths that need no key."""
+NOBODY: Final = Principal("nobody", [])
+"""Who has opened a socket and not said yet who they are."""
+UNPROTECTED: Final = (
+    "On {host} everybody who reaches this machine could do everything. Set RUNSTATE_AUTHENTICATION=keys and make a key"
+    " with `runstate keys create`, or set RUNSTATE_AUTH_STRING=user:password; or say that this is meant: --insecure or"
+    " RUNSTATE_INSECURE=true."
+)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Misconfigured: more could get in than was meant."""
+    if settings.auth_string:
+        user, colon, _ = settings.auth_string.get_secret_value().partition(":")
+        if not colon:
+            raise Misconfigured("RUNSTATE_AUTH_STRING is `user:password`.")
+        check_name(user)
+    if needs_key(settings) or settings.insecure:
+        return
+    if not is_loopback(settings.host):
+        raise Misconfigured(UNPROTECTED.format(host=settings.host))
+    if ANY in settings.allowed_origins:
+        raise Misconfigured("Without keys every page that somebody opens could do everything: name the origins.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def needs_key(settings: Settings) -> bool:
+    """Whether clients have to say who they are."""
+    return settings.authentication != "off" or settings.auth_string is not None
+
+
+def keyring_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> Keyring | None:
+    """What lets clients in; null: everybody may come in."""
+    secret = settings.auth_string
+    string = None if secret is None else secret.get_secret_value()
+    return Keyring(database, clock, auth_string=string) if needs_key(settings) else None
+
+
+def middleware(settings: Settings) -> list[Middleware]:
+    """What stands before everything else."""
+    local = LOOPBACK if not needs_key(settings) and is_loopback(settings.host) else ()
+    before = guards(settings.allowed_hosts or local, settings.allowed_origins)
+    if needs_key(settings):
+        before.append(Middleware(Admission, is_open=OPEN.__contains__, basic=settings.auth_string is not None))
+    return before
+
+
+def asks_at_first(keyring: Keyring | None, connection: HTTPConnection) -> Principal:
+    """Who asks, as far as it is known before the first message of a socket."""
+    principal: Principal = connection.scope.get("principal", NOBODY if keyring else EVERYBODY)
+    return principal
+
+
+async def admit(keyring: Keyring, connection: HTTPConnection, said: dict[str, Any]) -> Principal:
+    """Who opens a socket: as the first message on it says, or the request that it began with."""
+    named = {name.lower(): value for name, value in said.items()}
+    given = named.get("authorization", connection.headers.get("authorization"))
+    return await keyring.admit(given if isinstance(given, str) else None)

@@ -1,0 +1,59 @@
+"""Who is let in: whose credential a request carries, and how one is refused that carries none."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runstate.core.keyring import Keyring
+from runstate.errors import RunstateError, Unauthenticated
+from runstate.graphql.faults import Code, known
+from runstate.graphql.http import request_id
+from runstate.graphql.scalars import dumped
+
+STATUS: Final = {Code.UNAUTHENTICATED.value: 401, Code.FORBIDDEN.value: 403}
+"""What a request is answered that is refused before it is read; any other: 503."""
+
+
+class Admission:
+    """Lets requests through that carry a credential, and those to paths that are open to everybody.
+
+    A WebSocket is let through too: it says who it is in its first message, and may do nothing before that.
+    """
+
+    def __init__(self, app: ASGIApp, is_open: Callable[[str], bool], *, basic: bool = False) -> None:
+        self.app = app
+        self.is_open = is_open
+        self.challenge = 'Bearer realm="runstate"' + (', Basic realm="runstate", charset="UTF-8"' if basic else "")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or have it answered."""
+        if scope["type"] != "http" or self.is_open(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        keyring: Keyring = scope["app"].state.keyring
+        try:
+            scope["principal"] = await keyring.admit(Headers(scope=scope).get("authorization"))
+        except Exception as error:
+            fault = known(error)
+            if fault is None:
+                raise
+            await self._refusal(Request(scope), fault)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _refusal(self, request: Request, fault: RunstateError) -> Response:
+        response = refusal(request, fault)
+        if isinstance(fault, Unauthenticated):
+            response.headers["WWW-Authenticate"] = self.challenge
+        return response
+
+
+def refusal(request: Request, fault: RunstateError) -> Response:
+    """The response to a request that nobody looked at."""
+    said: dict[str, Any] = {"message": fault.message, "extensions": {"code": fault.code}}
+    headers = {"X-Request-ID": request_id(request)}
+    return Response(dumped({"errors": [said]}), STATUS.get(fault.code, 503), headers, "application/json; charset=utf-8")
