@@ -17,9 +17,10 @@ from uuid_utils.compat import uuid7
 from runstate.core.desk import Desk
 from runstate.database import Database
 from runstate.database.migrate import migrate
-from runstate.exposure import admit, asks_at_first, check_exposure, keyring_of, middleware
+from runstate.exposure import admit, asks_at_first, check_exposure, is_loopback, keyring_of, middleware
 from runstate.feed.hub import Hub
 from runstate.feed.retention import sweep_log
+from runstate.graphql.bounds import Bounds
 from runstate.graphql.context import Context
 from runstate.graphql.http import Endpoint
 from runstate.graphql.schema import build_schema
@@ -61,9 +62,8 @@ def build_app(settings: Settings) -> Starlette:
             app.state.database, app.state.hub, app.state.desk = database, hub, desk
             yield
 
-    endpoint = Endpoint(
-        build_schema(), make_context, body_limit=settings.body_limit_bytes, allowed_origins=settings.allowed_origins
-    )
+    schema = build_schema(bounds=set_bounds(settings))
+    endpoint = Endpoint(schema, make_context, allowed_origins=settings.allowed_origins)
     routes = [
         *(page_routes() if settings.graphiql else ()),
         Route("/graphql", Door(endpoint) if settings.graphiql else endpoint),
@@ -82,6 +82,30 @@ def set_services(settings: Settings) -> dict[str, Service]:
         "sweeping": replace(SERVICES["sweeping"], run_once=partial(sweeping.run_once, answers_kept=answers)),
         "log": Service(lambda desk, now: sweep_log(desk.database, now, keep), seconds=300),
     }
+
+
+def set_bounds(settings: Settings) -> Bounds:
+    """How much clients may ask for, as the settings say."""
+    local = is_loopback(settings.host)
+    return Bounds(
+        body_bytes=settings.body_limit_bytes,
+        characters=settings.document_limit_characters,
+        tokens=settings.document_limit_tokens,
+        depth=settings.depth_limit,
+        aliases=settings.alias_limit,
+        root_fields=settings.root_field_limit,
+        directives=settings.directive_limit,
+        list_items=settings.list_limit,
+        cost=settings.cost_limit,
+        errors=settings.error_limit,
+        operation_seconds=settings.operation_timeout_seconds,
+        operations=settings.operation_limit,
+        subscriptions=settings.subscription_limit,
+        socket_operations=settings.socket_operation_limit,
+        introspection=local if settings.introspection is None else settings.introspection,
+        suggestions=local if settings.suggestions is None else settings.suggestions,
+        preflight=settings.get_preflight,
+    )
 
 
 def make_context(connection: Request | WebSocket, request_id: str) -> Context:

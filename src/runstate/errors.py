@@ -24,6 +24,32 @@ class BadUserInput(RunstateError):
     code = "BAD_USER_INPUT"
 
 
+class LimitExceeded(RunstateError):
+    """More is asked for than is allowed."""
+
+    code = "LIMIT_EXCEEDED"
+
+    def __init__(self, limit: str, allowed: int, found: int | None = None) -> None:
+        more = "" if found is None else f", not {found}"
+        super().__init__(f"{LIMITED[limit]}: at most {allowed}{more}.")
+        self.limit = limit
+        self.allowed = allowed
+        self.found = found
+
+
+LIMITED = {
+    "characters": "The document is too long in characters",
+    "tokens": "The document is too long in tokens",
+    "depth": "Fields are nested too deeply",
+    "aliases": "The document has too many aliases",
+    "rootFields": "An operation has too many root fields",
+    "directives": "The document has too many directives",
+    "listItems": "A list is too long",
+    "cost": "The answer could hold too many objects",
+}
+"""What is limited in what clients ask for."""
+
+
 class InvalidInput(RunstateError):
     """The input contradicts itself or a limit."""
 

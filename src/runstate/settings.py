@@ -67,5 +67,35 @@ class Settings(BaseSettings):
         description="Whether people find the page GraphiQL at /graphiql, and browsers that ask for /graphql.",
     )
     body_limit_bytes: int = Field(default=2**20, gt=0, description="How large the body of a request may be.")
+    document_limit_characters: int = Field(default=65_536, gt=0, description="How long a document may be.")
+    document_limit_tokens: int = Field(default=5_000, gt=0, description="How many tokens a document may have.")
+    depth_limit: int = Field(default=16, gt=0, description="How deep fields may be nested.")
+    alias_limit: int = Field(default=30, ge=0, description="How many aliases an operation may have.")
+    root_field_limit: int = Field(default=20, gt=0, description="How many fields an operation may have at its root.")
+    directive_limit: int = Field(default=50, ge=0, description="How many directives an operation may have.")
+    list_limit: int = Field(default=1_000, gt=0, description="How many values a list in an input may have.")
+    cost_limit: int = Field(
+        default=50_000, gt=0, description="How many objects an answer may hold, as reckoned before."
+    )
+    error_limit: int = Field(default=5, gt=0, description="How many mistakes in a document or in variables are told.")
+    operation_timeout_seconds: float = Field(
+        default=30, gt=0, description="After how many seconds a query or a mutation is given up."
+    )
+    operation_limit: int = Field(
+        default=1_000, gt=0, description="How many queries and mutations are answered at once."
+    )
+    subscription_limit: int = Field(default=10_000, gt=0, description="How many subscriptions may be open at once.")
+    socket_operation_limit: int = Field(
+        default=100, gt=0, description="How many operations a WebSocket carries at once."
+    )
+    introspection: bool | None = Field(
+        default=None, description="Whether the schema can be asked for; unless set: only while listening on loopback."
+    )
+    suggestions: bool | None = Field(
+        default=None, description="Whether mistakes are told what may be meant; unless set: only on loopback."
+    )
+    get_preflight: bool = Field(
+        default=True, description="Whether GET needs a header that browsers do not send to another site unasked."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
     log_format: Literal["text", "json"] = Field(default="text", description="How it is logged: for people or programs.")

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 JSON = {"content-type": "application/json"}
+PREFLIGHT = {"GraphQL-Require-Preflight": "1"}
 GRAPHQL = "application/graphql-response+json"
 
 
@@ -44,7 +45,10 @@ async def test_a_query_is_answered(client: httpx.AsyncClient) -> None:
 
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json; charset=utf-8"
-    assert response.json() == {"data": {"__typename": "Query"}}
+    assert response.json() == {
+        "data": {"__typename": "Query"},
+        "extensions": {"cost": {"requested": 0, "limit": 50_000}},
+    }
 
 
 @pytest.mark.parametrize(
@@ -73,8 +77,9 @@ async def test_a_body_that_is_no_request_is_refused(client: httpx.AsyncClient, b
     [
         ("{", "GRAPHQL_PARSE_FAILED"),
         ('{ flow(by: {name: "\\uD800"}) { id } }', "GRAPHQL_PARSE_FAILED"),
-        ("{ __typename " * 20_000, "GRAPHQL_PARSE_FAILED"),
-        ("{" + " a" * 20_000 + "}", "GRAPHQL_PARSE_FAILED"),
+        ("{ __typename " * 1_000, "GRAPHQL_PARSE_FAILED"),
+        ("{" + " a" * 5_000 + "}", "LIMIT_EXCEEDED"),
+        ("{" + " " * 65_536 + "}", "LIMIT_EXCEEDED"),
         ("{ nothing }", "BAD_USER_INPUT"),
         ("{ flows(first: 1.5) { totalCount } }", "BAD_USER_INPUT"),
         ("query($x: Int!) { flows(first: $x) { totalCount } }", "BAD_USER_INPUT"),
@@ -100,7 +105,7 @@ async def test_one_of_several_operations_is_asked_for_by_name(client: httpx.Asyn
 
     response = await post(client, {"query": document, "operationName": "B"})
 
-    assert response.json() == {"data": {"b": "Query"}}
+    assert response.json()["data"] == {"b": "Query"}
 
 
 async def test_an_error_below_leaves_the_rest(client: httpx.AsyncClient) -> None:
@@ -111,12 +116,17 @@ async def test_an_error_below_leaves_the_rest(client: httpx.AsyncClient) -> None
     assert response.status_code == 200
     assert response.json() == {
         "data": None,
+        "extensions": ANY,
         "errors": [
             {
                 "message": "The cursor is malformed.",
                 "locations": [{"line": 1, "column": 35}],
                 "path": ["flows"],
-                "extensions": {"code": "INVALID_INPUT", "path": ["after"]},
+                "extensions": {
+                    "code": "INVALID_INPUT",
+                    "path": ["after"],
+                    "requestId": response.headers["x-request-id"],
+                },
             }
         ],
     }
@@ -125,16 +135,18 @@ async def test_an_error_below_leaves_the_rest(client: httpx.AsyncClient) -> None
 async def test_a_query_may_be_asked_with_get(client: httpx.AsyncClient) -> None:
     query = "query($id: ID!) { node(id: $id) { id } }"
 
-    response = await client.get("/graphql", params={"query": query, "variables": '{"id": "x"}', "operationName": ""})
+    response = await client.get(
+        "/graphql", params={"query": query, "variables": '{"id": "x"}', "operationName": ""}, headers=PREFLIGHT
+    )
 
-    assert response.json() == {"data": {"node": None}}
+    assert response.json()["data"] == {"node": None}
 
 
 @pytest.mark.parametrize(
     "parameters", [{}, {"query": ""}, {"query": "{ __typename }", "variables": "{"}, {"variables": "{}"}]
 )
 async def test_a_get_that_is_no_request_is_refused(client: httpx.AsyncClient, parameters: dict[str, str]) -> None:
-    response = await client.get("/graphql", params=parameters, headers={"accept": "text/html, */*"})
+    response = await client.get("/graphql", params=parameters, headers={**PREFLIGHT, "accept": "application/json, */*"})
 
     assert (response.status_code, code(response)) == (400, "BAD_REQUEST")
 

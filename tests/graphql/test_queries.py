@@ -48,7 +48,7 @@ async def test_a_node_is_found_whatever_it_is(database: Database, ask: Ask, read
 async def test_nodes_are_asked_for_by_at_most_1000_ids(ask: Ask) -> None:
     body = await ask.raw("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=[str(uuid4())] * 1001)
 
-    assert body["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+    assert body["errors"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
 
 
 @pytest.mark.parametrize("field", ["node", "flowRun", "taskRun", "flowRunState", "taskRunState", "deployment"])

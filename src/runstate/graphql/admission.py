@@ -54,6 +54,7 @@ class Admission:
 
 def refusal(request: Request, fault: RunstateError) -> Response:
     """The response to a request that nobody looked at."""
-    said: dict[str, Any] = {"message": fault.message, "extensions": {"code": fault.code}}
-    headers = {"X-Request-ID": request_id(request)}
+    known_as = request_id(request)
+    said: dict[str, Any] = {"message": fault.message, "extensions": {"code": fault.code, "requestId": known_as}}
+    headers = {"X-Request-ID": known_as}
     return Response(dumped({"errors": [said]}), STATUS.get(fault.code, 503), headers, "application/json; charset=utf-8")

@@ -2,13 +2,16 @@
 
 from typing import Any, NamedTuple
 
+from runstate.graphql.faults import Code
+
 
 class RefusedError(Exception):
     """The request is none that GraphQL can be asked with."""
 
-    def __init__(self, status: int, message: str, **headers: str) -> None:
+    def __init__(self, status: int, message: str, code: Code = Code.BAD_REQUEST, **headers: str) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
         self.headers = headers
 
 

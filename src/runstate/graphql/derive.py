@@ -261,14 +261,15 @@ def adds_to(
     needs: Collection[str] | None = None,
     follows: Follows | None = None,
     held: str | None = None,
+    size: int | None = None,
 ) -> Callable[[F], F]:
     """Give a row a field that no column holds; what an interface gets its types get as well, unless they have it.
 
     `needs` names the columns that the resolver reads: every column unless given. `follows` says that the resolver does
     nothing but follow a key, which can be done for many objects at once without it; `held` names an attribute that has
-    the answer unless it is null.
+    the answer unless it is null. `size` is that of a page unless a client says how large it is to be.
     """
-    metadata = {"needs": needs, "follows": follows, "held": held}
+    metadata = {"needs": needs, "follows": follows, "held": held, "size": size}
 
     def add(resolver: F) -> F:
         add_field(row, name or resolver.__name__, lambda: _added(resolver, metadata))

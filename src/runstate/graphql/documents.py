@@ -1,79 +1,163 @@
-"""Documents, parsed and checked once however often they come."""
+"""Documents, parsed, measured and checked once however often they come."""
 
 import functools
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from graphql import (
     ASTValidationRule,
     DocumentNode,
     GraphQLError,
     GraphQLSchema,
+    GraphQLSyntaxError,
+    NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
+    OverlappingFieldsCanBeMergedRule,
+    ValidationContext,
     parse,
     specified_rules,
     validate,
 )
-from strawberry.extensions import SchemaExtension
+from strawberry.types.graphql import OperationType
+
+from runstate.errors import LimitExceeded
+from runstate.graphql.bounds import Bounds
+from runstate.graphql.lists import Lists, Longest
+from runstate.graphql.measure import Amount, Extent, Given, Walk, evaluated, paged_types
 
 KEPT: Final = 512
 LONGEST_KEPT: Final = 16_384
-MOST_TOKENS: Final = 15_000
-MOST_ERRORS: Final = 10
+MOST_COMPARISONS: Final = 50_000
+"""How much is compared to find out whether fields of one name can be one; that is quadratic."""
+
+TOO_MANY_TOKENS: Final = "Document contains more than"
+"""How the parser begins to say so."""
+
+
+class FieldsCanBeMergedRule(OverlappingFieldsCanBeMergedRule):
+    """The library's rule, which gives up earlier: it would compare fields for more than a second."""
+
+    def __init__(self, context: ValidationContext) -> None:
+        super().__init__(context)
+        self.rule_context.remaining_complexity_budget = MOST_COMPARISONS
+
+
+class Operation(NamedTuple):
+    """What is known of an operation before it is asked for."""
+
+    name: str | None
+    kind: OperationType
+    cost: Amount
+    lists: Longest | None
+    """How to find the longest list in its variables."""
+
+
+class Known(NamedTuple):
+    """What is known of a document."""
+
+    document: DocumentNode
+    operations: Mapping[str | None, Operation]
+    errors: Sequence[GraphQLError]
+    """Why none of its operations is executed."""
+
+    def meant(self, name: str | None) -> Operation | None:
+        """The operation of this name; without a name, the first."""
+        return next(iter(self.operations.values()), None) if name is None else self.operations.get(name)
+
+    def refused(self, name: str | None) -> Sequence[GraphQLError]:
+        """Why an operation is not executed: what is wrong with the document, or that it is not clear which is meant."""
+        if not self.errors and name is None and len(self.operations) > 1:
+            return [GraphQLError("Say which operation is meant: the document has several.")]
+        return self.errors
 
 
 class Documents:
     """The documents that a schema was asked with, as far as they are kept."""
 
-    def __init__(self, rules: Sequence[type[ASTValidationRule]] = ()) -> None:
-        self.rules = (*specified_rules, *rules)
-        self.parsed = functools.lru_cache(KEPT)(self._parse)
-        self.checked = functools.lru_cache(KEPT)(self._check)
+    def __init__(self, schema: GraphQLSchema, bounds: Bounds) -> None:
+        self.schema = schema
+        self.bounds = bounds
+        self.rules = rules(introspection=bounds.introspection)
+        self.lists = Lists(schema)
+        self.paged = paged_types(schema)
+        self.kept = functools.lru_cache(KEPT)(self._met)
 
-    def document(self, text: str) -> DocumentNode:
-        """The document that a text is, or `GraphQLSyntaxError`."""
-        return self.parsed(text) if len(text) <= LONGEST_KEPT else self._parse(text)
+    def known(self, text: str) -> Known:
+        """What is known of a document; GraphQLSyntaxError or LimitExceeded: it is none, or too long."""
+        return self.kept(text) if len(text) <= LONGEST_KEPT else self._met(text)
 
-    def errors(self, text: str, schema: GraphQLSchema) -> list[GraphQLError]:
-        """What is wrong with a document."""
-        return list(self.checked(text, schema) if len(text) <= LONGEST_KEPT else self._check(text, schema))
+    def within(self, operation: Operation, variables: Mapping[str, Any] | None) -> None:
+        """LimitExceeded unless the lists in the variables of an operation, as a client sent them, are short enough."""
+        if operation.lists and variables:
+            check("listItems", operation.lists(variables), self.bounds.list_items)
 
-    def refused(self, text: str, name: str | None, schema: GraphQLSchema) -> list[GraphQLError]:
-        """Why a document is not executed: what is wrong with it, or that it does not say which operation is meant."""
-        errors = self.errors(text, schema)
-        if not errors and name is None and _operations(self.document(text)) > 1:
-            return [GraphQLError("Say which operation is meant: the document has several.")]
-        return errors
+    def cost(self, operation: Operation, variables: Mapping[str, Any]) -> int:
+        """How many objects an operation answers with at most; LimitExceeded: too many."""
+        cost = operation.cost if isinstance(operation.cost, int) else evaluated(operation.cost, Given(variables))
+        check("cost", cost, self.bounds.cost)
+        return cost
 
-    def _parse(self, text: str) -> DocumentNode:
-        return parse(text, max_tokens=MOST_TOKENS)
+    def _met(self, text: str) -> Known:
+        document = self._parsed(text)
+        walk = Walk(self.schema, self.paged, document)
+        operations = [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
+        extents = [walk.operation(each) for each in operations]
+        return Known(
+            document,
+            {name_of(each): self._operation(each, extent) for each, extent in zip(operations, extents, strict=True)},
+            self._beyond(extents) or self._wrong(document),
+        )
 
-    def _check(self, text: str, schema: GraphQLSchema) -> list[GraphQLError]:
-        return validate(schema, self.document(text), self.rules, max_errors=MOST_ERRORS)
+    def _parsed(self, text: str) -> DocumentNode:
+        check("characters", len(text), self.bounds.characters)
+        try:
+            return parse(text, max_tokens=self.bounds.tokens)
+        except GraphQLSyntaxError as error:
+            if TOO_MANY_TOKENS in error.message:
+                raise LimitExceeded("tokens", self.bounds.tokens) from None
+            raise
+
+    def _operation(self, definition: OperationDefinitionNode, extent: Extent) -> Operation:
+        kind = OperationType(definition.operation.value)
+        return Operation(name_of(definition), kind, extent.once, self.lists.of_variables(definition))
+
+    def _beyond(self, extents: Sequence[Extent]) -> Sequence[GraphQLError]:
+        """Which limit the operations of a document exceed."""
+        try:
+            for extent in extents:
+                check("rootFields", extent.fields, self.bounds.root_fields)
+                check("depth", extent.depth, self.bounds.depth)
+                check("aliases", extent.aliases, self.bounds.aliases)
+                check("directives", extent.directives, self.bounds.directives)
+                check("listItems", extent.items, self.bounds.list_items)
+        except LimitExceeded as error:
+            return [GraphQLError(str(error), original_error=error)]
+        return ()
+
+    def _wrong(self, document: DocumentNode) -> Sequence[GraphQLError]:
+        return validate(
+            self.schema,
+            document,
+            self.rules,
+            max_errors=self.bounds.errors,
+            hide_suggestions=not self.bounds.suggestions,
+        )
 
 
-class Prepared(SchemaExtension):
-    """Takes documents from those that are kept, and refuses to guess which of several operations is meant."""
-
-    def __init__(self, documents: Documents) -> None:
-        self.documents = documents
-
-    def on_parse(self) -> Iterator[None]:
-        """Parse the document, unless it is kept. What is no document is reported by the parser after this."""
-        context = self.execution_context
-        context.parse_options["max_tokens"] = MOST_TOKENS
-        with suppress(GraphQLError):
-            context.graphql_document = self.documents.document(context.query or "")
-        yield
-
-    def on_validate(self) -> Iterator[None]:
-        """Check the document, unless that is done."""
-        context = self.execution_context
-        name = context._provided_operation_name  # noqa: SLF001
-        context.pre_execution_errors = self.documents.refused(context.query or "", name, context.schema._schema)  # noqa: SLF001
-        yield
+def rules(*, introspection: bool) -> tuple[type[ASTValidationRule], ...]:
+    """What documents are checked by."""
+    checked = tuple(
+        FieldsCanBeMergedRule if each is OverlappingFieldsCanBeMergedRule else each for each in specified_rules
+    )
+    return checked if introspection else (*checked, NoSchemaIntrospectionCustomRule)
 
 
-def _operations(document: DocumentNode) -> int:
-    return sum(isinstance(part, OperationDefinitionNode) for part in document.definitions)
+def check(limit: str, found: int, allowed: int) -> None:
+    """LimitExceeded if there is more than is allowed."""
+    if found > allowed:
+        raise LimitExceeded(limit, allowed, found)
+
+
+def name_of(definition: OperationDefinitionNode) -> str | None:
+    """The name of an operation, if it has one."""
+    return definition.name.value if definition.name else None

@@ -1,6 +1,6 @@
 """Top-level errors: their codes, what clients see of them and what is logged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Final
 
@@ -8,9 +8,7 @@ import sqlalchemy as sa
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.exceptions import MissingQueryError
-from strawberry.extensions.mask_errors import MaskErrors
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
-from strawberry.types.execution import ExecutionContext
 
 from runstate.errors import BadUserInput, Overloaded, RunstateError, Timeout, Unavailable
 
@@ -33,6 +31,9 @@ class Code(Enum):
     """The document or its variables do not fit the schema, or a list or filter is larger than allowed."""
     INVALID_INPUT = "INVALID_INPUT"
     """A cursor is malformed or belongs to another order; an input contradicts itself."""
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    """The document or its variables ask for more than is allowed: `limit` says of what, `allowed` how much there may be
+    and `found` how much there is."""
     NOT_FOUND = "NOT_FOUND"
     """Nothing has this id."""
     VERSION_CONFLICT = "VERSION_CONFLICT"
@@ -70,7 +71,7 @@ KNOWN: Final[dict[type[BaseException], Callable[[], RunstateError]]] = {
 }
 """What exceptions of others mean to a client."""
 
-DETAILS: Final = ("path", "oldest", "cursor", "missing_id", "current_version")
+DETAILS: Final = ("path", "oldest", "cursor", "missing_id", "current_version", "limit", "allowed", "found")
 """What an exception knows besides, and clients find beside the code."""
 
 
@@ -119,11 +120,13 @@ def presented(error: GraphQLError, request_id: str) -> GraphQLError:
     elif found := known(raised):
         message, more = found.message, extensions(found)
     else:
-        message, more = "Internal error", {"code": Code.INTERNAL.value, "requestId": request_id}
+        message, more = "Internal error", {"code": Code.INTERNAL.value}
+    if request_id:
+        more["requestId"] = request_id
     return GraphQLError(message, error.nodes, error.source, error.positions, error.path, extensions=more)
 
 
-def record(errors: list[GraphQLError], known_as: str) -> None:
+def record(errors: Iterable[GraphQLError], known_as: str) -> None:
     """Log each error: a bug with its traceback, what a client got wrong only for those who look closely."""
     for error in errors:
         raised = cause(error)
@@ -132,15 +135,3 @@ def record(errors: list[GraphQLError], known_as: str) -> None:
             log.debug("operation_refused", **where)
         else:
             log.error("operation_failed", exc_info=raised, **where)
-
-
-def request_id(context: ExecutionContext | None) -> str:
-    """The id of the request that is being answered."""
-    return str(getattr(context and context.context, "request_id", ""))
-
-
-class Presented(MaskErrors):
-    """Gives every error its code before it leaves, over any transport."""
-
-    def _process_errors(self, errors: list[GraphQLError]) -> list[GraphQLError]:
-        return [presented(error, request_id(self.execution_context)) for error in errors]

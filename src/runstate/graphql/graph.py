@@ -70,7 +70,7 @@ class FlowRunGraph:
         return strawberry.ID(str(self.page[-1].id)) if self.page else None
 
 
-@adds_to(FlowRun, name="graph", needs={"start_time", "expected_start_time", "end_time"})
+@adds_to(FlowRun, name="graph", size=LARGEST, needs={"start_time", "expected_start_time", "end_time"})
 async def graph_of_flow_run(
     root: strawberry.Parent[FlowRun],
     info: Info,

@@ -19,6 +19,7 @@ from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from runstate.errors import Unauthenticated
@@ -37,7 +38,15 @@ ANSWERS: Final = (JSON, GRAPHQL)
 
 ALLOWED: Final = {"GET": {OperationType.QUERY}, "POST": {OperationType.QUERY, OperationType.MUTATION}}
 SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-BODY_LIMIT: Final = 2**20
+
+TRACE: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+"""A `traceparent` as W3C has it; what it begins with is its version."""
+
+PREFLIGHT_HEADER: Final = "GraphQL-Require-Preflight"
+PREFLIGHT: Final = {PREFLIGHT_HEADER.lower(), "apollo-require-preflight", "x-apollo-operation-name"}
+"""Headers, any of which says that a browser asked first whether another site may ask this."""
+
+COME_BACK: Final = {"Retry-After": "1"}
 
 MakeContext = Callable[[Request | WebSocket, str], Context]
 """Makes the context of an operation for a connection and the id of the request."""
@@ -50,23 +59,19 @@ class Endpoint(GraphQL[Context, None]):
 
     graphql_transport_ws_handler_class = Handler
 
-    def __init__(
-        self,
-        schema: Schema,
-        make_context: MakeContext,
-        *,
-        body_limit: int = BODY_LIMIT,
-        allowed_origins: Sequence[str] = (),
-    ) -> None:
+    schema: Schema
+
+    def __init__(self, schema: Schema, make_context: MakeContext, *, allowed_origins: Sequence[str] = ()) -> None:
+        self.bounds = schema.documents.bounds
         super().__init__(
             schema,
             graphql_ide=None,
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
             connection_init_wait_timeout=timedelta(seconds=10),
             allowed_origins=allowed_origins,
+            max_subscriptions_per_connection=self.bounds.socket_operations,
         )
         self.make_context = make_context
-        self.body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
         if scope["type"] == "http":
@@ -102,29 +107,32 @@ class Endpoint(GraphQL[Context, None]):
         try:
             response = await self._answer(request, known_as)
         except RefusedError as refused:
-            response = _response(refused.status, _fault(str(refused), Code.BAD_REQUEST), JSON)
+            response = _response(refused.status, _fault(str(refused), refused.code, known_as), JSON)
             response.headers.update(refused.headers)
         except Exception:
             log.exception("request_failed", request_id=known_as)
-            response = _response(500, _fault("Internal error", Code.INTERNAL, requestId=known_as), JSON)
+            response = _response(500, _fault("Internal error", Code.INTERNAL, known_as), JSON)
         response.headers["X-Request-ID"] = known_as
         return response
 
     async def _answer(self, request: Request, known_as: str) -> Response:
         if request.method not in ALLOWED:
             raise RefusedError(405, "GraphQL is asked with GET or POST.", Allow="GET, POST")
+        if request.method == "GET" and self.bounds.preflight and PREFLIGHT.isdisjoint(request.headers.keys()):
+            raise RefusedError(400, f"GET needs a header that no other site can have sent: {PREFLIGHT_HEADER}.")
         if wants_events(request.headers.get("accept", "")):
             return await self._stream(request, operation(await self._said(request)), known_as)
         media_type = acceptable(request.headers.get("accept"))
         asked = operation(await self._said(request))
         result = await self._execute(request, asked, self.make_context(request, known_as))
-        refused = result.data is None and all(error.path is None for error in result.errors or ())
         body = body_of(result)
-        if refused and media_type == GRAPHQL:
-            del body["data"]
-        return _response(400 if refused and media_type == GRAPHQL else 200, body, media_type)
+        if isinstance(result, PreExecutionError):
+            return _not_executed(body, media_type)
+        return _response(200, body, media_type)
 
     async def _stream(self, request: Request, asked: Asked, known_as: str) -> Response:
+        if self.schema.load.full:
+            raise RefusedError(503, "Too many subscriptions are open.", Code.OVERLOADED, **COME_BACK)
         context = self.make_context(request, known_as)
         results = await self.schema.stream(
             asked.query,
@@ -144,14 +152,15 @@ class Endpoint(GraphQL[Context, None]):
         return _parsed(await self._body(request))
 
     async def _body(self, request: Request) -> bytes:
-        too_large = RefusedError(413, f"A request has at most {self.body_limit} bytes.")
+        limit = self.bounds.body_bytes
+        too_large = RefusedError(413, f"A request has at most {limit} bytes.")
         length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self.body_limit:
+        if length.isdecimal() and int(length) > limit:
             raise too_large
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > self.body_limit:
+            if len(body) > limit:
                 raise too_large
         return bytes(body)
 
@@ -181,11 +190,16 @@ class Endpoint(GraphQL[Context, None]):
 
 
 def request_id(connection: Request | WebSocket) -> str:
-    """The id that the client gave the request, if it is a sane one, or a new one."""
+    """The id that the client gave the request, if it is a sane one; that of the trace that it is part of; a new one."""
     if "request_id" not in connection.scope:
         given = connection.headers.get("x-request-id", "")
-        connection.scope["request_id"] = given if SANE_ID.fullmatch(given) else str(uuid4())
+        connection.scope["request_id"] = given if SANE_ID.fullmatch(given) else _traced(connection) or str(uuid4())
     return str(connection.scope["request_id"])
+
+
+def _traced(connection: Request | WebSocket) -> str | None:
+    trace = TRACE.fullmatch(connection.headers.get("traceparent", ""))
+    return trace[1] if trace else None
 
 
 def acceptable(header: str | None) -> str:
@@ -247,8 +261,20 @@ def _not_allowed(kind: OperationType) -> RefusedError:
     return RefusedError(405, "A mutation is asked with POST.", Allow="POST")
 
 
-def _fault(message: str, code: Code, **more: Any) -> dict[str, Any]:
-    return {"errors": [{"message": message, "extensions": {"code": code.value, **more}}]}
+def _not_executed(body: dict[str, Any], media_type: str) -> Response:
+    """The response to an operation that was refused before it was executed."""
+    if any(error["extensions"]["code"] == Code.OVERLOADED.value for error in body["errors"]):
+        response = _response(503, body, media_type)
+        response.headers.update(COME_BACK)
+        return response
+    if media_type == JSON:
+        return _response(200, body, media_type)
+    del body["data"]
+    return _response(400, body, media_type)
+
+
+def _fault(message: str, code: Code, known_as: str) -> dict[str, Any]:
+    return {"errors": [{"message": message, "extensions": {"code": code.value, "requestId": known_as}}]}
 
 
 def _response(status: int, body: dict[str, Any], media_type: str) -> Response:

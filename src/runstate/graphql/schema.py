@@ -1,20 +1,30 @@
 """The schema: the families merged. A family is a module with a class `Query`, `Mutation` or `Subscription`."""
 
-from collections.abc import Iterable
-from functools import partial
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any, Final, NamedTuple, cast
 
 import strawberry
-from graphql import DocumentNode, GraphQLError, GraphQLInputObjectType, lexicographic_sort_schema, print_schema
+from graphql import (
+    ExecutionResult as CoreResult,
+)
+from graphql import (
+    GraphQLError,
+    GraphQLInputObjectType,
+    create_source_event_stream,
+    lexicographic_sort_schema,
+    map_source_to_response_event,
+    print_schema,
+)
 from strawberry.exceptions import MissingQueryError
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.tools import merge_types
-from strawberry.types.execution import ExecutionContext, ExecutionResult
+from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
-from strawberry.utils.operation import get_first_operation, get_operation_type
 from typing_extensions import override
 
 from runstate.graphql import (
@@ -31,9 +41,11 @@ from runstate.graphql import (
     slots,
     transitions,
 )
+from runstate.graphql.bounds import Bounds
 from runstate.graphql.derive import implementing
-from runstate.graphql.documents import Documents, Prepared
+from runstate.graphql.documents import Documents, Known, Operation
 from runstate.graphql.execution import Plans, executing
+from runstate.graphql.load import Load
 from runstate.graphql.scalars import SCALARS
 from runstate.rows import Row
 
@@ -53,10 +65,7 @@ FAMILIES: Final[tuple[Any, ...]] = (
 """Modules that have a class `Query`, `Mutation` or `Subscription`."""
 
 
-Answered = tuple[dict[str, Any] | None, list[GraphQLError] | None]
-
-
-class Operation(NamedTuple):
+class Asked(NamedTuple):
     """What is asked of a schema."""
 
     query: str | None
@@ -68,13 +77,10 @@ class Operation(NamedTuple):
 
 
 class Schema(strawberry.Schema):
-    """Strawberry's schema, with our log and a shorter way to an answer."""
+    """Strawberry's schema, with limits, our log and a shorter way to an answer."""
 
     documents: Documents
-
-    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """Log errors before they are presented."""
-        faults.record(errors, faults.request_id(execution_context))
+    load: Load
 
     @override
     async def execute(
@@ -87,54 +93,115 @@ class Schema(strawberry.Schema):
         allowed_operation_types: Iterable[OperationType] | None = None,
         operation_extensions: dict[str, Any] | None = None,
     ) -> ExecutionResult:
-        """The answer to an operation that is no subscription: as Strawberry gives it with our extensions.
-
-        Their hooks are the same for every operation here, so what they do is done without the machinery around them.
-        """
-        asked = Operation(query, operation_name, root_value, context_value, variable_values, operation_extensions)
+        """The answer to an operation that is no subscription."""
+        asked = Asked(query, operation_name, root_value, context_value, variable_values, operation_extensions)
         try:
-            data, errors = await self._answer(asked, allowed_operation_types or tuple(OperationType))
+            known, operation = self._meant(asked, allowed_operation_types or tuple(OperationType))
+            return await self._answer(asked, known, operation)
         except (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError):
             raise
         except Exception as error:  # noqa: BLE001 whatever it is, it is presented as an error
-            data, errors = None, [as_graphql(error)]
-        if not errors:
-            return ExecutionResult(data, None)
-        known_as = str(getattr(context_value, "request_id", ""))
-        faults.record(errors, known_as)
-        return ExecutionResult(data, [faults.presented(error, known_as) for error in errors])
+            return self._refused(asked, [as_graphql(error)])
 
-    async def _answer(self, asked: Operation, allowed: Iterable[OperationType]) -> Answered:
+    @override
+    async def stream(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any = None,
+        root_value: Any = None,
+        operation_name: str | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+        allowed_operation_types: Iterable[OperationType] | None = None,
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        """The answers to an operation of any kind, as they come."""
+        asked = Asked(query, operation_name, root_value, context_value, variable_values, operation_extensions)
+        return self._answers(asked, allowed_operation_types or tuple(OperationType))
+
+    async def _answers(self, asked: Asked, allowed: Iterable[OperationType]) -> AsyncGenerator[ExecutionResult, None]:
+        try:
+            known, operation = self._meant(asked, allowed)
+            if operation.kind is not OperationType.SUBSCRIPTION:
+                yield await self._answer(asked, known, operation)
+                return
+            with self.load.subscription():
+                async with aclosing(self._events(asked, known, operation)) as events:
+                    async for event in events:
+                        yield event
+        except Exception as error:  # noqa: BLE001 whatever it is, it is presented as an error
+            yield self._refused(asked, [as_graphql(error)])
+
+    def _meant(self, asked: Asked, allowed: Iterable[OperationType]) -> tuple[Known, Operation]:
+        """The document, and which of its operations is asked for."""
         if not asked.query:
             raise MissingQueryError
-        document = self.documents.document(asked.query)
-        name = asked.name if asked.name is not None else first_name(document)
-        try:
-            kind = get_operation_type(document, name)
-        except RuntimeError as error:
-            raise CannotGetOperationTypeError(name) from error
-        if kind not in allowed:
-            raise InvalidOperationTypeError(kind)
-        errors = self.documents.refused(asked.query, asked.name, self._schema)
-        return (None, errors) if errors else await self._execute(asked, document, name)
+        known = self.documents.known(asked.query)
+        operation = known.meant(asked.name)
+        if operation is None:
+            raise CannotGetOperationTypeError(asked.name)
+        if operation.kind not in allowed:
+            raise InvalidOperationTypeError(operation.kind)
+        return known, operation
 
-    async def _execute(self, asked: Operation, document: DocumentNode, name: str | None) -> Answered:
-        executor = cast("Any", self.execution_context_class).build(
+    def _executor(self, asked: Asked, known: Known, operation: Operation) -> Any:
+        """What executes the operation; a list of errors: it is not executed."""
+        if errors := known.refused(asked.name):
+            return errors
+        self.documents.within(operation, asked.variables)
+        return cast("Any", self.execution_context_class).build(
             self._schema,
-            document,
+            known.document,
             asked.root,
             asked.context,
             asked.variables,
-            name,
+            operation.name,
+            max_coercion_errors=self.documents.bounds.errors,
             is_awaitable=optimized_is_awaitable,
+            hide_suggestions=not self.documents.bounds.suggestions,
             operation_extensions=asked.extensions,
         )
-        if isinstance(executor, list):
-            return None, executor
-        result = executor.execute_operation()
-        if optimized_is_awaitable(result):
-            result = await result
-        return result.data, result.errors
+
+    async def _answer(self, asked: Asked, known: Known, operation: Operation) -> ExecutionResult:
+        executor = self._executor(asked, known, operation)
+        if not isinstance(executor, StrawberryGraphQLCoreExecutionContext):
+            return self._refused(asked, executor)
+        cost = self.documents.cost(operation, executor.variable_values.coerced)
+        with self.load.operation():
+            result: Any = executor.execute_operation()
+            if optimized_is_awaitable(result):
+                async with asyncio.timeout(self.documents.bounds.operation_seconds):
+                    result = await result
+        return ExecutionResult(result.data, self._presented(asked, result.errors), self._noted(cost))
+
+    async def _events(self, asked: Asked, known: Known, operation: Operation) -> AsyncGenerator[ExecutionResult, None]:
+        executor = self._executor(asked, known, operation)
+        if not isinstance(executor, StrawberryGraphQLCoreExecutionContext):
+            yield self._refused(asked, executor)
+            return
+        self.documents.cost(operation, executor.variable_values.coerced)
+        async with asyncio.timeout(self.documents.bounds.operation_seconds):
+            source: Any = create_source_event_stream(executor)
+            source = await source if optimized_is_awaitable(source) else source
+        if isinstance(source, CoreResult):
+            yield self._refused(asked, source.errors or ())
+            return
+        async with aclosing(map_source_to_response_event(executor, source)) as events:
+            async for event in events:
+                yield ExecutionResult(event.data, self._presented(asked, event.errors))
+
+    def _refused(self, asked: Asked, errors: Sequence[GraphQLError]) -> ExecutionResult:
+        return PreExecutionError(None, self._presented(asked, errors))
+
+    def _presented(self, asked: Asked, errors: Sequence[GraphQLError] | None) -> list[GraphQLError] | None:
+        """Errors as a client sees them; they are logged first."""
+        if not errors:
+            return None
+        known_as = str(getattr(asked.context, "request_id", ""))
+        faults.record(errors, known_as)
+        return [faults.presented(error, known_as) for error in errors]
+
+    def _noted(self, cost: int) -> dict[str, Any]:
+        return {"cost": {"requested": cost, "limit": self.documents.bounds.cost}}
 
 
 def as_graphql(error: Exception) -> GraphQLError:
@@ -142,30 +209,26 @@ def as_graphql(error: Exception) -> GraphQLError:
     return error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error)
 
 
-def first_name(document: DocumentNode) -> str | None:
-    """The name of the first operation of a document, if it has one."""
-    first = get_first_operation(document)
-    return first.name.value if first and first.name else None
-
-
 def build_schema(
-    executor: type[StrawberryGraphQLCoreExecutionContext] | None = None, kind: type[Schema] = Schema
+    executor: type[StrawberryGraphQLCoreExecutionContext] | None = None,
+    kind: type[Schema] = Schema,
+    bounds: Bounds | None = None,
 ) -> Schema:
     """The schema that clients see; with an executor of its own, that has plans, unless another one is given."""
-    documents = Documents()
+    bounds = bounds or Bounds()
     schema = kind(
         query=_merged("Query", "What can be asked."),
         mutation=_merged("Mutation", "What can be done."),
         subscription=_merged("Subscription", "What can be listened to."),
         types=implementing(Row),
         execution_context_class=executor or executing(Plans()),
-        extensions=[partial(Prepared, documents), faults.Presented],
         config=StrawberryConfig(scalar_map=SCALARS),
     )
-    schema.documents = documents
     for known in schema._schema.type_map.values():  # noqa: SLF001
         if isinstance(known, GraphQLInputObjectType):
             known.is_one_of = known.extensions["strawberry-definition"].is_one_of
+    schema.documents = Documents(schema._schema, bounds)  # noqa: SLF001
+    schema.load = Load(bounds.operations, bounds.subscriptions)
     return schema
 
 

@@ -87,6 +87,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         try:
             if self.connection_acknowledged:
                 _check(message)
+                self._check_load()
         except RefusedError as refused:
             await self._refuse(message.get("id"), refused)
         else:
@@ -97,8 +98,16 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         known_as = key if isinstance(key, str) else orjson.dumps(key).decode()
         if known_as in self.operations:
             known_as = ""
-        error = GraphQLError(str(refused), extensions={"code": Code.BAD_REQUEST.value})
+        error = self._error(str(refused), refused.code)
         await self.send_message({"id": known_as, "type": "error", "payload": [error.formatted]})
+
+    def _error(self, message: str, code: Code) -> GraphQLError:
+        return GraphQLError(message, extensions={"code": code.value, "requestId": self.context.request_id})
+
+    def _check_load(self) -> None:
+        most = self.max_subscriptions_per_connection
+        if most is not None and len(self.operations) >= most:
+            raise RefusedError(429, f"A socket carries at most {most} operations at once.", Code.OVERLOADED)
 
     @override
     async def handle_complete(self, message: CompleteMessage) -> None:
@@ -113,9 +122,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             log.debug("client_gone", operation=operation.id)
         except Exception:
             log.exception("operation_failed", operation=operation.id)
-            await operation.send_initial_errors(
-                [GraphQLError("Internal error", extensions={"code": Code.INTERNAL.value})]
-            )
+            await operation.send_initial_errors([self._error("Internal error", Code.INTERNAL)])
         finally:
             await self._part()
 
