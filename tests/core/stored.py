@@ -15,7 +15,8 @@ from uuid_utils.compat import uuid7
 from runstate.core.requests import Outcome
 from runstate.database import Database
 from runstate.database.dialects import among
-from runstate.database.queries.orchestration import all_of, insert, table_of
+from runstate.database.queries.orchestration import all_of
+from runstate.database.queries.writing import inserted, table_of, write
 from runstate.rows import (
     Base,
     CacheEntry,
@@ -64,9 +65,9 @@ async def put(database: Database, *rows: Base) -> None:
         for kind in IN_ORDER:
             of_kind = [dict(vars(row)) for row in rows if isinstance(row, kind)]
             above = [columns for columns in of_kind if not columns.get("parent_task_run_id")]
-            await insert(transaction.connection, kind, above)
+            await write(transaction.connection, [inserted(kind, above)])
         subflows = [dict(vars(row)) for row in rows if isinstance(row, FlowRun) and row.parent_task_run_id]
-        await insert(transaction.connection, FlowRun, subflows)
+        await write(transaction.connection, [inserted(FlowRun, subflows)])
 
 
 async def rows_of(database: Database, row: type[B], column: Any, ids: Iterable[UUID], *order: Any) -> list[B]:

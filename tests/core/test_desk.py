@@ -10,13 +10,15 @@ import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
 from runstate.core.desk import BATCHES_AT_ONCE, REQUESTS_A_BATCH, Desk
+from runstate.core.orchestrate import load, write
+from runstate.core.play import Chances, play
 from runstate.core.proposal import OrchestrationStatus, Proposal, rule
 from runstate.core.requests import Answer, Created, CreateRun, Outcome
 from runstate.core.states import completed, failed, paused, pending, running
 from runstate.database import Database
 from runstate.database.queries import orchestration as sql
 from runstate.errors import NotFound, Overloaded, Timeout, VersionConflict
-from runstate.rows import FlowRun
+from runstate.rows import FlowRun, Transition
 from tests.core.making import NOW, flow_run, task_run
 from tests.core.memory import proposal
 from tests.core.stored import flow, history_of, put, rows_of, run_of
@@ -312,13 +314,45 @@ async def test_a_desk_that_is_closed_answers_those_who_wait_and_nobody_else(data
     assert statuses([outcome for task in asked for outcome in task.result()]) == [ACCEPT] * 3
 
 
-async def test_two_desks_take_turns_at_a_run(database: Database, url: str) -> None:
+async def test_two_desks_take_turns_at_a_run_and_each_knows_what_the_other_left(database: Database, url: str) -> None:
     runs, second = await some(database, 3), Database(url)
     async with open_desk(database) as desk, open_desk(second) as other:
-        asked = [(desk, other)[number % 2].submit([proposal(runs[number % 3], running())]) for number in range(60)]
+        asked = [
+            (desk, other)[number % 2].submit([proposal(runs[number % 3], running(name=str(number)))])
+            for number in range(60)
+        ]
         outcomes = [outcome for (outcome,) in await asyncio.gather(*asked)]
     await second.close()
 
     assert statuses(outcomes) == [ACCEPT] * 60
     for run in runs:
-        assert [state.version for state in await history_of(database, run)] == list(range(1, 21))
+        names = [state.name for state in await history_of(database, run)]
+        told = await rows_of(database, Transition, Transition.run_id, [run.id], Transition.version)
+        assert [each.version for each in told] == list(range(1, 21))
+        assert [each.state_name for each in told] == names
+        assert [each.previous_state_name for each in told] == [None, *names[:-1]]
+
+
+async def test_a_proposal_that_waited_for_a_run_is_about_the_state_that_it_found_then(database: Database) -> None:
+    (run,) = await some(database, 1)
+    async with open_desk(database) as desk:
+        await desk.submit([proposal(run, running())])
+        chances = Chances(NOW, lambda: 0.5, uuid7)
+        async with database.write() as transaction:
+            ledger = await load(transaction.connection, [proposal(run, failed())], NOW)
+            play(proposal(run, failed()), ledger, chances)
+            await write(transaction.connection, ledger, NOW)
+            asked = asyncio.create_task(desk.submit([proposal(run, pending(), force=True)]))
+            await somebody_waits(database)
+        await asked
+
+    told = await rows_of(database, Transition, Transition.run_id, [run.id], Transition.version)
+    assert [each.previous_state_name for each in told] == [None, "Running", "Failed"]
+
+
+async def somebody_waits(database: Database) -> None:
+    """Wait until a transaction waits for another one; on SQLite it waits for the only connection that writes."""
+    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    async with database.read() as connection, asyncio.timeout(30):
+        while not database.is_sqlite and (await connection.execute(waiting)).scalar() == 0:
+            pass

@@ -14,6 +14,7 @@ from runstate.core.desk import Desk
 from runstate.core.ledger import Ledger
 from runstate.core.orchestrate import write_limits
 from runstate.database.queries import orchestration as sql
+from runstate.database.queries.writing import table_of
 from runstate.documents import requests
 from runstate.errors import InvalidInput, NotFound
 from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
@@ -29,7 +30,7 @@ async def update_flow_run(desk: Desk, given: requests.UpdateFlowRun) -> UUID | N
         locked = await sql.lock_flow_runs(connection, [given.id], shared=False)
         if not locked:
             return NotFound(given.id)
-        await _change(desk, connection, locked[0], given)
+        await _change(desk, connection, locked[0].run, given)
     return given.id
 
 
@@ -41,8 +42,8 @@ async def update_task_run(desk: Desk, given: requests.UpdateTaskRun) -> UUID | N
         locked = await sql.lock_task_runs(connection, [given.id])
         if not locked:
             return NotFound(given.id)
-        await _change(desk, connection, locked[0], given)
-        lost = set(locked[0].tags) - set(given.tags) if given.tags is not None else set()
+        await _change(desk, connection, locked[0].run, given)
+        lost = set(locked[0].run.tags) - set(given.tags) if given.tags is not None else set()
         if lost:
             await _give_back(desk, connection, given.id, {f"tag:{tag}" for tag in lost})
     return given.id
@@ -57,7 +58,7 @@ async def _change(desk: Desk, connection: AsyncConnection, run: FlowRun | TaskRu
         new = columns["policy"]
         columns["policy"] = run.policy.model_copy(update={name: getattr(new, name) for name in new.model_fields_set})
     columns["updated"] = desk.clock()
-    table = sql.table_of(type(run))
+    table = table_of(type(run))
     await connection.execute(sa.update(table).where(table.c.id == run.id).values(columns))
 
 

@@ -24,6 +24,10 @@ log = structlog.get_logger(__name__)
 REQUESTS_A_BATCH = 200
 BATCHES_AT_ONCE = 3
 """On PostgreSQL, of disjoint runs; SQLite has one writer."""
+CROWD = 50
+"""So many waiting requests are a batch of their own while another one is under way."""
+LONG_SECONDS = 0.05
+"""A batch that takes longer, waiting for somebody's lock, does not keep others waiting."""
 TRIES = 5
 FIRST_PAUSE_SECONDS = 0.05
 RETRYABLE = frozenset({"40001", "40P01", "55P03"})
@@ -31,6 +35,14 @@ RETRYABLE = frozenset({"40001", "40P01", "55P03"})
 UNREACHABLE = ("08", "57P", "53300")
 """SQLSTATE of a connection that failed, of a server that starts, stops or ends connections, of too many connections."""
 STATEMENT_TIMEOUT = "57014"
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """What a batch touches, and when it is no longer expected to end in a moment, by the loop's clock."""
+
+    keys: frozenset[object]
+    long_from: float
 
 
 @dataclass(eq=False, slots=True)
@@ -62,7 +74,7 @@ class Desk:
         self.capacity, self.patience_seconds = capacity, patience_seconds
         self.first_pause_seconds = first_pause_seconds
         self.waiting: deque[Ticket] = deque()
-        self.under_way: dict[asyncio.Task[None], frozenset[object]] = {}
+        self.under_way: dict[asyncio.Task[None], UnderWay] = {}
         self.lanes = 1 if database.is_sqlite else BATCHES_AT_ONCE
         self.closed = False
 
@@ -91,13 +103,27 @@ class Desk:
             await asyncio.wait(list(self.under_way))
 
     def _start(self) -> None:
-        while self.waiting and len(self.under_way) < self.lanes:
+        loop = asyncio.get_running_loop()
+        while self.waiting and self._has_lane(loop.time()):
             batch = self._next_batch()
             if not batch:
                 return
-            task = asyncio.create_task(self._answer(batch))
-            self.under_way[task] = frozenset().union(*(ticket.keys for ticket in batch))
+            task = loop.create_task(self._answer(batch))
+            keys = frozenset[object]().union(*(ticket.keys for ticket in batch))
+            self.under_way[task] = UnderWay(keys, loop.time() + LONG_SECONDS)
             task.add_done_callback(self._done)
+            if self.lanes > 1:
+                loop.call_later(LONG_SECONDS, self._start)
+
+    def _has_lane(self, now: float) -> bool:
+        """Whether a batch may start: few requests wait for the batch under way, since large batches cost least."""
+        if not self.under_way:
+            return True
+        if len(self.under_way) >= self.lanes:
+            return False
+        if all(each.long_from <= now for each in self.under_way.values()):
+            return True
+        return sum(len(ticket.requests) for ticket in self.waiting) >= CROWD
 
     def _done(self, task: asyncio.Task[None]) -> None:
         del self.under_way[task]
@@ -105,7 +131,7 @@ class Desk:
 
     def _next_batch(self) -> list[Ticket]:
         """The tickets that touch no run that a batch under way, or an earlier ticket that has to wait, touches."""
-        busy = set[object]().union(*self.under_way.values())
+        busy = set[object]().union(*(each.keys for each in self.under_way.values()))
         batch, kept, size = list[Ticket](), deque[Ticket](), 0
         for ticket in self.waiting:
             if size >= REQUESTS_A_BATCH or not busy.isdisjoint(ticket.keys):

@@ -14,6 +14,7 @@ from runstate.core.desk import Desk
 from runstate.core.runs import delete_flow_runs
 from runstate.database.dialects import among, insert_or_skip
 from runstate.database.queries import orchestration as sql
+from runstate.database.queries.writing import table_of
 from runstate.documents import requests
 from runstate.documents.states import StateType
 from runstate.errors import NotFound
@@ -49,7 +50,7 @@ def fresh(desk: Desk, now: datetime) -> dict[str, Any]:
 
 async def put(connection: AsyncConnection, row: type[Base], columns: dict[str, Any]) -> UUID | None:
     """Insert a row unless its unique key is taken; its id if it was inserted."""
-    table = sql.table_of(row)
+    table = table_of(row)
     insert = insert_or_skip(connection.dialect.name, table).returning(table.c.id)
     return (await connection.execute(insert, columns)).scalar()
 

@@ -21,6 +21,7 @@ from runstate.core.runs import current_state, input_of
 from runstate.core.states import State
 from runstate.database.dialects import insert_or_skip
 from runstate.database.queries import orchestration as sql
+from runstate.database.queries.writing import table_of
 from runstate.documents import requests
 from runstate.documents.states import Json, RunKind, StateType
 from runstate.errors import InvalidInput, NotFound, VersionConflict
@@ -105,7 +106,7 @@ async def write_input(desk: Desk, given: requests.WriteFlowRun) -> tuple[UUID, b
         connection = transaction.connection
         if await sql.missing(connection, FlowRun, {given.flow_run_id}):
             return NotFound(given.flow_run_id)
-        insert = insert_or_skip(connection.dialect.name, sql.table_of(FlowRunInput)).returning(FlowRunInput.id)
+        insert = insert_or_skip(connection.dialect.name, table_of(FlowRunInput)).returning(FlowRunInput.id)
         made = (await connection.execute(insert, {**row, "value": given.value, "sender": given.sender})).scalar()
     if made is not None:
         return made, True

@@ -41,8 +41,8 @@ class Ledger:
     runs: dict[UUID, FlowRun | TaskRun] = field(default_factory=dict)
     states: dict[UUID, State] = field(default_factory=dict)
     """Current states by the id of the run."""
-    homes: dict[UUID, tuple[UUID | None, UUID | None, UUID | None]] = field(default_factory=dict)
-    """Of task runs: flow run, flow and deployment."""
+    homes: dict[UUID, tuple[UUID | None, UUID | None]] = field(default_factory=dict)
+    """Of task runs: flow and deployment of their flow run."""
     deployments: dict[UUID, Deployment] = field(default_factory=dict)
     limits: dict[UUID, ConcurrencyLimit] = field(default_factory=dict)
     leases: dict[UUID, ConcurrencyLease] = field(default_factory=dict)

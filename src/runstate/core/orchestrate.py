@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,8 +17,9 @@ from runstate.core.requests import CreateRun, Outcome, ProposeState, Request
 from runstate.core.states import State, is_unpersisted
 from runstate.database import Database
 from runstate.database.queries import orchestration as sql
-from runstate.database.queries import tallies
+from runstate.database.queries import tallies, writing
 from runstate.database.queries.tallies import Counted
+from runstate.database.queries.writing import Change, insert_missing, inserted, updated
 from runstate.documents.states import RunKind, StateType
 from runstate.rows import (
     CacheEntry,
@@ -111,12 +112,8 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
     await _create(connection, creations, ledger)
     flow_runs = {each.run_id for each in proposals if each.kind is RunKind.FLOW_RUN}
     task_runs = {each.run_id for each in proposals if each.kind is RunKind.TASK_RUN}
-    parents = await sql.parents_of(connection, flow_runs)
-    mirrors = set(parents.values()) | _mirrors(creations, ledger)
-    ledger.homes |= await sql.homes_of(connection, task_runs | mirrors)
-    looked_at = {home for run in task_runs if run in ledger.homes and (home := ledger.homes[run][0])}
-    await _lock(connection, ledger, flow_runs, looked_at - flow_runs, task_runs | mirrors)
-    await _load_limits(connection, proposals, ledger, flow_runs | task_runs | mirrors | ledger.created, now)
+    await _lock(connection, ledger, flow_runs, task_runs, _mirrors(creations, ledger))
+    await _load_limits(connection, proposals, ledger, now)
     ledger.cached = await _load_cached(connection, proposals, now)
     keyed = [each for each in proposals if each.idempotency_key is not None]
     known = await sql.answers(
@@ -131,11 +128,14 @@ async def _create(connection: AsyncConnection, creations: Sequence[CreateRun], l
     for runs in _waves([each.run for each in creations]):
         flow_runs = [run for run in runs if isinstance(run, FlowRun)]
         task_runs = [run for run in runs if isinstance(run, TaskRun)]
-        missing = await _missing(connection, flow_runs, task_runs)
+        parents = {run.flow_run_id for run in task_runs if run.flow_run_id}
+        homes = await sql.homes(connection, parents)
+        missing = (parents - homes.keys()) | await _missing(connection, flow_runs)
         ledger.lacking |= {run.id: each for run in runs for each in references(run) if each in missing}
         await _insert(connection, FlowRun, _insertable(flow_runs, ledger), ledger)
         await _insert(connection, TaskRun, _insertable(task_runs, ledger), ledger)
         await _find(connection, flow_runs, task_runs, ledger)
+        ledger.homes |= {run.id: homes[run.flow_run_id] for run in task_runs if run.flow_run_id in homes}
 
 
 def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun]]:
@@ -150,12 +150,11 @@ def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun
         yield wave
 
 
-async def _missing(connection: AsyncConnection, flow_runs: list[FlowRun], task_runs: list[TaskRun]) -> set[UUID]:
+async def _missing(connection: AsyncConnection, flow_runs: list[FlowRun]) -> set[UUID]:
     deployments = {run.deployment_id for run in flow_runs if run.deployment_id}
     parents = {run.parent_task_run_id for run in flow_runs if run.parent_task_run_id}
     missing = await sql.missing(connection, Flow, {run.flow_id for run in flow_runs})
     missing |= await sql.missing(connection, Deployment, deployments)
-    missing |= await sql.missing(connection, FlowRun, {run.flow_run_id for run in task_runs if run.flow_run_id})
     return missing | await sql.missing(connection, TaskRun, parents)
 
 
@@ -173,15 +172,15 @@ def unique_key(run: FlowRun | TaskRun) -> tuple[UUID | str | None, ...]:
 
 
 async def _insert(connection: AsyncConnection, row: type[FlowRun | TaskRun], runs: list[Any], ledger: Ledger) -> None:
-    inserted = await sql.create(connection, row, runs)
-    ledger.created |= inserted
-    ledger.runs |= {run.id: run for run in runs if run.id in inserted}
+    created = await insert_missing(connection, row, [vars(run) for run in runs])
+    ledger.created |= created
+    ledger.runs |= {run.id: run for run in runs if run.id in created}
 
 
 async def _find(
     connection: AsyncConnection, flow_runs: list[FlowRun], task_runs: list[TaskRun], ledger: Ledger
 ) -> None:
-    """Where the unique key was taken, who has it; of new task runs also where they belong."""
+    """Where the unique key was taken, who has it."""
     keyed = {(run.flow_id, run.idempotency_key): run.id for run in flow_runs if run.idempotency_key is not None}
     known: dict[Any, UUID] = {}
     known |= await sql.flow_runs_by_key(
@@ -192,7 +191,6 @@ async def _find(
     everything: list[FlowRun | TaskRun] = [*flow_runs, *task_runs]
     skipped = [run for run in everything if run.id not in ledger.created]
     ledger.found |= {run.id: known.get(unique_key(run), run.id) for run in skipped}
-    ledger.homes |= await sql.homes_of(connection, {run.id for run in task_runs if run.id in ledger.created})
 
 
 def _mirrors(creations: Sequence[CreateRun], ledger: Ledger) -> set[UUID]:
@@ -202,17 +200,23 @@ def _mirrors(creations: Sequence[CreateRun], ledger: Ledger) -> set[UUID]:
 
 
 async def _lock(
-    connection: AsyncConnection, ledger: Ledger, flow_runs: set[UUID], looked_at: set[UUID], task_runs: set[UUID]
+    connection: AsyncConnection, ledger: Ledger, flow_runs: set[UUID], task_runs: set[UUID], mirrors: set[UUID]
 ) -> None:
-    """Lock flow runs by id, then task runs by id, then read the states that the rules look at."""
-    wanted = (flow_runs | looked_at) - ledger.created
-    rows = await sql.lock_flow_runs(connection, wanted, shared=not flow_runs)
-    tasks = await sql.lock_task_runs(connection, task_runs - ledger.created)
-    ledger.runs |= {run.id: run for run in rows} | {run.id: run for run in tasks}
-    seen = [run for run in rows if run.id in flow_runs or run.state_type is StateType.PAUSED]
-    for kind, runs in ((FlowRunState, seen), (TaskRunState, tasks)):
-        current = await sql.states(connection, kind, [run.state_id for run in runs if run.state_id])
-        ledger.states |= {state.run_id: as_state(state) for state in current}
+    """Lock flow runs by id, then task runs by id: those that are asked for, and those that the rules look at besides.
+
+    A task run stands in its flow run, and where there is a subflow run in its flow run's parent.
+    """
+    flows = await sql.lock_flow_runs(
+        connection, flow_runs - ledger.created, of_tasks=task_runs - ledger.created, shared=not flow_runs
+    )
+    tasks = await sql.lock_task_runs(
+        connection, (task_runs | mirrors) - ledger.created, of_subflows=flow_runs - ledger.created
+    )
+    ledger.homes |= {each.run.id: (each.flow_id, each.deployment_id) for each in tasks}
+    for each in (*flows, *tasks):
+        ledger.runs[each.run.id] = each.run
+        if each.state is not None:
+            ledger.states[each.run.id] = as_state(each.state)
 
 
 def as_state(row: FlowRunState | TaskRunState) -> State:
@@ -233,13 +237,14 @@ async def _load_limits(
     connection: AsyncConnection,
     proposals: Sequence[ProposeState],
     ledger: Ledger,
-    holders: Collection[UUID],
     now: datetime,
 ) -> None:
     """Limits that runs may enter or hold, locked; then their leases, which change only under these locks."""
     deployed = {each.run_id for each in proposals if each.state.type in TAKES_DEPLOYMENT_SLOT}
     starting = {each.run_id for each in proposals if each.state.type is StateType.RUNNING}
     runs = list(ledger.runs.values())
+    moving = {each.run_id for each in proposals} | ledger.created
+    holders = {run.id for run in runs if isinstance(run, TaskRun) or run.id in moving}
     asked = {run.deployment_id for run in runs if isinstance(run, FlowRun) and run.id in deployed and run.deployment_id}
     ledger.deployments = {each.id: each for each in await sql.deployments(connection, asked)}
     names = {f"tag:{tag}" for run in runs if isinstance(run, TaskRun) and run.id in starting for tag in run.tags}
@@ -268,33 +273,41 @@ async def _load_cached(
 
 async def write(connection: AsyncConnection, ledger: Ledger, now: datetime) -> None:
     """What was decided, in a fixed number of statements."""
-    for row, states in ((FlowRunState, FlowRun), (TaskRunState, TaskRun)):
-        entered = [each for each in ledger.entered if isinstance(each.run, states)]
-        await sql.insert(connection, row, [_stored(each) for each in entered])
-    copies = [(each.state.id, each.state.copied_from) for each in ledger.entered if each.state.copied_from]
-    await sql.copy_data(connection, copies)  # type: ignore[arg-type]
     moved = [ledger.runs[each].amended(updated=now) for each in sorted(ledger.moved)]
     flow_runs = [run for run in moved if isinstance(run, FlowRun)]
     task_runs = [run for run in moved if isinstance(run, TaskRun)]
-    await sql.update(connection, FlowRun, ("updated", *sql.MOVED), flow_runs)
-    await sql.update(connection, TaskRun, ("updated", *sql.MOVED, "flow_run_run_count"), task_runs)
-    await sql.insert(connection, Transition, [_logged(each, ledger) for each in ledger.entered])
-    await tallies.add(connection, _changes(ledger))
-    await write_limits(connection, ledger, now)
-    await sql.insert(connection, CacheEntry, [vars(entry) for entry in ledger.new_cached])
-    await sql.insert(connection, ProposalAnswer, [vars(answer) for answer in ledger.new_answers])
+    await sql.delete_leases(connection, ledger.gone_leases)
+    changes = [
+        inserted(FlowRunState, [_stored(each) for each in ledger.entered if isinstance(each.run, FlowRun)]),
+        inserted(TaskRunState, [_stored(each) for each in ledger.entered if isinstance(each.run, TaskRun)]),
+        updated(FlowRun, ("updated", *sql.MOVED), flow_runs),
+        updated(TaskRun, ("updated", *sql.MOVED, "flow_run_run_count"), task_runs),
+        inserted(Transition, [_logged(each, ledger) for each in ledger.entered]),
+        await tallies.added(connection, _changes(ledger)),
+        *_limits(ledger, now),
+        inserted(CacheEntry, [vars(entry) for entry in ledger.new_cached]),
+        inserted(ProposalAnswer, [vars(answer) for answer in ledger.new_answers]),
+    ]
+    await writing.write(connection, changes)
+    copies = [(each.state.id, each.state.copied_from) for each in ledger.entered if each.state.copied_from]
+    await sql.copy_data(connection, copies)  # type: ignore[arg-type]
     await sql.put_inputs(connection, ledger.new_inputs)
 
 
 async def write_limits(connection: AsyncConnection, ledger: Ledger, now: datetime) -> None:
     """Counters of limits and the leases that make them up."""
-    limits = [ledger.limits[each].amended(updated=now) for each in sorted(ledger.changed_limits)]
-    counters = ("updated", "occupied", "drained", "average_slot_occupancy_seconds")
-    await sql.update(connection, ConcurrencyLimit, counters, limits)
     await sql.delete_leases(connection, ledger.gone_leases)
-    changed = [ledger.leases[each] for each in ledger.changed_leases if each in ledger.leases]
-    await sql.update(connection, ConcurrencyLease, ("updated", "expires"), changed)
-    await sql.insert(connection, ConcurrencyLease, [vars(ledger.leases[each]) for each in ledger.new_leases])
+    await writing.write(connection, _limits(ledger, now))
+
+
+def _limits(ledger: Ledger, now: datetime) -> list[Change]:
+    limits = [ledger.limits[each].amended(updated=now) for each in sorted(ledger.changed_limits)]
+    leases = [ledger.leases[each] for each in ledger.changed_leases if each in ledger.leases]
+    return [
+        updated(ConcurrencyLimit, ("updated", "occupied", "drained", "average_slot_occupancy_seconds"), limits),
+        updated(ConcurrencyLease, ("updated", "expires"), leases),
+        inserted(ConcurrencyLease, [vars(ledger.leases[each]) for each in ledger.new_leases]),
+    ]
 
 
 def _stored(entered: Entered) -> dict[str, Any]:
@@ -306,24 +319,24 @@ def _changes(ledger: Ledger) -> Counter[Counted]:
     """How many more or less runs there are in each state now."""
     changes: Counter[Counted] = Counter()
     for each in ledger.entered:
-        kind, (_, flow_id, deployment_id) = _home(each, ledger)
+        kind, _, flow_id, deployment_id = _home(each, ledger)
         if each.left:
             changes[Counted(kind, flow_id, deployment_id, each.left.type, each.left.name)] -= 1
         changes[Counted(kind, flow_id, deployment_id, each.state.type, each.state.name)] += 1
     return changes
 
 
-def _home(entered: Entered, ledger: Ledger) -> tuple[RunKind, tuple[UUID | None, UUID | None, UUID | None]]:
+def _home(entered: Entered, ledger: Ledger) -> tuple[RunKind, UUID | None, UUID | None, UUID | None]:
     """What kind of run it is, and the flow run, flow and deployment that it belongs to."""
     run = entered.run
     if isinstance(run, FlowRun):
-        return RunKind.FLOW_RUN, (run.id, run.flow_id, run.deployment_id)
-    return RunKind.TASK_RUN, ledger.homes.get(run.id, (run.flow_run_id, None, None))
+        return RunKind.FLOW_RUN, run.id, run.flow_id, run.deployment_id
+    return RunKind.TASK_RUN, run.flow_run_id, *ledger.homes.get(run.id, (None, None))
 
 
 def _logged(entered: Entered, ledger: Ledger) -> dict[str, Any]:
     run, left, state = entered.run, entered.left, entered.state
-    kind, (flow_run_id, flow_id, deployment_id) = _home(entered, ledger)
+    kind, flow_run_id, flow_id, deployment_id = _home(entered, ledger)
     return {
         "run_kind": kind,
         "run_id": run.id,

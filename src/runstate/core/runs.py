@@ -20,6 +20,7 @@ from runstate.core.states import NO_DETAILS, State
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
+from runstate.database.queries.writing import table_of
 from runstate.documents import requests
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import RunKind
@@ -101,7 +102,7 @@ def _unique(tags: Sequence[str] | None) -> list[str]:
 async def run_deployment(desk: Desk, given: requests.RunDeployment, **who: Any) -> Outcome:
     """Create a SCHEDULED run of a deployment, with the deployment's parameters and tags under those given."""
     async with desk.database.read() as connection:
-        asked = sa.select(*sql.table_of(Deployment).columns).where(Deployment.id == given.deployment_id)
+        asked = sa.select(*table_of(Deployment).columns).where(Deployment.id == given.deployment_id)
         found = await sql.all_of(connection, Deployment, asked)
     if not found:
         return NotFound(given.deployment_id)
@@ -190,7 +191,7 @@ async def current_state(desk: Desk, flow_run_id: UUID) -> State | None:
 
 async def input_of(desk: Desk, flow_run_id: UUID, key: str) -> FlowRunInput | None:
     """The value that a flow run has under a key."""
-    asked = sa.select(*sql.table_of(FlowRunInput).columns).where(
+    asked = sa.select(*table_of(FlowRunInput).columns).where(
         FlowRunInput.flow_run_id == flow_run_id, FlowRunInput.key == key
     )
     async with desk.database.read() as connection:
@@ -242,7 +243,7 @@ async def delete_task_runs(desk: Desk, ids: Collection[UUID]) -> list[UUID]:
         wanted = sorted(ids)
         subflows = sa.select(FlowRun.id).where(among(FlowRun.parent_task_run_id, wanted)).order_by(FlowRun.id)
         await connection.execute(subflows.with_for_update())
-        runs = [run.id for run in await sql.lock_task_runs(connection, wanted)]
+        runs = [each.run.id for each in await sql.lock_task_runs(connection, wanted)]
         if runs:
             await _forget(connection, runs, now)
             await tallies.take_away(connection, task_runs=runs)

@@ -27,6 +27,36 @@ def among(column: sa.ColumnElement[Any] | Any, values: Iterable[Any]) -> sa.Colu
     return Among(column, sa.bindparam(None, list(values), type_=kind, unique=True))
 
 
+def among_given(column: sa.ColumnElement[Any] | Any, parameter: str) -> sa.ColumnElement[bool]:
+    """Whether a column is one of the values of a parameter: a list that is given when the statement is executed."""
+    return Among(column, sa.bindparam(parameter, type_=Values(column.type)))
+
+
+class AmongSelected(FunctionElement[bool]):
+    """`column` is one of the values that a query selects, which are looked up before the rows with that column."""
+
+    type = sa.Boolean()
+    inherit_cache = True
+    name = "among_selected"
+
+
+def among_selected(column: sa.ColumnElement[Any] | Any, query: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    """Whether a column is one of the values of a query; an index of the column is used also beside an `or`."""
+    return AmongSelected(column, query.scalar_subquery())
+
+
+@compiles(AmongSelected, "postgresql")
+def _any_selected(element: AmongSelected, compiler: SQLCompiler, **kw: Any) -> str:
+    column, query = element.clauses
+    return f"{compiler.process(column, **kw)} = ANY (ARRAY{compiler.process(query, **kw)})"
+
+
+@compiles(AmongSelected, "sqlite")
+def _in_selected(element: AmongSelected, compiler: SQLCompiler, **kw: Any) -> str:
+    column, query = element.clauses
+    return f"{compiler.process(column, **kw)} IN {compiler.process(query, **kw)}"
+
+
 @compiles(Among, "postgresql")
 def _any(element: Among, compiler: SQLCompiler, **kw: Any) -> str:
     column, values = element.clauses

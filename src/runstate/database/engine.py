@@ -6,16 +6,28 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
+from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from runstate.database import json
 from runstate.errors import Misconfigured
 
+
+def _kept(value: Any) -> Any:
+    """How a document is kept: without what is as it would be anyway. asyncpg has a UUID of its own."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_defaults=True)
+    raise TypeError(f"{type(value).__name__} cannot be kept as JSON")
+
+
 JSON_OPTIONS: dict[str, Any] = {
-    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_serializer": lambda value: orjson.dumps(value, default=_kept).decode(),
     "json_deserializer": orjson.loads,
 }
 SQLITE_READERS = 8

@@ -11,7 +11,8 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from runstate.database import Database
 from runstate.database.dialects import instant_of
-from runstate.database.queries.orchestration import all_of, table_of
+from runstate.database.queries.orchestration import all_of
+from runstate.database.queries.writing import table_of
 from runstate.documents.states import FINAL_TYPES, StateType
 from runstate.rows import (
     Base,

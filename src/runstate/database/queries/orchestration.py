@@ -1,15 +1,17 @@
 """What orchestration reads and locks before it decides, and writes afterwards: a fixed number of statements a batch."""
 
+import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from runstate.database.dialects import among, insert_or_replace, insert_or_skip
+from runstate.database.dialects import among, among_given, among_selected, insert_or_replace
+from runstate.database.queries.writing import table_of
 from runstate.rows import (
     Base,
     CacheEntry,
@@ -41,52 +43,110 @@ async def all_of(connection: AsyncConnection, row: type[B], statement: sa.Select
     return [row.of(found) for found in (await connection.execute(statement)).mappings()]
 
 
-def table_of(row: type[Base]) -> sa.Table:
-    """The table behind a row class."""
-    return cast("sa.Table", row.__table__)
-
-
 def columns(row: type[Base], names: Iterable[str]) -> list[sa.ColumnElement[Any]]:
     """Columns of a table by name."""
     return [table_of(row).columns[name] for name in names]
 
 
-async def parents_of(connection: AsyncConnection, flow_runs: Collection[UUID]) -> dict[UUID, UUID]:
-    """Of subflow runs: the task run that stands for each in its parent flow run."""
-    if not flow_runs:
-        return {}
-    asked = sa.select(FlowRun.id, FlowRun.parent_task_run_id).where(among(FlowRun.id, flow_runs))
-    return {run: parent for run, parent in await connection.execute(asked) if parent}
+HOMES = (
+    sa.select(FlowRun.id, FlowRun.flow_id, FlowRun.deployment_id)
+    .where(among_given(FlowRun.id, "ids"))
+    .order_by(FlowRun.id)
+    .with_for_update(read=True, key_share=True)
+)
 
 
-async def homes_of(
-    connection: AsyncConnection, task_runs: Collection[UUID]
-) -> dict[UUID, tuple[UUID | None, UUID | None, UUID | None]]:
-    """Of task runs: the flow run, flow and deployment that each belongs to. They never change."""
-    if not task_runs:
-        return {}
-    asked = (
-        sa.select(TaskRun.id, TaskRun.flow_run_id, FlowRun.flow_id, FlowRun.deployment_id)
-        .outerjoin(FlowRun, FlowRun.id == TaskRun.flow_run_id)
-        .where(among(TaskRun.id, task_runs))
+class Locked(NamedTuple):
+    """A run that cannot change until the transaction ends, and the state that it is in, without its data."""
+
+    run: Any
+    state: Any
+    flow_id: UUID | None
+    deployment_id: UUID | None
+
+
+async def lock_flow_runs(
+    connection: AsyncConnection, ids: Collection[UUID], *, of_tasks: Collection[UUID] = (), shared: bool
+) -> list[Locked]:
+    """Flow runs by id and those of some task runs, locked in order of their ids.
+
+    They are locked against changes by others, or shared with others who only look.
+    """
+    if not (ids or of_tasks):
+        return []
+    asked = _locking_flow_runs(by_id=bool(ids), of_tasks=bool(of_tasks), shared=shared)
+    return await _locked(connection, FlowRun, FLOW_RUN, FlowRunState, asked, {"ids": ids, "related": of_tasks})
+
+
+async def lock_task_runs(
+    connection: AsyncConnection, ids: Collection[UUID], *, of_subflows: Collection[UUID] = ()
+) -> list[Locked]:
+    """Task runs by id, and those that stand for some flow runs in their parents, locked in order of their ids."""
+    if not (ids or of_subflows):
+        return []
+    asked = _locking_task_runs(by_id=bool(ids), of_subflows=bool(of_subflows))
+    return await _locked(connection, TaskRun, TASK_RUN, TaskRunState, asked, {"ids": ids, "related": of_subflows})
+
+
+@functools.cache
+def _locking_flow_runs(*, by_id: bool, of_tasks: bool, shared: bool) -> sa.Select[Any]:
+    related = sa.select(TaskRun.flow_run_id).where(among_given(TaskRun.id, "related"))
+    wanted = _wanted(FlowRun, related, by_id=by_id, by_relation=of_tasks)
+    selected = sa.select(
+        *columns(FlowRun, FLOW_RUN), *columns(FlowRunState, STATE), FlowRun.flow_id, FlowRun.deployment_id
     )
-    return {run: (flow_run, flow, deployment) for run, flow_run, flow, deployment in await connection.execute(asked)}
+    asked = selected.outerjoin(FlowRunState, FlowRunState.id == FlowRun.state_id).where(wanted).order_by(FlowRun.id)
+    return asked.with_for_update(read=shared, key_share=not shared, of=FlowRun)
 
 
-async def lock_flow_runs(connection: AsyncConnection, ids: Collection[UUID], *, shared: bool) -> list[FlowRun]:
-    """Flow runs, locked in order of their ids: against changes by others, or shared with others who only look."""
-    if not ids:
-        return []
-    asked = sa.select(*columns(FlowRun, FLOW_RUN)).where(among(FlowRun.id, sorted(ids))).order_by(FlowRun.id)
-    return await all_of(connection, FlowRun, asked.with_for_update(read=shared, key_share=not shared))
+@functools.cache
+def _locking_task_runs(*, by_id: bool, of_subflows: bool) -> sa.Select[Any]:
+    related = sa.select(FlowRun.parent_task_run_id).where(among_given(FlowRun.id, "related"))
+    wanted = _wanted(TaskRun, related, by_id=by_id, by_relation=of_subflows)
+    selected = sa.select(
+        *columns(TaskRun, TASK_RUN), *columns(TaskRunState, STATE), FlowRun.flow_id, FlowRun.deployment_id
+    )
+    joined = selected.select_from(
+        sa.outerjoin(TaskRun, TaskRunState, TaskRunState.id == TaskRun.state_id).outerjoin(
+            FlowRun, FlowRun.id == TaskRun.flow_run_id
+        )
+    )
+    return joined.where(wanted).order_by(TaskRun.id).with_for_update(key_share=True, of=TaskRun)
 
 
-async def lock_task_runs(connection: AsyncConnection, ids: Collection[UUID]) -> list[TaskRun]:
-    """Task runs, locked in order of their ids."""
-    if not ids:
-        return []
-    asked = sa.select(*columns(TaskRun, TASK_RUN)).where(among(TaskRun.id, sorted(ids))).order_by(TaskRun.id)
-    return await all_of(connection, TaskRun, asked.with_for_update(key_share=True))
+def _wanted(
+    run: type[FlowRun | TaskRun], related: sa.Select[Any], *, by_id: bool, by_relation: bool
+) -> sa.ColumnElement[bool]:
+    ways = [
+        *([among_given(run.id, "ids")] if by_id else []),
+        *([among_selected(run.id, related)] if by_relation else []),
+    ]
+    return sa.or_(*ways)
+
+
+async def _locked(
+    connection: AsyncConnection,
+    run: type[Base],
+    names: Sequence[str],
+    state: type[FlowRunState | TaskRunState],
+    asked: sa.Select[Any],
+    given: Mapping[str, Collection[UUID]],
+) -> list[Locked]:
+    """Runs as they are now, and their states.
+
+    The statement sees what was committed when it started. A run that it had to wait for has another state since:
+    that one is read again.
+    """
+    found: list[Locked] = []
+    parameters = {name: list(ids) for name, ids in given.items() if ids}
+    for *values, flow_id, deployment_id in await connection.execute(asked, parameters):
+        row = run.of(dict(zip(names, values, strict=False)))
+        there = values[len(names)] is not None
+        its_state = state.of(dict(zip(STATE, values[len(names) :], strict=True))) if there else None
+        found.append(Locked(row, its_state, flow_id, deployment_id))
+    unseen = [each.run.state_id for each in found if each.state is None and each.run.state_id is not None]
+    newer = {each.id: each for each in await states(connection, state, unseen)}
+    return [each._replace(state=newer[each.run.state_id]) if each.run.state_id in newer else each for each in found]
 
 
 async def states(
@@ -115,20 +175,29 @@ async def lock_limits(
     leases: Collection[UUID] = (),
 ) -> list[ConcurrencyLimit]:
     """Limits by id, name, the runs that hold their slots or their leases, locked in order of their ids."""
-    held = sa.select(ConcurrencyLease.limit_id).where(
-        among(ConcurrencyLease.run_id, sorted(holders)) | among(ConcurrencyLease.id, sorted(leases))
-    )
-    asked = (
-        sa.select(*ConcurrencyLimit.__table__.columns)
-        .where(
-            among(ConcurrencyLimit.id, sorted(ids))
-            | among(ConcurrencyLimit.name, sorted(names))
-            | ConcurrencyLimit.id.in_(held)
-        )
+    given = {"ids": ids, "names": names, "holders": holders, "leases": leases}
+    parameters = {name: list(values) for name, values in given.items() if values}
+    if not parameters:
+        return []
+    asked = _locking_limits(frozenset(parameters))
+    return [ConcurrencyLimit.of(each) for each in (await connection.execute(asked, parameters)).mappings()]
+
+
+@functools.cache
+def _locking_limits(known: frozenset[str]) -> sa.Select[Any]:
+    held = sa.select(ConcurrencyLease.limit_id)
+    ways = {
+        "ids": among_given(ConcurrencyLimit.id, "ids"),
+        "names": among_given(ConcurrencyLimit.name, "names"),
+        "holders": among_selected(ConcurrencyLimit.id, held.where(among_given(ConcurrencyLease.run_id, "holders"))),
+        "leases": among_selected(ConcurrencyLimit.id, held.where(among_given(ConcurrencyLease.id, "leases"))),
+    }
+    return (
+        sa.select(*table_of(ConcurrencyLimit).columns)
+        .where(sa.or_(*(way for name, way in ways.items() if name in known)))
         .order_by(ConcurrencyLimit.id)
         .with_for_update(key_share=True)
     )
-    return await all_of(connection, ConcurrencyLimit, asked)
 
 
 async def leases(
@@ -197,14 +266,12 @@ async def missing(
     return ids - set((await connection.execute(asked)).scalars())
 
 
-async def create(
-    connection: AsyncConnection, row: type[FlowRun | TaskRun], runs: Sequence[FlowRun | TaskRun]
-) -> set[UUID]:
-    """Insert runs unless their unique key is taken; the ids of those that were inserted."""
-    if not runs:
-        return set()
-    statement = insert_or_skip(connection.dialect.name, table_of(row)).returning(row.id)
-    return set((await connection.execute(statement, [vars(run) for run in runs])).scalars())
+async def homes(connection: AsyncConnection, flow_runs: Collection[UUID]) -> dict[UUID, tuple[UUID, UUID | None]]:
+    """Of the flow runs that exist, and cannot be deleted before the transaction ends: the flow and the deployment."""
+    if not flow_runs:
+        return {}
+    found = await connection.execute(HOMES, {"ids": sorted(flow_runs)})
+    return {run: (flow, deployment) for run, flow, deployment in found}
 
 
 async def flow_runs_by_key(
@@ -233,26 +300,6 @@ async def task_runs_by_key(
         among(TaskRun.dynamic_key, sorted({dynamic for _, _, dynamic in keys})),
     )
     return {(parent, task, dynamic): run for parent, task, dynamic, run in await connection.execute(asked)}
-
-
-async def insert(connection: AsyncConnection, row: type[Base], values: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows in order."""
-    if values:
-        await connection.execute(sa.insert(table_of(row)), values)
-
-
-async def update(connection: AsyncConnection, row: type[Base], names: Sequence[str], rows: Sequence[Any]) -> None:
-    """Write some columns of rows that are there already."""
-    if not rows:
-        return
-    table = table_of(row)
-    statement = (
-        sa.update(table)
-        .where(table.c.id == sa.bindparam("key"))
-        .values({name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names})
-    )
-    values = [{"key": each.id, **{f"new_{name}": getattr(each, name) for name in names}} for each in rows]
-    await connection.execute(statement, values)
 
 
 async def copy_data(connection: AsyncConnection, pairs: Sequence[tuple[UUID, UUID]]) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database.dialects import among
-from runstate.database.queries.orchestration import table_of
+from runstate.database.queries.writing import Change, inserted, table_of
 from runstate.documents.states import RunKind, StateType
 from runstate.rows import CountedName, Deployment, FlowRun, RunTally, TaskRun
 
@@ -63,17 +63,15 @@ class Counted(NamedTuple):
     state_name: str | None
 
 
-async def add(connection: AsyncConnection, changes: Mapping[Counted, int]) -> None:
-    """Append changes: a statement, or two when a state has a name of a client's own."""
+async def added(connection: AsyncConnection, changes: Mapping[Counted, int]) -> Change:
+    """Changes, to be appended: asks something only when a state has a name of a client's own."""
     own = {(each.state_type, each.state_name) for each in changes if each.state_type and each.state_name not in NAMES}
     known = await _known(connection, own) if own else set()
     summed: Counter[Counted] = Counter()
     for counted, number in changes.items():
         is_other = (counted.state_type, counted.state_name) in own - known
         summed[counted._replace(state_name=OTHERS) if is_other else counted] += number
-    rows = [{**counted._asdict(), "number": number} for counted, number in summed.items() if number]
-    if rows:
-        await connection.execute(sa.insert(table_of(RunTally)), rows)
+    return inserted(RunTally, [{**counted._asdict(), "number": number} for counted, number in summed.items() if number])
 
 
 async def _known(connection: AsyncConnection, names: Collection[tuple[Any, Any]]) -> set[tuple[Any, Any]]:
