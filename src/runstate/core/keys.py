@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from runstate.core.requests import ANONYMOUS, SERVER
 from runstate.database import Database
 from runstate.database.dialects import among, insert_or_skip
-from runstate.database.queries.orchestration import all_of, table_of
+from runstate.database.queries.orchestration import all_of
+from runstate.database.queries.writing import table_of
 from runstate.documents.access import Scope
 from runstate.errors import Misconfigured
 from runstate.rows import ApiKey
