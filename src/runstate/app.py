@@ -39,6 +39,7 @@ def clock() -> datetime:
 def build_app(settings: Settings) -> Starlette:
     """The application. What its lifespan opens is found in `app.state`. Misconfigured: a service has no such name."""
     check_exposure(settings)
+    before = middleware(settings)
     services = chosen(settings.services, timed({**SERVICES, **set_services(settings)}, settings.service_seconds))
 
     @asynccontextmanager
@@ -70,7 +71,7 @@ def build_app(settings: Settings) -> Starlette:
         WebSocketRoute("/graphql", endpoint),
         Route("/health", health),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, middleware=middleware(settings))
+    return Starlette(routes=routes, lifespan=lifespan, middleware=before)
 
 
 def set_services(settings: Settings) -> dict[str, Service]:

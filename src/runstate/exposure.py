@@ -29,7 +29,7 @@ UNPROTECTED: Final = (
 
 def check_exposure(settings: Settings) -> None:
     """Misconfigured: more could get in than was meant."""
-    if settings.auth_string:
+    if settings.auth_string is not None:
         user, colon, _ = settings.auth_string.get_secret_value().partition(":")
         if not colon:
             raise Misconfigured("RUNSTATE_AUTH_STRING is `user:password`.")
@@ -67,8 +67,14 @@ def middleware(settings: Settings) -> list[Middleware]:
     local = LOOPBACK if not needs_key(settings) and is_loopback(settings.host) else ()
     before = guards(settings.allowed_hosts or local, settings.allowed_origins)
     if needs_key(settings):
-        before.append(Middleware(Admission, is_open=OPEN.__contains__, basic=settings.auth_string is not None))
+        pages = needs_no_key if settings.graphiql else OPEN.__contains__
+        before.append(Middleware(Admission, is_open=pages, basic=settings.auth_string is not None))
     return before
+
+
+def needs_no_key(path: str) -> bool:
+    """Whether everybody gets what is at a path: health, and pages, which know nothing of any run."""
+    return path in OPEN or path in {"/", "/graphiql"} or path.startswith("/graphiql/")
 
 
 def asks_at_first(keyring: Keyring | None, connection: HTTPConnection) -> Principal:

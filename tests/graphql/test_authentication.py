@@ -75,13 +75,28 @@ async def test_without_a_key_there_is_nothing_but_health(server: Listening) -> N
             ("POST", "/graphql", {}),
             ("POST", "/graphql", {"Accept": "text/event-stream"}),
             ("OPTIONS", "/graphql", {}),
-            ("GET", "/", {}),
+            ("GET", "/else", {}),
             ("GET", "/metrics", {}),
             ("GET", "/health/x", {}),
         ):
             reply = await ask.client.request(method, path, headers=headers)
             assert (reply.status_code, reply.json()["errors"][0]["extensions"]["code"]) == (401, "UNAUTHENTICATED")
         assert (await ask.client.get("/health")).json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_pages_are_open_for_they_know_nothing(server: Listening, url: str) -> None:
+    async with asking_with(server, None) as ask:
+        assert (await ask.client.get("/")).status_code == 303
+        assert (await ask.client.get("/graphiql/")).status_code != 401
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_where_there_are_no_pages_nothing_is_open_but_health(url: str) -> None:
+    async with listening(url, authentication="keys", graphiql=False) as server, asking_with(server, None) as ask:
+        replies = [await ask.client.get(path) for path in ("/", "/graphiql/", "/health")]
+
+    assert [reply.status_code for reply in replies] == [401, 401, 200]
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])

@@ -1,0 +1,84 @@
+"""A server that everybody could reach does not start unless that is meant."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runstate.app import build_app
+from runstate.errors import Misconfigured
+from runstate.exposure import check_exposure, is_loopback, needs_key
+from runstate.settings import Settings
+from tests.databases import sqlite_url
+from tests.serving import DidNotStartError, Serve, run
+
+ELSEWHERE = ["0.0.0.0", "::", "192.168.1.5", "runs.example", ""]  # noqa: S104 - that is what is refused
+
+
+@pytest.fixture
+def kind() -> str:
+    """Nothing here looks at the database."""
+    return "sqlite"
+
+
+def settings(**given: Any) -> Settings:
+    return Settings(**given)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_on_loopback_nobody_needs_a_key(host: str) -> None:
+    check_exposure(settings(host=host))
+
+    assert is_loopback(host)
+    assert not needs_key(settings(host=host))
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_elsewhere_somebody_has_to_say_what_is_meant(host: str) -> None:
+    with pytest.raises(Misconfigured, match="RUNSTATE_AUTHENTICATION=keys"):
+        build_app(settings(host=host))
+
+    check_exposure(settings(host=host, authentication="keys"))
+    check_exposure(settings(host=host, auth_string="user:password"))
+    check_exposure(settings(host=host, insecure=True))
+
+
+@pytest.mark.parametrize("string", ["password", "", ":password", "anonymous:x", "a user:x"])
+def test_a_password_has_a_user(string: str) -> None:
+    with pytest.raises(Misconfigured):
+        check_exposure(settings(auth_string=string))
+
+
+def test_without_keys_not_every_page_may_ask() -> None:
+    with pytest.raises(Misconfigured, match="name the origins"):
+        build_app(settings(allowed_origins="*"))
+
+
+@pytest.mark.parametrize("origin", ["https://app.example/path", "app.example", "null"])
+def test_an_origin_has_a_scheme_and_a_host_and_no_more(origin: str) -> None:
+    with pytest.raises(Misconfigured, match="origin"):
+        build_app(settings(allowed_origins=origin))
+
+
+def test_a_password_is_not_shown_with_the_settings() -> None:
+    assert "secret" not in repr(settings(auth_string="user:secret"))
+
+
+async def test_a_server_that_everybody_could_reach_does_not_start(serve: Serve) -> None:
+    with pytest.raises(DidNotStartError, match="Set RUNSTATE_AUTHENTICATION=keys"):
+        await serve(RUNSTATE_HOST="0.0.0.0")  # noqa: S104 - that is what is refused
+
+
+async def test_to_be_told_twice_is_enough(tmp_path: Path) -> None:
+    environment = {"RUNSTATE_DATABASE_URL": sqlite_url(tmp_path / "r.db"), "RUNSTATE_SERVICES": "off"}
+    process = await run("serve", "--host=0.0.0.0", "--port=0", "--insecure", environment=environment)
+    assert process.stdout
+    said = b""
+    while b"listens" not in said:
+        line = await process.stdout.readline()
+        assert line, said
+        said += line
+    process.terminate()
+
+    await process.stdout.read()
+    assert await process.wait() == 0
