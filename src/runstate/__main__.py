@@ -1,4 +1,4 @@
-"""`runstate serve | migrate | schema | verify | watch | keys`."""
+"""`runstate serve | migrate | schema | verify | watch | demo | keys`."""
 
 import asyncio
 import fcntl
@@ -21,6 +21,7 @@ from runstate.app import build_app, clock
 from runstate.core.verify import verify as findings_of
 from runstate.database import Database
 from runstate.database.migrate import migrate as bring_to_head
+from runstate.demo import run_demo
 from runstate.errors import Misconfigured
 from runstate.graphql.schema import build_schema, sdl
 from runstate.keys import cli as keys
@@ -147,6 +148,21 @@ def watch(
     """
     try:
         raise typer.Exit(run_watch(url, wish_of(run, where, after, until_final=until_final)))
+    except RefusedError as refused:
+        typer.echo(str(refused), err=True)
+        raise typer.Exit(REFUSED) from None
+
+
+@cli.command()
+def demo(
+    url: Annotated[str, typer.Option(help="Where the server is.")] = "http://127.0.0.1:4200/graphql",
+    runs: Annotated[int | None, typer.Option(min=1, help="End after so many flow runs; without it: never.")] = None,
+    pace: Annotated[float, typer.Option(min=0, help="How many seconds a second of the flows takes.")] = 1,
+    key: Annotated[str | None, typer.Option(envvar="RUNSTATE_KEY", help="A key that may propose.")] = None,
+) -> None:
+    """Run a few small flows on a server: with retries, failures, pauses, caches and subflows to look at."""
+    try:
+        run_demo(url, key, runs, pace)
     except RefusedError as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(REFUSED) from None

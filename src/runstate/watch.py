@@ -138,9 +138,9 @@ class Session:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
 
-    async def begin(self) -> None:
-        """Say hello."""
-        await self._say({"type": "connection_init"})
+    async def begin(self, key: str | None = None) -> None:
+        """Say hello, and who it is if the server asks for a key."""
+        await self._say({"type": "connection_init", "payload": {"Authorization": f"Bearer {key}"} if key else {}})
         if (await self._hear())["type"] != "connection_ack":
             raise LostError("The server does not answer as it should.")
 
@@ -157,6 +157,8 @@ class Session:
                 await self._say({"type": "pong"})
             elif message["type"] == "error":
                 raise SubscriptionError(message["payload"][0])
+            elif message["type"] == "next" and message["payload"].get("errors"):
+                raise SubscriptionError(message["payload"]["errors"][0])
             elif message["type"] == "next":
                 yield message["payload"]["data"]
 

@@ -1,0 +1,147 @@
+"""`runstate demo`: what it leaves behind did really happen, and each ready query finds something in it."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websockets
+from graphql import OperationDefinitionNode, OperationType, parse
+
+from runstate.core.verify import verify
+from runstate.database import Database
+from runstate.demo import FLOWS, Api, demo
+from runstate.watch import PROTOCOL, RefusedError, Session, socket_address
+from tests.asking import Ask
+from tests.serving import run
+from tests.subscribing import Listening, asking, connected, listening
+
+READY = sorted((Path(__file__).parent.parent / "src/runstate/web/queries").glob("*.graphql"))
+RUNS = 3 * len(FLOWS)
+COUNTS = "{ flowRunCounts(groupBy: [FLOW, STATE_NAME]) { flow { name } stateName count } }"
+
+
+@pytest.fixture
+async def server(url: str) -> Any:
+    """A server in this process."""
+    async with listening(url) as server:
+        yield server
+
+
+@pytest.fixture
+async def live(server: Listening) -> Any:
+    """Asks it over HTTP."""
+    async with asking(server) as live:
+        yield live
+
+
+@pytest.fixture
+async def told(server: Listening) -> list[tuple[str, str, str]]:
+    """What the demo said of a dozen runs, which took no time."""
+    told: list[tuple[str, str, str]] = []
+    await demo(socket_address(server.address), None, RUNS, 0, lambda *step: told.append(step))
+    return told
+
+
+async def test_runs_go_through_and_end_in_every_way(live: Ask, url: str, told: list[tuple[str, str, str]]) -> None:
+    assert {"AwaitingRetry", "Retrying", "Cached", "Paused", "Cancelling"} <= {state for _, state, _ in told}
+    counts = {
+        (each["flow"]["name"], each["stateName"]): each["count"] for each in (await live(COUNTS))["flowRunCounts"]
+    }
+
+    assert counts == {
+        ("etl", "Completed"): 2,
+        ("etl", "Failed"): 1,
+        ("etl", "Scheduled"): 1,
+        ("invoices", "Completed"): 2,
+        ("invoices", "Cancelled"): 1,
+        ("health-check", "Completed"): 2,
+        ("health-check", "Failed"): 1,
+        ("train-model", "Completed"): 2,
+        ("train-model", "Crashed"): 1,
+        ("report", "Completed"): 2,
+    }
+    assert await findings(url) == []
+
+
+async def findings(url: str) -> list[str]:
+    """What does not agree in a database."""
+    database = Database(url)
+    found = await verify(database, datetime.now(UTC))
+    await database.close()
+    return found
+
+
+async def test_a_second_demo_adds_to_the_first(live: Ask, server: Listening) -> None:
+    for runs in (1, 2):
+        await demo(socket_address(server.address), None, runs, 0, lambda *_: None)
+
+    assert (await live('{ flowRunCount(where: { stateName: { eq: "Completed" } }) }'))["flowRunCount"] == 3
+
+
+async def test_without_a_server_it_says_so() -> None:
+    process = await run("demo", "--url", "http://127.0.0.1:1/graphql", "--runs", "1", environment={})
+    output, _ = await process.communicate()
+
+    assert process.returncode == 3
+    assert b"There is no server at http://127.0.0.1:1/graphql" in output
+
+
+async def test_what_the_server_refuses_ends_it(server: Listening) -> None:
+    async with websockets.connect(f"ws://{server.address}", subprotocols=[PROTOCOL]) as socket:
+        session = Session(socket)
+        await session.begin()
+        with pytest.raises(RefusedError, match="cancelFlowRun: "):
+            await Api(session).do("cancelFlowRun", "CancelFlowRunInput", "__typename", id="nothing")
+
+
+def operations(path: Path) -> list[OperationDefinitionNode]:
+    """The operations of a ready query."""
+    return [each for each in parse(path.read_text()).definitions if isinstance(each, OperationDefinitionNode)]
+
+
+async def test_there_are_ten_ready_queries() -> None:
+    assert len(READY) == 10
+
+
+@pytest.mark.usefixtures("told")
+async def test_each_ready_query_finds_something(live: Ask, server: Listening) -> None:
+    known = await live("{ flows(first: 1) { nodes { id } } flowRuns(first: 1) { nodes { id } } }")
+    now = datetime.now(UTC)
+    variables = {
+        "flow": known["flows"]["nodes"][0]["id"],
+        "run": known["flowRuns"]["nodes"][0]["id"],
+        "since": (now - timedelta(days=1)).isoformat(),
+        "until": (now + timedelta(hours=1)).isoformat(),
+    }
+    for path in READY:
+        for operation in operations(path):
+            wanted = {each.variable.name.value for each in operation.variable_definitions or ()}
+            given = {name: variables[name] for name in wanted}
+            data = await answered(live, server, path.read_text(), operation, given)
+            assert any(found(value) for value in data.values()), (path.name, data)
+
+
+async def answered(
+    live: Ask, server: Listening, document: str, operation: OperationDefinitionNode, variables: dict[str, Any]
+) -> dict[str, Any]:
+    """The data of an operation's answer, or of its first event."""
+    name = operation.name.value if operation.name else None
+    payload = {"query": document, "operationName": name, "variables": variables}
+    if operation.operation is OperationType.SUBSCRIPTION:
+        async with connected(server) as socket, asyncio.timeout(30):
+            await socket.say({"type": "subscribe", "id": "1", "payload": payload})
+            body = (await socket.hear())["payload"]
+    else:
+        body = (await live.client.post("/graphql", json=payload)).json()
+    assert "errors" not in body, (name, body)
+    data: dict[str, Any] = body["data"]
+    return data
+
+
+def found(value: Any) -> bool:
+    """Whether there is something in an answer: no problem, no empty list of nodes."""
+    if isinstance(value, dict):
+        return "code" not in value and value.get("nodes", True) != []
+    return bool(value)
