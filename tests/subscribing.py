@@ -11,8 +11,8 @@ import websockets
 from starlette.applications import Starlette
 from websockets.asyncio.client import ClientConnection
 
-from runstate.__main__ import Server
 from runstate.feed import Hub
+from runstate.server import Server
 from runstate.settings import Settings
 from tests.asking import Ask
 

@@ -2,21 +2,16 @@
 
 import asyncio
 import fcntl
-import logging
-import signal
-import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import sqlalchemy as sa
-import structlog
 import typer
-import uvicorn
 from pydantic import ValidationError
 
+from runstate import logs
 from runstate.app import build_app, clock
 from runstate.core.verify import verify as findings_of
 from runstate.database import Database
@@ -25,8 +20,10 @@ from runstate.demo import run_demo
 from runstate.errors import Misconfigured
 from runstate.graphql.schema import build_schema, sdl
 from runstate.keys import cli as keys
+from runstate.server import Server, shown
 from runstate.settings import Settings
 from runstate.watch import REFUSED, RefusedError, run_watch, wish_of
+from runstate.workers import Workers
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(keys, name="keys")
@@ -34,77 +31,41 @@ cli.add_typer(keys, name="keys")
 Url = Annotated[str | None, typer.Option("--database-url", help="Where it is kept; RUNSTATE_DATABASE_URL.")]
 Host = Annotated[str | None, typer.Option(help="The address to listen on; RUNSTATE_HOST.")]
 Port = Annotated[int | None, typer.Option(help="The port to listen on; RUNSTATE_PORT.")]
-
 Insecure = Annotated[
     bool | None,
     typer.Option("--insecure", help="Everybody who reaches the server may do everything; RUNSTATE_INSECURE."),
 ]
-
-
-class Server(uvicorn.Server):
-    """Uvicorn that ends with exit code 0 when it is asked to stop, and says where to look when it has started."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.app = build_app(settings)
-        super().__init__(
-            uvicorn.Config(
-                self.app,
-                host=settings.host,
-                port=settings.port,
-                loop="uvloop",
-                http="httptools",
-                ws="websockets-sansio",
-                ws_max_size=2**18,
-                ws_ping_timeout=settings.subscriber_patience_seconds + 60,  # who is slow is told so, not cut off
-                ws_per_message_deflate=False,
-                log_config=None,
-                access_log=False,
-                timeout_keep_alive=75,  # longer than clients and proxies keep idle connections
-            )
-        )
-        self.settings = settings
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop on SIGINT and SIGTERM; the second one does not wait."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.handle_exit)
-        yield
-
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        """Start, and say where to look."""
-        await super().startup(sockets=sockets)  # type: ignore[arg-type]
-        if self.started:
-            self._give_up_the_dead()
-            port = self.servers[0].sockets[0].getsockname()[1]
-            typer.echo(f"runstate listens on http://{self.settings.host}:{port}/graphql")
-            typer.echo(f"It keeps its data in {shown(self.settings.database_url)}")
-
-    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        """Tell subscribers what was committed so far, then close every connection."""
-        for server in self.servers:
-            server.close()
-        if hub := getattr(self.app.state, "hub", None):
-            await hub.stop()
-        await super().shutdown(sockets=sockets)  # type: ignore[arg-type]
-
-    def _give_up_the_dead(self) -> None:
-        """Have connections ended whose other side takes nothing for long: neither WebSockets nor events notice it."""
-        milliseconds = round(self.settings.subscriber_patience_seconds * 1000) + 60_000
-        if sys.platform == "linux":
-            for listening in self.servers[0].sockets:
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+Processes = Annotated[int | None, typer.Option(help="How many processes serve, on PostgreSQL; RUNSTATE_WORKERS.")]
 
 
 @cli.command()
-def serve(host: Host = None, port: Port = None, database_url: Url = None, insecure: Insecure = None) -> None:
+def serve(
+    host: Host = None,
+    port: Port = None,
+    database_url: Url = None,
+    insecure: Insecure = None,
+    workers: Processes = None,
+) -> None:
     """Run the server."""
-    settings = configured(host=host, port=port, database_url=database_url, insecure=insecure)
+    settings = configured(host=host, port=port, database_url=database_url, insecure=insecure, workers=workers)
     with sole_owner(settings.database_url):
-        server = Server(settings)
-        server.run()
-    if not server.started:
+        if settings.workers == 1:
+            server = Server(settings)
+            server.run()
+            done = server.started
+        else:
+            done = serve_together(settings)
+    if not done:
         raise typer.Exit(1)
+
+
+def serve_together(settings: Settings) -> bool:
+    """Have several processes serve; whether they did."""
+    if Database(settings.database_url).is_sqlite:
+        raise Misconfigured("One process owns a SQLite file: use PostgreSQL for several workers.")
+    build_app(settings)  # what is misconfigured is said once
+    asyncio.run(_migrate(settings))
+    return Workers(settings).run()
 
 
 @cli.command()
@@ -187,26 +148,8 @@ async def _migrate(settings: Settings) -> None:
 def configured(**given: object) -> Settings:
     """The settings from the environment and the command line, and logging as they say."""
     settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-    colors = sys.stderr.isatty()
-    for_people = structlog.dev.ConsoleRenderer(colors=colors)
-    for_programs = structlog.processors.JSONRenderer()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            *([structlog.processors.format_exc_info, for_programs] if settings.log_format == "json" else [for_people]),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    logs.configure(settings.log_level, settings.log_format)
     return settings
-
-
-def shown(url: str) -> str:
-    """A database URL without its password."""
-    return sa.make_url(url).render_as_string(hide_password=True)
 
 
 @contextmanager

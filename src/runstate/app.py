@@ -1,15 +1,16 @@
 """The one place where things are put together; the lifespan opens and closes them."""
 
+import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from uuid_utils.compat import uuid7
@@ -23,7 +24,11 @@ from runstate.feed.retention import sweep_log
 from runstate.graphql.bounds import Bounds
 from runstate.graphql.context import Context
 from runstate.graphql.http import Endpoint
+from runstate.graphql.observing import Observer
 from runstate.graphql.schema import build_schema
+from runstate.health import Health, paths
+from runstate.measuring import Meter
+from runstate.metrics import SHARED, Metrics
 from runstate.services import late, sweeping
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings
@@ -40,6 +45,8 @@ def build_app(settings: Settings) -> Starlette:
     """The application. What its lifespan opens is found in `app.state`. Misconfigured: a service has no such name."""
     check_exposure(settings)
     before = middleware(settings)
+    meter = Meter(Metrics(shared_directory()), clock)
+    health = Health()
     services = chosen(settings.services, timed({**SERVICES, **set_services(settings)}, settings.service_seconds))
 
     @asynccontextmanager
@@ -48,30 +55,44 @@ def build_app(settings: Settings) -> Starlette:
             database = Database(settings.database_url, statement_timeout_seconds=settings.statement_timeout_seconds)
             opened.push_async_callback(database.close)
             await migrate(database)
-            hub = Hub(database, patience_seconds=settings.subscriber_patience_seconds)
+            hub = Hub(database, patience_seconds=settings.subscriber_patience_seconds, told=meter.told)
             await hub.start()
             opened.push_async_callback(hub.stop)
             desk = Desk(database, clock=clock, draw=random.random, new_id=uuid7, tell=hub.poke)
+            desk.answered = meter.batch
             opened.push_async_callback(desk.close)
             app.state.keyring = keyring_of(settings, database, clock)
             if app.state.keyring:
                 app.state.keyring.start()
                 opened.push_async_callback(app.state.keyring.stop)
-            runner = Runner(desk, services)
+            runner = Runner(desk, services, meter.round)
             runner.start()
             opened.push_async_callback(runner.stop)
+            meter.start(database, hub, desk)
+            opened.push_async_callback(meter.stop)
+            health.start(database, hub)
             app.state.database, app.state.hub, app.state.desk = database, hub, desk
             yield
 
     schema = build_schema(bounds=set_bounds(settings))
-    endpoint = Endpoint(schema, make_context, allowed_origins=settings.allowed_origins)
+    meter.parse(schema.documents)
+    endpoint = Endpoint(schema, make_context, Observer(meter.metrics), allowed_origins=settings.allowed_origins)
     routes = [
         *(page_routes() if settings.graphiql else ()),
         Route("/graphql", Door(endpoint) if settings.graphiql else endpoint),
         WebSocketRoute("/graphql", endpoint),
-        Route("/health", health),
+        *(Route(path, look) for path, look in paths(health).items()),
+        *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, middleware=before)
+    app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
+    app.state.health = health
+    return app
+
+
+def shared_directory() -> Path | None:
+    """Where workers keep their figures together, as the library that keeps them wants it told."""
+    named = os.environ.get(SHARED)
+    return Path(named) if named else None
 
 
 def set_services(settings: Settings) -> dict[str, Service]:
@@ -121,8 +142,3 @@ def make_context(connection: Request | WebSocket, request_id: str) -> Context:
         hub=state.hub,
         admit=partial(admit, state.keyring, connection) if state.keyring else None,
     )
-
-
-async def health(_: Request) -> Response:
-    """Whether the server runs."""
-    return JSONResponse({"status": "ok"})

@@ -16,7 +16,7 @@ from runstate.graphql.admission import Admission
 from runstate.graphql.browsers import ANY, LOOPBACK, guards
 from runstate.settings import Settings
 
-OPEN: Final = frozenset({"/health"})
+OPEN: Final = frozenset({"/healthz", "/readyz", "/health"})
 """Paths that need no key."""
 NOBODY: Final = Principal("nobody", [])
 """Who has opened a socket and not said yet who they are."""

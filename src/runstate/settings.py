@@ -19,6 +19,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="RUNSTATE_", frozen=True)
 
+    workers: int = Field(default=1, ge=1, description="How many processes serve; several need PostgreSQL.")
     database_url: str = Field(
         default="sqlite+aiosqlite:///./runstate.db",
         description="Where it is kept: sqlite+aiosqlite:///file or postgresql+asyncpg://user:password@host/name.",
@@ -97,5 +98,11 @@ class Settings(BaseSettings):
     get_preflight: bool = Field(
         default=True, description="Whether GET needs a header that browsers do not send to another site unasked."
     )
+    metrics: bool = Field(default=True, description="Whether /metrics tells Prometheus what was counted and timed.")
+    drain_seconds: float = Field(
+        default=0, ge=0, description="For how many seconds /readyz says no before the server lets go of its clients."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
-    log_format: Literal["text", "json"] = Field(default="text", description="How it is logged: for people or programs.")
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="How it is logged: for people or programs; `auto`: for people on a terminal."
+    )

@@ -71,6 +71,8 @@ class Desk:
     ) -> None:
         self.database = database
         self.clock, self.draw, self.new_id, self.tell = clock, draw, new_id, tell
+        self.answered: Callable[[Sequence[Outcome]], None] = lambda _: None
+        """Called with the answers of each batch."""
         self.capacity, self.patience_seconds = capacity, patience_seconds
         self.first_pause_seconds = first_pause_seconds
         self.waiting: deque[Ticket] = deque()
@@ -153,6 +155,7 @@ class Desk:
         for ticket in batch:
             _settle(ticket, outcomes[position : position + len(ticket.requests)])
             position += len(ticket.requests)
+        self.answered(outcomes)
 
     async def _play_apart(self, requests: Sequence[Request], error: Exception) -> list[Outcome]:
         """One request at a time, so that one that cannot be answered fails alone.

@@ -35,6 +35,18 @@ async def at_head(database: Database) -> bool:
         return await connection.run_sync(_is_at_head)
 
 
+async def revision(database: Database) -> str | None:
+    """Which shape the tables have."""
+    async with database.read() as connection:
+        found: str | None = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        return found
+
+
+def revisions() -> list[str]:
+    """The shapes that this version knows, newest first."""
+    return [each.revision for each in ScriptDirectory.from_config(configuration()).walk_revisions()]
+
+
 def _is_at_head(connection: sa.Connection) -> bool:
     head = ScriptDirectory.from_config(configuration()).get_current_head()
     return MigrationContext.configure(connection).get_current_revision() == head

@@ -45,6 +45,7 @@ class Hub:
         patience_seconds: float = 60,
         farewell_seconds: float = 5,
         wakeups: bool = True,
+        told: Callable[[Transition], None] = lambda _: None,
     ) -> None:
         self.database = database
         self.poll_seconds = poll_seconds
@@ -57,6 +58,10 @@ class Hub:
         """How long a subscriber that is behind may stand still."""
         self.farewell_seconds = farewell_seconds
         """How long subscribers get, at the end, to take what waits for them."""
+        self.told = told
+        """Called with the last transition of a page when a subscriber that keeps up is told it."""
+        self.looked = 0.0
+        """When the log was last read to its end."""
         self.wakeup = None if database.is_sqlite or not wakeups else Wakeup(database, self._wake)
         self.news = asyncio.Event()
         self.turned = asyncio.Event()
@@ -74,9 +79,15 @@ class Hub:
         """Begin to read, from now on."""
         self.reader = Reader(self.database, await identify(self.database))
         self.cursor = Cursor(await self.reader.position())
+        self.looked = asyncio.get_running_loop().time()
         self.task = asyncio.create_task(self._run())
         if self.wakeup:
             self.wakeup.start()
+
+    @property
+    def age(self) -> float:
+        """For how many seconds the log was not read to its end."""
+        return asyncio.get_running_loop().time() - self.looked
 
     async def stop(self) -> None:
         """Tell what was committed so far, let the subscribers go, end."""
@@ -174,6 +185,7 @@ class Hub:
                 pass
         except (CursorExpired, InvalidInput):
             await self._start_over()
+        self.looked = asyncio.get_running_loop().time()
         joining, self.joining = self.joining[:asked], self.joining[asked:]
         for subscriber, future in joining:
             self._let_in(subscriber, future)

@@ -97,7 +97,9 @@ class Stream(ABC, Generic[T]):
         if self.reading:
             return await self.hub.patiently(self._read_on)
         if self.subscriber.pages:
-            return self._told(self.subscriber.take())
+            page = self.subscriber.take()
+            self.hub.told(page.transitions[-1])
+            return self._told(page)
         if self.hub.closing:
             raise Restarting(self._where())
         if self.subscriber.behind:

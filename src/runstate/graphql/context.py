@@ -58,6 +58,10 @@ class Context:
         self.made: dict[Hashable, Any] = {}
         self.statements = 0
         """How many statements were read with; those of a batch that others wrote in too do not count."""
+        self.kind = "unknown"
+        """The type of the operation, once the document is read."""
+        self.cost: float | None = None
+        """What the operation costs, once that is reckoned."""
 
     def fresh(self) -> "Context":
         """The same, with nothing read yet: for each operation on a socket."""

@@ -1,7 +1,9 @@
 """Documents, parsed, measured and checked once however often they come."""
 
 import functools
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from graphql import (
@@ -80,6 +82,8 @@ class Documents:
         self.rules = rules(introspection=bounds.introspection)
         self.lists = Lists(schema)
         self.paged = paged_types(schema)
+        self.timed: Callable[[str, float], None] = lambda _, __: None
+        """Called with `parse` or `validate` and how many seconds it took, unless the document was kept."""
         self.kept = functools.lru_cache(KEPT)(self._met)
 
     def known(self, text: str) -> Known:
@@ -98,7 +102,18 @@ class Documents:
         return cost
 
     def _met(self, text: str) -> Known:
-        document = self._parsed(text)
+        with self._timing("parse"):
+            document = self._parsed(text)
+        with self._timing("validate"):
+            return self._measured(document)
+
+    @contextmanager
+    def _timing(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.timed(phase, time.perf_counter() - began)
+
+    def _measured(self, document: DocumentNode) -> Known:
         walk = Walk(self.schema, self.paged, document)
         operations = [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
         extents = [walk.operation(each) for each in operations]

@@ -1,7 +1,6 @@
 """GraphQL over HTTP: what comes in, what goes out, and how a request that is none is refused."""
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -21,11 +20,13 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
+from structlog.contextvars import bind_contextvars
 
 from runstate.errors import Unauthenticated
 from runstate.graphql.asking import Asked, RefusedError, operation
 from runstate.graphql.context import Context
 from runstate.graphql.faults import Code
+from runstate.graphql.observing import Observer
 from runstate.graphql.scalars import dumped
 from runstate.graphql.schema import Schema
 from runstate.graphql.sse import EVENTS, body_of, streamed
@@ -61,7 +62,9 @@ class Endpoint(GraphQL[Context, None]):
 
     schema: Schema
 
-    def __init__(self, schema: Schema, make_context: MakeContext, *, allowed_origins: Sequence[str] = ()) -> None:
+    def __init__(
+        self, schema: Schema, make_context: MakeContext, observer: Observer, *, allowed_origins: Sequence[str] = ()
+    ) -> None:
         self.bounds = schema.documents.bounds
         super().__init__(
             schema,
@@ -72,13 +75,15 @@ class Endpoint(GraphQL[Context, None]):
             max_subscriptions_per_connection=self.bounds.socket_operations,
         )
         self.make_context = make_context
+        self.observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
         if scope["type"] == "http":
             response = await self.respond(Request(scope, receive))
             await response(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            with self.observer.metrics.sockets.track_inprogress():
+                await super().__call__(scope, receive, send)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """The context of an operation."""
@@ -104,9 +109,11 @@ class Endpoint(GraphQL[Context, None]):
     async def respond(self, request: Request) -> Response:
         """The response to a request, whatever it is."""
         known_as = request_id(request)
+        bind_contextvars(request_id=known_as)
         try:
             response = await self._answer(request, known_as)
         except RefusedError as refused:
+            self.observer.refused(refused.code, refused.status, str(refused), known_as)
             response = _response(refused.status, _fault(str(refused), refused.code, known_as), JSON)
             response.headers.update(refused.headers)
         except Exception:
@@ -142,7 +149,7 @@ class Endpoint(GraphQL[Context, None]):
             allowed_operation_types=ALLOWED[request.method] | {OperationType.SUBSCRIPTION},
             operation_extensions=asked.extensions,
         )
-        return streamed(results, over=context.principal.over)
+        return streamed(self.observer.stream(results, asked, context), over=context.principal.over)
 
     async def _said(self, request: Request) -> Any:
         """What the request says, as the JSON object that it should be."""
@@ -165,28 +172,22 @@ class Endpoint(GraphQL[Context, None]):
         return bytes(body)
 
     async def _execute(self, request: Request, asked: Asked, context: Context) -> ExecutionResult:
-        began = time.perf_counter()
         try:
-            result = await self.schema.execute(
-                asked.query,
-                variable_values=asked.variables,
-                context_value=context,
-                operation_name=asked.operation_name,
-                allowed_operation_types=ALLOWED[request.method],
-                operation_extensions=asked.extensions,
-            )
+            with self.observer.operation(asked, context) as seen:
+                result = await self.schema.execute(
+                    asked.query,
+                    variable_values=asked.variables,
+                    context_value=context,
+                    operation_name=asked.operation_name,
+                    allowed_operation_types=ALLOWED[request.method],
+                    operation_extensions=asked.extensions,
+                )
+                seen.answered(result)
+                return result
         except InvalidOperationTypeError as error:
             raise _not_allowed(error.operation_type) from error
         except (CannotGetOperationTypeError, MissingQueryError) as error:
             raise RefusedError(400, "The document has no operation of this name.") from error
-        log.debug(
-            "operation_answered",
-            request_id=context.request_id,
-            operation=asked.operation_name,
-            statements=context.statements,
-            milliseconds=round((time.perf_counter() - began) * 1000, 1),
-        )
-        return result
 
 
 def request_id(connection: Request | WebSocket) -> str:

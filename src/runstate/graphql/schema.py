@@ -139,6 +139,7 @@ class Schema(strawberry.Schema):
         operation = known.meant(asked.name)
         if operation is None:
             raise CannotGetOperationTypeError(asked.name)
+        _note(asked, kind=operation.kind.value)
         if operation.kind not in allowed:
             raise InvalidOperationTypeError(operation.kind)
         return known, operation
@@ -166,6 +167,7 @@ class Schema(strawberry.Schema):
         if not isinstance(executor, StrawberryGraphQLCoreExecutionContext):
             return self._refused(asked, executor)
         cost = self.documents.cost(operation, executor.variable_values.coerced)
+        _note(asked, cost=cost)
         with self.load.operation():
             result: Any = executor.execute_operation()
             if optimized_is_awaitable(result):
@@ -178,7 +180,7 @@ class Schema(strawberry.Schema):
         if not isinstance(executor, StrawberryGraphQLCoreExecutionContext):
             yield self._refused(asked, executor)
             return
-        self.documents.cost(operation, executor.variable_values.coerced)
+        _note(asked, cost=self.documents.cost(operation, executor.variable_values.coerced))
         async with asyncio.timeout(self.documents.bounds.operation_seconds):
             source: Any = create_source_event_stream(executor)
             source = await source if optimized_is_awaitable(source) else source
@@ -202,6 +204,12 @@ class Schema(strawberry.Schema):
 
     def _noted(self, cost: int) -> dict[str, Any]:
         return {"cost": {"requested": cost, "limit": self.documents.bounds.cost}}
+
+
+def _note(asked: Asked, **found: Any) -> None:
+    """Tell whoever watches the operation what was found out of it."""
+    if asked.context is not None:
+        vars(asked.context).update(found)
 
 
 def as_graphql(error: Exception) -> GraphQLError:

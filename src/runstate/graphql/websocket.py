@@ -19,9 +19,10 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from typing_extensions import override
 
-from runstate.graphql.asking import RefusedError, operation
+from runstate.graphql.asking import Asked, RefusedError, operation
 from runstate.graphql.context import Context
 from runstate.graphql.faults import Code, known
+from runstate.graphql.observing import Observer
 from runstate.graphql.sse import goes_away
 
 COMES_BACK_LATER: Final = 1013
@@ -39,6 +40,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.observer: Observer = cast("Any", self.view).observer
         self.parted: set[str] = set()
         """Operations that were told everything before the server goes away."""
         self.guard: asyncio.Task[None] | None = None
@@ -127,15 +129,16 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             await self._part()
 
     async def _answer(self, operation: Operation[Context, None]) -> None:
+        context = self.context.fresh()
         results = await self.schema.stream(
             operation.query,
             variable_values=operation.variables,
-            context_value=self.context.fresh(),
+            context_value=context,
             operation_name=operation.operation_name,
         )
-        async with aclosing(results):
-            async for each in results:
-                result = cast("ExecutionResult", each)
+        asked = Asked(operation.query, operation.variables, operation.operation_name, None)
+        async with aclosing(self.observer.stream(results, asked, context)) as watched:
+            async for result in watched:
                 if goes_away(result):
                     self.parted.add(operation.id)
                     return

@@ -62,9 +62,16 @@ def timed(services: Mapping[str, Service], seconds: Mapping[str, float]) -> dict
 class Runner:
     """Runs services in the background, each in a task of its own, from `start` to `stop`."""
 
-    def __init__(self, desk: Desk, services: Mapping[str, Service]) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        services: Mapping[str, Service],
+        ended: Callable[[str, int | None], None] = lambda _, __: None,
+    ) -> None:
         self.desk = desk
         self.services = services
+        self.ended = ended
+        """Called after each round with the name of the service and how much it did; None: it failed."""
         self.stopping = asyncio.Event()
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -93,6 +100,8 @@ class Runner:
             done = await service.run_once(self.desk, self.desk.clock())
         except Exception:
             log.exception("service failed", service=name)
+            self.ended(name, None)
         else:
+            self.ended(name, done)
             if done:
                 log.info("service has done something", service=name, done=done)

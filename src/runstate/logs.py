@@ -1,0 +1,39 @@
+"""What is logged, by whatever library: a line each on standard error, for people or for programs."""
+
+import logging
+import sys
+from typing import Any, Final
+
+import structlog
+
+COMMON: Final[tuple[Any, ...]] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+"""What every line has: the id of the request, if there is one, the level, the time."""
+
+
+def configure(level: str, form: str) -> None:
+    """From now on, log what is at least of this level: as `text`, as `json`, or (`auto`) as fits where it goes to."""
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    written = rendering(as_text=form == "text" or (form == "auto" and sys.stderr.isatty()))
+    of_others = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, *COMMON],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *written],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(of_others)
+    logging.basicConfig(level=threshold, handlers=[handler], force=True)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        processors=[*COMMON, *written],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+
+
+def rendering(*, as_text: bool) -> list[Any]:
+    """How a line is written."""
+    if as_text:
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]

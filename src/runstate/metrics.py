@@ -1,0 +1,127 @@
+"""What is counted and timed, for Prometheus: the instruments, in a registry of the server's own."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from runstate import __version__
+
+SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Names, in the environment, the directory in which the workers of one server keep their figures together."""
+
+FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+COSTS: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200)
+
+Labels = tuple[str, ...]
+
+
+class Metrics:
+    """Every instrument of one process; with a directory, of one worker that answers for all of them."""
+
+    def __init__(self, shared: Path | None = None) -> None:
+        self.registry = CollectorRegistry()
+        self.shared = shared
+        if not shared:
+            for collector in (ProcessCollector, PlatformCollector, GCCollector):
+                collector(registry=self.registry)
+        self._of_operations()
+        self._of_subscriptions()
+        self._of_the_database()
+        self._of_the_desk()
+        self._of_services()
+        build = self._gauge("runstate_build_info", "The version, as a label.", ("version",), "mostrecent")
+        build.labels(__version__).set(1)
+
+    def _of_operations(self) -> None:
+        self.operations = self._counter(
+            "graphql_operations_total",
+            "GraphQL operations, by type and outcome: ok, partial, failed or refused.",
+            ("type", "outcome"),
+        )
+        self.duration = self._histogram(
+            "graphql_operation_duration_seconds", "How long queries and mutations took.", FAST, ("type",)
+        )
+        self.phases = self._histogram(
+            "graphql_phase_duration_seconds",
+            "How long parsing and validating took, of documents that were not kept.",
+            FAST,
+            ("phase",),
+        )
+        self.documents = self._counter(
+            "graphql_documents_total", "Documents, by whether they were kept: hit or miss.", ("kept",)
+        )
+        self.errors = self._counter("graphql_errors_total", "Errors in answers, by code.", ("code",))
+        self.cost = self._histogram("graphql_operation_cost", "What operations cost, as limits reckon it.", COSTS)
+
+    def _of_subscriptions(self) -> None:
+        self.sockets = self._gauge("ws_connections", "WebSockets that are open.")
+        self.subscriptions = self._gauge("subscriptions_active", "Subscriptions under way.")
+        self.events = self._counter("subscription_events_total", "Events sent to subscribers.")
+        self.lag = self._histogram(
+            "subscription_lag_seconds", "From a transition to its being told to a subscriber that keeps up.", FAST
+        )
+        self.slow = self._counter("slow_consumer_closed_total", "Subscribers let go because they stayed behind.")
+        self.feed_age = self._gauge(
+            "feed_age_seconds", "How long ago the log of transitions was last read to its end.", mode="livemax"
+        )
+
+    def _of_the_database(self) -> None:
+        self.statements = self._counter("runstate_database_statements_total", "SQL statements.")
+        self.pool_size = self._gauge("runstate_pool_size", "Connections that a pool may have.", ("pool",))
+        self.pool_used = self._gauge("runstate_pool_used", "Connections of a pool that are in use.", ("pool",))
+
+    def _of_the_desk(self) -> None:
+        self.batches = self._counter("runstate_batches_total", "Batches of proposals that were answered.")
+        self.batch_size = self._histogram("runstate_batch_requests", "Requests in a batch.", SIZES)
+        self.verdicts = self._counter(
+            "runstate_verdicts_total",
+            "Answers to proposals: accept, reject, wait, abort, or problem.",
+            ("status",),
+        )
+        self.waiting = self._gauge("runstate_desk_waiting", "Requests that wait for the next batch.")
+        self.under_way = self._gauge("runstate_desk_batches_under_way", "Batches under way.")
+
+    def _of_services(self) -> None:
+        self.rounds = self._counter(
+            "runstate_service_rounds_total", "Rounds of a background service, by outcome.", ("service", "outcome")
+        )
+        self.done = self._counter("runstate_service_done_total", "What a background service has done.", ("service",))
+        self.last_round = self._gauge(
+            "runstate_service_last_round_timestamp_seconds",
+            "When a background service last ended a round without failing.",
+            ("service",),
+            "mostrecent",
+        )
+
+    def _counter(self, name: str, about: str, labels: Labels = ()) -> Counter:
+        return Counter(name, about, labels, registry=self.registry)
+
+    def _gauge(self, name: str, about: str, labels: Labels = (), mode: Any = "livesum") -> Gauge:
+        return Gauge(name, about, labels, registry=self.registry, multiprocess_mode=mode)
+
+    def _histogram(self, name: str, about: str, buckets: tuple[float, ...], labels: Labels = ()) -> Histogram:
+        return Histogram(name, about, labels, buckets=buckets, registry=self.registry)
+
+    def exposition(self) -> tuple[bytes, str]:
+        """All figures, of all workers, and the media type that they have."""
+        return generate_latest(self._registry()), CONTENT_TYPE_LATEST
+
+    def _registry(self) -> CollectorRegistry:
+        if not self.shared:
+            return self.registry
+        together = CollectorRegistry()
+        MultiProcessCollector(together, str(self.shared))  # type: ignore[no-untyped-call]
+        return together

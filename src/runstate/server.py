@@ -1,0 +1,90 @@
+"""The server as a process: uvicorn, as this application needs it."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+import typer
+import uvicorn
+
+from runstate.app import build_app
+from runstate.settings import Settings
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that ends with exit code 0 when it is asked to stop, and says where to look when it has started."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.app = build_app(settings)
+        super().__init__(
+            uvicorn.Config(
+                self.app,
+                host=settings.host,
+                port=settings.port,
+                loop="uvloop",
+                http="httptools",
+                ws="websockets-sansio",
+                ws_max_size=2**18,
+                ws_ping_timeout=settings.subscriber_patience_seconds + 60,  # who is slow is told so, not cut off
+                ws_per_message_deflate=False,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=20,  # for a client that does not take its answer
+                timeout_keep_alive=75,  # longer than clients and proxies keep idle connections
+            )
+        )
+        self.settings = settings
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM; the second one does not wait."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Start, and say where to look."""
+        await super().startup(sockets=sockets)  # type: ignore[arg-type]
+        if self.started:
+            self._give_up_the_dead()
+            if not sockets:
+                say_where(self.settings, self.servers[0].sockets[0].getsockname()[1])
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Say that clients should go elsewhere, tell subscribers what was committed, then close every connection."""
+        self.app.state.health.draining = True
+        await self._drain()
+        for server in self.servers:
+            server.close()
+        if hub := getattr(self.app.state, "hub", None):
+            await hub.stop()
+        await super().shutdown(sockets=sockets)  # type: ignore[arg-type]
+
+    async def _drain(self) -> None:
+        """Go on for as long as proxies take to notice; being asked to stop once more ends that."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.settings.drain_seconds
+        while loop.time() < until and not self.force_exit:  # noqa: ASYNC110 uvicorn sets a flag
+            await asyncio.sleep(min(0.1, self.settings.drain_seconds))
+
+    def _give_up_the_dead(self) -> None:
+        """Have connections ended whose other side takes nothing for long: neither WebSockets nor events notice it."""
+        milliseconds = round(self.settings.subscriber_patience_seconds * 1000) + 60_000
+        if sys.platform == "linux":
+            for listening in self.servers[0].sockets:
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
+def say_where(settings: Settings, port: int) -> None:
+    """Say where the server listens, and where it keeps its data."""
+    typer.echo(f"runstate listens on http://{settings.host}:{port}/graphql")
+    typer.echo(f"It keeps its data in {shown(settings.database_url)}")
+
+
+def shown(url: str) -> str:
+    """A database URL without its password."""
+    return sa.make_url(url).render_as_string(hide_password=True)

@@ -1,0 +1,203 @@
+"""What Prometheus is told."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+
+from runstate.app import build_app
+from runstate.database import Database
+from runstate.metrics import Metrics
+from runstate.settings import Settings
+from tests.asking import Ask, asking, running
+from tests.keyholding import Keys, asking_with
+from tests.subscribing import Listening, Socket, connected, listening
+
+PAGE = Path(__file__).parent.parent / "docs" / "operations.md"
+PREFLIGHT = {"apollo-require-preflight": "true"}
+Figures = Mapping[str, float]
+
+
+async def figures(client: httpx.AsyncClient) -> Figures:
+    """All that is told, by name and labels as they are written."""
+    reply = await client.get("/metrics")
+    assert reply.status_code == 200
+    return {
+        f"{sample.name}{''.join(f',{value}' for _, value in sorted(sample.labels.items()))}": sample.value
+        for family in text_string_to_metric_families(reply.text)
+        for sample in family.samples
+    }
+
+
+async def becoming(client: httpx.AsyncClient, wanted: Callable[[Figures], bool]) -> Figures:
+    """The figures, once they are as wanted."""
+    async with asyncio.timeout(30):
+        while not wanted(told := await figures(client)):  # noqa: ASYNC110 nothing tells
+            await asyncio.sleep(0.01)
+        return told
+
+
+@pytest.fixture
+def client(ask: Ask) -> httpx.AsyncClient:
+    return ask.client
+
+
+@pytest.fixture
+async def server(url: str) -> AsyncIterator[Listening]:
+    async with listening(url) as server:
+        yield server
+
+
+@pytest.fixture
+async def outside(server: Listening) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://{server.address.removesuffix('/graphql')}") as client:
+        yield client
+
+
+@pytest.fixture
+async def socket(server: Listening) -> AsyncIterator[Socket]:
+    async with connected(server) as socket:
+        yield socket
+
+
+FLOW = 'mutation { createFlow(input: { name: "f" }) { ... on CreateFlowPayload { flow { id } } } }'
+RUN = """mutation($flow: ID!) {
+    createFlowRun(input: { flowId: $flow, policy: { retries: 1 } }) {
+        ... on CreateFlowRunPayload { flowRun { id } } } }"""
+PROPOSE = """mutation($run: ID!, $type: StateType!) {
+    proposeState(input: { run: { flowRunId: $run }, state: { type: $type } }) {
+        ... on OrchestrationResult { status } ... on Problem { code } } }"""
+
+
+async def test_operations_are_counted_by_type_and_outcome(ask: Ask) -> None:
+    await ask("{ __typename }")
+    await ask("{ __typename }")
+    await ask(FLOW)
+    await ask.raw("{ nothing }")
+    await ask.raw('{ __typename flows(after: "x") { totalCount } }')
+    await ask.client.get("/graphql", params={"query": FLOW}, headers=PREFLIGHT)
+    await ask.client.post("/graphql", json=5)
+
+    told = await figures(ask.client)
+
+    assert told["graphql_operations_total,ok,query"] == 2
+    assert told["graphql_operations_total,ok,mutation"] == 1
+    assert told["graphql_operations_total,failed,query"] == 2
+    assert told["graphql_operations_total,refused,mutation"] == 1
+    assert told["graphql_operation_duration_seconds_count,query"] == 4
+    assert told["graphql_errors_total,BAD_USER_INPUT"] == 1
+    assert told["graphql_errors_total,INVALID_INPUT"] == 1
+    assert told["graphql_errors_total,BAD_REQUEST"] == 2
+
+
+async def test_documents_are_timed_once(ask: Ask) -> None:
+    for _ in range(3):
+        await ask("{ __typename }")
+
+    told = await figures(ask.client)
+
+    assert told["graphql_phase_duration_seconds_count,parse"] == 1
+    assert told["graphql_phase_duration_seconds_count,validate"] == 1
+    assert told["graphql_documents_total,hit"] >= 2
+    assert told["graphql_documents_total,miss"] == 1
+    assert told["graphql_operation_cost_count"] == 3
+
+
+async def test_proposals_are_counted_by_what_became_of_them(ask: Ask) -> None:
+    flow = (await ask(FLOW))["createFlow"]["flow"]["id"]
+    run = (await ask(RUN, flow=flow))["createFlowRun"]["flowRun"]["id"]
+    kinds = ("RUNNING", "FAILED", "RUNNING", "COMPLETED", "COMPLETED")
+    answers = [(await ask(PROPOSE, run=run, type=kind))["proposeState"]["status"].lower() for kind in kinds]
+    await ask(PROPOSE, run=flow, type="RUNNING")
+
+    told = await figures(ask.client)
+
+    assert len(set(answers)) > 1
+    assert {each: told[f"runstate_verdicts_total,{each}"] for each in answers} == Counter(answers)
+    assert told["runstate_verdicts_total,problem"] == 1
+    assert told["runstate_batches_total"] == told["runstate_batch_requests_count"] == 7
+    assert told["runstate_database_statements_total"] > 5
+    assert told["runstate_desk_waiting"] == told["runstate_desk_batches_under_way"] == 0
+
+
+async def test_the_pools_and_the_age_of_the_feed_are_told(client: httpx.AsyncClient, kind: str) -> None:
+    told = await figures(client)
+
+    pools = {"writer": 1, "reader": 8} if kind == "sqlite" else {"all": 20}
+    assert {name: told[f"runstate_pool_size,{name}"] for name in pools} == pools
+    assert all(told[f"runstate_pool_used,{name}"] >= 0 for name in pools)
+    assert 0 <= told["feed_age_seconds"] < 5
+
+
+async def test_subscriptions_are_counted_while_they_last(outside: httpx.AsyncClient, socket: Socket) -> None:
+    stream = await socket.subscribe("subscription { transitions { transitions { version } } }")
+    await stream.next()
+    ask = Ask(outside)
+    flow = (await ask(FLOW))["createFlow"]["flow"]["id"]
+    await ask(RUN, flow=flow)
+    await stream.next()
+
+    told = await figures(outside)
+
+    assert told["ws_connections"] == told["subscriptions_active"] == 1
+    assert told["subscription_events_total"] == 2
+    assert told["subscription_lag_seconds_count"] == 1
+    assert told["subscription_lag_seconds_sum"] < 30
+
+    await stream.stop()
+    query = await socket.subscribe("{ __typename }", "2")
+    await query.next()
+    told = await becoming(outside, lambda told: not told["subscriptions_active"])
+    assert told["graphql_operations_total,ok,subscription"] == 1
+    await socket.connection.close()
+    await becoming(outside, lambda told: not told["ws_connections"])
+
+
+async def test_services_tell_when_they_last_did_their_work(url: str) -> None:
+    app = build_app(Settings(database_url=url, services="late"))
+    async with running(app), asking(app) as ask:
+        told = await becoming(ask.client, lambda told: "runstate_service_rounds_total,ok,late" in told)
+
+    assert told["runstate_service_last_round_timestamp_seconds,late"] > 1.7e9
+    assert told["runstate_service_done_total,late"] == 0
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_metrics_can_be_switched_off(url: str) -> None:
+    app = build_app(Settings(database_url=url, services="off", metrics=False))
+    async with running(app), asking(app) as ask:
+        assert (await ask.client.get("/metrics")).status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_where_keys_are_needed_one_that_reads_is_needed_for_metrics_and_none_for_health(url: str) -> None:
+    database = Database(url)
+    key = await Keys(database).make("prometheus", "read")
+    await database.close()
+    async with listening(url, authentication="keys") as server, asking_with(server, key) as ask:
+        stranger = {"Authorization": ""}
+        assert (await ask.client.get("/metrics")).status_code == 200
+        assert (await ask.client.get("/metrics", headers=stranger)).status_code == 401
+        for path in ("/healthz", "/readyz", "/health"):
+            assert (await ask.client.get(path, headers=stranger)).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_two_applications_in_a_process_count_apart(url: str, app: Starlette, ask: Ask) -> None:
+    await ask("{ __typename }")
+    other = build_app(Settings(database_url=url, services="off"))
+    async with running(other), asking(other) as another:
+        assert "graphql_operations_total,ok,query" not in await figures(another.client)
+
+
+def test_every_figure_stands_in_the_documentation() -> None:
+    page = PAGE.read_text()
+    told = {family.name for family in Metrics().registry.collect()}
+    own = {name for name in told if not name.startswith(("process_", "python_"))}
+
+    assert [name for name in sorted(own) if f"`{name}" not in page] == []

@@ -1,0 +1,111 @@
+"""Several processes that serve on one address."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from os import kill
+from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM, Signals
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.serving import DidNotStartError, Serve, Server
+
+PATIENCE_SECONDS = 60
+QUERY = {"query": "{ flows { totalCount } }"}
+
+
+@pytest.fixture
+def kind() -> str:
+    return "postgresql"
+
+
+def children(server: Server) -> set[int]:
+    """The workers of a server, as the operating system knows them."""
+    known = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in known}
+    return {pid for pid, command in commands.items() if b"spawn_main" in command}
+
+
+@asynccontextmanager
+async def fresh() -> AsyncIterator[httpx.AsyncClient]:
+    """A client that connects again for every request, so that any worker may answer."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, limits=limits) as client:
+        yield client
+
+
+async def operations(client: httpx.AsyncClient, url: str) -> float:
+    """How many queries the workers have answered, as one of them says."""
+    reply = await client.get(url.replace("/graphql", "/metrics"))
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(reply.text)
+        for sample in family.samples
+        if sample.name == "graphql_operations_total"
+    )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110 nothing tells
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("signal", [SIGTERM, SIGINT])
+async def test_workers_answer_on_one_address_and_end_together(serve: Serve, signal: Signals) -> None:
+    server = await serve(RUNSTATE_WORKERS="2")
+    async with fresh() as client:
+        for _ in range(20):
+            assert (await client.post(server.url, json=QUERY)).json() == {"data": {"flows": {"totalCount": 0}}}
+        workers = children(server)
+
+    assert len(workers) == 2
+    assert await server.stop(signal) == 0
+    assert [pid for pid in workers if Path(f"/proc/{pid}").exists()] == []
+    said = (await server.output).decode()
+    assert said.count("Traceback") == 0
+
+
+async def test_a_worker_that_is_killed_is_replaced(serve: Serve) -> None:
+    server = await serve(RUNSTATE_WORKERS="2")
+    async with fresh() as client:
+        await client.post(server.url, json=QUERY)
+        killed, other = sorted(children(server))
+        kill(killed, SIGKILL)
+        await until(lambda: len(children(server)) == 2 and killed not in children(server))
+
+        assert other in children(server)
+        assert (await client.post(server.url, json=QUERY)).status_code == 200
+    assert await server.stop() == 0
+
+
+async def test_each_worker_tells_the_figures_of_all(serve: Serve) -> None:
+    server = await serve(RUNSTATE_WORKERS="2")
+    async with fresh() as client:
+        for _ in range(30):
+            await client.post(server.url, json=QUERY)
+        told = {await operations(client, server.url) for _ in range(10)}
+        kill(children(server).pop(), SIGKILL)
+        after = {await operations(client, server.url) for _ in range(10)}
+
+    assert told == after == {30}
+
+
+async def test_workers_end_with_the_process_that_started_them(serve: Serve) -> None:
+    server = await serve(RUNSTATE_WORKERS="2")
+    async with fresh() as client:
+        await client.post(server.url, json=QUERY)
+    workers = children(server)
+
+    server.process.send_signal(SIGKILL)
+
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+
+
+async def test_one_process_owns_a_sqlite_file(serve: Serve, tmp_path: Path) -> None:
+    with pytest.raises(DidNotStartError, match=re.escape("use PostgreSQL for several workers")):
+        await serve(RUNSTATE_WORKERS="2", RUNSTATE_DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path / 'r.db'}")
