@@ -35,8 +35,9 @@ from runstate.documents.states import StateDetails, StateType
 from runstate.graphql.context import Context
 from runstate.graphql.derive import definition_of
 from runstate.graphql.documents import LONGEST_KEPT
-from runstate.graphql.execution import Plans, executing
+from runstate.graphql.execution import executing
 from runstate.graphql.inputs import Input, read
+from runstate.graphql.plans import Plans
 from runstate.graphql.scalars import dumped
 from runstate.graphql.schema import Schema, build_schema
 from runstate.graphql.sse import body_of

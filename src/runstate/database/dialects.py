@@ -1,16 +1,19 @@
 """Everything that differs between SQLite and PostgreSQL."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
 
-from runstate.rows.base import JSON, Timestamp, Values
+from runstate.rows.base import EPOCH, JSON, Timestamp, Values
 
 
 class Among(FunctionElement[bool]):
@@ -154,6 +157,39 @@ def _seconds_postgresql(element: SecondsBetween, compiler: SQLCompiler, **kw: An
 def _seconds_sqlite(element: SecondsBetween, compiler: SQLCompiler, **kw: Any) -> str:
     start, end = element.clauses
     return f"(({compiler.process(end, **kw)} - {compiler.process(start, **kw)}) / 1000000.0)"
+
+
+@functools.lru_cache(1024)
+def processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """What makes a value of what the driver gives for a type; None: it is one."""
+    if isinstance(kind, sa.Double):
+        return None  # asyncpg's would want to know more
+    return kind.dialect_impl(dialect).result_processor(dialect, None)
+
+
+def plain(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Iterable[Any]], Iterable[Any]]:
+    """What makes plain values of all that the driver gives for a column: text, ids as text, instants in UTC."""
+    if isinstance(kind, sa.Uuid):
+        return _ids_of_postgresql if dialect.name == "postgresql" else _ids_of_sqlite
+    return _instants_of_sqlite if isinstance(kind, Timestamp) and dialect.name == "sqlite" else _as_they_are
+
+
+def _as_they_are(values: Iterable[Any]) -> Iterable[Any]:
+    return values
+
+
+def _ids_of_postgresql(values: Iterable[Any]) -> list[str | None]:
+    return [None if value is None else str(value) for value in values]
+
+
+def _ids_of_sqlite(values: Iterable[Any]) -> list[str | None]:
+    return [
+        None if held is None else f"{held[:8]}-{held[8:12]}-{held[12:16]}-{held[16:20]}-{held[20:]}" for held in values
+    ]
+
+
+def _instants_of_sqlite(values: Iterable[Any]) -> list[datetime | None]:
+    return [None if value is None else EPOCH + timedelta(microseconds=value) for value in values]
 
 
 def insert_or_skip(dialect: str, table: sa.Table) -> Any:

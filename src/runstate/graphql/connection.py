@@ -1,8 +1,8 @@
 """Lists of rows: a page with cursors, and how many there are on all pages."""
 
 import functools
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, Generic, TypeVar, cast
 
 import strawberry
 from strawberry import UNSET
@@ -14,6 +14,7 @@ from runstate.graphql.fields import Root, answered, field
 from runstate.graphql.filters import Many, Where
 from runstate.graphql.orders import OrderBy
 from runstate.graphql.search import DEFAULT_SIZE, LARGEST_SIZE, Asked, Fetch, Found, Search
+from runstate.graphql.stored import Rows
 from runstate.rows import Row
 
 R = TypeVar("R")
@@ -22,7 +23,10 @@ PATHS: Final = (("nodes",), ("edges", "node"))
 
 
 class Pages:
-    """The pages of one field of a request: what all parents ask for at the same time is read at once."""
+    """The pages of one field of a request: what all parents ask for at the same time is read at once.
+
+    A parent is named by its id; the parent of all rows is None.
+    """
 
     def __init__(self, search: Search[Any], fetch: Fetch) -> None:
         self.search = search
@@ -31,14 +35,43 @@ class Pages:
         self.behind: DataLoader[Any, bool] = DataLoader(functools.partial(search.outside, fetch, ahead=False))
         self.ahead: DataLoader[Any, bool] = DataLoader(functools.partial(search.outside, fetch, ahead=True))
 
-    async def connection(self, parent: Any) -> "Connection[Any]":
-        """The page of a parent; of all rows: None."""
-        found = await self.found.load(parent)
-        return Connection(pages=self, parent=parent, rows=found.rows, cut=found.cut)
+    async def rows(self, parents: Sequence[Any]) -> list[Rows]:
+        """The rows on the page of each parent."""
+        return [found.rows for found in await self.found.load_many(parents)]
 
-    def cursor(self, row: Row) -> str:
-        """The position of a row."""
-        return cursor(self.search.row, self.search.keys, row)
+    async def numbers(self, parents: Sequence[Any]) -> list[int]:
+        """How many rows each parent has on all pages."""
+        return await self.counts.load_many(parents)
+
+    async def more_after(self, parents: Sequence[Any]) -> list[bool]:
+        """Whether more rows follow after the page of each parent."""
+        return await self._more(parents, self.ahead, further=not self.search.backwards)
+
+    async def more_before(self, parents: Sequence[Any]) -> list[bool]:
+        """Whether there are rows before the page of each parent."""
+        return await self._more(parents, self.behind, further=self.search.backwards)
+
+    async def _more(self, parents: Sequence[Any], beyond: DataLoader[Any, bool], *, further: bool) -> list[bool]:
+        cut = [found.cut for found in await self.found.load_many(parents)] if further else [False] * len(parents)
+        asked = [parent for parent, known in zip(parents, cut, strict=True) if not known]
+        there = dict(zip(asked, await beyond.load_many(asked), strict=True))
+        return [there.get(parent, True) for parent in parents]
+
+    async def first_cursors(self, parents: Sequence[Any]) -> list[str | None]:
+        """The position of the first row on the page of each parent; null: it is empty."""
+        return [self._cursor(rows, 0) for rows in await self.rows(parents)]
+
+    async def last_cursors(self, parents: Sequence[Any]) -> list[str | None]:
+        """The position of the last row on the page of each parent; null: it is empty."""
+        return [self._cursor(rows, -1) for rows in await self.rows(parents)]
+
+    def _cursor(self, rows: Rows, place: int) -> str | None:
+        return self.cursors(rows.with_values([rows.values[place]]))[0] if len(rows) else None
+
+    def cursors(self, rows: Rows) -> list[str]:
+        """The position of each row."""
+        columns = [rows.values_of(key.column) for key in self.search.keys]
+        return [cursor(self.search.mark, values) for values in zip(*columns, strict=True)]
 
 
 @answered
@@ -53,29 +86,32 @@ class Edge(Generic[R]):
 class PageInfo:
     """Where a page lies."""
 
-    of: strawberry.Private["Connection[Any]"]
+    pages: strawberry.Private[Pages]
+    parent: strawberry.Private[Any]
 
     @field
     async def has_next_page(self) -> bool:
         """Whether more follow after this page."""
-        search, parent = self.of.pages.search, self.of.parent
-        return (self.of.cut and not search.backwards) or await self.of.pages.ahead.load(parent)
+        (more,) = await self.pages.more_after([self.parent])
+        return more
 
     @field
     async def has_previous_page(self) -> bool:
         """Whether there are some before this page."""
-        search, parent = self.of.pages.search, self.of.parent
-        return (self.of.cut and search.backwards) or await self.of.pages.behind.load(parent)
+        (more,) = await self.pages.more_before([self.parent])
+        return more
 
     @field
-    def start_cursor(self) -> str | None:
+    async def start_cursor(self) -> str | None:
         """The position of the first object on the page; null: it is empty."""
-        return self.of.pages.cursor(self.of.rows[0]) if self.of.rows else None
+        (position,) = await self.pages.first_cursors([self.parent])
+        return position
 
     @field
-    def end_cursor(self) -> str | None:
+    async def end_cursor(self) -> str | None:
         """The position of the last object on the page; null: it is empty."""
-        return self.of.pages.cursor(self.of.rows[-1]) if self.of.rows else None
+        (position,) = await self.pages.last_cursors([self.parent])
+        return position
 
 
 @answered
@@ -84,28 +120,30 @@ class Connection(Generic[R]):
 
     pages: strawberry.Private[Pages]
     parent: strawberry.Private[Any]
-    rows: strawberry.Private[list[Any]]
-    cut: strawberry.Private[bool]
 
     @field
-    def edges(self) -> list[Edge[R]]:
+    async def edges(self) -> list[Edge[R]]:
         """The objects on the page, with their positions."""
-        return [Edge(cursor=self.pages.cursor(row), node=row) for row in self.rows]
+        (rows,) = await self.pages.rows([self.parent])
+        positions = self.pages.cursors(rows)
+        return [Edge(cursor=position, node=cast("Any", row)) for position, row in zip(positions, rows, strict=True)]
 
     @field
-    def nodes(self) -> list[R]:
+    async def nodes(self) -> list[R]:
         """The objects on the page."""
-        return self.rows
+        (rows,) = await self.pages.rows([self.parent])
+        return cast("list[R]", rows)
 
     @field
     def page_info(self) -> PageInfo:
         """Where the page lies."""
-        return PageInfo(of=self)
+        return PageInfo(pages=self.pages, parent=self.parent)
 
     @field
     async def total_count(self) -> int:
         """How many there are on all pages; counted only when asked for."""
-        return await self.pages.counts.load(self.parent)
+        (number,) = await self.pages.numbers([self.parent])
+        return number
 
 
 def arguments(row: type[Row]) -> dict[str, Any]:
@@ -127,11 +165,11 @@ def _argument(kind: Any, description: str) -> Any:
     return Annotated[optional(kind), strawberry.argument(description=description)]
 
 
-Searching = Callable[..., Awaitable[Connection[Any]]]
+Searching = Callable[..., Connection[Any]]
 
 
 def _searching(row: type[Row], key: str | None) -> Searching:
-    async def search(
+    def search(
         root: Any,
         info: strawberry.Info[Any, Any],
         where: Any = UNSET,
@@ -142,7 +180,7 @@ def _searching(row: type[Row], key: str | None) -> Searching:
         before: str | None = UNSET,
     ) -> Any:
         asked: Asked[Any] = Asked(where=where, order_by=order_by, first=first, after=after, last=last, before=before)
-        return await info.context.search(info, row, asked, key, None if key is None else root.id)
+        return info.context.search(info, row, asked, key, None if key is None else root.id)
 
     answer: Any = Connection
     search.__annotations__ |= {"root": Root, **arguments(row), "return": answer[row]}

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import strawberry
+from graphql import FieldNode
 from strawberry.dataloader import DataLoader
 
 from runstate.core.keyring import EVERYBODY, Principal
@@ -18,7 +19,8 @@ from runstate.graphql.compare import as_uuid
 from runstate.graphql.connection import PATHS, Connection, Pages
 from runstate.graphql.derive import implementing
 from runstate.graphql.search import Asked, Search
-from runstate.graphql.selection import Columns, columns, every
+from runstate.graphql.selection import Columns, Fragments, columns, every
+from runstate.graphql.stored import Rows, as_given
 from runstate.rows import Row
 
 R = TypeVar("R", bound=Row)
@@ -105,20 +107,21 @@ class Context:
         key = as_uuid(key) if isinstance(key, str) else key
         if key is None:
             return None
-        return await self._loader(row, every(row) if asked is None else asked | {"id"}).load(key)
+        found = await self.rows(row, [key], every(row) if asked is None else asked)
+        return cast("R", found[0]) if len(found) else None
 
-    async def rows(self, row: type[R], keys: Sequence[UUID], asked: Columns) -> Sequence[R | None]:
-        """The rows with these ids, in their places, with these columns."""
-        return await self._loader(row, asked | {"id"}).load_many(keys)
+    async def rows(self, row: type[Row], keys: Sequence[UUID], asked: Columns) -> Rows:
+        """The rows with these ids, as far as they are there, with these columns."""
+        wanted = asked | {"id"}
+        none = Rows(row, sorted(wanted), (), self.database.reader.dialect)
+        loader = self._made((row, wanted), lambda: DataLoader(partial(self._values, none)))
+        return none.with_values([values for values in await loader.load_many(keys) if values is not None])
 
-    def _loader(self, row: type[R], wanted: Columns) -> DataLoader[UUID, R | None]:
-        return self._made((row, wanted), lambda: DataLoader(partial(self._rows, row, sorted(wanted))))
-
-    async def _rows(self, row: type[R], names: list[str], keys: list[UUID]) -> list[R | None]:
-        table = row.__table__
-        statement = sa.select(*(table.c[name] for name in names)).where(among(table.c.id, keys))
-        found = [row.of(dict(zip(names, values, strict=True))) for values in await self.fetch(statement)]
-        by_key = {each.id: each for each in found}
+    async def _values(self, none: Rows, keys: list[UUID]) -> list[Sequence[Any] | None]:
+        columns = none.row.__table__.c
+        statement = sa.select(*(as_given(columns[name]) for name in none.names)).where(among(columns.id, keys))
+        read = await self.fetch(statement)
+        by_key = dict(zip(none.with_values(read).values_of("id"), read, strict=True))
         return [by_key.get(key) for key in keys]
 
     async def node(self, info: "Info", key: str) -> Row | None:
@@ -150,25 +153,35 @@ class Context:
         found = {key: kinds[place] for place, key in await self.fetch(sa.union_all(*probes))}
         return [found.get(key) for key in keys]
 
-    async def search(
+    def search(
         self, info: "Info", row: type[Row], asked: Asked[Any], key: str | None = None, parent: UUID | None = None
     ) -> Connection[Any]:
         """A page of rows; with a key, of those that point at a parent with it."""
-        return await self._pages(info, row, asked, key, PATHS).connection(parent)
+        raw = info._raw_info  # noqa: SLF001
+        return Connection(pages=self.pages(row, asked, key, raw.field_nodes, raw.fragments), parent=parent)
 
     async def children(self, info: "Info", row: type[R], asked: Asked[Any], key: str, parent: UUID) -> list[R]:
         """The rows of a page that point at a parent, for a field that is a list and no connection."""
-        found = await self._pages(info, row, asked, key, ((),)).found.load(parent)
-        return found.rows
+        raw = info._raw_info  # noqa: SLF001
+        (rows,) = await self.pages(row, asked, key, raw.field_nodes, raw.fragments, ((),)).rows([parent])
+        return cast("list[R]", rows)
 
-    def _pages(
-        self, info: "Info", row: type[Row], asked: Asked[Any], key: str | None, paths: Iterable[tuple[str, ...]]
+    def pages(
+        self,
+        row: type[Row],
+        asked: Asked[Any],
+        key: str | None,
+        nodes: Sequence[FieldNode],
+        fragments: Fragments,
+        paths: Iterable[tuple[str, ...]] = PATHS,
     ) -> Pages:
         """The pages of a field: its arguments are the same for all parents, so it is built once."""
-        nodes = tuple(map(id, info._raw_info.field_nodes))  # noqa: SLF001
-        return self._made(
-            (nodes, row, key), lambda: Pages(Search(row, asked, self._columns(info, row, paths), key), self.fetch)
-        )
+
+        def make() -> Pages:
+            wanted = columns(row, nodes, fragments, paths)
+            return Pages(Search(row, asked, wanted, self.database.reader.dialect, key), self.fetch)
+
+        return self._made((tuple(map(id, nodes)), row, key), make)
 
     def _columns(self, info: "Info", row: type[Row], paths: Iterable[tuple[str, ...]]) -> Columns:
         raw = info._raw_info  # noqa: SLF001

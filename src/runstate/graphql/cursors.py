@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final
@@ -28,10 +28,9 @@ def fingerprint(row: type[Row], keys: Order) -> int:
     return crc32(f"{row.__name__}:{text}".encode())
 
 
-def cursor(row: type[Row], keys: Order, found: Row) -> str:
-    """The position of a row."""
-    values = [_plain(getattr(found, key.column)) for key in keys]
-    return base64.urlsafe_b64encode(orjson.dumps([fingerprint(row, keys), *values])).decode().rstrip("=")
+def cursor(mark: int, values: Iterable[Any]) -> str:
+    """The position at which the keys of an order with this fingerprint have these values."""
+    return base64.urlsafe_b64encode(orjson.dumps([mark, *map(_plain, values)])).decode().rstrip("=")
 
 
 def position(row: type[Row], keys: Order, text: str) -> list[Any]:

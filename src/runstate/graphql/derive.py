@@ -30,6 +30,7 @@ from runstate.rows import Base, Row
 
 F = TypeVar("F", bound=Callable[..., Any])
 B = TypeVar("B", bound=Base)
+C = TypeVar("C", bound="Computed")
 
 DEFINITION: Final = "__strawberry_definition__"
 
@@ -57,6 +58,10 @@ class Follows(NamedTuple):
 
     target: type[Row]
     key: str
+
+
+Computed = Callable[[Any, Any], Any]
+"""Answers a field of an object, given the object and the context, at once."""
 
 
 def is_row(thing: object) -> bool:
@@ -274,6 +279,22 @@ def adds_to(
     def add(resolver: F) -> F:
         add_field(row, name or resolver.__name__, lambda: _added(resolver, metadata))
         return resolver
+
+    return add
+
+
+def computes(row: type[Base], *, needs: Collection[str]) -> Callable[[C], C]:
+    """Give a row a field that is computed, at once, of these columns and what the context knows."""
+
+    def add(compute: C) -> C:
+        def resolve(root: Any, info: strawberry.Info[Any, Any]) -> Any:
+            return compute(root, info.context)
+
+        resolve.__doc__ = compute.__doc__
+        resolve.__annotations__ |= {"root": Root, "return": get_type_hints(compute)["return"]}
+        metadata = {"needs": needs, "computed": compute}
+        add_field(row, compute.__name__, lambda: _added(resolve, metadata))
+        return compute
 
     return add
 

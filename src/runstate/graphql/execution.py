@@ -1,25 +1,18 @@
 """The executor: what was stored is answered by plans, everything else as GraphQL's own executor does it.
 
-A selection is planned once for a document and the variables that its `@skip` and `@include` read. A plan reads stored
-values and writes them as JSON without the library's path for every single field; in lists it follows references for all
-objects together. **Nothing that a plan does has an effect.** So whatever is unusual, a null that may not be, a number
-out of range, a row that is gone, is left to the library, which does it again and says what it always says.
+A selection is planned once for a document and the variables that its `@skip` and `@include` read. A plan takes rows as
+the database gave them and writes them as JSON, column by column, without the library's path for every single field; it
+follows references and opens nested pages for all rows together. **Nothing that a plan does has an effect.** So whatever
+is unusual, a null that may not be, a number out of range, a row that is gone, is left to the library, which does it
+again and says what it always says.
 """
 
-import asyncio
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import isfinite
-from operator import attrgetter, itemgetter
 from types import NoneType
-from typing import Any, ClassVar, Final, NamedTuple, cast
-from uuid import UUID
+from typing import Any, ClassVar, Final, cast
 
 from graphql import (
-    DirectiveNode,
-    FragmentSpreadNode,
     GraphQLEnumType,
     GraphQLError,
     GraphQLField,
@@ -30,252 +23,42 @@ from graphql import (
     GraphQLResolveInfo,
     GraphQLScalarType,
     OperationType,
-    SelectionSetNode,
     Undefined,
-    VariableNode,
+    get_argument_values,
     get_named_type,
     is_abstract_type,
 )
-from graphql.execution.collect_fields import (
-    CollectedFields,
-    FieldDetailsList,
-    FragmentDetails,
-    GroupedFieldSet,
-    collect_fields,
-)
+from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, GroupedFieldSet, collect_fields
 from graphql.pyutils import AwaitableOrValue, Path, gather_with_cancel
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.types.arguments import convert_arguments
 from strawberry.types.field import StrawberryField
 from typing_extensions import override
 
+from runstate.graphql.connection import Connection, Pages
 from runstate.graphql.derive import DEFINITION, Follows
-from runstate.graphql.scalars import written
-from runstate.graphql.selection import Columns, columns
-from runstate.rows import Base
-
-LARGEST_INT: Final = 2**31 - 1
-CONDITIONS: Final = ("skip", "include")
-DEFINED_BY: Final = "strawberry-definition"
-
-MOST_SHAPES: Final = 64
-"""How many are kept of one operation, which has one for each set of conditions."""
-
-Convert = Callable[[Any], Any] | None
-"""Makes JSON of a value; None: it is JSON already, or what `scalars.dumped` makes JSON of."""
-
-
-class UnusualError(Exception):
-    """What a plan leaves to the library."""
-
-
-class Table(dict[type, Convert]):
-    """How the values of a field are written, by their Python type; any other type is unusual."""
-
-    def __missing__(self, kind: type) -> Convert:
-        if UUID in self and issubclass(kind, UUID):
-            return self.setdefault(kind, str)
-        raise UnusualError
-
-    def write(self, value: Any) -> Any:
-        """A value of the field as JSON."""
-        convert = self[type(value)]
-        return value if convert is None else convert(value)
-
-
-class Objects(Table):
-    """How objects of one GraphQL type are written."""
-
-    def __init__(self, kind: GraphQLObjectType, plan: "Plan") -> None:
-        super().__init__()
-        self.kind = kind
-        self.plan = plan
-
-    def __missing__(self, kind: type) -> Convert:
-        if not is_a(kind, self.kind):
-            raise UnusualError
-        return self.setdefault(kind, self.plan.fill)
-
-
-class AnyObjects(Table):
-    """How objects of some GraphQL types are written."""
-
-    def __init__(self, tables: list[Objects]) -> None:
-        super().__init__()
-        self.tables = tables
-
-    def __missing__(self, kind: type) -> Convert:
-        for table in self.tables:
-            if table.kind.is_type_of and is_a(kind, table.kind):
-                return self.setdefault(kind, table.plan.fill)
-        raise UnusualError
-
-
-def _int(value: int) -> int:
-    if -LARGEST_INT <= value <= LARGEST_INT:
-        return value
-    raise UnusualError
-
-
-def _float(value: float) -> float:
-    if isfinite(value):
-        return value
-    raise UnusualError
-
-
-def _instant(value: datetime) -> datetime | str:
-    """An instant; one with a fraction is left to `scalars.dumped`, which writes no digits where there is none."""
-    return value if value.microsecond and value.tzinfo is UTC else written(value)
-
-
-WRITTEN: Final[Mapping[str, Mapping[type, Convert]]] = {
-    "String": {str: None},
-    "ID": {str: None, UUID: None},
-    "Int": {int: _int},
-    "Float": {float: _float},
-    "Boolean": {bool: None},
-    "DateTime": {datetime: _instant},
-    "JSON": dict.fromkeys((dict, list, str, int, float, bool)),
-}
-"""How scalars are written that need not be asked."""
-
-
-def is_a(cls: type, kind: GraphQLObjectType) -> bool:
-    """Whether objects of a class are of a GraphQL type, as far as the class says it."""
-    return kind.is_type_of is None or issubclass(cls, kind.extensions[DEFINED_BY].origin)
-
-
-class Reference(NamedTuple):
-    """A row that all objects of a list point at."""
-
-    name: str
-    follows: Follows
-    columns: Columns
-    plan: "Plan"
-    optional: bool
-
-
-class Step(NamedTuple):
-    """One field of a plan; without an attribute, the library answers it."""
-
-    name: str
-    details: FieldDetailsList
-    attribute: str | None
-    table: Table
-
-
-class Plan:
-    """What is selected of objects of one type."""
-
-    def __init__(self, kind: GraphQLObjectType) -> None:
-        self.kind = kind
-        self.steps: list[Step] = []
-        self.blank: dict[str, Any] = {}
-        self.references: list[Reference] = []
-        self.others = 0
-        self.read: Callable[[Any], Iterable[Any]] = _no_values
-        self.names: list[str] = []
-        self.tables: list[Table] = []
-
-    @property
-    def quick(self) -> bool:
-        """Whether nothing has to be waited for."""
-        return not self.others and not self.references
-
-    def finish(self) -> None:
-        """Make ready what is done for every object."""
-        held = [step for step in self.steps if step.attribute is not None]
-        self.names = [step.name for step in held]
-        self.tables = [step.table for step in held]
-        self.read = _reader(self.kind, [str(step.attribute) for step in held])
-
-    def fill(self, source: Any) -> dict[str, Any]:
-        """An object as JSON; references are null."""
-        written = [
-            value if (convert := table[type(value)]) is None else convert(value)
-            for table, value in zip(self.tables, self.read(source), strict=False)
-        ]
-        if len(self.names) == len(self.blank):
-            return dict(zip(self.names, written, strict=False))
-        return {**self.blank, **dict(zip(self.names, written, strict=False))}
-
-
-def _no_values(_: Any) -> tuple[()]:
-    return ()
-
-
-def _reader(kind: GraphQLObjectType, names: list[str]) -> Callable[[Any], Iterable[Any]]:
-    """Reads attributes. Those of a row are read as they are held, past SQLAlchemy's descriptors."""
-    if not names:
-        return _no_values
-    of_row = issubclass(kind.extensions[DEFINED_BY].origin, Base)
-    read: Callable[[Any], Any] = itemgetter(*names) if of_row else attrgetter(*names)
-    several = len(names) > 1
-    if of_row:
-        return (lambda row: read(row.__dict__)) if several else (lambda row: (read(row.__dict__),))
-    return read if several else (lambda held: (read(held),))
-
-
-class Shape:
-    """What the executor knows of an operation: what is selected of what, and plans for it."""
-
-    def __init__(self) -> None:
-        self.root: CollectedFields | None = None
-        self.sub_fields: dict[Any, Any] = {}
-        self.plans: dict[int, tuple[GroupedFieldSet, Plan]] = {}
-
-
-class Plans:
-    """The shapes of operations, as long as their documents are kept."""
-
-    def __init__(self) -> None:
-        self.conditions: dict[int, tuple[weakref.ref[Any], tuple[str, ...], dict[Any, Shape]]] = {}
-
-    def shape(self, executor: "Executor") -> Shape:
-        """The shape of the operation that is executed."""
-        if any(fragment.variable_signatures for fragment in executor.fragments.values()):
-            return Shape()
-        operation = executor.operation
-        known = self.conditions.get(id(operation))
-        if known is None:
-            known = self._meet(executor)
-        _, names, shapes = known
-        given = executor.variable_values.coerced
-        key = tuple(given.get(name) for name in names)
-        if key not in shapes:
-            if len(shapes) >= MOST_SHAPES:
-                shapes.clear()
-            shapes[key] = Shape()
-        return shapes[key]
-
-    def _meet(self, executor: "Executor") -> tuple[weakref.ref[Any], tuple[str, ...], dict[Any, Shape]]:
-        key = id(executor.operation)
-        gone = weakref.ref(executor.operation, lambda _: self.conditions.pop(key, None))
-        names = tuple(sorted(set(conditions(executor.operation.selection_set, executor.fragments))))
-        self.conditions[key] = gone, names, {}
-        return self.conditions[key]
-
-
-def conditions(selected: SelectionSetNode, fragments: Mapping[str, FragmentDetails]) -> Iterator[str]:
-    """The variables that decide what of a selection is included."""
-    waiting, seen = [selected], set[str]()
-    while waiting:
-        for selection in waiting.pop().selections:
-            yield from _conditions(selection.directives or ())
-            inner = getattr(selection, "selection_set", None)
-            if isinstance(selection, FragmentSpreadNode) and selection.name.value not in seen:
-                seen.add(selection.name.value)
-                known = fragments.get(selection.name.value)
-                inner = known.definition.selection_set if known else None
-            if inner:
-                waiting.append(inner)
-
-
-def _conditions(directives: Iterable[DirectiveNode]) -> Iterator[str]:
-    for directive in directives:
-        if directive.name.value in CONDITIONS:
-            for argument in directive.arguments or ():
-                if isinstance(argument.value, VariableNode):
-                    yield argument.value.name.value
+from runstate.graphql.filters import Many
+from runstate.graphql.plans import (
+    DEFINED_BY,
+    AnyObjects,
+    Batch,
+    ConnectionPlan,
+    EdgesPlan,
+    Made,
+    Nested,
+    Objects,
+    Plan,
+    Plans,
+    Reference,
+    Step,
+    all_of,
+    is_a,
+    nodes,
+)
+from runstate.graphql.search import Asked
+from runstate.graphql.selection import columns
+from runstate.graphql.stored import Rows
+from runstate.graphql.writing import Table, UnusualError, of_enum, of_list, of_scalar
 
 
 class Executor(StrawberryGraphQLCoreExecutionContext):
@@ -338,19 +121,30 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         position_context: Any,
     ) -> AwaitableOrValue[dict[str, Any]]:
         """An object: by its plan, or field by field."""
+        by_library = partial(
+            super().execute_fields, parent_type, source_value, path, grouped_field_set, position_context
+        )
+        if isinstance(source_value, Connection):
+            opened = self._connection_plan(parent_type, grouped_field_set)
+            return self._connection(opened, source_value, by_library) if opened else by_library()
         plan = self._plan(parent_type, grouped_field_set)
         if plan is None:
-            return super().execute_fields(parent_type, source_value, path, grouped_field_set, position_context)
-        if plan.quick:
+            return by_library()
+        if plan.held:
             try:
                 return plan.fill(source_value)
             except Exception:  # noqa: BLE001, S110 the library says what it is
                 pass
+        return self._field_by_field(plan, source_value, path, position_context)
+
+    def _field_by_field(
+        self, plan: Plan, source: Any, path: Path | None, position_context: Any
+    ) -> AwaitableOrValue[dict[str, Any]]:
         results: dict[str, Any] = {}
         waiting: list[str] = []
         try:
             for step in plan.steps:
-                result = self._field(plan, step, source_value, path, position_context)
+                result = self._field(plan, step, source, path, position_context)
                 if result is not Undefined:
                     results[step.name] = result
                     if self.is_awaitable(result):
@@ -373,6 +167,16 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         place = Path(path, step.name, plan.kind.name)
         return self.execute_field(plan.kind, source, step.details, place, position_context)
 
+    async def _connection(
+        self, plan: ConnectionPlan, connection: Connection[Any], by_library: Callable[[], AwaitableOrValue[Any]]
+    ) -> dict[str, Any]:
+        try:
+            (answer,) = await plan.write(self, connection.pages, [connection.parent])
+        except Exception:  # noqa: BLE001 the library says what it is; what was read is not read again
+            found = by_library()
+            return cast("dict[str, Any]", await found if self.is_awaitable(found) else found)
+        return answer
+
     @override
     def complete_list_value(
         self,
@@ -387,65 +191,81 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         by_library = partial(
             super().complete_list_value, return_type, field_details_list, info, path, result, position_context
         )
-        if type(result) is not list or not result:
+        if not isinstance(result, list | Rows) or not len(result):
             return by_library()
         try:
             plans = self._plans_of(return_type, field_details_list, result)
             if plans is None:
                 return by_library()
-            if all(plan.quick for plan in plans.values()):
+            if isinstance(result, list) and all(plan.held for plan in plans.values()):
                 return [plans[type(each)].fill(each) for each in result]
         except Exception:  # noqa: BLE001 the library says what it is
             return by_library()
         return self._together_or(by_library, plans, result)
 
     async def _together_or(
-        self, by_library: Callable[[], AwaitableOrValue[list[Any]]], plans: Mapping[type, Plan], sources: list[Any]
+        self, by_library: Callable[[], AwaitableOrValue[list[Any]]], plans: Mapping[type, Plan], sources: Any
     ) -> list[Any]:
         try:
-            return await self._together(plans, sources)
+            if isinstance(sources, Rows):
+                return await self.write(plans[sources.row], sources)
+            return await self._by_class(plans, sources)
         except Exception:  # noqa: BLE001 the library says what it is; what was read is not read again
             answer = by_library()
             return cast("list[Any]", await answer if self.is_awaitable(answer) else answer)
 
-    async def _together(self, plans: Mapping[type, Plan], sources: Sequence[Any]) -> list[dict[str, Any]]:
+    async def _by_class(self, plans: Mapping[type, Plan], sources: Sequence[Any]) -> list[dict[str, Any]]:
+        """Objects of several classes as JSON, in their places."""
+        alike = {kind: Made([each for each in sources if type(each) is kind]) for kind in plans}
+        written = await all_of(self.write(plan, alike[kind]) for kind, plan in plans.items())
+        answers = dict(zip(plans, map(iter, written), strict=True))
+        return [next(answers[type(each)]) for each in sources]
+
+    async def write(self, plan: Plan, batch: Batch) -> list[dict[str, Any]]:
         """Objects as JSON; what they refer to is read for all of them at once."""
-        answers = [plans[type(each)].fill(each) for each in sources]
-        following = [
-            self._follow(reference, kind, sources, answers)
-            for kind, plan in plans.items()
-            for reference in plan.references
-        ]
-        for outcome in await asyncio.gather(*following, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
+        answers = plan.write(batch, self.context_value)
+        following = [self._follow(each, batch, answers) for each in plan.references]
+        opening = [self._open(each, batch, answers) for each in plan.nested]
+        if following or opening:
+            await all_of([*following, *opening])
         return answers
 
-    async def _follow(
-        self, reference: Reference, kind: type, sources: Sequence[Any], answers: list[dict[str, Any]]
-    ) -> None:
+    async def _follow(self, reference: Reference, batch: Batch, answers: list[dict[str, Any]]) -> None:
         target, key = reference.follows
-        pointing = [place for place, each in enumerate(sources) if type(each) is kind]
-        keys = [getattr(sources[place], key) for place in pointing]
+        keys = batch.values_of(key)
         wanted = list(dict.fromkeys(each for each in keys if each is not None))
-        rows = [row for row in await self.context_value.rows(target, wanted, reference.columns) if row is not None]
-        written = await self._together({target: reference.plan}, rows)
-        found = {row.id: answer for row, answer in zip(rows, written, strict=True)}
-        for place, each in zip(pointing, keys, strict=True):
-            answer = found.get(each)
-            if answer is None and not reference.optional:
+        rows = await self.context_value.rows(target, wanted, reference.columns)
+        found = dict(zip(rows.values_of("id"), await self.write(reference.plan, rows), strict=True))
+        for answer, each in zip(answers, keys, strict=True):
+            answer[reference.name] = found.get(each)
+            if answer[reference.name] is None and not reference.optional:
                 raise UnusualError
-            answers[place][reference.name] = answer
+
+    async def _open(self, nested: Nested, batch: Batch, answers: list[dict[str, Any]]) -> None:
+        fields = [each.node for each in nested.details]
+        many, asked = nested.many, Asked[Any](**self._arguments(nested))
+        pages: Pages = self.context_value.pages(many.row, asked, many.key, fields, self.fragment_definitions)
+        written = await nested.plan.write(self, pages, batch.values_of("id"))
+        for answer, each in zip(answers, written, strict=True):
+            answer[nested.name] = each
+
+    def _arguments(self, nested: Nested) -> dict[str, Any]:
+        """What a field is asked with, as its resolver would get it."""
+        first, known = nested.details[0], self.schema.extensions[DEFINED_BY]
+        given = get_argument_values(nested.field, first.node, self.variable_values, first.fragment_variable_values)
+        arguments = nested.field.extensions[DEFINED_BY].arguments
+        return convert_arguments(given, arguments, known.schema_converter.scalar_registry, known.config)
 
     def _plans_of(
-        self, return_type: GraphQLList[GraphQLOutputType], details: FieldDetailsList, values: list[Any]
+        self, return_type: GraphQLList[GraphQLOutputType], details: FieldDetailsList, values: Any
     ) -> Mapping[type, Plan] | None:
         """The plans for the objects of a list, by their classes; None: the library is needed."""
         item = return_type.of_type
         kind = item.of_type if isinstance(item, GraphQLNonNull) else item
         if not self.planning or not (isinstance(kind, GraphQLObjectType) or is_abstract_type(kind)):
             return None
-        found = {cls: self._plan_of_class(kind, details, cls) for cls in set(map(type, values))}
+        classes = {values.row} if isinstance(values, Rows) else set(map(type, values))
+        found = {cls: self._plan_of_class(kind, details, cls) for cls in classes}
         if any(plan is None or plan.others for plan in found.values()):
             return None
         return cast("Mapping[type, Plan]", found)
@@ -487,20 +307,28 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         """Add a field to a plan, in the best way there is."""
         asked = details[0].node.name.value
         field = self.schema.get_field(plan.kind, asked)
-        held = held_by(field) if field else None
-        table = self._table(field, details) if field and held else None
-        reference = self._reference(name, field, details) if field else None
-        if asked == "__typename":
-            plan.blank[name] = plan.kind.name
-        elif reference:
-            plan.references.append(reference)
-        elif table is None:
+        if asked == "__typename" or field is None:
+            plan.blank[name] = plan.kind.name if field else None
+            plan.others += field is None
+            plan.steps.append(Step(name, details, None, Table()))
+            return
+        held, computed = held_by(field), metadata(field).get("computed")
+        table = self._table(field, details) if held or computed else None
+        if table is None and not self._refer(plan, name, field, details):
             plan.others += 1
-        plan.steps.append(Step(name, details, held if table is not None else None, table or Table()))
+        plan.computes = plan.computes or (table is not None and computed is not None)
+        plan.steps.append(Step(name, details, held if table is not None else None, table or Table(), computed))
+
+    def _refer(self, plan: Plan, name: str, field: GraphQLField, details: FieldDetailsList) -> bool:
+        """Add a field that leads to other rows; False: it does not, or the library is needed."""
+        reference, nested = self._reference(name, field, details), self._nested(name, field, details)
+        plan.references += [reference] if reference else []
+        plan.nested += [nested] if nested else []
+        return reference is not None or nested is not None
 
     def _table(self, field: GraphQLField, details: FieldDetailsList) -> Table | None:
         """How the values of a field that shows an attribute are written; None: the library is needed."""
-        if is_basic(field):
+        if is_basic(field) or "computed" in metadata(field):
             return self._written(field.type, details)
         kind = get_named_type(field.type)
         tables = [self._of_object(each, details) for each in self.schema.get_possible_types(cast("Any", kind))]
@@ -519,6 +347,75 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         read = columns(follows.target, nodes, self.fragment_definitions, ((),))
         return Reference(name, follows, read, plan, optional)
 
+    def _nested(self, name: str, field: GraphQLField, details: FieldDetailsList) -> Nested | None:
+        many, kind = metadata(field).get("many"), get_named_type(field.type)
+        if not isinstance(many, Many) or not isinstance(kind, GraphQLObjectType):
+            return None
+        collected = self.collect_subfields(kind, details)
+        plan = None if collected.new_defer_usages else self._connection_plan(kind, collected.grouped_field_set)
+        return Nested(name, many, field, details, plan) if plan else None
+
+    def _connection_plan(self, kind: GraphQLObjectType, selected: GroupedFieldSet) -> ConnectionPlan | None:
+        if not self.planning:
+            return None
+        known = self.shape.connections.get(id(selected))
+        if known is None:
+            known = self.shape.connections[id(selected)] = selected, self._connection_planned(kind, selected)
+        return known[1]
+
+    def _connection_planned(self, kind: GraphQLObjectType, selected: GroupedFieldSet) -> ConnectionPlan | None:
+        """What is selected of pages, or of where they lie; None: the library is needed."""
+        plan = ConnectionPlan()
+        for name, details in selected.items():
+            plan.blank[name] = None
+            part = self._part(kind, details)
+            if details[0].node.name.value == "__typename":
+                plan.blank[name] = kind.name
+            elif part is None:
+                return None
+            else:
+                plan.parts[name] = part
+        return plan
+
+    def _part(self, kind: GraphQLObjectType, details: FieldDetailsList) -> Any:
+        """How a part of pages is found for several parents; None: the library is needed."""
+        asked = details[0].node.name.value
+        field = self.schema.get_field(kind, asked)
+        if field is None or asked == "__typename":
+            return None
+        if asked in PARTS:
+            return PARTS[asked]
+        inner = get_named_type(field.type)
+        if not isinstance(inner, GraphQLObjectType):
+            return None
+        if asked == "nodes":
+            plan = self._plan_of_rows(inner, details)
+            return partial(nodes, plan) if plan else None
+        collected = self.collect_subfields(inner, details)
+        if collected.new_defer_usages:
+            return None
+        make = self._edges_planned if asked == "edges" else self._connection_planned
+        written = make(inner, collected.grouped_field_set)
+        return written.write if written else None
+
+    def _edges_planned(self, kind: GraphQLObjectType, selected: GroupedFieldSet) -> EdgesPlan | None:
+        plan = EdgesPlan()
+        for name, details in selected.items():
+            asked = details[0].node.name.value
+            plan.blank[name] = kind.name if asked == "__typename" else None
+            if asked == "cursor":
+                plan.cursors.append(name)
+            elif asked == "node":
+                node = self._plan_of_rows(cast("Any", get_named_type(kind.fields["node"].type)), details)
+                if node is None:
+                    return None
+                plan.nodes[name] = node
+        return plan
+
+    def _plan_of_rows(self, kind: GraphQLObjectType, details: FieldDetailsList) -> Plan | None:
+        plan = self._plan_of_class(kind, details, kind.extensions[DEFINED_BY].origin)
+        return None if plan is None or plan.others else plan
+
     def _written(self, kind: GraphQLOutputType, details: FieldDetailsList) -> Table | None:
         """How values of a type are written; None: the library is needed."""
         if isinstance(kind, GraphQLNonNull):
@@ -530,18 +427,27 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
 
     def _written_whole(self, kind: GraphQLOutputType, details: FieldDetailsList) -> Table | None:
         if isinstance(kind, GraphQLScalarType):
-            return Table(WRITTEN[kind.name]) if kind.name in WRITTEN else None
+            return of_scalar(kind.name)
         if isinstance(kind, GraphQLEnumType):
-            return _of_enum(kind)
+            return of_enum(kind)
         if isinstance(kind, GraphQLList):
-            item = self._written(kind.of_type, details)
-            return None if item is None else Table(dict.fromkeys((list, tuple), partial(_each, item)))
+            return of_list(self._written(kind.of_type, details))
         return self._of_object(kind, details) if isinstance(kind, GraphQLObjectType) else None
 
     def _of_object(self, kind: GraphQLObjectType, details: FieldDetailsList) -> "Objects | None":
         collected = self.collect_subfields(kind, details)
         plan = None if collected.new_defer_usages else self._plan(kind, collected.grouped_field_set)
-        return Objects(kind, plan) if plan and plan.quick else None
+        return Objects(kind, plan) if plan and plan.held else None
+
+
+PARTS: Final[Mapping[str, Any]] = {
+    "totalCount": lambda _, pages, parents: pages.numbers(parents),
+    "hasNextPage": lambda _, pages, parents: pages.more_after(parents),
+    "hasPreviousPage": lambda _, pages, parents: pages.more_before(parents),
+    "startCursor": lambda _, pages, parents: pages.first_cursors(parents),
+    "endCursor": lambda _, pages, parents: pages.last_cursors(parents),
+}
+"""Parts of pages, and of where they lie, that are found for several parents at once."""
 
 
 def executing(plans: Plans) -> type[Executor]:
@@ -566,17 +472,6 @@ def held_by(field: GraphQLField) -> str | None:
     if is_basic(field):
         return str(field.extensions[DEFINED_BY].python_name)
     return metadata(field).get("held")
-
-
-def _of_enum(kind: GraphQLEnumType) -> Table | None:
-    cls = getattr(kind, "wrapped_cls", None)
-    if cls is None or any(name != value.value for name, value in kind.values.items()):
-        return None
-    return Table({cls: attrgetter("_value_")})
-
-
-def _each(item: Table, values: Iterable[Any]) -> list[Any]:
-    return [item.write(value) for value in values]
 
 
 async def _settled(results: dict[str, Any], waiting: list[str]) -> dict[str, Any]:

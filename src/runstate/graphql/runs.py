@@ -12,8 +12,8 @@ from runstate.database.queries.counts import StateCount
 from runstate.database.queries.history import HistoryInterval, Intervals
 from runstate.graphql.compare import Clause, given
 from runstate.graphql.connection import Connection, rows_of
-from runstate.graphql.context import Info
-from runstate.graphql.derive import Follows, adds_to
+from runstate.graphql.context import Context, Info
+from runstate.graphql.derive import Follows, adds_to, computes
 from runstate.graphql.fields import Id, query
 from runstate.graphql.filters import Where
 from runstate.graphql.search import DEFAULT_SIZE, LARGEST_SIZE, Asked
@@ -31,8 +31,8 @@ Length = Annotated[
 STATES: Final[dict[type[Run], type[State]]] = {FlowRun: FlowRunState, TaskRun: TaskRunState}
 
 
-@adds_to(State, needs={"type"})
-def is_final(root: strawberry.Parent[State]) -> bool:
+@computes(State, needs={"type"})
+def is_final(root: State, _: Context) -> bool:
     """Whether the state ends the run: COMPLETED, FAILED, CANCELLED or CRASHED."""
     return root.is_final
 
@@ -64,16 +64,16 @@ async def history_of_run(
     return await info.context.children(info, STATES[type(root)], asked, "run_id", root.id)
 
 
-@adds_to(Run, needs={"total_run_time_seconds", "state_type", "state_timestamp"})
-def estimated_run_time_seconds(root: strawberry.Parent[Run], info: Info) -> float:
+@computes(Run, needs={"total_run_time_seconds", "state_type", "state_timestamp"})
+def estimated_run_time_seconds(root: Run, context: Context) -> float:
     """Seconds spent in RUNNING, up to now."""
-    return estimates.run_time(root, info.context.now)
+    return estimates.run_time(root, context.now)
 
 
-@adds_to(Run, needs={"expected_start_time", "start_time", "state_type"})
-def estimated_start_time_delta_seconds(root: strawberry.Parent[Run], info: Info) -> float:
+@computes(Run, needs={"expected_start_time", "start_time", "state_type"})
+def estimated_start_time_delta_seconds(root: Run, context: Context) -> float:
     """By how many seconds the run started later than expected; or is late by now, if it can still start."""
-    return estimates.start_time_delta(root, info.context.now)
+    return estimates.start_time_delta(root, context.now)
 
 
 @adds_to(TaskRun, needs=())

@@ -44,8 +44,9 @@ from runstate.graphql import (
 from runstate.graphql.bounds import Bounds
 from runstate.graphql.derive import implementing
 from runstate.graphql.documents import Documents, Known, Operation
-from runstate.graphql.execution import Plans, executing
+from runstate.graphql.execution import executing
 from runstate.graphql.load import Load
+from runstate.graphql.plans import Plans
 from runstate.graphql.scalars import SCALARS
 from runstate.rows import Row
 

@@ -1,19 +1,22 @@
 """Pages of rows by position, never by number: they stay where they are while rows are written."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
 from strawberry import UNSET
 
 from runstate.database.dialects import among
 from runstate.errors import BadUserInput, InvalidInput
 from runstate.graphql.compare import Clause, falsy, given
-from runstate.graphql.cursors import position
+from runstate.graphql.cursors import fingerprint, position
 from runstate.graphql.filters import Where
 from runstate.graphql.orders import Order, OrderBy, beyond, bound, order
 from runstate.graphql.selection import Columns
+from runstate.graphql.stored import Rows, as_given
 from runstate.graphql.sums import sums
 from runstate.rows import Row
 
@@ -51,14 +54,16 @@ class Asked(Generic[R]):
 class Found(NamedTuple):
     """The rows of a page, and whether the page was full and more rows follow in its direction."""
 
-    rows: list[Any]
+    rows: Rows
     cut: bool
 
 
 class Search(Generic[R]):
     """A page of rows of one kind; with a `parent`, a page for each value of that column."""
 
-    def __init__(self, row: type[R], asked: Asked[R], columns: Columns, parent: str | None = None) -> None:
+    def __init__(
+        self, row: type[R], asked: Asked[R], columns: Columns, dialect: Dialect, parent: str | None = None
+    ) -> None:
         self.row = row
         self.parent = parent
         self.table = row.__table__
@@ -70,25 +75,32 @@ class Search(Generic[R]):
         self.after = _position(row, self.keys, "after", asked.after)
         self.before = _position(row, self.keys, "before", asked.before)
         self.columns = sorted(columns | {key.column for key in self.keys} | ({parent} if parent else set()))
+        self.none = Rows(row, self.columns, (), dialect)
+
+    @cached_property
+    def mark(self) -> int:
+        """What tells cursors of this order from others."""
+        return fingerprint(self.row, self.keys)
 
     async def pages(self, fetch: Fetch, parents: list[Any]) -> list[Found]:
         """The page of each parent, in one statement; a single one in two where nulls have to be read apart."""
         if len(parents) == 1 and self.table.c[self.keys[0].column].nullable:
             return [await self._in_parts(fetch, parents)]
-        held: dict[Any, list[R]] = {parent: [] for parent in parents}
-        for values in await fetch(self._page(parents)):
-            found = self.row.of(dict(zip(self.columns, values, strict=False)))
-            held[getattr(found, self.parent) if self.parent else None].append(found)
+        read = await fetch(self._page(parents))
+        if len(parents) == 1:
+            return [self._found(read)]
+        held: dict[Any, list[Sequence[Any]]] = {parent: [] for parent in parents}
+        for parent, values in zip(self.none.with_values(read).values_of(str(self.parent)), read, strict=True):
+            held[parent].append(values)
         return [self._found(held[parent]) for parent in parents]
 
     async def _in_parts(self, fetch: Fetch, parents: list[Any]) -> Found:
         """A page of an order that nulls come last in: an index serves both directions of the other rows."""
-        rows: list[R] = []
+        read: list[Sequence[Any]] = []
         for known in self._parts():
-            if len(rows) <= self.size:
-                part = self._part(parents, known=known).limit(self.size + 1 - len(rows))
-                rows += [self.row.of(dict(zip(self.columns, values, strict=False))) for values in await fetch(part)]
-        return self._found(rows)
+            if len(read) <= self.size:
+                read += await fetch(self._part(parents, known=known).limit(self.size + 1 - len(read)))
+        return self._found(read)
 
     def _parts(self) -> list[bool]:
         """Which rows a page can have, in order: those with a value in the first key, and those without."""
@@ -106,7 +118,10 @@ class Search(Generic[R]):
         places = [key.clause(self.table, backwards=self.backwards) for key in others]
         if known:
             places.insert(0, first.clause(self.table, backwards=self.backwards, apart=True))
-        return sa.select(*(self.table.c[name] for name in self.columns)).where(*conditions).order_by(*places)
+        return sa.select(*self._given()).where(*conditions).order_by(*places)
+
+    def _given(self) -> Iterable[sa.ColumnElement[Any]]:
+        return (as_given(self.table.c[name]) for name in self.columns)
 
     async def counts(self, fetch: Fetch, parents: list[Any]) -> list[int]:
         """How many rows each parent has on all pages, in one statement."""
@@ -150,17 +165,16 @@ class Search(Generic[R]):
 
     def _page(self, parents: list[Any]) -> sa.Select[Any]:
         conditions = self._between(parents)
-        columns = [self.table.c[name] for name in self.columns]
         places = [key.clause(self.table, backwards=self.backwards) for key in self.keys]
         if len(parents) == 1:
-            return sa.select(*columns).where(*conditions).order_by(*places).limit(self.size + 1)
+            return sa.select(*self._given()).where(*conditions).order_by(*places).limit(self.size + 1)
         place = sa.func.row_number().over(partition_by=self._by(), order_by=places).label("place")
-        numbered = sa.select(*columns, place).where(*conditions).subquery()
+        numbered = sa.select(*self._given(), place).where(*conditions).subquery()
         return sa.select(numbered).where(numbered.c.place <= self.size + 1).order_by(numbered.c.place)
 
-    def _found(self, rows: list[R]) -> Found:
-        page = rows[: self.size]
-        return Found(page[::-1] if self.backwards else page, len(rows) > self.size)
+    def _found(self, read: Sequence[Sequence[Any]]) -> Found:
+        page = read[: self.size]
+        return Found(self.none.with_values(page[::-1] if self.backwards else page), len(read) > self.size)
 
 
 def _position(row: type[Row], keys: Order, argument: str, text: str | None) -> list[Any] | None:

@@ -1,0 +1,360 @@
+"""Plans: what is selected of objects of one type, made ready to be written again and again."""
+
+import asyncio
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import repeat
+from operator import attrgetter, itemgetter
+from typing import Any, Final, NamedTuple, Protocol
+
+from graphql import (
+    DirectiveNode,
+    FragmentSpreadNode,
+    GraphQLObjectType,
+    SelectionSetNode,
+    VariableNode,
+)
+from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, FragmentDetails, GroupedFieldSet
+from sqlalchemy.engine import Dialect
+
+from runstate.graphql.connection import Pages
+from runstate.graphql.derive import Computed, Follows
+from runstate.graphql.filters import Many
+from runstate.graphql.selection import Columns
+from runstate.graphql.stored import Rows
+from runstate.graphql.writing import Convert, Table, UnusualError, WriteColumn, of_column
+from runstate.rows import Base
+
+CONDITIONS: Final = ("skip", "include")
+DEFINED_BY: Final = "strawberry-definition"
+
+MOST_SHAPES: Final = 64
+"""How many are kept of one operation, which has one for each set of conditions."""
+
+
+class Objects(Table):
+    """How objects of one GraphQL type are written."""
+
+    def __init__(self, kind: GraphQLObjectType, plan: "Plan") -> None:
+        super().__init__()
+        self.kind = kind
+        self.plan = plan
+
+    def __missing__(self, kind: type) -> Convert:
+        if not is_a(kind, self.kind):
+            raise UnusualError
+        return self.setdefault(kind, self.plan.fill)
+
+
+class AnyObjects(Table):
+    """How objects of some GraphQL types are written."""
+
+    def __init__(self, tables: list[Objects]) -> None:
+        super().__init__()
+        self.tables = tables
+
+    def __missing__(self, kind: type) -> Convert:
+        for table in self.tables:
+            if table.kind.is_type_of and is_a(kind, table.kind):
+                return self.setdefault(kind, table.plan.fill)
+        raise UnusualError
+
+
+def is_a(cls: type, kind: GraphQLObjectType) -> bool:
+    """Whether objects of a class are of a GraphQL type, as far as the class says it."""
+    return kind.is_type_of is None or issubclass(cls, kind.extensions[DEFINED_BY].origin)
+
+
+class Reference(NamedTuple):
+    """A row that all objects of a list point at."""
+
+    name: str
+    follows: Follows
+    columns: Columns
+    plan: "Plan"
+    optional: bool
+
+
+class Nested(NamedTuple):
+    """A page of the rows that point at each object of a list."""
+
+    name: str
+    many: Many
+    field: Any
+    details: FieldDetailsList
+    plan: "ConnectionPlan"
+
+
+class Step(NamedTuple):
+    """One field of a plan; with neither an attribute nor what computes it, something else answers it."""
+
+    name: str
+    details: FieldDetailsList
+    attribute: str | None
+    table: Table
+    computed: Computed | None = None
+
+
+class Batch(Protocol):
+    """Objects of one class."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    @property
+    def objects(self) -> Sequence[Any]:
+        """Each of them."""
+
+    def values_of(self, name: str) -> Sequence[Any]:
+        """What each holds under a name."""
+
+
+class Made:
+    """Objects of one class that were made already."""
+
+    def __init__(self, objects: Sequence[Any]) -> None:
+        self.objects = objects
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def values_of(self, name: str) -> Sequence[Any]:
+        """What each holds under a name."""
+        return [getattr(each, name) for each in self.objects]
+
+
+class Plan:
+    """What is selected of objects of one type."""
+
+    def __init__(self, kind: GraphQLObjectType) -> None:
+        self.kind = kind
+        self.steps: list[Step] = []
+        self.blank: dict[str, Any] = {}
+        self.references: list[Reference] = []
+        self.nested: list[Nested] = []
+        self.others = 0
+        self.computes = False
+        self.read: Callable[[Any], Iterable[Any]] = _no_values
+        self.names: list[str] = []
+        self.tables: list[Table] = []
+        self.columns: dict[str, list[tuple[str, WriteColumn] | None] | None] = {}
+
+    @property
+    def quick(self) -> bool:
+        """Whether nothing has to be waited for."""
+        return not (self.others or self.references or self.nested)
+
+    @property
+    def held(self) -> bool:
+        """Whether everything is held by the objects themselves."""
+        return self.quick and not self.computes
+
+    def finish(self) -> None:
+        """Make ready what is done for every object."""
+        held = [step for step in self.steps if step.attribute is not None]
+        self.names = [step.name for step in held]
+        self.tables = [step.table for step in held]
+        self.read = _reader(self.kind, [str(step.attribute) for step in held])
+
+    def fill(self, source: Any) -> dict[str, Any]:
+        """An object as JSON; what it does not hold is null."""
+        written = [
+            value if (convert := table[type(value)]) is None else convert(value)
+            for table, value in zip(self.tables, self.read(source), strict=False)
+        ]
+        if len(self.names) == len(self.blank):
+            return dict(zip(self.names, written, strict=False))
+        return {**self.blank, **dict(zip(self.names, written, strict=False))}
+
+    def write(self, batch: Batch, context: Any) -> list[dict[str, Any]]:
+        """Objects as JSON; what they refer to is null."""
+        columns = self._columns(batch) if isinstance(batch, Rows) else None
+        if columns is None:
+            answers = [self.fill(each) for each in batch.objects]
+        else:
+            answers = together(self.blank, self._written(columns, batch), len(batch))
+        for step in self.steps if self.computes else ():
+            if step.computed:
+                for answer, each in zip(answers, batch.objects, strict=True):
+                    answer[step.name] = step.table.write(step.computed(each, context))
+        return answers
+
+    def _written(self, columns: Iterable[tuple[str, WriteColumn] | None], rows: Any) -> Iterator[Iterable[Any]]:
+        for constant, column in zip(self.blank.values(), columns, strict=True):
+            yield column[1](rows.columns[column[0]]) if column else repeat(constant, len(rows))
+
+    def _columns(self, rows: Rows) -> list[tuple[str, WriteColumn] | None] | None:
+        """How columns are written, by dialect; None: something is held that is no column."""
+        known = rows.dialect.name
+        if known not in self.columns:
+            self.columns[known] = self._by_column(rows, rows.dialect)
+        return self.columns[known]
+
+    def _by_column(self, rows: Rows, dialect: Dialect) -> list[tuple[str, WriteColumn] | None] | None:
+        table = rows.row.__table__.c
+        if any(step.attribute is not None and step.attribute not in table for step in self.steps):
+            return None
+        return [
+            (step.attribute, of_column(table[step.attribute], step.table, dialect)) if step.attribute else None
+            for step in self.steps
+        ]
+
+
+def together(names: Iterable[str], columns: Iterable[Iterable[Any]], number: int) -> list[dict[str, Any]]:
+    """Objects, given by column."""
+    written = tuple(columns)
+    if not written:
+        return [{} for _ in range(number)]
+    return [dict(zip(names, each, strict=False)) for each in zip(*written, strict=False)]
+
+
+class Work(Protocol):
+    """Who carries out plans."""
+
+    async def write(self, plan: Plan, batch: Batch) -> list[dict[str, Any]]:
+        """Objects as JSON, with what they refer to."""
+
+
+class ConnectionPlan:
+    """What is selected of the pages of one field: of each part, how it is found for several parents."""
+
+    def __init__(self) -> None:
+        self.blank: dict[str, Any] = {}
+        self.parts: dict[str, Callable[[Work, Pages, Sequence[Any]], Awaitable[Sequence[Any]]]] = {}
+
+    async def write(self, work: Work, pages: Pages, parents: Sequence[Any]) -> list[dict[str, Any]]:
+        """What is selected of the page of each parent."""
+        found = await all_of(part(work, pages, parents) for part in self.parts.values())
+        parts = dict(zip(self.parts, found, strict=True))
+        columns = [parts.get(name) or repeat(constant, len(parents)) for name, constant in self.blank.items()]
+        return together(self.blank, columns, len(parents))
+
+
+class EdgesPlan:
+    """What is selected of edges."""
+
+    def __init__(self) -> None:
+        self.blank: dict[str, Any] = {}
+        self.cursors: list[str] = []
+        self.nodes: dict[str, Plan] = {}
+
+    async def write(self, work: Work, pages: Pages, parents: Sequence[Any]) -> list[list[Any]]:
+        """The edges on the page of each parent."""
+        return await apart(pages, parents, partial(self._edges, work, pages))
+
+    async def _edges(self, work: Work, pages: Pages, rows: Rows) -> list[Any]:
+        found = await all_of(work.write(plan, rows) for plan in self.nodes.values())
+        columns: dict[str, Sequence[Any]] = dict(zip(self.nodes, found, strict=True))
+        positions = pages.cursors(rows) if self.cursors else []
+        columns |= dict.fromkeys(self.cursors, positions)
+        number = len(rows)
+        return together(
+            self.blank, [columns.get(name) or repeat(same, number) for name, same in self.blank.items()], number
+        )
+
+
+async def nodes(plan: Plan, work: Work, pages: Pages, parents: Sequence[Any]) -> list[list[Any]]:
+    """The rows on the page of each parent."""
+    return await apart(pages, parents, partial(work.write, plan))
+
+
+async def apart(pages: Pages, parents: Sequence[Any], write: Callable[[Rows], Awaitable[list[Any]]]) -> list[list[Any]]:
+    """What is written of the rows of all parents together, for each parent."""
+    found = await pages.rows(parents)
+    if len(found) == 1:
+        return [await write(found[0])]
+    written = iter(await write(pages.search.none.with_values([values for rows in found for values in rows.values])))
+    return [[next(written) for _ in range(len(rows))] for rows in found]
+
+
+async def all_of(waiting: Iterable[Awaitable[Any]]) -> list[Any]:
+    """What all come to, at the same time; the first exception, once all are over."""
+    several = list(waiting)
+    if len(several) == 1:
+        return [await several[0]]
+    found = await asyncio.gather(*several, return_exceptions=True)
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each
+    return found
+
+
+def _no_values(_: Any) -> tuple[()]:
+    return ()
+
+
+def _reader(kind: GraphQLObjectType, names: list[str]) -> Callable[[Any], Iterable[Any]]:
+    """Reads attributes. Those of a row are read as they are held, past SQLAlchemy's descriptors."""
+    if not names:
+        return _no_values
+    of_row = issubclass(kind.extensions[DEFINED_BY].origin, Base)
+    read: Callable[[Any], Any] = itemgetter(*names) if of_row else attrgetter(*names)
+    several = len(names) > 1
+    if of_row:
+        return (lambda row: read(row.__dict__)) if several else (lambda row: (read(row.__dict__),))
+    return read if several else (lambda held: (read(held),))
+
+
+class Shape:
+    """What the executor knows of an operation: what is selected of what, and plans for it."""
+
+    def __init__(self) -> None:
+        self.root: CollectedFields | None = None
+        self.sub_fields: dict[Any, Any] = {}
+        self.plans: dict[int, tuple[GroupedFieldSet, Plan]] = {}
+        self.connections: dict[int, tuple[GroupedFieldSet, ConnectionPlan | None]] = {}
+
+
+class Plans:
+    """The shapes of operations, as long as their documents are kept."""
+
+    def __init__(self) -> None:
+        self.conditions: dict[int, tuple[weakref.ref[Any], tuple[str, ...], dict[Any, Shape]]] = {}
+
+    def shape(self, executor: Any) -> Shape:
+        """The shape of the operation that is executed."""
+        if any(fragment.variable_signatures for fragment in executor.fragments.values()):
+            return Shape()
+        operation = executor.operation
+        known = self.conditions.get(id(operation))
+        if known is None:
+            known = self._meet(executor)
+        _, names, shapes = known
+        given = executor.variable_values.coerced
+        key = tuple(given.get(name) for name in names)
+        if key not in shapes:
+            if len(shapes) >= MOST_SHAPES:
+                shapes.clear()
+            shapes[key] = Shape()
+        return shapes[key]
+
+    def _meet(self, executor: Any) -> tuple[weakref.ref[Any], tuple[str, ...], dict[Any, Shape]]:
+        key = id(executor.operation)
+        gone = weakref.ref(executor.operation, lambda _: self.conditions.pop(key, None))
+        names = tuple(sorted(set(conditions(executor.operation.selection_set, executor.fragments))))
+        self.conditions[key] = gone, names, {}
+        return self.conditions[key]
+
+
+def conditions(selected: SelectionSetNode, fragments: Mapping[str, FragmentDetails]) -> Iterator[str]:
+    """The variables that decide what of a selection is included."""
+    waiting, seen = [selected], set[str]()
+    while waiting:
+        for selection in waiting.pop().selections:
+            yield from _conditions(selection.directives or ())
+            inner = getattr(selection, "selection_set", None)
+            if isinstance(selection, FragmentSpreadNode) and selection.name.value not in seen:
+                seen.add(selection.name.value)
+                known = fragments.get(selection.name.value)
+                inner = known.definition.selection_set if known else None
+            if inner:
+                waiting.append(inner)
+
+
+def _conditions(directives: Iterable[DirectiveNode]) -> Iterator[str]:
+    for directive in directives:
+        if directive.name.value in CONDITIONS:
+            for argument in directive.arguments or ():
+                if isinstance(argument.value, VariableNode):
+                    yield argument.value.name.value
