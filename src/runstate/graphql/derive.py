@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from itertools import pairwise
 from types import NoneType, UnionType, new_class
-from typing import Any, Final, NamedTuple, Optional, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Optional, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -26,13 +26,12 @@ from strawberry.types.field import StrawberryField
 from strawberry.types.lazy_type import LazyType
 
 from runstate.graphql.fields import Root, described
+from runstate.graphql.reading import DEFINITION
 from runstate.rows import Base, Row
 
 F = TypeVar("F", bound=Callable[..., Any])
 B = TypeVar("B", bound=Base)
 C = TypeVar("C", bound="Computed")
-
-DEFINITION: Final = "__strawberry_definition__"
 
 
 class Member(NamedTuple):

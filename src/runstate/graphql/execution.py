@@ -36,7 +36,7 @@ from strawberry.types.field import StrawberryField
 from typing_extensions import override
 
 from runstate.graphql.connection import Connection, Pages
-from runstate.graphql.derive import DEFINITION, Follows
+from runstate.graphql.derive import Follows
 from runstate.graphql.filters import Many
 from runstate.graphql.plans import (
     DEFINED_BY,
@@ -55,6 +55,7 @@ from runstate.graphql.plans import (
     is_a,
     nodes,
 )
+from runstate.graphql.reading import DEFINITION
 from runstate.graphql.search import Asked
 from runstate.graphql.selection import columns
 from runstate.graphql.stored import Rows
@@ -133,8 +134,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         if plan.held:
             try:
                 return plan.fill(source_value)
-            except Exception:  # noqa: BLE001, S110 the library says what it is
-                pass
+            except Exception:  # noqa: BLE001 the library says what it is
+                self.plans.left += 1
         return self._field_by_field(plan, source_value, path, position_context)
 
     def _field_by_field(
@@ -160,8 +161,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             try:
                 value = getattr(source, step.attribute)
                 return step.table.write(value)
-            except Exception:  # noqa: BLE001, S110 the library says what it is
-                pass
+            except Exception:  # noqa: BLE001 the library says what it is
+                self.plans.left += 1
         elif step.name in plan.blank and plan.blank[step.name] is not None:
             return plan.blank[step.name]
         place = Path(path, step.name, plan.kind.name)
@@ -173,6 +174,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         try:
             (answer,) = await plan.write(self, connection.pages, [connection.parent])
         except Exception:  # noqa: BLE001 the library says what it is; what was read is not read again
+            self.plans.left += 1
             found = by_library()
             return cast("dict[str, Any]", await found if self.is_awaitable(found) else found)
         return answer
@@ -200,6 +202,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             if isinstance(result, list) and all(plan.held for plan in plans.values()):
                 return [plans[type(each)].fill(each) for each in result]
         except Exception:  # noqa: BLE001 the library says what it is
+            self.plans.left += 1
             return by_library()
         return self._together_or(by_library, plans, result)
 
@@ -211,6 +214,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
                 return await self.write(plans[sources.row], sources)
             return await self._by_class(plans, sources)
         except Exception:  # noqa: BLE001 the library says what it is; what was read is not read again
+            self.plans.left += 1
             answer = by_library()
             return cast("list[Any]", await answer if self.is_awaitable(answer) else answer)
 
@@ -317,7 +321,9 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         if table is None and not self._refer(plan, name, field, details):
             plan.others += 1
         plan.computes = plan.computes or (table is not None and computed is not None)
-        plan.steps.append(Step(name, details, held if table is not None else None, table or Table(), computed))
+        plan.steps.append(
+            Step(name, details, held if table is not None else None, Table() if table is None else table, computed)
+        )
 
     def _refer(self, plan: Plan, name: str, field: GraphQLField, details: FieldDetailsList) -> bool:
         """Add a field that leads to other rows; False: it does not, or the library is needed."""

@@ -6,6 +6,8 @@ from typing import Annotated, Any, TypeVar, cast, dataclass_transform
 
 import strawberry
 
+from runstate.graphql.reading import read
+
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -47,7 +49,9 @@ def asked(*, name: str | None = None, one_of: bool = False) -> Callable[[type[T]
     """An input whose description is the docstring of its class."""
 
     def make(cls: type[T]) -> type[T]:
-        return strawberry.input(cls, name=name, one_of=one_of, description=described(cls))
+        made = strawberry.input(cls, name=name, one_of=one_of, description=described(cls))
+        cast("Any", made).__strawberry_definition__.from_input = read
+        return made
 
     return make
 

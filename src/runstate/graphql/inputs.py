@@ -1,19 +1,16 @@
 """What clients send: `Input[Document]` has the members of a document, which checks them."""
 
-import functools
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING
+from collections.abc import Callable, Collection
 from types import NoneType
 from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
 import strawberry
 from pydantic import BaseModel, ValidationError
 from strawberry import UNSET
-from strawberry.types.base import StrawberryList, StrawberryOptional
 from strawberry.utils.str_converters import to_camel_case
 
 from runstate.errors import InvalidInput
-from runstate.graphql.derive import Member, class_of, definition_of, list_of, members, optional, publish, shape
+from runstate.graphql.derive import Member, class_of, list_of, members, optional, publish, shape
 from runstate.graphql.fields import asked, described
 
 M = TypeVar("M", bound=BaseModel)
@@ -69,44 +66,7 @@ def offer(
     known_as = name or f"{model.__name__}Input"
     made = class_of(known_as, (Input,), fields, __doc__=described(model), __module__=__name__, model=model)
     given: type = asked(name=known_as, one_of=one_of)(made)
-    definition_of(given).from_input = read
     setattr(model, "__input__", given)  # noqa: B010 a class has no such attribute
-
-
-def read(cls: type, value: Mapping[str, Any], _: object) -> Any:
-    """The input that GraphQL's values are; Strawberry's own way looks at the types of all members every time."""
-    known, blank = _reading(cls)
-    given = dict(blank)
-    for name, each in value.items():
-        member, convert = known[name]
-        given[member] = convert(each) if convert and each is not None else each
-    made: Any = object.__new__(cls)
-    made.__dict__.update(given)
-    return made
-
-
-@functools.cache
-def _reading(cls: type) -> tuple[Mapping[str, tuple[str, Convert | None]], Mapping[str, Any]]:
-    """How the members of an input are read, by their names in GraphQL; and what they are unless given."""
-    fields = definition_of(cls).fields
-    known = {
-        field.graphql_name or to_camel_case(field.python_name): (field.python_name, _converted(field.type))
-        for field in fields
-    }
-    blank = {field.python_name: None if field.default is MISSING else field.default for field in fields}
-    return known, blank
-
-
-def _converted(kind: Any) -> Convert | None:
-    """What is done with a value of a type that is not null; None: nothing."""
-    if isinstance(kind, StrawberryOptional):
-        return _converted(kind.of_type)
-    if isinstance(kind, StrawberryList):
-        item = _converted(kind.of_type)
-        return list if item is None else lambda values: [None if each is None else item(each) for each in values]
-    if isinstance(kind, type) and issubclass(kind, Input):
-        return lambda value: read(kind, value, None)
-    return None
 
 
 def _asked(model: type[BaseModel], member: Member, *, whole: bool) -> tuple[Any, Any]:

@@ -311,6 +311,8 @@ class Plans:
 
     def __init__(self) -> None:
         self.conditions: dict[int, tuple[weakref.ref[Any], tuple[str, ...], dict[Any, Shape]]] = {}
+        self.left = 0
+        """How often something that was planned turned out to be unusual, and was left to the library."""
 
     def shape(self, executor: Any) -> Shape:
         """The shape of the operation that is executed."""

@@ -92,7 +92,7 @@ def of_list(item: Table | None) -> Table | None:
 
 
 def _each(item: Table, values: Iterable[Any]) -> list[Any]:
-    return [item.write(value) for value in values]
+    return [value if (convert := item[type(value)]) is None else convert(value) for value in values]
 
 
 def of_column(column: sa.ColumnElement[Any], table: Table, dialect: Dialect) -> WriteColumn:
@@ -105,11 +105,15 @@ def of_column(column: sa.ColumnElement[Any], table: Table, dialect: Dialect) -> 
             return lambda values: _instants(given(values))
         return given
     write = partial(_value, processor(column.type, dialect), table)
-    return partial(map, write) if kind is sa.Double else partial(_by_value, write)
+    return partial(_by_value, write) if kind in FEW else partial(map, write)
 
 
 EASY: Final[Mapping[type, type]] = {sa.Text: str, sa.Uuid: UUID, Timestamp: datetime}
 """Types of columns whose values need nothing done to be written, and of what Python type they are."""
+
+
+FEW: Final = (sa.Enum, sa.Integer, sa.Boolean)
+"""Types of columns that have few different values."""
 
 
 def _instants(values: Iterable[datetime | None]) -> list[Any]:
@@ -121,5 +125,5 @@ def _value(process: Convert, table: Table, value: Any) -> Any:
 
 
 def _by_value(write: Callable[[Any], Any], values: Sequence[Any]) -> Iterable[Any]:
-    """Columns of few different values: each is written once."""
+    """Few different values: each is written once."""
     return map({value: write(value) for value in set(values)}.__getitem__, values)

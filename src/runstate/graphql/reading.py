@@ -1,0 +1,50 @@
+"""How inputs are made of what GraphQL gives."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING
+from typing import Any, Final
+
+from strawberry.types.base import StrawberryList, StrawberryOptional
+from strawberry.types.lazy_type import LazyType
+from strawberry.utils.str_converters import to_camel_case
+
+DEFINITION: Final = "__strawberry_definition__"
+Convert = Callable[[Any], Any]
+
+
+def read(cls: type, value: Mapping[str, Any], _: object) -> Any:
+    """The input that GraphQL's values are; Strawberry's own way looks at the types of all members every time."""
+    known, blank = _reading(cls)
+    given = dict(blank)
+    for name, each in value.items():
+        member, convert = known[name]
+        given[member] = convert(each) if convert and each is not None else each
+    made: Any = object.__new__(cls)
+    made.__dict__.update(given)
+    return made
+
+
+@functools.cache
+def _reading(cls: type) -> tuple[Mapping[str, tuple[str, Convert | None]], Mapping[str, Any]]:
+    """How the members of an input are read, by their names in GraphQL; and what they are unless given."""
+    fields = getattr(cls, DEFINITION).fields
+    known = {
+        field.graphql_name or to_camel_case(field.python_name): (field.python_name, _converted(field.type))
+        for field in fields
+    }
+    blank = {field.python_name: None if field.default is MISSING else field.default for field in fields}
+    return known, blank
+
+
+def _converted(kind: Any) -> Convert | None:
+    """What is done with a value of a type that is not null; None: nothing."""
+    if isinstance(kind, StrawberryOptional):
+        return _converted(kind.of_type)
+    if isinstance(kind, StrawberryList):
+        item = _converted(kind.of_type)
+        return list if item is None else lambda values: [None if each is None else item(each) for each in values]
+    if isinstance(kind, LazyType):
+        return _converted(kind.resolve_type())
+    is_input = isinstance(kind, type) and getattr(getattr(kind, DEFINITION, None), "is_input", False)
+    return (lambda value: read(kind, value, None)) if is_input else None
