@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     document_limit_characters: int = Field(default=65_536, gt=0, description="How long a document may be.")
     document_limit_tokens: int = Field(default=5_000, gt=0, description="How many tokens a document may have.")
     depth_limit: int = Field(default=16, gt=0, description="How deep fields may be nested.")
-    alias_limit: int = Field(default=30, ge=0, description="How many aliases an operation may have.")
+    alias_limit: int = Field(default=100, ge=0, description="How many aliases an operation may have.")
     root_field_limit: int = Field(default=20, gt=0, description="How many fields an operation may have at its root.")
     directive_limit: int = Field(default=50, ge=0, description="How many directives an operation may have.")
     list_limit: int = Field(default=1_000, gt=0, description="How many values a list in an input may have.")

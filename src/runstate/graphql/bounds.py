@@ -11,7 +11,7 @@ class Bounds:
     characters: int = 65_536
     tokens: int = 5_000
     depth: int = 16
-    aliases: int = 30
+    aliases: int = 100
     root_fields: int = 20
     directives: int = 50
     list_items: int = 1_000

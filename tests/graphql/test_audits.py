@@ -1,0 +1,50 @@
+"""The audits of GraphQL over HTTP, as npm's graphql-http has them: all of them pass."""
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.node import BIN, Packages
+from tests.subscribing import Listening, listening
+
+AUDITS = 61
+PREFLIGHT = {"GraphQL-Require-Preflight": "1"}
+
+
+@pytest.fixture
+def kind() -> str:
+    """SQLite: no audit depends on the database."""
+    return "sqlite"
+
+
+async def audited(clients: Packages, server: Listening, headers: dict[str, str]) -> list[dict[str, Any]]:
+    """What each audit says."""
+    url, given = f"http://{server.address}", orjson.dumps(headers).decode()
+    said = await asyncio.to_thread(clients.run, BIN / "node", "audits.mjs", url, given)
+    results: list[dict[str, Any]] = orjson.loads(said)
+    return results
+
+
+async def test_every_audit_passes(clients: Packages, server: Listening) -> None:
+    results = await audited(clients, server, PREFLIGHT)
+
+    assert [each for each in results if each["status"] != "ok"] == []
+    assert len(results) == AUDITS
+
+
+async def test_every_audit_passes_without_the_header_where_get_needs_none(clients: Packages, url: str) -> None:
+    async with listening(url, get_preflight=False) as server:
+        results = await audited(clients, server, {})
+
+    assert [each for each in results if each["status"] != "ok"] == []
+    assert len(results) == AUDITS
+
+
+async def test_without_the_header_only_what_may_be_asked_with_get_is_not(clients: Packages, server: Listening) -> None:
+    results = await audited(clients, server, {})
+
+    failed = [each for each in results if each["status"] != "ok"]
+    assert [each["name"].split()[0] for each in failed] == ["MAY"] * 3
+    assert all("GET" in each["name"] for each in failed)
