@@ -12,7 +12,7 @@ from runstate.documents.requests import UpdateFlow, UpdateFlowRun, UpdateTaskRun
 from runstate.graphql.compare import as_uuid
 from runstate.graphql.context import Info
 from runstate.graphql.creating import DeleteResult
-from runstate.graphql.doing import DeletePayload, deleted, doing
+from runstate.graphql.doing import DeletePayload, deleted, doing, proposing
 from runstate.graphql.fields import Id, answered, field
 from runstate.graphql.inputs import Input
 from runstate.graphql.problems import InvalidInput, NotFound
@@ -117,12 +117,12 @@ class Mutation:
         """Change what is given of a flow; what is left out stays."""
         return UpdateFlowPayload(key=_changed(await flows.update_flow(info.context.desk, input.checked())))
 
-    @doing
+    @proposing
     async def update_flow_run(self, info: Info, input: Annotated[Input[UpdateFlowRun], Given]) -> UpdateFlowRunResult:
         """Change what is given of a flow run; what is left out stays."""
         return UpdateFlowRunPayload(key=_changed(await changes.update_flow_run(info.context.desk, input.checked())))
 
-    @doing
+    @proposing
     async def update_task_run(self, info: Info, input: Annotated[Input[UpdateTaskRun], Given]) -> UpdateTaskRunResult:
         """Change what is given of a task run; what is left out stays."""
         return UpdateTaskRunPayload(key=_changed(await changes.update_task_run(info.context.desk, input.checked())))

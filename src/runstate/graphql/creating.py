@@ -19,7 +19,7 @@ from runstate.documents.requests import (
 )
 from runstate.errors import NotFound as NotFoundError
 from runstate.graphql.context import Info
-from runstate.graphql.doing import DeletePayload, deleted, doing, who
+from runstate.graphql.doing import DeletePayload, deleted, doing, proposing, who
 from runstate.graphql.fields import Id, answered, field
 from runstate.graphql.inputs import Input
 from runstate.graphql.problems import InvalidInput, NotFound
@@ -156,7 +156,7 @@ def _found(outcome: tuple[UUID, bool] | NotFoundError) -> tuple[UUID, bool]:
 class Mutation:
     """What makes, changes and deletes flows, deployments, runs and run inputs."""
 
-    @doing
+    @proposing
     async def create_flow(self, info: Info, input: Annotated[Input[CreateFlow], Given]) -> CreateFlowResult:
         """Create a flow; one that has the name already is answered as it is."""
         key, created = await flows.create_flow(info.context.desk, input.checked())
@@ -185,20 +185,20 @@ class Mutation:
         """Delete a deployment with its limit and its runs that are still SCHEDULED; its other runs stay without it."""
         return await deleted(info, id, flows.delete_deployment)
 
-    @doing
+    @proposing
     async def create_flow_run(self, info: Info, input: Annotated[Input[CreateFlowRun], Given]) -> CreateFlowRunResult:
         """Create a flow run; one that the flow has under the idempotency key is answered whatever the input says."""
         desk = info.context.desk
         made = await _created(info, runs.new_flow_run(input.checked(), desk.new_id(), info.context.now, **who(info)))
         return CreateFlowRunPayload(key=made.run_id, created=made.created)
 
-    @doing
+    @proposing
     async def run_deployment(self, info: Info, input: Annotated[Input[RunDeployment], Given]) -> CreateFlowRunResult:
         """Create a SCHEDULED run of a deployment, with the deployment's parameters and tags under those given."""
         made = _made(await runs.run_deployment(info.context.desk, input.checked(), **who(info)))
         return CreateFlowRunPayload(key=made.run_id, created=made.created)
 
-    @doing
+    @proposing
     async def create_task_run(self, info: Info, input: Annotated[Input[CreateTaskRun], Given]) -> CreateTaskRunResult:
         """Create a task run; one with the same flow run, task key and dynamic key is answered as it is."""
         desk = info.context.desk
@@ -215,7 +215,7 @@ class Mutation:
         """Delete a task run with its states; the slots that it holds are given back."""
         return await deleted(info, id, runs.delete_task_run)
 
-    @doing
+    @proposing
     async def write_flow_run_input(
         self, info: Info, input: Annotated[Input[WriteFlowRun], Given]
     ) -> WriteFlowRunInputResult:
@@ -223,7 +223,7 @@ class Mutation:
         key, created = _found(await run_inputs.write_input(info.context.desk, input.checked()))
         return WriteFlowRunInputPayload(key=key, created=created)
 
-    @doing
+    @proposing
     async def delete_flow_run_input(self, info: Info, id: Id) -> DeleteResult:
         """Delete a run input."""
         return await deleted(info, id, run_inputs.delete_input)

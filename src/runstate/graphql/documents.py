@@ -22,10 +22,12 @@ from graphql import (
 )
 from strawberry.types.graphql import OperationType
 
+from runstate.documents.access import Scope
 from runstate.errors import LimitExceeded
 from runstate.graphql.bounds import Bounds
 from runstate.graphql.lists import Lists, Longest
 from runstate.graphql.measure import Amount, Extent, Given, Walk, evaluated, paged_types
+from runstate.graphql.scopes import Fragments, needed
 
 KEPT: Final = 512
 LONGEST_KEPT: Final = 16_384
@@ -52,6 +54,8 @@ class Operation(NamedTuple):
     cost: Amount
     lists: Longest | None
     """How to find the longest list in its variables."""
+    needs: Scope
+    """What has to be allowed to who asks for it."""
 
 
 class Known(NamedTuple):
@@ -117,9 +121,12 @@ class Documents:
         walk = Walk(self.schema, self.paged, document)
         operations = [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
         extents = [walk.operation(each) for each in operations]
+        found = [
+            self._operation(each, extent, walk.fragments) for each, extent in zip(operations, extents, strict=True)
+        ]
         return Known(
             document,
-            {name_of(each): self._operation(each, extent) for each, extent in zip(operations, extents, strict=True)},
+            dict(zip(map(name_of, operations), found, strict=True)),
             self._beyond(extents) or self._wrong(document),
         )
 
@@ -132,9 +139,10 @@ class Documents:
                 raise LimitExceeded("tokens", self.bounds.tokens) from None
             raise
 
-    def _operation(self, definition: OperationDefinitionNode, extent: Extent) -> Operation:
+    def _operation(self, definition: OperationDefinitionNode, extent: Extent, fragments: Fragments) -> Operation:
         kind = OperationType(definition.operation.value)
-        return Operation(name_of(definition), kind, extent.once, self.lists.of_variables(definition))
+        needs = needed(self.schema, definition, fragments)
+        return Operation(name_of(definition), kind, extent.once, self.lists.of_variables(definition), needs)
 
     def _beyond(self, extents: Sequence[Extent]) -> Sequence[GraphQLError]:
         """Which limit the operations of a document exceed."""

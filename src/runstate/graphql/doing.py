@@ -8,6 +8,7 @@ from uuid import UUID
 import strawberry
 
 from runstate.core.requests import Outcome
+from runstate.documents.access import Scope
 from runstate.errors import IdempotencyConflict, InvalidInput, NotFound, VersionConflict
 from runstate.graphql.compare import as_uuid
 from runstate.graphql.context import Info
@@ -19,8 +20,16 @@ PROBLEMS: Final = (InvalidInput, NotFound, VersionConflict, IdempotencyConflict)
 
 
 def doing(resolver: F) -> F:
-    """A field of `Mutation` whose problems are members of the union that it answers with."""
+    """A field of `Mutation` whose problems are members of the union that it answers with; it needs `admin`."""
+    return _doing(resolver, Scope.ADMIN)
 
+
+def proposing(resolver: F) -> F:
+    """A field of `Mutation` that programs which run workflows use: like others, but it needs no more than `propose`."""
+    return _doing(resolver, Scope.PROPOSE)
+
+
+def _doing(resolver: F, scope: Scope) -> F:
     @functools.wraps(resolver)
     async def do(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -28,7 +37,7 @@ def doing(resolver: F) -> F:
         except PROBLEMS as error:
             return problem(error)
 
-    return cast("F", mutation(do))
+    return cast("F", mutation(do, scope))
 
 
 def settled(outcome: Outcome | Any) -> Any:

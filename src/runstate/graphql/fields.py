@@ -2,11 +2,15 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar, cast, dataclass_transform
+from typing import Annotated, Any, Final, TypeVar, cast, dataclass_transform
 
 import strawberry
 
+from runstate.documents.access import Scope
 from runstate.graphql.reading import read
+
+NEEDS: Final = "scope"
+"""Under which name a field notes what it needs to be allowed."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -28,9 +32,10 @@ def query(resolver: F) -> F:
     return cast("F", strawberry.field(resolver, description=described(resolver)))
 
 
-def mutation(resolver: F) -> F:
-    """A field of `Mutation`."""
-    return cast("F", strawberry.mutation(resolver, description=described(resolver)))
+def mutation(resolver: F, scope: Scope) -> F:
+    """A field of `Mutation`, which needs a scope."""
+    description = f"{described(resolver)} Needs the scope `{scope}`."
+    return cast("F", strawberry.mutation(resolver, description=description, metadata={NEEDS: scope}))
 
 
 def subscription(resolver: F) -> F:

@@ -264,14 +264,15 @@ def _not_allowed(kind: OperationType) -> RefusedError:
 
 def _not_executed(body: dict[str, Any], media_type: str) -> Response:
     """The response to an operation that was refused before it was executed."""
-    if any(error["extensions"]["code"] == Code.OVERLOADED.value for error in body["errors"]):
+    codes = {error["extensions"]["code"] for error in body["errors"]}
+    if Code.OVERLOADED.value in codes:
         response = _response(503, body, media_type)
         response.headers.update(COME_BACK)
         return response
     if media_type == JSON:
         return _response(200, body, media_type)
     del body["data"]
-    return _response(400, body, media_type)
+    return _response(403 if Code.FORBIDDEN.value in codes else 400, body, media_type)
 
 
 def _fault(message: str, code: Code, known_as: str) -> dict[str, Any]:

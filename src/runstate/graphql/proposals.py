@@ -1,5 +1,6 @@
 """Proposals: the one way in which a run changes state, and verbs that propose a certain state."""
 
+from functools import partial
 from typing import Annotated, Any, Final, cast
 
 import strawberry
@@ -9,13 +10,14 @@ from runstate.core import runs, states
 from runstate.core.requests import Answer, Outcome
 from runstate.core.requests import ProposeState as Request
 from runstate.core.states import State as Proposed
+from runstate.documents.access import Scope
 from runstate.documents.requests import CancelFlowRun, PauseFlowRun, ProposeState, ResumeFlowRun, RetryFlowRun
 from runstate.documents.states import RunKind
 from runstate.errors import BadUserInput
 from runstate.errors import InvalidInput as InvalidInputError
 from runstate.graphql.context import Info
 from runstate.graphql.derive import adds_to, publish
-from runstate.graphql.doing import doing, settled, who
+from runstate.graphql.doing import proposing, settled, who
 from runstate.graphql.fields import mutation
 from runstate.graphql.inputs import Input
 from runstate.graphql.problems import IdempotencyConflict, InvalidInput, NotFound, VersionConflict, problem
@@ -84,13 +86,13 @@ def _placed(outcome: Outcome) -> Any:
 class Mutation:
     """Proposals."""
 
-    @doing
+    @proposing
     async def propose_state(self, info: Info, input: Annotated[Input[ProposeState], Asked]) -> ProposeStateResult:
         """Propose a state for a run: the one way a run changes state. The rules accept, reject, delay or abort it."""
         answer: ProposeStateResult = await _one(info, runs.proposed(input.checked(), **who(info)))
         return answer
 
-    @mutation
+    @partial(mutation, scope=Scope.PROPOSE)
     async def propose_states(
         self, info: Info, inputs: Annotated[list[Input[ProposeState]], Asked]
     ) -> list[ProposeStateResult | None]:
@@ -106,14 +108,14 @@ class Mutation:
         outcomes = iter(await info.context.desk.submit(possible) if possible else ())
         return [problem(each) if isinstance(each, InvalidInputError) else _placed(next(outcomes)) for each in requests]
 
-    @doing
+    @proposing
     async def pause_flow_run(self, info: Info, input: Annotated[Input[PauseFlowRun], Asked]) -> ProposeStateResult:
         """Let a running flow run wait in its process."""
         given = input.checked()
         answer: ProposeStateResult = await _one(info, _verb(info, "pause", given, runs.paused(given, info.context.now)))
         return answer
 
-    @doing
+    @proposing
     async def suspend_flow_run(self, info: Info, input: Annotated[Input[PauseFlowRun], Asked]) -> ProposeStateResult:
         """Let a running flow run of a deployment wait without a process: it is started anew on resume."""
         given = input.checked()
@@ -122,7 +124,7 @@ class Mutation:
         )
         return answer
 
-    @doing
+    @proposing
     async def resume_flow_run(self, info: Info, input: Annotated[Input[ResumeFlowRun], Asked]) -> ProposeStateResult:
         """Let a paused flow run go on, with the input that it waits for; a suspended one is SCHEDULED.
 
@@ -132,7 +134,7 @@ class Mutation:
         answer: ProposeStateResult = outcome
         return answer
 
-    @doing
+    @proposing
     async def cancel_flow_run(self, info: Info, input: Annotated[Input[CancelFlowRun], Asked]) -> ProposeStateResult:
         """Cancel a flow run: CANCELLING while infrastructure is torn down, CANCELLED at once where there is none."""
         given = input.checked()
@@ -141,7 +143,7 @@ class Mutation:
         )
         return answer
 
-    @doing
+    @proposing
     async def retry_flow_run(self, info: Info, input: Annotated[Input[RetryFlowRun], Asked]) -> ProposeStateResult:
         """Let a flow run of a deployment that has ended run again: SCHEDULED as AwaitingRetry."""
         given = input.checked()

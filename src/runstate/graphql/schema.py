@@ -27,6 +27,7 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 from typing_extensions import override
 
+from runstate.core.keyring import EVERYBODY
 from runstate.graphql import (
     changing,
     counting,
@@ -38,6 +39,7 @@ from runstate.graphql import (
     nodes,
     proposals,
     runs,
+    scopes,
     slots,
     transitions,
 )
@@ -149,6 +151,7 @@ class Schema(strawberry.Schema):
         """What executes the operation; a list of errors: it is not executed."""
         if errors := known.refused(asked.name):
             return errors
+        scopes.check(operation.needs, getattr(asked.context, "principal", EVERYBODY))
         self.documents.within(operation, asked.variables)
         return cast("Any", self.execution_context_class).build(
             self._schema,

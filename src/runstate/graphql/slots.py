@@ -19,7 +19,7 @@ from runstate.errors import RunstateError
 from runstate.graphql.compare import as_uuid
 from runstate.graphql.context import Info
 from runstate.graphql.creating import IS_NEW, DeleteResult, Given
-from runstate.graphql.doing import deleted, doing
+from runstate.graphql.doing import deleted, doing, proposing
 from runstate.graphql.fields import Id, answered, field
 from runstate.graphql.inputs import Input
 from runstate.graphql.problems import InvalidInput, NotFound
@@ -137,7 +137,7 @@ class Mutation:
             raise NotFoundError(id)
         return UpdateConcurrencyLimitPayload(key=known)
 
-    @doing
+    @proposing
     async def take_slots(self, info: Info, input: Annotated[Input[TakeSlots], Given]) -> TakeSlotsResult:
         """Take slots of many limits at once: all, or none and when to ask again."""
         outcome = await slots.take_slots(info.context.desk, input.checked())
@@ -145,12 +145,12 @@ class Mutation:
             raise outcome
         return TakeSlotsPayload(taken=outcome.leases, retry_after_seconds=outcome.retry_after_seconds)
 
-    @doing
+    @proposing
     async def give_back_slots(self, info: Info, input: Annotated[Input[GiveBackSlots], Given]) -> LeasesResult:
         """Give back leases. One that is gone was given back or taken back already: nothing is given back twice."""
         return _leases(await slots.give_back_slots(info.context.desk, input.checked()))
 
-    @doing
+    @proposing
     async def renew_leases(self, info: Info, input: Annotated[Input[RenewLeases], Given]) -> LeasesResult:
         """Have leases last longer. Slots of a limit with decay free themselves all the same."""
         return _leases(await slots.renew_leases(info.context.desk, input.checked()))

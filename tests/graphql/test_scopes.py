@@ -1,0 +1,166 @@
+"""What a key allows: decided before anything is executed, by the root fields of the operation that is asked for."""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from graphql import GraphQLSchema
+
+from runstate.database import Database
+from runstate.graphql.execution import metadata
+from runstate.graphql.fields import NEEDS
+from runstate.graphql.schema import build_schema
+from tests.asking import Ask
+from tests.graphql.mutating import a_flow, a_flow_run, create, propose
+from tests.keyholding import Keys, asking_with, connected_with
+from tests.subscribing import Listening, listening
+
+SCHEMA: GraphQLSchema = build_schema()._schema  # noqa: SLF001 - it has no public name
+assert SCHEMA.mutation_type
+MUTATIONS = SCHEMA.mutation_type.fields
+ORDER = ["read", "propose", "admin"]
+DELETE = 'mutation { deleteFlow(id: "x") { __typename } }'
+CREATE = 'mutation { createFlow(input: { name: "etl" }) { __typename } }'
+ON_MUTATION = "fragment g on Mutation"
+SECURITY = (Path(__file__).parent.parent.parent / "docs/security.md").read_text()
+
+
+@pytest.fixture
+async def server(url: str) -> AsyncIterator[Listening]:
+    """A server that lets in who has a key."""
+    async with listening(url, authentication="keys") as server:
+        yield server
+
+
+@pytest.fixture
+async def held(server: Listening, database: Database) -> AsyncIterator[Mapping[str, Ask]]:
+    """Clients with a key for each scope, by its name."""
+    keys = Keys(database)
+    async with AsyncExitStack() as clients:
+        yield {
+            scope: await clients.enter_async_context(asking_with(server, await keys.make(scope, scope)))
+            for scope in ORDER
+        }
+
+
+def code(body: Any) -> str | None:
+    errors = body.get("errors")
+    return str(errors[0]["extensions"]["code"]) if errors else None
+
+
+def asking_for(name: str) -> str:
+    """A mutation that asks for one field, with variables for what it has to be given."""
+    arguments = MUTATIONS[name].args
+    declared = ", ".join(f"${each}: {argument.type}" for each, argument in arguments.items())
+    given = ", ".join(f"{each}: ${each}" for each in arguments)
+    return f"mutation({declared}) {{ {name}({given}) {{ __typename }} }}"
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_mutation_says_what_it_needs(name: str) -> None:
+    needs = metadata(MUTATIONS[name])[NEEDS]
+
+    assert needs in {"propose", "admin"}
+    assert (MUTATIONS[name].description or "").endswith(f"Needs the scope `{needs}`.")
+
+
+def test_the_page_on_security_names_what_may_be_proposed() -> None:
+    (paragraph,) = re.findall(r"^\| `propose` \| (.*) \|$", SECURITY, re.MULTILINE)
+    proposing = {name for name, field in MUTATIONS.items() if metadata(field)[NEEDS] == "propose"}
+
+    assert set(re.findall(r"`(\w+)`", paragraph)) == proposing
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_with_a_key_to_read_nothing_is_changed(held: Mapping[str, Ask]) -> None:
+    for name in MUTATIONS:
+        assert code(await held["read"].raw(asking_for(name))) == "FORBIDDEN", name
+    assert code(await held["read"].raw("mutation { __typename }")) == "FORBIDDEN"
+    assert await held["read"]("{ flows { totalCount } }") == {"flows": {"totalCount": 0}}
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_with_a_key_to_propose_runs_go_their_way(held: Mapping[str, Ask]) -> None:
+    run = await a_flow_run(held["propose"])
+    answer = await propose(held["propose"], run, "RUNNING")
+
+    assert answer["status"] == "ACCEPT"
+    for name, field in MUTATIONS.items():
+        allowed = code(await held["propose"].raw(asking_for(name))) != "FORBIDDEN"
+        assert allowed == (metadata(field)[NEEDS] == "propose"), name
+
+
+async def test_with_a_key_to_administer_everything_is_allowed(held: Mapping[str, Ask]) -> None:
+    flow = await a_flow(held["admin"])
+    deleted = await held["admin"]("mutation($id: ID!) { deleteFlow(id: $id) { __typename } }", id=flow)
+
+    assert deleted == {"deleteFlow": {"__typename": "DeletePayload"}}
+    for name in MUTATIONS:
+        assert code(await held["admin"].raw(asking_for(name))) != "FORBIDDEN", name
+
+
+WAYS = {
+    "alias": 'mutation { flow: deleteFlow(id: "x") { __typename } }',
+    "fragment": f"mutation {{ ...f }} fragment f on Mutation {{ ...g }} {DELETE.replace('mutation', ON_MUTATION)}",
+    "inline": 'mutation { ... { ... on Mutation { deleteFlow(id: "x") { __typename } } } }',
+    "beside": 'mutation { createFlow(input: { name: "etl" }) { __typename } deleteFlow(id: "x") { __typename } }',
+    "skipped": 'mutation { __typename deleteFlow(id: "x") @skip(if: true) { __typename } }',
+    "chosen": f"query Read {{ __typename }} {DELETE.replace('mutation', 'mutation Chosen')}",
+}
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize("way", WAYS)
+async def test_no_way_leads_around_it(held: Mapping[str, Ask], way: str) -> None:
+    said = {"query": WAYS[way], "operationName": "Chosen" if way == "chosen" else None}
+
+    for scope, refused in (("read", True), ("propose", True), ("admin", False)):
+        body = (await held[scope].client.post("/graphql", json=said)).json()
+        assert (code(body) == "FORBIDDEN") == refused
+    assert await held["read"]("{ flows { nodes { name } } }") == (
+        {"flows": {"nodes": [{"name": "etl"}]}} if way == "beside" else {"flows": {"nodes": []}}
+    )
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_only_the_operation_that_is_asked_for_counts(held: Mapping[str, Ask]) -> None:
+    said = {
+        "query": f"query Read {{ __typename }} {DELETE.replace('mutation', 'mutation Not')}",
+        "operationName": "Read",
+    }
+
+    assert (await held["read"].client.post("/graphql", json=said)).json()["data"] == {"__typename": "Query"}
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_what_is_refused_is_said_with_a_status(held: Mapping[str, Ask]) -> None:
+    accept = {"Accept": "application/graphql-response+json"}
+    reply = await held["read"].client.post("/graphql", json={"query": CREATE}, headers=accept)
+    legacy = await held["read"].client.post("/graphql", json={"query": CREATE})
+
+    assert (reply.status_code, legacy.status_code) == (403, 200)
+    assert reply.json()["errors"][0]["message"] == "This needs the scope `propose`; read has `read`."
+    assert "data" not in reply.json()
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_over_websockets_and_as_events_it_is_the_same(server: Listening, database: Database) -> None:
+    key = await Keys(database).make("reader", "read")
+    async with connected_with(server, key) as socket:
+        assert (await (await socket.subscribe(CREATE)).error())["extensions"]["code"] == "FORBIDDEN"
+        assert await (await socket.subscribe("{ __typename }", "2")).next() == {"__typename": "Query"}
+        subscription = await socket.subscribe("subscription { transitions { cursor } }", "3")
+        assert (await subscription.next())["transitions"]["cursor"]
+    async with asking_with(server, key, Accept="text/event-stream") as ask:
+        said = (await ask.client.post("/graphql", json={"query": CREATE})).text
+    assert code(orjson.loads(said.split("data: ")[1].split("\n")[0])) == "FORBIDDEN"
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_without_keys_everybody_may_do_everything(ask: Ask) -> None:
+    assert (await create(ask, "flow", name="etl"))["created"]
+    assert code(await ask.raw(DELETE)) is None
