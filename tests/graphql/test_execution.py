@@ -32,6 +32,7 @@ from strawberry.types.arguments import convert_argument
 
 from runstate.database import Database
 from runstate.documents.states import StateDetails, StateType
+from runstate.graphql.bounds import Bounds
 from runstate.graphql.context import Context
 from runstate.graphql.derive import definition_of
 from runstate.graphql.documents import LONGEST_KEPT
@@ -47,8 +48,9 @@ from tests.graphql.storing import a_deployment, a_flow, a_flow_run, a_limit, a_s
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 VARIABLES = {"yes": True, "no": False}
 DOCUMENTS = 80
-FAST = build_schema()
-STOCK = build_schema(StrawberryGraphQLCoreExecutionContext)
+BOUNDS = Bounds(cost=10**9, aliases=1000, depth=100)
+FAST = build_schema(bounds=BOUNDS)
+STOCK = build_schema(StrawberryGraphQLCoreExecutionContext, bounds=BOUNDS)
 ROOTS = (
     *("flows", "deployments", "flowRuns", "taskRuns", "concurrencyLimits"),
     *("node", "nodes", "flow", "flowRun", "taskRun", "flowRunState", "taskRunState", "deployment"),
@@ -286,7 +288,7 @@ async def test_nothing_usual_is_left_to_the_library(database: Database) -> None:
     await store(database, *rows(wide=False, infinite=False))
     plans = Plans()
 
-    result = await build_schema(executing(plans)).execute(USUAL, None, Context(database, lambda: NOW))
+    result = await build_schema(executing(plans), bounds=BOUNDS).execute(USUAL, None, Context(database, lambda: NOW))
 
     assert not result.errors
     assert plans.left == 0
