@@ -22,6 +22,7 @@ import orjson
 import psutil
 import typer
 import uvicorn
+from light import HEAD
 from strawberry import Schema as StockSchema
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
@@ -100,9 +101,9 @@ def proposal(run: str) -> dict[str, Any]:
 async def client(port: int, body: bytes, until: float, delays: list[float]) -> None:
     """Ask on one connection, again and again."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    sent = HEAD % len(body) + body
     while (started := time.perf_counter()) < until:
-        writer.write(head.encode() + body)
+        writer.write(sent)
         answered = await reader.readuntil(b"\r\n\r\n")
         length = int(answered.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         content = await reader.readexactly(length)

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import orjson
 import psutil
 
+HEAD = b"POST /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+
 
 class Client:
     """One connection, on which one question is asked after the other."""
@@ -49,8 +51,7 @@ class Client:
 def request(document: str, **variables: Any) -> bytes:
     """A request as it goes over the wire."""
     body = orjson.dumps({"query": document, "variables": variables})
-    head = f"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    return HEAD % len(body) + body
 
 
 async def again_and_again(url: str, asked: bytes, seconds: float, clients: int) -> list[float]:

@@ -269,6 +269,7 @@ async def test_plans_go_with_their_documents(database: Database) -> None:
 
     for document in ("{ flows { nodes { id } } }", too_long_to_keep):
         assert not (await schema.execute(document, None, Context(database, lambda: NOW))).errors
+    await loads_under_way()
     gc.collect()
 
     assert len(plans.conditions) == 1

@@ -189,7 +189,7 @@ def _searching(row: type[Row], key: str | None) -> Searching:
 
 def rows_of(row: type[Row], description: str) -> Any:
     """A field with all the rows of a kind, page by page."""
-    return strawberry.field(_searching(row, None), description=description)
+    return strawberry.field(_searching(row, None), description=description, metadata={"many": Many(row, None)})
 
 
 def has_many(owner: type[Row], name: str, row: type[Row], key: str, description: str) -> None:

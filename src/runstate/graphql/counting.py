@@ -2,7 +2,6 @@
 
 from enum import Enum
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 import sqlalchemy as sa
 import strawberry
@@ -12,8 +11,8 @@ from runstate.database.queries import counts, history
 from runstate.documents.states import StateType
 from runstate.errors import BadUserInput
 from runstate.graphql.context import Info
-from runstate.graphql.derive import publish
-from runstate.graphql.fields import answered, field, query
+from runstate.graphql.derive import follows, publish
+from runstate.graphql.fields import answered, query
 from runstate.graphql.filters import Where
 from runstate.graphql.shapes import Deployment, Flow, FlowRun, Run, TaskRun
 from runstate.graphql.sums import sums
@@ -45,44 +44,21 @@ GroupBy = Annotated[
 class GroupCount:
     """A group of runs; null is what they have none of, and what was not asked for."""
 
-    keys: strawberry.Private[dict[str, Any]]
     count: int = strawberry.field(description="How many runs.")
+    flow_id: strawberry.ID | None = strawberry.field(default=None, description="Id of the flow.")
+    deployment_id: strawberry.ID | None = strawberry.field(default=None, description="Id of the deployment.")
+    state_type: StateType | None = strawberry.field(default=None, description="Type of the current state.")
+    state_name: str | None = strawberry.field(default=None, description="Name of the current state.")
 
-    @field
-    def flow_id(self) -> strawberry.ID | None:
-        """Id of the flow."""
-        return _id(self.keys.get("flow_id"))
-
-    @field
+    @follows(Flow, "flow_id")
     async def flow(self, info: Info) -> Flow | None:
         """The flow."""
-        return await info.context.load(info, Flow, self.keys.get("flow_id"))
+        return await info.context.load(info, Flow, self.flow_id)
 
-    @field
-    def deployment_id(self) -> strawberry.ID | None:
-        """Id of the deployment."""
-        return _id(self.keys.get("deployment_id"))
-
-    @field
+    @follows(Deployment, "deployment_id")
     async def deployment(self, info: Info) -> Deployment | None:
         """The deployment."""
-        return await info.context.load(info, Deployment, self.keys.get("deployment_id"))
-
-    @field
-    def state_type(self) -> StateType | None:
-        """Type of the current state."""
-        found: StateType | None = self.keys.get("state_type")
-        return found
-
-    @field
-    def state_name(self) -> str | None:
-        """Name of the current state."""
-        found: str | None = self.keys.get("state_name")
-        return found
-
-
-def _id(key: UUID | None) -> strawberry.ID | None:
-    return None if key is None else strawberry.ID(str(key))
+        return await info.context.load(info, Deployment, self.deployment_id)
 
 
 @strawberry.type
@@ -121,4 +97,4 @@ async def _counts(info: Info, run: type[Run], where: Any, group_by: list[CountBy
     clause = where.clause(run.__table__) if where else sa.true()
     asked = summed.counted(by) if summed else counts.counts_in_groups(run, by, clause)
     found = await info.context.fetch(asked.order_by(sa.text("count DESC"), *asked.selected_columns).limit(MOST_GROUPS))
-    return [GroupCount(keys=dict(zip(by, keys, strict=True)), count=count) for *keys, count in found]
+    return [GroupCount(count=count, **dict(zip(by, keys, strict=True))) for *keys, count in found]

@@ -258,6 +258,16 @@ def _followed(reference: Reference) -> Any:
     return strawberry.field(follow, description=reference.doc, metadata=metadata)
 
 
+def follows(target: type[Row], key: str) -> Callable[[F], F]:
+    """A field that has nothing but the row behind a key of its object."""
+    metadata = {"follows": Follows(target, key)}
+
+    def make(resolver: F) -> F:
+        return cast("F", _added(resolver, metadata))
+
+    return make
+
+
 def adds_to(
     row: type[Base],
     *,

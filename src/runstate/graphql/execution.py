@@ -31,7 +31,6 @@ from graphql import (
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, GroupedFieldSet, collect_fields
 from graphql.pyutils import AwaitableOrValue, Path, gather_with_cancel
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
-from strawberry.types.arguments import convert_arguments
 from strawberry.types.field import StrawberryField
 from typing_extensions import override
 
@@ -55,7 +54,7 @@ from runstate.graphql.plans import (
     is_a,
     nodes,
 )
-from runstate.graphql.reading import DEFINITION
+from runstate.graphql.reading import DEFINITION, arguments
 from runstate.graphql.search import Asked
 from runstate.graphql.selection import columns
 from runstate.graphql.stored import Rows
@@ -166,7 +165,17 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         elif step.name in plan.blank and plan.blank[step.name] is not None:
             return plan.blank[step.name]
         place = Path(path, step.name, plan.kind.name)
-        return self.execute_field(plan.kind, source, step.details, place, position_context)
+        by_library = partial(self.execute_field, plan.kind, source, step.details, place, position_context)
+        return self._page(step.nested, source, by_library) if step.nested else by_library()
+
+    async def _page(self, nested: Nested, source: Any, by_library: Callable[[], AwaitableOrValue[Any]]) -> Any:
+        try:
+            (answer,) = await self._pages(nested, [source.id if nested.many.key else None])
+        except Exception:  # noqa: BLE001 the library says what it is; what was read is not read again
+            self.plans.left += 1
+            found = by_library()
+            return await found if self.is_awaitable(found) else found
+        return answer
 
     async def _connection(
         self, plan: ConnectionPlan, connection: Connection[Any], by_library: Callable[[], AwaitableOrValue[Any]]
@@ -246,19 +255,17 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
                 raise UnusualError
 
     async def _open(self, nested: Nested, batch: Batch, answers: list[dict[str, Any]]) -> None:
-        fields = [each.node for each in nested.details]
-        many, asked = nested.many, Asked[Any](**self._arguments(nested))
-        pages: Pages = self.context_value.pages(many.row, asked, many.key, fields, self.fragment_definitions)
-        written = await nested.plan.write(self, pages, batch.values_of("id"))
-        for answer, each in zip(answers, written, strict=True):
+        for answer, each in zip(answers, await self._pages(nested, batch.values_of("id")), strict=True):
             answer[nested.name] = each
 
-    def _arguments(self, nested: Nested) -> dict[str, Any]:
-        """What a field is asked with, as its resolver would get it."""
-        first, known = nested.details[0], self.schema.extensions[DEFINED_BY]
+    async def _pages(self, nested: Nested, parents: Sequence[Any]) -> list[dict[str, Any]]:
+        """The pages of a field, one for each parent."""
+        first, many = nested.details[0], nested.many
         given = get_argument_values(nested.field, first.node, self.variable_values, first.fragment_variable_values)
-        arguments = nested.field.extensions[DEFINED_BY].arguments
-        return convert_arguments(given, arguments, known.schema_converter.scalar_registry, known.config)
+        fields = [each.node for each in nested.details]
+        asked: Asked[Any] = Asked(**nested.read(given))
+        pages: Pages = self.context_value.pages(many.row, asked, many.key, fields, self.fragment_definitions)
+        return await nested.plan.write(self, pages, parents)
 
     def _plans_of(
         self, return_type: GraphQLList[GraphQLOutputType], details: FieldDetailsList, values: Any
@@ -318,19 +325,14 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             return
         held, computed = held_by(field), metadata(field).get("computed")
         table = self._table(field, details) if held or computed else None
-        if table is None and not self._refer(plan, name, field, details):
-            plan.others += 1
-        plan.computes = plan.computes or (table is not None and computed is not None)
-        plan.steps.append(
-            Step(name, details, held if table is not None else None, Table() if table is None else table, computed)
-        )
-
-    def _refer(self, plan: Plan, name: str, field: GraphQLField, details: FieldDetailsList) -> bool:
-        """Add a field that leads to other rows; False: it does not, or the library is needed."""
-        reference, nested = self._reference(name, field, details), self._nested(name, field, details)
+        reference = self._reference(name, field, details) if table is None else None
+        nested = self._nested(name, field, details) if table is None else None
         plan.references += [reference] if reference else []
         plan.nested += [nested] if nested else []
-        return reference is not None or nested is not None
+        plan.others += table is None and reference is None and nested is None
+        plan.computes = plan.computes or (table is not None and computed is not None)
+        attribute, table = (None, Table()) if table is None else (held, table)
+        plan.steps.append(Step(name, details, attribute, table, computed, nested))
 
     def _table(self, field: GraphQLField, details: FieldDetailsList) -> Table | None:
         """How the values of a field that shows an attribute are written; None: the library is needed."""
@@ -359,7 +361,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             return None
         collected = self.collect_subfields(kind, details)
         plan = None if collected.new_defer_usages else self._connection_plan(kind, collected.grouped_field_set)
-        return Nested(name, many, field, details, plan) if plan else None
+        read = arguments(field.extensions[DEFINED_BY])
+        return Nested(name, many, field, read, details, plan) if plan else None
 
     def _connection_plan(self, kind: GraphQLObjectType, selected: GroupedFieldSet) -> ConnectionPlan | None:
         if not self.planning:

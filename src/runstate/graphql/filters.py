@@ -29,10 +29,10 @@ MOST_CONDITIONS: Final = 200
 
 
 class Many(NamedTuple):
-    """The rows that point at a row."""
+    """The rows that point at a row with a key; all of them: without a key."""
 
     row: type[Row]
-    key: str
+    key: str | None
 
 
 class Depth:
@@ -132,7 +132,7 @@ def refers(table: sa.FromClause, reference: Reference, where: Where[Any], depth:
 
 def _pointed(table: sa.FromClause, many: Many, where: Where[Any], depth: Depth) -> Clause:
     source = many.row.__table__.alias()
-    found = sa.select(sa.literal(1)).where(source.c[many.key] == table.c.id, where.clause(source, depth))
+    found = sa.select(sa.literal(1)).where(source.c[str(many.key)] == table.c.id, where.clause(source, depth))
     return found.correlate(table).exists()
 
 

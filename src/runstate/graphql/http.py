@@ -149,7 +149,7 @@ class Endpoint(GraphQL[Context, None]):
             allowed_operation_types=ALLOWED[request.method] | {OperationType.SUBSCRIPTION},
             operation_extensions=asked.extensions,
         )
-        return streamed(self.observer.stream(results, asked, context, request.headers), over=context.principal.over)
+        return streamed(self.observer.stream(results, asked, context), over=context.principal.over)
 
     async def _said(self, request: Request) -> Any:
         """What the request says, as the JSON object that it should be."""
@@ -173,7 +173,7 @@ class Endpoint(GraphQL[Context, None]):
 
     async def _execute(self, request: Request, asked: Asked, context: Context) -> ExecutionResult:
         try:
-            with self.observer.operation(asked, context, request.headers) as seen:
+            with self.observer.operation(asked, context) as seen:
                 result = await self.schema.execute(
                     asked.query,
                     variable_values=asked.variables,

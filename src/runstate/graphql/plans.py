@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from graphql import (
     DirectiveNode,
     FragmentSpreadNode,
+    GraphQLField,
     GraphQLObjectType,
     SelectionSetNode,
     VariableNode,
@@ -77,11 +78,12 @@ class Reference(NamedTuple):
 
 
 class Nested(NamedTuple):
-    """A page of the rows that point at each object of a list."""
+    """A page of rows: of those that point at an object, or of all."""
 
     name: str
     many: Many
-    field: Any
+    field: GraphQLField
+    read: Callable[[Mapping[str, Any]], dict[str, Any]]
     details: FieldDetailsList
     plan: "ConnectionPlan"
 
@@ -94,6 +96,7 @@ class Step(NamedTuple):
     attribute: str | None
     table: Table
     computed: Computed | None = None
+    nested: Nested | None = None
 
 
 class Batch(Protocol):

@@ -6,6 +6,7 @@ from dataclasses import MISSING
 from typing import Any, Final
 
 from strawberry.types.base import StrawberryList, StrawberryOptional
+from strawberry.types.field import StrawberryField
 from strawberry.types.lazy_type import LazyType
 from strawberry.utils.str_converters import to_camel_case
 
@@ -48,3 +49,19 @@ def _converted(kind: Any) -> Convert | None:
         return _converted(kind.resolve_type())
     is_input = isinstance(kind, type) and getattr(getattr(kind, DEFINITION, None), "is_input", False)
     return (lambda value: read(kind, value, None)) if is_input else None
+
+
+def arguments(field: StrawberryField) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """How the arguments of a field are read."""
+    known = {
+        each.graphql_name or to_camel_case(each.python_name): (each.python_name, _converted(each.type))
+        for each in field.arguments
+    }
+
+    def read_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            known[name][0]: convert(value) if (convert := known[name][1]) and value is not None else value
+            for name, value in given.items()
+        }
+
+    return read_arguments
