@@ -19,13 +19,7 @@ SCRIPT = "assets/page-DoLErYEN.js"
 
 
 @pytest.fixture
-def kind() -> str:
-    """Pages are the same whatever the database."""
-    return "sqlite"
-
-
-@pytest.fixture
-def built(tmp_path: Path) -> Path:
+def files(tmp_path: Path) -> Path:
     """What Vite leaves behind: files, and the same compressed."""
     (tmp_path / "assets").mkdir()
     for name, text in (("index.html", "<html>"), (SCRIPT, "page"), ("assets/small.svg", "<svg>")):
@@ -41,9 +35,9 @@ def opened(app: Starlette) -> httpx.AsyncClient:
 
 
 @pytest.fixture
-async def pages(built: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def pages(files: Path) -> AsyncIterator[httpx.AsyncClient]:
     """Asks for pages."""
-    async with opened(Starlette(routes=[Mount("/graphiql", Pages(built))])) as client:
+    async with opened(Starlette(routes=[Mount("/graphiql", Pages(files))])) as client:
         yield client
 
 
@@ -72,7 +66,7 @@ async def test_a_browser_that_asks_a_query_is_answered(browser: httpx.AsyncClien
 async def test_programs_are_not_sent_to_a_page(browser: httpx.AsyncClient) -> None:
     response = await browser.post("/graphql", json={"query": "{ __typename }"}, headers={"Accept": "*/*"})
 
-    assert response.json() == {"data": {"__typename": "Query"}}
+    assert response.json()["data"] == {"__typename": "Query"}
     assert (await browser.get("/graphql")).status_code == 400
 
 
@@ -141,9 +135,9 @@ async def test_what_is_not_there_is_not_found(pages: httpx.AsyncClient, path: st
     assert (await pages.get(f"/graphiql/{path}")).status_code == 404
 
 
-async def test_without_a_page_the_server_says_how_to_build_it(built: Path) -> None:
-    (built / "index.html").unlink()
-    async with opened(Starlette(routes=[Mount("/graphiql", Pages(built))])) as client:
+async def test_without_a_page_the_server_says_how_to_build_it(files: Path) -> None:
+    (files / "index.html").unlink()
+    async with opened(Starlette(routes=[Mount("/graphiql", Pages(files))])) as client:
         response = await client.get("/graphiql/")
 
     assert response.status_code == 503

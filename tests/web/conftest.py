@@ -1,0 +1,157 @@
+"""What tests of the pages ask for: the pages as they are built, and a browser as people have it."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright
+
+from runstate.web.build import HERE
+from tests.asking import Ask
+from tests.node import alone, lacking
+from tests.subscribing import Listening, asking, listening
+
+PICTURES = Path(__file__).parent.parent.parent / "build" / "screenshots"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture
+def kind() -> str:
+    """Pages are the same whatever the database."""
+    return "sqlite"
+
+
+@pytest.fixture(scope="session")
+def built() -> None:
+    """Has the pages built from their sources, unless they are."""
+    with alone(HERE):
+        command = [sys.executable, "-m", "runstate.web.build"]
+        done = subprocess.run(command, cwd=HERE.parent.parent, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        lacking(f"The pages cannot be built here: {done.stderr[-500:]}")
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A real Chromium."""
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if program is None:
+        lacking("There is no Chromium: apt-get install chromium.")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def server(built: None, url: str) -> AsyncIterator[Listening]:
+    """A server in this process, which has pages."""
+    async with listening(url) as server:
+        yield server
+
+
+@pytest.fixture
+async def live(server: Listening) -> AsyncIterator[Ask]:
+    """Asks it over HTTP."""
+    async with asking(server) as live:
+        yield live
+
+
+class GraphiQL:
+    """The page, as somebody uses it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        """What the console says that is no mere information, and requests that fail."""
+        self.strayed: list[str] = []
+        """Requests that wanted to leave the machine."""
+        page.on("console", self._listen)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _listen(self, said: ConsoleMessage) -> None:
+        if said.type in {"error", "warning"}:
+            self.complaints.append(said.text)
+
+    async def open(self, address: str) -> None:
+        """Go there, and wait until it can be used."""
+        await self.page.route("**/*", self._stay)
+        await self.page.goto(f"http://{address}")
+        await self.page.wait_for_selector(".graphiql-query-editor .view-line")
+
+    async def _stay(self, route: Route, request: Request) -> None:
+        if request.url.startswith(("http://127.0.0.1:", "blob:", "data:")):
+            await route.continue_()
+        else:
+            self.strayed.append(request.url)
+            await route.abort()
+
+    async def knows_the_schema(self) -> None:
+        """Wait until it has been told what can be asked."""
+        await self.page.get_by_label("Show Documentation Explorer").click()
+        await self.page.wait_for_selector(".graphiql-doc-explorer-content >> text=Query")
+        await self.page.get_by_label("Hide Documentation Explorer").click()
+
+    async def type(self, text: str) -> None:
+        """Type a query in a new tab."""
+        await self.page.get_by_label("New tab").click()
+        await self.page.locator(".graphiql-query-editor .view-lines").first.click()
+        await self.page.keyboard.press("ControlOrMeta+A")
+        await self.page.keyboard.type(text, delay=5)
+
+    async def show(self, tab: str) -> None:
+        """Go to a tab, and wait until it is known which operations are in it: they are kept after that."""
+        await self.page.locator(f'.graphiql-tab-button[title="{tab}"]').click()
+        await self.page.wait_for_function(
+            """tab => {
+              const { tabs, activeTabIndex } = JSON.parse(localStorage.getItem("graphiql:tabState") ?? "{}");
+              return tabs?.[activeTabIndex].title === tab;
+            }""",
+            arg=tab,
+        )
+
+    async def run(self, operation: str = "") -> None:
+        """Run what is in the tab, or one of its operations."""
+        await self.page.get_by_label("Execute query (Ctrl-Enter)").click()
+        if operation:
+            await self.page.get_by_role("menuitem", name=operation, exact=True).click()
+
+    async def stop(self) -> None:
+        """Want no more of a subscription."""
+        await self.page.get_by_label("Stop query (Ctrl-Enter)").click()
+
+    async def sees(self, text: str) -> None:
+        """Wait until the answer has a text in it."""
+        await self.page.wait_for_function(
+            """text => document.querySelector(".graphiql-response .view-lines")?.innerText
+                 .replaceAll("\\u00a0", " ").includes(text)""",
+            arg=text,
+        )
+
+    async def picture(self, name: str) -> None:
+        """Keep what it looks like."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        await self.page.screenshot(path=PICTURES / f"{name}.png")
+
+
+@asynccontextmanager
+async def looking_at(browser: Browser, address: str) -> AsyncIterator[GraphiQL]:
+    """The page on a server, in a window of its own."""
+    context = await browser.new_context(viewport={"width": 1440, "height": 900})
+    graphiql = GraphiQL(await context.new_page())
+    await graphiql.open(address)
+    yield graphiql
+    await context.close()
+
+
+@pytest.fixture
+async def graphiql(server: Listening, browser: Browser) -> AsyncIterator[GraphiQL]:
+    """The page, opened; afterwards nothing was complained about and nothing had left the machine."""
+    async with looking_at(browser, server.address) as graphiql:
+        await graphiql.knows_the_schema()
+        yield graphiql
+    assert (graphiql.complaints, graphiql.strayed) == ([], [])

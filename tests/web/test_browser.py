@@ -1,0 +1,79 @@
+"""GraphiQL in a real Chromium, which must neither complain nor leave the machine."""
+
+from typing import Any
+
+import pytest
+from playwright.async_api import Response
+
+from runstate.demo import demo
+from runstate.watch import socket_address
+from tests.asking import Ask
+from tests.graphql.mutating import a_flow_run, propose
+from tests.subscribing import Listening
+from tests.web.conftest import GraphiQL
+
+QUERIES = ("Propose", "RecentRuns", "OneRun", "FailedRuns", "RetriedTasks", "Counts", "History")
+SUBSCRIPTIONS = ("LiveTransitions", "LiveCounts")
+
+
+@pytest.fixture
+async def filled(server: Listening) -> None:
+    """A dozen runs of the demo."""
+    await demo(socket_address(server.address), None, 12, 0, lambda *_: None)
+
+
+async def test_a_query_is_typed_completed_and_run(graphiql: GraphiQL, live: Ask) -> None:
+    await a_flow_run(live)
+    await graphiql.type("{ flowRunCou")
+    await graphiql.page.wait_for_selector(".suggest-widget.visible >> text=flowRunCountsByState")
+    await graphiql.page.keyboard.press("Escape")
+    await graphiql.page.keyboard.type("nt }")
+    await graphiql.page.keyboard.press("Control+Enter")
+
+    await graphiql.sees('"flowRunCount": 1')
+
+
+async def test_what_cannot_be_asked_is_underlined(graphiql: GraphiQL) -> None:
+    await graphiql.type("{ nothingLikeThis }")
+
+    await graphiql.page.wait_for_selector(".graphiql-query-editor .squiggly-error")
+
+
+async def test_a_subscription_is_told_as_it_happens(graphiql: GraphiQL, live: Ask) -> None:
+    await graphiql.show("LiveTransitions")
+    await graphiql.run()
+    await graphiql.sees('"transitions": []')
+    run = await a_flow_run(live)
+    await graphiql.sees('"stateName": "Pending"')
+    await propose(live, run, "RUNNING")
+    await graphiql.sees('"stateName": "Running"')
+    await graphiql.stop()
+
+
+async def answer(graphiql: GraphiQL, tab: str, operation: str = "") -> Any:
+    """What is answered to the query in a tab, when it is run."""
+    async with graphiql.page.expect_response(lambda response: response.url.endswith("/graphql")) as answered:
+        await graphiql.run(operation)
+    response: Response = await answered.value
+    said = await response.json()
+    assert "errors" not in said, (tab, said)
+    await graphiql.sees('"data": {')
+    return said["data"]
+
+
+@pytest.mark.usefixtures("filled")
+async def test_every_tab_runs_as_it_is(graphiql: GraphiQL) -> None:
+    await graphiql.show("FirstFlow")
+    assert (await answer(graphiql, "FirstFlow", "FirstFlow"))["createFlow"]["flow"]["name"] == "hello"
+    assert (await answer(graphiql, "FirstFlow", "FirstRun"))["createFlowRun"]["created"]
+    for tab in QUERIES:
+        await graphiql.show(tab)
+        await answer(graphiql, tab)
+    for tab in SUBSCRIPTIONS:
+        await graphiql.show(tab)
+        await graphiql.run()
+        await graphiql.sees('"data": {')
+        await graphiql.stop()
+    await graphiql.show("OneRun")
+    assert (await answer(graphiql, "OneRun"))["flowRuns"]["nodes"][0]["taskRuns"]["nodes"]
+    await graphiql.picture("graphiql")
