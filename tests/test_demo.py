@@ -96,6 +96,19 @@ async def test_what_the_server_refuses_ends_it(server: Listening) -> None:
             await Api(session).do("cancelFlowRun", "CancelFlowRunInput", "__typename", id="nothing")
 
 
+async def test_a_server_that_wants_a_key_is_given_one(url: str) -> None:
+    async with listening(url, auth_string="ada:lovelace") as server:
+        environment = {"RUNSTATE_API_KEY": "ada:lovelace"}
+        arguments = ("demo", "--url", server.address, "--runs", "1", "--pace", "0")
+        let_in = await run(*arguments, environment=environment)
+        stays_out = await run(*arguments, environment={})
+        said, complained = (await let_in.communicate())[0], (await stays_out.communicate())[0]
+
+    assert (let_in.returncode, stays_out.returncode) == (0, 3)
+    assert b"Completed" in said
+    assert b"It needs a key that lets in, as --key or RUNSTATE_API_KEY" in complained
+
+
 def operations(path: Path) -> list[OperationDefinitionNode]:
     """The operations of a ready query."""
     return [each for each in parse(path.read_text()).definitions if isinstance(each, OperationDefinitionNode)]

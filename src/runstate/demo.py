@@ -10,7 +10,14 @@ from typing import Any, Final
 import typer
 import websockets
 
-from runstate.watch import PROTOCOL, RefusedError, Session, SubscriptionError, socket_address
+from runstate.watch import (
+    PROTOCOL,
+    RefusedError,
+    Session,
+    SubscriptionError,
+    insist_on_coming_back,
+    socket_address,
+)
 
 WORKERS: Final = 3
 """How many flow runs are under way at once."""
@@ -173,15 +180,16 @@ class Demo:
     async def run(self, flow: Flow, nth: int, parent: str | None = None) -> str:
         """Run a flow, within a task run perhaps; its fault."""
         parameters = {name: turn(values, nth) for name, values in flow.parameters.items()}
+        name = f"{flow.name} {nth + 1}"
         if flow.deployment:
-            run_id = await self.deployed(flow, parameters)
+            run_id = await self.deployed(flow, parameters, name=name)
         else:
             flow_id = await self.api.create("flow", name=flow.name)
             more = {"parentTaskRunId": parent} if parent else {}
             run_id = await self.api.create(
-                "flowRun", flowId=flow_id, parameters=parameters, tags=list(flow.tags), policy={"retries": 0}, **more
+                "flowRun", flowId=flow_id, name=name, parameters=parameters, tags=list(flow.tags), **more
             )
-        run = Run(self.api, self.tell, f"{flow.name} {run_id[-4:]}", {"flowRunId": run_id})
+        run = Run(self.api, self.tell, name, {"flowRunId": run_id})
         well = await run.work(lambda: self.stages(flow, nth, run, parameters))
         return "" if well else f"{flow.name} did not complete"
 
@@ -288,4 +296,5 @@ def run_demo(url: str, key: str | None, runs: int | None, pace: float) -> None:
     except KeyboardInterrupt:
         typer.echo("Enough.")
     except (OSError, websockets.WebSocketException) as error:
+        insist_on_coming_back(error)
         raise RefusedError(f"There is no server at {url}: {error}") from error

@@ -189,7 +189,7 @@ async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None
                 pause = SHORTEST_SECONDS
                 show(entry)
         except (OSError, TimeoutError, LostError, websockets.WebSocketException) as lost:
-            _insist_on_coming_back(lost)
+            insist_on_coming_back(lost)
             note(f"{lost}: connecting again")
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - it keeps no secrets
             pause = min(2 * pause, LONGEST_SECONDS)
@@ -218,7 +218,7 @@ def _said(error: SubscriptionError) -> str:
     return f"{error} The oldest that is kept: --after {oldest}" if oldest else str(error)
 
 
-def _insist_on_coming_back(lost: Exception) -> None:
+def insist_on_coming_back(lost: Exception) -> None:
     """RefusedError: there is no point in it."""
     if isinstance(lost, websockets.ConnectionClosed) and lost.rcvd and lost.rcvd.code in FATAL_CLOSES:
         raise RefusedError(lost.rcvd.reason or f"The server closed the connection: {lost.rcvd.code}.") from lost

@@ -114,6 +114,12 @@ class GraphiQL:
             arg=tab,
         )
 
+    async def headers(self, text: str) -> None:
+        """Type headers for what is in the tab."""
+        await self.page.get_by_role("button", name="Headers").click()
+        await self.page.locator('.graphiql-editor[aria-label="Headers"], section[aria-label="Headers"]').last.click()
+        await self.page.keyboard.type(text, delay=5)
+
     async def run(self, operation: str = "") -> None:
         """Run what is in the tab, or one of its operations."""
         await self.page.get_by_label("Execute query (Ctrl-Enter)").click()

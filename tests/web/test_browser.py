@@ -2,15 +2,18 @@
 
 from typing import Any
 
+import orjson
 import pytest
-from playwright.async_api import Response
+from playwright.async_api import Browser, Response
 
+from runstate.database import Database
 from runstate.demo import demo
 from runstate.watch import socket_address
 from tests.asking import Ask
 from tests.graphql.mutating import a_flow_run, propose
-from tests.subscribing import Listening
-from tests.web.conftest import GraphiQL
+from tests.keyholding import Keys, asking_with, bearing
+from tests.subscribing import Listening, listening
+from tests.web.conftest import GraphiQL, looking_at
 
 QUERIES = ("Propose", "RecentRuns", "OneRun", "FailedRuns", "RetriedTasks", "Counts", "History")
 SUBSCRIPTIONS = ("LiveTransitions", "LiveCounts")
@@ -77,3 +80,28 @@ async def test_every_tab_runs_as_it_is(graphiql: GraphiQL) -> None:
     await graphiql.show("OneRun")
     assert (await answer(graphiql, "OneRun"))["flowRuns"]["nodes"][0]["taskRuns"]["nodes"]
     await graphiql.picture("graphiql")
+
+
+async def test_a_key_in_the_headers_lets_in_queries_and_subscriptions(
+    built: None, browser: Browser, database: Database, url: str
+) -> None:
+    key = await Keys(database).make("ada")
+    async with (
+        listening(url, authentication="keys") as server,
+        asking_with(server, key) as ask,
+        looking_at(browser, server.address.replace("/graphql", "/graphiql")) as graphiql,
+    ):
+        await graphiql.show("Counts")
+        await graphiql.run()
+        await graphiql.sees("A key is needed")
+        await graphiql.headers(orjson.dumps(bearing(key)).decode())
+        await graphiql.run()
+        await graphiql.sees('"flowRunCount": 0')
+        await graphiql.show("LiveCounts")
+        await graphiql.headers(orjson.dumps(bearing(key)).decode())
+        await graphiql.run()
+        await graphiql.sees('"runCounts": []')
+        await a_flow_run(ask)
+        await graphiql.sees('"stateName": "Pending"')
+        await graphiql.picture("key")
+    assert graphiql.strayed == []
