@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from secrets import token_bytes
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from uuid_utils.compat import uuid7
 
+from runstate.core.csrf import CsrfTokens
 from runstate.core.desk import Desk
 from runstate.database import Database
 from runstate.database.migrate import migrate
@@ -61,6 +63,7 @@ def build_app(settings: Settings) -> Starlette:
             desk = Desk(database, clock=clock, draw=random.random, new_id=uuid7, tell=hub.poke)
             desk.answered = meter.batch
             opened.push_async_callback(desk.close)
+            app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None
             app.state.keyring = keyring_of(settings, database, clock)
             if app.state.keyring:
                 app.state.keyring.start()
@@ -140,5 +143,6 @@ def make_context(connection: Request | WebSocket, request_id: str) -> Context:
         principal=asks_at_first(state.keyring, connection),
         desk=state.desk,
         hub=state.hub,
+        csrf=state.csrf,
         admit=partial(admit, state.keyring, connection) if state.keyring else None,
     )

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     allowed_origins: Names = Field(
         default=(), description="Origins of other sites whose pages may ask, with commas between: CORS and WebSockets."
     )
+    csrf: bool = Field(
+        default=False, description="Whether mutations over HTTP need a token that `createCsrfToken` gives."
+    )
     services: str = Field(
         default="all", description="Which services run in the background: `all`, `off`, or names with commas between."
     )

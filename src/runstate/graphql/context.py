@@ -12,6 +12,7 @@ import strawberry
 from graphql import FieldNode
 from strawberry.dataloader import DataLoader
 
+from runstate.core.csrf import CsrfTokens
 from runstate.core.keyring import EVERYBODY, Principal
 from runstate.database import Database
 from runstate.database.dialects import among
@@ -45,6 +46,7 @@ class Context:
         principal: Principal = EVERYBODY,
         desk: Any = None,
         hub: Any = None,
+        csrf: CsrfTokens | None = None,
         admit: Admit | None = None,
     ) -> None:
         self.database = database
@@ -53,6 +55,7 @@ class Context:
         self.principal = principal
         self.desk = desk
         self.hub = hub
+        self.csrf = csrf
         self.admit = admit
         self.connection_params: dict[str, Any] = {}
         """What a socket was opened with."""
@@ -74,6 +77,7 @@ class Context:
             principal=self.principal,
             desk=self.desk,
             hub=self.hub,
+            csrf=self.csrf,
         )
 
     def forget(self) -> None:

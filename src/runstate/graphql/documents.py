@@ -27,13 +27,14 @@ from runstate.errors import LimitExceeded
 from runstate.graphql.bounds import Bounds
 from runstate.graphql.lists import Lists, Longest
 from runstate.graphql.measure import Amount, Extent, Given, Walk, evaluated, paged_types
-from runstate.graphql.scopes import Fragments, needed
+from runstate.graphql.scopes import Fragments, needed, root_fields
 
 KEPT: Final = 512
 LONGEST_KEPT: Final = 16_384
 MOST_COMPARISONS: Final = 50_000
 """How much is compared to find out whether fields of one name can be one; that is quadratic."""
 
+CHANGING_NOTHING: Final = frozenset({"createCsrfToken", "__typename"})
 TOO_MANY_TOKENS: Final = "Document contains more than"
 """How the parser begins to say so."""
 
@@ -56,6 +57,8 @@ class Operation(NamedTuple):
     """How to find the longest list in its variables."""
     needs: Scope
     """What has to be allowed to who asks for it."""
+    changes: bool
+    """Whether it does anything but to get a token that shows where requests come from."""
 
 
 class Known(NamedTuple):
@@ -93,6 +96,14 @@ class Documents:
     def known(self, text: str) -> Known:
         """What is known of a document; GraphQLSyntaxError or LimitExceeded: it is none, or too long."""
         return self.kept(text) if len(text) <= LONGEST_KEPT else self._met(text)
+
+    def changes(self, text: str, name: str | None) -> bool:
+        """Whether an operation changes anything, as far as can be said; what is no document changes nothing."""
+        try:
+            operation = self.known(text).meant(name)
+        except (GraphQLError, LimitExceeded):
+            return False
+        return operation is not None and operation.changes
 
     def within(self, operation: Operation, variables: Mapping[str, Any] | None) -> None:
         """LimitExceeded unless the lists in the variables of an operation, as a client sent them, are short enough."""
@@ -141,8 +152,10 @@ class Documents:
 
     def _operation(self, definition: OperationDefinitionNode, extent: Extent, fragments: Fragments) -> Operation:
         kind = OperationType(definition.operation.value)
-        needs = needed(self.schema, definition, fragments)
-        return Operation(name_of(definition), kind, extent.once, self.lists.of_variables(definition), needs)
+        names = set(root_fields(definition.selection_set, fragments))
+        needs = needed(self.schema, definition.operation, names)
+        changes = kind is OperationType.MUTATION and not names <= CHANGING_NOTHING
+        return Operation(name_of(definition), kind, extent.once, self.lists.of_variables(definition), needs, changes)
 
     def _beyond(self, extents: Sequence[Extent]) -> Sequence[GraphQLError]:
         """Which limit the operations of a document exceed."""

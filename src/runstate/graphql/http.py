@@ -22,7 +22,8 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 from structlog.contextvars import bind_contextvars
 
-from runstate.errors import Unauthenticated
+from runstate.errors import Forbidden, Unauthenticated
+from runstate.graphql import csrf
 from runstate.graphql.asking import Asked, RefusedError, operation
 from runstate.graphql.context import Context
 from runstate.graphql.faults import Code
@@ -141,6 +142,7 @@ class Endpoint(GraphQL[Context, None]):
         if self.schema.load.full:
             raise RefusedError(503, "Too many subscriptions are open.", Code.OVERLOADED, **COME_BACK)
         context = self.make_context(request, known_as)
+        await self._check_token(request, asked, context)
         results = await self.schema.stream(
             asked.query,
             variable_values=asked.variables,
@@ -171,7 +173,15 @@ class Endpoint(GraphQL[Context, None]):
                 raise too_large
         return bytes(body)
 
+    async def _check_token(self, request: Request, asked: Asked, context: Context) -> None:
+        if context.csrf and self.schema.documents.changes(asked.query, asked.operation_name):
+            try:
+                await csrf.check(context.csrf, request.headers)
+            except Forbidden as error:
+                raise RefusedError(403, error.message, Code.FORBIDDEN) from error
+
     async def _execute(self, request: Request, asked: Asked, context: Context) -> ExecutionResult:
+        await self._check_token(request, asked, context)
         try:
             with self.observer.operation(asked, context) as seen:
                 result = await self.schema.execute(

@@ -32,6 +32,7 @@ from runstate.graphql import (
     changing,
     counting,
     creating,
+    csrf,
     faults,
     flows,
     graph,
@@ -63,6 +64,7 @@ FAMILIES: Final[tuple[Any, ...]] = (
     creating,
     changing,
     slots,
+    csrf,
     transitions,
 )
 """Modules that have a class `Query`, `Mutation` or `Subscription`."""

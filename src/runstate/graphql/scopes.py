@@ -1,6 +1,6 @@
 """What an operation needs to be allowed: declared on the fields of `Mutation`, found out once for a document."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from graphql import (
@@ -9,7 +9,6 @@ from graphql import (
     FragmentSpreadNode,
     GraphQLSchema,
     InlineFragmentNode,
-    OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
 )
@@ -26,15 +25,14 @@ IN_ORDER: Final = list(Scope)
 Fragments = Mapping[str, FragmentDefinitionNode]
 
 
-def needed(schema: GraphQLSchema, operation: OperationDefinitionNode, fragments: Fragments) -> Scope:
-    """What an operation needs: what the most demanding of its root fields does, included or skipped.
+def needed(schema: GraphQLSchema, kind: OperationType, names: Collection[str]) -> Scope:
+    """What an operation with these root fields needs: what the most demanding of them does, included or skipped.
 
     What is below them needs nothing more. A field of `Mutation` that says nothing needs everything.
     """
-    if operation.operation is not OperationType.MUTATION or schema.mutation_type is None:
+    if kind is not OperationType.MUTATION or schema.mutation_type is None:
         return Scope.READ
     known = schema.mutation_type.fields
-    names = root_fields(operation.selection_set, fragments)
     scopes = [metadata(known[name]).get(NEEDS, Scope.ADMIN) for name in names if name in known]
     return max(scopes, key=IN_ORDER.index, default=Scope.PROPOSE)
 

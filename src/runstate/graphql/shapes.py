@@ -11,6 +11,7 @@ from runstate.graphql.inputs import offer
 from runstate.rows import (
     ConcurrencyLease,
     ConcurrencyLimit,
+    CsrfToken,
     Deployment,
     Flow,
     FlowRun,
@@ -27,6 +28,7 @@ from runstate.rows import (
 __all__ = [
     "ConcurrencyLease",
     "ConcurrencyLimit",
+    "CsrfToken",
     "Deployment",
     "Flow",
     "FlowRun",
@@ -46,6 +48,7 @@ publish(Run, implements=(Row,))
 publish(FlowRunState, TaskRunState, implements=(State, Row))
 publish(FlowRun, TaskRun, implements=(Run, Row))
 publish(Flow, ConcurrencyLimit, implements=(Row,))
+publish(CsrfToken)
 publish(ConcurrencyLease, FlowRunInput)  # no nodes: `limit` and `flowRun` mean something else on nodes
 publish(Deployment, implements=(Row,), renamed={"limit": "concurrency"})
 publish(StateCount, HistoryInterval, Transition)
