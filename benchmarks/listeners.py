@@ -1,0 +1,31 @@
+"""A hundred subscribers to one run each and two to everything, until it is stopped: part of benchmarks/bench.py."""
+
+import asyncio
+import json
+import sys
+
+import uvloop
+from websockets.asyncio.client import connect
+
+from light import Client
+
+RUNS = "{ taskRuns(first: 100, orderBy: [{created: DESC}]) { nodes { id } } }"
+
+
+async def main(url: str) -> None:
+    """Listen."""
+    client = await Client.connect(url)
+    runs = [each["id"] for each in (await client.ask(RUNS))["taskRuns"]["nodes"]]
+    async with connect(url.replace("http", "ws"), subprotocols=["graphql-transport-ws"], max_size=None) as socket:
+        await socket.send('{"type": "connection_init"}')
+        await socket.recv()
+        wanted = [{"runId": {"eq": run}} for run in runs[:98]] + [None] * 2
+        for number, where in enumerate(wanted):
+            query = "subscription($where: TransitionWhere) { transitions(where: $where) { cursor transitions { runId version stateName } } }"
+            payload = {"query": query, "variables": {"where": where}}
+            await socket.send(json.dumps({"id": str(number), "type": "subscribe", "payload": payload}))
+        async for _ in socket:
+            pass
+
+
+uvloop.run(main(sys.argv[1]))
