@@ -18,7 +18,7 @@ INSTALL = PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help serve migrate test check schema states pages format constraints clean
+.PHONY: help serve migrate test check bench schema states pages format constraints clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -38,6 +38,9 @@ check: $(TESTING) ## Everything that can be said without running it: style, type
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m runstate schema | diff -u schema.graphql -
+
+bench: $(TESTING) ## Measure all kinds of work beside bare loops over the databases; ARGUMENTS="--only page --seconds 20"
+	@$(BIN)/python benchmarks/bench.py $(ARGUMENTS)
 
 schema: $(SERVING) ## Write schema.graphql from the code
 	@$(BIN)/python -m runstate schema > schema.graphql.new && mv schema.graphql.new schema.graphql

@@ -121,7 +121,7 @@ def _plain(row: dict[str, Any], now: int) -> dict[str, Any]:
     timed = {"created", "updated", "timestamp", "state_timestamp", "occurred"}
     plain = {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
     hexed = {name: value.replace("-", "") for name, value in plain.items() if name in {"id", "state_id"}}
-    return plain | hexed | {name: now for name in plain.keys() & timed}
+    return plain | hexed | dict.fromkeys(plain.keys() & timed, now)
 
 
 async def page(url: str, statement: str, arguments: list[Any], seconds: float, loops: int) -> list[float]:

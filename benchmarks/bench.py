@@ -9,10 +9,8 @@ names one. Server, database and client share the machine: compare figures of one
 """
 
 import asyncio
-import collections
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID, uuid4
 
 import bare
@@ -35,7 +33,8 @@ from light import Client, request, serving
 
 STEPS = ("PENDING", "RUNNING", "COMPLETED")
 PROBLEM = "... on Problem { code message }"
-CREATE_FLOW = f'mutation {{ it: createFlow(input: {{name: "bench"}}) {{ ... on CreateFlowPayload {{ flow {{ id }} }} {PROBLEM} }} }}'
+CREATE_FLOW = f"""mutation {{ it: createFlow(input: {{name: "bench"}}) {{
+  ... on CreateFlowPayload {{ flow {{ id }} }} {PROBLEM} }} }}"""
 CREATE_RUN = f"""mutation($flow: ID!) {{ it: createFlowRun(input: {{flowId: $flow, state: {{type: RUNNING}}}}) {{
   ... on CreateFlowRunPayload {{ flowRun {{ id }} }} {PROBLEM} }} }}"""
 CREATE = f"""mutation($input: CreateTaskRunInput!) {{ it: createTaskRun(input: $input) {{
@@ -302,10 +301,10 @@ async def measure_reference(url: str, seconds: float) -> None:
             async def work() -> None:
                 while time.monotonic() < until:  # noqa: B023 it ends before it changes
                     given = {"flow_run_id": run, "task_key": "task", "dynamic_key": uuid4().hex}  # noqa: B023
-                    task = (await client.post("/task_runs/", json=given)).json()["id"]  # noqa: B023
+                    task = (await client.post("/task_runs/", json=given)).json()["id"]
                     for step in STEPS:
                         before = time.perf_counter()
-                        told = await client.post(f"/task_runs/{task}/set_state", json={"state": {"type": step}})  # noqa: B023
+                        told = await client.post(f"/task_runs/{task}/set_state", json={"state": {"type": step}})
                         timed.took.append(time.perf_counter() - before)  # noqa: B023
                         timed.count += told.status_code < 300  # noqa: B023
 
@@ -330,9 +329,8 @@ def main(
     database: Which = "sqlite,postgresql", seconds: Seconds = 8, only: Only = "", reference: Reference = None
 ) -> None:
     """Measure everything and print a table."""
-    print(
-        f"{platform.machine()}, {os.cpu_count()} CPUs shared by client, server and database, Python {platform.python_version()}\n"
-    )
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    print(f"{machine}; client, server and database share it.\n")
     table = Table()
 
     async def measure(place: Place, name: str) -> None:

@@ -1,14 +1,14 @@
 """A hundred subscribers to one run each and two to everything, until it is stopped: part of benchmarks/bench.py."""
 
-import asyncio
 import json
 import sys
 
 import uvloop
+from light import Client
 from websockets.asyncio.client import connect
 
-from light import Client
-
+EVENTS = """subscription($where: TransitionWhere) {
+  transitions(where: $where) { cursor transitions { runId version stateName } } }"""
 RUNS = "{ taskRuns(first: 100, orderBy: [{created: DESC}]) { nodes { id } } }"
 
 
@@ -21,8 +21,7 @@ async def main(url: str) -> None:
         await socket.recv()
         wanted = [{"runId": {"eq": run}} for run in runs[:98]] + [None] * 2
         for number, where in enumerate(wanted):
-            query = "subscription($where: TransitionWhere) { transitions(where: $where) { cursor transitions { runId version stateName } } }"
-            payload = {"query": query, "variables": {"where": where}}
+            payload = {"query": EVENTS, "variables": {"where": where}}
             await socket.send(json.dumps({"id": str(number), "type": "subscribe", "payload": payload}))
         async for _ in socket:
             pass

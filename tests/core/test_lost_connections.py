@@ -104,7 +104,8 @@ async def done_once(way: Way, work: Work, outcomes: list[Outcome]) -> None:
     assert isinstance(first, Answer)
     assert isinstance(second, Answer)
     assert isinstance(taken, Answer)
-    assert made == Created(kind=first.kind, run_id=work.new.id, created=True)
+    assert isinstance(made, Created)
+    assert (made.kind, made.run_id, made.created) == (first.kind, work.new.id, True)
     assert [first.status, second.status, taken.status] == [ACCEPT] * 3
     assert [state.id for state in await history_of(way.direct, work.run)] == [first.state_id, second.state_id]
     assert [state.version for state in await history_of(way.direct, work.new)] == [1]

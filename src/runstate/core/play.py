@@ -63,7 +63,7 @@ def _create(request: CreateRun, ledger: Ledger, chances: Chances) -> Outcome:
     ledger.created.discard(run.id)
     ledger.found[run.id] = run.id
     _propose(_first(request, kind), run, ledger, chances)
-    return Created(kind=kind, run_id=run.id, created=True)
+    return Created(kind=kind, run_id=run.id, created=True, run=ledger.runs[run.id].amended(updated=chances.now))
 
 
 def _first(request: CreateRun, kind: RunKind) -> ProposeState:

@@ -97,6 +97,8 @@ class Created:
     kind: RunKind
     run_id: UUID
     created: bool
+    run: FlowRun | TaskRun | None = None
+    """The run in its first state, whole, if it was created now."""
 
 
 Outcome = Answer | Created | Exception

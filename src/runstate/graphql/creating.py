@@ -1,6 +1,6 @@
 """Flows, deployments, runs and run inputs: what makes, changes and deletes them."""
 
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 from uuid import UUID
 
 import strawberry
@@ -20,7 +20,7 @@ from runstate.documents.requests import (
 from runstate.errors import NotFound as NotFoundError
 from runstate.graphql.context import Info
 from runstate.graphql.doing import DeletePayload, deleted, doing, proposing, who
-from runstate.graphql.fields import Id, answered, field
+from runstate.graphql.fields import Id, answered, field, held
 from runstate.graphql.inputs import Input
 from runstate.graphql.problems import InvalidInput, NotFound
 from runstate.graphql.shapes import Deployment, Flow, FlowRun, FlowRunInput, TaskRun
@@ -72,12 +72,13 @@ class CreateFlowRunPayload:
     """The flow run."""
 
     key: strawberry.Private[UUID]
+    made: strawberry.Private[FlowRun | None]
     created: bool = strawberry.field(description=IS_NEW)
 
-    @field
+    @held("made")
     async def flow_run(self, info: Info) -> FlowRun:
         """The flow run."""
-        return cast("FlowRun", await info.context.load(info, FlowRun, self.key))
+        return self.made or cast("FlowRun", await info.context.load(info, FlowRun, self.key))
 
 
 @answered
@@ -85,12 +86,13 @@ class CreateTaskRunPayload:
     """The task run."""
 
     key: strawberry.Private[UUID]
+    made: strawberry.Private[TaskRun | None]
     created: bool = strawberry.field(description=IS_NEW)
 
-    @field
+    @held("made")
     async def task_run(self, info: Info) -> TaskRun:
         """The task run."""
-        return cast("TaskRun", await info.context.load(info, TaskRun, self.key))
+        return self.made or cast("TaskRun", await info.context.load(info, TaskRun, self.key))
 
 
 @answered
@@ -190,20 +192,20 @@ class Mutation:
         """Create a flow run; one that the flow has under the idempotency key is answered whatever the input says."""
         desk = info.context.desk
         made = await _created(info, runs.new_flow_run(input.checked(), desk.new_id(), info.context.now, **who(info)))
-        return CreateFlowRunPayload(key=made.run_id, created=made.created)
+        return CreateFlowRunPayload(key=made.run_id, made=cast("Any", made.run), created=made.created)
 
     @proposing
     async def run_deployment(self, info: Info, input: Annotated[Input[RunDeployment], Given]) -> CreateFlowRunResult:
         """Create a SCHEDULED run of a deployment, with the deployment's parameters and tags under those given."""
         made = _made(await runs.run_deployment(info.context.desk, input.checked(), **who(info)))
-        return CreateFlowRunPayload(key=made.run_id, created=made.created)
+        return CreateFlowRunPayload(key=made.run_id, made=cast("Any", made.run), created=made.created)
 
     @proposing
     async def create_task_run(self, info: Info, input: Annotated[Input[CreateTaskRun], Given]) -> CreateTaskRunResult:
         """Create a task run; one with the same flow run, task key and dynamic key is answered as it is."""
         desk = info.context.desk
         made = await _created(info, runs.new_task_run(input.checked(), desk.new_id(), info.context.now, **who(info)))
-        return CreateTaskRunPayload(key=made.run_id, created=made.created)
+        return CreateTaskRunPayload(key=made.run_id, made=cast("Any", made.run), created=made.created)
 
     @doing
     async def delete_flow_run(self, info: Info, id: Id) -> DeleteResult:

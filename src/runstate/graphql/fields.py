@@ -27,6 +27,16 @@ def field(resolver: F) -> F:
     return cast("F", strawberry.field(resolver, description=described(resolver)))
 
 
+def held(attribute: str) -> Callable[[F], F]:
+    """A field of a type that shows an attribute; the resolver answers where that is null."""
+
+    def make(resolver: F) -> F:
+        made = strawberry.field(resolver, description=described(resolver), metadata={"held": attribute})
+        return cast("F", made)
+
+    return make
+
+
 def query(resolver: F) -> F:
     """A field of `Query`."""
     return cast("F", strawberry.field(resolver, description=described(resolver)))
