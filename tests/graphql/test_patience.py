@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import sqlalchemy as sa
 from starlette.applications import Starlette
 
@@ -25,10 +26,13 @@ async def kept_waiting(database: Database) -> AsyncIterator[None]:
         yield
 
 
-async def test_a_query_that_takes_too_long_is_ended_and_the_next_one_is_not(url: str, database: Database) -> None:
+@pytest.mark.parametrize("setting", ["statement_timeout_seconds", "operation_timeout_seconds"])
+async def test_a_query_that_takes_too_long_is_ended_and_the_next_one_is_not(
+    url: str, database: Database, setting: str
+) -> None:
     flow = a_flow()
     await store(database, flow, *(a_flow_run(flow, name=f"run {number}") for number in range(150)))
-    app: Starlette = build_app(Settings(database_url=url, services="off", statement_timeout_seconds=0.2))
+    app: Starlette = build_app(Settings.model_validate({"database_url": url, "services": "off", setting: 0.2}))
     async with running(app), asking(app) as ask:
         async with kept_waiting(database):
             (error,) = (await ask.raw(RUNAWAY))["errors"]

@@ -1,13 +1,17 @@
 """A database, and transactions that tell what they did after they have committed, or never."""
 
+import asyncio
 import math
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import aiosqlite
 import orjson
 import sqlalchemy as sa
 from pydantic import BaseModel
@@ -121,6 +125,33 @@ def _postgresql(url: sa.URL, statement_timeout_seconds: float, application: str)
     return writer, writer.execution_options(isolation_level="AUTOCOMMIT")
 
 
+class Interruptible(aiosqlite.Connection):
+    """A connection to SQLite whose statements end when nobody waits for them any more.
+
+    Its thread would go on with a statement whose caller was cancelled, and SQLAlchemy would wait for the connection to
+    close, for ever if the loop ends meanwhile.
+    """
+
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        except asyncio.CancelledError:
+            if self._connection:
+                self._connection.interrupt()
+                await super()._execute(_nothing)  # type: ignore[no-untyped-call]
+            raise
+
+
+def _nothing() -> None:
+    """What a thread does last: then it has done everything before."""
+
+
+def _interruptible(database: str, **options: Any) -> aiosqlite.Connection:
+    connection = Interruptible(partial(sqlite3.connect, database, **options), iter_chunk_size=64)
+    connection._thread.daemon = True  # noqa: SLF001 as SQLAlchemy has it
+    return connection
+
+
 class Patience:
     """Ends a statement of SQLite that takes too long: asked again and again while it runs."""
 
@@ -142,8 +173,14 @@ def _sqlite(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
     if url.database in (None, "", ":memory:"):
         raise Misconfigured("An in-memory SQLite database has no readers of its own: name a file.")
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-    writer = create_async_engine(url, pool_size=1, max_overflow=0, pool_timeout=60, **JSON_OPTIONS)
-    reader = create_async_engine(url, pool_size=SQLITE_READERS, max_overflow=0, pool_timeout=60, **JSON_OPTIONS)
+    options = {
+        "max_overflow": 0,
+        "pool_timeout": 60,
+        "connect_args": {"async_creator_fn": _interruptible},
+        **JSON_OPTIONS,
+    }
+    writer = create_async_engine(url, pool_size=1, **options)
+    reader = create_async_engine(url, pool_size=SQLITE_READERS, **options)
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
         sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite(read_only=engine is reader))
         sa.event.listen(engine.sync_engine, "connect", _give_functions)
