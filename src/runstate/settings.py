@@ -17,7 +17,7 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 class Settings(BaseSettings):
     """The settings of a server."""
 
-    model_config = SettingsConfigDict(env_prefix="RUNSTATE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="RUNSTATE_", env_ignore_empty=True, frozen=True)
 
     workers: int = Field(default=1, ge=1, description="How many processes serve; several need PostgreSQL.")
     database_url: str = Field(

@@ -1,0 +1,123 @@
+"""What is deployed from this repository is well-formed. No container engine is needed to say so."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runstate.settings import Settings
+from tests.node import lacking, packages
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+COMPOSE = ROOT / "docker-compose.yml"
+IMAGE = ROOT / "Dockerfile"
+PROXY = ROOT / "deploy" / "Caddyfile"
+REPLICAS = ("one", "two")
+
+
+@pytest.fixture
+def services() -> dict[str, Any]:
+    """The services of the compose file."""
+    composed: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    services: dict[str, Any] = composed["services"]
+    return services
+
+
+def checked(*command: str | Path) -> str:
+    """What a command has to say; AssertionError: it found something."""
+    if not shutil.which(command[0]):
+        lacking(f"{command[0]} is not installed here.")
+    done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=120)  # noqa: S603
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_compose_file_fits_its_schema_and_its_linter_finds_nothing() -> None:
+    packages(HERE).run("dclint", "--config", ".dclintrc.json", "--max-warnings", "0", COMPOSE)
+
+
+def test_the_linter_of_images_finds_nothing() -> None:
+    assert checked("hadolint", IMAGE) == ""
+
+
+def test_the_proxy_understands_its_file() -> None:
+    checked("caddy", "validate", "--adapter", "caddyfile", "--config", PROXY)
+    assert checked("caddy", "fmt", PROXY) == PROXY.read_text()
+
+
+def test_two_replicas_share_a_postgresql(services: dict[str, Any]) -> None:
+    urls = {services[name]["environment"]["RUNSTATE_DATABASE_URL"] for name in REPLICAS}
+
+    assert len(urls) == 1
+    assert services["postgres"]["image"] == "postgres:17"
+
+
+def test_tables_are_made_once_before_any_replica_starts(services: dict[str, Any]) -> None:
+    assert services["migrate"]["command"] == ["runstate", "migrate"]
+    assert services["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    for name in REPLICAS:
+        assert services[name]["depends_on"] == {
+            "postgres": {"condition": "service_healthy"},
+            "migrate": {"condition": "service_completed_successfully"},
+        }
+
+
+def test_every_service_that_stays_is_watched(services: dict[str, Any]) -> None:
+    assert all(each["healthcheck"]["test"] for name, each in services.items() if name != "migrate")
+
+
+def test_the_proxy_starts_when_the_replicas_are_ready_and_knows_them(services: dict[str, Any]) -> None:
+    assert services["proxy"]["depends_on"] == {name: {"condition": "service_healthy"} for name in REPLICAS}
+    assert "{$RUNSTATE_REPLICAS:one:4200 two:4200}" in PROXY.read_text()
+
+
+def test_only_the_proxy_is_reached_from_outside_and_from_this_machine_unless_told(services: dict[str, Any]) -> None:
+    published = {name: each["ports"] for name, each in services.items() if "ports" in each}
+
+    assert published.keys() == {"proxy"}
+    assert {port["host_ip"] for port in published["proxy"]} == {"${RUNSTATE_BIND:-127.0.0.1}"}
+
+
+def test_what_is_set_is_a_setting(services: dict[str, Any]) -> None:
+    known = {f"RUNSTATE_{name.upper()}" for name in Settings.model_fields}
+    given = {name for each in REPLICAS for name in services[each]["environment"] if name.startswith("RUNSTATE_")}
+
+    assert given <= known
+    assert services["one"]["environment"]["RUNSTATE_AUTHENTICATION"] == "keys"
+
+
+def test_a_server_has_time_to_end(services: dict[str, Any]) -> None:
+    grace = int(services["one"]["stop_grace_period"].removesuffix("s"))
+
+    assert grace >= float(services["one"]["environment"]["RUNSTATE_DRAIN_SECONDS"]) + 30
+
+
+def test_the_image_serves_as_somebody_without_rights() -> None:
+    image = IMAGE.read_text().splitlines()
+
+    assert image.index("USER 10001") < image.index('CMD ["runstate", "serve"]')
+
+
+def test_constraints_name_versions_and_no_addresses() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+
+    assert [line for line in lines if "://" in line or " @ " in line] == []
+    assert all("==" in line for line in lines if not line.startswith("#"))
+
+
+def test_lock_files_name_no_addresses() -> None:
+    locks = [path for path in ROOT.glob("*/**/package-lock.json") if "node_modules" not in path.parts]
+
+    assert HERE / "package-lock.json" in locks
+    assert [path for path in locks if "resolved" in path.read_text()] == []
+
+
+def test_a_setting_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNSTATE_AUTH_STRING", "")
+    monkeypatch.setenv("RUNSTATE_WORKERS", "")
+
+    assert (Settings().auth_string, Settings().workers) == (None, 1)
