@@ -53,6 +53,7 @@ async def refused(server: Listening, **headers: str) -> dict[str, Any]:
     (error,) = reply.json()["errors"]
     assert error["message"] == "A key is needed, one that is neither revoked nor expired."
     code: dict[str, Any] = error["extensions"]
+    assert code["requestId"] == reply.headers["x-request-id"]
     return code
 
 

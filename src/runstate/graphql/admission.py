@@ -1,8 +1,9 @@
 """Who is let in: whose credential a request carries, and how one is refused that carries none."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
+import structlog
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +14,8 @@ from runstate.errors import RunstateError, Unauthenticated
 from runstate.graphql.faults import Code, known
 from runstate.graphql.http import request_id
 from runstate.graphql.scalars import dumped
+
+log = structlog.get_logger(__name__)
 
 STATUS: Final = {Code.UNAUTHENTICATED.value: 401, Code.FORBIDDEN.value: 403}
 """What a request is answered that is refused before it is read; any other: 503."""
@@ -54,7 +57,8 @@ class Admission:
 
 def refusal(request: Request, fault: RunstateError) -> Response:
     """The response to a request that nobody looked at."""
-    known_as = request_id(request)
-    said: dict[str, Any] = {"message": fault.message, "extensions": {"code": fault.code, "requestId": known_as}}
-    headers = {"X-Request-ID": known_as}
-    return Response(dumped({"errors": [said]}), STATUS.get(fault.code, 503), headers, "application/json; charset=utf-8")
+    known_as, status = request_id(request), STATUS.get(fault.code, 503)
+    extensions = {"code": fault.code, "requestId": known_as}
+    body = dumped({"errors": [{"message": fault.message, "extensions": extensions}]})
+    log.info("request_refused", code=fault.code, status=status, path=request.url.path, request_id=known_as)
+    return Response(body, status, {"X-Request-ID": known_as}, "application/json; charset=utf-8")

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -13,15 +12,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_origins, normalize_origin
 
 from runstate.errors import Forbidden, Misconfigured
+from runstate.graphql import csrf
 from runstate.graphql.admission import refusal
+from runstate.graphql.http import PREFLIGHT_HEADER
 
 ANY: Final = "*"
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1", "[::1]")
 """How a server on loopback is called; another name may be one that somebody else had lead here: DNS rebinding."""
-SENT: Final = ("Authorization", "X-Request-ID", "Runstate-Csrf-Client", "Runstate-Csrf-Token")
+SENT: Final = ("Authorization", "X-Request-ID", PREFLIGHT_HEADER, csrf.CLIENT, csrf.SENT)
 """Headers that pages of other sites may send; their own kind of body needs Content-Type too, which CORS asks about."""
-
-log = structlog.get_logger(__name__)
 
 
 class OwnPages:
@@ -37,9 +36,8 @@ class OwnPages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or have it answered; those of WebSockets are looked at where these are opened."""
         if scope["type"] == "http" and self.is_foreign(Headers(scope=scope)):
-            request = Request(scope)
-            log.info("page_refused", origin=request.headers.get("origin"), host=request.headers.get("host"))
-            await refusal(request, Forbidden("Pages of this origin may not ask."))(scope, receive, send)
+            response = refusal(Request(scope), Forbidden("Pages of this origin may not ask."))
+            await response(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
