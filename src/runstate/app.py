@@ -81,9 +81,9 @@ def build_app(settings: Settings) -> Starlette:
     meter.parse(schema.documents)
     endpoint = Endpoint(schema, make_context, Observer(meter.metrics), allowed_origins=settings.allowed_origins)
     routes = [
-        *(page_routes() if settings.graphiql else ()),
         Route("/graphql", Door(endpoint) if settings.graphiql else endpoint),
         WebSocketRoute("/graphql", endpoint),
+        *(page_routes() if settings.graphiql else ()),
         *(Route(path, look) for path, look in paths(health).items()),
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
@@ -13,7 +14,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-from runstate.rows.base import EPOCH, JSON, Timestamp, Values
+from runstate.rows.base import EPOCH, JSON, Held, Timestamp, Values
 
 
 class Among(FunctionElement[bool]):
@@ -159,12 +160,27 @@ def _seconds_sqlite(element: SecondsBetween, compiler: SQLCompiler, **kw: Any) -
     return f"(({compiler.process(end, **kw)} - {compiler.process(start, **kw)}) / 1000000.0)"
 
 
+def as_given(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """A column whose values stay as the driver gives them; JSON is text."""
+    if isinstance(column.type, sa.JSON | Held):
+        return sa.cast(column, sa.Text()).label(column.key)
+    return sa.type_coerce(column, sa.types.NullType())
+
+
 @functools.lru_cache(1024)
 def processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    """What makes a value of what the driver gives for a type; None: it is one."""
+    """What makes a value of what the driver gives for a column `as_given`; None: it is one."""
+    if isinstance(kind, sa.JSON):
+        return _parsed
+    if isinstance(kind, Held):
+        return lambda text: kind.process_result_value(_parsed(text), dialect)
     if isinstance(kind, sa.Double):
         return None  # asyncpg's would want to know more
     return kind.dialect_impl(dialect).result_processor(dialect, None)
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else orjson.loads(text)
 
 
 def plain(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Iterable[Any]], Iterable[Any]]:

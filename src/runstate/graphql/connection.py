@@ -28,9 +28,9 @@ class Pages:
     A parent is named by its id; the parent of all rows is None.
     """
 
-    def __init__(self, search: Search[Any], fetch: Fetch) -> None:
+    def __init__(self, search: Search[Any], fetch: Fetch, given: Fetch) -> None:
         self.search = search
-        self.found: DataLoader[Any, Found] = DataLoader(functools.partial(search.pages, fetch))
+        self.found: DataLoader[Any, Found] = DataLoader(functools.partial(search.pages, given))
         self.counts: DataLoader[Any, int] = DataLoader(functools.partial(search.counts, fetch))
         self.behind: DataLoader[Any, bool] = DataLoader(functools.partial(search.outside, fetch, ahead=False))
         self.ahead: DataLoader[Any, bool] = DataLoader(functools.partial(search.outside, fetch, ahead=True))

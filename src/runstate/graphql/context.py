@@ -15,13 +15,13 @@ from strawberry.dataloader import DataLoader
 from runstate.core.csrf import CsrfTokens
 from runstate.core.keyring import EVERYBODY, Principal
 from runstate.database import Database
-from runstate.database.dialects import among
+from runstate.database.dialects import among, as_given
 from runstate.graphql.compare import as_uuid
 from runstate.graphql.connection import PATHS, Connection, Pages
 from runstate.graphql.derive import implementing
 from runstate.graphql.search import Asked, Search
 from runstate.graphql.selection import Columns, Fragments, columns, every
-from runstate.graphql.stored import Rows, as_given
+from runstate.graphql.stored import Rows
 from runstate.rows import Row
 
 R = TypeVar("R", bound=Row)
@@ -102,6 +102,14 @@ class Context:
             result: sa.CursorResult[Any] = await connection.execute(statement)
             return result.all()
 
+    async def given(self, statement: sa.Executable) -> Sequence[Sequence[Any]]:
+        """The rows that a statement of columns `as_given` gives, just as the driver gives them."""
+        self.statements += 1
+        async with self.slots, self.database.read() as connection:
+            result: sa.CursorResult[Any] = await connection.execute(statement)
+            cursor: Any = result.cursor
+            return cast("Sequence[Sequence[Any]]", cursor.fetchall())
+
     async def load(self, info: "Info", row: type[R], key: UUID | str | None) -> R | None:
         """The row with an id, with the columns that are selected of it; nothing has a malformed id."""
         return await self.row(row, key, self._columns(info, row, ((),)))
@@ -124,7 +132,7 @@ class Context:
     async def _values(self, none: Rows, keys: list[UUID]) -> list[Sequence[Any] | None]:
         columns = none.row.__table__.c
         statement = sa.select(*(as_given(columns[name]) for name in none.names)).where(among(columns.id, keys))
-        read = await self.fetch(statement)
+        read = await self.given(statement)
         by_key = dict(zip(none.with_values(read).values_of("id"), read, strict=True))
         return [by_key.get(key) for key in keys]
 
@@ -183,7 +191,7 @@ class Context:
 
         def make() -> Pages:
             wanted = columns(row, nodes, fragments, paths)
-            return Pages(Search(row, asked, wanted, self.database.reader.dialect, key), self.fetch)
+            return Pages(Search(row, asked, wanted, self.database.reader.dialect, key), self.fetch, self.given)
 
         return self._made((tuple(map(id, nodes)), row, key), make)
 

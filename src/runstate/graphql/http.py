@@ -1,10 +1,10 @@
 """GraphQL over HTTP: what comes in, what goes out, and how a request that is none is refused."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
-from uuid import uuid4
 
 import orjson
 import structlog
@@ -21,6 +21,7 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 from structlog.contextvars import bind_contextvars
+from uuid_utils import uuid4
 
 from runstate.errors import Forbidden, Unauthenticated
 from runstate.graphql import csrf
@@ -213,6 +214,7 @@ def _traced(connection: Request | WebSocket) -> str | None:
     return trace[1] if trace else None
 
 
+@functools.lru_cache
 def acceptable(header: str | None) -> str:
     """The media type to answer with."""
     if not header:
@@ -223,6 +225,7 @@ def acceptable(header: str | None) -> str:
     return best
 
 
+@functools.lru_cache
 def wants_events(header: str) -> bool:
     """Whether a client asks for events."""
     return any(name == EVENTS and quality for name, quality in map(_range, header.split(",")))
@@ -245,6 +248,7 @@ def _range(text: str) -> tuple[str, float]:
         return name, 0.0
 
 
+@functools.lru_cache
 def _check_content_type(header: str) -> None:
     name, *parameters = (part.strip().lower().replace('"', "") for part in header.split(";"))
     charsets = {each for each in parameters if each.startswith("charset=")}

@@ -9,14 +9,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from strawberry import UNSET
 
-from runstate.database.dialects import among
+from runstate.database.dialects import among, as_given
 from runstate.errors import BadUserInput, InvalidInput
 from runstate.graphql.compare import Clause, falsy, given
 from runstate.graphql.cursors import fingerprint, position
 from runstate.graphql.filters import Where
 from runstate.graphql.orders import Order, OrderBy, beyond, bound, order
 from runstate.graphql.selection import Columns
-from runstate.graphql.stored import Rows, as_given
+from runstate.graphql.stored import Rows
 from runstate.graphql.sums import sums
 from runstate.rows import Row
 

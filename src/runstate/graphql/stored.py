@@ -4,16 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
 from runstate.database.dialects import processor
 from runstate.rows import Row
-
-
-def as_given(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """A column whose values stay as the driver gives them."""
-    return sa.type_coerce(column, sa.types.NullType())
 
 
 class Rows:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Dialect
 
 from runstate.database.dialects import plain, processor
 from runstate.graphql.scalars import written
-from runstate.rows.base import Timestamp
+from runstate.rows.base import Held, Timestamp
 
 LARGEST_INT: Final = 2**31 - 1
 
@@ -112,7 +112,7 @@ EASY: Final[Mapping[type, type]] = {sa.Text: str, sa.Uuid: UUID, Timestamp: date
 """Types of columns whose values need nothing done to be written, and of what Python type they are."""
 
 
-FEW: Final = (sa.Enum, sa.Integer, sa.Boolean)
+FEW: Final = (sa.Enum, sa.Integer, sa.Boolean, sa.JSON, Held)
 """Types of columns that have few different values."""
 
 
