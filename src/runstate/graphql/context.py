@@ -10,6 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 import strawberry
 from graphql import FieldNode
+from sqlalchemy.engine import Dialect
 from strawberry.dataloader import DataLoader
 
 from runstate.core.csrf import CsrfTokens
@@ -19,8 +20,9 @@ from runstate.database.dialects import among, as_given
 from runstate.graphql.compare import as_uuid
 from runstate.graphql.connection import PATHS, Connection, Pages
 from runstate.graphql.derive import implementing
+from runstate.graphql.filters import Many
 from runstate.graphql.search import Asked, Search
-from runstate.graphql.selection import Columns, Fragments, columns, every
+from runstate.graphql.selection import Columns, columns, every
 from runstate.graphql.stored import Rows
 from runstate.rows import Row
 
@@ -125,7 +127,7 @@ class Context:
     async def rows(self, row: type[Row], keys: Sequence[UUID], asked: Columns) -> Rows:
         """The rows with these ids, as far as they are there, with these columns."""
         wanted = asked | {"id"}
-        none = Rows(row, sorted(wanted), (), self.database.reader.dialect)
+        none = Rows(row, sorted(wanted), (), self.dialect)
         loader = self._made((row, wanted), lambda: DataLoader(partial(self._values, none)))
         return none.with_values([values for values in await loader.load_many(keys) if values is not None])
 
@@ -169,31 +171,29 @@ class Context:
         self, info: "Info", row: type[Row], asked: Asked[Any], key: str | None = None, parent: UUID | None = None
     ) -> Connection[Any]:
         """A page of rows; with a key, of those that point at a parent with it."""
-        raw = info._raw_info  # noqa: SLF001
-        return Connection(pages=self.pages(row, asked, key, raw.field_nodes, raw.fragments), parent=parent)
+        return Connection(pages=self._pages(info, row, asked, key, PATHS), parent=parent)
 
     async def children(self, info: "Info", row: type[R], asked: Asked[Any], key: str, parent: UUID) -> list[R]:
         """The rows of a page that point at a parent, for a field that is a list and no connection."""
-        raw = info._raw_info  # noqa: SLF001
-        (rows,) = await self.pages(row, asked, key, raw.field_nodes, raw.fragments, ((),)).rows([parent])
+        (rows,) = await self._pages(info, row, asked, key, ((),)).rows([parent])
         return cast("list[R]", rows)
 
-    def pages(
-        self,
-        row: type[Row],
-        asked: Asked[Any],
-        key: str | None,
-        nodes: Sequence[FieldNode],
-        fragments: Fragments,
-        paths: Iterable[tuple[str, ...]] = PATHS,
+    def _pages(
+        self, info: "Info", row: type[Row], asked: Asked[Any], key: str | None, paths: Iterable[tuple[str, ...]]
     ) -> Pages:
+        def search() -> Search[Any]:
+            return Search(row, asked, self._columns(info, row, paths), self.dialect, key)
+
+        return self.pages(info._raw_info.field_nodes, Many(row, key), search)  # noqa: SLF001
+
+    def pages(self, nodes: Sequence[FieldNode], many: Many, search: Callable[[], Search[Any]]) -> Pages:
         """The pages of a field: its arguments are the same for all parents, so it is built once."""
+        return self._made((tuple(map(id, nodes)), many), lambda: Pages(search(), self.fetch, self.given))
 
-        def make() -> Pages:
-            wanted = columns(row, nodes, fragments, paths)
-            return Pages(Search(row, asked, wanted, self.database.reader.dialect, key), self.fetch, self.given)
-
-        return self._made((tuple(map(id, nodes)), row, key), make)
+    @property
+    def dialect(self) -> Dialect:
+        """What SQL is written for."""
+        return self.database.reader.dialect
 
     def _columns(self, info: "Info", row: type[Row], paths: Iterable[tuple[str, ...]]) -> Columns:
         raw = info._raw_info  # noqa: SLF001

@@ -55,7 +55,6 @@ from runstate.graphql.plans import (
     nodes,
 )
 from runstate.graphql.reading import DEFINITION, arguments
-from runstate.graphql.search import Asked
 from runstate.graphql.selection import columns
 from runstate.graphql.stored import Rows
 from runstate.graphql.writing import Table, UnusualError, of_enum, of_list, of_scalar
@@ -260,11 +259,10 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
 
     async def _pages(self, nested: Nested, parents: Sequence[Any]) -> list[dict[str, Any]]:
         """The pages of a field, one for each parent."""
-        first, many = nested.details[0], nested.many
+        first, context = nested.details[0], self.context_value
         given = get_argument_values(nested.field, first.node, self.variable_values, first.fragment_variable_values)
-        fields = [each.node for each in nested.details]
-        asked: Asked[Any] = Asked(**nested.read(given))
-        pages: Pages = self.context_value.pages(many.row, asked, many.key, fields, self.fragment_definitions)
+        search = nested.search(given, context.dialect, self.fragment_definitions)
+        pages: Pages = context.pages([each.node for each in nested.details], nested.many, lambda: search)
         return await nested.plan.write(self, pages, parents)
 
     def _plans_of(
@@ -362,7 +360,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         collected = self.collect_subfields(kind, details)
         plan = None if collected.new_defer_usages else self._connection_plan(kind, collected.grouped_field_set)
         read = arguments(field.extensions[DEFINED_BY])
-        return Nested(name, many, field, read, details, plan) if plan else None
+        return Nested(name, many, field, read, details, plan, {}) if plan else None
 
     def _connection_plan(self, kind: GraphQLObjectType, selected: GroupedFieldSet) -> ConnectionPlan | None:
         if not self.planning:

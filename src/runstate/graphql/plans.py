@@ -19,10 +19,11 @@ from graphql import (
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, FragmentDetails, GroupedFieldSet
 from sqlalchemy.engine import Dialect
 
-from runstate.graphql.connection import Pages
+from runstate.graphql.connection import PATHS, Pages
 from runstate.graphql.derive import Computed, Follows
 from runstate.graphql.filters import Many
-from runstate.graphql.selection import Columns
+from runstate.graphql.search import Asked, Search
+from runstate.graphql.selection import Columns, Fragments, columns
 from runstate.graphql.stored import Rows
 from runstate.graphql.writing import Convert, Table, UnusualError, WriteColumn, of_column
 from runstate.rows import Base
@@ -32,6 +33,8 @@ DEFINED_BY: Final = "strawberry-definition"
 
 MOST_SHAPES: Final = 64
 """How many are kept of one operation, which has one for each set of conditions."""
+MOST_SEARCHES: Final = 64
+"""How many are kept of one field of an operation, which has one for each set of arguments."""
 
 
 class Objects(Table):
@@ -86,6 +89,28 @@ class Nested(NamedTuple):
     read: Callable[[Mapping[str, Any]], dict[str, Any]]
     details: FieldDetailsList
     plan: "ConnectionPlan"
+    searches: dict[Any, Search[Any]]
+    """By what the field was asked with and the dialect, as far as they are kept."""
+
+    def search(self, given: Mapping[str, Any], dialect: Dialect, fragments: Fragments) -> Search[Any]:
+        """What the field searches for, made once for the same arguments."""
+        key = dialect.name, frozen(given)
+        if key not in self.searches:
+            if len(self.searches) >= MOST_SEARCHES:
+                self.searches.clear()
+            row, parent = self.many
+            wanted = columns(row, [each.node for each in self.details], fragments, PATHS)
+            self.searches[key] = Search(row, Asked(**self.read(given)), wanted, dialect, parent)
+        return self.searches[key]
+
+
+def frozen(value: Any) -> Any:
+    """A value of an argument as a key, which is another one for every other value."""
+    if isinstance(value, dict):
+        return tuple((name, frozen(each)) for name, each in value.items())
+    if isinstance(value, list):
+        return (list, *map(frozen, value))
+    return type(value), value
 
 
 class Step(NamedTuple):
@@ -228,8 +253,7 @@ class ConnectionPlan:
 
     async def write(self, work: Work, pages: Pages, parents: Sequence[Any]) -> list[dict[str, Any]]:
         """What is selected of the page of each parent."""
-        found = await all_of(part(work, pages, parents) for part in self.parts.values())
-        parts = dict(zip(self.parts, found, strict=True))
+        parts = {name: await part(work, pages, parents) for name, part in self.parts.items()}
         columns = [parts.get(name) or repeat(constant, len(parents)) for name, constant in self.blank.items()]
         return together(self.blank, columns, len(parents))
 
@@ -247,8 +271,7 @@ class EdgesPlan:
         return await apart(pages, parents, partial(self._edges, work, pages))
 
     async def _edges(self, work: Work, pages: Pages, rows: Rows) -> list[Any]:
-        found = await all_of(work.write(plan, rows) for plan in self.nodes.values())
-        columns: dict[str, Sequence[Any]] = dict(zip(self.nodes, found, strict=True))
+        columns: dict[str, Sequence[Any]] = {name: await work.write(plan, rows) for name, plan in self.nodes.items()}
         positions = pages.cursors(rows) if self.cursors else []
         columns |= dict.fromkeys(self.cursors, positions)
         number = len(rows)

@@ -76,6 +76,8 @@ class Search(Generic[R]):
         self.before = _position(row, self.keys, "before", asked.before)
         self.columns = sorted(columns | {key.column for key in self.keys} | ({parent} if parent else set()))
         self.none = Rows(row, self.columns, (), dialect)
+        self.built: dict[Any, sa.Select[Any]] = {}
+        """Statements that are the same every time."""
 
     @cached_property
     def mark(self) -> int:
@@ -86,7 +88,7 @@ class Search(Generic[R]):
         """The page of each parent, in one statement; a single one in two where nulls have to be read apart."""
         if len(parents) == 1 and self.table.c[self.keys[0].column].nullable:
             return [await self._in_parts(fetch, parents)]
-        read = await fetch(self._page(parents))
+        read = await fetch(self._built("page", lambda: self._page(parents)))
         if len(parents) == 1:
             return [self._found(read)]
         held: dict[Any, list[Sequence[Any]]] = {parent: [] for parent in parents}
@@ -99,8 +101,19 @@ class Search(Generic[R]):
         read: list[Sequence[Any]] = []
         for known in self._parts():
             if len(read) <= self.size:
-                read += await fetch(self._part(parents, known=known).limit(self.size + 1 - len(read)))
+                read += await fetch(self._limited(parents, self.size + 1 - len(read), known=known))
         return self._found(read)
+
+    def _limited(self, parents: list[Any], limit: int, *, known: bool) -> sa.Select[Any]:
+        return self._built((known, limit), lambda: self._part(parents, known=known).limit(limit))
+
+    def _built(self, key: Any, make: Callable[[], sa.Select[Any]]) -> sa.Select[Any]:
+        """A statement; one without parents is built once."""
+        if self.parent is not None:
+            return make()
+        if key not in self.built:
+            self.built[key] = make()
+        return self.built[key]
 
     def _parts(self) -> list[bool]:
         """Which rows a page can have, in order: those with a value in the first key, and those without."""
