@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from runstate.core.keyring import EVERYBODY, Keyring, Principal
 from runstate.core.keys import check_name
@@ -15,6 +16,7 @@ from runstate.errors import Misconfigured
 from runstate.graphql.admission import Admission
 from runstate.graphql.browsers import ANY, LOOPBACK, guards
 from runstate.settings import Settings
+from runstate.web.pages import leads_to_page
 
 OPEN: Final = frozenset({"/healthz", "/readyz", "/health"})
 """Paths that need no key."""
@@ -67,14 +69,19 @@ def middleware(settings: Settings) -> list[Middleware]:
     local = LOOPBACK if not needs_key(settings) and is_loopback(settings.host) else ()
     before = guards(settings.allowed_hosts or local, settings.allowed_origins)
     if needs_key(settings):
-        pages = needs_no_key if settings.graphiql else OPEN.__contains__
-        before.append(Middleware(Admission, is_open=pages, basic=settings.auth_string is not None))
+        is_open = needs_no_key if settings.graphiql else tells_health
+        before.append(Middleware(Admission, is_open=is_open, basic=settings.auth_string is not None))
     return before
 
 
-def needs_no_key(path: str) -> bool:
-    """Whether everybody gets what is at a path: health, and pages, which know nothing of any run."""
-    return path in OPEN or path in {"/", "/graphiql"} or path.startswith("/graphiql/")
+def tells_health(scope: Scope) -> bool:
+    """Whether a request asks how the server is."""
+    return scope["path"] in OPEN
+
+
+def needs_no_key(scope: Scope) -> bool:
+    """Whether everybody gets what is asked for: health, and pages, which know nothing of any run."""
+    return tells_health(scope) or leads_to_page(scope)
 
 
 def asks_at_first(keyring: Keyring | None, connection: HTTPConnection) -> Principal:

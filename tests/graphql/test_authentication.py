@@ -1,6 +1,7 @@
 """Who is let in, over HTTP, WebSockets and as events: without a key nothing, after its end nothing more."""
 
 import asyncio
+import gc
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -11,6 +12,7 @@ import httpx
 import orjson
 import pytest
 
+from runstate.core.keyring import KEPT_SECONDS, Keyring
 from runstate.database import Database
 from tests.asking import Ask
 from tests.graphql.mutating import STATE, a_flow_run, create, flow_run, propose
@@ -57,6 +59,16 @@ async def refused(server: Listening, **headers: str) -> dict[str, Any]:
     return code
 
 
+async def pass_a_minute(server: Listening) -> None:
+    """Have the server forget what it knows of keys that nothing is open with, as it does when they are not used."""
+    keyring: Keyring = server.starlette.state.keyring
+    for holder in keyring.known.values():
+        holder.used -= KEPT_SECONDS
+    await keyring.look()
+    gc.collect()
+    assert not keyring.known
+
+
 async def event(lines: AsyncIterator[str]) -> tuple[str, Any]:
     """The next event of a stream."""
     name = ""
@@ -89,6 +101,9 @@ async def test_without_a_key_there_is_nothing_but_health(server: Listening) -> N
 async def test_pages_are_open_for_they_know_nothing(server: Listening, url: str) -> None:
     async with asking_with(server, None) as ask:
         assert (await ask.client.get("/")).status_code == 303
+        assert (await ask.client.get("/graphql", headers={"Accept": "text/html"})).status_code == 303
+        asked = await ask.client.get("/graphql?query={__typename}", headers={"Accept": "text/html"})
+        assert asked.status_code == 401
         assert (await ask.client.get("/graphiql/")).status_code != 401
 
 
@@ -181,6 +196,8 @@ async def test_a_revoked_key_ends_what_it_has_open_on_every_replica(replicas: li
         subscriptions = [await each.subscribe(TRANSITIONS) for each in (*sockets, *staying)]
         for subscription in subscriptions:
             await subscription.next()
+        for server in replicas:
+            await pass_a_minute(server)
 
         since = await keys.revoke("gone")
         codes = [await socket.closed() for socket in sockets]
@@ -205,6 +222,8 @@ async def test_a_revoked_key_ends_its_events_with_an_error(replicas: list[Listen
             stream = ask.client.stream("POST", "/graphql", json={"query": TRANSITIONS})
             heard.append((await streams.enter_async_context(stream)).aiter_lines())
         assert [(await event(lines))[0] for lines in heard] == ["next"] * len(replicas)
+        for server in replicas:
+            await pass_a_minute(server)
 
         since = await keys.revoke("gone")
         errors = [await event(lines) for lines in heard]

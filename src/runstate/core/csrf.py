@@ -52,6 +52,8 @@ class CsrfTokens:
 
     async def of(self, client: str) -> CsrfToken | None:
         """The token of a client; null: it has none, or that has expired."""
+        if "\0" in client:
+            return None
         table = table_of(CsrfToken)
         asked = sa.select(*table.columns).where(table.c.client == client, table.c.expiration > self.clock())
         async with self.database.read() as connection:

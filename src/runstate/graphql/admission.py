@@ -27,14 +27,14 @@ class Admission:
     A WebSocket is let through too: it says who it is in its first message, and may do nothing before that.
     """
 
-    def __init__(self, app: ASGIApp, is_open: Callable[[str], bool], *, basic: bool = False) -> None:
+    def __init__(self, app: ASGIApp, is_open: Callable[[Scope], bool], *, basic: bool = False) -> None:
         self.app = app
         self.is_open = is_open
         self.challenge = 'Bearer realm="runstate"' + (', Basic realm="runstate", charset="UTF-8"' if basic else "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or have it answered."""
-        if scope["type"] != "http" or self.is_open(scope["path"]):
+        if scope["type"] != "http" or self.is_open(scope):
             await self.app(scope, receive, send)
             return
         keyring: Keyring = scope["app"].state.keyring
@@ -60,5 +60,5 @@ def refusal(request: Request, fault: RunstateError) -> Response:
     known_as, status = request_id(request), STATUS.get(fault.code, 503)
     extensions = {"code": fault.code, "requestId": known_as}
     body = dumped({"errors": [{"message": fault.message, "extensions": extensions}]})
-    log.info("request_refused", code=fault.code, status=status, path=request.url.path, request_id=known_as)
+    log.info("request_refused", code=fault.code, status=status, path=request.scope["path"], request_id=known_as)
     return Response(body, status, {"X-Request-ID": known_as}, "application/json; charset=utf-8")

@@ -152,7 +152,7 @@ class Endpoint(GraphQL[Context, None]):
             allowed_operation_types=ALLOWED[request.method] | {OperationType.SUBSCRIPTION},
             operation_extensions=asked.extensions,
         )
-        return streamed(self.observer.stream(results, asked, context), over=context.principal.over)
+        return streamed(self.observer.stream(results, asked, context), principal=context.principal)
 
     async def _said(self, request: Request) -> Any:
         """What the request says, as the JSON object that it should be."""

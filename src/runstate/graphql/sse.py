@@ -9,6 +9,7 @@ from graphql import GraphQLError
 from starlette.responses import StreamingResponse
 from strawberry.types import ExecutionResult
 
+from runstate.core.keyring import EVERYBODY, Principal
 from runstate.errors import Restarting, Unauthenticated
 from runstate.graphql.scalars import dumped
 
@@ -25,20 +26,18 @@ Results = AsyncGenerator[Any, None]
 
 
 def streamed(
-    results: Results, *, heartbeat_seconds: float = HEARTBEAT_SECONDS, over: asyncio.Event | None = None
+    results: Results, *, heartbeat_seconds: float = HEARTBEAT_SECONDS, principal: Principal = EVERYBODY
 ) -> StreamingResponse:
     """The results of an operation as events, as they come; a comment now and then while there are none.
 
-    Once it is over, an error says so and nothing more comes.
+    Once who asked may do nothing any more, an error says so and nothing more comes.
     """
-    return StreamingResponse(
-        _events(results, heartbeat_seconds, over or asyncio.Event()), media_type=EVENTS, headers=HEADERS
-    )
+    return StreamingResponse(_events(results, heartbeat_seconds, principal), media_type=EVENTS, headers=HEADERS)
 
 
-async def _events(results: Results, heartbeat_seconds: float, over: asyncio.Event) -> AsyncGenerator[bytes, None]:
+async def _events(results: Results, heartbeat_seconds: float, principal: Principal) -> AsyncGenerator[bytes, None]:
     """Ends without an event when the server goes away, so that clients connect again."""
-    async with aclosing(results), aclosing(_beating(results, heartbeat_seconds, over)) as beating:
+    async with aclosing(results), aclosing(_beating(results, heartbeat_seconds, principal)) as beating:
         async for result in beating:
             if result is None:
                 yield HEARTBEAT
@@ -50,9 +49,10 @@ async def _events(results: Results, heartbeat_seconds: float, over: asyncio.Even
 
 
 async def _beating(
-    results: Results, seconds: float, over: asyncio.Event
+    results: Results, seconds: float, principal: Principal
 ) -> AsyncGenerator[ExecutionResult | None, None]:
     """The results, and None whenever there is none for so long."""
+    over = principal.over or asyncio.Event()
     ending = asyncio.ensure_future(over.wait())
     waiting: asyncio.Future[Any] | None = None
     try:

@@ -90,6 +90,12 @@ def wants_page(scope: Scope) -> bool:
     return "text/html" in Headers(scope=scope).get("accept", "") and "query" not in QueryParams(scope["query_string"])
 
 
+def leads_to_page(scope: Scope) -> bool:
+    """Whether what is asked for is a page, a part of one, or the way to it."""
+    path = scope["path"]
+    return path in {"/", "/graphiql"} or path.startswith("/graphiql/") or (path == "/graphql" and wants_page(scope))
+
+
 def routes() -> list[BaseRoute]:
     """Where the pages are."""
     return [*(Route(path, TO_PAGE, methods=["GET"]) for path in ("/", "/graphiql")), Mount("/graphiql", Pages())]
