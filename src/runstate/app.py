@@ -20,7 +20,7 @@ from runstate.core.csrf import CsrfTokens
 from runstate.core.desk import Desk
 from runstate.database import Database
 from runstate.database.migrate import migrate
-from runstate.exposure import admit, asks_at_first, check_exposure, is_loopback, keyring_of, middleware
+from runstate.exposure import admit, asks_at_first, check_exposure, is_loopback, keyring_of, middleware, shows_pages
 from runstate.feed.hub import Hub
 from runstate.feed.retention import sweep_log
 from runstate.graphql.bounds import Bounds
@@ -81,9 +81,9 @@ def build_app(settings: Settings) -> Starlette:
     meter.parse(schema.documents)
     endpoint = Endpoint(schema, make_context, Observer(meter.metrics), allowed_origins=settings.allowed_origins)
     routes = [
-        Route("/graphql", Door(endpoint) if settings.graphiql else endpoint),
+        Route("/graphql", Door(endpoint) if shows_pages(settings) else endpoint),
         WebSocketRoute("/graphql", endpoint),
-        *(page_routes() if settings.graphiql else ()),
+        *(page_routes() if shows_pages(settings) else ()),
         *(Route(path, look) for path, look in paths(health).items()),
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]

@@ -69,9 +69,14 @@ def middleware(settings: Settings) -> list[Middleware]:
     local = LOOPBACK if not needs_key(settings) and is_loopback(settings.host) else ()
     before = guards(settings.allowed_hosts or local, settings.allowed_origins)
     if needs_key(settings):
-        is_open = needs_no_key if settings.graphiql else tells_health
+        is_open = needs_no_key if shows_pages(settings) else tells_health
         before.append(Middleware(Admission, is_open=is_open, basic=settings.auth_string is not None))
     return before
+
+
+def shows_pages(settings: Settings) -> bool:
+    """Whether GraphiQL is shown: where only this machine sees it, unless something else is said."""
+    return is_loopback(settings.host) if settings.graphiql is None else settings.graphiql
 
 
 def tells_health(scope: Scope) -> bool:

@@ -66,9 +66,10 @@ class Settings(BaseSettings):
     statement_timeout_seconds: float = Field(
         default=10, gt=0, description="After how many seconds a statement is given up; of SQLite, one that reads."
     )
-    graphiql: bool = Field(
-        default=True,
-        description="Whether people find the page GraphiQL at /graphiql, and browsers that ask for /graphql.",
+    graphiql: bool | None = Field(
+        default=None,
+        description="Whether people find the page GraphiQL at /graphiql, and browsers that ask for /graphql. "
+        "Unless set: only while listening on loopback.",
     )
     body_limit_bytes: int = Field(default=2**20, gt=0, description="How large the body of a request may be.")
     document_limit_characters: int = Field(default=65_536, gt=0, description="How long a document may be.")
