@@ -1,5 +1,6 @@
 """The one place where things are put together; the lifespan opens and closes them."""
 
+import asyncio
 import os
 import random
 from collections.abc import AsyncIterator
@@ -34,6 +35,7 @@ from runstate.metrics import SHARED, Metrics
 from runstate.services import late, sweeping
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings
+from runstate.tracing import tracing_of
 from runstate.web.pages import Door
 from runstate.web.pages import routes as page_routes
 
@@ -48,6 +50,7 @@ def build_app(settings: Settings) -> Starlette:
     check_exposure(settings)
     before = middleware(settings)
     meter = Meter(Metrics(shared_directory()), clock)
+    tracing = tracing_of(os.environ, documents=settings.trace_documents)
     health = Health()
     services = chosen(settings.services, timed({**SERVICES, **set_services(settings)}, settings.service_seconds))
 
@@ -56,6 +59,8 @@ def build_app(settings: Settings) -> Starlette:
         async with AsyncExitStack() as opened:
             database = Database(settings.database_url, statement_timeout_seconds=settings.statement_timeout_seconds)
             opened.push_async_callback(database.close)
+            if tracing:
+                opened.push_async_callback(asyncio.to_thread, tracing.close)
             await migrate(database)
             hub = Hub(database, patience_seconds=settings.subscriber_patience_seconds, told=meter.told)
             await hub.start()
@@ -79,7 +84,9 @@ def build_app(settings: Settings) -> Starlette:
 
     schema = build_schema(bounds=set_bounds(settings))
     meter.parse(schema.documents)
-    endpoint = Endpoint(schema, make_context, Observer(meter.metrics), allowed_origins=settings.allowed_origins)
+    endpoint = Endpoint(
+        schema, make_context, Observer(meter.metrics, tracing), allowed_origins=settings.allowed_origins
+    )
     routes = [
         Route("/graphql", Door(endpoint) if shows_pages(settings) else endpoint),
         WebSocketRoute("/graphql", endpoint),

@@ -103,6 +103,9 @@ class Settings(BaseSettings):
         default=True, description="Whether GET needs a header that browsers do not send to another site unasked."
     )
     metrics: bool = Field(default=True, description="Whether /metrics tells Prometheus what was counted and timed.")
+    trace_documents: bool = Field(
+        default=False, description="Whether spans have the documents of operations, without the values in them."
+    )
     drain_seconds: float = Field(
         default=0, ge=0, description="For how many seconds /readyz says no before the server lets go of its clients."
     )

@@ -152,7 +152,8 @@ class Endpoint(GraphQL[Context, None]):
             allowed_operation_types=ALLOWED[request.method] | {OperationType.SUBSCRIPTION},
             operation_extensions=asked.extensions,
         )
-        return streamed(self.observer.stream(results, asked, context), principal=context.principal)
+        watched = self.observer.stream(results, asked, context, request.headers)
+        return streamed(watched, principal=context.principal)
 
     async def _said(self, request: Request) -> Any:
         """What the request says, as the JSON object that it should be."""
@@ -184,7 +185,7 @@ class Endpoint(GraphQL[Context, None]):
     async def _execute(self, request: Request, asked: Asked, context: Context) -> ExecutionResult:
         await self._check_token(request, asked, context)
         try:
-            with self.observer.operation(asked, context) as seen:
+            with self.observer.operation(asked, context, request.headers) as seen:
                 result = await self.schema.execute(
                     asked.query,
                     variable_values=asked.variables,

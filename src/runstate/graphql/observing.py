@@ -1,22 +1,35 @@
 """What becomes of every operation: told to the log, to the metrics and, where it is set up, to a tracer."""
 
+import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from hashlib import sha256
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import structlog
-from graphql import GraphQLError
+from graphql import (
+    FloatValueNode,
+    GraphQLError,
+    IntValueNode,
+    Node,
+    StringValueNode,
+    Visitor,
+    parse,
+    print_ast,
+    visit,
+)
 from strawberry.types import ExecutionResult
+from typing_extensions import override
 
 from runstate.graphql.asking import Asked
 from runstate.graphql.context import Context
 from runstate.graphql.faults import Code
 from runstate.graphql.sse import goes_away
 from runstate.metrics import Metrics
+from runstate.tracing import Tracing
 
 OK: Final = "ok"
 PARTIAL: Final = "partial"
@@ -27,13 +40,18 @@ REFUSED: Final = "refused"
 class Observer:
     """Watches operations."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self.metrics = metrics
+        self.tracing = tracing
         self.log = structlog.get_logger(__name__).bind()
+        self.ended = functools.lru_cache(maxsize=None)(metrics.operations.labels)
+        self.took = functools.lru_cache(maxsize=None)(metrics.duration.labels)
+        """To look instruments up by their labels takes longer than to use them."""
+        self.is_detailed = self.log.is_enabled_for(logging.DEBUG)
 
-    def operation(self, asked: Asked, context: Context) -> "Observation":
+    def operation(self, asked: Asked, context: Context, headers: Mapping[str, str]) -> "Observation":
         """Watch an operation, from the start of a block to its end."""
-        return Observation(self, asked, context)
+        return Observation(self, asked, context) if self.tracing is None else Traced(self, asked, context, headers)
 
     def refused(self, code: Code, status: int, message: str, request_id: str) -> None:
         """A request was none that asks for an operation."""
@@ -41,10 +59,10 @@ class Observer:
         self.log.info("request_refused", code=code.value, status=status, message=message, request_id=request_id)
 
     async def stream(
-        self, results: AsyncGenerator[Any, None], asked: Asked, context: Context
+        self, results: AsyncGenerator[Any, None], asked: Asked, context: Context, headers: Mapping[str, str]
     ) -> AsyncGenerator[ExecutionResult, None]:
         """The results of an operation, which ends with them."""
-        with self.operation(asked, context) as seen:
+        with self.operation(asked, context, headers) as seen:
             try:
                 async with aclosing(results):
                     async for result in results:
@@ -105,25 +123,22 @@ class Observation:
 
     def _tell(self, seconds: float) -> None:
         kind, metrics = self.context.kind, self.observer.metrics
-        metrics.operations.labels(kind, self.outcome).inc()
+        self.observer.ended(kind, self.outcome).inc()
         if kind != "subscription":
-            metrics.duration.labels(kind).observe(seconds)
+            self.observer.took(kind).observe(seconds)
         if self.context.cost is not None:
             metrics.cost.observe(self.context.cost)
         for code in self.codes:
             metrics.errors.labels(code).inc()
             if code == Code.SLOW_CONSUMER.value:
                 metrics.slow.inc()
-        self._log(seconds)
+        if self.outcome != OK or self.observer.is_detailed:
+            self._log(seconds)
 
     def _log(self, seconds: float) -> None:
         """One line, without anything that a client sent but the name of the operation."""
-        log = self.observer.log
-        level = logging.DEBUG if self.outcome == OK else logging.INFO
-        if not log.is_enabled_for(level):
-            return
-        log.log(
-            level,
+        self.observer.log.log(
+            logging.DEBUG if self.outcome == OK else logging.INFO,
             "operation_answered",
             type=self.context.kind,
             operation=self.asked.operation_name,
@@ -136,3 +151,45 @@ class Observation:
             milliseconds=round(seconds * 1000, 1),
             request_id=self.context.request_id,
         )
+
+
+class Traced(Observation):
+    """An operation that is a span besides."""
+
+    __slots__ = ("headers", "span", "tracing")
+
+    def __init__(self, observer: Observer, asked: Asked, context: Context, headers: Mapping[str, str]) -> None:
+        super().__init__(observer, asked, context)
+        self.headers = headers
+
+    @override
+    def __enter__(self) -> Self:
+        self.tracing = cast("Tracing", self.observer.tracing)
+        self.span = self.tracing.start(self.headers)
+        return super().__enter__()
+
+    @override
+    def _tell(self, seconds: float) -> None:
+        super()._tell(seconds)
+        document = redacted(self.asked.query) if self.tracing.documents else None
+        code = None if self.outcome == OK else next(iter(self.codes), Code.BAD_REQUEST.value)
+        self.tracing.end(self.span, self.context.kind, self.asked.operation_name, document, code)
+
+
+class Redaction(Visitor):
+    """Takes the values out of a document."""
+
+    def enter(self, node: Node, *_: Any) -> StringValueNode | None:
+        """What stands for a node; null: it is kept as it is."""
+        return BLANK if isinstance(node, IntValueNode | FloatValueNode | StringValueNode) else None
+
+
+BLANK: Final = StringValueNode(value="…")
+
+
+def redacted(document: str) -> str | None:
+    """A document without the values that a client wrote into it; null: it is none."""
+    try:
+        return print_ast(visit(parse(document), Redaction()))
+    except GraphQLError:
+        return None

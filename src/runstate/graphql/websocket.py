@@ -1,6 +1,7 @@
 """GraphQL over WebSockets: graphql-transport-ws, where one bad message ends nothing but itself."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
@@ -41,6 +42,8 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.observer: Observer = cast("Any", self.view).observer
+        self.headers: Mapping[str, str] = cast("Any", self.websocket).ws.headers
+        """What the socket was opened with."""
         self.parted: set[str] = set()
         """Operations that were told everything before the server goes away."""
         self.guard: asyncio.Task[None] | None = None
@@ -137,7 +140,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             operation_name=operation.operation_name,
         )
         asked = Asked(operation.query, operation.variables, operation.operation_name, None)
-        async with aclosing(self.observer.stream(results, asked, context)) as watched:
+        async with aclosing(self.observer.stream(results, asked, context, self.headers)) as watched:
             async for result in watched:
                 if goes_away(result):
                     self.parted.add(operation.id)

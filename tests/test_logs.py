@@ -1,0 +1,91 @@
+"""What a server logs: lines for programs where nobody watches, of whatever library."""
+
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from tests.serving import Serve, Server
+
+MISTAKE = {"query": "query Mine { nothing }", "operationName": "Mine", "variables": {"password": "secret"}}
+
+
+@pytest.fixture
+def kind() -> str:
+    return "sqlite"
+
+
+async def ask(server: Server, *bodies: Any) -> None:
+    async with httpx.AsyncClient(headers={"X-Request-ID": "given"}) as client:
+        for body in bodies:
+            await client.post(server.url, json=body)
+
+
+async def lines(server: Server) -> list[str]:
+    """What the server said from when it listened to its end, but for where it keeps its data."""
+    assert await server.stop() == 0
+    return [line for line in (await server.output).decode().splitlines() if not line.startswith("It keeps")]
+
+
+async def test_away_from_a_terminal_every_line_is_json(serve: Serve) -> None:
+    server = await serve()
+    await ask(server, MISTAKE, 5)
+
+    entries = [orjson.loads(line) for line in await lines(server)]
+
+    assert all({"event", "level", "timestamp"} <= entry.keys() for entry in entries)
+    assert "uvicorn.error" in {entry.get("logger") for entry in entries}
+    (answered,) = (entry for entry in entries if entry["event"] == "operation_answered")
+    assert answered.pop("milliseconds") >= 0
+    assert answered.pop("timestamp").endswith("Z")
+    assert len(answered.pop("document")) == 16
+    assert answered == {
+        "event": "operation_answered",
+        "level": "info",
+        "request_id": "given",
+        "type": "query",
+        "operation": "Mine",
+        "outcome": "failed",
+        "codes": ["BAD_USER_INPUT"],
+        "cost": None,
+        "statements": 0,
+        "events": None,
+    }
+    (refused,) = (entry for entry in entries if entry["event"] == "request_refused")
+    assert (refused["code"], refused["status"], refused["request_id"]) == ("BAD_REQUEST", 400, "given")
+
+
+async def test_operations_that_go_well_are_told_to_those_who_look_closely(serve: Serve) -> None:
+    server = await serve(RUNSTATE_LOG_LEVEL="debug")
+    await ask(server, {"query": "{ flowRunCount }"})
+
+    entries = [orjson.loads(line) for line in await lines(server)]
+
+    (answered,) = (entry for entry in entries if entry["event"] == "operation_answered")
+    assert (answered["level"], answered["outcome"], answered["statements"]) == ("debug", "ok", 1)
+    assert answered["cost"] >= 1
+
+
+async def test_little_is_said_where_little_is_wanted(serve: Serve) -> None:
+    server = await serve(RUNSTATE_LOG_LEVEL="warning")
+    await ask(server, MISTAKE)
+
+    assert await lines(server) == []
+
+
+async def test_lines_for_people_can_be_asked_for(serve: Serve) -> None:
+    server = await serve(RUNSTATE_LOG_FORMAT="text")
+    await ask(server, MISTAKE)
+
+    said = "\n".join(await lines(server))
+    assert "operation_answered" in said
+    assert "Shutting down" in said
+    assert "{" not in said
+
+
+async def test_nothing_that_a_client_sent_is_logged_but_names(serve: Serve) -> None:
+    server = await serve(RUNSTATE_LOG_LEVEL="debug")
+    await ask(server, MISTAKE)
+
+    assert "secret" not in "\n".join(await lines(server))
