@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 SERVING := $(VENV)/serving
 TESTING := $(VENV)/testing
 
+# What the pages are built from, which installing does.
+PAGES := hatch_build.py $(wildcard src/runstate/web/*.* src/runstate/web/queries/*)
+
 # How many processes the tests share; 0: one after another.
 WORKERS ?= auto
 
@@ -71,17 +74,17 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("runstate needs Python 3.11 or newer: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(SERVING): pyproject.toml constraints.txt | $(BIN)/python
+$(SERVING): pyproject.toml constraints.txt $(PAGES) | $(BIN)/python
 	$(INSTALL) -e .
 	@touch $@
 
-$(TESTING): pyproject.toml constraints.txt | $(BIN)/python
+$(TESTING): pyproject.toml constraints.txt $(PAGES) | $(BIN)/python
 	$(INSTALL) -e '.[test]'
 	@touch $(SERVING) $@
 
 else
 
-$(SERVING) $(TESTING): pyproject.toml constraints.txt
+$(SERVING) $(TESTING): pyproject.toml constraints.txt $(PAGES)
 	@$(ONE_AT_A_TIME) $(MAKE) --no-print-directory LOCKED=yes $@
 
 endif

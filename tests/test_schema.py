@@ -1,5 +1,6 @@
 """The schema: it is what the code says, holds what clients rely on, and describes everything."""
 
+import subprocess
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -18,6 +19,7 @@ from graphql import (
     GraphQLSchema,
     GraphQLUnionType,
     build_schema,
+    find_breaking_changes,
     is_composite_type,
     is_required_argument,
     is_required_input_field,
@@ -48,6 +50,26 @@ def test_the_file_is_what_the_code_says() -> None:
 
 def test_it_is_valid_and_so_is_its_text() -> None:
     assert validate_schema(PRINTED) == []
+
+
+def released() -> GraphQLSchema | None:
+    """The schema of the last release; null: there was none yet, or this is no clone."""
+    git = ["git", "-C", str(ROOT)]
+    last = subprocess.run([*git, "describe", "--tags", "--abbrev=0"], capture_output=True, text=True, check=False)
+    if last.returncode:
+        return None
+    shown = subprocess.run([*git, "show", f"{last.stdout.strip()}:schema.graphql"], capture_output=True, check=True)
+    return build_schema(shown.stdout.decode())
+
+
+def breaking(before: GraphQLSchema | None) -> list[str]:
+    """What would break a document that was valid before."""
+    return [change.description for change in find_breaking_changes(before, PRINTED)] if before else []
+
+
+def test_no_document_breaks_that_the_last_release_or_the_contract_allows() -> None:
+    assert breaking(CONTRACT) == []
+    assert breaking(released()) == []
 
 
 def missing(promised: Any, here: Any) -> Iterator[str]:

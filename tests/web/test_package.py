@@ -1,0 +1,44 @@
+"""What is installed has the pages in it, and works where they could not be built."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def wheel(directory: Path, source: Path, **environment: str) -> list[str]:
+    """The names of the files in the wheel that is built from a source."""
+    constraints = str(ROOT / "constraints.txt")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory), str(source)],
+        check=True,
+        env={**os.environ, "PIP_BUILD_CONSTRAINT": constraints, **environment},
+    )
+    (built,) = directory.glob("runstate-*.whl")
+    return zipfile.ZipFile(built).namelist()
+
+
+@pytest.mark.usefixtures("built")
+def test_the_wheel_has_the_pages_and_not_their_sources(tmp_path: Path) -> None:
+    names = wheel(tmp_path, ROOT)
+    pages = [name.removeprefix("runstate/web/") for name in names if name.startswith("runstate/web/")]
+    code = {name for name in pages if not name.startswith("built/")}
+
+    assert code == {"__init__.py", "pages.py"}
+    assert {"built/index.html", "built/index.html.br", "built/index.html.gz"} <= set(pages)
+    assert any(name.startswith("built/assets/graphql.worker-") and name.endswith(".js.br") for name in pages)
+
+
+def test_without_npm_there_is_a_wheel_all_the_same(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{ROOT}", source], check=True)
+    nowhere = {"npm_config_registry": "http://127.0.0.1:1/", "npm_config_cache": str(tmp_path / "cache")}
+    names = wheel(tmp_path, source, npm_config_fetch_retry_mintimeout="10", **nowhere)
+
+    assert "runstate/web/pages.py" in names
+    assert not any(name.startswith("runstate/web/built/") for name in names)
