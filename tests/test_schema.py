@@ -1,5 +1,6 @@
 """The schema: it is what the code says, holds what clients rely on, and describes everything."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from itertools import combinations
@@ -52,14 +53,18 @@ def test_it_is_valid_and_so_is_its_text() -> None:
     assert validate_schema(PRINTED) == []
 
 
+def git(*words: str) -> str | None:
+    """What git says; null: it cannot."""
+    command = [shutil.which("git") or "git", "-C", str(ROOT), *words]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return said.stdout.strip() if said.returncode == 0 else None
+
+
 def released() -> GraphQLSchema | None:
     """The schema of the last release; null: there was none yet, or this is no clone."""
-    git = ["git", "-C", str(ROOT)]
-    last = subprocess.run([*git, "describe", "--tags", "--abbrev=0"], capture_output=True, text=True, check=False)
-    if last.returncode:
-        return None
-    shown = subprocess.run([*git, "show", f"{last.stdout.strip()}:schema.graphql"], capture_output=True, check=True)
-    return build_schema(shown.stdout.decode())
+    tag = git("describe", "--tags", "--abbrev=0")
+    text = git("show", f"{tag}:schema.graphql") if tag else None
+    return build_schema(text) if text else None
 
 
 def breaking(before: GraphQLSchema | None) -> list[str]:

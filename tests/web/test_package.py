@@ -1,6 +1,7 @@
 """What is installed has the pages in it, and works where they could not be built."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 def wheel(directory: Path, source: Path, **environment: str) -> list[str]:
     """The names of the files in the wheel that is built from a source."""
     constraints = str(ROOT / "constraints.txt")
-    subprocess.run(
+    subprocess.run(  # noqa: S603
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory), str(source)],
         check=True,
         env={**os.environ, "PIP_BUILD_CONSTRAINT": constraints, **environment},
@@ -36,7 +37,8 @@ def test_the_wheel_has_the_pages_and_not_their_sources(tmp_path: Path) -> None:
 
 def test_without_npm_there_is_a_wheel_all_the_same(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{ROOT}", source], check=True)
+    git = shutil.which("git") or "git"
+    subprocess.run([git, "clone", "--quiet", "--depth=1", f"file://{ROOT}", source], check=True)  # noqa: S603
     nowhere = {"npm_config_registry": "http://127.0.0.1:1/", "npm_config_cache": str(tmp_path / "cache")}
     names = wheel(tmp_path, source, npm_config_fetch_retry_mintimeout="10", **nowhere)
 
