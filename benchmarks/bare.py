@@ -77,7 +77,8 @@ async def _move(url: str, tasks: list[UUID], flow_run: UUID, until: float) -> in
     done, version = 0, time.monotonic_ns() // 1_000_000 % 1_000_000_000
     while time.monotonic() < until:
         version += 1
-        rows = [writing._placed(each) for each in changes([str(each) for each in tasks], str(flow_run), version)]  # noqa: SLF001
+        rows = changes([str(each) for each in tasks], str(flow_run), version)
+        rows[2:] = [writing._placed(each) for each in rows[2:]]  # noqa: SLF001
         async with connection.transaction():
             for lock in locks:
                 await connection.fetch(lock, tasks)

@@ -17,7 +17,7 @@ from runstate.database.dialects import insert_or_skip
 from runstate.rows import Base
 
 POSITION = "position"
-"""Where a row stands among those of its table: what numbers rows, numbers them in this order."""
+"""Where a row stands among those of its table, where that matters: what numbers rows, numbers them in this order."""
 
 
 class Change(NamedTuple):
@@ -60,7 +60,7 @@ async def write(connection: AsyncConnection, changes: Sequence[Change]) -> None:
                 await connection.execute(_update(table, columns), [_named(row) for row in rows])
     elif written:
         parts = tuple((table, columns, inserts) for table, columns, _, inserts in written)
-        given = {f"rows{place}": _placed(change.rows) for place, change in enumerate(written)}
+        given = {f"rows{place}": _given(change) for place, change in enumerate(written)}
         await connection.execute(_together(parts), given)
 
 
@@ -86,6 +86,14 @@ def _named(row: Mapping[str, Any]) -> dict[str, Any]:
     return {f"new_{name}": value for name, value in row.items()}
 
 
+def _given(change: Change) -> list[dict[str, Any]]:
+    return _placed(change.rows) if _is_numbered(change.table) else change.rows
+
+
+def _is_numbered(table: sa.Table) -> bool:
+    return table.autoincrement_column is not None
+
+
 def _placed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, POSITION: place} for place, row in enumerate(rows)]
 
@@ -95,18 +103,24 @@ def _together(parts: tuple[tuple[sa.Table, tuple[str, ...], bool], ...]) -> sa.S
     """A statement that does nothing itself, with each change as a part that is carried out beside it."""
     changes = []
     for place, (table, columns, inserts) in enumerate(parts):
-        change = _insert_from(sa.insert(table), columns, place) if inserts else _update_from(table, columns, place)
+        insert = _insert_in_order if _is_numbered(table) else _insert_from
+        change = insert(sa.insert(table), columns, place) if inserts else _update_from(table, columns, place)
         changes.append(change.cte(f"change{place}"))
     return sa.select(sa.literal_column("1")).add_cte(*changes)
 
 
 @functools.cache
 def _insert_missing(table: sa.Table, columns: tuple[str, ...]) -> Any:
-    return _insert_from(insert_or_skip("postgresql", table), columns, 0).returning(table.c.id)
+    return _insert_in_order(insert_or_skip("postgresql", table), columns, 0).returning(table.c.id)
 
 
 def _insert_from(insert: Any, columns: tuple[str, ...], place: int) -> Any:
     rows = _rows(insert.table, columns, place)
+    return insert.from_select(columns, sa.select(*(rows.c[name] for name in columns)))
+
+
+def _insert_in_order(insert: Any, columns: tuple[str, ...], place: int) -> Any:
+    rows = _rows(insert.table, columns, place, sa.column(POSITION, sa.Integer()))
     return insert.from_select(columns, sa.select(*(rows.c[name] for name in columns)).order_by(rows.c[POSITION]))
 
 
@@ -116,9 +130,9 @@ def _update_from(table: sa.Table, columns: tuple[str, ...], place: int) -> Any:
     return sa.update(table).where(table.c.id == rows.c.id).values(values)
 
 
-def _rows(table: sa.Table, columns: tuple[str, ...], place: int) -> Any:
+def _rows(table: sa.Table, columns: tuple[str, ...], place: int, *further: sa.ColumnClause[Any]) -> Any:
     """The rows of a JSON parameter, with the types of the table's columns."""
     kinds = [sa.column(name, table.c[name].type) for name in columns]
     given = sa.func.jsonb_to_recordset(sa.bindparam(f"rows{place}", type_=JSONB()))
-    found = given.table_valued(*kinds, sa.column(POSITION, sa.Integer()), name=f"given{place}")
+    found = given.table_valued(*kinds, *further, name=f"given{place}")
     return found.render_derived(with_types=True)
