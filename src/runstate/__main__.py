@@ -35,6 +35,9 @@ Insecure = Annotated[
     bool | None,
     typer.Option("--insecure", help="Everybody who reaches the server may do everything; RUNSTATE_INSECURE."),
 ]
+Key = Annotated[
+    str | None, typer.Option(envvar="RUNSTATE_API_KEY", help="A key, or `user:password`, where the server wants one.")
+]
 Processes = Annotated[int | None, typer.Option(help="How many processes serve, on PostgreSQL; RUNSTATE_WORKERS.")]
 
 
@@ -101,6 +104,7 @@ def watch(
     where: Annotated[str | None, typer.Option(help="Only these: a TransitionWhere as JSON.")] = None,
     after: Annotated[str | None, typer.Option(help="Go on after this cursor; with --run: after this version.")] = None,
     until_final: Annotated[bool, typer.Option("--until-final", help="End when the run does.")] = False,  # noqa: FBT002
+    key: Key = None,
 ) -> None:
     """Print transitions as they come: a table, or lines of JSON into a pipe; connect again when that is needed.
 
@@ -108,7 +112,7 @@ def watch(
     server does not want to tell.
     """
     try:
-        raise typer.Exit(run_watch(url, wish_of(run, where, after, until_final=until_final)))
+        raise typer.Exit(run_watch(url, wish_of(run, where, after, until_final=until_final), key))
     except RefusedError as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(REFUSED) from None
@@ -119,7 +123,7 @@ def demo(
     url: Annotated[str, typer.Option(help="Where the server is.")] = "http://127.0.0.1:4200/graphql",
     runs: Annotated[int | None, typer.Option(min=1, help="End after so many flow runs; without it: never.")] = None,
     pace: Annotated[float, typer.Option(min=0, help="How many seconds a second of the flows takes.")] = 1,
-    key: Annotated[str | None, typer.Option(envvar="RUNSTATE_KEY", help="A key that may propose.")] = None,
+    key: Key = None,
 ) -> None:
     """Run a few small flows on a server: with retries, failures, pauses, caches and subflows to look at."""
     try:

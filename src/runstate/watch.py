@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit, urlunsplit
@@ -33,6 +34,7 @@ REFUSED: Final = 3
 PASSING: Final = {"SLOW_CONSUMER", "RESTARTING", "OVERLOADED", "UNAVAILABLE", "TIMEOUT", "INTERNAL"}
 """Errors after which it is worth coming back."""
 FATAL_CLOSES: Final = range(4400, 4500)
+UNWELCOME: Final = 4403
 FATAL_ANSWERS: Final = range(400, 500)
 SHORTEST_SECONDS: Final = 0.2
 LONGEST_SECONDS: Final = 10.0
@@ -132,6 +134,11 @@ class OneRun:
         self.version = int(cursor)
 
 
+def authorization(key: str) -> str:
+    """What a key is sent as; `user:password` is what a server has in RUNSTATE_AUTH_STRING."""
+    return f"Basic {b64encode(key.encode()).decode()}" if ":" in key else f"Bearer {key}"
+
+
 class Session:
     """One connection to the server."""
 
@@ -140,7 +147,7 @@ class Session:
 
     async def begin(self, key: str | None = None) -> None:
         """Say hello, and who it is if the server asks for a key."""
-        await self._say({"type": "connection_init", "payload": {"Authorization": f"Bearer {key}"} if key else {}})
+        await self._say({"type": "connection_init", "payload": {"Authorization": authorization(key)} if key else {}})
         if (await self._hear())["type"] != "connection_ack":
             raise LostError("The server does not answer as it should.")
 
@@ -177,7 +184,7 @@ class SubscriptionError(Exception):
         self.extensions: dict[str, Any] = error.get("extensions") or {}
 
 
-async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None]) -> None:
+async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None], key: str | None = None) -> None:
     """Show transitions until there are no more; connect again whenever the connection is lost.
 
     RefusedError: the server does not want to tell.
@@ -185,7 +192,7 @@ async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None
     pause = SHORTEST_SECONDS
     while True:
         try:
-            async for entry in _told(address, wish):
+            async for entry in _told(address, wish, key):
                 pause = SHORTEST_SECONDS
                 show(entry)
         except (OSError, TimeoutError, LostError, websockets.WebSocketException) as lost:
@@ -197,10 +204,10 @@ async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None
             return
 
 
-async def _told(address: str, wish: Wish) -> AsyncIterator[Entry]:
+async def _told(address: str, wish: Wish, key: str | None) -> AsyncIterator[Entry]:
     async with websockets.connect(address, subprotocols=[PROTOCOL], max_size=2**24) as socket:
         session = Session(socket)
-        await session.begin()
+        await session.begin(key)
         try:
             async for data in session.listen(wish.document, await wish.variables(session)):
                 for entry in wish.take(data):
@@ -221,6 +228,10 @@ def _said(error: SubscriptionError) -> str:
 def insist_on_coming_back(lost: Exception) -> None:
     """RefusedError: there is no point in it."""
     if isinstance(lost, websockets.ConnectionClosed) and lost.rcvd and lost.rcvd.code in FATAL_CLOSES:
+        if lost.rcvd.code == UNWELCOME:
+            raise RefusedError(
+                f"It needs a key that lets in, as --key or RUNSTATE_API_KEY: {lost.rcvd.reason}."
+            ) from lost
         raise RefusedError(lost.rcvd.reason or f"The server closed the connection: {lost.rcvd.code}.") from lost
     if isinstance(lost, websockets.InvalidStatus) and lost.response.status_code in FATAL_ANSWERS:
         raise RefusedError(f"The server answers {lost.response.status_code}.") from lost
@@ -289,11 +300,11 @@ def _object(text: str | None) -> dict[str, Any] | None:
     return where
 
 
-def run_watch(url: str, wish: Wish) -> int:
+def run_watch(url: str, wish: Wish, key: str | None = None) -> int:
     """Watch until there are no more transitions, or somebody wants no more; what to exit with."""
     show: Show = Table() if sys.stdout.isatty() else as_json
     try:
-        asyncio.run(watch(socket_address(url), wish, show, lambda said: typer.echo(said, err=True)))
+        asyncio.run(watch(socket_address(url), wish, show, lambda said: typer.echo(said, err=True), key))
     except KeyboardInterrupt:
         return INTERRUPTED
     except UnheardError:

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from runstate.__main__ import cli
+from runstate.database import Database
 from runstate.watch import (
     Everything,
     OneRun,
@@ -20,8 +21,9 @@ from runstate.watch import (
 )
 from tests.asking import Ask
 from tests.graphql.mutating import a_flow_run, a_task_run, propose
+from tests.keyholding import Keys, asking_with
 from tests.serving import run
-from tests.subscribing import Listening
+from tests.subscribing import Listening, listening
 
 ADDRESSES = {
     "http://host:4200/graphql": "ws://host:4200/graphql",
@@ -202,3 +204,49 @@ def test_on_a_terminal_it_is_a_table(capsys: pytest.CaptureFixture[str]) -> None
     head, line = capsys.readouterr().out.splitlines()
     assert head.split() == ["occurred", "run", "version", "state"]
     assert line.split() == ["2026-01-01", "12:00:00.000", "r" * 36, "3", "Late", "at", "last"]
+
+
+@pytest.mark.parametrize("variable", [True, False], ids=["variable", "option"])
+async def test_a_key_is_sent_where_one_is_needed(url: str, database: Database, *, variable: bool) -> None:
+    key = await Keys(database).make("ci", "propose")
+    async with listening(url, authentication="keys") as server, asking_with(server, key) as ask:
+        flow_run = await a_flow_run(ask)
+        await propose(ask, flow_run, "COMPLETED", force=True)
+        options, environment = ([], {"RUNSTATE_API_KEY": key}) if variable else (["--key", key], {})
+        words = ["watch", server.address, "--run", flow_run, "--until-final", *options]
+        process = await run(*words, environment=environment)
+        output, _ = await process.communicate()
+
+    assert process.returncode == 0, output
+    assert [orjson.loads(line)["stateType"] for line in output.splitlines()] == ["PENDING", "COMPLETED"]
+
+
+async def test_user_and_password_are_sent_like_a_key(url: str) -> None:
+    async with listening(url, auth_string="ops:secret") as server:
+        process = await run("watch", server.address, "--run", "nonsense", "--key=ops:secret", environment={})
+        output, _ = await process.communicate()
+
+    assert (process.returncode, b"No run has the id" in output) == (3, True)
+
+
+@pytest.mark.parametrize("key", [None, "rs_nonsense", "ops:secret"])
+async def test_without_the_key_that_is_needed_it_is_the_end(url: str, key: str | None) -> None:
+    async with listening(url, authentication="keys") as server:
+        with pytest.raises(RefusedError, match="needs a key that lets in"):
+            await watch(socket_address(server.address), Everything(), print, print, key)
+
+
+async def test_when_the_key_is_revoked_it_is_the_end(url: str, database: Database) -> None:
+    keys = Keys(database)
+    key = await keys.make("ci")
+    async with listening(url, authentication="keys") as server, asking_with(server, key) as ask:
+        shown = Shown()
+        watched = watch(socket_address(server.address), Everything(), shown.queue.put_nowait, shown.notes.append, key)
+        task = asyncio.create_task(watched)
+        while not shown.queue.qsize():
+            await a_flow_run(ask)
+        await keys.revoke("ci")
+
+        with pytest.raises(RefusedError, match="revoked or has expired"):
+            await task
+    assert shown.notes == []
