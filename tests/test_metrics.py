@@ -2,16 +2,23 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import httpx
 import pytest
+from graphql import GraphQLError
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
+from strawberry.types import ExecutionResult
 
-from runstate.app import build_app
+from runstate.app import build_app, clock
 from runstate.database import Database
+from runstate.errors import SlowConsumer
+from runstate.graphql.asking import Asked
+from runstate.graphql.context import Context
+from runstate.graphql.faults import extensions
+from runstate.graphql.observing import Observer
 from runstate.metrics import Metrics
 from runstate.settings import Settings
 from tests.asking import Ask, asking, running
@@ -165,6 +172,33 @@ async def test_services_tell_when_they_last_did_their_work(url: str) -> None:
 
     assert told["runstate_service_last_round_timestamp_seconds,late"] > 1.7e9
     assert told["runstate_service_done_total,late"] == 0
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_pool_is_as_large_as_the_settings_say(url: str) -> None:
+    app = build_app(Settings(database_url=url, services="off", database_connections=9))
+    async with running(app), asking(app) as ask:
+        assert (await figures(ask.client))["runstate_pool_size,all"] == 9
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_who_is_let_go_for_being_slow_is_counted(app: Starlette) -> None:
+    metrics = Metrics()
+
+    async def results() -> AsyncGenerator[ExecutionResult, None]:
+        yield ExecutionResult({"transitions": None}, None)
+        yield ExecutionResult(None, [GraphQLError("slow", extensions=extensions(SlowConsumer("here")))])
+
+    context = Context(app.state.database, clock)
+    context.kind = "subscription"
+    asked = Asked("subscription { transitions { cursor } }", None, None, None)
+    async for _ in Observer(metrics).stream(results(), asked, context, {}):
+        pass
+
+    told = metrics.exposition()[0].decode()
+    assert "slow_consumer_closed_total 1.0" in told
+    assert 'graphql_operations_total{outcome="failed",type="subscription"} 1.0' in told
+    assert "subscriptions_active 0.0" in told
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])

@@ -57,7 +57,11 @@ def build_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
-            database = Database(settings.database_url, statement_timeout_seconds=settings.statement_timeout_seconds)
+            database = Database(
+                settings.database_url,
+                statement_timeout_seconds=settings.statement_timeout_seconds,
+                connections=settings.database_connections,
+            )
             opened.push_async_callback(database.close)
             if tracing:
                 opened.push_async_callback(asyncio.to_thread, tracing.close)

@@ -24,6 +24,11 @@ class Settings(BaseSettings):
         default="sqlite+aiosqlite:///./runstate.db",
         description="Where it is kept: sqlite+aiosqlite:///file or postgresql+asyncpg://user:password@host/name.",
     )
+    database_connections: int = Field(
+        default=20,
+        ge=8,
+        description="How many connections to PostgreSQL a process has at most, besides two that listen.",
+    )
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(default=4200, ge=0, le=65535, description="The port to listen on; 0: any that is free.")
     authentication: Literal["off", "keys"] = Field(

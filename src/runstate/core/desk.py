@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -110,7 +111,7 @@ class Desk:
             batch = self._next_batch()
             if not batch:
                 return
-            task = loop.create_task(self._answer(batch))
+            task = loop.create_task(self._answer(batch), context=Context())  # of many requests, not of this one
             keys = frozenset[object]().union(*(ticket.keys for ticket in batch))
             self.under_way[task] = UnderWay(keys, loop.time() + LONG_SECONDS)
             task.add_done_callback(self._done)

@@ -57,12 +57,19 @@ class Transaction:
 class Database:
     """Connections to one database: on SQLite one writer beside several readers, on PostgreSQL a pool for each."""
 
-    def __init__(self, url: str, *, statement_timeout_seconds: float = 10, application: str = "runstate") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        statement_timeout_seconds: float = 10,
+        application: str = "runstate",
+        connections: int = POSTGRESQL_POOL,
+    ) -> None:
         self.url = sa.make_url(url)
         if self.url.drivername == "sqlite+aiosqlite":
             self.writer, self.reader = _sqlite(self.url, statement_timeout_seconds)
         elif self.url.drivername == "postgresql+asyncpg":
-            self.writer, self.reader = _postgresql(self.url, statement_timeout_seconds, application)
+            self.writer, self.reader = _postgresql(self.url, statement_timeout_seconds, application, connections)
         else:
             raise Misconfigured(
                 f"A database URL starts with sqlite+aiosqlite:// or postgresql+asyncpg://, not {self.url.drivername}://"
@@ -106,7 +113,9 @@ class Database:
         await self.reader.dispose()
 
 
-def _postgresql(url: sa.URL, statement_timeout_seconds: float, application: str) -> tuple[AsyncEngine, AsyncEngine]:
+def _postgresql(
+    url: sa.URL, statement_timeout_seconds: float, application: str, connections: int
+) -> tuple[AsyncEngine, AsyncEngine]:
     settings = {
         "application_name": application,
         "statement_timeout": str(round(statement_timeout_seconds * 1000)),
@@ -116,7 +125,7 @@ def _postgresql(url: sa.URL, statement_timeout_seconds: float, application: str)
     writer = create_async_engine(
         url,
         isolation_level="READ COMMITTED",
-        pool_size=POSTGRESQL_POOL,
+        pool_size=connections,
         max_overflow=0,
         pool_use_lifo=True,
         connect_args={"server_settings": settings, "timeout": 5},
