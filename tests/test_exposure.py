@@ -43,10 +43,17 @@ def test_elsewhere_somebody_has_to_say_what_is_meant(host: str) -> None:
     check_exposure(settings(host=host, insecure=True))
 
 
-@pytest.mark.parametrize("string", ["password", "", ":password", "anonymous:x", "a user:x"])
+@pytest.mark.parametrize("string", ["password", ":password", "anonymous:x", "a user:x"])
 def test_a_password_has_a_user(string: str) -> None:
     with pytest.raises(Misconfigured):
         check_exposure(settings(auth_string=string))
+
+
+def test_no_password_at_all_lets_nobody_in() -> None:
+    assert not needs_key(settings(auth_string=""))
+    with pytest.raises(Misconfigured, match="RUNSTATE_AUTHENTICATION=keys"):
+        check_exposure(settings(host="0.0.0.0", auth_string=""))  # noqa: S104 - that is what is refused
+    check_exposure(settings(host="0.0.0.0", auth_string="", authentication="keys"))  # noqa: S104
 
 
 def test_without_keys_not_every_page_may_ask() -> None:

@@ -31,8 +31,8 @@ UNPROTECTED: Final = (
 
 def check_exposure(settings: Settings) -> None:
     """Misconfigured: more could get in than was meant."""
-    if settings.auth_string is not None:
-        user, colon, _ = settings.auth_string.get_secret_value().partition(":")
+    if password := password_of(settings):
+        user, colon, _ = password.partition(":")
         if not colon:
             raise Misconfigured("RUNSTATE_AUTH_STRING is `user:password`.")
         check_name(user)
@@ -54,14 +54,17 @@ def is_loopback(host: str) -> bool:
 
 def needs_key(settings: Settings) -> bool:
     """Whether clients have to say who they are."""
-    return settings.authentication != "off" or settings.auth_string is not None
+    return settings.authentication != "off" or password_of(settings) is not None
+
+
+def password_of(settings: Settings) -> str | None:
+    """The user and the password that let in; null: there are none, nothing is as good as none."""
+    return settings.auth_string.get_secret_value() or None if settings.auth_string else None
 
 
 def keyring_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> Keyring | None:
     """What lets clients in; null: everybody may come in."""
-    secret = settings.auth_string
-    string = None if secret is None else secret.get_secret_value()
-    return Keyring(database, clock, auth_string=string) if needs_key(settings) else None
+    return Keyring(database, clock, auth_string=password_of(settings)) if needs_key(settings) else None
 
 
 def middleware(settings: Settings) -> list[Middleware]:
@@ -70,7 +73,7 @@ def middleware(settings: Settings) -> list[Middleware]:
     before = guards(settings.allowed_hosts or local, settings.allowed_origins)
     if needs_key(settings):
         is_open = needs_no_key if shows_pages(settings) else tells_health
-        before.append(Middleware(Admission, is_open=is_open, basic=settings.auth_string is not None))
+        before.append(Middleware(Admission, is_open=is_open, basic=password_of(settings) is not None))
     return before
 
 
