@@ -15,6 +15,7 @@ import pytest
 from runstate.core.keyring import KEPT_SECONDS, Keyring
 from runstate.database import Database
 from tests.asking import Ask
+from tests.core.proxy import proxied
 from tests.graphql.mutating import STATE, a_flow_run, create, flow_run, propose
 from tests.keyholding import Keys, asking_with, bearing, connected_with, initialised, statements
 from tests.subscribing import Listening, dialled, listening
@@ -309,3 +310,27 @@ async def test_a_preflight_of_another_site_needs_no_key(url: str) -> None:
 async def test_what_is_asked_for_with_a_key_is_answered_as_ever(server: Listening, keys: Keys) -> None:
     async with asking_with(server, await keys.make("ci")) as ask:
         assert (await create(ask, "flow", name="etl"))["created"]
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_while_keys_cannot_be_looked_at_nobody_is_let_in(url: str, keys: Keys) -> None:
+    key = await keys.make("ci")
+    async with (
+        proxied(url) as proxy,
+        listening(proxy.url, authentication="keys") as server,
+        asking_with(server, key) as ask,
+        dialled(server) as socket,
+    ):
+        await ask(TYPENAME)
+        proxy.open = False
+        for task in list(proxy.tasks):
+            task.cancel()
+        server.starlette.state.keyring.looked -= 3600
+        reply = await ask.client.post("/graphql", json={"query": TYPENAME})
+        await socket.say({"type": "connection_init", "payload": bearing(key)})
+
+        assert (reply.status_code, reply.json()["errors"][0]["extensions"]["code"]) == (503, "UNAVAILABLE")
+        assert reply.headers["retry-after"]
+        assert await socket.closed() == 1013
+        assert (await ask.client.get("/health")).status_code == 200
+        proxy.open = True

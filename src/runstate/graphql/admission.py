@@ -12,13 +12,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runstate.core.keyring import Keyring
 from runstate.errors import RunstateError, Unauthenticated
 from runstate.graphql.faults import Code, known
-from runstate.graphql.http import request_id
+from runstate.graphql.http import COME_BACK, request_id
 from runstate.graphql.scalars import dumped
 
 log = structlog.get_logger(__name__)
 
+UNAVAILABLE: Final = 503
 STATUS: Final = {Code.UNAUTHENTICATED.value: 401, Code.FORBIDDEN.value: 403}
-"""What a request is answered that is refused before it is read; any other: 503."""
+"""What a request is answered that is refused before it is read; any other: that there is no answer now."""
 
 
 class Admission:
@@ -57,8 +58,9 @@ class Admission:
 
 def refusal(request: Request, fault: RunstateError) -> Response:
     """The response to a request that nobody looked at."""
-    known_as, status = request_id(request), STATUS.get(fault.code, 503)
+    known_as, status = request_id(request), STATUS.get(fault.code, UNAVAILABLE)
     extensions = {"code": fault.code, "requestId": known_as}
     body = dumped({"errors": [{"message": fault.message, "extensions": extensions}]})
     log.info("request_refused", code=fault.code, status=status, path=request.scope["path"], request_id=known_as)
-    return Response(body, status, {"X-Request-ID": known_as}, "application/json; charset=utf-8")
+    headers = {"X-Request-ID": known_as, **(COME_BACK if status == UNAVAILABLE else {})}
+    return Response(body, status, headers, "application/json; charset=utf-8")
