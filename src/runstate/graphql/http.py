@@ -32,7 +32,7 @@ from runstate.graphql.observing import Observer
 from runstate.graphql.scalars import dumped
 from runstate.graphql.schema import Schema
 from runstate.graphql.sse import EVENTS, body_of, streamed
-from runstate.graphql.websocket import Handler
+from runstate.graphql.websocket import Adapter, Handler
 
 JSON: Final = "application/json"
 GRAPHQL: Final = "application/graphql-response+json"
@@ -61,6 +61,7 @@ class Endpoint(GraphQL[Context, None]):
     """Where clients ask: over HTTP, over WebSockets with the one protocol that is still alive, and for events."""
 
     graphql_transport_ws_handler_class = Handler
+    websocket_adapter_class = Adapter
 
     schema: Schema
 

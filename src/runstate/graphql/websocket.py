@@ -8,7 +8,8 @@ from typing import Any, Final, cast
 import orjson
 import structlog
 from graphql import GraphQLError
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
@@ -33,7 +34,21 @@ FORBIDDEN: Final = 4403
 COMES_BACK: Final = 1012
 """How a socket is closed whose client is to connect again."""
 
+LONGEST_REASON: Final = 123
+"""How many bytes of a reason fit into the frame that closes a socket."""
+
 log = structlog.get_logger(__name__)
+
+
+class Adapter(ASGIWebSocketAdapter):
+    """A socket that is closed once, for a reason that may be as long as what the client said."""
+
+    @override
+    async def close(self, code: int, reason: str) -> None:
+        if self.ws.application_state is not WebSocketState.DISCONNECTED:
+            fitting = reason.encode(errors="ignore")[:LONGEST_REASON].decode(errors="ignore")
+            with suppress(WebSocketDisconnect):
+                await super().close(code, fitting)
 
 
 class Handler(BaseGraphQLTransportWSHandler[Context, None]):
@@ -155,8 +170,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         """Close the socket once everything that it carries was told that the server goes away."""
         if self.parted and self.parted >= self.operations.keys():
             self.parted.clear()
-            with suppress(WebSocketDisconnect):
-                await self.websocket.close(COMES_BACK, "Service restart")
+            await self.websocket.close(COMES_BACK, "Service restart")
 
 
 def _is_an_end(result: ExecutionResult) -> bool:
