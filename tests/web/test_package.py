@@ -35,12 +35,15 @@ def test_the_wheel_has_the_pages_and_not_their_sources(tmp_path: Path) -> None:
     assert any(name.startswith("built/assets/graphql.worker-") and name.endswith(".js.br") for name in pages)
 
 
-def test_without_npm_there_is_a_wheel_all_the_same(tmp_path: Path) -> None:
+def test_without_npm_there_is_a_wheel_all_the_same_unless_pages_are_required(tmp_path: Path) -> None:
     source = tmp_path / "source"
     git = shutil.which("git") or "git"
     subprocess.run([git, "clone", "--quiet", "--depth=1", f"file://{ROOT}", source], check=True)  # noqa: S603
     nowhere = {"npm_config_registry": "http://127.0.0.1:1/", "npm_config_cache": str(tmp_path / "cache")}
-    names = wheel(tmp_path, source, npm_config_fetch_retry_mintimeout="10", **nowhere)
+    patience = {"npm_config_fetch_retry_mintimeout": "10", "npm_config_fetch_retry_maxtimeout": "10"}
+    names = wheel(tmp_path, source, **nowhere, **patience)
 
     assert "runstate/web/pages.py" in names
     assert not any(name.startswith("runstate/web/built/") for name in names)
+    with pytest.raises(subprocess.CalledProcessError):
+        wheel(tmp_path, source, RUNSTATE_WEB="required", **nowhere, **patience)

@@ -30,8 +30,9 @@ def build() -> None:
 
 def digest() -> str:
     """What the pages are built from, in short."""
-    files = sorted(path for path in HERE.rglob("*") if path.is_file() and not OURS & set(path.relative_to(HERE).parts))
-    return hashlib.sha256(b"\0".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
+    below = (path.relative_to(HERE) for path in HERE.rglob("*") if path.is_file() and path.suffix != ".py")
+    files = sorted(path for path in below if not OURS.intersection(path.parts))
+    return hashlib.sha256(b"\0".join(str(path).encode() + (HERE / path).read_bytes() for path in files)).hexdigest()
 
 
 class Node:
