@@ -56,9 +56,9 @@ async def asking_with(server: Listening, key: str | None, **headers: str) -> Asy
 
 
 @asynccontextmanager
-async def connected_with(server: Listening, key: str) -> AsyncIterator[Socket]:
+async def connected_with(server: Listening, key: str, **options: Any) -> AsyncIterator[Socket]:
     """A WebSocket that was opened with a key."""
-    async with dialled(server) as socket:
+    async with dialled(server, **options) as socket:
         assert await initialised(socket, bearing(key)) == {"type": "connection_ack"}
         yield socket
 

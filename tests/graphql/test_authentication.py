@@ -17,6 +17,7 @@ from runstate.database import Database
 from tests.asking import Ask
 from tests.core.proxy import proxied
 from tests.graphql.mutating import STATE, a_flow_run, create, flow_run, propose
+from tests.graphql.test_websocket import FLOODED, flood
 from tests.keyholding import Keys, asking_with, bearing, connected_with, initialised, statements
 from tests.subscribing import Listening, dialled, listening
 
@@ -234,6 +235,22 @@ async def test_a_revoked_key_ends_its_events_with_an_error(replicas: list[Listen
         assert {said["errors"][0]["extensions"]["code"] for _, said in errors} == {"UNAUTHENTICATED"}
         assert seconds <= WITHIN_SECONDS
         assert [(await event(lines))[0] for lines in heard] == ["complete"] * len(replicas)
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_a_client_that_does_not_read_is_ended_too(server: Listening, keys: Keys) -> None:
+    key, other = await keys.make("gone"), await keys.make("writes")
+    async with asking_with(server, other) as ask, connected_with(server, key, max_queue=1) as socket:
+        await (await socket.subscribe(FLOODED)).next()
+        await server.hub.join()
+        await flood(ask, server)
+
+        await keys.revoke("gone")
+        async with asyncio.timeout(10):
+            while server.hub.followers:
+                await server.hub.join()
+
+        assert await socket.closed() == 4403
 
 
 async def test_a_key_that_expires_ends_what_it_has_open(server: Listening, keys: Keys) -> None:
