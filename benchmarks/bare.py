@@ -71,7 +71,6 @@ async def _move(url: str, tasks: list[UUID], flow_run: UUID, until: float) -> in
     locks = [
         text(sql._locking_flow_runs(by_id=False, of_tasks=True, shared=True)),  # noqa: SLF001
         text(sql._locking_task_runs(by_id=True, of_subflows=False)),  # noqa: SLF001
-        text(sql._locking_limits(frozenset({"holders"}))),  # noqa: SLF001
     ]
     connection = await asyncpg.connect(url.replace("postgresql+asyncpg://", "postgresql://"))
     done, version = 0, time.monotonic_ns() // 1_000_000 % 1_000_000_000

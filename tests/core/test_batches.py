@@ -315,18 +315,58 @@ async def test_anything_asked_for_together_comes_out_as_one_after_another(shared
     await tell(shared, [(-9, [to("deployed", running()), to("alone", running())]), *story])
 
 
-async def test_a_batch_takes_as_many_statements_as_a_single_proposal(database: Database) -> None:
-    async def statements(count: int) -> int:
-        made = [flow_run(flow_id=its_flow.id) for _ in range(count)]
-        await put(database, *made)
-        before = database.statements
-        chances = Chances(now=NOW, draw=lambda: 0.5, new_id=uuid7)
-        await orchestrate(database, [proposal(run, running()) for run in made], chances)
-        return database.statements - before
+async def statements(database: Database, requests: list[Any]) -> int:
+    """How many statements answering takes, besides those that begin and end the transaction."""
+    begins = 1 if database.is_sqlite else 0
+    before = database.statements
+    await orchestrate(database, requests, Chances(now=NOW, draw=lambda: 0.5, new_id=uuid7))
+    return database.statements - before - begins
 
+
+@pytest.mark.parametrize("count", [1, 2, 200])
+async def test_a_batch_of_task_runs_without_limits_takes_six_statements_at_most(database: Database, count: int) -> None:
     its_flow = flow()
-    await put(database, its_flow)
-    assert await statements(1) == await statements(2) == await statements(200)
+    parent = flow_run(flow_id=its_flow.id)
+    tasks = [task_run(flow_run_id=parent.id, dynamic_key=str(number)) for number in range(count)]
+    await put(database, its_flow, parent, *tasks)
+    await statements(database, [proposal(parent, running())])
+
+    for state in (pending(), running(), completed()):
+        taken = await statements(database, [proposal(task, state) for task in tasks])
+        assert taken <= 6
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_batch_of_everything_takes_fourteen_statements_at_most(database: Database) -> None:
+    telling = Telling(database)
+    await telling.begin()
+    await telling.ask(0, [to("deployed", running()), to("alone", running()), to("alone", paused(NOW))])
+    await telling.ask(1, [to("one", running()), to("stray", completed(data={"type": "reference"}, details=KEYED))])
+    everything = [
+        *(Create(name) for name in ("keyed", "same key", "child", "same child", "new subflow", "unkeyed")),
+        resume("alone"),
+        to("cancels", running(), idempotency_key="key"),
+        to("subflow", running()),
+        to("one", completed()),
+        to("two", running()),
+        to("late", running(details=KEYED)),
+        to("stray", failed()),
+    ]
+    requests = [telling.request(step, in_seconds(2)) for step in everything]
+
+    assert await statements(database, requests) <= 14
+
+
+@pytest.mark.parametrize("count", [1, 2, 60])
+async def test_new_task_runs_take_as_many_statements_as_one(database: Database, count: int) -> None:
+    its_flow = flow()
+    parent = flow_run(flow_id=its_flow.id)
+    await put(database, its_flow, parent)
+    new = [task_run(flow_run_id=parent.id, dynamic_key=str(number)) for number in range(count)]
+
+    taken = await statements(database, [CreateRun(run=task, state=pending()) for task in new])
+
+    assert taken <= 6
 
 
 async def test_who_is_told_is_told_once_a_state_was_written(database: Database) -> None:

@@ -19,7 +19,7 @@ from runstate.database import Database
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies, writing
 from runstate.database.queries.tallies import Counted
-from runstate.database.queries.writing import Change, insert_missing, inserted, updated
+from runstate.database.queries.writing import Change, deleted, insert_missing, inserted, replaced, updated
 from runstate.documents.states import RunKind, StateType
 from runstate.rows import (
     CacheEntry,
@@ -28,6 +28,7 @@ from runstate.rows import (
     Deployment,
     Flow,
     FlowRun,
+    FlowRunInput,
     FlowRunState,
     ProposalAnswer,
     TaskRun,
@@ -128,14 +129,20 @@ async def _create(connection: AsyncConnection, creations: Sequence[CreateRun], l
     for runs in _waves([each.run for each in creations]):
         flow_runs = [run for run in runs if isinstance(run, FlowRun)]
         task_runs = [run for run in runs if isinstance(run, TaskRun)]
-        parents = {run.flow_run_id for run in task_runs if run.flow_run_id}
-        homes = await sql.homes(connection, parents)
-        missing = (parents - homes.keys()) | await _missing(connection, flow_runs)
-        ledger.lacking |= {run.id: each for run in runs for each in references(run) if each in missing}
+        there = await sql.existing(
+            connection,
+            {
+                Flow: {run.flow_id for run in flow_runs},
+                Deployment: {run.deployment_id for run in flow_runs if run.deployment_id},
+                FlowRun: {run.flow_run_id for run in task_runs if run.flow_run_id},
+                TaskRun: {run.parent_task_run_id for run in flow_runs if run.parent_task_run_id},
+            },
+        )
+        ledger.lacking |= {run.id: each for run in runs for each in references(run) if each not in there.ids}
         await _insert(connection, FlowRun, _insertable(flow_runs, ledger), ledger)
         await _insert(connection, TaskRun, _insertable(task_runs, ledger), ledger)
         await _find(connection, flow_runs, task_runs, ledger)
-        ledger.homes |= {run.id: homes[run.flow_run_id] for run in task_runs if run.flow_run_id in homes}
+        ledger.homes |= {run.id: there.homes[run.flow_run_id] for run in task_runs if run.flow_run_id in there.homes}
 
 
 def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun]]:
@@ -148,14 +155,6 @@ def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun
         wave.append(run)
     if wave:
         yield wave
-
-
-async def _missing(connection: AsyncConnection, flow_runs: list[FlowRun]) -> set[UUID]:
-    deployments = {run.deployment_id for run in flow_runs if run.deployment_id}
-    parents = {run.parent_task_run_id for run in flow_runs if run.parent_task_run_id}
-    missing = await sql.missing(connection, Flow, {run.flow_id for run in flow_runs})
-    missing |= await sql.missing(connection, Deployment, deployments)
-    return missing | await sql.missing(connection, TaskRun, parents)
 
 
 def _insertable(runs: Sequence[Any], ledger: Ledger) -> list[Any]:
@@ -213,6 +212,7 @@ async def _lock(
         connection, (task_runs | mirrors) - ledger.created, of_subflows=flow_runs - ledger.created
     )
     ledger.homes |= {each.run.id: (each.flow_id, each.deployment_id) for each in tasks}
+    ledger.limited = bool(ledger.created) or any(each.limited for each in (*flows, *tasks))
     for each in (*flows, *tasks):
         ledger.runs[each.run.id] = each.run
         if each.state is not None:
@@ -243,13 +243,13 @@ async def _load_limits(
     deployed = {each.run_id for each in proposals if each.state.type in TAKES_DEPLOYMENT_SLOT}
     starting = {each.run_id for each in proposals if each.state.type is StateType.RUNNING}
     runs = list(ledger.runs.values())
-    moving = {each.run_id for each in proposals} | ledger.created
-    holders = {run.id for run in runs if isinstance(run, TaskRun) or run.id in moving}
+    moving = {each.run_id for each in proposals}
+    holders = {run.id for run in runs if isinstance(run, TaskRun) or run.id in moving} - ledger.created
     asked = {run.deployment_id for run in runs if isinstance(run, FlowRun) and run.id in deployed and run.deployment_id}
     ledger.deployments = {each.id: each for each in await sql.deployments(connection, asked)}
     names = {f"tag:{tag}" for run in runs if isinstance(run, TaskRun) and run.id in starting for tag in run.tags}
     ids = {each.concurrency_limit_id for each in ledger.deployments.values() if each.concurrency_limit_id}
-    if not (holders or names or ids):
+    if not ledger.limited:
         return
     locked = await sql.lock_limits(connection, ids=ids, names=names, holders=holders)
     ledger.limits = {limit.id: limit for limit in locked}
@@ -276,7 +276,6 @@ async def write(connection: AsyncConnection, ledger: Ledger, now: datetime) -> N
     moved = [ledger.runs[each].amended(updated=now) for each in sorted(ledger.moved)]
     flow_runs = [run for run in moved if isinstance(run, FlowRun)]
     task_runs = [run for run in moved if isinstance(run, TaskRun)]
-    await sql.delete_leases(connection, ledger.gone_leases)
     changes = [
         inserted(FlowRunState, [_stored(each) for each in ledger.entered if isinstance(each.run, FlowRun)]),
         inserted(TaskRunState, [_stored(each) for each in ledger.entered if isinstance(each.run, TaskRun)]),
@@ -287,16 +286,15 @@ async def write(connection: AsyncConnection, ledger: Ledger, now: datetime) -> N
         *_limits(ledger, now),
         inserted(CacheEntry, [vars(entry) for entry in ledger.new_cached]),
         inserted(ProposalAnswer, [vars(answer) for answer in ledger.new_answers]),
+        replaced(FlowRunInput, ("flow_run_id", "key"), [vars(each) for each in ledger.new_inputs]),
     ]
     await writing.write(connection, changes)
     copies = [(each.state.id, each.state.copied_from) for each in ledger.entered if each.state.copied_from]
     await sql.copy_data(connection, copies)  # type: ignore[arg-type]
-    await sql.put_inputs(connection, ledger.new_inputs)
 
 
 async def write_limits(connection: AsyncConnection, ledger: Ledger, now: datetime) -> None:
     """Counters of limits and the leases that make them up."""
-    await sql.delete_leases(connection, ledger.gone_leases)
     await writing.write(connection, _limits(ledger, now))
 
 
@@ -307,6 +305,7 @@ def _limits(ledger: Ledger, now: datetime) -> list[Change]:
         updated(ConcurrencyLimit, ("updated", "occupied", "drained", "average_slot_occupancy_seconds"), limits),
         updated(ConcurrencyLease, ("updated", "expires"), leases),
         inserted(ConcurrencyLease, [vars(ledger.leases[each]) for each in ledger.new_leases]),
+        deleted(ConcurrencyLease, ledger.gone_leases),
     ]
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from runstate.database.dialects import among, among_given, among_selected, insert_or_replace
+from runstate.database.dialects import among, among_given, among_selected
 from runstate.database.queries.writing import table_of
 from runstate.rows import (
     Base,
@@ -20,7 +20,6 @@ from runstate.rows import (
     Deployment,
     Flow,
     FlowRun,
-    FlowRunInput,
     FlowRunState,
     ProposalAnswer,
     TaskRun,
@@ -48,12 +47,7 @@ def columns(row: type[Base], names: Iterable[str]) -> list[sa.ColumnElement[Any]
     return [table_of(row).columns[name] for name in names]
 
 
-HOMES = (
-    sa.select(FlowRun.id, FlowRun.flow_id, FlowRun.deployment_id)
-    .where(among_given(FlowRun.id, "ids"))
-    .order_by(FlowRun.id)
-    .with_for_update(read=True, key_share=True)
-)
+ITS_PLACE = (FlowRun.flow_id, FlowRun.deployment_id, sa.exists().select_from(ConcurrencyLimit))
 
 
 class Locked(NamedTuple):
@@ -63,6 +57,8 @@ class Locked(NamedTuple):
     state: Any
     flow_id: UUID | None
     deployment_id: UUID | None
+    limited: bool
+    """Whether there is any limit at all."""
 
 
 async def lock_flow_runs(
@@ -92,9 +88,7 @@ async def lock_task_runs(
 def _locking_flow_runs(*, by_id: bool, of_tasks: bool, shared: bool) -> sa.Select[Any]:
     related = sa.select(TaskRun.flow_run_id).where(among_given(TaskRun.id, "related"))
     wanted = _wanted(FlowRun, related, by_id=by_id, by_relation=of_tasks)
-    selected = sa.select(
-        *columns(FlowRun, FLOW_RUN), *columns(FlowRunState, STATE), FlowRun.flow_id, FlowRun.deployment_id
-    )
+    selected = sa.select(*columns(FlowRun, FLOW_RUN), *columns(FlowRunState, STATE), *ITS_PLACE)
     asked = selected.outerjoin(FlowRunState, FlowRunState.id == FlowRun.state_id).where(wanted).order_by(FlowRun.id)
     return asked.with_for_update(read=shared, key_share=not shared, of=FlowRun)
 
@@ -103,9 +97,7 @@ def _locking_flow_runs(*, by_id: bool, of_tasks: bool, shared: bool) -> sa.Selec
 def _locking_task_runs(*, by_id: bool, of_subflows: bool) -> sa.Select[Any]:
     related = sa.select(FlowRun.parent_task_run_id).where(among_given(FlowRun.id, "related"))
     wanted = _wanted(TaskRun, related, by_id=by_id, by_relation=of_subflows)
-    selected = sa.select(
-        *columns(TaskRun, TASK_RUN), *columns(TaskRunState, STATE), FlowRun.flow_id, FlowRun.deployment_id
-    )
+    selected = sa.select(*columns(TaskRun, TASK_RUN), *columns(TaskRunState, STATE), *ITS_PLACE)
     joined = selected.select_from(
         sa.outerjoin(TaskRun, TaskRunState, TaskRunState.id == TaskRun.state_id).outerjoin(
             FlowRun, FlowRun.id == TaskRun.flow_run_id
@@ -135,18 +127,20 @@ async def _locked(
     """Runs as they are now, and their states.
 
     The statement sees what was committed when it started. A run that it had to wait for has another state since:
-    that one is read again.
+    that one is read again, and limits may have been made meanwhile.
     """
     found: list[Locked] = []
     parameters = {name: list(ids) for name, ids in given.items() if ids}
-    for *values, flow_id, deployment_id in await connection.execute(asked, parameters):
+    for *values, flow_id, deployment_id, limited in await connection.execute(asked, parameters):
         row = run.of(dict(zip(names, values, strict=False)))
         there = values[len(names)] is not None
         its_state = state.of(dict(zip(STATE, values[len(names) :], strict=True))) if there else None
-        found.append(Locked(row, its_state, flow_id, deployment_id))
+        found.append(Locked(row, its_state, flow_id, deployment_id, bool(limited)))
     unseen = [each.run.state_id for each in found if each.state is None and each.run.state_id is not None]
+    if not unseen:
+        return found
     newer = {each.id: each for each in await states(connection, state, unseen)}
-    return [each._replace(state=newer[each.run.state_id]) if each.run.state_id in newer else each for each in found]
+    return [each._replace(state=each.state or newer.get(each.run.state_id), limited=True) for each in found]
 
 
 async def states(
@@ -254,24 +248,43 @@ async def answers(connection: AsyncConnection, runs: Collection[UUID], keys: Col
     return await all_of(connection, ProposalAnswer, asked)
 
 
-async def missing(
-    connection: AsyncConnection, row: type[Flow | Deployment | FlowRun | TaskRun], ids: set[UUID]
-) -> set[UUID]:
+Related = type[Flow | Deployment | FlowRun | TaskRun]
+
+
+class Existing(NamedTuple):
+    """What exists and cannot be deleted before the transaction ends."""
+
+    ids: set[UUID]
+    homes: dict[UUID, tuple[UUID, UUID | None]]
+    """Of the flow runs: the flow and the deployment."""
+
+
+async def existing(connection: AsyncConnection, wanted: Mapping[Related, Collection[UUID]]) -> Existing:
+    """Which of these rows there are, looked at in this order."""
+    asked = {row: sorted(ids) for row, ids in wanted.items() if ids}
+    if not asked:
+        return Existing(set(), {})
+    given = {f"ids{place}": ids for place, ids in enumerate(asked.values())}
+    found = (await connection.execute(_existing(tuple(asked)), given)).all()
+    homes = {key: (flow, deployment) for key, flow, deployment in found if flow}
+    return Existing({key for key, _, _ in found}, homes)
+
+
+@functools.cache
+def _existing(rows: tuple[Related, ...]) -> sa.Executable:
+    looks = []
+    for place, row in enumerate(rows):
+        nothing = sa.null().cast(sa.Uuid())
+        home = (FlowRun.flow_id, FlowRun.deployment_id) if row is FlowRun else (nothing, nothing)
+        look: sa.Select[Any] = sa.select(row.id, *(each.label(f"home{number}") for number, each in enumerate(home)))
+        locked = look.where(among_given(row.id, f"ids{place}")).order_by(row.id)
+        looks.append(sa.select(locked.with_for_update(read=True, key_share=True).cte(f"existing{place}")))
+    return sa.union_all(*looks)
+
+
+async def missing(connection: AsyncConnection, row: Related, ids: set[UUID]) -> set[UUID]:
     """Which of the ids no row has; those that exist cannot be deleted before the transaction ends."""
-    if not ids:
-        return set()
-    asked = (
-        sa.select(row.id).where(among(row.id, sorted(ids))).order_by(row.id).with_for_update(read=True, key_share=True)
-    )
-    return ids - set((await connection.execute(asked)).scalars())
-
-
-async def homes(connection: AsyncConnection, flow_runs: Collection[UUID]) -> dict[UUID, tuple[UUID, UUID | None]]:
-    """Of the flow runs that exist, and cannot be deleted before the transaction ends: the flow and the deployment."""
-    if not flow_runs:
-        return {}
-    found = await connection.execute(HOMES, {"ids": sorted(flow_runs)})
-    return {run: (flow, deployment) for run, flow, deployment in found}
+    return ids - (await existing(connection, {row: ids})).ids
 
 
 async def flow_runs_by_key(
@@ -311,22 +324,6 @@ async def copy_data(connection: AsyncConnection, pairs: Sequence[tuple[UUID, UUI
     data = sa.select(source.c.data).where(source.c.id == sa.bindparam("source")).scalar_subquery()
     statement = sa.update(table).where(table.c.id == sa.bindparam("key")).values(data=data)
     await connection.execute(statement, [{"key": state, "source": source_id} for state, source_id in pairs])
-
-
-async def put_inputs(connection: AsyncConnection, inputs: Sequence[FlowRunInput]) -> None:
-    """Run inputs, in the place of those that the run has under the same keys."""
-    if not inputs:
-        return
-    statement = insert_or_replace(
-        connection.dialect.name, table_of(FlowRunInput), ("flow_run_id", "key"), ("updated", "value", "sender")
-    )
-    await connection.execute(statement, [vars(each) for each in inputs])
-
-
-async def delete_leases(connection: AsyncConnection, ids: Collection[UUID]) -> None:
-    """Delete leases that were given back or have expired."""
-    if ids:
-        await connection.execute(sa.delete(ConcurrencyLease).where(among(ConcurrencyLease.id, ids)))
 
 
 async def stored(connection: AsyncConnection, state_ids: Collection[UUID]) -> set[UUID]:

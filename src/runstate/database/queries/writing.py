@@ -5,28 +5,43 @@ it is prepared once, and its parameters are made in one go.
 """
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from enum import Enum, auto
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from runstate.database.dialects import insert_or_skip
+from runstate.database.dialects import insert_or_replace, insert_or_skip
 from runstate.rows import Base
 
-POSITION = "position"
+POSITION: Final = "position"
 """Where a row stands among those of its table, where that matters: what numbers rows, numbers them in this order."""
+OLD: Final = frozenset({"id", "created"})
+"""What a row keeps that another one is put in the place of."""
+
+
+class Way(Enum):
+    """What is done with rows."""
+
+    INSERT = auto()
+    UPDATE = auto()
+    """The columns are written to the rows with these ids."""
+    REPLACE = auto()
+    """They are put in the place of those with the same keys."""
+    DELETE = auto()
 
 
 class Change(NamedTuple):
-    """Rows to be inserted in order, or columns to be written to the rows with these ids."""
+    """What is done with rows of a table, all with the same columns."""
 
     table: sa.Table
+    way: Way
     columns: tuple[str, ...]
     rows: list[dict[str, Any]]
-    inserts: bool
+    keys: tuple[str, ...] = ()
 
 
 def table_of(row: type[Base]) -> sa.Table:
@@ -35,15 +50,27 @@ def table_of(row: type[Base]) -> sa.Table:
 
 
 def inserted(row: type[Base], rows: Iterable[dict[str, Any]]) -> Change:
-    """New rows, in order, all with the same columns."""
+    """New rows, in order."""
     there = list(rows)
-    return Change(table_of(row), tuple(there[0]) if there else (), there, inserts=True)
+    return Change(table_of(row), Way.INSERT, tuple(there[0]) if there else (), there)
 
 
 def updated(row: type[Base], columns: Sequence[str], rows: Iterable[Any]) -> Change:
     """Some columns of rows that are there already."""
     names = ("id", *columns)
-    return Change(table_of(row), names, [{name: vars(each)[name] for name in names} for each in rows], inserts=False)
+    return Change(table_of(row), Way.UPDATE, names, [{name: vars(each)[name] for name in names} for each in rows])
+
+
+def replaced(row: type[Base], keys: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> Change:
+    """Rows in the place of those with the same unique keys; of several the last one."""
+    last = {tuple(each[key] for key in keys): each for each in rows}
+    there = list(last.values())
+    return Change(table_of(row), Way.REPLACE, tuple(there[0]) if there else (), there, keys)
+
+
+def deleted(row: type[Base], ids: Collection[UUID]) -> Change:
+    """Rows that go."""
+    return Change(table_of(row), Way.DELETE, ("id",), [{"id": each} for each in ids])
 
 
 async def write(connection: AsyncConnection, changes: Sequence[Change]) -> None:
@@ -53,13 +80,10 @@ async def write(connection: AsyncConnection, changes: Sequence[Change]) -> None:
     """
     written = [change for change in changes if change.rows]
     if connection.dialect.name != "postgresql":
-        for table, columns, rows, inserts in written:
-            if inserts:
-                await connection.execute(sa.insert(table), rows)
-            else:
-                await connection.execute(_update(table, columns), [_named(row) for row in rows])
+        for table, way, columns, rows, keys in written:
+            await connection.execute(_alone(table, way, columns, keys), [_named(row) for row in rows])
     elif written:
-        parts = tuple((table, columns, inserts) for table, columns, _, inserts in written)
+        parts = tuple((change.table, change.way, change.columns, change.keys) for change in written)
         given = {f"rows{place}": _given(change) for place, change in enumerate(written)}
         await connection.execute(_together(parts), given)
 
@@ -76,14 +100,26 @@ async def insert_missing(connection: AsyncConnection, row: type[Base], rows: Seq
 
 
 @functools.cache
-def _update(table: sa.Table, columns: tuple[str, ...]) -> sa.Update:
-    _, *names = columns
-    values = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
-    return sa.update(table).where(table.c.id == sa.bindparam("new_id", type_=table.c.id.type)).values(values)
+def _alone(table: sa.Table, way: Way, columns: tuple[str, ...], keys: tuple[str, ...]) -> Any:
+    """A statement for one row at a time."""
+    given = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in columns}
+    match way:
+        case Way.INSERT:
+            return sa.insert(table).values(given)
+        case Way.REPLACE:
+            return insert_or_replace("sqlite", table, keys, _kept(columns, keys)).values(given)
+        case Way.UPDATE:
+            return sa.update(table).where(table.c.id == given.pop("id")).values(given)
+        case Way.DELETE:
+            return sa.delete(table).where(table.c.id == given["id"])
 
 
 def _named(row: Mapping[str, Any]) -> dict[str, Any]:
     return {f"new_{name}": value for name, value in row.items()}
+
+
+def _kept(columns: Sequence[str], keys: Sequence[str]) -> list[str]:
+    return [name for name in columns if name not in OLD.union(keys)]
 
 
 def _given(change: Change) -> list[dict[str, Any]]:
@@ -99,14 +135,40 @@ def _placed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 @functools.cache
-def _together(parts: tuple[tuple[sa.Table, tuple[str, ...], bool], ...]) -> sa.Select[Any]:
+def _together(parts: tuple[tuple[sa.Table, Way, tuple[str, ...], tuple[str, ...]], ...]) -> sa.Select[Any]:
     """A statement that does nothing itself, with each change as a part that is carried out beside it."""
-    changes = []
-    for place, (table, columns, inserts) in enumerate(parts):
-        insert = _insert_in_order if _is_numbered(table) else _insert_from
-        change = insert(sa.insert(table), columns, place) if inserts else _update_from(table, columns, place)
-        changes.append(change.cte(f"change{place}"))
-    return sa.select(sa.literal_column("1")).add_cte(*changes)
+    changes = [PARTS[way](table, columns, keys, place) for place, (table, way, columns, keys) in enumerate(parts)]
+    parts_of_it = [change.cte(f"change{place}") for place, change in enumerate(changes)]
+    return sa.select(sa.literal_column("1")).add_cte(*parts_of_it)
+
+
+def _insert(table: sa.Table, columns: tuple[str, ...], _: tuple[str, ...], place: int) -> Any:
+    if _is_numbered(table):
+        return _insert_in_order(sa.insert(table), columns, place)
+    return _insert_from(sa.insert(table), columns, place)
+
+
+def _update(table: sa.Table, columns: tuple[str, ...], _: tuple[str, ...], place: int) -> Any:
+    rows = _rows(table, columns, place)
+    values = {name: rows.c[name] for name in columns if name != "id"}
+    return sa.update(table).where(table.c.id == rows.c.id).values(values)
+
+
+def _replace(table: sa.Table, columns: tuple[str, ...], keys: tuple[str, ...], place: int) -> Any:
+    return _insert_from(insert_or_replace("postgresql", table, keys, _kept(columns, keys)), columns, place)
+
+
+def _delete(table: sa.Table, columns: tuple[str, ...], _: tuple[str, ...], place: int) -> Any:
+    rows = _rows(table, columns, place)
+    return sa.delete(table).where(table.c.id == rows.c.id)
+
+
+PARTS: Final[Mapping[Way, Callable[..., Any]]] = {
+    Way.INSERT: _insert,
+    Way.UPDATE: _update,
+    Way.REPLACE: _replace,
+    Way.DELETE: _delete,
+}
 
 
 @functools.cache
@@ -124,15 +186,8 @@ def _insert_in_order(insert: Any, columns: tuple[str, ...], place: int) -> Any:
     return insert.from_select(columns, sa.select(*(rows.c[name] for name in columns)).order_by(rows.c[POSITION]))
 
 
-def _update_from(table: sa.Table, columns: tuple[str, ...], place: int) -> Any:
-    rows = _rows(table, columns, place)
-    values = {name: rows.c[name] for name in columns if name != "id"}
-    return sa.update(table).where(table.c.id == rows.c.id).values(values)
-
-
 def _rows(table: sa.Table, columns: tuple[str, ...], place: int, *further: sa.ColumnClause[Any]) -> Any:
     """The rows of a JSON parameter, with the types of the table's columns."""
     kinds = [sa.column(name, table.c[name].type) for name in columns]
     given = sa.func.jsonb_to_recordset(sa.bindparam(f"rows{place}", type_=JSONB()))
-    found = given.table_valued(*kinds, *further, name=f"given{place}")
-    return found.render_derived(with_types=True)
+    return given.table_valued(*kinds, *further, name=f"given{place}").render_derived(with_types=True)
