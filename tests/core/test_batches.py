@@ -342,7 +342,7 @@ async def test_a_batch_of_everything_takes_fourteen_statements_at_most(database:
     await telling.begin()
     await telling.ask(0, [to("deployed", running()), to("alone", running()), to("alone", paused(NOW))])
     await telling.ask(1, [to("one", running()), to("stray", completed(data={"type": "reference"}, details=KEYED))])
-    everything = [
+    everything: list[Step] = [
         *(Create(name) for name in ("keyed", "same key", "child", "same child", "new subflow", "unkeyed")),
         resume("alone"),
         to("cancels", running(), idempotency_key="key"),

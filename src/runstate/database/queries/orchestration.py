@@ -276,7 +276,7 @@ def _existing(rows: tuple[Related, ...]) -> sa.Executable:
     for place, row in enumerate(rows):
         nothing = sa.null().cast(sa.Uuid())
         home = (FlowRun.flow_id, FlowRun.deployment_id) if row is FlowRun else (nothing, nothing)
-        look: sa.Select[Any] = sa.select(row.id, *(each.label(f"home{number}") for number, each in enumerate(home)))
+        look: Any = sa.select(row.id, *(each.label(f"home{number}") for number, each in enumerate(home)))
         locked = look.where(among_given(row.id, f"ids{place}")).order_by(row.id)
         looks.append(sa.select(locked.with_for_update(read=True, key_share=True).cte(f"existing{place}")))
     return sa.union_all(*looks)
