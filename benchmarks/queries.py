@@ -93,7 +93,8 @@ class Bare:
         said: list[Said] = []
 
         def note(_: Any, __: Any, sql: str, parameters: Any, *___: Any) -> None:
-            said.append(Said(sql, tuple(parameters)))
+            if sql != "BEGIN":
+                said.append(Said(sql, tuple(parameters)))
 
         reader = self.database.reader.sync_engine
         sa.event.listen(reader, "before_cursor_execute", note)

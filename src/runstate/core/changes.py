@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -93,11 +92,11 @@ async def _delete_state(desk: Desk, row: type[FlowRunState | TaskRunState], stat
         run_id = (await connection.execute(sa.select(row.run_id).where(row.id == state_id))).scalar()
         if run_id is None:
             return False
-        locked: list[Any] = (
+        locked = (
             await sql.lock_flow_runs(connection, [run_id], shared=False)
             if row is FlowRunState
             else await sql.lock_task_runs(connection, [run_id])
         )
-        if any(run.state_id == state_id for run in locked):
+        if any(each.run.state_id == state_id for each in locked):
             raise InvalidInput("The run is in this state.", ("id",))
         return bool((await connection.execute(sa.delete(row).where(row.id == state_id))).rowcount)
