@@ -1,9 +1,9 @@
 """Everything that differs between SQLite and PostgreSQL."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 import orjson
 import sqlalchemy as sa
@@ -12,15 +12,26 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
 
 from runstate.rows.base import EPOCH, JSON, Held, Timestamp, Values
 
 
-class Among(FunctionElement[bool]):
-    """`column` is one of many values, given as one parameter."""
+class Condition(FunctionElement[bool]):
+    """What holds or does not. It stands as it is: `= 1` after it would keep SQLite from using an index."""
 
     type = sa.Boolean()
+    inherit_cache = True
+
+    def self_group(self, against: OperatorType | None = None) -> Self:
+        """Itself."""
+        return self
+
+
+class Among(Condition):
+    """`column` is one of many values, given as one parameter."""
+
     inherit_cache = True
     name = "among"
 
@@ -36,7 +47,7 @@ def among_given(column: sa.ColumnElement[Any] | Any, parameter: str) -> sa.Colum
     return Among(column, sa.bindparam(parameter, type_=Values(column.type)))
 
 
-class AmongSelected(FunctionElement[bool]):
+class AmongSelected(Condition):
     """`column` is one of the values that a query selects, which are looked up before the rows with that column."""
 
     type = sa.Boolean()
@@ -73,10 +84,9 @@ def _json_each(element: Among, compiler: SQLCompiler, **kw: Any) -> str:
     return f"{compiler.process(column, **kw)} IN (SELECT value FROM json_each({compiler.process(values, **kw)}))"
 
 
-class HasTags(FunctionElement[bool]):
+class HasTags(Condition):
     """Whether a JSON list of text has all, or any, of the tags."""
 
-    type = sa.Boolean()
     inherit_cache = True
     name = "has_tags"
 
@@ -100,8 +110,10 @@ def has_any_tag(column: sa.ColumnElement[Any] | Any, tags: Iterable[str]) -> sa.
     return HasAnyTag(column, sa.bindparam(None, sorted(set(tags)), type_=Values(sa.Text()), unique=True))
 
 
-def has_all_tags(column: sa.ColumnElement[Any] | Any, tags: Iterable[str]) -> sa.ColumnElement[bool]:
+def has_all_tags(column: sa.ColumnElement[Any] | Any, tags: Collection[str]) -> sa.ColumnElement[bool]:
     """Whether a column of tags has every one of these."""
+    if not tags:
+        return sa.true()
     return HasAllTags(column, sa.bindparam(None, sorted(set(tags)), type_=Values(sa.Text()), unique=True))
 
 
@@ -119,20 +131,35 @@ def _has_all_postgresql(element: HasAllTags, compiler: SQLCompiler, **kw: Any) -
 
 @compiles(HasAnyTag, "sqlite")
 def _has_any_sqlite(element: HasAnyTag, compiler: SQLCompiler, **kw: Any) -> str:
-    column, tags = element.clauses
-    return (
-        f"EXISTS (SELECT 1 FROM json_each({compiler.process(column, **kw)}) AS had"
-        f" JOIN json_each({compiler.process(tags, **kw)}) AS asked ON had.value = asked.value)"
+    return _with_tags(
+        element,
+        compiler,
+        "EXISTS (SELECT 1 FROM json_each({had}) AS had JOIN json_each({asked}) AS asked ON had.value = asked.value)",
+        **kw,
     )
 
 
 @compiles(HasAllTags, "sqlite")
 def _has_all_sqlite(element: HasAllTags, compiler: SQLCompiler, **kw: Any) -> str:
-    column, tags = element.clauses
-    return (
-        f"NOT EXISTS (SELECT 1 FROM json_each({compiler.process(tags, **kw)}) AS asked WHERE asked.value NOT IN"
-        f" (SELECT had.value FROM json_each({compiler.process(column, **kw)}) AS had))"
+    return _with_tags(
+        element,
+        compiler,
+        "NOT EXISTS (SELECT 1 FROM json_each({asked}) AS asked WHERE asked.value NOT IN"
+        " (SELECT had.value FROM json_each({had}) AS had))",
+        **kw,
     )
+
+
+def _with_tags(element: HasTags, compiler: SQLCompiler, condition: str, **kw: Any) -> str:
+    """A condition on tags. Where they have an index, it is asked of the different lists that there are, not of rows."""
+    column, tags = element.clauses
+    held, asked = compiler.process(column, **kw), compiler.process(tags, **kw)
+    table = next((base.table for base in column.base_columns if isinstance(base, sa.Column)), None)
+    if table is None or not any(index.name == f"ix_{table.name}_tags_list" for index in table.indexes):
+        return condition.format(had=held, asked=asked)
+    lists = f"SELECT DISTINCT tags FROM {table.name} WHERE tags <> '[]'"
+    of_list = condition.format(had="listed.tags", asked=asked)
+    return f"({held} <> '[]' AND {held} IN (SELECT listed.tags FROM ({lists}) AS listed WHERE {of_list}))"
 
 
 class SecondsBetween(FunctionElement[float]):
@@ -248,10 +275,9 @@ def _instant_sqlite(element: InstantOf, compiler: SQLCompiler, **kw: Any) -> str
     return f"CAST(round((julianday({compiler.process(text, **kw)}) - 2440587.5) * 86400000) AS INTEGER) * 1000"
 
 
-class JsonEquals(FunctionElement[bool]):
+class JsonEquals(Condition):
     """Whether the value at a path of a JSON column is this one."""
 
-    type = sa.Boolean()
     inherit_cache = True
     name = "json_equals"
     operator = "="
@@ -265,10 +291,9 @@ class JsonContains(JsonEquals):
     operator = "@>"
 
 
-class JsonIsNull(FunctionElement[bool]):
+class JsonIsNull(Condition):
     """Whether there is nothing at a path of a JSON column, or null."""
 
-    type = sa.Boolean()
     inherit_cache = True
     name = "json_is_null"
 

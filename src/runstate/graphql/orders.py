@@ -58,7 +58,7 @@ def _leading(row: type[Row]) -> set[str]:
     """The first columns of the table's indexes and keys."""
     table = cast("sa.Table", row.__table__)
     unique = [each for each in table.constraints if isinstance(each, sa.UniqueConstraint | sa.PrimaryKeyConstraint)]
-    sorting = [each for each in table.indexes if not each.dialect_options["postgresql"]["using"]]
+    sorting = [each for each in table.indexes if "only" not in each.info]
     first = {next(iter(each.columns)).key for each in (*unique, *sorting) if each.columns}
     return first | (SORTED_IN_A_RUN if issubclass(row, State) else set())
 

@@ -88,6 +88,9 @@ def run_rules(table: str) -> tuple[sa.schema.SchemaItem, ...]:
         known(table, "next_scheduled_start_time"),
         sa.Index(f"ix_{table}_state_type_start_time", "state_type", "start_time"),
         sa.Index(f"ix_{table}_tags", "tags", postgresql_using="gin", info={"only": "postgresql"}).ddl_if("postgresql"),
+        sa.Index(f"ix_{table}_tags_list", "tags", sqlite_where=sa.text("tags <> '[]'"), info={"only": "sqlite"}).ddl_if(
+            "sqlite"
+        ),
     )
 
 
