@@ -109,3 +109,18 @@ async def test_workers_end_with_the_process_that_started_them(serve: Serve) -> N
 async def test_one_process_owns_a_sqlite_file(serve: Serve, tmp_path: Path) -> None:
     with pytest.raises(DidNotStartError, match=re.escape("use PostgreSQL for several workers")):
         await serve(RUNSTATE_WORKERS="2", RUNSTATE_DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path / 'r.db'}")
+
+
+async def test_what_is_wrong_with_the_settings_is_said_once(serve: Serve) -> None:
+    with pytest.raises(DidNotStartError, match="There is no service `latte`") as failed:
+        await serve(RUNSTATE_WORKERS="2", RUNSTATE_SERVICES="latte")
+
+    assert str(failed.value).count("latte") == 1
+
+
+async def test_two_servers_with_workers_do_not_share_a_port(serve: Serve) -> None:
+    server = await serve(RUNSTATE_WORKERS="2")
+    port = str(httpx.URL(server.url).port)
+
+    with pytest.raises(DidNotStartError, match=f"Nobody can listen on 127.0.0.1, port {port}"):
+        await serve(RUNSTATE_WORKERS="2", RUNSTATE_PORT=port)

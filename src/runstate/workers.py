@@ -16,6 +16,7 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
 from runstate import logs
+from runstate.errors import Misconfigured
 from runstate.metrics import SHARED
 from runstate.server import Server, say_where
 from runstate.settings import Settings
@@ -97,6 +98,9 @@ def work(settings: Settings, sock: socket.socket) -> None:
 
 
 def listening(settings: Settings) -> socket.socket:
-    """A socket that connections wait at, until a worker takes them."""
+    """A socket that connections wait at, until a worker takes them; Misconfigured: nobody may listen there."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise Misconfigured(f"Nobody can listen on {settings.host}, port {settings.port}: {error.strerror}.") from None
