@@ -11,8 +11,10 @@ from uuid import uuid4
 import httpx
 import orjson
 import pytest
+from starlette.routing import WebSocketRoute
 
 from runstate.app import build_app
+from runstate.graphql.http import Endpoint
 from runstate.settings import Settings
 from tests.asking import Ask, asking, running
 from tests.graphql.mutating import a_flow_run
@@ -275,13 +277,14 @@ async def test_where_others_can_reach_the_server_the_schema_and_what_may_be_mean
 
 async def test_a_document_is_parsed_and_checked_once(url: str) -> None:
     app = build_app(Settings(database_url=url, services="off"))
-    documents = app.routes[-2].app.schema.documents  # type: ignore[attr-defined]
+    (endpoint,) = {route.app for route in app.routes if isinstance(route, WebSocketRoute)}
+    assert isinstance(endpoint, Endpoint)
     async with running(app), asking(app) as ask:
         for number in range(10):
             await ask("query($n: Int) { flows(first: $n) { totalCount } }", n=number + 1)
             assert "errors" in await ask.raw("{ nothing }")
 
-    told = documents.kept.cache_info()
+    told = endpoint.schema.documents.kept.cache_info()
     assert (told.misses, told.hits) == (2, 18)
 
 
