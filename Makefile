@@ -52,7 +52,7 @@ states: $(SERVING) ## Write docs/states.md from the rules
 	@$(BIN)/python -c 'from runstate.core.explain import states_page; print(states_page(), end="")' > docs/states.md
 
 pages: $(SERVING) ## Build the pages that the server serves, if their sources have changed
-	@$(BIN)/python -m runstate.web.build
+	@RUNSTATE_WEB=required $(INSTALL) --no-deps -e .
 
 format: $(TESTING) ## Put the source into its form
 	$(BIN)/ruff check --fix

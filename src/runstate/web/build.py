@@ -1,4 +1,4 @@
-"""Builds the pages: `python -m runstate.web.build`, which the package's build runs too. Needs npm, or its wheel."""
+"""Builds the pages, as the package's build does: `make pages`. Needs npm, or the wheel that brings it."""
 
 import hashlib
 import importlib.util
