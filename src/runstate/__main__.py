@@ -1,7 +1,10 @@
 """`runstate serve | migrate | schema | verify | watch | demo | keys`."""
 
+import runstate.loading  # noqa: F401  # isort: skip
+
 import asyncio
 import fcntl
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +28,8 @@ from runstate.settings import Settings
 from runstate.watch import REFUSED, RefusedError, run_watch, wish_of
 from runstate.workers import Workers
 
+gc.freeze()  # what was loaded stays
+gc.enable()
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(keys, name="keys")
 
