@@ -1,7 +1,9 @@
 """What is deployed from this repository is well-formed. No container engine is needed to say so."""
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,11 @@ def services() -> dict[str, Any]:
 
 def checked(*command: str | Path) -> str:
     """What a command has to say; AssertionError: it found something."""
-    if not shutil.which(command[0]):
-        lacking(f"{command[0]} is not installed here.")
-    done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=120)  # noqa: S603
+    name, *arguments = command
+    program = shutil.which(str(name), path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if not program:
+        lacking(f"{name} is not installed here.")
+    done = subprocess.run([program, *arguments], capture_output=True, check=False, text=True, timeout=120)  # noqa: S603
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
