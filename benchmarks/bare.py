@@ -1,6 +1,7 @@
 """The same work without a server: what the database and its driver cost alone."""
 
 import asyncio
+import itertools
 import json
 import sqlite3
 import time
@@ -18,6 +19,7 @@ from runstate.database.queries import writing
 from runstate.rows import RunTally, TaskRun, TaskRunState, Transition
 
 POSTGRESQL = dialect()
+VERSIONS = itertools.count(1_000_000)
 TABLES = (TaskRunState, TaskRun, Transition, RunTally)
 
 
@@ -64,8 +66,9 @@ async def transitions(url: str, tasks: list[UUID], flow_run: UUID, seconds: floa
 async def _move(url: str, tasks: list[UUID], flow_run: UUID, until: float) -> int:
     """With the statements of a batch."""
     first = changes([str(tasks[0])], str(flow_run), 1)
+    ways = [writing.Way.UPDATE if row is TaskRun else writing.Way.INSERT for row in TABLES]
     parts = [
-        (writing.table_of(row), tuple(rows[0]), row is not TaskRun) for row, rows in zip(TABLES, first, strict=True)
+        (writing.table_of(row), way, tuple(rows[0]), ()) for row, way, rows in zip(TABLES, ways, first, strict=True)
     ]
     write = text(writing._together(tuple(parts)))  # noqa: SLF001 the statements are what is measured
     locks = [
@@ -73,9 +76,9 @@ async def _move(url: str, tasks: list[UUID], flow_run: UUID, until: float) -> in
         text(sql._locking_task_runs(by_id=True, of_subflows=False)),  # noqa: SLF001
     ]
     connection = await asyncpg.connect(url.replace("postgresql+asyncpg://", "postgresql://"))
-    done, version = 0, time.monotonic_ns() // 1_000_000 % 1_000_000_000
+    done = 0
     while time.monotonic() < until:
-        version += 1
+        version = next(VERSIONS)
         rows = changes([str(each) for each in tasks], str(flow_run), version)
         rows[2:] = [writing._placed(each) for each in rows[2:]]  # noqa: SLF001
         async with connection.transaction():
@@ -92,10 +95,10 @@ def transitions_sqlite(file: str, tasks: list[UUID], flow_run: UUID, seconds: fl
     connection = sqlite3.connect(file, isolation_level=None, timeout=10)
     connection.execute("PRAGMA synchronous = FULL")
     ids = [each.hex for each in tasks]
-    done, version = 0, time.monotonic_ns() // 1_000_000 % 1_000_000_000
+    done = 0
     started = time.monotonic()
     while time.monotonic() < started + seconds:
-        version += 1
+        version = next(VERSIONS)
         now = time.time_ns() // 1000
         rows = changes(ids, flow_run.hex, version)
         connection.execute("BEGIN IMMEDIATE")

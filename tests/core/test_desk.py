@@ -61,6 +61,13 @@ async def turns(condition: Callable[[], bool]) -> None:
     pytest.fail("it does not come to that")
 
 
+async def under_way(desk: Desk, *requests: Any) -> asyncio.Future[list[Outcome]]:
+    """What is asked for, in a batch of its own that has started."""
+    asked = asyncio.ensure_future(desk.submit(requests))
+    await turns(lambda: len(desk.under_way) == 1)
+    return asked
+
+
 def commits(database: Database) -> list[str]:
     """Grows by one with each transaction that is committed."""
     counted: list[str] = []
@@ -171,7 +178,7 @@ async def test_nobody_is_overtaken_by_who_comes_later(database: Database) -> Non
     one, two = await some(database, 2)
     async with open_desk(database) as desk:
         async with held_up(database, one):
-            first = asyncio.ensure_future(desk.submit([proposal(one, pending())]))
+            first = await under_way(desk, proposal(one, pending()))
             both = asyncio.ensure_future(desk.submit([proposal(one, running()), proposal(two, pending())]))
             later = asyncio.ensure_future(desk.submit([proposal(two, running())]))
             await turns(lambda: len(desk.waiting) == 2)
@@ -263,11 +270,12 @@ async def test_what_is_too_much_is_refused_and_the_rest_is_done(database: Databa
     (run,) = await some(database, 1)
     async with open_desk(database, capacity=5) as desk:
         async with held_up(database, run):
-            asked = [asyncio.ensure_future(desk.submit([proposal(run, running())])) for _ in range(6)]
+            first = await under_way(desk, proposal(run, running()))
+            asked = [asyncio.ensure_future(desk.submit([proposal(run, running())])) for _ in range(5)]
             await turns(lambda: len(desk.waiting) == 5)
             with pytest.raises(Overloaded):
                 await desk.submit([proposal(run, running())])
-        await asyncio.gather(*asked)
+        await asyncio.gather(first, *asked)
         await desk.submit([proposal(run, running())])
 
     assert len(await history_of(database, run)) == 7
@@ -287,11 +295,12 @@ async def test_what_was_asked_by_somebody_who_went_away_is_done(database: Databa
     (run,) = await some(database, 1)
     async with open_desk(database) as desk:
         async with held_up(database, run):
-            under_way, waiting = (asyncio.ensure_future(desk.submit([proposal(run, running())])) for _ in range(2))
+            started = await under_way(desk, proposal(run, running()))
+            waiting = asyncio.ensure_future(desk.submit([proposal(run, running())]))
             await turns(lambda: len(desk.waiting) == 1)
-            under_way.cancel()
+            started.cancel()
             waiting.cancel()
-            await asyncio.gather(under_way, waiting, return_exceptions=True)
+            await asyncio.gather(started, waiting, return_exceptions=True)
         (said,) = await desk.submit([proposal(run, completed())])
 
     assert isinstance(said, Answer)
@@ -302,7 +311,8 @@ async def test_a_desk_that_is_closed_answers_those_who_wait_and_nobody_else(data
     runs = await some(database, 2)
     async with open_desk(database) as desk:
         async with held_up(database, runs[0]):
-            asked = [asyncio.ensure_future(desk.submit([proposal(runs[0], running())])) for _ in range(3)]
+            first = await under_way(desk, proposal(runs[0], running()))
+            asked = [first, *(asyncio.ensure_future(desk.submit([proposal(runs[0], running())])) for _ in range(2))]
             await turns(lambda: len(desk.waiting) == 2)
             closing = asyncio.ensure_future(desk.close())
             await turns(lambda: desk.closed)

@@ -93,7 +93,7 @@ class Desk:
         keys = frozenset(key for request in requests for key in _keys(request))
         ticket = Ticket(requests, loop.create_future(), keys)
         self.waiting.append(ticket)
-        self._start()
+        loop.call_soon(self._start)  # once everybody who is at the door has handed in
         try:
             return await asyncio.wait_for(asyncio.shield(ticket.answered), self.patience_seconds)
         except TimeoutError:
@@ -102,6 +102,7 @@ class Desk:
     async def close(self) -> None:
         """Take no more requests, and answer those that wait."""
         self.closed = True
+        self._start()
         while self.under_way:
             await asyncio.wait(list(self.under_way))
 

@@ -5,10 +5,10 @@ import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import aiosqlite
@@ -149,6 +149,60 @@ class Interruptible(aiosqlite.Connection):
                 self._connection.interrupt()
                 await super()._execute(_nothing)  # type: ignore[no-untyped-call]
             raise
+
+    def cursor(self) -> "Whole":  # type: ignore[override]
+        """A cursor; none is made before there is a statement."""
+        return Whole(self)
+
+
+class Whole(aiosqlite.Cursor):
+    """A cursor that has a statement executed and its rows fetched in one turn of the thread, instead of in four."""
+
+    def __init__(self, connection: Interruptible) -> None:
+        self._conn = connection
+        self._rows: list[Any] = []
+        self._about: tuple[Any, int, int | None] = None, -1, None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def execute(self, sql: str, parameters: Any = ()) -> "Whole":
+        """Execute a statement and fetch its rows."""
+        await self._execute(self._turn, "execute", sql, parameters)  # type: ignore[no-untyped-call]
+        return self
+
+    async def executemany(self, sql: str, parameters: Any) -> "Whole":
+        """Execute a statement for each of several parameters."""
+        await self._execute(self._turn, "executemany", sql, parameters)  # type: ignore[no-untyped-call]
+        return self
+
+    def _turn(self, method: str, sql: str, parameters: Any) -> None:
+        with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 in the thread, where it is aiosqlite's own
+            getattr(cursor, method)(sql, parameters)
+            self._rows = cursor.fetchall() if cursor.description else []
+            self._about = cursor.description, cursor.rowcount, cursor.lastrowid
+
+    async def fetchall(self) -> list[Any]:
+        """All rows."""
+        return self._rows
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    @property
+    def description(self) -> Any:
+        """What the columns are called; None: there are no rows to come."""
+        return self._about[0]
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows were changed; -1 if there are rows to come."""
+        return self._about[1]
+
+    @property
+    def lastrowid(self) -> int | None:
+        """The number of the row that was inserted last."""
+        return self._about[2]
 
 
 def _nothing() -> None:
