@@ -94,10 +94,11 @@ class Desk:
         ticket = Ticket(requests, loop.create_future(), keys)
         self.waiting.append(ticket)
         loop.call_soon(self._start)  # once everybody who is at the door has handed in
+        patience = loop.call_later(self.patience_seconds, _give_up, ticket)
         try:
-            return await asyncio.wait_for(asyncio.shield(ticket.answered), self.patience_seconds)
-        except TimeoutError:
-            raise Timeout from None
+            return await asyncio.shield(ticket.answered)
+        finally:
+            patience.cancel()
 
     async def close(self) -> None:
         """Take no more requests, and answer those that wait."""
@@ -233,6 +234,11 @@ def _failure(error: Exception) -> Exception:
     if _sqlstate(error) == STATEMENT_TIMEOUT:
         return Timeout()
     return Unavailable() if is_lost(error) else error
+
+
+def _give_up(ticket: Ticket) -> None:
+    if not ticket.answered.done():
+        ticket.answered.set_exception(Timeout())
 
 
 def _settle(ticket: Ticket, outcomes: list[Outcome]) -> None:

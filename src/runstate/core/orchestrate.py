@@ -279,8 +279,8 @@ async def write(connection: AsyncConnection, ledger: Ledger, now: datetime) -> N
     changes = [
         inserted(FlowRunState, [_stored(each) for each in ledger.entered if isinstance(each.run, FlowRun)]),
         inserted(TaskRunState, [_stored(each) for each in ledger.entered if isinstance(each.run, TaskRun)]),
-        updated(FlowRun, ("updated", *sql.MOVED), flow_runs),
-        updated(TaskRun, ("updated", *sql.MOVED, "flow_run_run_count"), task_runs),
+        updated(FlowRun, sql.FLOW_RUN_MOVED, flow_runs),
+        updated(TaskRun, sql.TASK_RUN_MOVED, task_runs),
         inserted(Transition, [_logged(each, ledger) for each in ledger.entered]),
         await tallies.added(connection, _changes(ledger)),
         *_limits(ledger, now),
