@@ -234,8 +234,8 @@ async def writes(place: Place, name: str, seconds: float, table: Table, only: st
     """Everything that changes states."""
     client = await Client.connect(place.url)
     flow_run = await flow_run_of(client)
-    tasks = [await create(client, flow_run) for _ in range(800)]
-    ids = [UUID(each) for each in tasks]
+    tasks = [await create(client, flow_run) for _ in range(1000)]
+    ids = [UUID(each) for each in tasks[800:]]  # for bare loops, which give versions of their own
     for clients in (1, 32):
         if only in f"lifecycle {clients}":
             timed = await at_once(place, clients, lifecycle(flow_run), seconds)
