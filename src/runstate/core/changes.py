@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runstate.core.again import again
 from runstate.core.desk import Desk
 from runstate.core.ledger import Ledger
-from runstate.core.orchestrate import write_limits
+from runstate.core.orchestrate import lock_limits, write_limits
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries.writing import table_of
 from runstate.documents import requests
@@ -64,10 +64,7 @@ async def _change(desk: Desk, connection: AsyncConnection, run: FlowRun | TaskRu
 async def _give_back(desk: Desk, connection: AsyncConnection, run_id: UUID, names: set[str]) -> None:
     """The slots of limits with these names that the run came to by entering a state."""
     ledger, now = Ledger(), desk.clock()
-    ledger.limits = {each.id: each for each in await sql.lock_limits(connection, holders=[run_id])}
-    decaying = [each.id for each in ledger.limits.values() if each.slot_decay_per_second > 0]
-    held = await sql.leases(connection, now, holders=[run_id], limits=decaying) if ledger.limits else []
-    ledger.leases = {each.id: each for each in held if each.limit_id in ledger.limits}
+    await lock_limits(connection, ledger, now, holders=[run_id])
     for lease in ledger.held_by(run_id):
         if lease.automatic and ledger.limits[lease.limit_id].name in names:
             ledger.give_back(lease, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -251,11 +251,24 @@ async def _load_limits(
     ids = {each.concurrency_limit_id for each in ledger.deployments.values() if each.concurrency_limit_id}
     if not ledger.limited:
         return
-    locked = await sql.lock_limits(connection, ids=ids, names=names, holders=holders)
+    await lock_limits(connection, ledger, now, ids=ids, names=names, holders=holders)
+
+
+async def lock_limits(
+    connection: AsyncConnection,
+    ledger: Ledger,
+    now: datetime,
+    *,
+    holders: Collection[UUID] = (),
+    leases: Collection[UUID] = (),
+    **which: Any,
+) -> None:
+    """Limits, locked, as the query takes them; with the leases that are meant and all those of limits with decay."""
+    locked = await sql.lock_limits(connection, holders=holders, leases=leases, **which)
     ledger.limits = {limit.id: limit for limit in locked}
     decaying = [limit.id for limit in locked if limit.slot_decay_per_second > 0]
     if locked:
-        held = await sql.leases(connection, now, holders=holders, limits=decaying)
+        held = await sql.leases(connection, now, holders=holders, ids=leases, limits=decaying)
         ledger.leases = {lease.id: lease for lease in held if lease.limit_id in ledger.limits}
 
 

@@ -14,7 +14,7 @@ from runstate.core import states
 from runstate.core.again import again
 from runstate.core.desk import Desk
 from runstate.core.ledger import Ledger
-from runstate.core.orchestrate import as_state, write_limits
+from runstate.core.orchestrate import as_state, lock_limits, write_limits
 from runstate.core.requests import ANONYMOUS, CreateRun, Outcome, ProposeState
 from runstate.core.states import NO_DETAILS, State
 from runstate.database.dialects import among
@@ -254,10 +254,7 @@ async def delete_task_runs(desk: Desk, ids: Collection[UUID]) -> list[UUID]:
 async def _forget(connection: AsyncConnection, runs: Sequence[UUID], now: datetime) -> None:
     """What is kept about runs without a foreign key."""
     ledger = Ledger()
-    ledger.limits = {each.id: each for each in await sql.lock_limits(connection, holders=runs)}
-    decaying = [each.id for each in ledger.limits.values() if each.slot_decay_per_second > 0]
-    held = await sql.leases(connection, now, holders=runs, limits=decaying) if ledger.limits else []
-    ledger.leases = {each.id: each for each in held}
+    await lock_limits(connection, ledger, now, holders=runs)
     for lease in [lease for run_id in runs for lease in ledger.held_by(run_id)]:
         ledger.give_back(ledger.leases[lease.id], now)
     await write_limits(connection, ledger, now)

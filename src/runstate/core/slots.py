@@ -16,7 +16,7 @@ from runstate.core.again import again
 from runstate.core.desk import Desk
 from runstate.core.flows import NO_SLOTS, fresh, put
 from runstate.core.ledger import Ledger
-from runstate.core.orchestrate import write_limits
+from runstate.core.orchestrate import lock_limits, write_limits
 from runstate.core.runs import referred
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
@@ -118,10 +118,7 @@ def _patience(active: Sequence[ConcurrencyLimit], slots: int, now: datetime, dra
 async def _ledger(connection: AsyncConnection, now: datetime, **which: Any) -> Ledger:
     """Limits, locked, with the leases that are meant and all those of limits with decay."""
     ledger = Ledger()
-    ledger.limits = {limit.id: limit for limit in await sql.lock_limits(connection, **which)}
-    decaying = [limit.id for limit in ledger.limits.values() if limit.slot_decay_per_second > 0]
-    found = await sql.leases(connection, now, ids=which.get("leases", ()), limits=decaying) if ledger.limits else []
-    ledger.leases = {lease.id: lease for lease in found if lease.limit_id in ledger.limits}
+    await lock_limits(connection, ledger, now, **which)
     return ledger
 
 
