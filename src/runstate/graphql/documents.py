@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from graphql import (
@@ -47,7 +48,8 @@ class FieldsCanBeMergedRule(OverlappingFieldsCanBeMergedRule):
         self.rule_context.remaining_complexity_budget = MOST_COMPARISONS
 
 
-class Operation(NamedTuple):
+@dataclass(eq=False, slots=True)
+class Operation:
     """What is known of an operation before it is asked for."""
 
     name: str | None
@@ -59,6 +61,8 @@ class Operation(NamedTuple):
     """What has to be allowed to who asks for it."""
     changes: bool
     """Whether it does anything but to get a token that shows where requests come from."""
+    shortcut: Any = None
+    """How it is carried out without the library, once it was executed; False: it is not."""
 
 
 class Known(NamedTuple):

@@ -7,7 +7,7 @@ is unusual, a null that may not be, a number out of range, a row that is gone, i
 again and says what it always says.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from types import NoneType
 from typing import Any, ClassVar, Final, cast
@@ -70,6 +70,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self.shape = self.plans.shape(self)
         self._relevant_sub_fields = self.shape.sub_fields
         self.planning = not (self.middleware_manager and self.middleware_manager.middlewares)
+        self.known: Callable[[], Awaitable[Any]] | None = None
+        """Gives what came of the one root field, if that is known already."""
 
     @override
     def execute_operation(self, serially: bool | None = None) -> AwaitableOrValue[Any]:
@@ -87,6 +89,23 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         except GraphQLError as error:
             return self._failed(error)
         return self._finished(data) if self.is_awaitable(data) else self.build_response(cast("Any", data))
+
+    @override
+    def execute_field(
+        self,
+        parent_type: GraphQLObjectType,
+        source: Any,
+        field_details_list: FieldDetailsList,
+        path: Path,
+        position_context: Any,
+    ) -> AwaitableOrValue[Any]:
+        """A field: resolved, unless what came of it is known."""
+        if self.known is None or path.prev is not None:
+            return super().execute_field(parent_type, source, field_details_list, path, position_context)
+        nodes = [each.node for each in field_details_list]
+        field = cast("GraphQLField", self.schema.get_field(parent_type, nodes[0].name.value))
+        info = self.build_resolve_info(field, nodes, parent_type, path)
+        return self.complete_awaitable_value(field.type, field_details_list, info, path, self.known(), position_context)
 
     async def _finished(self, data: Any) -> Any:
         try:
@@ -274,12 +293,13 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         if not self.planning or not (isinstance(kind, GraphQLObjectType) or is_abstract_type(kind)):
             return None
         classes = {values.row} if isinstance(values, Rows) else set(map(type, values))
-        found = {cls: self._plan_of_class(kind, details, cls) for cls in classes}
+        found = {cls: self.plan_of_class(kind, details, cls) for cls in classes}
         if any(plan is None or plan.others for plan in found.values()):
             return None
         return cast("Mapping[type, Plan]", found)
 
-    def _plan_of_class(self, kind: Any, details: FieldDetailsList, cls: type) -> Plan | None:
+    def plan_of_class(self, kind: Any, details: FieldDetailsList, cls: type) -> Plan | None:
+        """The plan for objects of a class, where the schema says that a type is; None: the library is needed."""
         runtime = self._runtime(kind, cls)
         if runtime is None:
             return None
@@ -346,7 +366,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         kind = field.type if optional else cast("Any", field.type).of_type
         if not isinstance(follows, Follows) or not isinstance(kind, GraphQLObjectType):
             return None
-        plan = self._plan_of_class(kind, details, follows.target)
+        plan = self.plan_of_class(kind, details, follows.target)
         if plan is None or plan.others:
             return None
         nodes = [each.node for each in details]
@@ -420,7 +440,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         return plan
 
     def _plan_of_rows(self, kind: GraphQLObjectType, details: FieldDetailsList) -> Plan | None:
-        plan = self._plan_of_class(kind, details, kind.extensions[DEFINED_BY].origin)
+        plan = self.plan_of_class(kind, details, kind.extensions[DEFINED_BY].origin)
         return None if plan is None or plan.others else plan
 
     def _written(self, kind: GraphQLOutputType, details: FieldDetailsList) -> Table | None:

@@ -29,7 +29,7 @@ class Input(Generic[M]):
     def values(self) -> dict[str, Any]:
         """What was given, by the names of the document. Null for what is never null counts as not given."""
         given = {name: value for name, value in vars(self).items() if value is not UNSET}
-        return {name: _plain(value) for name, value in given.items() if value is not None or self._may_be_null(name)}
+        return {name: _plain(value) for name, value in given.items() if value is not None or self.may_be_null(name)}
 
     def checked(self) -> M:
         """The document, or `InvalidInput` that says where the first mistake is."""
@@ -40,8 +40,10 @@ class Input(Generic[M]):
             path = tuple(to_camel_case(str(part)) for part in first["loc"])
             raise InvalidInput(first["msg"].removeprefix("Value error, "), path) from error
 
-    def _may_be_null(self, name: str) -> bool:
-        return NoneType in get_args(self.model.model_fields[name].annotation)
+    @classmethod
+    def may_be_null(cls, name: str) -> bool:
+        """Whether null is a value of a member."""
+        return NoneType in get_args(cls.model.model_fields[name].annotation)
 
     @classmethod
     def __class_getitem__(cls, model: Any) -> type:

@@ -38,6 +38,11 @@ def _reading(cls: type) -> tuple[Mapping[str, tuple[str, Convert | None]], Mappi
     return known, blank
 
 
+def member_names(cls: type) -> dict[str, str]:
+    """The names of the members of an input, by their names in GraphQL."""
+    return {name: member for name, (member, _) in _reading(cls)[0].items()}
+
+
 def _converted(kind: Any) -> Convert | None:
     """What is done with a value of a type that is not null; None: nothing."""
     if isinstance(kind, StrawberryOptional):

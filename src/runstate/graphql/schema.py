@@ -46,8 +46,9 @@ from runstate.graphql import (
 )
 from runstate.graphql.bounds import Bounds
 from runstate.graphql.derive import implementing
+from runstate.graphql.direct import Direct, direct
 from runstate.graphql.documents import Documents, Known, Operation
-from runstate.graphql.execution import executing
+from runstate.graphql.execution import Executor, executing
 from runstate.graphql.load import Load
 from runstate.graphql.plans import Plans
 from runstate.graphql.scalars import SCALARS
@@ -153,8 +154,7 @@ class Schema(strawberry.Schema):
         """What executes the operation; a list of errors: it is not executed."""
         if errors := known.refused(asked.name):
             return errors
-        scopes.check(operation.needs, getattr(asked.context, "principal", EVERYBODY))
-        self.documents.within(operation, asked.variables)
+        self._check(asked, operation)
         return cast("Any", self.execution_context_class).build(
             self._schema,
             known.document,
@@ -169,17 +169,50 @@ class Schema(strawberry.Schema):
         )
 
     async def _answer(self, asked: Asked, known: Known, operation: Operation) -> ExecutionResult:
+        given = operation.shortcut.arguments(asked.variables) if operation.shortcut else None
+        if given is not None:
+            return await self._answer_directly(asked, known, operation, given)
         executor = self._executor(asked, known, operation)
         if not isinstance(executor, StrawberryGraphQLCoreExecutionContext):
             return self._refused(asked, executor)
         cost = self.documents.cost(operation, executor.variable_values.coerced)
         _note(asked, cost=cost)
         with self.load.operation():
-            result: Any = executor.execute_operation()
-            if optimized_is_awaitable(result):
-                async with asyncio.timeout(self.documents.bounds.operation_seconds):
-                    result = await result
+            result = await self._executed(executor)
+        if operation.shortcut is None:
+            operation.shortcut = (isinstance(executor, Executor) and direct(executor)) or False
         return ExecutionResult(result.data, self._presented(asked, result.errors), self._noted(cost))
+
+    async def _executed(self, executor: StrawberryGraphQLCoreExecutionContext) -> Any:
+        result: Any = executor.execute_operation()
+        if not optimized_is_awaitable(result):
+            return result
+        async with asyncio.timeout(self.documents.bounds.operation_seconds):
+            return await result
+
+    async def _answer_directly(
+        self, asked: Asked, known: Known, operation: Operation, given: dict[str, Any]
+    ) -> ExecutionResult:
+        """The answer to an operation that was made ready."""
+        self._check(asked, operation)
+        cost = self.documents.cost(operation, asked.variables or {})
+        _note(asked, cost=cost)
+        shortcut: Direct = operation.shortcut
+        with self.load.operation():
+            async with asyncio.timeout(self.documents.bounds.operation_seconds):
+                outcome = await shortcut.outcome(asked.context, given)
+            data = shortcut.answer(outcome)
+            if data is not None:
+                return ExecutionResult(data, None, self._noted(cost))
+            executor = self._executor(asked, known, operation)
+            executor.known = outcome.get
+            result = await self._executed(executor)
+        return ExecutionResult(result.data, self._presented(asked, result.errors), self._noted(cost))
+
+    def _check(self, asked: Asked, operation: Operation) -> None:
+        """Forbidden or LimitExceeded: the operation is not executed."""
+        scopes.check(operation.needs, getattr(asked.context, "principal", EVERYBODY))
+        self.documents.within(operation, asked.variables)
 
     async def _events(self, asked: Asked, known: Known, operation: Operation) -> AsyncGenerator[ExecutionResult, None]:
         executor = self._executor(asked, known, operation)
