@@ -23,7 +23,6 @@ from graphql import (
     VariableNode,
     get_named_type,
     get_nullable_type,
-    is_abstract_type,
     is_required_input_field,
     type_from_ast,
 )
@@ -138,8 +137,7 @@ def _kinds(executor: Executor, operation: OperationDefinitionNode) -> dict[str, 
 def _plans(executor: Executor, field: GraphQLField, details: Any) -> Mapping[type, Plan] | None:
     """The plan for each class that the answer can have; null: some of it needs the library."""
     kind = get_named_type(field.type)
-    possible = executor.schema.get_possible_types(kind) if is_abstract_type(kind) else [cast("Any", kind)]
-    classes = [each.extensions[DEFINED_BY].origin for each in possible]
+    classes = [each.extensions[DEFINED_BY].origin for each in executor.possible(kind)]
     plans = {each: executor.plan_of_class(kind, details, each) for each in classes}
     return cast("Any", plans) if all(plan and plan.held for plan in plans.values()) else None
 

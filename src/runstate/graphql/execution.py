@@ -357,8 +357,12 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         if is_basic(field) or "computed" in metadata(field):
             return self._written(field.type, details)
         kind = get_named_type(field.type)
-        tables = [self._of_object(each, details) for each in self.schema.get_possible_types(cast("Any", kind))]
+        tables = [self._of_object(each, details) for each in self.possible(kind)]
         return None if None in tables else AnyObjects(cast("list[Objects]", tables))
+
+    def possible(self, kind: Any) -> Sequence[GraphQLObjectType]:
+        """The types that objects of a type can be of."""
+        return self.schema.get_possible_types(kind) if is_abstract_type(kind) else (kind,)
 
     def _reference(self, name: str, field: GraphQLField, details: FieldDetailsList) -> Reference | None:
         follows = metadata(field).get("follows")
