@@ -130,7 +130,7 @@ def propose(run: R, initial: State | None, proposed: State, **facts: Any) -> Pro
 def asked(rule: Rule[R], run: R, initial: State | None, proposed: State, **facts: Any) -> Said | Literal["not asked"]:
     """What a rule says of a proposal, if it is about such ones."""
     proposal = propose(run, initial, proposed, **facts)
-    return rule(proposal) if rule.concerns(proposal) else NOT_ASKED
+    return rule(proposal) if rule.concerns(proposal.initial_type, proposal.proposed.type) else NOT_ASKED
 
 
 def decided(policy: tuple[Rule[R], ...], run: R, initial: State | None, proposed: State, **facts: Any) -> Decision[R]:

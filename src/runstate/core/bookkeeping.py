@@ -4,79 +4,78 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from runstate.core.proposal import R
 from runstate.core.states import State
 from runstate.documents.states import StateType
 from runstate.rows import FlowRun, TaskRun
 
+Columns = dict[str, Any]
+"""Columns of a run that change."""
+
 
 def enter(run: R, initial: State | None, state: State) -> tuple[R, State]:
     """The run in the state, and the state as it is stored: stamped, versioned, and told whose it is."""
-    entered = _owned(run, replace(state, version=run.version + 1))
-    for step in (times_run, counts, starts, ends, expectations, current_state):
-        run = step(run, initial, entered)
-    return run, entered
+    entered = replace(state, version=run.version + 1, details=state.details.model_copy(update=_owner(run)))
+    changes = current_state(entered)
+    for step in (times_run, counts, starts, ends, expectations):
+        changes |= step(run, initial, entered)
+    return run.amended(**changes), entered
 
 
-def stamped(state: State, run: R, now: datetime) -> State:
+def stamped(state: State, run: R, now: datetime, **more: Any) -> State:
     """The state with the time of its entry: the clock's, unless that has gone back since the run's last state."""
     last = run.state_timestamp
-    return replace(state, timestamp=max(now, last) if last else now)
+    return replace(state, timestamp=max(now, last) if last else now, **more)
 
 
-def _owned(run: FlowRun | TaskRun, state: State) -> State:
+def _owner(run: FlowRun | TaskRun) -> dict[str, Any]:
     if isinstance(run, TaskRun):
-        return state.with_details(flow_run_id=run.flow_run_id, task_run_id=run.id)
-    return state.with_details(flow_run_id=run.id, task_run_id=run.parent_task_run_id)
+        return {"flow_run_id": run.flow_run_id, "task_run_id": run.id}
+    return {"flow_run_id": run.id, "task_run_id": run.parent_task_run_id}
 
 
-def times_run(run: R, initial: State | None, state: State) -> R:
+def times_run(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
     """Leaving RUNNING adds the time spent in it to the run time."""
     if initial is None or not initial.is_running or initial.timestamp is None or state.timestamp is None:
-        return run
+        return {}
     spent = (state.timestamp - initial.timestamp).total_seconds()
-    return run.amended(total_run_time_seconds=run.total_run_time_seconds + spent)
+    return {"total_run_time_seconds": run.total_run_time_seconds + spent}
 
 
-def counts(run: R, initial: State | None, state: State) -> R:
+def counts(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
     """Entering RUNNING counts, unless a flow run is resuming; RUNNING and final states end the resuming."""
-    if isinstance(run, FlowRun):
-        resuming = run.policy.resuming
-        if resuming and (state.is_running or state.is_final):
-            run = run.amended(policy=run.policy.model_copy(update={"resuming": False}))
-        if resuming:
-            return run
-    return run.amended(run_count=run.run_count + 1) if state.is_running else run
+    if isinstance(run, FlowRun) and run.policy.resuming:
+        over = state.is_running or state.is_final
+        return {"policy": run.policy.model_copy(update={"resuming": False})} if over else {}
+    return {"run_count": run.run_count + 1} if state.is_running else {}
 
 
-def starts(run: R, initial: State | None, state: State) -> R:
-    """The first RUNNING is the start, for good."""
-    return run.amended(start_time=state.timestamp) if state.is_running and run.start_time is None else run
+def starts(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
+    """The first RUNNING is the start, for good; so is a final state of a run that never was RUNNING."""
+    is_start = run.start_time is None and (state.is_running or state.is_final)
+    return {"start_time": state.timestamp} if is_start else {}
 
 
-def ends(run: R, initial: State | None, state: State) -> R:
-    """A final state is the end, until the run leaves it; one that never started starts there too."""
-    if not state.is_final:
-        return run.amended(end_time=None)
-    if run.end_time is None:
-        run = run.amended(end_time=state.timestamp)
-    return run.amended(start_time=state.timestamp) if run.start_time is None else run
+def ends(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
+    """A final state is the end, until the run leaves it."""
+    return {"end_time": (run.end_time or state.timestamp) if state.is_final else None}
 
 
-def expectations(run: R, initial: State | None, state: State) -> R:
+def expectations(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
     """SCHEDULED says when the run is due next; the first expectation of a start stays."""
     due = state.details.scheduled_time if state.type is StateType.SCHEDULED else None
-    run = run.amended(next_scheduled_start_time=due)
-    return run.amended(expected_start_time=due or state.timestamp) if run.expected_start_time is None else run
+    expected = run.expected_start_time or due or state.timestamp
+    return {"next_scheduled_start_time": due, "expected_start_time": expected}
 
 
-def current_state(run: R, initial: State | None, state: State) -> R:
+def current_state(state: State) -> Columns:
     """The run carries the type, name, time and version of its current state."""
-    return run.amended(
-        state_id=state.id,
-        state_type=state.type,
-        state_name=state.name,
-        state_timestamp=state.timestamp,
-        version=state.version,
-    )
+    return {
+        "state_id": state.id,
+        "state_type": state.type,
+        "state_name": state.name,
+        "state_timestamp": state.timestamp,
+        "version": state.version,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from runstate.core.bookkeeping import enter, stamped
@@ -145,7 +145,7 @@ def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any]
 
 def _proposal(run: R, initial: State | None, state: State, ledger: Ledger, chances: Chances) -> Proposal[R]:
     now = max(chances.now, run.state_timestamp) if run.state_timestamp else chances.now
-    proposal = Proposal(
+    return Proposal(
         run=run,
         initial=initial,
         proposed=state,
@@ -153,17 +153,22 @@ def _proposal(run: R, initial: State | None, state: State, ledger: Ledger, chanc
         draw=chances.draw(),
         slots=ledger.slots_of(run, chances.new_id) if ledger.limits else (),
         pause_key=chances.new_id(),
+        **_surroundings(run, state, ledger),
     )
+
+
+def _surroundings(run: FlowRun | TaskRun, state: State, ledger: Ledger) -> dict[str, Any]:
+    """What rules may look at besides the run."""
     if isinstance(run, FlowRun):
         deployment = ledger.deployments.get(run.deployment_id) if run.deployment_id else None
-        return replace(proposal, concurrency=deployment.concurrency_options if deployment else None)
-    parent = cast("FlowRun | None", ledger.runs.get(run.flow_run_id) if run.flow_run_id else None)
-    return replace(
-        proposal,
-        flow_run=parent,
-        flow_state=ledger.states.get(parent.id) if parent else None,
-        cached=ledger.cached.get(state.details.cache_key) if state.details.cache_key else None,
-    )
+        return {"concurrency": deployment.concurrency_options if deployment else None}
+    parent = ledger.runs.get(run.flow_run_id) if run.flow_run_id else None
+    key = state.details.cache_key
+    return {
+        "flow_run": parent,
+        "flow_state": ledger.states.get(parent.id) if parent else None,
+        "cached": ledger.cached.get(key) if key else None,
+    }
 
 
 def _settle(
@@ -174,9 +179,9 @@ def _settle(
         if decision.afterwards:
             ledger.move(decision.run.amended(**decision.afterwards))
         return None
-    state = replace(stamped(decision.state, decision.run, chances.now), id=chances.new_id())
+    state = stamped(decision.state, decision.run, chances.now, id=chances.new_id())
     run, entered = enter(decision.run, initial, state)
-    run = run.amended(**decision.afterwards)
+    run = run.amended(**decision.afterwards) if decision.afterwards else run
     at = entered.timestamp or chances.now
     ledger.enter(run, entered, request.actor, request.request_id)
     ledger.apply(decision.effects, run, entered, at, chances.new_id)

@@ -175,11 +175,12 @@ class Rule(Generic[R]):
         self.leaving = leaving
         self.entering = entering
         self.name = judge.__name__
+        self.passed = RuleOutcome(self.name, RuleVerdict.PASS)
         self.__doc__ = getdoc(judge)
 
-    def concerns(self, proposal: Proposal[R]) -> bool:
-        """Whether the proposal leaves and enters types that the rule is about."""
-        return proposal.initial_type in self.leaving and proposal.proposed.type in self.entering
+    def concerns(self, leaving: StateType | None, entering: StateType) -> bool:
+        """Whether it is about proposals that leave and enter these types."""
+        return leaving in self.leaving and entering in self.entering
 
     def __call__(self, proposal: Proposal[R]) -> Said:
         """What the rule says of the proposal."""
@@ -220,13 +221,14 @@ class Decision(Generic[R]):
 def decide(proposal: Proposal[R], policy: Sequence[Rule[R]]) -> Decision[R]:
     """Ask the rules in order until one ends the matter; without objection the proposal is accepted as amended."""
     asked, effects, afterwards, considered = proposal, list[Effect](), dict[str, Any](), list[RuleOutcome]()
+    leaving = proposal.initial_type
     for each in policy:
-        if not each.concerns(asked):
+        if not each.concerns(leaving, asked.proposed.type):
             continue
-        said = each(asked)
+        said = each.judge(asked)
         considered.append(_outcome(each, said))
         if isinstance(said, Amend):
-            asked = replace(asked, run=asked.run.amended(**said.run), proposed=said.state or asked.proposed)
+            asked = _amended(asked, said)
             effects += said.effects
             afterwards |= said.afterwards
         elif said is not None:
@@ -241,9 +243,15 @@ def decide(proposal: Proposal[R], policy: Sequence[Rule[R]]) -> Decision[R]:
     )
 
 
+def _amended(asked: Proposal[R], said: Amend) -> Proposal[R]:
+    if said.state is None and not said.run:
+        return asked
+    return replace(asked, run=asked.run.amended(**said.run), proposed=said.state or asked.proposed)
+
+
 def _outcome(asked: Rule[R], said: Said) -> RuleOutcome:
     if said is None:
-        return RuleOutcome(asked.name, RuleVerdict.PASS)
+        return asked.passed
     return RuleOutcome(asked.name, RuleVerdict[type(said).__name__.upper()], said.reason)
 
 

@@ -13,6 +13,9 @@ from runstate.documents.base import Document, Message, Name
 class StateType(Enum):
     """What a run is doing; the rules look at the type, people at the name."""
 
+    __hash__ = object.__hash__
+    """There is one of each: rules look states up by their type all the time."""
+
     SCHEDULED = "SCHEDULED"
     """Will start at the scheduled time of its details."""
     PENDING = "PENDING"

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel, TypeAdapter
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -98,6 +98,23 @@ PRIVATE: dict[str, Any] = {"private": True}
 """`info` of a column that no client sees."""
 
 
+class Shown:
+    """A column, where the class is asked for it; a snapshot has its own value.
+
+    SQLAlchemy's attribute would be asked for every value that a snapshot holds. It is one that can be set, so Python
+    prefers it to what the instance has; this one cannot.
+    """
+
+    def __init__(self, attribute: Any) -> None:
+        self.attribute = attribute
+
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        """The column; AttributeError: a snapshot does not hold it."""
+        if instance is None:
+            return self.attribute
+        raise AttributeError(f"This {owner.__name__} was read without {self.attribute.key}.")
+
+
 class Base(DeclarativeBase):
     """A table. Instances are snapshots: made with `of`, never attached to a session, never written to."""
 
@@ -111,6 +128,13 @@ class Base(DeclarativeBase):
         Any: JSON,
         float: sa.Double(),
     }
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Map the class to its table."""
+        super().__init_subclass__(**options)
+        for key, attribute in vars(cls).copy().items():
+            if isinstance(attribute, InstrumentedAttribute):
+                type.__setattr__(cls, key, Shown(attribute))
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> Self:
