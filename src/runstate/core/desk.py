@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 import structlog
@@ -113,10 +114,10 @@ class Desk:
             batch = self._next_batch()
             if not batch:
                 return
-            task = loop.create_task(self._answer(batch), context=Context())  # of many requests, not of this one
             keys = frozenset[object]().union(*(ticket.keys for ticket in batch))
+            playing = self._carry_out(batch)
+            task = loop.create_task(playing, context=Context())  # of many requests, not of this one
             self.under_way[task] = UnderWay(keys, loop.time() + LONG_SECONDS)
-            task.add_done_callback(self._done)
             if self.lanes > 1:
                 loop.call_later(LONG_SECONDS, self._start)
 
@@ -129,10 +130,6 @@ class Desk:
         if all(each.long_from <= now for each in self.under_way.values()):
             return True
         return sum(len(ticket.requests) for ticket in self.waiting) >= CROWD
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        del self.under_way[task]
-        self._start()
 
     def _next_batch(self) -> list[Ticket]:
         """The tickets that touch no run that a batch under way, or an earlier ticket that has to wait, touches."""
@@ -148,12 +145,22 @@ class Desk:
         self.waiting = kept
         return batch
 
-    async def _answer(self, batch: list[Ticket]) -> None:
-        requests = [request for ticket in batch for request in ticket.requests]
+    async def _carry_out(self, batch: list[Ticket]) -> None:
+        """Play a batch and answer it; the next one starts first, so that the database works while this is told."""
         try:
-            outcomes = await self._play(requests)
+            outcomes = await self._outcomes([request for ticket in batch for request in ticket.requests])
+        finally:
+            self.under_way.pop(cast("asyncio.Task[None]", asyncio.current_task()))
+            self._start()
+        self._answer(batch, outcomes)
+
+    async def _outcomes(self, requests: Sequence[Request]) -> list[Outcome]:
+        try:
+            return await self._play(requests)
         except Exception as error:
-            outcomes = await self._play_apart(requests, error)
+            return await self._play_apart(requests, error)
+
+    def _answer(self, batch: Sequence[Ticket], outcomes: list[Outcome]) -> None:
         position = 0
         for ticket in batch:
             _settle(ticket, outcomes[position : position + len(ticket.requests)])

@@ -181,14 +181,24 @@ class Hub:
         """Read what is new and tell it; then let in who asked for that before."""
         asked = len(self.joining)
         try:
-            while not self._tell(await self.reader.page(self.cursor)):
-                pass
+            await (self._tell_all() if self.followers else self._go_on())
         except (CursorExpired, InvalidInput):
             await self._start_over()
         self.looked = asyncio.get_running_loop().time()
         joining, self.joining = self.joining[:asked], self.joining[asked:]
         for subscriber, future in joining:
             self._let_in(subscriber, future)
+
+    async def _tell_all(self) -> None:
+        while not self._tell(await self.reader.page(self.cursor)):
+            pass
+
+    async def _go_on(self) -> None:
+        """Go to the end of the log: what is new is told to nobody, so it is not read."""
+        end = Cursor(await self.reader.position())
+        if end.seen.top != self.cursor.seen.top:
+            self._turn()
+        self.cursor = end
 
     def _tell(self, page: Page) -> bool:
         told: defaultdict[Subscriber, list[Transition]] = defaultdict(list)
@@ -199,9 +209,13 @@ class Hub:
         for subscriber, entries in told.items():
             subscriber.offer(Page(entries, page.cursor))
         if page.transitions:
-            self.turned.set()
-            self.turned = asyncio.Event()
+            self._turn()
         return page.complete
+
+    def _turn(self) -> None:
+        """Say that something has happened."""
+        self.turned.set()
+        self.turned = asyncio.Event()
 
     def _interested(self, entry: Transition) -> list[Subscriber]:
         keys = {entry.run_id, entry.flow_run_id or entry.run_id}
