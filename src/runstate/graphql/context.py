@@ -61,7 +61,6 @@ class Context:
         self.admit = admit
         self.connection_params: dict[str, Any] = {}
         """What a socket was opened with."""
-        self.slots = asyncio.Semaphore(CONNECTIONS_AT_ONCE)
         self.made: dict[Hashable, Any] = {}
         self.statements = 0
         """How many statements were read with; those of a batch that others wrote in too do not count."""
@@ -96,6 +95,11 @@ class Context:
     def now(self) -> datetime:
         """The time at which the operation is answered."""
         return self.clock()
+
+    @cached_property
+    def slots(self) -> asyncio.Semaphore:
+        """Holds back what would use more connections."""
+        return asyncio.Semaphore(CONNECTIONS_AT_ONCE)
 
     async def fetch(self, statement: sa.Executable) -> Sequence[Any]:
         """The rows that a statement gives."""

@@ -57,6 +57,15 @@ MakeContext = Callable[[Request | WebSocket, str], Context]
 log = structlog.get_logger(__name__)
 
 
+class Incoming(Request):
+    """A request whose headers are looked through once, however many of them are asked for."""
+
+    @functools.cached_property
+    def headers(self) -> Any:
+        """The headers, by their names in small letters; of several with one name the first."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self.scope["headers"])}
+
+
 class Endpoint(GraphQL[Context, None]):
     """Where clients ask: over HTTP, over WebSockets with the one protocol that is still alive, and for events."""
 
@@ -82,7 +91,7 @@ class Endpoint(GraphQL[Context, None]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
         if scope["type"] == "http":
-            response = await self.respond(Request(scope, receive))
+            response = await self.respond(Incoming(scope, receive))
             await response(scope, receive, send)
         else:
             with self.observer.metrics.sockets.track_inprogress():
@@ -122,7 +131,7 @@ class Endpoint(GraphQL[Context, None]):
         except Exception:
             log.exception("request_failed", request_id=known_as)
             response = _response(500, _fault("Internal error", Code.INTERNAL, known_as), JSON)
-        response.headers["X-Request-ID"] = known_as
+        response.raw_headers.append((b"x-request-id", known_as.encode("latin-1")))
         return response
 
     async def _answer(self, request: Request, known_as: str) -> Response:
@@ -206,13 +215,15 @@ class Endpoint(GraphQL[Context, None]):
 def request_id(connection: Request | WebSocket) -> str:
     """The id that the client gave the request, if it is a sane one; that of the trace that it is part of; a new one."""
     if "request_id" not in connection.scope:
-        given = connection.headers.get("x-request-id", "")
-        connection.scope["request_id"] = given if SANE_ID.fullmatch(given) else _traced(connection) or str(uuid4())
+        given = connection.headers.get("x-request-id")
+        sane = given if given and SANE_ID.fullmatch(given) else None
+        connection.scope["request_id"] = sane or _traced(connection) or str(uuid4())
     return str(connection.scope["request_id"])
 
 
 def _traced(connection: Request | WebSocket) -> str | None:
-    trace = TRACE.fullmatch(connection.headers.get("traceparent", ""))
+    given = connection.headers.get("traceparent")
+    trace = TRACE.fullmatch(given) if given else None
     return trace[1] if trace else None
 
 
