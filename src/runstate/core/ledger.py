@@ -44,7 +44,7 @@ class Ledger:
     homes: dict[UUID, tuple[UUID | None, UUID | None]] = field(default_factory=dict)
     """Of task runs: flow and deployment of their flow run."""
     deployments: dict[UUID, Deployment] = field(default_factory=dict)
-    limited: bool = True
+    limited: bool = False
     """Whether there may be limits."""
     limits: dict[UUID, ConcurrencyLimit] = field(default_factory=dict)
     leases: dict[UUID, ConcurrencyLease] = field(default_factory=dict)

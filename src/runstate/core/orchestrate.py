@@ -110,10 +110,17 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
     ledger = Ledger()
     proposals = [each for each in requests if isinstance(each, ProposeState)]
     creations = [each for each in requests if isinstance(each, CreateRun)]
-    await _create(connection, creations, ledger)
     flow_runs = {each.run_id for each in proposals if each.kind is RunKind.FLOW_RUN}
     task_runs = {each.run_id for each in proposals if each.kind is RunKind.TASK_RUN}
-    await _lock(connection, ledger, flow_runs, task_runs, _mirrors(creations, ledger))
+    if all(isinstance(each.run, TaskRun) for each in creations):
+        parents = {parent for each in creations for parent in references(each.run)}
+        await _lock_flow_runs(connection, ledger, flow_runs, task_runs, parents)
+        await _create(connection, creations, ledger, _parents(ledger))
+    else:
+        await _create(connection, creations, ledger)
+        await _lock_flow_runs(connection, ledger, flow_runs, task_runs)
+    await _lock_task_runs(connection, ledger, task_runs | _mirrors(creations, ledger), flow_runs)
+    ledger.limited |= not ledger.created.isdisjoint(flow_runs | task_runs)
     await _load_limits(connection, proposals, ledger, now)
     ledger.cached = await _load_cached(connection, proposals, now)
     keyed = [each for each in proposals if each.idempotency_key is not None]
@@ -124,12 +131,20 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
     return ledger
 
 
-async def _create(connection: AsyncConnection, creations: Sequence[CreateRun], ledger: Ledger) -> None:
+def _parents(ledger: Ledger) -> sql.Existing:
+    """The flow runs that are locked: no others need to be looked for, where only task runs are created."""
+    flow_runs = [run for run in ledger.runs.values() if isinstance(run, FlowRun)]
+    return sql.Existing(set(ledger.runs), {run.id: (run.flow_id, run.deployment_id) for run in flow_runs})
+
+
+async def _create(
+    connection: AsyncConnection, creations: Sequence[CreateRun], ledger: Ledger, known: sql.Existing | None = None
+) -> None:
     """Insert new runs unless they are there already, or something that they refer to is missing."""
     for runs in _waves([each.run for each in creations]):
         flow_runs = [run for run in runs if isinstance(run, FlowRun)]
         task_runs = [run for run in runs if isinstance(run, TaskRun)]
-        there = await sql.existing(
+        there = known or await sql.existing(
             connection,
             {
                 Flow: {run.flow_id for run in flow_runs},
@@ -198,22 +213,36 @@ def _mirrors(creations: Sequence[CreateRun], ledger: Ledger) -> set[UUID]:
     return {run.parent_task_run_id for run in made if run.parent_task_run_id}
 
 
-async def _lock(
-    connection: AsyncConnection, ledger: Ledger, flow_runs: set[UUID], task_runs: set[UUID], mirrors: set[UUID]
+async def _lock_flow_runs(
+    connection: AsyncConnection,
+    ledger: Ledger,
+    flow_runs: set[UUID],
+    task_runs: set[UUID],
+    parents: Collection[UUID] = (),
 ) -> None:
-    """Lock flow runs by id, then task runs by id: those that are asked for, and those that the rules look at besides.
+    """Lock flow runs by id: those that are asked for, and those that task runs stand in or are to stand in."""
+    found = await sql.lock_flow_runs(
+        connection,
+        flow_runs.union(parents) - ledger.created,
+        of_tasks=task_runs - ledger.created,
+        shared=not flow_runs,
+    )
+    _note(ledger, found)
 
-    A task run stands in its flow run, and where there is a subflow run in its flow run's parent.
-    """
-    flows = await sql.lock_flow_runs(
-        connection, flow_runs - ledger.created, of_tasks=task_runs - ledger.created, shared=not flow_runs
-    )
-    tasks = await sql.lock_task_runs(
-        connection, (task_runs | mirrors) - ledger.created, of_subflows=flow_runs - ledger.created
-    )
-    ledger.homes |= {each.run.id: (each.flow_id, each.deployment_id) for each in tasks}
-    ledger.limited = bool(ledger.created) or any(each.limited for each in (*flows, *tasks))
-    for each in (*flows, *tasks):
+
+async def _lock_task_runs(
+    connection: AsyncConnection, ledger: Ledger, task_runs: set[UUID], flow_runs: set[UUID]
+) -> None:
+    """Lock task runs by id: those that are asked for, and those that stand for flow runs in their parents."""
+    found = await sql.lock_task_runs(connection, task_runs - ledger.created, of_subflows=flow_runs - ledger.created)
+    _note(ledger, found)
+    ledger.homes |= {each.run.id: (each.flow_id, each.deployment_id) for each in found}
+
+
+def _note(ledger: Ledger, found: Sequence[sql.Locked]) -> None:
+    """Runs that cannot change any more, and their states."""
+    ledger.limited |= any(each.limited for each in found)
+    for each in found:
         ledger.runs[each.run.id] = each.run
         if each.state is not None:
             ledger.states[each.run.id] = as_state(each.state)

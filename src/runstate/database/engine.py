@@ -39,6 +39,7 @@ STEPS = 10_000
 """After how many steps SQLite asks whether to go on."""
 PATIENT = "patient"
 """Execution option of statements of SQLite that may take as long as they like."""
+BEGIN_WRITING = "BEGIN IMMEDIATE"
 POSTGRESQL_POOL = 20
 
 
@@ -141,6 +142,11 @@ class Interruptible(aiosqlite.Connection):
     close, for ever if the loop ends meanwhile.
     """
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.put_off: list[Callable[[], None]] = []
+        """What gives no rows and so can wait for the next turn of the thread."""
+
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
@@ -149,6 +155,25 @@ class Interruptible(aiosqlite.Connection):
                 self._connection.interrupt()
                 await super()._execute(_nothing)  # type: ignore[no-untyped-call]
             raise
+
+    def catch_up(self) -> None:
+        """Do, in the thread, what was put off; what fails ends it."""
+        waiting, self.put_off = self.put_off, []
+        for each in waiting:
+            each()
+
+    async def commit(self) -> None:
+        """Commit what was done, and what was put off."""
+        await self._execute(self._commit)
+
+    def _commit(self) -> None:
+        self.catch_up()
+        self._conn.commit()
+
+    async def rollback(self) -> None:
+        """Undo what was done; what was put off is not done."""
+        self.put_off = []
+        await super().rollback()
 
     def cursor(self) -> "Whole":  # type: ignore[override]
         """A cursor; none is made before there is a statement."""
@@ -159,7 +184,7 @@ class Whole(aiosqlite.Cursor):
     """A cursor that has a statement executed and its rows fetched in one turn of the thread, instead of in four."""
 
     def __init__(self, connection: Interruptible) -> None:
-        self._conn = connection
+        self._conn = self._of = connection
         self._rows: list[Any] = []
         self._about: tuple[Any, int, int | None] = None, -1, None
 
@@ -167,16 +192,26 @@ class Whole(aiosqlite.Cursor):
         return self
 
     async def execute(self, sql: str, parameters: Any = ()) -> "Whole":
-        """Execute a statement and fetch its rows."""
+        """Execute a statement and fetch its rows; a transaction begins with the first of them."""
+        if sql == BEGIN_WRITING:
+            self._put_off("execute", sql, parameters)
+            return self
         await self._execute(self._turn, "execute", sql, parameters)  # type: ignore[no-untyped-call]
         return self
 
     async def executemany(self, sql: str, parameters: Any) -> "Whole":
-        """Execute a statement for each of several parameters."""
-        await self._execute(self._turn, "executemany", sql, parameters)  # type: ignore[no-untyped-call]
+        """Execute a statement that gives no rows for each of several parameters: before the next one, or the commit."""
+        self._put_off("executemany", sql, parameters)
         return self
 
+    def _put_off(self, method: str, sql: str, parameters: Any) -> None:
+        self._of.put_off.append(partial(self._now, method, sql, parameters))
+
     def _turn(self, method: str, sql: str, parameters: Any) -> None:
+        self._of.catch_up()
+        self._now(method, sql, parameters)
+
+    def _now(self, method: str, sql: str, parameters: Any) -> None:
         with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 in the thread, where it is aiosqlite's own
             getattr(cursor, method)(sql, parameters)
             self._rows = cursor.fetchall() if cursor.description else []
@@ -244,7 +279,7 @@ def _sqlite(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
     }
     writer = create_async_engine(url, pool_size=1, **options)
     reader = create_async_engine(url, pool_size=SQLITE_READERS, **options)
-    for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
+    for engine, begin in ((writer, BEGIN_WRITING), (reader, "BEGIN")):
         sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite(read_only=engine is reader))
         sa.event.listen(engine.sync_engine, "connect", _give_functions)
         sa.event.listen(engine.sync_engine, "begin", _begin(begin))
