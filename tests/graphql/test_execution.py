@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from itertools import count
 from math import inf
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 from graphql import (
+    ExecutionResult,
+    ExperimentalIncrementalExecutionResults,
     GraphQLArgument,
     GraphQLField,
     GraphQLInputObjectType,
@@ -36,7 +38,7 @@ from runstate.graphql.bounds import Bounds
 from runstate.graphql.context import Context
 from runstate.graphql.derive import definition_of
 from runstate.graphql.documents import LONGEST_KEPT
-from runstate.graphql.execution import executing
+from runstate.graphql.execution import Executor, executing
 from runstate.graphql.plans import Plans
 from runstate.graphql.reading import read
 from runstate.graphql.scalars import dumped
@@ -273,6 +275,17 @@ async def test_plans_go_with_their_documents(database: Database) -> None:
     gc.collect()
 
     assert len(plans.conditions) == 1
+
+
+def test_what_comes_later_is_looked_at_every_time() -> None:
+    executors, document = executing(Plans()), parse("query($later: Boolean!) { ... @defer(if: $later) { __typename } }")
+
+    built = [executors.build(FAST._schema, document, None, None, {"later": later}) for later in (False, True, False)]  # noqa: SLF001
+    at_once, in_parts, again = [cast("Executor", each).execute_operation() for each in built]
+
+    assert at_once == again == ExecutionResult({"__typename": "Query"}, None)
+    assert isinstance(in_parts, ExperimentalIncrementalExecutionResults)
+    assert in_parts.initial_result.data == {}
 
 
 USUAL = """{

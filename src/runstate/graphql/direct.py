@@ -29,7 +29,7 @@ from graphql import (
 
 from runstate.graphql.execution import Executor
 from runstate.graphql.inputs import Input
-from runstate.graphql.plans import DEFINED_BY, Plan, conditions
+from runstate.graphql.plans import DEFINED_BY, Plan, conditions, directives
 from runstate.graphql.reading import arguments, member_names
 from runstate.graphql.writing import LARGEST_INT, UnusualError
 
@@ -103,7 +103,7 @@ def direct(executor: Executor) -> Direct | None:
         return None
     if executor.fragments and any(each.variable_signatures for each in executor.fragments.values()):
         return None
-    if any(conditions(operation.selection_set, executor.fragments)) or operation.directives:
+    if any(conditions(directives(operation.selection_set, executor.fragments))) or operation.directives:
         return None
     ((name, details),) = root.grouped_field_set.items()
     field = executor.schema.mutation_type and executor.schema.mutation_type.fields.get(details[0].node.name.value)

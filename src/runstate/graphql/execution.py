@@ -69,14 +69,14 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         super().__init__(*arguments, **named)
         self.shape = self.plans.shape(self)
         self._relevant_sub_fields = self.shape.sub_fields
-        self.planning = not (self.middleware_manager and self.middleware_manager.middlewares)
+        self.planning = self.shape.whole and not (self.middleware_manager and self.middleware_manager.middlewares)
         self.known: Callable[[], Awaitable[Any]] | None = None
         """Gives what came of the one root field, if that is known already."""
 
     @override
     def execute_operation(self, serially: bool | None = None) -> AwaitableOrValue[Any]:
         """The result of the operation, whose root fields are collected once."""
-        collected = self._root_fields()
+        collected = self._root_fields() if self.shape.whole else None
         if collected is None or self.abort_signal or self.hooks:
             return super().execute_operation(serially)
         kind = self.operation.operation

@@ -29,6 +29,7 @@ from runstate.graphql.writing import Convert, Table, UnusualError, WriteColumn, 
 from runstate.rows import Base
 
 CONDITIONS: Final = ("skip", "include")
+LATER: Final = ("defer", "stream")
 DEFINED_BY: Final = "strawberry-definition"
 
 MOST_SHAPES: Final = 64
@@ -325,7 +326,9 @@ def _reader(kind: GraphQLObjectType, names: list[str]) -> Callable[[Any], Iterab
 class Shape:
     """What the executor knows of an operation: what is selected of what, and plans for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = True) -> None:
+        self.whole = whole
+        """Whether the answer comes in one piece; otherwise nothing of it is planned."""
         self.root: CollectedFields | None = None
         self.sub_fields: dict[Any, Any] = {}
         self.plans: dict[int, tuple[GroupedFieldSet, Plan]] = {}
@@ -336,7 +339,7 @@ class Plans:
     """The shapes of operations, as long as their documents are kept."""
 
     def __init__(self) -> None:
-        self.conditions: dict[int, tuple[weakref.ref[Any], tuple[str, ...], dict[Any, Shape]]] = {}
+        self.conditions: dict[int, tuple[weakref.ref[Any], tuple[str, ...] | None, dict[Any, Shape]]] = {}
         self.left = 0
         """How often something that was planned turned out to be unusual, and was left to the library."""
 
@@ -349,6 +352,8 @@ class Plans:
         if known is None:
             known = self._meet(executor)
         _, names, shapes = known
+        if names is None:
+            return Shape(whole=False)
         given = executor.variable_values.coerced
         key = tuple(given.get(name) for name in names)
         if key not in shapes:
@@ -357,20 +362,23 @@ class Plans:
             shapes[key] = Shape()
         return shapes[key]
 
-    def _meet(self, executor: Any) -> tuple[weakref.ref[Any], tuple[str, ...], dict[Any, Shape]]:
+    def _meet(self, executor: Any) -> tuple[weakref.ref[Any], tuple[str, ...] | None, dict[Any, Shape]]:
+        """The variables that decide what is included; None: some of the answer comes later."""
         key = id(executor.operation)
         gone = weakref.ref(executor.operation, lambda _: self.conditions.pop(key, None))
-        names = tuple(sorted(set(conditions(executor.operation.selection_set, executor.fragments))))
+        found = list(directives(executor.operation.selection_set, executor.fragments))
+        later = any(each.name.value in LATER for each in found)
+        names = None if later else tuple(sorted(set(conditions(found))))
         self.conditions[key] = gone, names, {}
         return self.conditions[key]
 
 
-def conditions(selected: SelectionSetNode, fragments: Mapping[str, FragmentDetails]) -> Iterator[str]:
-    """The variables that decide what of a selection is included."""
+def directives(selected: SelectionSetNode, fragments: Mapping[str, FragmentDetails]) -> Iterator[DirectiveNode]:
+    """The directives of a selection, and of all that is selected in it."""
     waiting, seen = [selected], set[str]()
     while waiting:
         for selection in waiting.pop().selections:
-            yield from _conditions(selection.directives or ())
+            yield from selection.directives or ()
             inner = getattr(selection, "selection_set", None)
             if isinstance(selection, FragmentSpreadNode) and selection.name.value not in seen:
                 seen.add(selection.name.value)
@@ -380,8 +388,9 @@ def conditions(selected: SelectionSetNode, fragments: Mapping[str, FragmentDetai
                 waiting.append(inner)
 
 
-def _conditions(directives: Iterable[DirectiveNode]) -> Iterator[str]:
-    for directive in directives:
+def conditions(found: Iterable[DirectiveNode]) -> Iterator[str]:
+    """The variables that decide what is included, by directives of a selection."""
+    for directive in found:
         if directive.name.value in CONDITIONS:
             for argument in directive.arguments or ():
                 if isinstance(argument.value, VariableNode):
