@@ -21,7 +21,10 @@ from graphql import (
     GraphQLList,
     GraphQLNonNull,
     GraphQLObjectType,
+    GraphQLResolveInfo,
     GraphQLSchema,
+    GraphQLString,
+    execute,
     get_named_type,
     is_composite_type,
     is_required_argument,
@@ -286,6 +289,23 @@ def test_what_comes_later_is_looked_at_every_time() -> None:
     assert at_once == again == ExecutionResult({"__typename": "Query"}, None)
     assert isinstance(in_parts, ExperimentalIncrementalExecutionResults)
     assert in_parts.initial_result.data == {}
+
+
+async def test_mutations_are_carried_out_one_after_another() -> None:
+    seen: list[str] = []
+
+    async def change(_: Any, info: GraphQLResolveInfo[Any]) -> None:
+        seen.append(f"{info.path.key} begins")
+        await asyncio.sleep(0)
+        seen.append(f"{info.path.key} ends")
+
+    changing = GraphQLObjectType("Mutation", {"change": GraphQLField(GraphQLString, resolve=change)})
+    schema = GraphQLSchema(mutation=changing, query=GraphQLObjectType("Query", {"id": GraphQLField(GraphQLString)}))
+
+    document = parse("mutation { first: change second: change }")
+    await cast("Any", execute(schema, document, executor_class=executing(Plans())))
+
+    assert seen == ["first begins", "first ends", "second begins", "second ends"]
 
 
 USUAL = """{
