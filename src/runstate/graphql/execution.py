@@ -320,8 +320,12 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             return None
         known = self.shape.plans.get(id(selected))
         if known is None:
+            try:
+                plan = self._planned(kind, selected)
+            except RecursionError:
+                return None
             # The selection is kept with its plan, so that nothing else gets its id.
-            known = self.shape.plans[id(selected)] = selected, self._planned(kind, selected)
+            known = self.shape.plans[id(selected)] = selected, plan
         return known[1]
 
     def _planned(self, kind: GraphQLObjectType, selected: GroupedFieldSet) -> Plan:
