@@ -1,4 +1,8 @@
-"""Retention: what is old enough goes, and whoever has not seen it is told so."""
+"""Retention: what is old enough goes, and whoever has not seen it is told so.
+
+Cursors that are to stay good are taken after the note. One from before it, with nothing logged in between, is refused
+all the same if a transaction that it saw under way has ended in between, in whichever database of the server.
+"""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -45,8 +49,8 @@ async def test_what_is_old_enough_goes_and_later_things_stay(database: Database)
     reader = await a_reader(database)
     old = [entry(uuid4()) for _ in range(5)]
     await write(database, *old)
-    between = Cursor(await reader.position())
     await sweep_log(database, NOON, WEEK)
+    between = Cursor(await reader.position())
     new = entry(uuid4())
     await write(database, new)
 
@@ -81,8 +85,8 @@ async def test_a_cursor_in_the_middle_of_what_went_is_refused(database: Database
 async def test_an_emptied_log_goes_on_where_it_was(database: Database) -> None:
     reader = await a_reader(database)
     await write(database, *(entry(uuid4()) for _ in range(3)))
-    before = Cursor(await reader.position())
     await sweep_log(database, NOON, WEEK)
+    before = Cursor(await reader.position())
     await sweep_log(database, NOON + WEEK, WEEK)
     assert await left(database) == 0
 
@@ -122,8 +126,8 @@ async def test_what_was_under_way_when_the_note_was_made_stays(database: Databas
     async with database.write() as slow:
         await insert(slow.connection, late)
         await write(database, entry(uuid4()))
-        cursor = Cursor(await reader.position())
         await sweep_log(database, NOON, WEEK)
+        cursor = Cursor(await reader.position())
 
     assert await sweep_log(database, NOON + WEEK, WEEK) == 1
     assert states((await read_all(reader, cursor)).transitions) == states([late])
