@@ -24,6 +24,9 @@ max_connections = 300
 """
 """What a server may do that nobody expects to survive the machine."""
 
+WAITING = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+"""Who waits for a lock in one database: those of other tests are on the same server."""
+
 
 class PostgreSQL:
     """A PostgreSQL server of our own, in a directory that goes with it."""
@@ -64,6 +67,14 @@ async def say(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def somebody_waits(database: Database) -> None:
+    """Wait until somebody waits for a lock that another connection to this PostgreSQL database holds."""
+    waiting = sa.text(f"SELECT EXISTS (SELECT {WAITING})")
+    async with database.read() as connection, asyncio.timeout(30):
+        while not await connection.scalar(waiting):
+            pass  # each look takes a turn
 
 
 @contextmanager

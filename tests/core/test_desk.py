@@ -22,6 +22,7 @@ from runstate.rows import FlowRun, Transition
 from tests.core.making import NOW, flow_run, task_run
 from tests.core.memory import proposal
 from tests.core.stored import flow, history_of, put, rows_of, run_of
+from tests.databases import somebody_waits
 
 ACCEPT = OrchestrationStatus.ACCEPT
 
@@ -353,16 +354,9 @@ async def test_a_proposal_that_waited_for_a_run_is_about_the_state_that_it_found
             play(proposal(run, failed()), ledger, chances)
             await write(transaction.connection, ledger, NOW)
             asked = asyncio.create_task(desk.submit([proposal(run, pending(), force=True)]))
-            await somebody_waits(database)
+            if not database.is_sqlite:  # where it waits for the only connection that writes
+                await somebody_waits(database)
         await asked
 
     told = await rows_of(database, Transition, Transition.run_id, [run.id], Transition.version)
     assert [each.previous_state_name for each in told] == [None, "Running", "Failed"]
-
-
-async def somebody_waits(database: Database) -> None:
-    """Wait until a transaction waits for another one; on SQLite it waits for the only connection that writes."""
-    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    async with database.read() as connection, asyncio.timeout(30):
-        while not database.is_sqlite and (await connection.execute(waiting)).scalar() == 0:
-            pass

@@ -25,7 +25,7 @@ from tests.core.memory import proposal
 from tests.core.proxy import ENDS_EXCHANGE, Cut, Proxy, proxied, untouched
 from tests.core.stored import flow, history_of, put, rows_of
 from tests.core.test_desk import held_up, some
-from tests.databases import postgresql_database, say
+from tests.databases import WAITING, postgresql_database, say, somebody_waits
 
 ACCEPT = OrchestrationStatus.ACCEPT
 COMMIT = b"COMMIT;\0"
@@ -152,9 +152,6 @@ async def test_work_of_many_is_done_once_if_the_connection_is_cut_at_commit(way:
             await done_once(way, each, outcomes)
 
 
-WAITING = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-
 async def until(way: Way, condition: str) -> None:
     """Until it is so, by the direct way."""
     async with way.direct.read() as connection:
@@ -162,17 +159,12 @@ async def until(way: Way, condition: str) -> None:
             continue
 
 
-async def until_somebody_waits(way: Way) -> None:
-    """Until somebody waits for a lock that another connection holds."""
-    await until(way, f"EXISTS (SELECT {WAITING})")
-
-
 async def test_work_is_done_once_if_commit_arrives_while_it_is_tried_again(way: Way) -> None:
     async with open_desk(way) as desk:
         task = await work(way)
         way.proxy.cut(Cut.LATE, lambda message, _: COMMIT in message)
         asked = asyncio.ensure_future(desk.submit(task.requests))
-        await until_somebody_waits(way)
+        await somebody_waits(way.direct)
         way.proxy.released.set()
         await done_once(way, task, await asked)
 
@@ -182,7 +174,7 @@ async def test_a_run_is_created_once_if_commit_arrives_while_it_is_tried_again(w
         task = await work(way)
         way.proxy.cut(Cut.LATE, lambda message, _: COMMIT in message)
         asked = asyncio.ensure_future(desk.submit([CreateRun(run=task.new, state=pending())]))
-        await until_somebody_waits(way)
+        await somebody_waits(way.direct)
         way.proxy.released.set()
         (made,) = await asked
 
@@ -277,7 +269,7 @@ async def test_work_whose_connection_the_server_ended_is_done_once(way: Way) -> 
     async with open_desk(way) as desk:
         async with held_up(way.direct, task.run):
             asked = asyncio.ensure_future(desk.submit(task.requests))
-            await until_somebody_waits(way)
+            await somebody_waits(way.direct)
             await end_connections(way, WAITING)
         await done_once(way, task, await asked)
 

@@ -16,6 +16,7 @@ from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import RunKind
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun
 from runstate.services import leases
+from tests.databases import somebody_waits
 from tests.services.making import NOW, Making
 
 
@@ -98,10 +99,7 @@ async def test_a_flow_run_is_deleted_although_its_subflow_run_moves_meanwhile(ma
         locked = sa.select(FlowRun.id).where(FlowRun.id == subflow).with_for_update(key_share=True)
         await transaction.connection.execute(locked)
         deletion = asyncio.ensure_future(delete_flow_run(make.desk, parent))
-        waits = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        async with asyncio.timeout(30):
-            while not (await transaction.connection.execute(waits)).scalar():
-                pass  # each look takes a turn
+        await somebody_waits(make.database)
         await transaction.connection.execute(
             sa.select(TaskRun.id).where(TaskRun.id == task).with_for_update(key_share=True)
         )
