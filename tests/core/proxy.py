@@ -12,6 +12,9 @@ STARTUP = 8
 ENDS_EXCHANGE = frozenset({b"Q", b"S", b"H"})
 """Query, Sync and Flush: what the client sends before it waits for the server."""
 
+TURNS = 3
+"""Of the loop, until a connection that was accepted in the one before has its task, and that has begun."""
+
 
 class Cut(Enum):
     """What happens to one message of the client's."""
@@ -79,11 +82,13 @@ class Proxy:
         assert task
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-        with suppress(ConnectionError):
-            await self.gate.wait()
-            if self.open:
-                await Link(self, reader, writer, *await self._reach()).forward()
-        await closed(writer)
+        try:
+            with suppress(ConnectionError):
+                await self.gate.wait()
+                if self.open:
+                    await Link(self, reader, writer, *await self._reach()).forward()
+        finally:
+            await closed(writer)
 
     async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         port, directory = self.server.port or 5432, self.server.query.get("host")
@@ -125,7 +130,10 @@ class Link:
                     await replies
         finally:
             replies.cancel()
-            await asyncio.gather(replies, closed(self.to_server), closed(self.to_client), return_exceptions=True)
+            ends = (self.to_server, self.to_client)
+            for end in ends:
+                end.close()  # here, not in a task: it might be cancelled before it has begun
+            await asyncio.gather(replies, *(end.wait_closed() for end in ends), return_exceptions=True)
 
     async def _reply(self) -> None:
         """Tell the client what the server says, until it is cut: the first reply after that is the last."""
@@ -177,6 +185,8 @@ async def proxied(url: str) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         server.close()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         for task in list(proxy.tasks):
             task.cancel()
         await asyncio.gather(*proxy.tasks, return_exceptions=True)
