@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 
 import httpx
 import pytest
@@ -60,7 +60,6 @@ class Collector:
             body = await reader.readexactly(int(head["content-length"]))
             self.received.append(ExportTraceServiceRequest.FromString(body))
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
 
 
 async def _head(reader: asyncio.StreamReader) -> dict[str, str]:
@@ -73,10 +72,8 @@ async def collecting() -> AsyncIterator[Collector]:
     collector = Collector()
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
             await collector.take(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
 
     async with await asyncio.start_server(take, "127.0.0.1") as listening:
         collector.url = "http://127.0.0.1:{1}".format(*listening.sockets[0].getsockname())
