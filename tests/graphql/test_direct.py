@@ -1,0 +1,139 @@
+"""Mutations that are carried out without the library are answered as the library answers them, byte for byte."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from random import Random
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from runstate.app import clock
+from runstate.graphql.context import Context
+from runstate.graphql.direct import Direct
+from runstate.graphql.scalars import dumped
+from runstate.graphql.schema import Schema, build_schema
+from runstate.graphql.sse import body_of
+from tests.asking import Ask
+from tests.graphql.mutating import a_flow_run, a_task_run
+
+ROUNDS = 150
+FAST = build_schema()
+STOCK = build_schema(StrawberryGraphQLCoreExecutionContext)
+PROBLEM = "... on Problem { code message } ... on InvalidInput { path } ... on NotFound { missingId }"
+ANSWER = f"""__typename ... on OrchestrationResult {{
+  status reason rule retryAfterSeconds replayed considered {{ rule verdict reason }}
+  state {{ id name type version ... on TaskRunState {{ created }} }}
+  proposed {{ type name message details {{ cacheKey scheduledTime flowRunId }} }} }} {PROBLEM}"""
+PROPOSE = f"mutation($input: ProposeStateInput!) {{ it: proposeState(input: $input) {{ {ANSWER} }} }}"
+PROPOSE_MANY = f"mutation($inputs: [ProposeStateInput!]!) {{ proposeStates(inputs: $inputs) {{ {ANSWER} }} }}"
+CREATE = f"mutation($input: CreateTaskRunInput!) {{ createTaskRun(input: $input) {{ __typename {PROBLEM} }} }}"
+SHOWN = (
+    "mutation($input: CreateTaskRunInput!) { createTaskRun(input: $input) { ... on CreateTaskRunPayload {taskRun{id}}}}"
+)
+DELETE = f"mutation($id: ID!) {{ deleteFlow(id: $id) {{ __typename {PROBLEM} }} }}"
+ODD: tuple[Any, ...] = (
+    *(None, True, 0, 7, -1, 2**31, 2**40, 1.0, 2.5, "", "x", "RUNNING", "a\0b", "n" * 300, "2026-01-02T03:04:05Z"),
+    *([], ["x"], [None], {}, {"x": 1}, {"type": "PENDING"}, "00000000-0000-0000-0000-000000000000"),
+)
+
+
+async def answered(schema: Schema, app: Starlette, document: str, variables: Any) -> bytes:
+    context = Context(app.state.database, clock, request_id="request", desk=app.state.desk)
+    return dumped(body_of(await schema.execute(document, variables, context)))
+
+
+async def same(app: Starlette, document: str, variables: Any) -> bytes:
+    """What both answer."""
+    fast = await answered(FAST, app, document, deepcopy(variables))
+    assert fast == await answered(STOCK, app, document, deepcopy(variables)), variables
+    return fast
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Where something can be changed: the containers and the keys in them. A proposal stays one that writes nothing."""
+    for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        if key != "dryRun":
+            yield value, key
+        if isinstance(inner, dict | list):
+            yield from places(inner)
+
+
+def spoilt(variables: Any, random: Random) -> Any:
+    """Variables with a mistake or two, or none."""
+    changed = deepcopy(variables)
+    for _ in range(random.randint(0, 2)):
+        where, key = random.choice([*places(changed), (changed, "further")])
+        way = random.random()
+        if isinstance(where, dict) and way < 0.2:
+            where.pop(key, None)
+        elif isinstance(where, dict) and way < 0.3:
+            where["unknown"] = 1
+        else:
+            where[key] = deepcopy(random.choice(ODD))
+    return changed
+
+
+@pytest.fixture
+async def tasks(ask: Ask) -> list[str]:
+    """Task runs of a running flow run."""
+    flow_run = await a_flow_run(ask, state={"type": "RUNNING"})
+    return [await a_task_run(ask, key, flowRunId=flow_run) for key in ("0", "1")]
+
+
+def proposal(task: str) -> dict[str, Any]:
+    details = {"cacheKey": "k", "cacheExpiration": "2030-01-01T00:00:00Z", "retriable": None}
+    state = {"type": "RUNNING", "name": "Mine", "message": None, "data": {"x": [1]}, "details": details}
+    return {"run": {"taskRunId": task}, "state": state, "dryRun": True, "expectedVersion": 1, "force": False}
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_the_variables_are(app: Starlette, tasks: list[str], seed: int) -> None:
+    random = Random(seed)
+    new = {"taskKey": "t", "dynamicKey": "0", "tags": ["a"], "policy": {"retries": 1, "retryDelaysSeconds": [0.5]}}
+    asked: list[tuple[str, Any]] = [
+        (PROPOSE, {"input": proposal(tasks[0])}),
+        (PROPOSE_MANY, {"inputs": [proposal(each) for each in tasks]}),
+        (CREATE, {"input": {**new, "state": {"type": "PENDING"}}}),
+        (DELETE, {"id": tasks[0]}),
+    ]
+    for document, variables in asked:
+        await same(app, document, variables)
+        for _ in range(ROUNDS // 4):
+            await same(app, document, spoilt(variables, random))
+        assert all(isinstance(each.shortcut, Direct) for each in FAST.documents.known(document).operations.values())
+
+
+async def test_an_answer_that_has_to_be_read_first(app: Starlette, ask: Ask, tasks: list[str]) -> None:
+    given = {"input": {"taskKey": "t", "dynamicKey": "alone"}}
+    made = await answered(FAST, app, SHOWN, given)
+
+    assert [await same(app, SHOWN, given) for _ in range(2)] == [made, made]
+    assert (await ask("{ taskRunCount }"))["taskRunCount"] == len(tasks) + 1
+
+
+async def test_an_error(app: Starlette, tasks: list[str]) -> None:
+    await same(app, PROPOSE, {"input": proposal(tasks[0])})
+    await app.state.desk.close()
+
+    answer = await same(app, PROPOSE, {"input": proposal(tasks[0])})
+    assert b'"OVERLOADED"' in answer
+    assert b'"path":["it"]' in answer
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "mutation($id: ID!) { deleteFlow(id: $id) { __typename } again: deleteFlow(id: $id) { __typename } }",
+        "mutation($id: ID!, $no: Boolean = false) { deleteFlow(id: $id) { __typename @skip(if: $no) } }",
+        'mutation { deleteFlow(id: "x") { __typename } }',
+        "query($id: ID!) { flow(by: { id: $id }) { id } }",
+    ],
+)
+async def test_what_is_not_one_mutation_with_its_variables_is_left_to_the_library(
+    app: Starlette, document: str
+) -> None:
+    await same(app, document, {"id": "x"})
+    await same(app, document, {"id": "x"})
+    assert [each.shortcut for each in FAST.documents.known(document).operations.values()] == [False]
