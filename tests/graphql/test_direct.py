@@ -32,7 +32,7 @@ CREATE = f"mutation($input: CreateTaskRunInput!) {{ createTaskRun(input: $input)
 SHOWN = (
     "mutation($input: CreateTaskRunInput!) { createTaskRun(input: $input) { ... on CreateTaskRunPayload {taskRun{id}}}}"
 )
-DELETE = f"mutation($id: ID!) {{ deleteFlow(id: $id) {{ __typename {PROBLEM} }} }}"
+DELETE = "mutation($id: ID!) { deleteFlow(id: $id) { __typename ... on NotFound { message missingId } } }"
 ODD: tuple[Any, ...] = (
     *(None, True, 0, 7, -1, 2**31, 2**40, 1.0, 2.5, "", "x", "RUNNING", "a\0b", "n" * 300, "2026-01-02T03:04:05Z"),
     *([], ["x"], [None], {}, {"x": 1}, {"type": "PENDING"}, "00000000-0000-0000-0000-000000000000"),
