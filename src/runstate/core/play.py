@@ -152,7 +152,7 @@ def _proposal(run: R, initial: State | None, state: State, ledger: Ledger, chanc
         now=now,
         draw=chances.draw(),
         slots=ledger.slots_of(run, chances.new_id) if ledger.limits else (),
-        pause_key=chances.new_id(),
+        pause_key=chances.new_id() if state.is_paused else None,
         **_surroundings(run, state, ledger),
     )
 

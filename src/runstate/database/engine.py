@@ -26,7 +26,7 @@ def _kept(value: Any) -> Any:
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", exclude_defaults=True)
+        return orjson.Fragment(value.__pydantic_serializer__.to_json(value, exclude_defaults=True))
     raise TypeError(f"{type(value).__name__} cannot be kept as JSON")
 
 

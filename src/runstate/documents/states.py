@@ -89,6 +89,8 @@ Json = Any
 class RunKind(Enum):
     """The two kinds of runs."""
 
+    __hash__ = object.__hash__
+
     FLOW_RUN = "FLOW_RUN"
     """A run of a flow."""
     TASK_RUN = "TASK_RUN"

@@ -1,9 +1,9 @@
 """Tokens against requests that another site's page makes a browser send: given, and asked for with mutations."""
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 import strawberry
-from starlette.datastructures import Headers
 
 from runstate.core.csrf import CsrfTokens
 from runstate.errors import Forbidden
@@ -22,9 +22,9 @@ MISSING: Final = f"A mutation needs a token that is good: createCsrfToken gives 
 Client = Annotated[str, strawberry.argument(description="What the client calls itself; a new name for each is best.")]
 
 
-async def check(tokens: CsrfTokens, headers: Headers) -> None:
-    """Forbidden: a request carries no token, or not the client's."""
-    client, token = headers.get(CLIENT, ""), headers.get(SENT, "")
+async def check(tokens: CsrfTokens, headers: Mapping[str, str]) -> None:
+    """Forbidden: a request, whose headers are named in small letters, carries no token, or not the client's."""
+    client, token = headers.get(CLIENT.lower(), ""), headers.get(SENT.lower(), "")
     if not client or not token or not await tokens.is_token_of(client, token):
         raise Forbidden(MISSING)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -35,17 +35,19 @@ class Timestamp(TypeDecorator[datetime]):
             return dialect.type_descriptor(sa.BigInteger())
         return dialect.type_descriptor(sa.DateTime(timezone=True))
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        return value if value is None or dialect.name != "sqlite" else (value - EPOCH) // MICROSECOND
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        return value if value is None or dialect.name != "sqlite" else EPOCH + timedelta(microseconds=value)
-
     def bind_processor(self, dialect: Dialect) -> Any:
-        return super().bind_processor(dialect) if dialect.name == "sqlite" else None
+        return _microseconds if dialect.name == "sqlite" else None
 
     def result_processor(self, dialect: Dialect, coltype: Any) -> Any:
-        return super().result_processor(dialect, coltype) if dialect.name == "sqlite" else None
+        return _instant if dialect.name == "sqlite" else None
+
+
+def _microseconds(value: datetime | None) -> int | None:
+    return None if value is None else (value - EPOCH) // MICROSECOND
+
+
+def _instant(value: int | None) -> datetime | None:
+    return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
 JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -60,7 +62,8 @@ class Held(TypeDecorator[BaseModel]):
     def __init__(self, model: type[BaseModel]) -> None:
         super().__init__()
         self.model = model
-        self.adapter = TypeAdapter(model)
+        self.read = TypeAdapter(model).validator.validate_python
+        self.blank = None if any(each.is_required() for each in model.model_fields.values()) else model()
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(JSON)
@@ -69,7 +72,9 @@ class Held(TypeDecorator[BaseModel]):
         return None if value is None else value.model_dump(mode="json", exclude_defaults=True)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> BaseModel | None:
-        return None if value is None else self.adapter.validate_python(value)
+        if value is None or (not value and self.blank):
+            return None if value is None else self.blank
+        return cast("BaseModel", self.read(value))
 
 
 class Values(TypeDecorator[list[Any]]):

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database.dialects import insert_or_replace, insert_or_skip
@@ -81,7 +82,8 @@ async def write(connection: AsyncConnection, changes: Sequence[Change]) -> None:
     written = [change for change in changes if change.rows]
     if connection.dialect.name != "postgresql":
         for table, way, columns, rows, keys in written:
-            await connection.execute(_alone(table, way, columns, keys), [_named(row) for row in rows])
+            text, values = _ready(table, way, columns, keys, connection.dialect)
+            await connection.exec_driver_sql(text, [values(row) for row in rows])
     elif written:
         parts = tuple((change.table, change.way, change.columns, change.keys) for change in written)
         given = {f"rows{place}": _given(change) for place, change in enumerate(written)}
@@ -114,8 +116,19 @@ def _alone(table: sa.Table, way: Way, columns: tuple[str, ...], keys: tuple[str,
             return sa.delete(table).where(table.c.id == given["id"])
 
 
-def _named(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"new_{name}": value for name, value in row.items()}
+@functools.cache
+def _ready(
+    table: sa.Table, way: Way, columns: tuple[str, ...], keys: tuple[str, ...], dialect: Dialect
+) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """A statement as the driver takes it, and what makes its parameters of a row: SQLAlchemy would ask each time."""
+    compiled: Any = _alone(table, way, columns, keys).compile(dialect=dialect)
+    names = [name.removeprefix("new_") for name in compiled.positiontup]
+    processors = [(name, table.c[name].type.dialect_impl(dialect).bind_processor(dialect)) for name in names]
+
+    def values(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple([row[name] if process is None else process(row[name]) for name, process in processors])
+
+    return str(compiled), values
 
 
 def _kept(columns: Sequence[str], keys: Sequence[str]) -> list[str]:
