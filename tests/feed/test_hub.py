@@ -9,11 +9,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from runstate.database import Database
 from runstate.errors import CursorExpired, InvalidInput, Restarting, SlowConsumer, Unavailable
 from runstate.feed import Hub, Page, Wanted, follow, sweep_log
 from runstate.feed.cursor import Cursor
+from runstate.feed.streams import pulse
 from runstate.feed.subscriber import HELD
 from runstate.rows import Transition
 from tests.feed.conftest import NEVER
@@ -145,6 +147,24 @@ async def test_being_told_costs_no_statement(hub: Hub) -> None:
     assert hub.database.statements - before <= 6  # BEGIN, the insert, one or two looks of the hub
     for stream in streams:
         await stream.aclose()
+
+
+async def test_while_nobody_listens_the_log_is_not_read(hub: Hub) -> None:
+    read: list[str] = []
+    sa.event.listen(hub.database.reader.sync_engine, "before_cursor_execute", lambda *given: read.append(given[2]))
+    await tell(hub, *(entry(uuid4()) for _ in range(3)))
+    assert read == []
+
+    end = await hub.join()
+    assert end.top == (await hub.reader.position()).top
+    assert [statement for statement in read if "transition.message" in statement] == []
+
+
+async def test_who_only_wants_to_know_that_something_has_happened_is_told_without_a_poll(hub: Hub) -> None:
+    async with aclosing(pulse(hub, pause_seconds=0, rest_seconds=NEVER)) as beats:
+        await anext(beats)
+        await tell(hub, entry(uuid4()))
+        await anext(beats)
 
 
 async def test_who_does_not_read_misses_nothing(hub: Hub) -> None:

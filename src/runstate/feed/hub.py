@@ -69,6 +69,8 @@ class Hub:
         self.closing = False
         self.followers: set[Subscriber] = set()
         """Everyone who is still to be told something."""
+        self.watching = 0
+        """How many want to know that something has happened, and nothing more."""
         self.deserted = asyncio.Event()
         self.everything: set[Subscriber] = set()
         self.by_key: defaultdict[UUID, set[Subscriber]] = defaultdict(set)
@@ -119,7 +121,9 @@ class Hub:
             self.wakeup.tell()
 
     def _wake(self) -> None:
-        self.news.set()
+        """Look at once, if there is anybody to be told."""
+        if self.followers or self.watching:
+            self.news.set()
 
     async def end(self) -> str:
         """Where the log ends now, as clients keep it."""
@@ -148,7 +152,7 @@ class Hub:
         """Where a look at the log that begins from now on ends; from there on the subscriber is told what is new."""
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         self.joining.append((subscriber, future))
-        self._wake()
+        self.news.set()
         return await future
 
     async def patiently(self, read: Callable[[], Awaitable[T]]) -> T:

@@ -47,15 +47,19 @@ async def follow_run(
 
 async def pulse(hub: Hub, pause_seconds: float = 0.25, rest_seconds: float = 10) -> AsyncGenerator[None, None]:
     """At once, and again when something has happened: not before a pause, and not after a rest though nothing did."""
-    while True:
-        turned = hub.turned
-        yield
-        await asyncio.sleep(pause_seconds)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(rest_seconds):
-                await turned.wait()
-        if hub.closing:
-            raise Restarting("")
+    hub.watching += 1
+    try:
+        while True:
+            turned = hub.turned
+            yield
+            await asyncio.sleep(pause_seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest_seconds):
+                    await turned.wait()
+            if hub.closing:
+                raise Restarting("")
+    finally:
+        hub.watching -= 1
 
 
 class Stream(ABC, Generic[T]):
