@@ -63,7 +63,7 @@ class Direct(NamedTuple):
     """What its answer is called."""
     resolver: Callable[..., Awaitable[Any]]
     given: Mapping[str, tuple[str, Read]]
-    """Of each variable that is needed: the argument that it is, and how it is read."""
+    """Of each argument: the variable that it is, and how that is read."""
     plans: Mapping[type, Plan]
     """How its answer is written, by its class."""
     several: bool
@@ -73,7 +73,7 @@ class Direct(NamedTuple):
         """The arguments, as the resolver takes them; null: something is unusual."""
         said = variables or {}
         try:
-            return {name: read(said[variable]) for variable, (name, read) in self.given.items()}
+            return {name: read(said[variable]) for name, (variable, read) in self.given.items()}
         except Exception:  # noqa: BLE001 the library says what it is
             return None
 
@@ -101,7 +101,7 @@ def direct(executor: Executor) -> Direct | None:
     operation, root = executor.operation, executor.shape.root
     if operation.operation is not OperationType.MUTATION or root is None or len(root.grouped_field_set) != 1:
         return None
-    if executor.fragments and any(each.variable_signatures for each in executor.fragments.values()):
+    if any(each.variable_signatures for each in executor.fragments.values()):
         return None
     if any(conditions(directives(operation.selection_set, executor.fragments))) or operation.directives:
         return None
@@ -117,14 +117,14 @@ def direct(executor: Executor) -> Direct | None:
 
 
 def _given(executor: Executor, field: GraphQLField, node: FieldNode) -> Mapping[str, tuple[str, Read]] | None:
-    """How the arguments are read, by the variables that they are; null: they are not all variables."""
+    """The variables that the arguments are, and how they are read; null: they are not all variables."""
     said = {each.name.value: each.value for each in node.arguments or ()}
     if said.keys() != field.args.keys() or not all(isinstance(each, VariableNode) for each in said.values()):
         return None
     kinds = _kinds(executor, executor.operation)
     names = arguments(field.extensions[DEFINED_BY])(dict.fromkeys(said))
     variables = [cast("VariableNode", each).name.value for each in said.values()]
-    return {variable: (name, reader(kinds[variable])) for variable, name in zip(variables, names, strict=True)}
+    return {name: (variable, reader(kinds[variable])) for variable, name in zip(variables, names, strict=True)}
 
 
 def _kinds(executor: Executor, operation: OperationDefinitionNode) -> dict[str, GraphQLInputType]:
