@@ -18,7 +18,7 @@ from runstate.graphql.sse import body_of
 from tests.asking import Ask
 from tests.graphql.mutating import a_flow_run, a_task_run
 
-ROUNDS = 150
+ROUNDS = 100
 FAST = build_schema()
 STOCK = build_schema(StrawberryGraphQLCoreExecutionContext)
 PROBLEM = "... on Problem { code message } ... on InvalidInput { path } ... on NotFound { missingId }"
