@@ -40,6 +40,8 @@ STEPS = 10_000
 PATIENT = "patient"
 """Execution option of statements of SQLite that may take as long as they like."""
 BEGIN_WRITING = "BEGIN IMMEDIATE"
+BUSY_SECONDS = 10
+"""How long another process may be writing to the SQLite file."""
 POSTGRESQL_POOL = 20
 
 
@@ -313,9 +315,9 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
     def prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        _write_ahead(cursor)
         for pragma in (
-            "busy_timeout = 10000",
-            "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",
             "cache_size = -65536",
@@ -326,6 +328,19 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
         cursor.close()
 
     return prepare
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Have the file keep a write-ahead log. Where others are about to do that, SQLite says so instead of waiting."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > until:
+                raise
+        else:
+            return
 
 
 def _begin(statement: str) -> Callable[[sa.Connection], None]:
