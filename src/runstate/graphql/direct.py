@@ -6,7 +6,6 @@ an error, or an answer that no plan writes, when it is done, with what came of i
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from math import isfinite
 from typing import Any, Final, NamedTuple, cast
 
 from graphql import (
@@ -30,8 +29,8 @@ from graphql import (
 from runstate.graphql.execution import Executor
 from runstate.graphql.inputs import Input
 from runstate.graphql.plans import DEFINED_BY, Plan, conditions, directives
-from runstate.graphql.reading import arguments, member_names
-from runstate.graphql.writing import LARGEST_INT, UnusualError
+from runstate.graphql.reading import arguments, made, member_names
+from runstate.graphql.writing import WRITTEN, Table, UnusualError
 
 Read = Callable[[Any], Any]
 """Reads a value from JSON; UnusualError: the library is to look at it."""
@@ -149,14 +148,8 @@ def reader(kind: Any) -> Read:
         return _list(reader(kind.of_type))
     if isinstance(kind, GraphQLInputObjectType):
         cls, members = kind.extensions[DEFINED_BY].origin, Members(kind)
-        return lambda value: _made(cls, members.read(value))
+        return lambda value: made(cls, members.read(value))
     return _plain(kind)
-
-
-def _made(cls: type, members: dict[str, Any]) -> Any:
-    made: Any = object.__new__(cls)
-    made.__dict__.update(members)
-    return made
 
 
 def _plain(kind: Any) -> Read:
@@ -237,32 +230,7 @@ def _unusual(_: Any) -> Any:
     raise UnusualError
 
 
-def _a(kind: type) -> Read:
-    def read(value: Any) -> Any:
-        if type(value) is not kind:
-            raise UnusualError
-        return value
-
-    return read
-
-
-def _int(value: Any) -> int:
-    if type(value) is int and -LARGEST_INT <= value <= LARGEST_INT:
-        return value
-    raise UnusualError
-
-
-def _float(value: Any) -> float:
-    if type(value) is float and isfinite(value):
-        return value
-    raise UnusualError
-
-
 EXACTLY: Final[Mapping[str, Read]] = {
-    "String": _a(str),
-    "ID": _a(str),
-    "Boolean": _a(bool),
-    "Int": _int,
-    "Float": _float,
+    name: Table(WRITTEN[name]).write for name in ("String", "ID", "Boolean", "Int", "Float")
 }
-"""How scalars are read that are exactly what they should be."""
+"""How scalars are read that are exactly what they should be: as they are written."""

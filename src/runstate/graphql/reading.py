@@ -21,9 +21,14 @@ def read(cls: type, value: Mapping[str, Any], _: object) -> Any:
     for name, each in value.items():
         member, convert = known[name]
         given[member] = convert(each) if convert and each is not None else each
-    made: Any = object.__new__(cls)
-    made.__dict__.update(given)
-    return made
+    return made(cls, given)
+
+
+def made(cls: type, members: Mapping[str, Any]) -> Any:
+    """An input that holds these members."""
+    it: Any = object.__new__(cls)
+    it.__dict__.update(members)
+    return it
 
 
 @functools.cache
