@@ -72,9 +72,9 @@ class Held(TypeDecorator[BaseModel]):
         return None if value is None else value.model_dump(mode="json", exclude_defaults=True)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> BaseModel | None:
-        if value is None or (not value and self.blank):
-            return None if value is None else self.blank
-        return cast("BaseModel", self.read(value))
+        if value is None:
+            return None
+        return self.blank if self.blank and not value else cast("BaseModel", self.read(value))
 
 
 class Values(TypeDecorator[list[Any]]):
