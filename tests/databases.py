@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -75,6 +76,22 @@ async def somebody_waits(database: Database) -> None:
     async with database.read() as connection, asyncio.timeout(30):
         while not await connection.scalar(waiting):
             pass  # each look takes a turn
+
+
+def ended(database: Database, how: str) -> list[str]:
+    """Grows by one with each transaction that is ended by COMMIT, or by ROLLBACK, on connections made from now on."""
+    said: list[str] = []
+    engine = database.writer.sync_engine
+
+    def note(query: Any) -> None:
+        if query.query.startswith(how):
+            said.append(how)
+
+    if database.is_sqlite:
+        sa.event.listen(engine, how.lower(), lambda _: said.append(how))
+    else:
+        sa.event.listen(engine, "connect", lambda made, _: made.driver_connection.add_query_logger(note))
+    return said
 
 
 @contextmanager

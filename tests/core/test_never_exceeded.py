@@ -23,6 +23,7 @@ from tests.core.audit import Run, audit, most_at_once
 from tests.core.making import THOROUGH, deployment, flow_run, limit, task_run
 from tests.core.memory import proposal
 from tests.core.stored import flow, put
+from tests.databases import ended
 
 S = StateType
 CLIENTS = 32
@@ -122,13 +123,6 @@ async def watch(database: Database, done: asyncio.Event) -> list[int]:
     return seen
 
 
-def undone(desk: Desk) -> list[str]:
-    """Grows by one with each of a desk's transactions that is rolled back: to be played again, or for good."""
-    counted: list[str] = []
-    sa.event.listen(desk.database.writer.sync_engine, "rollback", lambda _: counted.append("rollback"))
-    return counted
-
-
 async def deadlocks(database: Database) -> int:
     """How many deadlocks PostgreSQL has counted."""
     counted = sa.text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
@@ -141,7 +135,7 @@ async def test_no_limit_is_exceeded_whoever_asks_at_once(postgresql_url: str, da
     await put(database, *field.rows)
     async with open_desk(postgresql_url) as one, open_desk(postgresql_url) as two:
         clients = [Client(number, (one, two)[number % 2], field) for number in range(CLIENTS)]
-        rolled_back = [undone(one), undone(two)]
+        rolled_back = [ended(desk.database, "ROLLBACK") for desk in (one, two)]
         watching = asyncio.ensure_future(watch(database, done))
         await asyncio.gather(*(client.work() for client in clients))
         done.set()

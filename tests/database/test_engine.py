@@ -1,5 +1,6 @@
 """The engine: what is written as a whole, and what is told of it."""
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,15 @@ import pytest
 import sqlalchemy as sa
 
 from runstate.database import Database
+from runstate.database.queries.writing import Change, Way, table_of, write
 from runstate.errors import Misconfigured
 from runstate.rows import Deployment, Flow
+from tests.databases import say
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+ASLEEP = sa.text("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%hanging%')")
+OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+OPEN = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'")
 
 
 def flow(name: str) -> dict[str, Any]:
@@ -92,7 +98,7 @@ async def test_every_statement_is_counted(database: Database) -> None:
         await names(database)
         counts.append(database.statements)
 
-    assert counts[2] - counts[1] == counts[1] - counts[0] >= 1
+    assert counts[2] - counts[1] == counts[1] - counts[0] == (2 if database.is_sqlite else 1)  # SQLite's BEGIN is one
 
 
 async def test_readers_of_sqlite_cannot_write(tmp_path: Path) -> None:
@@ -109,3 +115,57 @@ async def test_readers_of_sqlite_cannot_write(tmp_path: Path) -> None:
 def test_a_database_that_cannot_be_used_is_refused(url: str) -> None:
     with pytest.raises(Misconfigured):
         Database(url)
+
+
+async def write_something(database: Database) -> None:
+    async with database.write() as transaction:
+        await transaction.connection.execute(sa.insert(Flow), [flow(str(uuid4()))])
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_transaction_that_is_cancelled_leaves_nothing_and_stays_open_nowhere(database: Database) -> None:
+    async def hang() -> None:
+        async with database.write() as transaction:
+            await transaction.connection.execute(sa.insert(Flow), [flow("one")])
+            await transaction.connection.execute(sa.text("SELECT pg_sleep(60) AS hanging"))
+
+    hanging = asyncio.ensure_future(hang())
+    async with database.read() as connection, asyncio.timeout(30):
+        while not await connection.scalar(ASLEEP):
+            pass  # each look takes a turn
+        hanging.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hanging
+        assert await connection.scalar(OPEN) == 0
+    await write_something(database)
+    assert len(await names(database)) == 1
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_writers_leave_connections_for_readers(url: str) -> None:
+    database = Database(url, connections=2)
+    await asyncio.gather(*(write_something(database) for _ in range(10)))
+    async with database.write(), asyncio.timeout(30):
+        assert len(await names(database)) == 10
+    await database.close()
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_connections_that_ended_while_nobody_used_them_are_not_written_with(url: str, database: Database) -> None:
+    await asyncio.gather(*(write_something(database) for _ in range(5)))
+    await say(url, f"SELECT pg_terminate_backend(pid) {OTHERS}")
+    await write_something(database)
+    assert len(await names(database)) == 6
+
+
+async def test_what_a_driver_raises_is_what_sqlalchemy_would_raise(database: Database) -> None:
+    columns = flow("same")
+    twice = Change(table_of(Flow), Way.INSERT, tuple(columns), [columns, columns])
+
+    async def fail() -> None:
+        async with database.write() as transaction:
+            await write(transaction.connection, [twice])
+
+    with pytest.raises(sa.exc.IntegrityError):
+        await fail()
+    assert await names(database) == []

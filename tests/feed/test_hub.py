@@ -153,7 +153,7 @@ async def test_while_nobody_listens_the_log_is_not_read(hub: Hub) -> None:
     read: list[str] = []
     sa.event.listen(hub.database.reader.sync_engine, "before_cursor_execute", lambda *given: read.append(given[2]))
     await tell(hub, *(entry(uuid4()) for _ in range(3)))
-    assert read == []
+    assert [statement for statement in read if not statement.startswith(("BEGIN", "INSERT"))] == []
 
     end = await hub.join()
     assert end.top == (await hub.reader.position()).top

@@ -1,8 +1,26 @@
-"""What JSON values have in common, as PostgreSQL's jsonb has it, for SQLite, which has no such operators."""
+"""How JSON is kept; and what its values have in common, as jsonb has it, for SQLite, which has no such operators."""
 
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
 import orjson
+from pydantic import BaseModel
+
+
+def _kept(value: Any) -> Any:
+    """How a document is kept: without what is as it would be anyway. asyncpg has a UUID of its own."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, BaseModel):
+        return orjson.Fragment(value.__pydantic_serializer__.to_json(value, exclude_defaults=True))
+    raise TypeError(f"{type(value).__name__} cannot be kept as JSON")
+
+
+OPTIONS: Final[dict[str, Any]] = {
+    "json_serializer": lambda value: orjson.dumps(value, default=_kept).decode(),
+    "json_deserializer": orjson.loads,
+}
+"""What an engine is told of JSON."""
 
 
 def at(document: str | None, path: str) -> tuple[bool, Any]:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database.dialects import among, among_given, among_selected
+from runstate.database.driver import fetch
 from runstate.database.queries.writing import table_of
 from runstate.rows import (
     Base,
@@ -134,7 +135,7 @@ async def _locked(
     """
     found: list[Locked] = []
     parameters = {name: list(ids) for name, ids in given.items() if ids}
-    for *values, flow_id, deployment_id, limited in await connection.execute(asked, parameters):
+    for *values, flow_id, deployment_id, limited in await fetch(connection, asked, parameters):
         row = run.of(dict(zip(names, values, strict=False)))
         there = values[len(names)] is not None
         its_state = state.of(dict(zip(STATE, values[len(names) :], strict=True))) if there else None
@@ -177,7 +178,9 @@ async def lock_limits(
     if not parameters:
         return []
     asked = _locking_limits(frozenset(parameters))
-    return [ConcurrencyLimit.of(each) for each in (await connection.execute(asked, parameters)).mappings()]
+    columns_of = table_of(ConcurrencyLimit).columns.keys()
+    found = await fetch(connection, asked, parameters)
+    return [ConcurrencyLimit.of(dict(zip(columns_of, each, strict=True))) for each in found]
 
 
 @functools.cache
@@ -268,13 +271,13 @@ async def existing(connection: AsyncConnection, wanted: Mapping[Related, Collect
     if not asked:
         return Existing(set(), {})
     given = {f"ids{place}": ids for place, ids in enumerate(asked.values())}
-    found = (await connection.execute(_existing(tuple(asked)), given)).all()
+    found = await fetch(connection, _existing(tuple(asked)), given)
     homes = {key: (flow, deployment) for key, flow, deployment in found if flow}
     return Existing({key for key, _, _ in found}, homes)
 
 
 @functools.cache
-def _existing(rows: tuple[Related, ...]) -> sa.Executable:
+def _existing(rows: tuple[Related, ...]) -> sa.CompoundSelect[Any]:
     looks = []
     for place, row in enumerate(rows):
         nothing = sa.null().cast(sa.Uuid())

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database.dialects import insert_or_replace, insert_or_skip
+from runstate.database.driver import fetch, later
 from runstate.rows import Base
 
 POSITION: Final = "position"
@@ -83,11 +84,11 @@ async def write(connection: AsyncConnection, changes: Sequence[Change]) -> None:
     if connection.dialect.name != "postgresql":
         for table, way, columns, rows, keys in written:
             text, values = _ready(table, way, columns, keys, connection.dialect)
-            await connection.exec_driver_sql(text, [values(row) for row in rows])
+            later(connection, text, [values(row) for row in rows])
     elif written:
         parts = tuple((change.table, change.way, change.columns, change.keys) for change in written)
         given = {f"rows{place}": _given(change) for place, change in enumerate(written)}
-        await connection.execute(_together(parts), given)
+        await fetch(connection, _together(parts), given)
 
 
 async def insert_missing(connection: AsyncConnection, row: type[Base], rows: Sequence[dict[str, Any]]) -> set[UUID]:
@@ -98,7 +99,7 @@ async def insert_missing(connection: AsyncConnection, row: type[Base], rows: Seq
         statement = insert_or_skip("sqlite", table_of(row)).returning(table_of(row).c.id)
         return set((await connection.execute(statement, rows)).scalars())
     statement = _insert_missing(table_of(row), tuple(rows[0]))
-    return set((await connection.execute(statement, {"rows0": _placed(rows)})).scalars())
+    return {key for (key,) in await fetch(connection, statement, {"rows0": _placed(rows)})}
 
 
 @functools.cache

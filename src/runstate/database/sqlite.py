@@ -1,0 +1,247 @@
+"""Connections to SQLite: one that writes beside several that read, each with a thread of its own."""
+
+import asyncio
+import math
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import aiosqlite
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from runstate.database import json
+from runstate.errors import Misconfigured
+
+READERS = 8
+STEPS = 10_000
+"""After how many steps SQLite asks whether to go on."""
+PATIENT = "patient"
+"""Execution option of statements of SQLite that may take as long as they like."""
+BEGIN_WRITING = "BEGIN IMMEDIATE"
+BUSY_SECONDS = 10
+"""How long another process may be writing to the SQLite file."""
+
+
+class Interruptible(aiosqlite.Connection):
+    """A connection to SQLite whose statements end when nobody waits for them any more.
+
+    Its thread would go on with a statement whose caller was cancelled, and SQLAlchemy would wait for the connection to
+    close, for ever if the loop ends meanwhile.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.put_off: list[Callable[[], None]] = []
+        """What gives no rows and so can wait for the next turn of the thread."""
+
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        except asyncio.CancelledError:
+            if self._connection:
+                self._connection.interrupt()
+                await super()._execute(_nothing)  # type: ignore[no-untyped-call]
+            raise
+
+    def catch_up(self) -> None:
+        """Do, in the thread, what was put off; what fails ends it."""
+        waiting, self.put_off = self.put_off, []
+        for each in waiting:
+            each()
+
+    async def commit(self) -> None:
+        """Commit what was done, and what was put off."""
+        await self._execute(self._commit)
+
+    def _commit(self) -> None:
+        self.catch_up()
+        self._conn.commit()
+
+    async def rollback(self) -> None:
+        """Undo what was done; what was put off is not done."""
+        self.put_off = []
+        await super().rollback()
+
+    async def fetch(self, sql: str, *parameters: Any) -> list[Any]:
+        """The rows of a statement."""
+        return await (await self.cursor().execute(sql, parameters)).fetchall()
+
+    def later(self, method: str, sql: str, parameters: Any) -> None:
+        """Have a cursor do something that gives no rows."""
+        self.put_off.append(partial(Whole(self).now, method, sql, parameters))
+
+    def cursor(self) -> "Whole":  # type: ignore[override]
+        """A cursor; none is made before there is a statement."""
+        return Whole(self)
+
+
+class Whole(aiosqlite.Cursor):
+    """A cursor that has a statement executed and its rows fetched in one turn of the thread, instead of in four."""
+
+    def __init__(self, connection: Interruptible) -> None:
+        self._conn = self._of = connection
+        self._rows: list[Any] = []
+        self._about: tuple[Any, int, int | None] = None, -1, None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def execute(self, sql: str, parameters: Any = ()) -> "Whole":
+        """Execute a statement and fetch its rows; a transaction begins with the first of them."""
+        if sql == BEGIN_WRITING:
+            self._of.later("execute", sql, parameters)
+            return self
+        await self._execute(self._turn, "execute", sql, parameters)  # type: ignore[no-untyped-call]
+        return self
+
+    async def executemany(self, sql: str, parameters: Any) -> "Whole":
+        """Execute a statement that gives no rows for each of several parameters: before the next one, or the commit."""
+        self._of.later("executemany", sql, parameters)
+        return self
+
+    def _turn(self, method: str, sql: str, parameters: Any) -> None:
+        self._of.catch_up()
+        self.now(method, sql, parameters)
+
+    def now(self, method: str, sql: str, parameters: Any) -> None:
+        """Do something, in the thread."""
+        with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 in the thread, where it is aiosqlite's own
+            getattr(cursor, method)(sql, parameters)
+            self._rows = cursor.fetchall() if cursor.description else []
+            self._about = cursor.description, cursor.rowcount, cursor.lastrowid
+
+    async def fetchall(self) -> list[Any]:
+        """All rows."""
+        return self._rows
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    @property
+    def description(self) -> Any:
+        """What the columns are called; None: there are no rows to come."""
+        return self._about[0]
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows were changed; -1 if there are rows to come."""
+        return self._about[1]
+
+    @property
+    def lastrowid(self) -> int | None:
+        """The number of the row that was inserted last."""
+        return self._about[2]
+
+
+def _nothing() -> None:
+    """What a thread does last: then it has done everything before."""
+
+
+def _interruptible(database: str, **options: Any) -> aiosqlite.Connection:
+    connection = Interruptible(partial(sqlite3.connect, database, **options), iter_chunk_size=64)
+    connection._thread.daemon = True  # noqa: SLF001 as SQLAlchemy has it
+    return connection
+
+
+class Patience:
+    """Ends a statement of SQLite that takes too long: asked again and again while it runs."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.until = math.inf
+
+    def begin(self, connection: sa.Connection, *_: Any) -> None:
+        """A statement starts; one that is known to take long has all the time it needs."""
+        patient = connection.get_execution_options().get(PATIENT, False)
+        connection.info["patience"].until = math.inf if patient else time.monotonic() + self.seconds
+
+    def is_over(self) -> bool:
+        """Whether the statement is to be ended."""
+        return time.monotonic() > self.until
+
+
+def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine, AsyncEngine]:
+    """A pool of one connection to write with, and one of connections to read with."""
+    if url.database in (None, "", ":memory:"):
+        raise Misconfigured("An in-memory SQLite database has no readers of its own: name a file.")
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    options = {
+        "max_overflow": 0,
+        "pool_timeout": 60,
+        "connect_args": {"async_creator_fn": _interruptible},
+        **json.OPTIONS,
+    }
+    writer = create_async_engine(url, pool_size=1, **options)
+    reader = create_async_engine(url, pool_size=READERS, **options)
+    for engine, begin in ((writer, BEGIN_WRITING), (reader, "BEGIN")):
+        sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite(read_only=engine is reader))
+        sa.event.listen(engine.sync_engine, "connect", _give_functions)
+        sa.event.listen(engine.sync_engine, "begin", _begin(begin))
+    sa.event.listen(reader.sync_engine, "connect", _give_patience(statement_timeout_seconds))
+    sa.event.listen(reader.sync_engine, "before_cursor_execute", Patience(statement_timeout_seconds).begin)
+    return writer, reader
+
+
+def _give_functions(connection: Any, _: Any) -> None:
+    """What PostgreSQL has operators for."""
+    functions = (
+        ("json_equals", 3, json.equals),
+        ("json_contains", 3, json.contains),
+        ("json_is_null", 2, json.is_null),
+    )
+    for name, arguments, function in functions:
+        connection.create_function(name, arguments, function, deterministic=True)
+
+
+def _give_patience(seconds: float) -> Callable[[Any, Any], None]:
+    def give(connection: Any, record: Any) -> None:
+        patience = record.info["patience"] = Patience(seconds)
+        connection.run_async(lambda driver: driver.set_progress_handler(patience.is_over, STEPS))
+
+    return give
+
+
+def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
+    """Write-ahead log, durable commits, enforced foreign keys; transactions are begun by us, not by the driver."""
+
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        _write_ahead(cursor)
+        for pragma in (
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "cache_size = -65536",
+            "temp_store = MEMORY",
+            *(["query_only = ON"] if read_only else []),
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return prepare
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Have the file keep a write-ahead log. Where others are about to do that, SQLite says so instead of waiting."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > until:
+                raise
+        else:
+            return
+
+
+def _begin(statement: str) -> Callable[[sa.Connection], None]:
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    return begin
