@@ -78,7 +78,7 @@ async def statements(database: Database, word: str) -> AsyncIterator[list[str]]:
         if word in statement:
             found.append(statement)
 
-    both = [database.writer, database.reader] if database.is_sqlite else [database.writer]
+    both = [database.writer, database.reader] if database.is_sqlite else [database.reader]
     for engine in both:
         sa.event.listen(engine.sync_engine, "before_cursor_execute", note)
     yield found

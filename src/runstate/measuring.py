@@ -86,9 +86,10 @@ class Meter:
         self.metrics.waiting.set(sum(len(ticket.requests) for ticket in desk.waiting))
         self.metrics.under_way.set(len(desk.under_way))
         self._count("statements", self.metrics.statements, database.statements)
+        idle = len(database.connections.kept) if database.connections else 0
         for name, pool in pools(database).items():
             self.metrics.pool_size.labels(name).set(pool.size())
-            self.metrics.pool_used.labels(name).set(pool.checkedout())
+            self.metrics.pool_used.labels(name).set(pool.checkedout() - idle)
 
     def _count(self, name: str, counter: Any, total: int) -> None:
         """Have a counter follow what is counted elsewhere."""

@@ -81,7 +81,7 @@ class Metrics:
     def _of_the_database(self) -> None:
         self.statements = self._counter("runstate_database_statements_total", "SQL statements.")
         self.pool_size = self._gauge("runstate_pool_size", "Connections that a pool may have.", ("pool",))
-        self.pool_used = self._gauge("runstate_pool_used", "Connections in use, or kept for transactions.", ("pool",))
+        self.pool_used = self._gauge("runstate_pool_used", "Connections of a pool that are in use.", ("pool",))
 
     def _of_the_desk(self) -> None:
         self.batches = self._counter("runstate_batches_total", "Batches of proposals that were answered.")

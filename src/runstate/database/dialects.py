@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import orjson
 import sqlalchemy as sa
@@ -17,6 +17,10 @@ from sqlalchemy.types import TypeEngine
 
 from runstate.rows.base import EPOCH, JSON, Held, Timestamp, Values
 
+TEXT: Final = sa.Text()
+AS_IT_IS: Final = sa.types.NullType()
+"""The same for all statements, like all types: SQLAlchemy finds out what one means for its cache as long as it is."""
+
 
 class Condition(FunctionElement[bool]):
     """What holds or does not. It stands as it is: `= 1` after it would keep SQLite from using an index."""
@@ -29,6 +33,11 @@ class Condition(FunctionElement[bool]):
         return self
 
 
+@functools.lru_cache(1024)
+def _values(kind: TypeEngine[Any]) -> Values:
+    return Values(kind)
+
+
 class Among(Condition):
     """`column` is one of many values, given as one parameter."""
 
@@ -38,13 +47,13 @@ class Among(Condition):
 
 def among(column: sa.ColumnElement[Any] | Any, values: Iterable[Any]) -> sa.ColumnElement[bool]:
     """Whether a column is one of these values; the statement is the same however many they are."""
-    kind = Values(column.type)
+    kind = _values(column.type)
     return Among(column, sa.bindparam(None, list(values), type_=kind, unique=True))
 
 
 def among_given(column: sa.ColumnElement[Any] | Any, parameter: str) -> sa.ColumnElement[bool]:
     """Whether a column is one of the values of a parameter: a list that is given when the statement is executed."""
-    return Among(column, sa.bindparam(parameter, type_=Values(column.type)))
+    return Among(column, sa.bindparam(parameter, type_=_values(column.type)))
 
 
 class AmongSelected(Condition):
@@ -107,14 +116,14 @@ class HasAllTags(HasTags):
 
 def has_any_tag(column: sa.ColumnElement[Any] | Any, tags: Iterable[str]) -> sa.ColumnElement[bool]:
     """Whether a column of tags has one of these."""
-    return HasAnyTag(column, sa.bindparam(None, sorted(set(tags)), type_=Values(sa.Text()), unique=True))
+    return HasAnyTag(column, sa.bindparam(None, sorted(set(tags)), type_=_values(TEXT), unique=True))
 
 
 def has_all_tags(column: sa.ColumnElement[Any] | Any, tags: Collection[str]) -> sa.ColumnElement[bool]:
     """Whether a column of tags has every one of these."""
     if not tags:
         return sa.true()
-    return HasAllTags(column, sa.bindparam(None, sorted(set(tags)), type_=Values(sa.Text()), unique=True))
+    return HasAllTags(column, sa.bindparam(None, sorted(set(tags)), type_=_values(TEXT), unique=True))
 
 
 @compiles(HasAnyTag, "postgresql")
@@ -190,8 +199,8 @@ def _seconds_sqlite(element: SecondsBetween, compiler: SQLCompiler, **kw: Any) -
 def as_given(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """A column whose values stay as the driver gives them; JSON is text."""
     if isinstance(column.type, sa.JSON | Held):
-        return sa.cast(column, sa.Text()).label(column.key)
-    return sa.type_coerce(column, sa.types.NullType())
+        return sa.cast(column, TEXT).label(column.key)
+    return sa.type_coerce(column, AS_IT_IS)
 
 
 @functools.lru_cache(1024)
@@ -314,7 +323,7 @@ def json_is_null(column: Any, path: Iterable[str]) -> sa.ColumnElement[bool]:
 
 
 def _path(keys: Iterable[str]) -> sa.ColumnElement[Any]:
-    return sa.bindparam(None, list(keys), type_=Values(sa.Text()), unique=True)
+    return sa.bindparam(None, list(keys), type_=_values(TEXT), unique=True)
 
 
 @compiles(JsonEquals, "postgresql")

@@ -4,19 +4,25 @@ SQLAlchemy makes them, once, with what converts their parameters and rows. Its o
 what the driver costs.
 """
 
-import functools
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.cache_key import CacheKey
 
 Convert = Callable[[Any], Any]
+
+MOST: Final = 500
+"""So many different statements are kept ready."""
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 RAISED = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, sqlite3.Error)
 """What a driver raises when a database refuses, or is gone."""
@@ -24,20 +30,20 @@ INTEGRITY = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
 
 
 class Ready:
-    """A statement as the driver takes it."""
+    """A statement as the driver takes it; the same for all that differ in the values of their parameters only."""
 
-    def __init__(self, statement: sa.Select[Any] | sa.CompoundSelect[Any] | sa.Insert, dialect: Dialect) -> None:
-        compiled: Any = statement.compile(dialect=dialect)
-        self.text = str(compiled)
-        self.constants: Mapping[str, Any] = compiled.params
-        self.given = [(name, _bound(compiled.binds[name].type, dialect)) for name in compiled.positiontup]
+    def __init__(self, statement: Any, dialect: Dialect, key: CacheKey | None) -> None:
+        self.compiled: Any = statement.compile(dialect=dialect, cache_key=key)
+        self.text = str(self.compiled)
+        self.grows = bool(self.compiled.post_compile_params or self.compiled.literal_execute_params)
+        """Whether its text is another one for other numbers of values: that is left to SQLAlchemy."""
+        self.given = [(name, _bound(self.compiled.binds[name].type, dialect)) for name in self.compiled.positiontup]
         converters = [_read(column.type, dialect) for column in statement.exported_columns]
         self.converted = [(place, convert) for place, convert in enumerate(converters) if convert is not None]
 
-    def parameters(self, given: Mapping[str, Any]) -> list[Any]:
+    def parameters(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """What the driver is given."""
-        values = {**self.constants, **given}
-        return [values[name] if convert is None else convert(values[name]) for name, convert in self.given]
+        return tuple([values[name] if convert is None else convert(values[name]) for name, convert in self.given])
 
     def row(self, found: Sequence[Any]) -> list[Any]:
         """The values of a row that the driver gave."""
@@ -45,6 +51,42 @@ class Ready:
         for place, convert in self.converted:
             values[place] = convert(values[place])
         return values
+
+
+class Asked(NamedTuple):
+    """A statement that is ready, and the values of its own parameters."""
+
+    ready: Ready
+    values: Mapping[str, Any]
+
+
+class Statements:
+    """What was asked already of databases of one dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = weakref.proxy(dialect)
+        self.seen: weakref.WeakKeyDictionary[Any, Asked] = weakref.WeakKeyDictionary()
+        self.ready: dict[Any, Ready] = {}
+
+    def asked(self, statement: Any) -> Asked:
+        """A statement, made ready unless one like it was."""
+        asked = self.seen.get(statement)
+        if asked is None:
+            key = statement._generate_cache_key()  # noqa: SLF001 as SQLAlchemy's own way to the driver does
+            ready = self._ready(statement, key)
+            values = ready.compiled.construct_params(extracted_parameters=key and key.bindparams, _check=False)
+            asked = self.seen[statement] = Asked(ready, values)
+        return asked
+
+    def _ready(self, statement: Any, key: CacheKey | None) -> Ready:
+        known = self.ready.get(key.key) if key else None
+        if known is None:
+            known = Ready(statement, self.dialect, key)
+            if len(self.ready) >= MOST:
+                self.ready.clear()
+            if key:
+                self.ready[key.key] = known
+        return known
 
 
 def _bound(kind: Any, dialect: Dialect) -> Convert | None:
@@ -59,9 +101,7 @@ def _read(kind: Any, dialect: Dialect) -> Convert | None:
     return converter
 
 
-@functools.lru_cache(1024)
-def _ready(statement: Any, dialect: Dialect) -> Ready:
-    return Ready(statement, dialect)
+BY_DIALECT: weakref.WeakKeyDictionary[Dialect, Statements] = weakref.WeakKeyDictionary()
 
 
 def driver_of(connection: AsyncConnection) -> Any:
@@ -70,18 +110,43 @@ def driver_of(connection: AsyncConnection) -> Any:
     return sync.connection.driver_connection
 
 
-async def fetch(connection: AsyncConnection, statement: Any, given: Mapping[str, Any]) -> list[list[Any]]:
-    """The rows of a statement that is always the same object; values by the names of its parameters.
+async def fetch(connection: AsyncConnection, statement: Any, given: Mapping[str, Any] = NOTHING) -> list[list[Any]]:
+    """The rows of a statement; what is given are values by the names of its parameters.
 
     It raises what SQLAlchemy raises.
     """
-    ready = _ready(statement, connection.dialect)
+    asked = _asked(connection, statement)
+    if asked.ready.grows:
+        return [list(row) for row in await connection.execute(statement, given or None)]
+    found = await _executed(connection, asked.ready, {**asked.values, **given} if given else asked.values)
+    return [asked.ready.row(each) for each in found]
+
+
+async def fetch_as_given(connection: AsyncConnection, statement: Any) -> Sequence[Sequence[Any]]:
+    """The rows of a statement just as the driver gives them."""
+    asked = _asked(connection, statement)
+    if asked.ready.grows:
+        result: Any = await connection.execute(statement)
+        rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
+        return rows
+    return await _executed(connection, *asked)
+
+
+def _asked(connection: AsyncConnection, statement: Any) -> Asked:
+    dialect = connection.dialect
+    known = BY_DIALECT.get(dialect)
+    if known is None:
+        known = BY_DIALECT[dialect] = Statements(dialect)
+    return known.asked(statement)
+
+
+async def _executed(connection: AsyncConnection, ready: Ready, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
     driver = driver_of(connection)
-    parameters = ready.parameters(given)
+    parameters = ready.parameters(values)
     _executing(connection, ready.text, parameters)
     with raised_as_sqlalchemy(ready.text, driver):
-        found = await driver.fetch(ready.text, *parameters)
-    return [ready.row(each) for each in found]
+        found: Sequence[Sequence[Any]] = await driver.fetch(ready.text, *parameters)
+        return found
 
 
 def later(connection: AsyncConnection, text: str, parameters: Sequence[Sequence[Any]]) -> None:

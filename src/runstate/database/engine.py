@@ -1,7 +1,7 @@
 """A database, and transactions that tell what they did after they have committed, or never."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +38,21 @@ class Database:
         connections: int = POSTGRESQL_POOL,
     ) -> None:
         self.url = sa.make_url(url)
-        self.writers: postgresql.Writers | None = None
+        self.connections: postgresql.Connections | None = None
+        """On PostgreSQL: those that are used again and again."""
         if self.url.drivername == "sqlite+aiosqlite":
             self.writer, self.reader = sqlite.engines(self.url, statement_timeout_seconds)
-            sa.event.listen(self.reader.sync_engine, "before_cursor_execute", self._count)
+            sa.event.listen(self.writer.sync_engine, "before_cursor_execute", self._count)
         elif self.url.drivername == "postgresql+asyncpg":
-            self.writer = postgresql.engine(self.url, statement_timeout_seconds, application, connections)
-            self.reader = self.writer.execution_options(isolation_level="AUTOCOMMIT")
-            self.writers = postgresql.Writers(self.reader, connections)
+            self.reader = postgresql.engine(self.url, statement_timeout_seconds, application, connections)
+            self.writer = self.reader.execution_options(isolation_level="READ COMMITTED")
+            self.connections = postgresql.Connections(self.reader, connections)
         else:
             raise Misconfigured(
                 f"A database URL starts with sqlite+aiosqlite:// or postgresql+asyncpg://, not {self.url.drivername}://"
             )
         self.statements = 0
-        sa.event.listen(self.writer.sync_engine, "before_cursor_execute", self._count)
+        sa.event.listen(self.reader.sync_engine, "before_cursor_execute", self._count)
 
     def _count(self, *_: Any) -> None:
         self.statements += 1
@@ -69,15 +70,13 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read with: each statement sees what is committed when it starts."""
-        async with self.reader.connect() as connection:
+        async with self.connections.use() if self.connections else self.reader.connect() as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
         """A transaction; committed at the end of the block, rolled back when the block raises."""
-        begun: AbstractAsyncContextManager[AsyncConnection]
-        begun = self.writers.transaction() if self.writers else self.writer.begin()
-        async with begun as connection:
+        async with self.connections.transaction() if self.connections else self.writer.begin() as connection:
             transaction = Transaction(connection)
             yield transaction
         for callback in transaction.waiting:
@@ -85,7 +84,7 @@ class Database:
 
     async def close(self) -> None:
         """Give back every connection."""
-        if self.writers:
-            await self.writers.close()
+        if self.connections:
+            await self.connections.close()
         await self.writer.dispose()
         await self.reader.dispose()

@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from runstate.database import json
 from runstate.database.driver import driver_of, raised_as_sqlalchemy
 
-KEPT: Final = 3
-"""So many connections are kept for the next transactions, and always fewer than there are."""
+APART: Final = 4
+"""So many connections always come from the pool, for those who take one of there themselves."""
 
 
 def engine(url: sa.URL, statement_timeout_seconds: float, application: str, connections: int) -> AsyncEngine:
-    """A pool of connections, whose transactions SQLAlchemy begins and ends."""
+    """A pool of connections on which each statement is committed by itself."""
     settings = {
         "application_name": application,
         "statement_timeout": str(round(statement_timeout_seconds * 1000)),
@@ -26,7 +26,7 @@ def engine(url: sa.URL, statement_timeout_seconds: float, application: str, conn
     }
     return create_async_engine(
         url,
-        isolation_level="READ COMMITTED",
+        isolation_level="AUTOCOMMIT",
         pool_size=connections,
         max_overflow=0,
         pool_use_lifo=True,
@@ -35,19 +35,36 @@ def engine(url: sa.URL, statement_timeout_seconds: float, application: str, conn
     )
 
 
-class Writers:
-    """Connections that write. Some are kept beside the pool: the way there and back costs as much as a statement."""
+class Connections:
+    """Connections that stay out of the pool when nobody uses them: the way there and back costs more than a statement.
 
-    def __init__(self, autocommit: AsyncEngine, connections: int) -> None:
-        self.engine = autocommit
-        self.most = min(KEPT, connections - 1)
+    Only as long as nobody waits for one.
+    """
+
+    def __init__(self, pool: AsyncEngine, connections: int) -> None:
+        self.pool = pool
+        self.most = max(connections - APART, 1)
         self.kept: list[AsyncConnection] = []
+        self.asked = 0
+        """How many wait for one from the pool."""
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which each statement is committed by itself."""
+        connection = await self._take()
+        driver = driver_of(connection)
+        try:
+            yield connection
+        except BaseException:
+            await self._give_up(connection, driver)
+            raise
+        await self._put_back(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A connection in a transaction: committed at the end of the block, rolled back when the block raises."""
-        connection, driver = await self._take()
-        try:
+        async with self.use() as connection:
+            driver = driver_of(connection)
             with raised_as_sqlalchemy("BEGIN", driver):
                 transaction = driver.transaction(isolation="read_committed")
                 await transaction.start()
@@ -59,23 +76,25 @@ class Writers:
                 raise
             with raised_as_sqlalchemy("COMMIT", driver):
                 await transaction.commit()
-        except BaseException:
-            await self._give_up(connection, driver)
-            raise
-        if len(self.kept) < self.most:
-            self.kept.append(connection)
-        else:
-            await connection.close()
 
-    async def _take(self) -> tuple[AsyncConnection, Any]:
+    async def _take(self) -> AsyncConnection:
         while self.kept:
             connection = self.kept.pop()
             driver = driver_of(connection)
             if not driver.is_closed():
-                return connection, driver
+                return connection
             await self._give_up(connection, driver)
-        connection = await self.engine.connect()
-        return connection, driver_of(connection)
+        self.asked += 1
+        try:
+            return await self.pool.connect()
+        finally:
+            self.asked -= 1
+
+    async def _put_back(self, connection: AsyncConnection) -> None:
+        if self.asked or len(self.kept) >= self.most:
+            await connection.close()
+        else:
+            self.kept.append(connection)
 
     async def _give_up(self, connection: AsyncConnection, driver: Any) -> None:
         """Give a connection back after something went wrong; if it is lost, none is kept that is as old."""

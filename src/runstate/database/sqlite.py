@@ -63,9 +63,10 @@ class Interruptible(aiosqlite.Connection):
         self._conn.commit()
 
     async def rollback(self) -> None:
-        """Undo what was done; what was put off is not done."""
+        """Undo what was done, if anything was; what was put off is not done."""
         self.put_off = []
-        await super().rollback()
+        if self.in_transaction:
+            await super().rollback()
 
     async def fetch(self, sql: str, *parameters: Any) -> list[Any]:
         """The rows of a statement."""

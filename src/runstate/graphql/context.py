@@ -17,6 +17,7 @@ from runstate.core.csrf import CsrfTokens
 from runstate.core.keyring import EVERYBODY, Principal
 from runstate.database import Database
 from runstate.database.dialects import among, as_given
+from runstate.database.driver import fetch, fetch_as_given
 from runstate.graphql.compare import as_uuid
 from runstate.graphql.connection import PATHS, Connection, Pages
 from runstate.graphql.derive import implementing
@@ -105,16 +106,13 @@ class Context:
         """The rows that a statement gives."""
         self.statements += 1
         async with self.slots, self.database.read() as connection:
-            result: sa.CursorResult[Any] = await connection.execute(statement)
-            return result.all()
+            return await fetch(connection, statement)
 
     async def given(self, statement: sa.Executable) -> Sequence[Sequence[Any]]:
         """The rows that a statement of columns `as_given` gives, just as the driver gives them."""
         self.statements += 1
         async with self.slots, self.database.read() as connection:
-            result: sa.CursorResult[Any] = await connection.execute(statement)
-            cursor: Any = result.cursor
-            return cast("Sequence[Sequence[Any]]", cursor.fetchall())
+            return await fetch_as_given(connection, statement)
 
     async def load(self, info: "Info", row: type[R], key: UUID | str | None) -> R | None:
         """The row with an id, with the columns that are selected of it; nothing has a malformed id."""

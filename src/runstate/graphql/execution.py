@@ -24,7 +24,6 @@ from graphql import (
     GraphQLScalarType,
     OperationType,
     Undefined,
-    get_argument_values,
     get_named_type,
     is_abstract_type,
 )
@@ -53,6 +52,7 @@ from runstate.graphql.plans import (
     all_of,
     is_a,
     nodes,
+    variables_in,
 )
 from runstate.graphql.reading import DEFINITION, arguments
 from runstate.graphql.selection import columns
@@ -278,9 +278,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
 
     async def _pages(self, nested: Nested, parents: Sequence[Any]) -> list[dict[str, Any]]:
         """The pages of a field, one for each parent."""
-        first, context = nested.details[0], self.context_value
-        given = get_argument_values(nested.field, first.node, self.variable_values, first.fragment_variable_values)
-        search = nested.search(given, context.dialect, self.fragment_definitions)
+        context = self.context_value
+        search = nested.search(self.variable_values, context.dialect, self.fragment_definitions)
         pages: Pages = context.pages([each.node for each in nested.details], nested.many, lambda: search)
         return await nested.plan.write(self, pages, parents)
 
@@ -388,7 +387,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         collected = self.collect_subfields(kind, details)
         plan = None if collected.new_defer_usages else self._connection_plan(kind, collected.grouped_field_set)
         read = arguments(field.extensions[DEFINED_BY])
-        return Nested(name, many, field, read, details, plan, {}) if plan else None
+        named = tuple(set(variables_in(each.value for each in details[0].node.arguments or ())))
+        return Nested(name, many, field, read, details, plan, named, {}) if plan else None
 
     def _connection_plan(self, kind: GraphQLObjectType, selected: GroupedFieldSet) -> ConnectionPlan | None:
         if not self.planning:

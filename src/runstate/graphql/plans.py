@@ -13,10 +13,15 @@ from graphql import (
     FragmentSpreadNode,
     GraphQLField,
     GraphQLObjectType,
+    ListValueNode,
+    ObjectValueNode,
     SelectionSetNode,
+    ValueNode,
     VariableNode,
+    get_argument_values,
 )
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, FragmentDetails, GroupedFieldSet
+from graphql.execution.values import VariableValues
 from sqlalchemy.engine import Dialect
 
 from runstate.graphql.connection import PATHS, Pages
@@ -90,19 +95,37 @@ class Nested(NamedTuple):
     read: Callable[[Mapping[str, Any]], dict[str, Any]]
     details: FieldDetailsList
     plan: "ConnectionPlan"
+    variables: tuple[str, ...]
+    """Those in its arguments."""
     searches: dict[Any, Search[Any]]
-    """By what the field was asked with and the dialect, as far as they are kept."""
+    """By what these hold and the dialect, as far as they are kept."""
 
-    def search(self, given: Mapping[str, Any], dialect: Dialect, fragments: Fragments) -> Search[Any]:
+    def search(self, variables: VariableValues, dialect: Dialect, fragments: Fragments) -> Search[Any]:
         """What the field searches for, made once for the same arguments."""
-        key = dialect.name, frozen(given)
+        said = variables.coerced
+        key = dialect.name, *(frozen(said[name]) if name in said else None for name in self.variables)
         if key not in self.searches:
             if len(self.searches) >= MOST_SEARCHES:
                 self.searches.clear()
+            first = self.details[0]
+            given = get_argument_values(self.field, first.node, variables, first.fragment_variable_values)
             row, parent = self.many
             wanted = columns(row, [each.node for each in self.details], fragments, PATHS)
             self.searches[key] = Search(row, Asked(**self.read(given)), wanted, dialect, parent)
         return self.searches[key]
+
+
+def variables_in(values: Iterable[ValueNode]) -> Iterator[str]:
+    """The variables in values as a document has them."""
+    waiting = list(values)
+    while waiting:
+        match waiting.pop():
+            case VariableNode(name=name):
+                yield name.value
+            case ListValueNode(values=inner):
+                waiting += inner
+            case ObjectValueNode(fields=fields):
+                waiting += [each.value for each in fields]
 
 
 def frozen(value: Any) -> Any:

@@ -12,6 +12,7 @@ from runstate.graphql.compare import Clause, falsy, given
 from runstate.graphql.filters import Depth, Where, refers
 from runstate.rows import FlowRun, Row, TaskRun
 
+NUMBER: Final = sa.BigInteger()
 OWN: Final[dict[type[Row], frozenset[str]]] = {
     FlowRun: frozenset({"flow_id", "deployment_id", "flow", "deployment", "state_type"}),
     TaskRun: frozenset({"flow_run", "state_type"}),
@@ -39,7 +40,7 @@ class Sums:
     def counted(self, by: Sequence[str], *more: Clause) -> sa.Select[Any]:
         """These columns, and how many runs have the same values in them."""
         columns = [self.table.c[name] for name in by]
-        number = sa.cast(sa.func.sum(self.table.c.number), sa.BigInteger).label("count")
+        number = sa.cast(sa.func.sum(self.table.c.number), NUMBER).label("count")
         asked = sa.select(*columns, number).where(self.clause, *more)
         return asked.group_by(*columns).having(number != 0) if columns else asked
 

@@ -16,6 +16,8 @@ from runstate.rows.base import MICROSECOND, Timestamp
 from runstate.rows.runs import Run
 
 MOST_INTERVALS: Final = 500
+INSTANT: Final = Timestamp()
+NUMBER: Final = sa.BigInteger()
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,9 @@ class Intervals:
 def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals, now: datetime) -> sa.Select[Any]:
     """The place of an interval and the columns of a `HistoryState`, for each that has runs."""
     table = run.__table__
-    since, until = (sa.literal(instant, Timestamp()) for instant in (intervals.since, intervals.until))
-    microseconds = sa.cast(sa.func.round(seconds_between(since, table.c.expected_start_time) * 1e6), sa.BigInteger())
-    place = (microseconds // sa.literal(intervals.length // MICROSECOND, sa.BigInteger())).label("place")
+    since, until = (sa.literal(instant, INSTANT) for instant in (intervals.since, intervals.until))
+    microseconds = sa.cast(sa.func.round(seconds_between(since, table.c.expected_start_time) * 1e6), NUMBER)
+    place = (microseconds // sa.literal(intervals.length // MICROSECOND, NUMBER)).label("place")
     counted = sa.func.count().label("count")
     return (
         sa.select(

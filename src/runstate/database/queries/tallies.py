@@ -4,6 +4,7 @@ A batch appends what it changed, a service replaces many changes by their sum, a
 waits for anybody. A deployment that is deleted counts as none from then on, since what names it is read that way.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
@@ -154,6 +155,7 @@ async def recount(connection: AsyncConnection) -> None:
         await _insert(connection, present(run), 1)
 
 
+@functools.cache
 def tallied(kind: RunKind) -> sa.FromClause:
     """What is added up for one kind of run, as a table with the columns that are counted by."""
     return (
