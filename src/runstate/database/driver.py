@@ -70,12 +70,15 @@ class Statements:
 
     def asked(self, statement: Any) -> Asked:
         """A statement, made ready unless one like it was."""
-        asked = self.seen.get(statement)
-        if asked is None:
-            key = statement._generate_cache_key()  # noqa: SLF001 as SQLAlchemy's own way to the driver does
-            ready = self._ready(statement, key)
-            values = ready.compiled.construct_params(extracted_parameters=key and key.bindparams, _check=False)
-            asked = self.seen[statement] = Asked(ready, values)
+        known = self.seen.get(statement)
+        if known is not None:
+            return known
+        key = statement._generate_cache_key()  # noqa: SLF001 as SQLAlchemy's own way to the driver does
+        ready = self._ready(statement, key)
+        values = ready.compiled.construct_params(extracted_parameters=key and key.bindparams, _check=False)
+        asked = Asked(ready, values)
+        if key:
+            self.seen[statement] = asked
         return asked
 
     def _ready(self, statement: Any, key: CacheKey | None) -> Ready:
@@ -84,6 +87,7 @@ class Statements:
             known = Ready(statement, self.dialect, key)
             if len(self.ready) >= MOST:
                 self.ready.clear()
+                self.seen.clear()  # what is ready holds the statement that it was made of
             if key:
                 self.ready[key.key] = known
         return known
