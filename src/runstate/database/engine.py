@@ -1,7 +1,7 @@
 """A database, and transactions that tell what they did after they have committed, or never."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,9 @@ class Database:
         """Where a SQLite database is kept; null: in memory, or not SQLite."""
         return Path(self.url.database) if self.is_sqlite and self.url.database not in (None, "", ":memory:") else None
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A connection to read with: each statement sees what is committed when it starts."""
-        async with self.connections.use() if self.connections else self.reader.connect() as connection:
-            yield connection
+        return self.connections.use() if self.connections else self.reader.connect()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
