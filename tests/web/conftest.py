@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright, expect
 
 from runstate.web.build import HERE
 from tests.asking import Ask
@@ -129,6 +129,10 @@ class GraphiQL:
     async def stop(self) -> None:
         """Want no more of a subscription."""
         await self.page.get_by_label("Stop query (Ctrl-Enter)").click()
+
+    async def reads(self, text: str) -> None:
+        """Wait until the query in the tab is a text."""
+        await expect(self.page.locator(".graphiql-query-editor .view-lines").first).to_have_text(text)
 
     async def sees(self, text: str) -> None:
         """Wait until the answer has a text in it."""
