@@ -219,28 +219,28 @@ def _parsed(text: str | None) -> Any:
     return None if text is None else orjson.loads(text)
 
 
-def plain(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Iterable[Any]], Iterable[Any]]:
+def plain(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """What makes plain values of all that the driver gives for a column: text, ids as text, instants in UTC."""
     if isinstance(kind, sa.Uuid):
         return _ids_of_postgresql if dialect.name == "postgresql" else _ids_of_sqlite
     return _instants_of_sqlite if isinstance(kind, Timestamp) and dialect.name == "sqlite" else _as_they_are
 
 
-def _as_they_are(values: Iterable[Any]) -> Iterable[Any]:
+def _as_they_are(values: Sequence[Any]) -> Sequence[Any]:
     return values
 
 
-def _ids_of_postgresql(values: Iterable[Any]) -> list[str | None]:
+def _ids_of_postgresql(values: Sequence[Any]) -> list[str | None]:
     return [None if value is None else str(value) for value in values]
 
 
-def _ids_of_sqlite(values: Iterable[Any]) -> list[str | None]:
+def _ids_of_sqlite(values: Sequence[Any]) -> list[str | None]:
     return [
         None if held is None else f"{held[:8]}-{held[8:12]}-{held[12:16]}-{held[16:20]}-{held[20:]}" for held in values
     ]
 
 
-def _instants_of_sqlite(values: Iterable[Any]) -> list[datetime | None]:
+def _instants_of_sqlite(values: Sequence[Any]) -> list[datetime | None]:
     return [None if value is None else EPOCH + timedelta(microseconds=value) for value in values]
 
 

@@ -1,7 +1,7 @@
 """Lists of rows: a page with cursors, and how many there are on all pages."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Final, Generic, TypeVar, cast
 
 import strawberry
@@ -22,26 +22,40 @@ PATHS: Final = (("nodes",), ("edges", "node"))
 """Where the rows are in what is selected of a connection."""
 
 
-class Pages:
-    """The pages of one field of a request: what all parents ask for at the same time is read at once.
+class Read(Generic[R]):
+    """What is read once for each parent: for all that are asked for at the same time, at once."""
 
-    A parent is named by its id; the parent of all rows is None.
-    """
+    def __init__(self, read: Callable[[list[Any]], Awaitable[list[R]]]) -> None:
+        self.loader: DataLoader[Any, R] = DataLoader(read)
+        self.known: dict[Any, R] = {}
+
+    async def of(self, parents: Sequence[Any]) -> list[R]:
+        """What each parent has."""
+        missing = [parent for parent in parents if parent not in self.known]
+        if len(missing) == 1:
+            self.known[missing[0]] = await self.loader.load(missing[0])
+        elif missing:
+            self.known.update(zip(missing, await self.loader.load_many(missing), strict=True))
+        return [self.known[parent] for parent in parents]
+
+
+class Pages:
+    """The pages of one field of a request. A parent is named by its id; the parent of all rows is None."""
 
     def __init__(self, search: Search[Any], fetch: Fetch, given: Fetch) -> None:
         self.search = search
-        self.found: DataLoader[Any, Found] = DataLoader(functools.partial(search.pages, given))
-        self.counts: DataLoader[Any, int] = DataLoader(functools.partial(search.counts, fetch))
-        self.behind: DataLoader[Any, bool] = DataLoader(functools.partial(search.outside, fetch, ahead=False))
-        self.ahead: DataLoader[Any, bool] = DataLoader(functools.partial(search.outside, fetch, ahead=True))
+        self.found: Read[Found] = Read(functools.partial(search.pages, given))
+        self.counts: Read[int] = Read(functools.partial(search.counts, fetch))
+        self.behind: Read[bool] = Read(functools.partial(search.outside, fetch, ahead=False))
+        self.ahead: Read[bool] = Read(functools.partial(search.outside, fetch, ahead=True))
 
     async def rows(self, parents: Sequence[Any]) -> list[Rows]:
         """The rows on the page of each parent."""
-        return [found.rows for found in await self.found.load_many(parents)]
+        return [found.rows for found in await self.found.of(parents)]
 
     async def numbers(self, parents: Sequence[Any]) -> list[int]:
         """How many rows each parent has on all pages."""
-        return await self.counts.load_many(parents)
+        return await self.counts.of(parents)
 
     async def more_after(self, parents: Sequence[Any]) -> list[bool]:
         """Whether more rows follow after the page of each parent."""
@@ -51,10 +65,10 @@ class Pages:
         """Whether there are rows before the page of each parent."""
         return await self._more(parents, self.behind, further=self.search.backwards)
 
-    async def _more(self, parents: Sequence[Any], beyond: DataLoader[Any, bool], *, further: bool) -> list[bool]:
-        cut = [found.cut for found in await self.found.load_many(parents)] if further else [False] * len(parents)
+    async def _more(self, parents: Sequence[Any], beyond: Read[bool], *, further: bool) -> list[bool]:
+        cut = [found.cut for found in await self.found.of(parents)] if further else [False] * len(parents)
         asked = [parent for parent, known in zip(parents, cut, strict=True) if not known]
-        there = dict(zip(asked, await beyond.load_many(asked), strict=True))
+        there = dict(zip(asked, await beyond.of(asked), strict=True))
         return [there.get(parent, True) for parent in parents]
 
     async def first_cursors(self, parents: Sequence[Any]) -> list[str | None]:

@@ -50,6 +50,7 @@ from runstate.graphql.plans import (
     Reference,
     Step,
     all_of,
+    fill,
     is_a,
     nodes,
     variables_in,
@@ -267,14 +268,13 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         wanted = list(dict.fromkeys(each for each in keys if each is not None))
         rows = await self.context_value.rows(target, wanted, reference.columns)
         found = dict(zip(rows.values_of("id"), await self.write(reference.plan, rows), strict=True))
-        for answer, each in zip(answers, keys, strict=True):
-            answer[reference.name] = found.get(each)
-            if answer[reference.name] is None and not reference.optional:
-                raise UnusualError
+        followed = list(map(found.get, keys))
+        if None in followed and not reference.optional:
+            raise UnusualError
+        fill(answers, reference.name, followed)
 
     async def _open(self, nested: Nested, batch: Batch, answers: list[dict[str, Any]]) -> None:
-        for answer, each in zip(answers, await self._pages(nested, batch.values_of("id")), strict=True):
-            answer[nested.name] = each
+        fill(answers, nested.name, await self._pages(nested, batch.values_of("id")))
 
     async def _pages(self, nested: Nested, parents: Sequence[Any]) -> list[dict[str, Any]]:
         """The pages of a field, one for each parent."""

@@ -4,9 +4,8 @@ import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import repeat
 from operator import attrgetter, itemgetter
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from graphql import (
     DirectiveNode,
@@ -148,6 +147,14 @@ class Step(NamedTuple):
     nested: Nested | None = None
 
 
+class Column(NamedTuple):
+    """A field that shows a column."""
+
+    name: str
+    attribute: str
+    write: WriteColumn
+
+
 class Batch(Protocol):
     """Objects of one class."""
 
@@ -188,9 +195,8 @@ class Plan:
         self.others = 0
         self.computes = False
         self.read: Callable[[Any], Iterable[Any]] = _no_values
-        self.names: list[str] = []
-        self.tables: list[Table] = []
-        self.columns: dict[str, list[tuple[str, WriteColumn] | None] | None] = {}
+        self.written: list[tuple[str, Table]] = []
+        self.columns: dict[str, list[Column] | None] = {}
 
     @property
     def quick(self) -> bool:
@@ -205,19 +211,16 @@ class Plan:
     def finish(self) -> None:
         """Make ready what is done for every object."""
         held = [step for step in self.steps if step.attribute is not None]
-        self.names = [step.name for step in held]
-        self.tables = [step.table for step in held]
+        self.written = [(step.name, step.table) for step in held]
         self.read = _reader(self.kind, [str(step.attribute) for step in held])
 
     def fill(self, source: Any) -> dict[str, Any]:
         """An object as JSON; what it does not hold is null."""
-        written = [
-            value if (convert := table[type(value)]) is None else convert(value)
-            for table, value in zip(self.tables, self.read(source), strict=False)
-        ]
-        if len(self.names) == len(self.blank):
-            return dict(zip(self.names, written, strict=False))
-        return {**self.blank, **dict(zip(self.names, written, strict=False))}
+        answer = self.blank.copy()
+        for (name, table), value in zip(self.written, self.read(source), strict=True):
+            convert = table[type(value)]
+            answer[name] = value if convert is None else convert(value)
+        return answer
 
     def write(self, batch: Batch, context: Any) -> list[dict[str, Any]]:
         """Objects as JSON; what they refer to is null."""
@@ -225,40 +228,37 @@ class Plan:
         if columns is None:
             answers = [self.fill(each) for each in batch.objects]
         else:
-            answers = together(self.blank, self._written(columns, batch), len(batch))
+            answers = [self.blank.copy() for _ in range(len(batch))]
+            for column in columns:
+                fill(answers, column.name, column.write(cast("Rows", batch).columns[column.attribute]))
         for step in self.steps if self.computes else ():
             if step.computed:
-                for answer, each in zip(answers, batch.objects, strict=True):
-                    answer[step.name] = step.table.write(step.computed(each, context))
+                values = (step.computed(each, context) for each in batch.objects)
+                fill(answers, step.name, map(step.table.write, values))
         return answers
 
-    def _written(self, columns: Iterable[tuple[str, WriteColumn] | None], rows: Any) -> Iterator[Iterable[Any]]:
-        for constant, column in zip(self.blank.values(), columns, strict=True):
-            yield column[1](rows.columns[column[0]]) if column else repeat(constant, len(rows))
-
-    def _columns(self, rows: Rows) -> list[tuple[str, WriteColumn] | None] | None:
+    def _columns(self, rows: Rows) -> list[Column] | None:
         """How columns are written, by dialect; None: something is held that is no column."""
         known = rows.dialect.name
         if known not in self.columns:
             self.columns[known] = self._by_column(rows, rows.dialect)
         return self.columns[known]
 
-    def _by_column(self, rows: Rows, dialect: Dialect) -> list[tuple[str, WriteColumn] | None] | None:
+    def _by_column(self, rows: Rows, dialect: Dialect) -> list[Column] | None:
         table = rows.row.__table__.c
         if any(step.attribute is not None and step.attribute not in table for step in self.steps):
             return None
         return [
-            (step.attribute, of_column(table[step.attribute], step.table, dialect)) if step.attribute else None
+            Column(step.name, step.attribute, of_column(table[step.attribute], step.table, dialect))
             for step in self.steps
+            if step.attribute is not None
         ]
 
 
-def together(names: Iterable[str], columns: Iterable[Iterable[Any]], number: int) -> list[dict[str, Any]]:
-    """Objects, given by column."""
-    written = tuple(columns)
-    if not written:
-        return [{} for _ in range(number)]
-    return [dict(zip(names, each, strict=False)) for each in zip(*written, strict=False)]
+def fill(answers: Iterable[dict[str, Any]], name: str, values: Iterable[Any]) -> None:
+    """Put one value into each answer. Those that have the name already are not rearranged."""
+    for answer, value in zip(answers, values, strict=True):
+        answer[name] = value
 
 
 class Work(Protocol):
@@ -277,9 +277,10 @@ class ConnectionPlan:
 
     async def write(self, work: Work, pages: Pages, parents: Sequence[Any]) -> list[dict[str, Any]]:
         """What is selected of the page of each parent."""
-        parts = {name: await part(work, pages, parents) for name, part in self.parts.items()}
-        columns = [parts.get(name) or repeat(constant, len(parents)) for name, constant in self.blank.items()]
-        return together(self.blank, columns, len(parents))
+        answers = [self.blank.copy() for _ in parents]
+        for name, part in self.parts.items():
+            fill(answers, name, await part(work, pages, parents))
+        return answers
 
 
 class EdgesPlan:
@@ -295,13 +296,13 @@ class EdgesPlan:
         return await apart(pages, parents, partial(self._edges, work, pages))
 
     async def _edges(self, work: Work, pages: Pages, rows: Rows) -> list[Any]:
-        columns: dict[str, Sequence[Any]] = {name: await work.write(plan, rows) for name, plan in self.nodes.items()}
+        answers = [self.blank.copy() for _ in range(len(rows))]
         positions = pages.cursors(rows) if self.cursors else []
-        columns |= dict.fromkeys(self.cursors, positions)
-        number = len(rows)
-        return together(
-            self.blank, [columns.get(name) or repeat(same, number) for name, same in self.blank.items()], number
-        )
+        for name in self.cursors:
+            fill(answers, name, positions)
+        for name, plan in self.nodes.items():
+            fill(answers, name, await work.write(plan, rows))
+        return answers
 
 
 async def nodes(plan: Plan, work: Work, pages: Pages, parents: Sequence[Any]) -> list[list[Any]]:

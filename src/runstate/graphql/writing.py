@@ -101,23 +101,31 @@ def of_column(column: sa.ColumnElement[Any], table: Table, dialect: Dialect) -> 
     easy = EASY.get(kind)
     if easy in table and (NoneType in table or not getattr(column, "nullable", True)):
         given = plain(column.type, dialect)
-        if kind is Timestamp:
-            return lambda values: _instants(given(values))
-        return given
+        finish = FINISH.get(kind)
+        return given if finish is None else lambda values: finish(given(values))
     write = partial(_value, processor(column.type, dialect), table)
     return partial(_by_value, write) if kind in FEW else partial(map, write)
 
 
-EASY: Final[Mapping[type, type]] = {sa.Text: str, sa.Uuid: UUID, Timestamp: datetime}
-"""Types of columns whose values need nothing done to be written, and of what Python type they are."""
-
+EASY: Final[Mapping[type, type]] = {sa.Text: str, sa.Uuid: UUID, sa.Double: float, Timestamp: datetime}
+"""Types of columns that are written as a whole, and of what Python type their values are."""
 
 FEW: Final = (sa.Enum, sa.Integer, sa.Boolean, sa.JSON, Held)
 """Types of columns that have few different values."""
 
 
-def _instants(values: Iterable[datetime | None]) -> list[Any]:
+def _instants(values: Sequence[datetime | None]) -> list[Any]:
     return [value if value is None or value.microsecond else written(value) for value in values]
+
+
+def _floats(values: Sequence[float | None]) -> Sequence[float | None]:
+    if all(map(isfinite, filter(None, values))):
+        return values
+    raise UnusualError
+
+
+FINISH: Final[Mapping[type, WriteColumn]] = {Timestamp: _instants, sa.Double: _floats}
+"""What is left to do with values of such columns that are plain already."""
 
 
 def _value(process: Convert, table: Table, value: Any) -> Any:
