@@ -273,8 +273,21 @@ async def with_subscribers(place: Place, name: str, seconds: float, table: Table
     table.line(f"{name}: the same with 102 subscribers", place, timed, alone.rate)
 
 
+async def finished(server: Place, number: int) -> None:
+    """Task runs that went through all their states, for pages to be full."""
+    client = await Client.connect(server.url)
+    flow_run = await flow_run_of(client)
+    tasks = [await create(client, flow_run) for _ in range(number)]
+    for step in STEPS:
+        for place in range(0, number, 100):
+            inputs = [{"run": {"taskRunId": task}, "state": {"type": step}} for task in tasks[place : place + 100]]
+            await client.ask(PROPOSE_MANY, inputs=inputs)
+    client.close()
+
+
 async def reads(place: Place, name: str, seconds: float, table: Table, only: str) -> None:
     """Everything that only asks."""
+    await finished(place, 250)
     if only in "typename":
         table.line(
             f"{name}: {{ __typename }}, 8 clients", place, await at_once(place, 8, asking("{ __typename }"), seconds)

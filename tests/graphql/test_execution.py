@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import count
 from math import inf
 from random import Random
 from typing import Any, cast
+from uuid import UUID
 
 import orjson
 import pytest
@@ -337,6 +339,26 @@ async def test_a_page_with_its_references_and_what_points_at_it_is_read_with_a_s
     await FAST.execute("{ flowRuns { nodes { flow { id } states { nodes { id } } } } }", None, context)
 
     assert context.statements == 3
+
+
+BY_THE_LIBRARY = f'{{ nodes(ids: ["{UUID(int=1)}"]) {{ id }} flow(id: "{UUID(int=1)}") {{ name }} }}'
+
+
+@pytest.mark.parametrize("document", [USUAL, BY_THE_LIBRARY, "{ __typename }", "{ flows { nothing } }"])
+async def test_what_was_read_for_an_answer_goes_with_it(database: Database, document: str) -> None:
+    await store(database, *rows(wide=False, infinite=False))
+    gc.collect()
+    gc.disable()
+    try:
+        context = Context(database, lambda: NOW)
+        gone = weakref.ref(context)
+        await FAST.execute(document, None, context)
+        await loads_under_way()
+        del context
+
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_total_count_alone_reads_no_page(database: Database) -> None:

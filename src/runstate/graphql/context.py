@@ -83,7 +83,7 @@ class Context:
         )
 
     def forget(self) -> None:
-        """Read everything again from now on: before each event of a subscription."""
+        """Read everything again from now on: before each event of a subscription, and when all is answered."""
         self.made.clear()
         vars(self).pop("now", None)
 

@@ -21,6 +21,7 @@ from graphql import (
     GraphQLObjectType,
     GraphQLOutputType,
     GraphQLResolveInfo,
+    GraphQLResolveInfoHelpers,
     GraphQLScalarType,
     OperationType,
     Undefined,
@@ -73,6 +74,15 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self.planning = self.shape.whole and not (self.middleware_manager and self.middleware_manager.middlewares)
         self.known: Callable[[], Awaitable[Any]] | None = None
         """Gives what came of the one root field, if that is known already."""
+
+    @property
+    def async_helpers(self) -> GraphQLResolveInfoHelpers:
+        """What resolvers may ask of the executor. If they were kept, it would hold itself, and all that was read."""
+        return GraphQLResolveInfoHelpers(self.gather_async_work, self.track_async_work)
+
+    @async_helpers.setter
+    def async_helpers(self, helpers: GraphQLResolveInfoHelpers) -> None:
+        pass
 
     @override
     def execute_operation(self, serially: bool | None = None) -> AwaitableOrValue[Any]:

@@ -169,6 +169,13 @@ class Schema(strawberry.Schema):
         )
 
     async def _answer(self, asked: Asked, known: Known, operation: Operation) -> ExecutionResult:
+        try:
+            return await self._answer_anyhow(asked, known, operation)
+        finally:
+            if asked.context is not None:
+                asked.context.forget()  # loaders hold their context: let go here, or only as garbage
+
+    async def _answer_anyhow(self, asked: Asked, known: Known, operation: Operation) -> ExecutionResult:
         given = operation.shortcut.arguments(asked.variables) if operation.shortcut else None
         if given is not None:
             return await self._answer_directly(asked, known, operation, given)
