@@ -341,7 +341,7 @@ async def test_a_page_with_its_references_and_what_points_at_it_is_read_with_a_s
     assert context.statements == 3
 
 
-BY_THE_LIBRARY = f'{{ nodes(ids: ["{UUID(int=1)}"]) {{ id }} flow(id: "{UUID(int=1)}") {{ name }} }}'
+BY_THE_LIBRARY = '{{ nodes(ids: ["{id}"]) {{ id }} flow(by: {{id: "{id}"}}) {{ name }} }}'.format(id=UUID(int=1))
 
 
 @pytest.mark.parametrize("document", [USUAL, BY_THE_LIBRARY, "{ __typename }", "{ flows { nothing } }"])
