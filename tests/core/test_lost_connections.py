@@ -28,7 +28,7 @@ from tests.core.test_desk import held_up, some
 from tests.databases import WAITING, postgresql_database, say, somebody_waits
 
 ACCEPT = OrchestrationStatus.ACCEPT
-COMMIT = b"COMMIT;\0"
+COMMIT = b"COMMIT\0"
 
 
 @dataclass

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from runstate.database import Database
 from runstate.database.driver import driver_of
+from runstate.database.queries.orchestration import lock_task_runs
 from runstate.database.queries.writing import Change, Way, table_of, write
 from runstate.errors import Misconfigured
 from runstate.rows import Deployment, Flow
@@ -176,3 +177,15 @@ async def test_what_a_driver_raises_is_what_sqlalchemy_would_raise(database: Dat
     with pytest.raises(sa.exc.IntegrityError):
         await fail()
     assert await names(database) == []
+
+
+SCANNED = sa.text("SELECT sum(seq_scan) FROM pg_stat_xact_user_tables WHERE relname IN ('task_run', 'task_run_state')")
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_who_writes_does_not_plan_to_read_whole_tables_even_while_they_are_new(database: Database) -> None:
+    async with database.write() as transaction:
+        await lock_task_runs(transaction.connection, [uuid4() for _ in range(16)])
+        assert (await transaction.connection.execute(SCANNED)).scalar_one() == 0
+    async with database.read() as connection:
+        assert (await connection.execute(sa.text("SHOW enable_seqscan"))).scalar_one() == "on"

@@ -15,6 +15,11 @@ from runstate.database.driver import driver_of, raised_as_sqlalchemy
 APART: Final = 4
 """So many connections always come from the pool, for those who take one of there themselves."""
 
+BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off"
+"""Who writes looks for rows by key. Plans are kept, and one made when a table was new would read all of it each time,
+until PostgreSQL looks at the table again, a minute and a hundred thousand rows later.
+"""
+
 
 def engine(url: sa.URL, statement_timeout_seconds: float, application: str, connections: int) -> AsyncEngine:
     """A pool of connections on which each statement is committed by itself."""
@@ -66,16 +71,15 @@ class Connections:
         async with self.use() as connection:
             driver = driver_of(connection)
             with raised_as_sqlalchemy("BEGIN", driver):
-                transaction = driver.transaction(isolation="read_committed")
-                await transaction.start()
+                await driver.execute(BEGIN)
             try:
                 yield connection
             except BaseException:
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                    await transaction.rollback()
+                    await driver.execute("ROLLBACK")
                 raise
             with raised_as_sqlalchemy("COMMIT", driver):
-                await transaction.commit()
+                await driver.execute("COMMIT")
 
     async def _take(self) -> AsyncConnection:
         while self.kept:
