@@ -18,6 +18,7 @@ from sqlalchemy.types import TypeEngine
 from runstate.rows.base import EPOCH, JSON, Held, Timestamp, Values
 
 TEXT: Final = sa.Text()
+NUMBER: Final = sa.BigInteger()
 AS_IT_IS: Final = sa.types.NullType()
 """The same for all statements, like all types: SQLAlchemy finds out what one means for its cache as long as it is."""
 
@@ -210,6 +211,11 @@ def processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] |
         return _parsed
     if isinstance(kind, Held):
         return lambda text: kind.process_result_value(_parsed(text), dialect)
+    return reader(kind, dialect)
+
+
+def reader(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """What makes a value of what the driver gives for a type; None: it is one."""
     if isinstance(kind, sa.Double):
         return None  # asyncpg's would want to know more
     return kind.dialect_impl(dialect).result_processor(dialect, None)

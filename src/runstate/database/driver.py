@@ -12,11 +12,12 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import asyncpg
-import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.cache_key import CacheKey
+
+from runstate.database.dialects import reader
 
 Convert = Callable[[Any], Any]
 
@@ -32,13 +33,14 @@ INTEGRITY = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
 class Ready:
     """A statement as the driver takes it; the same for all that differ in the values of their parameters only."""
 
-    def __init__(self, statement: Any, dialect: Dialect, key: CacheKey | None) -> None:
+    def __init__(self, statement: Any, dialect: Dialect, key: CacheKey | None = None, *, prefix: str = "") -> None:
         self.compiled: Any = statement.compile(dialect=dialect, cache_key=key)
         self.text = str(self.compiled)
         self.grows = bool(self.compiled.post_compile_params or self.compiled.literal_execute_params)
         """Whether its text is another one for other numbers of values: that is left to SQLAlchemy."""
-        self.given = [(name, _bound(self.compiled.binds[name].type, dialect)) for name in self.compiled.positiontup]
-        converters = [_read(column.type, dialect) for column in statement.exported_columns]
+        binds = [(name, self.compiled.binds[name].type) for name in self.compiled.positiontup]
+        self.given = [(name.removeprefix(prefix), _bound(kind, dialect)) for name, kind in binds]
+        converters = [reader(column.type, dialect) for column in statement.exported_columns]
         self.converted = [(place, convert) for place, convert in enumerate(converters) if convert is not None]
 
     def parameters(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -95,13 +97,6 @@ class Statements:
 
 def _bound(kind: Any, dialect: Dialect) -> Convert | None:
     converter: Convert | None = kind.dialect_impl(dialect).bind_processor(dialect)
-    return converter
-
-
-def _read(kind: Any, dialect: Dialect) -> Convert | None:
-    if isinstance(kind, sa.Double):
-        return None  # asyncpg's would want to know more
-    converter: Convert | None = kind.dialect_impl(dialect).result_processor(dialect, None)
     return converter
 
 

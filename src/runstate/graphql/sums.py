@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from runstate.database.dialects import NUMBER
 from runstate.database.queries.tallies import tallied
 from runstate.documents.states import RunKind
 from runstate.graphql.compare import Clause, falsy, given
 from runstate.graphql.filters import Depth, Where, refers
 from runstate.rows import FlowRun, Row, TaskRun
 
-NUMBER: Final = sa.BigInteger()
 OWN: Final[dict[type[Row], frozenset[str]]] = {
     FlowRun: frozenset({"flow_id", "deployment_id", "flow", "deployment", "state_type"}),
     TaskRun: frozenset({"flow_run", "state_type"}),

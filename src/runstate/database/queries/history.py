@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from runstate.database.dialects import seconds_between
+from runstate.database.dialects import NUMBER, seconds_between
 from runstate.database.queries.estimates import run_time_of, start_time_delta_of
 from runstate.documents.states import StateType
 from runstate.errors import BadUserInput
@@ -17,7 +17,6 @@ from runstate.rows.runs import Run
 
 MOST_INTERVALS: Final = 500
 INSTANT: Final = Timestamp()
-NUMBER: Final = sa.BigInteger()
 
 
 @dataclass(frozen=True)

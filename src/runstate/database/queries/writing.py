@@ -16,11 +16,13 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database.dialects import insert_or_replace, insert_or_skip
-from runstate.database.driver import fetch, later
+from runstate.database.driver import Ready, fetch, later
 from runstate.rows import Base
 
 POSITION: Final = "position"
 """Where a row stands among those of its table, where that matters: what numbers rows, numbers them in this order."""
+NEW: Final = "new_"
+"""What the names of parameters begin with: SQLAlchemy keeps those of columns for itself."""
 OLD: Final = frozenset({"id", "created"})
 """What a row keeps that another one is put in the place of."""
 
@@ -83,8 +85,8 @@ async def write(connection: AsyncConnection, changes: Sequence[Change]) -> None:
     written = [change for change in changes if change.rows]
     if connection.dialect.name != "postgresql":
         for table, way, columns, rows, keys in written:
-            text, values = _ready(table, way, columns, keys, connection.dialect)
-            later(connection, text, [values(row) for row in rows])
+            ready = _ready(table, way, columns, keys, connection.dialect)
+            later(connection, ready.text, [ready.parameters(row) for row in rows])
     elif written:
         parts = tuple((change.table, change.way, change.columns, change.keys) for change in written)
         given = {f"rows{place}": _given(change) for place, change in enumerate(written)}
@@ -105,7 +107,7 @@ async def insert_missing(connection: AsyncConnection, row: type[Base], rows: Seq
 @functools.cache
 def _alone(table: sa.Table, way: Way, columns: tuple[str, ...], keys: tuple[str, ...]) -> Any:
     """A statement for one row at a time."""
-    given = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in columns}
+    given = {name: sa.bindparam(f"{NEW}{name}", type_=table.c[name].type) for name in columns}
     match way:
         case Way.INSERT:
             return sa.insert(table).values(given)
@@ -118,18 +120,8 @@ def _alone(table: sa.Table, way: Way, columns: tuple[str, ...], keys: tuple[str,
 
 
 @functools.cache
-def _ready(
-    table: sa.Table, way: Way, columns: tuple[str, ...], keys: tuple[str, ...], dialect: Dialect
-) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
-    """A statement as the driver takes it, and what makes its parameters of a row: SQLAlchemy would ask each time."""
-    compiled: Any = _alone(table, way, columns, keys).compile(dialect=dialect)
-    names = [name.removeprefix("new_") for name in compiled.positiontup]
-    processors = [(name, table.c[name].type.dialect_impl(dialect).bind_processor(dialect)) for name in names]
-
-    def values(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple([row[name] if process is None else process(row[name]) for name, process in processors])
-
-    return str(compiled), values
+def _ready(table: sa.Table, way: Way, columns: tuple[str, ...], keys: tuple[str, ...], dialect: Dialect) -> Ready:
+    return Ready(_alone(table, way, columns, keys), dialect, prefix=NEW)
 
 
 def _kept(columns: Sequence[str], keys: Sequence[str]) -> list[str]:
