@@ -67,6 +67,15 @@ class Timed:
     database: float = 0
     """CPU seconds of PostgreSQL."""
 
+    def __add__(self, other: "Timed") -> "Timed":
+        return Timed(
+            self.count + other.count,
+            self.took + other.took,
+            self.seconds + other.seconds,
+            self.server + other.server,
+            self.database + other.database,
+        )
+
     def percentile(self, part: float) -> float:
         """Milliseconds within which this part of the requests was answered."""
         return sorted(self.took)[min(int(len(self.took) * part), len(self.took) - 1)] * 1000
@@ -260,9 +269,11 @@ async def bare_loop(place: Place, tasks: list[UUID], flow_run: str, seconds: flo
 
 
 async def with_subscribers(place: Place, name: str, seconds: float, table: Table, flow_run: str) -> None:
-    """The lifecycle again, without subscribers and then with a hundred to one run each and two to everything."""
-    alone = await at_once(place, 32, lifecycle(flow_run), seconds)
-    table.line(f"{name}: lifecycle without subscribers", place, alone)
+    """The lifecycle with a hundred subscribers to one run each and two to everything; before and after that, without.
+
+    Tables grow meanwhile, and PostgreSQL vacuums them.
+    """
+    before = await at_once(place, 32, lifecycle(flow_run), seconds / 2)
     listeners = subprocess.Popen([sys.executable, str(Path(__file__).with_name("listeners.py")), place.url])  # noqa: ASYNC220 it returns at once
     try:
         await asyncio.sleep(3)
@@ -270,6 +281,8 @@ async def with_subscribers(place: Place, name: str, seconds: float, table: Table
     finally:
         listeners.terminate()
         listeners.wait()
+    alone = before + await at_once(place, 32, lifecycle(flow_run), seconds / 2)
+    table.line(f"{name}: lifecycle without subscribers, before and after", place, alone)
     table.line(f"{name}: the same with 102 subscribers", place, timed, alone.rate)
 
 
