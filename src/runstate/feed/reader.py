@@ -1,9 +1,11 @@
 """Reading the log: what came since a position, each entry once, a run's entries in the order of its versions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from itertools import accumulate
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Database
+from runstate.database.driver import fetch
 from runstate.errors import CursorExpired, InvalidInput
 from runstate.feed.cursor import Cursor, Position
 from runstate.feed.sight import ONE, Clause, NumberSight, Sight, SnapshotSight, log, microseconds
@@ -25,6 +28,8 @@ FAR = 10_000
 """Entries between two positions from which on they are read from mark to mark: what comes in between is sorted."""
 
 TOLD = [column for column in log.columns if column.name not in {"xid", "boot"}]
+NAMES = [column.name for column in TOLD]
+SEQ = NAMES.index("seq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +64,15 @@ class Reader:
         self.sight: Sight = NumberSight() if database.is_sqlite else SnapshotSight()
         self.starts = {0}
         """When servers were started that wrote to the log, in microseconds since 1970."""
+        self.framed = [label.name for label in self._frame()]
         self.kept: dict[Part, sa.Select[Any]] = {}
         """Statements that read everything: to build one takes longer than to execute it."""
 
     async def position(self) -> Position:
         """Where the log ends now."""
         async with self.database.read() as connection:
-            now = (await connection.execute(self.end)).one()
-        return self._position(now)
+            (now,) = await fetch(connection, self.end)
+        return self._position(self._now(now))
 
     @cached_property
     def end(self) -> sa.Select[Any]:
@@ -81,12 +87,12 @@ class Reader:
         async with self.database.read() as connection:
             target = cursor.upto or await self._next_stop(connection, cursor.seen, upto)
             part = Part.REST if cursor.upto else Part.FIRST if target else Part.LIVE
-            rows = await self._rows(connection, part, cursor, target, wanted)
-        now = self._position(rows[0])
-        self._refuse(cursor, now, rows[0].floor)
+            frame, rows = await self._rows(connection, part, cursor, target, wanted)
+        now = self._position(frame)
+        self._refuse(cursor, now, frame.floor)
         if part is Part.LIVE and len(rows) > self.at_once and not self.sight.in_order:
             return await self.page(cursor, now, wanted)
-        return self._page([entry_of(row) for row in rows if row.seq is not None], cursor, target or now, upto or now)
+        return self._page([entry_of(row) for row in rows], cursor, target or now, upto or now)
 
     async def _next_stop(self, connection: AsyncConnection, seen: Position, upto: Position | None) -> Position | None:
         if upto is None or upto.top - seen.top < FAR or self.sight.in_order:
@@ -102,15 +108,17 @@ class Reader:
 
     async def _rows(
         self, connection: AsyncConnection, part: Part, cursor: Cursor, target: Position | None, wanted: Wanted
-    ) -> list[Any]:
+    ) -> tuple[Any, list[Sequence[Any]]]:
+        """What holds of the whole log, and entries."""
         values = {"after": cursor.after, **self.sight.values("seen", cursor.seen)}
         if target:
             values |= self.sight.values("upto", target)
         lost = await self._lost(connection, cursor.seen)
-        rows = list(await connection.execute(self._statement(part, wanted, lost), values))
-        started = self.sight.started(rows[0])
+        found = await fetch(connection, self._statement(part, wanted, lost), values)
+        frame, width = self._now(found[0]), len(self.framed)
+        started = self.sight.started(frame)
         if started in self.starts:
-            return rows
+            return frame, [each[width:] for each in found if each[width + SEQ] is not None]
         self.starts = {started, *await self._starts(connection)}
         return await self._rows(connection, part, cursor, target, wanted)
 
@@ -167,6 +175,9 @@ class Reader:
     def _frame(self) -> list[sa.Label[Any]]:
         return [sa.select(Installation.floor).scalar_subquery().label("floor"), *self.sight.now()]
 
+    def _now(self, found: Sequence[Any]) -> Any:
+        return SimpleNamespace(**dict(zip(self.framed, found, strict=False)))
+
     def _position(self, now: Any) -> Position:
         return self.sight.position(now, Position.parse(now.floor) if now.floor else None)
 
@@ -189,6 +200,6 @@ def _fitting(entries: list[Transition]) -> list[Transition]:
     return entries[: max(1, sum(length <= LONGEST for length in lengths))]
 
 
-def entry_of(row: sa.Row[Any]) -> Transition:
-    """The transition that a row of the log holds."""
-    return Transition.of({column.name: getattr(row, column.name) for column in TOLD})
+def entry_of(told: Sequence[Any]) -> Transition:
+    """The transition that these columns of a row of the log hold."""
+    return Transition.of(dict(zip(NAMES, told, strict=True)))
