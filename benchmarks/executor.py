@@ -7,6 +7,7 @@ many times as many requests the first answers, and how many times as much CPU th
 """
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -20,9 +21,11 @@ from typing import Any
 import httpx
 import orjson
 import psutil
+import structlog
 import typer
 import uvicorn
 from light import HEAD
+from starlette.routing import WebSocketRoute
 from strawberry import Schema as StockSchema
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
@@ -54,10 +57,11 @@ class Stock(Schema):
 
 def serve(kind: str, url: str) -> None:
     """Be one of the two servers."""
-    app = build_app(Settings(database_url=url, services="off"))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    app: Any = build_app(Settings(database_url=url, services="off"))
     if kind == "stock":
-        endpoint: Any = app.routes[0]
-        endpoint.app.schema = build_schema(StrawberryGraphQLCoreExecutionContext, Stock)
+        (endpoint,) = (route.app for route in app.routes if isinstance(route, WebSocketRoute))
+        endpoint.schema = build_schema(StrawberryGraphQLCoreExecutionContext, Stock)
     uvicorn.run(app, port=PORTS[kind], log_level="warning", access_log=False, loop="uvloop", http="httptools")
 
 
@@ -68,7 +72,7 @@ def served(kind: str, url: str) -> Iterator[psutil.Process]:
     try:
         for _ in range(300):
             try:
-                httpx.get(f"http://127.0.0.1:{PORTS[kind]}/health")
+                httpx.get(f"http://127.0.0.1:{PORTS[kind]}/readyz")
                 break
             except httpx.TransportError:
                 time.sleep(0.1)
