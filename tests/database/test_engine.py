@@ -13,6 +13,7 @@ from runstate.database import Database
 from runstate.database.driver import driver_of
 from runstate.database.queries.orchestration import lock_task_runs
 from runstate.database.queries.writing import Change, Way, table_of, write
+from runstate.database.sqlite import FETCHING
 from runstate.errors import Misconfigured
 from runstate.rows import Deployment, Flow
 from tests.databases import say
@@ -142,6 +143,17 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_and_stays_open_now
             pass  # until its end has come there
     await write_something(database)
     assert len(await names(database)) == 1
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_who_fetches_many_rows_waits_for_others_but_not_for_ever(database: Database) -> None:
+    async with database.write() as transaction:
+        await transaction.connection.execute(sa.insert(Flow), [flow(f"{number:03}") for number in range(100)])
+
+    with FETCHING:
+        read = await asyncio.gather(*(names(database) for _ in range(3)))
+
+    assert read == [[f"{number:03}" for number in range(100)]] * 3
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import aiosqlite
@@ -20,6 +21,14 @@ from runstate.errors import Misconfigured
 READERS = 8
 STEPS = 10_000
 """After how many steps SQLite asks whether to go on."""
+FETCHING = Lock()
+"""For those who fetch many rows. At each one a thread lets go of the interpreter, so that several at once take it from
+each other all the time and need twice as long. What SQLite does before the first row, it does beside others.
+"""
+MANY = 20
+"""So many rows are fetched without waiting for others."""
+PATIENCE_SECONDS = 0.02
+"""How long the others are waited for."""
 PATIENT = "patient"
 """Execution option of statements of SQLite that may take as long as they like."""
 BEGIN_WRITING = "BEGIN IMMEDIATE"
@@ -113,7 +122,7 @@ class Whole(aiosqlite.Cursor):
         """Do something, in the thread."""
         with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 in the thread, where it is aiosqlite's own
             getattr(cursor, method)(sql, parameters)
-            self._rows = cursor.fetchall() if cursor.description else []
+            self._rows = _fetched(cursor) if cursor.description else []
             self._about = cursor.description, cursor.rowcount, cursor.lastrowid
 
     async def fetchall(self) -> list[Any]:
@@ -137,6 +146,19 @@ class Whole(aiosqlite.Cursor):
     def lastrowid(self) -> int | None:
         """The number of the row that was inserted last."""
         return self._about[2]
+
+
+def _fetched(cursor: sqlite3.Cursor) -> list[Any]:
+    """The rows of a cursor; many are fetched by one thread after the other, unless one takes long."""
+    rows = cursor.fetchmany(MANY)
+    if len(rows) < MANY:
+        return rows
+    alone = FETCHING.acquire(timeout=PATIENCE_SECONDS)
+    try:
+        return rows + cursor.fetchall()
+    finally:
+        if alone:
+            FETCHING.release()
 
 
 def _nothing() -> None:
