@@ -49,7 +49,7 @@ schema: $(SERVING) ## Write schema.graphql from the code
 	@$(BIN)/python -m runstate schema > schema.graphql.new && mv schema.graphql.new schema.graphql
 
 states: $(SERVING) ## Write docs/states.md from the rules
-	@$(BIN)/python -c 'from runstate.core.explain import states_page; print(states_page(), end="")' > docs/states.md
+	@$(BIN)/python -c 'from runstate.core.checks.explain import states_page; print(states_page(), end="")' > docs/states.md
 
 pages: $(SERVING) ## Build the pages that the server serves, if their sources have changed
 	@RUNSTATE_WEB=required $(INSTALL) --no-deps -e .

@@ -14,8 +14,8 @@ import orjson
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from uuid_utils.compat import uuid7
 
+from runstate.database import bulk
 from runstate.database.queries import orchestration as sql
-from runstate.database.queries import writing
 from runstate.rows import RunTally, TaskRun, TaskRunState, Transition
 
 POSTGRESQL = dialect()
@@ -66,11 +66,9 @@ async def transitions(url: str, tasks: list[UUID], flow_run: UUID, seconds: floa
 async def _move(url: str, tasks: list[UUID], flow_run: UUID, until: float) -> int:
     """With the statements of a batch."""
     first = changes([str(tasks[0])], str(flow_run), 1)
-    ways = [writing.Way.UPDATE if row is TaskRun else writing.Way.INSERT for row in TABLES]
-    parts = [
-        (writing.table_of(row), way, tuple(rows[0]), ()) for row, way, rows in zip(TABLES, ways, first, strict=True)
-    ]
-    write = text(writing._together(tuple(parts)))  # noqa: SLF001 the statements are what is measured
+    ways = [bulk.WriteMode.UPDATE if row is TaskRun else bulk.WriteMode.INSERT for row in TABLES]
+    parts = [(bulk.table_of(row), way, tuple(rows[0]), ()) for row, way, rows in zip(TABLES, ways, first, strict=True)]
+    write = text(bulk._combined(tuple(parts)))  # noqa: SLF001 the statements are what is measured
     locks = [
         text(sql._locking_flow_runs(by_id=False, of_tasks=True, shared=True)),  # noqa: SLF001
         text(sql._locking_task_runs(by_id=True, of_subflows=False)),  # noqa: SLF001
@@ -80,7 +78,7 @@ async def _move(url: str, tasks: list[UUID], flow_run: UUID, until: float) -> in
     while time.monotonic() < until:
         version = next(VERSIONS)
         rows = changes([str(each) for each in tasks], str(flow_run), version)
-        rows[2:] = [writing._placed(each) for each in rows[2:]]  # noqa: SLF001
+        rows[2:] = [bulk._numbered(each) for each in rows[2:]]  # noqa: SLF001
         async with connection.transaction():
             for lock in locks:
                 await connection.fetch(lock, tasks)
@@ -114,7 +112,7 @@ def transitions_sqlite(file: str, tasks: list[UUID], flow_run: UUID, seconds: fl
 
 
 def _sqlite(row: type, columns: dict[str, Any]) -> str:
-    table = writing.table_of(row).name
+    table = bulk.table_of(row).name
     if row is TaskRun:
         return f"UPDATE {table} SET {', '.join(f'{name} = :{name}' for name in columns)} WHERE id = :id"  # noqa: S608
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)})"  # noqa: S608

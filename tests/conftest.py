@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from runstate.app import build_app
 from runstate.database import Database
 from runstate.settings import Settings
-from tests.asking import Ask, asking, running
+from tests.client import Ask, asking, running
 from tests.databases import OURS, make_tables, postgresql_database, server, sqlite_url
 from tests.node import Packages, packages
 from tests.serving import Serve

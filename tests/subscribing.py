@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection
 from runstate.feed import Hub
 from runstate.server import Server
 from runstate.settings import Settings
-from tests.asking import Ask
+from tests.client import Ask
 
 PROTOCOL: Any = ["graphql-transport-ws"]
 

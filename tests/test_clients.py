@@ -16,8 +16,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.asking import Ask
-from tests.graphql.mutating import a_flow_run, propose
+from tests.client import Ask
+from tests.graphql.mutations import make_flow_run, propose
 from tests.node import BIN, Packages, alone, lacking
 from tests.subscribing import Listening, asking, listening
 
@@ -123,7 +123,7 @@ def test_every_snippet_is_run() -> None:
 
 
 async def test_curl_asks(workshop: Workshop, live: Ask) -> None:
-    await a_flow_run(live, name="otter")
+    await make_flow_run(live, name="otter")
     answer = orjson.loads(await workshop.run("sh", "ask.sh"))
 
     assert answer["data"]["flowRuns"]["nodes"] == [{"name": "otter", "stateName": "Pending"}]
@@ -133,7 +133,7 @@ async def test_curl_is_told_of_events(workshop: Workshop, live: Ask) -> None:
     async with workshop.started("sh", "events.sh") as process:
         assert await line(process) == "event: next"
         assert '"runCounts":[]' in await line(process)
-        await a_flow_run(live)
+        await make_flow_run(live)
         while "Pending" not in (said := await line(process)):
             assert said in {"", "event: next", ":"}
 
@@ -155,7 +155,7 @@ async def test_who_follows_misses_nothing(
     workshop: Workshop, server: Listening, command: tuple[str | Path, str]
 ) -> None:
     async with asking(server) as ask:
-        run = await a_flow_run(ask)
+        run = await make_flow_run(ask)
     async with workshop.started(*command) as process:
         while not server.hub.followers:
             await server.hub.join()
@@ -190,7 +190,7 @@ def ariadne() -> Path:
 async def test_ariadne_codegen_makes_a_client_that_works(workshop: Workshop, live: Ask) -> None:
     programs = ariadne()
     (workshop.directory / "relay").rename(workshop.directory / "other")
-    await a_flow_run(live)
+    await make_flow_run(live)
     assert {"pyproject.toml", "queries.graphql", "typed.py"} <= set(SNIPPETS)
     await workshop.run(programs / "ariadne-codegen")
 
@@ -200,7 +200,7 @@ async def test_ariadne_codegen_makes_a_client_that_works(workshop: Workshop, liv
 
 
 async def test_code_generator_makes_types_that_hold(workshop: Workshop, live: Ask) -> None:
-    await a_flow_run(live)
+    await make_flow_run(live)
     await workshop.run("graphql-codegen", "--config", "codegen.ts")
     await workshop.run(
         "tsc", *STRICT, "--allowImportingTsExtensions", "codegen.ts", "runs.ts", "follow.ts", "apollo.ts"
@@ -217,7 +217,7 @@ async def test_code_generator_makes_types_that_hold(workshop: Workshop, live: As
 
 
 async def test_apollo_client_asks_changes_and_is_told(workshop: Workshop, live: Ask) -> None:
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     said = await workshop.run("node", "apollo.ts")
 
     mutated, told = map(orjson.loads, said.splitlines())
@@ -236,7 +236,7 @@ console.log(JSON.stringify(Object.values(runs).filter((each) => each.__typename 
 
 
 async def test_relay_compiles_and_asks(workshop: Workshop, live: Ask) -> None:
-    run = await a_flow_run(live, name="otter")
+    run = await make_flow_run(live, name="otter")
     assert {"relay.config.json", "relay/environment.ts", "relay/Runs.ts"} <= set(SNIPPETS)
     (workshop.directory / "relay" / "__generated__").mkdir()
     await workshop.run("relay-compiler", "relay.config.json")

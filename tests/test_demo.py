@@ -9,11 +9,11 @@ import pytest
 import websockets
 from graphql import OperationDefinitionNode, OperationType, parse
 
-from runstate.core.verify import verify
+from runstate.cli.demo import FLOWS, Api, demo
+from runstate.cli.watch import PROTOCOL, RefusedError, Session, socket_address
+from runstate.core.checks.verify import verify
 from runstate.database import Database
-from runstate.demo import FLOWS, Api, demo
-from runstate.watch import PROTOCOL, RefusedError, Session, socket_address
-from tests.asking import Ask
+from tests.client import Ask
 from tests.serving import run
 from tests.subscribing import Listening, asking, connected, listening
 

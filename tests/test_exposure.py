@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runstate.app import build_app
-from runstate.errors import Misconfigured
+from runstate.errors import ConfigurationError
 from runstate.exposure import check_exposure, is_loopback, needs_key
 from runstate.settings import Settings
 from tests.databases import sqlite_url
@@ -35,7 +35,7 @@ def test_on_loopback_nobody_needs_a_key(host: str) -> None:
 
 @pytest.mark.parametrize("host", ELSEWHERE)
 def test_elsewhere_somebody_has_to_say_what_is_meant(host: str) -> None:
-    with pytest.raises(Misconfigured, match="RUNSTATE_AUTHENTICATION=keys"):
+    with pytest.raises(ConfigurationError, match="RUNSTATE_AUTHENTICATION=keys"):
         build_app(settings(host=host))
 
     check_exposure(settings(host=host, authentication="keys"))
@@ -45,25 +45,25 @@ def test_elsewhere_somebody_has_to_say_what_is_meant(host: str) -> None:
 
 @pytest.mark.parametrize("string", ["password", ":password", "anonymous:x", "a user:x"])
 def test_a_password_has_a_user(string: str) -> None:
-    with pytest.raises(Misconfigured):
+    with pytest.raises(ConfigurationError):
         check_exposure(settings(auth_string=string))
 
 
 def test_no_password_at_all_lets_nobody_in() -> None:
     assert not needs_key(settings(auth_string=""))
-    with pytest.raises(Misconfigured, match="RUNSTATE_AUTHENTICATION=keys"):
+    with pytest.raises(ConfigurationError, match="RUNSTATE_AUTHENTICATION=keys"):
         check_exposure(settings(host="0.0.0.0", auth_string=""))  # noqa: S104 - that is what is refused
     check_exposure(settings(host="0.0.0.0", auth_string="", authentication="keys"))  # noqa: S104
 
 
 def test_without_keys_not_every_page_may_ask() -> None:
-    with pytest.raises(Misconfigured, match="name the origins"):
+    with pytest.raises(ConfigurationError, match="name the origins"):
         build_app(settings(allowed_origins="*"))
 
 
 @pytest.mark.parametrize("origin", ["https://app.example/path", "app.example", "null"])
 def test_an_origin_has_a_scheme_and_a_host_and_no_more(origin: str) -> None:
-    with pytest.raises(Misconfigured, match="origin"):
+    with pytest.raises(ConfigurationError, match="origin"):
         build_app(settings(allowed_origins=origin))
 
 

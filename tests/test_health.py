@@ -11,9 +11,9 @@ from starlette.applications import Starlette
 
 from runstate.app import build_app
 from runstate.database.engine import Database
-from runstate.health import fresh
+from runstate.health import feed_status
 from runstate.settings import Settings
-from tests.asking import Ask
+from tests.client import Ask
 from tests.serving import Serve
 from tests.subscribing import Listening, connected, listening
 
@@ -89,8 +89,8 @@ async def test_a_server_is_not_ready_while_its_feed_stands_still(client: httpx.A
 
 
 def test_news_may_be_a_few_seconds_old() -> None:
-    assert fresh(4.9) == "ok"
-    assert fresh(6) == "stale for 6 s"
+    assert feed_status(4.9) == "ok"
+    assert feed_status(6) == "stale for 6 s"
 
 
 async def test_a_server_that_has_not_started_is_not_ready(url: str) -> None:

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from runstate.__main__ import cli
-from runstate.errors import Misconfigured
-from runstate.keys import lasting
+from runstate.cli.keys import lasting
+from runstate.errors import ConfigurationError
 from tests.serving import SOURCE
 
 
@@ -62,12 +62,12 @@ def test_a_revoked_key_stays_in_the_list(url: str) -> None:
 
 
 def test_there_has_to_be_a_key_to_be_revoked(url: str) -> None:
-    with pytest.raises(Misconfigured, match="There is no key `nobody`"):
+    with pytest.raises(ConfigurationError, match="There is no key `nobody`"):
         say(url, "revoke", "nobody")
 
 
 def test_there_have_to_be_tables(blank_url: str) -> None:
-    with pytest.raises(Misconfigured, match="runstate migrate"):
+    with pytest.raises(ConfigurationError, match="runstate migrate"):
         say(blank_url, "list")
 
 
@@ -84,5 +84,5 @@ def test_on_a_terminal_keys_are_a_table(url: str, kind: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "30", "d", "0d", "-1d", "1y", "1.5h", "30d12h"])
 def test_a_time_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(Misconfigured, match="A time is a number"):
+    with pytest.raises(ConfigurationError, match="A time is a number"):
         lasting(text)

@@ -15,14 +15,14 @@ from strawberry.types import ExecutionResult
 from runstate.app import build_app, clock
 from runstate.database import Database
 from runstate.errors import SlowConsumer
-from runstate.graphql.asking import Asked
 from runstate.graphql.context import Context
-from runstate.graphql.faults import extensions
-from runstate.graphql.observing import Observer
+from runstate.graphql.errors import extensions
+from runstate.graphql.transport.observability import Observer
+from runstate.graphql.transport.request import GraphQLRequest
 from runstate.metrics import Metrics
 from runstate.settings import Settings
-from tests.asking import Ask, asking, running
-from tests.keyholding import Keys, asking_with
+from tests.client import Ask, asking, running
+from tests.credentials import Keys, asking_with
 from tests.subscribing import Listening, Socket, connected, listening
 
 PAGE = Path(__file__).parent.parent / "docs" / "operations.md"
@@ -191,7 +191,7 @@ async def test_who_is_let_go_for_being_slow_is_counted(app: Starlette) -> None:
 
     context = Context(app.state.database, clock)
     context.kind = "subscription"
-    asked = Asked("subscription { transitions { cursor } }", None, None, None)
+    asked = GraphQLRequest("subscription { transitions { cursor } }", None, None, None)
     async for _ in Observer(metrics).stream(results(), asked, context, {}):
         pass
 

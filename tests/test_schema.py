@@ -30,9 +30,9 @@ from graphql import (
 
 from runstate.errors import RunstateError
 from runstate.graphql import schema as ours
-from runstate.graphql.derive import definition_of, has_field, members, references, tables
-from runstate.graphql.faults import Code
-from runstate.graphql.reading import DEFINITION
+from runstate.graphql.errors import Code
+from runstate.graphql.types.derive import definition_of, has_field, members, references, tables
+from runstate.graphql.types.input_values import DEFINITION
 from runstate.rows import Row
 
 ROOT = Path(__file__).parent.parent

@@ -10,8 +10,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from runstate.errors import Misconfigured
-from runstate.graphql.observing import redacted
+from runstate.errors import ConfigurationError
+from runstate.graphql.transport.observability import redacted
 from runstate.tracing import exporters, tracing_of
 from tests.serving import Serve
 
@@ -149,7 +149,7 @@ def test_the_environment_says_where_spans_go(environment: dict[str, str], names:
 
 
 def test_who_asks_for_an_exporter_that_there_is_not_is_told() -> None:
-    with pytest.raises(Misconfigured, match="no `zipkin`"):
+    with pytest.raises(ConfigurationError, match="no `zipkin`"):
         tracing_of({"OTEL_TRACES_EXPORTER": "zipkin"})
 
 

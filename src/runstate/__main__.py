@@ -16,16 +16,16 @@ from pydantic import ValidationError
 
 from runstate import logs
 from runstate.app import build_app, clock
-from runstate.core.verify import verify as findings_of
+from runstate.cli.demo import run_demo
+from runstate.cli.keys import cli as keys
+from runstate.cli.watch import REFUSED, RefusedError, run_watch, wish_of
+from runstate.core.checks.verify import verify as findings_of
 from runstate.database import Database
 from runstate.database.migrate import migrate as bring_to_head
-from runstate.demo import run_demo
-from runstate.errors import Misconfigured
+from runstate.errors import ConfigurationError
 from runstate.graphql.schema import build_schema, sdl
-from runstate.keys import cli as keys
-from runstate.server import Server, shown
+from runstate.server import Server, redacted_url
 from runstate.settings import Settings
-from runstate.watch import REFUSED, RefusedError, run_watch, wish_of
 from runstate.workers import Workers
 
 gc.freeze()  # what was loaded stays
@@ -70,7 +70,7 @@ def serve(
 def serve_together(settings: Settings) -> bool:
     """Have several processes serve; whether they did."""
     if Database(settings.database_url).is_sqlite:
-        raise Misconfigured("One process owns a SQLite file: use PostgreSQL for several workers.")
+        raise ConfigurationError("One process owns a SQLite file: use PostgreSQL for several workers.")
     build_app(settings)  # what is misconfigured is said once
     asyncio.run(_migrate(settings))
     return Workers(settings).run()
@@ -81,7 +81,7 @@ def migrate(database_url: Url = None) -> None:
     """Bring the tables to their newest shape."""
     settings = configured(database_url=database_url)
     asyncio.run(_migrate(settings))
-    typer.echo(f"The tables in {shown(settings.database_url)} have their newest shape.")
+    typer.echo(f"The tables in {redacted_url(settings.database_url)} have their newest shape.")
 
 
 @cli.command()
@@ -99,7 +99,7 @@ def verify(database_url: Url = None) -> None:
         typer.echo(finding)
     if findings:
         raise typer.Exit(1)
-    typer.echo(f"Everything in {shown(settings.database_url)} agrees.")
+    typer.echo(f"Everything in {redacted_url(settings.database_url)} agrees.")
 
 
 @cli.command()
@@ -175,7 +175,7 @@ def sole_owner(url: str) -> Iterator[None]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             message = f"Another server keeps its data in {file}: stop it, or use PostgreSQL for several."
-            raise Misconfigured(message) from None
+            raise ConfigurationError(message) from None
         yield
 
 
@@ -183,7 +183,7 @@ def main() -> None:
     """Run a command; what is misconfigured is said in a line."""
     try:
         cli()
-    except (Misconfigured, ValidationError, sa.exc.ArgumentError) as error:
+    except (ConfigurationError, ValidationError, sa.exc.ArgumentError) as error:
         typer.echo(str(error), err=True)
         raise SystemExit(1) from None
 

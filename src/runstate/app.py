@@ -17,18 +17,18 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from uuid_utils.compat import uuid7
 
-from runstate.core.csrf import CsrfTokens
-from runstate.core.desk import Desk
+from runstate.core.access.csrf import CsrfTokens
+from runstate.core.batch.batcher import Batcher
 from runstate.database import Database
 from runstate.database.migrate import migrate
-from runstate.exposure import admit, asks_at_first, check_exposure, is_loopback, keyring_of, middleware, shows_pages
+from runstate.exposure import admit, check_exposure, initial_principal, is_loopback, keyring_of, middleware, shows_pages
 from runstate.feed.hub import Hub
 from runstate.feed.retention import sweep_log
-from runstate.graphql.bounds import Bounds
 from runstate.graphql.context import Context
-from runstate.graphql.http import Endpoint
-from runstate.graphql.observing import Observer
 from runstate.graphql.schema import build_schema
+from runstate.graphql.transport.http import Endpoint
+from runstate.graphql.transport.observability import Observer
+from runstate.graphql.validation.limits import RequestLimits
 from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
@@ -36,7 +36,7 @@ from runstate.services import late, sweeping
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings
 from runstate.tracing import tracing_of
-from runstate.web.pages import Door
+from runstate.web.pages import BrowserRedirect
 from runstate.web.pages import routes as page_routes
 
 
@@ -69,30 +69,30 @@ def build_app(settings: Settings) -> Starlette:
             hub = Hub(database, patience_seconds=settings.subscriber_patience_seconds, told=meter.told)
             await hub.start()
             opened.push_async_callback(hub.stop)
-            desk = Desk(database, clock=clock, draw=random.random, new_id=uuid7, tell=hub.poke)
-            desk.answered = meter.batch
-            opened.push_async_callback(desk.close)
+            batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7, tell=hub.notify)
+            batcher.answered = meter.batch
+            opened.push_async_callback(batcher.close)
             app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None
-            app.state.keyring = keyring_of(settings, database, clock)
-            if app.state.keyring:
-                app.state.keyring.start()
-                opened.push_async_callback(app.state.keyring.stop)
-            runner = Runner(desk, services, meter.round)
+            app.state.credentials = keyring_of(settings, database, clock)
+            if app.state.credentials:
+                app.state.credentials.start()
+                opened.push_async_callback(app.state.credentials.stop)
+            runner = Runner(batcher, services, meter.round)
             runner.start()
             opened.push_async_callback(runner.stop)
-            meter.start(database, hub, desk)
+            meter.start(database, hub, batcher)
             opened.push_async_callback(meter.stop)
             health.start(database, hub)
-            app.state.database, app.state.hub, app.state.desk = database, hub, desk
+            app.state.database, app.state.hub, app.state.batcher = database, hub, batcher
             yield
 
-    schema = build_schema(bounds=set_bounds(settings))
+    schema = build_schema(limits=set_bounds(settings))
     meter.parse(schema.documents)
     endpoint = Endpoint(
         schema, make_context, Observer(meter.metrics, tracing), allowed_origins=settings.allowed_origins
     )
     routes = [
-        Route("/graphql", Door(endpoint) if shows_pages(settings) else endpoint),
+        Route("/graphql", BrowserRedirect(endpoint) if shows_pages(settings) else endpoint),
         WebSocketRoute("/graphql", endpoint),
         *(page_routes() if shows_pages(settings) else ()),
         *(Route(path, look) for path, look in paths(health).items()),
@@ -116,14 +116,14 @@ def set_services(settings: Settings) -> dict[str, Service]:
     return {
         "late": replace(SERVICES["late"], run_once=partial(late.run_once, after=after)),
         "sweeping": replace(SERVICES["sweeping"], run_once=partial(sweeping.run_once, answers_kept=answers)),
-        "log": Service(lambda desk, now: sweep_log(desk.database, now, keep), seconds=300),
+        "log": Service(lambda batcher, now: sweep_log(batcher.database, now, keep), seconds=300),
     }
 
 
-def set_bounds(settings: Settings) -> Bounds:
+def set_bounds(settings: Settings) -> RequestLimits:
     """How much clients may ask for, as the settings say."""
     local = is_loopback(settings.host)
-    return Bounds(
+    return RequestLimits(
         body_bytes=settings.body_limit_bytes,
         characters=settings.document_limit_characters,
         tokens=settings.document_limit_tokens,
@@ -151,9 +151,9 @@ def make_context(connection: Request | WebSocket, request_id: str) -> Context:
         state.database,
         clock,
         request_id=request_id,
-        principal=asks_at_first(state.keyring, connection),
-        desk=state.desk,
+        principal=initial_principal(state.credentials, connection),
+        batcher=state.batcher,
         hub=state.hub,
         csrf=state.csrf,
-        admit=partial(admit, state.keyring, connection) if state.keyring else None,
+        admit=partial(admit, state.credentials, connection) if state.credentials else None,
     )

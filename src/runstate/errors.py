@@ -31,13 +31,13 @@ class LimitExceeded(RunstateError):
 
     def __init__(self, limit: str, allowed: int, found: int | None = None) -> None:
         more = "" if found is None else f", not {found}"
-        super().__init__(f"{LIMITED[limit]}: at most {allowed}{more}.")
+        super().__init__(f"{LIMIT_MESSAGES[limit]}: at most {allowed}{more}.")
         self.limit = limit
         self.allowed = allowed
         self.found = found
 
 
-LIMITED = {
+LIMIT_MESSAGES = {
     "characters": "The document is too long in characters",
     "tokens": "The document is too long in tokens",
     "depth": "Fields are nested too deeply",
@@ -59,7 +59,7 @@ class InvalidInput(RunstateError):
         super().__init__(message)
         self.path = path
 
-    def under(self, *prefix: str) -> "InvalidInput":
+    def prefixed(self, *prefix: str) -> "InvalidInput":
         """The same problem, seen from further outside."""
         return InvalidInput(self.message, (*prefix, *self.path))
 
@@ -141,7 +141,7 @@ class SlowConsumer(RunstateError):
         self.cursor = cursor
 
 
-class Restarting(RunstateError):
+class ServerRestarting(RunstateError):
     """The server is going away; subscribe again after the cursor."""
 
     code = "RESTARTING"
@@ -151,5 +151,5 @@ class Restarting(RunstateError):
         self.cursor = cursor
 
 
-class Misconfigured(RunstateError):
+class ConfigurationError(RunstateError):
     """The settings do not fit together."""

@@ -9,18 +9,18 @@ from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from runstate.core.keyring import EVERYBODY, Keyring, Principal
-from runstate.core.keys import check_name
+from runstate.core.access.credentials import UNRESTRICTED, CredentialCache, Principal
+from runstate.core.access.keys import check_name
 from runstate.database import Database
-from runstate.errors import Misconfigured
-from runstate.graphql.admission import Admission
-from runstate.graphql.browsers import ANY, LOOPBACK, guards
+from runstate.errors import ConfigurationError
+from runstate.graphql.transport.authentication import Admission
+from runstate.graphql.transport.cors import ANY, LOOPBACK, guards
 from runstate.settings import Settings
-from runstate.web.pages import leads_to_page
+from runstate.web.pages import is_page_path
 
 OPEN: Final = frozenset({"/healthz", "/readyz", "/health"})
 """Paths that need no key."""
-NOBODY: Final = Principal("nobody", [])
+UNAUTHENTICATED: Final = Principal("nobody", [])
 """Who has opened a socket and not said yet who they are."""
 UNPROTECTED: Final = (
     "On {host} everybody who reaches this machine could do everything. Set RUNSTATE_AUTHENTICATION=keys and make a key"
@@ -34,14 +34,14 @@ def check_exposure(settings: Settings) -> None:
     if password := password_of(settings):
         user, colon, _ = password.partition(":")
         if not colon:
-            raise Misconfigured("RUNSTATE_AUTH_STRING is `user:password`.")
+            raise ConfigurationError("RUNSTATE_AUTH_STRING is `user:password`.")
         check_name(user)
     if needs_key(settings) or settings.insecure:
         return
     if not is_loopback(settings.host):
-        raise Misconfigured(UNPROTECTED.format(host=settings.host))
+        raise ConfigurationError(UNPROTECTED.format(host=settings.host))
     if ANY in settings.allowed_origins:
-        raise Misconfigured("Without keys every page that somebody opens could do everything: name the origins.")
+        raise ConfigurationError("Without keys every page that somebody opens could do everything: name the origins.")
 
 
 def is_loopback(host: str) -> bool:
@@ -62,9 +62,9 @@ def password_of(settings: Settings) -> str | None:
     return settings.auth_string.get_secret_value() or None if settings.auth_string else None
 
 
-def keyring_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> Keyring | None:
+def keyring_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> CredentialCache | None:
     """What lets clients in; null: everybody may come in."""
-    return Keyring(database, clock, auth_string=password_of(settings)) if needs_key(settings) else None
+    return CredentialCache(database, clock, auth_string=password_of(settings)) if needs_key(settings) else None
 
 
 def middleware(settings: Settings) -> list[Middleware]:
@@ -72,7 +72,7 @@ def middleware(settings: Settings) -> list[Middleware]:
     local = LOOPBACK if not needs_key(settings) and is_loopback(settings.host) else ()
     before = guards(settings.allowed_hosts or local, settings.allowed_origins)
     if needs_key(settings):
-        is_open = needs_no_key if shows_pages(settings) else tells_health
+        is_open = is_public_path if shows_pages(settings) else is_health_path
         before.append(Middleware(Admission, is_open=is_open, basic=password_of(settings) is not None))
     return before
 
@@ -82,24 +82,24 @@ def shows_pages(settings: Settings) -> bool:
     return is_loopback(settings.host) if settings.graphiql is None else settings.graphiql
 
 
-def tells_health(scope: Scope) -> bool:
+def is_health_path(scope: Scope) -> bool:
     """Whether a request asks how the server is."""
     return scope["path"] in OPEN
 
 
-def needs_no_key(scope: Scope) -> bool:
+def is_public_path(scope: Scope) -> bool:
     """Whether everybody gets what is asked for: health, and pages, which know nothing of any run."""
-    return tells_health(scope) or leads_to_page(scope)
+    return is_health_path(scope) or is_page_path(scope)
 
 
-def asks_at_first(keyring: Keyring | None, connection: HTTPConnection) -> Principal:
+def initial_principal(credentials: CredentialCache | None, connection: HTTPConnection) -> Principal:
     """Who asks, as far as it is known before the first message of a socket."""
-    principal: Principal = connection.scope.get("principal", NOBODY if keyring else EVERYBODY)
+    principal: Principal = connection.scope.get("principal", UNAUTHENTICATED if credentials else UNRESTRICTED)
     return principal
 
 
-async def admit(keyring: Keyring, connection: HTTPConnection, said: dict[str, Any]) -> Principal:
+async def admit(credentials: CredentialCache, connection: HTTPConnection, said: dict[str, Any]) -> Principal:
     """Who opens a socket: as the first message on it says, or the request that it began with."""
     named = {name.lower(): value for name, value in said.items()}
     given = named.get("authorization", connection.headers.get("authorization"))
-    return await keyring.admit(given if isinstance(given, str) else None)
+    return await credentials.admit(given if isinstance(given, str) else None)

@@ -42,11 +42,11 @@ class Health:
         self.revisions = revisions()
         self.database, self.hub = database, hub
 
-    async def alive(self, _: Request) -> Response:
+    async def liveness(self, _: Request) -> Response:
         """Whether the process answers: nothing else is looked at."""
         return JSONResponse({"status": OK})
 
-    async def ready(self, _: Request) -> Response:
+    async def readiness(self, _: Request) -> Response:
         """Whether clients are welcome: 200, or 503 with what is wrong."""
         checks = await self.checks()
         fine = all(check == OK for check in checks.values())
@@ -57,7 +57,7 @@ class Health:
         serving = "draining" if self.draining else OK
         if self.database is None or self.hub is None:
             return {"serving": "starting"}
-        return {"serving": serving, **await self._of_database(self.database), "feed": fresh(self.hub.age)}
+        return {"serving": serving, **await self._of_database(self.database), "feed": feed_status(self.hub.age)}
 
     async def _of_database(self, database: Database) -> dict[str, str]:
         async with self.one_at_a_time:
@@ -80,14 +80,14 @@ class Health:
         return f"at {found}, not {self.revisions[0]}" if behind else OK
 
 
-def fresh(age: float) -> str:
+def feed_status(age: float) -> str:
     """Whether the reader of the log keeps up."""
     return OK if age <= FRESH_SECONDS else f"stale for {age:.0f} s"
 
 
-Look = Callable[[Request], Awaitable[Response]]
+HealthEndpoint = Callable[[Request], Awaitable[Response]]
 
 
-def paths(health: Health) -> dict[str, Look]:
+def paths(health: Health) -> dict[str, HealthEndpoint]:
     """Where it is asked; `/health` is what it was called first."""
-    return {"/healthz": health.alive, "/readyz": health.ready, "/health": health.alive}
+    return {"/healthz": health.liveness, "/readyz": health.readiness, "/health": health.liveness}

@@ -9,11 +9,11 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runstate.core.desk import Desk
-from runstate.core.requests import Answer, Created, Outcome
+from runstate.core.batch.batcher import Batcher
+from runstate.core.batch.requests import Answer, Created, Outcome
 from runstate.database import Database
 from runstate.feed import Hub
-from runstate.graphql.documents import Documents
+from runstate.graphql.validation.document_cache import Documents
 from runstate.metrics import Metrics
 from runstate.rows import Transition
 
@@ -33,9 +33,9 @@ class Meter:
         """Brings up to date what is not told as it happens."""
         self.task: asyncio.Task[None] | None = None
 
-    def start(self, database: Database, hub: Hub, desk: Desk) -> None:
+    def start(self, database: Database, hub: Hub, batcher: Batcher) -> None:
         """Look whenever it is asked; and now and then where workers answer for each other."""
-        self.look = lambda: self._look(database, hub, desk)
+        self.look = lambda: self._look(database, hub, batcher)
         if self.metrics.shared:
             self.task = asyncio.create_task(self._again())
 
@@ -79,12 +79,12 @@ class Meter:
             self.metrics.done.labels(service).inc(done)
             self.metrics.last_round.labels(service).set(self.clock().timestamp())
 
-    def _look(self, database: Database, hub: Hub, desk: Desk) -> None:
+    def _look(self, database: Database, hub: Hub, batcher: Batcher) -> None:
         self._count("hit", self.metrics.documents.labels("hit"), self.documents.kept.cache_info().hits)
         self._count("miss", self.metrics.documents.labels("miss"), self.documents.kept.cache_info().misses)
         self.metrics.feed_age.set(hub.age)
-        self.metrics.waiting.set(sum(len(ticket.requests) for ticket in desk.waiting))
-        self.metrics.under_way.set(len(desk.under_way))
+        self.metrics.waiting.set(sum(len(ticket.requests) for ticket in batcher.waiting))
+        self.metrics.under_way.set(len(batcher.in_flight))
         self._count("statements", self.metrics.statements, database.statements)
         idle = len(database.connections.kept) if database.connections else 0
         for name, pool in pools(database).items():

@@ -55,10 +55,10 @@ class Server(uvicorn.Server):
         """Start, and say where to look."""
         await super().startup(sockets=sockets)  # type: ignore[arg-type]
         if self.started:
-            keep_what_is_there()
-            self._give_up_the_dead()
+            tune_gc()
+            self._set_tcp_user_timeout()
             if not sockets:
-                say_where(self.settings, self.servers[0].sockets[0].getsockname()[1])
+                print_address(self.settings, self.servers[0].sockets[0].getsockname()[1])
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """Say that clients should go elsewhere, tell subscribers what was committed, then close every connection."""
@@ -77,7 +77,7 @@ class Server(uvicorn.Server):
         while loop.time() < until and not self.force_exit:  # noqa: ASYNC110 uvicorn sets a flag
             await asyncio.sleep(min(0.1, self.settings.drain_seconds))
 
-    def _give_up_the_dead(self) -> None:
+    def _set_tcp_user_timeout(self) -> None:
         """Have connections ended whose other side takes nothing for long: neither WebSockets nor events notice it."""
         milliseconds = round(self.settings.subscriber_patience_seconds * 1000) + 60_000
         if sys.platform == "linux":
@@ -85,18 +85,18 @@ class Server(uvicorn.Server):
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
-def keep_what_is_there() -> None:
+def tune_gc() -> None:
     """Have the garbage collector leave alone what stays, and look seldom: an answer is many objects for a moment."""
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
 
 
-def say_where(settings: Settings, port: int) -> None:
+def print_address(settings: Settings, port: int) -> None:
     """Say where the server listens, and where it keeps its data."""
     typer.echo(f"runstate listens on http://{settings.host}:{port}/graphql")
-    typer.echo(f"It keeps its data in {shown(settings.database_url)}")
+    typer.echo(f"It keeps its data in {redacted_url(settings.database_url)}")
 
 
-def shown(url: str) -> str:
+def redacted_url(url: str) -> str:
     """A database URL without its password."""
     return sa.make_url(url).render_as_string(hide_password=True)

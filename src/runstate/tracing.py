@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from runstate import __version__
-from runstate.errors import Misconfigured
+from runstate.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -68,7 +68,7 @@ def tracing_of(environment: Mapping[str, str], *, documents: bool = False) -> Tr
             import_module(f"opentelemetry.sdk.{name}") for name in ("trace", "trace.export", "resources")
         )
     except ImportError:
-        raise Misconfigured("Tracing is asked for: install runstate[otel].") from None
+        raise ConfigurationError("Tracing is asked for: install runstate[otel].") from None
     known = {} if named(environment) else {"service.name": "runstate", "service.version": __version__}
     provider = sdk.TracerProvider(resource=resources.Resource.create(known), shutdown_on_exit=False)
     for name in names:
@@ -99,5 +99,5 @@ def exporter(name: str) -> Any:
     """What sends spans, by its name; Misconfigured: there is none."""
     found = entry_points(group="opentelemetry_traces_exporter", name=name)
     if not found:
-        raise Misconfigured(f"OTEL_TRACES_EXPORTER: there is no `{name}`; runstate[otel] brings otlp.")
+        raise ConfigurationError(f"OTEL_TRACES_EXPORTER: there is no `{name}`; runstate[otel] brings otlp.")
     return next(iter(found)).load()

@@ -16,9 +16,9 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
 from runstate import logs
-from runstate.errors import Misconfigured
+from runstate.errors import ConfigurationError
 from runstate.metrics import SHARED
-from runstate.server import Server, say_where
+from runstate.server import Server, print_address
 from runstate.settings import Settings
 
 LOOK_SECONDS: Final = 0.5
@@ -43,7 +43,7 @@ class Workers:
         with closing(listening(self.settings)) as sock, tempfile.TemporaryDirectory(prefix="runstate-") as shared:
             os.environ[SHARED] = shared
             self.processes = [self._started(sock) for _ in range(self.settings.workers)]
-            say_where(self.settings, sock.getsockname()[1])
+            print_address(self.settings, sock.getsockname()[1])
             while not self.stopping:
                 wait([each.sentinel for each in self.processes], LOOK_SECONDS)
                 self._replace(sock)
@@ -103,4 +103,6 @@ def listening(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise Misconfigured(f"Nobody can listen on {settings.host}, port {settings.port}: {error.strerror}.") from None
+        raise ConfigurationError(
+            f"Nobody can listen on {settings.host}, port {settings.port}: {error.strerror}."
+        ) from None

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from uuid_utils.compat import uuid7
 
-from runstate.core.requests import Outcome
+from runstate.core.batch.requests import Outcome
 from runstate.database import Database
+from runstate.database.bulk import inserted, table_of, write
 from runstate.database.dialects import among
 from runstate.database.queries.orchestration import all_of
-from runstate.database.queries.writing import inserted, table_of, write
 from runstate.rows import (
     Base,
     CacheEntry,
@@ -32,7 +32,7 @@ from runstate.rows import (
     TaskRunState,
     Transition,
 )
-from tests.core.making import NOW
+from tests.core.factories import NOW
 
 B = TypeVar("B", bound=Base)
 IN_ORDER = (Flow, ConcurrencyLimit, ConcurrencyLease, Deployment, FlowRun, TaskRun)

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
-from runstate.core.inputs import RESUME
-from runstate.core.orchestrate import orchestrate
-from runstate.core.play import Chances
+from runstate.core.batch.decide import Environment
+from runstate.core.batch.orchestrate import orchestrate
+from runstate.core.batch.requests import CreateRun, Outcome, Request
+from runstate.core.commands.run_inputs import RESUME
 from runstate.core.policies import MARK_LATE
-from runstate.core.requests import CreateRun, Outcome, Request
 from runstate.core.states import (
     State,
     awaiting_retry,
@@ -33,10 +33,10 @@ from runstate.database.queries.orchestration import cached_states
 from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateType
 from runstate.rows import FlowRun, TaskRun
-from tests.core.anything import Anything, anything
-from tests.core.making import NOW, deployment, details, examples, flow_run, in_seconds, lease, limit, task_run
-from tests.core.memory import proposal
+from tests.core.factories import NOW, deployment, details, examples, flow_run, in_seconds, lease, limit, task_run
+from tests.core.store_in_memory import proposal
 from tests.core.stored import Cast, flow, opened, put
+from tests.core.strategies import Anything, anything
 from tests.databases import say
 
 RUNS = ("deployed", "cancels", "alone", "subflow", "parent", "one", "two", "three", "late", "stray")
@@ -130,14 +130,14 @@ class Telling:
         """What a step asks for."""
         run: Any = self.cast.rows[step.run]
         if isinstance(step, Create):
-            return CreateRun(run=run.amended(created=now, updated=now), state=State(type=step.kind))
+            return CreateRun(run=run.replace(created=now, updated=now), state=State(type=step.kind))
         return step.said(run, now, self.cast.own)
 
     async def ask(self, seconds: float, steps: Sequence[Step]) -> None:
         """Ask for something in one transaction."""
-        chances = Chances(now=in_seconds(seconds), draw=lambda: 0.5, new_id=uuid7)
-        requests = [self.request(step, chances.now) for step in steps]
-        self.outcomes += await orchestrate(self.database, requests, chances)
+        environment = Environment(now=in_seconds(seconds), draw=lambda: 0.5, new_id=uuid7)
+        requests = [self.request(step, environment.now) for step in steps]
+        self.outcomes += await orchestrate(self.database, requests, environment)
 
     async def told(self) -> dict[str, Any]:
         """All that came of it."""
@@ -319,7 +319,7 @@ async def statements(database: Database, requests: list[Any]) -> int:
     """How many statements answering takes, besides those that begin and end the transaction."""
     begins = 1 if database.is_sqlite else 0
     before = database.statements
-    await orchestrate(database, requests, Chances(now=NOW, draw=lambda: 0.5, new_id=uuid7))
+    await orchestrate(database, requests, Environment(now=NOW, draw=lambda: 0.5, new_id=uuid7))
     return database.statements - before - begins
 
 
@@ -372,9 +372,9 @@ async def test_new_task_runs_take_as_many_statements_as_one(database: Database, 
 async def test_who_is_told_is_told_once_a_state_was_written(database: Database) -> None:
     telling, told = Telling(database), list[str]()
     await telling.begin()
-    chances = Chances(now=NOW, draw=lambda: 0.5, new_id=uuid7)
+    environment = Environment(now=NOW, draw=lambda: 0.5, new_id=uuid7)
     for step in (to("alone", paused(NOW)), to("alone", running(), dry_run=True), to("alone", running())):
-        await orchestrate(database, [telling.request(step, NOW)], chances, tell=lambda: told.append("told"))
+        await orchestrate(database, [telling.request(step, NOW)], environment, tell=lambda: told.append("told"))
 
     assert told == ["told"]
 
@@ -394,8 +394,8 @@ async def test_a_result_that_is_to_be_copied_cannot_be_deleted_meanwhile(postgre
     delete = "SET lock_timeout = '10ms'; DELETE FROM task_run"
     async with opened(postgresql_url) as database:
         await put(database, source)
-        chances = Chances(now=NOW, draw=lambda: 0.5, new_id=uuid7)
-        await orchestrate(database, [proposal(source, completed(data={"a": 1}, details=KEYED))], chances)
+        environment = Environment(now=NOW, draw=lambda: 0.5, new_id=uuid7)
+        await orchestrate(database, [proposal(source, completed(data={"a": 1}, details=KEYED))], environment)
         async with database.write() as transaction:
             await cached_states(transaction.connection, {"k"}, NOW)
             with pytest.raises(LockNotAvailableError):

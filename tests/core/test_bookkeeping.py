@@ -27,7 +27,7 @@ from runstate.core.states import (
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateType
 from runstate.rows import FlowRun, TaskRun
-from tests.core.making import NOW, all_but, details, examples, flow_run, in_seconds, pairs, plain, task_run
+from tests.core.factories import NOW, all_but, details, examples, flow_run, in_seconds, pairs, plain, task_run
 
 S = StateType
 NOT_FINAL = [kind for kind in S if kind not in FINAL_TYPES]

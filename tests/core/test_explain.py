@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from runstate.core import explain, inputs, policies
-from runstate.core.explain import constructors, entered_in_words, in_words, left_in_words, states_page
+from runstate.core import policies
+from runstate.core.checks import explain
+from runstate.core.checks.explain import constructors, entered_in_words, in_words, left_in_words, states_page
+from runstate.core.commands import run_inputs
 from runstate.core.policies import CORE_FLOW, CORE_TASK
 from runstate.core.proposal import ANY, Proposal, Rule, rule
 from runstate.core.rules import cancelling, concurrency, terminal
@@ -37,7 +39,7 @@ async def test_the_page_is_the_same_whatever_order_sets_are_in() -> None:
     assert page.decode() == PAGE
 
 
-@pytest.mark.parametrize("each", sorted(RULES | set(inputs.RESUME), key=repr), ids=repr)
+@pytest.mark.parametrize("each", sorted(RULES | set(run_inputs.RESUME), key=repr), ids=repr)
 def test_the_page_says_every_rule(each: Rule[Any]) -> None:
     assert f"`{each.name}`" in PAGE
     assert " ".join(str(each.__doc__).split()) in PAGE

@@ -7,19 +7,19 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from runstate.core.limits import occupied, undrained
+from runstate.core.batch.requests import Answer, ProposeState
 from runstate.core.policies import MARK_LATE
 from runstate.core.proposal import OrchestrationStatus
-from runstate.core.requests import Answer, ProposeState
 from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
+from runstate.core.slots import occupied, remaining_slots
 from runstate.core.states import State, late
 from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, RunKind, StateType
 from runstate.errors import IdempotencyConflict, VersionConflict
 from runstate.rows import FlowRun, TaskRun
-from tests.core.anything import Anything, anything
-from tests.core.making import deployment, examples, flow_run, limit, task_run
-from tests.core.memory import Memory, proposal
+from tests.core.factories import deployment, examples, flow_run, limit, task_run
+from tests.core.store_in_memory import Memory, proposal
+from tests.core.strategies import Anything, anything
 
 Run = FlowRun | TaskRun
 CLOSE = 1e-3
@@ -88,29 +88,29 @@ class Orchestration(RuleBasedStateMachine):
     @rule(at=st.integers(0, 3), slots=st.integers(0, 3))
     def change_limit(self, at: int, slots: int) -> None:
         """Somebody changes how many slots there are."""
-        limits = self.memory.ledger.limits
+        limits = self.memory.unit.limits
         each = limits[sorted(limits)[at]]
-        limits[each.id] = each.amended(limit=slots)
+        limits[each.id] = each.replace(limit=slots)
         self.most[each.id] = max(slots, self.slots_of(each.id))
 
     @rule()
     def expire(self) -> None:
         """The service for leases takes back those that have expired."""
-        now, leases = self.memory.now, list(self.memory.ledger.leases.values())
+        now, leases = self.memory.now, list(self.memory.unit.leases.values())
         for each in leases:
             if each.expires is not None and each.expires <= now:
-                self.memory.ledger.give_back(self.memory.ledger.leases[each.id], now)
+                self.memory.unit.give_back(self.memory.unit.leases[each.id], now)
 
     def slots_of(self, limit_id: UUID) -> int:
         """How many slots of a limit are held."""
-        return sum(each.slots for each in self.memory.ledger.leases.values() if each.limit_id == limit_id)
+        return sum(each.slots for each in self.memory.unit.leases.values() if each.limit_id == limit_id)
 
     def ask(self, request: ProposeState) -> None:
         """Propose, and look at what became of it."""
-        before, entered = self.memory.snapshot(), len(self.memory.ledger.entered)
-        outcome = self.memory.play(request)
-        written = self.memory.ledger.entered[entered:]
-        self.gone |= before["leases"].keys() - self.memory.ledger.leases.keys()
+        before, entered = self.memory.snapshot(), len(self.memory.unit.transitions)
+        outcome = self.memory.decide_request(request)
+        written = self.memory.unit.transitions[entered:]
+        self.gone |= before["leases"].keys() - self.memory.unit.leases.keys()
         if isinstance(outcome, VersionConflict | IdempotencyConflict):
             assert self.memory.snapshot() == before
             return
@@ -126,11 +126,11 @@ class Orchestration(RuleBasedStateMachine):
         if said.status is OrchestrationStatus.ACCEPT:
             assert written
         if request.force:
-            assert before["leases"].keys() >= self.memory.ledger.leases.keys()
-        parent = getattr(self.memory.ledger.runs[request.run_id], "parent_task_run_id", None)
+            assert before["leases"].keys() >= self.memory.unit.leases.keys()
+        parent = getattr(self.memory.unit.runs[request.run_id], "parent_task_run_id", None)
         assert written in ([], [request.run_id], [request.run_id, parent])
         assert bool(parent) == (len(written) == 2) or not written
-        current = self.memory.ledger.states.get(request.run_id)
+        current = self.memory.unit.states.get(request.run_id)
         assert said.state_id == (current.id if current else None)
         assert (said.status is OrchestrationStatus.ACCEPT) == (said.rule is None)
         assert (said.reason is None) == (said.rule is None)
@@ -166,14 +166,14 @@ class Orchestration(RuleBasedStateMachine):
     def limits_are_kept(self) -> None:
         """No more slots are held than there are, and as many as the leases say."""
         now = self.memory.now
-        for each in self.memory.ledger.limits.values():
-            leases = [it for it in self.memory.ledger.leases.values() if it.limit_id == each.id]
+        for each in self.memory.unit.limits.values():
+            leases = [it for it in self.memory.unit.leases.values() if it.limit_id == each.id]
             if each.slot_decay_per_second == 0:
                 assert each.occupied == sum(it.slots for it in leases)
                 self.most[each.id] = max(each.limit, min(self.most[each.id], each.occupied))
                 assert each.occupied <= self.most[each.id]
             else:
-                rest = sum(undrained(each, it, now) for it in leases)
+                rest = sum(remaining_slots(each, it, now) for it in leases)
                 latest = max((it.expires for it in leases if it.expires), default=now)
                 assert occupied(each, now) <= rest + CLOSE
                 assert each.drained is None or each.drained <= max(latest, now) + timedelta(seconds=CLOSE)
@@ -181,13 +181,13 @@ class Orchestration(RuleBasedStateMachine):
     @invariant()
     def leases_are_held_by_who_may(self) -> None:
         """A run holds one slot of a limit at most, while it may; a lease that was given back is gone."""
-        leases = list(self.memory.ledger.leases.values())
+        leases = list(self.memory.unit.leases.values())
         assert not self.gone & {each.id for each in leases}
         held = [(each.run_id, each.limit_id) for each in leases if each.automatic]
         assert len(held) == len(set(held))
         for run_id, _ in held:
             assert run_id is not None
-            run = self.memory.ledger.runs[run_id]
+            run = self.memory.unit.runs[run_id]
             assert run.state_type in (HOLDING_TASK if isinstance(run, TaskRun) else HOLDING)
 
     @invariant()
@@ -195,14 +195,14 @@ class Orchestration(RuleBasedStateMachine):
         """A subflow run's task run enters each state of the subflow run."""
         for each in self.runs:
             if isinstance(each, FlowRun) and each.parent_task_run_id:
-                parent = self.memory.ledger.runs[each.parent_task_run_id]
+                parent = self.memory.unit.runs[each.parent_task_run_id]
                 mirrored = [state.name for state in self.memory.history(parent) if state.details.child_flow_run_id]
                 assert mirrored == [state.name for state in self.memory.history(each)]
 
     @invariant()
     def answers_are_kept_once(self) -> None:
         """An idempotency key of a run has one answer."""
-        kept = [(each.run_id, each.key) for each in self.memory.ledger.new_answers]
+        kept = [(each.run_id, each.key) for each in self.memory.unit.new_answers]
         assert len(kept) == len(set(kept))
 
 

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
-from runstate.core import keys
+from runstate.core.access import keys
 from runstate.database import Database
 from runstate.documents.access import Scope, included
-from runstate.errors import Misconfigured
+from runstate.errors import ConfigurationError
 from runstate.rows import ApiKey
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
@@ -110,13 +110,13 @@ async def test_a_name_stands_for_one_key_only(database: Database) -> None:
     await a_key(database)
     await keys.revoke(database, NOW, "ci")
 
-    with pytest.raises(Misconfigured, match="a name stands for one key only"):
+    with pytest.raises(ConfigurationError, match="a name stands for one key only"):
         await a_key(database, seed=1)
 
 
 @pytest.mark.parametrize("name", ["", "runstate", "anonymous", "a b", "x" * 101, "line\n"])
 def test_some_names_cannot_be_had(name: str) -> None:
-    with pytest.raises(Misconfigured, match="A name has"):
+    with pytest.raises(ConfigurationError, match="A name has"):
         keys.check_name(name)
 
 

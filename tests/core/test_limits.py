@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from runstate.core.ledger import Ledger
-from runstate.core.limits import given_back, moved_up, occupied, seconds_until_room, taken, undrained
+from runstate.core.batch.unit_of_work import UnitOfWork
+from runstate.core.slots import advanced, after_acquire, after_release, occupied, remaining_slots, seconds_until_room
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit
-from tests.core.making import NOW, examples, in_seconds, lease, limit
+from tests.core.factories import NOW, examples, in_seconds, lease, limit
 
 CLOSE = 1e-3
 """Instants are whole microseconds, so slots that free themselves quickly are counted to a thousandth."""
@@ -65,18 +65,18 @@ def test_a_limit_that_was_lowered_has_room_once_what_is_held_is_below_it() -> No
 
 
 def test_taken_slots_are_held() -> None:
-    assert taken(limit(3, occupied=1), 2, NOW).occupied == 3
+    assert after_acquire(limit(3, occupied=1), 2, NOW).occupied == 3
 
 
 @pytest.mark.parametrize(("drained", "until"), [(None, 1.5), (-9, 1.5), (0, 1.5), (0.5, 2)])
 def test_taken_slots_free_themselves_after_those_taken_before(drained: float | None, until: float) -> None:
-    assert taken(drained_in(drained), 3, NOW).drained == in_seconds(until)
+    assert after_acquire(drained_in(drained), 3, NOW).drained == in_seconds(until)
 
 
 def test_slots_that_are_given_back_are_free() -> None:
     held = limit(3, occupied=3)
 
-    assert given_back(held, lease(held, slots=2), NOW).occupied == 1
+    assert after_release(held, lease(held, slots=2), NOW).occupied == 1
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_slots_that_are_given_back_are_free() -> None:
 )
 def test_how_long_slots_are_held_moves_their_average(slots: int, average: float, held_for: float, moved: float) -> None:
     held = limit(slots, occupied=1, average_slot_occupancy_seconds=average)
-    returned = given_back(held, lease(held, created=in_seconds(-held_for)), NOW)
+    returned = after_release(held, lease(held, created=in_seconds(-held_for)), NOW)
 
     assert returned.average_slot_occupancy_seconds == pytest.approx(moved)
 
@@ -93,7 +93,7 @@ def test_how_long_slots_are_held_moves_their_average(slots: int, average: float,
 def test_the_average_is_about_one_slot() -> None:
     held = limit(1, occupied=5, average_slot_occupancy_seconds=2)
 
-    assert given_back(held, lease(held, slots=5, created=in_seconds(-10)), NOW).average_slot_occupancy_seconds == 2
+    assert after_release(held, lease(held, slots=5, created=in_seconds(-10)), NOW).average_slot_occupancy_seconds == 2
 
 
 @pytest.mark.parametrize(("expires", "slots"), [(None, 0), (-1, 0), (0, 0), (0.5, 1), (1, 2), (9, 3)])
@@ -101,28 +101,28 @@ def test_of_a_lease_only_some_slots_may_have_freed_themselves(expires: float | N
     on = drained_in(9)
     held = lease(on, slots=3, expires=None if expires is None else in_seconds(expires))
 
-    assert undrained(on, held, NOW) == slots
+    assert remaining_slots(on, held, NOW) == slots
 
 
 def test_what_has_not_freed_itself_when_it_is_given_back_is_free_then() -> None:
     on = drained_in(2)
 
-    assert given_back(on, lease(on, slots=1, expires=in_seconds(2)), NOW).drained == in_seconds(1.5)
-    assert given_back(on, lease(on, slots=4, expires=in_seconds(0.5)), NOW).drained == in_seconds(1.5)
+    assert after_release(on, lease(on, slots=1, expires=in_seconds(2)), NOW).drained == in_seconds(1.5)
+    assert after_release(on, lease(on, slots=4, expires=in_seconds(0.5)), NOW).drained == in_seconds(1.5)
 
 
 def test_what_has_freed_itself_when_it_is_given_back_is_not_freed_twice() -> None:
     on = drained_in(2)
 
-    assert given_back(on, lease(on, slots=1, expires=in_seconds(-1)), NOW).drained == in_seconds(2)
+    assert after_release(on, lease(on, slots=1, expires=in_seconds(-1)), NOW).drained == in_seconds(2)
 
 
 def test_slots_behind_those_given_back_free_themselves_sooner() -> None:
     on = drained_in(2)
     gone, behind = lease(on, slots=2, expires=in_seconds(1)), lease(on, slots=2, expires=in_seconds(2))
 
-    assert moved_up(on, gone, behind, NOW).expires == in_seconds(1)
-    assert moved_up(on, behind, gone, NOW) is gone
+    assert advanced(on, gone, behind, NOW).expires == in_seconds(1)
+    assert advanced(on, behind, gone, NOW) is gone
 
 
 @pytest.mark.parametrize("decay", [1e-300, 1e-12, 1e-6, 1e-3, 1, 1e6])
@@ -130,7 +130,7 @@ def test_slots_that_would_take_ages_to_free_themselves_are_not_taken(decay: floa
     for slots in (1, 100, 2**31 - 1):
         bucket = limit(slots, slot_decay_per_second=decay)
         if seconds_until_room(bucket, slots, NOW) == 0:
-            assert seconds_until_room(taken(bucket, slots, NOW), slots, NOW) == pytest.approx(slots / decay)
+            assert seconds_until_room(after_acquire(bucket, slots, NOW), slots, NOW) == pytest.approx(slots / decay)
         else:
             assert slots / decay > 1000 * 365 * 24 * 3600
             assert seconds_until_room(bucket, slots, NOW) == inf
@@ -151,7 +151,7 @@ def test_no_window_sees_more_slots_taken_than_the_limit_and_what_freed_itself(
     for pause, wanted in asked:
         now += timedelta(seconds=pause / decay)
         if seconds_until_room(bucket, wanted, now) == 0:
-            bucket = taken(bucket, wanted, now)
+            bucket = after_acquire(bucket, wanted, now)
             granted.append((now, wanted))
 
     for first, (start, _) in enumerate(granted):
@@ -179,7 +179,7 @@ class Move:
 
     pause: float
     wanted: int
-    given_back: int | None
+    after_release: int | None
 
 
 moves = st.lists(
@@ -189,16 +189,16 @@ moves = st.lists(
 
 def played(on: ConcurrencyLimit, moves: list[Move]) -> list[tuple[datetime, ConcurrencyLimit, list[ConcurrencyLease]]]:
     """What a limit and its leases were after each move."""
-    ledger, now, seen = Ledger(limits={on.id: on}), NOW, []
+    unit, now, seen = UnitOfWork(limits={on.id: on}), NOW, []
     pace = on.slot_decay_per_second or 1
     for number, move in enumerate(moves):
         now += timedelta(seconds=move.pause / pace)
-        leases = list(ledger.leases.values())
-        if move.given_back is not None and leases:
-            ledger.give_back(leases[move.given_back % len(leases)], now)
-        elif seconds_until_room(ledger.limits[on.id], move.wanted, now) == 0:
-            ledger.take(on.id, move.wanted, now, id=UUID(int=number), expires=None)
-        seen.append((now, ledger.limits[on.id], list(ledger.leases.values())))
+        leases = list(unit.leases.values())
+        if move.after_release is not None and leases:
+            unit.give_back(leases[move.after_release % len(leases)], now)
+        elif seconds_until_room(unit.limits[on.id], move.wanted, now) == 0:
+            unit.take(on.id, move.wanted, now, id=UUID(int=number), expires=None)
+        seen.append((now, unit.limits[on.id], list(unit.leases.values())))
     return seen
 
 
@@ -209,7 +209,7 @@ def test_a_limit_that_decays_is_drained_when_the_last_of_its_leases_is(
 ) -> None:
     for now, bucket, leases in played(limit(slots, slot_decay_per_second=decay), moves):
         latest = max((each.expires for each in leases if each.expires), default=now)
-        rest = sum(undrained(bucket, each, now) for each in leases)
+        rest = sum(remaining_slots(bucket, each, now) for each in leases)
 
         assert occupied(bucket, now) <= slots + CLOSE
         assert occupied(bucket, now) == pytest.approx(rest, abs=CLOSE)
@@ -240,10 +240,10 @@ def test_asking_changes_nothing(slots: int, decay: float, moves: list[Move], wan
 @given(decay=rates, wanted=st.lists(st.integers(1, 5), min_size=1, max_size=8), order=st.randoms())
 def test_giving_everything_back_at_once_leaves_nothing_taken(decay: float, wanted: list[int], order: Random) -> None:
     bucket = limit(100, slot_decay_per_second=decay)
-    ledger = Ledger(limits={bucket.id: bucket})
-    leases = [ledger.take(bucket.id, each, NOW, id=UUID(int=at), expires=None) for at, each in enumerate(wanted)]
+    unit = UnitOfWork(limits={bucket.id: bucket})
+    leases = [unit.take(bucket.id, each, NOW, id=UUID(int=at), expires=None) for at, each in enumerate(wanted)]
     order.shuffle(leases)
     for each in leases:
-        ledger.give_back(ledger.leases[each.id], NOW)
+        unit.give_back(unit.leases[each.id], NOW)
 
-    assert occupied(ledger.limits[bucket.id], NOW) == pytest.approx(0, abs=CLOSE)
+    assert occupied(unit.limits[bucket.id], NOW) == pytest.approx(0, abs=CLOSE)

@@ -12,19 +12,19 @@ import pytest
 import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
-from runstate.core.desk import Desk
+from runstate.core.batch.batcher import Batcher
+from runstate.core.batch.requests import Answer, Created, CreateRun, Outcome
 from runstate.core.proposal import OrchestrationStatus, Proposal, rule
-from runstate.core.requests import Answer, Created, CreateRun, Outcome
 from runstate.core.states import pending, running
 from runstate.database import Database
 from runstate.errors import Timeout, Unavailable
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun, Transition
 from tests.core.audit import audit
-from tests.core.making import NOW, THOROUGH, flow_run, limit, task_run
-from tests.core.memory import proposal
-from tests.core.proxy import ENDS_EXCHANGE, Cut, Proxy, proxied, untouched
+from tests.core.factories import NOW, THOROUGH, flow_run, limit, task_run
+from tests.core.fault_proxy import ENDS_EXCHANGE, Cut, Proxy, proxied, untouched
+from tests.core.store_in_memory import proposal
 from tests.core.stored import flow, history_of, put, rows_of
-from tests.core.test_desk import held_up, some
+from tests.core.test_batcher import held_up, some
 from tests.databases import WAITING, postgresql_database, say, somebody_waits
 
 ACCEPT = OrchestrationStatus.ACCEPT
@@ -60,13 +60,13 @@ async def way(direct_url: str) -> AsyncIterator[Way]:
 
 
 @asynccontextmanager
-async def open_desk(way: Way, **more: Any) -> AsyncIterator[Desk]:
-    """A desk that reaches its database by the way, and does not wait long before it tries again."""
-    desk = Desk(
+async def open_batcher(way: Way, **more: Any) -> AsyncIterator[Batcher]:
+    """A batcher that reaches its database by the way, and does not wait long before it tries again."""
+    batcher = Batcher(
         way.database, clock=lambda: NOW, draw=lambda: 0.5, new_id=uuid7, **({"first_pause_seconds": 0.001} | more)
     )
-    yield desk
-    await desk.close()
+    yield batcher
+    await batcher.close()
 
 
 @dataclass
@@ -129,25 +129,25 @@ def at(exchange: int) -> Callable[[bytes, int], bool]:
 
 @pytest.mark.parametrize("where", [Cut.BEFORE, Cut.AFTER, Cut.REPLY])
 async def test_work_is_done_once_wherever_its_connection_is_cut(way: Way, where: Cut) -> None:
-    async with open_desk(way) as desk:
-        await desk.submit((await work(way)).requests)
+    async with open_batcher(way) as batcher:
+        await batcher.submit((await work(way)).requests)
         way.proxy.exchanges = 0
-        await desk.submit((await work(way)).requests)
+        await batcher.submit((await work(way)).requests)
         last = way.proxy.exchanges
         assert last > 6
         for exchange in range(1, last + 1):
             task = await work(way)
             way.proxy.cut(where, at(exchange))
-            await done_once(way, task, await desk.submit(task.requests))
+            await done_once(way, task, await batcher.submit(task.requests))
             assert way.proxy.wanted is untouched
 
 
 @pytest.mark.parametrize("where", [Cut.BEFORE, Cut.AFTER, Cut.REPLY])
 async def test_work_of_many_is_done_once_if_the_connection_is_cut_at_commit(way: Way, where: Cut) -> None:
-    async with open_desk(way) as desk:
+    async with open_batcher(way) as batcher:
         works = [await work(way) for _ in range(10)]
         way.proxy.cut(where, lambda message, _: COMMIT in message)
-        answered = await asyncio.gather(*(desk.submit(each.requests) for each in works))
+        answered = await asyncio.gather(*(batcher.submit(each.requests) for each in works))
         for each, outcomes in zip(works, answered, strict=True):
             await done_once(way, each, outcomes)
 
@@ -160,20 +160,20 @@ async def until(way: Way, condition: str) -> None:
 
 
 async def test_work_is_done_once_if_commit_arrives_while_it_is_tried_again(way: Way) -> None:
-    async with open_desk(way) as desk:
+    async with open_batcher(way) as batcher:
         task = await work(way)
         way.proxy.cut(Cut.LATE, lambda message, _: COMMIT in message)
-        asked = asyncio.ensure_future(desk.submit(task.requests))
+        asked = asyncio.ensure_future(batcher.submit(task.requests))
         await somebody_waits(way.direct)
         way.proxy.released.set()
         await done_once(way, task, await asked)
 
 
 async def test_a_run_is_created_once_if_commit_arrives_while_it_is_tried_again(way: Way) -> None:
-    async with open_desk(way) as desk:
+    async with open_batcher(way) as batcher:
         task = await work(way)
         way.proxy.cut(Cut.LATE, lambda message, _: COMMIT in message)
-        asked = asyncio.ensure_future(desk.submit([CreateRun(run=task.new, state=pending())]))
+        asked = asyncio.ensure_future(batcher.submit([CreateRun(run=task.new, state=pending())]))
         await somebody_waits(way.direct)
         way.proxy.released.set()
         (made,) = await asked
@@ -184,7 +184,7 @@ async def test_a_run_is_created_once_if_commit_arrives_while_it_is_tried_again(w
 
 
 async def test_work_is_done_once_if_its_reply_is_lost_again_and_again(way: Way) -> None:
-    async with open_desk(way) as desk:
+    async with open_batcher(way) as batcher:
         task, lost = await work(way), 0
 
         def again(message: bytes, _number: int) -> Cut | None:
@@ -193,7 +193,7 @@ async def test_work_is_done_once_if_its_reply_is_lost_again_and_again(way: Way) 
             return Cut.REPLY if COMMIT in message and lost < 5 else None
 
         way.proxy.wanted = again
-        await done_once(way, task, await desk.submit(task.requests))
+        await done_once(way, task, await batcher.submit(task.requests))
     assert lost == 5
 
 
@@ -201,7 +201,7 @@ async def test_work_is_done_once_if_its_reply_is_lost_again_and_again(way: Way) 
 async def test_who_cannot_know_whether_work_was_done_says_so_and_does_not_do_it_again(
     way: Way, where: Cut, entries: int
 ) -> None:
-    async with open_desk(way) as desk:
+    async with open_batcher(way) as batcher:
         task = await work(way)
 
         def leave(message: bytes, _number: int) -> Cut | None:
@@ -209,28 +209,28 @@ async def test_who_cannot_know_whether_work_was_done_says_so_and_does_not_do_it_
             return where if COMMIT in message else None
 
         way.proxy.wanted = leave
-        outcomes = await desk.submit(task.requests)
+        outcomes = await batcher.submit(task.requests)
         way.proxy.open, way.proxy.wanted = True, untouched
-        await desk.submit([proposal((await some(way.direct, 1))[0], running())])
+        await batcher.submit([proposal((await some(way.direct, 1))[0], running())])
 
     assert [type(outcome) for outcome in outcomes] == [Timeout] * 4
     await as_often_in_the_log(way, task, entries)
 
 
 async def test_work_is_not_done_while_the_database_is_away_and_is_done_when_it_is_back(way: Way) -> None:
-    async with open_desk(way) as desk:
+    async with open_batcher(way) as batcher:
         task = await work(way)
         way.proxy.open = False
         way.proxy.wanted = lambda _, __: Cut.BEFORE
-        assert [type(outcome) for outcome in await desk.submit(task.requests)] == [Unavailable] * 4
+        assert [type(outcome) for outcome in await batcher.submit(task.requests)] == [Unavailable] * 4
         await as_often_in_the_log(way, task, 0)
         way.proxy.open, way.proxy.wanted = True, untouched
-        await done_once(way, task, await desk.submit(task.requests))
+        await done_once(way, task, await batcher.submit(task.requests))
 
 
 async def test_a_database_that_is_away_is_not_asked_once_for_each_request(way: Way) -> None:
     runs = await some(way.direct, 50)
-    async with open_desk(way) as desk:
+    async with open_batcher(way) as batcher:
         asked = 0
         way.proxy.open = False
 
@@ -240,7 +240,7 @@ async def test_a_database_that_is_away_is_not_asked_once_for_each_request(way: W
             return Cut.BEFORE
 
         way.proxy.wanted = count
-        outcomes = await desk.submit([proposal(run, running()) for run in runs])
+        outcomes = await batcher.submit([proposal(run, running()) for run in runs])
 
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 50
     assert asked <= 5
@@ -254,9 +254,9 @@ async def end_connections(way: Way, which: str) -> None:
 async def test_connections_that_the_server_ended_are_made_anew(way: Way) -> None:
     others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     (run,) = await some(way.direct, 1)
-    async with open_desk(way) as desk:
+    async with open_batcher(way) as batcher:
         for _ in range(3):
-            (said,) = await desk.submit([proposal(run, running())])
+            (said,) = await batcher.submit([proposal(run, running())])
             assert isinstance(said, Answer)
             await end_connections(way, others)
     await way.direct.close()
@@ -266,9 +266,9 @@ async def test_connections_that_the_server_ended_are_made_anew(way: Way) -> None
 
 async def test_work_whose_connection_the_server_ended_is_done_once(way: Way) -> None:
     task = await work(way)
-    async with open_desk(way) as desk:
+    async with open_batcher(way) as batcher:
         async with held_up(way.direct, task.run):
-            asked = asyncio.ensure_future(desk.submit(task.requests))
+            asked = asyncio.ensure_future(batcher.submit(task.requests))
             await somebody_waits(way.direct)
             await end_connections(way, WAITING)
         await done_once(way, task, await asked)
@@ -276,7 +276,7 @@ async def test_work_whose_connection_the_server_ended_is_done_once(way: Way) -> 
 
 async def test_work_is_not_done_twice_because_one_of_its_runs_was_deleted_meanwhile(way: Way) -> None:
     task, (other,) = await work(way), await some(way.direct, 1)
-    async with open_desk(way) as desk:
+    async with open_batcher(way) as batcher:
 
         def lose(message: bytes, _number: int) -> Cut | None:
             if COMMIT not in message:
@@ -286,7 +286,7 @@ async def test_work_is_not_done_twice_because_one_of_its_runs_was_deleted_meanwh
             return Cut.REPLY
 
         way.proxy.wanted = lose
-        asked = asyncio.ensure_future(desk.submit([*task.requests, proposal(other, running())]))
+        asked = asyncio.ensure_future(batcher.submit([*task.requests, proposal(other, running())]))
         await until(way, f"EXISTS (SELECT FROM flow_run_state WHERE run_id = '{other.id}')")
         async with way.direct.write() as transaction:
             await transaction.connection.execute(sa.delete(FlowRun).where(FlowRun.id == other.id))
@@ -310,9 +310,9 @@ async def test_a_request_that_cannot_be_answered_any_more_fails_alone_once_it_is
             raise LookupError
 
     one, two = await some(way.direct, 2)
-    async with open_desk(way) as desk:
+    async with open_batcher(way) as batcher:
         way.proxy.cut(Cut.BEFORE, lambda message, _: COMMIT in message)
-        said, failure = await desk.submit([proposal(one, running()), proposal(two, running(), policy=(only_once,))])
+        said, failure = await batcher.submit([proposal(one, running()), proposal(two, running(), policy=(only_once,))])
 
     assert isinstance(said, Answer)
     assert isinstance(failure, LookupError)
@@ -322,8 +322,8 @@ async def test_a_request_that_cannot_be_answered_any_more_fails_alone_once_it_is
 async def test_who_waits_too_long_for_a_lock_is_told_and_the_others_are_answered(direct_url: str, way: Way) -> None:
     one, two, three = await some(way.direct, 3)
     way.database = impatient = Database(direct_url, statement_timeout_seconds=0.1)
-    async with held_up(way.direct, two), open_desk(way) as desk:
-        outcomes = await desk.submit([proposal(run, running()) for run in (one, two, three)])
+    async with held_up(way.direct, two), open_batcher(way) as batcher:
+        outcomes = await batcher.submit([proposal(run, running()) for run in (one, two, three)])
     await impatient.close()
 
     assert [type(outcome) for outcome in outcomes] == [Answer, Timeout, Answer]
@@ -352,14 +352,14 @@ async def test_whatever_is_cut_nothing_is_done_twice_and_nothing_answered_is_mis
     way.proxy.wanted = trouble.cut
     answered: dict[str, Outcome] = {}
 
-    async def client(desk: Desk, number: int) -> None:
+    async def client(batcher: Batcher, number: int) -> None:
         for step in range(10):
             asked = [f"{seed}-{number}-{step}-{each}" for each in range(1 + step % 3)]
             chosen = [runs[(number + step + each) % len(runs)] for each in range(len(asked))]
             requests = [proposal(run, running(message=said)) for run, said in zip(chosen, asked, strict=True)]
-            answered.update(zip(asked, await desk.submit(requests), strict=True))
+            answered.update(zip(asked, await batcher.submit(requests), strict=True))
 
-    async with open_desk(way) as one, open_desk(way) as two:
+    async with open_batcher(way) as one, open_batcher(way) as two:
         await asyncio.gather(*(client((one, two)[number % 2], number) for number in range(16)))
     way.proxy.wanted = untouched
 

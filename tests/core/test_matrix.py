@@ -10,7 +10,7 @@ from runstate.core.proposal import Decision, OrchestrationStatus
 from runstate.core.states import State, awaiting_retry, completed, paused, pending, running, scheduled
 from runstate.documents.states import FINAL_TYPES, StateType
 from runstate.rows import FlowRun
-from tests.core.making import (
+from tests.core.factories import (
     NOW,
     being_in,
     decided,

@@ -11,17 +11,17 @@ import pytest
 import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
-from runstate.core.desk import Desk
+from runstate.core.batch.batcher import Batcher
+from runstate.core.batch.requests import Answer, CreateRun, Outcome
 from runstate.core.proposal import OrchestrationStatus
-from runstate.core.requests import Answer, CreateRun, Outcome
 from runstate.core.states import State, pending
 from runstate.database import Database
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateType
 from runstate.rows import ConcurrencyLimit, Deployment, Flow, FlowRun, TaskRun
 from tests.core.audit import Run, audit, most_at_once
-from tests.core.making import THOROUGH, deployment, flow_run, limit, task_run
-from tests.core.memory import proposal
+from tests.core.factories import THOROUGH, deployment, flow_run, limit, task_run
+from tests.core.store_in_memory import proposal
 from tests.core.stored import flow, put
 from tests.databases import ended
 
@@ -84,15 +84,15 @@ class Field:
 class Client:
     """Proposes whatever comes to its mind, and keeps what it is told."""
 
-    def __init__(self, number: int, desk: Desk, field: Field) -> None:
-        self.chance, self.desk, self.field = Random(number), desk, field
+    def __init__(self, number: int, batcher: Batcher, field: Field) -> None:
+        self.chance, self.batcher, self.field = Random(number), batcher, field
         self.outcomes: list[Outcome] = []
 
     async def work(self) -> None:
         """Propose states for random runs, some of them together, and create some runs."""
         for _ in range(PROPOSALS):
             requests = [self.request() for _ in range(self.chance.choice([1, 1, 1, 2, 4]))]
-            self.outcomes += await self.desk.submit(requests)
+            self.outcomes += await self.batcher.submit(requests)
 
     def request(self) -> Any:
         """A state for a run, or now and then a run that others want to create as well."""
@@ -105,12 +105,12 @@ class Client:
 
 
 @asynccontextmanager
-async def open_desk(url: str) -> AsyncIterator[Desk]:
-    """A desk with a database of its own."""
+async def open_batcher(url: str) -> AsyncIterator[Batcher]:
+    """A batcher with a database of its own."""
     database = Database(url)
-    desk = Desk(database, clock=lambda: datetime.now(UTC), draw=Random(0).random, new_id=uuid7)
-    yield desk
-    await desk.close()
+    batcher = Batcher(database, clock=lambda: datetime.now(UTC), draw=Random(0).random, new_id=uuid7)
+    yield batcher
+    await batcher.close()
     await database.close()
 
 
@@ -133,9 +133,9 @@ async def deadlocks(database: Database) -> int:
 async def test_no_limit_is_exceeded_whoever_asks_at_once(postgresql_url: str, database: Database) -> None:
     field, done = Field(), asyncio.Event()
     await put(database, *field.rows)
-    async with open_desk(postgresql_url) as one, open_desk(postgresql_url) as two:
+    async with open_batcher(postgresql_url) as one, open_batcher(postgresql_url) as two:
         clients = [Client(number, (one, two)[number % 2], field) for number in range(CLIENTS)]
-        rolled_back = [ended(desk.database, "ROLLBACK") for desk in (one, two)]
+        rolled_back = [ended(batcher.database, "ROLLBACK") for batcher in (one, two)]
         watching = asyncio.ensure_future(watch(database, done))
         await asyncio.gather(*(client.work() for client in clients))
         done.set()
@@ -153,7 +153,7 @@ async def test_no_limit_is_exceeded_whoever_asks_at_once(postgresql_url: str, da
 async def test_the_log_tells_that_no_limit_was_exceeded(postgresql_url: str, database: Database) -> None:
     field = Field()
     await put(database, *field.rows)
-    async with open_desk(postgresql_url) as one, open_desk(postgresql_url) as two:
+    async with open_batcher(postgresql_url) as one, open_batcher(postgresql_url) as two:
         clients = [Client(number + CLIENTS, (one, two)[number % 2], field) for number in range(CLIENTS)]
         await asyncio.gather(*(client.work() for client in clients))
 

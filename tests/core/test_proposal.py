@@ -24,7 +24,7 @@ from runstate.core.states import cancelled, running, scheduled
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import StateType
 from runstate.rows import FlowRun
-from tests.core.making import NOW, decided, flow_run, propose
+from tests.core.factories import NOW, decided, flow_run, propose
 
 S = StateType
 Status = OrchestrationStatus

@@ -8,7 +8,7 @@ from runstate.core.proposal import Amend, Reject, Remember
 from runstate.core.rules.caching import cache_result, refuse_long_cache_key, use_cached_result
 from runstate.core.states import State, completed, running, scheduled
 from runstate.documents.states import StateType
-from tests.core.making import NOT_ASKED, NOW, all_but, asked, details, entered, in_seconds, plain, task_run
+from tests.core.factories import NOT_ASKED, NOW, all_but, asked, details, entered, in_seconds, plain, task_run
 
 KEYED = details(cache_key="k")
 CACHED = entered(completed(message="done", data={"type": "reference"}, details=KEYED))

@@ -8,7 +8,7 @@ from runstate.core.proposal import Reject
 from runstate.core.rules.cancelling import cancel_at_once_without_infrastructure, finish_cancelling
 from runstate.core.states import State, cancelled, cancelling, paused, pending, resuming, running, scheduled, suspended
 from runstate.documents.states import StateType
-from tests.core.making import NOT_ASKED, NOW, all_but, asked, flow_run, plain
+from tests.core.factories import NOT_ASKED, NOW, all_but, asked, flow_run, plain
 
 S = StateType
 

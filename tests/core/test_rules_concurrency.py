@@ -33,7 +33,7 @@ from runstate.core.states import (
 from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions
 from runstate.documents.states import StateType
 from runstate.rows import ConcurrencyLimit
-from tests.core.making import (
+from tests.core.factories import (
     NOT_ASKED,
     NOW,
     all_but,

@@ -5,7 +5,7 @@ from uuid import UUID
 from runstate.core.proposal import Reject
 from runstate.core.rules.idempotency import refuse_repeated_transition
 from runstate.core.states import running
-from tests.core.making import NOT_ASKED, asked, details, flow_run
+from tests.core.factories import NOT_ASKED, asked, details, flow_run
 
 ONE, OTHER = details(transition_id=UUID(int=1)), details(transition_id=UUID(int=2))
 

@@ -6,10 +6,10 @@ from runstate.core.proposal import Abort, Reject
 from runstate.core.rules.parents import run_only_in_running_flow
 from runstate.core.states import State, paused, retrying, running, scheduled, suspended
 from runstate.documents.states import StateType
-from tests.core.making import NOT_ASKED, NOW, all_but, asked, being_in, details, entered, flow_run, plain, task_run
+from tests.core.factories import NOT_ASKED, NOW, all_but, asked, being_in, details, entered, flow_run, plain, task_run
 
 
-def under(state: State | None) -> dict[str, object]:
+def inside(state: State | None) -> dict[str, object]:
     current = entered(state) if state else None
     return {"flow_run": being_in(flow_run(), current), "flow_state": current}
 
@@ -20,25 +20,25 @@ def test_a_task_run_without_a_flow_run_starts() -> None:
 
 @pytest.mark.parametrize("state", [running(), retrying()])
 def test_a_task_run_starts_while_its_flow_run_is_running(state: State) -> None:
-    assert asked(run_only_in_running_flow, task_run(), scheduled(NOW), running(), **under(state)) is None
+    assert asked(run_only_in_running_flow, task_run(), scheduled(NOW), running(), **inside(state)) is None
 
 
 @pytest.mark.parametrize("kind", all_but(StateType.RUNNING, StateType.PAUSED))
 def test_a_task_run_does_not_start_while_its_flow_run_is_not_running(kind: StateType) -> None:
-    said = asked(run_only_in_running_flow, task_run(), scheduled(NOW), running(), **under(plain(kind)))
+    said = asked(run_only_in_running_flow, task_run(), scheduled(NOW), running(), **inside(plain(kind)))
 
     assert said == Abort(reason=f"The flow run is not running: it is in {plain(kind).name}.")
 
 
 def test_a_task_run_does_not_start_before_its_flow_run_has_a_state() -> None:
-    said = asked(run_only_in_running_flow, task_run(), scheduled(NOW), running(), **under(None))
+    said = asked(run_only_in_running_flow, task_run(), scheduled(NOW), running(), **inside(None))
 
     assert said == Abort(reason="The flow run is not running: it is in no state.")
 
 
 @pytest.mark.parametrize("pause", [paused(NOW, timeout_seconds=5), suspended(NOW, pause_key="here"), paused(NOW)])
 def test_a_task_run_of_a_paused_flow_run_is_paused_as_long(pause: State) -> None:
-    said = asked(run_only_in_running_flow, task_run(), scheduled(NOW), running(), **under(pause))
+    said = asked(run_only_in_running_flow, task_run(), scheduled(NOW), running(), **inside(pause))
 
     assert isinstance(said, Reject)
     assert said.instead
@@ -50,4 +50,4 @@ def test_a_task_run_of_a_paused_flow_run_is_paused_as_long(pause: State) -> None
 
 @pytest.mark.parametrize("kind", all_but(StateType.RUNNING))
 def test_a_task_run_enters_other_states_whatever_its_flow_run_does(kind: StateType) -> None:
-    assert asked(run_only_in_running_flow, task_run(), running(), plain(kind), **under(None)) == NOT_ASKED
+    assert asked(run_only_in_running_flow, task_run(), running(), plain(kind), **inside(None)) == NOT_ASKED

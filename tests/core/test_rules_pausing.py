@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from runstate.core.inputs import resume_only_when_paused
+from runstate.core.commands.run_inputs import resume_only_when_paused
 from runstate.core.proposal import Abort, Amend, Reject
 from runstate.core.rules.pausing import (
     expired_pause_fails,
@@ -20,7 +20,7 @@ from runstate.core.rules.pausing import (
 from runstate.core.states import State, failed, paused, retrying, running, scheduled, suspended
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import StateType
-from tests.core.making import NOT_ASKED, NOW, all_but, asked, flow_run, in_seconds, plain
+from tests.core.factories import NOT_ASKED, NOW, all_but, asked, flow_run, in_seconds, plain
 
 S = StateType
 RESUMING = {"policy": FlowRunPolicy(retries=2, resuming=True)}

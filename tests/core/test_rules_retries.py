@@ -17,7 +17,18 @@ from runstate.core.states import State, awaiting_retry, failed, pending, retryin
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateType
 from runstate.rows import TaskRun
-from tests.core.making import NOT_ASKED, NOW, all_but, asked, details, examples, flow_run, in_seconds, plain, task_run
+from tests.core.factories import (
+    NOT_ASKED,
+    NOW,
+    all_but,
+    asked,
+    details,
+    examples,
+    flow_run,
+    in_seconds,
+    plain,
+    task_run,
+)
 
 S = StateType
 

@@ -26,7 +26,7 @@ from runstate.core.states import (
     submitting,
 )
 from runstate.documents.states import StateType
-from tests.core.making import NOT_ASKED, NOW, all_but, asked, details, flow_run, in_seconds, plain, task_run
+from tests.core.factories import NOT_ASKED, NOW, all_but, asked, details, flow_run, in_seconds, plain, task_run
 
 S = StateType
 SOON = details(scheduled_time=in_seconds(5))

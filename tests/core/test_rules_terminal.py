@@ -17,7 +17,7 @@ from runstate.core.rules.terminal import (
 from runstate.core.states import State, completed, failed, pending, running, scheduled
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateType
-from tests.core.making import NOT_ASKED, NOW, all_but, asked, flow_run, pairs, plain, task_run
+from tests.core.factories import NOT_ASKED, NOW, all_but, asked, flow_run, pairs, plain, task_run
 
 S = StateType
 FINAL = [kind for kind in S if kind in FINAL_TYPES]

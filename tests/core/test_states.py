@@ -11,7 +11,7 @@ from runstate.core import states
 from runstate.core.states import State, is_persisted, is_unpersisted, paused, scheduled, suspended
 from runstate.documents.states import FINAL_TYPES, StateType
 from runstate.errors import InvalidInput
-from tests.core.making import NOW, all_but, details, entered, in_seconds
+from tests.core.factories import NOW, all_but, details, entered, in_seconds
 
 S = StateType
 

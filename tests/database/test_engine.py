@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from runstate.database import Database
+from runstate.database.bulk import TableWrite, WriteMode, table_of, write
 from runstate.database.driver import driver_of
 from runstate.database.queries.orchestration import lock_task_runs
-from runstate.database.queries.writing import Change, Way, table_of, write
-from runstate.database.sqlite import FETCHING
-from runstate.errors import Misconfigured
+from runstate.database.sqlite import FETCH_LOCK
+from runstate.errors import ConfigurationError
 from runstate.rows import Deployment, Flow
 from tests.databases import say
 
@@ -116,7 +116,7 @@ async def test_readers_of_sqlite_cannot_write(tmp_path: Path) -> None:
     "url", ["mysql://localhost/runstate", "postgresql://localhost/runstate", "sqlite+aiosqlite://"]
 )
 def test_a_database_that_cannot_be_used_is_refused(url: str) -> None:
-    with pytest.raises(Misconfigured):
+    with pytest.raises(ConfigurationError):
         Database(url)
 
 
@@ -150,7 +150,7 @@ async def test_who_fetches_many_rows_waits_for_others_but_not_for_ever(database:
     async with database.write() as transaction:
         await transaction.connection.execute(sa.insert(Flow), [flow(f"{number:03}") for number in range(100)])
 
-    with FETCHING:
+    with FETCH_LOCK:
         read = await asyncio.gather(*(names(database) for _ in range(3)))
 
     assert read == [[f"{number:03}" for number in range(100)]] * 3
@@ -180,7 +180,7 @@ async def test_connections_that_ended_while_nobody_used_them_are_not_written_wit
 
 async def test_what_a_driver_raises_is_what_sqlalchemy_would_raise(database: Database) -> None:
     columns = flow("same")
-    twice = Change(table_of(Flow), Way.INSERT, tuple(columns), [columns, columns])
+    twice = TableWrite(table_of(Flow), WriteMode.INSERT, tuple(columns), [columns, columns])
 
     async def fail() -> None:
         async with database.write() as transaction:

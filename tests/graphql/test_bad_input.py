@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.asking import Ask
-from tests.graphql.mutating import a_flow, a_flow_run, create, flow_run, propose
+from tests.client import Ask
+from tests.graphql.mutations import create, flow_run, make_flow, make_flow_run, propose
 
 A_DAY = 'since: "2026-01-01T00:00:00Z", until: "2026-01-02T00:00:00Z"'
 
@@ -49,14 +49,14 @@ async def test_half_of_a_surrogate_pair_is_no_text(ask: Ask) -> None:
     ],
 )
 async def test_a_flow_run_that_cannot_be_kept_is_not_created(ask: Ask, given: dict[str, Any], path: list[str]) -> None:
-    answer = await create(ask, "flowRun", **{"flowId": await a_flow(ask), **given})
+    answer = await create(ask, "flowRun", **{"flowId": await make_flow(ask), **given})
     assert (answer["__typename"], answer["path"]) == ("InvalidInput", path)
     assert answer["message"]
     assert (await ask("{ flowRunCount }"))["flowRunCount"] == 0
 
 
 async def test_parameters_of_512_kib_are_kept_and_more_are_refused_with_the_limit(ask: Ask) -> None:
-    flow = await a_flow(ask)
+    flow = await make_flow(ask)
     fits = {"big": "x" * (512 * 1024 - 10)}
     made = await create(ask, "flowRun", flowId=flow, parameters=fits)
     assert (await flow_run(ask, made["flowRun"]["id"], "parameters"))["parameters"] == fits
@@ -109,7 +109,7 @@ async def test_a_malformed_id_finds_nothing_in_a_query(ask: Ask, id: str) -> Non
 
 
 async def test_filters_that_contradict_themselves_match_nothing(ask: Ask) -> None:
-    await a_flow_run(ask)
+    await make_flow_run(ask)
     document = "{ flowRuns(where: { stateType: { in: [PENDING], notIn: [PENDING] } }) { nodes { id } } }"
     assert (await ask(document))["flowRuns"]["nodes"] == []
 
@@ -133,7 +133,7 @@ async def test_nul_in_a_filter_matches_nothing(ask: Ask) -> None:
     ],
 )
 async def test_a_state_that_cannot_be_kept_is_a_problem(ask: Ask, state: dict[str, Any]) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     answer = await propose(ask, run, state)
     assert answer["__typename"] == "InvalidInput"
     assert answer["path"][0] == "state"
@@ -142,7 +142,7 @@ async def test_a_state_that_cannot_be_kept_is_a_problem(ask: Ask, state: dict[st
 
 async def test_json_is_kept_as_it_is(ask: Ask) -> None:
     value = {"a": [1, 2.5, -0.0, True, None, "é \\u0000 \\", {"": {}}], "big": 2**53, "tiny": 1e-300}
-    run = await a_flow_run(ask, parameters=value)
+    run = await make_flow_run(ask, parameters=value)
     assert (await flow_run(ask, run, "parameters"))["parameters"] == value
 
 

@@ -14,10 +14,10 @@ import pytest
 from starlette.routing import WebSocketRoute
 
 from runstate.app import build_app
-from runstate.graphql.http import Endpoint
+from runstate.graphql.transport.http import Endpoint
 from runstate.settings import Settings
-from tests.asking import Ask, asking, running
-from tests.graphql.mutating import a_flow_run
+from tests.client import Ask, asking, running
+from tests.graphql.mutations import make_flow_run
 from tests.node import BIN, Packages
 from tests.subscribing import Socket, connected, listening
 
@@ -234,7 +234,7 @@ async def test_of_many_mistakes_a_few_are_told(ask: Ask) -> None:
 
 
 async def test_two_hundred_proposals_fit_in_a_request_as_variables_and_as_text(ask: Ask) -> None:
-    runs = [await a_flow_run(ask)] * 200
+    runs = [await make_flow_run(ask)] * 200
     inputs = [{"run": {"flowRunId": run}, "state": {"type": "RUNNING"}} for run in runs]
     written = ", ".join(f'{{run: {{flowRunId: "{run}"}}, state: {{type: RUNNING}}}}' for run in runs)
 

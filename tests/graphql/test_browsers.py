@@ -8,7 +8,7 @@ import httpx
 import pytest
 import websockets
 
-from tests.asking import Ask
+from tests.client import Ask
 from tests.subscribing import PROTOCOL, Listening, asking, dialled, listening
 
 EVIL = "https://evil.example"

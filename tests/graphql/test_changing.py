@@ -6,9 +6,19 @@ from starlette.applications import Starlette
 from uuid_utils.compat import uuid7
 
 from runstate.app import clock
-from runstate.core.verify import verify
-from tests.asking import Ask
-from tests.graphql.mutating import PROBLEM, a_deployment, a_flow, a_flow_run, a_task_run, create, do, flow_run, propose
+from runstate.core.checks.verify import verify
+from tests.client import Ask
+from tests.graphql.mutations import (
+    PROBLEM,
+    create,
+    do,
+    flow_run,
+    make_deployment,
+    make_flow,
+    make_flow_run,
+    make_task_run,
+    propose,
+)
 
 MANY = "... on DeleteManyPayload { deletedIds missingIds }"
 
@@ -36,7 +46,7 @@ async def findings(app: Starlette) -> list[str]:
 
 
 async def test_what_is_given_of_a_flow_run_changes_and_the_rest_stays(ask: Ask) -> None:
-    run = await a_flow_run(ask, name="one", tags=["a"], policy={"retries": 2, "retryDelaySeconds": 1})
+    run = await make_flow_run(ask, name="one", tags=["a"], policy={"retries": 2, "retryDelaySeconds": 1})
     given = {"tags": ["b", "b", "c"], "infrastructurePid": "7", "parameters": {"x": 1}, "policy": {"retries": 5}}
     fields = "flowRun { name tags infrastructurePid parameters version policy { retries retryDelaySeconds } }"
 
@@ -56,7 +66,7 @@ async def test_what_is_given_of_a_flow_run_changes_and_the_rest_stays(ask: Ask) 
 async def test_a_task_run_that_loses_a_tag_gives_back_its_slot(ask: Ask, app: Starlette) -> None:
     for tag in ("a", "b"):
         await create(ask, "concurrencyLimit", name=f"tag:{tag}", limit=1)
-    one, other = [await a_task_run(ask, key, tags=["a", "b"]) for key in "12"]
+    one, other = [await make_task_run(ask, key, tags=["a", "b"]) for key in "12"]
     await propose(ask, one, "RUNNING", task=True)
     selection = f"{PROBLEM} ... on UpdateTaskRunPayload {{ taskRun {{ tags stateType }} }}"
 
@@ -71,7 +81,7 @@ async def test_a_task_run_that_loses_a_tag_gives_back_its_slot(ask: Ask, app: St
 
 
 async def test_tags_and_labels_of_a_flow_change(ask: Ask) -> None:
-    flow = await a_flow(ask)
+    flow = await make_flow(ask)
     selection = f"{PROBLEM} ... on UpdateFlowPayload {{ flow {{ name tags labels }} }}"
 
     changed = await do(ask, "updateFlow", "UpdateFlowInput", selection, id=flow, tags=["x"], labels={"k": 1})
@@ -89,7 +99,7 @@ async def test_what_is_not_there_cannot_be_changed(ask: Ask) -> None:
 async def test_a_state_that_a_run_has_left_can_be_deleted_and_its_version_stays_unused(
     ask: Ask, app: Starlette
 ) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     await propose(ask, run, "RUNNING")
     first, second = await states(ask, run)
 
@@ -106,7 +116,7 @@ async def test_a_state_that_a_run_has_left_can_be_deleted_and_its_version_stays_
 
 
 async def test_a_state_of_a_task_run_is_deleted_likewise(ask: Ask) -> None:
-    run = await a_task_run(ask)
+    run = await make_task_run(ask)
     await propose(ask, run, "RUNNING", task=True)
     data = await ask("query($id: ID!) { taskRun(id: $id) { states { nodes { id } } } }", id=run)
     first, second = [each["id"] for each in data["taskRun"]["states"]["nodes"]]
@@ -116,9 +126,9 @@ async def test_a_state_of_a_task_run_is_deleted_likewise(ask: Ask) -> None:
 
 
 async def test_several_runs_are_deleted_by_a_list_of_ids(ask: Ask, app: Starlette) -> None:
-    flow = await a_flow(ask)
-    runs = [await a_flow_run(ask, flowId=flow) for _ in range(3)]
-    tasks = [await a_task_run(ask, str(key), flowRunId=runs[0]) for key in range(2)]
+    flow = await make_flow(ask)
+    runs = [await make_flow_run(ask, flowId=flow) for _ in range(3)]
+    tasks = [await make_task_run(ask, str(key), flowRunId=runs[0]) for key in range(2)]
     missing = str(uuid7())
 
     deleted_tasks = await all_gone(ask, "deleteTaskRuns", [tasks[0], missing])
@@ -137,11 +147,11 @@ async def test_no_run_or_too_many_are_not_deleted_at_once(ask: Ask) -> None:
 
 
 async def test_a_flow_is_deleted_with_its_runs_and_its_deployments_with_their_limits(ask: Ask, app: Starlette) -> None:
-    flow = await a_flow(ask)
-    deployment = await a_deployment(ask, flowId=flow, concurrencyLimit=1)
-    run = await a_flow_run(ask, flowId=flow, deploymentId=deployment)
+    flow = await make_flow(ask)
+    deployment = await make_deployment(ask, flowId=flow, concurrencyLimit=1)
+    run = await make_flow_run(ask, flowId=flow, deploymentId=deployment)
     await propose(ask, run, "PENDING")
-    await a_task_run(ask, flowRunId=run)
+    await make_task_run(ask, flowRunId=run)
 
     assert (await gone(ask, "deleteFlow", flow))["deletedId"] == flow
     counts = "{ flowRunCount taskRunCount deployments { totalCount } concurrencyLimits { totalCount } }"

@@ -11,8 +11,8 @@ import pytest
 
 from runstate.database import Database
 from runstate.rows import FlowRun
-from tests.asking import Ask
-from tests.graphql.storing import a_flow, a_flow_run, a_state, a_task_run, at, ids, store
+from tests.client import Ask
+from tests.graphql.factories import a_state, at, ids, make_flow, make_flow_run, make_task_run, store
 
 PAGE = """
 query($where: FlowRunWhere, $orderBy: [FlowRunOrderBy!], $first: Int, $after: String, $last: Int, $before: String) {
@@ -29,10 +29,10 @@ COLUMNS = {"name": "name", "startTime": "start_time", "endTime": "end_time", "cr
 
 async def runs_with_ties_and_nulls(database: Database, chance: random.Random, number: int = 23) -> list[FlowRun]:
     """Runs that hardly differ."""
-    flow = a_flow()
+    flow = make_flow()
     times = [None, at(1), at(2)]
     runs = [
-        a_flow_run(
+        make_flow_run(
             flow,
             name=chance.choice("ab"),
             start_time=chance.choice(times),
@@ -123,8 +123,8 @@ async def test_a_page_lies_between_two_cursors(database: Database, ask: Ask) -> 
 
 
 async def test_a_page_stays_where_it_is_while_rows_come_and_go(database: Database, ask: Ask) -> None:
-    flow = a_flow()
-    runs = [a_flow_run(flow) for _ in range(4)]
+    flow = make_flow()
+    runs = [make_flow_run(flow) for _ in range(4)]
     await store(database, flow, *runs[:3])
     first = (await ask(PAGE, first=1))["flowRuns"]
     await store(database, runs[3])
@@ -155,8 +155,8 @@ async def test_a_page_has_from_1_to_200_rows(ask: Ask, size: dict[str, int]) -> 
 
 
 async def test_a_page_has_50_rows_unless_asked(database: Database, ask: Ask) -> None:
-    flow = a_flow()
-    await store(database, flow, *(a_flow_run(flow) for _ in range(51)))
+    flow = make_flow()
+    await store(database, flow, *(make_flow_run(flow) for _ in range(51)))
 
     page = (await ask(PAGE, first=None, last=None))["flowRuns"]
 
@@ -194,8 +194,8 @@ async def test_a_malformed_cursor_is_refused(ask: Ask, cursor: str, argument: st
 
 
 async def test_a_cursor_of_another_order_is_refused(database: Database, ask: Ask) -> None:
-    flow = a_flow()
-    await store(database, flow, a_flow_run(flow))
+    flow = make_flow()
+    await store(database, flow, make_flow_run(flow))
     cursor = (await ask(PAGE, orderBy=[{"created": "ASC"}]))["flowRuns"]["pageInfo"]["endCursor"]
 
     body = await ask.raw(PAGE, orderBy=[{"created": "DESC"}], after=cursor)
@@ -204,15 +204,15 @@ async def test_a_cursor_of_another_order_is_refused(database: Database, ask: Ask
 
 
 async def test_a_cursor_is_not_one_of_other_rows(database: Database, ask: Ask) -> None:
-    await store(database, a_flow())
+    await store(database, make_flow())
     cursor = (await ask("{ flows { pageInfo { endCursor } } }"))["flows"]["pageInfo"]["endCursor"]
 
     assert "errors" in await ask.raw(PAGE, after=cursor)
 
 
 async def test_states_come_oldest_first_and_everything_else_newest_first(database: Database, ask: Ask) -> None:
-    flow = a_flow()
-    run = a_flow_run(flow)
+    flow = make_flow()
+    run = make_flow_run(flow)
     states = [a_state(run, version) for version in (3, 1, 2)]
     await store(database, flow, run, *states)
 
@@ -248,14 +248,14 @@ query($first: Int, $last: Int, $after: String, $where: TaskRunWhere) {
 
 async def many_runs(database: Database, number: int) -> dict[str, list[str]]:
     """Flow runs with task runs, and the names of the task runs of each."""
-    flow = a_flow(f"with {number}")
+    flow = make_flow(f"with {number}")
     rows: list[Any] = [flow]
     names = {}
     for each in range(number):
-        run = a_flow_run(flow)
+        run = make_flow_run(flow)
         state = a_state(run)
-        run = run.amended(state_id=state.id)
-        task_runs = [a_task_run(run, name=f"{place:02}") for place in range(each % 5)]
+        run = run.replace(state_id=state.id)
+        task_runs = [make_task_run(run, name=f"{place:02}") for place in range(each % 5)]
         rows += [run, state, *task_runs]
         names[str(run.id)] = [task_run.name for task_run in task_runs]
     await store(database, *rows)

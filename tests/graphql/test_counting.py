@@ -11,8 +11,8 @@ from runstate.database import Database
 from runstate.database.queries import estimates
 from runstate.documents.states import StateType
 from runstate.rows import FlowRun
-from tests.asking import Ask
-from tests.graphql.storing import a_flow, a_flow_run, a_task_run, at, store
+from tests.client import Ask
+from tests.graphql.factories import at, make_flow, make_flow_run, make_task_run, store
 
 HISTORY = """
 query($since: DateTime!, $until: DateTime!, $seconds: Float!, $where: FlowRunWhere) {
@@ -25,10 +25,10 @@ query($since: DateTime!, $until: DateTime!, $seconds: Float!, $where: FlowRunWhe
 
 def some_runs(chance: random.Random, number: int) -> list[FlowRun]:
     """Runs in all states, that started early, late or not at all."""
-    flow = a_flow()
+    flow = make_flow()
     times = [None, *(at(seconds) for seconds in (0, 10, 19.999999, 20, 20.000001, 45.5))]
     return [
-        a_flow_run(
+        make_flow_run(
             flow,
             state_type=(kind := chance.choice([None, *StateType])),
             state_name=kind and chance.choice(["One", "Two"]),
@@ -43,8 +43,8 @@ def some_runs(chance: random.Random, number: int) -> list[FlowRun]:
 
 async def stored(database: Database, seed: int, number: int = 60) -> list[FlowRun]:
     """Some runs, written."""
-    flow = a_flow()
-    runs = [run.amended(flow_id=flow.id) for run in some_runs(random.Random(seed), number)]
+    flow = make_flow()
+    runs = [run.replace(flow_id=flow.id) for run in some_runs(random.Random(seed), number)]
     await store(database, flow, *runs)
     return runs
 
@@ -76,7 +76,7 @@ async def test_estimates_are_the_same_in_python_and_in_sql(database: Database) -
     ],
 )
 def test_a_run_is_late_by_what_it_started_after_it_was_expected(columns: dict[str, Any], delta: float) -> None:
-    assert estimates.start_time_delta(a_flow_run(a_flow(), **columns), at(10)) == delta
+    assert estimates.start_time_delta(make_flow_run(make_flow(), **columns), at(10)) == delta
 
 
 @pytest.mark.parametrize(
@@ -89,14 +89,14 @@ def test_a_run_is_late_by_what_it_started_after_it_was_expected(columns: dict[st
     ],
 )
 def test_a_running_run_has_run_until_now(columns: dict[str, Any], seconds: float) -> None:
-    assert estimates.run_time(a_flow_run(a_flow(), **columns), at(10)) == seconds
+    assert estimates.run_time(make_flow_run(make_flow(), **columns), at(10)) == seconds
 
 
 async def test_runs_are_counted_by_state_most_first(database: Database, ask: Ask) -> None:
-    flow = a_flow()
+    flow = make_flow()
     kinds = [StateType.RUNNING, StateType.RUNNING, StateType.FAILED, None]
-    runs = [a_flow_run(flow, state_type=kind, state_name=kind and kind.value.title()) for kind in kinds]
-    task_run = a_task_run(runs[0], state_type=StateType.RUNNING, state_name="Retrying")
+    runs = [make_flow_run(flow, state_type=kind, state_name=kind and kind.value.title()) for kind in kinds]
+    task_run = make_task_run(runs[0], state_type=StateType.RUNNING, state_name="Retrying")
     await store(database, flow, *runs, task_run)
 
     data = await ask(
@@ -150,13 +150,13 @@ async def test_a_history_has_every_interval_and_every_run(database: Database, as
 
 
 async def test_a_history_adds_up_run_times_and_lateness(database: Database, ask: Ask) -> None:
-    flow = a_flow()
+    flow = make_flow()
     common = {"state_type": StateType.COMPLETED, "state_name": "Completed", "expected_start_time": at(3)}
     runs = [
-        a_flow_run(flow, start_time=at(5), total_run_time_seconds=1.5, **common),
-        a_flow_run(flow, start_time=at(4), total_run_time_seconds=2.0, **common),
-        a_flow_run(flow, start_time=at(1), **common),
-        a_flow_run(flow, name="other", start_time=at(100), **common),
+        make_flow_run(flow, start_time=at(5), total_run_time_seconds=1.5, **common),
+        make_flow_run(flow, start_time=at(4), total_run_time_seconds=2.0, **common),
+        make_flow_run(flow, start_time=at(1), **common),
+        make_flow_run(flow, name="other", start_time=at(100), **common),
     ]
     await store(database, flow, *runs)
 
@@ -179,7 +179,7 @@ async def test_a_history_adds_up_run_times_and_lateness(database: Database, ask:
 
 
 async def test_task_runs_have_a_history_too(database: Database, ask: Ask) -> None:
-    task_run = a_task_run(state_type=StateType.FAILED, state_name="Failed", expected_start_time=at(1))
+    task_run = make_task_run(state_type=StateType.FAILED, state_name="Failed", expected_start_time=at(1))
     await store(database, task_run)
 
     data = await ask(

@@ -6,16 +6,16 @@ from uuid import uuid4
 
 import pytest
 
-from tests.asking import Ask
-from tests.graphql.mutating import (
+from tests.client import Ask
+from tests.graphql.mutations import (
     PROBLEM,
-    a_deployment,
-    a_flow,
-    a_flow_run,
-    a_task_run,
     create,
     do,
     flow_run,
+    make_deployment,
+    make_flow,
+    make_flow_run,
+    make_task_run,
     propose,
 )
 
@@ -36,7 +36,7 @@ async def test_many_who_create_one_flow_at_once_get_the_same(ask: Ask) -> None:
 
 
 async def test_a_new_run_is_pending_at_version_1(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     found = await flow_run(ask, run, "stateType stateName version name states { nodes { version type actor } }")
     assert (found["stateType"], found["stateName"], found["version"]) == ("PENDING", "Pending", 1)
     assert found["states"]["nodes"] == [{"version": 1, "type": "PENDING", "actor": "anonymous"}]
@@ -45,7 +45,7 @@ async def test_a_new_run_is_pending_at_version_1(ask: Ask) -> None:
 
 async def test_the_state_of_creation_is_written_as_it_is(ask: Ask) -> None:
     state = {"type": "RUNNING", "name": "Going", "message": "here", "data": [1, "two", None]}
-    run = await a_flow_run(ask, state=state)
+    run = await make_flow_run(ask, state=state)
     found = await flow_run(ask, run, "runCount startTime state { type name message data }")
     assert found["state"] == state
     assert found["runCount"] == 1
@@ -54,7 +54,7 @@ async def test_the_state_of_creation_is_written_as_it_is(ask: Ask) -> None:
 
 @pytest.mark.parametrize("missing", ["flowId", "deploymentId", "parentTaskRunId"])
 async def test_a_flow_run_that_refers_to_nothing_is_not_created(ask: Ask, missing: str) -> None:
-    given = {"flowId": await a_flow(ask), missing: str(uuid4())}
+    given = {"flowId": await make_flow(ask), missing: str(uuid4())}
     answer = await create(ask, "flowRun", **given)
     assert answer["__typename"] == "NotFound"
     assert answer["missingId"] == given[missing]
@@ -67,19 +67,19 @@ async def test_a_task_run_of_an_unknown_flow_run_is_not_created(ask: Ask) -> Non
 
 
 async def test_a_flow_run_is_created_once_for_its_idempotency_key(ask: Ask) -> None:
-    flow = await a_flow(ask)
+    flow = await make_flow(ask)
     made = await asyncio.gather(
         *(create(ask, "flowRun", flowId=flow, idempotencyKey="k", name=f"n{n}") for n in range(10))
     )
     assert len({each["flowRun"]["id"] for each in made}) == 1
     assert sum(each["created"] for each in made) == 1
-    other = await create(ask, "flowRun", flowId=await a_flow(ask, "other"), idempotencyKey="k")
+    other = await create(ask, "flowRun", flowId=await make_flow(ask, "other"), idempotencyKey="k")
     assert other["created"]
 
 
 @pytest.mark.parametrize("under_a_flow_run", [True, False])
 async def test_a_task_run_is_created_once_for_its_keys(ask: Ask, *, under_a_flow_run: bool) -> None:
-    given: dict[str, Any] = {"flowRunId": await a_flow_run(ask)} if under_a_flow_run else {}
+    given: dict[str, Any] = {"flowRunId": await make_flow_run(ask)} if under_a_flow_run else {}
     made = await asyncio.gather(
         *(create(ask, "taskRun", taskKey="t", dynamicKey=str(n % 2), **given) for n in range(10))
     )
@@ -88,8 +88,8 @@ async def test_a_task_run_is_created_once_for_its_keys(ask: Ask, *, under_a_flow
 
 
 async def test_deleting_a_flow_run_deletes_its_states_and_task_runs(ask: Ask) -> None:
-    run = await a_flow_run(ask)
-    task = await a_task_run(ask, flowRunId=run)
+    run = await make_flow_run(ask)
+    task = await make_task_run(ask, flowRunId=run)
     answer = "... on DeletePayload { deletedId } ... on Problem { code }"
     document = f"mutation($id: ID!) {{ it: deleteFlowRun(id: $id) {{ {answer} }} }}"
     assert (await ask(document, id=run))["it"] == {"deletedId": run}
@@ -103,7 +103,7 @@ async def test_deleting_a_flow_run_deletes_its_states_and_task_runs(ask: Ask) ->
 
 async def test_deleting_a_run_gives_its_slot_back(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="tag:db", limit=1)
-    first, second = await a_task_run(ask, "0", tags=["db"]), await a_task_run(ask, "1", tags=["db"])
+    first, second = await make_task_run(ask, "0", tags=["db"]), await make_task_run(ask, "1", tags=["db"])
     assert (await propose(ask, first, "RUNNING", task=True))["status"] == "ACCEPT"
     assert (await propose(ask, second, "RUNNING", task=True))["status"] == "WAIT"
     document = "mutation($id: ID!) { deleteTaskRun(id: $id) { __typename } }"
@@ -112,7 +112,7 @@ async def test_deleting_a_run_gives_its_slot_back(ask: Ask) -> None:
 
 
 async def test_a_run_of_a_deployment_merges_parameters_and_tags_and_is_scheduled(ask: Ask) -> None:
-    deployment = await a_deployment(ask, parameters={"a": 1, "b": 2}, tags=["x"], workQueueName="q")
+    deployment = await make_deployment(ask, parameters={"a": 1, "b": 2}, tags=["x"], workQueueName="q")
     made_from = "parameters tags stateType workQueueName deployment { id }"
     fields = f"{PROBLEM} ... on CreateFlowRunPayload {{ created flowRun {{ {made_from} }} }}"
     given = {"deploymentId": deployment, "parameters": {"b": 3}, "tags": ["y", "x"]}
@@ -127,9 +127,9 @@ async def test_a_run_of_a_deployment_merges_parameters_and_tags_and_is_scheduled
 
 
 async def test_a_subflow_run_is_mirrored_by_its_parent_task_run(ask: Ask) -> None:
-    parent = await a_flow_run(ask, state={"type": "RUNNING"})
-    task = await a_task_run(ask, flowRunId=parent)
-    child = await a_flow_run(ask, parentTaskRunId=task)
+    parent = await make_flow_run(ask, state={"type": "RUNNING"})
+    task = await make_task_run(ask, flowRunId=parent)
+    child = await make_flow_run(ask, parentTaskRunId=task)
     await propose(ask, child, {"type": "RUNNING", "message": "hello"})
     document = """query($id: ID!) { it: taskRun(id: $id) { stateType version childFlowRun { id }
       state { message details { childFlowRunId taskRunId } } } }"""
@@ -143,7 +143,7 @@ async def test_a_subflow_run_is_mirrored_by_its_parent_task_run(ask: Ask) -> Non
 
 
 async def test_a_run_input_is_written_once_for_its_key(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     fields = f"{PROBLEM} ... on WriteFlowRunInputPayload {{ created flowRunInput {{ id key value }} }}"
     given = {"flowRunId": run, "key": "approval", "value": {"by": "me"}}
     first = await do(ask, "writeFlowRunInput", "WriteFlowRunInput", fields, **given)

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from runstate.database import Database
 from runstate.rows import CsrfToken
-from tests.asking import Ask
-from tests.graphql.mutating import PROBLEM
+from tests.client import Ask
+from tests.graphql.mutations import PROBLEM
 from tests.subscribing import Listening, asking, connected, listening
 
 GIVE = f"""mutation($client: String!) {{ it: createCsrfToken(client: $client) {{

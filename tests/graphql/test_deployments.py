@@ -3,8 +3,8 @@
 from typing import Any
 from uuid import uuid4
 
-from tests.asking import Ask
-from tests.graphql.mutating import PROBLEM, a_deployment, a_flow, a_flow_run, create, do, flow_run
+from tests.client import Ask
+from tests.graphql.mutations import PROBLEM, create, do, flow_run, make_deployment, make_flow, make_flow_run
 
 FIELDS = "id name concurrencyLimit concurrencyOptions { collisionStrategy gracePeriodSeconds } paused parameters tags"
 
@@ -16,7 +16,7 @@ async def change(ask: Ask, **given: Any) -> Any:
 
 
 async def test_a_deployment_is_updated_by_flow_and_name(ask: Ask) -> None:
-    flow = await a_flow(ask)
+    flow = await make_flow(ask)
     options = {"collisionStrategy": "CANCEL_NEW", "gracePeriodSeconds": 60}
     first = await create(
         ask, "deployment", FIELDS, flowId=flow, name="n", concurrencyLimit=2, concurrencyOptions=options, tags=["a"]
@@ -28,7 +28,7 @@ async def test_a_deployment_is_updated_by_flow_and_name(ask: Ask) -> None:
 
 
 async def test_what_is_left_out_stays_and_null_takes_away(ask: Ask) -> None:
-    deployment = await a_deployment(ask, concurrencyLimit=2, parameters={"a": 1}, paused=True)
+    deployment = await make_deployment(ask, concurrencyLimit=2, parameters={"a": 1}, paused=True)
     changed = (await change(ask, id=deployment, tags=["t"]))["deployment"]
     assert (changed["concurrencyLimit"], changed["parameters"], changed["paused"], changed["tags"]) == (
         2,
@@ -48,10 +48,10 @@ async def test_a_deployment_of_no_flow_is_not_created(ask: Ask) -> None:
 
 
 async def test_deleting_a_deployment_deletes_its_limit_and_scheduled_runs_only(ask: Ask) -> None:
-    flow = await a_flow(ask)
-    deployment = await a_deployment(ask, flowId=flow, concurrencyLimit=1)
-    scheduled = await a_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
-    running = await a_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "RUNNING"})
+    flow = await make_flow(ask)
+    deployment = await make_deployment(ask, flowId=flow, concurrencyLimit=1)
+    scheduled = await make_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
+    running = await make_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "RUNNING"})
     document = "mutation($id: ID!) { deleteDeployment(id: $id) { __typename } }"
     assert (await ask(document, id=deployment))["deleteDeployment"]["__typename"] == "DeletePayload"
     assert await flow_run(ask, scheduled, "id") is None

@@ -11,12 +11,12 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from runstate.app import clock
 from runstate.graphql.context import Context
-from runstate.graphql.direct import Direct
-from runstate.graphql.scalars import dumped
+from runstate.graphql.execution.fast_path import FastPath
 from runstate.graphql.schema import Schema, build_schema
-from runstate.graphql.sse import body_of
-from tests.asking import Ask
-from tests.graphql.mutating import a_flow_run, a_task_run
+from runstate.graphql.transport.sse import body_of
+from runstate.graphql.types.scalars import dumped
+from tests.client import Ask
+from tests.graphql.mutations import make_flow_run, make_task_run
 
 ROUNDS = 100
 FAST = build_schema()
@@ -40,7 +40,7 @@ ODD: tuple[Any, ...] = (
 
 
 async def answered(schema: Schema, app: Starlette, document: str, variables: Any) -> bytes:
-    context = Context(app.state.database, clock, request_id="request", desk=app.state.desk)
+    context = Context(app.state.database, clock, request_id="request", batcher=app.state.batcher)
     return dumped(body_of(await schema.execute(document, variables, context)))
 
 
@@ -78,8 +78,8 @@ def spoilt(variables: Any, random: Random) -> Any:
 @pytest.fixture
 async def tasks(ask: Ask) -> list[str]:
     """Task runs of a running flow run."""
-    flow_run = await a_flow_run(ask, state={"type": "RUNNING"})
-    return [await a_task_run(ask, key, flowRunId=flow_run) for key in ("0", "1")]
+    flow_run = await make_flow_run(ask, state={"type": "RUNNING"})
+    return [await make_task_run(ask, key, flowRunId=flow_run) for key in ("0", "1")]
 
 
 def proposal(task: str) -> dict[str, Any]:
@@ -102,7 +102,7 @@ async def test_whatever_the_variables_are(app: Starlette, tasks: list[str], seed
         await same(app, document, variables)
         for _ in range(ROUNDS // 4):
             await same(app, document, spoilt(variables, random))
-        assert all(isinstance(each.shortcut, Direct) for each in FAST.documents.known(document).operations.values())
+        assert all(isinstance(each.fast_path, FastPath) for each in FAST.documents.known(document).operations.values())
 
 
 async def test_an_answer_that_has_to_be_read_first(app: Starlette, ask: Ask, tasks: list[str]) -> None:
@@ -115,7 +115,7 @@ async def test_an_answer_that_has_to_be_read_first(app: Starlette, ask: Ask, tas
 
 async def test_an_error(app: Starlette, tasks: list[str]) -> None:
     await same(app, PROPOSE, {"input": proposal(tasks[0])})
-    await app.state.desk.close()
+    await app.state.batcher.close()
 
     answer = await same(app, PROPOSE, {"input": proposal(tasks[0])})
     assert b'"OVERLOADED"' in answer
@@ -136,4 +136,4 @@ async def test_what_is_not_one_mutation_with_its_variables_is_left_to_the_librar
 ) -> None:
     await same(app, document, {"id": "x"})
     await same(app, document, {"id": "x"})
-    assert [each.shortcut for each in FAST.documents.known(document).operations.values()] == [False]
+    assert [each.fast_path for each in FAST.documents.known(document).operations.values()] == [False]

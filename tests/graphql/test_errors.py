@@ -9,9 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from runstate import errors
-from runstate.errors import LIMITED, RunstateError
-from runstate.graphql.faults import Code
-from tests.asking import Ask
+from runstate.errors import LIMIT_MESSAGES, RunstateError
+from runstate.graphql.errors import Code
+from tests.client import Ask
 from tests.subscribing import Listening, connected
 
 ROOT = Path(__file__).parent.parent.parent
@@ -65,7 +65,7 @@ def test_every_code_and_every_limit_is_documented_and_no_other() -> None:
     page = (ROOT / "docs" / "errors.md").read_text()
 
     assert rows(page, "Codes") == CODES
-    assert rows(page, "Limits") - {"limit"} == set(LIMITED)
+    assert rows(page, "Limits") - {"limit"} == set(LIMIT_MESSAGES)
 
 
 async def test_every_error_has_the_id_of_its_request(ask: Ask) -> None:

@@ -39,25 +39,35 @@ from strawberry.types.arguments import convert_argument
 
 from runstate.database import Database
 from runstate.documents.states import StateDetails, StateType
-from runstate.graphql.bounds import Bounds
 from runstate.graphql.context import Context
-from runstate.graphql.derive import definition_of
-from runstate.graphql.documents import LONGEST_KEPT
-from runstate.graphql.execution import Executor, executing
-from runstate.graphql.plans import Plans
-from runstate.graphql.reading import read
-from runstate.graphql.scalars import dumped
+from runstate.graphql.execution.executor import Executor, executing
+from runstate.graphql.execution.plans import Plans
 from runstate.graphql.schema import Schema, build_schema
-from runstate.graphql.sse import body_of
+from runstate.graphql.transport.sse import body_of
+from runstate.graphql.types.derive import definition_of
+from runstate.graphql.types.input_values import read
+from runstate.graphql.types.scalars import dumped
+from runstate.graphql.validation.document_cache import LONGEST_KEPT
+from runstate.graphql.validation.limits import RequestLimits
 from runstate.rows import Row
-from tests.graphql.storing import a_deployment, a_flow, a_flow_run, a_limit, a_state, a_task_run, at, ids, store
+from tests.graphql.factories import (
+    a_limit,
+    a_state,
+    at,
+    ids,
+    make_deployment,
+    make_flow,
+    make_flow_run,
+    make_task_run,
+    store,
+)
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 VARIABLES = {"yes": True, "no": False}
 DOCUMENTS = 80
-BOUNDS = Bounds(cost=10**9, aliases=1000, depth=100)
-FAST = build_schema(bounds=BOUNDS)
-STOCK = build_schema(StrawberryGraphQLCoreExecutionContext, bounds=BOUNDS)
+BOUNDS = RequestLimits(cost=10**9, aliases=1000, depth=100)
+FAST = build_schema(limits=BOUNDS)
+STOCK = build_schema(StrawberryGraphQLCoreExecutionContext, limits=BOUNDS)
 ROOTS = (
     *("flows", "deployments", "flowRuns", "taskRuns", "concurrencyLimits"),
     *("node", "nodes", "flow", "flowRun", "taskRun", "flowRunState", "taskRunState", "deployment"),
@@ -163,15 +173,15 @@ class Asking:
 
 def rows(*, wide: bool, infinite: bool = True) -> Iterator[Row]:
     """Rows of every kind, with values that cannot be written among them; wide: a column holds more than GraphQL."""
-    flows = [a_flow(), a_flow("reports", tags=["a", "b"], labels={"deep": [1, {"x": None}]})]
+    flows = [make_flow(), make_flow("reports", tags=["a", "b"], labels={"deep": [1, {"x": None}]})]
     limit = a_limit(slot_decay_per_second=0.0)
-    deployments = [a_deployment(flows[0], concurrency_limit_id=limit.id), a_deployment(flows[1], "hourly")]
+    deployments = [make_deployment(flows[0], concurrency_limit_id=limit.id), make_deployment(flows[1], "hourly")]
     yield from (*flows, limit, *deployments)
     for number in range(6):
         odd: dict[str, Any] = {"total_run_time_seconds": inf} if infinite and number == 4 else {}
         if wide and number == 5:
             odd = {"run_count": 2**40}
-        run = a_flow_run(
+        run = make_flow_run(
             flows[number % 2],
             deployment_id=deployments[0].id if number % 3 else None,
             name=f'run "{number}" ü',
@@ -182,13 +192,13 @@ def rows(*, wide: bool, infinite: bool = True) -> Iterator[Row]:
         )
         details = StateDetails(scheduled_time=at(number), run_input_keyset={"schema": "x"})
         states = [a_state(run), a_state(run, 2, list(StateType)[number], data=[None, 1.5, {}], details=details)]
-        task = a_task_run(run, name=f"task {number}", version=2**31 - 1)
+        task = make_task_run(run, name=f"task {number}", version=2**31 - 1)
         entered = a_state(task, data={"type": "x"})
-        yield run.amended(state_id=states[-1].id if number else None)
+        yield run.replace(state_id=states[-1].id if number else None)
         yield from states
-        yield task.amended(state_id=entered.id, state_type=StateType.PENDING, state_name="Pending")
+        yield task.replace(state_id=entered.id, state_type=StateType.PENDING, state_name="Pending")
         yield entered
-    yield a_task_run()
+    yield make_task_run()
 
 
 async def answer(schema: Schema, database: Database, document: str) -> dict[str, Any]:
@@ -258,7 +268,7 @@ fragment Named on Flow { name @skip(if: $no) created @include(if: $yes) }"""
 
 
 async def test_conditions_are_looked_at_every_time(database: Database) -> None:
-    await store(database, a_flow())
+    await store(database, make_flow())
     given: list[dict[str, bool]] = [{"yes": yes, "no": no} for yes in (True, False) for no in (True, False)]
     given.append({"yes": True})
 
@@ -324,7 +334,7 @@ async def test_nothing_usual_is_left_to_the_library(database: Database) -> None:
     await store(database, *rows(wide=False, infinite=False))
     plans = Plans()
 
-    result = await build_schema(executing(plans), bounds=BOUNDS).execute(USUAL, None, Context(database, lambda: NOW))
+    result = await build_schema(executing(plans), limits=BOUNDS).execute(USUAL, None, Context(database, lambda: NOW))
 
     assert not result.errors
     assert plans.left == 0

@@ -10,16 +10,16 @@ import sqlalchemy as sa
 from runstate.database import Database
 from runstate.documents.states import StateType
 from runstate.rows import FlowRun
-from tests.asking import Ask
-from tests.graphql.storing import (
+from tests.client import Ask
+from tests.graphql.factories import (
     NOON,
-    a_deployment,
-    a_flow,
-    a_flow_run,
     a_limit,
-    a_task_run,
     at,
     ids,
+    make_deployment,
+    make_flow,
+    make_flow_run,
+    make_task_run,
     store,
 )
 
@@ -47,15 +47,15 @@ class World:
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
-        self.flows = [a_flow(name, tags=self.some(TAGS)) for name in NAMES]
+        self.flows = [make_flow(name, tags=self.some(TAGS)) for name in NAMES]
         self.limits = [a_limit("db")]
         self.deployments = [
-            a_deployment(flow, chance.choice(NAMES), concurrency_limit_id=chance.choice([None, self.limits[0].id]))
+            make_deployment(flow, chance.choice(NAMES), concurrency_limit_id=chance.choice([None, self.limits[0].id]))
             for flow in self.flows[:3]
         ]
         self.runs = [self.a_run() for _ in range(25)]
         self.task_runs = [
-            a_task_run(chance.choice([None, *self.runs[:6]]), name=chance.choice(NAMES)) for _ in range(12)
+            make_task_run(chance.choice([None, *self.runs[:6]]), name=chance.choice(NAMES)) for _ in range(12)
         ]
         for place in range(0, 25, 3):
             self.runs[place].__dict__["parent_task_run_id"] = chance.choice(self.task_runs).id
@@ -63,7 +63,7 @@ class World:
     def a_run(self) -> FlowRun:
         """A run with nulls here and there."""
         chance = self.chance
-        return a_flow_run(
+        return make_flow_run(
             chance.choice(self.flows),
             name=chance.choice(NAMES),
             tags=self.some(TAGS),
@@ -81,7 +81,7 @@ class World:
 
     async def store(self, database: Database) -> None:
         """Write them all; runs and task runs point at each other."""
-        parentless = [run.amended(parent_task_run_id=None) for run in self.runs]
+        parentless = [run.replace(parent_task_run_id=None) for run in self.runs]
         await store(database, *self.flows, *self.limits, *self.deployments, *parentless[:6], *self.task_runs)
         await store(database, *self.runs[6:])
         async with database.write() as transaction:
@@ -296,8 +296,8 @@ async def test_a_filter_finds_what_its_condition_finds(database: Database, ask: 
 async def test_a_condition_holds_of_a_blank_run(
     database: Database, ask: Ask, where: dict[str, Any], *, found: bool | None
 ) -> None:
-    flow = a_flow()
-    await store(database, flow, a_flow_run(flow))
+    flow = make_flow()
+    await store(database, flow, make_flow_run(flow))
 
     body = await ask.raw(FIND, where=where)
 
@@ -333,10 +333,10 @@ async def test_a_filter_may_go_as_far_as_the_limits(ask: Ask) -> None:
 
 
 async def test_other_lists_can_be_filtered_too(database: Database, ask: Ask) -> None:
-    flow, other = a_flow("one", created=NOON), a_flow("two", created=at(1))
-    deployment = a_deployment(flow, paused=True)
-    run = a_flow_run(flow, deployment_id=deployment.id)
-    await store(database, flow, other, deployment, run, a_task_run(run), a_limit("x", active=False))
+    flow, other = make_flow("one", created=NOON), make_flow("two", created=at(1))
+    deployment = make_deployment(flow, paused=True)
+    run = make_flow_run(flow, deployment_id=deployment.id)
+    await store(database, flow, other, deployment, run, make_task_run(run), a_limit("x", active=False))
 
     data = await ask(
         """{

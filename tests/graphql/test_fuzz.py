@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from runstate.graphql.faults import Code
+from runstate.graphql.errors import Code
 from tests.subscribing import PROTOCOL, Listening
 
 CODES = {code.value for code in Code} - {Code.INTERNAL.value}

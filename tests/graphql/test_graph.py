@@ -5,8 +5,8 @@ from uuid import UUID
 
 from runstate.database import Database
 from runstate.documents.states import StateType
-from tests.asking import Ask
-from tests.graphql.storing import a_flow, a_flow_run, a_task_run, at, store
+from tests.client import Ask
+from tests.graphql.factories import at, make_flow, make_flow_run, make_task_run, store
 
 GRAPH = """query($id: ID!, $first: Int, $after: ID, $since: DateTime) { flowRun(id: $id) {
   graph(first: $first, after: $after, since: $since) { startTime endTime nodeCount rootNodeIds hasNextPage endCursor
@@ -22,15 +22,15 @@ def given_by(*runs: Any, called_in: Any = None) -> dict[str, Any]:
 
 
 async def test_a_graph_has_task_runs_and_subflow_runs_with_what_they_were_given(database: Database, ask: Ask) -> None:
-    flow, sub = a_flow("etl"), a_flow("sub")
-    run = a_flow_run(flow, start_time=at(0), end_time=at(9))
+    flow, sub = make_flow("etl"), make_flow("sub")
+    run = make_flow_run(flow, start_time=at(0), end_time=at(9))
     completed = {"state_type": StateType.COMPLETED}
-    one = a_task_run(run, name="one", start_time=at(1), end_time=at(2), **completed)
-    holder = a_task_run(run, name="holder", start_time=at(3), task_inputs=given_by(one))
-    inner = a_task_run(run, name="in", expected_start_time=at(4), task_inputs=given_by(holder, called_in=one))
-    never = a_task_run(run, name="never", task_inputs=given_by(one))
-    subflow = a_flow_run(sub, name="s", parent_task_run_id=holder.id, start_time=at(3), **completed)
-    subflow = subflow.amended(expected_start_time=at(2.5))
+    one = make_task_run(run, name="one", start_time=at(1), end_time=at(2), **completed)
+    holder = make_task_run(run, name="holder", start_time=at(3), task_inputs=given_by(one))
+    inner = make_task_run(run, name="in", expected_start_time=at(4), task_inputs=given_by(holder, called_in=one))
+    never = make_task_run(run, name="never", task_inputs=given_by(one))
+    subflow = make_flow_run(sub, name="s", parent_task_run_id=holder.id, start_time=at(3), **completed)
+    subflow = subflow.replace(expected_start_time=at(2.5))
     await store(database, flow, sub, run, one, holder, inner, never, subflow)
 
     graph = (await ask(GRAPH, id=str(run.id)))["flowRun"]["graph"]
@@ -55,9 +55,9 @@ async def test_a_graph_has_task_runs_and_subflow_runs_with_what_they_were_given(
 
 
 async def test_a_graph_is_read_page_by_page(database: Database, ask: Ask) -> None:
-    flow = a_flow()
-    run = a_flow_run(flow)
-    tasks = [a_task_run(run, start_time=at(place), end_time=at(place + 1)) for place in range(5)]
+    flow = make_flow()
+    run = make_flow_run(flow)
+    tasks = [make_task_run(run, start_time=at(place), end_time=at(place + 1)) for place in range(5)]
     await store(database, flow, run, *tasks)
 
     found, after, more = [], None, True
@@ -72,8 +72,8 @@ async def test_a_graph_is_read_page_by_page(database: Database, ask: Ask) -> Non
 
 
 async def test_what_is_wrong_with_the_arguments_of_a_graph_is_an_error(database: Database, ask: Ask) -> None:
-    flow = a_flow()
-    run = a_flow_run(flow)
+    flow = make_flow()
+    run = make_flow_run(flow)
     await store(database, flow, run)
 
     for wrong, code in (({"first": 0}, "BAD_USER_INPUT"), ({"after": str(run.id)}, "INVALID_INPUT")):

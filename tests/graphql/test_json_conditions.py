@@ -8,8 +8,8 @@ import pytest
 
 from runstate.database import Database
 from runstate.database.json import contains, equals
-from tests.asking import Ask
-from tests.graphql.storing import a_flow, a_flow_run, ids, store
+from tests.client import Ask
+from tests.graphql.factories import ids, make_flow, make_flow_run, store
 
 FIND = "query($where: FlowRunWhere) { flowRuns(where: $where, first: 200) { nodes { id } } }"
 VALUES: list[Any] = [
@@ -32,8 +32,8 @@ def parts(value: Any) -> Iterator[tuple[list[str], Any]]:
 
 
 async def test_postgresql_and_python_have_the_same_idea_of_json(database: Database, ask: Ask) -> None:
-    flow, chance = a_flow(), random.Random(7)
-    runs = [a_flow_run(flow, parameters=value) for value in VALUES]
+    flow, chance = make_flow(), random.Random(7)
+    runs = [make_flow_run(flow, parameters=value) for value in VALUES]
     await store(database, flow, *runs)
     every = [each for value in VALUES for each in parts(value)]
     for _ in range(150):
@@ -110,8 +110,8 @@ def covers(held: Any, asked: Any, *, top: bool = False) -> bool:
     ],
 )
 async def test_a_condition_on_a_run(database: Database, ask: Ask, where: dict[str, Any], found: int) -> None:
-    flow = a_flow()
-    await store(database, flow, a_flow_run(flow, parameters={"a": 1, "l": ["x"], "n": None}, labels={"team": "a"}))
+    flow = make_flow()
+    await store(database, flow, make_flow_run(flow, parameters={"a": 1, "l": ["x"], "n": None}, labels={"team": "a"}))
 
     assert len((await ask(FIND, where=where))["flowRuns"]["nodes"]) == found
 

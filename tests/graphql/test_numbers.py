@@ -7,14 +7,14 @@ import pytest
 from starlette.applications import Starlette
 
 from runstate.app import clock
-from runstate.core.verify import verify
+from runstate.core.checks.verify import verify
 from runstate.database import Database
 from runstate.services import folding
-from tests.asking import Ask
-from tests.graphql.mutating import a_deployment, a_flow, a_flow_run, a_task_run, propose
-from tests.graphql.storing import a_flow as flow_row
-from tests.graphql.storing import a_flow_run as flow_run_row
-from tests.graphql.storing import at, store
+from tests.client import Ask
+from tests.graphql.factories import at, store
+from tests.graphql.factories import make_flow as flow_row
+from tests.graphql.factories import make_flow_run as flow_run_row
+from tests.graphql.mutations import make_deployment, make_flow, make_flow_run, make_task_run, propose
 
 REAL = {"runCount": {"gte": 0}}
 """A condition that every run meets, and that nothing was added up for."""
@@ -56,14 +56,14 @@ async def agree(ask: Ask) -> None:
 
 async def test_numbers_stay_right_through_changes_deletions_and_folding(ask: Ask, app: Starlette) -> None:
     chance = random.Random(5)
-    flows = [await a_flow(ask, name) for name in ("one", "two")]
-    deployments = [await a_deployment(ask, flowId=flow) for flow in flows]
+    flows = [await make_flow(ask, name) for name in ("one", "two")]
+    deployments = [await make_deployment(ask, flowId=flow) for flow in flows]
     runs = [
-        await a_flow_run(ask, flowId=flows[place], deploymentId=deployment)
+        await make_flow_run(ask, flowId=flows[place], deploymentId=deployment)
         for place in (0, 1)
         for deployment in (deployments[place], None, None)
     ]
-    tasks = [await a_task_run(ask, str(place), flowRunId=chance.choice([None, *runs])) for place in range(8)]
+    tasks = [await make_task_run(ask, str(place), flowRunId=chance.choice([None, *runs])) for place in range(8)]
     for run in (*runs, *tasks):
         name = chance.choice([None, "Walking", "Late"])
         await propose(ask, run, {"type": "RUNNING", "name": name}, task=run in tasks, force=True)
@@ -76,19 +76,19 @@ async def test_numbers_stay_right_through_changes_deletions_and_folding(ask: Ask
     await agree(ask)
     assert await verify(app.state.database, clock()) == []
 
-    assert await folding.run_once(app.state.desk, clock()) > 0
-    assert await folding.run_once(app.state.desk, clock()) == 0
+    assert await folding.run_once(app.state.batcher, clock()) > 0
+    assert await folding.run_once(app.state.batcher, clock()) == 0
     await ask("mutation($id: ID!) { deleteFlow(id: $id) { __typename } }", id=flows[1])
-    await folding.run_once(app.state.desk, clock())
+    await folding.run_once(app.state.batcher, clock())
     await agree(ask)
     assert await verify(app.state.database, clock()) == []
 
 
 async def test_so_many_names_are_counted_by_themselves(ask: Ask, app: Starlette) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     for number in range(103):
         await propose(ask, run, {"type": "RUNNING", "name": f"Step {number}"}, force=True)
-    other = await a_flow_run(ask, flowId=await a_flow(ask), state={"type": "RUNNING", "name": "Step 0"})
+    other = await make_flow_run(ask, flowId=await make_flow(ask), state={"type": "RUNNING", "name": "Step 0"})
 
     data = await ask("{ flowRunCountsByState { stateName count } }")
 
@@ -105,7 +105,7 @@ async def test_so_many_names_are_counted_by_themselves(ask: Ask, app: Starlette)
 
 
 async def test_runs_are_not_looked_at_for_numbers_that_were_added_up(ask: Ask, read: list[str]) -> None:
-    flow = await a_flow(ask)
+    flow = await make_flow(ask)
     read.clear()
     pages = "flowRuns(where: $flow) { totalCount } taskRuns(where: $task) { totalCount }"
     await ask(NUMBERS.replace(pages, ""), flow={"flow": {"id": {"eq": flow}}})

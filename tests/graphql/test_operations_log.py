@@ -2,7 +2,7 @@
 
 import structlog
 
-from tests.asking import Ask
+from tests.client import Ask
 
 
 async def test_an_operation_is_logged_with_its_statements_and_its_time(ask: Ask) -> None:

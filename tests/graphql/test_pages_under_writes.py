@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from runstate.database import Database
 from runstate.rows import FlowRun
-from tests.asking import Ask
-from tests.graphql.storing import a_flow, a_flow_run, at, store
+from tests.client import Ask
+from tests.graphql.factories import at, make_flow, make_flow_run, store
 
 PAGE = """query($orderBy: [FlowRunOrderBy!], $first: Int, $after: String, $last: Int, $before: String) {
   flowRuns(orderBy: $orderBy, first: $first, after: $after, last: $last, before: $before) {
@@ -17,11 +17,11 @@ PAGE = """query($orderBy: [FlowRunOrderBy!], $first: Int, $after: String, $last:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_what_was_there_throughout_comes_once(database: Database, ask: Ask, seed: int) -> None:
-    chance, flow = random.Random(seed), a_flow()
+    chance, flow = random.Random(seed), make_flow()
 
     def a_run() -> FlowRun:
         times = {name: chance.choice([None, at(1), at(2), at(3)]) for name in ("start_time", "end_time")}
-        return a_flow_run(flow, name=chance.choice("abc"), **times)
+        return make_flow_run(flow, name=chance.choice("abc"), **times)
 
     order = [{name: chance.choice(["ASC", "DESC"])} for name in chance.sample(["startTime", "endTime", "name"], k=2)]
     stays, goes = [a_run() for _ in range(15)], [a_run() for _ in range(8)]

@@ -10,8 +10,8 @@ from starlette.applications import Starlette
 from runstate.app import build_app
 from runstate.database import Database
 from runstate.settings import Settings
-from tests.asking import asking, running
-from tests.graphql.storing import a_flow, a_flow_run, store
+from tests.client import asking, running
+from tests.graphql.factories import make_flow, make_flow_run, store
 
 RUNAWAY = """{ flowRuns(where: {not: {not: {flow: {flowRuns: {some: {not: {not: {flow: {flowRuns: {some:
   {not: {name: {contains: "run"}}}}}}}}}}}}}) { nodes { id } } }"""
@@ -30,8 +30,8 @@ async def kept_waiting(database: Database) -> AsyncIterator[None]:
 async def test_a_query_that_takes_too_long_is_ended_and_the_next_one_is_not(
     url: str, database: Database, setting: str
 ) -> None:
-    flow = a_flow()
-    await store(database, flow, *(a_flow_run(flow, name=f"run {number}") for number in range(150)))
+    flow = make_flow()
+    await store(database, flow, *(make_flow_run(flow, name=f"run {number}") for number in range(150)))
     app: Starlette = build_app(Settings.model_validate({"database_url": url, "services": "off", setting: 0.2}))
     async with running(app), asking(app) as ask:
         async with kept_waiting(database):

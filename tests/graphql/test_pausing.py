@@ -3,8 +3,8 @@
 from typing import Any
 from uuid import uuid4
 
-from tests.asking import Ask
-from tests.graphql.mutating import RESULT, a_deployment, a_flow, a_flow_run, do, flow_run, propose
+from tests.client import Ask
+from tests.graphql.mutations import RESULT, do, flow_run, make_deployment, make_flow, make_flow_run, propose
 
 
 async def verb(ask: Ask, name: str, **given: Any) -> Any:
@@ -15,13 +15,13 @@ async def verb(ask: Ask, name: str, **given: Any) -> Any:
 
 async def running_deployed(ask: Ask) -> str:
     """The id of a running flow run of a deployment."""
-    flow = await a_flow(ask)
-    deployment = await a_deployment(ask, flowId=flow)
-    return await a_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "RUNNING"})
+    flow = await make_flow(ask)
+    deployment = await make_deployment(ask, flowId=flow)
+    return await make_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "RUNNING"})
 
 
 async def test_a_running_run_pauses_and_goes_on(ask: Ask) -> None:
-    run = await a_flow_run(ask, state={"type": "RUNNING"})
+    run = await make_flow_run(ask, state={"type": "RUNNING"})
     paused = await verb(ask, "pause", id=run, timeoutSeconds=300, pauseKey="here")
     assert (paused["status"], paused["state"]["type"], paused["state"]["name"]) == ("ACCEPT", "PAUSED", "Paused")
     assert paused["state"]["details"]["pauseTimeout"]
@@ -44,20 +44,20 @@ async def test_a_run_of_a_deployment_is_suspended_and_scheduled_again(ask: Ask) 
 
 
 async def test_a_run_without_a_deployment_cannot_be_suspended(ask: Ask) -> None:
-    run = await a_flow_run(ask, state={"type": "RUNNING"})
+    run = await make_flow_run(ask, state={"type": "RUNNING"})
     answer = await verb(ask, "suspend", id=run)
     assert (answer["status"], answer["rule"]) == ("ABORT", "suspend_needs_deployment")
 
 
 async def test_only_a_paused_run_can_be_resumed(ask: Ask) -> None:
-    run = await a_flow_run(ask, state={"type": "RUNNING"})
+    run = await make_flow_run(ask, state={"type": "RUNNING"})
     answer = await verb(ask, "resume", id=run)
     assert (answer["status"], answer["rule"]) == ("ABORT", "resume_only_when_paused")
     assert (await verb(ask, "resume", id=str(uuid4())))["__typename"] == "NotFound"
 
 
 async def test_a_verb_with_the_same_key_is_answered_as_it_was(ask: Ask) -> None:
-    run = await a_flow_run(ask, state={"type": "RUNNING"})
+    run = await make_flow_run(ask, state={"type": "RUNNING"})
     for name, given in (("pause", {"timeoutSeconds": 60}), ("resume", {})):
         first = await verb(ask, name, id=run, idempotencyKey=name, **given)
         again = await verb(ask, name, id=run, idempotencyKey=name, **given)
@@ -66,13 +66,13 @@ async def test_a_verb_with_the_same_key_is_answered_as_it_was(ask: Ask) -> None:
 
 
 async def test_a_pause_ends_after_seconds_or_at_a_time_but_not_both(ask: Ask) -> None:
-    run = await a_flow_run(ask, state={"type": "RUNNING"})
+    run = await make_flow_run(ask, state={"type": "RUNNING"})
     answer = await verb(ask, "pause", id=run, timeoutSeconds=60, expirationTime="2030-01-01T00:00:00Z")
     assert (answer["__typename"], answer["path"]) == ("InvalidInput", ["expirationTime"])
 
 
 async def test_a_run_gets_the_input_that_it_waits_for_if_it_fits(ask: Ask) -> None:
-    run = await a_flow_run(ask, state={"type": "RUNNING"})
+    run = await make_flow_run(ask, state={"type": "RUNNING"})
     schema = {"type": "object", "required": ["approved"], "properties": {"approved": {"type": "boolean"}}}
     given = {"flowRunId": run, "key": "the-schema", "value": schema}
     await do(ask, "writeFlowRunInput", "WriteFlowRunInput", "__typename", **given)
@@ -88,7 +88,7 @@ async def test_a_run_gets_the_input_that_it_waits_for_if_it_fits(ask: Ask) -> No
 
 
 async def test_a_schema_cannot_refer_to_anything_outside_itself(ask: Ask) -> None:
-    run = await a_flow_run(ask, state={"type": "RUNNING"})
+    run = await make_flow_run(ask, state={"type": "RUNNING"})
     given = {"flowRunId": run, "key": "s", "value": {"$ref": "http://127.0.0.1:9/schema"}}
     await do(ask, "writeFlowRunInput", "WriteFlowRunInput", "__typename", **given)
     await verb(ask, "pause", id=run, runInputKeyset={"schema": "s", "response": "r"})
@@ -97,13 +97,13 @@ async def test_a_schema_cannot_refer_to_anything_outside_itself(ask: Ask) -> Non
 
 
 async def test_a_scheduled_run_without_infrastructure_is_cancelled_at_once(ask: Ask) -> None:
-    run = await a_flow_run(ask, state={"type": "SCHEDULED"})
+    run = await make_flow_run(ask, state={"type": "SCHEDULED"})
     answer = await verb(ask, "cancel", id=run, message="enough")
     assert (answer["status"], answer["state"]["type"], answer["state"]["message"]) == ("REJECT", "CANCELLED", "enough")
 
 
 async def test_a_running_run_is_cancelled_in_steps(ask: Ask) -> None:
-    run = await a_flow_run(ask, state={"type": "RUNNING"})
+    run = await make_flow_run(ask, state={"type": "RUNNING"})
     assert (await verb(ask, "cancel", id=run))["state"]["type"] == "CANCELLING"
     assert (await propose(ask, run, "COMPLETED"))["rule"] == "finish_cancelling"
 
@@ -113,5 +113,5 @@ async def test_a_run_of_a_deployment_that_ended_is_retried(ask: Ask) -> None:
     await propose(ask, run, "FAILED")
     answer = await verb(ask, "retry", id=run, delaySeconds=60)
     assert (answer["status"], answer["state"]["name"]) == ("ACCEPT", "AwaitingRetry")
-    alone = await a_flow_run(ask, state={"type": "FAILED"})
+    alone = await make_flow_run(ask, state={"type": "FAILED"})
     assert (await verb(ask, "retry", id=alone))["rule"] == "reschedule_needs_deployment"

@@ -11,8 +11,8 @@ from runstate.database import Database
 from runstate.database.queries.tallies import recount
 from runstate.documents.states import StateType
 from runstate.rows import FlowRun, TaskRun
-from tests.asking import Ask
-from tests.graphql.storing import a_flow, a_flow_run, a_task_run, at
+from tests.client import Ask
+from tests.graphql.factories import at, make_flow, make_flow_run, make_task_run
 
 MANY = 4000
 QUERIES = {
@@ -30,10 +30,10 @@ QUERIES = {
 
 async def fill(database: Database) -> None:
     """Enough task runs for indexes to pay."""
-    flow, chance = a_flow(), random.Random(3)
-    run = a_flow_run(flow)
+    flow, chance = make_flow(), random.Random(3)
+    run = make_flow_run(flow)
     tasks = [
-        a_task_run(
+        make_task_run(
             run,
             name=f"task {number}",
             tags=["rare"] if number % 100 == 0 else ["usual"],

@@ -13,8 +13,8 @@ import pytest
 from runstate.app import build_app
 from runstate.database import Database
 from runstate.settings import Settings
-from tests.asking import running
-from tests.keyholding import Keys, bearing
+from tests.client import running
+from tests.credentials import Keys, bearing
 
 TYPENAME = "query cop { __typename }"
 

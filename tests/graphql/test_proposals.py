@@ -3,12 +3,12 @@
 import asyncio
 from uuid import uuid4
 
-from tests.asking import Ask
-from tests.graphql.mutating import PROBLEM, RESULT, a_flow_run, a_task_run, flow_run, propose
+from tests.client import Ask
+from tests.graphql.mutations import PROBLEM, RESULT, flow_run, make_flow_run, make_task_run, propose
 
 
 async def test_an_accepted_proposal_is_the_state_of_the_run(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     answer = await propose(ask, run, {"type": "RUNNING", "message": "go"})
     assert (answer["status"], answer["state"]["version"], answer["state"]["message"]) == ("ACCEPT", 2, "go")
     assert answer["run"] == {"id": run, "stateType": "RUNNING", "stateName": "Running", "version": 2, "runCount": 1}
@@ -17,7 +17,7 @@ async def test_an_accepted_proposal_is_the_state_of_the_run(ask: Ask) -> None:
 
 
 async def test_an_answer_names_the_rule_that_decided_and_all_that_were_asked(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     answer = await propose(ask, run, "PENDING")
     assert (answer["status"], answer["rule"]) == ("ABORT", "claim_once")
     assert answer["reason"]
@@ -26,7 +26,7 @@ async def test_an_answer_names_the_rule_that_decided_and_all_that_were_asked(ask
 
 
 async def test_a_dry_run_explains_and_writes_nothing(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     answer = await propose(ask, run, {"type": "RUNNING", "name": "Going"}, dryRun=True)
     assert answer["status"] == "ACCEPT"
     assert (answer["proposed"]["type"], answer["proposed"]["name"]) == ("RUNNING", "Going")
@@ -36,20 +36,20 @@ async def test_a_dry_run_explains_and_writes_nothing(ask: Ask) -> None:
 
 
 async def test_a_proposal_that_expects_another_version_is_refused(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     assert (await propose(ask, run, "RUNNING", expectedVersion=1))["status"] == "ACCEPT"
     answer = await propose(ask, run, "COMPLETED", expectedVersion=1)
     assert (answer["__typename"], answer["currentVersion"]) == ("VersionConflict", 2)
 
 
 async def test_of_many_who_expect_a_version_one_gets_through(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     answers = await asyncio.gather(*(propose(ask, run, "RUNNING", expectedVersion=1) for _ in range(20)))
     assert sorted(each["__typename"] for each in answers) == ["OrchestrationResult"] + ["VersionConflict"] * 19
 
 
 async def test_the_same_proposal_with_the_same_key_is_answered_as_it_was(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     first = await propose(ask, run, "RUNNING", idempotencyKey="k", expectedVersion=1)
     await propose(ask, run, "COMPLETED")
     again = await propose(ask, run, "RUNNING", idempotencyKey="k", expectedVersion=1)
@@ -61,42 +61,42 @@ async def test_the_same_proposal_with_the_same_key_is_answered_as_it_was(ask: As
 
 
 async def test_another_proposal_with_the_same_key_is_a_conflict(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     await propose(ask, run, "RUNNING", idempotencyKey="k")
     answer = await propose(ask, run, {"type": "RUNNING", "message": "other"}, idempotencyKey="k")
     assert (answer["__typename"], answer["code"]) == ("IdempotencyConflict", "IDEMPOTENCY_CONFLICT")
 
 
 async def test_a_key_is_only_used_up_by_an_answer_that_wrote(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     assert (await propose(ask, run, "PENDING", idempotencyKey="k"))["status"] == "ABORT"
     assert (await propose(ask, run, "RUNNING", idempotencyKey="k"))["status"] == "ACCEPT"
 
 
 async def test_the_same_key_at_once_is_applied_once(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     answers = await asyncio.gather(*(propose(ask, run, "RUNNING", idempotencyKey="k") for _ in range(20)))
     assert sum(not each["replayed"] for each in answers) == 1
     assert len({each["state"]["id"] for each in answers}) == 1
 
 
 async def test_force_skips_the_rules(ask: Ask) -> None:
-    run = await a_flow_run(ask, state={"type": "CANCELLED"})
+    run = await make_flow_run(ask, state={"type": "CANCELLED"})
     assert (await propose(ask, run, "PENDING"))["status"] == "ABORT"
     answer = await propose(ask, run, "PENDING", force=True)
     assert (answer["status"], answer["considered"]) == ("ACCEPT", [])
 
 
 async def test_a_proposal_for_no_run_is_not_found(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     for ref in (str(uuid4()), run):
         answer = await propose(ask, ref, "RUNNING", task=True)
         assert (answer["__typename"], answer["missingId"]) == ("NotFound", ref)
 
 
 async def test_proposals_are_decided_in_order_as_one_batch(ask: Ask) -> None:
-    run = await a_flow_run(ask)
-    task = await a_task_run(ask, flowRunId=run)
+    run = await make_flow_run(ask)
+    task = await make_task_run(ask, flowRunId=run)
     states = [
         {"run": {"taskRunId": task}, "state": {"type": "RUNNING"}},
         {"run": {"flowRunId": run}, "state": {"type": "RUNNING"}},
@@ -130,7 +130,7 @@ async def test_a_batch_has_from_1_to_200_proposals(ask: Ask) -> None:
 
 
 async def test_every_state_keeps_who_proposed_it_and_in_which_request(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     document = "mutation($input: ProposeStateInput!) { proposeState(input: $input) { __typename } }"
     body = {"query": document, "variables": {"input": {"run": {"flowRunId": run}, "state": {"type": "RUNNING"}}}}
     await ask.client.post("/graphql", json=body, headers={"X-Request-ID": "request-7"})
@@ -139,14 +139,14 @@ async def test_every_state_keeps_who_proposed_it_and_in_which_request(ask: Ask) 
 
 
 async def test_data_that_says_there_is_none_is_answered_and_not_kept(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     answer = await propose(ask, run, {"type": "COMPLETED", "data": {"type": "unpersisted"}})
     assert answer["state"]["data"] == {"type": "unpersisted"}
     assert (await flow_run(ask, run, "state { data }"))["state"]["data"] is None
 
 
 async def test_a_cached_result_is_copied_with_its_data(ask: Ask) -> None:
-    first, second = await a_task_run(ask, "0"), await a_task_run(ask, "1")
+    first, second = await make_task_run(ask, "0"), await make_task_run(ask, "1")
     result = {"type": "COMPLETED", "data": {"type": "reference", "key": "x"}, "details": {"cacheKey": "c"}}
     await propose(ask, first, result, task=True)
     answer = await propose(ask, second, {"type": "RUNNING", "details": {"cacheKey": "c"}}, task=True)

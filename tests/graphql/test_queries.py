@@ -9,23 +9,23 @@ from runstate.app import clock
 from runstate.database import Database
 from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, FlowRunPolicy
 from runstate.documents.states import StateDetails, StateType
-from tests.asking import Ask
-from tests.graphql.storing import (
-    a_deployment,
-    a_flow,
-    a_flow_run,
+from tests.client import Ask
+from tests.graphql.factories import (
     a_limit,
     a_state,
-    a_task_run,
     at,
     ids,
+    make_deployment,
+    make_flow,
+    make_flow_run,
+    make_task_run,
     store,
 )
 
 
 async def test_a_node_is_found_whatever_it_is(database: Database, ask: Ask, read: list[str]) -> None:
-    flow, limit = a_flow(), a_limit()
-    deployment, run, task_run = a_deployment(flow), a_flow_run(flow), a_task_run()
+    flow, limit = make_flow(), a_limit()
+    deployment, run, task_run = make_deployment(flow), make_flow_run(flow), make_task_run()
     states = a_state(run), a_state(task_run)
     everything = [flow, limit, deployment, run, task_run, *states]
     await store(database, *everything)
@@ -58,7 +58,7 @@ async def test_an_id_that_nothing_has_finds_nothing(ask: Ask, field: str, id: st
 
 
 async def test_a_flow_is_found_by_id_or_name(database: Database, ask: Ask) -> None:
-    flow = a_flow("etl", tags=["a"])
+    flow = make_flow("etl", tags=["a"])
     await store(database, flow)
     document = "query($by: FlowRef!) { flow(by: $by) { id tags } }"
     found = {"flow": {"id": str(flow.id), "tags": ["a"]}}
@@ -74,16 +74,16 @@ async def test_a_flow_is_found_by_id_or_name(database: Database, ask: Ask) -> No
 
 
 async def test_a_run_leads_to_all_it_refers_to(database: Database, ask: Ask) -> None:
-    flow, limit = a_flow(), a_limit(limit=7)
+    flow, limit = make_flow(), a_limit(limit=7)
     options = ConcurrencyOptions(collision_strategy=CollisionStrategy.CANCEL_NEW)
-    deployment = a_deployment(flow, concurrency_limit_id=limit.id, concurrency_options=options)
-    parent = a_flow_run(flow, name="parent")
-    task_run = a_task_run(parent, name="stands for it")
+    deployment = make_deployment(flow, concurrency_limit_id=limit.id, concurrency_options=options)
+    parent = make_flow_run(flow, name="parent")
+    task_run = make_task_run(parent, name="stands for it")
     policy = FlowRunPolicy(retries=2, pause_keys=("a", "b"))
-    run = a_flow_run(flow, deployment_id=deployment.id, parent_task_run_id=task_run.id, policy=policy)
+    run = make_flow_run(flow, deployment_id=deployment.id, parent_task_run_id=task_run.id, policy=policy)
     details = StateDetails(scheduled_time=at(1), run_input_keyset={"schema": "x"}, flow_run_id=run.id)
     state = a_state(run, 1, StateType.COMPLETED, data={"x": [1, None, 2.5]}, details=details)
-    await store(database, flow, limit, deployment, parent, task_run, run.amended(state_id=state.id), state)
+    await store(database, flow, limit, deployment, parent, task_run, run.replace(state_id=state.id), state)
 
     data = await ask(
         """query($id: ID!) { flowRun(id: $id) {
@@ -134,8 +134,8 @@ async def test_a_run_leads_to_all_it_refers_to(database: Database, ask: Ask) -> 
 
 
 async def test_only_columns_that_are_asked_for_are_read(database: Database, ask: Ask, read: list[str]) -> None:
-    flow = a_flow()
-    run = a_flow_run(flow)
+    flow = make_flow()
+    run = make_flow_run(flow)
     await store(database, flow, run)
     read.clear()
 
@@ -159,8 +159,8 @@ async def test_only_columns_that_are_asked_for_are_read(database: Database, ask:
 
 
 async def test_a_run_without_a_state_has_none(database: Database, ask: Ask) -> None:
-    flow = a_flow()
-    await store(database, flow, a_flow_run(flow), a_task_run())
+    flow = make_flow()
+    await store(database, flow, make_flow_run(flow), make_task_run())
 
     data = await ask(
         """{ flowRuns { nodes { state { id } stateType history { id } } }
@@ -174,8 +174,8 @@ async def test_a_run_without_a_state_has_none(database: Database, ask: Ask) -> N
 
 
 async def test_history_has_the_last_states(database: Database, ask: Ask) -> None:
-    flow = a_flow()
-    run = a_flow_run(flow)
+    flow = make_flow()
+    run = make_flow_run(flow)
     await store(database, flow, run, *(a_state(run, version) for version in range(1, 61)))
 
     data = await ask(
@@ -221,7 +221,7 @@ async def test_a_limit_is_found_by_id_or_name(database: Database, ask: Ask) -> N
 
 
 async def test_instants_are_written_in_utc_with_six_digits(database: Database, ask: Ask) -> None:
-    await store(database, a_flow(created=at(0.000123)))
+    await store(database, make_flow(created=at(0.000123)))
 
     data = await ask(
         'query { flows(where: {created: {eq: "2026-01-01T13:00:00.0001239+01:00"}}) { nodes { created } } }'

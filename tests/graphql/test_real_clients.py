@@ -8,8 +8,8 @@ from gql import Client, gql
 from gql.transport.exceptions import TransportQueryError
 from gql.transport.websockets import WebsocketsTransport
 
-from tests.asking import Ask
-from tests.graphql.mutating import a_flow_run, propose
+from tests.client import Ask
+from tests.graphql.mutations import make_flow_run, propose
 from tests.node import Packages, Told
 from tests.subscribing import Listening, asking
 
@@ -50,7 +50,7 @@ def cut(server: Listening) -> int:
 async def test_an_npm_client_is_told_of_a_run_to_its_end(
     clients: Packages, server: Listening, live: Ask, transport: str
 ) -> None:
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     async with clients.told(transport, http(server), ONE_RUN, run={"flowRunId": run}) as told:
         assert (await told.next())["runTransitions"] == {"version": 1, "stateType": "PENDING"}
         await propose(live, run, "RUNNING")
@@ -91,7 +91,7 @@ async def test_an_npm_client_that_comes_back_with_its_cursor_has_missed_nothing(
     clients: Packages, server: Listening, transport: str
 ) -> None:
     async with asking(server) as ask:
-        run = await a_flow_run(ask)
+        run = await make_flow_run(ask)
         cursor = (await ask("{ transitionCursor }"))["transitionCursor"]
     async with clients.told(transport, http(server), TRANSITIONS, after=cursor) as told:
         await proposed(server, run, "RUNNING")
@@ -116,7 +116,7 @@ async def session(server: Listening) -> AsyncIterator[Any]:
 async def test_gql_fetches_the_schema_asks_and_is_told(session: Any, live: Ask) -> None:
     assert session.client.schema.query_type.name == "Query"
     assert await session.execute(gql("{ flowRunCount }")) == {"flowRunCount": 0}
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     await propose(live, run, "COMPLETED")
     document = gql(ONE_RUN)
     document.variable_values = {"run": {"flowRunId": run}}

@@ -11,12 +11,12 @@ import pytest
 from graphql import GraphQLSchema
 
 from runstate.database import Database
-from runstate.graphql.execution import metadata
-from runstate.graphql.fields import NEEDS
+from runstate.graphql.execution.executor import metadata
 from runstate.graphql.schema import build_schema
-from tests.asking import Ask
-from tests.graphql.mutating import a_flow, a_flow_run, create, propose
-from tests.keyholding import Keys, asking_with, connected_with
+from runstate.graphql.types.fields import NEEDS
+from tests.client import Ask
+from tests.credentials import Keys, asking_with, connected_with
+from tests.graphql.mutations import create, make_flow, make_flow_run, propose
 from tests.subscribing import Listening, listening
 
 SCHEMA: GraphQLSchema = build_schema()._schema  # noqa: SLF001 - it has no public name
@@ -85,7 +85,7 @@ async def test_with_a_key_to_read_nothing_is_changed(held: Mapping[str, Ask]) ->
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 async def test_with_a_key_to_propose_runs_go_their_way(held: Mapping[str, Ask]) -> None:
-    run = await a_flow_run(held["propose"])
+    run = await make_flow_run(held["propose"])
     answer = await propose(held["propose"], run, "RUNNING")
 
     assert answer["status"] == "ACCEPT"
@@ -95,7 +95,7 @@ async def test_with_a_key_to_propose_runs_go_their_way(held: Mapping[str, Ask]) 
 
 
 async def test_with_a_key_to_administer_everything_is_allowed(held: Mapping[str, Ask]) -> None:
-    flow = await a_flow(held["admin"])
+    flow = await make_flow(held["admin"])
     deleted = await held["admin"]("mutation($id: ID!) { deleteFlow(id: $id) { __typename } }", id=flow)
 
     assert deleted == {"deleteFlow": {"__typename": "DeletePayload"}}

@@ -3,8 +3,17 @@
 import asyncio
 from typing import Any
 
-from tests.asking import Ask
-from tests.graphql.mutating import PROBLEM, a_deployment, a_flow, a_flow_run, a_task_run, create, do, propose
+from tests.client import Ask
+from tests.graphql.mutations import (
+    PROBLEM,
+    create,
+    do,
+    make_deployment,
+    make_flow,
+    make_flow_run,
+    make_task_run,
+    propose,
+)
 
 LIMITS = "{ concurrencyLimits { nodes { name limit activeSlots leases { nodes { slots holder automatic runId } } } } }"
 
@@ -98,7 +107,7 @@ async def test_how_slots_decay_changes_only_while_none_is_held(ask: Ask) -> None
 
 async def test_a_limit_tells_its_holders_and_can_be_reset(ask: Ask) -> None:
     made = await create(ask, "concurrencyLimit", name="tag:db", limit=2)
-    task = await a_task_run(ask, tags=["db"])
+    task = await make_task_run(ask, tags=["db"])
     await propose(ask, task, "RUNNING", task=True)
     await take(ask, "tag:db", holder="a script")
     (limit,) = (await ask(LIMITS))["concurrencyLimits"]["nodes"]
@@ -111,7 +120,7 @@ async def test_a_limit_tells_its_holders_and_can_be_reset(ask: Ask) -> None:
 
 async def test_what_a_client_took_for_a_run_is_given_back_when_the_run_ends(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="a", limit=1)
-    run = await a_flow_run(ask, state={"type": "RUNNING"})
+    run = await make_flow_run(ask, state={"type": "RUNNING"})
     await take(ask, "a", run={"flowRunId": run})
     await propose(ask, run, {"type": "PAUSED"})
     assert await active(ask) == {"a": 1}
@@ -120,10 +129,10 @@ async def test_what_a_client_took_for_a_run_is_given_back_when_the_run_ends(ask:
 
 
 async def test_force_takes_no_slot_and_gives_none_back(ask: Ask) -> None:
-    flow = await a_flow(ask)
-    deployment = await a_deployment(ask, flowId=flow, concurrencyLimit=1)
-    claimed = await a_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
-    forced = await a_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
+    flow = await make_flow(ask)
+    deployment = await make_deployment(ask, flowId=flow, concurrencyLimit=1)
+    claimed = await make_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
+    forced = await make_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
     assert (await propose(ask, claimed, "PENDING"))["status"] == "ACCEPT"
     await propose(ask, forced, "RUNNING", force=True)
     await propose(ask, forced, "COMPLETED")
@@ -131,10 +140,10 @@ async def test_force_takes_no_slot_and_gives_none_back(ask: Ask) -> None:
 
 
 async def test_a_run_that_goes_on_after_a_pause_takes_a_slot_again_or_waits(ask: Ask) -> None:
-    flow = await a_flow(ask)
-    deployment = await a_deployment(ask, flowId=flow, concurrencyLimit=1)
-    first = await a_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
-    second = await a_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
+    flow = await make_flow(ask)
+    deployment = await make_deployment(ask, flowId=flow, concurrencyLimit=1)
+    first = await make_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
+    second = await make_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
     for state in ("PENDING", "RUNNING", "PAUSED"):
         assert (await propose(ask, first, state))["status"] == "ACCEPT"
     assert (await propose(ask, second, "PENDING"))["status"] == "ACCEPT"

@@ -10,9 +10,9 @@ import httpx
 import orjson
 import pytest
 
-from runstate.graphql import sse
-from tests.asking import Ask
-from tests.graphql.mutating import a_flow_run, propose
+from runstate.graphql.transport import sse
+from tests.client import Ask
+from tests.graphql.mutations import make_flow_run, propose
 from tests.subscribing import Listening
 
 TRANSITIONS = "subscription($after: String) { transitions(after: $after) { cursor transitions { runId version } } }"
@@ -67,7 +67,7 @@ async def test_a_subscription_is_told_as_it_happens(live: Ask, method: str) -> N
     async with events(live, TRANSITIONS, method) as stream:
         name, first = await anext(stream)
         assert (name, first["data"]["transitions"]["transitions"]) == ("next", [])
-        run = await a_flow_run(live)
+        run = await make_flow_run(live)
         for version in (1, 2):
             _, event = await anext(stream)
             assert event["data"]["transitions"]["transitions"] == [{"runId": run, "version": version}]
@@ -75,7 +75,7 @@ async def test_a_subscription_is_told_as_it_happens(live: Ask, method: str) -> N
 
 
 async def test_a_subscription_that_ends_completes(live: Ask) -> None:
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     await propose(live, run, "COMPLETED")
     document = "subscription($run: RunRef!) { runTransitions(run: $run, untilFinal: true) { version } }"
 

@@ -10,8 +10,8 @@ import pytest
 
 from runstate.feed import sweep_log
 from runstate.feed.cursor import Cursor
-from tests.asking import Ask
-from tests.graphql.mutating import a_deployment, a_flow, a_flow_run, a_task_run, propose
+from tests.client import Ask
+from tests.graphql.mutations import make_deployment, make_flow, make_flow_run, make_task_run, propose
 from tests.subscribing import Listening, Socket, Subscription, connected
 
 TRANSITIONS = """subscription($where: TransitionWhere, $after: String) { transitions(where: $where, after: $after) {
@@ -36,7 +36,7 @@ def entered(transitions: list[dict[str, Any]]) -> list[tuple[int, str]]:
 
 
 async def test_the_first_batch_comes_at_once_and_is_empty(live: Ask, socket: Socket) -> None:
-    await a_flow_run(live)
+    await make_flow_run(live)
     subscription = await socket.subscribe(TRANSITIONS)
 
     batch = (await subscription.next())["transitions"]
@@ -48,9 +48,9 @@ async def test_the_first_batch_comes_at_once_and_is_empty(live: Ask, socket: Soc
 async def test_a_transition_says_what_happened(live: Ask, socket: Socket) -> None:
     subscription = await socket.subscribe(TRANSITIONS)
     await subscription.next()
-    flow = await a_flow(live)
-    deployment = await a_deployment(live, flowId=flow)
-    run = await a_flow_run(live, flowId=flow, deploymentId=deployment)
+    flow = await make_flow(live)
+    deployment = await make_deployment(live, flowId=flow)
+    run = await make_flow_run(live, flowId=flow, deploymentId=deployment)
     answer = await propose(live, run, {"type": "RUNNING", "message": "off it goes"})
 
     first, second = await told(subscription, 2)
@@ -75,12 +75,12 @@ async def test_a_transition_says_what_happened(live: Ask, socket: Socket) -> Non
 
 
 async def test_a_task_run_is_told_with_its_flow_run(live: Ask, socket: Socket) -> None:
-    flow = await a_flow(live)
-    run = await a_flow_run(live, flowId=flow)
+    flow = await make_flow(live)
+    run = await make_flow_run(live, flowId=flow)
     subscription = await socket.subscribe(TRANSITIONS, where={"runKind": "TASK_RUN", "flowRunIds": [run]})
     await subscription.next()
     await propose(live, run, "RUNNING")
-    task = await a_task_run(live, flowRunId=run)
+    task = await make_task_run(live, flowRunId=run)
 
     (only,) = await told(subscription, 1)
 
@@ -88,7 +88,7 @@ async def test_a_task_run_is_told_with_its_flow_run(live: Ask, socket: Socket) -
 
 
 async def test_query_first_then_subscribe_and_nothing_falls_between(live: Ask, socket: Socket) -> None:
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
     await propose(live, run, "RUNNING")
     subscription = await socket.subscribe(TRANSITIONS, after=cursor)
@@ -99,7 +99,7 @@ async def test_query_first_then_subscribe_and_nothing_falls_between(live: Ask, s
 
 
 async def test_a_cursor_goes_on_where_it_was(live: Ask, server: Listening) -> None:
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     async with connected(server) as socket:
         cursor = (await (await socket.subscribe(TRANSITIONS)).next())["transitions"]["cursor"]
     found = []
@@ -114,7 +114,7 @@ async def test_a_cursor_goes_on_where_it_was(live: Ask, server: Listening) -> No
 
 
 async def test_only_what_matches_comes(live: Ask, socket: Socket) -> None:
-    one, other = await a_flow_run(live, tags=["x"]), await a_flow_run(live)
+    one, other = await make_flow_run(live, tags=["x"]), await make_flow_run(live)
     wishes: dict[str, dict[str, Any]] = {
         "run": {"runIds": [one, "nonsense"]},
         "type": {"stateTypes": ["COMPLETED"]},
@@ -157,7 +157,7 @@ async def test_an_expired_cursor_is_refused_with_the_oldest_that_is_good(
     live: Ask, server: Listening, socket: Socket
 ) -> None:
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     await sweep_log(server.hub.database, datetime.now(UTC), timedelta(0))
     await propose(live, run, "RUNNING")
 
@@ -169,7 +169,7 @@ async def test_an_expired_cursor_is_refused_with_the_oldest_that_is_good(
 
 
 async def test_the_state_and_the_run_are_loaded_together(live: Ask, server: Listening, socket: Socket) -> None:
-    runs = [await a_flow_run(live, flowId=await a_flow(live)) for _ in range(20)]
+    runs = [await make_flow_run(live, flowId=await make_flow(live)) for _ in range(20)]
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
     for run in runs:
         await propose(live, run, "RUNNING")
@@ -185,7 +185,7 @@ async def test_the_state_and_the_run_are_loaded_together(live: Ask, server: List
 
 async def test_a_deleted_run_is_told_of_still(live: Ask, socket: Socket) -> None:
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     await live("mutation($id: ID!) { deleteFlowRun(id: $id) { __typename } }", id=run)
     document = (
         "subscription($after: String) { transitions(after: $after) { transitions { runId run { id } state { id } } } }"
@@ -197,7 +197,7 @@ async def test_a_deleted_run_is_told_of_still(live: Ask, socket: Socket) -> None
 
 
 async def test_each_event_reads_the_run_anew(live: Ask, socket: Socket) -> None:
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     subscription = await socket.subscribe("subscription { transitions { transitions { version run { version } } } }")
     await subscription.next()
     for version, state in ((2, "RUNNING"), (3, "COMPLETED")):
@@ -206,7 +206,7 @@ async def test_each_event_reads_the_run_anew(live: Ask, socket: Socket) -> None:
 
 
 async def test_one_run_is_told_from_its_first_version_to_its_end(live: Ask, socket: Socket) -> None:
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     await propose(live, run, "RUNNING")
     subscription = await socket.subscribe(RUN, run={"flowRunId": run}, untilFinal=True)
     found = [(await subscription.next())["runTransitions"] for _ in range(2)]
@@ -218,7 +218,7 @@ async def test_one_run_is_told_from_its_first_version_to_its_end(live: Ask, sock
 
 
 async def test_one_run_is_told_after_a_version(live: Ask, socket: Socket) -> None:
-    task = await a_task_run(live)
+    task = await make_task_run(live)
     await propose(live, task, "RUNNING", task=True)
     subscription = await socket.subscribe(RUN, run={"taskRunId": task}, afterVersion=1)
 
@@ -240,7 +240,7 @@ async def test_a_run_that_is_not_there_is_an_error(socket: Socket, variables: di
 
 
 async def test_a_version_that_was_not_reached_is_an_error(live: Ask, socket: Socket) -> None:
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     subscription = await socket.subscribe(RUN, run={"flowRunId": run}, afterVersion=5)
 
     assert (await subscription.error())["extensions"] == {
@@ -253,7 +253,7 @@ async def test_a_version_that_was_not_reached_is_an_error(live: Ask, socket: Soc
 @pytest.mark.parametrize("field", ["flowRun", "taskRun"])
 async def test_a_run_is_an_object_that_lives(live: Ask, socket: Socket, field: str) -> None:
     task = field == "taskRun"
-    run = await (a_task_run(live) if task else a_flow_run(live))
+    run = await (make_task_run(live) if task else make_flow_run(live))
     subscription = await socket.subscribe(
         f"subscription($id: ID!) {{ {field}(id: $id) {{ stateType state {{ version }} }} }}", id=run
     )
@@ -284,7 +284,7 @@ async def test_a_condition_lists_a_thousand_values_at_most(socket: Socket) -> No
 
 
 async def test_a_batch_is_told_in_the_order_of_versions(live: Ask, socket: Socket) -> None:
-    runs = [await a_flow_run(live, flowId=await a_flow(live)) for _ in range(3)]
+    runs = [await make_flow_run(live, flowId=await make_flow(live)) for _ in range(3)]
     subscription = await socket.subscribe(TRANSITIONS)
     await subscription.next()
     states = ["RUNNING", "PENDING", "RUNNING", "COMPLETED"]
@@ -310,7 +310,7 @@ NO_KEYS = {"stateType": None, "stateName": None, "flowId": None, "deploymentId":
 
 
 async def test_numbers_of_runs_come_now_and_whenever_they_change(live: Ask, socket: Socket) -> None:
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     subscription = await socket.subscribe(COUNTS)
     before = (await subscription.next())["runCounts"]
     await propose(live, run, "RUNNING")
@@ -321,7 +321,7 @@ async def test_numbers_of_runs_come_now_and_whenever_they_change(live: Ask, sock
 
 
 async def test_numbers_that_stay_the_same_are_not_repeated(live: Ask, socket: Socket) -> None:
-    one, other = await a_flow_run(live, flowId=await a_flow(live, "a")), await a_flow_run(live)
+    one, other = await make_flow_run(live, flowId=await make_flow(live, "a")), await make_flow_run(live)
     flow_run = "query($id: ID!) { flowRun(id: $id) { flow { id } } }"
     flow = (await live(flow_run, id=one))["flowRun"]["flow"]["id"]
     where = {"flow": {"id": {"eq": flow}}}
@@ -337,8 +337,8 @@ async def test_numbers_that_stay_the_same_are_not_repeated(live: Ask, socket: So
 
 
 async def test_without_groups_it_is_one_number(live: Ask, socket: Socket) -> None:
-    await a_flow_run(live)
-    await a_flow_run(live)
+    await make_flow_run(live)
+    await make_flow_run(live)
     subscription = await socket.subscribe(COUNTS, groupBy=[])
 
     assert await subscription.next() == {"runCounts": [{**NO_KEYS, "count": 2}]}

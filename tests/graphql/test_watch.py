@@ -8,8 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from runstate.__main__ import cli
-from runstate.database import Database
-from runstate.watch import (
+from runstate.cli.watch import (
     Everything,
     OneRun,
     RefusedError,
@@ -19,9 +18,10 @@ from runstate.watch import (
     watch,
     wish_of,
 )
-from tests.asking import Ask
-from tests.graphql.mutating import a_flow_run, a_task_run, propose
-from tests.keyholding import Keys, asking_with
+from runstate.database import Database
+from tests.client import Ask
+from tests.credentials import Keys, asking_with
+from tests.graphql.mutations import make_flow_run, make_task_run, propose
 from tests.serving import run
 from tests.subscribing import Listening, listening
 
@@ -66,7 +66,7 @@ def test_an_address_may_be_given_as_http(url: str) -> None:
 
 async def test_a_run_is_shown_to_its_end(server: Listening, live: Ask) -> None:
     for state, code in (("COMPLETED", 0), ("FAILED", 1), ("CRASHED", 1), ("CANCELLED", 2)):
-        run_id, shown = await a_flow_run(live), Shown()
+        run_id, shown = await make_flow_run(live), Shown()
         wish = OneRun(run_id, until_final=True)
         task = watching(server, wish, shown)
         assert await shown.next(1) == [(1, "PENDING")]
@@ -78,7 +78,7 @@ async def test_a_run_is_shown_to_its_end(server: Listening, live: Ask) -> None:
 
 
 async def test_a_run_that_has_ended_is_over_at_once(server: Listening, live: Ask) -> None:
-    run_id = await a_task_run(live)
+    run_id = await make_task_run(live)
     await propose(live, run_id, "FAILED", task=True, force=True)
     wish = OneRun(run_id, 2, until_final=True)
 
@@ -89,7 +89,7 @@ async def test_a_run_that_has_ended_is_over_at_once(server: Listening, live: Ask
 
 async def test_what_matches_is_shown(server: Listening, live: Ask) -> None:
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
-    one, other = await a_flow_run(live), await a_flow_run(live)
+    one, other = await make_flow_run(live), await make_flow_run(live)
     shown = Shown()
     task = watching(server, Everything({"runIds": [other]}, cursor), shown)
 
@@ -101,7 +101,7 @@ async def test_what_matches_is_shown(server: Listening, live: Ask) -> None:
 
 
 async def test_a_lost_connection_is_made_again_and_nothing_is_missed(server: Listening, live: Ask) -> None:
-    run_id = await a_flow_run(live)
+    run_id = await make_flow_run(live)
     wish, shown = Everything(), Shown()
     task = watching(server, wish, shown)
     while not wish.after:
@@ -121,7 +121,7 @@ async def test_a_lost_connection_is_made_again_and_nothing_is_missed(server: Lis
 
 async def test_what_the_server_refuses_is_the_end(server: Listening, live: Ask) -> None:
     unknown = "01900000-0000-7000-8000-000000000000"
-    flow_run = await a_flow_run(live)
+    flow_run = await make_flow_run(live)
     for wish, said in (
         (Everything(after="nonsense"), "not a cursor"),
         (Everything({"nothing": 1}), "nothing"),
@@ -140,7 +140,7 @@ async def test_where_there_is_no_such_socket_is_the_end(server: Listening) -> No
 
 async def test_into_a_pipe_go_lines_of_json(server: Listening, live: Ask) -> None:
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
-    flow_run = await a_flow_run(live)
+    flow_run = await make_flow_run(live)
     process = await run("watch", server.address, "--after", cursor, environment={})
     assert process.stdout
     entry = orjson.loads(await process.stdout.readline())
@@ -152,7 +152,7 @@ async def test_into_a_pipe_go_lines_of_json(server: Listening, live: Ask) -> Non
 
 
 async def test_the_exit_code_says_how_the_run_ended(server: Listening, live: Ask) -> None:
-    flow_run = await a_flow_run(live)
+    flow_run = await make_flow_run(live)
     await propose(live, flow_run, "CANCELLED", force=True)
     process = await run("watch", server.address, "--run", flow_run, "--until-final", environment={})
     output, _ = await process.communicate()
@@ -210,7 +210,7 @@ def test_on_a_terminal_it_is_a_table(capsys: pytest.CaptureFixture[str]) -> None
 async def test_a_key_is_sent_where_one_is_needed(url: str, database: Database, *, variable: bool) -> None:
     key = await Keys(database).make("ci", "propose")
     async with listening(url, authentication="keys") as server, asking_with(server, key) as ask:
-        flow_run = await a_flow_run(ask)
+        flow_run = await make_flow_run(ask)
         await propose(ask, flow_run, "COMPLETED", force=True)
         options, environment = ([], {"RUNSTATE_API_KEY": key}) if variable else (["--key", key], {})
         words = ["watch", server.address, "--run", flow_run, "--until-final", *options]
@@ -244,7 +244,7 @@ async def test_when_the_key_is_revoked_it_is_the_end(url: str, database: Databas
         watched = watch(socket_address(server.address), Everything(), shown.queue.put_nowait, shown.notes.append, key)
         task = asyncio.create_task(watched)
         while not shown.queue.qsize():
-            await a_flow_run(ask)
+            await make_flow_run(ask)
         await keys.revoke("ci")
 
         with pytest.raises(RefusedError, match="revoked or has expired"):

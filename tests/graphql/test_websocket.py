@@ -9,9 +9,9 @@ import pytest
 import websockets
 from starlette.routing import WebSocketRoute
 
-from runstate.graphql.http import Endpoint
-from tests.asking import Ask
-from tests.graphql.mutating import a_flow_run, propose
+from runstate.graphql.transport.http import Endpoint
+from tests.client import Ask
+from tests.graphql.mutations import make_flow_run, propose
 from tests.subscribing import Listening, Socket, Subscription, asking, connected, dialled
 
 TRANSITIONS = "subscription($after: String) { transitions(after: $after) { cursor transitions { runId version } } }"
@@ -31,7 +31,7 @@ async def alive(socket: Socket) -> AsyncIterator[Subscription]:
     await subscription.next()
     yield subscription
     async with asking(socket.server) as live:
-        await a_flow_run(live)
+        await make_flow_run(live)
     assert (await subscription.next())["transitions"]["transitions"]
 
 
@@ -197,7 +197,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(server: Listening) 
 
 async def flood(live: Ask, server: Listening) -> int:
     """Write until the only subscriber is behind; the number of transitions."""
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     version = 1
     document = "mutation($i: [ProposeStateInput!]!) { proposeStates(inputs: $i) { __typename } }"
     said = {"type": "RUNNING", "message": "x" * 20_000}
@@ -252,7 +252,7 @@ async def test_at_the_end_sockets_close_with_a_code_that_says_come_back(live: As
         first, second = [await socket.subscribe(TRANSITIONS, key) for key in ("1", "2")]
         await first.next()
         await second.next()
-        run = await a_flow_run(live)
+        run = await make_flow_run(live)
         await propose(live, run, "RUNNING")
         await live.client.aclose()
         server.should_exit = True

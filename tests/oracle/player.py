@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from tests.asking import Ask
+from tests.client import Ask
 from tests.oracle.comparison import STARTED, Differs, same, same_history, same_run, same_state, same_verdict
 from tests.oracle.recording import Scenario, Step
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.asking import Ask
+from tests.client import Ask
 from tests.oracle.comparison import Differs, same_history, same_run, same_state, same_verdict
 from tests.oracle.player import play
 from tests.oracle.recording import Scenario, read

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.asking import Ask
+from tests.client import Ask
 from tests.oracle.player import play
 from tests.oracle.recording import Scenario, read, sample
 

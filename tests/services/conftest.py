@@ -4,24 +4,24 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from runstate.core.desk import Desk
+from runstate.core.batch.batcher import Batcher
 from runstate.database import Database
-from tests.services.making import Making, desk_of
+from tests.services.factories import Making, batcher_of
 
 
 @pytest.fixture
 async def make(database: Database) -> AsyncIterator[Making]:
-    """Makes things in a database; `make.desk` is its desk, `make.clock` the time."""
+    """Makes things in a database; `make.batcher` is its batcher, `make.clock` the time."""
     make = Making(database)
     yield make
-    await make.desk.close()
+    await make.batcher.close()
 
 
 @pytest.fixture
-async def other(make: Making, url: str) -> AsyncIterator[Desk]:
-    """The desk of another server on the same database; a SQLite file has one server, so there it is a second desk."""
+async def other(make: Making, url: str) -> AsyncIterator[Batcher]:
+    """The batcher of a second server on the same database; on SQLite, a second batcher of the one server."""
     database = make.database if make.database.is_sqlite else Database(url)
-    desk = desk_of(database, make.clock)
-    yield desk
-    await desk.close()
+    batcher = batcher_of(database, make.clock)
+    yield batcher
+    await batcher.close()
     await database.close()

@@ -7,13 +7,13 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from runstate.core import states
-from runstate.core.desk import Desk
-from runstate.core.requests import Outcome, Request
+from runstate.core.batch.batcher import Batcher
+from runstate.core.batch.requests import Outcome, Request
 from runstate.core.states import State
 from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions
 from runstate.rows import FlowRun
 from runstate.services import late
-from tests.services.making import NOW, Making
+from tests.services.factories import NOW, Making
 
 
 def due(seconds_ago: float) -> State:
@@ -23,23 +23,23 @@ def due(seconds_ago: float) -> State:
 async def test_a_run_is_late_15_seconds_after_its_time(make: Making) -> None:
     ids = await make.flow_runs([due(60), due(15), due(14.9), due(-60)])
 
-    assert await late.run_once(make.desk, NOW) == 2
+    assert await late.run_once(make.batcher, NOW) == 2
     assert await make.flow_run_names(*ids) == ["Late", "Late", "Scheduled", "Scheduled"]
-    assert await late.run_once(make.desk, NOW) == 0
+    assert await late.run_once(make.batcher, NOW) == 0
 
 
 async def test_how_late_is_late_can_be_said(make: Making) -> None:
     run = await make.flow_run(due(3))
 
-    assert await late.run_once(make.desk, NOW, after=timedelta(seconds=4)) == 0
-    assert await late.run_once(make.desk, NOW, after=timedelta(seconds=2)) == 1
+    assert await late.run_once(make.batcher, NOW, after=timedelta(seconds=4)) == 0
+    assert await late.run_once(make.batcher, NOW, after=timedelta(seconds=2)) == 1
     assert await make.flow_run_names(run) == ["Late"]
 
 
 async def test_a_late_run_keeps_its_time_and_says_who_found_it(make: Making) -> None:
     run = await make.flow_run(due(60))
 
-    await late.run_once(make.desk, NOW)
+    await late.run_once(make.batcher, NOW)
 
     _, state = await make.history(run)
     assert state.details.scheduled_time == NOW - timedelta(seconds=60)
@@ -52,7 +52,7 @@ async def test_only_runs_that_wait_for_their_first_start_are_late(make: Making) 
     ids = await make.flow_runs([*others, states.pending(), states.running(), states.completed()])
     before = await make.flow_run_names(*ids)
 
-    assert await late.run_once(make.desk, NOW) == 0
+    assert await late.run_once(make.batcher, NOW) == 0
     assert await make.flow_run_names(*ids) == before
 
 
@@ -62,7 +62,7 @@ async def test_a_late_run_whose_deployment_is_full_and_cancels_new_runs_is_cance
     first, second = await make.flow_runs([due(60), due(60)], deployment_id=deployment)
     await make.flow_run_enters(first, states.pending())
 
-    assert await late.run_once(make.desk, NOW) == 1
+    assert await late.run_once(make.batcher, NOW) == 1
     assert await make.flow_run_names(first, second) == ["Pending", "Cancelled"]
 
 
@@ -71,7 +71,7 @@ async def test_runs_that_cannot_be_moved_do_not_keep_others_from_being_late(make
     await make.execute(sa.update(FlowRun).values(state_name="Scheduled"))
     behind = await make.flow_runs([due(60)] * 5)
 
-    assert await late.run_once(make.desk, NOW) == 5
+    assert await late.run_once(make.batcher, NOW) == 5
     assert await make.flow_run_names(*behind) == ["Late"] * 5
     assert set(await make.flow_run_names(*stuck)) == {"Scheduled"}
 
@@ -79,21 +79,21 @@ async def test_runs_that_cannot_be_moved_do_not_keep_others_from_being_late(make
 async def test_runs_of_the_same_time_are_all_found(make: Making) -> None:
     await make.flow_runs([due(60)] * 401)
 
-    assert await late.run_once(make.desk, NOW) == 401
+    assert await late.run_once(make.batcher, NOW) == 401
 
 
-async def test_two_servers_at_once_make_a_run_late_once(make: Making, other: Desk) -> None:
+async def test_two_servers_at_once_make_a_run_late_once(make: Making, other: Batcher) -> None:
     ids = await make.flow_runs([due(60)] * 250)
 
-    done = await asyncio.gather(*(late.run_once(desk, NOW) for desk in (make.desk, other) for _ in range(2)))
+    done = await asyncio.gather(*(late.run_once(batcher, NOW) for batcher in (make.batcher, other) for _ in range(2)))
 
     assert sum(done) == 250
     assert {run.version for run in await make.rows(FlowRun)} == {2}
     assert set(await make.flow_run_names(*ids)) == {"Late"}
 
 
-class Overtaken(Desk):
-    """A desk where somebody else has always handed in the same just before."""
+class Overtaken(Batcher):
+    """A batcher where somebody else has always handed in the same just before."""
 
     async def submit(self, requests: Sequence[Request]) -> list[Outcome]:
         """The answers to those who come second."""
@@ -103,8 +103,8 @@ class Overtaken(Desk):
 
 async def test_who_comes_second_does_nothing(make: Making) -> None:
     ids = await make.flow_runs([due(60)] * 3)
-    desk = Overtaken(make.database, clock=make.clock, draw=make.desk.draw, new_id=make.desk.new_id)
+    batcher = Overtaken(make.database, clock=make.clock, draw=make.batcher.draw, new_id=make.batcher.new_id)
 
-    assert await late.run_once(desk, NOW) == 0
+    assert await late.run_once(batcher, NOW) == 0
     assert await make.flow_run_names(*ids) == ["Late"] * 3
     assert {run.version for run in await make.rows(FlowRun)} == {2}

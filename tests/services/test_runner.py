@@ -9,11 +9,11 @@ import pytest
 import structlog
 
 from runstate.core import states
-from runstate.core.desk import Desk
-from runstate.errors import Misconfigured
+from runstate.core.batch.batcher import Batcher
+from runstate.errors import ConfigurationError
 from runstate.services import SERVICES, Runner, Service, chosen
 from runstate.services.runner import timed
-from tests.services.making import NOW, Making
+from tests.services.factories import NOW, Making
 
 LONG = 3600.0
 
@@ -32,7 +32,7 @@ class Rounds:
         self.times: list[datetime] = []
         self.done = asyncio.Queue[int]()
 
-    async def __call__(self, desk: Desk, now: datetime) -> int:
+    async def __call__(self, batcher: Batcher, now: datetime) -> int:
         """One round."""
         self.times.append(now)
         self.done.put_nowait(len(self.times))
@@ -45,7 +45,7 @@ class Rounds:
 @pytest.mark.usefixtures("in_time")
 async def test_each_service_runs_at_once_and_then_again_and_again(make: Making) -> None:
     often, seldom = Rounds(), Rounds()
-    runner = Runner(make.desk, {"often": Service(often, 0), "seldom": Service(seldom, LONG)})
+    runner = Runner(make.batcher, {"often": Service(often, 0), "seldom": Service(seldom, LONG)})
 
     runner.start()
     while await often.done.get() < 5:
@@ -60,7 +60,7 @@ async def test_each_service_runs_at_once_and_then_again_and_again(make: Making) 
 @pytest.mark.usefixtures("in_time")
 async def test_a_service_that_fails_is_run_again_and_does_not_disturb_others(make: Making) -> None:
     failing, other = Rounds(failures=3), Rounds()
-    runner = Runner(make.desk, {"failing": Service(failing, 0), "other": Service(other, 0)})
+    runner = Runner(make.batcher, {"failing": Service(failing, 0), "other": Service(other, 0)})
 
     with structlog.testing.capture_logs() as logs:
         runner.start()
@@ -79,13 +79,13 @@ async def test_a_service_that_fails_is_run_again_and_does_not_disturb_others(mak
 async def test_stopping_waits_for_what_is_under_way(make: Making) -> None:
     started, go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def slow(desk: Desk, now: datetime) -> int:
+    async def slow(batcher: Batcher, now: datetime) -> int:
         started.set()
         await go_on.wait()
         ended.set()
         return 0
 
-    runner = Runner(make.desk, {"slow": Service(slow, 0)})
+    runner = Runner(make.batcher, {"slow": Service(slow, 0)})
     runner.start()
     await started.wait()
     stopping = asyncio.create_task(runner.stop())
@@ -103,12 +103,12 @@ async def test_stopping_waits_for_what_is_under_way(make: Making) -> None:
 async def test_stopping_does_not_wait_for_ever(make: Making) -> None:
     started = asyncio.Event()
 
-    async def endless(desk: Desk, now: datetime) -> int:
+    async def endless(batcher: Batcher, now: datetime) -> int:
         started.set()
         await asyncio.Event().wait()
         return 0
 
-    runner = Runner(make.desk, {"endless": Service(endless, 0)})
+    runner = Runner(make.batcher, {"endless": Service(endless, 0)})
     runner.start()
     await started.wait()
     await runner.stop(patience_seconds=0)
@@ -118,7 +118,7 @@ async def test_stopping_does_not_wait_for_ever(make: Making) -> None:
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 async def test_a_runner_that_was_not_started_can_be_stopped(make: Making) -> None:
-    await Runner(make.desk, SERVICES).stop()
+    await Runner(make.batcher, SERVICES).stop()
 
 
 @pytest.mark.usefixtures("in_time")
@@ -126,12 +126,12 @@ async def test_all_services_together_run(make: Making) -> None:
     run = await make.flow_run(states.scheduled(NOW, NOW - timedelta(minutes=1)))
     marked = asyncio.Event()
 
-    async def watched(desk: Desk, now: datetime) -> int:
-        done = await SERVICES["late"].run_once(desk, now)
+    async def watched(batcher: Batcher, now: datetime) -> int:
+        done = await SERVICES["late"].run_once(batcher, now)
         marked.set()
         return done
 
-    runner = Runner(make.desk, {**SERVICES, "late": replace(SERVICES["late"], run_once=watched)})
+    runner = Runner(make.batcher, {**SERVICES, "late": replace(SERVICES["late"], run_once=watched)})
     with structlog.testing.capture_logs() as logs:
         runner.start()
         await marked.wait()
@@ -150,7 +150,7 @@ def test_services_are_chosen_by_name() -> None:
 
 @pytest.mark.parametrize("names", ["", "late,", "late,latte", "all,late", "Late"])
 def test_a_service_that_there_is_not_cannot_be_chosen(names: str) -> None:
-    with pytest.raises(Misconfigured, match="late, pauses, leases, cancellation, folding, sweeping"):
+    with pytest.raises(ConfigurationError, match="late, pauses, leases, cancellation, folding, sweeping"):
         chosen(names)
 
 
@@ -164,5 +164,5 @@ def test_further_services_can_be_chosen_too() -> None:
 def test_services_are_timed_by_name() -> None:
     assert timed(SERVICES, {"late": 1.5})["late"].seconds == 1.5
     assert timed(SERVICES, {"late": 1.5})["leases"] == SERVICES["leases"]
-    with pytest.raises(Misconfigured, match="`nothing`"):
+    with pytest.raises(ConfigurationError, match="`nothing`"):
         timed(SERVICES, {"nothing": 1})

@@ -6,18 +6,18 @@ import pytest
 import sqlalchemy as sa
 
 from runstate.core import states
-from runstate.core.flows import delete_deployment
-from runstate.core.requests import ProposeState
-from runstate.core.runs import delete_flow_run
-from runstate.core.slots import give_back_slots, take_slots, update_limit
-from runstate.core.verify import verify
+from runstate.core.batch.requests import ProposeState
+from runstate.core.checks.verify import verify
+from runstate.core.commands.concurrency_limits import give_back_slots, take_slots, update_limit
+from runstate.core.commands.flows import delete_deployment
+from runstate.core.commands.runs import delete_flow_run
 from runstate.documents import requests
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import RunKind
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun
 from runstate.services import leases
 from tests.databases import somebody_waits
-from tests.services.making import NOW, Making
+from tests.services.factories import NOW, Making
 
 
 async def test_a_slot_that_decayed_is_not_lost(make: Making) -> None:
@@ -25,7 +25,7 @@ async def test_a_slot_that_decayed_is_not_lost(make: Making) -> None:
     await make.execute(sa.update(ConcurrencyLimit).values(slot_decay_per_second=0.1))
     first, second = await make.flow_runs([states.scheduled(NOW)] * 2, deployment_id=deployment)
     await make.flow_run_enters(first, states.pending())
-    await leases.run_once(make.desk, make.clock.forward(seconds=11))
+    await leases.run_once(make.batcher, make.clock.forward(seconds=11))
     await make.flow_run_enters(second, states.pending())
     await make.flow_run_enters(first, states.running())
     assert await verify(make.database, make.clock.now) == []
@@ -33,12 +33,12 @@ async def test_a_slot_that_decayed_is_not_lost(make: Making) -> None:
 
 async def test_a_limit_loses_its_decay_with_its_decayed_leases(make: Making) -> None:
     limit = await make.limit("a", 5, slot_decay_per_second=1)
-    await take_slots(make.desk, requests.TakeSlots(names=["a"], slots=2, lease_seconds=60))
+    await take_slots(make.batcher, requests.TakeSlots(names=["a"], slots=2, lease_seconds=60))
     now = make.clock.forward(seconds=10)
     changed = requests.UpdateConcurrencyLimit(id=limit, slot_decay_per_second=0)
-    assert await update_limit(make.desk, changed) == limit
+    assert await update_limit(make.batcher, changed) == limit
     assert await make.rows(ConcurrencyLease) == []
-    await leases.run_once(make.desk, now)
+    await leases.run_once(make.batcher, now)
     assert await verify(make.database, now) == []
 
 
@@ -51,7 +51,7 @@ async def test_deleting_a_deployment_gives_back_the_slots_of_task_runs(make: Mak
     await make.task_run_enters(task, states.running())
     await make.propose(RunKind.FLOW_RUN, run, states.failed())
     assert await make.flow_run_names(run) == ["AwaitingRetry"]
-    await delete_deployment(make.desk, deployment)
+    await delete_deployment(make.batcher, deployment)
     assert await make.rows(ConcurrencyLease) == []
     assert await verify(make.database, make.clock.now) == []
 
@@ -65,7 +65,7 @@ async def test_the_grace_of_a_claim_ends_when_the_run_moves_on(
     first, second = await make.flow_runs([states.scheduled(NOW)] * 2, deployment_id=deployment)
     await make.flow_run_enters(first, states.pending())
     await make.flow_run_enters(first, state, force=force)
-    await leases.run_once(make.desk, make.clock.forward(seconds=400))
+    await leases.run_once(make.batcher, make.clock.forward(seconds=400))
     await make.propose(RunKind.FLOW_RUN, second, states.pending())
     assert await make.flow_run_names(first, second) == [state.name, "AwaitingConcurrencySlot"]
 
@@ -75,7 +75,7 @@ async def test_a_client_cannot_give_back_what_a_running_run_holds(make: Making) 
     run = await make.flow_run(states.scheduled(NOW), deployment_id=deployment)
     await make.flow_run_enters(run, states.pending())
     (lease,) = await make.rows(ConcurrencyLease)
-    assert await give_back_slots(make.desk, requests.GiveBackSlots(lease_ids=[lease.id])) == []
+    assert await give_back_slots(make.batcher, requests.GiveBackSlots(lease_ids=[lease.id])) == []
     assert len(await make.rows(ConcurrencyLease)) == 1
 
 
@@ -98,11 +98,13 @@ async def test_a_flow_run_is_deleted_although_its_subflow_run_moves_meanwhile(ma
     async with make.database.write() as transaction:
         locked = sa.select(FlowRun.id).where(FlowRun.id == subflow).with_for_update(key_share=True)
         await transaction.connection.execute(locked)
-        deletion = asyncio.ensure_future(delete_flow_run(make.desk, parent))
+        deletion = asyncio.ensure_future(delete_flow_run(make.batcher, parent))
         await somebody_waits(make.database)
         await transaction.connection.execute(
             sa.select(TaskRun.id).where(TaskRun.id == task).with_for_update(key_share=True)
         )
     assert await deletion
-    (outcome,) = await make.desk.submit([ProposeState(kind=RunKind.FLOW_RUN, run_id=subflow, state=states.running())])
+    (outcome,) = await make.batcher.submit(
+        [ProposeState(kind=RunKind.FLOW_RUN, run_id=subflow, state=states.running())]
+    )
     assert not isinstance(outcome, Exception)

@@ -8,14 +8,14 @@ from uuid import UUID
 import pytest
 
 from runstate.core import states
-from runstate.core.desk import Desk
-from runstate.core.requests import Answer, ProposeState
+from runstate.core.batch.batcher import Batcher
+from runstate.core.batch.requests import Answer, ProposeState
+from runstate.core.checks.verify import verify
 from runstate.core.states import State
-from runstate.core.verify import verify
 from runstate.documents.states import RunKind
 from runstate.rows import ConcurrencyLimit
 from runstate.services import SERVICES
-from tests.services.making import NOW, Clock, Making
+from tests.services.factories import NOW, Clock, Making
 
 STEPS = 15
 CLIENTS = 10
@@ -43,8 +43,8 @@ def possible_states(clock: Clock) -> list[Callable[[], State]]:
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_whatever_happens_everything_agrees(make: Making, other: Desk, seed: int) -> None:
-    random, desks = Random(seed), (make.desk, other)
+async def test_whatever_happens_everything_agrees(make: Making, other: Batcher, seed: int) -> None:
+    random, desks = Random(seed), (make.batcher, other)
     runs, possible = await related_runs(make), possible_states(make.clock)
 
     def proposal() -> ProposeState:

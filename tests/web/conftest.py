@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright, expect
 
 from runstate.web.build import HERE
-from tests.asking import Ask
+from tests.client import Ask
 from tests.node import alone, lacking
 from tests.subscribing import Listening, asking, listening
 

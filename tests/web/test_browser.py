@@ -6,12 +6,12 @@ import orjson
 import pytest
 from playwright.async_api import Browser, Response
 
+from runstate.cli.demo import demo
+from runstate.cli.watch import socket_address
 from runstate.database import Database
-from runstate.demo import demo
-from runstate.watch import socket_address
-from tests.asking import Ask
-from tests.graphql.mutating import a_flow_run, propose
-from tests.keyholding import Keys, asking_with, bearing
+from tests.client import Ask
+from tests.credentials import Keys, asking_with, bearing
+from tests.graphql.mutations import make_flow_run, propose
 from tests.subscribing import Listening, listening
 from tests.web.conftest import GraphiQL, looking_at
 
@@ -26,7 +26,7 @@ async def filled(server: Listening) -> None:
 
 
 async def test_a_query_is_typed_completed_and_run(graphiql: GraphiQL, live: Ask) -> None:
-    await a_flow_run(live)
+    await make_flow_run(live)
     await graphiql.type("{ flowRunCountsB")
     await graphiql.page.wait_for_selector(".suggest-widget.visible .focused >> text=flowRunCountsByState")
     await graphiql.page.keyboard.press("Enter")
@@ -48,7 +48,7 @@ async def test_a_subscription_is_told_as_it_happens(graphiql: GraphiQL, live: As
     await graphiql.show("LiveTransitions")
     await graphiql.run()
     await graphiql.sees('"transitions": []')
-    run = await a_flow_run(live)
+    run = await make_flow_run(live)
     await graphiql.sees('"stateName": "Pending"')
     await propose(live, run, "RUNNING")
     await graphiql.sees('"stateName": "Running"')
@@ -103,7 +103,7 @@ async def test_a_key_in_the_headers_lets_in_queries_and_subscriptions(
         await graphiql.headers(orjson.dumps(bearing(key)).decode())
         await graphiql.run()
         await graphiql.sees('"runCounts": []')
-        await a_flow_run(ask)
+        await make_flow_run(ask)
         await graphiql.sees('"stateName": "Pending"')
         await graphiql.picture("key")
     assert graphiql.strayed == []

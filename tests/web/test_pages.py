@@ -12,7 +12,7 @@ from starlette.routing import Mount
 from runstate.app import build_app
 from runstate.settings import Settings
 from runstate.web.pages import Pages
-from tests.asking import running
+from tests.client import running
 
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 SCRIPT = "assets/page-DoLErYEN.js"

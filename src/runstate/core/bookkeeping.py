@@ -21,7 +21,7 @@ def enter(run: R, initial: State | None, state: State) -> tuple[R, State]:
     changes = current_state(entered)
     for step in (times_run, counts, starts, ends, expectations):
         changes |= step(run, initial, entered)
-    return run.amended(**changes), entered
+    return run.replace(**changes), entered
 
 
 def stamped(state: State, run: R, now: datetime, **more: Any) -> State:

@@ -246,7 +246,7 @@ def decide(proposal: Proposal[R], policy: Sequence[Rule[R]]) -> Decision[R]:
 def _amended(asked: Proposal[R], said: Amend) -> Proposal[R]:
     if said.state is None and not said.run:
         return asked
-    return replace(asked, run=asked.run.amended(**said.run), proposed=said.state or asked.proposed)
+    return replace(asked, run=asked.run.replace(**said.run), proposed=said.state or asked.proposed)
 
 
 def _outcome(asked: Rule[R], said: Said) -> RuleOutcome:
@@ -262,7 +262,7 @@ def _ended(
     rejected = said if isinstance(said, Reject) else None
     return Decision(
         status=OrchestrationStatus[type(said).__name__.upper()],
-        run=proposal.run.amended(**rejected.run) if rejected else proposal.run,
+        run=proposal.run.replace(**rejected.run) if rejected else proposal.run,
         state=rejected.instead if rejected else None,
         afterwards=rejected.afterwards if rejected else {},
         reason=said.reason,

@@ -1,162 +1,91 @@
-"""Concurrency limits and their slots, as clients handle them: whatever changes a lease holds the lock of its limit."""
+"""Arithmetic of concurrency limits: how much is taken, when there is room, what taking and giving back change.
 
-from __future__ import annotations
+Slots of a limit without decay are held until their lease is given back: `occupied` is the sum of its leases. Slots of
+a limit with decay free themselves one after another at a fixed rate (a token bucket): `drained` is when the last one
+will have, so a refused request has nothing to write and no clock to reset.
+"""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID
+from math import inf, log
 
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
+from runstate.rows import ConcurrencyLease, ConcurrencyLimit
 
-from runstate.core import limits
-from runstate.core.again import again
-from runstate.core.desk import Desk
-from runstate.core.flows import NO_SLOTS, fresh, put
-from runstate.core.ledger import Ledger
-from runstate.core.orchestrate import lock_limits, write_limits
-from runstate.core.runs import referred
-from runstate.database.dialects import among
-from runstate.database.queries import orchestration as sql
-from runstate.documents import requests
-from runstate.documents.states import RunKind
-from runstate.errors import InvalidInput, NotFound
-from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun
+SHORTEST_OCCUPANCY_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 30
+LONGEST_TAG_WAIT_SECONDS = 10
+LONGEST_DRAIN_SECONDS = 1000 * 365 * 24 * 3600
+ROUNDING = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """The leases that were taken, or after how many seconds to ask again."""
-
-    leases: Sequence[ConcurrencyLease] = ()
-    retry_after_seconds: float | None = None
-
-
-@again
-async def create_limit(desk: Desk, given: requests.CreateConcurrencyLimit) -> tuple[UUID, bool] | InvalidInput:
-    """Id of the limit with the name, and whether it is new; one that was there has what is given now."""
-    now = desk.clock()
-    columns = {"limit": given.limit, "active": given.active, "slot_decay_per_second": given.slot_decay_per_second}
-    async with desk.database.write() as transaction:
-        connection = transaction.connection
-        made = await put(connection, ConcurrencyLimit, fresh(desk, now) | NO_SLOTS | columns | {"name": given.name})
-        if made is not None:
-            return made, True
-        (there,) = await sql.lock_limits(connection, names=[given.name])
-        asked = {name: value for name, value in columns.items() if name == "limit" or name in given.model_fields_set}
-        problem = await _change(connection, there, asked, now)
-    return problem or (there.id, False)
+def occupied(limit: ConcurrencyLimit, now: datetime) -> float:
+    """How many slots are taken now; with decay also parts of slots."""
+    if limit.slot_decay_per_second == 0:
+        return limit.occupied
+    if limit.drained is None:
+        return 0
+    return max(0.0, (limit.drained - now).total_seconds() * limit.slot_decay_per_second)
 
 
-@again
-async def update_limit(desk: Desk, given: requests.UpdateConcurrencyLimit) -> UUID | NotFound | InvalidInput:
-    """Change what is given of a limit. Fewer slots than are held stop new entries only."""
-    async with desk.database.write() as transaction:
-        found = await sql.lock_limits(transaction.connection, ids=[given.id])
-        if not found:
-            return NotFound(given.id)
-        asked = {name: value for name in given.model_fields_set - {"id"} if (value := getattr(given, name)) is not None}
-        problem = await _change(transaction.connection, found[0], asked, desk.clock())
-    return problem or given.id
+def capacity(limit: ConcurrencyLimit) -> float:
+    """How many slots can be taken at once; with decay no more than free themselves within a thousand years."""
+    if limit.slot_decay_per_second == 0:
+        return limit.limit
+    return min(float(limit.limit), limit.slot_decay_per_second * LONGEST_DRAIN_SECONDS)
 
 
-async def _change(
-    connection: AsyncConnection, limit: ConcurrencyLimit, asked: dict[str, Any], now: datetime
-) -> InvalidInput | None:
-    if asked.get("slot_decay_per_second", limit.slot_decay_per_second) != limit.slot_decay_per_second:
-        if limits.occupied(limit, now) > 0:
-            message = "How slots decay can change only while none is held: wait, give them back or reset the limit."
-            return InvalidInput(message, ("slotDecayPerSecond",))
-        await connection.execute(sa.delete(ConcurrencyLease).where(ConcurrencyLease.limit_id == limit.id))
-        asked["drained"] = None
-    await connection.execute(
-        sa.update(ConcurrencyLimit).where(ConcurrencyLimit.id == limit.id).values(**asked, updated=now)
-    )
-    return None
+def seconds_until_room(limit: ConcurrencyLimit, slots: int, now: datetime) -> float:
+    """When so many slots can be taken: 0 now, infinite when somebody has to give some back first."""
+    excess = occupied(limit, now) + slots - capacity(limit)
+    if not limit.active or excess <= ROUNDING:
+        return 0
+    if limit.slot_decay_per_second == 0 or slots > capacity(limit):
+        return inf
+    return excess / limit.slot_decay_per_second
 
 
-@again
-async def delete_limit(desk: Desk, limit_id: UUID) -> bool:
-    """Delete a limit with its leases."""
-    async with desk.database.write() as transaction:
-        deleted = sa.delete(ConcurrencyLimit).where(ConcurrencyLimit.id == limit_id)
-        return bool((await transaction.connection.execute(deleted)).rowcount)
+def retry_delay(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float) -> float:
+    """After how many seconds to ask again: with decay when there is room, else drawn around how long slots are held."""
+    exact = seconds_until_room(limit, slots, now)
+    if exact < inf:
+        return exact
+    longest = LONGEST_TAG_WAIT_SECONDS if limit.name.startswith("tag:") else LONGEST_WAIT_SECONDS
+    average = min(limit.average_slot_occupancy_seconds, longest)
+    return max(SHORTEST_OCCUPANCY_SECONDS, min(-log(1 - min(draw, 0.999)) * average, longest))
 
 
-@again
-async def take_slots(desk: Desk, given: requests.TakeSlots) -> Taken | NotFound | InvalidInput:
-    """Take slots of many limits at once, all or none; when one is full nothing is written."""
-    kind, run_id = referred(given.run) if given.run else (None, None)
-    async with desk.database.write() as transaction:
-        connection, now = transaction.connection, desk.clock()
-        if run_id and await sql.missing(connection, FlowRun if kind is RunKind.FLOW_RUN else TaskRun, {run_id}):
-            return NotFound(run_id)
-        ledger = await _ledger(connection, now, names=given.names)
-        active = [limit for limit in ledger.limits.values() if limit.active]
-        small = next((limit for limit in active if limit.limit < given.slots), None)
-        if small is not None:
-            return InvalidInput(f"The limit {small.name} has {small.limit} slots, never {given.slots}.", ("slots",))
-        if any(limits.seconds_until_room(limit, given.slots, now) > 0 for limit in active):
-            return Taken(retry_after_seconds=_patience(active, given.slots, now, desk.draw()))
-        held: dict[str, Any] = {
-            "run_id": run_id,
-            "holder": given.holder,
-            "expires": now + timedelta(seconds=given.lease_seconds),
-        }
-        taken = [ledger.take(limit.id, given.slots, now, id=desk.new_id(), **held) for limit in active]
-        await write_limits(connection, ledger, now)
-    return Taken(leases=taken)
+def after_acquire(limit: ConcurrencyLimit, slots: int, now: datetime) -> ConcurrencyLimit:
+    """The limit after slots were taken."""
+    if limit.slot_decay_per_second == 0:
+        return limit.replace(occupied=limit.occupied + slots)
+    start = max(now, limit.drained or now)
+    return limit.replace(drained=start + timedelta(seconds=slots / limit.slot_decay_per_second))
 
 
-def _patience(active: Sequence[ConcurrencyLimit], slots: int, now: datetime, draw: float) -> float:
-    full = [limit for limit in active if limits.seconds_until_room(limit, slots, now) > 0]
-    return max(limits.patience(limit, slots, now, draw) for limit in full)
+def remaining_slots(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetime) -> float:
+    """How many of a lease's slots have not freed themselves yet; only with decay."""
+    if lease.expires is None:
+        return 0
+    return min(float(lease.slots), max(0.0, (lease.expires - now).total_seconds() * limit.slot_decay_per_second))
 
 
-async def _ledger(connection: AsyncConnection, now: datetime, **which: Any) -> Ledger:
-    """Limits, locked, with the leases that are meant and all those of limits with decay."""
-    ledger = Ledger()
-    await lock_limits(connection, ledger, now, **which)
-    return ledger
+def after_release(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetime) -> ConcurrencyLimit:
+    """The limit after a lease was given back; how long it was held moves the average."""
+    if limit.slot_decay_per_second > 0:
+        return limit.replace(drained=_sooner(limit, lease, limit.drained or now, now))
+    held = max(SHORTEST_OCCUPANCY_SECONDS, (now - lease.created).total_seconds() / lease.slots)
+    average = limit.average_slot_occupancy_seconds
+    moved = average + (held - average) / (2 * max(limit.limit, 1))
+    return limit.replace(occupied=limit.occupied - lease.slots, average_slot_occupancy_seconds=moved)
 
 
-@again
-async def give_back_slots(desk: Desk, given: requests.GiveBackSlots) -> list[UUID]:
-    """Give back leases; the ids of those that were there. What a state took, a state gives back: it stays."""
-    async with desk.database.write() as transaction:
-        now = desk.clock()
-        ledger = await _ledger(transaction.connection, now, leases=given.lease_ids)
-        known = [lease for each in dict.fromkeys(given.lease_ids) if (lease := ledger.leases.get(each))]
-        there = [lease for lease in known if not lease.automatic]
-        for lease in there:
-            ledger.give_back(ledger.leases[lease.id], now)
-        await write_limits(transaction.connection, ledger, now)
-    return [lease.id for lease in there]
+def advanced(
+    limit: ConcurrencyLimit, gone: ConcurrencyLease, waiting: ConcurrencyLease, now: datetime
+) -> ConcurrencyLease:
+    """With decay: a lease behind one that was given back frees its slots sooner."""
+    if waiting.expires is None or gone.expires is None or waiting.expires <= gone.expires:
+        return waiting
+    return waiting.replace(expires=_sooner(limit, gone, waiting.expires, now))
 
 
-@again
-async def renew_leases(desk: Desk, given: requests.RenewLeases) -> list[UUID]:
-    """Have leases last some seconds from now; the ids of those that were there. Slots that decay do so all the same."""
-    async with desk.database.write() as transaction:
-        now = desk.clock()
-        ledger = await _ledger(transaction.connection, now, leases=given.lease_ids)
-        there = [lease for each in dict.fromkeys(given.lease_ids) if (lease := ledger.leases.get(each))]
-        for lease in there:
-            ledger.renew(lease, now + timedelta(seconds=given.lease_seconds), now)
-        await write_limits(transaction.connection, ledger, now)
-    return [lease.id for lease in there]
-
-
-@again
-async def reset_limit(desk: Desk, limit_id: UUID) -> bool:
-    """Take back all slots of a limit, whoever holds them."""
-    async with desk.database.write() as transaction:
-        connection = transaction.connection
-        if not await sql.lock_limits(connection, ids=[limit_id]):
-            return False
-        await connection.execute(sa.delete(ConcurrencyLease).where(among(ConcurrencyLease.limit_id, [limit_id])))
-        emptied = {"occupied": 0, "drained": None, "updated": desk.clock()}
-        await connection.execute(sa.update(ConcurrencyLimit).where(ConcurrencyLimit.id == limit_id).values(**emptied))
-    return True
+def _sooner(limit: ConcurrencyLimit, gone: ConcurrencyLease, moment: datetime, now: datetime) -> datetime:
+    return moment - timedelta(seconds=remaining_slots(limit, gone, now) / limit.slot_decay_per_second)

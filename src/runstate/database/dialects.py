@@ -15,7 +15,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
 
-from runstate.rows.base import EPOCH, JSON, Held, Timestamp, Values
+from runstate.rows.base import EPOCH, JSON, ArrayParameter, DocumentColumn, Timestamp
 
 TEXT: Final = sa.Text()
 NUMBER: Final = sa.BigInteger()
@@ -35,8 +35,8 @@ class Condition(FunctionElement[bool]):
 
 
 @functools.lru_cache(1024)
-def _values(kind: TypeEngine[Any]) -> Values:
-    return Values(kind)
+def _values(kind: TypeEngine[Any]) -> ArrayParameter:
+    return ArrayParameter(kind)
 
 
 class Among(Condition):
@@ -199,7 +199,7 @@ def _seconds_sqlite(element: SecondsBetween, compiler: SQLCompiler, **kw: Any) -
 
 def as_given(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """A column whose values stay as the driver gives them; JSON is text."""
-    if isinstance(column.type, sa.JSON | Held):
+    if isinstance(column.type, sa.JSON | DocumentColumn):
         return sa.cast(column, TEXT).label(column.key)
     return sa.type_coerce(column, AS_IT_IS)
 
@@ -209,7 +209,7 @@ def processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] |
     """What makes a value of what the driver gives for a column `as_given`; None: it is one."""
     if isinstance(kind, sa.JSON):
         return _parsed
-    if isinstance(kind, Held):
+    if isinstance(kind, DocumentColumn):
         return lambda text: kind.process_result_value(_parsed(text), dialect)
     return reader(kind, dialect)
 

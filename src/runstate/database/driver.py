@@ -30,7 +30,7 @@ RAISED = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientE
 INTEGRITY = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
 
 
-class Ready:
+class CompiledStatement:
     """A statement as the driver takes it; the same for all that differ in the values of their parameters only."""
 
     def __init__(self, statement: Any, dialect: Dialect, key: CacheKey | None = None, *, prefix: str = "") -> None:
@@ -55,10 +55,10 @@ class Ready:
         return values
 
 
-class Asked(NamedTuple):
+class BoundStatement(NamedTuple):
     """A statement that is ready, and the values of its own parameters."""
 
-    ready: Ready
+    ready: CompiledStatement
     values: Mapping[str, Any]
 
 
@@ -67,10 +67,10 @@ class Statements:
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = weakref.proxy(dialect)
-        self.seen: weakref.WeakKeyDictionary[Any, Asked] = weakref.WeakKeyDictionary()
-        self.ready: dict[Any, Ready] = {}
+        self.seen: weakref.WeakKeyDictionary[Any, BoundStatement] = weakref.WeakKeyDictionary()
+        self.ready: dict[Any, CompiledStatement] = {}
 
-    def asked(self, statement: Any) -> Asked:
+    def asked(self, statement: Any) -> BoundStatement:
         """A statement, made ready unless one like it was."""
         known = self.seen.get(statement)
         if known is not None:
@@ -78,15 +78,15 @@ class Statements:
         key = statement._generate_cache_key()  # noqa: SLF001 as SQLAlchemy's own way to the driver does
         ready = self._ready(statement, key)
         values = ready.compiled.construct_params(extracted_parameters=key and key.bindparams, _check=False)
-        asked = Asked(ready, values)
+        asked = BoundStatement(ready, values)
         if key:
             self.seen[statement] = asked
         return asked
 
-    def _ready(self, statement: Any, key: CacheKey | None) -> Ready:
+    def _ready(self, statement: Any, key: CacheKey | None) -> CompiledStatement:
         known = self.ready.get(key.key) if key else None
         if known is None:
-            known = Ready(statement, self.dialect, key)
+            known = CompiledStatement(statement, self.dialect, key)
             if len(self.ready) >= MOST:
                 self.ready.clear()
                 self.seen.clear()  # what is ready holds the statement that it was made of
@@ -131,7 +131,7 @@ async def fetch_as_given(connection: AsyncConnection, statement: Any) -> Sequenc
     return await _executed(connection, *asked)
 
 
-def _asked(connection: AsyncConnection, statement: Any) -> Asked:
+def _asked(connection: AsyncConnection, statement: Any) -> BoundStatement:
     dialect = connection.dialect
     known = BY_DIALECT.get(dialect)
     if known is None:
@@ -139,7 +139,9 @@ def _asked(connection: AsyncConnection, statement: Any) -> Asked:
     return known.asked(statement)
 
 
-async def _executed(connection: AsyncConnection, ready: Ready, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+async def _executed(
+    connection: AsyncConnection, ready: CompiledStatement, values: Mapping[str, Any]
+) -> Sequence[Sequence[Any]]:
     driver = driver_of(connection)
     parameters = ready.parameters(values)
     _executing(connection, ready.text, parameters)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import postgresql, sqlite
-from runstate.errors import Misconfigured
+from runstate.errors import ConfigurationError
 
 POSTGRESQL_POOL = 20
 
@@ -48,7 +48,7 @@ class Database:
             self.writer = self.reader.execution_options(isolation_level="READ COMMITTED")
             self.connections = postgresql.Connections(self.reader, connections)
         else:
-            raise Misconfigured(
+            raise ConfigurationError(
                 f"A database URL starts with sqlite+aiosqlite:// or postgresql+asyncpg://, not {self.url.drivername}://"
             )
         self.statements = 0

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from runstate.database import json
 from runstate.database.driver import driver_of, raised_as_sqlalchemy
 
-APART: Final = 4
+RESERVED: Final = 4
 """So many connections always come from the pool, for those who take one of there themselves."""
 
 BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off"
@@ -48,7 +48,7 @@ class Connections:
 
     def __init__(self, pool: AsyncEngine, connections: int) -> None:
         self.pool = pool
-        self.most = max(connections - APART, 1)
+        self.most = max(connections - RESERVED, 1)
         self.kept: list[AsyncConnection] = []
         self.asked = 0
         """How many wait for one from the pool."""
@@ -61,7 +61,7 @@ class Connections:
         try:
             yield connection
         except BaseException:
-            await self._give_up(connection, driver)
+            await self._discard(connection, driver)
             raise
         await self._put_back(connection)
 
@@ -87,7 +87,7 @@ class Connections:
             driver = driver_of(connection)
             if not driver.is_closed():
                 return connection
-            await self._give_up(connection, driver)
+            await self._discard(connection, driver)
         self.asked += 1
         try:
             return await self.pool.connect()
@@ -100,7 +100,7 @@ class Connections:
         else:
             self.kept.append(connection)
 
-    async def _give_up(self, connection: AsyncConnection, driver: Any) -> None:
+    async def _discard(self, connection: AsyncConnection, driver: Any) -> None:
         """Give a connection back after something went wrong; if it is lost, none is kept that is as old."""
         if connection.invalidated:
             pass  # SQLAlchemy has seen it

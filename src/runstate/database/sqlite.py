@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runstate.database import json
-from runstate.errors import Misconfigured
+from runstate.errors import ConfigurationError
 
 READERS = 8
 STEPS = 10_000
 """After how many steps SQLite asks whether to go on."""
-FETCHING = Lock()
+FETCH_LOCK = Lock()
 """For those who fetch many rows. At each one a thread lets go of the interpreter, so that several at once take it from
 each other all the time and need twice as long. What SQLite does before the first row, it does beside others.
 """
@@ -29,7 +29,7 @@ MANY = 20
 """So many rows are fetched without waiting for others."""
 PATIENCE_SECONDS = 0.02
 """How long the others are waited for."""
-PATIENT = "patient"
+NO_TIMEOUT = "patient"
 """Execution option of statements of SQLite that may take as long as they like."""
 BEGIN_WRITING = "BEGIN IMMEDIATE"
 BUSY_SECONDS = 10
@@ -83,14 +83,14 @@ class Interruptible(aiosqlite.Connection):
 
     def later(self, method: str, sql: str, parameters: Any) -> None:
         """Have a cursor do something that gives no rows."""
-        self.put_off.append(partial(Whole(self).now, method, sql, parameters))
+        self.put_off.append(partial(BufferedCursor(self).now, method, sql, parameters))
 
-    def cursor(self) -> "Whole":  # type: ignore[override]
+    def cursor(self) -> "BufferedCursor":  # type: ignore[override]
         """A cursor; none is made before there is a statement."""
-        return Whole(self)
+        return BufferedCursor(self)
 
 
-class Whole(aiosqlite.Cursor):
+class BufferedCursor(aiosqlite.Cursor):
     """A cursor that has a statement executed and its rows fetched in one turn of the thread, instead of in four."""
 
     def __init__(self, connection: Interruptible) -> None:
@@ -101,7 +101,7 @@ class Whole(aiosqlite.Cursor):
     async def __aenter__(self) -> Self:
         return self
 
-    async def execute(self, sql: str, parameters: Any = ()) -> "Whole":
+    async def execute(self, sql: str, parameters: Any = ()) -> "BufferedCursor":
         """Execute a statement and fetch its rows; a transaction begins with the first of them."""
         if sql == BEGIN_WRITING:
             self._of.later("execute", sql, parameters)
@@ -109,7 +109,7 @@ class Whole(aiosqlite.Cursor):
         await self._execute(self._turn, "execute", sql, parameters)  # type: ignore[no-untyped-call]
         return self
 
-    async def executemany(self, sql: str, parameters: Any) -> "Whole":
+    async def executemany(self, sql: str, parameters: Any) -> "BufferedCursor":
         """Execute a statement that gives no rows for each of several parameters: before the next one, or the commit."""
         self._of.later("executemany", sql, parameters)
         return self
@@ -153,12 +153,12 @@ def _fetched(cursor: sqlite3.Cursor) -> list[Any]:
     rows = cursor.fetchmany(MANY)
     if len(rows) < MANY:
         return rows
-    alone = FETCHING.acquire(timeout=PATIENCE_SECONDS)
+    alone = FETCH_LOCK.acquire(timeout=PATIENCE_SECONDS)
     try:
         return rows + cursor.fetchall()
     finally:
         if alone:
-            FETCHING.release()
+            FETCH_LOCK.release()
 
 
 def _nothing() -> None:
@@ -171,7 +171,7 @@ def _interruptible(database: str, **options: Any) -> aiosqlite.Connection:
     return connection
 
 
-class Patience:
+class StatementTimeout:
     """Ends a statement of SQLite that takes too long: asked again and again while it runs."""
 
     def __init__(self, seconds: float) -> None:
@@ -180,7 +180,7 @@ class Patience:
 
     def begin(self, connection: sa.Connection, *_: Any) -> None:
         """A statement starts; one that is known to take long has all the time it needs."""
-        patient = connection.get_execution_options().get(PATIENT, False)
+        patient = connection.get_execution_options().get(NO_TIMEOUT, False)
         connection.info["patience"].until = math.inf if patient else time.monotonic() + self.seconds
 
     def is_over(self) -> bool:
@@ -191,7 +191,7 @@ class Patience:
 def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine, AsyncEngine]:
     """A pool of one connection to write with, and one of connections to read with."""
     if url.database in (None, "", ":memory:"):
-        raise Misconfigured("An in-memory SQLite database has no readers of its own: name a file.")
+        raise ConfigurationError("An in-memory SQLite database has no readers of its own: name a file.")
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     options = {
         "max_overflow": 0,
@@ -206,7 +206,7 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
         sa.event.listen(engine.sync_engine, "connect", _give_functions)
         sa.event.listen(engine.sync_engine, "begin", _begin(begin))
     sa.event.listen(reader.sync_engine, "connect", _give_patience(statement_timeout_seconds))
-    sa.event.listen(reader.sync_engine, "before_cursor_execute", Patience(statement_timeout_seconds).begin)
+    sa.event.listen(reader.sync_engine, "before_cursor_execute", StatementTimeout(statement_timeout_seconds).begin)
     return writer, reader
 
 
@@ -223,7 +223,7 @@ def _give_functions(connection: Any, _: Any) -> None:
 
 def _give_patience(seconds: float) -> Callable[[Any, Any], None]:
     def give(connection: Any, record: Any) -> None:
-        patience = record.info["patience"] = Patience(seconds)
+        patience = record.info["patience"] = StatementTimeout(seconds)
         connection.run_async(lambda driver: driver.set_progress_handler(patience.is_over, STEPS))
 
     return give

@@ -16,7 +16,7 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
-def plain(text: str) -> str:
+def storable_text(text: str) -> str:
     """A text that every database can keep: no NUL character, no half of a surrogate pair."""
     if "\0" in text:
         raise ValueError("the NUL character cannot be stored")
@@ -28,7 +28,7 @@ def plain(text: str) -> str:
     return text
 
 
-def storable(value: Any) -> Any:
+def storable_json(value: Any) -> Any:
     """A JSON value that every database can keep, of at most 512 KiB."""
     try:
         written = orjson.dumps(value)
@@ -41,11 +41,11 @@ def storable(value: Any) -> Any:
     return value
 
 
-Text = Annotated[str, AfterValidator(plain)]
-Name = Annotated[str, AfterValidator(plain), Field(min_length=1, max_length=255)]
-Message = Annotated[str, AfterValidator(plain), Field(max_length=100_000)]
+Text = Annotated[str, AfterValidator(storable_text)]
+Name = Annotated[str, AfterValidator(storable_text), Field(min_length=1, max_length=255)]
+LongText = Annotated[str, AfterValidator(storable_text), Field(max_length=100_000)]
 Tags = Annotated[list[Name], Field(max_length=100)]
-Stored = Annotated[Any, AfterValidator(storable)]
-StoredObject = Annotated[dict[str, Any], AfterValidator(storable)]
+JsonValue = Annotated[Any, AfterValidator(storable_json)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]
 Seconds = Annotated[float, Field(ge=0, le=10 * 365 * 24 * 3600, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -4,13 +4,13 @@ from enum import Enum
 
 from pydantic import Field
 
-from runstate.documents.base import Count, Document, Seconds
+from runstate.documents.base import Document, NonNegativeInt, Seconds
 
 
 class FlowRunPolicy(Document):
     """How a flow run is retried, and what pausing and retrying noted on it."""
 
-    retries: Count | None = Field(default=None, description="How often a FAILED run is started again.")
+    retries: NonNegativeInt | None = Field(default=None, description="How often a FAILED run is started again.")
     retry_delay_seconds: Seconds | None = Field(default=None, description="Seconds to wait before a retry; null: none.")
     pause_keys: tuple[str, ...] = Field(default=(), description="Pauses that the run has gone through, sorted.")
     resuming: bool = Field(default=False, description="The run was resumed and has not entered RUNNING since.")
@@ -22,7 +22,7 @@ class FlowRunPolicy(Document):
 class TaskRunPolicy(Document):
     """How a task run is retried."""
 
-    retries: Count | None = Field(default=None, description="How often a FAILED run is started again.")
+    retries: NonNegativeInt | None = Field(default=None, description="How often a FAILED run is started again.")
     retry_delays_seconds: tuple[Seconds, ...] | None = Field(
         default=None,
         max_length=50,

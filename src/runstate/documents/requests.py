@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from runstate.documents.base import Count, Document, Message, Name, Seconds, Stored, StoredObject, Tags
+from runstate.documents.base import Document, JsonObject, JsonValue, LongText, Name, NonNegativeInt, Seconds, Tags
 from runstate.documents.policies import ConcurrencyOptions, FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateDetails, StateType
 
@@ -19,8 +19,8 @@ class State(Document):
 
     type: StateType = Field(description="What the run is to do.")
     name: Name | None = Field(default=None, description="Default: the type in words.")
-    message: Message | None = Field(default=None, description="Free text for people, at most 100,000 characters.")
-    data: Stored | None = Field(
+    message: LongText | None = Field(default=None, description="Free text for people, at most 100,000 characters.")
+    data: JsonValue | None = Field(
         default=None,
         description="Where the result is, or the result itself: at most 512 KiB. An object whose `type` is "
         "`unpersisted` says that there is none and is not stored.",
@@ -58,7 +58,7 @@ class CreateFlow(Document):
 
     name: Name = Field(description="Unique name.")
     tags: Tags | None = Field(default=None, description="Labels to find the flow by.")
-    labels: StoredObject | None = Field(default=None, description="Keys and values to find the flow by.")
+    labels: JsonObject | None = Field(default=None, description="Keys and values to find the flow by.")
 
 
 class CreateFlowRun(Document):
@@ -67,10 +67,10 @@ class CreateFlowRun(Document):
     flow_id: UUID = Field(description="Id of the flow.")
     deployment_id: UUID | None = Field(default=None, description="Id of the deployment that it is made from.")
     name: Name | None = Field(default=None, description="Name for people; made up if left out.")
-    parameters: StoredObject | None = Field(default=None, description="Arguments of the flow; at most 512 KiB.")
-    context: StoredObject | None = Field(default=None, description="Further values to keep with it; at most 512 KiB.")
+    parameters: JsonObject | None = Field(default=None, description="Arguments of the flow; at most 512 KiB.")
+    context: JsonObject | None = Field(default=None, description="Further values to keep with it; at most 512 KiB.")
     tags: Tags | None = Field(default=None, description="Labels to find the run by.")
-    labels: StoredObject | None = Field(default=None, description="Keys and values to find the run by.")
+    labels: JsonObject | None = Field(default=None, description="Keys and values to find the run by.")
     policy: FlowRunPolicy | None = Field(default=None, description="How it is retried.")
     idempotency_key: Name | None = Field(default=None, description="Unique for the flow.")
     parent_task_run_id: UUID | None = Field(
@@ -92,11 +92,11 @@ class CreateTaskRun(Document):
     dynamic_key: Name = Field(description="Tells runs of one task in one flow run apart.")
     name: Name | None = Field(default=None, description="Name for people; made up if left out.")
     tags: Tags | None = Field(default=None, description="Labels to find the run by; limits go by tags too.")
-    labels: StoredObject | None = Field(default=None, description="Keys and values to find the run by.")
+    labels: JsonObject | None = Field(default=None, description="Keys and values to find the run by.")
     cache_key: Name | None = Field(default=None, description="Under which key its result is cached.")
     task_version: Name | None = Field(default=None, description="Version of the task's code.")
     policy: TaskRunPolicy | None = Field(default=None, description="How it is retried.")
-    task_inputs: StoredObject | None = Field(
+    task_inputs: JsonObject | None = Field(
         default=None, description="Of each argument, what it came from: task runs, parameters, constants."
     )
     state: State | None = Field(
@@ -109,7 +109,7 @@ class UpdateFlow(Document):
 
     id: UUID = Field(description="Id of the flow.")
     tags: Tags | None = Field(default=None, description="Labels to find the flow by.")
-    labels: StoredObject | None = Field(default=None, description="Keys and values to find the flow by.")
+    labels: JsonObject | None = Field(default=None, description="Keys and values to find the flow by.")
 
 
 class UpdateFlowRun(Document):
@@ -118,9 +118,9 @@ class UpdateFlowRun(Document):
     id: UUID = Field(description="Id of the flow run.")
     name: Name | None = Field(default=None, description="Name for people.")
     tags: Tags | None = Field(default=None, description="Labels to find the run by.")
-    labels: StoredObject | None = Field(default=None, description="Keys and values to find the run by.")
-    parameters: StoredObject | None = Field(default=None, description="Arguments of the flow; at most 512 KiB.")
-    context: StoredObject | None = Field(default=None, description="Further values to keep with it; at most 512 KiB.")
+    labels: JsonObject | None = Field(default=None, description="Keys and values to find the run by.")
+    parameters: JsonObject | None = Field(default=None, description="Arguments of the flow; at most 512 KiB.")
+    context: JsonObject | None = Field(default=None, description="Further values to keep with it; at most 512 KiB.")
     policy: FlowRunPolicy | None = Field(default=None, description="How it is retried; what is left out of it stays.")
     infrastructure_pid: Name | None = Field(default=None, description="Where it runs: a process, a container, a job.")
     flow_version: Name | None = Field(default=None, description="Version of the flow's code.")
@@ -137,10 +137,10 @@ class UpdateTaskRun(Document):
         description="Labels to find the run by. A RUNNING one gives back the slots of limits on tags that it loses; "
         "limits on tags that it gains count when it enters RUNNING the next time.",
     )
-    labels: StoredObject | None = Field(default=None, description="Keys and values to find the run by.")
+    labels: JsonObject | None = Field(default=None, description="Keys and values to find the run by.")
     task_version: Name | None = Field(default=None, description="Version of the task's code.")
     policy: TaskRunPolicy | None = Field(default=None, description="How it is retried; what is left out of it stays.")
-    task_inputs: StoredObject | None = Field(
+    task_inputs: JsonObject | None = Field(
         default=None, description="Of each argument, what it came from: task runs, parameters, constants."
     )
 
@@ -150,34 +150,34 @@ class CreateDeployment(Document):
 
     flow_id: UUID = Field(description="Id of the flow.")
     name: Name = Field(description="Name, unique for the flow.")
-    concurrency_limit: Count | None = Field(
+    concurrency_limit: NonNegativeInt | None = Field(
         default=None, description="How many of its runs may be claimed or running at once; null: any number."
     )
     concurrency_options: ConcurrencyOptions | None = Field(
         default=None, description="What happens to runs that find no slot."
     )
     paused: bool | None = Field(default=None, description="No new runs are scheduled while it is paused.")
-    parameters: StoredObject | None = Field(default=None, description="Parameters of its runs, unless they say other.")
+    parameters: JsonObject | None = Field(default=None, description="Parameters of its runs, unless they say other.")
     tags: Tags | None = Field(default=None, description="Labels to find it by; its runs get them too.")
     work_queue_name: Name | None = Field(default=None, description="The work queue that its runs go to.")
-    description: Message | None = Field(default=None, description="What it is, for people.")
+    description: LongText | None = Field(default=None, description="What it is, for people.")
 
 
 class UpdateDeployment(Document):
     """Changes of a deployment; what is left out stays as it is."""
 
     id: UUID = Field(description="Id of the deployment.")
-    concurrency_limit: Count | None = Field(
+    concurrency_limit: NonNegativeInt | None = Field(
         default=None, description="How many of its runs may be claimed or running at once; null: any number."
     )
     concurrency_options: ConcurrencyOptions | None = Field(
         default=None, description="What happens to runs that find no slot."
     )
     paused: bool | None = Field(default=None, description="No new runs are scheduled while it is paused.")
-    parameters: StoredObject | None = Field(default=None, description="Parameters of its runs, unless they say other.")
+    parameters: JsonObject | None = Field(default=None, description="Parameters of its runs, unless they say other.")
     tags: Tags | None = Field(default=None, description="Labels to find it by; its runs get them too.")
     work_queue_name: Name | None = Field(default=None, description="The work queue that its runs go to.")
-    description: Message | None = Field(default=None, description="What it is, for people.")
+    description: LongText | None = Field(default=None, description="What it is, for people.")
 
 
 class RunDeployment(Document):
@@ -185,7 +185,7 @@ class RunDeployment(Document):
 
     deployment_id: UUID = Field(description="Id of the deployment.")
     name: Name | None = Field(default=None, description="Name for people; made up if left out.")
-    parameters: StoredObject | None = Field(
+    parameters: JsonObject | None = Field(
         default=None, description="Parameters that replace those of the deployment, key by key."
     )
     tags: Tags | None = Field(default=None, description="Tags beside those of the deployment.")
@@ -204,7 +204,7 @@ class CreateConcurrencyLimit(Document):
     """A limit. One that has the name already is updated."""
 
     name: Name = Field(description="Unique name. `tag:<tag>` limits the RUNNING task runs that carry the tag.")
-    limit: Count = Field(description="How many slots there are.")
+    limit: NonNegativeInt = Field(description="How many slots there are.")
     active: bool = Field(default=True, description="False: the limit is not enforced.")
     slot_decay_per_second: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = Field(
         default=0, description="How many slots free themselves each second (a rate limit); 0: none."
@@ -215,7 +215,7 @@ class UpdateConcurrencyLimit(Document):
     """Changes of a limit; what is left out stays as it is."""
 
     id: UUID = Field(description="Id of the limit.")
-    limit: Count | None = Field(
+    limit: NonNegativeInt | None = Field(
         default=None, description="How many slots there are. Fewer than are held: no new ones until enough are free."
     )
     active: bool | None = Field(default=None, description="False: the limit is not enforced.")
@@ -269,7 +269,7 @@ class PauseFlowRun(Document):
         description="Keys of run inputs: under `schema` the JSON schema of what the run waits for, under `response` "
         "where the answer goes.",
     )
-    message: Message | None = Field(default=None, description="Free text for people.")
+    message: LongText | None = Field(default=None, description="Free text for people.")
     idempotency_key: Name | None = Field(default=None, description="As of proposeState.")
 
 
@@ -277,10 +277,10 @@ class ResumeFlowRun(Document):
     """A paused flow run that is to go on."""
 
     id: UUID = Field(description="Id of the flow run.")
-    run_input: Stored | None = Field(
+    run_input: JsonValue | None = Field(
         default=None, description="What the run waits for; checked against the schema it gave when it paused."
     )
-    message: Message | None = Field(default=None, description="Free text for people.")
+    message: LongText | None = Field(default=None, description="Free text for people.")
     idempotency_key: Name | None = Field(default=None, description="As of proposeState.")
 
 
@@ -288,7 +288,7 @@ class CancelFlowRun(Document):
     """A flow run that is to be cancelled."""
 
     id: UUID = Field(description="Id of the flow run.")
-    message: Message | None = Field(default=None, description="Why, for people.")
+    message: LongText | None = Field(default=None, description="Why, for people.")
     idempotency_key: Name | None = Field(default=None, description="As of proposeState.")
 
 
@@ -297,7 +297,7 @@ class RetryFlowRun(Document):
 
     id: UUID = Field(description="Id of the flow run.")
     delay_seconds: Seconds = Field(default=0, description="After how many seconds.")
-    message: Message | None = Field(default=None, description="Why, for people.")
+    message: LongText | None = Field(default=None, description="Why, for people.")
     idempotency_key: Name | None = Field(default=None, description="As of proposeState.")
 
 
@@ -308,5 +308,5 @@ class WriteFlowRun(Document):
     key: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]+$", max_length=255)] = Field(
         description="Unique for the flow run: letters, digits, `.`, `_`, `:`, `-`."
     )
-    value: Stored = Field(description="Any JSON value, at most 512 KiB.")
+    value: JsonValue = Field(description="Any JSON value, at most 512 KiB.")
     sender: Name | None = Field(default=None, description="Who sends it, for people.")

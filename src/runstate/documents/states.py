@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from runstate.documents.base import Document, Message, Name
+from runstate.documents.base import Document, LongText, Name
 
 
 class StateType(Enum):
@@ -45,7 +45,7 @@ class StateDetails(Document):
     scheduled_time: datetime | None = Field(
         default=None, description="When a SCHEDULED run is due; carried over to PENDING."
     )
-    cache_key: Message | None = Field(default=None, description="Under which key the result is cached or looked up.")
+    cache_key: LongText | None = Field(default=None, description="Under which key the result is cached or looked up.")
     cache_expiration: datetime | None = Field(
         default=None, description="Until when the cached result may be used; null: for ever."
     )

@@ -12,7 +12,7 @@ from runstate.database import Database
 from runstate.documents.states import FINAL_TYPES, RunKind
 from runstate.errors import InvalidInput, NotFound
 from runstate.feed.reader import PAGE, TOLD, entry_of
-from runstate.feed.sight import log
+from runstate.feed.visibility import log
 from runstate.rows import FlowRun, FlowRunState, Run, TaskRun, TaskRunState, Transition
 from runstate.rows.runs import STATE_TYPE
 
@@ -23,7 +23,7 @@ ROWS: Final[dict[RunKind, tuple[type[Run], type[FlowRunState | TaskRunState]]]] 
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class RunHistoryPage:
     """Some transitions of one run, in the order of their versions."""
 
     transitions: list[Transition]
@@ -35,7 +35,7 @@ class Past:
     """Whether there were no more."""
 
 
-async def past_of(database: Database, kind: RunKind, run_id: UUID, version: int) -> Past:
+async def run_history_page(database: Database, kind: RunKind, run_id: UUID, version: int) -> RunHistoryPage:
     """The transitions of a run after a version, as many as are read at once.
 
     NotFound: nothing is known of the run. InvalidInput: it has not come as far as that version.
@@ -46,13 +46,13 @@ async def past_of(database: Database, kind: RunKind, run_id: UUID, version: int)
             entries = await _from_states(connection, kind, run_id, version, before=entries) + entries
         if entries:
             return _past(entries)
-        return Past([], version, over=await _is_over(connection, kind, run_id, version))
+        return RunHistoryPage([], version, over=await _is_over(connection, kind, run_id, version))
 
 
-def _past(entries: list[Transition]) -> Past:
+def _past(entries: list[Transition]) -> RunHistoryPage:
     complete = len(entries) <= PAGE
     last = entries[:PAGE][-1]
-    return Past(entries[:PAGE], last.version, complete and last.state_type in FINAL_TYPES, complete)
+    return RunHistoryPage(entries[:PAGE], last.version, complete and last.state_type in FINAL_TYPES, complete)
 
 
 async def _is_over(connection: AsyncConnection, kind: RunKind, run_id: UUID, version: int) -> bool:

@@ -15,9 +15,9 @@ from runstate.database import Database
 from runstate.errors import CursorExpired, InvalidInput, Unavailable
 from runstate.feed.cursor import Cursor, Position
 from runstate.feed.installation import identify
+from runstate.feed.notifications import Notifications
 from runstate.feed.reader import Page, Reader
 from runstate.feed.subscriber import Subscriber
-from runstate.feed.wakeup import Wakeup
 from runstate.rows import Transition
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Hub:
         """Called with the last transition of a page when a subscriber that keeps up is told it."""
         self.looked = 0.0
         """When the log was last read to its end."""
-        self.wakeup = None if database.is_sqlite or not wakeups else Wakeup(database, self._wake)
+        self.wakeup = None if database.is_sqlite or not wakeups else Notifications(database, self._wake)
         self.news = asyncio.Event()
         self.turned = asyncio.Event()
         """Set, and replaced by a new one, when something has happened."""
@@ -114,7 +114,7 @@ class Hub:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    def poke(self) -> None:
+    def notify(self) -> None:
         """Something was committed here: look at once, and have other replicas look soon."""
         self._wake()
         if self.wakeup:
@@ -127,7 +127,7 @@ class Hub:
 
     async def end(self) -> str:
         """Where the log ends now, as clients keep it."""
-        return self.written(Cursor(await self.promptly(self.reader.position)))
+        return self.written(Cursor(await self.with_timeout(self.reader.position)))
 
     def written(self, cursor: Cursor) -> str:
         """A cursor as clients keep it."""
@@ -155,7 +155,7 @@ class Hub:
         self.news.set()
         return await future
 
-    async def patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+    async def retry_until_available(self, read: Callable[[], Awaitable[T]]) -> T:
         """What reading gives, as soon as the database is there."""
         while True:
             try:
@@ -164,11 +164,11 @@ class Hub:
                 logger.warning("the log cannot be read", error=repr(error))
                 await asyncio.sleep(self.poll_seconds)
 
-    async def promptly(self, read: Callable[[], Awaitable[T]], seconds: float = 10) -> T:
+    async def with_timeout(self, read: Callable[[], Awaitable[T]], seconds: float = 10) -> T:
         """What reading gives; Unavailable: the database stays away."""
         try:
             async with asyncio.timeout(seconds):
-                return await self.patiently(read)
+                return await self.retry_until_available(read)
         except TimeoutError as error:
             raise Unavailable from error
 
@@ -178,7 +178,7 @@ class Hub:
                 async with asyncio.timeout(self.poll_seconds):
                     await self.news.wait()
             self.news.clear()
-            await self.patiently(self._look)
+            await self.retry_until_available(self._look)
             await asyncio.sleep(self.pause_seconds)
 
     async def _look(self) -> None:

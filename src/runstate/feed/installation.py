@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Database
-from runstate.rows import Installation, Transition, TransitionMark
+from runstate.rows import Installation, LogCheckpoint, Transition
 
 
 async def identify(database: Database) -> UUID:
@@ -38,6 +38,6 @@ async def _cluster(connection: AsyncConnection, database: Database) -> str | Non
 async def _forget(connection: AsyncConnection) -> UUID:
     await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
     await connection.execute(sa.update(Transition).values(xid=None, boot=None))
-    await connection.execute(sa.delete(TransitionMark))
+    await connection.execute(sa.delete(LogCheckpoint))
     await connection.execute(sa.update(Installation).values(floor=None))
     return uuid4()

@@ -16,9 +16,9 @@ from runstate.database import Database
 from runstate.database.driver import fetch
 from runstate.errors import CursorExpired, InvalidInput
 from runstate.feed.cursor import Cursor, Position
-from runstate.feed.sight import ONE, Clause, NumberSight, Sight, SnapshotSight, log, microseconds
-from runstate.feed.wanted import EVERYTHING, Wanted
-from runstate.rows import Installation, Transition, TransitionMark
+from runstate.feed.filter import EVERYTHING, TransitionFilter
+from runstate.feed.visibility import ONE, Clause, SequenceVisibility, SnapshotSight, Visibility, log, microseconds
+from runstate.rows import Installation, LogCheckpoint, Transition
 
 PAGE = 100
 """Entries that are read, and told, at once."""
@@ -61,7 +61,7 @@ class Reader:
         self.installation = installation
         self.at_once = at_once
         self.most: sa.ColumnElement[int] = sa.literal_column(str(at_once + 1))
-        self.sight: Sight = NumberSight() if database.is_sqlite else SnapshotSight()
+        self.sight: Visibility = SequenceVisibility() if database.is_sqlite else SnapshotSight()
         self.starts = {0}
         """When servers were started that wrote to the log, in microseconds since 1970."""
         self.framed = [label.name for label in self._frame()]
@@ -79,7 +79,7 @@ class Reader:
         """Asks where the log ends."""
         return sa.select(*self._frame())
 
-    async def page(self, cursor: Cursor, upto: Position | None = None, wanted: Wanted = EVERYTHING) -> Page:
+    async def page(self, cursor: Cursor, upto: Position | None = None, wanted: TransitionFilter = EVERYTHING) -> Page:
         """The next entries after a cursor that are wanted, up to a later position or to what is there now.
 
         CursorExpired: some of them are no longer kept. InvalidInput: the cursor is ahead of the log.
@@ -98,16 +98,16 @@ class Reader:
         if upto is None or upto.top - seen.top < FAR or self.sight.in_order:
             return upto
         mark = (
-            sa.select(TransitionMark.position)
-            .where(TransitionMark.reaches > seen.xmax, TransitionMark.reaches < upto.xmax)
-            .order_by(TransitionMark.reaches, TransitionMark.at)
+            sa.select(LogCheckpoint.position)
+            .where(LogCheckpoint.reaches > seen.xmax, LogCheckpoint.reaches < upto.xmax)
+            .order_by(LogCheckpoint.reaches, LogCheckpoint.at)
             .limit(ONE)
         )
         found = await connection.scalar(mark)
         return Position.parse(found) if found else upto
 
     async def _rows(
-        self, connection: AsyncConnection, part: Part, cursor: Cursor, target: Position | None, wanted: Wanted
+        self, connection: AsyncConnection, part: Part, cursor: Cursor, target: Position | None, wanted: TransitionFilter
     ) -> tuple[Any, list[Sequence[Any]]]:
         """What holds of the whole log, and entries."""
         values = {"after": cursor.after, **self.sight.values("seen", cursor.seen)}
@@ -140,27 +140,27 @@ class Reader:
             later = sa.select(log.c.boot).where(log.c.boot > start)
         return found
 
-    def _statement(self, part: Part, wanted: Wanted, lost: list[Clause]) -> sa.Select[Any]:
+    def _statement(self, part: Part, wanted: TransitionFilter, lost: list[Clause]) -> sa.Select[Any]:
         if lost or wanted is not EVERYTHING:
             return self._built(part, wanted, lost)
         if part not in self.kept:
             self.kept[part] = self._built(part, wanted, lost)
         return self.kept[part]
 
-    def _built(self, part: Part, wanted: Wanted, lost: list[Clause]) -> sa.Select[Any]:
+    def _built(self, part: Part, wanted: TransitionFilter, lost: list[Clause]) -> sa.Select[Any]:
         """One statement, so that the entries, the position and the floor are those of the same moment."""
         rows = self._rest(wanted, lost) if part is Part.REST else self._difference(part, wanted, lost)
         news = rows.limit(self.most).subquery("news")
         now = sa.select(*self._frame()).subquery("now")
         return sa.select(now, news).select_from(now.outerjoin(news, sa.true())).order_by(news.c.seq)
 
-    def _rest(self, wanted: Wanted, lost: list[Clause]) -> sa.Select[Any]:
+    def _rest(self, wanted: TransitionFilter, lost: list[Clause]) -> sa.Select[Any]:
         """In the order of numbers; the entries between the two positions stand close together."""
         after = log.c.seq > sa.bindparam("after", type_=sa.BigInteger())
         between = [sa.or_(self.sight.unseen("seen"), *lost), *self.sight.there("upto")]
         return sa.select(*TOLD).where(after, *between, *wanted.clauses()).order_by(log.c.seq)
 
-    def _difference(self, part: Part, wanted: Wanted, lost: list[Clause]) -> sa.Select[Any]:
+    def _difference(self, part: Part, wanted: TransitionFilter, lost: list[Clause]) -> sa.Select[Any]:
         bounds = [*self.sight.before("upto"), *self.sight.there("upto")] if part is Part.FIRST else []
         news = [*self.sight.new("seen"), *lost]
         arms = [sa.select(*TOLD).where(new, *bounds, *wanted.clauses()) for new in news]

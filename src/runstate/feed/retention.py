@@ -10,8 +10,8 @@ from runstate.database.dialects import insert_or_skip
 from runstate.feed.cursor import Position
 from runstate.feed.installation import identify
 from runstate.feed.reader import Reader
-from runstate.feed.sight import log
-from runstate.rows import Installation, TransitionMark
+from runstate.feed.visibility import log
+from runstate.rows import Installation, LogCheckpoint
 
 AT_ONCE = 1_000
 
@@ -31,7 +31,7 @@ async def sweep_log(database: Database, now: datetime, keep: timedelta) -> int:
 async def _note(reader: Reader, now: datetime) -> None:
     position = await reader.position()
     async with reader.database.write() as transaction:
-        note = insert_or_skip(transaction.connection.dialect.name, TransitionMark.__table__)  # type: ignore[arg-type]
+        note = insert_or_skip(transaction.connection.dialect.name, LogCheckpoint.__table__)  # type: ignore[arg-type]
         await transaction.connection.execute(note, {"at": now, "reaches": position.xmax, "position": position.text()})
 
 
@@ -40,12 +40,12 @@ async def _raise_floor(database: Database, until: datetime) -> Position | None:
     async with database.write() as transaction:
         connection = transaction.connection
         await connection.execute(sa.select(Installation.id).with_for_update())
-        newest = sa.select(TransitionMark).where(TransitionMark.at <= until).order_by(TransitionMark.at.desc()).limit(1)
+        newest = sa.select(LogCheckpoint).where(LogCheckpoint.at <= until).order_by(LogCheckpoint.at.desc()).limit(1)
         mark = (await connection.execute(newest)).one_or_none()
         if mark is None:
             return None
         await connection.execute(sa.update(Installation).values(floor=mark.position))
-        await connection.execute(sa.delete(TransitionMark).where(TransitionMark.at < mark.at))
+        await connection.execute(sa.delete(LogCheckpoint).where(LogCheckpoint.at < mark.at))
         return Position.parse(mark.position)
 
 

@@ -11,41 +11,41 @@ from uuid import UUID
 from typing_extensions import override
 
 from runstate.documents.states import FINAL_TYPES, RunKind
-from runstate.errors import Restarting, SlowConsumer
+from runstate.errors import ServerRestarting, SlowConsumer
 from runstate.feed.cursor import Cursor, Position
-from runstate.feed.history import Past, past_of
+from runstate.feed.filter import TransitionFilter
+from runstate.feed.history import RunHistoryPage, run_history_page
 from runstate.feed.hub import Hub
 from runstate.feed.reader import Page
 from runstate.feed.subscriber import Subscriber
-from runstate.feed.wanted import Wanted
 
 T = TypeVar("T")
 
 
-async def follow(hub: Hub, wanted: Wanted, after: str | None = None) -> AsyncGenerator[Page, None]:
+async def follow(hub: Hub, wanted: TransitionFilter, after: str | None = None) -> AsyncGenerator[Page, None]:
     """The transitions that are wanted after a cursor, or from now on: pages, the first of them at once.
 
     InvalidInput and CursorExpired are raised before there is a stream.
     """
     cursor = None if after is None else Cursor.decode(after, hub.reader.installation)
-    end = await hub.promptly(hub.join)
+    end = await hub.with_timeout(hub.join)
     if cursor is None:
         return Following(hub, wanted).after(Page([], Cursor(end)))
-    return Following(hub, wanted).after(await hub.promptly(partial(hub.reader.page, cursor, end, wanted)))
+    return Following(hub, wanted).after(await hub.with_timeout(partial(hub.reader.page, cursor, end, wanted)))
 
 
 async def follow_run(
     hub: Hub, kind: RunKind, run_id: UUID, version: int = 0, *, until_final: bool = False
-) -> AsyncGenerator[Past, None]:
+) -> AsyncGenerator[RunHistoryPage, None]:
     """The transitions of one run after a version, for ever or until it has ended: some at a time, none or more at once.
 
     NotFound is raised before there is a stream.
     """
-    past = await hub.promptly(partial(past_of, hub.database, kind, run_id, version))
+    past = await hub.with_timeout(partial(run_history_page, hub.database, kind, run_id, version))
     return FollowingRun(hub, kind, run_id, until_final=until_final).after(past)
 
 
-async def pulse(hub: Hub, pause_seconds: float = 0.25, rest_seconds: float = 10) -> AsyncGenerator[None, None]:
+async def change_ticks(hub: Hub, pause_seconds: float = 0.25, rest_seconds: float = 10) -> AsyncGenerator[None, None]:
     """At once, and again when something has happened: not before a pause, and not after a rest though nothing did."""
     hub.watching += 1
     try:
@@ -57,7 +57,7 @@ async def pulse(hub: Hub, pause_seconds: float = 0.25, rest_seconds: float = 10)
                 async with asyncio.timeout(rest_seconds):
                     await turned.wait()
             if hub.closing:
-                raise Restarting("")
+                raise ServerRestarting("")
     finally:
         hub.watching -= 1
 
@@ -65,7 +65,7 @@ async def pulse(hub: Hub, pause_seconds: float = 0.25, rest_seconds: float = 10)
 class Stream(ABC, Generic[T]):
     """How one subscription goes on: what is in the log, then what is told; and again when it fell behind."""
 
-    def __init__(self, hub: Hub, wanted: Wanted) -> None:
+    def __init__(self, hub: Hub, wanted: TransitionFilter) -> None:
         self.hub = hub
         self.subscriber = Subscriber(wanted)
         self.reading = False
@@ -80,7 +80,7 @@ class Stream(ABC, Generic[T]):
                 self._bookmark(part)
                 handed_over = asyncio.get_running_loop().time()
                 yield part
-                if self.subscriber.stood_still(handed_over) > self.hub.patience_seconds:
+                if self.subscriber.stalled_for(handed_over) > self.hub.patience_seconds:
                     raise SlowConsumer(self._where())
                 part = await self._next()
         finally:
@@ -93,19 +93,19 @@ class Stream(ABC, Generic[T]):
             part = await self._step(deadline)
             if part is not None:
                 self._bookmark(part)
-                if self._says_something(part) or asyncio.get_running_loop().time() >= deadline:
+                if self._is_worth_sending(part) or asyncio.get_running_loop().time() >= deadline:
                     return part
         return None
 
     async def _step(self, deadline: float) -> T | None:
         if self.reading:
-            return await self.hub.patiently(self._read_on)
+            return await self.hub.retry_until_available(self._read_on)
         if self.subscriber.pages:
             page = self.subscriber.take()
             self.hub.told(page.transitions[-1])
             return self._told(page)
         if self.hub.closing:
-            raise Restarting(self._where())
+            raise ServerRestarting(self._where())
         if self.subscriber.behind:
             self.reading = self._missed(await self.hub.join(self.subscriber))
             return None
@@ -121,7 +121,7 @@ class Stream(ABC, Generic[T]):
         """What a client that comes back says to go on from here."""
 
     @abstractmethod
-    def _says_something(self, part: T) -> bool:
+    def _is_worth_sending(self, part: T) -> bool:
         """Whether there is a transition in it."""
 
     @abstractmethod
@@ -156,7 +156,7 @@ class Following(Stream[Page]):
         return self.hub.written(self.cursor)
 
     @override
-    def _says_something(self, part: Page) -> bool:
+    def _is_worth_sending(self, part: Page) -> bool:
         return bool(part.transitions)
 
     @override
@@ -179,20 +179,20 @@ class Following(Stream[Page]):
         return page
 
 
-class FollowingRun(Stream[Past]):
+class FollowingRun(Stream[RunHistoryPage]):
     """The transitions of one run."""
 
     version: int
     over: bool
 
     def __init__(self, hub: Hub, kind: RunKind, run_id: UUID, *, until_final: bool) -> None:
-        super().__init__(hub, Wanted(run_ids=frozenset({run_id})))
+        super().__init__(hub, TransitionFilter(run_ids=frozenset({run_id})))
         self.kind = kind
         self.run_id = run_id
         self.until_final = until_final
 
     @override
-    def _bookmark(self, part: Past) -> None:
+    def _bookmark(self, part: RunHistoryPage) -> None:
         self.version = part.version
         self.over = part.over
 
@@ -201,7 +201,7 @@ class FollowingRun(Stream[Past]):
         return str(self.version)
 
     @override
-    def _says_something(self, part: Past) -> bool:
+    def _is_worth_sending(self, part: RunHistoryPage) -> bool:
         return bool(part.transitions)
 
     @override
@@ -213,14 +213,14 @@ class FollowingRun(Stream[Past]):
         return True
 
     @override
-    async def _read_on(self) -> Past:
-        past = await past_of(self.hub.database, self.kind, self.run_id, self.version)
+    async def _read_on(self) -> RunHistoryPage:
+        past = await run_history_page(self.hub.database, self.kind, self.run_id, self.version)
         self.reading = not past.complete
         return past
 
     @override
-    def _told(self, page: Page) -> Past:
+    def _told(self, page: Page) -> RunHistoryPage:
         news = [entry for entry in page.transitions if entry.version > self.version]
         if not news:
-            return Past([], self.version, self.over)
-        return Past(news, news[-1].version, news[-1].state_type in FINAL_TYPES)
+            return RunHistoryPage([], self.version, self.over)
+        return RunHistoryPage(news, news[-1].version, news[-1].state_type in FINAL_TYPES)

@@ -5,8 +5,8 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
+from runstate.feed.filter import TransitionFilter
 from runstate.feed.reader import Page
-from runstate.feed.wanted import Wanted
 
 HELD: Final = 256
 """Transitions that wait in memory for one listener; what does not fit it reads again."""
@@ -15,7 +15,7 @@ HELD: Final = 256
 class Subscriber:
     """One listener: the pages that wait for it, as many as fit."""
 
-    def __init__(self, wanted: Wanted, held: int = HELD) -> None:
+    def __init__(self, wanted: TransitionFilter, held: int = HELD) -> None:
         self.wanted = wanted
         self.held = held
         self.pages: deque[Page] = deque()
@@ -60,7 +60,7 @@ class Subscriber:
         """Whether it was told all that it wants."""
         return not self.behind and not self.pages
 
-    def stood_still(self, since: float) -> float:
+    def stalled_for(self, since: float) -> float:
         """For how many seconds it was behind and took nothing, if it has taken nothing since then."""
         return asyncio.get_running_loop().time() - max(since, self.missed_since) if self.behind else 0
 

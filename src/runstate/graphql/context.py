@@ -13,18 +13,18 @@ from graphql import FieldNode
 from sqlalchemy.engine import Dialect
 from strawberry.dataloader import DataLoader
 
-from runstate.core.csrf import CsrfTokens
-from runstate.core.keyring import EVERYBODY, Principal
+from runstate.core.access.credentials import UNRESTRICTED, Principal
+from runstate.core.access.csrf import CsrfTokens
 from runstate.database import Database
 from runstate.database.dialects import among, as_given
 from runstate.database.driver import fetch, fetch_as_given
-from runstate.graphql.compare import as_uuid
-from runstate.graphql.connection import PATHS, Connection, Pages
-from runstate.graphql.derive import implementing
-from runstate.graphql.filters import Many
-from runstate.graphql.search import Asked, Search
-from runstate.graphql.selection import Columns, columns, every
-from runstate.graphql.stored import Rows
+from runstate.graphql.pagination.connection import PATHS, Connection, Pages
+from runstate.graphql.pagination.keyset import PageArguments, PageQuery
+from runstate.graphql.pagination.raw_rows import RawRows
+from runstate.graphql.pagination.selection import Columns, columns, every
+from runstate.graphql.types.comparisons import as_uuid
+from runstate.graphql.types.derive import implementing
+from runstate.graphql.types.filters import HasMany
 from runstate.rows import Row
 
 R = TypeVar("R", bound=Row)
@@ -46,8 +46,8 @@ class Context:
         clock: Clock,
         *,
         request_id: str = "",
-        principal: Principal = EVERYBODY,
-        desk: Any = None,
+        principal: Principal = UNRESTRICTED,
+        batcher: Any = None,
         hub: Any = None,
         csrf: CsrfTokens | None = None,
         admit: Admit | None = None,
@@ -56,7 +56,7 @@ class Context:
         self.clock = clock
         self.request_id = request_id
         self.principal = principal
-        self.desk = desk
+        self.batcher = batcher
         self.hub = hub
         self.csrf = csrf
         self.admit = admit
@@ -77,7 +77,7 @@ class Context:
             self.clock,
             request_id=self.request_id,
             principal=self.principal,
-            desk=self.desk,
+            batcher=self.batcher,
             hub=self.hub,
             csrf=self.csrf,
         )
@@ -126,14 +126,14 @@ class Context:
         found = await self.rows(row, [key], every(row) if asked is None else asked)
         return cast("R", found[0]) if len(found) else None
 
-    async def rows(self, row: type[Row], keys: Sequence[UUID], asked: Columns) -> Rows:
+    async def rows(self, row: type[Row], keys: Sequence[UUID], asked: Columns) -> RawRows:
         """The rows with these ids, as far as they are there, with these columns."""
         wanted = asked | {"id"}
-        none = Rows(row, sorted(wanted), (), self.dialect)
+        none = RawRows(row, sorted(wanted), (), self.dialect)
         loader = self._made((row, wanted), lambda: DataLoader(partial(self._values, none)))
         return none.with_values([values for values in await loader.load_many(keys) if values is not None])
 
-    async def _values(self, none: Rows, keys: list[UUID]) -> list[Sequence[Any] | None]:
+    async def _values(self, none: RawRows, keys: list[UUID]) -> list[Sequence[Any] | None]:
         columns = none.row.__table__.c
         statement = sa.select(*(as_given(columns[name]) for name in none.names)).where(among(columns.id, keys))
         read = await self.given(statement)
@@ -170,25 +170,30 @@ class Context:
         return [found.get(key) for key in keys]
 
     def search(
-        self, info: "Info", row: type[Row], asked: Asked[Any], key: str | None = None, parent: UUID | None = None
+        self,
+        info: "Info",
+        row: type[Row],
+        asked: PageArguments[Any],
+        key: str | None = None,
+        parent: UUID | None = None,
     ) -> Connection[Any]:
         """A page of rows; with a key, of those that point at a parent with it."""
         return Connection(pages=self._pages(info, row, asked, key, PATHS), parent=parent)
 
-    async def children(self, info: "Info", row: type[R], asked: Asked[Any], key: str, parent: UUID) -> list[R]:
+    async def children(self, info: "Info", row: type[R], asked: PageArguments[Any], key: str, parent: UUID) -> list[R]:
         """The rows of a page that point at a parent, for a field that is a list and no connection."""
         (rows,) = await self._pages(info, row, asked, key, ((),)).rows([parent])
         return cast("list[R]", rows)
 
     def _pages(
-        self, info: "Info", row: type[Row], asked: Asked[Any], key: str | None, paths: Iterable[tuple[str, ...]]
+        self, info: "Info", row: type[Row], asked: PageArguments[Any], key: str | None, paths: Iterable[tuple[str, ...]]
     ) -> Pages:
-        def search() -> Search[Any]:
-            return Search(row, asked, self._columns(info, row, paths), self.dialect, key)
+        def search() -> PageQuery[Any]:
+            return PageQuery(row, asked, self._columns(info, row, paths), self.dialect, key)
 
-        return self.pages(info._raw_info.field_nodes, Many(row, key), search)  # noqa: SLF001
+        return self.pages(info._raw_info.field_nodes, HasMany(row, key), search)  # noqa: SLF001
 
-    def pages(self, nodes: Sequence[FieldNode], many: Many, search: Callable[[], Search[Any]]) -> Pages:
+    def pages(self, nodes: Sequence[FieldNode], many: HasMany, search: Callable[[], PageQuery[Any]]) -> Pages:
         """The pages of a field: its arguments are the same for all parents, so it is built once."""
         return self._made((tuple(map(id, nodes)), many), lambda: Pages(search(), self.fetch, self.given))
 

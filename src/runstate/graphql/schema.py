@@ -27,40 +27,40 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 from typing_extensions import override
 
-from runstate.core.keyring import EVERYBODY
-from runstate.graphql import (
+from runstate.core.access.credentials import UNRESTRICTED
+from runstate.graphql.errors import log_errors, to_client_error
+from runstate.graphql.execution.executor import Executor, executing
+from runstate.graphql.execution.fast_path import FastPath, fast_path_of
+from runstate.graphql.execution.plans import Plans
+from runstate.graphql.families import (
     changing,
-    counting,
+    concurrency_limits,
     creating,
     csrf,
-    faults,
     flows,
-    graph,
-    limits,
     nodes,
     proposals,
+    run_counts,
+    run_graph,
     runs,
-    scopes,
     slots,
     transitions,
 )
-from runstate.graphql.bounds import Bounds
-from runstate.graphql.derive import implementing
-from runstate.graphql.direct import Direct, direct
-from runstate.graphql.documents import Documents, Known, Operation
-from runstate.graphql.execution import Executor, executing
-from runstate.graphql.load import Load
-from runstate.graphql.plans import Plans
-from runstate.graphql.scalars import SCALARS
+from runstate.graphql.types.derive import implementing
+from runstate.graphql.types.scalars import SCALARS
+from runstate.graphql.validation import scopes
+from runstate.graphql.validation.concurrency import InFlight
+from runstate.graphql.validation.document_cache import Documents, Known, Operation
+from runstate.graphql.validation.limits import RequestLimits
 from runstate.rows import Row
 
 FAMILIES: Final[tuple[Any, ...]] = (
     nodes,
     flows,
     runs,
-    graph,
-    counting,
-    limits,
+    run_graph,
+    run_counts,
+    concurrency_limits,
     proposals,
     creating,
     changing,
@@ -71,8 +71,8 @@ FAMILIES: Final[tuple[Any, ...]] = (
 """Modules that have a class `Query`, `Mutation` or `Subscription`."""
 
 
-class Asked(NamedTuple):
-    """What is asked of a schema."""
+class ExecutionRequest(NamedTuple):
+    """What is request of a schema."""
 
     query: str | None
     name: str | None
@@ -86,7 +86,7 @@ class Schema(strawberry.Schema):
     """Strawberry's schema, with limits, our log and a shorter way to an answer."""
 
     documents: Documents
-    load: Load
+    in_flight: InFlight
 
     @override
     async def execute(
@@ -100,14 +100,16 @@ class Schema(strawberry.Schema):
         operation_extensions: dict[str, Any] | None = None,
     ) -> ExecutionResult:
         """The answer to an operation that is no subscription."""
-        asked = Asked(query, operation_name, root_value, context_value, variable_values, operation_extensions)
+        request = ExecutionRequest(
+            query, operation_name, root_value, context_value, variable_values, operation_extensions
+        )
         try:
-            known, operation = self._meant(asked, allowed_operation_types or tuple(OperationType))
-            return await self._answer(asked, known, operation)
+            known, operation = self._resolve_operation(request, allowed_operation_types or tuple(OperationType))
+            return await self._answer(request, known, operation)
         except (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError):
             raise
         except Exception as error:  # noqa: BLE001 whatever it is, it is presented as an error
-            return self._refused(asked, [as_graphql(error)])
+            return self._refused(request, [as_graphql(error)])
 
     @override
     async def stream(
@@ -121,141 +123,149 @@ class Schema(strawberry.Schema):
         allowed_operation_types: Iterable[OperationType] | None = None,
     ) -> AsyncGenerator[ExecutionResult, None]:
         """The answers to an operation of any kind, as they come."""
-        asked = Asked(query, operation_name, root_value, context_value, variable_values, operation_extensions)
-        return self._answers(asked, allowed_operation_types or tuple(OperationType))
+        request = ExecutionRequest(
+            query, operation_name, root_value, context_value, variable_values, operation_extensions
+        )
+        return self._answers(request, allowed_operation_types or tuple(OperationType))
 
-    async def _answers(self, asked: Asked, allowed: Iterable[OperationType]) -> AsyncGenerator[ExecutionResult, None]:
+    async def _answers(
+        self, request: ExecutionRequest, allowed: Iterable[OperationType]
+    ) -> AsyncGenerator[ExecutionResult, None]:
         try:
-            known, operation = self._meant(asked, allowed)
+            known, operation = self._resolve_operation(request, allowed)
             if operation.kind is not OperationType.SUBSCRIPTION:
-                yield await self._answer(asked, known, operation)
+                yield await self._answer(request, known, operation)
                 return
-            with self.load.subscription():
-                async with aclosing(self._events(asked, known, operation)) as events:
+            with self.in_flight.subscription():
+                async with aclosing(self._events(request, known, operation)) as events:
                     async for event in events:
                         yield event
         except Exception as error:  # noqa: BLE001 whatever it is, it is presented as an error
-            yield self._refused(asked, [as_graphql(error)])
+            yield self._refused(request, [as_graphql(error)])
 
-    def _meant(self, asked: Asked, allowed: Iterable[OperationType]) -> tuple[Known, Operation]:
-        """The document, and which of its operations is asked for."""
-        if not asked.query:
+    def _resolve_operation(
+        self, request: ExecutionRequest, allowed: Iterable[OperationType]
+    ) -> tuple[Known, Operation]:
+        """The document, and which of its operations is request for."""
+        if not request.query:
             raise MissingQueryError
-        known = self.documents.known(asked.query)
-        operation = known.meant(asked.name)
+        known = self.documents.known(request.query)
+        operation = known.meant(request.name)
         if operation is None:
-            raise CannotGetOperationTypeError(asked.name)
-        _note(asked, kind=operation.kind.value)
+            raise CannotGetOperationTypeError(request.name)
+        _annotate_context(request, kind=operation.kind.value)
         if operation.kind not in allowed:
             raise InvalidOperationTypeError(operation.kind)
         return known, operation
 
-    def _executor(self, asked: Asked, known: Known, operation: Operation) -> Any:
+    def _executor(self, request: ExecutionRequest, known: Known, operation: Operation) -> Any:
         """What executes the operation; a list of errors: it is not executed."""
-        if errors := known.refused(asked.name):
+        if errors := known.refused(request.name):
             return errors
-        self._check(asked, operation)
+        self._check(request, operation)
         return cast("Any", self.execution_context_class).build(
             self._schema,
             known.document,
-            asked.root,
-            asked.context,
-            asked.variables,
+            request.root,
+            request.context,
+            request.variables,
             operation.name,
-            max_coercion_errors=self.documents.bounds.errors,
+            max_coercion_errors=self.documents.limits.errors,
             is_awaitable=optimized_is_awaitable,
-            hide_suggestions=not self.documents.bounds.suggestions,
-            operation_extensions=asked.extensions,
+            hide_suggestions=not self.documents.limits.suggestions,
+            operation_extensions=request.extensions,
         )
 
-    async def _answer(self, asked: Asked, known: Known, operation: Operation) -> ExecutionResult:
+    async def _answer(self, request: ExecutionRequest, known: Known, operation: Operation) -> ExecutionResult:
         try:
-            return await self._answer_anyhow(asked, known, operation)
+            return await self._answer_operation(request, known, operation)
         finally:
-            if asked.context is not None:
-                asked.context.forget()  # loaders hold their context: let go here, or only as garbage
+            if request.context is not None:
+                request.context.forget()  # loaders hold their context: let go here, or only as garbage
 
-    async def _answer_anyhow(self, asked: Asked, known: Known, operation: Operation) -> ExecutionResult:
-        given = operation.shortcut.arguments(asked.variables) if operation.shortcut else None
+    async def _answer_operation(self, request: ExecutionRequest, known: Known, operation: Operation) -> ExecutionResult:
+        given = operation.fast_path.arguments(request.variables) if operation.fast_path else None
         if given is not None:
-            return await self._answer_directly(asked, known, operation, given)
-        executor = self._executor(asked, known, operation)
+            return await self._answer_directly(request, known, operation, given)
+        executor = self._executor(request, known, operation)
         if not isinstance(executor, StrawberryGraphQLCoreExecutionContext):
-            return self._refused(asked, executor)
+            return self._refused(request, executor)
         cost = self.documents.cost(operation, executor.variable_values.coerced)
-        _note(asked, cost=cost)
-        with self.load.operation():
+        _annotate_context(request, cost=cost)
+        with self.in_flight.operation():
             result = await self._executed(executor)
-        if operation.shortcut is None:
-            operation.shortcut = (isinstance(executor, Executor) and direct(executor)) or False
-        return ExecutionResult(result.data, self._presented(asked, result.errors), self._noted(cost))
+        if operation.fast_path is None:
+            operation.fast_path = (isinstance(executor, Executor) and fast_path_of(executor)) or False
+        return ExecutionResult(result.data, self._presented(request, result.errors), self._noted(cost))
 
     async def _executed(self, executor: StrawberryGraphQLCoreExecutionContext) -> Any:
         result: Any = executor.execute_operation()
         if not optimized_is_awaitable(result):
             return result
-        async with asyncio.timeout(self.documents.bounds.operation_seconds):
+        async with asyncio.timeout(self.documents.limits.operation_seconds):
             return await result
 
     async def _answer_directly(
-        self, asked: Asked, known: Known, operation: Operation, given: dict[str, Any]
+        self, request: ExecutionRequest, known: Known, operation: Operation, given: dict[str, Any]
     ) -> ExecutionResult:
         """The answer to an operation that was made ready."""
-        self._check(asked, operation)
-        cost = self.documents.cost(operation, asked.variables or {})
-        _note(asked, cost=cost)
-        shortcut: Direct = operation.shortcut
-        with self.load.operation():
-            async with asyncio.timeout(self.documents.bounds.operation_seconds):
-                outcome = await shortcut.outcome(asked.context, given)
-            data = shortcut.answer(outcome)
+        self._check(request, operation)
+        cost = self.documents.cost(operation, request.variables or {})
+        _annotate_context(request, cost=cost)
+        fast_path: FastPath = operation.fast_path
+        with self.in_flight.operation():
+            async with asyncio.timeout(self.documents.limits.operation_seconds):
+                outcome = await fast_path.outcome(request.context, given)
+            data = fast_path.answer(outcome)
             if data is not None:
                 return ExecutionResult(data, None, self._noted(cost))
-            executor = self._executor(asked, known, operation)
+            executor = self._executor(request, known, operation)
             executor.known = outcome.get
             result = await self._executed(executor)
-        return ExecutionResult(result.data, self._presented(asked, result.errors), self._noted(cost))
+        return ExecutionResult(result.data, self._presented(request, result.errors), self._noted(cost))
 
-    def _check(self, asked: Asked, operation: Operation) -> None:
+    def _check(self, request: ExecutionRequest, operation: Operation) -> None:
         """Forbidden or LimitExceeded: the operation is not executed."""
-        scopes.check(operation.needs, getattr(asked.context, "principal", EVERYBODY))
-        self.documents.within(operation, asked.variables)
+        scopes.check(operation.needs, getattr(request.context, "principal", UNRESTRICTED))
+        self.documents.within(operation, request.variables)
 
-    async def _events(self, asked: Asked, known: Known, operation: Operation) -> AsyncGenerator[ExecutionResult, None]:
-        executor = self._executor(asked, known, operation)
+    async def _events(
+        self, request: ExecutionRequest, known: Known, operation: Operation
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        executor = self._executor(request, known, operation)
         if not isinstance(executor, StrawberryGraphQLCoreExecutionContext):
-            yield self._refused(asked, executor)
+            yield self._refused(request, executor)
             return
-        _note(asked, cost=self.documents.cost(operation, executor.variable_values.coerced))
-        async with asyncio.timeout(self.documents.bounds.operation_seconds):
+        _annotate_context(request, cost=self.documents.cost(operation, executor.variable_values.coerced))
+        async with asyncio.timeout(self.documents.limits.operation_seconds):
             source: Any = create_source_event_stream(executor)
             source = await source if optimized_is_awaitable(source) else source
         if isinstance(source, CoreResult):
-            yield self._refused(asked, source.errors or ())
+            yield self._refused(request, source.errors or ())
             return
         async with aclosing(map_source_to_response_event(executor, source)) as events:
             async for event in events:
-                yield ExecutionResult(event.data, self._presented(asked, event.errors))
+                yield ExecutionResult(event.data, self._presented(request, event.errors))
 
-    def _refused(self, asked: Asked, errors: Sequence[GraphQLError]) -> ExecutionResult:
-        return PreExecutionError(None, self._presented(asked, errors))
+    def _refused(self, request: ExecutionRequest, errors: Sequence[GraphQLError]) -> ExecutionResult:
+        return PreExecutionError(None, self._presented(request, errors))
 
-    def _presented(self, asked: Asked, errors: Sequence[GraphQLError] | None) -> list[GraphQLError] | None:
+    def _presented(self, request: ExecutionRequest, errors: Sequence[GraphQLError] | None) -> list[GraphQLError] | None:
         """Errors as a client sees them; they are logged first."""
         if not errors:
             return None
-        known_as = str(getattr(asked.context, "request_id", ""))
-        faults.record(errors, known_as)
-        return [faults.presented(error, known_as) for error in errors]
+        request_id = str(getattr(request.context, "request_id", ""))
+        log_errors(errors, request_id)
+        return [to_client_error(error, request_id) for error in errors]
 
     def _noted(self, cost: int) -> dict[str, Any]:
-        return {"cost": {"requested": cost, "limit": self.documents.bounds.cost}}
+        return {"cost": {"requested": cost, "limit": self.documents.limits.cost}}
 
 
-def _note(asked: Asked, **found: Any) -> None:
+def _annotate_context(request: ExecutionRequest, **found: Any) -> None:
     """Tell whoever watches the operation what was found out of it."""
-    if asked.context is not None:
-        vars(asked.context).update(found)
+    if request.context is not None:
+        vars(request.context).update(found)
 
 
 def as_graphql(error: Exception) -> GraphQLError:
@@ -266,12 +276,12 @@ def as_graphql(error: Exception) -> GraphQLError:
 def build_schema(
     executor: type[StrawberryGraphQLCoreExecutionContext] | None = None,
     kind: type[Schema] = Schema,
-    bounds: Bounds | None = None,
+    limits: RequestLimits | None = None,
 ) -> Schema:
     """The schema that clients see; with an executor of its own, that has plans, unless another one is given."""
-    bounds = bounds or Bounds()
+    limits = limits or RequestLimits()
     schema = kind(
-        query=_merged("Query", "What can be asked."),
+        query=_merged("Query", "What can be request."),
         mutation=_merged("Mutation", "What can be done."),
         subscription=_merged("Subscription", "What can be listened to."),
         types=implementing(Row),
@@ -281,8 +291,8 @@ def build_schema(
     for known in schema._schema.type_map.values():  # noqa: SLF001
         if isinstance(known, GraphQLInputObjectType):
             known.is_one_of = known.extensions["strawberry-definition"].is_one_of
-    schema.documents = Documents(schema._schema, bounds)  # noqa: SLF001
-    schema.load = Load(bounds.operations, bounds.subscriptions)
+    schema.documents = Documents(schema._schema, limits)  # noqa: SLF001
+    schema.in_flight = InFlight(limits.operations, limits.subscriptions)
     return schema
 
 

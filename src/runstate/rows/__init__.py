@@ -6,7 +6,7 @@ from runstate.rows.access import ApiKey, CsrfToken
 from runstate.rows.base import Base, Row
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
-from runstate.rows.log import Installation, Transition, TransitionMark
+from runstate.rows.log import Installation, LogCheckpoint, Transition
 from runstate.rows.orchestration import CacheEntry, FlowRunInput, ProposalAnswer
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
 from runstate.rows.tallies import CountedName, RunTally
@@ -25,6 +25,7 @@ __all__ = [
     "FlowRunInput",
     "FlowRunState",
     "Installation",
+    "LogCheckpoint",
     "ProposalAnswer",
     "Row",
     "Run",
@@ -33,7 +34,6 @@ __all__ = [
     "TaskRun",
     "TaskRunState",
     "Transition",
-    "TransitionMark",
 ]
 
 configure_mappers()

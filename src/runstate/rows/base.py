@@ -53,7 +53,7 @@ def _instant(value: int | None) -> datetime | None:
 JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
-class Held(TypeDecorator[BaseModel]):
+class DocumentColumn(TypeDecorator[BaseModel]):
     """A JSON column that holds one document."""
 
     impl = sa.JSON
@@ -77,7 +77,7 @@ class Held(TypeDecorator[BaseModel]):
         return self.blank if self.blank and not value else cast("BaseModel", self.read(value))
 
 
-class Values(TypeDecorator[list[Any]]):
+class ArrayParameter(TypeDecorator[list[Any]]):
     """A list as one parameter: an array on PostgreSQL, a JSON text on SQLite; the statement's text stays the same."""
 
     impl = sa.Text
@@ -103,7 +103,7 @@ PRIVATE: dict[str, Any] = {"private": True}
 """`info` of a column that no client sees."""
 
 
-class Shown:
+class ReadOnlyAttribute:
     """A column, where the class is asked for it; a snapshot has its own value.
 
     SQLAlchemy's attribute would be asked for every value that a snapshot holds. It is one that can be set, so Python
@@ -139,7 +139,7 @@ class Base(DeclarativeBase):
         super().__init_subclass__(**options)
         for key, attribute in vars(cls).copy().items():
             if isinstance(attribute, InstrumentedAttribute):
-                type.__setattr__(cls, key, Shown(attribute))
+                type.__setattr__(cls, key, ReadOnlyAttribute(attribute))
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> Self:
@@ -148,7 +148,7 @@ class Base(DeclarativeBase):
         row.__dict__.update(columns)
         return row
 
-    def amended(self, **columns: Any) -> Self:
+    def replace(self, **columns: Any) -> Self:
         """A copy of the snapshot with other values in some columns."""
         return self.of({**self.__dict__, **columns})
 

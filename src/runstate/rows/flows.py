@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from runstate.documents.policies import ConcurrencyOptions
-from runstate.rows.base import Held, Row
+from runstate.rows.base import DocumentColumn, Row
 from runstate.rows.limits import ConcurrencyLimit
 
 
@@ -34,7 +34,7 @@ class Deployment(Row):
         sa.ForeignKey(ConcurrencyLimit.id, ondelete="SET NULL"), index=True, doc="Id of the limit on its runs."
     )
     concurrency_options: Mapped[ConcurrencyOptions | None] = mapped_column(
-        Held(ConcurrencyOptions), doc="What happens to runs that find no slot; null: they are enqueued."
+        DocumentColumn(ConcurrencyOptions), doc="What happens to runs that find no slot; null: they are enqueued."
     )
     paused: Mapped[bool] = mapped_column(default=False, doc="No new runs are scheduled while it is paused.")
     parameters: Mapped[dict[str, Any]] = mapped_column(

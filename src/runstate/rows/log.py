@@ -91,7 +91,7 @@ class Transition(Base):
     )
 
 
-class TransitionMark(Base):
+class LogCheckpoint(Base):
     """A position of the log, noted on the way: retention deletes up to one, long readings go from one to the next."""
 
     __tablename__ = "transition_mark"

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateDetails, StateType
-from runstate.rows.base import PRIVATE, Held, Row
+from runstate.rows.base import PRIVATE, DocumentColumn, Row
 from runstate.rows.flows import Deployment, Flow
 
 STATE_TYPE = sa.Enum(StateType, native_enum=False, length=16, name="state_type", create_constraint=False)
@@ -28,7 +28,7 @@ class State(Row):
     version: Mapped[int] = mapped_column(doc="Number of the state in the run's history, from 1, without gaps.")
     data: Mapped[Any | None] = mapped_column(doc="Where the result is, or the result itself.")
     details: Mapped[StateDetails] = mapped_column(
-        Held(StateDetails), doc="What rules and clients know about the state besides."
+        DocumentColumn(StateDetails), doc="What rules and clients know about the state besides."
     )
     persisted: Mapped[bool] = mapped_column(
         default=False, info=PRIVATE, doc="Whether data refers to a result that is kept, so that deciding needs no data."
@@ -111,7 +111,7 @@ class FlowRun(Run):
     parameters: Mapped[dict[str, Any]] = mapped_column(default=dict, doc="Arguments of the flow.")
     context: Mapped[dict[str, Any]] = mapped_column(default=dict, doc="Further values that the client keeps here.")
     policy: Mapped[FlowRunPolicy] = mapped_column(
-        Held(FlowRunPolicy), doc="How it is retried, and what pausing and retrying noted."
+        DocumentColumn(FlowRunPolicy), doc="How it is retried, and what pausing and retrying noted."
     )
     idempotency_key: Mapped[str | None] = mapped_column(doc="A second run of the flow with this key is not created.")
     infrastructure_pid: Mapped[str | None] = mapped_column(doc="Where it runs: a process, a container, a job.")
@@ -142,7 +142,7 @@ class TaskRun(Run):
     dynamic_key: Mapped[str] = mapped_column(doc="Tells runs of one task in one flow run apart.")
     cache_key: Mapped[str | None] = mapped_column(doc="Under which key its result is cached.")
     task_version: Mapped[str | None] = mapped_column(doc="Version of the task's code.")
-    policy: Mapped[TaskRunPolicy] = mapped_column(Held(TaskRunPolicy), doc="How it is retried.")
+    policy: Mapped[TaskRunPolicy] = mapped_column(DocumentColumn(TaskRunPolicy), doc="How it is retried.")
     task_inputs: Mapped[dict[str, Any]] = mapped_column(
         default=dict, doc="Of each argument, what it came from: task runs, parameters, constants."
     )

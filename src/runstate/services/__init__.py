@@ -1,4 +1,4 @@
-"""Loops over the database. States are written as everybody writes them: proposed at the desk."""
+"""Loops over the database. States are written as everybody writes them: proposed at the batcher."""
 
 from runstate.services.runner import SERVICES, Runner, Service, chosen
 

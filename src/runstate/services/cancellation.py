@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from runstate.core.desk import Desk
-from runstate.core.requests import ProposeState
+from runstate.core.batch.batcher import Batcher
+from runstate.core.batch.requests import ProposeState
 from runstate.core.states import cancelled, cancelling
 from runstate.database.queries.due import Found, stuck_cancellations, subflow_runs_left_over, task_runs_left_over
 from runstate.documents.states import RunKind
@@ -18,13 +18,13 @@ TOO_LONG: Final = "Nothing told within {:.0f} seconds that the run has ended: it
 
 
 async def run_once(
-    desk: Desk, now: datetime, *, followed_for: timedelta = FOLLOWED_FOR, patience: timedelta = PATIENCE
+    batcher: Batcher, now: datetime, *, followed_for: timedelta = FOLLOWED_FOR, patience: timedelta = PATIENCE
 ) -> int:
     """Cancel what cancelled flow runs left unfinished, and what has been cancelling for too long; how many runs."""
     return (
-        await propose_all(desk, subflow_runs_left_over(), _end_subflow)
-        + await propose_all(desk, task_runs_left_over(now - followed_for), _end_task)
-        + await _end_stuck(desk, now, patience)
+        await propose_all(batcher, subflow_runs_left_over(), _end_subflow)
+        + await propose_all(batcher, task_runs_left_over(now - followed_for), _end_task)
+        + await _end_stuck(batcher, now, patience)
     )
 
 
@@ -38,6 +38,8 @@ def _end_task(run: Found) -> ProposeState:
     return forced(RunKind.TASK_RUN, run, cancelled(message=WITH_ITS_FLOW_RUN))
 
 
-async def _end_stuck(desk: Desk, now: datetime, patience: timedelta) -> int:
+async def _end_stuck(batcher: Batcher, now: datetime, patience: timedelta) -> int:
     end = cancelled(message=TOO_LONG.format(patience.total_seconds()))
-    return await propose_all(desk, stuck_cancellations(now - patience), lambda run: forced(RunKind.FLOW_RUN, run, end))
+    return await propose_all(
+        batcher, stuck_cancellations(now - patience), lambda run: forced(RunKind.FLOW_RUN, run, end)
+    )

@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
-from runstate.core.desk import Desk
+from runstate.core.batch.batcher import Batcher
 from runstate.database.queries.tallies import fold
 
 
-async def run_once(desk: Desk, now: datetime) -> int:
+async def run_once(batcher: Batcher, now: datetime) -> int:
     """Replace changes that count the same by their sum; how many fewer there are."""
-    async with desk.database.write() as transaction:
+    async with batcher.database.write() as transaction:
         return await fold(transaction.connection)

@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from runstate.core.desk import Desk
+from runstate.core.batch.batcher import Batcher
+from runstate.core.batch.requests import SERVER, ProposeState
 from runstate.core.policies import MARK_LATE
-from runstate.core.requests import SERVER, ProposeState
 from runstate.core.states import late
 from runstate.database.queries.due import Found, late_flow_runs
 from runstate.documents.states import RunKind
@@ -14,7 +14,7 @@ from runstate.services.proposing import propose_all
 AFTER: Final = timedelta(seconds=15)
 
 
-async def run_once(desk: Desk, now: datetime, *, after: timedelta = AFTER) -> int:
+async def run_once(batcher: Batcher, now: datetime, *, after: timedelta = AFTER) -> int:
     """Have Scheduled flow runs whose time passed so long ago become Late; how many did, or were cancelled instead."""
 
     def proposal(run: Found) -> ProposeState:
@@ -27,4 +27,4 @@ async def run_once(desk: Desk, now: datetime, *, after: timedelta = AFTER) -> in
             policy=MARK_LATE,
         )
 
-    return await propose_all(desk, late_flow_runs(now - after), proposal)
+    return await propose_all(batcher, late_flow_runs(now - after), proposal)

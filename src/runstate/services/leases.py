@@ -7,9 +7,9 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from runstate.core.desk import Desk
-from runstate.core.ledger import Ledger
-from runstate.core.orchestrate import write_limits
+from runstate.core.batch.batcher import Batcher
+from runstate.core.batch.orchestrate import write_limits
+from runstate.core.batch.unit_of_work import UnitOfWork
 from runstate.database import Database
 from runstate.database.queries.due import expired_leases, limits_with_expired_leases, pages
 from runstate.database.queries.orchestration import lock_limits
@@ -19,11 +19,11 @@ log = structlog.get_logger(__name__)
 AT_ONCE: Final = 1_000
 
 
-async def run_once(desk: Desk, now: datetime) -> int:
+async def run_once(batcher: Batcher, now: datetime) -> int:
     """Give back leases that have expired, each exactly once; how many."""
     ended = 0
-    async for page in pages(desk.database, limits_with_expired_leases(now)):
-        ended += sum([await _end_leases(desk.database, limit.id, now) for limit in page])
+    async for page in pages(batcher.database, limits_with_expired_leases(now)):
+        ended += sum([await _end_leases(batcher.database, limit.id, now) for limit in page])
     return ended
 
 
@@ -43,16 +43,16 @@ async def _end_some(database: Database, limit_id: UUID, now: datetime) -> int:
     """One limit is locked, and waited for: a busy one would be passed over time after time."""
     async with database.write() as transaction:
         connection = transaction.connection
-        ledger = Ledger()
+        unit = UnitOfWork()
         for limit in await lock_limits(connection, ids=[limit_id]):
-            ledger.limits[limit.id] = limit
+            unit.limits[limit.id] = limit
             for lease in await expired_leases(connection, limit, now, AT_ONCE):
-                ledger.leases[lease.id] = lease
-        expired = list(ledger.leases.values())
+                unit.leases[lease.id] = lease
+        expired = list(unit.leases.values())
         for lease in expired:
-            if ledger.limits[limit_id].slot_decay_per_second > 0:
-                ledger.gone_leases.add(lease.id)
+            if unit.limits[limit_id].slot_decay_per_second > 0:
+                unit.gone_leases.add(lease.id)
             else:
-                ledger.give_back(lease, now)
-        await write_limits(connection, ledger, now)
+                unit.give_back(lease, now)
+        await write_limits(connection, unit, now)
     return len(expired)

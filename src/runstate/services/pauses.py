@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Final
 
-from runstate.core.desk import Desk
+from runstate.core.batch.batcher import Batcher
 from runstate.core.states import failed
 from runstate.database.queries.due import expired_pauses
 from runstate.documents.states import RunKind
@@ -12,6 +12,6 @@ from runstate.services.proposing import forced, propose_all
 NEVER_RESUMED: Final = failed(message="The flow was paused and never resumed.")
 
 
-async def run_once(desk: Desk, now: datetime) -> int:
+async def run_once(batcher: Batcher, now: datetime) -> int:
     """Have paused flow runs fail whose pause has expired; how many did."""
-    return await propose_all(desk, expired_pauses(now), lambda run: forced(RunKind.FLOW_RUN, run, NEVER_RESUMED))
+    return await propose_all(batcher, expired_pauses(now), lambda run: forced(RunKind.FLOW_RUN, run, NEVER_RESUMED))

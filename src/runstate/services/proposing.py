@@ -4,21 +4,21 @@ from collections.abc import Callable
 
 import structlog
 
-from runstate.core.desk import Desk
-from runstate.core.requests import SERVER, Answer, Outcome, ProposeState
+from runstate.core.batch.batcher import Batcher
+from runstate.core.batch.requests import SERVER, Answer, Outcome, ProposeState
 from runstate.core.states import State
-from runstate.database.queries.due import Due, Found, pages
+from runstate.database.queries.due import DueQuery, Found, pages
 from runstate.documents.states import RunKind
 from runstate.errors import RunstateError
 
 log = structlog.get_logger(__name__)
 
 
-async def propose_all(desk: Desk, due: Due, proposal: Callable[[Found], ProposeState]) -> int:
+async def propose_all(batcher: Batcher, due: DueQuery, proposal: Callable[[Found], ProposeState]) -> int:
     """Propose a state for each run that is due; how many entered one. A run that has moved on stays as it is."""
     entered = 0
-    async for page in pages(desk.database, due):
-        entered += sum([_has_entered(outcome) for outcome in await desk.submit([proposal(run) for run in page])])
+    async for page in pages(batcher.database, due):
+        entered += sum([_has_entered(outcome) for outcome in await batcher.submit([proposal(run) for run in page])])
     return entered
 
 

@@ -10,8 +10,8 @@ from typing import Final
 
 import structlog
 
-from runstate.core.desk import Desk
-from runstate.errors import Misconfigured
+from runstate.core.batch.batcher import Batcher
+from runstate.errors import ConfigurationError
 from runstate.services import cancellation, folding, late, leases, pauses, sweeping
 
 log = structlog.get_logger(__name__)
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 class Service:
     """Something that is done again and again, on any number of servers at once."""
 
-    run_once: Callable[[Desk, datetime], Awaitable[int]]
+    run_once: Callable[[Batcher, datetime], Awaitable[int]]
     """Does what there is to do at a time, and tells how much it was."""
     seconds: float
     """From the end of one round to the start of the next."""
@@ -47,7 +47,9 @@ def chosen(names: str, services: Mapping[str, Service] = SERVICES) -> dict[str, 
     unknown = [name for name in asked if name not in services]
     if unknown:
         known = ", ".join(services)
-        raise Misconfigured(f"There is no service `{unknown[0]}`: RUNSTATE_SERVICES is all, off, or some of {known}.")
+        raise ConfigurationError(
+            f"There is no service `{unknown[0]}`: RUNSTATE_SERVICES is all, off, or some of {known}."
+        )
     return {name: services[name] for name in asked}
 
 
@@ -55,7 +57,7 @@ def timed(services: Mapping[str, Service], seconds: Mapping[str, float]) -> dict
     """The services with other pauses between their rounds; Misconfigured: there is no such service."""
     unknown = seconds.keys() - services.keys()
     if unknown:
-        raise Misconfigured(f"There is no service `{min(unknown)}` to be timed: there are {', '.join(services)}.")
+        raise ConfigurationError(f"There is no service `{min(unknown)}` to be timed: there are {', '.join(services)}.")
     return {name: replace(each, seconds=seconds.get(name, each.seconds)) for name, each in services.items()}
 
 
@@ -64,11 +66,11 @@ class Runner:
 
     def __init__(
         self,
-        desk: Desk,
+        batcher: Batcher,
         services: Mapping[str, Service],
         ended: Callable[[str, int | None], None] = lambda _, __: None,
     ) -> None:
-        self.desk = desk
+        self.batcher = batcher
         self.services = services
         self.ended = ended
         """Called after each round with the name of the service and how much it did; None: it failed."""
@@ -97,7 +99,7 @@ class Runner:
 
     async def _round(self, name: str, service: Service) -> None:
         try:
-            done = await service.run_once(self.desk, self.desk.clock())
+            done = await service.run_once(self.batcher, self.batcher.clock())
         except Exception:
             log.exception("service failed", service=name)
             self.ended(name, None)

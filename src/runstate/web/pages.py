@@ -73,7 +73,7 @@ TO_PAGE: Final = RedirectResponse("graphiql/", 303, headers={"Vary": "Accept"})
 """Shows the way; relative, so that it holds behind any proxy."""
 
 
-class Door:
+class BrowserRedirect:
     """One address for all: browsers that come for a page are shown where it is, programs are answered."""
 
     def __init__(self, endpoint: ASGIApp) -> None:
@@ -90,7 +90,7 @@ def wants_page(scope: Scope) -> bool:
     return "text/html" in Headers(scope=scope).get("accept", "") and "query" not in QueryParams(scope["query_string"])
 
 
-def leads_to_page(scope: Scope) -> bool:
+def is_page_path(scope: Scope) -> bool:
     """Whether what is asked for is a page, a part of one, or the way to it."""
     path = scope["path"]
     return path in {"/", "/graphiql"} or path.startswith("/graphiql/") or (path == "/graphql" and wants_page(scope))

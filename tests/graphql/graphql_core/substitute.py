@@ -16,8 +16,8 @@ from graphql.execution.incremental import IncrementalExecutor
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.field import StrawberryField
 
-from runstate.graphql.execution import executing
-from runstate.graphql.plans import DEFINED_BY, Plans
+from runstate.graphql.execution.executor import executing
+from runstate.graphql.execution.plans import DEFINED_BY, Plans
 
 
 class Told:

@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from runstate.core.limits import patience, seconds_until_room
 from runstate.core.proposal import (
     ANY,
     Abort,
@@ -15,6 +14,7 @@ from runstate.core.proposal import (
     Wait,
     rule,
 )
+from runstate.core.slots import retry_delay, seconds_until_room
 from runstate.core.states import awaiting_concurrency_slot, cancelled
 from runstate.documents.policies import CollisionStrategy
 from runstate.documents.states import StateType
@@ -107,7 +107,7 @@ def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
         names = ", ".join(slot.limit.name for slot in full)
         return Wait(
             reason=FULL.format(names),
-            seconds=max(patience(slot.limit, 1, proposal.now, proposal.draw) for slot in full),
+            seconds=max(retry_delay(slot.limit, 1, proposal.now, proposal.draw) for slot in full),
         )
     return Amend(effects=tuple(Take(slot, None) for slot in wanted)) if wanted else None
 

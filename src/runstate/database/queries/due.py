@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from runstate.database import Database
+from runstate.database.bulk import table_of
 from runstate.database.dialects import instant_of
 from runstate.database.queries.orchestration import all_of
-from runstate.database.queries.writing import table_of
 from runstate.documents.states import FINAL_TYPES, StateType
 from runstate.rows import (
     Base,
@@ -35,7 +35,7 @@ Order = tuple[InstrumentedAttribute[Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueQuery:
     """A question, and the columns of the answer in whose order it is paged through.
 
     Where few of many runs are looked for, they are sorted by a time that has no index. With one, a database that takes
@@ -47,7 +47,7 @@ class Due:
     order: Order
 
 
-async def pages(database: Database, due: Due) -> AsyncIterator[Sequence[Found]]:
+async def pages(database: Database, due: DueQuery) -> AsyncIterator[Sequence[Found]]:
     """The answer in pages. What stays due although it was seen does not keep the next page from being seen."""
     page = await _page(database, due.asked, due.order)
     while page:
@@ -66,17 +66,17 @@ def _after(order: Order, last: Found) -> sa.ColumnElement[bool]:
     return sa.tuple_(*order) > sa.tuple_(*values)
 
 
-def late_flow_runs(before: datetime) -> Due:
+def late_flow_runs(before: datetime) -> DueQuery:
     """Flow runs that wait to be started for the first time and were due by then."""
     asked = sa.select(FlowRun.id, FlowRun.version, FlowRun.next_scheduled_start_time).where(
         FlowRun.state_type == StateType.SCHEDULED,
         FlowRun.state_name == "Scheduled",
         FlowRun.next_scheduled_start_time <= before,
     )
-    return Due(asked, (FlowRun.next_scheduled_start_time, FlowRun.id))
+    return DueQuery(asked, (FlowRun.next_scheduled_start_time, FlowRun.id))
 
 
-def expired_pauses(now: datetime) -> Due:
+def expired_pauses(now: datetime) -> DueQuery:
     """Flow runs whose pause has ended by itself."""
     until = sa.type_coerce(FlowRunState.details, JSON)["pause_timeout"].as_string()
     asked = (
@@ -84,18 +84,18 @@ def expired_pauses(now: datetime) -> Due:
         .join(FlowRunState, FlowRunState.id == FlowRun.state_id)
         .where(FlowRun.state_type == StateType.PAUSED, instant_of(until) < now)
     )
-    return Due(asked, (FlowRun.state_timestamp, FlowRun.id))
+    return DueQuery(asked, (FlowRun.state_timestamp, FlowRun.id))
 
 
-def stuck_cancellations(before: datetime) -> Due:
+def stuck_cancellations(before: datetime) -> DueQuery:
     """Flow runs that have been CANCELLING since then or longer."""
     asked = sa.select(FlowRun.id, FlowRun.version, FlowRun.state_timestamp).where(
         FlowRun.state_type == StateType.CANCELLING, FlowRun.state_timestamp <= before
     )
-    return Due(asked, (FlowRun.state_timestamp, FlowRun.id))
+    return DueQuery(asked, (FlowRun.state_timestamp, FlowRun.id))
 
 
-def task_runs_left_over(since: datetime) -> Due:
+def task_runs_left_over(since: datetime) -> DueQuery:
     """Unfinished task runs of flow runs CANCELLED since then; one that stands for a subflow run ends when that does."""
     subflow = aliased(FlowRun)
     follows = sa.exists().where(subflow.parent_task_run_id == TaskRun.id, subflow.state_type.in_(UNFINISHED))
@@ -107,10 +107,10 @@ def task_runs_left_over(since: datetime) -> Due:
     asked = sa.select(TaskRun.id, TaskRun.version, TaskRun.state_timestamp).where(
         TaskRun.state_type.in_(UNFINISHED), is_cancelled, ~follows
     )
-    return Due(asked, (TaskRun.state_timestamp, TaskRun.id))
+    return DueQuery(asked, (TaskRun.state_timestamp, TaskRun.id))
 
 
-def subflow_runs_left_over() -> Due:
+def subflow_runs_left_over() -> DueQuery:
     """Unfinished subflow runs of CANCELLED flow runs, but those of deployments only until they are CANCELLING."""
     parent = aliased(FlowRun)
     is_asked_to = sa.and_(FlowRun.state_type == StateType.CANCELLING, FlowRun.deployment_id.is_not(None))
@@ -120,13 +120,13 @@ def subflow_runs_left_over() -> Due:
         .join(parent, parent.id == TaskRun.flow_run_id)
         .where(parent.state_type == StateType.CANCELLED, FlowRun.state_type.in_(UNFINISHED), ~is_asked_to)
     )
-    return Due(asked, (FlowRun.state_timestamp, FlowRun.id))
+    return DueQuery(asked, (FlowRun.state_timestamp, FlowRun.id))
 
 
-def limits_with_expired_leases(now: datetime) -> Due:
+def limits_with_expired_leases(now: datetime) -> DueQuery:
     """Limits some of whose leases have expired."""
     expired = sa.select(ConcurrencyLease.limit_id).where(ConcurrencyLease.expires <= now)
-    return Due(sa.select(ConcurrencyLimit.id).where(ConcurrencyLimit.id.in_(expired)), (ConcurrencyLimit.id,))
+    return DueQuery(sa.select(ConcurrencyLimit.id).where(ConcurrencyLimit.id.in_(expired)), (ConcurrencyLimit.id,))
 
 
 async def expired_leases(
@@ -142,7 +142,7 @@ async def expired_leases(
     return await all_of(connection, ConcurrencyLease, asked)
 
 
-def stale(now: datetime, answers_before: datetime) -> Collection[tuple[type[Base], sa.ColumnElement[bool]]]:
+def expired_rows(now: datetime, answers_before: datetime) -> Collection[tuple[type[Base], sa.ColumnElement[bool]]]:
     """Rows that nobody will look at again: results that have expired, answers given before a time."""
     return (CacheEntry, CacheEntry.expires < now), (ProposalAnswer, ProposalAnswer.created < answers_before)
 

@@ -10,9 +10,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.database.bulk import table_of
 from runstate.database.dialects import among, among_given, among_selected
 from runstate.database.driver import fetch
-from runstate.database.queries.writing import table_of
 from runstate.rows import (
     Base,
     CacheEntry,
@@ -261,7 +261,7 @@ class Existing(NamedTuple):
     """What exists and cannot be deleted before the transaction ends."""
 
     ids: set[UUID]
-    homes: dict[UUID, tuple[UUID, UUID | None]]
+    flow_run_refs: dict[UUID, tuple[UUID, UUID | None]]
     """Of the flow runs: the flow and the deployment."""
 
 

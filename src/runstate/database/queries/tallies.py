@@ -13,14 +13,14 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.database.bulk import TableWrite, inserted, table_of
 from runstate.database.dialects import among
-from runstate.database.queries.writing import Change, inserted, table_of
 from runstate.documents.states import RunKind, StateType
 from runstate.rows import CountedName, Deployment, FlowRun, RunTally, TaskRun
 
 MOST_NAMES: Final = 100
 """How many names of a client's own are counted for each type of state; the others are counted together."""
-OTHERS: Final = "…"
+OTHER_NAMES: Final = "…"
 """The name under which the others are counted."""
 NAMES: Final = frozenset(
     {
@@ -54,7 +54,7 @@ LOCK: Final = 0x74616C6C696573
 KEYS: Final = ("run_kind", "flow_id", "deployment_id", "state_type", "state_name")
 
 
-class Counted(NamedTuple):
+class TallyKey(NamedTuple):
     """What runs are counted by."""
 
     run_kind: RunKind
@@ -64,14 +64,14 @@ class Counted(NamedTuple):
     state_name: str | None
 
 
-async def added(connection: AsyncConnection, changes: Mapping[Counted, int]) -> Change:
+async def added(connection: AsyncConnection, changes: Mapping[TallyKey, int]) -> TableWrite:
     """Changes, to be appended: asks something only when a state has a name of a client's own."""
     own = {(each.state_type, each.state_name) for each in changes if each.state_type and each.state_name not in NAMES}
     known = await _known(connection, own) if own else set()
-    summed: Counter[Counted] = Counter()
+    summed: Counter[TallyKey] = Counter()
     for counted, number in changes.items():
         is_other = (counted.state_type, counted.state_name) in own - known
-        summed[counted._replace(state_name=OTHERS) if is_other else counted] += number
+        summed[counted._replace(state_name=OTHER_NAMES) if is_other else counted] += number
     return inserted(RunTally, [{**counted._asdict(), "number": number} for counted, number in summed.items() if number])
 
 
@@ -109,7 +109,7 @@ def _with_room(known: Collection[tuple[Any, Any]], names: Collection[tuple[Any, 
     return fresh
 
 
-async def take_away(
+async def subtract(
     connection: AsyncConnection, *, flow_runs: Collection[UUID] = (), task_runs: Collection[UUID] = ()
 ) -> None:
     """Append that these runs, which are locked, are about to be gone."""
@@ -122,7 +122,7 @@ def present(run: type[FlowRun | TaskRun], where: sa.ColumnElement[bool] | None =
     """What is counted, and how many runs really are there."""
     kind = RunKind.FLOW_RUN if run is FlowRun else RunKind.TASK_RUN
     is_named = run.state_name.in_(sorted(NAMES)) | CountedName.name.is_not(None) | run.state_name.is_(None)
-    name = sa.case((is_named, run.state_name), else_=OTHERS)
+    name = sa.case((is_named, run.state_name), else_=OTHER_NAMES)
     keys = [
         sa.literal(kind, RunTally.run_kind.type).label("run_kind"),
         FlowRun.flow_id.label("flow_id"),
@@ -184,10 +184,10 @@ async def fold(connection: AsyncConnection) -> int:
         return 0
     asked = sa.select(Deployment.id).where(among(Deployment.id, {each["deployment_id"] for each in changes} - {None}))
     there = set((await connection.execute(asked)).scalars())
-    sums: Counter[Counted] = Counter()
+    sums: Counter[TallyKey] = Counter()
     for each in changes:
         deployment = each["deployment_id"] if each["deployment_id"] in there else None
-        sums[Counted(**{**{key: each[key] for key in KEYS}, "deployment_id": deployment})] += each["number"]
+        sums[TallyKey(**{**{key: each[key] for key in KEYS}, "deployment_id": deployment})] += each["number"]
     await connection.execute(sa.delete(RunTally).where(among(RunTally.seq, [each["seq"] for each in changes])))
     rows = [{**counted._asdict(), "number": number} for counted, number in sums.items() if number]
     if rows:

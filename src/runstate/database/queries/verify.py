@@ -17,10 +17,10 @@ from runstate.rows import (
     FlowRun,
     FlowRunState,
     Installation,
+    LogCheckpoint,
     TaskRun,
     TaskRunState,
     Transition,
-    TransitionMark,
 )
 
 SLACK: Final = timedelta(minutes=2)
@@ -96,7 +96,7 @@ async def logged_since(connection: AsyncConnection) -> datetime | None:
     """From when on every state has its entry in the log; null: there is no telling."""
     if await connection.scalar(sa.select(Installation.floor)) is None:
         return await connection.scalar(sa.select(sa.func.min(Transition.occurred)))
-    swept = await connection.scalar(sa.select(sa.func.min(TransitionMark.at)))
+    swept = await connection.scalar(sa.select(sa.func.min(LogCheckpoint.at)))
     return swept + SLACK if swept else None
 
 

@@ -1,0 +1,1 @@
+"""Credentials: API keys, the principals that they stand for, and CSRF tokens."""

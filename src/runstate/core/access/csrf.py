@@ -1,0 +1,65 @@
+"""Tokens that show that a request comes from a page of ours: others can send requests, but not read a token first."""
+
+import hmac
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from runstate.core.access.keys import Draw
+from runstate.database import Database
+from runstate.database.bulk import table_of
+from runstate.database.dialects import insert_or_replace
+from runstate.database.queries.orchestration import all_of
+from runstate.rows import CsrfToken
+
+GOOD_FOR: Final = timedelta(hours=1)
+TOKEN_BYTES: Final = 32
+
+
+class CsrfTokens:
+    """The tokens of clients, one each."""
+
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], draw: Draw, new_id: Callable[[], UUID]
+    ) -> None:
+        self.database = database
+        self.clock = clock
+        self.draw = draw
+        self.new_id = new_id
+
+    async def give(self, client: str) -> CsrfToken:
+        """A new token for a client, instead of the one that it had; what has expired is forgotten."""
+        now = self.clock()
+        columns: dict[str, Any] = {
+            "id": self.new_id(),
+            "created": now,
+            "updated": now,
+            "client": client,
+            "token": self.draw(TOKEN_BYTES).hex(),
+            "expiration": now + GOOD_FOR,
+        }
+        table = table_of(CsrfToken)
+        async with self.database.write() as transaction:
+            connection = transaction.connection
+            await connection.execute(sa.delete(table).where(table.c.expiration <= now, table.c.client != client))
+            replace = insert_or_replace(
+                connection.dialect.name, table, ["client"], ["updated", "token", "expiration"]
+            ).returning(*table.columns)
+            return CsrfToken.of(dict((await connection.execute(replace, columns)).mappings().one()))
+
+    async def of(self, client: str) -> CsrfToken | None:
+        """The token of a client; null: it has none, or that has expired."""
+        if "\0" in client:
+            return None
+        table = table_of(CsrfToken)
+        asked = sa.select(*table.columns).where(table.c.client == client, table.c.expiration > self.clock())
+        async with self.database.read() as connection:
+            return next(iter(await all_of(connection, CsrfToken, asked)), None)
+
+    async def is_token_of(self, client: str, token: str) -> bool:
+        """Whether this is the client's token."""
+        known = await self.of(client)
+        return known is not None and hmac.compare_digest(known.token.encode(), token.encode())

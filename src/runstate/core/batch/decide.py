@@ -1,0 +1,277 @@
+"""One request after the other, against the facts in memory: pure, without a database, a clock or an await."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from runstate.core.batch.requests import Answer, Created, CreateRun, Outcome, ProposeState, Request
+from runstate.core.batch.unit_of_work import UnitOfWork
+from runstate.core.bookkeeping import enter, stamped
+from runstate.core.policies import BACKGROUND_TASK, CORE_FLOW, CORE_TASK, MINIMAL_FLOW, MINIMAL_TASK
+from runstate.core.proposal import (
+    Decision,
+    OrchestrationStatus,
+    Proposal,
+    R,
+    Rule,
+    RuleOutcome,
+    RuleVerdict,
+    decide,
+)
+from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
+from runstate.core.states import State
+from runstate.documents.states import Json, RunKind
+from runstate.errors import IdempotencyConflict, NotFound, VersionConflict
+from runstate.rows import FlowRun, FlowRunInput, FlowRunState, ProposalAnswer, TaskRun, TaskRunState
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Time, chance and new ids, which nothing below the application makes for itself."""
+
+    now: datetime
+    draw: Callable[[], float]
+    new_id: Callable[[], UUID]
+
+
+def decide_request(request: Request, unit: UnitOfWork, environment: Environment) -> Outcome:
+    """Answer a request and note in the unit what it changed."""
+    if isinstance(request, CreateRun):
+        return _create(request, unit, environment)
+    run = unit.runs.get(request.run_id)
+    if run is None or run.id in unit.created or _kind(run) is not request.kind:
+        return NotFound(request.run_id)
+    remembered = _remembered(request, unit)
+    if remembered is not None:
+        return remembered
+    if request.expected_version not in (None, run.version):
+        return VersionConflict(run.version)
+    return _propose(request, run, unit, environment)
+
+
+def _create(request: CreateRun, unit: UnitOfWork, environment: Environment) -> Outcome:
+    run = request.run
+    kind = _kind(run)
+    if run.id in unit.dangling:
+        return NotFound(unit.dangling[run.id])
+    if run.id not in unit.created:
+        return Created(kind=kind, run_id=unit.found[run.id], created=False)
+    unit.created.discard(run.id)
+    unit.found[run.id] = run.id
+    _propose(_first(request, kind), run, unit, environment)
+    return Created(kind=kind, run_id=run.id, created=True, run=unit.runs[run.id].replace(updated=environment.now))
+
+
+def _first(request: CreateRun, kind: RunKind) -> ProposeState:
+    return ProposeState(
+        kind=kind,
+        run_id=request.run.id,
+        state=request.state,
+        force=True,
+        actor=request.actor,
+        request_id=request.request_id,
+    )
+
+
+def references(run: FlowRun | TaskRun) -> list[UUID]:
+    """What a new run refers to and what has to exist."""
+    if isinstance(run, TaskRun):
+        return [run.flow_run_id] if run.flow_run_id else []
+    return [each for each in (run.flow_id, run.deployment_id, run.parent_task_run_id) if each]
+
+
+def _kind(run: FlowRun | TaskRun) -> RunKind:
+    return RunKind.TASK_RUN if isinstance(run, TaskRun) else RunKind.FLOW_RUN
+
+
+def _remembered(request: ProposeState, unit: UnitOfWork) -> Answer | IdempotencyConflict | None:
+    if request.idempotency_key is None:
+        return None
+    known = unit.answers.get((request.run_id, request.idempotency_key))
+    if known is None:
+        return None
+    if known.fingerprint != request.fingerprint:
+        return IdempotencyConflict()
+    told = known.answer
+    return Answer(
+        status=OrchestrationStatus[told["status"]],
+        kind=request.kind,
+        run_id=request.run_id,
+        state_id=known.state_id,
+        reason=told["reason"],
+        rule=told["rule"],
+        considered=tuple(RuleOutcome(rule, RuleVerdict[said], why) for rule, said, why in told["considered"]),
+        replayed=True,
+    )
+
+
+def _propose(request: ProposeState, run: Any, unit: UnitOfWork, environment: Environment) -> Answer:
+    initial = unit.states.get(run.id)
+    state = request.state.due(environment.now)
+    proposal = _proposal(run, initial, state, unit, environment)
+    decision = decide(proposal, policy_for(request, run))
+    if request.dry_run:
+        would = stamped(decision.state, run, environment.now) if decision.state else None
+        return _answer(request, decision, initial, proposed=would)
+    entered = _settle(decision, initial, request, unit, environment)
+    answer = _answer(request, decision, entered or initial, written=snapshot(run.id, entered, request))
+    if entered and request.reply is not None and decision.status is OrchestrationStatus.ACCEPT:
+        unit.new_inputs.append(_reply(request.reply, run.id, environment))
+    if entered and request.idempotency_key is not None:
+        _remember_answer(request, answer, entered, unit, environment)
+    return answer
+
+
+def _reply(reply: tuple[str, Json], flow_run_id: UUID, environment: Environment) -> FlowRunInput:
+    key, value = reply
+    row = {"id": environment.new_id(), "created": environment.now, "updated": environment.now, "sender": None}
+    return FlowRunInput.of({**row, "flow_run_id": flow_run_id, "key": key, "value": value})
+
+
+def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any], ...]:
+    """The rules that a proposal has to pass."""
+    if request.policy is not None:
+        return request.policy
+    if isinstance(run, FlowRun):
+        return MINIMAL_FLOW if request.force else CORE_FLOW
+    if request.force:
+        return MINIMAL_TASK
+    return BACKGROUND_TASK if request.state.details.deferred else CORE_TASK
+
+
+def _proposal(run: R, initial: State | None, state: State, unit: UnitOfWork, environment: Environment) -> Proposal[R]:
+    now = max(environment.now, run.state_timestamp) if run.state_timestamp else environment.now
+    return Proposal(
+        run=run,
+        initial=initial,
+        proposed=state,
+        now=now,
+        draw=environment.draw(),
+        slots=unit.slots_of(run, environment.new_id) if unit.limits else (),
+        pause_key=environment.new_id() if state.is_paused else None,
+        **_surroundings(run, state, unit),
+    )
+
+
+def _surroundings(run: FlowRun | TaskRun, state: State, unit: UnitOfWork) -> dict[str, Any]:
+    """What rules may look at besides the run."""
+    if isinstance(run, FlowRun):
+        deployment = unit.deployments.get(run.deployment_id) if run.deployment_id else None
+        return {"concurrency": deployment.concurrency_options if deployment else None}
+    parent = unit.runs.get(run.flow_run_id) if run.flow_run_id else None
+    key = state.details.cache_key
+    return {
+        "flow_run": parent,
+        "flow_state": unit.states.get(parent.id) if parent else None,
+        "cached": unit.cached.get(key) if key else None,
+    }
+
+
+def _settle(
+    decision: Decision[Any], initial: State | None, request: ProposeState, unit: UnitOfWork, environment: Environment
+) -> State | None:
+    """Enter the state that was decided on, with all that goes with it; without one, note what the verdict notes."""
+    if decision.state is None:
+        if decision.afterwards:
+            unit.move(decision.run.replace(**decision.afterwards))
+        return None
+    state = stamped(decision.state, decision.run, environment.now, id=environment.new_id())
+    run, entered = enter(decision.run, initial, state)
+    run = run.replace(**decision.afterwards) if decision.afterwards else run
+    at = entered.timestamp or environment.now
+    unit.enter(run, entered, request.actor, request.request_id)
+    unit.apply(decision.effects, run, entered, at, environment.new_id)
+    _keep_or_release(run, entered, unit, at)
+    if isinstance(run, FlowRun) and run.parent_task_run_id in unit.runs:
+        _mirror(run, entered, request, unit, environment)
+    return entered
+
+
+def _keep_or_release(run: FlowRun | TaskRun, state: State, unit: UnitOfWork, now: datetime) -> None:
+    """A run that leaves the types in which slots are held gives back its own; one that ended, all that it holds.
+
+    The grace period of a claim ends with PENDING: who has moved on holds its slot until it leaves.
+    """
+    keeps = state.type in (HOLDING_TASK if isinstance(run, TaskRun) else HOLDING)
+    for lease in unit.held_by(run.id):
+        if not keeps and (lease.automatic or state.is_final):
+            unit.give_back(unit.leases[lease.id], now)
+        elif keeps and lease.automatic and lease.expires is not None and not state.is_pending:
+            unit.renew(lease, None, now)
+
+
+def _mirror(run: FlowRun, state: State, request: ProposeState, unit: UnitOfWork, environment: Environment) -> None:
+    """The task run that stands for a subflow run in its parent enters the same state, with its own version."""
+    parent = unit.runs[run.parent_task_run_id] if run.parent_task_run_id else None
+    if parent is None:
+        return
+    copy = state.fresh_copy().with_details(child_flow_run_id=run.id)
+    mirrored = replace(
+        request, kind=RunKind.TASK_RUN, run_id=parent.id, state=copy, force=True, policy=None, idempotency_key=None
+    )
+    _propose(mirrored, parent, unit, environment)
+
+
+def _answer(request: ProposeState, decision: Decision[R], state: State | None, **more: Any) -> Answer:
+    return Answer(
+        status=decision.status,
+        kind=request.kind,
+        run_id=request.run_id,
+        state_id=state.id if state else None,
+        reason=decision.reason,
+        rule=decision.rule,
+        retry_after_seconds=decision.retry_after_seconds,
+        considered=decision.considered,
+        **more,
+    )
+
+
+def snapshot(run_id: UUID, state: State | None, request: ProposeState) -> FlowRunState | TaskRunState | None:
+    """The state that was entered, as it is stored; null where its data is copied inside the database."""
+    if state is None or state.copied_from is not None:
+        return None
+    row = FlowRunState if request.kind is RunKind.FLOW_RUN else TaskRunState
+    return row.of(state_columns(run_id, state, request.actor, request.request_id))
+
+
+def state_columns(run_id: UUID, state: State, actor: str, request_id: str | None) -> dict[str, Any]:
+    """The columns of a state that was entered."""
+    return {
+        "id": state.id,
+        "created": state.timestamp,
+        "updated": state.timestamp,
+        "run_id": run_id,
+        "type": state.type,
+        "name": state.name,
+        "message": state.message,
+        "timestamp": state.timestamp,
+        "version": state.version,
+        "data": state.data,
+        "details": state.details,
+        "persisted": state.persisted,
+        "actor": actor,
+        "request_id": request_id,
+    }
+
+
+def _remember_answer(
+    request: ProposeState, answer: Answer, state: State, unit: UnitOfWork, environment: Environment
+) -> None:
+    considered = [[each.rule, each.verdict.value, each.reason] for each in answer.considered]
+    told = {"status": answer.status.value, "reason": answer.reason, "rule": answer.rule, "considered": considered}
+    kept = ProposalAnswer.of(
+        {
+            "run_id": request.run_id,
+            "key": request.idempotency_key,
+            "fingerprint": request.fingerprint,
+            "created": environment.now,
+            "answer": told,
+            "state_id": state.id,
+        }
+    )
+    unit.answers[(kept.run_id, kept.key)] = kept
+    unit.new_answers.append(kept)

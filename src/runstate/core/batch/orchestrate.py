@@ -1,0 +1,396 @@
+"""A batch, from facts to answers: load and lock, play, write, tell. The only writer of states."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core.batch.decide import Environment, decide_request, references, state_columns
+from runstate.core.batch.requests import CreateRun, Outcome, ProposeState, Request
+from runstate.core.batch.unit_of_work import Entered, UnitOfWork
+from runstate.core.states import State, is_unpersisted
+from runstate.database import Database, bulk
+from runstate.database.bulk import TableWrite, deleted, insert_missing, inserted, replaced, updated
+from runstate.database.queries import orchestration as sql
+from runstate.database.queries import tallies
+from runstate.database.queries.tallies import TallyKey
+from runstate.documents.states import RunKind, StateType
+from runstate.rows import (
+    CacheEntry,
+    ConcurrencyLease,
+    ConcurrencyLimit,
+    Deployment,
+    Flow,
+    FlowRun,
+    FlowRunInput,
+    FlowRunState,
+    ProposalAnswer,
+    TaskRun,
+    TaskRunState,
+    Transition,
+)
+
+TAKES_DEPLOYMENT_SLOT = frozenset({StateType.PENDING, StateType.RUNNING, StateType.SCHEDULED})
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try to carry out a batch: filled in before COMMIT is sent, in case nobody hears whether it went through."""
+
+    outcomes: list[Outcome] | None = None
+    minted: set[UUID] = field(default_factory=set)
+    """Ids of the states that it wrote."""
+    is_committed: bool = False
+    """Whether it is known to have been committed."""
+    is_undone: bool = False
+    """Whether it is known to have left nothing."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it wrote something of which nobody knows what became."""
+        return bool(self.minted) and not (self.is_committed or self.is_undone)
+
+    def commit(self) -> None:
+        """It has been committed."""
+        self.is_committed = True
+
+
+async def orchestrate(
+    database: Database,
+    requests: Sequence[Request],
+    environment: Environment,
+    *,
+    tell: Callable[[], None] = lambda: None,
+    attempt: Attempt | None = None,
+    earlier: Sequence[Attempt] = (),
+) -> list[Outcome]:
+    """Answer requests in one transaction, as if they were made one after another.
+
+    *tell* is called after the commit if states were written. When one of the *earlier* attempts turns out to have been
+    committed, its answers are given and nothing is written.
+    """
+    async with database.write() as transaction:
+        unit = await load(transaction.connection, requests, environment.now)
+        kept = await _kept(transaction.connection, earlier)
+        if kept is not None:
+            transaction.after_commit(tell)
+            return kept
+        outcomes = [decide_request(request, unit, environment) for request in requests]
+        await write(transaction.connection, unit, environment.now)
+        if attempt is not None:
+            attempt.minted = {each.state.id for each in unit.transitions if each.state.id}
+            attempt.outcomes = outcomes
+            transaction.after_commit(attempt.commit)
+        if unit.transitions:
+            transaction.after_commit(tell)
+    return outcomes
+
+
+async def _kept(connection: AsyncConnection, earlier: Sequence[Attempt]) -> list[Outcome] | None:
+    """The answers of an earlier attempt whose states are there. Everything it touched is locked by now."""
+    doubtful = [each for each in earlier if each.is_doubtful]
+    if not doubtful:
+        return None
+    stored = await sql.stored(connection, set().union(*(each.minted for each in doubtful)))
+    for each in doubtful:
+        if not each.minted.isdisjoint(stored):
+            return each.outcomes
+        each.is_undone = True
+    return None
+
+
+async def load(connection: AsyncConnection, requests: Sequence[Request], now: datetime) -> UnitOfWork:
+    """Everything that the rules may look at, in the order of locks that everybody keeps."""
+    unit = UnitOfWork()
+    proposals = [each for each in requests if isinstance(each, ProposeState)]
+    creations = [each for each in requests if isinstance(each, CreateRun)]
+    flow_runs = {each.run_id for each in proposals if each.kind is RunKind.FLOW_RUN}
+    task_runs = {each.run_id for each in proposals if each.kind is RunKind.TASK_RUN}
+    if all(isinstance(each.run, TaskRun) for each in creations):
+        parents = {parent for each in creations for parent in references(each.run)}
+        await _lock_flow_runs(connection, unit, flow_runs, task_runs, parents)
+        await _create(connection, creations, unit, _parents(unit))
+    else:
+        await _create(connection, creations, unit)
+        await _lock_flow_runs(connection, unit, flow_runs, task_runs)
+    await _lock_task_runs(connection, unit, task_runs | _mirrors(creations, unit), flow_runs)
+    unit.limited |= not unit.created.isdisjoint(flow_runs | task_runs)
+    await _load_limits(connection, proposals, unit, now)
+    unit.cached = await _load_cached(connection, proposals, now)
+    keyed = [each for each in proposals if each.idempotency_key is not None]
+    known = await sql.answers(
+        connection, {each.run_id for each in keyed}, {each.idempotency_key for each in keyed if each.idempotency_key}
+    )
+    unit.answers = {(each.run_id, each.key): each for each in known}
+    return unit
+
+
+def _parents(unit: UnitOfWork) -> sql.Existing:
+    """The flow runs that are locked: no others need to be looked for, where only task runs are created."""
+    flow_runs = [run for run in unit.runs.values() if isinstance(run, FlowRun)]
+    return sql.Existing(set(unit.runs), {run.id: (run.flow_id, run.deployment_id) for run in flow_runs})
+
+
+async def _create(
+    connection: AsyncConnection, creations: Sequence[CreateRun], unit: UnitOfWork, known: sql.Existing | None = None
+) -> None:
+    """Insert new runs unless they are there already, or something that they refer to is missing."""
+    for runs in _waves([each.run for each in creations]):
+        flow_runs = [run for run in runs if isinstance(run, FlowRun)]
+        task_runs = [run for run in runs if isinstance(run, TaskRun)]
+        there = known or await sql.existing(
+            connection,
+            {
+                Flow: {run.flow_id for run in flow_runs},
+                Deployment: {run.deployment_id for run in flow_runs if run.deployment_id},
+                FlowRun: {run.flow_run_id for run in task_runs if run.flow_run_id},
+                TaskRun: {run.parent_task_run_id for run in flow_runs if run.parent_task_run_id},
+            },
+        )
+        unit.dangling |= {run.id: each for run in runs for each in references(run) if each not in there.ids}
+        await _insert(connection, FlowRun, _insertable(flow_runs, unit), unit)
+        await _insert(connection, TaskRun, _insertable(task_runs, unit), unit)
+        await _find(connection, flow_runs, task_runs, unit)
+        unit.flow_run_refs |= {
+            run.id: there.flow_run_refs[run.flow_run_id] for run in task_runs if run.flow_run_id in there.flow_run_refs
+        }
+
+
+def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun]]:
+    """Runs in order, parted before one that refers to an earlier one: nearly always all of them at once."""
+    wave: list[FlowRun | TaskRun] = []
+    for run in runs:
+        if {each.id for each in wave}.intersection(references(run)):
+            yield wave
+            wave = []
+        wave.append(run)
+    if wave:
+        yield wave
+
+
+def _insertable(runs: Sequence[Any], unit: UnitOfWork) -> list[Any]:
+    """The runs that lack nothing, sorted by unique key: whoever inserts some of them at once does so in this order."""
+    possible = [run for run in runs if run.id not in unit.dangling]
+    return sorted(possible, key=lambda run: [str(part) for part in unique_key(run)])
+
+
+def unique_key(run: FlowRun | TaskRun) -> tuple[UUID | str | None, ...]:
+    """What tells a run from every other of its kind; a flow run without an idempotency key has only its id."""
+    if isinstance(run, TaskRun):
+        return (run.flow_run_id, run.task_key, run.dynamic_key)
+    return (run.flow_id, run.idempotency_key) if run.idempotency_key is not None else (run.id,)
+
+
+async def _insert(connection: AsyncConnection, row: type[FlowRun | TaskRun], runs: list[Any], unit: UnitOfWork) -> None:
+    created = await insert_missing(connection, row, [vars(run) for run in runs])
+    unit.created |= created
+    unit.runs |= {run.id: run for run in runs if run.id in created}
+
+
+async def _find(
+    connection: AsyncConnection, flow_runs: list[FlowRun], task_runs: list[TaskRun], unit: UnitOfWork
+) -> None:
+    """Where the unique key was taken, who has it."""
+    keyed = {(run.flow_id, run.idempotency_key): run.id for run in flow_runs if run.idempotency_key is not None}
+    known: dict[Any, UUID] = {}
+    known |= await sql.flow_runs_by_key(connection, keyed.keys() if not unit.created.issuperset(keyed.values()) else ())
+    taken = {(run.flow_run_id, run.task_key, run.dynamic_key) for run in task_runs if run.id not in unit.created}
+    known |= await sql.task_runs_by_key(connection, taken)
+    everything: list[FlowRun | TaskRun] = [*flow_runs, *task_runs]
+    skipped = [run for run in everything if run.id not in unit.created]
+    unit.found |= {run.id: known.get(unique_key(run), run.id) for run in skipped}
+
+
+def _mirrors(creations: Sequence[CreateRun], unit: UnitOfWork) -> set[UUID]:
+    """Task runs that mirror flow runs which this batch creates."""
+    made = [each.run for each in creations if isinstance(each.run, FlowRun) and each.run.id in unit.created]
+    return {run.parent_task_run_id for run in made if run.parent_task_run_id}
+
+
+async def _lock_flow_runs(
+    connection: AsyncConnection,
+    unit: UnitOfWork,
+    flow_runs: set[UUID],
+    task_runs: set[UUID],
+    parents: Collection[UUID] = (),
+) -> None:
+    """Lock flow runs by id: those that are asked for, and those that task runs stand in or are to stand in."""
+    found = await sql.lock_flow_runs(
+        connection,
+        flow_runs.union(parents) - unit.created,
+        of_tasks=task_runs - unit.created,
+        shared=not flow_runs,
+    )
+    _note(unit, found)
+
+
+async def _lock_task_runs(
+    connection: AsyncConnection, unit: UnitOfWork, task_runs: set[UUID], flow_runs: set[UUID]
+) -> None:
+    """Lock task runs by id: those that are asked for, and those that stand for flow runs in their parents."""
+    found = await sql.lock_task_runs(connection, task_runs - unit.created, of_subflows=flow_runs - unit.created)
+    _note(unit, found)
+    unit.flow_run_refs |= {each.run.id: (each.flow_id, each.deployment_id) for each in found}
+
+
+def _note(unit: UnitOfWork, found: Sequence[sql.Locked]) -> None:
+    """Runs that cannot change any more, and their states."""
+    unit.limited |= any(each.limited for each in found)
+    for each in found:
+        unit.runs[each.run.id] = each.run
+        if each.state is not None:
+            unit.states[each.run.id] = as_state(each.state)
+
+
+def as_state(row: FlowRunState | TaskRunState) -> State:
+    """A stored state as rules see it, without its data."""
+    return State(
+        type=row.type,
+        name=row.name,
+        message=row.message,
+        details=row.details,
+        id=row.id,
+        timestamp=row.timestamp,
+        version=row.version,
+        persisted=row.persisted,
+    )
+
+
+async def _load_limits(
+    connection: AsyncConnection,
+    proposals: Sequence[ProposeState],
+    unit: UnitOfWork,
+    now: datetime,
+) -> None:
+    """Limits that runs may enter or hold, locked; then their leases, which change only under these locks."""
+    deployed = {each.run_id for each in proposals if each.state.type in TAKES_DEPLOYMENT_SLOT}
+    starting = {each.run_id for each in proposals if each.state.type is StateType.RUNNING}
+    runs = list(unit.runs.values())
+    moving = {each.run_id for each in proposals}
+    holders = {run.id for run in runs if isinstance(run, TaskRun) or run.id in moving} - unit.created
+    asked = {run.deployment_id for run in runs if isinstance(run, FlowRun) and run.id in deployed and run.deployment_id}
+    unit.deployments = {each.id: each for each in await sql.deployments(connection, asked)}
+    names = {f"tag:{tag}" for run in runs if isinstance(run, TaskRun) and run.id in starting for tag in run.tags}
+    ids = {each.concurrency_limit_id for each in unit.deployments.values() if each.concurrency_limit_id}
+    if not unit.limited:
+        return
+    await lock_limits(connection, unit, now, ids=ids, names=names, holders=holders)
+
+
+async def lock_limits(
+    connection: AsyncConnection,
+    unit: UnitOfWork,
+    now: datetime,
+    *,
+    holders: Collection[UUID] = (),
+    leases: Collection[UUID] = (),
+    **which: Any,
+) -> None:
+    """Limits, locked, as the query takes them; with the leases that are meant and all those of limits with decay."""
+    locked = await sql.lock_limits(connection, holders=holders, leases=leases, **which)
+    unit.limits = {limit.id: limit for limit in locked}
+    decaying = [limit.id for limit in locked if limit.slot_decay_per_second > 0]
+    if locked:
+        held = await sql.leases(connection, now, holders=holders, ids=leases, limits=decaying)
+        unit.leases = {lease.id: lease for lease in held if lease.limit_id in unit.limits}
+
+
+async def _load_cached(
+    connection: AsyncConnection, proposals: Sequence[ProposeState], now: datetime
+) -> dict[str, State]:
+    keys = {
+        each.state.details.cache_key
+        for each in proposals
+        if each.state.type is StateType.RUNNING and each.state.details.cache_key and not each.force
+    }
+    found = await sql.cached_states(connection, keys, now)
+    return {key: as_state(row).fresh_copy(copied_from=row.id) for key, row in found.items()}
+
+
+async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) -> None:
+    """What was decided, in a fixed number of statements."""
+    moved = [unit.runs[each].replace(updated=now) for each in sorted(unit.changed_runs)]
+    flow_runs = [run for run in moved if isinstance(run, FlowRun)]
+    task_runs = [run for run in moved if isinstance(run, TaskRun)]
+    changes = [
+        inserted(FlowRunState, [_stored(each) for each in unit.transitions if isinstance(each.run, FlowRun)]),
+        inserted(TaskRunState, [_stored(each) for each in unit.transitions if isinstance(each.run, TaskRun)]),
+        updated(FlowRun, sql.FLOW_RUN_MOVED, flow_runs),
+        updated(TaskRun, sql.TASK_RUN_MOVED, task_runs),
+        inserted(Transition, [_logged(each, unit) for each in unit.transitions]),
+        await tallies.added(connection, _changes(unit)),
+        *_limits(unit, now),
+        inserted(CacheEntry, [vars(entry) for entry in unit.new_cached]),
+        inserted(ProposalAnswer, [vars(answer) for answer in unit.new_answers]),
+        replaced(FlowRunInput, ("flow_run_id", "key"), [vars(each) for each in unit.new_inputs]),
+    ]
+    await bulk.write(connection, changes)
+    copies = [(each.state.id, each.state.copied_from) for each in unit.transitions if each.state.copied_from]
+    await sql.copy_data(connection, copies)  # type: ignore[arg-type]
+
+
+async def write_limits(connection: AsyncConnection, unit: UnitOfWork, now: datetime) -> None:
+    """Counters of limits and the leases that make them up."""
+    await bulk.write(connection, _limits(unit, now))
+
+
+def _limits(unit: UnitOfWork, now: datetime) -> list[TableWrite]:
+    limits = [unit.limits[each].replace(updated=now) for each in sorted(unit.changed_limits)]
+    leases = [unit.leases[each] for each in unit.changed_leases if each in unit.leases]
+    return [
+        updated(ConcurrencyLimit, ("updated", "occupied", "drained", "average_slot_occupancy_seconds"), limits),
+        updated(ConcurrencyLease, ("updated", "expires"), leases),
+        inserted(ConcurrencyLease, [vars(unit.leases[each]) for each in unit.new_leases]),
+        deleted(ConcurrencyLease, unit.gone_leases),
+    ]
+
+
+def _stored(entered: Entered) -> dict[str, Any]:
+    columns = state_columns(entered.run.id, entered.state, entered.actor, entered.request_id)
+    return {**columns, "data": None} if is_unpersisted(entered.state.data) else columns
+
+
+def _changes(unit: UnitOfWork) -> Counter[TallyKey]:
+    """How many more or less runs there are in each state now."""
+    changes: Counter[TallyKey] = Counter()
+    for each in unit.transitions:
+        kind, _, flow_id, deployment_id = _home(each, unit)
+        if each.left:
+            changes[TallyKey(kind, flow_id, deployment_id, each.left.type, each.left.name)] -= 1
+        changes[TallyKey(kind, flow_id, deployment_id, each.state.type, each.state.name)] += 1
+    return changes
+
+
+def _home(entered: Entered, unit: UnitOfWork) -> tuple[RunKind, UUID | None, UUID | None, UUID | None]:
+    """What kind of run it is, and the flow run, flow and deployment that it belongs to."""
+    run = entered.run
+    if isinstance(run, FlowRun):
+        return RunKind.FLOW_RUN, run.id, run.flow_id, run.deployment_id
+    return RunKind.TASK_RUN, run.flow_run_id, *unit.flow_run_refs.get(run.id, (None, None))
+
+
+def _logged(entered: Entered, unit: UnitOfWork) -> dict[str, Any]:
+    run, left, state = entered.run, entered.left, entered.state
+    kind, flow_run_id, flow_id, deployment_id = _home(entered, unit)
+    return {
+        "run_kind": kind,
+        "run_id": run.id,
+        "state_id": state.id,
+        "flow_run_id": flow_run_id,
+        "flow_id": flow_id,
+        "deployment_id": deployment_id,
+        "version": state.version,
+        "occurred": state.timestamp,
+        "previous_state_type": left.type if left else None,
+        "previous_state_name": left.name if left else None,
+        "state_type": state.type,
+        "state_name": state.name,
+        "message": state.message,
+        "tags": run.tags,
+    }

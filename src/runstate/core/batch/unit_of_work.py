@@ -1,0 +1,172 @@
+"""The facts of one batch in memory: what was loaded, what each proposal changed, and what is to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from runstate.core.proposal import Effect, R, Remember, Slot, Take
+from runstate.core.slots import advanced, after_acquire, after_release
+from runstate.core.states import State
+from runstate.database.queries.orchestration import digest
+from runstate.rows import (
+    CacheEntry,
+    ConcurrencyLease,
+    ConcurrencyLimit,
+    Deployment,
+    FlowRun,
+    FlowRunInput,
+    ProposalAnswer,
+    TaskRun,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A run entered a state."""
+
+    run: FlowRun | TaskRun
+    left: State | None
+    state: State
+    actor: str
+    request_id: str | None
+
+
+@dataclass(slots=True)
+class UnitOfWork:
+    """Facts by id. Whoever changes one notes that it has to be written."""
+
+    runs: dict[UUID, FlowRun | TaskRun] = field(default_factory=dict)
+    states: dict[UUID, State] = field(default_factory=dict)
+    """Current states by the id of the run."""
+    flow_run_refs: dict[UUID, tuple[UUID | None, UUID | None]] = field(default_factory=dict)
+    """Of task runs: flow and deployment of their flow run."""
+    deployments: dict[UUID, Deployment] = field(default_factory=dict)
+    limited: bool = False
+    """Whether there may be limits."""
+    limits: dict[UUID, ConcurrencyLimit] = field(default_factory=dict)
+    leases: dict[UUID, ConcurrencyLease] = field(default_factory=dict)
+    cached: dict[str, State] = field(default_factory=dict)
+    answers: dict[tuple[UUID, str], ProposalAnswer] = field(default_factory=dict)
+    created: set[UUID] = field(default_factory=set)
+    """Runs that this batch inserted and that have not entered their first state yet."""
+    found: dict[UUID, UUID] = field(default_factory=dict)
+    """Of creations whose unique key was taken: the run that has it."""
+    dangling: dict[UUID, UUID] = field(default_factory=dict)
+    """Of creations that refer to what does not exist: the id of that."""
+
+    transitions: list[Entered] = field(default_factory=list)
+    changed_runs: set[UUID] = field(default_factory=set)
+    changed_limits: set[UUID] = field(default_factory=set)
+    new_leases: set[UUID] = field(default_factory=set)
+    changed_leases: set[UUID] = field(default_factory=set)
+    gone_leases: set[UUID] = field(default_factory=set)
+    new_cached: list[CacheEntry] = field(default_factory=list)
+    new_answers: list[ProposalAnswer] = field(default_factory=list)
+    new_inputs: list[FlowRunInput] = field(default_factory=list)
+
+    def slots_of(self, run: FlowRun | TaskRun, new_id: Callable[[], UUID]) -> tuple[Slot, ...]:
+        """The limits that the run is subject to, and its place in each."""
+        held = {lease.limit_id: lease for lease in self.leases.values() if lease.run_id == run.id and lease.automatic}
+        return tuple(Slot(limit, held.get(limit.id), new_id()) for limit in self._limits_of(run))
+
+    def _limits_of(self, run: FlowRun | TaskRun) -> list[ConcurrencyLimit]:
+        if isinstance(run, TaskRun):
+            names = {f"tag:{tag}" for tag in run.tags}
+            return [limit for limit in self.limits.values() if limit.name in names]
+        deployment = self.deployments.get(run.deployment_id) if run.deployment_id else None
+        limit_id = deployment.concurrency_limit_id if deployment else None
+        return [self.limits[limit_id]] if limit_id in self.limits else []
+
+    def move(self, run: R) -> None:
+        """Columns of the run changed."""
+        self.runs[run.id] = run
+        self.changed_runs.add(run.id)
+
+    def enter(self, run: R, state: State, actor: str, request_id: str | None) -> None:
+        """The run entered the state."""
+        self.transitions.append(Entered(run, self.states.get(run.id), state, actor, request_id))
+        self.states[run.id] = state
+        self.move(run)
+
+    def apply(self, effects: Iterable[Effect], run: R, state: State, now: datetime, new_id: Callable[[], UUID]) -> None:
+        """What the transition takes besides its state."""
+        for effect in effects:
+            match effect:
+                case Take(slot, expires):
+                    self.take(
+                        slot.limit.id, 1, now, id=slot.new_lease_id, run_id=run.id, expires=expires, automatic=True
+                    )
+                case Remember(key, expires):
+                    self.remember(key, expires, state, now, new_id)
+
+    def remember(
+        self, key: str, expires: datetime | None, state: State, now: datetime, new_id: Callable[[], UUID]
+    ) -> None:
+        """The state is the newest result under the key."""
+        entry = {"id": new_id(), "created": now, "updated": now, "cache_key": key, "expires": expires}
+        self.new_cached.append(CacheEntry.of({**entry, "digest": digest(key), "state_id": state.id}))
+        if expires is None or expires > now:
+            self.cached[key] = state.fresh_copy(data=None, copied_from=state.id)
+
+    def take(
+        self,
+        limit_id: UUID,
+        slots: int,
+        now: datetime,
+        *,
+        id: UUID,
+        expires: datetime | None,
+        run_id: UUID | None = None,
+        holder: str | None = None,
+        automatic: bool = False,
+    ) -> ConcurrencyLease:
+        """Take slots for which there is room; with decay they are held until they have freed themselves."""
+        limit = after_acquire(self.limits[limit_id], slots, now)
+        self._change_limit(limit)
+        until = limit.drained if limit.slot_decay_per_second > 0 else expires
+        columns = {"id": id, "created": now, "updated": now, "limit_id": limit_id, "slots": slots}
+        holds = {"holder": holder, "run_id": run_id, "automatic": automatic, "expires": until}
+        lease = ConcurrencyLease.of(columns | holds)
+        self.leases[lease.id] = lease
+        self.new_leases.add(lease.id)
+        return lease
+
+    def give_back(self, lease: ConcurrencyLease, now: datetime) -> None:
+        """Give back a lease; it is gone, so it cannot be given back twice."""
+        limit = self.limits[lease.limit_id]
+        self._change_limit(after_release(limit, lease, now))
+        del self.leases[lease.id]
+        if lease.id in self.new_leases:
+            self.new_leases.discard(lease.id)
+        else:
+            self.gone_leases.add(lease.id)
+        if limit.slot_decay_per_second > 0:
+            self._move_up(limit, lease, now)
+
+    def _move_up(self, limit: ConcurrencyLimit, gone: ConcurrencyLease, now: datetime) -> None:
+        for waiting in [each for each in self.leases.values() if each.limit_id == limit.id]:
+            moved = advanced(limit, gone, waiting, now)
+            if moved is not waiting:
+                self.change_lease(moved)
+
+    def renew(self, lease: ConcurrencyLease, expires: datetime | None, now: datetime) -> None:
+        """The lease lasts until another time; slots that free themselves do so all the same."""
+        if self.limits[lease.limit_id].slot_decay_per_second == 0:
+            self.change_lease(lease.replace(expires=expires, updated=now))
+
+    def change_lease(self, lease: ConcurrencyLease) -> None:
+        """Columns of a lease changed."""
+        self.leases[lease.id] = lease
+        if lease.id not in self.new_leases:
+            self.changed_leases.add(lease.id)
+
+    def _change_limit(self, limit: ConcurrencyLimit) -> None:
+        self.limits[limit.id] = limit
+        self.changed_limits.add(limit.id)
+
+    def held_by(self, run_id: UUID) -> list[ConcurrencyLease]:
+        """The leases that a run holds."""
+        return [lease for lease in self.leases.values() if lease.run_id == run_id]

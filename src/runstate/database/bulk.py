@@ -1,0 +1,203 @@
+"""Rows of several tables, written together: one statement on PostgreSQL, one for each table on SQLite.
+
+On PostgreSQL the rows of a table are one JSON parameter, so that a statement is the same however many rows there are:
+it is prepared once, and its parameters are made in one go.
+"""
+
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from enum import Enum, auto
+from typing import Any, Final, NamedTuple, cast
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.database.dialects import insert_or_replace, insert_or_skip
+from runstate.database.driver import CompiledStatement, fetch, later
+from runstate.rows import Base
+
+POSITION: Final = "position"
+"""Where a row stands among those of its table, where that matters: what numbers rows, numbers them in this order."""
+NEW: Final = "new_"
+"""What the names of parameters begin with: SQLAlchemy keeps those of columns for itself."""
+OLD: Final = frozenset({"id", "created"})
+"""What a row keeps that another one is put in the place of."""
+
+
+class WriteMode(Enum):
+    """What is done with rows."""
+
+    INSERT = auto()
+    UPDATE = auto()
+    """The columns are written to the rows with these ids."""
+    REPLACE = auto()
+    """They are put in the place of those with the same keys."""
+    DELETE = auto()
+
+
+class TableWrite(NamedTuple):
+    """What is done with rows of a table, all with the same columns."""
+
+    table: sa.Table
+    way: WriteMode
+    columns: tuple[str, ...]
+    rows: list[dict[str, Any]]
+    keys: tuple[str, ...] = ()
+
+
+def table_of(row: type[Base]) -> sa.Table:
+    """The table behind a row class."""
+    return cast("sa.Table", row.__table__)
+
+
+def inserted(row: type[Base], rows: Iterable[dict[str, Any]]) -> TableWrite:
+    """New rows, in order."""
+    there = list(rows)
+    return TableWrite(table_of(row), WriteMode.INSERT, tuple(there[0]) if there else (), there)
+
+
+def updated(row: type[Base], columns: Sequence[str], rows: Iterable[Any]) -> TableWrite:
+    """Some columns of rows that are there already."""
+    names = ("id", *columns)
+    return TableWrite(
+        table_of(row), WriteMode.UPDATE, names, [{name: vars(each)[name] for name in names} for each in rows]
+    )
+
+
+def replaced(row: type[Base], keys: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> TableWrite:
+    """Rows in the place of those with the same unique keys; of several the last one."""
+    last = {tuple(each[key] for key in keys): each for each in rows}
+    there = list(last.values())
+    return TableWrite(table_of(row), WriteMode.REPLACE, tuple(there[0]) if there else (), there, keys)
+
+
+def deleted(row: type[Base], ids: Collection[UUID]) -> TableWrite:
+    """Rows that go."""
+    return TableWrite(table_of(row), WriteMode.DELETE, ("id",), [{"id": each} for each in ids])
+
+
+async def write(connection: AsyncConnection, changes: Sequence[TableWrite]) -> None:
+    """Write all that is not empty, in a statement for each change on SQLite, in one on PostgreSQL.
+
+    No row may be changed twice, nor refer to itself as it was before.
+    """
+    written = [change for change in changes if change.rows]
+    if connection.dialect.name != "postgresql":
+        for table, way, columns, rows, keys in written:
+            ready = _ready(table, way, columns, keys, connection.dialect)
+            later(connection, ready.text, [ready.parameters(row) for row in rows])
+    elif written:
+        parts = tuple((change.table, change.way, change.columns, change.keys) for change in written)
+        given = {f"rows{place}": _given(change) for place, change in enumerate(written)}
+        await fetch(connection, _combined(parts), given)
+
+
+async def insert_missing(connection: AsyncConnection, row: type[Base], rows: Sequence[dict[str, Any]]) -> set[UUID]:
+    """Insert rows in order unless their unique key is taken; the ids of those that were inserted."""
+    if not rows:
+        return set()
+    if connection.dialect.name != "postgresql":
+        statement = insert_or_skip("sqlite", table_of(row)).returning(table_of(row).c.id)
+        return set((await connection.execute(statement, rows)).scalars())
+    statement = _insert_missing(table_of(row), tuple(rows[0]))
+    return {key for (key,) in await fetch(connection, statement, {"rows0": _numbered(rows)})}
+
+
+@functools.cache
+def _single(table: sa.Table, way: WriteMode, columns: tuple[str, ...], keys: tuple[str, ...]) -> Any:
+    """A statement for one row at a time."""
+    given = {name: sa.bindparam(f"{NEW}{name}", type_=table.c[name].type) for name in columns}
+    match way:
+        case WriteMode.INSERT:
+            return sa.insert(table).values(given)
+        case WriteMode.REPLACE:
+            return insert_or_replace("sqlite", table, keys, _kept(columns, keys)).values(given)
+        case WriteMode.UPDATE:
+            return sa.update(table).where(table.c.id == given.pop("id")).values(given)
+        case WriteMode.DELETE:
+            return sa.delete(table).where(table.c.id == given["id"])
+
+
+@functools.cache
+def _ready(
+    table: sa.Table, way: WriteMode, columns: tuple[str, ...], keys: tuple[str, ...], dialect: Dialect
+) -> CompiledStatement:
+    return CompiledStatement(_single(table, way, columns, keys), dialect, prefix=NEW)
+
+
+def _kept(columns: Sequence[str], keys: Sequence[str]) -> list[str]:
+    return [name for name in columns if name not in OLD.union(keys)]
+
+
+def _given(change: TableWrite) -> list[dict[str, Any]]:
+    return _numbered(change.rows) if _is_numbered(change.table) else change.rows
+
+
+def _is_numbered(table: sa.Table) -> bool:
+    return table.autoincrement_column is not None
+
+
+def _numbered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, POSITION: place} for place, row in enumerate(rows)]
+
+
+@functools.cache
+def _combined(parts: tuple[tuple[sa.Table, WriteMode, tuple[str, ...], tuple[str, ...]], ...]) -> sa.Select[Any]:
+    """A statement that does nothing itself, with each change as a part that is carried out beside it."""
+    changes = [PARTS[way](table, columns, keys, place) for place, (table, way, columns, keys) in enumerate(parts)]
+    parts_of_it = [change.cte(f"change{place}") for place, change in enumerate(changes)]
+    return sa.select(sa.literal_column("1")).add_cte(*parts_of_it)
+
+
+def _insert(table: sa.Table, columns: tuple[str, ...], _: tuple[str, ...], place: int) -> Any:
+    if _is_numbered(table):
+        return _insert_in_order(sa.insert(table), columns, place)
+    return _insert_from(sa.insert(table), columns, place)
+
+
+def _update(table: sa.Table, columns: tuple[str, ...], _: tuple[str, ...], place: int) -> Any:
+    rows = _rows(table, columns, place)
+    values = {name: rows.c[name] for name in columns if name != "id"}
+    return sa.update(table).where(table.c.id == rows.c.id).values(values)
+
+
+def _replace(table: sa.Table, columns: tuple[str, ...], keys: tuple[str, ...], place: int) -> Any:
+    return _insert_from(insert_or_replace("postgresql", table, keys, _kept(columns, keys)), columns, place)
+
+
+def _delete(table: sa.Table, columns: tuple[str, ...], _: tuple[str, ...], place: int) -> Any:
+    rows = _rows(table, columns, place)
+    return sa.delete(table).where(table.c.id == rows.c.id)
+
+
+PARTS: Final[Mapping[WriteMode, Callable[..., Any]]] = {
+    WriteMode.INSERT: _insert,
+    WriteMode.UPDATE: _update,
+    WriteMode.REPLACE: _replace,
+    WriteMode.DELETE: _delete,
+}
+
+
+@functools.cache
+def _insert_missing(table: sa.Table, columns: tuple[str, ...]) -> Any:
+    return _insert_in_order(insert_or_skip("postgresql", table), columns, 0).returning(table.c.id)
+
+
+def _insert_from(insert: Any, columns: tuple[str, ...], place: int) -> Any:
+    rows = _rows(insert.table, columns, place)
+    return insert.from_select(columns, sa.select(*(rows.c[name] for name in columns)))
+
+
+def _insert_in_order(insert: Any, columns: tuple[str, ...], place: int) -> Any:
+    rows = _rows(insert.table, columns, place, sa.column(POSITION, sa.Integer()))
+    return insert.from_select(columns, sa.select(*(rows.c[name] for name in columns)).order_by(rows.c[POSITION]))
+
+
+def _rows(table: sa.Table, columns: tuple[str, ...], place: int, *further: sa.ColumnClause[Any]) -> Any:
+    """The rows of a JSON parameter, with the types of the table's columns."""
+    kinds = [sa.column(name, table.c[name].type) for name in columns]
+    given = sa.func.jsonb_to_recordset(sa.bindparam(f"rows{place}", type_=JSONB()))
+    return given.table_valued(*kinds, *further, name=f"given{place}").render_derived(with_types=True)

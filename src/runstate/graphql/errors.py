@@ -1,0 +1,137 @@
+"""Top-level errors: their codes, what clients see of them and what is logged."""
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, Final
+
+import sqlalchemy as sa
+import structlog
+from graphql import GraphQLError, GraphQLSyntaxError
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+
+from runstate.errors import BadUserInput, Overloaded, RunstateError, Timeout, Unavailable
+
+QUERY_CANCELED: Final = "57014"
+INTERRUPTED: Final = "SQLITE_INTERRUPT"
+LOST: Final = ("08", "57P")
+"""How the SQLSTATE of a lost connection starts."""
+
+log = structlog.get_logger(__name__)
+
+
+class Code(Enum):
+    """What clients find under `extensions.code`: all there is."""
+
+    BAD_REQUEST = "BAD_REQUEST"
+    """The HTTP request is none that GraphQL can be asked with."""
+    GRAPHQL_PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
+    """The document is not GraphQL."""
+    BAD_USER_INPUT = "BAD_USER_INPUT"
+    """The document or its variables do not fit the schema, or a list or filter is larger than allowed."""
+    INVALID_INPUT = "INVALID_INPUT"
+    """A cursor is malformed or belongs to another order; an input contradicts itself."""
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    """The document or its variables ask for more than is allowed: `limit` says of what, `allowed` how much there may be
+    and `found` how much there is."""
+    NOT_FOUND = "NOT_FOUND"
+    """Nothing has this id."""
+    VERSION_CONFLICT = "VERSION_CONFLICT"
+    """The run has moved on."""
+    IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
+    """The idempotency key was used for another proposal."""
+    CURSOR_EXPIRED = "CURSOR_EXPIRED"
+    """The log is no longer kept as far back as the cursor; `extensions.oldest` is a cursor that is."""
+    SLOW_CONSUMER = "SLOW_CONSUMER"
+    """The subscriber stayed too far behind; subscribe again after `extensions.cursor`."""
+    RESTARTING = "RESTARTING"
+    """The server is going away; subscribe again."""
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    """There is no key, or one that is unknown, revoked or expired."""
+    FORBIDDEN = "FORBIDDEN"
+    """The key does not allow it, or a page of another site asks."""
+    OVERLOADED = "OVERLOADED"
+    """Too much is under way; try again."""
+    UNAVAILABLE = "UNAVAILABLE"
+    """The database cannot be reached; nothing was written."""
+    TIMEOUT = "TIMEOUT"
+    """It took too long. What was to be written may have been."""
+    INTERNAL = "INTERNAL"
+    """A bug; the request id leads to it in the server's log."""
+
+
+KNOWN: Final[dict[type[BaseException], Callable[[], RunstateError]]] = {
+    RecursionError: lambda: BadUserInput("It is nested too deeply."),
+    TimeoutError: Timeout,
+    sa.exc.TimeoutError: Overloaded,
+    ConnectionError: Unavailable,
+    CannotGetOperationTypeError: lambda: BadUserInput("The document has no operation of this name."),
+    InvalidOperationTypeError: lambda: BadUserInput("An operation of this type is not asked in this way."),
+    MissingQueryError: lambda: BadUserInput("There is no document."),
+}
+"""What exceptions of others mean to a client."""
+
+DETAILS: Final = ("path", "oldest", "cursor", "missing_id", "current_version", "limit", "allowed", "found")
+"""What an exception knows besides, and clients find beside the code."""
+
+
+def original_exception(error: GraphQLError) -> BaseException | None:
+    """What was raised, below what GraphQL wraps it in; None: GraphQL itself refused something."""
+    found = error.original_error
+    while isinstance(found, GraphQLError):
+        found = found.original_error
+    return found
+
+
+def as_known_error(raised: BaseException) -> RunstateError | None:
+    """What a client may know of an exception; None: it is a bug."""
+    if isinstance(raised, RunstateError):
+        return raised if raised.code != Code.INTERNAL.value else None
+    if isinstance(raised, sa.exc.DBAPIError):
+        return _of_database(raised)
+    return next((make() for kind, make in KNOWN.items() if isinstance(raised, kind)), None)
+
+
+def _of_database(raised: sa.exc.DBAPIError) -> RunstateError | None:
+    state = str(getattr(raised.orig, "sqlstate", None) or "")
+    if state == QUERY_CANCELED or getattr(raised.orig, "sqlite_errorname", None) == INTERRUPTED:
+        return Timeout()
+    return Unavailable() if raised.connection_invalidated or state.startswith(LOST) else None
+
+
+def extensions(raised: RunstateError) -> dict[str, Any]:
+    """The code of an exception and what it knows besides."""
+    details = {name: getattr(raised, name) for name in DETAILS if getattr(raised, name, None)}
+    return {"code": raised.code, **{_camel(name): value for name, value in details.items()}}
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+def to_client_error(error: GraphQLError, request_id: str) -> GraphQLError:
+    """An error as a client sees it: with a code, and without anything that only the server should know."""
+    raised = original_exception(error)
+    if isinstance(error, GraphQLSyntaxError):
+        message, more = error.message, {"code": Code.GRAPHQL_PARSE_FAILED.value}
+    elif raised is None:
+        message, more = error.message, {"code": Code.BAD_USER_INPUT.value}
+    elif found := as_known_error(raised):
+        message, more = found.message, extensions(found)
+    else:
+        message, more = "Internal error", {"code": Code.INTERNAL.value}
+    if request_id:
+        more["requestId"] = request_id
+    return GraphQLError(message, error.nodes, error.source, error.positions, error.path, extensions=more)
+
+
+def log_errors(errors: Iterable[GraphQLError], request_id: str) -> None:
+    """Log each error: a bug with its traceback, what a client got wrong only for those who look closely."""
+    for error in errors:
+        raised = original_exception(error)
+        where = {"request_id": request_id, "path": error.path, "message": error.message}
+        if raised is None or as_known_error(raised):
+            log.debug("operation_refused", **where)
+        else:
+            log.error("operation_failed", exc_info=raised, **where)

@@ -1,0 +1,1 @@
+"""Execution of operations: plans answer stored data, graphql-core answers everything else."""

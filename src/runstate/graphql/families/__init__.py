@@ -1,0 +1,1 @@
+"""Families: the root fields of one table or subject each."""

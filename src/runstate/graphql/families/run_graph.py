@@ -1,0 +1,97 @@
+"""The graph of a flow run."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+import strawberry
+from strawberry import UNSET
+
+from runstate.database.queries import graph
+from runstate.database.queries.graph import GraphNode
+from runstate.errors import BadUserInput, InvalidInput
+from runstate.graphql.context import Info
+from runstate.graphql.published import FlowRun
+from runstate.graphql.types.comparisons import as_uuid, is_set
+from runstate.graphql.types.derive import extends, register_type
+from runstate.graphql.types.fields import field, object_type
+
+LARGEST: Final = 1000
+First = strawberry.argument(description=f"How many nodes: {LARGEST} unless given, from 1 to {LARGEST}.")
+After = strawberry.argument(description="Only nodes after the one with this id.")
+Since = strawberry.argument(description="Only nodes that had not ended before.")
+
+register_type(GraphNode)
+
+
+@object_type
+class FlowRunGraph:
+    """The task runs and subflow runs of a flow run, in the order of their starts. Subflow runs are not looked into."""
+
+    run: strawberry.Private[FlowRun]
+    found: strawberry.Private[Sequence[GraphNode]]
+    page: strawberry.Private[Sequence[GraphNode]]
+
+    @field
+    def start_time(self) -> datetime | None:
+        """When the flow run started, or was expected to."""
+        return self.run.start_time or self.run.expected_start_time
+
+    @field
+    def end_time(self) -> datetime | None:
+        """When the flow run ended; null: it has not."""
+        return self.run.end_time
+
+    @field
+    def node_count(self) -> int:
+        """How many nodes there are on all pages."""
+        return len(self.found)
+
+    @field
+    def root_node_ids(self) -> list[strawberry.ID]:
+        """Ids of the nodes, on all pages, that were given the result of no other and called in none."""
+        roots = [node for node in self.found if not node.parents and not node.encapsulating]
+        return [strawberry.ID(str(node.id)) for node in roots]
+
+    @field
+    def nodes(self) -> list[GraphNode]:
+        """The nodes on the page."""
+        return list(self.page)
+
+    @field
+    def has_next_page(self) -> bool:
+        """Whether more nodes follow."""
+        return bool(self.page) and self.page[-1] is not self.found[-1]
+
+    @field
+    def end_cursor(self) -> strawberry.ID | None:
+        """Id of the last node on the page, for `after`."""
+        return strawberry.ID(str(self.page[-1].id)) if self.page else None
+
+
+@extends(FlowRun, name="graph", size=LARGEST, needs={"start_time", "expected_start_time", "end_time"})
+async def graph_of_flow_run(
+    root: strawberry.Parent[FlowRun],
+    info: Info,
+    first: Annotated[int | None, First] = UNSET,
+    after: Annotated[strawberry.ID | None, After] = UNSET,
+    since: Annotated[datetime | None, Since] = UNSET,
+) -> FlowRunGraph:
+    """What it was made of and what depended on what; an error beyond 10,000 nodes."""
+    size = first if is_set(first) else LARGEST
+    if not 1 <= (size or 0) <= LARGEST:
+        raise BadUserInput(f"`first` is from 1 to {LARGEST}.")
+    found = graph.nodes(await info.context.fetch(graph.task_runs_of(root.id)))
+    if is_set(since):
+        found = [node for node in found if node.end_time is None or (since and node.end_time >= since)]
+    start = _place(found, after) + 1 if is_set(after) else 0
+    return FlowRunGraph(run=root, found=found, page=found[start : start + (size or 0)])
+
+
+def _place(found: Sequence[GraphNode], after: str | None) -> int:
+    wanted: UUID | None = as_uuid(str(after))
+    for place, node in enumerate(found):
+        if node.id == wanted:
+            return place
+    raise InvalidInput("The graph has no node with this id.", ("after",))

@@ -1,0 +1,1 @@
+"""Connections: keyset cursors, pages, and the rows on them."""

@@ -1,0 +1,218 @@
+"""Lists of rows: a page with cursors, and how many there are on all pages."""
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Final, Generic, TypeVar, cast
+
+import strawberry
+from strawberry import UNSET
+from strawberry.dataloader import DataLoader
+
+from runstate.graphql.pagination.cursors import cursor
+from runstate.graphql.pagination.keyset import DEFAULT_SIZE, LARGEST_SIZE, Fetch, PageArguments, PageQuery, PageResult
+from runstate.graphql.pagination.raw_rows import RawRows
+from runstate.graphql.types.derive import add_field, lazy_type, list_of, optional
+from runstate.graphql.types.fields import Root, field, object_type
+from runstate.graphql.types.filters import HasMany, Where
+from runstate.graphql.types.orders import OrderBy
+from runstate.rows import Row
+
+R = TypeVar("R")
+PATHS: Final = (("nodes",), ("edges", "node"))
+"""Where the rows are in what is selected of a connection."""
+
+
+class ParentLoader(Generic[R]):
+    """What is read once for each parent: for all that are asked for at the same time, at once."""
+
+    def __init__(self, read: Callable[[list[Any]], Awaitable[list[R]]]) -> None:
+        self.loader: DataLoader[Any, R] = DataLoader(read)
+        self.known: dict[Any, R] = {}
+
+    async def of(self, parents: Sequence[Any]) -> list[R]:
+        """What each parent has."""
+        missing = [parent for parent in parents if parent not in self.known]
+        if len(missing) == 1:
+            self.known[missing[0]] = await self.loader.load(missing[0])
+        elif missing:
+            self.known.update(zip(missing, await self.loader.load_many(missing), strict=True))
+        return [self.known[parent] for parent in parents]
+
+
+class Pages:
+    """The pages of one field of a request. A parent is named by its id; the parent of all rows is None."""
+
+    def __init__(self, search: PageQuery[Any], fetch: Fetch, given: Fetch) -> None:
+        self.search = search
+        self.found: ParentLoader[PageResult] = ParentLoader(functools.partial(search.pages, given))
+        self.counts: ParentLoader[int] = ParentLoader(functools.partial(search.counts, fetch))
+        self.behind: ParentLoader[bool] = ParentLoader(functools.partial(search.outside, fetch, ahead=False))
+        self.ahead: ParentLoader[bool] = ParentLoader(functools.partial(search.outside, fetch, ahead=True))
+
+    async def rows(self, parents: Sequence[Any]) -> list[RawRows]:
+        """The rows on the page of each parent."""
+        return [found.rows for found in await self.found.of(parents)]
+
+    async def numbers(self, parents: Sequence[Any]) -> list[int]:
+        """How many rows each parent has on all pages."""
+        return await self.counts.of(parents)
+
+    async def more_after(self, parents: Sequence[Any]) -> list[bool]:
+        """Whether more rows follow after the page of each parent."""
+        return await self._more(parents, self.ahead, further=not self.search.backwards)
+
+    async def more_before(self, parents: Sequence[Any]) -> list[bool]:
+        """Whether there are rows before the page of each parent."""
+        return await self._more(parents, self.behind, further=self.search.backwards)
+
+    async def _more(self, parents: Sequence[Any], beyond: ParentLoader[bool], *, further: bool) -> list[bool]:
+        cut = [found.cut for found in await self.found.of(parents)] if further else [False] * len(parents)
+        asked = [parent for parent, known in zip(parents, cut, strict=True) if not known]
+        there = dict(zip(asked, await beyond.of(asked), strict=True))
+        return [there.get(parent, True) for parent in parents]
+
+    async def first_cursors(self, parents: Sequence[Any]) -> list[str | None]:
+        """The position of the first row on the page of each parent; null: it is empty."""
+        return [self._cursor(rows, 0) for rows in await self.rows(parents)]
+
+    async def last_cursors(self, parents: Sequence[Any]) -> list[str | None]:
+        """The position of the last row on the page of each parent; null: it is empty."""
+        return [self._cursor(rows, -1) for rows in await self.rows(parents)]
+
+    def _cursor(self, rows: RawRows, place: int) -> str | None:
+        return self.cursors(rows.with_values([rows.values[place]]))[0] if len(rows) else None
+
+    def cursors(self, rows: RawRows) -> list[str]:
+        """The position of each row."""
+        columns = [rows.values_of(key.column) for key in self.search.keys]
+        return [cursor(self.search.mark, values) for values in zip(*columns, strict=True)]
+
+
+@object_type
+class Edge(Generic[R]):
+    """An object on a page."""
+
+    cursor: str = strawberry.field(description="Its position, for `after` and `before`.")
+    node: R = strawberry.field(description="The object.")
+
+
+@object_type
+class PageInfo:
+    """Where a page lies."""
+
+    pages: strawberry.Private[Pages]
+    parent: strawberry.Private[Any]
+
+    @field
+    async def has_next_page(self) -> bool:
+        """Whether more follow after this page."""
+        (more,) = await self.pages.more_after([self.parent])
+        return more
+
+    @field
+    async def has_previous_page(self) -> bool:
+        """Whether there are some before this page."""
+        (more,) = await self.pages.more_before([self.parent])
+        return more
+
+    @field
+    async def start_cursor(self) -> str | None:
+        """The position of the first object on the page; null: it is empty."""
+        (position,) = await self.pages.first_cursors([self.parent])
+        return position
+
+    @field
+    async def end_cursor(self) -> str | None:
+        """The position of the last object on the page; null: it is empty."""
+        (position,) = await self.pages.last_cursors([self.parent])
+        return position
+
+
+@object_type
+class Connection(Generic[R]):
+    """A page of a list."""
+
+    pages: strawberry.Private[Pages]
+    parent: strawberry.Private[Any]
+
+    @field
+    async def edges(self) -> list[Edge[R]]:
+        """The objects on the page, with their positions."""
+        (rows,) = await self.pages.rows([self.parent])
+        positions = self.pages.cursors(rows)
+        return [Edge(cursor=position, node=cast("Any", row)) for position, row in zip(positions, rows, strict=True)]
+
+    @field
+    async def nodes(self) -> list[R]:
+        """The objects on the page."""
+        (rows,) = await self.pages.rows([self.parent])
+        return cast("list[R]", rows)
+
+    @field
+    def page_info(self) -> PageInfo:
+        """Where the page lies."""
+        return PageInfo(pages=self.pages, parent=self.parent)
+
+    @field
+    async def total_count(self) -> int:
+        """How many there are on all pages; counted only when asked for."""
+        (number,) = await self.pages.numbers([self.parent])
+        return number
+
+
+def arguments(row: type[Row]) -> dict[str, Any]:
+    """The arguments of a list of rows."""
+    where = lazy_type(f"{row.__name__}Where", lambda: Where.__class_getitem__(row))
+    order_by: Any = lazy_type(f"{row.__name__}OrderBy", lambda: OrderBy.__class_getitem__(row))
+    size = f"{DEFAULT_SIZE} unless given, from 1 to {LARGEST_SIZE}; not together with"
+    return {
+        "where": _argument(where, "Which ones; all unless given."),
+        "order_by": _argument(list_of(order_by), "In which order; later ones decide where earlier ones do not."),
+        "first": _argument(int, f"How many from the start: {size} `last`."),
+        "after": _argument(str, "Only what follows this cursor."),
+        "last": _argument(int, f"How many from the end: {size} `first`."),
+        "before": _argument(str, "Only what stands before this cursor."),
+    }
+
+
+def _argument(kind: Any, description: str) -> Any:
+    return Annotated[optional(kind), strawberry.argument(description=description)]
+
+
+Searching = Callable[..., Connection[Any]]
+
+
+def _searching(row: type[Row], key: str | None) -> Searching:
+    def search(
+        root: Any,
+        info: strawberry.Info[Any, Any],
+        where: Any = UNSET,
+        order_by: Any = UNSET,
+        first: int | None = UNSET,
+        after: str | None = UNSET,
+        last: int | None = UNSET,
+        before: str | None = UNSET,
+    ) -> Any:
+        asked: PageArguments[Any] = PageArguments(
+            where=where, order_by=order_by, first=first, after=after, last=last, before=before
+        )
+        return info.context.search(info, row, asked, key, None if key is None else root.id)
+
+    answer: Any = Connection
+    search.__annotations__ |= {"root": Root, **arguments(row), "return": answer[row]}
+    return search
+
+
+def rows_of(row: type[Row], description: str) -> Any:
+    """A field with all the rows of a kind, page by page."""
+    return strawberry.field(_searching(row, None), description=description, metadata={"many": HasMany(row, None)})
+
+
+def has_many(owner: type[Row], name: str, row: type[Row], key: str, description: str) -> None:
+    """Give an owner the rows that point at it with a key: as a field, and as a member of its filter."""
+
+    def make() -> Any:
+        metadata = {"needs": (), "many": HasMany(row, key)}
+        return strawberry.field(_searching(row, key), description=description, metadata=metadata)
+
+    add_field(owner, name, make)

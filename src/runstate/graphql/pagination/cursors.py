@@ -1,0 +1,100 @@
+"""Positions in an order, as opaque texts: a fingerprint of the order and the values of its keys."""
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+from zlib import crc32
+
+import orjson
+import sqlalchemy as sa
+
+from runstate.errors import InvalidInput
+from runstate.graphql.types.orders import Order
+from runstate.rows import Row
+from runstate.rows.base import EPOCH, MICROSECOND, Timestamp
+
+LARGEST_INT: Final = 2**31
+FURTHEST: Final = 2**58
+"""Microseconds from 1970 to beyond the last year that there is."""
+
+
+def fingerprint(row: type[Row], keys: Order) -> int:
+    """A number that another order, or the order of other rows, hardly has."""
+    text = ",".join(f"{key.column} {key.descending}" for key in keys)
+    return crc32(f"{row.__name__}:{text}".encode())
+
+
+def cursor(mark: int, values: Iterable[Any]) -> str:
+    """The position at which the keys of an order with this fingerprint have these values."""
+    return base64.urlsafe_b64encode(orjson.dumps([mark, *map(_plain, values)])).decode().rstrip("=")
+
+
+def position(row: type[Row], keys: Order, text: str) -> list[Any]:
+    """The values that a cursor holds, or `InvalidInput`."""
+    try:
+        mark, *values = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        columns = [row.__table__.c[key.column] for key in keys]
+        known = [_value(column, value) for column, value in zip(columns, values, strict=True)]
+    except (binascii.Error, OverflowError, TypeError, UnicodeError, ValueError) as error:
+        raise InvalidInput("The cursor is malformed.") from error
+    if mark != fingerprint(row, keys):
+        raise InvalidInput("The cursor belongs to another order.")
+    return known
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime():
+            return (value - EPOCH) // MICROSECOND
+        case Enum():
+            return value.value
+        case UUID():
+            return str(value)
+    return value
+
+
+def _value(column: sa.ColumnElement[Any], value: Any) -> Any:
+    if value is None:
+        if not getattr(column, "nullable", True):
+            raise ValueError("This column is never null.")
+        return None
+    kind: type = datetime if isinstance(column.type, Timestamp) else column.type.python_type
+    convert: Callable[[Any, Any], Any] = KINDS.get(kind, _unknown)
+    return convert(column, value)
+
+
+def _uuid(column: Any, value: Any) -> UUID:
+    return UUID(_text(column, value))
+
+
+def _instant(_: Any, value: Any) -> datetime:
+    return EPOCH + timedelta(microseconds=_int_below(FURTHEST, value))
+
+
+def _text(_: Any, value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError("This is no text.")
+    return value
+
+
+def _int(_: Any, value: Any) -> int:
+    return _int_below(LARGEST_INT, value)
+
+
+def _int_below(limit: int, value: Any) -> int:
+    if type(value) is not int or abs(value) >= limit:
+        raise ValueError("This is no number that the column can hold.")
+    return value
+
+
+def _unknown(column: sa.ColumnElement[Any], value: Any) -> Any:
+    if isinstance(column.type, sa.Enum) and column.type.enum_class is not None:
+        return column.type.enum_class(value)
+    raise TypeError("Nothing is sorted by such a column.")
+
+
+KINDS: Final[dict[type, Callable[[Any, Any], Any]]] = {UUID: _uuid, datetime: _instant, str: _text, int: _int}

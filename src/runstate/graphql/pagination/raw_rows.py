@@ -1,0 +1,51 @@
+"""Rows as the database gave them: what is asked most becomes JSON without becoming objects in between."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy.engine import Dialect
+
+from runstate.database.dialects import processor
+from runstate.rows import Row
+
+
+class RawRows:
+    """Rows of one kind, with some of their columns. Objects are made of them when somebody wants some."""
+
+    def __init__(self, row: type[Row], names: Sequence[str], values: Sequence[Sequence[Any]], dialect: Dialect) -> None:
+        self.row = row
+        self.names = names
+        self.values = values
+        self.dialect = dialect
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.objects)
+
+    def __getitem__(self, place: int) -> Row:
+        return self.with_values([self.values[place]]).objects[0]
+
+    @cached_property
+    def objects(self) -> list[Row]:
+        """The rows as objects."""
+        held = [self.values_of(name) for name in self.names]
+        return [self.row.of(dict(zip(self.names, each, strict=True))) for each in zip(*held, strict=True)]
+
+    @cached_property
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """What the driver gave, by column."""
+        given: Iterable[Sequence[Any]] = zip(*self.values, strict=True) if self.values else [()] * len(self.names)
+        return dict(zip(self.names, given, strict=False))
+
+    def values_of(self, name: str) -> Sequence[Any]:
+        """The values of a column."""
+        process = processor(self.row.__table__.c[name].type, self.dialect)
+        given = self.columns[name]
+        return given if process is None else [process(value) for value in given]
+
+    def with_values(self, values: Sequence[Sequence[Any]]) -> "RawRows":
+        """Others with the same columns."""
+        return RawRows(self.row, self.names, values, self.dialect)

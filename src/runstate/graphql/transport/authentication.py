@@ -1,0 +1,66 @@
+"""Who is let in: whose credential a request carries, and how one is refused that carries none."""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runstate.core.access.credentials import CredentialCache
+from runstate.errors import RunstateError, Unauthenticated
+from runstate.graphql.errors import Code, as_known_error
+from runstate.graphql.transport.http import COME_BACK, request_id
+from runstate.graphql.types.scalars import dumped
+
+log = structlog.get_logger(__name__)
+
+UNAVAILABLE: Final = 503
+STATUS: Final = {Code.UNAUTHENTICATED.value: 401, Code.FORBIDDEN.value: 403}
+"""What a request is answered that is refused before it is read; any other: that there is no answer now."""
+
+
+class Admission:
+    """Lets requests through that carry a credential, and those to paths that are open to everybody.
+
+    A WebSocket is let through too: it says who it is in its first message, and may do nothing before that.
+    """
+
+    def __init__(self, app: ASGIApp, is_open: Callable[[Scope], bool], *, basic: bool = False) -> None:
+        self.app = app
+        self.is_open = is_open
+        self.challenge = 'Bearer realm="runstate"' + (', Basic realm="runstate", charset="UTF-8"' if basic else "")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or have it answered."""
+        if scope["type"] != "http" or self.is_open(scope):
+            await self.app(scope, receive, send)
+            return
+        credentials: CredentialCache = scope["app"].state.credentials
+        try:
+            scope["principal"] = await credentials.admit(Headers(scope=scope).get("authorization"))
+        except Exception as error:
+            fault = as_known_error(error)
+            if fault is None:
+                raise
+            await self._refusal(Request(scope), fault)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _refusal(self, request: Request, fault: RunstateError) -> Response:
+        response = refusal(request, fault)
+        if isinstance(fault, Unauthenticated):
+            response.headers["WWW-Authenticate"] = self.challenge
+        return response
+
+
+def refusal(request: Request, fault: RunstateError) -> Response:
+    """The response to a request that nobody looked at."""
+    known_as, status = request_id(request), STATUS.get(fault.code, UNAVAILABLE)
+    extensions = {"code": fault.code, "requestId": known_as}
+    body = dumped({"errors": [{"message": fault.message, "extensions": extensions}]})
+    log.info("request_refused", code=fault.code, status=status, path=request.scope["path"], request_id=known_as)
+    headers = {"X-Request-ID": known_as, **(COME_BACK if status == UNAVAILABLE else {})}
+    return Response(body, status, headers, "application/json; charset=utf-8")

@@ -1,0 +1,310 @@
+"""GraphQL over HTTP: what comes in, what goes out, and how a request that is none is refused."""
+
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import orjson
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry import UNSET
+from strawberry.asgi import GraphQL
+from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
+from strawberry.types.graphql import OperationType
+from structlog.contextvars import bind_contextvars
+from uuid_utils import uuid4
+
+from runstate.errors import Forbidden, Unauthenticated
+from runstate.graphql.context import Context
+from runstate.graphql.errors import Code
+from runstate.graphql.families import csrf
+from runstate.graphql.schema import Schema
+from runstate.graphql.transport.observability import Observer
+from runstate.graphql.transport.request import GraphQLRequest, RefusedError, operation
+from runstate.graphql.transport.sse import EVENTS, body_of, streamed
+from runstate.graphql.transport.websocket import Adapter, Handler
+from runstate.graphql.types.scalars import dumped
+
+JSON: Final = "application/json"
+GRAPHQL: Final = "application/graphql-response+json"
+ANSWERS: Final = (JSON, GRAPHQL)
+"""What is answered with, the one that is preferred first."""
+
+ALLOWED: Final = {"GET": {OperationType.QUERY}, "POST": {OperationType.QUERY, OperationType.MUTATION}}
+SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+TRACE: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+"""A `traceparent` as W3C has it; what it begins with is its version."""
+
+PREFLIGHT_HEADER: Final = "GraphQL-Require-Preflight"
+PREFLIGHT: Final = {PREFLIGHT_HEADER.lower(), "apollo-require-preflight", "x-apollo-operation-name"}
+"""Headers, any of which says that a browser asked first whether another site may ask this."""
+
+COME_BACK: Final = {"Retry-After": "1"}
+
+MakeContext = Callable[[Request | WebSocket, str], Context]
+"""Makes the context of an operation for a connection and the id of the request."""
+
+log = structlog.get_logger(__name__)
+
+
+class Incoming(Request):
+    """A request whose headers are looked through once, however many of them are asked for."""
+
+    @functools.cached_property
+    def headers(self) -> Any:
+        """The headers, by their names in small letters; of several with one name the first."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self.scope["headers"])}
+
+
+class Endpoint(GraphQL[Context, None]):
+    """Where clients ask: over HTTP, over WebSockets with the one protocol that is still alive, and for events."""
+
+    graphql_transport_ws_handler_class = Handler
+    websocket_adapter_class = Adapter
+
+    schema: Schema
+
+    def __init__(
+        self, schema: Schema, make_context: MakeContext, observer: Observer, *, allowed_origins: Sequence[str] = ()
+    ) -> None:
+        self.limits = schema.documents.limits
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+            connection_init_wait_timeout=timedelta(seconds=10),
+            allowed_origins=allowed_origins,
+            max_subscriptions_per_connection=self.limits.socket_operations,
+        )
+        self.make_context = make_context
+        self.observer = observer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
+        if scope["type"] == "http":
+            response = await self.respond(Incoming(scope, receive))
+            await response(scope, receive, send)
+        else:
+            with self.observer.metrics.sockets.track_inprogress():
+                await super().__call__(scope, receive, send)
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+        """The context of an operation."""
+        return self.make_context(request, request_id(request))
+
+    async def on_ws_connect(self, context: Context) -> Any:
+        """Who opened a socket, from its first message on."""
+        if context.admit:
+            try:
+                context.principal = await context.admit(context.connection_params)
+            except Unauthenticated as error:
+                raise ConnectionRejectionError from error
+        return UNSET
+
+    def encode_json(self, data: object) -> str:
+        """JSON for a WebSocket, as text."""
+        return dumped(data).decode()
+
+    def decode_json(self, data: str | bytes) -> object:
+        """What a JSON text says."""
+        return orjson.loads(data)
+
+    async def respond(self, request: Request) -> Response:
+        """The response to a request, whatever it is."""
+        known_as = request_id(request)
+        bind_contextvars(request_id=known_as)
+        try:
+            response = await self._answer(request, known_as)
+        except RefusedError as refused:
+            self.observer.refused(refused.code, refused.status, str(refused), known_as)
+            response = _response(refused.status, _fault(str(refused), refused.code, known_as), JSON)
+            response.headers.update(refused.headers)
+        except Exception:
+            log.exception("request_failed", request_id=known_as)
+            response = _response(500, _fault("Internal error", Code.INTERNAL, known_as), JSON)
+        response.raw_headers.append((b"x-request-id", known_as.encode("latin-1")))
+        return response
+
+    async def _answer(self, request: Request, known_as: str) -> Response:
+        if request.method not in ALLOWED:
+            raise RefusedError(405, "GraphQL is asked with GET or POST.", Allow="GET, POST")
+        if request.method == "GET" and self.limits.preflight and PREFLIGHT.isdisjoint(request.headers.keys()):
+            raise RefusedError(400, f"GET needs a header that no other site can have sent: {PREFLIGHT_HEADER}.")
+        if wants_events(request.headers.get("accept", "")):
+            return await self._stream(request, operation(await self._said(request)), known_as)
+        media_type = acceptable(request.headers.get("accept"))
+        asked = operation(await self._said(request))
+        result = await self._execute(request, asked, self.make_context(request, known_as))
+        body = body_of(result)
+        if isinstance(result, PreExecutionError):
+            return _not_executed(body, media_type)
+        return _response(200, body, media_type)
+
+    async def _stream(self, request: Request, asked: GraphQLRequest, known_as: str) -> Response:
+        if self.schema.in_flight.full:
+            raise RefusedError(503, "Too many subscriptions are open.", Code.OVERLOADED, **COME_BACK)
+        context = self.make_context(request, known_as)
+        await self._check_token(request, asked, context)
+        results = await self.schema.stream(
+            asked.query,
+            variable_values=asked.variables,
+            context_value=context,
+            operation_name=asked.operation_name,
+            allowed_operation_types=ALLOWED[request.method] | {OperationType.SUBSCRIPTION},
+            operation_extensions=asked.extensions,
+        )
+        watched = self.observer.stream(results, asked, context, request.headers)
+        return streamed(watched, principal=context.principal)
+
+    async def _said(self, request: Request) -> Any:
+        """What the request says, as the JSON object that it should be."""
+        if request.method == "GET":
+            return _of_url(request.query_params)
+        _check_content_type(request.headers.get("content-type", ""))
+        return _parsed(await self._body(request))
+
+    async def _body(self, request: Request) -> bytes:
+        limit = self.limits.body_bytes
+        too_large = RefusedError(413, f"A request has at most {limit} bytes.")
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise too_large
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise too_large
+        return bytes(body)
+
+    async def _check_token(self, request: Request, asked: GraphQLRequest, context: Context) -> None:
+        if context.csrf and self.schema.documents.changes(asked.query, asked.operation_name):
+            try:
+                await csrf.check(context.csrf, request.headers)
+            except Forbidden as error:
+                raise RefusedError(403, error.message, Code.FORBIDDEN) from error
+
+    async def _execute(self, request: Request, asked: GraphQLRequest, context: Context) -> ExecutionResult:
+        await self._check_token(request, asked, context)
+        try:
+            with self.observer.operation(asked, context, request.headers) as seen:
+                result = await self.schema.execute(
+                    asked.query,
+                    variable_values=asked.variables,
+                    context_value=context,
+                    operation_name=asked.operation_name,
+                    allowed_operation_types=ALLOWED[request.method],
+                    operation_extensions=asked.extensions,
+                )
+                seen.answered(result)
+                return result
+        except InvalidOperationTypeError as error:
+            raise _not_allowed(error.operation_type) from error
+        except (CannotGetOperationTypeError, MissingQueryError) as error:
+            raise RefusedError(400, "The document has no operation of this name.") from error
+
+
+def request_id(connection: Request | WebSocket) -> str:
+    """The id that the client gave the request, if it is a sane one; that of the trace that it is part of; a new one."""
+    if "request_id" not in connection.scope:
+        given = connection.headers.get("x-request-id")
+        sane = given if given and SANE_ID.fullmatch(given) else None
+        connection.scope["request_id"] = sane or _traced(connection) or str(uuid4())
+    return str(connection.scope["request_id"])
+
+
+def _traced(connection: Request | WebSocket) -> str | None:
+    given = connection.headers.get("traceparent")
+    trace = TRACE.fullmatch(given) if given else None
+    return trace[1] if trace else None
+
+
+@functools.lru_cache
+def acceptable(header: str | None) -> str:
+    """The media type to answer with."""
+    if not header:
+        return JSON
+    best = max(ANSWERS, key=lambda media_type: _quality(header, media_type))
+    if _quality(header, best) == (0.0, 0):
+        raise RefusedError(406, f"Answers come as {JSON} or {GRAPHQL}.")
+    return best
+
+
+@functools.lru_cache
+def wants_events(header: str) -> bool:
+    """Whether a client asks for events."""
+    return any(name == EVENTS and quality for name, quality in map(_range, header.split(",")))
+
+
+def _quality(header: str, media_type: str) -> tuple[float, int]:
+    """How much a media type is wanted, and how precisely it is named."""
+    ranges = {"*/*": 1, "application/*": 2, media_type: 3}
+    named = [(ranges[name], wanted) for name, wanted in map(_range, header.split(",")) if name in ranges]
+    precision, wanted = max(named, default=(0, 0.0))
+    return (wanted, precision if wanted else 0)
+
+
+def _range(text: str) -> tuple[str, float]:
+    name, *parameters = (part.strip().lower() for part in text.split(";"))
+    quality = next((each.removeprefix("q=") for each in parameters if each.startswith("q=")), "1")
+    try:
+        return name, min(1.0, max(0.0, float(quality)))
+    except ValueError:
+        return name, 0.0
+
+
+@functools.lru_cache
+def _check_content_type(header: str) -> None:
+    name, *parameters = (part.strip().lower().replace('"', "") for part in header.split(";"))
+    charsets = {each for each in parameters if each.startswith("charset=")}
+    if name != JSON or not charsets <= {"charset=utf-8", "charset=utf8"}:
+        raise RefusedError(415, f"A request is {JSON} in UTF-8.", Accept=JSON)
+
+
+def _of_url(parameters: Mapping[str, str]) -> dict[str, Any]:
+    said: dict[str, Any] = {name: parameters.get(name) or None for name in ("query", "operationName")}
+    for name in ("variables", "extensions"):
+        said[name] = _parsed(parameters[name].encode()) if parameters.get(name) else None
+    return said
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise RefusedError(400, f"This is no JSON: {error}.") from error
+
+
+def _not_allowed(kind: OperationType) -> RefusedError:
+    if kind is OperationType.SUBSCRIPTION:
+        return RefusedError(400, "A subscription needs a WebSocket, or a client that accepts text/event-stream.")
+    return RefusedError(405, "A mutation is asked with POST.", Allow="POST")
+
+
+def _not_executed(body: dict[str, Any], media_type: str) -> Response:
+    """The response to an operation that was refused before it was executed."""
+    codes = {error["extensions"]["code"] for error in body["errors"]}
+    if Code.OVERLOADED.value in codes:
+        response = _response(503, body, media_type)
+        response.headers.update(COME_BACK)
+        return response
+    if media_type == JSON:
+        return _response(200, body, media_type)
+    del body["data"]
+    return _response(403 if Code.FORBIDDEN.value in codes else 400, body, media_type)
+
+
+def _fault(message: str, code: Code, known_as: str) -> dict[str, Any]:
+    return {"errors": [{"message": message, "extensions": {"code": code.value, "requestId": known_as}}]}
+
+
+def _response(status: int, body: dict[str, Any], media_type: str) -> Response:
+    return Response(dumped(body), status, media_type=f"{media_type}; charset=utf-8")

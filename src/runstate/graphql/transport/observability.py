@@ -1,0 +1,195 @@
+"""What becomes of every operation: told to the log, to the metrics and, where it is set up, to a tracer."""
+
+import functools
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from hashlib import sha256
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
+import structlog
+from graphql import (
+    FloatValueNode,
+    GraphQLError,
+    IntValueNode,
+    Node,
+    StringValueNode,
+    Visitor,
+    parse,
+    print_ast,
+    visit,
+)
+from strawberry.types import ExecutionResult
+from typing_extensions import override
+
+from runstate.graphql.context import Context
+from runstate.graphql.errors import Code
+from runstate.graphql.transport.request import GraphQLRequest
+from runstate.graphql.transport.sse import goes_away
+from runstate.metrics import Metrics
+from runstate.tracing import Tracing
+
+OK: Final = "ok"
+PARTIAL: Final = "partial"
+FAILED: Final = "failed"
+REFUSED: Final = "refused"
+
+
+class Observer:
+    """Watches operations."""
+
+    def __init__(self, metrics: Metrics, tracing: Tracing | None = None) -> None:
+        self.metrics = metrics
+        self.tracing = tracing
+        self.log = structlog.get_logger(__name__).bind()
+        self.ended = functools.lru_cache(maxsize=None)(metrics.operations.labels)
+        self.took = functools.lru_cache(maxsize=None)(metrics.duration.labels)
+        """To look instruments up by their labels takes longer than to use them."""
+        self.is_detailed = self.log.is_enabled_for(logging.DEBUG)
+
+    def operation(self, asked: GraphQLRequest, context: Context, headers: Mapping[str, str]) -> "Observation":
+        """Watch an operation, from the start of a block to its end."""
+        return Observation(self, asked, context) if self.tracing is None else Traced(self, asked, context, headers)
+
+    def refused(self, code: Code, status: int, message: str, request_id: str) -> None:
+        """A request was none that asks for an operation."""
+        self.metrics.errors.labels(code.value).inc()
+        self.log.info("request_refused", code=code.value, status=status, message=message, request_id=request_id)
+
+    async def stream(
+        self, results: AsyncGenerator[Any, None], asked: GraphQLRequest, context: Context, headers: Mapping[str, str]
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        """The results of an operation, which ends with them."""
+        with self.operation(asked, context, headers) as seen:
+            try:
+                async with aclosing(results):
+                    async for result in results:
+                        if not goes_away(result):
+                            seen.result(result)
+                        yield result
+            finally:
+                seen.gone()
+
+
+class Observation:
+    """One operation, while it is under way: `with` it."""
+
+    __slots__ = ("asked", "began", "codes", "context", "events", "observer", "outcome")
+
+    def __init__(self, observer: Observer, asked: GraphQLRequest, context: Context) -> None:
+        self.observer = observer
+        self.asked = asked
+        self.context = context
+        self.began = 0.0
+        self.outcome = OK
+        self.codes: list[str] = []
+        self.events = 0
+
+    def __enter__(self) -> Self:
+        self.began = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self.outcome = REFUSED
+        self._tell(time.perf_counter() - self.began)
+
+    def answered(self, result: ExecutionResult) -> None:
+        """The operation has its answer."""
+        if result.errors:
+            self._failed(result.errors, PARTIAL if result.data is not None else FAILED)
+
+    def result(self, result: ExecutionResult) -> None:
+        """The operation has a result, and may have more."""
+        if self.context.kind == "subscription" and result.data is not None:
+            if not self.events:
+                self.observer.metrics.subscriptions.inc()
+            self.events += 1
+            self.observer.metrics.events.inc()
+        self.answered(result)
+
+    def gone(self) -> None:
+        """There are no more results."""
+        if self.events:
+            self.observer.metrics.subscriptions.dec()
+
+    def _failed(self, errors: Sequence[GraphQLError], outcome: str) -> None:
+        self.outcome = outcome
+        self.codes += [str((error.extensions or {}).get("code")) for error in errors]
+
+    def _tell(self, seconds: float) -> None:
+        kind, metrics = self.context.kind, self.observer.metrics
+        self.observer.ended(kind, self.outcome).inc()
+        if kind != "subscription":
+            self.observer.took(kind).observe(seconds)
+        if self.context.cost is not None:
+            metrics.cost.observe(self.context.cost)
+        for code in self.codes:
+            metrics.errors.labels(code).inc()
+            if code == Code.SLOW_CONSUMER.value:
+                metrics.slow.inc()
+        if self.outcome != OK or self.observer.is_detailed:
+            self._log(seconds)
+
+    def _log(self, seconds: float) -> None:
+        """One line, without anything that a client sent but the name of the operation."""
+        self.observer.log.log(
+            logging.DEBUG if self.outcome == OK else logging.INFO,
+            "operation_answered",
+            type=self.context.kind,
+            operation=self.asked.operation_name,
+            document=sha256(self.asked.query.encode()).hexdigest()[:16],
+            outcome=self.outcome,
+            codes=self.codes,
+            cost=self.context.cost,
+            statements=self.context.statements,
+            events=self.events or None,
+            milliseconds=round(seconds * 1000, 1),
+            request_id=self.context.request_id,
+        )
+
+
+class Traced(Observation):
+    """An operation that is a span besides."""
+
+    __slots__ = ("headers", "span", "tracing")
+
+    def __init__(self, observer: Observer, asked: GraphQLRequest, context: Context, headers: Mapping[str, str]) -> None:
+        super().__init__(observer, asked, context)
+        self.headers = headers
+
+    @override
+    def __enter__(self) -> Self:
+        self.tracing = cast("Tracing", self.observer.tracing)
+        self.span = self.tracing.start(self.headers)
+        return super().__enter__()
+
+    @override
+    def _tell(self, seconds: float) -> None:
+        super()._tell(seconds)
+        document = redacted(self.asked.query) if self.tracing.documents else None
+        code = None if self.outcome == OK else next(iter(self.codes), Code.BAD_REQUEST.value)
+        self.tracing.end(self.span, self.context.kind, self.asked.operation_name, document, code)
+
+
+class Redaction(Visitor):
+    """Takes the values out of a document."""
+
+    def enter(self, node: Node, *_: Any) -> StringValueNode | None:
+        """What stands for a node; null: it is kept as it is."""
+        return BLANK if isinstance(node, IntValueNode | FloatValueNode | StringValueNode) else None
+
+
+BLANK: Final = StringValueNode(value="…")
+
+
+def redacted(document: str) -> str | None:
+    """A document without the values that a client wrote into it; null: it is none."""
+    try:
+        return print_ast(visit(parse(document), Redaction()))
+    except GraphQLError:
+        return None

@@ -1,0 +1,186 @@
+"""GraphQL over WebSockets: graphql-transport-ws, where one bad message ends nothing but itself."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+from typing import Any, Final, cast
+
+import orjson
+import structlog
+from graphql import GraphQLError
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+from strawberry.asgi import ASGIWebSocketAdapter
+from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
+    CompleteMessage,
+    ConnectionInitMessage,
+    Message,
+    SubscribeMessage,
+)
+from strawberry.types.execution import ExecutionResult, PreExecutionError
+from typing_extensions import override
+
+from runstate.graphql.context import Context
+from runstate.graphql.errors import Code, as_known_error
+from runstate.graphql.transport.observability import Observer
+from runstate.graphql.transport.request import GraphQLRequest, RefusedError, operation
+from runstate.graphql.transport.sse import goes_away
+
+COMES_BACK_LATER: Final = 1013
+"""How a socket is closed while it cannot be found out whose it is."""
+FORBIDDEN: Final = 4403
+"""How a socket is closed whose client is not let in, or no more."""
+COMES_BACK: Final = 1012
+"""How a socket is closed whose client is to connect again."""
+
+LONGEST_REASON: Final = 123
+"""How many bytes of a reason fit into the frame that closes a socket."""
+
+log = structlog.get_logger(__name__)
+
+
+class Adapter(ASGIWebSocketAdapter):
+    """A socket that is closed once, for a reason that may be as long as what the client said."""
+
+    @override
+    async def close(self, code: int, reason: str) -> None:
+        if self.ws.application_state is not WebSocketState.DISCONNECTED:
+            fitting = reason.encode(errors="ignore")[:LONGEST_REASON].decode(errors="ignore")
+            with suppress(WebSocketDisconnect):
+                await super().close(code, fitting)
+
+
+class Handler(BaseGraphQLTransportWSHandler[Context, None]):
+    """One socket. Every operation has a context of its own, and what is wrong with one leaves the others alone."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.observer: Observer = cast("Any", self.view).observer
+        self.headers: Mapping[str, str] = cast("Any", self.websocket).ws.headers
+        """What the socket was opened with."""
+        self.parted: set[str] = set()
+        """Operations that were told everything before the server goes away."""
+        self.guard: asyncio.Task[None] | None = None
+        """Ends everything when the client's key lets in no more."""
+
+    @override
+    async def handle_message(self, message: Message) -> None:
+        if isinstance(message, dict):
+            await super().handle_message(message)
+        else:
+            log.info("message_ignored", kind=type(message).__name__)
+
+    @override
+    async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
+        payload = message.get("payload")
+        try:
+            await super().handle_connection_init(
+                {"type": "connection_init", "payload": {} if payload is None else payload}
+            )
+        except Exception as error:
+            if not as_known_error(error):
+                raise
+            await self.websocket.close(COMES_BACK_LATER, "Try again later")
+        over = self.context.principal.over
+        if over and self.connection_acknowledged and not self.guard:
+            self.guard = asyncio.create_task(self._end_when(over))
+
+    async def _end_when(self, over: asyncio.Event) -> None:
+        await over.wait()
+        for key in list(self.operations):
+            await self.cleanup_operation(key)
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self.websocket.close(FORBIDDEN, "The key was revoked or has expired")
+
+    @override
+    async def shutdown(self) -> None:
+        if self.guard:
+            self.guard.cancel()
+        await super().shutdown()
+
+    @override
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        over = self.context.principal.over
+        if over and over.is_set():
+            return
+        try:
+            if self.connection_acknowledged:
+                _check(message)
+                self._check_load()
+        except RefusedError as refused:
+            await self._refuse(message.get("id"), refused)
+        else:
+            await super().handle_subscribe(message)
+
+    async def _refuse(self, key: object, refused: RefusedError) -> None:
+        """Say what is wrong; an id that is none is answered by its text, unless that is the id of another operation."""
+        known_as = key if isinstance(key, str) else orjson.dumps(key).decode()
+        if known_as in self.operations:
+            known_as = ""
+        error = self._error(str(refused), refused.code)
+        await self.send_message({"id": known_as, "type": "error", "payload": [error.formatted]})
+
+    def _error(self, message: str, code: Code) -> GraphQLError:
+        return GraphQLError(message, extensions={"code": code.value, "requestId": self.context.request_id})
+
+    def _check_load(self) -> None:
+        most = self.max_subscriptions_per_connection
+        if most is not None and len(self.operations) >= most:
+            raise RefusedError(429, f"A socket carries at most {most} operations at once.", Code.OVERLOADED)
+
+    @override
+    async def handle_complete(self, message: CompleteMessage) -> None:
+        if isinstance(message.get("id"), str):
+            await super().handle_complete(message)
+
+    @override
+    async def run_operation(self, operation: Operation[Context, None]) -> None:
+        try:
+            await self._answer(operation)
+        except WebSocketDisconnected:
+            log.debug("client_gone", operation=operation.id)
+        except Exception:
+            log.exception("operation_failed", operation=operation.id)
+            await operation.send_initial_errors([self._error("Internal error", Code.INTERNAL)])
+        finally:
+            await self._part()
+
+    async def _answer(self, operation: Operation[Context, None]) -> None:
+        context = self.context.fresh()
+        results = await self.schema.stream(
+            operation.query,
+            variable_values=operation.variables,
+            context_value=context,
+            operation_name=operation.operation_name,
+        )
+        asked = GraphQLRequest(operation.query, operation.variables, operation.operation_name, None)
+        async with aclosing(self.observer.stream(results, asked, context, self.headers)) as watched:
+            async for result in watched:
+                if goes_away(result):
+                    self.parted.add(operation.id)
+                    return
+                if _is_an_end(result):
+                    await operation.send_initial_errors(result.errors or [])
+                    return
+                await operation.send_next(result)
+        await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
+
+    async def _part(self) -> None:
+        """Close the socket once everything that it carries was told that the server goes away."""
+        if self.parted and self.parted >= self.operations.keys():
+            self.parted.clear()
+            await self.websocket.close(COMES_BACK, "Service restart")
+
+
+def _is_an_end(result: ExecutionResult) -> bool:
+    """Whether an operation was refused or its stream broke, other than a field that failed."""
+    if isinstance(result, PreExecutionError):
+        return True
+    return result.data is None and all(error.path is None for error in result.errors or ())
+
+
+def _check(message: SubscribeMessage) -> None:
+    if not isinstance(message.get("id"), str) or not message["id"]:
+        raise RefusedError(400, "The id of an operation is a text.")
+    operation(message.get("payload"))

@@ -1,0 +1,1 @@
+"""GraphQL types derived from rows and documents. Knows rows and documents only."""

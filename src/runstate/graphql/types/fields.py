@@ -1,0 +1,77 @@
+"""Fields whose description is the docstring of what answers them."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, Final, TypeVar, cast, dataclass_transform
+
+import strawberry
+
+from runstate.documents.access import Scope
+from runstate.graphql.types.input_values import read
+
+NEEDS: Final = "scope"
+"""Under which name a field notes what it needs to be allowed."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+Root = strawberry.Parent[Any]
+"""The argument of a resolver that belongs to no class: what the field belongs to."""
+
+Id = Annotated[strawberry.ID, strawberry.argument(description="Its id; a malformed one finds nothing.")]
+"""The argument of a query for one object."""
+
+
+def field(resolver: F) -> F:
+    """A field of a type."""
+    return cast("F", strawberry.field(resolver, description=description_of(resolver)))
+
+
+def cached_attribute(attribute: str) -> Callable[[F], F]:
+    """A field of a type that shows an attribute; the resolver answers where that is null."""
+
+    def make(resolver: F) -> F:
+        made = strawberry.field(resolver, description=description_of(resolver), metadata={"held": attribute})
+        return cast("F", made)
+
+    return make
+
+
+def query(resolver: F) -> F:
+    """A field of `Query`."""
+    return cast("F", strawberry.field(resolver, description=description_of(resolver)))
+
+
+def mutation(resolver: F, scope: Scope) -> F:
+    """A field of `Mutation`, which needs a scope."""
+    description = f"{description_of(resolver)} Needs the scope `{scope}`."
+    return cast("F", strawberry.mutation(resolver, description=description, metadata={NEEDS: scope}))
+
+
+def subscription(resolver: F) -> F:
+    """A field of `Subscription`."""
+    return cast("F", strawberry.subscription(resolver, description=description_of(resolver)))
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(strawberry.field,))
+def object_type(cls: type[T]) -> type[T]:
+    """An object type whose description is the docstring of its class."""
+    return strawberry.type(cls, description=description_of(cls))
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(strawberry.field,))
+def input_type(*, name: str | None = None, one_of: bool = False) -> Callable[[type[T]], type[T]]:
+    """An input whose description is the docstring of its class."""
+
+    def make(cls: type[T]) -> type[T]:
+        made = strawberry.input(cls, name=name, one_of=one_of, description=description_of(cls))
+        cast("Any", made).__strawberry_definition__.from_input = read
+        return made
+
+    return make
+
+
+def description_of(thing: object) -> str:
+    """The docstring of something, on as few lines as its paragraphs."""
+    paragraphs = (inspect.getdoc(thing) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in paragraphs)

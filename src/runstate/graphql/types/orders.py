@@ -1,0 +1,130 @@
+"""In which order: `OrderBy[Row]` has one member for each field that an index leads with."""
+
+import functools
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, cast
+
+import sqlalchemy as sa
+
+from runstate.graphql.types.comparisons import Clause, is_set, member
+from runstate.graphql.types.derive import Member, class_of, is_row, members, optional, register_type
+from runstate.graphql.types.fields import input_type
+from runstate.rows import Row, State
+
+R = TypeVar("R", bound=Row)
+
+
+class Direction(Enum):
+    """Which end comes first; nulls come last both ways."""
+
+    ASC = "ASC"
+    """The least first."""
+    DESC = "DESC"
+    """The greatest first."""
+
+
+register_type(Direction)
+
+SORTED_IN_A_RUN: Final = {"version", "timestamp"}
+"""What states are sorted by besides: a run has few of them."""
+
+
+class OrderBy(Generic[R]):
+    """An order of the rows of R; `OrderBy[FlowRun]` is the input `FlowRunOrderBy`."""
+
+    row: ClassVar[type[Row]]
+
+    def key(self) -> "Key":
+        """The column and its direction."""
+        ((name, direction),) = ((name, value) for name, value in vars(self).items() if is_set(value))
+        return Key(name, descending=direction is Direction.DESC)
+
+    @classmethod
+    @functools.cache
+    def __class_getitem__(cls, row: type[R]) -> type:
+        if not is_row(row):
+            return cls
+        fields = {stored.name: _sorted(stored) for stored in members(row) if stored.name in _leading(row)}
+        doc = f"What {row.__name__} objects are sorted by."
+        return input_type(one_of=True)(class_of(f"{row.__name__}OrderBy", (cls,), fields, __doc__=doc, row=row))
+
+
+def _sorted(stored: Member) -> tuple[Any, Any]:
+    return optional(Direction), member(stored.doc or "")
+
+
+def _leading(row: type[Row]) -> set[str]:
+    """The first columns of the table's indexes and keys."""
+    table = cast("sa.Table", row.__table__)
+    unique = [each for each in table.constraints if isinstance(each, sa.UniqueConstraint | sa.PrimaryKeyConstraint)]
+    sorting = [each for each in table.indexes if "only" not in each.info]
+    first = {next(iter(each.columns)).key for each in (*unique, *sorting) if each.columns}
+    return first | (SORTED_IN_A_RUN if issubclass(row, State) else set())
+
+
+class Key(NamedTuple):
+    """One column of an order."""
+
+    column: str
+    descending: bool = False
+
+    def clause(self, table: sa.FromClause, *, backwards: bool, apart: bool = False) -> sa.ColumnElement[Any]:
+        """How to sort by it; backwards, nulls come first, unless they are read apart."""
+        column = table.c[self.column]
+        ordered = column.desc() if self.descending is not backwards else column.asc()
+        if apart or not column.nullable:
+            return ordered
+        return ordered.nulls_first() if backwards else ordered.nulls_last()
+
+    def equals(self, table: sa.FromClause, value: Any) -> Clause:
+        """Whether a row stands where the value does."""
+        column = table.c[self.column]
+        return column.is_(None) if value is None else column == value
+
+    def beyond(self, table: sa.FromClause, value: Any, *, backwards: bool) -> Clause:
+        """Whether a row stands strictly after the value, or before it."""
+        column = table.c[self.column]
+        if value is None:
+            return column.is_not(None) if backwards else sa.false()
+        further = column < value if self.descending is not backwards else column > value
+        return sa.or_(further, column.is_(None)) if column.nullable and not backwards else further
+
+
+Order = tuple[Key, ...]
+
+
+def order(row: type[Row], input_type: Sequence[OrderBy[Any]] | None) -> Order:
+    """The keys to sort by, ending in the id: states by their version, others by the newest first unless asked."""
+    if not input_type:
+        return (Key("version"), Key("id")) if issubclass(row, State) else (Key("id", descending=True),)
+    keys: dict[str, Key] = {}
+    for key in (by.key() for by in input_type):
+        keys.setdefault(key.column, key)
+    keys.setdefault("id", Key("id", descending=input_type[-1].key().descending))
+    return tuple(keys.values())
+
+
+def beyond(keys: Order, table: sa.FromClause, values: Sequence[Any], *, backwards: bool) -> Clause:
+    """Whether a row stands strictly after a position in an order, or strictly before it. NULL counts as false."""
+    parts = []
+    same: list[Clause] = []
+    for key, value in zip(keys, values, strict=True):
+        parts.append(sa.and_(*same, key.beyond(table, value, backwards=backwards)))
+        same.append(key.equals(table, value))
+    return sa.and_(_bound(keys[0], table, values[0], backwards=backwards), sa.or_(*parts))
+
+
+def _bound(key: Key, table: sa.FromClause, value: Any, *, backwards: bool) -> Clause:
+    if table.c[key.column].nullable and not backwards:
+        return sa.true()
+    return bound(key, table, value, backwards=backwards)
+
+
+def bound(key: Key, table: sa.FromClause, value: Any, *, backwards: bool) -> Clause:
+    """What a first column that is not null must meet in any case, so that an index on it can be used."""
+    if value is None:
+        return sa.true()
+    column: sa.ColumnElement[Any] = table.c[key.column]
+    further: Clause = column <= value if key.descending is not backwards else column >= value
+    return further

@@ -1,0 +1,27 @@
+"""What is set for the way in: how much clients may ask for, and what they are told of the schema."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """How much clients may ask for; each is a setting."""
+
+    body_bytes: int = 2**20
+    characters: int = 65_536
+    tokens: int = 5_000
+    depth: int = 16
+    aliases: int = 100
+    root_fields: int = 20
+    directives: int = 50
+    list_items: int = 1_000
+    cost: int = 50_000
+    errors: int = 5
+    operation_seconds: float = 30
+    operations: int = 1_000
+    subscriptions: int = 10_000
+    socket_operations: int = 100
+    introspection: bool = True
+    suggestions: bool = True
+    preflight: bool = True
+    """Whether GET needs a header that no page of another site can send unasked."""

@@ -1,0 +1,355 @@
+"""The batcher: requests that come together share transactions, and each gets its answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from runstate.core.batch.batcher import BATCHES_AT_ONCE, REQUESTS_A_BATCH, Batcher
+from runstate.core.batch.decide import Environment, decide_request
+from runstate.core.batch.orchestrate import load, write
+from runstate.core.batch.requests import Answer, Created, CreateRun, Outcome
+from runstate.core.proposal import OrchestrationStatus, Proposal, rule
+from runstate.core.states import completed, failed, paused, pending, running
+from runstate.database import Database
+from runstate.database.queries import orchestration as sql
+from runstate.errors import NotFound, Overloaded, Timeout, VersionConflict
+from runstate.rows import FlowRun, Transition
+from tests.core.factories import NOW, flow_run, task_run
+from tests.core.store_in_memory import proposal
+from tests.core.stored import flow, history_of, put, rows_of, run_of
+from tests.databases import ended, somebody_waits
+
+ACCEPT = OrchestrationStatus.ACCEPT
+
+
+@asynccontextmanager
+async def open_batcher(database: Database, **more: Any) -> AsyncIterator[Batcher]:
+    """A batcher at which time stands still; closed at the end."""
+    batcher = Batcher(database, clock=lambda: NOW, draw=lambda: 0.5, new_id=uuid7, **more)
+    try:
+        yield batcher
+    finally:
+        await batcher.close()
+
+
+@asynccontextmanager
+async def held_up(database: Database, run: FlowRun) -> AsyncIterator[None]:
+    """While somebody else writes to a run, nobody can."""
+    async with database.write() as transaction:
+        await sql.lock_flow_runs(transaction.connection, [run.id], shared=False)
+        yield
+
+
+async def some(database: Database, count: int) -> list[FlowRun]:
+    """Flow runs without a state."""
+    its_flow = flow()
+    runs = [flow_run(flow_id=its_flow.id) for _ in range(count)]
+    await put(database, its_flow, *runs)
+    return runs
+
+
+async def turns(condition: Callable[[], bool]) -> None:
+    """Let others go on until something is so."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    pytest.fail("it does not come to that")
+
+
+async def started(batcher: Batcher, *requests: Any) -> asyncio.Future[list[Outcome]]:
+    """What is asked for, in a batch of its own that has started."""
+    asked = asyncio.ensure_future(batcher.submit(requests))
+    await turns(lambda: len(batcher.in_flight) == 1)
+    return asked
+
+
+def statuses(outcomes: list[Outcome]) -> list[Any]:
+    return [outcome.status if isinstance(outcome, Answer) else type(outcome) for outcome in outcomes]
+
+
+async def test_one_request_gets_its_answer(database: Database) -> None:
+    (run,) = await some(database, 1)
+    async with open_batcher(database) as batcher:
+        (said,) = await batcher.submit([proposal(run, running())])
+
+    assert isinstance(said, Answer)
+    assert (said.status, said.state_id) == (ACCEPT, (await run_of(database, run)).state_id)
+
+
+async def test_who_asks_for_nothing_gets_nothing(database: Database) -> None:
+    async with open_batcher(database) as batcher:
+        assert await batcher.submit([]) == []
+
+
+async def test_many_requests_at_once_leave_no_gap_and_are_all_answered(database: Database) -> None:
+    runs = await some(database, 10)
+    async with open_batcher(database) as batcher:
+        asked = [batcher.submit([proposal(runs[number % 10], running(message=str(number)))]) for number in range(200)]
+        answers = [answer for (answer,) in await asyncio.gather(*asked)]
+
+    assert statuses(answers) == [ACCEPT] * 200
+    for number, run in enumerate(runs):
+        history = await history_of(database, run)
+        assert [state.version for state in history] == list(range(1, 21))
+        assert [state.message for state in history] == [str(asked) for asked in range(number, 200, 10)]
+        assert (await run_of(database, run)).run_count == 20
+
+
+async def test_each_answer_tells_the_state_that_its_request_wrote(database: Database) -> None:
+    runs = await some(database, 3)
+    async with open_batcher(database) as batcher:
+        asked = [batcher.submit([proposal(runs[number % 3], running(message=str(number)))]) for number in range(30)]
+        answers = [answer for (answer,) in await asyncio.gather(*asked)]
+
+    written = {state.id: state for run in runs for state in await history_of(database, run)}
+    for number, answer in enumerate(answers):
+        assert isinstance(answer, Answer)
+        assert answer.written
+        assert answer.state_id
+        assert (answer.written.message, written[answer.state_id].message) == (str(number), str(number))
+        assert written[answer.state_id].version == answer.written.version == number // 3 + 1
+
+
+async def test_requests_that_come_together_share_transactions(database: Database) -> None:
+    counted = ended(database, "COMMIT")
+    runs = await some(database, 200)
+    async with open_batcher(database) as batcher:
+        await asyncio.gather(*(batcher.submit([proposal(run, running())]) for run in runs))
+
+    assert len(counted) <= 1 + 2 * BATCHES_AT_ONCE  # the first is that of the runs
+
+
+async def test_a_request_that_comes_alone_starts_at_once(database: Database) -> None:
+    counted = ended(database, "COMMIT")
+    (run,) = await some(database, 1)
+    async with open_batcher(database) as batcher:
+        for _ in range(3):
+            await batcher.submit([proposal(run, running())])
+
+    assert len(counted) == 1 + 3
+
+
+async def test_a_batch_does_not_grow_without_end(database: Database) -> None:
+    counted = ended(database, "COMMIT")
+    runs = await some(database, 2 * REQUESTS_A_BATCH)
+    async with open_batcher(database) as batcher:
+        async with held_up(database, runs[0]):
+            asked = [asyncio.ensure_future(batcher.submit([proposal(run, running())])) for run in [runs[0], *runs]]
+            await turns(lambda: len(batcher.waiting) > REQUESTS_A_BATCH)
+        await asyncio.gather(*asked)
+
+    assert len(counted) >= 1 + 3
+
+
+async def test_requests_that_were_made_together_are_answered_in_order(database: Database) -> None:
+    counted = ended(database, "COMMIT")
+    one, two = await some(database, 2)
+    async with open_batcher(database) as batcher:
+        answers = await batcher.submit(
+            [
+                proposal(one, pending()),
+                proposal(two, running()),
+                proposal(one, pending()),
+                proposal(task_run(), running()),
+                proposal(two, completed(), expected_version=7),
+                proposal(one, running()),
+                proposal(two, paused(NOW)),
+            ]
+        )
+
+    abort = OrchestrationStatus.ABORT
+    assert statuses(answers) == [ACCEPT, ACCEPT, abort, NotFound, VersionConflict, ACCEPT, ACCEPT]
+    assert len(counted) == 1 + 1
+
+
+async def test_nobody_is_overtaken_by_who_comes_later(database: Database) -> None:
+    one, two = await some(database, 2)
+    async with open_batcher(database) as batcher:
+        async with held_up(database, one):
+            first = await started(batcher, proposal(one, pending()))
+            both = asyncio.ensure_future(batcher.submit([proposal(one, running()), proposal(two, pending())]))
+            later = asyncio.ensure_future(batcher.submit([proposal(two, running())]))
+            await turns(lambda: len(batcher.waiting) == 2)
+        await asyncio.gather(first, both, later)
+
+    assert [state.name for state in await history_of(database, two)] == ["Pending", "Running"]
+
+
+async def test_a_run_that_is_created_by_many_at_once_is_created_once(database: Database) -> None:
+    its_flow = flow()
+    await put(database, its_flow)
+    runs = [flow_run(flow_id=its_flow.id, idempotency_key="k") for _ in range(20)]
+    async with open_batcher(database) as batcher, open_batcher(database) as other:
+        asked = [
+            (batcher, other)[number % 2].submit([CreateRun(run=run, state=pending())])
+            for number, run in enumerate(runs)
+        ]
+        made = [outcome for (outcome,) in await asyncio.gather(*asked)]
+
+    stored = await rows_of(database, FlowRun, FlowRun.flow_id, [its_flow.id])
+    assert [isinstance(outcome, Created) and outcome.created for outcome in made].count(True) == 1
+    assert {outcome.run_id for outcome in made if isinstance(outcome, Created)} == {run.id for run in stored}
+    assert [run.version for run in stored] == [1]
+
+
+@rule()
+def broken(proposal: Proposal[FlowRun]) -> None:
+    """It cannot be asked."""
+    raise LookupError("broken")
+
+
+async def test_a_request_that_cannot_be_answered_fails_alone(database: Database) -> None:
+    runs = await some(database, 9)
+    async with open_batcher(database) as batcher:
+        asked = [
+            batcher.submit([proposal(run, running(), policy=(broken,) if number == 4 else None)])
+            for number, run in enumerate(runs)
+        ]
+        outcomes = [outcome for (outcome,) in await asyncio.gather(*asked)]
+
+    assert statuses(outcomes) == [ACCEPT] * 4 + [LookupError] + [ACCEPT] * 4
+    assert [(await run_of(database, run)).version for run in runs] == [1] * 4 + [0] + [1] * 4
+
+
+async def test_a_state_that_cannot_be_stored_fails_alone(database: Database) -> None:
+    runs = await some(database, 3)
+    async with open_batcher(database) as batcher:
+        unstorable = proposal(runs[0], running(data={"a": object()}))
+        outcomes = await batcher.submit([proposal(runs[1], running()), unstorable, proposal(runs[2], running())])
+
+    assert isinstance(outcomes[1], Exception)
+    assert statuses(outcomes)[::2] == [ACCEPT, ACCEPT]
+    assert [(await run_of(database, run)).version for run in runs] == [0, 1, 1]
+
+
+async def test_a_request_that_cannot_be_answered_leaves_the_others_in_order(database: Database) -> None:
+    (run,) = await some(database, 1)
+    async with open_batcher(database) as batcher:
+        states = [pending(), running(), failed(), completed()]
+        requests = [proposal(run, state, policy=(broken,) if state.is_failed else None) for state in states]
+        outcomes = await batcher.submit(requests)
+
+    assert statuses(outcomes) == [ACCEPT, ACCEPT, LookupError, ACCEPT]
+    assert [state.name for state in await history_of(database, run)] == ["Pending", "Running", "Completed"]
+
+
+async def test_who_is_to_be_told_is_told_once_for_a_transaction_that_wrote(database: Database) -> None:
+    runs, told = await some(database, 3), list[str]()
+    async with open_batcher(database, tell=lambda: told.append("told")) as batcher:
+        await batcher.submit([proposal(run, running()) for run in runs])
+        await batcher.submit([proposal(runs[0], completed(), dry_run=True)])
+
+    assert told == ["told"]
+
+
+async def test_what_was_committed_is_not_done_again_because_telling_of_it_failed(database: Database) -> None:
+    (run,) = await some(database, 1)
+
+    def fail() -> None:
+        raise LookupError
+
+    async with open_batcher(database, tell=fail) as batcher:
+        outcomes = await batcher.submit([proposal(run, running()), proposal(run, running())])
+
+    assert statuses(outcomes) == [ACCEPT, ACCEPT]
+    assert len(await history_of(database, run)) == 2
+
+
+async def test_what_is_too_much_is_refused_and_the_rest_is_done(database: Database) -> None:
+    (run,) = await some(database, 1)
+    async with open_batcher(database, capacity=5) as batcher:
+        async with held_up(database, run):
+            first = await started(batcher, proposal(run, running()))
+            asked = [asyncio.ensure_future(batcher.submit([proposal(run, running())])) for _ in range(5)]
+            await turns(lambda: len(batcher.waiting) == 5)
+            with pytest.raises(Overloaded):
+                await batcher.submit([proposal(run, running())])
+        await asyncio.gather(first, *asked)
+        await batcher.submit([proposal(run, running())])
+
+    assert len(await history_of(database, run)) == 7
+
+
+async def test_who_waits_too_long_is_told_and_what_was_asked_is_done(database: Database) -> None:
+    (run,) = await some(database, 1)
+    async with open_batcher(database, patience_seconds=0.01) as batcher, held_up(database, run):
+        asked = [asyncio.ensure_future(batcher.submit([proposal(run, running())])) for _ in range(2)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes] == [Timeout, Timeout]
+    assert len(await history_of(database, run)) == 2
+
+
+async def test_what_was_asked_by_somebody_who_went_away_is_done(database: Database) -> None:
+    (run,) = await some(database, 1)
+    async with open_batcher(database) as batcher:
+        async with held_up(database, run):
+            first = await started(batcher, proposal(run, running()))
+            waiting = asyncio.ensure_future(batcher.submit([proposal(run, running())]))
+            await turns(lambda: len(batcher.waiting) == 1)
+            first.cancel()
+            waiting.cancel()
+            await asyncio.gather(first, waiting, return_exceptions=True)
+        (said,) = await batcher.submit([proposal(run, completed())])
+
+    assert isinstance(said, Answer)
+    assert [state.name for state in await history_of(database, run)] == ["Running", "Running", "Completed"]
+
+
+async def test_a_desk_that_is_closed_answers_those_who_wait_and_nobody_else(database: Database) -> None:
+    runs = await some(database, 2)
+    async with open_batcher(database) as batcher:
+        async with held_up(database, runs[0]):
+            first = await started(batcher, proposal(runs[0], running()))
+            asked = [first, *(asyncio.ensure_future(batcher.submit([proposal(runs[0], running())])) for _ in range(2))]
+            await turns(lambda: len(batcher.waiting) == 2)
+            closing = asyncio.ensure_future(batcher.close())
+            await turns(lambda: batcher.closed)
+            with pytest.raises(Overloaded):
+                await batcher.submit([proposal(runs[1], running())])
+        await closing
+        assert all(task.done() for task in asked)
+
+    assert statuses([outcome for task in asked for outcome in task.result()]) == [ACCEPT] * 3
+
+
+async def test_two_desks_take_turns_at_a_run_and_each_knows_what_the_other_left(database: Database, url: str) -> None:
+    runs, second = await some(database, 3), Database(url)
+    async with open_batcher(database) as batcher, open_batcher(second) as other:
+        asked = [
+            (batcher, other)[number % 2].submit([proposal(runs[number % 3], running(name=str(number)))])
+            for number in range(60)
+        ]
+        outcomes = [outcome for (outcome,) in await asyncio.gather(*asked)]
+    await second.close()
+
+    assert statuses(outcomes) == [ACCEPT] * 60
+    for run in runs:
+        names = [state.name for state in await history_of(database, run)]
+        told = await rows_of(database, Transition, Transition.run_id, [run.id], Transition.version)
+        assert [each.version for each in told] == list(range(1, 21))
+        assert [each.state_name for each in told] == names
+        assert [each.previous_state_name for each in told] == [None, *names[:-1]]
+
+
+async def test_a_proposal_that_waited_for_a_run_is_about_the_state_that_it_found_then(database: Database) -> None:
+    (run,) = await some(database, 1)
+    async with open_batcher(database) as batcher:
+        await batcher.submit([proposal(run, running())])
+        environment = Environment(NOW, lambda: 0.5, uuid7)
+        async with database.write() as transaction:
+            unit = await load(transaction.connection, [proposal(run, failed())], NOW)
+            decide_request(proposal(run, failed()), unit, environment)
+            await write(transaction.connection, unit, NOW)
+            asked = asyncio.create_task(batcher.submit([proposal(run, pending(), force=True)]))
+            if not database.is_sqlite:  # where it waits for the only connection that writes
+                await somebody_waits(database)
+        await asked
+
+    told = await rows_of(database, Transition, Transition.run_id, [run.id], Transition.version)
+    assert [each.previous_state_name for each in told] == [None, "Running", "Failed"]

@@ -1,0 +1,543 @@
+"""One request after the other: what is answered, and what is noted."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from runstate.core.batch.decide import policy_for
+from runstate.core.batch.requests import Created, CreateRun
+from runstate.core.policies import BACKGROUND_TASK, CORE_FLOW, CORE_TASK, MARK_LATE, MINIMAL_FLOW, MINIMAL_TASK
+from runstate.core.proposal import OrchestrationStatus, RuleOutcome, RuleVerdict
+from runstate.core.states import (
+    State,
+    awaiting_retry,
+    cancelled,
+    cancelling,
+    completed,
+    failed,
+    late,
+    paused,
+    pending,
+    running,
+    scheduled,
+)
+from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, FlowRunPolicy, TaskRunPolicy
+from runstate.documents.states import StateType
+from runstate.errors import IdempotencyConflict, NotFound, VersionConflict
+from tests.core.factories import NOW, deployment, details, flow_run, in_seconds, lease, limit, task_run
+from tests.core.store_in_memory import Memory, proposal
+
+ACCEPT, REJECT = OrchestrationStatus.ACCEPT, OrchestrationStatus.REJECT
+WAIT, ABORT = OrchestrationStatus.WAIT, OrchestrationStatus.ABORT
+
+
+@pytest.fixture
+def memory() -> Memory:
+    """Facts in memory: none yet."""
+    return Memory()
+
+
+def test_an_accepted_state_is_entered(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    said = memory.propose(run, running(message="m", data={"a": 1}), actor="me", request_id="r")
+
+    assert (said.status, said.run_id, said.state_id) == (ACCEPT, run.id, memory.state(run).id)
+    assert (said.reason, said.rule, said.retry_after_seconds, said.replayed) == (None, None, None, False)
+    assert (memory.state(run).version, memory.state(run).timestamp) == (1, NOW)
+    assert said.written
+    assert (said.written.id, said.written.message, said.written.data) == (said.state_id, "m", {"a": 1})
+    assert (said.written.actor, said.written.request_id, said.written.created) == ("me", "r", NOW)
+
+
+def test_what_was_left_and_entered_is_noted(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.propose(run, pending())
+    memory.propose(run, running(), actor="me")
+
+    first, second = memory.unit.transitions
+    assert (first.left, first.state, second.left) == (None, second.left, memory.history(run)[0])
+    assert (second.state, second.actor, second.run.version) == (memory.state(run), "me", 2)
+    assert memory.unit.changed_runs == {run.id}
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [(running(), WAIT), (paused(NOW), REJECT), (State(type=StateType.SCHEDULED, name="Late"), REJECT)],
+)
+def test_a_state_that_is_not_entered_leaves_everything_as_it_was(
+    memory: Memory, state: State, status: OrchestrationStatus
+) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.propose(run, late(NOW, in_seconds(9)), force=True)
+    before = memory.snapshot()
+    said = memory.propose(run, state)
+
+    assert (said.status, said.state_id, said.written) == (status, memory.state(run).id, None)
+    assert said.reason
+    assert said.rule == said.considered[-1].rule
+    assert memory.snapshot() == before
+
+
+def test_a_run_without_a_state_stays_without_one_if_none_is_entered(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+
+    assert memory.propose(run, paused(NOW)).state_id is None
+
+
+def test_the_answer_tells_every_rule_that_looked(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.propose(run, cancelling(), force=True)
+    said = memory.propose(run, running())
+
+    assert said.rule == "finish_cancelling"
+    assert said.considered == (
+        RuleOutcome("carry_lease", RuleVerdict.PASS),
+        RuleOutcome("refuse_repeated_transition", RuleVerdict.PASS),
+        RuleOutcome("finish_cancelling", RuleVerdict.REJECT, "The run is being cancelled."),
+    )
+
+
+def test_a_run_that_is_not_there_is_not_found(memory: Memory) -> None:
+    missing = memory.decide_request(proposal(flow_run(), running()))
+
+    assert isinstance(missing, NotFound)
+    assert missing.missing_id
+
+
+def test_a_flow_run_is_no_task_run(memory: Memory) -> None:
+    flow, task = flow_run(), task_run()
+    memory.have(flow, task)
+
+    assert isinstance(memory.decide_request(proposal(task_run(id=flow.id), running())), NotFound)
+    assert isinstance(memory.decide_request(proposal(flow_run(id=task.id), running())), NotFound)
+
+
+def test_who_expects_the_version_that_the_run_has_is_answered(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+
+    assert memory.propose(run, pending(), expected_version=0).status is ACCEPT
+    assert memory.propose(run, running(), expected_version=1).status is ACCEPT
+
+
+@pytest.mark.parametrize("expected", [0, 2, -1])
+def test_who_expects_another_version_is_told_which_it_is(memory: Memory, expected: int) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.propose(run, pending())
+    before = memory.snapshot()
+    conflict = memory.decide_request(proposal(run, running(), expected_version=expected))
+
+    assert isinstance(conflict, VersionConflict)
+    assert conflict.current_version == 1
+    assert memory.snapshot() == before
+
+
+def test_the_same_proposal_under_the_same_key_is_answered_as_before(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    first = memory.propose(run, running(message="m"), idempotency_key="k")
+    memory.propose(run, failed())
+    before = memory.snapshot()
+    again = memory.propose(run, running(message="m"), idempotency_key="k", expected_version=0)
+
+    assert again.replayed
+    assert (again.status, again.state_id, again.considered) == (first.status, first.state_id, first.considered)
+    assert memory.snapshot() == before
+
+
+def test_a_rejection_that_wrote_something_is_answered_as_before(memory: Memory) -> None:
+    run = flow_run(policy=FlowRunPolicy(retries=5))
+    memory.have(run)
+    memory.propose(run, running())
+    first = memory.propose(run, failed(), idempotency_key="k")
+    again = memory.propose(run, failed(), idempotency_key="k")
+
+    assert (first.status, again.status, again.reason, again.rule) == (REJECT, REJECT, first.reason, first.rule)
+    assert (again.state_id, again.replayed) == (first.state_id, True)
+    assert len(memory.history(run)) == 2
+
+
+def test_an_answer_that_wrote_nothing_is_found_anew(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.propose(run, scheduled(NOW, in_seconds(5)))
+
+    assert memory.propose(run, running(), idempotency_key="k").status is WAIT
+    memory.wait(5)
+    assert memory.propose(run, running(), idempotency_key="k").status is ACCEPT
+
+
+@pytest.mark.parametrize(
+    "other", [{"state": pending()}, {"state": running(message="m")}, {"state": running(), "force": True}]
+)
+def test_another_proposal_under_the_same_key_is_refused(memory: Memory, other: dict[str, Any]) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.propose(run, running(), idempotency_key="k")
+
+    assert isinstance(memory.decide_request(proposal(run, idempotency_key="k", **other)), IdempotencyConflict)
+
+
+def test_a_key_is_the_runs_own(memory: Memory) -> None:
+    one, two = flow_run(), flow_run()
+    memory.have(one, two)
+    memory.propose(one, running(), idempotency_key="k")
+
+    assert not memory.propose(two, pending(), idempotency_key="k").replayed
+
+
+def test_a_dry_run_tells_what_would_be_written_and_writes_nothing(memory: Memory) -> None:
+    run, limited = task_run(tags=["a"]), limit(1, name="tag:a")
+    memory.have(run, limited)
+    before = memory.snapshot()
+    said = memory.propose(run, running(message="m"), dry_run=True, idempotency_key="k")
+
+    assert (said.status, said.state_id, said.written) == (ACCEPT, None, None)
+    assert said.proposed
+    assert (said.proposed.message, said.proposed.timestamp) == ("m", NOW)
+    assert memory.snapshot() == before
+
+
+def test_a_dry_run_of_what_would_not_be_written_proposes_nothing(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.propose(run, scheduled(NOW, in_seconds(5)))
+    said = memory.propose(run, running(), dry_run=True)
+
+    assert (said.status, said.proposed, said.state_id) == (WAIT, None, memory.state(run).id)
+
+
+def test_a_scheduled_state_without_a_time_is_due_now(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.propose(run, State(type=StateType.SCHEDULED))
+
+    assert memory.state(run).details.scheduled_time == NOW
+
+
+def test_rules_see_no_earlier_time_than_the_runs_own(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.wait(9)
+    memory.propose(run, scheduled(NOW, in_seconds(9)))
+    memory.wait(-9)
+
+    assert memory.propose(run, running()).status is ACCEPT
+    assert memory.state(run).timestamp == in_seconds(9)
+
+
+FLOW, TASK, DEFERRED = flow_run(), task_run(), details(deferred=True)
+
+
+@pytest.mark.parametrize(
+    ("request_", "policy"),
+    [
+        (proposal(FLOW, running()), CORE_FLOW),
+        (proposal(FLOW, running(), force=True), MINIMAL_FLOW),
+        (proposal(FLOW, late(NOW), policy=MARK_LATE), MARK_LATE),
+        (proposal(TASK, running()), CORE_TASK),
+        (proposal(TASK, running(details=DEFERRED)), BACKGROUND_TASK),
+        (proposal(TASK, running(), force=True), MINIMAL_TASK),
+        (proposal(TASK, running(details=DEFERRED), force=True), MINIMAL_TASK),
+    ],
+)
+def test_a_policy_is_chosen_by_the_kind_of_run_and_by_force(request_: Any, policy: Any) -> None:
+    run = FLOW if request_.run_id == FLOW.id else TASK
+
+    assert policy_for(request_, run) is policy
+
+
+def test_a_new_run_enters_its_first_state_whatever_the_rules_say(memory: Memory) -> None:
+    run = flow_run()
+    made = memory.create(run, paused(NOW))
+
+    assert (made.created, made.run_id) == (True, run.id)
+    assert (memory.state(run).type, memory.run(run).version) == (StateType.PAUSED, 1)
+
+
+def test_a_run_that_was_there_is_answered_instead(memory: Memory) -> None:
+    there, new = flow_run(), flow_run()
+    memory.have(there)
+    memory.unit.found[new.id] = there.id
+    said = memory.decide_request(CreateRun(run=new, state=running()))
+
+    assert isinstance(said, Created)
+    assert (said.created, said.run_id) == (False, there.id)
+    assert memory.history(there) == []
+
+
+def test_a_run_is_created_once_however_often_it_is_asked_for(memory: Memory) -> None:
+    run = flow_run()
+    memory.create(run, pending())
+    again = memory.decide_request(CreateRun(run=run, state=pending()))
+
+    assert isinstance(again, Created)
+    assert (again.created, again.run_id, len(memory.history(run))) == (False, run.id, 1)
+
+
+def test_a_run_that_is_yet_to_be_created_is_not_found(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.unit.created.add(run.id)
+
+    assert isinstance(memory.decide_request(proposal(run, running())), NotFound)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [flow_run(parent_task_run_id=UUID(int=6)), flow_run(deployment_id=UUID(int=6)), task_run(flow_run_id=UUID(int=6))],
+)
+def test_a_run_of_something_that_is_not_there_is_not_created(memory: Memory, run: Any) -> None:
+    memory.unit.dangling[run.id] = UUID(int=6)
+    said = memory.decide_request(CreateRun(run=run, state=pending()))
+
+    assert isinstance(said, NotFound)
+    assert said.missing_id == str(UUID(int=6))
+
+
+def test_the_task_run_of_a_subflow_run_enters_the_same_states(memory: Memory) -> None:
+    flow, parent = flow_run(), task_run()
+    subflow = flow_run(parent_task_run_id=parent.id)
+    memory.have(flow, parent, subflow)
+    memory.propose(subflow, running(message="m", data={"a": 1}), actor="me")
+
+    mirror = memory.state(parent)
+    assert (mirror.type, mirror.message, mirror.data, mirror.version) == (StateType.RUNNING, "m", {"a": 1}, 1)
+    assert mirror.id != memory.state(subflow).id
+    assert mirror.details.child_flow_run_id == subflow.id
+    assert (mirror.details.task_run_id, memory.run(parent).run_count) == (parent.id, 1)
+    assert memory.state(subflow).details.task_run_id == parent.id
+    assert [each.actor for each in memory.unit.transitions] == ["me", "me"]
+
+
+def test_the_task_run_of_a_subflow_run_enters_what_the_subflow_run_entered_instead(memory: Memory) -> None:
+    parent = task_run()
+    subflow = flow_run(parent_task_run_id=parent.id, policy=FlowRunPolicy(retries=1))
+    memory.have(parent, subflow)
+    memory.propose(subflow, running(), idempotency_key="k")
+    memory.propose(subflow, failed(), idempotency_key="l")
+
+    assert [state.name for state in memory.history(parent)] == ["Running", "AwaitingRetry"]
+    assert memory.unit.answers.keys() == {(subflow.id, "k"), (subflow.id, "l")}
+
+
+def test_the_task_run_of_a_subflow_run_stays_if_the_subflow_run_does(memory: Memory) -> None:
+    parent = task_run()
+    subflow = flow_run(parent_task_run_id=parent.id)
+    memory.have(parent, subflow)
+    memory.propose(subflow, paused(NOW))
+    memory.propose(subflow, running(), dry_run=True)
+
+    assert memory.history(parent) == []
+
+
+def test_a_result_is_shared_under_its_cache_key(memory: Memory) -> None:
+    keyed = details(cache_key="k")
+    first, second = task_run(), task_run()
+    memory.have(first, second)
+    memory.propose(first, running(details=keyed))
+    memory.propose(first, completed(data={"type": "reference"}, details=keyed))
+    said = memory.propose(second, running(details=keyed))
+
+    cached = memory.state(second)
+    assert (said.status, said.written, cached.type, cached.name) == (REJECT, None, StateType.COMPLETED, "Cached")
+    assert (cached.copied_from, cached.persisted, cached.data) == (memory.state(first).id, True, None)
+    assert [entry.cache_key for entry in memory.unit.new_cached] == ["k"]
+
+
+def test_the_newest_result_that_has_not_expired_is_shared(memory: Memory) -> None:
+    runs = [task_run() for _ in range(4)]
+    memory.have(*runs)
+    for run, message, expires in zip(runs, "abc", (in_seconds(9), None, in_seconds(-1)), strict=False):
+        memory.propose(run, completed(message=message, details=details(cache_key="k", cache_expiration=expires)))
+    memory.propose(runs[3], running(details=details(cache_key="k")))
+
+    assert memory.state(runs[3]).message == "b"
+
+
+def test_a_result_under_a_long_key_is_written_and_not_shared(memory: Memory) -> None:
+    run, keyed = task_run(), details(cache_key="k" * 2001)
+    memory.have(run)
+    said = memory.propose(run, completed(details=keyed))
+
+    assert (said.status, memory.state(run).type) == (REJECT, StateType.COMPLETED)
+    assert memory.unit.new_cached == []
+
+
+def test_a_run_that_starts_holds_a_slot_until_it_leaves(memory: Memory) -> None:
+    run, other, limited = task_run(tags=["a"]), task_run(tags=["a", "b"]), limit(1, name="tag:a")
+    memory.have(run, other, limited)
+
+    assert memory.propose(run, running()).status is ACCEPT
+    (held,) = memory.held(run)
+    assert (held.limit_id, held.slots, held.run_id, held.expires, held.automatic) == (limited.id, 1, run.id, None, True)
+    assert memory.propose(other, running()).status is WAIT
+    assert memory.propose(run, cancelling()).status is ACCEPT
+    assert memory.propose(other, running()).status is WAIT
+    assert memory.propose(run, cancelled()).status is ACCEPT
+    assert memory.held(run) == []
+    assert memory.propose(other, running()).status is ACCEPT
+    assert memory.unit.limits[limited.id].occupied == 1
+
+
+@pytest.mark.parametrize("state", [completed(), awaiting_retry(NOW), pending(), paused(NOW)])
+def test_every_state_in_which_nothing_runs_gives_the_slot_back(memory: Memory, state: State) -> None:
+    run, limited = task_run(tags=["a"]), limit(1, name="tag:a")
+    memory.have(run, limited)
+    memory.propose(run, running())
+    memory.propose(run, state)
+
+    assert memory.held(run) == []
+    assert memory.unit.limits[limited.id].occupied == 0
+
+
+def test_a_retry_gives_the_slot_back_and_takes_it_again(memory: Memory) -> None:
+    run, limited = task_run(tags=["a"], policy=TaskRunPolicy(retries=1)), limit(1, name="tag:a")
+    memory.have(run, limited)
+    memory.propose(run, running())
+    memory.propose(run, failed())
+
+    assert memory.held(run) == []
+    assert memory.propose(run, running()).status is ACCEPT
+    assert len(memory.held(run)) == 1
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_force_takes_no_slot_and_gives_back_what_is_held(memory: Memory, *, force: bool) -> None:
+    run, limited = task_run(tags=["a"]), limit(1, name="tag:a")
+    memory.have(run, limited)
+    memory.propose(run, running(), force=force)
+
+    assert len(memory.held(run)) == (0 if force else 1)
+    memory.propose(run, completed(), force=True)
+    assert memory.unit.limits[limited.id].occupied == 0
+
+
+def test_a_new_run_takes_no_slot(memory: Memory) -> None:
+    run, limited = task_run(tags=["a"]), limit(1, name="tag:a")
+    memory.have(limited)
+    memory.create(run, running())
+
+    assert memory.held(run) == []
+
+
+def test_slots_that_a_client_took_for_a_run_are_given_back_when_it_ends(memory: Memory) -> None:
+    run, limited = task_run(), limit(3, occupied=2)
+    mine = lease(limited, run_id=run.id, automatic=False)
+    others = lease(limited, run_id=None, automatic=False, holder="another")
+    memory.have(run, limited, mine, others)
+    memory.propose(run, running())
+    memory.propose(run, awaiting_retry(NOW))
+
+    assert memory.held(run) == [mine]
+    memory.propose(run, failed())
+    assert memory.held(run) == []
+    assert (list(memory.unit.leases), memory.unit.limits[limited.id].occupied) == ([others.id], 1)
+    assert memory.unit.gone_leases == {mine.id}
+
+
+def test_slots_that_a_client_took_for_a_run_are_not_those_that_it_runs_with(memory: Memory) -> None:
+    run, limited = task_run(tags=["a"]), limit(2, name="tag:a", occupied=1)
+    mine = lease(limited, run_id=run.id, automatic=False)
+    memory.have(run, limited, mine)
+    memory.propose(run, running())
+
+    assert [each.automatic for each in memory.held(run)] == [False, True]
+    assert memory.unit.limits[limited.id].occupied == 2
+
+
+def test_a_claimed_flow_run_holds_its_deployments_slot_from_pending_on(memory: Memory) -> None:
+    limited = limit(1)
+    deployed = deployment(limited)
+    run, other = flow_run(deployment_id=deployed.id), flow_run(deployment_id=deployed.id)
+    memory.have(limited, deployed, run, other)
+    memory.propose(run, pending())
+
+    (held,) = memory.held(run)
+    assert (held.expires, memory.state(run).details.deployment_concurrency_lease_id) == (in_seconds(300), held.id)
+    assert memory.propose(other, pending()).status is REJECT
+    assert memory.state(other).name == "AwaitingConcurrencySlot"
+    memory.propose(run, running())
+    assert [(each.id, each.expires) for each in memory.held(run)] == [(held.id, None)]
+    assert memory.state(run).details.deployment_concurrency_lease_id == held.id
+    memory.propose(run, completed())
+    assert memory.held(run) == []
+    assert memory.state(run).details.deployment_concurrency_lease_id is None
+
+
+def test_a_claimed_run_whose_slot_has_freed_itself_starts_without_another(memory: Memory) -> None:
+    limited = limit(1, slot_decay_per_second=0.5)
+    deployed = deployment(limited)
+    run, other = flow_run(deployment_id=deployed.id), flow_run(deployment_id=deployed.id)
+    memory.have(limited, deployed, run, other)
+    memory.propose(run, pending())
+    memory.wait(2)
+    memory.unit.give_back(memory.held(run)[0], memory.now)
+    memory.propose(other, pending())
+
+    assert memory.propose(run, running()).status is ACCEPT
+    assert memory.held(run) == []
+
+
+def test_a_deployment_that_cancels_new_runs_cancels_the_one_without_a_slot(memory: Memory) -> None:
+    limited = limit(1, occupied=1)
+    options = ConcurrencyOptions(collision_strategy=CollisionStrategy.CANCEL_NEW)
+    deployed = deployment(limited, concurrency_options=options)
+    run = flow_run(deployment_id=deployed.id)
+    memory.have(limited, deployed, run)
+    memory.propose(run, pending())
+
+    assert memory.state(run).type is StateType.CANCELLED
+
+
+def test_a_lease_of_slots_that_free_themselves_is_not_renewed(memory: Memory) -> None:
+    limited = limit(1, slot_decay_per_second=0.1)
+    deployed = deployment(limited)
+    run = flow_run(deployment_id=deployed.id)
+    memory.have(limited, deployed, run)
+    memory.propose(run, pending())
+    memory.wait(1)
+    memory.propose(run, running())
+
+    assert [each.expires for each in memory.held(run)] == [in_seconds(10)]
+    memory.propose(run, completed())
+    assert memory.unit.limits[limited.id].drained == in_seconds(1)
+
+
+def test_slots_that_free_themselves_are_counted_from_the_time_that_the_rules_saw(memory: Memory) -> None:
+    run, limited = task_run(tags=["a"]), limit(1, name="tag:a", slot_decay_per_second=1, drained=in_seconds(0.5))
+    memory.have(run, limited)
+    memory.wait(1)
+    memory.propose(run, pending())
+    memory.wait(-1)
+
+    assert memory.propose(run, running()).status is ACCEPT
+    assert memory.unit.limits[limited.id].drained == in_seconds(2)
+
+
+def test_what_a_pause_notes_is_kept_although_the_run_stays_paused(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.propose(run, running())
+    memory.propose(run, paused(NOW, pause_key="here"))
+    said = memory.propose(run, cancelling())
+
+    assert (said.status, said.written, memory.state(run).type) == (REJECT, None, StateType.PAUSED)
+    assert memory.run(run).policy == FlowRunPolicy(resuming=True, pause_keys=("here",))
+
+
+def test_a_fingerprint_is_the_same_for_the_same_proposal_only() -> None:
+    run = flow_run()
+    one = proposal(run, running(data={"b": 1, "a": 2}), actor="me", request_id="1")
+    same = proposal(run, running(data={"a": 2, "b": 1}), actor="you", request_id="2", expected_version=3)
+
+    assert one.fingerprint == same.fingerprint
+    for other in (running(), running(data={"a": 2}), running(data=one.state.data, details=details(cache_key="k"))):
+        assert proposal(run, other).fingerprint != one.fingerprint

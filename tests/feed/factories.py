@@ -1,0 +1,131 @@
+"""Entries of the log, written as the rules would write them: a run's versions one after another."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.database import Database
+from runstate.documents.states import RunKind, StateType
+from runstate.feed import Page, Reader
+from runstate.feed.cursor import Cursor, Position
+from runstate.feed.installation import identify
+from runstate.feed.visibility import log
+from runstate.rows import Transition
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def entry(run_id: UUID, version: int = 1, **columns: Any) -> dict[str, Any]:
+    """What is logged when a run enters a state."""
+    return {
+        "run_kind": RunKind.FLOW_RUN,
+        "run_id": run_id,
+        "state_id": uuid4(),
+        "flow_run_id": run_id,
+        "version": version,
+        "occurred": NOON,
+        "state_type": StateType.RUNNING,
+        "state_name": "Running",
+        "tags": [],
+        **columns,
+    }
+
+
+async def insert(connection: AsyncConnection, *entries: dict[str, Any]) -> None:
+    """Add entries to the log, in a transaction that is under way."""
+    await connection.execute(sa.insert(log), list(entries))
+
+
+async def write(database: Database, *entries: dict[str, Any]) -> None:
+    """Add entries to the log, in a transaction of their own."""
+    async with database.write() as transaction:
+        await insert(transaction.connection, *entries)
+
+
+async def a_reader(database: Database, at_once: int = 100) -> Reader:
+    """A reader of the database's log."""
+    return Reader(database, await identify(database), at_once)
+
+
+async def read_all(reader: Reader, cursor: Cursor) -> Page:
+    """Everything after a cursor; between two pages the cursor goes to a client and back."""
+    found: list[Transition] = []
+    while True:
+        page = await reader.page(cursor)
+        found += page.transitions
+        cursor = Cursor.decode(page.cursor.encode(reader.installation), reader.installation)
+        assert cursor == page.cursor
+        if page.complete:
+            return Page(found, cursor)
+
+
+def states(entries: Iterable[Any]) -> list[UUID]:
+    """Which states were entered."""
+    return [each["state_id"] if isinstance(each, dict) else each.state_id for each in entries]
+
+
+def end(position: Position) -> Position:
+    """Where the log ends. What else is under way may be another test's: transaction ids are the whole server's."""
+    return replace(position, xip=())
+
+
+class Writers:
+    """Transactions that are begun, filled, committed and rolled back in any order, as row locks allow."""
+
+    def __init__(self, database: Database, chance: random.Random, runs: int = 6) -> None:
+        self.database = database
+        self.chance = chance
+        self.versions = {uuid4(): 0 for _ in range(runs)}
+        self.at_once = 1 if database.is_sqlite else 6
+        self.open: dict[AsyncConnection, dict[UUID, int]] = {}
+        self.committed: list[dict[str, Any]] = []
+        self.pending: dict[AsyncConnection, list[dict[str, Any]]] = {}
+
+    async def step(self) -> None:
+        """Something that one of the transactions does."""
+        if self.open and (self.chance.random() < 0.4 or len(self.open) == self.at_once):
+            await self._end(self.chance.choice(list(self.open)))
+        elif self.open and self.chance.random() < 0.6:
+            await self._write(self.chance.choice(list(self.open)))
+        else:
+            await self._begin()
+
+    async def end(self) -> None:
+        """Finish what is open."""
+        for connection in list(self.open):
+            await self._end(connection)
+
+    async def _begin(self) -> None:
+        connection = await self.database.writer.connect()
+        await connection.begin()
+        self.open[connection], self.pending[connection] = {}, []
+        if not self.database.is_sqlite and self.chance.random() < 0.5:
+            await connection.execute(sa.select(sa.func.pg_current_xact_id()))
+
+    async def _write(self, connection: AsyncConnection) -> None:
+        locked = {run for runs in self.open.values() for run in runs} - set(self.open[connection])
+        free = [run for run in self.versions if run not in locked]
+        if not free:
+            return
+        run = self.chance.choice(free)
+        version = self.open[connection].get(run, self.versions[run]) + 1
+        self.open[connection][run] = version
+        written = entry(run, version)
+        self.pending[connection].append(written)
+        await insert(connection, written)
+
+    async def _end(self, connection: AsyncConnection) -> None:
+        versions, entries = self.open.pop(connection), self.pending.pop(connection)
+        if self.chance.random() < 0.8:
+            await connection.commit()
+            self.versions |= versions
+            self.committed += entries
+        else:
+            await connection.rollback()
+        await connection.close()

@@ -1,0 +1,102 @@
+"""Rows for reading tests, written as they are: what may happen to runs does not matter here."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from runstate.database import Database
+from runstate.database.queries.tallies import recount
+from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
+from runstate.documents.states import StateDetails, StateType
+from runstate.rows import (
+    ConcurrencyLimit,
+    Deployment,
+    Flow,
+    FlowRun,
+    FlowRunState,
+    Row,
+    Run,
+    State,
+    TaskRun,
+    TaskRunState,
+)
+
+R = TypeVar("R", bound=Row)
+S = TypeVar("S", bound=State)
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NUMBERS = count(1)
+RUN: dict[str, Any] = {
+    "tags": [],
+    "labels": {},
+    "version": 0,
+    "run_count": 0,
+    "total_run_time_seconds": 0.0,
+}
+
+
+def at(seconds: float) -> datetime:
+    """So many seconds after noon."""
+    return NOON + timedelta(seconds=seconds)
+
+
+def row(cls: type[R], **columns: Any) -> R:
+    """A row with an id after those that were made before; columns that are not given are null."""
+    blank = dict.fromkeys(column.key for column in cls.__table__.columns)
+    return cls.of({**blank, "id": UUID(int=2**120 + next(NUMBERS)), "created": NOON, "updated": NOON, **columns})
+
+
+def make_flow(name: str = "etl", **columns: Any) -> Flow:
+    """A flow."""
+    return row(Flow, **{"name": name, "tags": [], "labels": {}, **columns})
+
+
+def a_limit(name: str = "db", **columns: Any) -> ConcurrencyLimit:
+    """A concurrency limit."""
+    numbers = {"limit": 3, "occupied": 0, "slot_decay_per_second": 0.0, "average_slot_occupancy_seconds": 2.0}
+    return row(ConcurrencyLimit, **{"name": name, "active": True, **numbers, **columns})
+
+
+def make_deployment(flow: Flow, name: str = "nightly", **columns: Any) -> Deployment:
+    """A deployment of a flow."""
+    return row(
+        Deployment, **{"flow_id": flow.id, "name": name, "paused": False, "parameters": {}, "tags": [], **columns}
+    )
+
+
+def make_flow_run(flow: Flow, **columns: Any) -> FlowRun:
+    """A run of a flow."""
+    policy = FlowRunPolicy()
+    own = {"name": "run", "flow_id": flow.id, "parameters": {}, "context": {}, "policy": policy}
+    return row(FlowRun, **{**RUN, **own, **columns})
+
+
+def make_task_run(flow_run: FlowRun | None = None, **columns: Any) -> TaskRun:
+    """A run of a task."""
+    key = str(next(NUMBERS))
+    own = {"name": "task", "task_key": "load", "dynamic_key": key, "task_inputs": {}, "flow_run_run_count": 0}
+    return row(TaskRun, **{**RUN, **own, "flow_run_id": flow_run and flow_run.id, "policy": TaskRunPolicy(), **columns})
+
+
+def a_state(run: Run, version: int = 1, type: StateType = StateType.PENDING, **columns: Any) -> Any:
+    """A state of a run."""
+    cls = FlowRunState if isinstance(run, FlowRun) else TaskRunState
+    own = {"name": type.value.capitalize(), "timestamp": at(version), "details": StateDetails(), "persisted": False}
+    return row(cls, **{"run_id": run.id, "type": type, "version": version, "actor": "anonymous", **own, **columns})
+
+
+async def store(database: Database, *rows: Row) -> None:
+    """Write rows, in the order given, and count the runs among them."""
+    async with database.write() as transaction:
+        for each in rows:
+            await transaction.connection.execute(sa.insert(type(each)).values(each.__dict__))
+        await recount(transaction.connection)
+
+
+def ids(found: Iterable[Any]) -> list[str]:
+    """The ids of rows, or of what was answered, as texts."""
+    return [str(each["id"] if isinstance(each, dict) else each.id) for each in found]

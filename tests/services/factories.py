@@ -1,0 +1,157 @@
+"""Flows, runs, limits and what they have come to: made in a database, the way clients make them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from uuid_utils.compat import uuid7
+
+from runstate.core import states
+from runstate.core.batch.batcher import Batcher
+from runstate.core.batch.requests import Answer, Created, CreateRun, ProposeState
+from runstate.core.commands.concurrency_limits import create_limit
+from runstate.core.commands.flows import create_deployment, create_flow
+from runstate.core.commands.runs import NEW
+from runstate.core.states import State
+from runstate.database import Database
+from runstate.documents import requests
+from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
+from runstate.documents.states import RunKind
+from runstate.rows import Base, FlowRun, FlowRunState, TaskRun, TaskRunState
+
+NOW: Final = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is told."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        """The time."""
+        return self.now
+
+    def forward(self, **span: float) -> datetime:
+        """Later, by that much."""
+        self.now += timedelta(**span)
+        return self.now
+
+
+def batcher_of(database: Database, clock: Clock) -> Batcher:
+    """A batcher over a database."""
+    return Batcher(database, clock=clock, draw=lambda: 0.5, new_id=uuid7)
+
+
+@dataclass
+class Making:
+    """Makes things in one database, through one batcher."""
+
+    database: Database
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        """Set up the batcher."""
+        self.batcher = batcher_of(self.database, self.clock)
+
+    async def flow(self) -> UUID:
+        """A flow."""
+        made, _ = await create_flow(self.batcher, requests.CreateFlow(name=f"flow-{uuid4()}"))
+        return made
+
+    async def deployment(self, **given: Any) -> UUID:
+        """A deployment of a flow of its own."""
+        asked = requests.CreateDeployment(flow_id=await self.flow(), name="deployment", **given)
+        made = await create_deployment(self.batcher, asked)
+        assert isinstance(made, tuple)
+        return made[0]
+
+    async def limit(self, name: str, limit: int = 1, **given: Any) -> UUID:
+        """A concurrency limit."""
+        made = await create_limit(self.batcher, requests.CreateConcurrencyLimit(name=name, limit=limit, **given))
+        assert isinstance(made, tuple)
+        return made[0]
+
+    async def flow_run(self, state: State | None = None, **columns: Any) -> UUID:
+        """A flow run in a state."""
+        (made,) = await self.flow_runs([state or states.running()], **columns)
+        return made
+
+    async def flow_runs(self, into: Sequence[State], **columns: Any) -> list[UUID]:
+        """Flow runs of one flow in these states, in the order of their ids."""
+        own: dict[str, Any] = {"flow_id": await self.flow(), "parameters": {}, "context": {}, "policy": FlowRunPolicy()}
+        own |= dict.fromkeys(("deployment_id", "parent_task_run_id", "idempotency_key", "infrastructure_pid"))
+        own |= dict.fromkeys(("flow_version", "work_queue_name"))
+        return await self._create(FlowRun, [({**own, **columns}, state) for state in into])
+
+    async def task_run(self, flow_run_id: UUID | None, state: State | None = None, **columns: Any) -> UUID:
+        """A task run in a state."""
+        (made,) = await self.task_runs(flow_run_id, [state or states.running()], **columns)
+        return made
+
+    async def task_runs(self, flow_run_id: UUID | None, into: Sequence[State], **columns: Any) -> list[UUID]:
+        """Task runs of one flow run in these states, in the order of their ids."""
+        own: dict[str, Any] = {"flow_run_id": flow_run_id, "cache_key": None, "task_version": None, "task_inputs": {}}
+        own |= {"policy": TaskRunPolicy(), "flow_run_run_count": 0, "task_key": "task"}
+        return await self._create(TaskRun, [({**own, "dynamic_key": str(uuid4()), **columns}, state) for state in into])
+
+    async def _create(self, row: type[FlowRun | TaskRun], runs: Sequence[tuple[dict[str, Any], State]]) -> list[UUID]:
+        made = {"created": self.clock(), "updated": self.clock(), "name": "run", "tags": [], "labels": {}, **NEW}
+        asked = [CreateRun(run=row.of({"id": uuid7(), **made, **columns}), state=state) for columns, state in runs]
+        outcomes = await self.batcher.submit(asked)
+        assert all(isinstance(outcome, Created) and outcome.created for outcome in outcomes), outcomes
+        return [each.run.id for each in asked]
+
+    async def subflow_run(self, parent: UUID, state: State | None = None, **columns: Any) -> tuple[UUID, UUID]:
+        """A subflow run of a flow run, and the task run that stands for it."""
+        task_run_id = await self.task_run(parent, states.pending())
+        return await self.flow_run(state, parent_task_run_id=task_run_id, **columns), task_run_id
+
+    async def propose(self, kind: RunKind, run_id: UUID, state: State, **how: Any) -> Answer:
+        """How a proposal is answered."""
+        (answer,) = await self.batcher.submit([ProposeState(kind=kind, run_id=run_id, state=state, **how)])
+        assert isinstance(answer, Answer), answer
+        return answer
+
+    async def flow_run_enters(self, run_id: UUID, state: State, **how: Any) -> None:
+        """A flow run enters a state."""
+        answer = await self.propose(RunKind.FLOW_RUN, run_id, state, **how)
+        assert answer.written, answer
+
+    async def task_run_enters(self, run_id: UUID, state: State, **how: Any) -> None:
+        """A task run enters a state."""
+        answer = await self.propose(RunKind.TASK_RUN, run_id, state, **how)
+        assert answer.written, answer
+
+    async def execute(self, statement: sa.Executable) -> None:
+        """Change the database behind everybody's back."""
+        async with self.database.write() as transaction:
+            await transaction.connection.execute(statement)
+
+    async def rows(self, row: type[Base], *where: Any) -> list[Any]:
+        """Rows that meet conditions, in the order of their first columns."""
+        table = row.__table__
+        async with self.database.read() as connection:
+            found = await connection.execute(sa.select(*table.columns).where(*where).order_by(*table.primary_key))
+            return list(found)
+
+    async def names(self, row: type[FlowRun | TaskRun], ids: Sequence[UUID]) -> list[str | None]:
+        """Names of the states that runs are in."""
+        found = {run.id: run.state_name for run in await self.rows(row)}
+        return [found[each] for each in ids]
+
+    async def flow_run_names(self, *ids: UUID) -> list[str | None]:
+        """Names of the states that flow runs are in."""
+        return await self.names(FlowRun, ids)
+
+    async def task_run_names(self, *ids: UUID) -> list[str | None]:
+        """Names of the states that task runs are in."""
+        return await self.names(TaskRun, ids)
+
+    async def history(self, run_id: UUID) -> list[Any]:
+        """The states that a run has been in."""
+        found = [state for row in (FlowRunState, TaskRunState) for state in await self.rows(row, row.run_id == run_id)]
+        return sorted(found, key=lambda state: int(state.version))
