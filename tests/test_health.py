@@ -123,7 +123,7 @@ async def answer(server: Listening) -> httpx.Response:
 @pytest.fixture
 async def draining(url: str) -> AsyncIterator[Listening]:
     """A server that takes its time to end."""
-    async with listening(url, drain_seconds=30) as server:
+    async with listening(url, shutdown_drain_seconds=30) as server:
         yield server
 
 
@@ -146,6 +146,6 @@ async def test_a_server_that_ends_says_first_that_it_is_not_ready_and_then_has_c
 
 
 async def test_a_server_that_drains_ends_well(serve: Serve) -> None:
-    server = await serve(RUNSTATE_DRAIN_SECONDS="0.2")
+    server = await serve(RUNSTATE_SHUTDOWN_DRAIN_SECONDS="0.2")
 
     assert await server.stop(SIGTERM) == 0

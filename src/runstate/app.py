@@ -32,7 +32,7 @@ from runstate.graphql.validation.limits import RequestLimits
 from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
-from runstate.services import late, sweeping
+from runstate.services import cleanup, late
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings
 from runstate.tracing import tracing_of
@@ -52,7 +52,7 @@ def build_app(settings: Settings) -> Starlette:
     meter = Meter(Metrics(shared_directory()), clock)
     tracing = tracing_of(os.environ, documents=settings.trace_documents)
     health = Health()
-    services = chosen(settings.services, timed({**SERVICES, **set_services(settings)}, settings.service_seconds))
+    services = chosen(settings.services, timed({**SERVICES, **set_services(settings)}, settings.service_intervals))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -66,7 +66,7 @@ def build_app(settings: Settings) -> Starlette:
             if tracing:
                 opened.push_async_callback(asyncio.to_thread, tracing.close)
             await migrate(database)
-            hub = Hub(database, patience_seconds=settings.subscriber_patience_seconds, told=meter.told)
+            hub = Hub(database, patience_seconds=settings.slow_subscriber_timeout_seconds, told=meter.told)
             await hub.start()
             opened.push_async_callback(hub.stop)
             batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7, tell=hub.notify)
@@ -112,11 +112,14 @@ def shared_directory() -> Path | None:
 def set_services(settings: Settings) -> dict[str, Service]:
     """The services that do as the settings say."""
     after = timedelta(seconds=settings.late_after_seconds)
-    answers, keep = timedelta(hours=settings.keep_answers_hours), timedelta(days=settings.keep_log_days)
+    answers, keep = (
+        timedelta(hours=settings.idempotency_retention_hours),
+        timedelta(days=settings.transition_log_retention_days),
+    )
     return {
         "late": replace(SERVICES["late"], run_once=partial(late.run_once, after=after)),
-        "sweeping": replace(SERVICES["sweeping"], run_once=partial(sweeping.run_once, answers_kept=answers)),
-        "log": Service(lambda batcher, now: sweep_log(batcher.database, now, keep), seconds=300),
+        "cleanup": replace(SERVICES["cleanup"], run_once=partial(cleanup.run_once, answers_kept=answers)),
+        "log-retention": Service(lambda batcher, now: sweep_log(batcher.database, now, keep), seconds=300),
     }
 
 
@@ -124,23 +127,23 @@ def set_bounds(settings: Settings) -> RequestLimits:
     """How much clients may ask for, as the settings say."""
     local = is_loopback(settings.host)
     return RequestLimits(
-        body_bytes=settings.body_limit_bytes,
-        characters=settings.document_limit_characters,
-        tokens=settings.document_limit_tokens,
-        depth=settings.depth_limit,
-        aliases=settings.alias_limit,
-        root_fields=settings.root_field_limit,
-        directives=settings.directive_limit,
-        list_items=settings.list_limit,
-        cost=settings.cost_limit,
-        errors=settings.error_limit,
+        body_bytes=settings.max_body_bytes,
+        characters=settings.max_document_characters,
+        tokens=settings.max_document_tokens,
+        depth=settings.max_depth,
+        aliases=settings.max_aliases,
+        root_fields=settings.max_root_fields,
+        directives=settings.max_directives,
+        list_items=settings.max_list_items,
+        cost=settings.max_cost,
+        errors=settings.max_validation_errors,
         operation_seconds=settings.operation_timeout_seconds,
-        operations=settings.operation_limit,
-        subscriptions=settings.subscription_limit,
-        socket_operations=settings.socket_operation_limit,
+        operations=settings.max_concurrent_operations,
+        subscriptions=settings.max_subscriptions,
+        socket_operations=settings.max_operations_per_socket,
         introspection=local if settings.introspection is None else settings.introspection,
-        suggestions=local if settings.suggestions is None else settings.suggestions,
-        preflight=settings.get_preflight,
+        suggestions=local if settings.field_suggestions is None else settings.field_suggestions,
+        preflight=settings.get_csrf_prevention,
     )
 
 

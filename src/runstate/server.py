@@ -34,7 +34,7 @@ class Server(uvicorn.Server):
                 http="httptools",
                 ws="websockets-sansio",
                 ws_max_size=2**18,
-                ws_ping_timeout=settings.subscriber_patience_seconds + 60,  # who is slow is told so, not cut off
+                ws_ping_timeout=settings.slow_subscriber_timeout_seconds + 60,  # who is slow is told so, not cut off
                 ws_per_message_deflate=False,
                 log_config=None,
                 access_log=False,
@@ -73,13 +73,13 @@ class Server(uvicorn.Server):
     async def _drain(self) -> None:
         """Go on for as long as proxies take to notice; being asked to stop once more ends that."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + self.settings.drain_seconds
+        until = loop.time() + self.settings.shutdown_drain_seconds
         while loop.time() < until and not self.force_exit:  # noqa: ASYNC110 uvicorn sets a flag
-            await asyncio.sleep(min(0.1, self.settings.drain_seconds))
+            await asyncio.sleep(min(0.1, self.settings.shutdown_drain_seconds))
 
     def _set_tcp_user_timeout(self) -> None:
         """Have connections ended whose other side takes nothing for long: neither WebSockets nor events notice it."""
-        milliseconds = round(self.settings.subscriber_patience_seconds * 1000) + 60_000
+        milliseconds = round(self.settings.slow_subscriber_timeout_seconds * 1000) + 60_000
         if sys.platform == "linux":
             for listening in self.servers[0].sockets:
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

@@ -53,19 +53,19 @@ class Settings(BaseSettings):
     services: str = Field(
         default="all", description="Which services run in the background: `all`, `off`, or names with commas between."
     )
-    service_seconds: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    service_intervals: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={}, description='How many seconds pass between the rounds of a service, by its name: {"late": 5}.'
     )
     late_after_seconds: float = Field(
         default=15, ge=0, description="By how many seconds a scheduled run has to miss its time to be Late."
     )
-    keep_answers_hours: float = Field(
+    idempotency_retention_hours: float = Field(
         default=24, ge=24, description="For how many hours a proposal with an idempotency key is answered as it was."
     )
-    keep_log_days: float = Field(
+    transition_log_retention_days: float = Field(
         default=7, gt=0, description="For how many days the log of transitions, and so cursors into it, is kept."
     )
-    subscriber_patience_seconds: float = Field(
+    slow_subscriber_timeout_seconds: float = Field(
         default=60, gt=0, description="For how long a subscriber that is behind may take nothing before it is let go."
     )
     statement_timeout_seconds: float = Field(
@@ -76,42 +76,42 @@ class Settings(BaseSettings):
         description="Whether people find the page GraphiQL at /graphiql, and browsers that ask for /graphql. "
         "Unless set: only while listening on loopback.",
     )
-    body_limit_bytes: int = Field(default=2**20, gt=0, description="How large the body of a request may be.")
-    document_limit_characters: int = Field(default=65_536, gt=0, description="How long a document may be.")
-    document_limit_tokens: int = Field(default=5_000, gt=0, description="How many tokens a document may have.")
-    depth_limit: int = Field(default=16, gt=0, description="How deep fields may be nested.")
-    alias_limit: int = Field(default=100, ge=0, description="How many aliases an operation may have.")
-    root_field_limit: int = Field(default=20, gt=0, description="How many fields an operation may have at its root.")
-    directive_limit: int = Field(default=50, ge=0, description="How many directives an operation may have.")
-    list_limit: int = Field(default=1_000, gt=0, description="How many values a list in an input may have.")
-    cost_limit: int = Field(
-        default=50_000, gt=0, description="How many objects an answer may hold, as reckoned before."
+    max_body_bytes: int = Field(default=2**20, gt=0, description="How large the body of a request may be.")
+    max_document_characters: int = Field(default=65_536, gt=0, description="How long a document may be.")
+    max_document_tokens: int = Field(default=5_000, gt=0, description="How many tokens a document may have.")
+    max_depth: int = Field(default=16, gt=0, description="How deep fields may be nested.")
+    max_aliases: int = Field(default=100, ge=0, description="How many aliases an operation may have.")
+    max_root_fields: int = Field(default=20, gt=0, description="How many fields an operation may have at its root.")
+    max_directives: int = Field(default=50, ge=0, description="How many directives an operation may have.")
+    max_list_items: int = Field(default=1_000, gt=0, description="How many values a list in an input may have.")
+    max_cost: int = Field(default=50_000, gt=0, description="How many objects an answer may hold, as reckoned before.")
+    max_validation_errors: int = Field(
+        default=5, gt=0, description="How many mistakes in a document or in variables are told."
     )
-    error_limit: int = Field(default=5, gt=0, description="How many mistakes in a document or in variables are told.")
     operation_timeout_seconds: float = Field(
         default=30, gt=0, description="After how many seconds a query or a mutation is given up."
     )
-    operation_limit: int = Field(
+    max_concurrent_operations: int = Field(
         default=1_000, gt=0, description="How many queries and mutations are answered at once."
     )
-    subscription_limit: int = Field(default=10_000, gt=0, description="How many subscriptions may be open at once.")
-    socket_operation_limit: int = Field(
+    max_subscriptions: int = Field(default=10_000, gt=0, description="How many subscriptions may be open at once.")
+    max_operations_per_socket: int = Field(
         default=100, gt=0, description="How many operations a WebSocket carries at once."
     )
     introspection: bool | None = Field(
         default=None, description="Whether the schema can be asked for; unless set: only while listening on loopback."
     )
-    suggestions: bool | None = Field(
+    field_suggestions: bool | None = Field(
         default=None, description="Whether mistakes are told what may be meant; unless set: only on loopback."
     )
-    get_preflight: bool = Field(
+    get_csrf_prevention: bool = Field(
         default=True, description="Whether GET needs a header that browsers do not send to another site unasked."
     )
     metrics: bool = Field(default=True, description="Whether /metrics tells Prometheus what was counted and timed.")
     trace_documents: bool = Field(
         default=False, description="Whether spans have the documents of operations, without the values in them."
     )
-    drain_seconds: float = Field(
+    shutdown_drain_seconds: float = Field(
         default=0, ge=0, description="For how many seconds /readyz says no before the server lets go of its clients."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core import states
 from runstate.core.checks.verify import verify
-from runstate.core.commands.concurrency_limits import take_slots
+from runstate.core.commands.concurrency_limits import acquire_concurrency_slots
 from runstate.database import Database
 from runstate.database.queries import verify as sql
 from runstate.documents import requests
@@ -108,8 +108,8 @@ async def lived_in(make: Making) -> LivedIn:
     }
     running, ended = await run_a_deployment(make)
     task_run, ended_task_run = await run_tasks(make)
-    asked = requests.TakeSlots(names=["manual", "tag:slow"], slots=2, lease_seconds=60)
-    await take_slots(make.batcher, asked)
+    asked = requests.AcquireConcurrencySlots(names=["manual", "tag:slow"], slots=2, lease_seconds=60)
+    await acquire_concurrency_slots(make.batcher, asked)
     return LivedIn(make, running, task_run, ended, ended_task_run, limits)
 
 

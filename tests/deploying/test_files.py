@@ -97,7 +97,7 @@ def test_what_is_set_is_a_setting(services: dict[str, Any]) -> None:
 def test_a_server_has_time_to_end(services: dict[str, Any]) -> None:
     grace = int(services["one"]["stop_grace_period"].removesuffix("s"))
 
-    assert grace >= float(services["one"]["environment"]["RUNSTATE_DRAIN_SECONDS"]) + 30
+    assert grace >= float(services["one"]["environment"]["RUNSTATE_SHUTDOWN_DRAIN_SECONDS"]) + 30
 
 
 def test_the_image_serves_as_somebody_without_rights() -> None:

@@ -101,7 +101,7 @@ async def proxied(serve: Serve, url: str, tmp_path: Path) -> AsyncIterator[Proxi
     database = Database(url)
     key = await Keys(database).make("somebody")
     await database.close()
-    servers = [await serve(RUNSTATE_AUTHENTICATION="keys", RUNSTATE_DRAIN_SECONDS="2") for _ in range(2)]
+    servers = [await serve(RUNSTATE_AUTHENTICATION="keys", RUNSTATE_SHUTDOWN_DRAIN_SECONDS="2") for _ in range(2)]
     https, http, health = free_ports(3)
     environment = {
         "XDG_DATA_HOME": str(tmp_path),

@@ -35,7 +35,7 @@ async def test_every_audit_passes(clients: Packages, server: Listening) -> None:
 
 
 async def test_every_audit_passes_without_the_header_where_get_needs_none(clients: Packages, url: str) -> None:
-    async with listening(url, get_preflight=False) as server:
+    async with listening(url, get_csrf_prevention=False) as server:
         results = await audited(clients, server, {})
 
     assert [each for each in results if each["status"] != "ok"] == []

@@ -77,11 +77,11 @@ def nested(levels: int) -> str:
 
 
 EXCEEDED = [
-    ("document_limit_characters", 30, "characters", "{ __typename }".ljust(30), "{ __typename }".ljust(31), 31),
-    ("document_limit_tokens", 6, "tokens", "{ __typename b: __typename }", "{ __typename bc: __typename id }", None),
-    ("depth_limit", 6, "depth", nested(6), nested(9), 9),
+    ("max_document_characters", 30, "characters", "{ __typename }".ljust(30), "{ __typename }".ljust(31), 31),
+    ("max_document_tokens", 6, "tokens", "{ __typename b: __typename }", "{ __typename bc: __typename id }", None),
+    ("max_depth", 6, "depth", nested(6), nested(9), 9),
     (
-        "alias_limit",
+        "max_aliases",
         2,
         "aliases",
         "{ a: __typename b: __typename }",
@@ -89,7 +89,7 @@ EXCEEDED = [
         3,
     ),
     (
-        "root_field_limit",
+        "max_root_fields",
         2,
         "rootFields",
         "{ __typename ...F } fragment F on Query { __typename }",
@@ -97,15 +97,22 @@ EXCEEDED = [
         3,
     ),
     (
-        "directive_limit",
+        "max_directives",
         1,
         "directives",
         "{ __typename @skip(if: true) }",
         "{ __typename @skip(if: true) ...F @include(if: true) } fragment F on Query { __typename }",
         2,
     ),
-    ("list_limit", 2, "listItems", '{ nodes(ids: ["x", "y"]) { id } }', '{ nodes(ids: ["x", "y", "z"]) { id } }', 3),
-    ("cost_limit", 21, "cost", "{ flows(first: 20) { nodes { id } } }", "{ flows(first: 21) { nodes { id } } }", 22),
+    (
+        "max_list_items",
+        2,
+        "listItems",
+        '{ nodes(ids: ["x", "y"]) { id } }',
+        '{ nodes(ids: ["x", "y", "z"]) { id } }',
+        3,
+    ),
+    ("max_cost", 21, "cost", "{ flows(first: 20) { nodes { id } } }", "{ flows(first: 21) { nodes { id } } }", 22),
 ]
 
 
@@ -212,7 +219,7 @@ async def test_lists_in_variables_are_measured_and_json_is_not(url: str) -> None
     create = "mutation($i: CreateFlowRunInput!) { createFlowRun(input: $i) { __typename } }"
     flow = 'mutation { createFlow(input: {name: "etl"}) { ... on CreateFlowPayload { flow { id } } } }'
     where = "query($w: FlowRunWhere) { flowRunCount(where: $w) }"
-    async with bounded(url, list_limit=3) as ask:
+    async with bounded(url, max_list_items=3) as ask:
         given = {"flowId": (await ask(flow))["createFlow"]["flow"]["id"], "parameters": {"items": list(range(100))}}
         assert await ask(create, i={**given, "tags": ["x"] * 3}) == {
             "createFlowRun": {"__typename": "CreateFlowRunPayload"}
@@ -289,7 +296,7 @@ async def test_a_document_is_parsed_and_checked_once(url: str) -> None:
 
 
 async def test_more_operations_than_there_may_be_are_told_to_come_back(url: str) -> None:
-    async with bounded(url, operation_limit=3) as ask:
+    async with bounded(url, max_concurrent_operations=3) as ask:
         asked = [ask.client.post("/graphql", json={"query": "{ flowRunCount }"}) for _ in range(30)]
         replies = await asyncio.gather(*asked)
 
@@ -301,7 +308,7 @@ async def test_more_operations_than_there_may_be_are_told_to_come_back(url: str)
 
 
 async def test_more_subscriptions_than_there_may_be_are_refused_until_one_ends(url: str) -> None:
-    async with listening(url, subscription_limit=1) as server, connected(server) as socket:
+    async with listening(url, max_subscriptions=1) as server, connected(server) as socket:
         first = await socket.subscribe(TRANSITIONS, "1")
         await first.next()
         assert (await (await socket.subscribe(TRANSITIONS, "2")).error())["extensions"]["code"] == "OVERLOADED"
@@ -318,7 +325,7 @@ async def test_more_subscriptions_than_there_may_be_are_refused_until_one_ends(u
 
 
 async def test_a_socket_carries_so_many_operations(url: str) -> None:
-    async with listening(url, socket_operation_limit=2) as server, connected(server) as socket:
+    async with listening(url, max_operations_per_socket=2) as server, connected(server) as socket:
         for key in ("1", "2"):
             await (await socket.subscribe(TRANSITIONS, key)).next()
         error = await (await socket.subscribe("{ __typename }", "3")).error()

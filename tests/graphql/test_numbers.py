@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from runstate.app import clock
 from runstate.core.checks.verify import verify
 from runstate.database import Database
-from runstate.services import folding
+from runstate.services import tally_compaction
 from tests.client import Ask
 from tests.graphql.factories import at, store
 from tests.graphql.factories import make_flow as flow_row
@@ -76,10 +76,10 @@ async def test_numbers_stay_right_through_changes_deletions_and_folding(ask: Ask
     await agree(ask)
     assert await verify(app.state.database, clock()) == []
 
-    assert await folding.run_once(app.state.batcher, clock()) > 0
-    assert await folding.run_once(app.state.batcher, clock()) == 0
+    assert await tally_compaction.run_once(app.state.batcher, clock()) > 0
+    assert await tally_compaction.run_once(app.state.batcher, clock()) == 0
     await ask("mutation($id: ID!) { deleteFlow(id: $id) { __typename } }", id=flows[1])
-    await folding.run_once(app.state.batcher, clock())
+    await tally_compaction.run_once(app.state.batcher, clock())
     await agree(ask)
     assert await verify(app.state.database, clock()) == []
 

@@ -20,8 +20,8 @@ LIMITS = "{ concurrencyLimits { nodes { name limit activeSlots leases { nodes { 
 
 async def take(ask: Ask, *names: str, **given: Any) -> Any:
     """Take slots of limits."""
-    fields = f"{PROBLEM} ... on TakeSlotsPayload {{ retryAfterSeconds leases {{ id slots expires }} }}"
-    return await do(ask, "takeSlots", "TakeSlotsInput", fields, names=list(names), **given)
+    fields = f"{PROBLEM} ... on AcquireConcurrencySlotsPayload {{ retryAfterSeconds leases {{ id slots expires }} }}"
+    return await do(ask, "acquireConcurrencySlots", "AcquireConcurrencySlotsInput", fields, names=list(names), **given)
 
 
 async def handle(ask: Ask, mutation: str, *leases: str) -> Any:
@@ -50,7 +50,7 @@ async def test_slots_of_several_limits_are_taken_all_or_none(ask: Ask) -> None:
 async def test_nothing_is_given_back_twice(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="a", limit=2)
     leases = [(await take(ask, "a"))["leases"][0]["id"] for _ in range(2)]
-    answers = await asyncio.gather(*(handle(ask, "giveBackSlots", leases[0]) for _ in range(5)))
+    answers = await asyncio.gather(*(handle(ask, "releaseConcurrencySlots", leases[0]) for _ in range(5)))
     assert sorted(len(each["leaseIds"]) for each in answers) == [0, 0, 0, 0, 1]
     assert await active(ask) == {"a": 1}
 
@@ -58,12 +58,12 @@ async def test_nothing_is_given_back_twice(ask: Ask) -> None:
 async def test_a_lease_is_renewed_while_it_is_there(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="a", limit=1)
     (lease,) = (await take(ask, "a", leaseSeconds=60))["leases"]
-    assert (await handle(ask, "renewLeases", lease["id"]))["leaseIds"] == [lease["id"]]
+    assert (await handle(ask, "renewConcurrencyLeases", lease["id"]))["leaseIds"] == [lease["id"]]
     document = '{ concurrencyLimit(by: { name: "a" }) { leases { nodes { expires } } } }'
     (renewed,) = (await ask(document))["concurrencyLimit"]["leases"]["nodes"]
     assert renewed["expires"] > lease["expires"]
-    await handle(ask, "giveBackSlots", lease["id"])
-    assert (await handle(ask, "renewLeases", lease["id"]))["leaseIds"] == []
+    await handle(ask, "releaseConcurrencySlots", lease["id"])
+    assert (await handle(ask, "renewConcurrencyLeases", lease["id"]))["leaseIds"] == []
 
 
 async def test_more_slots_than_there_are_is_a_mistake(ask: Ask) -> None:
@@ -79,9 +79,9 @@ async def test_a_limit_lowered_below_what_is_held_stops_new_entries_only(ask: As
     given = {"id": made["concurrencyLimit"]["id"], "limit": 1}
     changed = await do(ask, "updateConcurrencyLimit", "UpdateConcurrencyLimitInput", fields, **given)
     assert changed["concurrencyLimit"] == {"limit": 1, "activeSlots": 2}
-    await handle(ask, "giveBackSlots", leases[0])
+    await handle(ask, "releaseConcurrencySlots", leases[0])
     assert (await take(ask, "a"))["leases"] == []
-    await handle(ask, "giveBackSlots", leases[1])
+    await handle(ask, "releaseConcurrencySlots", leases[1])
     assert len((await take(ask, "a"))["leases"]) == 1
 
 
@@ -101,7 +101,7 @@ async def test_how_slots_decay_changes_only_while_none_is_held(ask: Ask) -> None
     (lease,) = (await take(ask, "a"))["leases"]
     changed = await create(ask, "concurrencyLimit", name="a", limit=2, slotDecayPerSecond=1)
     assert (changed["__typename"], changed["path"]) == ("InvalidInput", ["slotDecayPerSecond"])
-    await handle(ask, "giveBackSlots", lease["id"])
+    await handle(ask, "releaseConcurrencySlots", lease["id"])
     assert not (await create(ask, "concurrencyLimit", name="a", limit=2, slotDecayPerSecond=1))["created"]
 
 

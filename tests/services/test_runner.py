@@ -139,30 +139,32 @@ async def test_all_services_together_run(make: Making) -> None:
 
     assert await make.flow_run_names(run) == ["Late"]
     said = [each for each in logs if each["log_level"] != "debug"]
-    assert {each["service"]: each["done"] for each in said if each["service"] != "folding"} == {"late": 1}
+    assert {each["service"]: each["done"] for each in said if each["service"] != "tally-compaction"} == {"late": 1}
 
 
 def test_services_are_chosen_by_name() -> None:
-    assert set(chosen("all")) == {"late", "pauses", "leases", "cancellation", "folding", "sweeping"}
+    assert set(chosen("all")) == {"late", "pause-expiry", "lease-expiry", "cancellation", "tally-compaction", "cleanup"}
     assert chosen("off") == {}
-    assert chosen(" late, leases") == {"late": SERVICES["late"], "leases": SERVICES["leases"]}
+    assert chosen(" late, lease-expiry") == {"late": SERVICES["late"], "lease-expiry": SERVICES["lease-expiry"]}
 
 
 @pytest.mark.parametrize("names", ["", "late,", "late,latte", "all,late", "Late"])
 def test_a_service_that_there_is_not_cannot_be_chosen(names: str) -> None:
-    with pytest.raises(ConfigurationError, match="late, pauses, leases, cancellation, folding, sweeping"):
+    with pytest.raises(
+        ConfigurationError, match="late, pause-expiry, lease-expiry, cancellation, tally-compaction, cleanup"
+    ):
         chosen(names)
 
 
 def test_further_services_can_be_chosen_too() -> None:
-    further = {**SERVICES, "log": Service(Rounds(), 60)}
+    further = {**SERVICES, "log-retention": Service(Rounds(), 60)}
 
-    assert "log" in chosen("all", further)
-    assert list(chosen("log", further)) == ["log"]
+    assert "log-retention" in chosen("all", further)
+    assert list(chosen("log-retention", further)) == ["log-retention"]
 
 
 def test_services_are_timed_by_name() -> None:
     assert timed(SERVICES, {"late": 1.5})["late"].seconds == 1.5
-    assert timed(SERVICES, {"late": 1.5})["leases"] == SERVICES["leases"]
+    assert timed(SERVICES, {"late": 1.5})["lease-expiry"] == SERVICES["lease-expiry"]
     with pytest.raises(ConfigurationError, match="`nothing`"):
         timed(SERVICES, {"nothing": 1})

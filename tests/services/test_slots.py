@@ -8,14 +8,14 @@ import sqlalchemy as sa
 from runstate.core import states
 from runstate.core.batch.requests import ProposeState
 from runstate.core.checks.verify import verify
-from runstate.core.commands.concurrency_limits import give_back_slots, take_slots, update_limit
+from runstate.core.commands.concurrency_limits import acquire_concurrency_slots, release_concurrency_slots, update_limit
 from runstate.core.commands.flows import delete_deployment
 from runstate.core.commands.runs import delete_flow_run
 from runstate.documents import requests
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import RunKind
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun
-from runstate.services import leases
+from runstate.services import lease_expiry
 from tests.databases import somebody_waits
 from tests.services.factories import NOW, Making
 
@@ -25,7 +25,7 @@ async def test_a_slot_that_decayed_is_not_lost(make: Making) -> None:
     await make.execute(sa.update(ConcurrencyLimit).values(slot_decay_per_second=0.1))
     first, second = await make.flow_runs([states.scheduled(NOW)] * 2, deployment_id=deployment)
     await make.flow_run_enters(first, states.pending())
-    await leases.run_once(make.batcher, make.clock.forward(seconds=11))
+    await lease_expiry.run_once(make.batcher, make.clock.forward(seconds=11))
     await make.flow_run_enters(second, states.pending())
     await make.flow_run_enters(first, states.running())
     assert await verify(make.database, make.clock.now) == []
@@ -33,12 +33,14 @@ async def test_a_slot_that_decayed_is_not_lost(make: Making) -> None:
 
 async def test_a_limit_loses_its_decay_with_its_decayed_leases(make: Making) -> None:
     limit = await make.limit("a", 5, slot_decay_per_second=1)
-    await take_slots(make.batcher, requests.TakeSlots(names=["a"], slots=2, lease_seconds=60))
+    await acquire_concurrency_slots(
+        make.batcher, requests.AcquireConcurrencySlots(names=["a"], slots=2, lease_seconds=60)
+    )
     now = make.clock.forward(seconds=10)
     changed = requests.UpdateConcurrencyLimit(id=limit, slot_decay_per_second=0)
     assert await update_limit(make.batcher, changed) == limit
     assert await make.rows(ConcurrencyLease) == []
-    await leases.run_once(make.batcher, now)
+    await lease_expiry.run_once(make.batcher, now)
     assert await verify(make.database, now) == []
 
 
@@ -65,7 +67,7 @@ async def test_the_grace_of_a_claim_ends_when_the_run_moves_on(
     first, second = await make.flow_runs([states.scheduled(NOW)] * 2, deployment_id=deployment)
     await make.flow_run_enters(first, states.pending())
     await make.flow_run_enters(first, state, force=force)
-    await leases.run_once(make.batcher, make.clock.forward(seconds=400))
+    await lease_expiry.run_once(make.batcher, make.clock.forward(seconds=400))
     await make.propose(RunKind.FLOW_RUN, second, states.pending())
     assert await make.flow_run_names(first, second) == [state.name, "AwaitingConcurrencySlot"]
 
@@ -75,7 +77,7 @@ async def test_a_client_cannot_give_back_what_a_running_run_holds(make: Making) 
     run = await make.flow_run(states.scheduled(NOW), deployment_id=deployment)
     await make.flow_run_enters(run, states.pending())
     (lease,) = await make.rows(ConcurrencyLease)
-    assert await give_back_slots(make.batcher, requests.GiveBackSlots(lease_ids=[lease.id])) == []
+    assert await release_concurrency_slots(make.batcher, requests.ReleaseConcurrencySlots(lease_ids=[lease.id])) == []
     assert len(await make.rows(ConcurrencyLease)) == 1
 
 

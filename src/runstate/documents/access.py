@@ -1,7 +1,12 @@
-"""What a client may be allowed to do."""
+"""Actors and scopes."""
 
 from collections.abc import Iterable
 from enum import StrEnum
+
+ANONYMOUS = "anonymous"
+"""The actor of requests without credentials, where none are required."""
+SERVER = "runstate"
+"""The actor of states that the server proposes itself."""
 
 
 class Scope(StrEnum):

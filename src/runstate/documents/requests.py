@@ -224,7 +224,7 @@ class UpdateConcurrencyLimit(Document):
     )
 
 
-class TakeSlots(Document):
+class AcquireConcurrencySlots(Document):
     """Slots of several limits at once, all or none."""
 
     names: Annotated[list[Name], Field(min_length=1, max_length=100)] = Field(
@@ -240,13 +240,13 @@ class TakeSlots(Document):
     )
 
 
-class GiveBackSlots(Document):
+class ReleaseConcurrencySlots(Document):
     """Leases that are given back."""
 
     lease_ids: LeaseIds = Field(description="Ids of the leases; those that are gone are left out of the answer.")
 
 
-class RenewLeases(Document):
+class RenewConcurrencyLeases(Document):
     """Leases that are to last longer."""
 
     lease_ids: LeaseIds = Field(description="Ids of the leases; those that are gone are left out of the answer.")

@@ -4,10 +4,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from runstate.core.batch.batcher import Batcher
-from runstate.core.batch.requests import SERVER, ProposeState
+from runstate.core.batch.requests import ProposeState
 from runstate.core.policies import MARK_LATE
 from runstate.core.states import late
 from runstate.database.queries.due import Found, late_flow_runs
+from runstate.documents.access import SERVER
 from runstate.documents.states import RunKind
 from runstate.services.proposing import propose_all
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import structlog
 
 from runstate.core.batch.batcher import Batcher
-from runstate.core.batch.requests import SERVER, Answer, Outcome, ProposeState
+from runstate.core.batch.requests import Answer, Outcome, ProposeState
 from runstate.core.states import State
 from runstate.database.queries.due import DueQuery, Found, pages
+from runstate.documents.access import SERVER
 from runstate.documents.states import RunKind
 from runstate.errors import RunstateError
 

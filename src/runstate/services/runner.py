@@ -12,7 +12,7 @@ import structlog
 
 from runstate.core.batch.batcher import Batcher
 from runstate.errors import ConfigurationError
-from runstate.services import cancellation, folding, late, leases, pauses, sweeping
+from runstate.services import cancellation, cleanup, late, lease_expiry, pause_expiry, tally_compaction
 
 log = structlog.get_logger(__name__)
 
@@ -30,11 +30,11 @@ class Service:
 SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
     {
         "late": Service(late.run_once, 5),
-        "pauses": Service(pauses.run_once, 5),
-        "leases": Service(leases.run_once, 15),
+        "pause-expiry": Service(pause_expiry.run_once, 5),
+        "lease-expiry": Service(lease_expiry.run_once, 15),
         "cancellation": Service(cancellation.run_once, 20),
-        "folding": Service(folding.run_once, 10),
-        "sweeping": Service(sweeping.run_once, 300),
+        "tally-compaction": Service(tally_compaction.run_once, 10),
+        "cleanup": Service(cleanup.run_once, 300),
     }
 )
 

@@ -12,9 +12,8 @@ from weakref import WeakSet
 import structlog
 
 from runstate.core.access import keys
-from runstate.core.batch.requests import ANONYMOUS
 from runstate.database import Database
-from runstate.documents.access import Scope, included
+from runstate.documents.access import ANONYMOUS, Scope, included
 from runstate.errors import Unauthenticated
 from runstate.rows import ApiKey
 

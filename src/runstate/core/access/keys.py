@@ -12,12 +12,11 @@ from zlib import crc32
 
 import sqlalchemy as sa
 
-from runstate.core.batch.requests import ANONYMOUS, SERVER
 from runstate.database import Database
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among, insert_or_skip
 from runstate.database.queries.orchestration import all_of
-from runstate.documents.access import Scope
+from runstate.documents.access import ANONYMOUS, SERVER, Scope
 from runstate.errors import ConfigurationError
 from runstate.rows import ApiKey
 

@@ -10,13 +10,9 @@ import orjson
 
 from runstate.core.proposal import OrchestrationStatus, Rule, RuleOutcome
 from runstate.core.states import State
+from runstate.documents.access import ANONYMOUS
 from runstate.documents.states import Json, RunKind
 from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
-
-ANONYMOUS = "anonymous"
-"""The actor where nobody has to say who they are."""
-SERVER = "runstate"
-"""The actor of what the server does on its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

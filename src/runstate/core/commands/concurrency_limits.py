@@ -86,7 +86,9 @@ async def delete_limit(batcher: Batcher, limit_id: UUID) -> bool:
 
 
 @again
-async def take_slots(batcher: Batcher, given: requests.TakeSlots) -> Taken | NotFound | InvalidInput:
+async def acquire_concurrency_slots(
+    batcher: Batcher, given: requests.AcquireConcurrencySlots
+) -> Taken | NotFound | InvalidInput:
     """Take slots of many limits at once, all or none; when one is full nothing is written."""
     kind, run_id = referred(given.run) if given.run else (None, None)
     async with batcher.database.write() as transaction:
@@ -123,7 +125,7 @@ async def _ledger(connection: AsyncConnection, now: datetime, **which: Any) -> U
 
 
 @again
-async def give_back_slots(batcher: Batcher, given: requests.GiveBackSlots) -> list[UUID]:
+async def release_concurrency_slots(batcher: Batcher, given: requests.ReleaseConcurrencySlots) -> list[UUID]:
     """Give back leases; the ids of those that were there. What a state took, a state gives back: it stays."""
     async with batcher.database.write() as transaction:
         now = batcher.clock()
@@ -137,7 +139,7 @@ async def give_back_slots(batcher: Batcher, given: requests.GiveBackSlots) -> li
 
 
 @again
-async def renew_leases(batcher: Batcher, given: requests.RenewLeases) -> list[UUID]:
+async def renew_concurrency_leases(batcher: Batcher, given: requests.RenewConcurrencyLeases) -> list[UUID]:
     """Have leases last some seconds from now; the ids of those that were there. Slots that decay do so all the same."""
     async with batcher.database.write() as transaction:
         now = batcher.clock()

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.orchestrate import as_state, lock_limits, write_limits
-from runstate.core.batch.requests import ANONYMOUS, CreateRun, Outcome, ProposeState
+from runstate.core.batch.requests import CreateRun, Outcome, ProposeState
 from runstate.core.batch.unit_of_work import UnitOfWork
 from runstate.core.commands.retry import again
 from runstate.core.states import NO_DETAILS, State
@@ -22,6 +22,7 @@ from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
 from runstate.documents import requests
+from runstate.documents.access import ANONYMOUS
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import RunKind
 from runstate.errors import InvalidInput, NotFound

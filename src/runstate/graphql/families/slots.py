@@ -8,10 +8,10 @@ import strawberry
 
 from runstate.core.commands import concurrency_limits
 from runstate.documents.requests import (
+    AcquireConcurrencySlots,
     CreateConcurrencyLimit,
-    GiveBackSlots,
-    RenewLeases,
-    TakeSlots,
+    ReleaseConcurrencySlots,
+    RenewConcurrencyLeases,
     UpdateConcurrencyLimit,
 )
 from runstate.errors import NotFound as NotFoundError
@@ -52,7 +52,7 @@ class UpdateConcurrencyLimitPayload:
 
 
 @object_type
-class TakeSlotsPayload:
+class AcquireConcurrencySlotsPayload:
     """The leases that were taken, or after how many seconds to ask again."""
 
     taken: strawberry.Private[Sequence[ConcurrencyLease]]
@@ -81,9 +81,9 @@ UpdateConcurrencyLimitResult = Annotated[
     UpdateConcurrencyLimitPayload | NotFound | InvalidInput,
     strawberry.union("UpdateConcurrencyLimitResult", description="The limit, or what is wrong with the input."),
 ]
-TakeSlotsResult = Annotated[
-    TakeSlotsPayload | NotFound | InvalidInput,
-    strawberry.union("TakeSlotsResult", description="What was taken, or what is wrong with the input."),
+AcquireConcurrencySlotsResult = Annotated[
+    AcquireConcurrencySlotsPayload | NotFound | InvalidInput,
+    strawberry.union("AcquireConcurrencySlotsResult", description="What was taken, or what is wrong with the input."),
 ]
 LeasesResult = Annotated[
     LeasesPayload | InvalidInput,
@@ -138,19 +138,25 @@ class Mutation:
         return UpdateConcurrencyLimitPayload(key=known)
 
     @proposing
-    async def take_slots(self, info: Info, input: Annotated[Input[TakeSlots], Given]) -> TakeSlotsResult:
+    async def acquire_concurrency_slots(
+        self, info: Info, input: Annotated[Input[AcquireConcurrencySlots], Given]
+    ) -> AcquireConcurrencySlotsResult:
         """Take slots of many limits at once: all, or none and when to ask again."""
-        outcome = await concurrency_limits.take_slots(info.context.batcher, input.checked())
+        outcome = await concurrency_limits.acquire_concurrency_slots(info.context.batcher, input.checked())
         if isinstance(outcome, RunstateError):
             raise outcome
-        return TakeSlotsPayload(taken=outcome.leases, retry_after_seconds=outcome.retry_after_seconds)
+        return AcquireConcurrencySlotsPayload(taken=outcome.leases, retry_after_seconds=outcome.retry_after_seconds)
 
     @proposing
-    async def give_back_slots(self, info: Info, input: Annotated[Input[GiveBackSlots], Given]) -> LeasesResult:
+    async def release_concurrency_slots(
+        self, info: Info, input: Annotated[Input[ReleaseConcurrencySlots], Given]
+    ) -> LeasesResult:
         """Give back leases. One that is gone was given back or taken back already: nothing is given back twice."""
-        return _leases(await concurrency_limits.give_back_slots(info.context.batcher, input.checked()))
+        return _leases(await concurrency_limits.release_concurrency_slots(info.context.batcher, input.checked()))
 
     @proposing
-    async def renew_leases(self, info: Info, input: Annotated[Input[RenewLeases], Given]) -> LeasesResult:
+    async def renew_concurrency_leases(
+        self, info: Info, input: Annotated[Input[RenewConcurrencyLeases], Given]
+    ) -> LeasesResult:
         """Have leases last longer. Slots of a limit with decay free themselves all the same."""
-        return _leases(await concurrency_limits.renew_leases(info.context.batcher, input.checked()))
+        return _leases(await concurrency_limits.renew_concurrency_leases(info.context.batcher, input.checked()))

@@ -12,18 +12,18 @@ import structlog
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
 from runstate.core.checks.verify import verify
-from runstate.core.commands.concurrency_limits import Taken, take_slots
+from runstate.core.commands.concurrency_limits import Taken, acquire_concurrency_slots
 from runstate.documents import requests
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun
-from runstate.services import leases
+from runstate.services import lease_expiry
 from tests.services.factories import NOW, Making
 
 MINUTE = timedelta(minutes=1)
 
 
 async def take(make: Making, *names: str, seconds: float = 60, slots: int = 1) -> list[UUID]:
-    asked = requests.TakeSlots(names=list(names), slots=slots, lease_seconds=seconds)
-    taken = await take_slots(make.batcher, asked)
+    asked = requests.AcquireConcurrencySlots(names=list(names), slots=slots, lease_seconds=seconds)
+    taken = await acquire_concurrency_slots(make.batcher, asked)
     assert isinstance(taken, Taken)
     return [lease.id for lease in taken.leases]
 
@@ -42,8 +42,8 @@ async def test_slots_are_given_back_when_their_lease_expires(make: Making) -> No
     await take(make, "a", slots=3)
     lasting = await take(make, "a", seconds=61, slots=2)
 
-    assert await leases.run_once(make.batcher, NOW + MINUTE - timedelta(microseconds=1)) == 0
-    assert await leases.run_once(make.batcher, NOW + MINUTE) == 1
+    assert await lease_expiry.run_once(make.batcher, NOW + MINUTE - timedelta(microseconds=1)) == 0
+    assert await lease_expiry.run_once(make.batcher, NOW + MINUTE) == 1
     assert (await limit(make, "a")).occupied == 2
     assert await held(make) == lasting
     assert await verify(make.database, NOW + MINUTE) == []
@@ -53,7 +53,7 @@ async def test_for_how_long_slots_were_held_moves_the_average(make: Making) -> N
     await make.limit("a", 1)
     await take(make, "a")
 
-    await leases.run_once(make.batcher, NOW + MINUTE)
+    await lease_expiry.run_once(make.batcher, NOW + MINUTE)
 
     assert (await limit(make, "a")).average_slot_occupancy_seconds == 2 + (60 - 2) / 2
 
@@ -65,7 +65,7 @@ async def test_leases_of_many_limits_are_given_back(make: Making) -> None:
     for some in (names[:100], names[100:200], names[200:]):
         await take(make, *some)
 
-    assert await leases.run_once(make.batcher, NOW + MINUTE) == 250
+    assert await lease_expiry.run_once(make.batcher, NOW + MINUTE) == 250
     assert await held(make) == []
     assert {row.occupied for row in await make.rows(ConcurrencyLimit)} == {0}
 
@@ -79,7 +79,7 @@ async def test_many_leases_of_one_limit_are_given_back(make: Making) -> None:
     await make.execute(sa.insert(ConcurrencyLease).values(more[1250:]))
     await make.execute(sa.update(ConcurrencyLimit).values(occupied=2501))
 
-    assert await leases.run_once(make.batcher, NOW + MINUTE) == 2501
+    assert await lease_expiry.run_once(make.batcher, NOW + MINUTE) == 2501
     (row,) = await make.rows(ConcurrencyLimit)
     assert (row.id, row.occupied) == (limit_id, 0)
 
@@ -90,7 +90,7 @@ async def test_slots_that_a_running_run_holds_are_not_taken_from_it(make: Making
     await make.flow_run_enters(run, states.pending())
     await make.flow_run_enters(run, states.running())
 
-    assert await leases.run_once(make.batcher, NOW + timedelta(days=1)) == 0
+    assert await lease_expiry.run_once(make.batcher, NOW + timedelta(days=1)) == 0
     assert [lease.run_id for lease in await make.rows(ConcurrencyLease)] == [run]
 
 
@@ -99,8 +99,8 @@ async def test_a_claimed_run_that_does_not_start_in_time_loses_its_slot_to_anoth
     first, second = await make.flow_runs([states.scheduled(NOW)] * 2, deployment_id=deployment)
     await make.flow_run_enters(first, states.pending())
 
-    assert await leases.run_once(make.batcher, make.clock.forward(seconds=299)) == 0
-    assert await leases.run_once(make.batcher, make.clock.forward(seconds=1)) == 1
+    assert await lease_expiry.run_once(make.batcher, make.clock.forward(seconds=299)) == 0
+    assert await lease_expiry.run_once(make.batcher, make.clock.forward(seconds=1)) == 1
     await make.flow_run_enters(second, states.pending())
     assert await make.flow_run_names(first, second) == ["Pending", "Pending"]
     assert [lease.run_id for lease in await make.rows(ConcurrencyLease)] == [second]
@@ -112,7 +112,7 @@ async def test_slots_that_free_themselves_only_lose_their_leases(make: Making) -
     (later,) = await take(make, "a", slots=3)
     before = await limit(make, "a")
 
-    assert await leases.run_once(make.batcher, NOW + timedelta(seconds=2)) == 1
+    assert await lease_expiry.run_once(make.batcher, NOW + timedelta(seconds=2)) == 1
     assert await held(make) == [later]
     assert await limit(make, "a") == before
     assert await verify(make.database, NOW + timedelta(seconds=2)) == []
@@ -124,7 +124,7 @@ async def test_a_limit_that_cannot_be_put_right_does_not_keep_others_from_it(mak
     await make.execute(sa.update(ConcurrencyLimit).where(ConcurrencyLimit.id == broken).values(occupied=0))
 
     with structlog.testing.capture_logs() as logs:
-        assert await leases.run_once(make.batcher, NOW + MINUTE) == 1
+        assert await lease_expiry.run_once(make.batcher, NOW + MINUTE) == 1
     assert (await limit(make, "whole")).occupied == 0
     assert [each["limit"] for each in logs] == [str(broken)]
 
@@ -139,7 +139,7 @@ async def test_two_servers_at_once_give_a_lease_back_once(make: Making, other: B
     moment = NOW + timedelta(seconds=20)
 
     done = await asyncio.gather(
-        *(leases.run_once(batcher, moment) for batcher in (make.batcher, other) for _ in range(3))
+        *(lease_expiry.run_once(batcher, moment) for batcher in (make.batcher, other) for _ in range(3))
     )
 
     assert sum(done) == 60
@@ -155,7 +155,9 @@ async def test_a_run_may_end_while_its_lease_expires(make: Making, other: Batche
         await make.flow_run_enters(run, states.pending())
     later = make.clock.forward(seconds=300)
 
-    await asyncio.gather(leases.run_once(other, later), *(make.flow_run_enters(run, states.failed()) for run in runs))
+    await asyncio.gather(
+        lease_expiry.run_once(other, later), *(make.flow_run_enters(run, states.failed()) for run in runs)
+    )
 
     assert await held(make) == []
     assert {run.state_name for run in await make.rows(FlowRun)} == {"Failed"}

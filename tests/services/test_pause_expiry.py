@@ -7,7 +7,7 @@ import pytest
 from runstate.core import states
 from runstate.core.states import State
 from runstate.rows import FlowRun
-from runstate.services import pauses
+from runstate.services import pause_expiry
 from tests.services.factories import NOW, Making
 
 HOUR = timedelta(hours=1)
@@ -27,11 +27,11 @@ async def test_a_run_whose_pause_has_expired_fails(make: Making) -> None:
         ]
     )
 
-    assert await pauses.run_once(make.batcher, NOW) == 2
+    assert await pause_expiry.run_once(make.batcher, NOW) == 2
     assert await make.flow_run_names(expired, suspended, waiting, forever) == ["Failed", "Failed", "Paused", "Paused"]
     state = (await make.history(expired))[-1]
     assert (state.message, state.actor) == ("The flow was paused and never resumed.", "runstate")
-    assert await pauses.run_once(make.batcher, NOW) == 0
+    assert await pause_expiry.run_once(make.batcher, NOW) == 0
 
 
 @pytest.mark.parametrize("hours", [-11, 14])
@@ -40,7 +40,7 @@ async def test_when_a_pause_ends_is_understood_in_every_time_zone(make: Making, 
     past, future = (NOW + delta for delta in (-timedelta(minutes=1), timedelta(minutes=1)))
     runs = await make.flow_runs([until(moment.astimezone(zone)) for moment in (past, future)])
 
-    assert await pauses.run_once(make.batcher, NOW) == 1
+    assert await pause_expiry.run_once(make.batcher, NOW) == 1
     assert await make.flow_run_names(*runs) == ["Failed", "Paused"]
 
 
@@ -49,14 +49,14 @@ async def test_a_run_that_has_left_its_pause_goes_on(make: Making) -> None:
     await make.flow_run_enters(run, states.paused(NOW, timeout_seconds=60))
     await make.flow_run_enters(run, states.running())
 
-    assert await pauses.run_once(make.batcher, NOW + HOUR) == 0
+    assert await pause_expiry.run_once(make.batcher, NOW + HOUR) == 0
     assert await make.flow_run_names(run) == ["Running"]
 
 
 async def test_a_failed_pause_is_not_retried(make: Making) -> None:
     run = await make.flow_run(until(NOW - HOUR))
 
-    await pauses.run_once(make.batcher, NOW)
+    await pause_expiry.run_once(make.batcher, NOW)
 
     (row,) = await make.rows(FlowRun)
     assert (row.id, row.state_name, row.end_time) == (run, "Failed", NOW)
@@ -65,4 +65,4 @@ async def test_a_failed_pause_is_not_retried(make: Making) -> None:
 async def test_all_expired_pauses_are_found(make: Making) -> None:
     await make.flow_runs([until(NOW + HOUR if number % 2 else NOW - HOUR) for number in range(450)])
 
-    assert await pauses.run_once(make.batcher, NOW) == 225
+    assert await pause_expiry.run_once(make.batcher, NOW) == 225
