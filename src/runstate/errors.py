@@ -1,21 +1,106 @@
-"""Every exception that callers meet. The docstring is the message, unless one is given."""
+"""Exceptions that callers meet. The docstring is the message by default."""
 
+from collections.abc import Sequence
+from typing import NewType
 from uuid import UUID
+
+Id = NewType("Id", str)
+"""An id as a client sent it: possibly malformed."""
 
 
 class RunstateError(Exception):
-    """Something went wrong."""
+    """The operation failed."""
 
     code = "INTERNAL"
-    """What clients find under `extensions.code`."""
+    """The value of `extensions.code` in GraphQL errors."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())
 
     @property
     def message(self) -> str:
-        """What went wrong, for people."""
+        """A description of the error for people."""
         return str(self)
+
+
+class Problem(RunstateError):
+    """A mistake of the client that a mutation answers as data.
+
+    GraphQL derives an object type, a member of `ProblemCode` and the details of errors from each subclass: annotated
+    attributes become fields, and the text below an attribute describes it.
+    """
+
+
+class InvalidInput(Problem):
+    """The input contradicts itself or exceeds a limit."""
+
+    code = "INVALID_INPUT"
+    path: list[str]
+    """Path of the invalid value in the input, outermost name first; empty for the input as a whole."""
+
+    def __init__(self, message: str | None = None, path: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.path = list(path)
+
+    def prefixed(self, *prefix: str) -> "InvalidInput":
+        """Return the same problem with a longer path."""
+        return InvalidInput(self.message, (*prefix, *self.path))
+
+
+class NotFound(Problem):
+    """No object has an id or name that the input refers to."""
+
+    code = "NOT_FOUND"
+    missing_id: Id | None
+    """The unknown id; null if the object was referred to by name."""
+
+    def __init__(self, missing: UUID | str | None = None, message: str | None = None) -> None:
+        super().__init__(message)
+        self.missing_id = None if missing is None else Id(str(missing))
+
+
+class NameTaken(Problem):
+    """Another object has this name already."""
+
+    code = "NAME_TAKEN"
+    id: Id
+    """Id of the object that has the name."""
+    path: list[str]
+    """Path of the name in the input."""
+
+    def __init__(self, existing: UUID, path: Sequence[str], message: str | None = None) -> None:
+        super().__init__(message)
+        self.id, self.path = Id(str(existing)), list(path)
+
+
+class InUse(Problem):
+    """Other objects refer to the object that was to be deleted."""
+
+    code = "IN_USE"
+    used_by: list[Id]
+    """Ids of the objects that refer to it, at most 100."""
+
+    def __init__(self, used_by: Sequence[UUID]) -> None:
+        super().__init__()
+        self.used_by = [Id(str(each)) for each in used_by]
+
+
+class VersionConflict(Problem):
+    """The run has a later version than expected."""
+
+    code = "VERSION_CONFLICT"
+    current_version: int
+    """Current version of the run."""
+
+    def __init__(self, current_version: int) -> None:
+        super().__init__(f"The run is at version {current_version}.")
+        self.current_version = current_version
+
+
+class IdempotencyConflict(Problem):
+    """The idempotency key was used for a different proposal to this run."""
+
+    code = "IDEMPOTENCY_CONFLICT"
 
 
 class BadUserInput(RunstateError):
@@ -50,20 +135,6 @@ LIMIT_MESSAGES = {
 """What is limited in what clients ask for."""
 
 
-class InvalidInput(RunstateError):
-    """The input contradicts itself or a limit."""
-
-    code = "INVALID_INPUT"
-
-    def __init__(self, message: str | None = None, path: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.path = path
-
-    def prefixed(self, *prefix: str) -> "InvalidInput":
-        """The same problem, seen from further outside."""
-        return InvalidInput(self.message, (*prefix, *self.path))
-
-
 class CursorExpired(RunstateError):
     """The log is no longer kept as far back as the cursor."""
 
@@ -73,32 +144,6 @@ class CursorExpired(RunstateError):
         super().__init__()
         self.oldest = oldest
         """A cursor at the oldest position that is still kept."""
-
-
-class NotFound(RunstateError):
-    """Nothing has this id."""
-
-    code = "NOT_FOUND"
-
-    def __init__(self, missing: UUID | str | None = None, message: str | None = None) -> None:
-        super().__init__(message)
-        self.missing_id = None if missing is None else str(missing)
-
-
-class VersionConflict(RunstateError):
-    """The run has moved on."""
-
-    code = "VERSION_CONFLICT"
-
-    def __init__(self, current_version: int) -> None:
-        super().__init__(f"The run is at version {current_version} now.")
-        self.current_version = current_version
-
-
-class IdempotencyConflict(RunstateError):
-    """The idempotency key was used for another proposal to this run."""
-
-    code = "IDEMPOTENCY_CONFLICT"
 
 
 class Unauthenticated(RunstateError):

@@ -1,10 +1,12 @@
 """What every document has in common, and the texts and values that documents are made of."""
 
 import re
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 LARGEST_JSON_BYTES = 512 * 1024
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -14,6 +16,10 @@ class Document(BaseModel):
     """A value without identity: frozen, and strict about the keys it knows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Changes(Document):
+    """The input of an update: omitted fields keep their value, and null is a value of nullable fields only."""
 
 
 def storable_text(text: str) -> str:
@@ -28,24 +34,39 @@ def storable_text(text: str) -> str:
     return text
 
 
-def storable_json(value: Any) -> Any:
-    """A JSON value that every database can keep, of at most 512 KiB."""
+def storable_json(value: Any, *, at_most: int = LARGEST_JSON_BYTES) -> Any:
+    """Return a JSON value that every database can store. Raise ValueError if it is larger than `at_most` bytes."""
     try:
         written = orjson.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"this is no JSON that can be stored: {error}") from None
-    if len(written) > LARGEST_JSON_BYTES:
-        raise ValueError(f"{len(written):,} bytes of JSON are more than the {LARGEST_JSON_BYTES:,} that are stored")
+        raise ValueError(f"the value is not JSON that can be stored: {error}") from None
+    if len(written) > at_most:
+        raise ValueError(f"the value has {len(written):,} bytes of JSON; at most {at_most:,} are stored")
     if NUL.search(written):
         raise ValueError("the NUL character cannot be stored")
     return value
 
 
+def without_duplicates(values: list[Any]) -> list[Any]:
+    """Return the values in their order, each once."""
+    return list(dict.fromkeys(values))
+
+
+def not_null(value: Any) -> Any:
+    """Return the value of a field that may be omitted but not null."""
+    if value is None:
+        raise PydanticCustomError("null", "null is not allowed; omit the field to keep its value")
+    return value
+
+
 Text = Annotated[str, AfterValidator(storable_text)]
 Name = Annotated[str, AfterValidator(storable_text), Field(min_length=1, max_length=255)]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=255)]
 LongText = Annotated[str, AfterValidator(storable_text), Field(max_length=100_000)]
-Tags = Annotated[list[Name], Field(max_length=100)]
+Tags = Annotated[list[Name], Field(max_length=100), AfterValidator(without_duplicates)]
 JsonValue = Annotated[Any, AfterValidator(storable_json)]
+SmallJsonValue = Annotated[Any, AfterValidator(partial(storable_json, at_most=5_000))]
 JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]
 Seconds = Annotated[float, Field(ge=0, le=10 * 365 * 24 * 3600, allow_inf_nan=False)]
+PerSecond = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -15,6 +15,7 @@ from strawberry.dataloader import DataLoader
 
 from runstate.core.access.credentials import UNRESTRICTED, Principal
 from runstate.core.access.csrf import CsrfTokens
+from runstate.core.context import CommandContext
 from runstate.database import Database
 from runstate.database.dialects import among, as_given
 from runstate.database.driver import fetch, fetch_as_given
@@ -88,6 +89,11 @@ class Context:
         vars(self).pop("now", None)
 
     @property
+    def commands(self) -> CommandContext:
+        """The environment of commands."""
+        return cast("CommandContext", self.batcher.context)
+
+    @property
     def actor(self) -> str:
         """Who asks."""
         return self.principal.name
@@ -152,12 +158,12 @@ class Context:
         """The rows of any kind with these ids, in their places."""
         return list(await asyncio.gather(*(self.node(info, key) for key in keys)))
 
-    async def named(self, info: "Info", row: type[R], name: str | None) -> R | None:
-        """The row with a unique name, with the columns that are selected of it."""
-        if name is None or "\0" in name:
+    async def named(self, info: "Info", row: type[R], column: str, name: str) -> R | None:
+        """Return the row with a value in a unique column, with the columns that are selected of it."""
+        if "\0" in name:
             return None
         table, names = row.__table__, sorted(self._columns(info, row, ((),)))
-        found = await self.fetch(sa.select(*(table.c[each] for each in names)).where(table.c.name == name))
+        found = await self.fetch(sa.select(*(table.c[each] for each in names)).where(table.c[column] == name))
         return row.of(dict(zip(names, found[0], strict=True))) if found else None
 
     async def _kinds(self, keys: list[UUID]) -> list[type[Row] | None]:

@@ -71,9 +71,6 @@ KNOWN: Final[dict[type[BaseException], Callable[[], RunstateError]]] = {
 }
 """What exceptions of others mean to a client."""
 
-DETAILS: Final = ("path", "oldest", "cursor", "missing_id", "current_version", "limit", "allowed", "found")
-"""What an exception knows besides, and clients find beside the code."""
-
 
 def original_exception(error: GraphQLError) -> BaseException | None:
     """What was raised, below what GraphQL wraps it in; None: GraphQL itself refused something."""
@@ -100,9 +97,8 @@ def _of_database(raised: sa.exc.DBAPIError) -> RunstateError | None:
 
 
 def extensions(raised: RunstateError) -> dict[str, Any]:
-    """The code of an exception and what it knows besides."""
-    details = {name: getattr(raised, name) for name in DETAILS if getattr(raised, name, None)}
-    return {"code": raised.code, **{_camel(name): value for name, value in details.items()}}
+    """Return the code of an exception and its attributes."""
+    return {"code": raised.code, **{_camel(name): value for name, value in vars(raised).items() if value}}
 
 
 def _camel(name: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import strawberry
 from graphql import (
@@ -32,20 +32,7 @@ from runstate.graphql.errors import log_errors, to_client_error
 from runstate.graphql.execution.executor import Executor, executing
 from runstate.graphql.execution.fast_path import FastPath, fast_path_of
 from runstate.graphql.execution.plans import Plans
-from runstate.graphql.families import (
-    changing,
-    concurrency_limits,
-    creating,
-    csrf,
-    flows,
-    nodes,
-    proposals,
-    run_counts,
-    run_graph,
-    runs,
-    slots,
-    transitions,
-)
+from runstate.graphql.families.discovery import families
 from runstate.graphql.types.derive import implementing
 from runstate.graphql.types.scalars import SCALARS
 from runstate.graphql.validation import scopes
@@ -53,22 +40,6 @@ from runstate.graphql.validation.concurrency import InFlight
 from runstate.graphql.validation.document_cache import Documents, Known, Operation
 from runstate.graphql.validation.limits import RequestLimits
 from runstate.rows import Row
-
-FAMILIES: Final[tuple[Any, ...]] = (
-    nodes,
-    flows,
-    runs,
-    run_graph,
-    run_counts,
-    concurrency_limits,
-    proposals,
-    creating,
-    changing,
-    slots,
-    csrf,
-    transitions,
-)
-"""Modules that have a class `Query`, `Mutation` or `Subscription`."""
 
 
 class ExecutionRequest(NamedTuple):
@@ -297,7 +268,7 @@ def build_schema(
 
 
 def _merged(name: str, description: str) -> Any:
-    classes = tuple(getattr(family, name) for family in FAMILIES if hasattr(family, name))
+    classes = tuple(getattr(family, name) for family in families() if getattr(family, name, None))
     if not classes:
         return None
     merged = merge_types(name, classes)

@@ -1,4 +1,7 @@
-"""The nouns: one class a table, documented column by column. No session, no GraphQL."""
+"""Tables: one class each, documented column by column, without sessions and without GraphQL."""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from sqlalchemy.orm import configure_mappers
 
@@ -35,5 +38,8 @@ __all__ = [
     "TaskRunState",
     "Transition",
 ]
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")  # a table that nobody imports is mapped too
 
 configure_mappers()

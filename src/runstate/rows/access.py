@@ -1,4 +1,4 @@
-"""Who is let in. None of this is published."""
+"""Who is let in. Keys are private."""
 
 from datetime import datetime
 
@@ -11,6 +11,7 @@ class ApiKey(Row):
     """Lets a client in. The key itself is shown once and kept nowhere."""
 
     __tablename__ = "api_key"
+    __private__ = True
 
     name: Mapped[str] = mapped_column(unique=True, doc="Whose it is: the actor on the states that it proposes.")
     prefix: Mapped[str] = mapped_column(unique=True, info=PRIVATE, doc="How the key begins, to find it by.")
@@ -25,6 +26,7 @@ class CsrfToken(Row):
     """Shows that a request comes from a page of ours: another site can send requests, but not read this first."""
 
     __tablename__ = "csrf_token"
+    __node__ = False  # a token is shown once, to its client
 
     client: Mapped[str] = mapped_column(unique=True, doc="Whom it was given to, as the client calls itself.")
     token: Mapped[str] = mapped_column(doc="The token.")

@@ -12,6 +12,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from runstate.documents.base import Tags
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -100,7 +102,18 @@ class ArrayParameter(TypeDecorator[list[Any]]):
 
 
 PRIVATE: dict[str, Any] = {"private": True}
-"""`info` of a column that no client sees."""
+"""`info` of a column that clients neither read nor write."""
+READ_ONLY: dict[str, Any] = {"written": "by the server"}
+"""`info` of a column that clients read and the server writes."""
+REQUIRED: dict[str, Any] = {"required": "on creation"}
+"""`info` of a nullable column that a client must name when it creates a row, even if the value is null."""
+CREATE_ONLY: dict[str, Any] = {"written": "once"}
+"""`info` of a column that is set when the row is created and never changes."""
+
+
+def reverse(name: str, doc: str) -> dict[str, Any]:
+    """Return the `info` of a relationship that the referenced row shows as a list: its name there, and its text."""
+    return {"reverse": (name, doc)}
 
 
 class ReadOnlyAttribute:
@@ -154,10 +167,38 @@ class Base(DeclarativeBase):
 
 
 class Row(Base):
-    """A table whose rows have an id of their own."""
+    """A table whose rows have an id. Each is a GraphQL type of the same name, unless it is private."""
 
     __abstract__ = True
+    __private__: ClassVar[bool] = False
+    """Whether GraphQL leaves the table out."""
+    __node__: ClassVar[bool] = True
+    """Whether `node(id:)` finds its rows."""
+    __order__: ClassVar[tuple[str, ...]] = ("-id",)
+    """Columns to sort by if a client gives no order; a minus sign stands for descending."""
 
-    id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-3, doc="Unique over all types; a UUID of version 7.")
-    created: Mapped[datetime] = mapped_column(sort_order=-2, doc="When the row was made.")
-    updated: Mapped[datetime] = mapped_column(sort_order=-1, doc="When the row was last changed.")
+    id: Mapped[UUID] = mapped_column(
+        primary_key=True, sort_order=-3, info=READ_ONLY, doc="Unique over all types; a UUID of version 7."
+    )
+    created: Mapped[datetime] = mapped_column(sort_order=-2, info=READ_ONLY, doc="Time of creation.")
+    updated: Mapped[datetime] = mapped_column(sort_order=-1, info=READ_ONLY, doc="Time of the last change.")
+
+
+class Tagged:
+    """A row with tags, and the indexes that find rows by tag on each kind of database."""
+
+    tags: Mapped[Tags] = mapped_column(JSON, default=list, doc="Labels to filter by.")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Create the indexes of the table."""
+        super().__init_subclass__(**options)
+        table = vars(cls).get("__table__")
+        if table is not None:
+            _index_tags(table)
+
+
+def _index_tags(table: sa.Table) -> None:
+    tags, name = table.c.tags, f"ix_{table.name}_tags"
+    sa.Index(name, tags, postgresql_using="gin", info={"only": "postgresql"}).ddl_if("postgresql")
+    listed = sa.text("tags <> '[]'")
+    sa.Index(f"{name}_list", tags, sqlite_where=listed, info={"only": "sqlite"}).ddl_if("sqlite")

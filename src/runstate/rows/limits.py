@@ -6,7 +6,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from runstate.rows.base import PRIVATE, Row
+from runstate.documents.base import Name, NonNegativeInt, PerSecond
+from runstate.rows.base import CREATE_ONLY, PRIVATE, READ_ONLY, Row, reverse
 
 
 class ConcurrencyLimit(Row):
@@ -14,24 +15,42 @@ class ConcurrencyLimit(Row):
 
     __tablename__ = "concurrency_limit"
 
-    name: Mapped[str] = mapped_column(unique=True, doc="Unique name; `tag:<tag>` limits task runs with the tag.")
-    limit: Mapped[int] = mapped_column(doc="How many slots there are.")
-    active: Mapped[bool] = mapped_column(default=True, doc="False: the limit is not enforced.")
+    name: Mapped[Name] = mapped_column(
+        info=CREATE_ONLY, doc="Unique name. `tag:<tag>` limits the RUNNING task runs that carry the tag."
+    )
+    deployment_id: Mapped[UUID | None] = mapped_column(
+        sa.ForeignKey("deployment.id", ondelete="CASCADE", use_alter=True),
+        info=READ_ONLY,
+        doc="Id of the deployment that owns the limit; null for the limits of clients.",
+    )
+    limit: Mapped[NonNegativeInt] = mapped_column(doc="Number of slots. A lower number frees no slot that is held.")
+    active: Mapped[bool] = mapped_column(default=True, doc="True if the limit is enforced.")
     occupied: Mapped[int] = mapped_column(
         default=0, info=PRIVATE, doc="Slots of leases that do not decay; the sum over its leases."
     )
-    slot_decay_per_second: Mapped[float] = mapped_column(
+    slot_decay_per_second: Mapped[PerSecond] = mapped_column(
         default=0.0,
-        doc="How many slots free themselves each second (a rate limit); 0: slots are held until given back.",
+        doc="Slots that are freed each second (a rate limit); 0 if slots are held until released. "
+        "It can only be changed while no slot is held.",
     )
     drained: Mapped[datetime | None] = mapped_column(
         info=PRIVATE, doc="With decay: when the last slot will have freed itself; the latest of its leases."
     )
     average_slot_occupancy_seconds: Mapped[float] = mapped_column(
-        default=2.0, doc="For how long a slot is held, as a moving average; waiting times are drawn around it."
+        default=2.0,
+        info=READ_ONLY,
+        doc="Moving average of the seconds that a slot is held; waiting times are drawn around it.",
     )
 
     __table_args__ = (
+        sa.Index(
+            "uq_concurrency_limit_name",
+            "name",
+            unique=True,
+            postgresql_where=sa.text("deployment_id IS NULL"),
+            sqlite_where=sa.text("deployment_id IS NULL"),
+        ),
+        sa.Index(None, "deployment_id", unique=True),
         sa.CheckConstraint('"limit" >= 0', name="limit_not_negative"),
         sa.CheckConstraint("occupied >= 0", name="occupied_not_negative"),
         sa.CheckConstraint("slot_decay_per_second >= 0", name="decay_not_negative"),
@@ -43,6 +62,7 @@ class ConcurrencyLease(Row):
     """Slots of one limit that somebody holds until they are given back or the lease expires."""
 
     __tablename__ = "concurrency_lease"
+    __node__ = False  # `limit` and `run` of nodes are of other types
 
     limit_id: Mapped[UUID] = mapped_column(
         sa.ForeignKey(ConcurrencyLimit.id, ondelete="CASCADE"), index=True, doc="Id of the limit."
@@ -57,7 +77,9 @@ class ConcurrencyLease(Row):
         doc="When the slots are taken back unless the lease is renewed; null: only when given back."
     )
 
-    limit: Mapped[ConcurrencyLimit] = relationship(lazy="raise", doc="The limit whose slots are held.")
+    limit: Mapped[ConcurrencyLimit] = relationship(
+        lazy="raise", info=reverse("leases", "The leases on slots of the limit."), doc="The limit whose slots are held."
+    )
 
     __table_args__ = (
         sa.CheckConstraint("slots > 0", name="slots_positive"),

@@ -1,20 +1,25 @@
 """What orchestration keeps besides runs and states: cached results, remembered answers, inputs."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from runstate.rows.base import JSON, PRIVATE, Base, Row
+from runstate.documents.base import JsonValue, Name
+from runstate.rows.base import JSON, PRIVATE, REQUIRED, Base, Row, reverse
 from runstate.rows.runs import FlowRun, TaskRunState
+
+InputKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]+$", max_length=255)]
 
 
 class CacheEntry(Row):
     """A completed state under its cache key: a later task run that proposes RUNNING with the key gets a copy."""
 
     __tablename__ = "task_run_state_cache"
+    __private__ = True
 
     cache_key: Mapped[str] = mapped_column(doc="Under which key the result is found; at most 2,000 characters.")
     digest: Mapped[str] = mapped_column(info=PRIVATE, doc="SHA-256 of the key: keys may be too long for an index.")
@@ -43,12 +48,15 @@ class FlowRunInput(Row):
     """A keyed value that a flow run reads: what a paused run waits for, or what another program sends it."""
 
     __tablename__ = "flow_run_input"
+    __node__ = False  # `flowRun` of nodes is nullable
 
     flow_run_id: Mapped[UUID] = mapped_column(sa.ForeignKey(FlowRun.id, ondelete="CASCADE"), doc="Id of the flow run.")
-    key: Mapped[str] = mapped_column(doc="Name, unique for the flow run: letters, digits, `-`, `_`, `.`, `:`.")
-    value: Mapped[Any | None] = mapped_column(doc="The value.")
-    sender: Mapped[str | None] = mapped_column(doc="Who sent it, for people.")
+    key: Mapped[InputKey] = mapped_column(doc="Name, unique for the flow run: letters, digits, `-`, `_`, `.`, `:`.")
+    value: Mapped[JsonValue | None] = mapped_column(JSON, info=REQUIRED, doc="Any JSON value, at most 512 KiB.")
+    sender: Mapped[Name | None] = mapped_column(doc="Name of the sender, for people.")
 
-    flow_run: Mapped[FlowRun] = relationship(lazy="raise", doc="The flow run that reads it.")
+    flow_run: Mapped[FlowRun] = relationship(
+        lazy="raise", info=reverse("inputs", "Values that the run reads, by key."), doc="The flow run that reads it."
+    )
 
     __table_args__ = (sa.UniqueConstraint("flow_run_id", "key"), sa.Index(None, "created"))

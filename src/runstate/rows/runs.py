@@ -7,19 +7,24 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from runstate.documents.base import JsonObject, Name, Tags
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateDetails, StateType
-from runstate.rows.base import PRIVATE, DocumentColumn, Row
+from runstate.rows.base import CREATE_ONLY, JSON, PRIVATE, READ_ONLY, DocumentColumn, Row, Tagged, reverse
 from runstate.rows.flows import Deployment, Flow
 
 STATE_TYPE = sa.Enum(StateType, native_enum=False, length=16, name="state_type", create_constraint=False)
 """Kept as text: adding a type is no migration of the table."""
 
 
+HISTORY = "The states that the run has been in; oldest first by default."
+
+
 class State(Row):
     """One state of one run. Versions count a run's states 1, 2, 3 … in the order in which they were committed."""
 
     __abstract__ = True
+    __order__ = ("version", "id")
 
     type: Mapped[StateType] = mapped_column(STATE_TYPE, doc="What the run is doing; rules look at it.")
     name: Mapped[str] = mapped_column(doc="The type in words, or a more telling name.")
@@ -42,26 +47,30 @@ class State(Row):
         return self.type in FINAL_TYPES
 
 
-class Run(Row):
+class Run(Tagged, Row):
     """A flow run or a task run."""
 
     __abstract__ = True
 
-    name: Mapped[str] = mapped_column(doc="Name for people; not unique.")
-    tags: Mapped[list[str]] = mapped_column(default=list, doc="Labels to find the run by; limits go by tags too.")
-    labels: Mapped[dict[str, Any]] = mapped_column(default=dict, doc="Keys and values to find the run by.")
-    state_id: Mapped[UUID | None] = mapped_column(doc="Id of the current state.")
-    state_type: Mapped[StateType | None] = mapped_column(STATE_TYPE, doc="Type of the current state.")
-    state_name: Mapped[str | None] = mapped_column(doc="Name of the current state.")
-    state_timestamp: Mapped[datetime | None] = mapped_column(doc="When the current state was entered.")
-    version: Mapped[int] = mapped_column(default=0, doc="Version of the current state; 0: none yet.")
-    run_count: Mapped[int] = mapped_column(default=0, doc="How often the run entered RUNNING.")
-    expected_start_time: Mapped[datetime | None] = mapped_column(doc="When it was first expected to start.")
-    next_scheduled_start_time: Mapped[datetime | None] = mapped_column(doc="When a SCHEDULED run is due.")
-    start_time: Mapped[datetime | None] = mapped_column(doc="When it first entered RUNNING.")
-    end_time: Mapped[datetime | None] = mapped_column(doc="When it entered a final state.")
+    name: Mapped[Name] = mapped_column(doc="Name for people; not unique.")
+    tags: Mapped[Tags] = mapped_column(JSON, default=list, doc="Labels to filter by; concurrency limits apply by tag.")
+    labels: Mapped[JsonObject] = mapped_column(default=dict, doc="Keys and values to filter by.")
+    state_id: Mapped[UUID | None] = mapped_column(info=READ_ONLY, doc="Id of the current state.")
+    state_type: Mapped[StateType | None] = mapped_column(STATE_TYPE, info=READ_ONLY, doc="Type of the current state.")
+    state_name: Mapped[str | None] = mapped_column(info=READ_ONLY, doc="Name of the current state.")
+    state_timestamp: Mapped[datetime | None] = mapped_column(info=READ_ONLY, doc="When the current state was entered.")
+    version: Mapped[int] = mapped_column(default=0, info=READ_ONLY, doc="Version of the current state; 0: none yet.")
+    run_count: Mapped[int] = mapped_column(default=0, info=READ_ONLY, doc="How often the run entered RUNNING.")
+    expected_start_time: Mapped[datetime | None] = mapped_column(
+        info=READ_ONLY, doc="When it was first expected to start."
+    )
+    next_scheduled_start_time: Mapped[datetime | None] = mapped_column(
+        info=READ_ONLY, doc="When a SCHEDULED run is due."
+    )
+    start_time: Mapped[datetime | None] = mapped_column(info=READ_ONLY, doc="When it first entered RUNNING.")
+    end_time: Mapped[datetime | None] = mapped_column(info=READ_ONLY, doc="When it entered a final state.")
     total_run_time_seconds: Mapped[float] = mapped_column(
-        default=0.0, doc="Seconds spent in RUNNING, up to the last change of state."
+        default=0.0, info=READ_ONLY, doc="Seconds spent in RUNNING, up to the last change of state."
     )
 
 
@@ -87,10 +96,6 @@ def run_rules(table: str) -> tuple[sa.schema.SchemaItem, ...]:
         known(table, "end_time"),
         known(table, "next_scheduled_start_time"),
         sa.Index(f"ix_{table}_state_type_start_time", "state_type", "start_time"),
-        sa.Index(f"ix_{table}_tags", "tags", postgresql_using="gin", info={"only": "postgresql"}).ddl_if("postgresql"),
-        sa.Index(f"ix_{table}_tags_list", "tags", sqlite_where=sa.text("tags <> '[]'"), info={"only": "sqlite"}).ddl_if(
-            "sqlite"
-        ),
     )
 
 
@@ -99,31 +104,48 @@ class FlowRun(Run):
 
     __tablename__ = "flow_run"
 
-    flow_id: Mapped[UUID] = mapped_column(sa.ForeignKey(Flow.id, ondelete="CASCADE"), doc="Id of the flow.")
+    flow_id: Mapped[UUID] = mapped_column(
+        sa.ForeignKey(Flow.id, ondelete="CASCADE"), info=CREATE_ONLY, doc="Id of the flow."
+    )
     deployment_id: Mapped[UUID | None] = mapped_column(
-        sa.ForeignKey(Deployment.id, ondelete="SET NULL"), index=True, doc="Id of the deployment that it was made from."
+        sa.ForeignKey(Deployment.id, ondelete="SET NULL"),
+        index=True,
+        info=CREATE_ONLY,
+        doc="Id of the deployment that it was created from.",
     )
     parent_task_run_id: Mapped[UUID | None] = mapped_column(
         sa.ForeignKey("task_run.id", ondelete="SET NULL", use_alter=True),
         index=True,
+        info=CREATE_ONLY,
         doc="Of a subflow run: id of the task run that stands for it in the parent flow run.",
     )
-    parameters: Mapped[dict[str, Any]] = mapped_column(default=dict, doc="Arguments of the flow.")
-    context: Mapped[dict[str, Any]] = mapped_column(default=dict, doc="Further values that the client keeps here.")
+    parameters: Mapped[JsonObject] = mapped_column(default=dict, doc="Arguments of the flow; at most 512 KiB.")
+    context: Mapped[JsonObject] = mapped_column(default=dict, doc="Further values of the client; at most 512 KiB.")
     policy: Mapped[FlowRunPolicy] = mapped_column(
-        DocumentColumn(FlowRunPolicy), doc="How it is retried, and what pausing and retrying noted."
+        DocumentColumn(FlowRunPolicy),
+        default=FlowRunPolicy,
+        doc="Retry policy, with the marks of pausing and retrying. Omitted members keep their value.",
     )
-    idempotency_key: Mapped[str | None] = mapped_column(doc="A second run of the flow with this key is not created.")
-    infrastructure_pid: Mapped[str | None] = mapped_column(doc="Where it runs: a process, a container, a job.")
-    flow_version: Mapped[str | None] = mapped_column(doc="Version of the flow's code.")
-    work_queue_name: Mapped[str | None] = mapped_column(doc="The work queue that it goes to.")
+    idempotency_key: Mapped[Name | None] = mapped_column(
+        info=CREATE_ONLY, doc="Unique for the flow: a second run with this key is not created."
+    )
+    infrastructure_pid: Mapped[Name | None] = mapped_column(doc="Id of the process, container or job that runs it.")
+    flow_version: Mapped[Name | None] = mapped_column(doc="Version of the flow's code.")
+    work_queue_name: Mapped[Name | None] = mapped_column(doc="Name of its work queue.")
 
-    flow: Mapped[Flow] = relationship(lazy="raise", doc="The flow that is run.")
-    deployment: Mapped[Deployment | None] = relationship(lazy="raise", doc="The deployment that it was made from.")
+    flow: Mapped[Flow] = relationship(
+        lazy="raise", info=reverse("flow_runs", "The runs of the flow."), doc="The flow that is run."
+    )
+    deployment: Mapped[Deployment | None] = relationship(
+        lazy="raise",
+        info=reverse("flow_runs", "The runs that were created from the deployment."),
+        doc="The deployment that it was made from.",
+    )
 
     parent_task_run: Mapped["TaskRun | None"] = relationship(
         lazy="raise",
         foreign_keys=[parent_task_run_id],
+        info=reverse("child_flow_runs", "The subflow runs that the task run stands for."),
         doc="Of a subflow run: the task run that stands for it in the parent flow run.",
     )
 
@@ -136,22 +158,27 @@ class TaskRun(Run):
     __tablename__ = "task_run"
 
     flow_run_id: Mapped[UUID | None] = mapped_column(
-        sa.ForeignKey(FlowRun.id, ondelete="CASCADE"), doc="Id of the flow run that it belongs to."
+        sa.ForeignKey(FlowRun.id, ondelete="CASCADE"), info=CREATE_ONLY, doc="Id of the flow run that it belongs to."
     )
-    task_key: Mapped[str] = mapped_column(doc="Names the task.")
-    dynamic_key: Mapped[str] = mapped_column(doc="Tells runs of one task in one flow run apart.")
-    cache_key: Mapped[str | None] = mapped_column(doc="Under which key its result is cached.")
-    task_version: Mapped[str | None] = mapped_column(doc="Version of the task's code.")
-    policy: Mapped[TaskRunPolicy] = mapped_column(DocumentColumn(TaskRunPolicy), doc="How it is retried.")
-    task_inputs: Mapped[dict[str, Any]] = mapped_column(
-        default=dict, doc="Of each argument, what it came from: task runs, parameters, constants."
+    task_key: Mapped[Name] = mapped_column(info=CREATE_ONLY, doc="Name of the task in code.")
+    dynamic_key: Mapped[Name] = mapped_column(info=CREATE_ONLY, doc="Distinguishes the runs of a task in one flow run.")
+    cache_key: Mapped[Name | None] = mapped_column(info=CREATE_ONLY, doc="Key under which its result is cached.")
+    task_version: Mapped[Name | None] = mapped_column(doc="Version of the task's code.")
+    policy: Mapped[TaskRunPolicy] = mapped_column(
+        DocumentColumn(TaskRunPolicy), default=TaskRunPolicy, doc="Retry policy. Omitted members keep their value."
+    )
+    task_inputs: Mapped[JsonObject] = mapped_column(
+        default=dict, doc="Origin of each argument: task runs, parameters, constants."
     )
     flow_run_run_count: Mapped[int] = mapped_column(
-        default=0, doc="Run count of the flow run when the task run last entered RUNNING."
+        default=0, info=READ_ONLY, doc="Run count of the flow run when the task run last entered RUNNING."
     )
 
     flow_run: Mapped[FlowRun | None] = relationship(
-        lazy="raise", foreign_keys=[flow_run_id], doc="The flow run that it belongs to."
+        lazy="raise",
+        foreign_keys=[flow_run_id],
+        info=reverse("task_runs", "The task runs of the flow run."),
+        doc="The flow run that it belongs to.",
     )
 
     __table_args__ = (
@@ -177,7 +204,9 @@ class FlowRunState(State):
         sa.ForeignKey(FlowRun.id, ondelete="CASCADE"), info=PRIVATE, doc="Id of the flow run."
     )
 
-    run: Mapped[FlowRun] = relationship(lazy="raise", doc="The flow run that was in the state.")
+    run: Mapped[FlowRun] = relationship(
+        lazy="raise", info=reverse("states", HISTORY), doc="The flow run that was in the state."
+    )
 
     __table_args__ = (sa.UniqueConstraint("run_id", "version"),)
 
@@ -191,6 +220,8 @@ class TaskRunState(State):
         sa.ForeignKey(TaskRun.id, ondelete="CASCADE"), info=PRIVATE, doc="Id of the task run."
     )
 
-    run: Mapped[TaskRun] = relationship(lazy="raise", doc="The task run that was in the state.")
+    run: Mapped[TaskRun] = relationship(
+        lazy="raise", info=reverse("states", HISTORY), doc="The task run that was in the state."
+    )
 
     __table_args__ = (sa.UniqueConstraint("run_id", "version"),)

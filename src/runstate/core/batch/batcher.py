@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from runstate.core.batch.decide import Environment
 from runstate.core.batch.orchestrate import Attempt, orchestrate, unique_key
 from runstate.core.batch.requests import CreateRun, Outcome, Request
+from runstate.core.context import CommandContext
 from runstate.database import Database
 from runstate.errors import Overloaded, RunstateError, Timeout, Unavailable
 
@@ -71,6 +72,7 @@ class Batcher:
         patience_seconds: float = 30,
         first_pause_seconds: float = FIRST_PAUSE_SECONDS,
     ) -> None:
+        self.context = CommandContext(database, clock, new_id, draw)
         self.database = database
         self.clock, self.draw, self.new_id, self.tell = clock, draw, new_id, tell
         self.answered: Callable[[Sequence[Outcome]], None] = lambda _: None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
-from uuid import UUID
 
-import sqlalchemy as sa
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
 from referencing import Registry
@@ -13,19 +12,19 @@ from referencing.exceptions import Unresolvable
 
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
-from runstate.core.batch.requests import Outcome, ProposeState
-from runstate.core.commands.retry import again
-from runstate.core.commands.runs import current_state, input_of
+from runstate.core.batch.requests import Answer, ProposeState
+from runstate.core.commands import crud
+from runstate.core.commands.crud import Existing
+from runstate.core.commands.proposals import current_state, input_of
+from runstate.core.commands.runs import decided
 from runstate.core.policies import CORE_FLOW
 from runstate.core.proposal import Abort, Proposal, rule
 from runstate.core.states import State
-from runstate.database.bulk import table_of
-from runstate.database.dialects import insert_or_skip
-from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
 from runstate.documents.states import Json, RunKind, StateType
-from runstate.errors import InvalidInput, NotFound, VersionConflict
+from runstate.errors import InvalidInput, VersionConflict
 from runstate.rows import FlowRun, FlowRunInput
+from runstate.rows.documents import create_document
 
 TRIES = 5
 
@@ -41,18 +40,20 @@ RESUME = (resume_only_when_paused, *CORE_FLOW)
 """Flow runs that are to be resumed: what is asked of every proposal, and that there is something to resume."""
 
 
-async def resume(batcher: Batcher, given: requests.ResumeFlowRun, **who: Any) -> Outcome:
-    """Let a paused flow run go on, with the input it waits for; a suspended one is scheduled, to be started anew."""
-    for _ in range(TRIES):
-        paused = await current_state(batcher, given.id)
-        try:
-            proposal = await _resuming(batcher, given, paused, who)
-        except InvalidInput as problem:
-            return problem
-        (outcome,) = await batcher.submit([proposal])
-        if not isinstance(outcome, VersionConflict):
-            return outcome
-    return outcome
+async def resume(batcher: Batcher, given: requests.ResumeFlowRun, **actor: Any) -> Answer:
+    """Propose that a paused flow run goes on with the input that it waits for. A suspended run becomes SCHEDULED.
+
+    The proposal is repeated if the run changed its state after the input was checked.
+    """
+    for _ in range(TRIES - 1):
+        with suppress(VersionConflict):
+            return await _resume(batcher, given, actor)
+    return await _resume(batcher, given, actor)
+
+
+async def _resume(batcher: Batcher, given: requests.ResumeFlowRun, actor: dict[str, Any]) -> Answer:
+    paused = await current_state(batcher.context, given.id)
+    return await decided(batcher, await _resuming(batcher, given, paused, actor))
 
 
 async def _resuming(
@@ -78,7 +79,7 @@ async def _reply(batcher: Batcher, given: requests.ResumeFlowRun, paused: State 
     keys = paused.details.run_input_keyset if paused and paused.is_paused else None
     if not keys:
         return None
-    schema = await input_of(batcher, given.id, keys.get("schema", ""))
+    schema = await input_of(batcher.context, given.id, keys.get("schema", ""))
     if schema is None:
         raise InvalidInput("The run waits for an input but has given no schema for it.", ("runInput",))
     check(given.run_input, schema.value)
@@ -97,26 +98,6 @@ def check(value: Json, schema: Json) -> None:
         raise InvalidInput(f"The run's schema of its input cannot be used: {error}"[:2000], ("runInput",)) from None
 
 
-@again
-async def write_input(batcher: Batcher, given: requests.WriteFlowRun) -> tuple[UUID, bool] | NotFound:
-    """Give a flow run a value under a key: the id of the input, and whether it is new; a key is written once."""
-    now = batcher.clock()
-    row = {"id": batcher.new_id(), "created": now, "updated": now, "flow_run_id": given.flow_run_id, "key": given.key}
-    async with batcher.database.write() as transaction:
-        connection = transaction.connection
-        if await sql.missing(connection, FlowRun, {given.flow_run_id}):
-            return NotFound(given.flow_run_id)
-        insert = insert_or_skip(connection.dialect.name, table_of(FlowRunInput)).returning(FlowRunInput.id)
-        made = (await connection.execute(insert, {**row, "value": given.value, "sender": given.sender})).scalar()
-    if made is not None:
-        return made, True
-    there = await input_of(batcher, given.flow_run_id, given.key)
-    return (there.id, False) if there else NotFound(given.flow_run_id)
-
-
-@again
-async def delete_input(batcher: Batcher, input_id: UUID) -> bool:
-    """Delete a run input; whether it was there."""
-    async with batcher.database.write() as transaction:
-        deleted = sa.delete(FlowRunInput).where(FlowRunInput.id == input_id)
-        return bool((await transaction.connection.execute(deleted)).rowcount)
+CreateFlowRunInput = create_document(FlowRunInput)
+create_input = crud.create(FlowRunInput, key=("flow_run_id", "key"), existing=Existing.RETURN)
+delete_input = crud.delete(FlowRunInput)

@@ -172,7 +172,7 @@ async def lock_limits(
     holders: Collection[UUID] = (),
     leases: Collection[UUID] = (),
 ) -> list[ConcurrencyLimit]:
-    """Limits by id, name, the runs that hold their slots or their leases, locked in order of their ids."""
+    """Return limits, locked in the order of their ids; `names` are of clients' limits, `holders` of runs with slots."""
     given = {"ids": ids, "names": names, "holders": holders, "leases": leases}
     parameters = {name: list(values) for name, values in given.items() if values}
     if not parameters:
@@ -188,7 +188,7 @@ def _locking_limits(known: frozenset[str]) -> sa.Select[Any]:
     held = sa.select(ConcurrencyLease.limit_id)
     ways = {
         "ids": among_given(ConcurrencyLimit.id, "ids"),
-        "names": among_given(ConcurrencyLimit.name, "names"),
+        "names": among_given(ConcurrencyLimit.name, "names") & ConcurrencyLimit.deployment_id.is_(None),
         "holders": among_selected(ConcurrencyLimit.id, held.where(among_given(ConcurrencyLease.run_id, "holders"))),
         "leases": among_selected(ConcurrencyLimit.id, held.where(among_given(ConcurrencyLease.id, "leases"))),
     }

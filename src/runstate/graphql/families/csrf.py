@@ -6,13 +6,12 @@ from typing import Annotated, Final
 import strawberry
 
 from runstate.core.access.csrf import CsrfTokens
-from runstate.errors import Forbidden
-from runstate.errors import InvalidInput as InvalidInputError
+from runstate.documents.access import Scope
+from runstate.errors import Forbidden, InvalidInput
 from runstate.graphql.context import Info
-from runstate.graphql.families.mutations import proposing
+from runstate.graphql.families.mutations import mutation
 from runstate.graphql.published import CsrfToken
 from runstate.graphql.types.fields import object_type, query
-from runstate.graphql.types.problems import InvalidInput
 
 CLIENT: Final = "Runstate-Csrf-Client"
 SENT: Final = "Runstate-Csrf-Token"
@@ -36,12 +35,6 @@ class CreateCsrfTokenPayload:
     csrf_token: CsrfToken = strawberry.field(description="The token, for `Runstate-Csrf-Token`.")
 
 
-CreateCsrfTokenResult = Annotated[
-    CreateCsrfTokenPayload | InvalidInput,
-    strawberry.union("CreateCsrfTokenResult", description="The token, or what is wrong with the input."),
-]
-
-
 @strawberry.type
 class Query:
     """Tokens."""
@@ -57,12 +50,12 @@ class Query:
 class Mutation:
     """Tokens."""
 
-    @proposing
-    async def create_csrf_token(self, info: Info, client: Client) -> CreateCsrfTokenResult:
+    @mutation(Scope.PROPOSE, InvalidInput)
+    async def create_csrf_token(self, info: Info, client: Client) -> CreateCsrfTokenPayload:
         """Get a token for an hour, to be sent with each mutation where RUNSTATE_CSRF asks for it."""
         tokens = info.context.csrf
         if tokens is None:
-            raise InvalidInputError("No tokens are asked for here: RUNSTATE_CSRF is off.")
+            raise InvalidInput("No tokens are asked for here: RUNSTATE_CSRF is off.")
         if not 1 <= len(client) <= LONGEST_CLIENT or not (client.isascii() and client.isprintable()):
-            raise InvalidInputError(f"A client has a name of 1 to {LONGEST_CLIENT} ASCII characters.", ("client",))
+            raise InvalidInput(f"A client has a name of 1 to {LONGEST_CLIENT} ASCII characters.", ("client",))
         return CreateCsrfTokenPayload(csrf_token=await tokens.give(client))

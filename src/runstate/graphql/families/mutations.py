@@ -1,69 +1,91 @@
-"""Mutations: what is wrong with an input is data, everything else that goes wrong is an error."""
+"""Mutations: problems are members of the union that a mutation returns, all other errors are GraphQL errors."""
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar, cast
-from uuid import UUID
+from typing import Annotated, Any, Final, TypeVar, Union, cast, get_type_hints
 
 import strawberry
+from strawberry.utils.str_converters import to_camel_case
 
-from runstate.core.batch.requests import Outcome
 from runstate.documents.access import Scope
-from runstate.errors import IdempotencyConflict, InvalidInput, NotFound, VersionConflict
+from runstate.errors import NotFound, Problem
 from runstate.graphql.context import Info
+from runstate.graphql.types import fields
 from runstate.graphql.types.comparisons import as_uuid
-from runstate.graphql.types.fields import mutation, object_type
-from runstate.graphql.types.problems import problem
+from runstate.graphql.types.derive import class_of
+from runstate.graphql.types.fields import object_type
+from runstate.graphql.types.problems import TYPES, as_object
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-PROBLEMS: Final = (InvalidInput, NotFound, VersionConflict, IdempotencyConflict)
+CREATED: Final = "True if this request created it; false if it already existed."
 
 
-def doing(resolver: F) -> F:
-    """A field of `Mutation` whose problems are members of the union that it answers with; it needs `admin`."""
-    return _doing(resolver, Scope.ADMIN)
+def mutation(
+    scope: Scope, *problems: type[Problem], returns: Any = None, result: str | None = None
+) -> Callable[[F], F]:
+    """Make a field of `Mutation` that returns its payload or one of the problems.
+
+    `returns` is the type of the payload, by default the resolver's annotation.
+    The union is named after the field by default: `CreateFlowResult` for `create_flow`. A problem that is not a member
+    becomes a GraphQL error with its code.
+    """
+
+    def decorate(resolver: F) -> F:
+        @functools.wraps(resolver)
+        async def resolve(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await resolver(*args, **kwargs)
+            except problems as error:
+                return as_object(error)
+
+        kind = returns or get_type_hints(resolver, include_extras=True)["return"]
+        name = result or f"{_pascal(resolver.__name__)}Result"
+        resolver.__annotations__["return"] = result_union(name, kind, *problems)
+        return cast("F", fields.mutation(resolve, scope))
+
+    return decorate
 
 
-def proposing(resolver: F) -> F:
-    """A field of `Mutation` that programs which run workflows use: like others, but it needs no more than `propose`."""
-    return _doing(resolver, Scope.PROPOSE)
+def result_union(name: str, kind: Any, *problems: type[Problem]) -> Any:
+    """Return the union of a payload and the problems that can take its place."""
+    return _union(name, kind, problems)
 
 
-def _doing(resolver: F, scope: Scope) -> F:
-    @functools.wraps(resolver)
-    async def do(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return settled(await resolver(*args, **kwargs))
-        except PROBLEMS as error:
-            return problem(error)
-
-    return cast("F", mutation(do, scope))
+@functools.cache
+def _union(name: str, kind: Any, problems: tuple[type[Problem], ...]) -> Any:
+    """Return one union for a name: mutations can share it."""
+    members: Any = Union.__getitem__((kind, *(TYPES[each] for each in problems)))
+    text = "The payload, or a problem." if problems else "The payload."
+    return Annotated[members, strawberry.union(name, description=text)]
 
 
-def settled(outcome: Outcome | Any) -> Any:
-    """What became of a request: a problem as data, a bug as an error."""
-    if isinstance(outcome, PROBLEMS):
-        return problem(outcome)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+def payload(name: str, description: str, **members: tuple[Any, str]) -> Any:
+    """Return the object type of a payload; each member is a type and its description."""
+    made = {key: (kind, strawberry.field(description=text)) for key, (kind, text) in members.items()}
+    return object_type(class_of(name, (), made, __doc__=description, __module__=__name__))
 
 
-def who(info: Info) -> dict[str, Any]:
-    """Who asks, and in which request: kept with every state."""
+def actor(info: Info) -> dict[str, Any]:
+    """Return who makes the request, and its id: both are stored with every state."""
     return {"actor": info.context.actor, "request_id": info.context.request_id or None}
 
 
 @object_type
 class DeletePayload:
-    """What was deleted."""
+    """A deletion."""
 
-    deleted_id: strawberry.ID = strawberry.field(description="Its id.")
+    deleted_id: strawberry.ID = strawberry.field(description="Id of the deleted object.")
 
 
-async def deleted(info: Info, key: str, delete: Callable[[Any, UUID], Awaitable[bool]]) -> DeletePayload:
-    """Delete what has an id; nothing has a malformed one."""
-    known = as_uuid(key)
-    if known is None or not await delete(info.context.batcher, known):
-        raise NotFound(key)
+async def deleted(info: Info, id: str, delete: Callable[..., Awaitable[None]]) -> DeletePayload:
+    """Delete the object with an id. Raise NotFound if the id is unknown or malformed."""
+    known = as_uuid(id)
+    if known is None:
+        raise NotFound(id)
+    await delete(info.context.commands, known)
     return DeletePayload(deleted_id=strawberry.ID(str(known)))
+
+
+def _pascal(name: str) -> str:
+    camel = to_camel_case(name)
+    return camel[0].upper() + camel[1:]

@@ -8,20 +8,20 @@ import strawberry
 from runstate.core import states
 from runstate.core.batch.requests import Answer, Outcome
 from runstate.core.batch.requests import ProposeState as Request
-from runstate.core.commands import run_inputs, runs
+from runstate.core.commands import proposals, run_inputs
+from runstate.core.commands.runs import decided
 from runstate.core.states import State as Proposed
 from runstate.documents.access import Scope
 from runstate.documents.requests import CancelFlowRun, PauseFlowRun, ProposeState, ResumeFlowRun, RetryFlowRun
 from runstate.documents.states import RunKind
-from runstate.errors import BadUserInput
-from runstate.errors import InvalidInput as InvalidInputError
+from runstate.errors import BadUserInput, IdempotencyConflict, InvalidInput, NotFound, VersionConflict
 from runstate.graphql.context import Info
-from runstate.graphql.families.mutations import proposing, settled, who
+from runstate.graphql.families.mutations import actor, mutation, result_union
 from runstate.graphql.published import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
+from runstate.graphql.types import fields
 from runstate.graphql.types.derive import extends, register_type
-from runstate.graphql.types.fields import mutation
 from runstate.graphql.types.inputs import Input
-from runstate.graphql.types.problems import IdempotencyConflict, InvalidInput, NotFound, VersionConflict, problem
+from runstate.graphql.types.problems import as_object
 
 LARGEST_BATCH: Final = 200
 TOLD: Final = {"status", "reason", "rule", "retry_after_seconds", "replayed", "considered", "proposed"}
@@ -29,11 +29,11 @@ TOLD: Final = {"status", "reason", "rule", "retry_after_seconds", "replayed", "c
 register_type(Proposed, name="ProposedState", only={"type", "name", "message", "details"})
 register_type(Answer, name="OrchestrationResult", only=TOLD)
 
-Asked = strawberry.argument(description="What is proposed.")
-ProposeStateResult = Annotated[
-    Answer | NotFound | InvalidInput | VersionConflict | IdempotencyConflict,
-    strawberry.union("ProposeStateResult", description="How a proposal was answered, or what is wrong with it."),
-]
+PROBLEMS: Final = (NotFound, InvalidInput, VersionConflict, IdempotencyConflict)
+PROPOSAL = strawberry.argument(description="The run and the proposed state.")
+RUN = strawberry.argument(description="The run, and options of the state that is proposed for it.")
+ProposeStateResult: Any = result_union("ProposeStateResult", Answer, *PROBLEMS)
+proposing = mutation(Scope.PROPOSE, *PROBLEMS, returns=Answer, result="ProposeStateResult")
 
 
 @extends(cast("Any", Answer), name="state", held="written")
@@ -50,11 +50,6 @@ async def run_of_answer(root: strawberry.Parent[Answer], info: Info) -> Run:
     return cast("Run", await info.context.load(info, row, root.run_id))
 
 
-async def _one(info: Info, request: Request) -> Any:
-    (outcome,) = await info.context.batcher.submit([request])
-    return outcome
-
-
 def _verb(info: Info, verb: str, given: PauseFlowRun | CancelFlowRun | RetryFlowRun, state: states.State) -> Request:
     """A proposal for a flow run. Two that say the same ask for the same, whatever the clock says."""
     return Request(
@@ -63,23 +58,20 @@ def _verb(info: Info, verb: str, given: PauseFlowRun | CancelFlowRun | RetryFlow
         state=state,
         idempotency_key=given.idempotency_key,
         said=f"{verb} {given.model_dump_json()}",
-        **who(info),
+        **actor(info),
     )
 
 
-def _checked(info: Info, given: Input[ProposeState]) -> Request | InvalidInputError:
+def _checked(info: Info, document: Input[ProposeState]) -> Request | InvalidInput:
     try:
-        return runs.proposed(given.checked(), **who(info))
-    except InvalidInputError as error:
+        return proposals.proposed(document.checked(), **actor(info))
+    except InvalidInput as error:
         return error
 
 
-def _placed(outcome: Outcome) -> Any:
-    """An answer in a list: a problem as data; a bug, which GraphQL reports under its place."""
-    try:
-        return settled(outcome)
-    except Exception as error:  # noqa: BLE001 whatever it is, the other answers stand
-        return error
+def _as_member(outcome: Outcome) -> Any:
+    """Return an answer of a list: problems are data; GraphQL reports other errors at their place in the list."""
+    return as_object(outcome) if isinstance(outcome, PROBLEMS) else outcome
 
 
 @strawberry.type
@@ -87,67 +79,58 @@ class Mutation:
     """Proposals."""
 
     @proposing
-    async def propose_state(self, info: Info, input: Annotated[Input[ProposeState], Asked]) -> ProposeStateResult:
+    async def propose_state(self, info: Info, input: Annotated[Input[ProposeState], PROPOSAL]) -> Any:
         """Propose a state for a run: the one way a run changes state. The rules accept, reject, delay or abort it."""
-        answer: ProposeStateResult = await _one(info, runs.proposed(input.checked(), **who(info)))
-        return answer
+        return await decided(info.context.batcher, proposals.proposed(input.checked(), **actor(info)))
 
-    @partial(mutation, scope=Scope.PROPOSE)
+    @partial(fields.mutation, scope=Scope.PROPOSE)
     async def propose_states(
-        self, info: Info, inputs: Annotated[list[Input[ProposeState]], Asked]
+        self, info: Info, inputs: Annotated[list[Input[ProposeState]], PROPOSAL]
     ) -> list[ProposeStateResult | None]:
-        """1 to 200 proposals, decided in order as one batch; an answer for each in the same place.
+        """Propose 1 to 200 states, decided in order as one batch. The answers have the order of the proposals.
 
-        Each stands alone, none undoes another. An answer is null only where a bug is reported in `errors` under its
-        place.
+        Each proposal stands alone: none undoes another. An answer is null only if a bug is reported in `errors` under
+        its place.
         """
         if not 1 <= len(inputs) <= LARGEST_BATCH:
             raise BadUserInput(f"From 1 to {LARGEST_BATCH} proposals can be made at once, not {len(inputs)}.")
         requests = [_checked(info, each) for each in inputs]
-        possible = [each for each in requests if isinstance(each, Request)]
-        outcomes = iter(await info.context.batcher.submit(possible) if possible else ())
-        return [problem(each) if isinstance(each, InvalidInputError) else _placed(next(outcomes)) for each in requests]
+        valid = [each for each in requests if isinstance(each, Request)]
+        outcomes = iter(await info.context.batcher.submit(valid) if valid else ())
+        return [_as_member(each if isinstance(each, InvalidInput) else next(outcomes)) for each in requests]
 
     @proposing
-    async def pause_flow_run(self, info: Info, input: Annotated[Input[PauseFlowRun], Asked]) -> ProposeStateResult:
-        """Let a running flow run wait in its process."""
-        given = input.checked()
-        answer: ProposeStateResult = await _one(info, _verb(info, "pause", given, runs.paused(given, info.context.now)))
-        return answer
+    async def pause_flow_run(self, info: Info, input: Annotated[Input[PauseFlowRun], RUN]) -> Any:
+        """Pause a running flow run: it waits in its process."""
+        document = input.checked()
+        state = proposals.paused(document, info.context.now)
+        return await decided(info.context.batcher, _verb(info, "pause", document, state))
 
     @proposing
-    async def suspend_flow_run(self, info: Info, input: Annotated[Input[PauseFlowRun], Asked]) -> ProposeStateResult:
-        """Let a running flow run of a deployment wait without a process: it is started anew on resume."""
-        given = input.checked()
-        answer: ProposeStateResult = await _one(
-            info, _verb(info, "suspend", given, runs.suspended(given, info.context.now))
-        )
-        return answer
+    async def suspend_flow_run(self, info: Info, input: Annotated[Input[PauseFlowRun], RUN]) -> Any:
+        """Suspend a running flow run of a deployment: its process ends, and resuming starts a new one."""
+        document = input.checked()
+        state = proposals.suspended(document, info.context.now)
+        return await decided(info.context.batcher, _verb(info, "suspend", document, state))
 
     @proposing
-    async def resume_flow_run(self, info: Info, input: Annotated[Input[ResumeFlowRun], Asked]) -> ProposeStateResult:
-        """Let a paused flow run go on, with the input that it waits for; a suspended one is SCHEDULED.
+    async def resume_flow_run(self, info: Info, input: Annotated[Input[ResumeFlowRun], RUN]) -> Any:
+        """Resume a paused flow run with the input that it waits for; a suspended one becomes SCHEDULED.
 
-        An input that does not fit the run's schema is an InvalidInput; a run that is not paused is answered ABORT.
+        An input that does not fit the run's schema is an InvalidInput. A run that is not paused is answered ABORT.
         """
-        outcome: Any = await run_inputs.resume(info.context.batcher, input.checked(), **who(info))
-        answer: ProposeStateResult = outcome
-        return answer
+        return await run_inputs.resume(info.context.batcher, input.checked(), **actor(info))
 
     @proposing
-    async def cancel_flow_run(self, info: Info, input: Annotated[Input[CancelFlowRun], Asked]) -> ProposeStateResult:
-        """Cancel a flow run: CANCELLING while infrastructure is torn down, CANCELLED at once where there is none."""
-        given = input.checked()
-        answer: ProposeStateResult = await _one(
-            info, _verb(info, "cancel", given, states.cancelling(message=given.message))
-        )
-        return answer
+    async def cancel_flow_run(self, info: Info, input: Annotated[Input[CancelFlowRun], RUN]) -> Any:
+        """Cancel a flow run: CANCELLING while infrastructure is stopped, CANCELLED at once if there is none."""
+        document = input.checked()
+        state = states.cancelling(message=document.message)
+        return await decided(info.context.batcher, _verb(info, "cancel", document, state))
 
     @proposing
-    async def retry_flow_run(self, info: Info, input: Annotated[Input[RetryFlowRun], Asked]) -> ProposeStateResult:
-        """Let a flow run of a deployment that has ended run again: SCHEDULED as AwaitingRetry."""
-        given = input.checked()
-        answer: ProposeStateResult = await _one(
-            info, _verb(info, "retry", given, runs.retried(given, info.context.now))
-        )
-        return answer
+    async def retry_flow_run(self, info: Info, input: Annotated[Input[RetryFlowRun], RUN]) -> Any:
+        """Run an ended flow run of a deployment again: SCHEDULED as AwaitingRetry."""
+        document = input.checked()
+        state = proposals.retried(document, info.context.now)
+        return await decided(info.context.batcher, _verb(info, "retry", document, state))

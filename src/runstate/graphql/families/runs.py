@@ -1,32 +1,24 @@
-"""Flow runs, task runs and their states: queries, and fields that no column holds."""
+"""Runs: the fields that flow runs and task runs share, and what is done with many runs of either kind."""
 
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Collection
 from typing import Annotated, Any, Final
+from uuid import UUID
 
-import sqlalchemy as sa
 import strawberry
 from strawberry import UNSET
 
-from runstate.database.queries import counts, estimates, history
-from runstate.database.queries.counts import StateCount
-from runstate.database.queries.history import HistoryInterval, Intervals
+from runstate.database.queries import estimates
+from runstate.errors import InvalidInput
 from runstate.graphql.context import Context, Info
-from runstate.graphql.pagination.connection import Connection, rows_of
+from runstate.graphql.families.mutations import payload
 from runstate.graphql.pagination.keyset import DEFAULT_SIZE, LARGEST_SIZE, PageArguments
-from runstate.graphql.pagination.tallies import sums
 from runstate.graphql.published import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
-from runstate.graphql.types.comparisons import Clause, is_set
+from runstate.graphql.types.comparisons import as_uuid, is_set
 from runstate.graphql.types.derive import ReferenceLookup, computes, extends
-from runstate.graphql.types.fields import Id, query
-from runstate.graphql.types.filters import Where
 
-Which = strawberry.argument(description="Which ones; all unless given.")
-Last = strawberry.argument(description=f"How many: {DEFAULT_SIZE} unless given, from 1 to {LARGEST_SIZE}.")
-Since = Annotated[datetime, strawberry.argument(description="Where the first interval starts.")]
-Until = Annotated[datetime, strawberry.argument(description="No interval starts here or later.")]
-Length = Annotated[
-    float, strawberry.argument(description="How long an interval is: a second at least. There are 500 at most.")
-]
+MOST_AT_ONCE: Final = 200
+Last = strawberry.argument(description=f"Number of states: {DEFAULT_SIZE} by default, from 1 to {LARGEST_SIZE}.")
+Ids = Annotated[list[strawberry.ID], strawberry.argument(description=f"Ids of the runs, from 1 to {MOST_AT_ONCE}.")]
 
 STATES: Final[dict[type[Run], type[State]]] = {FlowRun: FlowRunState, TaskRun: TaskRunState}
 
@@ -83,102 +75,23 @@ async def child_flow_run(root: strawberry.Parent[TaskRun], info: Info) -> FlowRu
     return found[0] if found else None
 
 
-@strawberry.type
-class Query:
-    """Runs and their states."""
-
-    flow_runs: Connection[FlowRun] = rows_of(FlowRun, "Flow runs; newest first unless asked.")
-    task_runs: Connection[TaskRun] = rows_of(TaskRun, "Task runs; newest first unless asked.")
-
-    @query
-    async def flow_run(self, info: Info, id: Id) -> FlowRun | None:
-        """The flow run with an id."""
-        return await info.context.load(info, FlowRun, id)
-
-    @query
-    async def task_run(self, info: Info, id: Id) -> TaskRun | None:
-        """The task run with an id."""
-        return await info.context.load(info, TaskRun, id)
-
-    @query
-    async def flow_run_state(self, info: Info, id: Id) -> FlowRunState | None:
-        """The state of a flow run with an id."""
-        return await info.context.load(info, FlowRunState, id)
-
-    @query
-    async def task_run_state(self, info: Info, id: Id) -> TaskRunState | None:
-        """The state of a task run with an id."""
-        return await info.context.load(info, TaskRunState, id)
-
-    @query
-    async def flow_run_count(self, info: Info, where: Annotated[Where[FlowRun] | None, Which] = UNSET) -> int:
-        """How many flow runs there are."""
-        return await _count(info, FlowRun, where)
-
-    @query
-    async def task_run_count(self, info: Info, where: Annotated[Where[TaskRun] | None, Which] = UNSET) -> int:
-        """How many task runs there are."""
-        return await _count(info, TaskRun, where)
-
-    @query
-    async def flow_run_counts_by_state(
-        self, info: Info, where: Annotated[Where[FlowRun] | None, Which] = UNSET
-    ) -> list[StateCount]:
-        """How many flow runs are in states of each type and name, most first."""
-        return await _counts_by_state(info, FlowRun, where)
-
-    @query
-    async def task_run_counts_by_state(
-        self, info: Info, where: Annotated[Where[TaskRun] | None, Which] = UNSET
-    ) -> list[StateCount]:
-        """How many task runs are in states of each type and name, most first."""
-        return await _counts_by_state(info, TaskRun, where)
-
-    @query
-    async def flow_run_history(
-        self,
-        info: Info,
-        since: Since,
-        until: Until,
-        interval_seconds: Length,
-        where: Annotated[Where[FlowRun] | None, Which] = UNSET,
-    ) -> list[HistoryInterval]:
-        """How flow runs are spread over time, by when they were expected to start; every interval is there."""
-        return await _history(info, FlowRun, where, Intervals.over(since, until, interval_seconds))
-
-    @query
-    async def task_run_history(
-        self,
-        info: Info,
-        since: Since,
-        until: Until,
-        interval_seconds: Length,
-        where: Annotated[Where[TaskRun] | None, Which] = UNSET,
-    ) -> list[HistoryInterval]:
-        """How task runs are spread over time, by when they were expected to start; every interval is there."""
-        return await _history(info, TaskRun, where, Intervals.over(since, until, interval_seconds))
+DeleteManyPayload: Any = payload(
+    "DeleteManyPayload",
+    "The deletion of several runs.",
+    deleted_ids=(list[strawberry.ID], "Ids of the deleted runs."),
+    missing_ids=(list[strawberry.ID], "Ids that were not found, including malformed ids."),
+)
 
 
-def _clause(run: type[Run], where: Any) -> Clause:
-    return where.clause(run.__table__) if where else sa.true()
-
-
-async def _count(info: Info, run: type[Run], where: Any) -> int:
-    summed = sums(run, where or None)
-    ((number,),) = await info.context.fetch(summed.counted(()) if summed else counts.count(run, _clause(run, where)))
-    return int(number or 0)
-
-
-async def _counts_by_state(info: Info, run: type[Run], where: Any) -> list[StateCount]:
-    summed = sums(run, where or None)
-    if summed is None:
-        found = await info.context.fetch(counts.counts_by_state(run, _clause(run, where)))
-    else:
-        asked = summed.counted(("state_type", "state_name"))
-        found = await info.context.fetch(asked.order_by(sa.text("count DESC"), "state_type", "state_name"))
-    return [StateCount(*columns) for columns in found]
-
-
-async def _history(info: Info, run: type[Run], where: Any, intervals: Intervals) -> list[HistoryInterval]:
-    found = await info.context.fetch(history.history(run, _clause(run, where), intervals, info.context.now))
-    return intervals.filled(found)
+async def delete_many(
+    info: Info, ids: list[strawberry.ID], delete: Callable[[Any, Collection[UUID]], Awaitable[list[UUID]]]
+) -> Any:
+    """Delete the runs with these ids; return the payload that says which existed."""
+    if not 1 <= len(ids) <= MOST_AT_ONCE:
+        raise InvalidInput(f"From 1 to {MOST_AT_ONCE} ids can be deleted at once, not {len(ids)}.", ["ids"])
+    known = {each: as_uuid(each) for each in ids}
+    gone = set(await delete(info.context.commands, {key for key in known.values() if key}))
+    return DeleteManyPayload(
+        deleted_ids=[strawberry.ID(str(key)) for key in dict.fromkeys(known.values()) if key in gone],
+        missing_ids=[each for each, key in known.items() if key not in gone],
+    )

@@ -25,6 +25,7 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
 from strawberry.types.lazy_type import LazyType
 
+from runstate.errors import Id
 from runstate.graphql.types.fields import Root, description_of
 from runstate.graphql.types.input_values import DEFINITION
 from runstate.rows import Base, Row
@@ -136,7 +137,7 @@ def texts(cls: type) -> dict[str, str]:
 
 def graphql_type_of(annotation: Any) -> Any:
     """How GraphQL calls a type: UUIDs are ids, tuples are lists, anything else that is not a class of ours is JSON."""
-    if annotation is UUID:
+    if annotation in (UUID, Id):
         return strawberry.ID
     if annotation is Any or get_origin(annotation) is dict:
         return strawberry.scalars.JSON

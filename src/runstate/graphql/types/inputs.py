@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from strawberry import UNSET
 from strawberry.utils.str_converters import to_camel_case
 
+from runstate.documents.base import Changes
 from runstate.errors import InvalidInput
 from runstate.graphql.types.derive import Member, class_of, graphql_type_of, list_of, members, optional, register_type
 from runstate.graphql.types.fields import description_of, input_type
@@ -17,6 +18,11 @@ M = TypeVar("M", bound=BaseModel)
 
 Convert = Callable[[Any], Any]
 
+MESSAGES = {
+    "uuid_parsing": "The value is not a valid UUID.",
+    "missing": "The field is required.",
+}
+"""Messages instead of Pydantic's, by type of error."""
 SHOWN = (bool, int, float, str)
 """Defaults of these types are shown in the schema."""
 
@@ -37,13 +43,18 @@ class Input(Generic[M]):
             return cast("M", self.model.model_validate(self.values()))
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            path = tuple(to_camel_case(str(part)) for part in first["loc"])
-            raise InvalidInput(first["msg"].removeprefix("Value error, "), path) from error
+            path = [to_camel_case(str(part)) for part in first["loc"]]
+            message = MESSAGES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+            raise InvalidInput(message, path) from error
 
     @classmethod
     def may_be_null(cls, name: str) -> bool:
-        """Whether null is a value of a member."""
-        return NoneType in get_args(cls.model.model_fields[name].annotation)
+        """Return whether null is passed to the document: as a value, or as a mistake in an update.
+
+        In other documents, null for a member that is never null counts as omitted.
+        """
+        annotation = cls.model.model_fields[name].annotation
+        return issubclass(cls.model, Changes) or annotation is Any or NoneType in get_args(annotation)
 
     @classmethod
     def __class_getitem__(cls, model: Any) -> type:

@@ -95,14 +95,19 @@ Order = tuple[Key, ...]
 
 
 def order(row: type[Row], input_type: Sequence[OrderBy[Any]] | None) -> Order:
-    """The keys to sort by, ending in the id: states by their version, others by the newest first unless asked."""
+    """Return the keys to sort by, ending in the id; the row's own order by default."""
     if not input_type:
-        return (Key("version"), Key("id")) if issubclass(row, State) else (Key("id", descending=True),)
+        return _default_order(row)
     keys: dict[str, Key] = {}
     for key in (by.key() for by in input_type):
         keys.setdefault(key.column, key)
     keys.setdefault("id", Key("id", descending=input_type[-1].key().descending))
     return tuple(keys.values())
+
+
+def _default_order(row: type[Row]) -> Order:
+    keys = tuple(Key(name.removeprefix("-"), descending=name.startswith("-")) for name in row.__order__)
+    return keys if keys[-1].column == "id" else (*keys, Key("id"))
 
 
 def beyond(keys: Order, table: sa.FromClause, values: Sequence[Any], *, backwards: bool) -> Clause:

@@ -1,78 +1,52 @@
-"""What a client got wrong, as members of the unions that mutations answer with."""
+"""Problems: mistakes of a client as members of the unions that mutations return, derived from `runstate.errors`."""
 
+from collections.abc import Sequence
 from enum import Enum
+from typing import Any, Final, get_type_hints
 
 import strawberry
 
 from runstate import errors
-from runstate.graphql.types.derive import register_type
-from runstate.graphql.types.fields import object_type
+from runstate.graphql.types.derive import class_of, graphql_type_of, texts
+from runstate.graphql.types.fields import description_of, object_type
+from runstate.graphql.types.input_values import DEFINITION
+
+PROBLEMS: Final[Sequence[type[errors.Problem]]] = errors.Problem.__subclasses__()
+
+ProblemCode: Any = Enum("ProblemCode", [(each.code, each.code) for each in PROBLEMS])  # type: ignore[misc]
+strawberry.enum(ProblemCode, description="Kind of a problem.")
+for _value, _kind in zip(getattr(ProblemCode, DEFINITION).values, PROBLEMS, strict=True):
+    _value.description = description_of(_kind)
 
 
-class ProblemCode(Enum):
-    """What kind of problem it is."""
-
-    NOT_FOUND = "NOT_FOUND"
-    """Nothing has an id that the input names."""
-    INVALID_INPUT = "INVALID_INPUT"
-    """The input contradicts itself or a limit."""
-    VERSION_CONFLICT = "VERSION_CONFLICT"
-    """The run has moved on from the version that was expected."""
-    IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
-    """The idempotency key was used for another proposal to this run."""
-
-
-register_type(ProblemCode)
-
-
-@strawberry.interface(description="What a client got wrong.")
+@strawberry.interface(description="A mistake of the client.")
 class Problem:
-    """What a client got wrong."""
+    """A mistake of the client."""
 
-    code: ProblemCode = strawberry.field(description="What kind of problem it is.")
-    message: str = strawberry.field(description="What is wrong, for people.")
-
-
-@object_type
-class NotFound(Problem):
-    """Nothing has an id that the input names."""
-
-    missing_id: strawberry.ID | None = strawberry.field(description="The id that nothing has.")
+    code: ProblemCode = strawberry.field(description="Kind of the problem.")
+    message: str = strawberry.field(description="Explanation for people.")
 
 
-@object_type
-class InvalidInput(Problem):
-    """The input contradicts itself or a limit."""
-
-    path: list[str] = strawberry.field(description="Where in the input, from the outside; empty: as a whole.")
-
-
-@object_type
-class VersionConflict(Problem):
-    """The run has moved on from the version that was expected."""
-
-    current_version: int = strawberry.field(description="The version that the run is at.")
+def _details(kind: type[errors.Problem]) -> dict[str, Any]:
+    """Return the types of the attributes that a kind of problem declares itself."""
+    hints = get_type_hints(kind)
+    return {name: hints[name] for name in vars(kind).get("__annotations__", {})}
 
 
-@object_type
-class IdempotencyConflict(Problem):
-    """The idempotency key was used for another proposal to this run."""
+def _object_type(kind: type[errors.Problem]) -> type:
+    docs = texts(kind)
+    fields = {
+        name: (graphql_type_of(hint), strawberry.field(description=docs[name])) for name, hint in _details(kind).items()
+    }
+    return object_type(class_of(kind.__name__, (Problem,), fields, __doc__=kind.__doc__, __module__=__name__))
 
 
-AnyProblem = NotFound | InvalidInput | VersionConflict | IdempotencyConflict
+TYPES: Final = {kind: _object_type(kind) for kind in PROBLEMS}
+"""The GraphQL type of each kind of problem."""
 
 
-def problem(error: errors.RunstateError) -> AnyProblem:
-    """The problem that an exception stands for; one that stands for none is raised again."""
-    match error:
-        case errors.NotFound():
-            missing_id = None if error.missing_id is None else strawberry.ID(error.missing_id)
-            return NotFound(code=ProblemCode.NOT_FOUND, message=error.message, missing_id=missing_id)
-        case errors.InvalidInput():
-            return InvalidInput(code=ProblemCode.INVALID_INPUT, message=error.message, path=list(error.path))
-        case errors.VersionConflict():
-            code = ProblemCode.VERSION_CONFLICT
-            return VersionConflict(code=code, message=error.message, current_version=error.current_version)
-        case errors.IdempotencyConflict():
-            return IdempotencyConflict(code=ProblemCode.IDEMPOTENCY_CONFLICT, message=error.message)
-    raise error
+def as_object(error: errors.Problem) -> Any:
+    """Return the GraphQL object of a problem."""
+    kind = type(error)
+    details = {name: getattr(error, name) for name in _details(kind)}
+    return TYPES[kind](code=ProblemCode(error.code), message=error.message, **details)

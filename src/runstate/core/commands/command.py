@@ -1,0 +1,53 @@
+"""The contract of commands: they take a context and a document, return the row as written and raise problems."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
+
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from runstate.core.commands.conflicts import problem_of
+from runstate.core.context import CommandContext
+from runstate.rows import Row
+
+D = TypeVar("D")
+P = ParamSpec("P")
+T = TypeVar("T")
+Verb = Callable[Concatenate[CommandContext, D, P], Coroutine[Any, Any, T]]
+
+TRIES: Final = 5
+ROLLED_BACK: Final = frozenset({"40001", "40P01"})
+"""SQLSTATE of serialization failures and deadlocks: PostgreSQL undid the transaction so that others could go on."""
+
+
+def command(row: type[Row]) -> Callable[[Verb[D, P, T]], Verb[D, P, T]]:
+    """Make a command of a function that writes rows of one table.
+
+    The command is repeated after serialization failures and deadlocks. Violated constraints become problems: NameTaken
+    for a unique key, NotFound for a foreign key of the document, InUse for a row that others refer to.
+    """
+
+    def decorate(verb: Verb[D, P, T]) -> Verb[D, P, T]:
+        async def run(context: CommandContext, document: D, *args: P.args, **kwargs: P.kwargs) -> T:
+            for _ in range(TRIES - 1):
+                try:
+                    return await verb(context, document, *args, **kwargs)
+                except DBAPIError as error:
+                    await _check(context, row, document, error)
+            return await verb(context, document, *args, **kwargs)
+
+        return cast("Verb[D, P, T]", functools.wraps(verb)(run))
+
+    return decorate
+
+
+async def _check(context: CommandContext, row: type[Row], document: Any, error: DBAPIError) -> None:
+    """Return if the command is worth another try; raise what went wrong otherwise."""
+    if isinstance(error, IntegrityError):
+        problem = await problem_of(context.database, row, document, error)
+        if problem is not None:
+            raise problem from error
+    elif getattr(error.orig, "sqlstate", None) not in ROLLED_BACK:
+        raise error

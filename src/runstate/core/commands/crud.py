@@ -1,0 +1,173 @@
+"""Rows that have no rules: commands that create, update and delete them, and the statements of other commands."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core.commands.command import TRIES, command
+from runstate.core.commands.references import referred_to, unknown
+from runstate.core.context import CommandContext
+from runstate.database import dialects
+from runstate.errors import NotFound, Unavailable
+from runstate.rows import Row
+from runstate.rows.documents import writable
+
+R = TypeVar("R", bound=Row)
+
+
+class Existing(Enum):
+    """The answer of a creation whose name is taken."""
+
+    REFUSE = "refuse"
+    RETURN = "return"
+    UPDATE = "update"
+
+
+class Written(NamedTuple, Generic[R]):
+    """A row as it was written, and whether the command created it."""
+
+    row: R
+    created: bool = True
+
+
+def fresh(context: CommandContext) -> dict[str, Any]:
+    """Return the columns that the server fills in for a new row."""
+    now = context.clock()
+    return {"id": context.new_id(), "created": now, "updated": now}
+
+
+def columns_of(document: BaseModel, *, without: Sequence[str] = ("id", "by")) -> dict[str, Any]:
+    """Return the members that a client gave, by the names of columns."""
+    return {name: getattr(document, name) for name in document.model_fields_set if name not in without}
+
+
+def new_columns(row: type[Row], document: BaseModel) -> dict[str, Any]:
+    """Return a value for each column that clients write: the given one, or the default."""
+    given = document.model_fields_set
+    return {name: getattr(document, name) if name in given else _default(column) for name, column in _writable(row)}
+
+
+@functools.cache
+def _writable(row: type[Row]) -> tuple[tuple[str, sa.Column[Any]], ...]:
+    return tuple((name, column) for name, _, column in writable(row, once=True))
+
+
+def _default(column: sa.Column[Any]) -> Any:
+    default: Any = column.default
+    if default is None:
+        return None
+    return default.arg(None) if default.is_callable else default.arg
+
+
+async def insert(connection: AsyncConnection, row: type[R], columns: Mapping[str, Any]) -> R:
+    """Insert a row and return it as written."""
+    statement = sa.insert(_table(row)).returning(*_table(row).columns)
+    return _row(row, (await connection.execute(statement, dict(columns))).one())
+
+
+async def insert_or_skip(connection: AsyncConnection, row: type[R], columns: Mapping[str, Any]) -> R | None:
+    """Insert a row and return it as written. None: its unique key is taken."""
+    statement = dialects.insert_or_skip(connection.dialect.name, _table(row)).returning(*_table(row).columns)
+    found = (await connection.execute(statement, dict(columns))).one_or_none()
+    return None if found is None else _row(row, found)
+
+
+async def insert_or_find(
+    connection: AsyncConnection, row: type[R], columns: Mapping[str, Any], key: Sequence[str], *, lock: bool = False
+) -> Written[R]:
+    """Insert a row, or find the one that has its unique key; `lock` keeps others from changing that one.
+
+    The row that took the key can be deleted before it is found: then the key is free, and the insert is repeated.
+    """
+    table = _table(row)
+    found = sa.select(*table.columns).where(*(table.c[name] == columns[name] for name in key))
+    for _ in range(TRIES):
+        if (made := await insert_or_skip(connection, row, columns)) is not None:
+            return Written(made)
+        existing = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
+        if existing is not None:
+            return Written(_row(row, existing), created=False)
+    raise Unavailable("The name was created and deleted by others all the time; try again.")
+
+
+async def change(
+    connection: AsyncConnection, row: type[R], which: sa.ColumnElement[bool], columns: Mapping[str, Any], now: Any
+) -> R | None:
+    """Update columns of a row and return it as written; without changes nothing is written. None: it does not exist."""
+    table = _table(row)
+    statement: Any = sa.select(*table.columns).where(which)
+    if columns:
+        statement = sa.update(table).where(which).values(**columns, updated=now).returning(*table.columns)
+    found = (await connection.execute(statement)).one_or_none()
+    return None if found is None else _row(row, found)
+
+
+async def remove(connection: AsyncConnection, row: type[Row], id: UUID) -> None:
+    """Delete a row. Raise NotFound if it does not exist."""
+    if not (await connection.execute(sa.delete(row).where(row.id == id))).rowcount:
+        raise NotFound(id)
+
+
+def _table(row: type[Row]) -> sa.Table:
+    return row.__table__  # type: ignore[return-value]
+
+
+def _row(row: type[R], found: sa.Row[Any]) -> R:
+    return row.of(cast("Mapping[str, Any]", found._mapping))  # noqa: SLF001 the columns by name
+
+
+def create(row: type[R], key: Sequence[str] = ("name",), existing: Existing = Existing.REFUSE) -> Callable[..., Any]:
+    """Return the command that creates a row; `existing` says how a taken key is answered.
+
+    A document with `overwrite` overrides that: true updates the existing row, false is a NameTaken.
+    """
+
+    @command(row)
+    async def run(context: CommandContext, document: BaseModel) -> Written[R]:
+        columns = columns_of(document, without=("overwrite",))
+        answer = Existing.UPDATE if getattr(document, "overwrite", False) else existing
+        async with context.database.write() as transaction:
+            connection = transaction.connection
+            if answer is Existing.REFUSE:
+                return Written(await insert(connection, row, fresh(context) | columns))
+            found = await insert_or_find(connection, row, fresh(context) | columns, key, lock=answer is Existing.UPDATE)
+            if found.created or answer is Existing.RETURN:
+                return found
+            changed = await change(connection, row, row.id == found.row.id, columns, context.clock())
+            return Written(changed or found.row, created=False)
+
+    return run
+
+
+def update(row: type[R]) -> Callable[..., Any]:
+    """Return the command that updates the given columns of a row."""
+
+    @command(row)
+    async def run(context: CommandContext, document: BaseModel) -> R:
+        async with context.database.write() as transaction:
+            which = referred_to(row, document)
+            changed = await change(transaction.connection, row, which, columns_of(document), context.clock())
+        if changed is None:
+            raise unknown(document)
+        return changed
+
+    return run
+
+
+def delete(row: type[R]) -> Callable[..., Any]:
+    """Return the command that deletes a row by its id."""
+
+    @command(row)
+    async def run(context: CommandContext, id: UUID) -> None:
+        async with context.database.write() as transaction:
+            await remove(transaction.connection, row, id)
+
+    return run

@@ -1,0 +1,99 @@
+"""Deployments, each with a concurrency limit of its own."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core.commands.command import command
+from runstate.core.commands.crud import Written, change, columns_of, fresh, insert, insert_or_find, remove
+from runstate.core.commands.flow_runs import delete_flow_runs
+from runstate.core.context import CommandContext
+from runstate.documents.base import NonNegativeInt
+from runstate.documents.states import StateType
+from runstate.errors import NotFound
+from runstate.rows import ConcurrencyLimit, Deployment, FlowRun
+from runstate.rows.documents import create_document, update_document
+
+LIMIT: Final = (
+    NonNegativeInt | None,
+    Field(default=None, description="Maximum number of its runs that are claimed or running; null for no limit."),
+)
+CreateDeployment = create_document(Deployment, concurrency_limit=LIMIT)
+UpdateDeployment = update_document(Deployment, concurrency_limit=LIMIT)
+KEY: Final = ("flow_id", "name")
+
+
+@command(Deployment)
+async def create_deployment(context: CommandContext, document: Any) -> Written[Deployment]:
+    """Create a deployment, or update the flow's deployment with this name."""
+    columns = columns_of(document, without=("concurrency_limit",))
+    async with context.database.write() as transaction:
+        connection = transaction.connection
+        found = await insert_or_find(connection, Deployment, fresh(context) | columns, KEY, lock=True)
+        if found.created and document.concurrency_limit is None:
+            return found
+        row = await _change(context, connection, found.row.id, document, {} if found.created else columns)
+    return Written(row, found.created)
+
+
+@command(Deployment)
+async def update_deployment(context: CommandContext, document: Any) -> Deployment:
+    """Update the given fields of a deployment."""
+    async with context.database.write() as transaction:
+        connection = transaction.connection
+        locked = sa.select(Deployment.id).where(Deployment.id == document.id).with_for_update()
+        if (await connection.execute(locked)).scalar() is None:
+            raise NotFound(document.id)
+        columns = columns_of(document, without=("id", "concurrency_limit"))
+        return await _change(context, connection, document.id, document, columns)
+
+
+async def _change(
+    context: CommandContext, connection: AsyncConnection, id: UUID, document: Any, columns: dict[str, Any]
+) -> Deployment:
+    """Change a deployment that is locked."""
+    now = context.clock()
+    if "concurrency_limit" in document.model_fields_set:
+        limit_id = await _set_limit(context, connection, id, document.concurrency_limit, now)
+        columns = columns | {"concurrency_limit_id": limit_id}
+    changed = await change(connection, Deployment, Deployment.id == id, columns, now)
+    if changed is None:
+        raise NotFound(id)
+    return changed
+
+
+async def _set_limit(
+    context: CommandContext, connection: AsyncConnection, deployment_id: UUID, slots: int | None, now: datetime
+) -> UUID | None:
+    """Create, change or delete the limit that belongs to a deployment; return its id."""
+    own = ConcurrencyLimit.deployment_id == deployment_id
+    if slots is None:
+        await connection.execute(sa.delete(ConcurrencyLimit).where(own))
+        return None
+    if (changed := await change(connection, ConcurrencyLimit, own, {"limit": slots}, now)) is not None:
+        return changed.id
+    owned = {"name": f"deployment:{deployment_id}", "deployment_id": deployment_id, "limit": slots}
+    return (await insert(connection, ConcurrencyLimit, fresh(context) | owned)).id
+
+
+@command(Deployment)
+async def delete_deployment(context: CommandContext, deployment_id: UUID) -> None:
+    """Delete a deployment with its limit and its SCHEDULED runs; its other runs stay.
+
+    The deployment is locked first: a run that is created meanwhile either comes before and is deleted, or finds no
+    deployment.
+    """
+    async with context.database.write() as transaction:
+        connection = transaction.connection
+        locked = sa.select(Deployment.id).where(Deployment.id == deployment_id).with_for_update()
+        if (await connection.execute(locked)).scalar() is None:
+            raise NotFound(deployment_id)
+        scheduled = (FlowRun.deployment_id == deployment_id) & (FlowRun.state_type == StateType.SCHEDULED)
+        await delete_flow_runs(connection, scheduled, context.clock())
+        await remove(connection, Deployment, deployment_id)

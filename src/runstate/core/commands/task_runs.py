@@ -1,0 +1,90 @@
+"""Task runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core.batch.batcher import Batcher
+from runstate.core.batch.orchestrate import lock_limits, write_limits
+from runstate.core.batch.requests import CreateRun
+from runstate.core.batch.unit_of_work import UnitOfWork
+from runstate.core.commands.command import command
+from runstate.core.commands.crud import Written, new_columns
+from runstate.core.commands.flow_runs import RUN_NAME, STATE
+from runstate.core.commands.runs import NEW, change_run, create_run, release_and_forget, stated
+from runstate.core.context import CommandContext
+from runstate.database.dialects import among
+from runstate.database.queries import orchestration as sql
+from runstate.database.queries import tallies
+from runstate.errors import NotFound
+from runstate.rows import FlowRun, TaskRun
+from runstate.rows.documents import create_document, update_document
+
+CreateTaskRun = create_document(TaskRun, name=RUN_NAME, state=STATE)
+UpdateTaskRun = update_document(TaskRun)
+
+
+def new_task_run(document: Any, id: UUID, now: datetime, **actor: Any) -> CreateRun:
+    """Return the request that creates a task run."""
+    columns = new_columns(TaskRun, document) | {"id": id, "created": now, "updated": now}
+    columns["name"] = document.name or f"{document.task_key}-{id.hex[-8:]}"[:255]
+    return CreateRun(run=TaskRun.of(NEW | {"flow_run_run_count": 0} | columns), state=stated(document.state), **actor)
+
+
+async def create_task_run(batcher: Batcher, document: Any, now: datetime, **actor: Any) -> Written[TaskRun]:
+    """Create a task run, or return the one with the same flow run, task key and dynamic key."""
+    return await create_run(batcher, new_task_run(document, batcher.new_id(), now, **actor))
+
+
+@command(TaskRun)
+async def update_task_run(context: CommandContext, document: Any) -> TaskRun:
+    """Update the given fields of a task run. Slots of limits on tags that it loses are released."""
+    async with context.database.write() as transaction:
+        connection = transaction.connection
+        locked = await sql.lock_task_runs(connection, [document.id])
+        if not locked:
+            raise NotFound(document.id)
+        changed: TaskRun = await change_run(context, connection, locked[0].run, document)
+        lost = set(locked[0].run.tags) - set(changed.tags)
+        if lost:
+            await _release(context, connection, document.id, {f"tag:{tag}" for tag in lost})
+    return changed
+
+
+async def _release(context: CommandContext, connection: AsyncConnection, run_id: UUID, names: set[str]) -> None:
+    """The slots of limits with these names that the run came to by entering a state."""
+    unit, now = UnitOfWork(), context.clock()
+    await lock_limits(connection, unit, now, holders=[run_id])
+    for lease in unit.held_by(run_id):
+        if lease.automatic and unit.limits[lease.limit_id].name in names:
+            unit.give_back(lease, now)
+    await write_limits(connection, unit, now)
+
+
+@command(TaskRun)
+async def delete_task_run(context: CommandContext, task_run_id: UUID) -> None:
+    """Delete a task run with its states; its slots are released. A subflow run that it stands for stays."""
+    if not await delete_many_task_runs(context, [task_run_id]):
+        raise NotFound(task_run_id)
+
+
+@command(TaskRun)
+async def delete_many_task_runs(context: CommandContext, ids: Collection[UUID]) -> list[UUID]:
+    """Delete the task runs with these ids as one is deleted; the ids of those that were there."""
+    async with context.database.write() as transaction:
+        connection, now = transaction.connection, context.clock()
+        wanted = sorted(ids)
+        subflows = sa.select(FlowRun.id).where(among(FlowRun.parent_task_run_id, wanted)).order_by(FlowRun.id)
+        await connection.execute(subflows.with_for_update())
+        runs = [each.run.id for each in await sql.lock_task_runs(connection, wanted)]
+        if runs:
+            await release_and_forget(connection, runs, now)
+            await tallies.subtract(connection, task_runs=runs)
+            await connection.execute(sa.delete(TaskRun).where(among(TaskRun.id, runs)))
+    return runs

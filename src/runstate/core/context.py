@@ -1,0 +1,19 @@
+"""The environment of commands."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from runstate.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class CommandContext:
+    """The database, the time, ids and randomness: all that a command takes from outside."""
+
+    database: Database
+    clock: Callable[[], datetime]
+    new_id: Callable[[], UUID]
+    draw: Callable[[], float]
+    """Returns a random number from 0 to 1."""

@@ -1,0 +1,103 @@
+"""Numbers of runs by state and over time."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+import strawberry
+from strawberry import UNSET
+
+from runstate.database.queries import counts, history
+from runstate.database.queries.counts import StateCount
+from runstate.database.queries.history import HistoryInterval, Intervals
+from runstate.graphql.context import Info
+from runstate.graphql.pagination.tallies import sums
+from runstate.graphql.published import FlowRun, Run, TaskRun
+from runstate.graphql.types.comparisons import Clause
+from runstate.graphql.types.fields import query
+from runstate.graphql.types.filters import Where
+
+Which = strawberry.argument(description="The runs to count; all by default.")
+Since = Annotated[datetime, strawberry.argument(description="Start of the first interval.")]
+Until = Annotated[datetime, strawberry.argument(description="End: no interval starts here or later.")]
+Length = Annotated[
+    float, strawberry.argument(description="Length of an interval in seconds, at least 1; at most 500 intervals.")
+]
+
+
+@strawberry.type
+class Query:
+    """Numbers of runs."""
+
+    @query
+    async def flow_run_count(self, info: Info, where: Annotated[Where[FlowRun] | None, Which] = UNSET) -> int:
+        """How many flow runs there are."""
+        return await _count(info, FlowRun, where)
+
+    @query
+    async def task_run_count(self, info: Info, where: Annotated[Where[TaskRun] | None, Which] = UNSET) -> int:
+        """How many task runs there are."""
+        return await _count(info, TaskRun, where)
+
+    @query
+    async def flow_run_counts_by_state(
+        self, info: Info, where: Annotated[Where[FlowRun] | None, Which] = UNSET
+    ) -> list[StateCount]:
+        """How many flow runs are in states of each type and name, most first."""
+        return await _counts_by_state(info, FlowRun, where)
+
+    @query
+    async def task_run_counts_by_state(
+        self, info: Info, where: Annotated[Where[TaskRun] | None, Which] = UNSET
+    ) -> list[StateCount]:
+        """How many task runs are in states of each type and name, most first."""
+        return await _counts_by_state(info, TaskRun, where)
+
+    @query
+    async def flow_run_history(
+        self,
+        info: Info,
+        since: Since,
+        until: Until,
+        interval_seconds: Length,
+        where: Annotated[Where[FlowRun] | None, Which] = UNSET,
+    ) -> list[HistoryInterval]:
+        """How flow runs are spread over time, by when they were expected to start; every interval is there."""
+        return await _history(info, FlowRun, where, Intervals.over(since, until, interval_seconds))
+
+    @query
+    async def task_run_history(
+        self,
+        info: Info,
+        since: Since,
+        until: Until,
+        interval_seconds: Length,
+        where: Annotated[Where[TaskRun] | None, Which] = UNSET,
+    ) -> list[HistoryInterval]:
+        """How task runs are spread over time, by when they were expected to start; every interval is there."""
+        return await _history(info, TaskRun, where, Intervals.over(since, until, interval_seconds))
+
+
+def _clause(run: type[Run], where: Any) -> Clause:
+    return where.clause(run.__table__) if where else sa.true()
+
+
+async def _count(info: Info, run: type[Run], where: Any) -> int:
+    summed = sums(run, where or None)
+    ((number,),) = await info.context.fetch(summed.counted(()) if summed else counts.count(run, _clause(run, where)))
+    return int(number or 0)
+
+
+async def _counts_by_state(info: Info, run: type[Run], where: Any) -> list[StateCount]:
+    summed = sums(run, where or None)
+    if summed is None:
+        found = await info.context.fetch(counts.counts_by_state(run, _clause(run, where)))
+    else:
+        asked = summed.counted(("state_type", "state_name"))
+        found = await info.context.fetch(asked.order_by(sa.text("count DESC"), "state_type", "state_name"))
+    return [StateCount(*columns) for columns in found]
+
+
+async def _history(info: Info, run: type[Run], where: Any, intervals: Intervals) -> list[HistoryInterval]:
+    found = await info.context.fetch(history.history(run, _clause(run, where), intervals, info.context.now))
+    return intervals.filled(found)

@@ -1,0 +1,88 @@
+"""Documents derived from rows: the input of commands that create, update and refer to rows.
+
+The row declares names, types, validation and texts; a family adds only what no column holds.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import BeforeValidator, Field, create_model
+
+from runstate.documents.base import Changes, Document, Name, not_null
+from runstate.rows.base import CREATE_ONLY, PRIVATE, READ_ONLY, REQUIRED, Row
+
+Fields = dict[str, tuple[Any, Any]]
+"""Members of a document: their types and what Pydantic's `Field` says of each."""
+
+
+class Writable(NamedTuple):
+    """A column that clients write."""
+
+    name: str
+    annotation: Any
+    column: sa.Column[Any]
+
+
+def writable(row: type[Row], *, once: bool) -> Iterator[Writable]:
+    """Yield the columns that clients write; those that never change only if `once` is true."""
+    hidden = (PRIVATE, READ_ONLY) if once else (PRIVATE, READ_ONLY, CREATE_ONLY)
+    hints = get_type_hints(row, include_extras=True)
+    for column in sa.inspect(row).columns:
+        if column.info not in hidden:
+            (annotation,) = get_args(hints[str(column.key)])
+            yield Writable(str(column.key), annotation, column)
+
+
+def create_document(row: type[Row], *, without: Collection[str] = (), doc: str = "", **more: Any) -> Any:
+    """Return the document that a new row is created from: `CreateFlow` for `Flow`. `more` adds or replaces fields."""
+    fields: Fields = {}
+    for name, annotation, column in writable(row, once=True):
+        is_required = column.info == REQUIRED or (column.default is None and not column.nullable)
+        fields[name] = annotation, Field(default=... if is_required else None, description=column.doc)
+    return _document(f"Create{row.__name__}", Document, doc or f"A new {noun(row)}.", fields | more, without)
+
+
+def update_document(
+    row: type[Row], *, by: type[Document] | None = None, without: Collection[str] = (), doc: str = "", **more: Any
+) -> Any:
+    """Return the document of changes to a row: `UpdateFlow` for `Flow`. `by` names the row, its id by default."""
+    names = noun(row)
+    key: Fields = (
+        {"by": (by, Field(description=f"The {names} to change."))}
+        if by
+        else {"id": (UUID, Field(description=f"Id of the {names}."))}
+    )
+    fields = key | {
+        name: (_changed(annotation, column), Field(default=None, description=column.doc))
+        for name, annotation, column in writable(row, once=False)
+    }
+    text = doc or f"Changes to a {names}. Omitted fields keep their value."
+    return _document(f"Update{row.__name__}", Changes, text, fields | more, without)
+
+
+def _changed(annotation: Any, column: sa.Column[Any]) -> Any:
+    return annotation if column.nullable else Annotated[annotation, BeforeValidator(not_null)]
+
+
+def reference_document(row: type[Row], key: str = "name") -> Any:
+    """Return the document that names a row by its id or by a unique column: `FlowRef` for `Flow`."""
+    names = noun(row)
+    fields: Fields = {
+        "id": (UUID | None, Field(default=None, description=f"The {names} with this id.")),
+        key: (Name | None, Field(default=None, description=f"The {names} with this {key}.")),
+    }
+    return _document(f"{row.__name__}Ref", Document, f"A {names}, by id or by {key}. Exactly one is given.", fields, ())
+
+
+def _document(name: str, base: type[Document], doc: str, fields: Fields, without: Collection[str]) -> Any:
+    kept = {key: field for key, field in fields.items() if key not in without}
+    model: Any = create_model(name, __base__=base, __module__=__name__, **kept)  # type: ignore[call-overload]
+    model.__doc__ = doc
+    return model
+
+
+def noun(row: type[Row]) -> str:
+    """Return the name of a row in words: `concurrency limit` for `ConcurrencyLimit`."""
+    return str(row.__tablename__).replace("_", " ")
