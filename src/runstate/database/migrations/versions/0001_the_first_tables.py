@@ -5,8 +5,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from alembic import op
 
-from runstate.rows.base import JSON, Timestamp
-from runstate.rows.log import ServerSays, Xid8
+from runstate.database.migrations.types import JSON, ServerSays, Timestamp, Xid8
 
 revision = "0001"
 down_revision = None

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from runstate.rows.base import JSON, Timestamp
+from runstate.database.migrations.types import JSON, Timestamp
 
 revision = "0002"
 down_revision = "0001"
