@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.sqlite.base import SQLiteTypeCompiler
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
@@ -46,8 +48,23 @@ def _instant(value: int | None) -> datetime | None:
     return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
-JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-"""Any JSON value: jsonb on PostgreSQL."""
+class TextualJSON(sqlite.JSON[Any]):
+    """JSON that SQLite keeps as the text that it is."""
+
+    def adapt(self, cls: Any, **_: Any) -> Any:
+        """Return the type itself: it is made for SQLite already."""
+        return self
+
+
+@compiles(TextualJSON, "sqlite")
+def _as_text(kind: TextualJSON, compiler: SQLiteTypeCompiler, **_: Any) -> str:
+    return "TEXT"
+
+
+NUMERIC_JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+"""Any JSON value, as it was kept before 0004: where it was a number, SQLite kept its own idea of the number."""
+JSON = NUMERIC_JSON.with_variant(TextualJSON(none_as_null=True), "sqlite")
+"""Any JSON value: jsonb on PostgreSQL, text on SQLite."""
 
 
 class Xid8(sa.types.UserDefinedType[str]):
