@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from runstate.database import Database
 from runstate.database.dialects import among, has_all_tags, has_any_tag, seconds_between
 from runstate.rows import Flow
+from runstate.rows.base import JSON
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 TAGS: tuple[list[str], ...] = ([], ["a"], ["a", "b"], ["b", 'quo"te, {brace}'], ["A"], ["ä", "a b"])
@@ -108,3 +109,20 @@ async def test_seconds_until_a_given_instant_are_counted_too(database: Database)
     later = sa.literal(START + timedelta(seconds=1.5), Flow.created.type)
 
     assert await those(database, seconds_between(Flow.created, later) > 1) == [0, 1, 2, 3, 4, 5]
+
+
+async def test_a_number_taken_out_of_a_document_is_that_number(database: Database) -> None:
+    row = {"id": UUID(int=1), "created": START, "updated": START, "name": "one", "tags": []}
+    async with database.write() as transaction:
+        await transaction.connection.execute(sa.insert(Flow), [{**row, "labels": {"n": 5, "f": 0.5, "t": "5"}}])
+    async with database.read() as connection:
+        found = (await connection.execute(sa.select(*(Flow.labels[key] for key in ("n", "f", "t", "x"))))).one()
+
+    assert tuple(found) == (5, 0.5, "5", None)
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_what_sqlite_computes_from_a_document_may_be_a_number(database: Database) -> None:
+    computed = sa.func.json_extract('{"n": 5, "f": 0.5}', sa.literal_column("'$.n'"), type_=JSON)
+    async with database.read() as connection:
+        assert await connection.scalar(sa.select(computed)) == 5

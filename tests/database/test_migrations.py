@@ -1,17 +1,25 @@
 """Migrations: one chain, both databases, however many replicas start."""
 
+import ast
 import asyncio
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from runstate.database import Database
+from runstate.database import Database, migrations
 from runstate.database.migrate import at_head, migrate
 from runstate.rows import Base
 from runstate.rows.log import Installation
+
+SCRIPTS = Path(migrations.__file__).parent
+VERSIONS = sorted((SCRIPTS / "versions").glob("*.py"))
+FROZEN = "runstate.database.migrations.types"
 
 
 async def differences(database: Database) -> list[Any]:
@@ -80,3 +88,21 @@ async def test_a_migration_that_fails_leaves_nothing(blank_url: str) -> None:
     async with database.read() as connection:
         assert await connection.run_sync(lambda it: sa.inspect(it).get_table_names()) == ["task_run"]
     await database.close()
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The modules that a module imports from."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+
+
+@pytest.mark.parametrize("file", VERSIONS, ids=lambda file: file.stem)
+def test_a_migration_imports_no_live_code(file: Path) -> None:
+    assert {name for name in imports(file) if name.startswith(("runstate", "."))} <= {FROZEN}
+
+
+def test_the_frozen_types_import_no_live_code() -> None:
+    assert not [name for name in imports(SCRIPTS / "types.py") if name.startswith(("runstate", "."))]

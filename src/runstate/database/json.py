@@ -16,9 +16,14 @@ def _kept(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be kept as JSON")
 
 
+def _read(document: str | bytes | float) -> Any:
+    """Return the value of a JSON text; what SQLite computes from one may be a number already."""
+    return document if isinstance(document, int | float) else orjson.loads(document)
+
+
 OPTIONS: Final[dict[str, Any]] = {
     "json_serializer": lambda value: orjson.dumps(value, default=_kept).decode(),
-    "json_deserializer": orjson.loads,
+    "json_deserializer": _read,
 }
 """What an engine is told of JSON."""
 

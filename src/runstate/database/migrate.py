@@ -1,5 +1,7 @@
 """Bring a database to the newest shape of its tables."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -7,17 +9,20 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.database.driver import driver_of
 from runstate.database.engine import Database
 
+SCRIPTS = Path(__file__).parent / "migrations"
 LOCK = 0x72756E7374617465
 """Key of the advisory lock under which one replica migrates while the others wait."""
 
 
-def configuration(connection: sa.Connection | None = None) -> Config:
-    """Alembic's configuration; the connection is what the migrations run on."""
+def configuration(connection: sa.Connection | None = None, scripts: Path = SCRIPTS) -> Config:
+    """Return Alembic's configuration; the connection is what the migrations run on."""
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(scripts))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
@@ -25,8 +30,24 @@ def configuration(connection: sa.Connection | None = None) -> Config:
 
 async def migrate(database: Database) -> None:
     """Apply the migrations that are missing, once, however many replicas start together."""
-    async with database.writer.connect() as connection, connection.begin():
+    async with changing_tables(database) as connection:
         await connection.run_sync(_upgrade)
+
+
+@asynccontextmanager
+async def changing_tables(database: Database) -> AsyncIterator[AsyncConnection]:
+    """A transaction in which tables can be changed.
+
+    SQLite changes many a table by dropping the old one. With foreign keys enforced, all rows that refer to it would go
+    too. They can be switched on and off outside of a transaction only.
+    """
+    async with database.writer.connect() as connection:
+        await _enforce_foreign_keys(connection, "OFF")
+        try:
+            async with connection.begin():
+                yield connection
+        finally:
+            await _enforce_foreign_keys(connection, "ON")
 
 
 async def at_head(database: Database) -> bool:
@@ -45,6 +66,11 @@ async def revision(database: Database) -> str | None:
 def revisions() -> list[str]:
     """The shapes that this version knows, newest first."""
     return [each.revision for each in ScriptDirectory.from_config(configuration()).walk_revisions()]
+
+
+async def _enforce_foreign_keys(connection: AsyncConnection, switch: str) -> None:
+    if connection.dialect.name == "sqlite":
+        await driver_of(connection).fetch(f"PRAGMA foreign_keys = {switch}")
 
 
 def _is_at_head(connection: sa.Connection) -> bool:

@@ -7,8 +7,11 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import BaseModel, TypeAdapter
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.sqlite.base import SQLiteTypeCompiler
 from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -52,7 +55,24 @@ def _instant(value: int | None) -> datetime | None:
     return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
-JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+class TextualJSON(sqlite.JSON[Any]):
+    """JSON that SQLite keeps as the text that it is. A column of type JSON makes numbers of what looks like one."""
+
+    def adapt(self, cls: Any, **_: Any) -> Any:
+        """Return the type itself: it is made for SQLite already."""
+        return self
+
+
+@compiles(TextualJSON, "sqlite")
+def _as_text(kind: TextualJSON, compiler: SQLiteTypeCompiler, **_: Any) -> str:
+    return "TEXT"
+
+
+JSON = (
+    sa.JSON(none_as_null=True)
+    .with_variant(JSONB(none_as_null=True), "postgresql")
+    .with_variant(TextualJSON(none_as_null=True), "sqlite")
+)
 
 
 class DocumentColumn(TypeDecorator[BaseModel]):

@@ -2,12 +2,15 @@
 
 from alembic import context
 
+from runstate.database.migrations.rebuilding import keeping_what_holds
 from runstate.rows import Base
 
+connection = context.config.attributes["connection"]
 context.configure(
-    connection=context.config.attributes["connection"],
+    connection=connection,
     target_metadata=Base.metadata,
     transactional_ddl=True,
-    render_as_batch=False,
+    render_as_batch=True,
 )
-context.run_migrations()
+with keeping_what_holds(connection):
+    context.run_migrations()

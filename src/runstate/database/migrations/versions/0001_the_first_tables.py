@@ -5,8 +5,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from alembic import op
 
-from runstate.rows.base import JSON, Timestamp
-from runstate.rows.log import ServerSays, Xid8
+from runstate.database.migrations.types import NUMERIC_JSON, ServerSays, Timestamp, Xid8
 
 revision = "0001"
 down_revision = None
@@ -86,8 +85,8 @@ def upgrade() -> None:
         sa.Column("created", Timestamp(), nullable=False),
         sa.Column("updated", Timestamp(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("tags", JSON, nullable=False),
-        sa.Column("labels", JSON, nullable=False),
+        sa.Column("tags", NUMERIC_JSON, nullable=False),
+        sa.Column("labels", NUMERIC_JSON, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_flow"),
         sa.UniqueConstraint("name", name="uq_flow_name"),
     )
@@ -105,7 +104,7 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=False),
         sa.Column("created", Timestamp(), nullable=False),
-        sa.Column("answer", JSON, nullable=False),
+        sa.Column("answer", NUMERIC_JSON, nullable=False),
         sa.Column("state_id", sa.Uuid(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", "key", name="pk_proposal_answer"),
     )
@@ -133,7 +132,7 @@ def upgrade() -> None:
         sa.Column("state_type", sa.String(16), nullable=False),
         sa.Column("state_name", sa.Text(), nullable=False),
         sa.Column("message", sa.Text(), nullable=True),
-        sa.Column("tags", JSON, nullable=False),
+        sa.Column("tags", NUMERIC_JSON, nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_transition"),
         sa.UniqueConstraint("run_id", "version", name="uq_transition_run_id_version"),
         sqlite_autoincrement=True,
@@ -177,10 +176,10 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("flow_id", sa.Uuid(), nullable=False),
         sa.Column("concurrency_limit_id", sa.Uuid(), nullable=True),
-        sa.Column("concurrency_options", JSON, nullable=True),
+        sa.Column("concurrency_options", NUMERIC_JSON, nullable=True),
         sa.Column("paused", sa.Boolean(), nullable=False),
-        sa.Column("parameters", JSON, nullable=False),
-        sa.Column("tags", JSON, nullable=False),
+        sa.Column("parameters", NUMERIC_JSON, nullable=False),
+        sa.Column("tags", NUMERIC_JSON, nullable=False),
         sa.Column("work_queue_name", sa.Text(), nullable=True),
         sa.Column("description", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
@@ -204,16 +203,16 @@ def upgrade() -> None:
         sa.Column("flow_id", sa.Uuid(), nullable=False),
         sa.Column("deployment_id", sa.Uuid(), nullable=True),
         sa.Column("parent_task_run_id", sa.Uuid(), nullable=True),
-        sa.Column("parameters", JSON, nullable=False),
-        sa.Column("context", JSON, nullable=False),
-        sa.Column("policy", JSON, nullable=False),
+        sa.Column("parameters", NUMERIC_JSON, nullable=False),
+        sa.Column("context", NUMERIC_JSON, nullable=False),
+        sa.Column("policy", NUMERIC_JSON, nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("infrastructure_pid", sa.Text(), nullable=True),
         sa.Column("flow_version", sa.Text(), nullable=True),
         sa.Column("work_queue_name", sa.Text(), nullable=True),
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("tags", JSON, nullable=False),
-        sa.Column("labels", JSON, nullable=False),
+        sa.Column("tags", NUMERIC_JSON, nullable=False),
+        sa.Column("labels", NUMERIC_JSON, nullable=False),
         sa.Column("state_id", sa.Uuid(), nullable=True),
         sa.Column("state_type", sa.String(16), nullable=True),
         sa.Column("state_name", sa.Text(), nullable=True),
@@ -254,7 +253,7 @@ def upgrade() -> None:
         sa.Column("updated", Timestamp(), nullable=False),
         sa.Column("flow_run_id", sa.Uuid(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("value", JSON, nullable=True),
+        sa.Column("value", NUMERIC_JSON, nullable=True),
         sa.Column("sender", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["flow_run_id"], ["flow_run.id"], name="fk_flow_run_input_flow_run_id", ondelete="CASCADE"
@@ -274,8 +273,8 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("timestamp", Timestamp(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("data", JSON, nullable=True),
-        sa.Column("details", JSON, nullable=False),
+        sa.Column("data", NUMERIC_JSON, nullable=True),
+        sa.Column("details", NUMERIC_JSON, nullable=False),
         sa.Column("persisted", sa.Boolean(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("request_id", sa.Text(), nullable=True),
@@ -293,12 +292,12 @@ def upgrade() -> None:
         sa.Column("dynamic_key", sa.Text(), nullable=False),
         sa.Column("cache_key", sa.Text(), nullable=True),
         sa.Column("task_version", sa.Text(), nullable=True),
-        sa.Column("policy", JSON, nullable=False),
-        sa.Column("task_inputs", JSON, nullable=False),
+        sa.Column("policy", NUMERIC_JSON, nullable=False),
+        sa.Column("task_inputs", NUMERIC_JSON, nullable=False),
         sa.Column("flow_run_run_count", sa.Integer(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("tags", JSON, nullable=False),
-        sa.Column("labels", JSON, nullable=False),
+        sa.Column("tags", NUMERIC_JSON, nullable=False),
+        sa.Column("labels", NUMERIC_JSON, nullable=False),
         sa.Column("state_id", sa.Uuid(), nullable=True),
         sa.Column("state_type", sa.String(16), nullable=True),
         sa.Column("state_name", sa.Text(), nullable=True),
@@ -347,8 +346,8 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("timestamp", Timestamp(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("data", JSON, nullable=True),
-        sa.Column("details", JSON, nullable=False),
+        sa.Column("data", NUMERIC_JSON, nullable=True),
+        sa.Column("details", NUMERIC_JSON, nullable=False),
         sa.Column("persisted", sa.Boolean(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("request_id", sa.Text(), nullable=True),

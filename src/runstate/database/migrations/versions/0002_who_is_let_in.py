@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from runstate.rows.base import JSON, Timestamp
+from runstate.database.migrations.types import NUMERIC_JSON, Timestamp
 
 revision = "0002"
 down_revision = "0001"
@@ -19,7 +19,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("prefix", sa.Text(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
-        sa.Column("scopes", JSON, nullable=False),
+        sa.Column("scopes", NUMERIC_JSON, nullable=False),
         sa.Column("expires", Timestamp(), nullable=True),
         sa.Column("revoked", Timestamp(), nullable=True),
         sa.Column("used", Timestamp(), nullable=True),

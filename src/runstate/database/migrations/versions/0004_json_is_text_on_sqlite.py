@@ -1,0 +1,64 @@
+"""JSON is kept as text on SQLite, which kept a JSON value that is a number in a way of its own."""
+
+from json import dumps
+
+import sqlalchemy as sa
+from alembic import op
+
+from runstate.database.migrations.types import JSON, NUMERIC_JSON
+
+revision = "0004"
+down_revision = "0003"
+
+COLUMNS = {
+    "api_key": ("scopes",),
+    "deployment": ("concurrency_options", "parameters", "tags"),
+    "flow": ("tags", "labels"),
+    "flow_run": ("parameters", "context", "policy", "tags", "labels"),
+    "flow_run_input": ("value",),
+    "flow_run_state": ("data", "details"),
+    "proposal_answer": ("answer",),
+    "task_run": ("policy", "task_inputs", "tags", "labels"),
+    "task_run_state": ("data", "details"),
+    "transition": ("tags",),
+}
+"""Where there is JSON, by table."""
+ANY_VALUE = (("flow_run_input", "value"), ("flow_run_state", "data"), ("task_run_state", "data"))
+"""Where JSON can be a number alone."""
+
+
+def upgrade() -> None:
+    """Rebuild the tables on SQLite."""
+    if op.get_bind().dialect.name == "sqlite":
+        fractions = [(table, column, _fractions(table, column)) for table, column in ANY_VALUE]
+        _rebuild(JSON, NUMERIC_JSON)
+        for table, column, found in fractions:
+            _write(table, column, found)
+
+
+def downgrade() -> None:
+    """Rebuild them as they were."""
+    if op.get_bind().dialect.name == "sqlite":
+        _rebuild(NUMERIC_JSON, JSON)
+
+
+def _rebuild(kind: sa.JSON, existing: sa.JSON) -> None:
+    for table, columns in COLUMNS.items():
+        counting = {"sqlite_autoincrement": True} if table == "transition" else {}
+        with op.batch_alter_table(table, table_kwargs=counting) as batch:
+            for column in columns:
+                batch.alter_column(column, type_=kind, existing_type=existing)
+
+
+def _fractions(table: str, column: str) -> list[dict[str, str]]:
+    """Return the numbers with a fraction: SQLite itself would write fewer digits than there are."""
+    held = sa.table(table, sa.column("id", sa.Text()), sa.column(column, sa.Double())).c
+    found = op.get_bind().execute(sa.select(held.id, held[column]).where(sa.func.typeof(held[column]) == "real"))
+    return [{"row": row, "written": dumps(number)} for row, number in found]
+
+
+def _write(table: str, column: str, numbers: list[dict[str, str]]) -> None:
+    changed = sa.table(table, sa.column("id", sa.Text()), sa.column(column, sa.Text()))
+    change = sa.update(changed).where(changed.c.id == sa.bindparam("row")).values({column: sa.bindparam("written")})
+    if numbers:
+        op.get_bind().execute(change, numbers)
