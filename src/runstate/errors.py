@@ -35,12 +35,12 @@ class InvalidInput(Problem):
     """The input contradicts itself or exceeds a limit."""
 
     code = "INVALID_INPUT"
-    path: list[str]
+    path: tuple[str, ...]
     """Path of the invalid value in the input, outermost name first; empty for the input as a whole."""
 
     def __init__(self, message: str | None = None, path: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.path = list(path)
+        self.path = tuple(path)
 
     def prefixed(self, *prefix: str) -> "InvalidInput":
         """Return the same problem with a longer path."""
@@ -65,12 +65,12 @@ class NameTaken(Problem):
     code = "NAME_TAKEN"
     id: Id
     """Id of the object that has the name."""
-    path: list[str]
+    path: tuple[str, ...]
     """Path of the name in the input."""
 
     def __init__(self, existing: UUID, path: Sequence[str], message: str | None = None) -> None:
         super().__init__(message)
-        self.id, self.path = Id(str(existing)), list(path)
+        self.id, self.path = Id(str(existing)), tuple(path)
 
 
 class InUse(Problem):

@@ -109,7 +109,7 @@ async def lived_in(make: Making) -> LivedIn:
     running, ended = await run_a_deployment(make)
     task_run, ended_task_run = await run_tasks(make)
     asked = requests.AcquireConcurrencySlots(names=["manual", "tag:slow"], slots=2, lease_seconds=60)
-    await acquire_concurrency_slots(make.batcher, asked)
+    await acquire_concurrency_slots(make.batcher.context, asked)
     return LivedIn(make, running, task_run, ended, ended_task_run, limits)
 
 

@@ -45,7 +45,7 @@ async def findings(app: Starlette) -> list[str]:
     return await verify(app.state.database, clock())
 
 
-async def test_what_is_given_of_a_flow_run_changes_and_the_rest_stays(ask: Ask) -> None:
+async def test_what_is_given_of_make_flow_run_changes_and_the_rest_stays(ask: Ask) -> None:
     run = await make_flow_run(ask, name="one", tags=["a"], policy={"retries": 2, "retryDelaySeconds": 1})
     given = {"tags": ["b", "b", "c"], "infrastructurePid": "7", "parameters": {"x": 1}, "policy": {"retries": 5}}
     fields = "flowRun { name tags infrastructurePid parameters version policy { retries retryDelaySeconds } }"

@@ -53,7 +53,7 @@ async def test_the_state_of_creation_is_written_as_it_is(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("missing", ["flowId", "deploymentId", "parentTaskRunId"])
-async def test_a_flow_run_that_refers_to_nothing_is_not_created(ask: Ask, missing: str) -> None:
+async def test_make_flow_run_that_refers_to_nothing_is_not_created(ask: Ask, missing: str) -> None:
     given = {"flowId": await make_flow(ask), missing: str(uuid4())}
     answer = await create(ask, "flowRun", **given)
     assert answer["__typename"] == "NotFound"
@@ -66,7 +66,7 @@ async def test_a_task_run_of_an_unknown_flow_run_is_not_created(ask: Ask) -> Non
     assert answer["code"] == "NOT_FOUND"
 
 
-async def test_a_flow_run_is_created_once_for_its_idempotency_key(ask: Ask) -> None:
+async def test_make_flow_run_is_created_once_for_its_idempotency_key(ask: Ask) -> None:
     flow = await make_flow(ask)
     made = await asyncio.gather(
         *(create(ask, "flowRun", flowId=flow, idempotencyKey="k", name=f"n{n}") for n in range(10))
@@ -77,9 +77,9 @@ async def test_a_flow_run_is_created_once_for_its_idempotency_key(ask: Ask) -> N
     assert other["created"]
 
 
-@pytest.mark.parametrize("under_a_flow_run", [True, False])
-async def test_a_task_run_is_created_once_for_its_keys(ask: Ask, *, under_a_flow_run: bool) -> None:
-    given: dict[str, Any] = {"flowRunId": await make_flow_run(ask)} if under_a_flow_run else {}
+@pytest.mark.parametrize("under_make_flow_run", [True, False])
+async def test_a_task_run_is_created_once_for_its_keys(ask: Ask, *, under_make_flow_run: bool) -> None:
+    given: dict[str, Any] = {"flowRunId": await make_flow_run(ask)} if under_make_flow_run else {}
     made = await asyncio.gather(
         *(create(ask, "taskRun", taskKey="t", dynamicKey=str(n % 2), **given) for n in range(10))
     )
@@ -87,7 +87,7 @@ async def test_a_task_run_is_created_once_for_its_keys(ask: Ask, *, under_a_flow
     assert sum(each["created"] for each in made) == 2
 
 
-async def test_deleting_a_flow_run_deletes_its_states_and_task_runs(ask: Ask) -> None:
+async def test_deleting_make_flow_run_deletes_its_states_and_task_runs(ask: Ask) -> None:
     run = await make_flow_run(ask)
     task = await make_task_run(ask, flowRunId=run)
     answer = "... on DeletePayload { deletedId } ... on Problem { code }"
@@ -144,10 +144,10 @@ async def test_a_subflow_run_is_mirrored_by_its_parent_task_run(ask: Ask) -> Non
 
 async def test_a_run_input_is_written_once_for_its_key(ask: Ask) -> None:
     run = await make_flow_run(ask)
-    fields = f"{PROBLEM} ... on WriteFlowRunInputPayload {{ created flowRunInput {{ id key value }} }}"
+    fields = f"{PROBLEM} ... on CreateFlowRunInputPayload {{ created flowRunInput {{ id key value }} }}"
     given = {"flowRunId": run, "key": "approval", "value": {"by": "me"}}
-    first = await do(ask, "writeFlowRunInput", "WriteFlowRunInput", fields, **given)
-    again = await do(ask, "writeFlowRunInput", "WriteFlowRunInput", fields, **{**given, "value": 2})
+    first = await do(ask, "createFlowRunInput", "CreateFlowRunInputInput", fields, **given)
+    again = await do(ask, "createFlowRunInput", "CreateFlowRunInputInput", fields, **{**given, "value": 2})
     assert (first["created"], again["created"]) == (True, False)
     assert again["flowRunInput"] == first["flowRunInput"]
     found = await flow_run(ask, run, "inputs { nodes { key value } }")

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.asking import Ask
-from tests.graphql.mutating import PROBLEM, a_flow_run, do, flow_run, propose
+from tests.client import Ask
+from tests.graphql.mutations import PROBLEM, make_flow_run, do, flow_run, propose
 
 LARGEST = 2**64 - 1
 SMALLEST = -(2**63)
@@ -30,7 +30,7 @@ VALUES: list[Any] = [
     {},
     [1.0, LARGEST, None, {"a": 1e300}],
 ]
-WRITTEN = f"{PROBLEM} ... on WriteFlowRunInputPayload {{ created flowRunInput {{ value }} }}"
+WRITTEN = f"{PROBLEM} ... on CreateFlowRunInputPayload {{ created flowRunInput {{ value }} }}"
 
 
 def exactly(value: Any) -> Any:
@@ -45,11 +45,11 @@ def exactly(value: Any) -> Any:
 async def write(ask: Ask, run: str, key: str, value: Any) -> Any:
     """Write an input of a flow run; the value that the answer has."""
     given = {"flowRunId": run, "key": key, "value": value}
-    return (await do(ask, "writeFlowRunInput", "WriteFlowRunInput", WRITTEN, **given))["flowRunInput"]["value"]
+    return (await do(ask, "createFlowRunInput", "CreateFlowRunInputInput", WRITTEN, **given))["flowRunInput"]["value"]
 
 
 async def test_the_value_of_an_input_comes_back_exactly(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     keys = [f"key-{place}" for place in range(len(VALUES))]
     written = [await write(ask, run, key, value) for key, value in zip(keys, VALUES, strict=True)]
     again = [await write(ask, run, key, "another") for key in keys]
@@ -62,7 +62,7 @@ async def test_the_value_of_an_input_comes_back_exactly(ask: Ask) -> None:
 
 
 async def test_the_data_of_a_state_come_back_exactly(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     values = [*VALUES, None]
     states = [{"type": "RUNNING", "data": value} for value in values]
     proposed = [(await propose(ask, run, state, force=True))["state"]["data"] for state in states]
@@ -73,7 +73,7 @@ async def test_the_data_of_a_state_come_back_exactly(ask: Ask) -> None:
 
 
 async def test_an_input_is_found_by_its_value(ask: Ask) -> None:
-    run = await a_flow_run(ask)
+    run = await make_flow_run(ask)
     for place, value in enumerate(VALUES):
         await write(ask, run, f"key-{place}", value)
     selection = "inputs(where: {value: {eq: $value}}) { nodes { value } }"

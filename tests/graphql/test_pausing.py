@@ -75,7 +75,7 @@ async def test_a_run_gets_the_input_that_it_waits_for_if_it_fits(ask: Ask) -> No
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     schema = {"type": "object", "required": ["approved"], "properties": {"approved": {"type": "boolean"}}}
     given = {"flowRunId": run, "key": "the-schema", "value": schema}
-    await do(ask, "writeFlowRunInput", "WriteFlowRunInput", "__typename", **given)
+    await do(ask, "createFlowRunInput", "CreateFlowRunInputInput", "__typename", **given)
     keyset = {"schema": "the-schema", "response": "the-answer"}
     await verb(ask, "pause", id=run, runInputKeyset=keyset)
     wrong = await verb(ask, "resume", id=run, runInput={"approved": "yes"})
@@ -90,7 +90,7 @@ async def test_a_run_gets_the_input_that_it_waits_for_if_it_fits(ask: Ask) -> No
 async def test_a_schema_cannot_refer_to_anything_outside_itself(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     given = {"flowRunId": run, "key": "s", "value": {"$ref": "http://127.0.0.1:9/schema"}}
-    await do(ask, "writeFlowRunInput", "WriteFlowRunInput", "__typename", **given)
+    await do(ask, "createFlowRunInput", "CreateFlowRunInputInput", "__typename", **given)
     await verb(ask, "pause", id=run, runInputKeyset={"schema": "s", "response": "r"})
     answer = await verb(ask, "resume", id=run, runInput={})
     assert (answer["__typename"], answer["path"]) == ("InvalidInput", ["runInput"])

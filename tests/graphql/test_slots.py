@@ -27,7 +27,8 @@ async def take(ask: Ask, *names: str, **given: Any) -> Any:
 async def handle(ask: Ask, mutation: str, *leases: str) -> Any:
     """Give leases back, or renew them."""
     kind = mutation[0].upper() + mutation[1:] + "Input"
-    fields = f"{PROBLEM} ... on LeasesPayload {{ leaseIds }}"
+    payload = f"{mutation[0].upper()}{mutation[1:]}Payload"
+    fields = f"{PROBLEM} ... on {payload} {{ leaseIds }}"
     return await do(ask, mutation, kind, fields, leaseIds=list(leases))
 
 

@@ -12,12 +12,12 @@ from uuid_utils.compat import uuid7
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import Answer, Created, CreateRun, ProposeState
-from runstate.core.commands.concurrency_limits import create_limit
-from runstate.core.commands.flows import create_deployment, create_flow
+from runstate.core.commands.concurrency_limits import CreateConcurrencyLimit, create_limit
+from runstate.core.commands.deployments import CreateDeployment, create_deployment
+from runstate.core.commands.flows import CreateFlow, create_flow
 from runstate.core.commands.runs import NEW
 from runstate.core.states import State
 from runstate.database import Database
-from runstate.documents import requests
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import RunKind
 from runstate.rows import Base, FlowRun, FlowRunState, TaskRun, TaskRunState
@@ -59,21 +59,20 @@ class Making:
 
     async def flow(self) -> UUID:
         """A flow."""
-        made, _ = await create_flow(self.batcher, requests.CreateFlow(name=f"flow-{uuid4()}"))
-        return made
+        written = await create_flow(self.batcher.context, CreateFlow(name=f"flow-{uuid4()}"))
+        return UUID(str(written.row.id))
 
     async def deployment(self, **given: Any) -> UUID:
         """A deployment of a flow of its own."""
-        asked = requests.CreateDeployment(flow_id=await self.flow(), name="deployment", **given)
-        made = await create_deployment(self.batcher, asked)
-        assert isinstance(made, tuple)
-        return made[0]
+        document = CreateDeployment(flow_id=await self.flow(), name="deployment", **given)
+        written = await create_deployment(self.batcher.context, document)
+        return written.row.id
 
     async def limit(self, name: str, limit: int = 1, **given: Any) -> UUID:
         """A concurrency limit."""
-        made = await create_limit(self.batcher, requests.CreateConcurrencyLimit(name=name, limit=limit, **given))
-        assert isinstance(made, tuple)
-        return made[0]
+        document = CreateConcurrencyLimit(name=name, limit=limit, **given)
+        written = await create_limit(self.batcher.context, document)
+        return written.row.id
 
     async def flow_run(self, state: State | None = None, **columns: Any) -> UUID:
         """A flow run in a state."""

@@ -12,7 +12,7 @@ import structlog
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
 from runstate.core.checks.verify import verify
-from runstate.core.commands.concurrency_limits import Taken, acquire_concurrency_slots
+from runstate.core.commands.concurrency_limits import acquire_concurrency_slots
 from runstate.documents import requests
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun
 from runstate.services import lease_expiry
@@ -23,8 +23,7 @@ MINUTE = timedelta(minutes=1)
 
 async def take(make: Making, *names: str, seconds: float = 60, slots: int = 1) -> list[UUID]:
     asked = requests.AcquireConcurrencySlots(names=list(names), slots=slots, lease_seconds=seconds)
-    taken = await acquire_concurrency_slots(make.batcher, asked)
-    assert isinstance(taken, Taken)
+    taken = await acquire_concurrency_slots(make.batcher.context, asked)
     return [lease.id for lease in taken.leases]
 
 

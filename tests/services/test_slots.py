@@ -8,9 +8,14 @@ import sqlalchemy as sa
 from runstate.core import states
 from runstate.core.batch.requests import ProposeState
 from runstate.core.checks.verify import verify
-from runstate.core.commands.concurrency_limits import acquire_concurrency_slots, release_concurrency_slots, update_limit
-from runstate.core.commands.flows import delete_deployment
-from runstate.core.commands.runs import delete_flow_run
+from runstate.core.commands.concurrency_limits import (
+    UpdateConcurrencyLimit,
+    acquire_concurrency_slots,
+    release_concurrency_slots,
+    update_limit,
+)
+from runstate.core.commands.deployments import delete_deployment
+from runstate.core.commands.flow_runs import delete_flow_run
 from runstate.documents import requests
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import RunKind
@@ -34,11 +39,11 @@ async def test_a_slot_that_decayed_is_not_lost(make: Making) -> None:
 async def test_a_limit_loses_its_decay_with_its_decayed_leases(make: Making) -> None:
     limit = await make.limit("a", 5, slot_decay_per_second=1)
     await acquire_concurrency_slots(
-        make.batcher, requests.AcquireConcurrencySlots(names=["a"], slots=2, lease_seconds=60)
+        make.batcher.context, requests.AcquireConcurrencySlots(names=["a"], slots=2, lease_seconds=60)
     )
     now = make.clock.forward(seconds=10)
-    changed = requests.UpdateConcurrencyLimit(id=limit, slot_decay_per_second=0)
-    assert await update_limit(make.batcher, changed) == limit
+    changed = UpdateConcurrencyLimit(id=limit, slot_decay_per_second=0)
+    assert (await update_limit(make.batcher.context, changed)).slot_decay_per_second == 0
     assert await make.rows(ConcurrencyLease) == []
     await lease_expiry.run_once(make.batcher, now)
     assert await verify(make.database, now) == []
@@ -53,7 +58,7 @@ async def test_deleting_a_deployment_gives_back_the_slots_of_task_runs(make: Mak
     await make.task_run_enters(task, states.running())
     await make.propose(RunKind.FLOW_RUN, run, states.failed())
     assert await make.flow_run_names(run) == ["AwaitingRetry"]
-    await delete_deployment(make.batcher, deployment)
+    await delete_deployment(make.batcher.context, deployment)
     assert await make.rows(ConcurrencyLease) == []
     assert await verify(make.database, make.clock.now) == []
 
@@ -77,7 +82,10 @@ async def test_a_client_cannot_give_back_what_a_running_run_holds(make: Making) 
     run = await make.flow_run(states.scheduled(NOW), deployment_id=deployment)
     await make.flow_run_enters(run, states.pending())
     (lease,) = await make.rows(ConcurrencyLease)
-    assert await release_concurrency_slots(make.batcher, requests.ReleaseConcurrencySlots(lease_ids=[lease.id])) == []
+    assert (
+        await release_concurrency_slots(make.batcher.context, requests.ReleaseConcurrencySlots(lease_ids=[lease.id]))
+        == []
+    )
     assert len(await make.rows(ConcurrencyLease)) == 1
 
 
@@ -100,12 +108,12 @@ async def test_a_flow_run_is_deleted_although_its_subflow_run_moves_meanwhile(ma
     async with make.database.write() as transaction:
         locked = sa.select(FlowRun.id).where(FlowRun.id == subflow).with_for_update(key_share=True)
         await transaction.connection.execute(locked)
-        deletion = asyncio.ensure_future(delete_flow_run(make.batcher, parent))
+        deletion = asyncio.ensure_future(delete_flow_run(make.batcher.context, parent))
         await somebody_waits(make.database)
         await transaction.connection.execute(
             sa.select(TaskRun.id).where(TaskRun.id == task).with_for_update(key_share=True)
         )
-    assert await deletion
+    await deletion
     (outcome,) = await make.batcher.submit(
         [ProposeState(kind=RunKind.FLOW_RUN, run_id=subflow, state=states.running())]
     )

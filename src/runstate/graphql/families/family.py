@@ -69,8 +69,8 @@ def family(
 ) -> Family:
     """Return the family of a row: one object, a list, and what creates, updates and deletes it.
 
-    `lookup` names a unique column to find an object by, besides its id. The default commands are those of a table without
-    rules; with `overwrite` the creation has an option to update an existing row.
+    `lookup` names a unique column to find an object by, besides its id. The default commands are those of a table
+    without rules; with `overwrite` the creation has an option to update an existing row.
     """
     name = str(row.__tablename__)
     reference = reference_document(row, lookup) if lookup else None

@@ -48,5 +48,6 @@ TYPES: Final = {kind: _object_type(kind) for kind in PROBLEMS}
 def as_object(error: errors.Problem) -> Any:
     """Return the GraphQL object of a problem."""
     kind = type(error)
-    details = {name: getattr(error, name) for name in _details(kind)}
+    values = {name: getattr(error, name) for name in _details(kind)}
+    details = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     return TYPES[kind](code=ProblemCode(error.code), message=error.message, **details)
