@@ -63,13 +63,16 @@ class Data:
         deployment = chance.choice([None, *(each for each in self.deployments if each.flow_id == flow.id)])
         return flow_run_row(flow, deployment_id=deployment and deployment.id, **_state(chance))
 
+    def _flow_run_of(self, run: TaskRun) -> FlowRun | None:
+        return next((each for each in self.flow_runs if each.id == run.flow_run_id), None)
+
     async def store(self, database: Database) -> None:
         """Write all of it."""
         await store(database, *self.flows, *self.deployments, *self.flow_runs, *self.task_runs)
 
     def columns(self, run: FlowRun | TaskRun) -> dict[str, Any]:
         """The values that a run is grouped by."""
-        home = run if isinstance(run, FlowRun) else {each.id: each for each in self.flow_runs}.get(run.flow_run_id)
+        home = run if isinstance(run, FlowRun) else self._flow_run_of(run)
         return {
             "flowId": str(home.flow_id) if home else None,
             "deploymentId": str(home.deployment_id) if home and home.deployment_id else None,
@@ -292,12 +295,7 @@ async def replicas(url: str) -> AsyncIterator[list[Listening]]:
 async def test_a_subscriber_sees_what_another_replica_changes(replicas: list[Listening]) -> None:
     async with AsyncExitStack() as opened:
         asks = [await opened.enter_async_context(asking(each)) for each in replicas]
-        subscriptions = []
-        for each in replicas:
-            each.hub.live.rest_seconds = NEVER
-            socket = await opened.enter_async_context(connected(each))
-            subscriptions.append(await socket.subscribe(COUNTS, groupBy=["STATE_TYPE"]))
-            await until(subscriptions[-1], [])
+        subscriptions = [await subscribed(opened, each) for each in replicas]
         run = await make_flow_run(asks[0])
         for each in subscriptions:
             await until(each, [group(stateType="PENDING", count=1)])
@@ -307,6 +305,15 @@ async def test_a_subscriber_sees_what_another_replica_changes(replicas: list[Lis
         await asks[0]("mutation($id: ID!) { deleteFlowRun(id: $id) { __typename } }", id=run)
         for each in subscriptions:
             await until(each, [])
+
+
+async def subscribed(opened: AsyncExitStack, server: Listening) -> Subscription:
+    """A subscription to a server that reads again only when it is notified, once nothing is counted."""
+    server.hub.live.rest_seconds = NEVER
+    socket = await opened.enter_async_context(connected(server))
+    subscription = await socket.subscribe(COUNTS, groupBy=["STATE_TYPE"])
+    await until(subscription, [])
+    return subscription
 
 
 async def test_many_subscribers_to_the_same_counts_cost_one_read_of_the_tallies(
