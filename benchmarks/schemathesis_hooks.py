@@ -1,16 +1,23 @@
-"""What schemathesis has to know of runstate: its scalars, and which codes of errors blame whom."""
+"""Hooks of schemathesis: the scalars of the schema, and the error codes that are the fault of server or client."""
 
 import schemathesis
 from hypothesis import strategies as st
 from schemathesis.graphql import nodes
 from schemathesis.specs.graphql import validation
 
-OURS = {"INTERNAL", "UNAVAILABLE", "TIMEOUT", "OVERLOADED"}
-THEIRS = {"INVALID_INPUT", "LIMIT_EXCEEDED", "NOT_FOUND", "VERSION_CONFLICT", "IDEMPOTENCY_CONFLICT", "CURSOR_EXPIRED"}
+SERVER_ERRORS = {"INTERNAL", "UNAVAILABLE", "TIMEOUT", "OVERLOADED"}
+CLIENT_ERRORS = {
+    "INVALID_INPUT",
+    "LIMIT_EXCEEDED",
+    "NOT_FOUND",
+    "VERSION_CONFLICT",
+    "IDEMPOTENCY_CONFLICT",
+    "CURSOR_EXPIRED",
+}
 
-# It knows Apollo's codes only, and takes any other error of a field for the server's fault.
-validation.SERVER_ERROR_MARKERS |= OURS
-validation.CLIENT_ERROR_MARKERS |= THEIRS
+# schemathesis knows Apollo's codes only, and counts any other error of a field as a server error.
+validation.SERVER_ERROR_MARKERS |= SERVER_ERRORS
+validation.CLIENT_ERROR_MARKERS |= CLIENT_ERRORS
 
 leaves = (
     st.booleans().map(nodes.Boolean)

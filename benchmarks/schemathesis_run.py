@@ -1,8 +1,8 @@
-"""A server that is asked everything that its schema allows, by schemathesis: no error may be the server's fault.
+"""Requests that schemathesis generates from the schema: no answer and no log line may be an error of the server.
 
-    python -m benchmarks.nonsense --seconds 300
+    python -m benchmarks.schemathesis_run --seconds 300
 
-schemathesis needs other versions of some packages than runstate's tests: it gets an environment of its own, once.
+schemathesis needs other versions of some packages than runstate's tests, so it is installed in a separate environment.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ import typer
 from tests.serving import serving
 
 HERE = Path(__file__).parent
-APART = HERE.parent / ".venv" / "schemathesis"
+ENVIRONMENT = HERE.parent / ".venv" / "schemathesis"
 VERSION = "4.32.5"
 
 
 def installed() -> Path:
-    """The command, in an environment of its own."""
-    command = APART / "bin" / "schemathesis"
+    """Return the path of the command; install it if it is missing."""
+    command = ENVIRONMENT / "bin" / "schemathesis"
     if not command.exists():
-        venv.create(APART, with_pip=True, clear=True)
-        subprocess.run([APART / "bin" / "pip", "install", "--quiet", f"schemathesis=={VERSION}"], check=True)
+        venv.create(ENVIRONMENT, with_pip=True, clear=True)
+        subprocess.run([ENVIRONMENT / "bin" / "pip", "install", "--quiet", f"schemathesis=={VERSION}"], check=True)
     return command
 
 
-async def tried(command: Path, database_url: str, seconds: int) -> bool:
-    """Ask a server for so long; whether it never was at fault, by what it answered and by what it logged."""
+async def run(command: Path, database_url: str, seconds: int) -> bool:
+    """Send requests for some seconds. Return whether the server caused no error, in its answers and in its log."""
     async with serving({"RUNSTATE_DATABASE_URL": database_url, "RUNSTATE_LOG_FORMAT": "json"}) as server:
         process = await asyncio.create_subprocess_exec(
             *(command, "fuzz", server.url, "--max-time", str(seconds), "--continue-on-failure"),
             *("--checks", "not_a_server_error"),
-            env={**os.environ, "SCHEMATHESIS_HOOKS": "nonsense_hooks", "PYTHONPATH": str(HERE)},
+            env={**os.environ, "SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)},
         )
         code = await process.wait()
         alive = server.process.returncode is None
@@ -46,23 +46,21 @@ async def tried(command: Path, database_url: str, seconds: int) -> bool:
         errors = [line for line in (await server.output).decode().splitlines() if '"level": "error"' in line]
     print(
         *errors,
-        f"schemathesis: {code}; the server {'lived' if alive else 'died'}, {len(errors)} errors logged",
+        f"schemathesis: {code}; the server {'is running' if alive else 'ended'}, {len(errors)} errors logged",
         sep="\n",
     )
     return code == 0 and alive and not errors
 
 
 def main(
-    seconds: Annotated[int, typer.Option(help="For how long.")] = 300,
-    database_url: Annotated[
-        str, typer.Option(help="Where the server keeps its data; a new SQLite file unless given.")
-    ] = "",
-    schemathesis: Annotated[Path | None, typer.Option(help="The command, if it is installed already.")] = None,
+    seconds: Annotated[int, typer.Option(help="Duration in seconds.")] = 300,
+    database_url: Annotated[str, typer.Option(help="Database of the server; a new SQLite file by default.")] = "",
+    schemathesis: Annotated[Path | None, typer.Option(help="Path of the command if it is installed elsewhere.")] = None,
 ) -> None:
-    """Ask for so long; exit code 1 if the server was at fault."""
+    """Send requests for some seconds. Exit with 1 if the server caused an error."""
     with tempfile.TemporaryDirectory() as directory:
         url = database_url or f"sqlite+aiosqlite:///{directory}/runstate.db"
-        sys.exit(not asyncio.run(tried(schemathesis or installed(), url, seconds)))
+        sys.exit(not asyncio.run(run(schemathesis or installed(), url, seconds)))
 
 
 if __name__ == "__main__":

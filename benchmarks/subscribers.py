@@ -1,30 +1,34 @@
-"""A hundred subscribers to one run each and two to everything, until it is stopped: part of benchmarks/bench.py."""
+"""98 subscribers to one run each and two to all runs, until the process is stopped: part of benchmarks/bench.py."""
 
 import json
 import sys
+from typing import Any
 
 import uvloop
-from light import Client
 from websockets.asyncio.client import connect
+
+from benchmarks.http_client import Client
 
 EVENTS = """subscription($where: TransitionWhere) {
   transitions(where: $where) { cursor transitions { runId version stateName } } }"""
+PROTOCOL: Any = ["graphql-transport-ws"]
 RUNS = "{ taskRuns(first: 100, orderBy: [{created: DESC}]) { nodes { id } } }"
 
 
 async def main(url: str) -> None:
-    """Listen."""
+    """Subscribe and discard all events."""
     client = await Client.connect(url)
-    runs = [each["id"] for each in (await client.ask(RUNS))["taskRuns"]["nodes"]]
-    async with connect(url.replace("http", "ws"), subprotocols=["graphql-transport-ws"], max_size=None) as socket:
+    runs = [each["id"] for each in (await client.execute(RUNS))["taskRuns"]["nodes"]]
+    async with connect(url.replace("http", "ws"), subprotocols=PROTOCOL, max_size=None) as socket:
         await socket.send('{"type": "connection_init"}')
         await socket.recv()
-        wanted = [{"runId": {"eq": run}} for run in runs[:98]] + [None] * 2
-        for number, where in enumerate(wanted):
+        conditions = [*({"runIds": [run]} for run in runs[:98]), None, None]
+        for number, where in enumerate(conditions):
             payload = {"query": EVENTS, "variables": {"where": where}}
             await socket.send(json.dumps({"id": str(number), "type": "subscribe", "payload": payload}))
-        async for _ in socket:
-            pass
+        async for message in socket:
+            if '"type":"error"' in str(message).replace(" ", ""):
+                raise RuntimeError(message)
 
 
 uvloop.run(main(sys.argv[1]))
