@@ -43,7 +43,7 @@ check: $(TESTING) ## Everything that can be said without running it: style, type
 	$(BIN)/python -m runstate schema | diff -u schema.graphql -
 
 bench: $(TESTING) ## Measure all kinds of work beside bare loops over the databases; ARGUMENTS="--only page --seconds 20"
-	@$(BIN)/python benchmarks/bench.py $(ARGUMENTS)
+	@$(BIN)/python -m benchmarks.bench $(ARGUMENTS)
 
 schema: $(SERVING) ## Write schema.graphql from the code
 	@$(BIN)/python -m runstate schema > schema.graphql.new && mv schema.graphql.new schema.graphql

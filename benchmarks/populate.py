@@ -1,10 +1,10 @@
-"""Fill a database with flow runs, task runs and states as if they had been run over the last 90 days.
+"""Fill a database with flow runs, task runs and states of the last 90 days.
 
-    python benchmarks/populate.py --database-url postgresql+asyncpg://… --flow-runs 200000
+    python -m benchmarks.populate --database-url postgresql+asyncpg://… --flow-runs 200000
 
-The database is migrated first and ought to have no runs. Rows are loaded in bulk, COPY on PostgreSQL and executemany on
-SQLite, without indexes and foreign keys, which are put back afterwards; then the numbers of runs are counted once, so
-that `runstate verify` has nothing to say. The log of transitions stays empty, as after its retention.
+The database is migrated first and must not have runs. Rows are loaded in bulk, with COPY on PostgreSQL and executemany
+on SQLite, without indexes and foreign keys, which are restored afterwards. The tallies are counted at the end, so that
+`runstate verify` finds no error. The log of transitions stays empty, as after its retention.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Annotated, Any
 
 import asyncpg
@@ -38,24 +39,24 @@ ENDS = (
 TAGS = (("nightly", 0.3), ("prod", 0.25), ("etl", 0.0215), ("gpu", 0.01), ("backfill", 0.002))
 KINDS = ("flow", "deployment", "flow_run", "task_run", "flow_run_state", "task_run_state")
 WIDE = 20
-"""How many flow runs have a hundred task runs."""
+"""Number of flow runs with a hundred task runs."""
 
 Rows = dict[str, list[dict[str, Any]]]
-Url = Annotated[str, typer.Option(help="Where to put it: sqlite+aiosqlite:///file or postgresql+asyncpg://…")]
-Number = Annotated[int, typer.Option(help="How many flow runs.")]
-Tasks = Annotated[int, typer.Option(help="How many task runs each has.")]
+Url = Annotated[str, typer.Option(help="The database: sqlite+aiosqlite:///file or postgresql+asyncpg://…")]
+Number = Annotated[int, typer.Option(help="Number of flow runs.")]
+Tasks = Annotated[int, typer.Option(help="Number of task runs of each flow run.")]
 
 
 class Instant(int):
-    """Microseconds since 1970, which is how SQLite holds a time."""
+    """Microseconds since 1970, as SQLite stores a time."""
 
     def __str__(self) -> str:
-        """As PostgreSQL reads it."""
+        """Return the time as PostgreSQL reads it."""
         return (EPOCH + timedelta(microseconds=int(self))).isoformat()
 
 
-class Story:
-    """What happened: rows by table, the same for the same seed but for the time at which it ends."""
+class Data:
+    """Rows by table: the same for the same seed and time."""
 
     def __init__(self, now: datetime, seed: int = 1) -> None:
         self.chance = random.Random(seed)
@@ -67,12 +68,12 @@ class Story:
             for flow in self.flows
         ]
 
-    def beginning(self) -> Rows:
-        """Flows and deployments."""
+    def flows_and_deployments(self) -> Rows:
+        """Return flows and deployments."""
         return {"flow": self.flows, "deployment": self.deployments}
 
     def id(self, at: int) -> str:
-        """A UUID of version 7."""
+        """Return a UUID of version 7."""
         rest = self.chance.getrandbits(74)
         return f"{at // 1000:012x}7{rest & 0xFFF:03x}{8 | (rest >> 12 & 3):x}{rest >> 14:015x}"
 
@@ -82,7 +83,7 @@ class Story:
         return {**own, **more}
 
     def runs(self, number: int, tasks: int) -> Iterator[Rows]:
-        """Flow runs with their task runs and states, some at a time."""
+        """Yield flow runs with their task runs and states, in batches."""
         for start in range(0, number, BATCH):
             rows: Rows = {kind: [] for kind in KINDS[2:]}
             for place in range(start, min(start + BATCH, number)):
@@ -172,24 +173,24 @@ class Story:
 
 
 def columns_of(table: str) -> list[str]:
-    """The columns of a table, in order."""
+    """Return the names of the columns of a table, in order."""
     return [column.name for column in Base.metadata.tables[table].columns]
 
 
-async def to_postgresql(url: sa.URL, story: Iterator[Rows], tell: Callable[[int], None]) -> None:
-    """COPY, without indexes and triggers."""
+async def to_postgresql(url: sa.URL, batches: Iterator[Rows], report: Callable[[int], None]) -> None:
+    """Load rows with COPY, without indexes and triggers."""
     connection = await asyncpg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
     await connection.execute("SET session_replication_role = replica; SET maintenance_work_mem = '512MB'")
     await connection.execute("SET statement_timeout = 0; SET synchronous_commit = off")
-    asked = """SELECT indexrelid::regclass::text AS name, pg_get_indexdef(indexrelid) AS made FROM pg_index
+    query = """SELECT indexrelid::regclass::text AS name, pg_get_indexdef(indexrelid) AS made FROM pg_index
         WHERE indrelid::regclass::text = ANY($1) AND NOT indisunique"""
-    indexes = await connection.fetch(asked, list(KINDS))
+    indexes = await connection.fetch(query, list(KINDS))
     for index in indexes:
         await connection.execute(f"DROP INDEX {index['name']}")
-    for rows in story:
-        for table, held in rows.items():
-            await _copy(connection, table, held)
-        tell(len(rows.get("flow_run", ())))
+    for rows in batches:
+        for table, some in rows.items():
+            await _copy(connection, table, some)
+        report(len(rows.get("flow_run", ())))
     for index in indexes:
         await connection.execute(index["made"])
     await connection.execute("VACUUM ANALYZE")
@@ -206,25 +207,25 @@ async def _copy(connection: asyncpg.Connection, table: str, rows: list[dict[str,
     await connection.copy_to_table(table, source=source(), columns=names, format="text")
 
 
-def to_sqlite(file: str, story: Iterator[Rows], tell: Callable[[int], None]) -> None:
-    """Executemany, without indexes; without waiting for the disk."""
+def to_sqlite(file: str, batches: Iterator[Rows], report: Callable[[int], None]) -> None:
+    """Load rows with executemany, without indexes and without syncing to disk."""
     connection = sqlite3.connect(file, isolation_level=None)
     for pragma in ("foreign_keys = OFF", "synchronous = OFF", "cache_size = -262144"):
         connection.execute(f"PRAGMA {pragma}")
-    asked = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql NOT LIKE 'CREATE UNIQUE%'"
-    indexes = connection.execute(asked).fetchall()
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql NOT LIKE 'CREATE UNIQUE%'"
+    indexes = connection.execute(query).fetchall()
     for name, _ in indexes:
         connection.execute(f"DROP INDEX {name}")
-    for rows in story:
+    for rows in batches:
         connection.execute("BEGIN")
-        for table, held in rows.items():
+        for table, some in rows.items():
             names = columns_of(table)
             marks = ", ".join("?" * len(names))
-            values = ([_plain(row.get(name)) for name in names] for row in held)
+            values = ([_plain(row.get(name)) for name in names] for row in some)
             insert = f"INSERT INTO {table} ({', '.join(map(quoted, names))}) VALUES ({marks})"  # noqa: S608 our own names
             connection.executemany(insert, values)
         connection.execute("COMMIT")
-        tell(len(rows.get("flow_run", ())))
+        report(len(rows.get("flow_run", ())))
     for _, made in indexes:
         connection.execute(made)
     connection.execute("ANALYZE")
@@ -232,7 +233,7 @@ def to_sqlite(file: str, story: Iterator[Rows], tell: Callable[[int], None]) -> 
 
 
 def quoted(name: str) -> str:
-    """A column's name as SQL writes it."""
+    """Return a column name in quotes."""
     return f'"{name}"'
 
 
@@ -241,24 +242,21 @@ def _plain(value: Any) -> Any:
 
 
 async def fill(url: str, flow_runs: int, tasks: int) -> None:
-    """Migrate the database and fill it."""
+    """Migrate a database and fill it."""
     database, began, done = Database(url, statement_timeout_seconds=86_400), time.monotonic(), 0
     await migrate(database)
 
-    def tell(number: int) -> None:
+    def report(number: int) -> None:
         nonlocal done
         done += number
         print(f"\r{done:,} of {flow_runs:,} flow runs in {time.monotonic() - began:.0f} s", end="", flush=True)
 
-    def told(story: Story) -> Iterator[Rows]:
-        yield story.beginning()
-        yield from story.runs(flow_runs, tasks)
-
-    story = told(Story(datetime.now(UTC)))
+    data = Data(datetime.now(UTC))
+    rows = chain([data.flows_and_deployments()], data.runs(flow_runs, tasks))
     if database.is_sqlite:
-        to_sqlite(str(database.file), story, tell)
+        to_sqlite(str(database.file), rows, report)
     else:
-        await to_postgresql(database.url, story, tell)
+        await to_postgresql(database.url, rows, report)
     print("\ncounting …")
     async with database.write() as transaction:
         await recount(transaction.connection)

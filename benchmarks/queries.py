@@ -1,10 +1,10 @@
-"""How long reading takes over HTTP, warm, at the size that the database has: fill it with benchmarks/populate.py first.
+"""Latency of queries over HTTP on a database that benchmarks/populate.py has filled, with warm caches.
 
-    python benchmarks/queries.py --database-url postgresql+asyncpg://…
+    python -m benchmarks.queries --database-url postgresql+asyncpg://…
 
-Starts one server process on loopback, without services, asks one query after the other from a light client, and prints
-the median and the 95th percentile of each; beside it, from the same run, what a bare loop takes that sends the same SQL
-through the driver and makes JSON of the rows, and the ratio of the two. Then as many clients as asked ask at once.
+Starts one server process on loopback without services, and prints median and 95th percentile of each query. In the same
+run the same SQL is sent through the driver alone and the rows are encoded as JSON: the output has its median and the
+ratio of the two. Then several clients send requests at once.
 """
 
 import os
@@ -22,8 +22,8 @@ import psutil
 import sqlalchemy as sa
 import typer
 import uvloop
-from light import Client, again_and_again, request, serving
 
+from benchmarks.http_client import Client, repeat, request, serving
 from runstate.database import Database
 from runstate.graphql.context import Context
 from runstate.graphql.schema import Schema, build_schema
@@ -47,33 +47,33 @@ GROUPED = "{ flowRunCounts(groupBy: [FLOW, STATE_TYPE]) { flowId stateType count
 OF_FLOW = """query($id: ID!) { flowRunCountsByState(where: {flow: {id: {eq: $id}}}) { stateType count } }"""
 A_FLOW = "{ flows(first: 1) { nodes { id } } }"
 TINY = "{ __typename }"
-Url = Annotated[str, typer.Option(help="A database that benchmarks/populate.py has filled.")]
-Times = Annotated[int, typer.Option(help="How often each query is asked.")]
+Url = Annotated[str, typer.Option(help="Database that benchmarks/populate.py has filled.")]
+Times = Annotated[int, typer.Option(help="Number of repetitions of each query.")]
 
 
-Clients = Annotated[int, typer.Option(help="How many clients ask at once in the second part.")]
+Clients = Annotated[int, typer.Option(help="Number of clients in the second part.")]
 
-Ask = Callable[[], Awaitable[Any]]
+Send = Callable[[], Awaitable[Any]]
 
 
-class Asked(NamedTuple):
-    """A query, and what it may take."""
+class Query(NamedTuple):
+    """A query, and the goal for its median in milliseconds."""
 
-    what: str
+    name: str
     goal: float
     document: str
     variables: dict[str, Any]
 
 
-class Said(NamedTuple):
-    """A statement that a query sends."""
+class Statement(NamedTuple):
+    """A statement that a query executes."""
 
     sql: str
     parameters: tuple[Any, ...]
 
 
-class Bare:
-    """The same statements without a server: driver and JSON."""
+class Baseline:
+    """The same statements with driver and JSON encoder alone."""
 
     def __init__(self, database: Database, schema: Schema) -> None:
         self.database = database
@@ -81,97 +81,97 @@ class Bare:
         self.driver: Any = None
 
     async def open(self) -> None:
-        """Connect."""
+        """Open the connection."""
         if self.database.is_sqlite:
             self.driver = sqlite3.connect(str(self.database.file))
         else:
             url = self.database.url.set(drivername="postgresql").render_as_string(hide_password=False)
             self.driver = await asyncpg.connect(url, server_settings={"jit": "off"})
 
-    async def statements(self, asked: Asked) -> list[Said]:
-        """What a query sends."""
-        said: list[Said] = []
+    async def statements(self, query: Query) -> list[Statement]:
+        """Return the statements that a query executes."""
+        statements: list[Statement] = []
 
         def note(_: Any, __: Any, sql: str, parameters: Any, *___: Any) -> None:
             if sql != "BEGIN":
-                said.append(Said(sql, tuple(parameters)))
+                statements.append(Statement(sql, tuple(parameters)))
 
         reader = self.database.reader.sync_engine
         sa.event.listen(reader, "before_cursor_execute", note)
-        await self.schema.execute(asked.document, asked.variables, Context(self.database, lambda: datetime.now(UTC)))
+        await self.schema.execute(query.document, query.variables, Context(self.database, lambda: datetime.now(UTC)))
         sa.event.remove(reader, "before_cursor_execute", note)
-        return said
+        return statements
 
-    async def answer(self, said: list[Said]) -> bytes:
-        """Send them, and make JSON of what comes."""
+    async def answer(self, statements: list[Statement]) -> bytes:
+        """Execute statements and encode their rows as JSON."""
         if self.database.is_sqlite:
-            found = [self.driver.execute(each.sql, each.parameters).fetchall() for each in said]
+            found = [self.driver.execute(each.sql, each.parameters).fetchall() for each in statements]
         else:
-            read = [await self.driver.fetch(each.sql, *each.parameters) for each in said]
+            read = [await self.driver.fetch(each.sql, *each.parameters) for each in statements]
             found = [[dict(row) for row in rows] for rows in read]
         return orjson.dumps(found, default=str)
 
 
-async def timed(times: int, *asks: Ask) -> list[list[float]]:
-    """How many milliseconds each of some ways to ask takes, sorted; in turns, so that all meet the same machine."""
-    taken: list[list[float]] = [[] for _ in asks]
+async def timed(times: int, *sends: Send) -> list[list[float]]:
+    """Return the latencies of each function in milliseconds, sorted; calls alternate for fairness."""
+    taken: list[list[float]] = [[] for _ in sends]
     for turn in range(times + 10):
-        for ask, held in zip(asks, taken, strict=True):
+        for send, times_of in zip(sends, taken, strict=True):
             began = time.perf_counter()
-            await ask()
+            await send()
             if turn >= 10:
-                held.append((time.perf_counter() - began) * 1000)
-    return [sorted(held) for held in taken]
+                times_of.append((time.perf_counter() - began) * 1000)
+    return [sorted(each) for each in taken]
 
 
-async def compare(client: Client, bare: Bare, asked: Asked, times: int) -> None:
-    """Ask again and again, and print how long it took, and the bare loop."""
-    wire = request(asked.document, **asked.variables)
-    await client.ask(asked.document, **asked.variables)
-    said = await bare.statements(asked)
-    served, looped = await timed(times, lambda: client.post(wire), lambda: bare.answer(said))
+async def compare(client: Client, baseline: Baseline, query: Query, times: int) -> None:
+    """Measure a query and its baseline, and print a line."""
+    wire = request(query.document, **query.variables)
+    await client.execute(query.document, **query.variables)
+    statements = await baseline.statements(query)
+    served, looped = await timed(times, lambda: client.post(wire), lambda: baseline.answer(statements))
     p50, p95, loop = statistics.median(served), statistics.quantiles(served, n=20)[-1], statistics.median(looped)
     print(
-        f"| {asked.what:<58} | {p50:8.2f} | {p95:8.2f} | {asked.goal:6.1f} | {loop:9.2f} | {p50 / loop:5.1f} "
-        f"| {len(said):10} |",
+        f"| {query.name:<58} | {p50:8.2f} | {p95:8.2f} | {query.goal:6.1f} | {loop:9.2f} | {p50 / loop:5.1f} "
+        f"| {len(statements):10} |",
         flush=True,
     )
 
 
-async def everything(client: Client) -> list[Asked]:
-    """Every query, and where it ought to be."""
+async def queries(client: Client) -> list[Query]:
+    """Return every query with its goal."""
     after = None
     for _ in range(499):
-        page = (await client.ask(TURN, after=after))["taskRuns"]["pageInfo"]
+        page = (await client.execute(TURN, after=after))["taskRuns"]["pageInfo"]
         after = page["endCursor"]
         if not page["hasNextPage"]:
             break
     now = datetime.now(UTC)
     day = {"since": (now - timedelta(days=10)).isoformat(), "until": (now - timedelta(days=9)).isoformat()}
-    run = (await client.ask(WIDE))["flowRuns"]["nodes"][0]["id"]
-    flow = (await client.ask(A_FLOW))["flows"]["nodes"][0]["id"]
+    run = (await client.execute(WIDE))["flowRuns"]["nodes"][0]["id"]
+    flow = (await client.execute(A_FLOW))["flows"]["nodes"][0]["id"]
     return [
-        Asked("200 task runs of a state by start time, 15 fields", 3.5, PAGE, {}),
-        Asked("the 500th page of them", 7, PAGE, {"after": after}),
-        Asked("task runs by state", 3, BY_STATE, {}),
-        Asked("task runs with one of two states and a tag", 60, TAGGED, {}),
-        Asked("a day's history of flow runs in 24 intervals", 25, HISTORY, day),
-        Asked("a day's history of task runs in 24 intervals", 25, TASK_HISTORY, day),
-        Asked("a flow run with its 100 task runs and their states", 15, WHOLE, {"id": run}),
-        Asked("flow runs by flow and state", 3, GROUPED, {}),
-        Asked("flow runs of a flow by state", 3, OF_FLOW, {"id": flow}),
+        Query("200 task runs of a state by start time, 15 fields", 3.5, PAGE, {}),
+        Query("the 500th page of them", 7, PAGE, {"after": after}),
+        Query("task runs by state", 3, BY_STATE, {}),
+        Query("task runs with one of two states and a tag", 60, TAGGED, {}),
+        Query("a day's history of flow runs in 24 intervals", 25, HISTORY, day),
+        Query("a day's history of task runs in 24 intervals", 25, TASK_HISTORY, day),
+        Query("a flow run with its 100 task runs and their states", 15, WHOLE, {"id": run}),
+        Query("flow runs by flow and state", 3, GROUPED, {}),
+        Query("flow runs of a flow by state", 3, OF_FLOW, {"id": flow}),
     ]
 
 
 async def at_once(url: str, process: psutil.Process, seconds: float, clients: int) -> None:
-    """How much is answered in a second."""
+    """Measure requests per second of several clients."""
     print(f"\n| at {clients} clients | a second | p50 (ms) | p99 (ms) | CPU (ms) of the server for each |")
     print("|---|---:|---:|---:|---:|")
     for what, document in (("{ __typename }", TINY), ("the page of 200 x 15", PAGE)):
         wire = request(document)
-        await again_and_again(url, wire, 0.5, clients)
+        await repeat(url, wire, 0.5, clients)
         before, began = sum(process.cpu_times()[:2]), time.perf_counter()
-        taken = await again_and_again(url, wire, seconds, clients)
+        taken = await repeat(url, wire, seconds, clients)
         spent, passed = sum(process.cpu_times()[:2]) - before, time.perf_counter() - began
         p50, p99 = taken[len(taken) // 2] * 1000, taken[len(taken) * 99 // 100] * 1000
         rate, cost = len(taken) / passed, spent / len(taken) * 1000
@@ -179,23 +179,23 @@ async def at_once(url: str, process: psutil.Process, seconds: float, clients: in
 
 
 async def against(database_url: str, times: int, seconds: float, clients: int) -> None:
-    """Start a server on the database and measure."""
-    bare = Bare(Database(database_url), build_schema())
-    await bare.open()
+    """Start a server on the database and measure it."""
+    baseline = Baseline(Database(database_url), build_schema())
+    await baseline.open()
     with serving(database_url) as (url, process):
         client = await Client.connect(url)
-        numbers = await client.ask("{ flowRunCount taskRunCount }")
+        numbers = await client.execute("{ flowRunCount taskRunCount }")
         print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}; {numbers}\n")
-        print(f"| {'query':<58} | p50 (ms) | p95 (ms) | goal   | bare loop | ratio | statements |")
+        print(f"| {'query':<58} | p50 (ms) | p95 (ms) | goal   | driver    | ratio | statements |")
         print("|---|---:|---:|---:|---:|---:|---:|")
-        for asked in await everything(client):
-            await compare(client, bare, asked, times)
+        for query in await queries(client):
+            await compare(client, baseline, query, times)
         await at_once(url, process, seconds, clients)
-    await bare.database.close()
+    await baseline.database.close()
 
 
 def main(database_url: Url, times: Times = 50, seconds: float = 4.0, clients: Clients = 8) -> None:
-    """Measure what reading costs."""
+    """Measure all queries and print a table."""
     uvloop.run(against(database_url, times, seconds, clients))
 
 

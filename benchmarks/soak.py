@@ -1,10 +1,10 @@
-"""Many clients propose random states for many runs; one server may be killed half-way. Afterwards everything agrees.
+"""Random proposals of many clients for many runs, optionally with a server that is killed half-way.
 
-    python benchmarks/soak.py --clients 64 --seconds 30  # embedded SQLite
-    python benchmarks/soak.py --database-url postgresql+asyncpg://… --servers 2 --clients 32 --seconds 60 --kill
+    python -m benchmarks.soak --clients 64 --seconds 30  # SQLite
+    python -m benchmarks.soak --database-url postgresql+asyncpg://… --servers 2 --clients 32 --seconds 60 --kill
 
-Starts its own servers on loopback. Prints what was answered and how long it took; exits 1 if a client got an error, if
-an answer contradicts the database, or if `runstate verify` finds something.
+Starts servers on loopback. Prints the answers and their latency. Exits with 1 if a client received an error, if an
+answer contradicts the database, or if `runstate verify` finds an error.
 """
 
 import argparse
@@ -43,7 +43,7 @@ HISTORY = """query($after: String) { it: %s(first: 200, after: $after) { pageInf
 
 
 class Server:
-    """A server process on a port, which can be killed and started again."""
+    """A server process on a port that can be killed and restarted."""
 
     def __init__(self, port: int, database_url: str) -> None:
         self.url = f"http://127.0.0.1:{port}/graphql"
@@ -69,7 +69,7 @@ class Server:
         raise SystemExit(f"{self.url} does not answer")
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Signal the process and wait for its end."""
+        """Send a signal to the process and wait for its end."""
         if self.process is None:
             return 0
         self.process.send_signal(how)
@@ -77,18 +77,18 @@ class Server:
 
 
 class Soak:
-    """What the clients did and were told."""
+    """Requests and answers of the clients."""
 
     def __init__(self, servers: list[Server], client: httpx.AsyncClient) -> None:
         self.servers, self.client = servers, client
-        self.told: collections.Counter[str] = collections.Counter()
+        self.answers: collections.Counter[str] = collections.Counter()
         self.errors: list[str] = []
         self.written: dict[str, tuple[str, int]] = {}
-        """States that were answered as written: id to run and version."""
+        """States that were answered as written: run and version by id."""
         self.seconds: list[float] = []
 
     async def ask(self, server: Server, document: str, **variables: Any) -> Any:
-        """The field `it` of an answer."""
+        """Execute a document and return the field `it`. Raise AssertionError if it has errors."""
         reply = await self.client.post(server.url, json={"query": document, "variables": variables})
         body = reply.json()
         if body.get("errors"):
@@ -96,14 +96,14 @@ class Soak:
         return body["data"]["it"]
 
     async def make(self, what: str, **given: Any) -> str:
-        """Create something; its id."""
+        """Create an object; return its id."""
         kind = what[0].upper() + what[1:]
         document = f"""mutation($input: Create{kind}Input!) {{ it: create{kind}(input: $input) {{
           ... on Create{kind}Payload {{ {what} {{ id }} }} {CREATED} }} }}"""
         return str((await self.ask(self.servers[0], document, input=given))[what]["id"])
 
     async def runs(self, count: int) -> list[tuple[str, str]]:
-        """Flow runs of a deployment with a limit, and tagged task runs of theirs."""
+        """Create flow runs of a deployment with a limit, with tagged task runs; return all of them."""
         flow = await self.make("flow", name="soak")
         deployment = await self.make("deployment", flowId=flow, name="soak", concurrencyLimit=5)
         await self.make("concurrencyLimit", name="tag:soak", limit=7)
@@ -118,27 +118,28 @@ class Soak:
         return made
 
     async def propose(self, runs: list[tuple[str, str]], chance: random.Random) -> None:
-        """Propose one random state for a random run, on a random server."""
+        """Propose a random state for a random run to a random server."""
         kind, run = chance.choice(runs)
         given = {"run": {kind: run}, "state": {"type": chance.choice(TYPES)}, "force": chance.random() < 0.05}
         started = time.perf_counter()
         try:
             answer = await self.ask(chance.choice(self.servers), PROPOSE, input=given)
         except httpx.TransportError as error:
-            self.told[f"connection: {type(error).__name__}"] += 1
+            self.answers[f"connection: {type(error).__name__}"] += 1
             await asyncio.sleep(0.05)
             return
         except AssertionError as error:
             self.errors.append(str(error))
             return
         self.seconds.append(time.perf_counter() - started)
-        self.told[answer.get("status") or answer["code"]] += 1
+        self.answers[answer.get("status") or answer["code"]] += 1
         if answer.get("status") in ("ACCEPT", "REJECT") and answer["state"]:
             self.written[answer["state"]["id"]] = (run, answer["state"]["version"])
 
     async def contradictions(self) -> list[str]:
-        """Answers that the histories do not bear out, and histories with gaps."""
-        found, states = [], {}
+        """Return what is wrong: histories with gaps, and answers that the histories contradict."""
+        found: list[str] = []
+        states: dict[str, tuple[str, int]] = {}
         for field in ("flowRuns", "taskRuns"):
             async for run in self._all(field):
                 versions = [state["version"] for state in run["states"]["nodes"]]
@@ -163,7 +164,7 @@ class Soak:
 
 
 async def soak(options: argparse.Namespace, database_url: str) -> bool:
-    """Run it all; whether it went well."""
+    """Run the benchmark. Return whether there was no error."""
     servers = [Server(options.port + number, database_url) for number in range(options.servers)]
     limits = httpx.Limits(max_connections=options.clients)
     async with httpx.AsyncClient(timeout=60, limits=limits) as client:
@@ -205,14 +206,14 @@ def _report(self: Soak, broken: list[str], options: argparse.Namespace) -> None:
     seconds = sorted(self.seconds)
     print(f"{len(seconds)} answers, {len(seconds) / options.seconds:.0f} a second")
     print(f"p50 {statistics.median(seconds) * 1e3:.0f} ms, p99 {seconds[int(len(seconds) * 0.99)] * 1e3:.0f} ms")
-    print(", ".join(f"{what} {count}" for what, count in self.told.most_common()))
+    print(", ".join(f"{what} {count}" for what, count in self.answers.most_common()))
     print(f"{len(self.errors)} errors, {len(broken)} contradictions, {len(self.written)} states answered as written")
     for line in (*self.errors[:5], *broken[:5]):
         print(" ", line)
 
 
 def main() -> None:
-    """Read the command line."""
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--database-url", help="a database that may be filled; without it: a new SQLite file")
     parser.add_argument("--servers", type=int, default=1)

@@ -1,9 +1,9 @@
-"""How long `runstate serve` takes to its first answer and how much memory it has, beside what it imports from others.
+"""Time to the first answer of `runstate serve`, and its memory, compared with the imports of other packages alone.
 
-    python benchmarks/start.py --times 5
+    python -m benchmarks.start --times 5
 
-In turns: a process that imports every module of other packages that the server imports, and no more; and a server on an
-empty SQLite database that has its tables. Printed are medians, and what the server adds.
+Two processes alternate: one only imports the modules of other packages that the server imports; one is a server on an
+empty, migrated SQLite database. The output has the medians and the difference.
 """
 
 import asyncio
@@ -16,10 +16,11 @@ from pathlib import Path
 
 import psutil
 import typer
-from light import Client, serving
 
-LIST = "import runstate.__main__, sys; print('\\n'.join(n for n in sys.modules if n.split('.')[0] != 'runstate'))"
-ALONE = """
+from benchmarks.http_client import Client, serving
+
+MODULES = "import runstate.__main__, sys; print('\\n'.join(n for n in sys.modules if n.split('.')[0] != 'runstate'))"
+IMPORT = """
 import importlib, sys
 for name in sys.stdin.read().split():
     try:
@@ -31,48 +32,48 @@ import time; time.sleep(60)
 """
 
 
-def of_others(names: bytes) -> tuple[float, float]:
-    """Seconds and megabytes of importing these modules."""
+def measure_imports(names: bytes) -> tuple[float, float]:
+    """Return seconds and megabytes that the import of some modules takes."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", ALONE], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", IMPORT], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin and process.stdout  # noqa: S101, PT018 they are piped
     process.stdin.write(names)
     process.stdin.close()
     process.stdout.readline()
-    taken, held = time.perf_counter() - began, psutil.Process(process.pid).memory_info().rss / 2**20
+    taken, memory = time.perf_counter() - began, psutil.Process(process.pid).memory_info().rss / 2**20
     process.kill()
     process.wait()
-    return taken, held
+    return taken, memory
 
 
-def of_server(database_url: str) -> tuple[float, float]:
-    """Seconds to the first answer of a server, and its megabytes then."""
+def measure_server(database_url: str) -> tuple[float, float]:
+    """Return seconds until the first answer of a server, and its megabytes then."""
     began = time.perf_counter()
     with serving(database_url) as (url, process):
-        asyncio.run(answered(url))
+        asyncio.run(request_once(url))
         return time.perf_counter() - began, process.memory_info().rss / 2**20
 
 
-async def answered(url: str) -> None:
-    """Ask once."""
+async def request_once(url: str) -> None:
+    """Send one request."""
     client = await Client.connect(url)
-    await client.ask("{ __typename }")
+    await client.execute("{ __typename }")
     client.close()
 
 
 def main(times: int = 5) -> None:
-    """Measure both in turns."""
-    names = subprocess.run([sys.executable, "-c", LIST], check=True, capture_output=True).stdout
+    """Measure both alternately and print the medians."""
+    names = subprocess.run([sys.executable, "-c", MODULES], check=True, capture_output=True).stdout
     others, servers = [], []
     with tempfile.TemporaryDirectory() as directory:
         url = f"sqlite+aiosqlite:///{Path(directory) / 'runstate.db'}"
-        of_server(url)
+        measure_server(url)
         for _ in range(times):
-            others.append(of_others(names))
-            servers.append(of_server(url))
+            others.append(measure_imports(names))
+            servers.append(measure_server(url))
     for place, what in ((0, "seconds"), (1, "megabytes")):
-        alone, served = (statistics.median(each[place] for each in held) for held in (others, servers))
-        print(f"{what:10} {alone:7.2f} of others' modules {served:7.2f} at the first answer {served - alone:+7.2f}")
+        alone, served = (statistics.median(each[place] for each in found) for found in (others, servers))
+        print(f"{what:10} {alone:7.2f} imports {served:7.2f} at the first answer {served - alone:+7.2f}")
 
 
 if __name__ == "__main__":

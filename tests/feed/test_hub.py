@@ -15,8 +15,8 @@ from runstate.database import Database
 from runstate.errors import CursorExpired, InvalidInput, ServerRestarting, SlowConsumer, Unavailable
 from runstate.feed import Hub, Page, TransitionFilter, follow, sweep_log
 from runstate.feed.cursor import Cursor
-from runstate.feed.streams import change_ticks
 from runstate.feed.subscriber import HELD
+from runstate.feed.visibility import log
 from runstate.rows import Transition
 from tests.feed.conftest import NEVER
 from tests.feed.factories import NOON, Writers, end, entry, states, write
@@ -161,10 +161,11 @@ async def test_while_nobody_listens_the_log_is_not_read(hub: Hub) -> None:
 
 
 async def test_who_only_wants_to_know_that_something_has_happened_is_told_without_a_poll(hub: Hub) -> None:
-    async with aclosing(change_ticks(hub, pause_seconds=0, rest_seconds=NEVER)) as beats:
-        await anext(beats)
+    hub.live.pause_seconds, hub.live.rest_seconds = 0, NEVER
+    async with aclosing(hub.live.rows(sa.select(sa.func.count(log.c.seq)))) as counts:
+        assert await anext(counts) == [[0]]
         await tell(hub, entry(uuid4()))
-        await anext(beats)
+        assert await anext(counts) == [[1]]
 
 
 async def test_who_does_not_read_misses_nothing(hub: Hub) -> None:
@@ -312,7 +313,7 @@ async def test_a_stream_that_is_closed_leaves_nothing_behind(hub: Hub) -> None:
 
 async def test_without_a_database_a_subscriber_is_refused_in_time(hub: Hub) -> None:
     with pytest.raises(Unavailable):
-        await hub.with_timeout(hub.turned.wait, seconds=0.01)
+        await hub.with_timeout(asyncio.Event().wait, seconds=0.01)
 
 
 class Client:

@@ -156,6 +156,8 @@ async def test_a_document_is_refused_beyond_a_limit_and_not_at_it(
         ('{ nodes(ids: ["x", "y"]) { id } }', {}, 2),
         ("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", {"ids": ["x"] * 5}, 5),
         ('{ flowRun(id: "x") { history(last: 4) { id } } }', {}, 1 + 4),
+        ("{ flowRunCounts(groupBy: []) { count } }", {}, 200),
+        ("{ taskRunCounts(groupBy: [FLOW], first: 3) { flow { id } } }", {}, 3 * 2),
         ('{ flowRun(id: "x") { graph { nodes { id } } } }', {}, 1 + 1 + 1000),
         ('{ flowRun(id: "x") { ... on Node { id } ... { flow { id } } } }', {}, 1 + 1),
     ],

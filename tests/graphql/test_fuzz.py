@@ -33,7 +33,7 @@ ASKED = (
     "query($x: Int) { flows(first: $x) { totalCount nodes { id } } }",
     "query($x: FlowRunWhere) { flowRuns(where: $x) { nodes { id } } }",
     "query($x: [ID!]!) { nodes(ids: $x) { id } }",
-    "query($x: [CountBy!]!) { flowRunCounts(groupBy: $x) { count } }",
+    "query($x: [RunGrouping!]!) { flowRunCounts(groupBy: $x) { count } }",
     "mutation($x: ProposeStateInput!) { proposeState(input: $x) { __typename } }",
     "mutation($x: CreateFlowInput!) { createFlow(input: $x) { __typename } }",
     "subscription($x: String) { transitions(after: $x) { cursor } }",

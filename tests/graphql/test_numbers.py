@@ -121,9 +121,3 @@ async def test_lateness_is_the_average_of_what_runs_started_late(database: Datab
     await store(database, flow, *late)
 
     assert (await ask("{ flowRunLateness }"))["flowRunLateness"] == pytest.approx(4)
-
-
-async def test_runs_are_grouped_by_something(ask: Ask) -> None:
-    (error,) = (await ask.raw("{ flowRunCounts(groupBy: []) { count } }"))["errors"]
-
-    assert error["extensions"]["code"] == "BAD_USER_INPUT"

@@ -17,3 +17,5 @@ class CommandContext:
     new_id: Callable[[], UUID]
     draw: Callable[[], float]
     """Returns a random number from 0 to 1."""
+    notify: Callable[[], None] = lambda: None
+    """Tells subscribers that something was committed."""

@@ -5,7 +5,7 @@ from runstate.feed.history import RunHistoryPage
 from runstate.feed.hub import Hub
 from runstate.feed.reader import Page, Reader
 from runstate.feed.retention import sweep_log
-from runstate.feed.streams import change_ticks, follow, follow_run
+from runstate.feed.streams import follow, follow_run
 
 __all__ = [
     "Hub",
@@ -14,7 +14,6 @@ __all__ = [
     "RunHistoryPage",
     "TagsWanted",
     "TransitionFilter",
-    "change_ticks",
     "follow",
     "follow_run",
     "sweep_log",

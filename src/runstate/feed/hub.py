@@ -15,6 +15,7 @@ from runstate.database import Database
 from runstate.errors import CursorExpired, InvalidInput, Unavailable
 from runstate.feed.cursor import Cursor, Position
 from runstate.feed.installation import identify
+from runstate.feed.live_queries import LiveQueries
 from runstate.feed.notifications import Notifications
 from runstate.feed.reader import Page, Reader
 from runstate.feed.subscriber import Subscriber
@@ -64,13 +65,12 @@ class Hub:
         """When the log was last read to its end."""
         self.wakeup = None if database.is_sqlite or not wakeups else Notifications(database, self._wake)
         self.news = asyncio.Event()
-        self.turned = asyncio.Event()
-        """Set, and replaced by a new one, when something has happened."""
+        self.live = LiveQueries(database, lambda: self.reader.snapshot)
+        self.changed = False
+        """Whether something was committed since live queries were told so."""
         self.closing = False
         self.followers: set[Subscriber] = set()
         """Everyone who is still to be told something."""
-        self.watching = 0
-        """How many want to know that something has happened, and nothing more."""
         self.deserted = asyncio.Event()
         self.everything: set[Subscriber] = set()
         self.by_key: defaultdict[UUID, set[Subscriber]] = defaultdict(set)
@@ -97,7 +97,7 @@ class Hub:
             return
         await self._within_the_farewell(self.join())
         self.closing = True
-        self.turned.set()
+        self.live.close()
         for follower in self.followers:
             follower.news.set()
         if self.followers:
@@ -122,7 +122,8 @@ class Hub:
 
     def _wake(self) -> None:
         """Look at once, if there is anybody to be told."""
-        if self.followers or self.watching:
+        if self.followers or self.live.queries:
+            self.changed = True
             self.news.set()
 
     async def end(self) -> str:
@@ -189,6 +190,9 @@ class Hub:
         except (CursorExpired, InvalidInput):
             await self._start_over()
         self.looked = asyncio.get_running_loop().time()
+        if self.changed:
+            self.changed = False
+            self.live.refresh()
         joining, self.joining = self.joining[:asked], self.joining[asked:]
         for subscriber, future in joining:
             self._let_in(subscriber, future)
@@ -200,8 +204,7 @@ class Hub:
     async def _go_on(self) -> None:
         """Go to the end of the log: what is new is told to nobody, so it is not read."""
         end = Cursor(await self.reader.position())
-        if end.seen.top != self.cursor.seen.top:
-            self._turn()
+        self.changed |= end.seen.top != self.cursor.seen.top
         self.cursor = end
 
     def _tell(self, page: Page) -> bool:
@@ -212,14 +215,8 @@ class Hub:
         self.cursor = page.cursor
         for subscriber, entries in told.items():
             subscriber.offer(Page(entries, page.cursor))
-        if page.transitions:
-            self._turn()
+        self.changed |= bool(page.transitions)
         return page.complete
-
-    def _turn(self) -> None:
-        """Say that something has happened."""
-        self.turned.set()
-        self.turned = asyncio.Event()
 
     def _interested(self, entry: Transition) -> list[Subscriber]:
         keys = {entry.run_id, entry.flow_run_id or entry.run_id}

@@ -64,6 +64,8 @@ class Reader:
         self.sight: Visibility = SequenceVisibility() if database.is_sqlite else SnapshotSight()
         self.starts = {0}
         """When servers were started that wrote to the log, in microseconds since 1970."""
+        self.snapshot = ""
+        """PostgreSQL: the snapshot of the last read; as long as it stays the same, nothing was committed."""
         self.framed = [label.name for label in self._frame()]
         self.kept: dict[Part, sa.Select[Any]] = {}
         """Statements that read everything: to build one takes longer than to execute it."""
@@ -179,6 +181,7 @@ class Reader:
         return SimpleNamespace(**dict(zip(self.framed, found, strict=False)))
 
     def _position(self, now: Any) -> Position:
+        self.snapshot = getattr(now, "snapshot", "")
         return self.sight.position(now, Position.parse(now.floor) if now.floor else None)
 
     def _refuse(self, cursor: Cursor, now: Position, floor: str | None) -> None:

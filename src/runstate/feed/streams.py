@@ -3,7 +3,6 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from functools import partial
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -43,23 +42,6 @@ async def follow_run(
     """
     past = await hub.with_timeout(partial(run_history_page, hub.database, kind, run_id, version))
     return FollowingRun(hub, kind, run_id, until_final=until_final).after(past)
-
-
-async def change_ticks(hub: Hub, pause_seconds: float = 0.25, rest_seconds: float = 10) -> AsyncGenerator[None, None]:
-    """At once, and again when something has happened: not before a pause, and not after a rest though nothing did."""
-    hub.watching += 1
-    try:
-        while True:
-            turned = hub.turned
-            yield
-            await asyncio.sleep(pause_seconds)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(rest_seconds):
-                    await turned.wait()
-            if hub.closing:
-                raise ServerRestarting("")
-    finally:
-        hub.watching -= 1
 
 
 class Stream(ABC, Generic[T]):

@@ -72,7 +72,7 @@ class Batcher:
         patience_seconds: float = 30,
         first_pause_seconds: float = FIRST_PAUSE_SECONDS,
     ) -> None:
-        self.context = CommandContext(database, clock, new_id, draw)
+        self.context = CommandContext(database, clock, new_id, draw, tell)
         self.database = database
         self.clock, self.draw, self.new_id, self.tell = clock, draw, new_id, tell
         self.answered: Callable[[Sequence[Outcome]], None] = lambda _: None

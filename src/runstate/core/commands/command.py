@@ -22,15 +22,22 @@ ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 """SQLSTATE of serialization failures and deadlocks: PostgreSQL undid the transaction so that others could go on."""
 
 
-def command(row: type[Row]) -> Callable[[Verb[D, P, T]], Verb[D, P, T]]:
+def command(row: type[Row], *, notify: bool = True) -> Callable[[Verb[D, P, T]], Verb[D, P, T]]:
     """Make a command of a function that writes rows of one table.
 
     The command is repeated after serialization failures and deadlocks. Violated constraints become problems: NameTaken
-    for a unique key, NotFound for a foreign key of the document, InUse for a row that others refer to.
+    for a unique key, NotFound for a foreign key of the document, InUse for a row that others refer to. Subscribers are
+    notified afterwards unless `notify` is false: that is for commands that are frequent and change nothing they see.
     """
 
     def decorate(verb: Verb[D, P, T]) -> Verb[D, P, T]:
         async def run(context: CommandContext, document: D, *args: P.args, **kwargs: P.kwargs) -> T:
+            result = await repeat(context, document, *args, **kwargs)
+            if notify:
+                context.notify()
+            return result
+
+        async def repeat(context: CommandContext, document: D, *args: P.args, **kwargs: P.kwargs) -> T:
             for _ in range(TRIES - 1):
                 try:
                     return await verb(context, document, *args, **kwargs)

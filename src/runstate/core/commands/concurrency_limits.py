@@ -101,7 +101,7 @@ async def delete_limit(context: CommandContext, limit_id: UUID) -> None:
         await remove(transaction.connection, ConcurrencyLimit, limit_id)
 
 
-@command(ConcurrencyLimit)
+@command(ConcurrencyLimit, notify=False)
 async def acquire_concurrency_slots(context: CommandContext, given: requests.AcquireConcurrencySlots) -> Acquired:
     """Take slots of many limits at once, all or none; when one is full nothing is written."""
     kind, run_id = referred(given.run) if given.run else (None, None)
@@ -138,7 +138,7 @@ async def _ledger(connection: AsyncConnection, now: datetime, **which: Any) -> U
     return unit
 
 
-@command(ConcurrencyLimit)
+@command(ConcurrencyLimit, notify=False)
 async def release_concurrency_slots(context: CommandContext, given: requests.ReleaseConcurrencySlots) -> list[UUID]:
     """Give back leases; the ids of those that were there. What a state took, a state gives back: it stays."""
     async with context.database.write() as transaction:
@@ -152,7 +152,7 @@ async def release_concurrency_slots(context: CommandContext, given: requests.Rel
     return [lease.id for lease in there]
 
 
-@command(ConcurrencyLimit)
+@command(ConcurrencyLimit, notify=False)
 async def renew_concurrency_leases(context: CommandContext, given: requests.RenewConcurrencyLeases) -> list[UUID]:
     """Have leases last some seconds from now; the ids of those that were there. Slots that decay do so all the same."""
     async with context.database.write() as transaction:

@@ -1,14 +1,19 @@
-"""How many runs there are."""
+"""Numbers of rows by group. Tables that are counted, and the columns that rows are grouped by, are declared here."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
-from uuid import UUID
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from runstate.documents.states import StateType
-from runstate.rows.runs import FlowRun, Run
+from runstate.database.dialects import NUMBER
+from runstate.database.queries.tallies import tallied
+from runstate.documents.states import RunKind, StateType
+from runstate.rows import FlowRun, Row, TaskRun
+
+RUN_KINDS: Final[Mapping[type[Row], RunKind]] = {FlowRun: RunKind.FLOW_RUN, TaskRun: RunKind.TASK_RUN}
+OF_FLOW_RUN: Final = ("flow_id", "deployment_id")
+"""Columns that task runs are grouped by and that their flow run has."""
 
 
 @dataclass(frozen=True)
@@ -24,58 +29,55 @@ class StateCount:
 
 
 @dataclass(frozen=True)
-class RunCount:
-    """How many flow runs have the same in what they are grouped by; the rest is null."""
+class CountedTable:
+    """A table that rows are counted in."""
 
-    state_type: StateType | None
-    """Type of the current state."""
-    state_name: str | None
-    """Name of the current state."""
-    flow_id: UUID | None
-    """Id of the flow."""
-    deployment_id: UUID | None
-    """Id of the deployment."""
-    count: int
-    """How many flow runs."""
+    table: sa.FromClause
+    """Table that conditions are about."""
+    columns: Mapping[str, sa.ColumnElement[Any]]
+    """Columns that rows can be grouped by."""
+    number: sa.ColumnElement[int]
+    """Number of rows in a group."""
+    joined: sa.FromClause | None = None
+    """Table together with those that some of the columns belong to; null if it has all of them."""
 
+    def counts(self, groups: Sequence[str], *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        """Return the statement for the columns of each group and its `count`; without groups for one `count`."""
+        columns = [self.columns[name] for name in groups]
+        number = self.number.label("count")
+        statement = sa.select(*columns, number).select_from(self._source(columns)).where(*conditions)
+        return statement.group_by(*columns).having(self.number != 0) if columns else statement
 
-def count(run: type[Run], where: sa.ColumnElement[bool]) -> sa.Select[int]:
-    """How many runs meet a condition."""
-    return sa.select(sa.func.count()).select_from(run.__table__).where(where)
-
-
-def counts_by_state(run: type[Run], where: sa.ColumnElement[bool]) -> sa.Select[StateType | None, str | None, int]:
-    """The columns of a `StateCount` for each type and name that runs are in, most runs first."""
-    columns = run.__table__.c
-    counted = sa.func.count().label("count")
-    return (
-        sa.select(columns.state_type, columns.state_name, counted)
-        .where(where)
-        .group_by(columns.state_type, columns.state_name)
-        .order_by(counted.desc(), columns.state_type, columns.state_name)
-    )
+    def _source(self, columns: Sequence[Any]) -> sa.FromClause:
+        if self.joined is None or all(column.table is self.table for column in columns):
+            return self.table
+        return self.joined
 
 
-def counts_by(names: Collection[str], where: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """The columns of a `RunCount` for each group of flow runs that have the same in these columns, most runs first."""
-    columns = FlowRun.__table__.c
-    known = [each.name for each in fields(RunCount)[:-1]]
-    asked = [columns[name] for name in known if name in names]
-    counted = sa.func.count().label("count")
-    return (
-        sa.select(*(columns[name] if name in names else sa.null().label(name) for name in known), counted)
-        .select_from(FlowRun)
-        .where(where)
-        .group_by(*asked)
-        .order_by(counted.desc(), *asked)
-    )
+def _named(columns: Any) -> dict[str, sa.ColumnElement[Any]]:
+    return {column.key: column for column in columns}
 
 
-def counts_in_groups(run: type[Run], by: Sequence[str], where: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """Some of the columns that runs are added up by, and how many runs that meet a condition have the same in them."""
-    table = run.__table__
-    home = table if "flow_id" in table.c else FlowRun.__table__
-    columns = [(home if name in ("flow_id", "deployment_id") else table).c[name] for name in by]
-    source = table if home is table else table.outerjoin(home, home.c.id == table.c.flow_run_id)
-    counted = sa.select(*columns, sa.func.count().label("count")).select_from(source)
-    return counted.where(where).group_by(*columns)
+def _task_runs() -> CountedTable:
+    task_run, flow_run = TaskRun.__table__, FlowRun.__table__
+    columns = _named(task_run.c) | {name: flow_run.c[name] for name in OF_FLOW_RUN}
+    joined = task_run.outerjoin(flow_run, flow_run.c.id == task_run.c.flow_run_id)
+    return CountedTable(task_run, columns, sa.func.count(), joined)
+
+
+def _tallies(kind: RunKind) -> CountedTable:
+    table = tallied(kind)
+    columns = {name: table.c[name] for name in (*OF_FLOW_RUN, "state_type", "state_name")}
+    number = sa.func.coalesce(sa.func.sum(table.c.number), 0)
+    return CountedTable(table, columns, sa.cast(number, NUMBER))
+
+
+TALLIES: Final[Mapping[type[Row], CountedTable]] = {row: _tallies(kind) for row, kind in RUN_KINDS.items()}
+"""Sums of numbers of rows, as far as they are kept."""
+JOINED: Final[Mapping[type[Row], CountedTable]] = {TaskRun: _task_runs()}
+"""Tables whose rows are grouped by columns of other tables too."""
+
+
+def counted_table(row: type[Row]) -> CountedTable:
+    """Return the table that holds rows of a kind, to count them one by one."""
+    return JOINED.get(row) or CountedTable(row.__table__, _named(row.__table__.c), sa.func.count())

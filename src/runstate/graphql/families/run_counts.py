@@ -1,54 +1,71 @@
-"""Numbers of runs, grouped; and how late flow runs are."""
+"""Numbers of runs by group, once and live; and the lateness of flow runs."""
 
-from enum import Enum
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import sqlalchemy as sa
 import strawberry
 from strawberry import UNSET
 
-from runstate.database.queries import counts, history
-from runstate.documents.states import StateType
+from runstate.database.queries import history
+from runstate.database.queries.counts import RUN_KINDS, counted_table
+from runstate.documents.states import RunKind, StateType
 from runstate.errors import BadUserInput
+from runstate.feed import Hub
 from runstate.graphql.context import Info
-from runstate.graphql.pagination.tallies import sums
+from runstate.graphql.pagination.counts import count_query
 from runstate.graphql.published import Deployment, Flow, FlowRun, Run, TaskRun
 from runstate.graphql.types.derive import reference_field, register_type
-from runstate.graphql.types.fields import object_type, query
+from runstate.graphql.types.fields import object_type, query, subscription
 from runstate.graphql.types.filters import Where
 
+DEFAULT_GROUPS: Final = 200
 MOST_GROUPS: Final = 1000
-Which = strawberry.argument(description="Which ones; all unless given.")
 
 
-class CountBy(Enum):
-    """What runs are grouped by when they are counted."""
+class RunGrouping(StrEnum):
+    """Columns that runs are grouped by when they are counted: each is a field of `RunCount`."""
 
     FLOW = "flow_id"
-    """The flow; of task runs, that of the flow run."""
+    """Flow; of a task run, the flow of its flow run."""
     DEPLOYMENT = "deployment_id"
-    """The deployment; of task runs, that of the flow run."""
+    """Deployment; of a task run, the deployment of its flow run."""
     STATE_TYPE = "state_type"
-    """The type of the current state."""
+    """Type of the current state."""
     STATE_NAME = "state_name"
-    """The name of the current state; beyond a hundred names of a type, the others may be counted as `…`."""
+    """Name of the current state; beyond a hundred names of a type, the others may be counted as `…`."""
+    TASK_KEY = "task_key"
+    """Task key of a task run; flow runs have none."""
 
 
-register_type(CountBy)
+register_type(RunGrouping)
+
+BY_STATE: Final = [RunGrouping.STATE_TYPE, RunGrouping.STATE_NAME]
 GroupBy = Annotated[
-    list[CountBy], strawberry.argument(description=f"What they are grouped by; the {MOST_GROUPS} largest are answered.")
+    list[RunGrouping],
+    strawberry.argument(description="Columns to group by; an empty list counts all runs together."),
 ]
+First = Annotated[
+    int, strawberry.argument(description=f"Number of groups at most, the largest ones; from 1 to {MOST_GROUPS}.")
+]
+Which = strawberry.argument(description="Condition on the runs; all runs if omitted.")
+WhichFlowRuns = Annotated[Where[FlowRun] | None, Which]
+WhichTaskRuns = Annotated[Where[TaskRun] | None, Which]
 
 
 @object_type
-class GroupCount:
-    """A group of runs; null is what they have none of, and what was not asked for."""
+class RunCount:
+    """Number of runs in a group. A column is null if the runs have no value in it or are not grouped by it."""
 
-    count: int = strawberry.field(description="How many runs.")
+    run_kind: RunKind = strawberry.field(description="Kind of the runs.")
+    count: int = strawberry.field(description="Number of runs.")
     flow_id: strawberry.ID | None = strawberry.field(default=None, description="Id of the flow.")
     deployment_id: strawberry.ID | None = strawberry.field(default=None, description="Id of the deployment.")
     state_type: StateType | None = strawberry.field(default=None, description="Type of the current state.")
     state_name: str | None = strawberry.field(default=None, description="Name of the current state.")
+    task_key: str | None = strawberry.field(default=None, description="Task key.")
 
     @reference_field(Flow, "flow_id")
     async def flow(self, info: Info) -> Flow | None:
@@ -61,40 +78,70 @@ class GroupCount:
         return await info.context.load(info, Deployment, self.deployment_id)
 
 
+class RunCounting:
+    """Runs that meet a condition, to be counted in groups."""
+
+    def __init__(self, run: type[Run], where: Any, group_by: Sequence[RunGrouping], first: int) -> None:
+        if not 1 <= first <= MOST_GROUPS:
+            raise BadUserInput(f"`first` must be from 1 to {MOST_GROUPS}.")
+        self.kind = RUN_KINDS[run]
+        known = counted_table(run).columns
+        self.groups = [name for name in dict.fromkeys(each.value for each in group_by) if name in known]
+        self.statement = count_query(run, where or None, self.groups).largest(self.groups, first)
+
+    def counts(self, rows: Sequence[Sequence[Any]]) -> list[RunCount]:
+        """Return a count for each row of the statement."""
+        return [
+            RunCount(run_kind=self.kind, count=count, **dict(zip(self.groups, values, strict=True)))
+            for *values, count in rows
+        ]
+
+
 @strawberry.type
 class Query:
     """Numbers of runs."""
 
     @query
     async def flow_run_counts(
-        self, info: Info, group_by: GroupBy, where: Annotated[Where[FlowRun] | None, Which] = UNSET
-    ) -> list[GroupCount]:
-        """How many flow runs there are in each group, most first."""
-        return await _counts(info, FlowRun, where, group_by)
+        self, info: Info, group_by: GroupBy = BY_STATE, where: WhichFlowRuns = UNSET, first: First = DEFAULT_GROUPS
+    ) -> list[RunCount]:
+        """The number of flow runs in each group, largest groups first."""
+        return await _counts(info, RunCounting(FlowRun, where, group_by, first))
 
     @query
     async def task_run_counts(
-        self, info: Info, group_by: GroupBy, where: Annotated[Where[TaskRun] | None, Which] = UNSET
-    ) -> list[GroupCount]:
-        """How many task runs there are in each group, most first."""
-        return await _counts(info, TaskRun, where, group_by)
+        self, info: Info, group_by: GroupBy = BY_STATE, where: WhichTaskRuns = UNSET, first: First = DEFAULT_GROUPS
+    ) -> list[RunCount]:
+        """The number of task runs in each group, largest groups first."""
+        return await _counts(info, RunCounting(TaskRun, where, group_by, first))
 
     @query
-    async def flow_run_lateness(
-        self, info: Info, where: Annotated[Where[FlowRun] | None, Which] = UNSET
-    ) -> float | None:
+    async def flow_run_lateness(self, info: Info, where: WhichFlowRuns = UNSET) -> float | None:
         """By how many seconds flow runs started, or are about to start, late, on average; null: there are none."""
         clause = where.clause(FlowRun.__table__) if where else sa.true()
         ((average,),) = await info.context.fetch(history.lateness(FlowRun, clause, info.context.now))
         return None if average is None else float(average)
 
 
-async def _counts(info: Info, run: type[Run], where: Any, group_by: list[CountBy]) -> list[GroupCount]:
-    by = list(dict.fromkeys(each.value for each in group_by))
-    if not by:
-        raise BadUserInput("Say what runs are grouped by.")
-    summed = sums(run, where or None)
-    clause = where.clause(run.__table__) if where else sa.true()
-    asked = summed.counted(by) if summed else counts.counts_in_groups(run, by, clause)
-    found = await info.context.fetch(asked.order_by(sa.text("count DESC"), *asked.selected_columns).limit(MOST_GROUPS))
-    return [GroupCount(count=count, **dict(zip(by, keys, strict=True))) for *keys, count in found]
+@strawberry.type
+class Subscription:
+    """Numbers of runs as they change."""
+
+    @subscription
+    async def run_counts(
+        self, info: Info, group_by: GroupBy = BY_STATE, where: WhichFlowRuns = UNSET, first: First = DEFAULT_GROUPS
+    ) -> AsyncGenerator[list[RunCount], None]:
+        """The number of flow runs in each group, largest groups first: now, and again whenever one has changed."""
+        return _live_counts(info, RunCounting(FlowRun, where, group_by, first))
+
+
+async def _counts(info: Info, counting: RunCounting) -> list[RunCount]:
+    return counting.counts(await info.context.fetch(counting.statement))
+
+
+async def _live_counts(info: Info, counting: RunCounting) -> AsyncGenerator[list[RunCount], None]:
+    hub: Hub = info.context.hub
+    async with aclosing(hub.live.rows(counting.statement)) as results:
+        async for rows in results:
+            info.context.forget()
+            yield counting.counts(rows)

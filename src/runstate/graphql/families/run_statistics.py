@@ -7,11 +7,11 @@ import sqlalchemy as sa
 import strawberry
 from strawberry import UNSET
 
-from runstate.database.queries import counts, history
+from runstate.database.queries import history
 from runstate.database.queries.counts import StateCount
 from runstate.database.queries.history import HistoryInterval, Intervals
 from runstate.graphql.context import Info
-from runstate.graphql.pagination.tallies import sums
+from runstate.graphql.pagination.counts import count_query
 from runstate.graphql.published import FlowRun, Run, TaskRun
 from runstate.graphql.types.comparisons import Clause
 from runstate.graphql.types.fields import query
@@ -83,18 +83,13 @@ def _clause(run: type[Run], where: Any) -> Clause:
 
 
 async def _count(info: Info, run: type[Run], where: Any) -> int:
-    summed = sums(run, where or None)
-    ((number,),) = await info.context.fetch(summed.counted(()) if summed else counts.count(run, _clause(run, where)))
-    return int(number or 0)
+    ((number,),) = await info.context.fetch(count_query(run, where or None).counts(()))
+    return int(number)
 
 
 async def _counts_by_state(info: Info, run: type[Run], where: Any) -> list[StateCount]:
-    summed = sums(run, where or None)
-    if summed is None:
-        found = await info.context.fetch(counts.counts_by_state(run, _clause(run, where)))
-    else:
-        asked = summed.counted(("state_type", "state_name"))
-        found = await info.context.fetch(asked.order_by(sa.text("count DESC"), "state_type", "state_name"))
+    groups = "state_type", "state_name"
+    found = await info.context.fetch(count_query(run, where or None, groups).largest(groups))
     return [StateCount(*columns) for columns in found]
 
 

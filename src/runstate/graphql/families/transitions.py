@@ -1,26 +1,22 @@
-"""What has happened: the log's cursor, and subscriptions to transitions, runs and counts."""
+"""What has happened: the log's cursor, and subscriptions to transitions and runs."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from enum import Enum
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-import sqlalchemy as sa
 import strawberry
 from strawberry import UNSET
 
-from runstate.database.queries.counts import RunCount, counts_by
 from runstate.documents.requests import RunRef
 from runstate.documents.states import RunKind, StateType
 from runstate.errors import BadUserInput
-from runstate.feed import Hub, Page, RunHistoryPage, TagsWanted, TransitionFilter, change_ticks, follow, follow_run
+from runstate.feed import Hub, Page, RunHistoryPage, TagsWanted, TransitionFilter, follow, follow_run
 from runstate.graphql.context import Info
 from runstate.graphql.published import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState, Transition
 from runstate.graphql.types.comparisons import TagsComparison, as_uuid, is_set, member
-from runstate.graphql.types.derive import extends, register_type
+from runstate.graphql.types.derive import extends
 from runstate.graphql.types.fields import Id, input_type, object_type, query, subscription
-from runstate.graphql.types.filters import Where
 from runstate.graphql.types.inputs import Input
 
 T = TypeVar("T")
@@ -87,24 +83,6 @@ class TransitionBatch:
     transitions: list[Transition] = strawberry.field(description="At most 100; none: nothing happened for a while.")
 
 
-class RunGroup(Enum):
-    """What flow runs can be grouped by."""
-
-    STATE_TYPE = "state_type"
-    """The type of the state that they are in."""
-    STATE_NAME = "state_name"
-    """The name of the state that they are in."""
-    FLOW = "flow_id"
-    """Their flow."""
-    DEPLOYMENT = "deployment_id"
-    """The deployment that they were made from."""
-
-
-BY_STATE = (RunGroup.STATE_TYPE, RunGroup.STATE_NAME)
-
-register_type(RunGroup, RunCount)
-
-
 @extends(Transition)
 async def state(root: strawberry.Parent[Transition], info: Info) -> State | None:
     """The state that was entered; null once it is deleted."""
@@ -139,13 +117,6 @@ AfterVersion = Annotated[
     int | None, strawberry.argument(description="Only later versions; from the first on unless given.")
 ]
 UntilFinal = Annotated[bool, strawberry.argument(description="Complete when the run is in a final state.")]
-WhichRuns = Annotated[Where[FlowRun] | None, strawberry.argument(description="Which flow runs; all unless given.")]
-Groups = Annotated[
-    list[RunGroup] | None,
-    strawberry.argument(
-        description="What they are grouped by: type and name of the state unless given; none: one number."
-    ),
-]
 Reference = Annotated[Input[RunRef], strawberry.argument(description="The run.")]
 
 
@@ -185,15 +156,6 @@ class Subscription:
     async def task_run(self, info: Info, id: Id) -> AsyncGenerator[TaskRun | None, None]:
         """The task run with an id as it is now, and again after each transition; null once it is deleted."""
         return await _live(info, RunKind.TASK_RUN, TaskRun, id)
-
-    @subscription
-    async def run_counts(
-        self, info: Info, where: WhichRuns = UNSET, group_by: Groups = UNSET
-    ) -> AsyncGenerator[list[RunCount], None]:
-        """How many flow runs there are in each group, now and again whenever that has changed, most first."""
-        clause = where.clause(FlowRun.__table__) if where else sa.true()
-        groups = BY_STATE if group_by is UNSET or group_by is None else group_by
-        return _counted(info, counts_by({group.value for group in groups}, clause))
 
 
 def _hub(info: Info) -> Hub:
@@ -245,13 +207,3 @@ async def _reloaded(
                 yield run
                 if run is None:
                     return
-
-
-async def _counted(info: Info, statement: sa.Select[Any]) -> AsyncGenerator[list[RunCount], None]:
-    last: list[RunCount] | None = None
-    async with aclosing(change_ticks(_hub(info))) as beats:
-        async for _ in beats:
-            found = [RunCount(*row) for row in await info.context.fetch(statement)]
-            if found != last:
-                yield found
-            last = found

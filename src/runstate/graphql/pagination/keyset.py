@@ -11,10 +11,10 @@ from strawberry import UNSET
 
 from runstate.database.dialects import among, as_given
 from runstate.errors import BadUserInput, InvalidInput
+from runstate.graphql.pagination.counts import count_query
 from runstate.graphql.pagination.cursors import fingerprint, position
 from runstate.graphql.pagination.raw_rows import RawRows
 from runstate.graphql.pagination.selection import Columns
-from runstate.graphql.pagination.tallies import sums
 from runstate.graphql.types.comparisons import Clause, is_set, negated
 from runstate.graphql.types.filters import Where
 from runstate.graphql.types.orders import Order, OrderBy, beyond, bound, order
@@ -137,15 +137,11 @@ class PageQuery(Generic[R]):
         return (as_given(self.table.c[name]) for name in self.columns)
 
     async def counts(self, fetch: Fetch, parents: list[Any]) -> list[int]:
-        """How many rows each parent has on all pages, in one statement."""
-        if summed := sums(self.row, self.asked, self.parent):
-            scope = [among(summed.table.c[self.parent], parents)] if self.parent else []
-            statement = summed.counted([self.parent] if self.parent else [], *scope)
-            sum_of = {(values[0] if self.parent else None): number for *values, number in await fetch(statement)}
-            return [sum_of.get(parent) or 0 for parent in parents]
-        counting = sa.select(sa.func.count(), self._by()).select_from(self.table).where(*self._scope(parents))
-        statement = counting.group_by(self._by()) if self.parent else counting
-        counted = {parent: count for count, parent in await fetch(statement)}
+        """Return how many rows each parent has on all pages, in one statement."""
+        groups = [self.parent] if self.parent else []
+        query = count_query(self.row, self.asked, groups)
+        scope = [among(query.counted.columns[self.parent], parents)] if self.parent else []
+        counted = {(key[0] if key else None): number for *key, number in await fetch(query.counts(groups, *scope))}
         return [counted.get(parent, 0) for parent in parents]
 
     async def outside(self, fetch: Fetch, parents: list[Any], *, ahead: bool) -> list[bool]:

@@ -219,13 +219,19 @@ def size(node: FieldNode, field: GraphQLField) -> Amount:
     """How many objects a list or a page has at most."""
     given = {argument.name.value: argument.value for argument in node.arguments or ()}
     if any(name in field.args for name in PAGED_BY):
-        unless_given = int(metadata(field).get("size") or DEFAULT_SIZE)
+        unless_given = int(metadata(field).get("size") or _default(field) or DEFAULT_SIZE)
         said = [given[name] for name in PAGED_BY if name in given]
         return _page(said, unless_given)
     listed = [
         name for name, argument in field.args.items() if isinstance(get_nullable_type(argument.type), GraphQLList)
     ]
     return next((_length(given[name]) for name in listed if name in given), SUPPOSED_SIZE)
+
+
+def _default(field: GraphQLField) -> int | None:
+    """Return the size of a page that the schema names as the default."""
+    defaults = [field.args[name].default_value for name in PAGED_BY if name in field.args]
+    return next((each for each in defaults if isinstance(each, int)), None)
 
 
 def _page(said: list[ValueNode], unless_given: int) -> Amount:

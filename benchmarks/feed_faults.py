@@ -1,13 +1,13 @@
-"""Everything that is committed reaches every subscriber once and in order, whatever is killed in between.
+"""Delivery of transitions under faults: each subscriber must receive every transition once and in order.
 
-    python benchmarks/feed_torture.py --database postgresql --seconds 120
-    python benchmarks/feed_torture.py --database sqlite --seconds 120
+    python -m benchmarks.feed_faults --database postgresql --seconds 120
+    python -m benchmarks.feed_faults --database sqlite --seconds 120
 
-Ten writers move 500 runs, half of them through the servers and half in transactions of their own that last from nothing
-to half a second. Twenty subscribers with different filters drop their connection at random and go on after their cursor
-on any server. Meanwhile a server is killed with SIGKILL and started again, and so is PostgreSQL: once as a whole, with
-transactions rolled back just before, and once by killing one of its processes. At the end what each subscriber got is
-compared with the tables.
+Ten writers change 500 runs: half of them through the servers, half in transactions of their own that last up to half a
+second. Twenty subscribers with different filters disconnect at random and resume after their cursor on any server.
+Meanwhile a server is killed with SIGKILL and restarted, and so is PostgreSQL: once the whole server, just after some
+rollbacks, and once a single backend. At the end the transitions that each subscriber received are compared with the
+tables.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -50,7 +51,7 @@ Told = tuple[str, int]
 
 @dataclass
 class Facts:
-    """What there is to subscribe to."""
+    """Flows and runs to subscribe to."""
 
     flows: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
@@ -58,24 +59,24 @@ class Facts:
 
 @dataclass(frozen=True)
 class Filter:
-    """What a subscriber asks for, and the same said in Python."""
+    """Condition of a subscription, and the same condition in Python."""
 
     where: dict[str, Any]
     matches: Callable[[Entry], bool]
 
 
+def _is_one_of(values: list[str], column: str, entry: Entry) -> bool:
+    return str(getattr(entry, column)) in values
+
+
 def filters(chance: random.Random, facts: Facts) -> list[Filter]:
-    """A filter for each subscriber."""
+    """Return a filter for each subscriber."""
     some = [chance.sample(facts.runs, 25) for _ in range(6)]
-    by_runs = [Filter({"runIds": runs}, lambda entry, runs=runs: str(entry.run_id) in runs) for runs in some[:3]]
-    by_flow_runs = [
-        Filter({"flowRunIds": runs}, lambda entry, runs=runs: str(entry.flow_run_id) in runs) for runs in some[3:]
-    ]
-    by_flows = [
-        Filter({"flowIds": [flow]}, lambda entry, flow=flow: str(entry.flow_id) == flow) for flow in facts.flows[:3]
-    ]
+    by_runs = [Filter({"runIds": runs}, partial(_is_one_of, runs, "run_id")) for runs in some[:3]]
+    by_flow_runs = [Filter({"flowRunIds": runs}, partial(_is_one_of, runs, "flow_run_id")) for runs in some[3:]]
+    by_flows = [Filter({"flowIds": [flow]}, partial(_is_one_of, [flow], "flow_id")) for flow in facts.flows[:3]]
     by_types = [
-        Filter({"stateTypes": [kind.name]}, lambda entry, kind=kind: entry.state_type is kind) for kind in TYPES[:3]
+        Filter({"stateTypes": [kind.name]}, partial(_is_one_of, [str(kind)], "state_type")) for kind in TYPES[:3]
     ]
     return [
         *([Filter({}, lambda _: True)] * 4),
@@ -96,7 +97,7 @@ def filters(chance: random.Random, facts: Facts) -> list[Filter]:
 
 
 class Server:
-    """A `runstate serve` of its own process, always on the same port."""
+    """A `runstate serve` process that keeps its port."""
 
     def __init__(self, url: str, port: int, log: Path) -> None:
         self.url, self.port, self.log = url, port, log
@@ -104,11 +105,11 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """Host and port."""
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the process and wait until it answers."""
         environment = {**os.environ, "RUNSTATE_DATABASE_URL": self.url, "RUNSTATE_LOG_LEVEL": "warning"}
         with self.log.open("ab") as log:
             arguments = ("-m", "runstate", "serve", "--port", str(self.port))
@@ -118,26 +119,26 @@ class Server:
         async with asyncio.timeout(60), httpx.AsyncClient() as client:
             while True:
                 with suppress(httpx.HTTPError):
-                    await client.get(f"http://{self.address}/health")
+                    await client.get(f"http://{self.address}/healthz")
                     return
                 await asyncio.sleep(0.1)
 
     async def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL and wait for the end."""
         if self.process and self.process.returncode is None:
             self.process.send_signal(signal.SIGKILL)
             await self.process.wait()
 
 
 class Postgres:
-    """A PostgreSQL server of our own, with its settings as they come."""
+    """A new PostgreSQL server with default settings."""
 
     def __init__(self, directory: Path) -> None:
         self.server: PostgresServer = get_server(directory / "data")
         self.url = self.server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
 
     async def restart(self) -> None:
-        """Roll back some transactions, then kill it and start it again."""
+        """Roll back some transactions, then kill and restart the server."""
         await self._roll_back(50)
         arguments = ("-w", "-D", str(self.server.pgdata), "-m", "immediate", "restart")
         await asyncio.to_thread(
@@ -145,7 +146,7 @@ class Postgres:
         )
 
     async def crash(self) -> None:
-        """Roll back some transactions, then kill one of its processes: it recovers without being started again."""
+        """Roll back some transactions, then kill a backend: the server recovers by itself."""
         await self._roll_back(50)
         connection = await asyncpg.connect(self.server.get_uri())
         os.kill(connection.get_server_pid(), signal.SIGKILL)
@@ -160,24 +161,24 @@ class Postgres:
         await connection.close()
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         await asyncio.to_thread(self.server.cleanup)
 
 
 class Subscriber:
-    """Drops its connection at random, and goes on after its cursor on any server."""
+    """A client that disconnects at random and resumes after its cursor on any server."""
 
-    def __init__(self, wish: Filter, servers: list[Server], cursor: str, chance: random.Random) -> None:
-        self.wish, self.servers, self.cursor, self.chance = wish, servers, cursor, chance
-        self.got: list[Told] = []
+    def __init__(self, filter_: Filter, servers: list[Server], cursor: str, chance: random.Random) -> None:
+        self.filter, self.servers, self.cursor, self.chance = filter_, servers, cursor, chance
+        self.received: list[Told] = []
         self.connections = 0
         self.refusals = Counter[str]()
-        self.waits_for: set[Told] | None = None
-        """What must have come before it may end; unknown as long as something is written."""
+        self.expected: set[Told] | None = None
+        """Transitions to receive before the end; None while something is written."""
 
     async def listen(self) -> None:
-        """Until all has come."""
-        while self.waits_for is None or not self.waits_for <= set(self.got):
+        """Receive transitions until all expected ones have come."""
+        while self.expected is None or not self.expected <= set(self.received):
             try:
                 async with asyncio.timeout(self.chance.expovariate(1 / 1.5)):
                     await self._connect(self.chance.choice(self.servers))
@@ -191,7 +192,7 @@ class Subscriber:
         ) as socket:
             await socket.send('{"type": "connection_init"}')
             await socket.recv()
-            variables = {"where": self.wish.where, "after": self.cursor}
+            variables = {"where": self.filter.where, "after": self.cursor}
             payload = {"query": DOCUMENT, "variables": variables}
             await socket.send(orjson.dumps({"type": "subscribe", "id": "1", "payload": payload}).decode())
             self.connections += 1
@@ -205,17 +206,17 @@ class Subscriber:
             self.refusals[errors[0].get("extensions", {}).get("code", message["type"])] += 1
             return False
         batch = message["payload"]["data"]["transitions"]
-        self.got += [(each["runId"], each["version"]) for each in batch["transitions"]]
+        self.received += [(each["runId"], each["version"]) for each in batch["transitions"]]
         self.cursor = batch["cursor"]
         return True
 
     def verdict(self, entries: list[Entry]) -> tuple[int, int, int, int]:
-        """How many there were, and how many were lost, came twice and came out of order."""
-        expected = {(str(entry.run_id), entry.version) for entry in entries if self.wish.matches(entry)}
-        got = Counter(self.got)
+        """Return the numbers of expected, lost, repeated and disordered transitions."""
+        expected = {(str(entry.run_id), entry.version) for entry in entries if self.filter.matches(entry)}
+        got = Counter(self.received)
         last: dict[str, int] = {}
         disorder = 0
-        for run, version in self.got:
+        for run, version in self.received:
             disorder += version <= last.get(run, 0)
             last[run] = max(version, last.get(run, 0))
         twice = sum(number - 1 for number in got.values())
@@ -223,14 +224,14 @@ class Subscriber:
 
 
 class Writer:
-    """Moves runs: through a server, or in transactions of its own."""
+    """A writer of states, through a server or in transactions of its own."""
 
     def __init__(self, facts: Facts, servers: list[Server], database: Database, chance: random.Random) -> None:
         self.facts, self.servers, self.database, self.chance = facts, servers, database, chance
         self.committed = self.given_up = 0
 
-    async def ask(self) -> None:
-        """Have a server move some runs."""
+    async def propose(self) -> None:
+        """Propose states for some runs to a server."""
         async with httpx.AsyncClient(base_url=f"http://{self.chance.choice(self.servers).address}") as client:
             proposals = [
                 {"run": {"flowRunId": run}, "state": {"type": self.chance.choice(TYPES).name}, "force": True}
@@ -240,7 +241,7 @@ class Writer:
             await client.post("/graphql", json={"query": document, "variables": {"i": proposals}}, timeout=5)
 
     async def write(self) -> None:
-        """Move some runs in a transaction that lasts for a while, or is rolled back."""
+        """Write states of some runs in a transaction that lasts for a while; sometimes roll it back."""
         patience = 0.02 if self.database.is_sqlite else 0.5
         async with self.database.writer.connect() as connection, connection.begin() as transaction:
             if not self.database.is_sqlite and self.chance.random() < 0.3:
@@ -280,7 +281,7 @@ class Writer:
         await connection.execute(sa.insert(Transition).values(told))
 
     async def work(self, until: float, act: Callable[[], Any]) -> None:
-        """Until the time has come; what fails while something is killed is given up."""
+        """Repeat an action until a time; failures, as while something is killed, are counted."""
         while time.monotonic() < until:
             try:
                 async with asyncio.timeout(10):
@@ -293,7 +294,7 @@ class Writer:
 
 
 async def prepare(server: Server, chance: random.Random) -> Facts:
-    """Flows, flow runs and task runs."""
+    """Create flows and flow runs."""
     facts = Facts()
     async with httpx.AsyncClient(base_url=f"http://{server.address}", timeout=60) as client:
 
@@ -315,7 +316,7 @@ async def prepare(server: Server, chance: random.Random) -> Facts:
 
 
 async def make_task_runs(writer: Writer) -> None:
-    """Have a server make a task run, which is a transition of another kind."""
+    """Create a task run, which is a transition of the other kind of run."""
     create = """mutation($i: CreateTaskRunInput!) { createTaskRun(input: $i) { __typename } }"""
     given = {"flowRunId": writer.chance.choice(writer.facts.runs), "taskKey": "t", "dynamicKey": str(uuid4())}
     async with httpx.AsyncClient(base_url=f"http://{writer.chance.choice(writer.servers).address}") as client:
@@ -323,14 +324,14 @@ async def make_task_runs(writer: Writer) -> None:
 
 
 async def cursor_of(server: Server) -> str:
-    """Where the log ends."""
+    """Return the cursor of the end of the log."""
     async with httpx.AsyncClient() as client:
         answer = await client.post(f"http://{server.address}/graphql", json={"query": "{ transitionCursor }"})
         return str(answer.json()["data"]["transitionCursor"])
 
 
-async def havoc(servers: list[Server], postgres: Postgres | None, seconds: float) -> None:
-    """Kill things, each in its time."""
+async def inject_faults(servers: list[Server], postgres: Postgres | None, seconds: float) -> None:
+    """Kill a server and PostgreSQL, one after the other."""
     await asyncio.sleep(seconds * 0.25)
     print("kill -9 of a server")
     await servers[-1].kill()
@@ -346,12 +347,12 @@ async def havoc(servers: list[Server], postgres: Postgres | None, seconds: float
 
 
 async def log_after(database: Database, seq: int) -> list[Entry]:
-    """The entries that were written; the states must say the same."""
+    """Return the transitions after a number. Exit with 1 if there are not as many transitions as states."""
     async with database.read() as connection:
         entries = list(await connection.execute(sa.select(Transition).where(Transition.seq > seq)))
         logged = await connection.scalar(sa.select(sa.func.count()).select_from(Transition))
         states = [
-            await connection.scalar(sa.select(sa.func.count()).select_from(state))
+            await connection.scalar(sa.select(sa.func.count()).select_from(state)) or 0
             for state in (FlowRunState, TaskRunState)
         ]
     if logged != sum(states):
@@ -362,7 +363,7 @@ async def log_after(database: Database, seq: int) -> list[Entry]:
 
 @asynccontextmanager
 async def environment(kind: str) -> AsyncIterator[tuple[str, list[Server], Postgres | None]]:
-    """A database and its servers: one on SQLite, two on PostgreSQL."""
+    """Start a database and its servers: one on SQLite, two on PostgreSQL."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         postgres = None
@@ -380,8 +381,8 @@ async def environment(kind: str) -> AsyncIterator[tuple[str, list[Server], Postg
             sys.stderr.write("".join(server.log.read_text().splitlines(keepends=True)[-5:]))
 
 
-async def torture(kind: str, seconds: float, seed: int) -> bool:
-    """Whether nothing was lost, came twice or came out of order."""
+async def run(kind: str, seconds: float, seed: int) -> bool:
+    """Run the benchmark. Return whether no transition was lost, repeated or disordered."""
     chance = random.Random(seed)
     async with environment(kind) as (url, servers, postgres):
         database = Database(url)
@@ -389,18 +390,18 @@ async def torture(kind: str, seconds: float, seed: int) -> bool:
         cursor = await cursor_of(servers[0])
         async with database.read() as connection:
             start = await connection.scalar(sa.select(sa.func.max(Transition.seq)))
-        subscribers = [Subscriber(wish, servers, cursor, chance) for wish in filters(chance, facts)]
+        subscribers = [Subscriber(each, servers, cursor, chance) for each in filters(chance, facts)]
         listening = [asyncio.create_task(subscriber.listen()) for subscriber in subscribers]
         writers = [Writer(facts, servers, database, chance) for _ in range(WRITERS)]
         until = time.monotonic() + seconds
-        acts = [writer.ask if number % 2 else writer.write for number, writer in enumerate(writers)]
+        acts = [writer.propose if number % 2 else writer.write for number, writer in enumerate(writers)]
         acts[1] = lambda: make_task_runs(writers[1])
         work = [writer.work(until, act) for writer, act in zip(writers, acts, strict=True)]
-        await asyncio.gather(havoc(servers, postgres, seconds), *work)
+        await asyncio.gather(inject_faults(servers, postgres, seconds), *work)
         entries = await log_after(database, int(start or 0))
         for subscriber in subscribers:
-            told = {(str(entry.run_id), entry.version) for entry in entries if subscriber.wish.matches(entry)}
-            subscriber.waits_for = told
+            told = {(str(entry.run_id), entry.version) for entry in entries if subscriber.filter.matches(entry)}
+            subscriber.expected = told
         await asyncio.wait(listening, timeout=60)
         for task in listening:
             task.cancel()
@@ -412,21 +413,21 @@ async def torture(kind: str, seconds: float, seed: int) -> bool:
 
 
 def report(subscribers: list[Subscriber], entries: list[Entry]) -> bool:
-    """Print what each subscriber got."""
+    """Print a line for each subscriber. Return whether all received what they should."""
     print(f"{'expected':>9} {'lost':>5} {'twice':>6} {'disorder':>9} {'connections':>12}  filter")
     verdicts = [subscriber.verdict(entries) for subscriber in subscribers]
     for subscriber, (expected, lost, twice, disorder) in zip(subscribers, verdicts, strict=True):
-        wish = orjson.dumps(subscriber.wish.where).decode()[:60]
+        condition = orjson.dumps(subscriber.filter.where).decode()[:60]
         refusals = dict(subscriber.refusals)
-        print(f"{expected:9} {lost:5} {twice:6} {disorder:9} {subscriber.connections:12}  {wish} {refusals or ''}")
+        print(f"{expected:9} {lost:5} {twice:6} {disorder:9} {subscriber.connections:12}  {condition} {refusals or ''}")
     totals = [sum(column) for column in zip(*verdicts, strict=True)]
     print(f"{totals[0]:9} {totals[1]:5} {totals[2]:6} {totals[3]:9}  in all")
     return not any(totals[1:])
 
 
 def main(database: str = "postgresql", seconds: float = 120, seed: int = 1) -> None:
-    """Torture the feed."""
-    if not asyncio.run(torture(database, seconds, seed)):
+    """Run the benchmark. Exit with 1 if a transition was lost, repeated or disordered."""
+    if not asyncio.run(run(database, seconds, seed)):
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The same work without a server: what the database and its driver cost alone."""
+"""The same work as the server does, with the database driver alone: the baseline of other benchmarks."""
 
 import asyncio
 import itertools
@@ -11,60 +11,61 @@ from uuid import UUID
 
 import asyncpg
 import orjson
-from sqlalchemy.dialects.postgresql.asyncpg import dialect
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.engine import Dialect
 from uuid_utils.compat import uuid7
 
 from runstate.database import bulk
 from runstate.database.queries import orchestration as sql
 from runstate.rows import RunTally, TaskRun, TaskRunState, Transition
 
-POSTGRESQL = dialect()
+POSTGRESQL: Dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 VERSIONS = itertools.count(1_000_000)
 TABLES = (TaskRunState, TaskRun, Transition, RunTally)
 
 
 def text(statement: Any) -> str:
-    """A statement as the driver gets it."""
+    """Return the SQL text that the driver receives."""
     return str(statement.compile(dialect=POSTGRESQL))
 
 
 def entered(task: str, flow_run: str, version: int, now: str) -> tuple[dict[str, Any], ...]:
-    """What is written when a task run enters a state: the state, the run, the log, the number of runs."""
+    """Return the rows for a new state of a task run: the state, the run, the transition, the tally."""
     state = str(uuid7())
     kind, name = "RUNNING", "Running"
     times = dict.fromkeys((*sql.TIMES, "start_time", "end_time"), None) | {"total_run_time_seconds": 0.0}
     return (
         {"id": state, "created": now, "updated": now, "run_id": task, "type": kind, "name": name, "message": None,
-         "timestamp": now, "version": version, "data": None, "details": {}, "persisted": False, "actor": "bare",
+         "timestamp": now, "version": version, "data": None, "details": {}, "persisted": False, "actor": "baseline",
          "request_id": None},
         {"id": task, "updated": now, "state_id": state, "state_type": kind, "state_name": name, "state_timestamp": now,
          "version": version, "run_count": 1, **times, "flow_run_run_count": 0},
         {"run_kind": "TASK_RUN", "run_id": task, "state_id": state, "flow_run_id": flow_run, "flow_id": None,
          "deployment_id": None, "version": version, "occurred": now, "previous_state_type": kind,
          "previous_state_name": name, "state_type": kind, "state_name": name, "message": None, "tags": []},
-        {"run_kind": "TASK_RUN", "flow_id": None, "deployment_id": None, "state_type": kind, "state_name": "Bare",
+        {"run_kind": "TASK_RUN", "flow_id": None, "deployment_id": None, "state_type": kind, "state_name": "Running",
          "number": 0},
     )  # fmt: skip
 
 
 def changes(tasks: list[str], flow_run: str, version: int) -> list[list[dict[str, Any]]]:
-    """Rows by table; of the numbers of runs one, as in a batch."""
+    """Return rows by table; only one tally, as in a batch."""
     now = datetime.now(UTC).isoformat()
     states, runs, log, numbers = zip(*(entered(task, flow_run, version, now) for task in tasks), strict=True)
     return [list(states), list(runs), list(log), [numbers[0]]]
 
 
 async def transitions(url: str, tasks: list[UUID], flow_run: UUID, seconds: float, loops: int) -> float:
-    """Transitions a second: as many connections as loops, each moves its share of the task runs at once."""
+    """Return transitions per second; each of the `loops` connections writes its share of the task runs in batches."""
     share = len(tasks) // loops
     parts = [tasks[place * share : (place + 1) * share] for place in range(loops)]
     started = time.monotonic()
-    done = await asyncio.gather(*(_move(url, part, flow_run, started + seconds) for part in parts))
-    return sum(done) / (time.monotonic() - started)
+    counts = await asyncio.gather(*(_move(url, part, flow_run, started + seconds) for part in parts))
+    return sum(counts) / (time.monotonic() - started)
 
 
 async def _move(url: str, tasks: list[UUID], flow_run: UUID, until: float) -> int:
-    """With the statements of a batch."""
+    """Write states with the statements of a batch; return the number of transitions."""
     first = changes([str(tasks[0])], str(flow_run), 1)
     ways = [bulk.WriteMode.UPDATE if row is TaskRun else bulk.WriteMode.INSERT for row in TABLES]
     parts = [(bulk.table_of(row), way, tuple(rows[0]), ()) for row, way, rows in zip(TABLES, ways, first, strict=True)]
@@ -89,7 +90,7 @@ async def _move(url: str, tasks: list[UUID], flow_run: UUID, until: float) -> in
 
 
 def transitions_sqlite(file: str, tasks: list[UUID], flow_run: UUID, seconds: float) -> float:
-    """Transitions a second of one connection that reads and moves all the task runs in each transaction."""
+    """Return transitions per second of one connection that reads and writes all task runs in each transaction."""
     connection = sqlite3.connect(file, isolation_level=None, timeout=10)
     connection.execute("PRAGMA synchronous = FULL")
     ids = [each.hex for each in tasks]
@@ -126,7 +127,7 @@ def _plain(row: dict[str, Any], now: int) -> dict[str, Any]:
 
 
 async def page(url: str, statement: str, arguments: list[Any], seconds: float, loops: int) -> list[float]:
-    """Seconds that it takes to fetch rows and to make them JSON, each time, sorted."""
+    """Fetch rows and encode them as JSON repeatedly. Return the latencies in seconds, sorted."""
     until = time.monotonic() + seconds
 
     async def fetch() -> list[float]:

@@ -1,4 +1,4 @@
-"""A client that costs next to nothing, so that what is measured is the server."""
+"""An HTTP client with little overhead, and the server process that it measures."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ HEAD = b"POST /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/
 
 
 class Client:
-    """One connection, on which one question is asked after the other."""
+    """One connection that sends one request after the other."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -26,43 +26,43 @@ class Client:
 
     @classmethod
     async def connect(cls, url: str) -> "Client":
-        """A connection to the server at a URL."""
+        """Open a connection to the server at a URL."""
         address = urlsplit(url)
         return cls(*await asyncio.open_connection(address.hostname, address.port, limit=2**22))
 
     async def post(self, request: bytes) -> bytes:
-        """The body of the answer to a request."""
+        """Send a request and return the body of the response."""
         self.writer.write(request)
         head = await self.reader.readuntil(b"\r\n\r\n")
         return await self.reader.readexactly(int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]))
 
-    async def ask(self, document: str, **variables: Any) -> Any:
-        """The data of the answer to a document."""
+    async def execute(self, document: str, **variables: Any) -> Any:
+        """Execute a document and return its data. Raise RuntimeError if it has errors."""
         answer = orjson.loads(await self.post(request(document, **variables)))
         if answer.get("errors"):
             raise RuntimeError(answer["errors"])
         return answer["data"]
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self.writer.close()
 
 
 def request(document: str, **variables: Any) -> bytes:
-    """A request as it goes over the wire."""
+    """Return the bytes of an HTTP request that executes a document."""
     body = orjson.dumps({"query": document, "variables": variables})
     return HEAD % len(body) + body
 
 
-async def again_and_again(url: str, asked: bytes, seconds: float, clients: int) -> list[float]:
-    """Ask from several clients at once; how many seconds each answer took, in order."""
+async def repeat(url: str, sent: bytes, seconds: float, clients: int) -> list[float]:
+    """Send a request repeatedly from several clients at once. Return the latencies in seconds, sorted."""
     taken: list[float] = []
     until = time.perf_counter() + seconds
 
     async def one() -> None:
         client = await Client.connect(url)
         while (began := time.perf_counter()) < until:
-            answer = await client.post(asked)
+            answer = await client.post(sent)
             taken.append(time.perf_counter() - began)
             if b'"errors"' in answer[:200]:
                 raise RuntimeError(answer[:500])
@@ -74,7 +74,7 @@ async def again_and_again(url: str, asked: bytes, seconds: float, clients: int) 
 
 @contextmanager
 def serving(database_url: str, **settings: str) -> Iterator[tuple[str, psutil.Process]]:
-    """A server process on loopback, without services: where it is, and the process."""
+    """Start a server process on loopback without services. Yield its URL and the process."""
     own = {"RUNSTATE_DATABASE_URL": database_url, "RUNSTATE_SERVICES": "off", "RUNSTATE_PORT": "0", **settings}
     command = [sys.executable, "-m", "runstate", "serve"]
     quiet = {**os.environ, "RUNSTATE_LOG_LEVEL": "warning", **own}

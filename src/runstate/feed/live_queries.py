@@ -1,0 +1,145 @@
+"""Queries whose rows are read again whenever something was committed: once for all subscribers to the same query.
+
+A query that is too slow for that, or many different ones, must not keep the database from other work: each rests as
+long as it took, and few are executed at once.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Hashable
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from runstate.database import Database
+from runstate.database.driver import fetch
+from runstate.errors import ServerRestarting
+
+CONNECTIONS: Final = 4
+"""Connections to the database that live queries use at once."""
+PAUSE_SECONDS: Final = 0.25
+"""Time between two reads of one query."""
+REST_SECONDS: Final = 10
+"""Time after which a query is read again though no commit was notified, if the database has changed."""
+
+Rows = list[list[Any]]
+
+
+class LiveQueries:
+    """All live queries of a server."""
+
+    def __init__(
+        self,
+        database: Database,
+        snapshot: Callable[[], str],
+        *,
+        pause_seconds: float = PAUSE_SECONDS,
+        rest_seconds: float = REST_SECONDS,
+    ) -> None:
+        self.database = database
+        self.snapshot = snapshot
+        """Returns a text that differs whenever the database has changed, as far as the database tells that."""
+        self.pause_seconds = pause_seconds
+        self.rest_seconds = rest_seconds
+        self.connections = asyncio.Semaphore(CONNECTIONS)
+        self.queries: dict[Hashable, LiveQuery] = {}
+        self.closing = False
+
+    async def rows(self, statement: sa.Select[Any]) -> AsyncGenerator[Rows, None]:
+        """Yield the rows of a statement now, and again whenever they differ. Raises ServerRestarting at the end."""
+        query = self._query(statement)
+        query.subscribers += 1
+        try:
+            read, rows = await query.read_after(query.started)
+            yield rows
+            while True:
+                last = rows
+                read, rows = await query.read_after(read)
+                if rows != last:
+                    yield rows
+        finally:
+            query.subscribers -= 1
+            if not query.subscribers:
+                self._end(query)
+
+    def refresh(self) -> None:
+        """Have every query read again: something was committed."""
+        for query in self.queries.values():
+            query.due.set()
+
+    def close(self) -> None:
+        """End every query."""
+        self.closing = True
+        self.refresh()
+
+    def _query(self, statement: sa.Select[Any]) -> "LiveQuery":
+        compiled = statement.compile(dialect=self.database.reader.dialect)
+        key = str(compiled), repr(sorted(compiled.params.items()))
+        query = self.queries.get(key)
+        if query is None or query.task.done():
+            query = self.queries[key] = LiveQuery(self, key, statement)
+        query.due.set()
+        return query
+
+    def _end(self, query: "LiveQuery") -> None:
+        query.task.cancel()
+        if self.queries.get(query.key) is query:
+            del self.queries[query.key]
+
+
+class LiveQuery:
+    """A query that is read again and again, and the rows of its last read."""
+
+    def __init__(self, queries: LiveQueries, key: Hashable, statement: sa.Select[Any]) -> None:
+        self.queries = queries
+        self.key = key
+        self.statement = statement
+        self.subscribers = 0
+        self.due = asyncio.Event()
+        """Set if the rows may differ from those of the read that started last."""
+        self.started = 0
+        """Number of the read that started last."""
+        self.finished = 0
+        """Number of the read that the rows are from."""
+        self.rows: Rows = []
+        self.turned = asyncio.Event()
+        """Set, and replaced by a new one, at the end of each read and of the task."""
+        self.task = asyncio.create_task(self._run(), context=Context())  # belongs to no single request
+        self.task.add_done_callback(lambda _: self._turn())
+
+    async def read_after(self, number: int) -> tuple[int, Rows]:
+        """Return number and rows of the last read, once that is a later one. Raises what a read raises."""
+        while self.finished <= number:
+            if self.task.done():
+                self.task.result()
+            await self.turned.wait()
+        return self.finished, self.rows
+
+    async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while not self.queries.closing:
+            self.due.clear()
+            snapshot, began = self.queries.snapshot(), clock()
+            self.started += 1
+            self.rows = await self._read()
+            self.finished = self.started
+            self._turn()
+            await asyncio.sleep(max(self.queries.pause_seconds, clock() - began))
+            await self._changed_since(snapshot)
+        raise ServerRestarting("")
+
+    async def _read(self) -> Rows:
+        async with self.queries.connections, self.queries.database.read() as connection:
+            return await fetch(connection, self.statement)
+
+    async def _changed_since(self, snapshot: str) -> None:
+        """Wait until the rows may differ. A commit of a process that was killed then is not notified."""
+        while not self.due.is_set() and self.queries.snapshot() == snapshot:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.queries.rest_seconds):
+                    await self.due.wait()
+
+    def _turn(self) -> None:
+        self.turned.set()
+        self.turned = asyncio.Event()
