@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 LARGEST_JSON_BYTES = 512 * 1024
@@ -30,6 +31,12 @@ class Changes(Document):
 def is_kind(annotation: Any) -> bool:
     """Whether a member is a constant text, which tells the documents of a union apart."""
     return get_origin(annotation) is Literal and list(map(type, get_args(annotation))) == [str]
+
+
+def is_read_only(field: FieldInfo) -> bool:
+    """Whether the server sets a member."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get("readOnly") is True
 
 
 @functools.cache

@@ -34,6 +34,7 @@ from runstate.graphql.execution.fast_path import FastPath, fast_path_of
 from runstate.graphql.execution.plans import Plans
 from runstate.graphql.families.discovery import families
 from runstate.graphql.types.derive import implementing
+from runstate.graphql.types.registry import REGISTRY
 from runstate.graphql.types.scalars import SCALARS
 from runstate.graphql.validation import scopes
 from runstate.graphql.validation.concurrency import InFlight
@@ -251,6 +252,7 @@ def build_schema(
 ) -> Schema:
     """The schema that clients see; with an executor of its own, that has plans, unless another one is given."""
     limits = limits or RequestLimits()
+    REGISTRY.close()
     schema = kind(
         query=_merged("Query", "What can be request."),
         mutation=_merged("Mutation", "What can be done."),
