@@ -141,6 +141,11 @@ CREATE_ONLY: dict[str, Any] = {"written": "once"}
 """`info` of a column that is set when the row is created and never changes."""
 
 
+def is_marked(column: sa.Column[Any], mark: dict[str, Any]) -> bool:
+    """Whether the `info` of a column holds one of these marks, perhaps among others."""
+    return mark.items() <= column.info.items()
+
+
 def reverse(name: str, doc: str) -> dict[str, Any]:
     """Return the `info` of a relationship that the referenced row shows as a list: its name there, and its text."""
     return {"reverse": (name, doc)}

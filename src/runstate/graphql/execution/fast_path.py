@@ -200,7 +200,7 @@ class Members:
 
     def read(self, value: Any) -> dict[str, Any]:
         """Return the members as the document has them."""
-        return self.cls.document(self.given(value))
+        return self.cls.as_document(self.given(value))
 
     def given(self, value: Any) -> dict[str, Any]:
         """The members that are given, by the names that the document has for them."""

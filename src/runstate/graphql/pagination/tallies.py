@@ -78,7 +78,7 @@ def _parts(
     elif name == "flow_run":
         yield table.c.flow_id.is_not(None)
         yield _clause(value, table, HOME, depth)
-    elif name in where.references:
-        yield refers(table, where.references[name], value, depth)
+    elif name in where.reference_fields:
+        yield refers(table, where.reference_fields[name], value, depth)
     else:
         yield from value.clauses(table.c[name])

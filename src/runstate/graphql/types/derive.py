@@ -408,7 +408,11 @@ def has_field(cls: type, name: str) -> bool:
 
 
 def class_of(name: str, bases: tuple[Any, ...], fields: dict[str, tuple[Any, Any]], **namespace: Any) -> type:
-    """A class with these annotated fields, as if it had been written down."""
+    """Return a class with these annotated fields, as if it had been written down."""
+    if taken := [field for field in fields if any(hasattr(base, field) for base in bases)]:
+        raise RegistrationError(
+            f"{name} cannot have the member {taken[0]}: {bases[0].__name__} has an attribute {taken[0]}."
+        )
     annotations = {name: annotation for name, (annotation, _) in fields.items()}
     body = {name: field for name, (_, field) in fields.items()} | namespace | {"__annotations__": annotations}
     return new_class(name, bases, exec_body=lambda empty: empty.update(body))

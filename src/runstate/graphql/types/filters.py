@@ -63,8 +63,8 @@ class Where(Generic[R]):
     """A condition on the rows of R; `Where[FlowRun]` is the input `FlowRunWhere`."""
 
     row: ClassVar[type[Row]]
-    references: ClassVar[dict[str, Reference]]
-    many: ClassVar[dict[str, HasMany]]
+    reference_fields: ClassVar[dict[str, Reference]]
+    list_fields: ClassVar[dict[str, HasMany]]
 
     def clause(self, table: sa.FromClause, depth: Depth | None = None) -> Clause:
         """What rows of a table, or of an alias of it, must meet. NULL counts as false."""
@@ -83,10 +83,10 @@ class Where(Generic[R]):
             yield sa.or_(sa.false(), *(where.clause(table, depth) for where in value))
         elif name == "not_":
             yield negated(value.clause(table, depth))
-        elif name in self.references:
-            yield refers(table, self.references[name], value, depth)
-        elif name in self.many:
-            yield from value.clauses(table, self.many[name], depth)
+        elif name in self.reference_fields:
+            yield refers(table, self.reference_fields[name], value, depth)
+        elif name in self.list_fields:
+            yield from value.clauses(table, self.list_fields[name], depth)
         else:
             yield from value.clauses(table.c[name])
 
@@ -148,7 +148,9 @@ def _where(row: type[Row]) -> type:
     }
     fields |= {known: _asked(ListFilter.__class_getitem__(held.row), docs[known]) for known, held in many.items()}
     doc = f"Which {row.__name__} objects: all that is given must hold."
-    return input_type()(class_of(name, (Where,), fields, __doc__=doc, row=row, references=references, many=many))
+    return input_type()(
+        class_of(name, (Where,), fields, __doc__=doc, row=row, reference_fields=references, list_fields=many)
+    )
 
 
 def _list_where(row: type[Row]) -> type:

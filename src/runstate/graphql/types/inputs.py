@@ -42,27 +42,27 @@ SHOWN = (bool, int, float, str)
 class Input(Generic[M]):
     """The members of a document, as a client gave them; `Input[ProposeState]` is the input `ProposeStateInput`."""
 
-    model: ClassVar[Any]
+    document_class: ClassVar[Any]
     """The document, or the union of documents."""
-    validate: ClassVar[Callable[[Any], Any]]
+    make_document: ClassVar[Callable[[Any], Any]]
     """Makes the document of its members; raises ValidationError."""
 
-    def values(self) -> dict[str, Any]:
+    def given_members(self) -> dict[str, Any]:
         """What was given, by the names of the document. Null for what is never null counts as not given."""
         given = {name: value for name, value in vars(self).items() if value is not UNSET}
-        return self.document(
+        return self.as_document(
             {name: _plain(value) for name, value in given.items() if value is not None or self.may_be_null(name)}
         )
 
     @classmethod
-    def document(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def as_document(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Return the members as the document has them."""
         return given
 
     def checked(self) -> M:
         """The document, or `InvalidInput` that says where the first mistake is."""
         try:
-            return cast("M", type(self).validate(self.values()))
+            return cast("M", type(self).make_document(self.given_members()))
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             path = [to_camel_case(str(part)) for part in first["loc"]]
@@ -75,8 +75,8 @@ class Input(Generic[M]):
 
         In other documents, null for a member that is never null counts as omitted.
         """
-        annotation = cls.model.model_fields[name].annotation
-        return issubclass(cls.model, Changes) or annotation is Any or NoneType in get_args(annotation)
+        annotation = cls.document_class.model_fields[name].annotation
+        return issubclass(cls.document_class, Changes) or annotation is Any or NoneType in get_args(annotation)
 
     @classmethod
     def __class_getitem__(cls, model: Any) -> Any:
@@ -103,20 +103,20 @@ def _extended(model: type[BaseModel]) -> type[BaseModel]:
 class UnionInput(Input[M]):
     """One member for each document of a union; exactly one is given."""
 
-    union: ClassVar[DocumentUnion]
-    bare: ClassVar[frozenset[str]]
+    document_union: ClassVar[DocumentUnion]
+    bare_kinds: ClassVar[frozenset[str]]
     """Kinds whose documents say nothing else: their only member is a truth value called as the kind, which is given."""
 
-    def values(self) -> dict[str, Any]:
+    def given_members(self) -> dict[str, Any]:
         """Return the members of the document that is given, with its kind."""
-        return self.document({kind: _plain(value) for kind, value in vars(self).items() if value is not UNSET})
+        return self.as_document({kind: _plain(value) for kind, value in vars(self).items() if value is not UNSET})
 
     @classmethod
-    def document(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def as_document(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Return the members of the document that is given, with its kind."""
         ((kind, value),) = given.items()
-        inner = {kind: value} if kind in cls.bare else value
-        return {cls.union.discriminator: kind, **inner}
+        inner = {kind: value} if kind in cls.bare_kinds else value
+        return {cls.document_union.discriminator: kind, **inner}
 
 
 def register_input(
@@ -147,8 +147,8 @@ def _of_document(model: type[BaseModel]) -> type:
         fields,
         __doc__=description_of(model),
         __module__=__name__,
-        model=model,
-        validate=model.model_validate,
+        document_class=model,
+        make_document=model.model_validate,
     )
     return input_type(name=name, one_of=options.one_of)(made)
 
@@ -164,10 +164,10 @@ def _of_union(annotation: Any, union: DocumentUnion) -> type:
         fields,
         __doc__=f"{union.description} Exactly one of these.",
         __module__=__name__,
-        model=annotation,
-        validate=TypeAdapter[Any](annotation).validate_python,
-        union=union,
-        bare=bare,
+        document_class=annotation,
+        make_document=TypeAdapter[Any](annotation).validate_python,
+        document_union=union,
+        bare_kinds=bare,
     )
     return input_type(name=name, one_of=True)(made)
 
@@ -217,5 +217,5 @@ def _kind(annotation: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Input):
-        return value.values()
+        return value.given_members()
     return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -35,7 +35,7 @@ class OrderBy(Generic[R]):
 
     row: ClassVar[type[Row]]
 
-    def key(self) -> "Key":
+    def order_key(self) -> "Key":
         """The column and its direction."""
         ((name, direction),) = ((name, value) for name, value in vars(self).items() if is_set(value))
         return Key(name, descending=direction is Direction.DESC)
@@ -103,9 +103,9 @@ def order(row: type[Row], input_type: Sequence[OrderBy[Any]] | None) -> Order:
     if not input_type:
         return _default_order(row)
     keys: dict[str, Key] = {}
-    for key in (by.key() for by in input_type):
+    for key in (by.order_key() for by in input_type):
         keys.setdefault(key.column, key)
-    keys.setdefault("id", Key("id", descending=input_type[-1].key().descending))
+    keys.setdefault("id", Key("id", descending=input_type[-1].order_key().descending))
     return tuple(keys.values())
 
 
