@@ -150,6 +150,7 @@ def reverse(name: str, doc: str) -> dict[str, Any]:
     """Return the `info` of a relationship that the referenced row shows as a list: its name there, and its text."""
     return {"reverse": (name, doc)}
 
+
 NOT_FILTERABLE: dict[str, Any] = {"filterable": False}
 """`info` of a column that clients see and filters do not have."""
 

@@ -10,7 +10,17 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from runstate.documents.base import JsonObject, Name, Tags
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateDetails, StateType
-from runstate.rows.base import CREATE_ONLY, JSON, NOT_FILTERABLE, PRIVATE, READ_ONLY, DocumentColumn, Row, Tagged, reverse
+from runstate.rows.base import (
+    CREATE_ONLY,
+    JSON,
+    NOT_FILTERABLE,
+    PRIVATE,
+    READ_ONLY,
+    DocumentColumn,
+    Row,
+    Tagged,
+    reverse,
+)
 from runstate.rows.flows import Deployment, Flow
 
 STATE_TYPE = sa.Enum(StateType, native_enum=False, length=16, name="state_type", create_constraint=False)
