@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.client import Ask
-from tests.graphql.mutations import PROBLEM, make_flow_run, do, flow_run, propose
+from tests.graphql.mutations import PROBLEM, do, flow_run, make_flow_run, propose
 
 LARGEST = 2**64 - 1
 SMALLEST = -(2**63)

@@ -172,6 +172,35 @@ def _with_tags(element: HasTags, compiler: SQLCompiler, condition: str, **kw: An
     return f"({held} <> '[]' AND {held} IN (SELECT listed.tags FROM ({lists}) AS listed WHERE {of_list}))"
 
 
+class HasAnyItem(Condition):
+    """Whether a JSON list has any of the items of another one."""
+
+    inherit_cache = True
+    name = "has_any_item"
+
+
+def has_any_item(column: sa.ColumnElement[Any] | Any, items: Iterable[Any]) -> sa.ColumnElement[bool]:
+    """Whether a JSON list has one of these items."""
+    return HasAnyItem(column, sa.literal(list(items), JSON))
+
+
+def has_all_items(column: sa.ColumnElement[Any] | Any, items: Iterable[Any]) -> sa.ColumnElement[bool]:
+    """Whether a JSON list has every one of these items."""
+    return json_contains(column, (), list(items))
+
+
+@compiles(HasAnyItem, "postgresql")
+def _has_any_item_postgresql(element: HasAnyItem, compiler: SQLCompiler, **kw: Any) -> str:
+    column, items = (compiler.process(each, **kw) for each in element.clauses)
+    return f"{column} @> ANY (SELECT jsonb_build_array(item) FROM jsonb_array_elements({items}) AS items (item))"
+
+
+@compiles(HasAnyItem, "sqlite")
+def _has_any_item_sqlite(element: HasAnyItem, compiler: SQLCompiler, **kw: Any) -> str:
+    column, items = (compiler.process(each, **kw) for each in element.clauses)
+    return f"EXISTS (SELECT 1 FROM json_each({column}) AS had JOIN json_each({items}) AS asked USING (value))"
+
+
 class SecondsBetween(FunctionElement[float]):
     """Seconds from the first instant to the second."""
 

@@ -6,13 +6,17 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel
 
+from runstate.documents.base import omits_defaults
+
 
 def _kept(value: Any) -> Any:
-    """How a document is kept: without what is as it would be anyway. asyncpg has a UUID of its own."""
+    """Return what orjson writes for a value that it does not know. asyncpg has a UUID of its own."""
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, BaseModel):
-        return orjson.Fragment(value.__pydantic_serializer__.to_json(value, exclude_defaults=True))
+        return orjson.Fragment(
+            value.__pydantic_serializer__.to_json(value, exclude_defaults=omits_defaults(type(value)))
+        )
     raise TypeError(f"{type(value).__name__} cannot be kept as JSON")
 
 

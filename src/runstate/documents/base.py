@@ -1,15 +1,21 @@
 """What every document has in common, and the texts and values that documents are made of."""
 
+import functools
 import re
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 LARGEST_JSON_BYTES = 512 * 1024
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+READ_ONLY: Final[dict[str, Any]] = {"readOnly": True}
+"""`json_schema_extra` of a member that the server sets: answers have it, inputs do not."""
 
 
 class Document(BaseModel):
@@ -20,6 +26,39 @@ class Document(BaseModel):
 
 class Changes(Document):
     """The input of an update: omitted fields keep their value, and null is a value of nullable fields only."""
+
+
+def is_kind(annotation: Any) -> bool:
+    """Whether a member is a constant text, which tells the documents of a union apart."""
+    return get_origin(annotation) is Literal and list(map(type, get_args(annotation))) == [str]
+
+
+def is_read_only(field: FieldInfo) -> bool:
+    """Whether the server sets a member."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get("readOnly") is True
+
+
+@functools.cache
+def omits_defaults(annotation: Any) -> bool:
+    """Whether values of a type are stored without the members that are at their defaults.
+
+    Not if a member tells kinds apart, or has a computed default: what is read would be another value.
+    """
+    return not any(_is_kept(part) for part in _parts(TypeAdapter(annotation).core_schema))
+
+
+def _parts(schema: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(schema, Mapping):
+        yield schema
+    inner = schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list | tuple) else ()
+    for part in inner:
+        yield from _parts(part)
+
+
+def _is_kept(part: Mapping[str, Any]) -> bool:
+    kind = part.get("type") == "literal" and list(map(type, part["expected"])) == [str]
+    return kind or "default_factory" in part
 
 
 def storable_text(text: str) -> str:

@@ -34,6 +34,7 @@ from runstate.graphql.execution.fast_path import FastPath, fast_path_of
 from runstate.graphql.execution.plans import Plans
 from runstate.graphql.families.discovery import families
 from runstate.graphql.types.derive import implementing
+from runstate.graphql.types.registry import REGISTRY
 from runstate.graphql.types.scalars import SCALARS
 from runstate.graphql.validation import scopes
 from runstate.graphql.validation.concurrency import InFlight
@@ -251,10 +252,14 @@ def build_schema(
 ) -> Schema:
     """The schema that clients see; with an executor of its own, that has plans, unless another one is given."""
     limits = limits or RequestLimits()
+    query = _merged("Query", "What can be request.")
+    mutation = _merged("Mutation", "What can be done.")
+    subscription = _merged("Subscription", "What can be listened to.")
+    REGISTRY.close()
     schema = kind(
-        query=_merged("Query", "What can be request."),
-        mutation=_merged("Mutation", "What can be done."),
-        subscription=_merged("Subscription", "What can be listened to."),
+        query=query,
+        mutation=mutation,
+        subscription=subscription,
         types=implementing(Row),
         execution_context_class=executor or executing(Plans()),
         config=StrawberryConfig(scalar_map=SCALARS),

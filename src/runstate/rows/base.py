@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Self, cast
+from functools import partial
+from typing import Any, ClassVar, Self
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from runstate.documents.base import Tags
+from runstate.documents.base import Tags, omits_defaults
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -75,28 +76,37 @@ JSON = (
 )
 
 
-class DocumentColumn(TypeDecorator[BaseModel]):
-    """A JSON column that holds one document."""
+class DocumentColumn(TypeDecorator[Any]):
+    """A JSON column that holds values of an annotation: a document, a union of documents, a list or a dict of them."""
 
     impl = sa.JSON
     cache_ok = True
 
-    def __init__(self, model: type[BaseModel]) -> None:
+    def __init__(self, annotation: Any) -> None:
         super().__init__()
-        self.model = model
-        self.read = TypeAdapter(model).validator.validate_python
-        self.blank = None if any(each.is_required() for each in model.model_fields.values()) else model()
+        self.annotation = annotation
+        adapter = TypeAdapter[Any](annotation)
+        self.read = adapter.validator.validate_python
+        self.write = partial(adapter.serializer.to_python, mode="json", exclude_defaults=omits_defaults(annotation))
+        self.blank = _blank(annotation)
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(JSON)
 
-    def process_bind_param(self, value: BaseModel | None, dialect: Dialect) -> Any:
-        return None if value is None else value.model_dump(mode="json", exclude_defaults=True)
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return None if value is None else self.write(value)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> BaseModel | None:
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         if value is None:
             return None
-        return self.blank if self.blank and not value else cast("BaseModel", self.read(value))
+        return self.blank if self.blank and not value else self.read(value)
+
+
+def _blank(annotation: Any) -> BaseModel | None:
+    """Return the document whose members are all at constant defaults: there is one for all rows."""
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel) and omits_defaults(annotation)):
+        return None
+    return None if any(field.is_required() for field in annotation.model_fields.values()) else annotation()
 
 
 class ArrayParameter(TypeDecorator[list[Any]]):
@@ -131,9 +141,18 @@ CREATE_ONLY: dict[str, Any] = {"written": "once"}
 """`info` of a column that is set when the row is created and never changes."""
 
 
+def is_marked(column: sa.Column[Any], mark: dict[str, Any]) -> bool:
+    """Whether the `info` of a column holds one of these marks, perhaps among others."""
+    return mark.items() <= column.info.items()
+
+
 def reverse(name: str, doc: str) -> dict[str, Any]:
     """Return the `info` of a relationship that the referenced row shows as a list: its name there, and its text."""
     return {"reverse": (name, doc)}
+
+
+NOT_FILTERABLE: dict[str, Any] = {"filterable": False}
+"""`info` of a column that clients see and filters do not have."""
 
 
 class ReadOnlyAttribute:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, Field, create_model
 
 from runstate.documents.base import Changes, Document, Name, not_null
-from runstate.rows.base import CREATE_ONLY, PRIVATE, READ_ONLY, REQUIRED, Row
+from runstate.rows.base import CREATE_ONLY, PRIVATE, READ_ONLY, REQUIRED, Row, is_marked
 
 Fields = dict[str, tuple[Any, Any]]
 """Members of a document: their types and what Pydantic's `Field` says of each."""
@@ -30,7 +30,7 @@ def writable(row: type[Row], *, once: bool) -> Iterator[Writable]:
     hidden = (PRIVATE, READ_ONLY) if once else (PRIVATE, READ_ONLY, CREATE_ONLY)
     hints = get_type_hints(row, include_extras=True)
     for column in sa.inspect(row).columns:
-        if column.info not in hidden:
+        if not any(is_marked(column, mark) for mark in hidden):
             (annotation,) = get_args(hints[str(column.key)])
             yield Writable(str(column.key), annotation, column)
 
@@ -39,7 +39,7 @@ def create_document(row: type[Row], *, without: Collection[str] = (), doc: str =
     """Return the document that a new row is created from: `CreateFlow` for `Flow`. `more` adds or replaces fields."""
     fields: Fields = {}
     for name, annotation, column in writable(row, once=True):
-        is_required = column.info == REQUIRED or (column.default is None and not column.nullable)
+        is_required = is_marked(column, REQUIRED) or (column.default is None and not column.nullable)
         fields[name] = annotation, Field(default=... if is_required else None, description=column.doc)
     return _document(f"Create{row.__name__}", Document, doc or f"A new {noun(row)}.", fields | more, without)
 

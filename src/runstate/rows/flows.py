@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from runstate.documents.base import JsonObject, LongText, Name, Tags
 from runstate.documents.policies import ConcurrencyOptions
-from runstate.rows.base import CREATE_ONLY, JSON, READ_ONLY, DocumentColumn, Row, Tagged, reverse
+from runstate.rows.base import CREATE_ONLY, JSON, NOT_FILTERABLE, READ_ONLY, DocumentColumn, Row, Tagged, reverse
 from runstate.rows.limits import ConcurrencyLimit
 
 
@@ -39,6 +39,7 @@ class Deployment(Tagged, Row):
     )
     concurrency_options: Mapped[ConcurrencyOptions | None] = mapped_column(
         DocumentColumn(ConcurrencyOptions),
+        info=NOT_FILTERABLE,
         doc="Handling of runs for which no slot is free; null means that they are enqueued.",
     )
     paused: Mapped[bool] = mapped_column(default=False, doc="True if no new runs are scheduled.")

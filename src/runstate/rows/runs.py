@@ -10,7 +10,17 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from runstate.documents.base import JsonObject, Name, Tags
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateDetails, StateType
-from runstate.rows.base import CREATE_ONLY, JSON, PRIVATE, READ_ONLY, DocumentColumn, Row, Tagged, reverse
+from runstate.rows.base import (
+    CREATE_ONLY,
+    JSON,
+    NOT_FILTERABLE,
+    PRIVATE,
+    READ_ONLY,
+    DocumentColumn,
+    Row,
+    Tagged,
+    reverse,
+)
 from runstate.rows.flows import Deployment, Flow
 
 STATE_TYPE = sa.Enum(StateType, native_enum=False, length=16, name="state_type", create_constraint=False)
@@ -33,7 +43,7 @@ class State(Row):
     version: Mapped[int] = mapped_column(doc="Number of the state in the run's history, from 1, without gaps.")
     data: Mapped[Any | None] = mapped_column(doc="Where the result is, or the result itself.")
     details: Mapped[StateDetails] = mapped_column(
-        DocumentColumn(StateDetails), doc="What rules and clients know about the state besides."
+        DocumentColumn(StateDetails), info=NOT_FILTERABLE, doc="What rules and clients know about the state besides."
     )
     persisted: Mapped[bool] = mapped_column(
         default=False, info=PRIVATE, doc="Whether data refers to a result that is kept, so that deciding needs no data."
@@ -124,6 +134,7 @@ class FlowRun(Run):
     policy: Mapped[FlowRunPolicy] = mapped_column(
         DocumentColumn(FlowRunPolicy),
         default=FlowRunPolicy,
+        info=NOT_FILTERABLE,
         doc="Retry policy, with the marks of pausing and retrying. Omitted members keep their value.",
     )
     idempotency_key: Mapped[Name | None] = mapped_column(
@@ -165,7 +176,10 @@ class TaskRun(Run):
     cache_key: Mapped[Name | None] = mapped_column(info=CREATE_ONLY, doc="Key under which its result is cached.")
     task_version: Mapped[Name | None] = mapped_column(doc="Version of the task's code.")
     policy: Mapped[TaskRunPolicy] = mapped_column(
-        DocumentColumn(TaskRunPolicy), default=TaskRunPolicy, doc="Retry policy. Omitted members keep their value."
+        DocumentColumn(TaskRunPolicy),
+        default=TaskRunPolicy,
+        info=NOT_FILTERABLE,
+        doc="Retry policy. Omitted members keep their value.",
     )
     task_inputs: Mapped[JsonObject] = mapped_column(
         default=dict, doc="Origin of each argument: task runs, parameters, constants."

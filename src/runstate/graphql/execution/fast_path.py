@@ -148,7 +148,7 @@ def reader(kind: Any) -> Read:
         return _list(reader(kind.of_type))
     if isinstance(kind, GraphQLInputObjectType):
         cls, members = kind.extensions[DEFINED_BY].origin, Members(kind)
-        return lambda value: made(cls, members.read(value))
+        return lambda value: made(cls, members.given(value))
     return _plain(kind)
 
 
@@ -199,6 +199,10 @@ class Members:
         self.known: dict[str, Member] = {}
 
     def read(self, value: Any) -> dict[str, Any]:
+        """Return the members as the document has them."""
+        return self.cls.as_document(self.given(value))
+
+    def given(self, value: Any) -> dict[str, Any]:
         """The members that are given, by the names that the document has for them."""
         known = self.known or self._meet()
         if type(value) is not dict or not self.required <= value.keys() or (self.one_of and len(value) != 1):
@@ -223,7 +227,8 @@ class Members:
         return self.known
 
     def _member(self, name: str, kind: GraphQLInputType) -> Member:
-        return Member(name, _plain(kind), not isinstance(kind, GraphQLNonNull), self.cls.may_be_null(name))
+        kept = not self.one_of and self.cls.may_be_null(name)
+        return Member(name, _plain(kind), not isinstance(kind, GraphQLNonNull), kept)
 
 
 def _unusual(_: Any) -> Any:

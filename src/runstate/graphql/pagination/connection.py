@@ -11,7 +11,7 @@ from strawberry.dataloader import DataLoader
 from runstate.graphql.pagination.cursors import cursor
 from runstate.graphql.pagination.keyset import DEFAULT_SIZE, LARGEST_SIZE, Fetch, PageArguments, PageQuery, PageResult
 from runstate.graphql.pagination.raw_rows import RawRows
-from runstate.graphql.types.derive import add_field, lazy_type, list_of, optional
+from runstate.graphql.types.derive import add_field, list_of, optional
 from runstate.graphql.types.fields import Root, field, object_type
 from runstate.graphql.types.filters import HasMany, Where
 from runstate.graphql.types.orders import OrderBy
@@ -162,8 +162,7 @@ class Connection(Generic[R]):
 
 def arguments(row: type[Row]) -> dict[str, Any]:
     """The arguments of a list of rows."""
-    where = lazy_type(f"{row.__name__}Where", lambda: Where.__class_getitem__(row))
-    order_by: Any = lazy_type(f"{row.__name__}OrderBy", lambda: OrderBy.__class_getitem__(row))
+    where, order_by = Where.__class_getitem__(row), OrderBy.__class_getitem__(row)
     size = f"{DEFAULT_SIZE} unless given, from 1 to {LARGEST_SIZE}; not together with"
     return {
         "where": _argument(where, "Which ones; all unless given."),

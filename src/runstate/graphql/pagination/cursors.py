@@ -3,8 +3,9 @@
 import base64
 import binascii
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import Enum
+from math import isfinite
 from typing import Any, Final
 from uuid import UUID
 from zlib import crc32
@@ -13,11 +14,13 @@ import orjson
 import sqlalchemy as sa
 
 from runstate.errors import InvalidInput
+from runstate.graphql.types.comparisons import LONGEST
 from runstate.graphql.types.orders import Order
 from runstate.rows import Row
 from runstate.rows.base import EPOCH, MICROSECOND, Timestamp
 
-LARGEST_INT: Final = 2**31
+LARGEST_INTS: Final[dict[type, int]] = {sa.SmallInteger: 2**15, sa.BigInteger: 2**63, sa.Integer: 2**31}
+"""What integers are smaller than, by the type of their column: the first that it is."""
 FURTHEST: Final = 2**58
 """Microseconds from 1970 to beyond the last year that there is."""
 
@@ -50,10 +53,16 @@ def _plain(value: Any) -> Any:
     match value:
         case datetime():
             return (value - EPOCH) // MICROSECOND
+        case timedelta():
+            return value // MICROSECOND
+        case date():
+            return value.isoformat()
         case Enum():
             return value.value
         case UUID():
             return str(value)
+        case float() if not isfinite(value):
+            raise ValueError("A position holds finite numbers.")
     return value
 
 
@@ -63,8 +72,11 @@ def _value(column: sa.ColumnElement[Any], value: Any) -> Any:
             raise ValueError("This column is never null.")
         return None
     kind: type = datetime if isinstance(column.type, Timestamp) else column.type.python_type
-    convert: Callable[[Any, Any], Any] = KINDS.get(kind, _unknown)
-    return convert(column, value)
+    if issubclass(kind, Enum):
+        return kind(value)
+    if kind not in KINDS:
+        raise TypeError("Nothing is sorted by such a column.")
+    return KINDS[kind](column, value)
 
 
 def _uuid(column: Any, value: Any) -> UUID:
@@ -75,26 +87,51 @@ def _instant(_: Any, value: Any) -> datetime:
     return EPOCH + timedelta(microseconds=_int_below(FURTHEST, value))
 
 
+def _duration(_: Any, value: Any) -> timedelta:
+    return timedelta(microseconds=_int_below(LONGEST // MICROSECOND, value))
+
+
+def _date(column: Any, value: Any) -> date:
+    return date.fromisoformat(_text(column, value))
+
+
 def _text(_: Any, value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise TypeError("This is no text.")
     return value
 
 
-def _int(_: Any, value: Any) -> int:
-    return _int_below(LARGEST_INT, value)
+def _int(column: Any, value: Any) -> int:
+    limits = (limit for kind, limit in LARGEST_INTS.items() if isinstance(column.type, kind))
+    return _int_below(next(limits), value)
 
 
 def _int_below(limit: int, value: Any) -> int:
-    if type(value) is not int or abs(value) >= limit:
+    if type(value) is not int or not -limit <= value < limit:
         raise ValueError("This is no number that the column can hold.")
     return value
 
 
-def _unknown(column: sa.ColumnElement[Any], value: Any) -> Any:
-    if isinstance(column.type, sa.Enum) and column.type.enum_class is not None:
-        return column.type.enum_class(value)
-    raise TypeError("Nothing is sorted by such a column.")
+def _float(_: Any, value: Any) -> float:
+    if type(value) is not float or not isfinite(value):
+        raise ValueError("This is no finite number with a fraction.")
+    return value
 
 
-KINDS: Final[dict[type, Callable[[Any, Any], Any]]] = {UUID: _uuid, datetime: _instant, str: _text, int: _int}
+def _bool(_: Any, value: Any) -> bool:
+    if type(value) is not bool:
+        raise TypeError("This is neither true nor false.")
+    return value
+
+
+KINDS: Final[dict[type, Callable[[Any, Any], Any]]] = {
+    UUID: _uuid,
+    datetime: _instant,
+    timedelta: _duration,
+    date: _date,
+    str: _text,
+    int: _int,
+    float: _float,
+    bool: _bool,
+}
+"""How a position is read, by the Python type of the column."""

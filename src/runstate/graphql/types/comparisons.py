@@ -5,18 +5,30 @@ A comparison may come out as NULL in SQL where a column is null: that counts as 
 
 import functools
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from enum import Enum
-from types import NoneType, UnionType, new_class
-from typing import Any, Final, Generic, TypeVar, Union, get_args, get_origin
+from types import new_class
+from typing import Any, Final, Generic, TypeVar, get_args, get_origin
 from uuid import UUID
 
 import sqlalchemy as sa
 import strawberry
 from strawberry import UNSET
 
-from runstate.database.dialects import among, has_all_tags, has_any_tag, json_contains, json_equals, json_is_null
+from runstate.database.dialects import (
+    among,
+    has_all_items,
+    has_all_tags,
+    has_any_item,
+    has_any_tag,
+    json_contains,
+    json_equals,
+    json_is_null,
+)
+from runstate.errors import BadUserInput
 from runstate.graphql.types.fields import input_type
+from runstate.graphql.types.registry import RegistrationError
+from runstate.graphql.types.unions import is_enum, is_union, variants
 
 T = TypeVar("T")
 Clause = sa.ColumnElement[bool]
@@ -94,13 +106,16 @@ class Ordered(Comparison[T]):
         """What a column must meet."""
         yield from super().clauses(column)
         if is_set(self.gt):
-            yield column > self.gt
+            yield column > self._bound(column, self.gt)
         if is_set(self.gte):
-            yield column >= self.gte
+            yield column >= self._bound(column, self.gte)
         if is_set(self.lt):
-            yield column < self.lt
+            yield column < self._bound(column, self.lt)
         if is_set(self.lte):
-            yield column <= self.lte
+            yield column <= self._bound(column, self.lte)
+
+    def _bound(self, column: Column, value: Any) -> Column:
+        return sa.literal(self.known(value), column.type)
 
 
 @input_type(name="IDComparison")
@@ -160,29 +175,95 @@ class BooleanComparison(Comparison[bool]):
 
 
 @input_type()
-class TagsComparison:
-    """What tags are compared with: all that is given must hold."""
+class DateComparison(Ordered[date]):
+    """What a date is compared with."""
 
-    all: list[str] | None = member("They contain every one of these; an empty list asks for nothing.")
-    any: list[str] | None = member("They contain one of these at least; an empty list matches nothing.")
-    none: list[str] | None = member("They contain none of these.")
+
+@input_type()
+class DurationComparison(Ordered[float]):
+    """What a length of time is compared with, in seconds."""
+
+    def known(self, value: Any) -> timedelta:
+        """The length of time; BadUserInput if it is longer than columns hold."""
+        if abs(value) > LONGEST.total_seconds():
+            raise BadUserInput(f"A length of time is at most {LONGEST.total_seconds():.0f} seconds.")
+        return timedelta(seconds=value)
+
+
+LONGEST: Final = timedelta(days=365_000)
+"""The longest length of time that a filter or a cursor holds: SQLite keeps one as that long after 1970."""
+
+
+@strawberry.input
+class ListComparison(Generic[T]):
+    """What a list is compared with: all that is given must hold."""
+
+    all: list[T] | None = member("They contain every one of these; an empty list asks for nothing.")
+    any: list[T] | None = member("They contain one of these at least; an empty list matches nothing.")
+    none: list[T] | None = member("They contain none of these.")
     is_empty: bool | None = member("Whether there are none at all.")
 
     def clauses(self, column: Column) -> Iterator[Clause]:
-        """What a column of tags must meet."""
+        """What a column that holds a list must meet."""
         if is_set(self.all):
-            wanted = self.all or []
-            yield sa.false() if any("\0" in tag for tag in wanted) else has_all_tags(column, wanted)
+            wanted = self._stored(self.all)
+            yield sa.false() if None in wanted else self.has_all(column, wanted)
         if is_set(self.any):
-            yield has_any_tag(column, _tags(self.any))
+            yield self.has_any(column, self._known(self.any))
         if is_set(self.none):
-            yield sa.not_(has_any_tag(column, _tags(self.none)))
+            yield sa.not_(self.has_any(column, self._known(self.none)))
         if is_set(self.is_empty):
             yield (column == []) if self.is_empty else (column != [])
 
+    def _stored(self, values: Any) -> list[Any]:
+        return [self.stored(value) for value in values]
 
-def _tags(tags: list[str] | None) -> list[str]:
-    return [tag for tag in tags or [] if "\0" not in tag]
+    def _known(self, values: Any) -> list[Any]:
+        return [value for value in self._stored(values) if value is not None]
+
+    def stored(self, value: Any) -> Any:
+        """The value as JSON has it; null: no list holds it."""
+        return value
+
+    def has_all(self, column: Column, values: list[Any]) -> Clause:
+        """Whether a column has every value."""
+        return has_all_tags(column, values)
+
+    def has_any(self, column: Column, values: list[Any]) -> Clause:
+        """Whether a column has one of the values."""
+        return has_any_tag(column, values)
+
+
+@input_type()
+class TagsComparison(ListComparison[str]):
+    """What tags are compared with: all that is given must hold."""
+
+    def stored(self, value: str) -> str | None:
+        """The text, if it can be held."""
+        return None if "\0" in value else value
+
+
+@input_type(name="IDListComparison")
+class IdListComparison(ListComparison[strawberry.ID]):
+    """What ids are compared with: all that is given must hold. A malformed id is the id of nothing."""
+
+    def stored(self, value: str) -> str | None:
+        """The id as it is written in JSON, if it is one."""
+        known = as_uuid(value)
+        return None if known is None else str(known)
+
+
+@input_type()
+class IntListComparison(ListComparison[int]):
+    """What whole numbers are compared with: all that is given must hold."""
+
+    def has_all(self, column: Column, values: list[Any]) -> Clause:
+        """Whether a column has every number."""
+        return has_all_items(column, values)
+
+    def has_any(self, column: Column, values: list[Any]) -> Clause:
+        """Whether a column has one of the numbers."""
+        return has_any_item(column, values)
 
 
 @input_type(name="JSONComparison")
@@ -239,10 +320,18 @@ def _has_nul(value: Any) -> bool:
 @functools.cache
 def _of_enum(enum: type[Enum]) -> type:
     base: Any = Comparison[enum]  # type: ignore[valid-type]
-    doc = f"What a {enum.__name__} is compared with."
-    return input_type()(
-        new_class(f"{enum.__name__}Comparison", (base,), exec_body=lambda body: body.update(__doc__=doc))
-    )
+    return _made(base, f"{enum.__name__}Comparison", f"What a {enum.__name__} is compared with.")
+
+
+@functools.cache
+def _of_enums(enum: type[Enum]) -> type:
+    base: Any = ListComparison[enum]  # type: ignore[valid-type]
+    doc = f"What a list of {enum.__name__} is compared with: all that is given must hold."
+    return _made(base, f"{enum.__name__}ListComparison", doc, stored=lambda _, value: value.value)
+
+
+def _made(base: Any, name: str, doc: str, **body: Any) -> type:
+    return input_type()(new_class(name, (base,), exec_body=lambda empty: empty.update(body, __doc__=doc)))
 
 
 KINDS: Final[dict[Any, type]] = {
@@ -252,16 +341,26 @@ KINDS: Final[dict[Any, type]] = {
     float: FloatComparison,
     bool: BooleanComparison,
     datetime: DateTimeComparison,
+    date: DateComparison,
+    timedelta: DurationComparison,
     list[str]: TagsComparison,
+    list[UUID]: IdListComparison,
+    list[int]: IntListComparison,
     dict[str, Any]: JsonComparison,
     Any: JsonComparison,
 }
 
 
-def comparison(annotation: Any) -> type | None:
-    """The comparison for a type of column; None: it cannot be asked for."""
-    if get_origin(annotation) in (Union, UnionType):
-        (annotation,) = (argument for argument in get_args(annotation) if argument is not NoneType)
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
+def comparison(annotation: Any) -> type:
+    """The comparison for a type of column; RegistrationError if there is none."""
+    if is_union(annotation) and len(variants(annotation)) == 1:
+        return comparison(variants(annotation)[0])
+    if is_enum(annotation):
         return _of_enum(annotation)
-    return KINDS.get(annotation)
+    if get_origin(annotation) is list and is_enum(get_args(annotation)[0]):
+        return _of_enums(get_args(annotation)[0])
+    if annotation not in KINDS:
+        raise RegistrationError(
+            f"No comparison is known for {annotation}. Add one to `comparisons.KINDS`, or say `info=NOT_FILTERABLE`."
+        )
+    return KINDS[annotation]

@@ -1,33 +1,52 @@
 """GraphQL types read off the classes that hold the data.
 
-A row, a document, a dataclass or an enum is a GraphQL type as it stands: `publish` takes names, types, nullability
-and texts from the class, so that nothing is declared a second time. Strawberry finds the type under the attribute
-`__strawberry_definition__`, which this module hangs on the class; that is its one trick.
+A row, a document, a dataclass or an enum is a GraphQL type as it stands: `register_type` takes names, types,
+nullability and texts from the class, so that nothing is declared a second time. Strawberry finds the type under the
+attribute `__strawberry_definition__`, which this module sets on the class; that is its one trick.
 """
 
 import ast
 import dataclasses
-import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Collection, Iterator
+from datetime import timedelta
 from enum import Enum
+from functools import partial
 from itertools import pairwise
-from types import NoneType, UnionType, new_class
-from typing import Any, NamedTuple, Optional, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from types import NoneType, new_class
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    Optional,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 from uuid import UUID
 
 import sqlalchemy as sa
 import strawberry
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
 from strawberry.types.lazy_type import LazyType
 
+from runstate.documents.base import is_kind
 from runstate.errors import Id
 from runstate.graphql.types.fields import Root, description_of
 from runstate.graphql.types.input_values import DEFINITION
+from runstate.graphql.types.registry import REGISTRY, RegistrationError, Registry
+from runstate.graphql.types.unions import is_union, simplified, union_of, variants
 from runstate.rows import Base, Row
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,6 +60,7 @@ class Member(NamedTuple):
     name: str
     type: Any
     doc: str | None
+    filterable: bool = True
 
 
 class Reference(NamedTuple):
@@ -77,23 +97,33 @@ def tables(row: type[B]) -> list[type[B]]:
 
 
 def members(cls: type) -> list[Member]:
-    """What is stored in a class and is not private, in the order of declaration."""
+    """Return what is stored in a class and is not private, in the order of declaration; kinds are names of types."""
     if issubclass(cls, Base):
         return list(_columns(cls))
+    hints = get_type_hints(cls, include_extras=True)
     if issubclass(cls, BaseModel):
-        hints = get_type_hints(cls)
-        return [Member(name, hints[name], field.description) for name, field in cls.model_fields.items()]
-    hints, docs = get_type_hints(cls), texts(cls)
+        return [
+            Member(name, simplified(_annotated(hints[name], field)), field.description)
+            for name, field in cls.model_fields.items()
+            if not is_kind(field.annotation)
+        ]
+    docs = texts(cls)
     return [
-        Member(field.name, hints[field.name], docs.get(field.name)) for field in dataclasses.fields(cast("Any", cls))
+        Member(field.name, simplified(hints[field.name]), docs.get(field.name))
+        for field in dataclasses.fields(cast("Any", cls))
     ]
+
+
+def _annotated(hint: Any, field: FieldInfo) -> Any:
+    """Return the type of a member with the name of its union, which may stand beside the type."""
+    return Annotated[hint, field] if field.discriminator and is_union(hint) else hint
 
 
 def _columns(row: type[Base]) -> Iterator[Member]:
     columns = sa.inspect(tables(row)[0]).columns
-    for name, hint in get_type_hints(row).items():
-        if name in columns and not columns[name].info.get("private"):
-            yield Member(name, get_args(hint)[0], columns[name].doc)
+    for name, hint in get_type_hints(row, include_extras=True).items():
+        if name in columns and not (info := columns[name].info).get("private"):
+            yield Member(name, simplified(get_args(hint)[0]), columns[name].doc, info.get("filterable", True))
 
 
 def references(row: type[Row]) -> list[Reference]:
@@ -136,18 +166,23 @@ def texts(cls: type) -> dict[str, str]:
 
 
 def graphql_type_of(annotation: Any) -> Any:
-    """How GraphQL calls a type: UUIDs are ids, tuples are lists, anything else that is not a class of ours is JSON."""
-    if annotation in (UUID, Id):
-        return strawberry.ID
-    if annotation is Any or get_origin(annotation) is dict:
-        return strawberry.scalars.JSON
-    arguments = get_args(annotation)
+    """Return how GraphQL calls a type: a UUID is an id, a tuple a list, a dict and what is not known are JSON."""
+    if union := union_of(annotation):
+        return Annotated[annotation.__origin__, strawberry.union(union.name, description=union.description)]
+    arguments = variants(annotation)
+    if is_union(annotation):
+        return optional(graphql_type_of(arguments[0]))
     if get_origin(annotation) in (list, tuple):
         return list_of(graphql_type_of(arguments[0]))
-    if get_origin(annotation) in (Union, UnionType) and NoneType in arguments:
-        (held,) = (argument for argument in arguments if argument is not NoneType)
-        return optional(graphql_type_of(held))
-    return annotation
+    if get_origin(annotation) is Literal:
+        return type(arguments[0])
+    if annotation is Any or get_origin(annotation) is dict:
+        return strawberry.scalars.JSON
+    return OTHER_TYPES.get(annotation, annotation)
+
+
+OTHER_TYPES: Final[dict[Any, Any]] = {UUID: strawberry.ID, Id: strawberry.ID, timedelta: float}
+"""Types that GraphQL has another type for: an interval is a number of seconds."""
 
 
 def optional(kind: Any) -> Any:
@@ -160,38 +195,79 @@ def list_of(kind: Any) -> Any:
     return list[kind]
 
 
-def register_type(
-    *classes: type,
-    implements: tuple[type[Row], ...] = (),
-    name: str | None = None,
-    only: Collection[str] | None = None,
-    renamed: dict[str, str] | None = None,
-    descriptions: dict[str, str] | None = None,
-) -> None:
-    """Make GraphQL types of classes and of what they hold; an abstract row class becomes an interface.
+class TypeOptions(TypedDict, total=False):
+    """How a GraphQL type differs from its class."""
 
-    `only` names the members that are published, all by default; `renamed` gives references another name and
-    `descriptions` another text.
-    """
+    implements: tuple[type[Row], ...]
+    """Interfaces of the type; none by default."""
+    name: str
+    """Name of the type; that of the class by default."""
+    only: Collection[str]
+    """Members that the type has; all by default."""
+    renamed: dict[str, str]
+    """Other names of references."""
+    descriptions: dict[str, str]
+    """Other texts of references."""
+
+
+def register_type(*classes: type, registry: Registry = REGISTRY, **options: Unpack[TypeOptions]) -> None:
+    """Make GraphQL types of classes and of what they hold; an abstract row class becomes an interface."""
     for cls in classes:
-        if DEFINITION in vars(cls):
-            continue
-        if issubclass(cls, Enum):
-            _publish_enum(cls)
-            continue
-        held = [member for member in members(cls) if only is None or member.name in only]
-        register_type(*(inner for member in held for inner in _held(member.type)))
-        fields = {member.name: (graphql_type_of(member.type), _stored(member)) for member in held}
-        if issubclass(cls, Row) and only is None:
-            for reference in references(cls):
-                text = (descriptions or {}).get(reference.name, reference.doc)
-                field = _target(reference), _followed(reference._replace(doc=text))
-                fields[(renamed or {}).get(reference.name, reference.name)] = field
-        _attach_definition(cls, name or cls.__name__, fields, implements)
+        registry.require_open(cls, f"The GraphQL type of {cls.__name__}")
+        if options and DEFINITION in vars(cls):
+            raise RegistrationError(
+                f"{cls.__name__} is registered twice. Register it once, before the types that hold it."
+            )
+        define_type(cls, **options)
 
 
-def _stored(member: Member) -> Any:
-    return strawberry.field(description=member.doc, metadata={"stored": member.name, "needs": (member.name,)})
+def define_type(cls: type, **options: Unpack[TypeOptions]) -> None:
+    """Make the GraphQL type of a class, and of each class that it holds, unless there is one."""
+    if DEFINITION in vars(cls):
+        return
+    if issubclass(cls, Enum):
+        _publish_enum(cls)
+        return
+    only = options.get("only")
+    stored = [member for member in members(cls) if only is None or member.name in only]
+    inner = [each for member in stored for each in _held(member.type)]
+    for enum in (each for each in inner if issubclass(each, Enum)):  # Strawberry defines those that it meets undefined
+        define_type(enum)
+    fields = {member.name: _stored(cls, member) for member in stored}
+    if issubclass(cls, Row) and only is None:
+        fields |= _references(cls, options)
+    _attach_definition(cls, options.get("name", cls.__name__), fields, options.get("implements", ()))
+    for document in inner:  # only now: documents may hold themselves
+        define_type(document)
+
+
+def _references(row: type[Row], options: TypeOptions) -> dict[str, tuple[Any, Any]]:
+    names, docs = options.get("renamed", {}), options.get("descriptions", {})
+    found = [each._replace(doc=docs.get(each.name, each.doc)) for each in references(row)]
+    return {names.get(each.name, each.name): (_target(each), _followed(each)) for each in found}
+
+
+def _stored(cls: type, member: Member) -> tuple[Any, Any]:
+    """Return the type of a member, and its field."""
+    try:
+        kind = graphql_type_of(member.type)
+    except RegistrationError as error:
+        raise RegistrationError(f"{cls.__name__}.{member.name}: {error}") from error
+    metadata: dict[Any, Any] = {"stored": member.name, "needs": (member.name,)}
+    if timedelta not in (member.type, *variants(member.type)):
+        return kind, strawberry.field(description=member.doc, metadata=metadata)
+    compute = partial(_seconds, member.name)
+
+    def resolve(root: Any) -> Any:
+        return compute(root, None)
+
+    resolve.__annotations__ |= {"root": Root, "return": kind}
+    return kind, strawberry.field(resolve, description=member.doc, metadata={**metadata, "computed": compute})
+
+
+def _seconds(name: str, root: Any, _: object) -> float | None:
+    interval = getattr(root, name)
+    return None if interval is None else interval.total_seconds()
 
 
 def _publish_enum(cls: type[Enum]) -> None:
@@ -221,7 +297,7 @@ def _attach_definition(
     definition = definition_of(stand_in)
     definition.origin = cls
     definition.interfaces = [definition_of(interface) for interface in implements]
-    definition.is_type_of = None if is_interface else functools.partial(_is_a, cls)
+    definition.is_type_of = None if is_interface else partial(_is_a, cls)
     definition.resolve_type = _name_of if is_interface else None
     setattr(cls, DEFINITION, definition)
 
@@ -315,10 +391,11 @@ def _added(resolver: Callable[..., Any], metadata: dict[Any, Any]) -> Any:
     return strawberry.field(resolver, description=description_of(resolver), metadata=metadata)
 
 
-def add_field(row: type[Base], name: str, make: Callable[[], StrawberryField]) -> None:
+def add_field(row: type[Base], name: str, make: Callable[[], StrawberryField], registry: Registry = REGISTRY) -> None:
     """Give a row a field, and the rows below it unless they have one of this name."""
     below = [table for table in tables(row) if table is not row]
     for cls in (row, *(table for table in below if not has_field(table, name))):
+        registry.require_open(cls, f"The field {cls.__name__}.{name}")
         field = make()
         field.python_name = name
         definition = definition_of(cls)
@@ -331,7 +408,11 @@ def has_field(cls: type, name: str) -> bool:
 
 
 def class_of(name: str, bases: tuple[Any, ...], fields: dict[str, tuple[Any, Any]], **namespace: Any) -> type:
-    """A class with these annotated fields, as if it had been written down."""
+    """Return a class with these annotated fields, as if it had been written down."""
+    if taken := [field for field in fields if any(hasattr(base, field) for base in bases)]:
+        raise RegistrationError(
+            f"{name} cannot have the member {taken[0]}: {bases[0].__name__} has an attribute {taken[0]}."
+        )
     annotations = {name: annotation for name, (annotation, _) in fields.items()}
     body = {name: field for name, (_, field) in fields.items()} | namespace | {"__annotations__": annotations}
     return new_class(name, bases, exec_body=lambda empty: empty.update(body))

@@ -1,6 +1,5 @@
 """Which rows: `Where[Row]` has one member for each stored field and one for each reference."""
 
-import functools
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
@@ -20,6 +19,7 @@ from runstate.graphql.types.derive import (
     optional,
 )
 from runstate.graphql.types.fields import input_type
+from runstate.graphql.types.registry import REGISTRY, RegistrationError
 from runstate.rows import Row
 
 R = TypeVar("R", bound=Row)
@@ -63,8 +63,8 @@ class Where(Generic[R]):
     """A condition on the rows of R; `Where[FlowRun]` is the input `FlowRunWhere`."""
 
     row: ClassVar[type[Row]]
-    references: ClassVar[dict[str, Reference]]
-    many: ClassVar[dict[str, HasMany]]
+    reference_fields: ClassVar[dict[str, Reference]]
+    list_fields: ClassVar[dict[str, HasMany]]
 
     def clause(self, table: sa.FromClause, depth: Depth | None = None) -> Clause:
         """What rows of a table, or of an alias of it, must meet. NULL counts as false."""
@@ -83,17 +83,18 @@ class Where(Generic[R]):
             yield sa.or_(sa.false(), *(where.clause(table, depth) for where in value))
         elif name == "not_":
             yield negated(value.clause(table, depth))
-        elif name in self.references:
-            yield refers(table, self.references[name], value, depth)
-        elif name in self.many:
-            yield from value.clauses(table, self.many[name], depth)
+        elif name in self.reference_fields:
+            yield refers(table, self.reference_fields[name], value, depth)
+        elif name in self.list_fields:
+            yield from value.clauses(table, self.list_fields[name], depth)
         else:
             yield from value.clauses(table.c[name])
 
     @classmethod
-    @functools.cache
-    def __class_getitem__(cls, row: type[R]) -> type:
-        return _where(row) if is_row(row) else cls
+    def __class_getitem__(cls, row: type[R]) -> Any:
+        if not is_row(row):
+            return cls
+        return lazy_type(f"{row.__name__}Where", lambda: REGISTRY.make(Where, row, lambda: _where(row)))
 
 
 class ListFilter(Generic[R]):
@@ -110,17 +111,10 @@ class ListFilter(Generic[R]):
             yield sa.not_(_exists_child(table, many, self.none, depth))
 
     @classmethod
-    @functools.cache
-    def __class_getitem__(cls, row: type[R]) -> type:
+    def __class_getitem__(cls, row: type[R]) -> Any:
         if not is_row(row):
             return cls
-        where = optional(_of(row))
-        fields = {
-            "some": (where, member("One of them at least meets this.")),
-            "none": (where, member("None of them meets this.")),
-        }
-        doc = f"Which {row.__name__} objects belong to it: all that is given must hold."
-        return input_type()(class_of(f"{row.__name__}ListWhere", (cls,), fields, __doc__=doc))
+        return lazy_type(f"{row.__name__}ListWhere", lambda: REGISTRY.make(ListFilter, row, lambda: _list_where(row)))
 
 
 def refers(table: sa.FromClause, reference: Reference, where: Where[Any], depth: Depth) -> Clause:
@@ -138,35 +132,43 @@ def _exists_child(table: sa.FromClause, many: HasMany, where: Where[Any], depth:
 
 def _where(row: type[Row]) -> type:
     name = f"{row.__name__}Where"
-    own = _of(row)
+    own = Where.__class_getitem__(row)
     fields: dict[str, tuple[Any, Any]] = {
         "and_": (optional(list_of(own)), member("All of these hold.", name="and")),
         "or_": (optional(list_of(own)), member("One of these holds; an empty list matches nothing.", name="or")),
         "not_": (optional(own), member("This does not hold.", name="not")),
     }
-    fields |= {stored.name: field for stored in members(row) if (field := _compared(stored))}
+    fields |= {stored.name: _compared(row, stored) for stored in members(row) if stored.filterable}
     metadata = [(field.python_name, field.description, field.metadata) for field in definition_of(row).fields]
     references = {known: data["reference"] for known, _, data in metadata if "reference" in data}
     many = {known: data["many"] for known, _, data in metadata if "many" in data}
     docs = {known: doc for known, doc, _ in metadata}
-    fields |= {known: _asked(_of(reference.target), docs[known]) for known, reference in references.items()}
-    fields |= {known: _asked(_list_of(held.row), docs[known]) for known, held in many.items()}
+    fields |= {
+        known: _asked(Where.__class_getitem__(reference.target), docs[known]) for known, reference in references.items()
+    }
+    fields |= {known: _asked(ListFilter.__class_getitem__(held.row), docs[known]) for known, held in many.items()}
     doc = f"Which {row.__name__} objects: all that is given must hold."
-    return input_type()(class_of(name, (Where,), fields, __doc__=doc, row=row, references=references, many=many))
+    return input_type()(
+        class_of(name, (Where,), fields, __doc__=doc, row=row, reference_fields=references, list_fields=many)
+    )
 
 
-def _compared(stored: Member) -> tuple[Any, Any] | None:
-    kind = comparison(stored.type)
-    return _asked(kind, stored.doc) if kind else None
+def _list_where(row: type[Row]) -> type:
+    where = optional(Where.__class_getitem__(row))
+    fields = {
+        "some": (where, member("One of them at least meets this.")),
+        "none": (where, member("None of them meets this.")),
+    }
+    doc = f"Which {row.__name__} objects belong to it: all that is given must hold."
+    return input_type()(class_of(f"{row.__name__}ListWhere", (ListFilter,), fields, __doc__=doc))
+
+
+def _compared(row: type[Row], stored: Member) -> tuple[Any, Any]:
+    try:
+        return _asked(comparison(stored.type), stored.doc)
+    except RegistrationError as error:
+        raise RegistrationError(f"{row.__name__}.{stored.name}: {error}") from error
 
 
 def _asked(kind: Any, doc: str | None) -> tuple[Any, Any]:
     return optional(kind), member(doc or "")
-
-
-def _of(row: type[Row]) -> Any:
-    return lazy_type(f"{row.__name__}Where", lambda: Where.__class_getitem__(row))
-
-
-def _list_of(row: type[Row]) -> Any:
-    return lazy_type(f"{row.__name__}ListWhere", lambda: ListFilter.__class_getitem__(row))

@@ -1,18 +1,30 @@
 """What clients send: `Input[Document]` has the members of a document, which checks them."""
 
 from collections.abc import Callable, Collection
+from functools import partial
 from types import NoneType
 from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
 import strawberry
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from strawberry import UNSET
 from strawberry.utils.str_converters import to_camel_case
 
-from runstate.documents.base import Changes
+from runstate.documents.base import Changes, is_read_only
 from runstate.errors import InvalidInput
-from runstate.graphql.types.derive import Member, class_of, graphql_type_of, list_of, members, optional, register_type
+from runstate.graphql.types.derive import (
+    Member,
+    class_of,
+    define_type,
+    graphql_type_of,
+    lazy_type,
+    list_of,
+    members,
+    optional,
+)
 from runstate.graphql.types.fields import description_of, input_type
+from runstate.graphql.types.registry import REGISTRY, InputOptions, RegistrationError
+from runstate.graphql.types.unions import DocumentUnion, is_enum, is_union, simplified, union_of, variants
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -30,17 +42,27 @@ SHOWN = (bool, int, float, str)
 class Input(Generic[M]):
     """The members of a document, as a client gave them; `Input[ProposeState]` is the input `ProposeStateInput`."""
 
-    model: ClassVar[type[BaseModel]]
+    document_class: ClassVar[Any]
+    """The document, or the union of documents."""
+    make_document: ClassVar[Callable[[Any], Any]]
+    """Makes the document of its members; raises ValidationError."""
 
-    def values(self) -> dict[str, Any]:
+    def given_members(self) -> dict[str, Any]:
         """What was given, by the names of the document. Null for what is never null counts as not given."""
         given = {name: value for name, value in vars(self).items() if value is not UNSET}
-        return {name: _plain(value) for name, value in given.items() if value is not None or self.may_be_null(name)}
+        return self.as_document(
+            {name: _plain(value) for name, value in given.items() if value is not None or self.may_be_null(name)}
+        )
+
+    @classmethod
+    def as_document(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the members as the document has them."""
+        return given
 
     def checked(self) -> M:
         """The document, or `InvalidInput` that says where the first mistake is."""
         try:
-            return cast("M", self.model.model_validate(self.values()))
+            return cast("M", type(self).make_document(self.given_members()))
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             path = [to_camel_case(str(part)) for part in first["loc"]]
@@ -53,58 +75,147 @@ class Input(Generic[M]):
 
         In other documents, null for a member that is never null counts as omitted.
         """
-        annotation = cls.model.model_fields[name].annotation
-        return issubclass(cls.model, Changes) or annotation is Any or NoneType in get_args(annotation)
+        annotation = cls.document_class.model_fields[name].annotation
+        return issubclass(cls.document_class, Changes) or annotation is Any or NoneType in get_args(annotation)
 
     @classmethod
-    def __class_getitem__(cls, model: Any) -> type:
+    def __class_getitem__(cls, model: Any) -> Any:
+        annotation = simplified(model)
+        if union := union_of(annotation):
+            return _lazy(f"{union.name}Input", annotation, lambda: _of_union(annotation, union))
         if not isinstance(model, type):
             return cls
-        if "__input__" not in vars(model):
-            register_input(model)
-        return cast("type", vars(model)["__input__"])
+        extended = _extended(model)
+        return _lazy(f"{extended.__name__}Input", extended, lambda: _of_document(extended))
+
+
+def _lazy(name: str, of: Any, make: Callable[[], type]) -> Any:
+    return lazy_type(name, lambda: REGISTRY.make(Input, of, make))
+
+
+def _extended(model: type[BaseModel]) -> type[BaseModel]:
+    """Return the document that a document extends without a member of its own: they are given in the same way."""
+    base = model.__base__
+    same = base and issubclass(base, BaseModel) and base.model_fields and members(base) == members(model)
+    return _extended(cast("type[BaseModel]", base)) if same else model
+
+
+class UnionInput(Input[M]):
+    """One member for each document of a union; exactly one is given."""
+
+    document_union: ClassVar[DocumentUnion]
+    bare_kinds: ClassVar[frozenset[str]]
+    """Kinds whose documents say nothing else: their only member is a truth value called as the kind, which is given."""
+
+    def given_members(self) -> dict[str, Any]:
+        """Return the members of the document that is given, with its kind."""
+        return self.as_document({kind: _plain(value) for kind, value in vars(self).items() if value is not UNSET})
+
+    @classmethod
+    def as_document(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the members of the document that is given, with its kind."""
+        ((kind, value),) = given.items()
+        inner = {kind: value} if kind in cls.bare_kinds else value
+        return {cls.document_union.discriminator: kind, **inner}
 
 
 def register_input(
     model: type[BaseModel], *, name: str | None = None, only: Collection[str] | None = None, one_of: bool = False
 ) -> None:
-    """Make an input of a document.
+    """Say how the input of a document differs from the document.
 
     With `only` it is of a part of the document, and every member may be left out; with `one_of` exactly one member
     is given.
     """
-    whole = only is None and not one_of
-    held = [member for member in members(model) if only is None or member.name in only]
-    fields = {member.name: _asked(model, member, whole=whole) for member in held}
-    known_as = name or f"{model.__name__}Input"
-    made = class_of(known_as, (Input,), fields, __doc__=description_of(model), __module__=__name__, model=model)
-    given: type = input_type(name=known_as, one_of=one_of)(made)
-    setattr(model, "__input__", given)  # noqa: B010 a class has no such attribute
+    REGISTRY.require_open(model, f"The input of {model.__name__}")
+    if model in REGISTRY.inputs:
+        raise RegistrationError(f"The input of {model.__name__} is registered twice. Register it once.")
+    REGISTRY.inputs[model] = InputOptions(name, only, one_of)
+
+
+def _of_document(model: type[BaseModel]) -> type:
+    """Make the input of a document."""
+    options = REGISTRY.inputs.get(model, InputOptions())
+    only = options.only
+    chosen = _writable(model) if only is None else [member for member in members(model) if member.name in only]
+    whole = only is None and not options.one_of
+    fields = {member.name: _asked(model, member, whole=whole) for member in chosen}
+    name = options.name or f"{model.__name__}Input"
+    made = class_of(
+        name,
+        (Input,),
+        fields,
+        __doc__=description_of(model),
+        __module__=__name__,
+        document_class=model,
+        make_document=model.model_validate,
+    )
+    return input_type(name=name, one_of=options.one_of)(made)
+
+
+def _of_union(annotation: Any, union: DocumentUnion) -> type:
+    """Make the input of a union of documents."""
+    bare = frozenset(kind for kind, document in union.kinds.items() if _is_bare(document, kind))
+    fields = {kind: _variant(document, bool if kind in bare else document) for kind, document in union.kinds.items()}
+    name = f"{union.name}Input"
+    made = class_of(
+        name,
+        (UnionInput,),
+        fields,
+        __doc__=f"{union.description} Exactly one of these.",
+        __module__=__name__,
+        document_class=annotation,
+        make_document=TypeAdapter[Any](annotation).validate_python,
+        document_union=union,
+        bare_kinds=bare,
+    )
+    return input_type(name=name, one_of=True)(made)
+
+
+def _variant(document: type[BaseModel], given: Any) -> tuple[Any, Any]:
+    return optional(_kind(given)), strawberry.field(description=description_of(document), default=UNSET)
+
+
+def _is_bare(document: type[BaseModel], kind: str) -> bool:
+    return [(member.name, member.type) for member in members(document)] == [(kind, bool)]
+
+
+def _writable(model: type[BaseModel]) -> list[Member]:
+    return [member for member in members(model) if not is_read_only(model.model_fields[member.name])]
 
 
 def _asked(model: type[BaseModel], member: Member, *, whole: bool) -> tuple[Any, Any]:
-    field, kind = model.model_fields[member.name], _kind(member.type)
+    field, kind = model.model_fields[member.name], _member_kind(model, member)
     if whole and field.is_required():
         return kind, strawberry.field(description=member.doc)
     if whole and isinstance(field.default, SHOWN):
         return kind, strawberry.field(description=member.doc, default=field.default)
+    if whole and isinstance(field.default, list | tuple) and all(isinstance(item, SHOWN) for item in field.default):
+        return kind, strawberry.field(description=member.doc, default_factory=partial(list, field.default))
     return optional(kind), strawberry.field(description=member.doc, default=UNSET)
 
 
+def _member_kind(model: type[BaseModel], member: Member) -> Any:
+    try:
+        return _kind(member.type)
+    except RegistrationError as error:
+        raise RegistrationError(f"{model.__name__}.{member.name}: {error}") from error
+
+
 def _kind(annotation: Any) -> Any:
-    """How an input calls a type: documents are inputs of their own."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    """Return how an input calls a type: documents and unions of them are inputs of their own."""
+    if union_of(annotation) or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return Input.__class_getitem__(annotation)
-    arguments = [argument for argument in get_args(annotation) if argument is not NoneType]
-    if NoneType in get_args(annotation):
-        return optional(_kind(arguments[0]))
+    if is_union(annotation):
+        return optional(_kind(variants(annotation)[0]))
     if get_origin(annotation) in (list, tuple):
-        return list_of(_kind(arguments[0]))
-    register_type(*(kind for kind in [annotation] if isinstance(kind, type) and hasattr(kind, "__members__")))
+        return list_of(_kind(get_args(annotation)[0]))
+    if is_enum(annotation):
+        define_type(annotation)
     return graphql_type_of(annotation)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Input):
-        return value.values()
+        return value.given_members()
     return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -1,6 +1,5 @@
 """In which order: `OrderBy[Row]` has one member for each field that an index leads with."""
 
-import functools
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, cast
@@ -8,8 +7,9 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, cast
 import sqlalchemy as sa
 
 from runstate.graphql.types.comparisons import Clause, is_set, member
-from runstate.graphql.types.derive import Member, class_of, is_row, members, optional, register_type
+from runstate.graphql.types.derive import Member, class_of, is_row, lazy_type, members, optional, register_type
 from runstate.graphql.types.fields import input_type
+from runstate.graphql.types.registry import REGISTRY
 from runstate.rows import Row, State
 
 R = TypeVar("R", bound=Row)
@@ -35,19 +35,22 @@ class OrderBy(Generic[R]):
 
     row: ClassVar[type[Row]]
 
-    def key(self) -> "Key":
+    def order_key(self) -> "Key":
         """The column and its direction."""
         ((name, direction),) = ((name, value) for name, value in vars(self).items() if is_set(value))
         return Key(name, descending=direction is Direction.DESC)
 
     @classmethod
-    @functools.cache
-    def __class_getitem__(cls, row: type[R]) -> type:
+    def __class_getitem__(cls, row: type[R]) -> Any:
         if not is_row(row):
             return cls
-        fields = {stored.name: _sorted(stored) for stored in members(row) if stored.name in _leading(row)}
-        doc = f"What {row.__name__} objects are sorted by."
-        return input_type(one_of=True)(class_of(f"{row.__name__}OrderBy", (cls,), fields, __doc__=doc, row=row))
+        return lazy_type(f"{row.__name__}OrderBy", lambda: REGISTRY.make(OrderBy, row, lambda: _order_by(row)))
+
+
+def _order_by(row: type[Row]) -> type:
+    fields = {stored.name: _sorted(stored) for stored in members(row) if stored.name in _leading(row)}
+    doc = f"What {row.__name__} objects are sorted by."
+    return input_type(one_of=True)(class_of(f"{row.__name__}OrderBy", (OrderBy,), fields, __doc__=doc, row=row))
 
 
 def _sorted(stored: Member) -> tuple[Any, Any]:
@@ -80,14 +83,15 @@ class Key(NamedTuple):
     def equals(self, table: sa.FromClause, value: Any) -> Clause:
         """Whether a row stands where the value does."""
         column = table.c[self.column]
-        return column.is_(None) if value is None else column == value
+        return column.is_(None) if value is None else column == sa.literal(value, column.type)
 
     def beyond(self, table: sa.FromClause, value: Any, *, backwards: bool) -> Clause:
         """Whether a row stands strictly after the value, or before it."""
         column = table.c[self.column]
         if value is None:
             return column.is_not(None) if backwards else sa.false()
-        further = column < value if self.descending is not backwards else column > value
+        there = sa.literal(value, column.type)  # SQLAlchemy compares nothing with True or False otherwise
+        further = column < there if self.descending is not backwards else column > there
         return sa.or_(further, column.is_(None)) if column.nullable and not backwards else further
 
 
@@ -99,9 +103,9 @@ def order(row: type[Row], input_type: Sequence[OrderBy[Any]] | None) -> Order:
     if not input_type:
         return _default_order(row)
     keys: dict[str, Key] = {}
-    for key in (by.key() for by in input_type):
+    for key in (by.order_key() for by in input_type):
         keys.setdefault(key.column, key)
-    keys.setdefault("id", Key("id", descending=input_type[-1].key().descending))
+    keys.setdefault("id", Key("id", descending=input_type[-1].order_key().descending))
     return tuple(keys.values())
 
 
@@ -131,5 +135,6 @@ def bound(key: Key, table: sa.FromClause, value: Any, *, backwards: bool) -> Cla
     if value is None:
         return sa.true()
     column: sa.ColumnElement[Any] = table.c[key.column]
-    further: Clause = column <= value if key.descending is not backwards else column >= value
+    there = sa.literal(value, column.type)
+    further: Clause = column <= there if key.descending is not backwards else column >= there
     return further
