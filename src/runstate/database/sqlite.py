@@ -196,6 +196,7 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
     options = {
         "max_overflow": 0,
         "pool_timeout": 60,
+        "hide_parameters": True,  # errors are logged, and parameters are what clients sent
         "connect_args": {"async_creator_fn": _interruptible},
         **json.OPTIONS,
     }
