@@ -317,6 +317,18 @@ def test_the_task_run_of_a_subflow_run_enters_the_same_states(memory: Memory) ->
     assert [each.actor for each in memory.unit.transitions] == ["me", "me"]
 
 
+def test_an_input_that_a_subflow_run_waits_for_is_stored_for_that_run_alone(memory: Memory) -> None:
+    parent = task_run()
+    subflow = flow_run(parent_task_run_id=parent.id)
+    memory.have(parent, subflow)
+    memory.propose(subflow, running())
+    memory.propose(subflow, paused(NOW))
+    memory.propose(subflow, running(), expected_version=2, reply=("response", {"a": 1}))
+
+    assert [(each.flow_run_id, each.value) for each in memory.unit.new_inputs] == [(subflow.id, {"a": 1})]
+    assert [state.name for state in memory.history(parent)] == ["Running", "Paused", "Running"]
+
+
 def test_the_task_run_of_a_subflow_run_enters_what_the_subflow_run_entered_instead(memory: Memory) -> None:
     parent = task_run()
     subflow = flow_run(parent_task_run_id=parent.id, policy=FlowRunPolicy(retries=1))
