@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -41,7 +42,7 @@ TAKES_DEPLOYMENT_SLOT = frozenset({StateType.PENDING, StateType.RUNNING, StateTy
 
 @dataclass(slots=True)
 class Attempt:
-    """One try to carry out a batch: filled in before COMMIT is sent, in case nobody hears whether it went through."""
+    """One try to carry out a batch. It is filled in just before COMMIT, whose answer may be lost."""
 
     outcomes: list[Outcome] | None = None
     minted: set[UUID] = field(default_factory=set)
@@ -56,8 +57,12 @@ class Attempt:
         """Whether it wrote something of which nobody knows what became."""
         return bool(self.minted) and not (self.is_committed or self.is_undone)
 
+    def prepare(self, minted: set[UUID], outcomes: list[Outcome]) -> None:
+        """Note what is about to be committed."""
+        self.minted, self.outcomes = minted, outcomes
+
     def commit(self) -> None:
-        """It has been committed."""
+        """Note that it has been committed."""
         self.is_committed = True
 
 
@@ -84,8 +89,8 @@ async def orchestrate(
         outcomes = [decide_request(request, unit, environment) for request in requests]
         await write(transaction.connection, unit, environment.now)
         if attempt is not None:
-            attempt.minted = {each.state.id for each in unit.transitions if each.state.id}
-            attempt.outcomes = outcomes
+            minted = {each.state.id for each in unit.transitions if each.state.id}
+            transaction.before_commit(partial(attempt.prepare, minted, outcomes))
             transaction.after_commit(attempt.commit)
         if unit.transitions:
             transaction.after_commit(tell)
