@@ -109,7 +109,7 @@ async def acquire_concurrency_slots(context: CommandContext, given: requests.Acq
         connection, now = transaction.connection, context.clock()
         if run_id and await sql.missing(connection, FlowRun if kind is RunKind.FLOW_RUN else TaskRun, {run_id}):
             raise NotFound(run_id)
-        unit = await _ledger(connection, now, names=given.names)
+        unit = await _ledger(connection, names=given.names)
         active = [limit for limit in unit.limits.values() if limit.active]
         small = next((limit for limit in active if limit.limit < given.slots), None)
         if small is not None:
@@ -131,10 +131,10 @@ def _patience(active: Sequence[ConcurrencyLimit], slots: int, now: datetime, dra
     return max(retry_delay(limit, slots, now, draw) for limit in full)
 
 
-async def _ledger(connection: AsyncConnection, now: datetime, **which: Any) -> UnitOfWork:
-    """Limits, locked, with the leases that are meant and all those of limits with decay."""
+async def _ledger(connection: AsyncConnection, **which: Any) -> UnitOfWork:
+    """Lock limits, and load the leases that are meant."""
     unit = UnitOfWork()
-    await lock_limits(connection, unit, now, **which)
+    await lock_limits(connection, unit, **which)
     return unit
 
 
@@ -143,7 +143,7 @@ async def release_concurrency_slots(context: CommandContext, given: requests.Rel
     """Give back leases; the ids of those that were there. What a state took, a state gives back: it stays."""
     async with context.database.write() as transaction:
         now = context.clock()
-        unit = await _ledger(transaction.connection, now, leases=given.lease_ids)
+        unit = await _ledger(transaction.connection, leases=given.lease_ids)
         known = [lease for each in dict.fromkeys(given.lease_ids) if (lease := unit.leases.get(each))]
         there = [lease for lease in known if not lease.automatic]
         for lease in there:
@@ -157,7 +157,7 @@ async def renew_concurrency_leases(context: CommandContext, given: requests.Rene
     """Have leases last some seconds from now; the ids of those that were there. Slots that decay do so all the same."""
     async with context.database.write() as transaction:
         now = context.clock()
-        unit = await _ledger(transaction.connection, now, leases=given.lease_ids)
+        unit = await _ledger(transaction.connection, leases=given.lease_ids)
         there = [lease for each in dict.fromkeys(given.lease_ids) if (lease := unit.leases.get(each))]
         for lease in there:
             unit.renew(lease, now + timedelta(seconds=given.lease_seconds), now)
