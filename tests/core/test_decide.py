@@ -509,6 +509,22 @@ def test_a_deployment_that_cancels_new_runs_cancels_the_one_without_a_slot(memor
     assert memory.state(run).type is StateType.CANCELLED
 
 
+@pytest.mark.parametrize(("state", "expires"), [(pending(), 60), (running(), None), (cancelling(), None)])
+def test_a_lease_expires_only_while_the_run_that_took_it_is_pending(
+    memory: Memory, state: State, expires: float | None
+) -> None:
+    limited = limit(1)
+    deployed = deployment(limited)
+    run = flow_run(deployment_id=deployed.id)
+    memory.have(limited, deployed, run)
+    memory.propose(run, pending())
+    memory.propose(run, state)
+    (taken,) = memory.held(run)
+    memory.unit.renew(taken, in_seconds(60), NOW)
+
+    assert [each.expires for each in memory.held(run)] == [None if expires is None else in_seconds(expires)]
+
+
 def test_a_lease_of_slots_that_free_themselves_is_not_renewed(memory: Memory) -> None:
     limited = limit(1, slot_decay_per_second=0.1)
     deployed = deployment(limited)

@@ -187,8 +187,13 @@ class UnitOfWork:
                 self.change_lease(moved)
 
     def renew(self, lease: ConcurrencyLease, expires: datetime | None, now: datetime) -> None:
-        """The lease lasts until another time; slots that free themselves do so all the same."""
-        if self.limits[lease.limit_id].slot_decay_per_second == 0:
+        """Have a lease expire at another time, unless time does not end it.
+
+        Slots that decay free themselves at a fixed rate. A run that has left PENDING keeps the slots of its state until
+        it leaves that state: if such a lease could expire, another run would start beside it and exceed the limit.
+        """
+        kept_by_state = lease.automatic and lease.expires is None
+        if self.limits[lease.limit_id].slot_decay_per_second == 0 and not kept_by_state:
             self.change_lease(lease.replace(expires=expires, updated=now))
 
     def change_lease(self, lease: ConcurrencyLease) -> None:
