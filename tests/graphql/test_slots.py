@@ -140,6 +140,16 @@ async def test_what_a_client_took_for_a_run_is_given_back_when_the_run_ends(ask:
     assert await active(ask) == {"a": 0}
 
 
+async def test_a_run_that_has_ended_acquires_no_slots(ask: Ask) -> None:
+    await create(ask, "concurrencyLimit", name="a", limit=1)
+    run = await make_flow_run(ask, state={"type": "COMPLETED"})
+    task = await make_task_run(ask, state={"type": "FAILED"})
+    for holder in ({"flowRunId": run}, {"taskRunId": task}):
+        answer = await take(ask, "a", run=holder)
+        assert (answer["__typename"], answer["path"]) == ("InvalidInput", ["run"])
+    assert await active(ask) == {"a": 0}
+
+
 async def test_force_takes_no_slot_and_gives_none_back(ask: Ask) -> None:
     flow = await make_flow(ask)
     deployment = await make_deployment(ask, flowId=flow, concurrencyLimit=1)

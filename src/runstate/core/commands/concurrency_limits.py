@@ -21,9 +21,9 @@ from runstate.core.slots import occupied, retry_delay, seconds_until_room
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
-from runstate.documents.states import RunKind
+from runstate.documents.states import FINAL_TYPES, RunKind
 from runstate.errors import InvalidInput, NotFound, Unavailable
-from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun
+from runstate.rows import ConcurrencyLease, ConcurrencyLimit
 from runstate.rows.documents import create_document, update_document
 
 RESERVED: Final = "deployment:"
@@ -104,11 +104,9 @@ async def delete_limit(context: CommandContext, limit_id: UUID) -> None:
 @command(ConcurrencyLimit)
 async def acquire_concurrency_slots(context: CommandContext, given: requests.AcquireConcurrencySlots) -> Acquired:
     """Take slots of many limits at once, all or none; when one is full nothing is written."""
-    kind, run_id = referred(given.run) if given.run else (None, None)
     async with context.database.write() as transaction:
         connection, now = transaction.connection, context.clock()
-        if run_id and await sql.missing(connection, FlowRun if kind is RunKind.FLOW_RUN else TaskRun, {run_id}):
-            raise NotFound(run_id)
+        run_id = await _lock_holder(connection, given.run) if given.run else None
         unit = await _ledger(connection, names=given.names)
         active = [limit for limit in unit.limits.values() if limit.active]
         small = next((limit for limit in active if limit.limit < given.slots), None)
@@ -124,6 +122,21 @@ async def acquire_concurrency_slots(context: CommandContext, given: requests.Acq
         taken = [unit.take(limit.id, given.slots, now, id=context.new_id(), **held) for limit in active]
         await write_limits(connection, unit, now)
     return Acquired(leases=taken)
+
+
+async def _lock_holder(connection: AsyncConnection, run: requests.RunRef) -> UUID:
+    """Return the id of a run that has not ended and cannot end meanwhile: its end releases what it holds."""
+    kind, run_id = referred(run)
+    locked = (
+        await sql.lock_flow_runs(connection, [run_id], shared=True)
+        if kind is RunKind.FLOW_RUN
+        else await sql.lock_task_runs(connection, [run_id])
+    )
+    if not locked:
+        raise NotFound(run_id)
+    if locked[0].run.state_type in FINAL_TYPES:
+        raise InvalidInput("The run has ended: only an unfinished run can hold slots.", ["run"])
+    return run_id
 
 
 def _patience(active: Sequence[ConcurrencyLimit], slots: int, now: datetime, draw: float) -> float:
