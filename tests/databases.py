@@ -70,9 +70,9 @@ async def say(url: str, statement: str) -> None:
         await connection.close()
 
 
-async def somebody_waits(database: Database) -> None:
-    """Wait until somebody waits for a lock that another connection to this PostgreSQL database holds."""
-    waiting = sa.text(f"SELECT EXISTS (SELECT {WAITING})")
+async def somebody_waits(database: Database, count: int = 1) -> None:
+    """Wait until so many wait for a lock that another connection to this PostgreSQL database holds."""
+    waiting = sa.text(f"SELECT count(*) >= {count} {WAITING}")
     async with database.read() as connection, asyncio.timeout(30):
         while not await connection.scalar(waiting):
             pass  # each look takes a turn

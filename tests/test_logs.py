@@ -1,11 +1,14 @@
 """What a server logs: lines for programs where nobody watches, of whatever library."""
 
+from io import StringIO
 from typing import Any
 
 import httpx
 import orjson
 import pytest
+import structlog
 
+from runstate import logs
 from tests.serving import Serve, Server
 
 MISTAKE = {"query": "query Mine { nothing }", "operationName": "Mine", "variables": {"password": "secret"}}
@@ -89,3 +92,30 @@ async def test_nothing_that_a_client_sent_is_logged_but_names(serve: Serve) -> N
     await ask(server, MISTAKE)
 
     assert "secret" not in "\n".join(await lines(server))
+
+
+def failure() -> Exception:
+    """Return an error that was raised many frames deep, with a secret in each frame."""
+
+    def fail(depth: int, password: str) -> None:
+        if depth == 0:
+            raise RuntimeError("It failed.")
+        fail(depth - 1, password)
+
+    try:
+        fail(30, "hun" + "ter2")  # a traceback shows this line
+    except RuntimeError as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_traceback_is_short_and_shows_no_local_variables(*, as_text: bool) -> None:
+    written = StringIO()
+    log = structlog.wrap_logger(structlog.PrintLogger(written), processors=logs.rendering(as_text=as_text))
+
+    log.error("failed", exc_info=failure())
+
+    assert "It failed." in written.getvalue()
+    assert "hunter2" not in written.getvalue()
+    assert len(written.getvalue()) < 20_000

@@ -33,7 +33,12 @@ def configure(level: str, form: str) -> None:
 
 
 def rendering(*, as_text: bool) -> list[Any]:
-    """How a line is written."""
+    """Return the processors that write a line.
+
+    By default, structlog has `rich` print tracebacks with the local variables of each frame: they hold what clients
+    sent, and printing them stops the event loop for a second.
+    """
     if as_text:
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]

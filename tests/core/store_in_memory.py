@@ -43,9 +43,9 @@ class Memory:
                 case FlowRun() | TaskRun():
                     self.unit.runs[row.id] = row
                 case ConcurrencyLimit():
-                    self.unit.limits[row.id] = row
+                    self.unit.add_limit(row)
                 case ConcurrencyLease():
-                    self.unit.leases[row.id] = row
+                    self.unit.add_lease(row)
                 case Deployment():
                     self.unit.deployments[row.id] = row
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 from uuid_utils.compat import uuid7
 
 from runstate.core.batch.batcher import BATCHES_AT_ONCE, REQUESTS_A_BATCH, Batcher
@@ -225,6 +226,21 @@ async def test_a_state_that_cannot_be_stored_fails_alone(database: Database) -> 
     assert isinstance(outcomes[1], Exception)
     assert statuses(outcomes)[::2] == [ACCEPT, ACCEPT]
     assert [(await run_of(database, run)).version for run in runs] == [0, 1, 1]
+
+
+async def test_a_request_whose_statement_fails_does_not_fail_the_others(database: Database) -> None:
+    runs, stray = await some(database, 9), task_run()
+    await put(database, stray)
+    async with open_batcher(database) as batcher:
+        failing = proposal(stray, running(), reply=("key", "no flow run has the id of a task run"))
+        requests = [*(proposal(run, running()) for run in runs[:5]), failing]
+        outcomes = await asyncio.gather(*(batcher.submit([each]) for each in requests))
+        later = await batcher.submit([proposal(run, running()) for run in runs[5:]])
+
+    assert statuses([outcome for (outcome,) in outcomes]) == [ACCEPT] * 5 + [IntegrityError]
+    assert statuses(later) == [ACCEPT] * 4
+    assert [(await run_of(database, run)).version for run in runs] == [1] * 9
+    assert (await run_of(database, stray)).version == 0
 
 
 async def test_a_request_that_cannot_be_answered_leaves_the_others_in_order(database: Database) -> None:

@@ -268,6 +268,10 @@ STORIES: dict[str, Story] = {
         (1, [resume("alone", expected_version=2, idempotency_key="k"), resume("alone", idempotency_key="k")]),
         (2, [resume("alone"), to("alone", paused(NOW, pause_key="here")), to("alone", paused(NOW)), resume("alone")]),
     ],
+    "a pause of a subflow run that is ended with an input": [
+        (0, [to("subflow", running()), to("subflow", paused(NOW))]),
+        (1, [resume("subflow", expected_version=2, idempotency_key="k"), resume("subflow", idempotency_key="k")]),
+    ],
     "a late run": [
         (0, [to("cancels", scheduled(NOW)), to("deployed", scheduled(NOW)), to("alone", running())]),
         (9, [to("deployed", late(NOW), policy=MARK_LATE), to("deployed", late(NOW), policy=MARK_LATE)]),

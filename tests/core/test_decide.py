@@ -317,6 +317,18 @@ def test_the_task_run_of_a_subflow_run_enters_the_same_states(memory: Memory) ->
     assert [each.actor for each in memory.unit.transitions] == ["me", "me"]
 
 
+def test_an_input_that_a_subflow_run_waits_for_is_stored_for_that_run_alone(memory: Memory) -> None:
+    parent = task_run()
+    subflow = flow_run(parent_task_run_id=parent.id)
+    memory.have(parent, subflow)
+    memory.propose(subflow, running())
+    memory.propose(subflow, paused(NOW))
+    memory.propose(subflow, running(), expected_version=2, reply=("response", {"a": 1}))
+
+    assert [(each.flow_run_id, each.value) for each in memory.unit.new_inputs] == [(subflow.id, {"a": 1})]
+    assert [state.name for state in memory.history(parent)] == ["Running", "Paused", "Running"]
+
+
 def test_the_task_run_of_a_subflow_run_enters_what_the_subflow_run_entered_instead(memory: Memory) -> None:
     parent = task_run()
     subflow = flow_run(parent_task_run_id=parent.id, policy=FlowRunPolicy(retries=1))
@@ -495,6 +507,22 @@ def test_a_deployment_that_cancels_new_runs_cancels_the_one_without_a_slot(memor
     memory.propose(run, pending())
 
     assert memory.state(run).type is StateType.CANCELLED
+
+
+@pytest.mark.parametrize(("state", "expires"), [(pending(), 60), (running(), None), (cancelling(), None)])
+def test_a_lease_expires_only_while_the_run_that_took_it_is_pending(
+    memory: Memory, state: State, expires: float | None
+) -> None:
+    limited = limit(1)
+    deployed = deployment(limited)
+    run = flow_run(deployment_id=deployed.id)
+    memory.have(limited, deployed, run)
+    memory.propose(run, pending())
+    memory.propose(run, state)
+    (taken,) = memory.held(run)
+    memory.unit.renew(taken, in_seconds(60), NOW)
+
+    assert [each.expires for each in memory.held(run)] == [None if expires is None else in_seconds(expires)]
 
 
 def test_a_lease_of_slots_that_free_themselves_is_not_renewed(memory: Memory) -> None:

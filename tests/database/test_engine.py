@@ -201,3 +201,14 @@ async def test_who_writes_does_not_plan_to_read_whole_tables_even_while_they_are
         assert (await transaction.connection.execute(SCANNED)).scalar_one() == 0
     async with database.read() as connection:
         assert (await connection.execute(sa.text("SHOW enable_seqscan"))).scalar_one() == "on"
+
+
+async def test_the_error_of_a_statement_does_not_show_its_parameters(database: Database) -> None:
+    failing = sa.text("SELECT * FROM no_such_table WHERE name = :name")
+
+    async with database.read() as connection:
+        with pytest.raises(sa.exc.DBAPIError) as raised:
+            await connection.execute(failing, {"name": "hunter2"})
+
+    assert "no_such_table" in str(raised.value)
+    assert "hunter2" not in str(raised.value)

@@ -4,7 +4,16 @@ from typing import Any
 from uuid import uuid4
 
 from tests.client import Ask
-from tests.graphql.mutations import RESULT, do, flow_run, make_deployment, make_flow, make_flow_run, propose
+from tests.graphql.mutations import (
+    RESULT,
+    do,
+    flow_run,
+    make_deployment,
+    make_flow,
+    make_flow_run,
+    make_task_run,
+    propose,
+)
 
 
 async def verb(ask: Ask, name: str, **given: Any) -> Any:
@@ -85,6 +94,19 @@ async def test_a_run_gets_the_input_that_it_waits_for_if_it_fits(ask: Ask) -> No
     assert right["status"] == "ACCEPT"
     inputs = (await flow_run(ask, run, 'inputs(where: { key: { eq: "the-answer" } }) { nodes { value } }'))["inputs"]
     assert inputs["nodes"] == [{"value": {"approved": True}}]
+
+
+async def test_a_subflow_run_gets_the_input_that_it_waits_for(ask: Ask) -> None:
+    parent = await make_flow_run(ask, state={"type": "RUNNING"})
+    task = await make_task_run(ask, flowRunId=parent)
+    run = await make_flow_run(ask, parentTaskRunId=task, state={"type": "RUNNING"})
+    given = {"flowRunId": run, "key": "s", "value": {"type": "object"}}
+    await do(ask, "writeFlowRunInput", "WriteFlowRunInput", "__typename", **given)
+    await verb(ask, "pause", id=run, runInputKeyset={"schema": "s", "response": "r"})
+
+    assert (await verb(ask, "resume", id=run, runInput={"a": 1}))["status"] == "ACCEPT"
+    inputs = (await flow_run(ask, run, 'inputs(where: { key: { eq: "r" } }) { nodes { value } }'))["inputs"]
+    assert inputs["nodes"] == [{"value": {"a": 1}}]
 
 
 async def test_a_schema_cannot_refer_to_anything_outside_itself(ask: Ask) -> None:

@@ -24,12 +24,12 @@ async def take(ask: Ask, *names: str, **given: Any) -> Any:
     return await do(ask, "acquireConcurrencySlots", "AcquireConcurrencySlotsInput", fields, names=list(names), **given)
 
 
-async def handle(ask: Ask, mutation: str, *leases: str) -> Any:
+async def handle(ask: Ask, mutation: str, *leases: str, **given: Any) -> Any:
     """Give leases back, or renew them."""
     kind = mutation[0].upper() + mutation[1:] + "Input"
     payload = f"{mutation[0].upper()}{mutation[1:]}Payload"
     fields = f"{PROBLEM} ... on {payload} {{ leaseIds }}"
-    return await do(ask, mutation, kind, fields, leaseIds=list(leases))
+    return await do(ask, mutation, kind, fields, leaseIds=list(leases), **given)
 
 
 async def active(ask: Ask) -> dict[str, int]:
@@ -65,6 +65,17 @@ async def test_a_lease_is_renewed_while_it_is_there(ask: Ask) -> None:
     assert renewed["expires"] > lease["expires"]
     await handle(ask, "releaseConcurrencySlots", lease["id"])
     assert (await handle(ask, "renewConcurrencyLeases", lease["id"]))["leaseIds"] == []
+
+
+async def test_the_lease_of_a_running_task_run_does_not_expire_once_it_is_renewed(ask: Ask) -> None:
+    await create(ask, "concurrencyLimit", name="tag:db", limit=1)
+    await propose(ask, await make_task_run(ask, tags=["db"]), "RUNNING", task=True)
+    document = '{ concurrencyLimit(by: { name: "tag:db" }) { leases { nodes { id expires } } } }'
+    (lease,) = (await ask(document))["concurrencyLimit"]["leases"]["nodes"]
+
+    assert (await handle(ask, "renewConcurrencyLeases", lease["id"], leaseSeconds=1))["leaseIds"] == [lease["id"]]
+    assert (await ask(document))["concurrencyLimit"]["leases"]["nodes"] == [lease]
+    assert lease["expires"] is None
 
 
 async def test_more_slots_than_there_are_is_a_mistake(ask: Ask) -> None:
@@ -126,6 +137,16 @@ async def test_what_a_client_took_for_a_run_is_given_back_when_the_run_ends(ask:
     await propose(ask, run, {"type": "PAUSED"})
     assert await active(ask) == {"a": 1}
     await propose(ask, run, "CRASHED", force=True)
+    assert await active(ask) == {"a": 0}
+
+
+async def test_a_run_that_has_ended_acquires_no_slots(ask: Ask) -> None:
+    await create(ask, "concurrencyLimit", name="a", limit=1)
+    run = await make_flow_run(ask, state={"type": "COMPLETED"})
+    task = await make_task_run(ask, state={"type": "FAILED"})
+    for holder in ({"flowRunId": run}, {"taskRunId": task}):
+        answer = await take(ask, "a", run=holder)
+        assert (answer["__typename"], answer["path"]) == ("InvalidInput", ["run"])
     assert await active(ask) == {"a": 0}
 
 

@@ -143,16 +143,16 @@ async def test_all_services_together_run(make: Making) -> None:
 
 
 def test_services_are_chosen_by_name() -> None:
-    assert set(chosen("all")) == {"late", "pause-expiry", "lease-expiry", "cancellation", "tally-compaction", "cleanup"}
+    names = {"late", "pause-expiry", "lease-expiry", "cancellation", "orphans", "tally-compaction", "cleanup"}
+    assert set(chosen("all")) == names
     assert chosen("off") == {}
     assert chosen(" late, lease-expiry") == {"late": SERVICES["late"], "lease-expiry": SERVICES["lease-expiry"]}
 
 
 @pytest.mark.parametrize("names", ["", "late,", "late,latte", "all,late", "Late"])
 def test_a_service_that_there_is_not_cannot_be_chosen(names: str) -> None:
-    with pytest.raises(
-        ConfigurationError, match="late, pause-expiry, lease-expiry, cancellation, tally-compaction, cleanup"
-    ):
+    known = "late, pause-expiry, lease-expiry, cancellation, orphans, tally-compaction, cleanup"
+    with pytest.raises(ConfigurationError, match=known):
         chosen(names)
 
 

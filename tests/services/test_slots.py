@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from runstate.core import states
+from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import ProposeState
 from runstate.core.checks.verify import verify
 from runstate.core.commands.concurrency_limits import (
@@ -16,9 +17,11 @@ from runstate.core.commands.concurrency_limits import (
 )
 from runstate.core.commands.deployments import delete_deployment
 from runstate.core.commands.flow_runs import delete_flow_run
+from runstate.core.commands.proposals import referred
 from runstate.documents import requests
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import RunKind
+from runstate.errors import InvalidInput
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun
 from runstate.services import lease_expiry
 from tests.databases import somebody_waits
@@ -118,3 +121,59 @@ async def test_a_flow_run_is_deleted_although_its_subflow_run_moves_meanwhile(ma
         [ProposeState(kind=RunKind.FLOW_RUN, run_id=subflow, state=states.running())]
     )
     assert not isinstance(outcome, Exception)
+
+
+async def holder(make: Making, run_kind: RunKind) -> requests.RunRef:
+    """Create a running run, and return a reference to it."""
+    await make.limit("a", 1)
+    if run_kind is RunKind.FLOW_RUN:
+        return requests.RunRef(flow_run_id=await make.flow_run(states.running()))
+    return requests.RunRef(task_run_id=await make.task_run(None, states.running()))
+
+
+def acquisition(run: requests.RunRef) -> requests.AcquireConcurrencySlots:
+    return requests.AcquireConcurrencySlots(names=["a"], run=run, lease_seconds=60)
+
+
+@pytest.mark.parametrize("run_kind", list(RunKind))
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_run_that_ends_while_it_acquires_slots_does_not_keep_them(
+    make: Making, other: Batcher, run_kind: RunKind
+) -> None:
+    run = await holder(make, run_kind)
+    _, run_id = referred(run)
+    async with make.database.write() as transaction:  # the acquisition waits for the limit, and has the run by then
+        await transaction.connection.execute(sa.select(ConcurrencyLimit.id).with_for_update())
+        acquired = asyncio.ensure_future(acquire_concurrency_slots(make.batcher.context, acquisition(run)))
+        await somebody_waits(make.database)
+        end = ProposeState(kind=run_kind, run_id=run_id, state=states.crashed())
+        ended = asyncio.ensure_future(other.submit([end]))
+        await somebody_waits(make.database, 2)
+    assert len((await acquired).leases) == 1
+    await ended
+
+    assert await make.rows(ConcurrencyLease) == []
+    assert await verify(make.database, make.clock.now) == []
+
+
+@pytest.mark.parametrize("run_kind", list(RunKind))
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_slots_are_not_acquired_for_a_run_that_ends_meanwhile(
+    make: Making, other: Batcher, run_kind: RunKind
+) -> None:
+    run = await holder(make, run_kind)
+    _, run_id = referred(run)
+    row = FlowRun if run_kind is RunKind.FLOW_RUN else TaskRun
+    async with make.database.write() as transaction:
+        await transaction.connection.execute(sa.select(row.id).where(row.id == run_id).with_for_update())
+        ended = asyncio.ensure_future(
+            other.submit([ProposeState(kind=run_kind, run_id=run_id, state=states.crashed())])
+        )
+        await somebody_waits(make.database)
+        acquired = asyncio.ensure_future(acquire_concurrency_slots(make.batcher.context, acquisition(run)))
+        await somebody_waits(make.database, 2)
+    with pytest.raises(InvalidInput):
+        await acquired
+    await ended
+
+    assert await make.rows(ConcurrencyLease) == []

@@ -71,7 +71,7 @@ def remaining_slots(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datet
 def after_release(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetime) -> ConcurrencyLimit:
     """The limit after a lease was given back; how long it was held moves the average."""
     if limit.slot_decay_per_second > 0:
-        return limit.replace(drained=_sooner(limit, lease, limit.drained or now, now))
+        return limit.replace(drained=(limit.drained or now) - saved_time(limit, lease, now))
     held = max(SHORTEST_OCCUPANCY_SECONDS, (now - lease.created).total_seconds() / lease.slots)
     average = limit.average_slot_occupancy_seconds
     moved = average + (held - average) / (2 * max(limit.limit, 1))
@@ -84,8 +84,9 @@ def advanced(
     """With decay: a lease behind one that was given back frees its slots sooner."""
     if waiting.expires is None or gone.expires is None or waiting.expires <= gone.expires:
         return waiting
-    return waiting.replace(expires=_sooner(limit, gone, waiting.expires, now))
+    return waiting.replace(expires=waiting.expires - saved_time(limit, gone, now))
 
 
-def _sooner(limit: ConcurrencyLimit, gone: ConcurrencyLease, moment: datetime, now: datetime) -> datetime:
-    return moment - timedelta(seconds=remaining_slots(limit, gone, now) / limit.slot_decay_per_second)
+def saved_time(limit: ConcurrencyLimit, gone: ConcurrencyLease, now: datetime) -> timedelta:
+    """Return how much sooner the slots behind a released lease are free; only with decay."""
+    return timedelta(seconds=remaining_slots(limit, gone, now) / limit.slot_decay_per_second)

@@ -156,6 +156,14 @@ def later(connection: AsyncConnection, text: str, parameters: Sequence[Sequence[
     driver_of(connection).later("executemany", text, parameters)
 
 
+def before_commit(connection: AsyncConnection, callback: Callable[[], None]) -> None:
+    """Call *callback* once every statement so far has succeeded: on SQLite after those that wait for the commit."""
+    if connection.dialect.name == "sqlite":
+        driver_of(connection).put_off.append(callback)
+    else:
+        callback()
+
+
 def _executing(connection: AsyncConnection, text: str, parameters: Sequence[Any]) -> None:
     """Tell those who want to know of SQLAlchemy's statements."""
     sync: Any = connection.sync_connection

@@ -9,17 +9,26 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import postgresql, sqlite
+from runstate.database.driver import before_commit
 from runstate.errors import ConfigurationError
 
 POSTGRESQL_POOL = 20
 
 
 class Transaction:
-    """Something that is written as a whole. What waits for its end is called after the commit, or never."""
+    """A transaction in progress, and the callbacks that wait for its end."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
         self.waiting: list[Callable[[], None]] = []
+
+    def before_commit(self, callback: Callable[[], None]) -> None:
+        """Have *callback* called when COMMIT comes next, because every statement so far has succeeded.
+
+        On SQLite it is called in the thread that executes statements: those that return no rows wait there for COMMIT,
+        so one of them can still fail after the block that wrote them has ended.
+        """
+        before_commit(self.connection, callback)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Have *callback* called once the transaction is committed; it must not block."""

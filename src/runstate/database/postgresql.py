@@ -35,6 +35,7 @@ def engine(url: sa.URL, statement_timeout_seconds: float, application: str, conn
         pool_size=connections,
         max_overflow=0,
         pool_use_lifo=True,
+        hide_parameters=True,  # errors are logged, and parameters are what clients sent
         connect_args={"server_settings": settings, "timeout": 5},
         **json.OPTIONS,
     )

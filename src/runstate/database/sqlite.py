@@ -46,7 +46,7 @@ class Interruptible(aiosqlite.Connection):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.put_off: list[Callable[[], None]] = []
-        """What gives no rows and so can wait for the next turn of the thread."""
+        """Calls that return no rows, and so can wait for the next turn of the thread."""
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
@@ -196,6 +196,7 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
     options = {
         "max_overflow": 0,
         "pool_timeout": 60,
+        "hide_parameters": True,  # errors are logged, and parameters are what clients sent
         "connect_args": {"async_creator_fn": _interruptible},
         **json.OPTIONS,
     }

@@ -48,12 +48,29 @@ class Timestamp(TypeDecorator[datetime]):
         return _instant if dialect.name == "sqlite" else None
 
 
+class Duration(TypeDecorator[timedelta]):
+    """A time span that is added to a timestamp or subtracted from it; on SQLite a number of microseconds."""
+
+    impl = sa.Interval
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(sa.BigInteger() if dialect.name == "sqlite" else sa.Interval())
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        return _span if dialect.name == "sqlite" else None
+
+
 def _microseconds(value: datetime | None) -> int | None:
     return None if value is None else (value - EPOCH) // MICROSECOND
 
 
 def _instant(value: int | None) -> datetime | None:
     return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+def _span(value: timedelta) -> int:
+    return value // MICROSECOND
 
 
 class TextualJSON(sqlite.JSON[Any]):

@@ -74,7 +74,7 @@ class ConcurrencyLease(Row):
         default=False, doc="Taken by a state that the run entered, and given back by the state that leaves."
     )
     expires: Mapped[datetime | None] = mapped_column(
-        doc="When the slots are taken back unless the lease is renewed; null: only when given back."
+        doc="When the slots are released unless the lease is renewed; null: when the holder releases them."
     )
 
     limit: Mapped[ConcurrencyLimit] = relationship(

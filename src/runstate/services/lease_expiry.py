@@ -45,9 +45,9 @@ async def _end_some(database: Database, limit_id: UUID, now: datetime) -> int:
         connection = transaction.connection
         unit = UnitOfWork()
         for limit in await lock_limits(connection, ids=[limit_id]):
-            unit.limits[limit.id] = limit
+            unit.add_limit(limit)
             for lease in await expired_leases(connection, limit, now, AT_ONCE):
-                unit.leases[lease.id] = lease
+                unit.add_lease(lease)
         expired = list(unit.leases.values())
         for lease in expired:
             if unit.limits[limit_id].slot_decay_per_second > 0:

@@ -12,7 +12,7 @@ import structlog
 
 from runstate.core.batch.batcher import Batcher
 from runstate.errors import ConfigurationError
-from runstate.services import cancellation, cleanup, late, lease_expiry, pause_expiry, tally_compaction
+from runstate.services import cancellation, cleanup, late, lease_expiry, orphans, pause_expiry, tally_compaction
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +33,7 @@ SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
         "pause-expiry": Service(pause_expiry.run_once, 5),
         "lease-expiry": Service(lease_expiry.run_once, 15),
         "cancellation": Service(cancellation.run_once, 20),
+        "orphans": Service(orphans.run_once, 10),
         "tally-compaction": Service(tally_compaction.run_once, 10),
         "cleanup": Service(cleanup.run_once, 300),
     }

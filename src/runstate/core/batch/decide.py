@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -205,13 +205,20 @@ def _keep_or_release(run: FlowRun | TaskRun, state: State, unit: UnitOfWork, now
 
 
 def _mirror(run: FlowRun, state: State, request: ProposeState, unit: UnitOfWork, environment: Environment) -> None:
-    """The task run that stands for a subflow run in its parent enters the same state, with its own version."""
+    """Have the task run that stands for a subflow run in its parent enter the same state, with its own version.
+
+    It is a request of its own: the key, the expected version and the run input are about the subflow run.
+    """
     parent = unit.runs[run.parent_task_run_id] if run.parent_task_run_id else None
     if parent is None:
         return
-    copy = state.fresh_copy().with_details(child_flow_run_id=run.id)
-    mirrored = replace(
-        request, kind=RunKind.TASK_RUN, run_id=parent.id, state=copy, force=True, policy=None, idempotency_key=None
+    mirrored = ProposeState(
+        kind=RunKind.TASK_RUN,
+        run_id=parent.id,
+        state=state.fresh_copy().with_details(child_flow_run_id=run.id),
+        force=True,
+        actor=request.actor,
+        request_id=request.request_id,
     )
     _propose(mirrored, parent, unit, environment)
 

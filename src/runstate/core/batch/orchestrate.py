@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -41,7 +42,7 @@ TAKES_DEPLOYMENT_SLOT = frozenset({StateType.PENDING, StateType.RUNNING, StateTy
 
 @dataclass(slots=True)
 class Attempt:
-    """One try to carry out a batch: filled in before COMMIT is sent, in case nobody hears whether it went through."""
+    """One try to carry out a batch. It is filled in just before COMMIT, whose answer may be lost."""
 
     outcomes: list[Outcome] | None = None
     minted: set[UUID] = field(default_factory=set)
@@ -56,8 +57,12 @@ class Attempt:
         """Whether it wrote something of which nobody knows what became."""
         return bool(self.minted) and not (self.is_committed or self.is_undone)
 
+    def prepare(self, minted: set[UUID], outcomes: list[Outcome]) -> None:
+        """Note what is about to be committed."""
+        self.minted, self.outcomes = minted, outcomes
+
     def commit(self) -> None:
-        """It has been committed."""
+        """Note that it has been committed."""
         self.is_committed = True
 
 
@@ -84,8 +89,8 @@ async def orchestrate(
         outcomes = [decide_request(request, unit, environment) for request in requests]
         await write(transaction.connection, unit, environment.now)
         if attempt is not None:
-            attempt.minted = {each.state.id for each in unit.transitions if each.state.id}
-            attempt.outcomes = outcomes
+            minted = {each.state.id for each in unit.transitions if each.state.id}
+            transaction.before_commit(partial(attempt.prepare, minted, outcomes))
             transaction.after_commit(attempt.commit)
         if unit.transitions:
             transaction.after_commit(tell)
@@ -121,7 +126,7 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
         await _lock_flow_runs(connection, unit, flow_runs, task_runs)
     await _lock_task_runs(connection, unit, task_runs | _mirrors(creations, unit), flow_runs)
     unit.limited |= not unit.created.isdisjoint(flow_runs | task_runs)
-    await _load_limits(connection, proposals, unit, now)
+    await _load_limits(connection, proposals, unit)
     unit.cached = await _load_cached(connection, proposals, now)
     keyed = [each for each in proposals if each.idempotency_key is not None]
     known = await sql.answers(
@@ -262,12 +267,7 @@ def as_state(row: FlowRunState | TaskRunState) -> State:
     )
 
 
-async def _load_limits(
-    connection: AsyncConnection,
-    proposals: Sequence[ProposeState],
-    unit: UnitOfWork,
-    now: datetime,
-) -> None:
+async def _load_limits(connection: AsyncConnection, proposals: Sequence[ProposeState], unit: UnitOfWork) -> None:
     """Limits that runs may enter or hold, locked; then their leases, which change only under these locks."""
     deployed = {each.run_id for each in proposals if each.state.type in TAKES_DEPLOYMENT_SLOT}
     starting = {each.run_id for each in proposals if each.state.type is StateType.RUNNING}
@@ -280,25 +280,24 @@ async def _load_limits(
     ids = {each.concurrency_limit_id for each in unit.deployments.values() if each.concurrency_limit_id}
     if not unit.limited:
         return
-    await lock_limits(connection, unit, now, ids=ids, names=names, holders=holders)
+    await lock_limits(connection, unit, ids=ids, names=names, holders=holders)
 
 
 async def lock_limits(
     connection: AsyncConnection,
     unit: UnitOfWork,
-    now: datetime,
     *,
     holders: Collection[UUID] = (),
     leases: Collection[UUID] = (),
     **which: Any,
 ) -> None:
-    """Limits, locked, as the query takes them; with the leases that are meant and all those of limits with decay."""
+    """Lock limits as the query takes them, and load the leases of these holders and those with these ids."""
     locked = await sql.lock_limits(connection, holders=holders, leases=leases, **which)
-    unit.limits = {limit.id: limit for limit in locked}
-    decaying = [limit.id for limit in locked if limit.slot_decay_per_second > 0]
-    if locked:
-        held = await sql.leases(connection, now, holders=holders, ids=leases, limits=decaying)
-        unit.leases = {lease.id: lease for lease in held if lease.limit_id in unit.limits}
+    for limit in locked:
+        unit.add_limit(limit)
+    for lease in await sql.leases(connection, holders=holders, ids=leases) if locked else ():
+        if lease.limit_id in unit.limits:
+            unit.add_lease(lease)
 
 
 async def _load_cached(
@@ -330,14 +329,21 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
         inserted(ProposalAnswer, [vars(answer) for answer in unit.new_answers]),
         replaced(FlowRunInput, ("flow_run_id", "key"), [vars(each) for each in unit.new_inputs]),
     ]
+    await _advance_leases(connection, unit)
     await bulk.write(connection, changes)
     copies = [(each.state.id, each.state.copied_from) for each in unit.transitions if each.state.copied_from]
     await sql.copy_data(connection, copies)  # type: ignore[arg-type]
 
 
 async def write_limits(connection: AsyncConnection, unit: UnitOfWork, now: datetime) -> None:
-    """Counters of limits and the leases that make them up."""
+    """Write the counters of limits and the leases that make them up."""
+    await _advance_leases(connection, unit)
     await bulk.write(connection, _limits(unit, now))
+
+
+async def _advance_leases(connection: AsyncConnection, unit: UnitOfWork) -> None:
+    """Move stored leases up. Those in memory moved too, and are written afterwards."""
+    await sql.advance_leases(connection, [(each.limit_id, each.after, each.by) for each in unit.advances])
 
 
 def _limits(unit: UnitOfWork, now: datetime) -> list[TableWrite]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from runstate.core.proposal import Effect, R, Remember, Slot, Take
-from runstate.core.slots import advanced, after_acquire, after_release
+from runstate.core.slots import advanced, after_acquire, after_release, saved_time
 from runstate.core.states import State
 from runstate.database.queries.orchestration import digest
 from runstate.rows import (
@@ -34,6 +34,15 @@ class Entered:
     request_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """The leases of a limit with decay that expire after a moment expire sooner, because one before them is gone."""
+
+    limit_id: UUID
+    after: datetime
+    by: timedelta
+
+
 @dataclass(slots=True)
 class UnitOfWork:
     """Facts by id. Whoever changes one notes that it has to be written."""
@@ -47,7 +56,12 @@ class UnitOfWork:
     limited: bool = False
     """Whether there may be limits."""
     limits: dict[UUID, ConcurrencyLimit] = field(default_factory=dict)
+    limit_ids: dict[str, UUID] = field(default_factory=dict)
+    """Ids of the limits by name."""
     leases: dict[UUID, ConcurrencyLease] = field(default_factory=dict)
+    """Leases that the runs of the batch hold, or that a command is about; not all leases of their limits."""
+    leases_of: dict[UUID, list[UUID]] = field(default_factory=dict)
+    """Ids of the leases by the run that holds them."""
     cached: dict[str, State] = field(default_factory=dict)
     answers: dict[tuple[UUID, str], ProposalAnswer] = field(default_factory=dict)
     created: set[UUID] = field(default_factory=set)
@@ -63,19 +77,34 @@ class UnitOfWork:
     new_leases: set[UUID] = field(default_factory=set)
     changed_leases: set[UUID] = field(default_factory=set)
     gone_leases: set[UUID] = field(default_factory=set)
+    advances: list[Advance] = field(default_factory=list)
+    """Changes of stored leases that were not loaded, in order."""
     new_cached: list[CacheEntry] = field(default_factory=list)
     new_answers: list[ProposalAnswer] = field(default_factory=list)
     new_inputs: list[FlowRunInput] = field(default_factory=list)
 
+    def add_limit(self, limit: ConcurrencyLimit) -> None:
+        """Add a limit that was loaded."""
+        self.limits[limit.id] = limit
+        self.limit_ids[limit.name] = limit.id
+
+    def add_lease(self, lease: ConcurrencyLease) -> None:
+        """Add a lease that was loaded, or taken just now."""
+        self.leases[lease.id] = lease
+        if lease.run_id is not None:
+            self.leases_of.setdefault(lease.run_id, []).append(lease.id)
+
     def slots_of(self, run: FlowRun | TaskRun, new_id: Callable[[], UUID]) -> tuple[Slot, ...]:
         """The limits that the run is subject to, and its place in each."""
-        held = {lease.limit_id: lease for lease in self.leases.values() if lease.run_id == run.id and lease.automatic}
+        held = {lease.limit_id: lease for lease in self.held_by(run.id) if lease.automatic}
         return tuple(Slot(limit, held.get(limit.id), new_id()) for limit in self._limits_of(run))
 
     def _limits_of(self, run: FlowRun | TaskRun) -> list[ConcurrencyLimit]:
         if isinstance(run, TaskRun):
             names = {f"tag:{tag}" for tag in run.tags}
-            return [limit for limit in self.limits.values() if limit.name in names]
+            return [
+                self.limits[each] for each in sorted(self.limit_ids[name] for name in names & self.limit_ids.keys())
+            ]
         deployment = self.deployments.get(run.deployment_id) if run.deployment_id else None
         limit_id = deployment.concurrency_limit_id if deployment else None
         return [self.limits[limit_id]] if limit_id in self.limits else []
@@ -130,7 +159,7 @@ class UnitOfWork:
         columns = {"id": id, "created": now, "updated": now, "limit_id": limit_id, "slots": slots}
         holds = {"holder": holder, "run_id": run_id, "automatic": automatic, "expires": until}
         lease = ConcurrencyLease.of(columns | holds)
-        self.leases[lease.id] = lease
+        self.add_lease(lease)
         self.new_leases.add(lease.id)
         return lease
 
@@ -139,6 +168,8 @@ class UnitOfWork:
         limit = self.limits[lease.limit_id]
         self._change_limit(after_release(limit, lease, now))
         del self.leases[lease.id]
+        if lease.run_id is not None:
+            self.leases_of[lease.run_id].remove(lease.id)
         if lease.id in self.new_leases:
             self.new_leases.discard(lease.id)
         else:
@@ -147,14 +178,22 @@ class UnitOfWork:
             self._move_up(limit, lease, now)
 
     def _move_up(self, limit: ConcurrencyLimit, gone: ConcurrencyLease, now: datetime) -> None:
+        """Have all leases behind one that is gone expire sooner: those in memory now, the others when it is written."""
+        if gone.expires is not None:
+            self.advances.append(Advance(limit.id, gone.expires, saved_time(limit, gone, now)))
         for waiting in [each for each in self.leases.values() if each.limit_id == limit.id]:
             moved = advanced(limit, gone, waiting, now)
             if moved is not waiting:
                 self.change_lease(moved)
 
     def renew(self, lease: ConcurrencyLease, expires: datetime | None, now: datetime) -> None:
-        """The lease lasts until another time; slots that free themselves do so all the same."""
-        if self.limits[lease.limit_id].slot_decay_per_second == 0:
+        """Have a lease expire at another time, unless time does not end it.
+
+        Slots that decay free themselves at a fixed rate. A run that has left PENDING keeps the slots of its state until
+        it leaves that state: if such a lease could expire, another run would start beside it and exceed the limit.
+        """
+        kept_by_state = lease.automatic and lease.expires is None
+        if self.limits[lease.limit_id].slot_decay_per_second == 0 and not kept_by_state:
             self.change_lease(lease.replace(expires=expires, updated=now))
 
     def change_lease(self, lease: ConcurrencyLease) -> None:
@@ -169,4 +208,4 @@ class UnitOfWork:
 
     def held_by(self, run_id: UUID) -> list[ConcurrencyLease]:
         """The leases that a run holds."""
-        return [lease for lease in self.leases.values() if lease.run_id == run_id]
+        return [self.leases[each] for each in self.leases_of.get(run_id, ())]

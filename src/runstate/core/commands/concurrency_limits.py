@@ -21,9 +21,9 @@ from runstate.core.slots import occupied, retry_delay, seconds_until_room
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
-from runstate.documents.states import RunKind
+from runstate.documents.states import FINAL_TYPES, RunKind
 from runstate.errors import InvalidInput, NotFound, Unavailable
-from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun
+from runstate.rows import ConcurrencyLease, ConcurrencyLimit
 from runstate.rows.documents import create_document, update_document
 
 RESERVED: Final = "deployment:"
@@ -104,12 +104,10 @@ async def delete_limit(context: CommandContext, limit_id: UUID) -> None:
 @command(ConcurrencyLimit, notify=False)
 async def acquire_concurrency_slots(context: CommandContext, given: requests.AcquireConcurrencySlots) -> Acquired:
     """Take slots of many limits at once, all or none; when one is full nothing is written."""
-    kind, run_id = referred(given.run) if given.run else (None, None)
     async with context.database.write() as transaction:
         connection, now = transaction.connection, context.clock()
-        if run_id and await sql.missing(connection, FlowRun if kind is RunKind.FLOW_RUN else TaskRun, {run_id}):
-            raise NotFound(run_id)
-        unit = await _ledger(connection, now, names=given.names)
+        run_id = await _lock_holder(connection, given.run) if given.run else None
+        unit = await _ledger(connection, names=given.names)
         active = [limit for limit in unit.limits.values() if limit.active]
         small = next((limit for limit in active if limit.limit < given.slots), None)
         if small is not None:
@@ -126,15 +124,30 @@ async def acquire_concurrency_slots(context: CommandContext, given: requests.Acq
     return Acquired(leases=taken)
 
 
+async def _lock_holder(connection: AsyncConnection, run: requests.RunRef) -> UUID:
+    """Return the id of a run that has not ended and cannot end meanwhile: its end releases what it holds."""
+    kind, run_id = referred(run)
+    locked = (
+        await sql.lock_flow_runs(connection, [run_id], shared=True)
+        if kind is RunKind.FLOW_RUN
+        else await sql.lock_task_runs(connection, [run_id])
+    )
+    if not locked:
+        raise NotFound(run_id)
+    if locked[0].run.state_type in FINAL_TYPES:
+        raise InvalidInput("The run has ended: only an unfinished run can hold slots.", ["run"])
+    return run_id
+
+
 def _patience(active: Sequence[ConcurrencyLimit], slots: int, now: datetime, draw: float) -> float:
     full = [limit for limit in active if seconds_until_room(limit, slots, now) > 0]
     return max(retry_delay(limit, slots, now, draw) for limit in full)
 
 
-async def _ledger(connection: AsyncConnection, now: datetime, **which: Any) -> UnitOfWork:
-    """Limits, locked, with the leases that are meant and all those of limits with decay."""
+async def _ledger(connection: AsyncConnection, **which: Any) -> UnitOfWork:
+    """Lock limits, and load the leases that are meant."""
     unit = UnitOfWork()
-    await lock_limits(connection, unit, now, **which)
+    await lock_limits(connection, unit, **which)
     return unit
 
 
@@ -143,7 +156,7 @@ async def release_concurrency_slots(context: CommandContext, given: requests.Rel
     """Give back leases; the ids of those that were there. What a state took, a state gives back: it stays."""
     async with context.database.write() as transaction:
         now = context.clock()
-        unit = await _ledger(transaction.connection, now, leases=given.lease_ids)
+        unit = await _ledger(transaction.connection, leases=given.lease_ids)
         known = [lease for each in dict.fromkeys(given.lease_ids) if (lease := unit.leases.get(each))]
         there = [lease for lease in known if not lease.automatic]
         for lease in there:
@@ -157,7 +170,7 @@ async def renew_concurrency_leases(context: CommandContext, given: requests.Rene
     """Have leases last some seconds from now; the ids of those that were there. Slots that decay do so all the same."""
     async with context.database.write() as transaction:
         now = context.clock()
-        unit = await _ledger(transaction.connection, now, leases=given.lease_ids)
+        unit = await _ledger(transaction.connection, leases=given.lease_ids)
         there = [lease for each in dict.fromkeys(given.lease_ids) if (lease := unit.leases.get(each))]
         for lease in there:
             unit.renew(lease, now + timedelta(seconds=given.lease_seconds), now)

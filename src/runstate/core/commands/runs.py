@@ -104,7 +104,7 @@ async def change_run(
 async def release_and_forget(connection: AsyncConnection, runs: Sequence[UUID], now: datetime) -> None:
     """Release the slots of runs, and delete what refers to them without a foreign key."""
     unit = UnitOfWork()
-    await lock_limits(connection, unit, now, holders=runs)
+    await lock_limits(connection, unit, holders=runs)
     for lease in [lease for run_id in runs for lease in unit.held_by(run_id)]:
         unit.give_back(unit.leases[lease.id], now)
     await write_limits(connection, unit, now)

@@ -60,7 +60,7 @@ async def update_task_run(context: CommandContext, document: Any) -> TaskRun:
 async def _release(context: CommandContext, connection: AsyncConnection, run_id: UUID, names: set[str]) -> None:
     """The slots of limits with these names that the run came to by entering a state."""
     unit, now = UnitOfWork(), context.clock()
-    await lock_limits(connection, unit, now, holders=[run_id])
+    await lock_limits(connection, unit, holders=[run_id])
     for lease in unit.held_by(run_id):
         if lease.automatic and unit.limits[lease.limit_id].name in names:
             unit.give_back(lease, now)

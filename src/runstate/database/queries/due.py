@@ -23,11 +23,13 @@ from runstate.rows import (
     FlowRunState,
     ProposalAnswer,
     TaskRun,
+    TaskRunState,
 )
 from runstate.rows.base import JSON
 
 PAGE: Final = 200
 UNFINISHED: Final = frozenset(StateType) - FINAL_TYPES
+LOST: Final = frozenset({StateType.CRASHED, StateType.FAILED})
 
 Asked = sa.Select[*tuple[Any, ...]]
 Found = sa.Row[*tuple[Any, ...]]
@@ -96,18 +98,36 @@ def stuck_cancellations(before: datetime) -> DueQuery:
 
 
 def task_runs_left_over(since: datetime) -> DueQuery:
-    """Unfinished task runs of flow runs CANCELLED since then; one that stands for a subflow run ends when that does."""
+    """Return the unfinished task runs of flow runs CANCELLED since then."""
+    flow_run = FlowRun.id == TaskRun.flow_run_id
+    is_cancelled = FlowRun.state_type == StateType.CANCELLED
+    return _unfinished_task_runs(sa.exists().where(flow_run, is_cancelled, FlowRun.state_timestamp >= since))
+
+
+def orphaned_task_runs(since: datetime, until: datetime) -> DueQuery:
+    """Return the unfinished task runs of flow runs that CRASHED or FAILED in that time.
+
+    Task runs in the background are executed by other processes, which go on without the flow run.
+    """
+    flow_run = FlowRun.id == TaskRun.flow_run_id
+    is_deferred = sa.type_coerce(TaskRunState.details, JSON)["deferred"].as_boolean()
+    in_background = sa.exists().where(TaskRunState.run_id == TaskRun.id, is_deferred)
+    return _unfinished_task_runs(sa.exists().where(flow_run, *_lost(FlowRun, since, until)), ~in_background)
+
+
+def _unfinished_task_runs(*conditions: sa.ColumnElement[bool]) -> DueQuery:
+    """Leave out task runs that stand for an unfinished subflow run: they end when that does."""
     subflow = aliased(FlowRun)
     follows = sa.exists().where(subflow.parent_task_run_id == TaskRun.id, subflow.state_type.in_(UNFINISHED))
-    is_cancelled = sa.exists().where(
-        FlowRun.id == TaskRun.flow_run_id,
-        FlowRun.state_type == StateType.CANCELLED,
-        FlowRun.state_timestamp >= since,
-    )
     asked = sa.select(TaskRun.id, TaskRun.version, TaskRun.state_timestamp).where(
-        TaskRun.state_type.in_(UNFINISHED), is_cancelled, ~follows
+        TaskRun.state_type.in_(UNFINISHED), *conditions, ~follows
     )
     return DueQuery(asked, (TaskRun.state_timestamp, TaskRun.id))
+
+
+def _lost(flow_run: Any, since: datetime, until: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    """Whether a flow run ended in that time without ending what it had started."""
+    return flow_run.state_type.in_(LOST), flow_run.state_timestamp.between(since, until)
 
 
 def subflow_runs_left_over() -> DueQuery:
@@ -119,6 +139,21 @@ def subflow_runs_left_over() -> DueQuery:
         .join(TaskRun, TaskRun.id == FlowRun.parent_task_run_id)
         .join(parent, parent.id == TaskRun.flow_run_id)
         .where(parent.state_type == StateType.CANCELLED, FlowRun.state_type.in_(UNFINISHED), ~is_asked_to)
+    )
+    return DueQuery(asked, (FlowRun.state_timestamp, FlowRun.id))
+
+
+def orphaned_subflow_runs(since: datetime, until: datetime) -> DueQuery:
+    """Return the unfinished subflow runs of flow runs that CRASHED or FAILED in that time.
+
+    A subflow run of a deployment has infrastructure of its own, and goes on.
+    """
+    parent = aliased(FlowRun)
+    asked = (
+        sa.select(FlowRun.id, FlowRun.version, FlowRun.state_timestamp)
+        .join(TaskRun, TaskRun.id == FlowRun.parent_task_run_id)
+        .join(parent, parent.id == TaskRun.flow_run_id)
+        .where(FlowRun.state_type.in_(UNFINISHED), FlowRun.deployment_id.is_(None), *_lost(parent, since, until))
     )
     return DueQuery(asked, (FlowRun.state_timestamp, FlowRun.id))
 

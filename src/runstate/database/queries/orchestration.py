@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -26,6 +26,7 @@ from runstate.rows import (
     TaskRun,
     TaskRunState,
 )
+from runstate.rows.base import Duration
 
 B = TypeVar("B", bound=Base)
 
@@ -201,20 +202,29 @@ def _locking_limits(known: frozenset[str]) -> sa.Select[Any]:
 
 
 async def leases(
-    connection: AsyncConnection,
-    now: datetime,
-    *,
-    holders: Collection[UUID] = (),
-    limits: Collection[UUID] = (),
-    ids: Collection[UUID] = (),
+    connection: AsyncConnection, *, holders: Collection[UUID] = (), ids: Collection[UUID] = ()
 ) -> list[ConcurrencyLease]:
-    """Leases that these runs hold, those with these ids, and those of these limits that have not expired."""
+    """Return the leases that these runs hold and those with these ids."""
+    if not (holders or ids):
+        return []
     asked = sa.select(*ConcurrencyLease.__table__.columns).where(
-        among(ConcurrencyLease.run_id, holders)
-        | among(ConcurrencyLease.id, ids)
-        | (among(ConcurrencyLease.limit_id, limits) & (ConcurrencyLease.expires > now))
+        among(ConcurrencyLease.run_id, holders) | among(ConcurrencyLease.id, ids)
     )
     return await all_of(connection, ConcurrencyLease, asked)
+
+
+async def advance_leases(connection: AsyncConnection, advances: Sequence[tuple[UUID, datetime, timedelta]]) -> None:
+    """Have the leases of a limit that expire after a moment expire sooner by a time span; one change after another."""
+    if not advances:
+        return
+    table = table_of(ConcurrencyLease)
+    statement = (
+        sa.update(table)
+        .where(table.c.limit_id == sa.bindparam("on"), table.c.expires > sa.bindparam("after"))
+        .values(expires=table.c.expires - sa.bindparam("by", type_=Duration()))
+    )
+    given = [{"on": limit_id, "after": after, "by": by} for limit_id, after, by in advances]
+    await connection.execute(statement, given)
 
 
 def digest(key: str) -> str:

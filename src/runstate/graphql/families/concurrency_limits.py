@@ -112,6 +112,10 @@ class Mutation:
     async def renew_concurrency_leases(
         self, info: Info, input: Annotated[Input[RenewConcurrencyLeases], LEASES]
     ) -> Any:
-        """Extend leases. Slots of a rate limit are freed at its rate all the same."""
+        """Have leases expire later or sooner.
+
+        Slots of a rate limit are freed at its rate all the same. Slots that a run holds by its state are released when
+        it leaves that state, whether their lease is renewed or not.
+        """
         renewed: Any = await limits.renew_concurrency_leases(info.context.commands, input.checked())
         return RenewConcurrencyLeasesPayload(lease_ids=_ids(renewed))
