@@ -74,7 +74,7 @@ def _parts(
     elif name == "flow_run":
         yield table.c.flow_id.is_not(None)
         yield _tallied(value, table, TALLIED_FLOW_RUN_CONDITIONS, depth)
-    elif name in where.references:
-        yield refers(table, where.references[name], value, depth)
+    elif name in where.reference_fields:
+        yield refers(table, where.reference_fields[name], value, depth)
     else:
         yield from value.clauses(table.c[name])
