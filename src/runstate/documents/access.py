@@ -10,12 +10,12 @@ SERVER = "runstate"
 
 
 class Scope(StrEnum):
-    """What a key allows. Each includes those before it."""
+    """A permission of a key. Each includes the ones before it."""
 
     READ = "read"
     """Queries and subscriptions."""
     PROPOSE = "propose"
-    """What programs that run workflows do: make runs, propose states for them, take slots."""
+    """The requests of programs that run workflows: create runs, propose states, acquire slots."""
     ADMIN = "admin"
     """Everything: deployments, limits, deleting."""
 

@@ -1,4 +1,4 @@
-"""What every document has in common, and the texts and values that documents are made of."""
+"""The base of all documents, and the validated types of their members."""
 
 import functools
 import re

@@ -1,4 +1,4 @@
-"""What a state is made of besides its row."""
+"""Types and details of states."""
 
 from datetime import datetime
 from enum import Enum
@@ -11,10 +11,10 @@ from runstate.documents.base import Document, LongText, Name
 
 
 class StateType(Enum):
-    """What a run is doing; the rules look at the type, people at the name."""
+    """Type of a state. Rules depend on the type; the name is for people."""
 
     __hash__ = object.__hash__
-    """There is one of each: rules look states up by their type all the time."""
+    """The hash by identity: members are unique, and rules look states up by type all the time."""
 
     SCHEDULED = "SCHEDULED"
     """Will start at the scheduled time of its details."""
@@ -23,62 +23,70 @@ class StateType(Enum):
     RUNNING = "RUNNING"
     """User code is executing."""
     COMPLETED = "COMPLETED"
-    """Finished well. Final."""
+    """Ended successfully. Final."""
     FAILED = "FAILED"
-    """User code raised or timed out. Final."""
+    """User code raised an exception or timed out. Final."""
     CANCELLED = "CANCELLED"
     """Cancelled before or during execution. Final."""
     CRASHED = "CRASHED"
-    """The infrastructure died or was interrupted. Final."""
+    """The infrastructure failed or was interrupted. Final."""
     PAUSED = "PAUSED"
-    """Stopped by request; waits to be resumed or to time out."""
+    """Stopped on request until it is resumed or times out."""
     CANCELLING = "CANCELLING"
-    """Cancellation was requested; infrastructure is being torn down."""
+    """Cancellation was requested; the infrastructure is being stopped."""
 
 
 FINAL_TYPES: Final = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED})
 
 
 class StateDetails(Document):
-    """What rules and clients know about a state besides its type, name and message."""
+    """Values of a state that rules and clients read, besides type, name and message."""
 
     scheduled_time: datetime | None = Field(
-        default=None, description="When a SCHEDULED run is due; carried over to PENDING."
+        default=None, description="Time at which a SCHEDULED run is due; copied to PENDING."
     )
-    cache_key: LongText | None = Field(default=None, description="Under which key the result is cached or looked up.")
+    cache_key: LongText | None = Field(default=None, description="Key under which the result is cached and looked up.")
     cache_expiration: datetime | None = Field(
-        default=None, description="Until when the cached result may be used; null: for ever."
+        default=None, description="Time at which the cached result expires; null for never."
     )
-    refresh_cache: bool | None = Field(default=None, description="True: run although a cached result exists.")
-    retriable: bool | None = Field(default=None, description="False on FAILED: the task run is not retried.")
+    refresh_cache: bool | None = Field(default=None, description="True to run although a cached result exists.")
+    retriable: bool | None = Field(
+        default=None, description="False on a FAILED state if the task run must not be retried."
+    )
     transition_id: UUID | None = Field(
-        default=None, description="Minted by the client: a proposal that repeats the current state's is rejected."
+        default=None, description="Id that the client generates: a proposal with the current state's id is rejected."
     )
-    pause_timeout: datetime | None = Field(default=None, description="When a pause ends by itself; null: never.")
+    pause_timeout: datetime | None = Field(
+        default=None, description="Time at which a paused run fails; null for no timeout."
+    )
     pause_reschedule: bool = Field(
-        default=False, description="Suspended: the process exits and the run is scheduled again on resume."
+        default=False,
+        description="True if the run is suspended: its process exits, and resuming schedules the run again.",
     )
-    pause_key: Name | None = Field(default=None, description="Names a place in the code that pauses only once.")
+    pause_key: Name | None = Field(
+        default=None, description="Key of the place in the code; a run pauses at most once for a key."
+    )
     run_input_keyset: dict[Name, Name] | None = Field(
-        default=None, description="Names of the inputs a paused run waits for: `schema`, `response`, `description`."
+        default=None, description="Keys of the inputs that a paused run waits for: `schema`, `response`, `description`."
     )
-    flow_run_id: UUID | None = Field(default=None, description="The flow run that the state belongs to.")
+    flow_run_id: UUID | None = Field(default=None, description="Id of the flow run that the state belongs to.")
     task_run_id: UUID | None = Field(
-        default=None, description="The task run that the state belongs to; on a subflow run: its parent task run."
+        default=None,
+        description="Id of the task run that the state belongs to; for a subflow run, of its parent task run.",
     )
     child_flow_run_id: UUID | None = Field(
-        default=None, description="On the states of a subflow's parent task run: the subflow run they mirror."
+        default=None, description="Id of the subflow run that the state mirrors, on states of its parent task run."
     )
-    deferred: bool | None = Field(default=None, description="Marks the states of background task runs.")
+    deferred: bool | None = Field(default=None, description="True on the states of background task runs.")
     untrackable_result: bool = Field(
-        default=False, description="The result cannot be used to track dependencies between task runs."
+        default=False, description="True if the result cannot be used to track dependencies between task runs."
     )
     task_parameters_id: UUID | None = Field(
-        default=None, description="Where the parameters of a background task run are stored."
+        default=None, description="Id of the stored parameters of a background task run."
     )
-    traceparent: Name | None = Field(default=None, description="W3C trace context of the span that made the state.")
+    traceparent: Name | None = Field(default=None, description="W3C trace context of the span that created the state.")
     deployment_concurrency_lease_id: UUID | None = Field(
-        default=None, description="The lease on the deployment's concurrency limit that the run holds."
+        default=None, description="Id of the run's lease on its deployment's concurrency limit."
     )
 
 

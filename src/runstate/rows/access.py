@@ -1,4 +1,4 @@
-"""Who is let in. Keys are private."""
+"""API keys and CSRF tokens. Keys are private: GraphQL does not show them."""
 
 from datetime import datetime
 
@@ -8,26 +8,28 @@ from runstate.rows.base import PRIVATE, Row
 
 
 class ApiKey(Row):
-    """Lets a client in. The key itself is shown once and kept nowhere."""
+    """An API key. The key itself is shown once and not stored."""
 
     __tablename__ = "api_key"
     __private__ = True
 
-    name: Mapped[str] = mapped_column(unique=True, doc="Whose it is: the actor on the states that it proposes.")
-    prefix: Mapped[str] = mapped_column(unique=True, info=PRIVATE, doc="How the key begins, to find it by.")
-    digest: Mapped[str] = mapped_column(info=PRIVATE, doc="SHA-256 of the whole key, which is too long to be guessed.")
-    scopes: Mapped[list[str]] = mapped_column(doc="What it allows: `read`, `propose`, `admin`.")
-    expires: Mapped[datetime | None] = mapped_column(doc="Until when it lets in; null: for ever.")
-    revoked: Mapped[datetime | None] = mapped_column(doc="Since when it lets nobody in any more.")
-    used: Mapped[datetime | None] = mapped_column(doc="When it was last used, to the minute; null: never.")
+    name: Mapped[str] = mapped_column(unique=True, doc="Name of the owner: the actor of the states that it proposes.")
+    prefix: Mapped[str] = mapped_column(unique=True, info=PRIVATE, doc="First characters of the key, to find it by.")
+    digest: Mapped[str] = mapped_column(
+        info=PRIVATE, doc="SHA-256 of the whole key. The key is random, so a slow hash is not needed."
+    )
+    scopes: Mapped[list[str]] = mapped_column(doc="Scopes: `read`, `propose`, `admin`.")
+    expires: Mapped[datetime | None] = mapped_column(doc="Time of expiry; null for never.")
+    revoked: Mapped[datetime | None] = mapped_column(doc="Time of revocation; null if it is valid.")
+    used: Mapped[datetime | None] = mapped_column(doc="Time of the last use, to the minute; null for never.")
 
 
 class CsrfToken(Row):
-    """Shows that a request comes from a page of ours: another site can send requests, but not read this first."""
+    """A token that proves that a request comes from a trusted page: pages of other sites cannot read it."""
 
     __tablename__ = "csrf_token"
     __node__ = False  # a token is shown once, to its client
 
-    client: Mapped[str] = mapped_column(unique=True, doc="Whom it was given to, as the client calls itself.")
+    client: Mapped[str] = mapped_column(unique=True, doc="Name of the client, as it calls itself.")
     token: Mapped[str] = mapped_column(doc="The token.")
-    expiration: Mapped[datetime] = mapped_column(doc="Until when it is accepted.")
+    expiration: Mapped[datetime] = mapped_column(doc="Time of expiry.")

@@ -1,4 +1,4 @@
-"""What every table has in common."""
+"""The base of all tables: column types, access of columns, tags."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ NAMES = {
 
 
 class Timestamp(TypeDecorator[datetime]):
-    """An instant, always in UTC; on SQLite the microseconds since 1970, which sort and subtract as numbers."""
+    """An instant in UTC; on SQLite the microseconds since 1970, which can be sorted and subtracted as numbers."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -173,7 +173,7 @@ NOT_FILTERABLE: dict[str, Any] = {"filterable": False}
 
 
 class ReadOnlyAttribute:
-    """A column, where the class is asked for it; a snapshot has its own value.
+    """An attribute that is the column on the class; instances have values of their own.
 
     SQLAlchemy's attribute would be asked for every value that a snapshot holds. It is one that can be set, so Python
     prefers it to what the instance has; this one cannot.
@@ -190,7 +190,7 @@ class ReadOnlyAttribute:
 
 
 class Base(DeclarativeBase):
-    """A table. Instances are snapshots: made with `of`, never attached to a session, never written to."""
+    """A table. Instances are immutable snapshots, created with `of` and never attached to a session."""
 
     metadata = sa.MetaData(naming_convention=NAMES)
     type_annotation_map: ClassVar[dict[Any, Any]] = {
@@ -212,13 +212,13 @@ class Base(DeclarativeBase):
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> Self:
-        """A snapshot of a row that holds these columns; asking for another one is an error."""
+        """Return a snapshot with these columns; reading another column raises AttributeError."""
         row = object.__new__(cls)
         row.__dict__.update(columns)
         return row
 
     def replace(self, **columns: Any) -> Self:
-        """A copy of the snapshot with other values in some columns."""
+        """Return a copy of the snapshot with other values in some columns."""
         return self.of({**self.__dict__, **columns})
 
 

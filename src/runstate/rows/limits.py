@@ -1,4 +1,4 @@
-"""Concurrency limits and who holds their slots."""
+"""Concurrency limits and the leases on their slots."""
 
 from datetime import datetime
 from uuid import UUID
@@ -26,7 +26,7 @@ class ConcurrencyLimit(Row):
     limit: Mapped[NonNegativeInt] = mapped_column(doc="Number of slots. A lower number frees no slot that is held.")
     active: Mapped[bool] = mapped_column(default=True, doc="True if the limit is enforced.")
     occupied: Mapped[int] = mapped_column(
-        default=0, info=PRIVATE, doc="Slots of leases that do not decay; the sum over its leases."
+        default=0, info=PRIVATE, doc="Slots of leases that do not decay: the sum over its leases."
     )
     slot_decay_per_second: Mapped[PerSecond] = mapped_column(
         default=0.0,
@@ -34,7 +34,7 @@ class ConcurrencyLimit(Row):
         "It can only be changed while no slot is held.",
     )
     drained: Mapped[datetime | None] = mapped_column(
-        info=PRIVATE, doc="With decay: when the last slot will have freed itself; the latest of its leases."
+        info=PRIVATE, doc="For a rate limit: time at which the last slot is freed, the latest of its leases."
     )
     average_slot_occupancy_seconds: Mapped[float] = mapped_column(
         default=2.0,
@@ -59,7 +59,7 @@ class ConcurrencyLimit(Row):
 
 
 class ConcurrencyLease(Row):
-    """Slots of one limit that somebody holds until they are given back or the lease expires."""
+    """Slots of one limit, held until they are released or the lease expires."""
 
     __tablename__ = "concurrency_lease"
     __node__ = False  # `limit` and `run` of nodes are of other types
@@ -67,11 +67,11 @@ class ConcurrencyLease(Row):
     limit_id: Mapped[UUID] = mapped_column(
         sa.ForeignKey(ConcurrencyLimit.id, ondelete="CASCADE"), index=True, doc="Id of the limit."
     )
-    slots: Mapped[int] = mapped_column(doc="How many slots are held.")
-    holder: Mapped[str | None] = mapped_column(doc="Who holds them, for people; runs hold by their id.")
+    slots: Mapped[int] = mapped_column(doc="Number of held slots.")
+    holder: Mapped[str | None] = mapped_column(doc="Name of the holder, for people; null if a run holds them.")
     run_id: Mapped[UUID | None] = mapped_column(doc="Id of the flow run or task run that holds them.")
     automatic: Mapped[bool] = mapped_column(
-        default=False, doc="Taken by a state that the run entered, and given back by the state that leaves."
+        default=False, doc="True if a state of the run acquired the slots; then leaving it releases them."
     )
     expires: Mapped[datetime | None] = mapped_column(
         doc="When the slots are released unless the lease is renewed; null: when the holder releases them."

@@ -1,4 +1,4 @@
-"""The log of transitions, which subscriptions read, and the database's own identity."""
+"""The log of transitions, which subscriptions read, and the identity of the database."""
 
 from datetime import datetime
 from typing import Any
@@ -24,7 +24,7 @@ class Xid8(sa.types.UserDefinedType[str]):
 
 
 class ServerSays(sa.sql.expression.ColumnElement[Any]):
-    """A default that only PostgreSQL fills in: SQLite's single writer needs none."""
+    """A default that PostgreSQL computes. SQLite has one writer and needs none."""
 
     inherit_cache = True
 
@@ -52,31 +52,33 @@ class Transition(Base):
         primary_key=True,
         autoincrement=True,
         info=PRIVATE,
-        doc="Order of writing; inside one reader's snapshot it agrees with versions.",
+        doc="Order of writing; within a snapshot it agrees with versions.",
     )
     xid: Mapped[str | None] = mapped_column(
         Xid8().with_variant(sa.Text(), "sqlite"),
         server_default=ServerSays("pg_current_xact_id()"),
         index=True,
         info=PRIVATE,
-        doc="PostgreSQL: the transaction that wrote it, to tell what a snapshot sees.",
+        doc="PostgreSQL: id of the writing transaction, to compare with snapshots.",
     )
     boot: Mapped[datetime | None] = mapped_column(
         Timestamp(),
         server_default=ServerSays("pg_postmaster_start_time()"),
         info=PRIVATE,
-        doc="PostgreSQL: start of the server that wrote it; transaction ids are handed out again after a crash.",
+        doc="PostgreSQL: start of the writing server. Transaction ids are reused after a crash.",
     )
     run_kind: Mapped[RunKind] = mapped_column(
-        sa.Enum(RunKind, native_enum=False, length=16, create_constraint=False), doc="Whether a flow run or a task run."
+        sa.Enum(RunKind, native_enum=False, length=16, create_constraint=False), doc="Kind of the run."
     )
     run_id: Mapped[UUID] = mapped_column(doc="Id of the run.")
     state_id: Mapped[UUID] = mapped_column(doc="Id of the state entered.")
-    flow_run_id: Mapped[UUID | None] = mapped_column(doc="Id of the flow run: itself, or that of the task run.")
+    flow_run_id: Mapped[UUID | None] = mapped_column(
+        doc="Id of the flow run: the run itself, or the task run's flow run."
+    )
     flow_id: Mapped[UUID | None] = mapped_column(doc="Id of the flow.")
     deployment_id: Mapped[UUID | None] = mapped_column(doc="Id of the deployment.")
     version: Mapped[int] = mapped_column(doc="Version of the state entered: 1, 2, 3 … in the run.")
-    occurred: Mapped[datetime] = mapped_column(doc="When the state was entered, by the server's clock.")
+    occurred: Mapped[datetime] = mapped_column(doc="Time at which the state was entered, by the server's clock.")
     previous_state_type: Mapped[StateType | None] = mapped_column(STATE_TYPE, doc="Type of the state that was left.")
     previous_state_name: Mapped[str | None] = mapped_column(doc="Name of the state that was left.")
     state_type: Mapped[StateType] = mapped_column(STATE_TYPE, doc="Type of the state entered.")
@@ -97,7 +99,7 @@ class LogCheckpoint(Base):
     __tablename__ = "transition_mark"
 
     at: Mapped[datetime] = mapped_column(primary_key=True, doc="When it was the end of the log.")
-    reaches: Mapped[int] = mapped_column(sa.BigInteger(), index=True, doc="Where the position ends; never goes back.")
+    reaches: Mapped[int] = mapped_column(sa.BigInteger(), index=True, doc="End of the position; never decreases.")
     position: Mapped[str] = mapped_column(doc="The position, as cursors hold it.")
 
 

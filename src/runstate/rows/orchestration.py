@@ -1,4 +1,4 @@
-"""What orchestration keeps besides runs and states: cached results, remembered answers, inputs."""
+"""Cached results, stored answers and run inputs."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -16,14 +16,14 @@ InputKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]+$", max_length=255)]
 
 
 class CacheEntry(Row):
-    """A completed state under its cache key: a later task run that proposes RUNNING with the key gets a copy."""
+    """A completed state under its cache key. A task run that proposes RUNNING with the key gets a copy of it."""
 
     __tablename__ = "task_run_state_cache"
     __private__ = True
 
-    cache_key: Mapped[str] = mapped_column(doc="Under which key the result is found; at most 2,000 characters.")
+    cache_key: Mapped[str] = mapped_column(doc="Key of the result, at most 2,000 characters.")
     digest: Mapped[str] = mapped_column(info=PRIVATE, doc="SHA-256 of the key: keys may be too long for an index.")
-    expires: Mapped[datetime | None] = mapped_column(doc="Until when the result may be used; null: for ever.")
+    expires: Mapped[datetime | None] = mapped_column(doc="Time of expiry; null for never.")
     state_id: Mapped[UUID] = mapped_column(
         sa.ForeignKey(TaskRunState.id, ondelete="CASCADE"), index=True, doc="Id of the state that holds the result."
     )
@@ -32,20 +32,20 @@ class CacheEntry(Row):
 
 
 class ProposalAnswer(Base):
-    """How a proposal with an idempotency key was answered; the same proposal is answered so again."""
+    """The answer to a proposal with an idempotency key; the same proposal gets it again."""
 
     __tablename__ = "proposal_answer"
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True, doc="Id of the flow run or task run.")
     key: Mapped[str] = mapped_column(primary_key=True, doc="The client's key, unique for the run.")
-    fingerprint: Mapped[str] = mapped_column(doc="Digest of the proposal, to tell another one under the same key.")
-    created: Mapped[datetime] = mapped_column(index=True, doc="When it was answered.")
-    answer: Mapped[dict[str, Any]] = mapped_column(JSON, doc="Status, reason, rule and what each rule said.")
+    fingerprint: Mapped[str] = mapped_column(doc="Digest of the proposal, to detect a different one with the same key.")
+    created: Mapped[datetime] = mapped_column(index=True, doc="Time of the answer.")
+    answer: Mapped[dict[str, Any]] = mapped_column(JSON, doc="Status, reason, rule and the verdict of each rule.")
     state_id: Mapped[UUID] = mapped_column(doc="Id of the state that was written.")
 
 
 class FlowRunInput(Row):
-    """A keyed value that a flow run reads: what a paused run waits for, or what another program sends it."""
+    """A keyed value for a flow run: the input that a paused run waits for, or a message of another program."""
 
     __tablename__ = "flow_run_input"
     __node__ = False  # `flowRun` of nodes is nullable

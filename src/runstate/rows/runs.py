@@ -24,7 +24,7 @@ from runstate.rows.base import (
 from runstate.rows.flows import Deployment, Flow
 
 STATE_TYPE = sa.Enum(StateType, native_enum=False, length=16, name="state_type", create_constraint=False)
-"""Kept as text: adding a type is no migration of the table."""
+"""Stored as text, so that a new type needs no migration."""
 
 
 HISTORY = "The states that the run has been in; oldest first by default."
@@ -36,19 +36,23 @@ class State(Row):
     __abstract__ = True
     __order__ = ("version", "id")
 
-    type: Mapped[StateType] = mapped_column(STATE_TYPE, doc="What the run is doing; rules look at it.")
-    name: Mapped[str] = mapped_column(doc="The type in words, or a more telling name.")
+    type: Mapped[StateType] = mapped_column(STATE_TYPE, doc="Type of the state; rules depend on it.")
+    name: Mapped[str] = mapped_column(doc="Name of the state; the type in words by default.")
     message: Mapped[str | None] = mapped_column(doc="Free text for people.")
-    timestamp: Mapped[datetime] = mapped_column(doc="The server's clock when it was entered; never goes back in a run.")
+    timestamp: Mapped[datetime] = mapped_column(
+        doc="Time at which the run entered it, by the server's clock; never decreases in a run."
+    )
     version: Mapped[int] = mapped_column(doc="Number of the state in the run's history, from 1, without gaps.")
-    data: Mapped[Any | None] = mapped_column(doc="Where the result is, or the result itself.")
+    data: Mapped[Any | None] = mapped_column(doc="The result, or a reference to it.")
     details: Mapped[StateDetails] = mapped_column(
-        DocumentColumn(StateDetails), info=NOT_FILTERABLE, doc="What rules and clients know about the state besides."
+        DocumentColumn(StateDetails), info=NOT_FILTERABLE, doc="Further values that rules and clients read."
     )
     persisted: Mapped[bool] = mapped_column(
-        default=False, info=PRIVATE, doc="Whether data refers to a result that is kept, so that deciding needs no data."
+        default=False, info=PRIVATE, doc="True if `data` refers to a kept result; rules read this instead of the data."
     )
-    actor: Mapped[str] = mapped_column(default="anonymous", doc="Who proposed it; `anonymous` without authentication.")
+    actor: Mapped[str] = mapped_column(
+        default="anonymous", doc="Name of the client that proposed it; `anonymous` without authentication."
+    )
     request_id: Mapped[str | None] = mapped_column(doc="Id of the request that proposed it, as in the server's log.")
 
     @property
@@ -68,32 +72,34 @@ class Run(Tagged, Row):
     state_id: Mapped[UUID | None] = mapped_column(info=READ_ONLY, doc="Id of the current state.")
     state_type: Mapped[StateType | None] = mapped_column(STATE_TYPE, info=READ_ONLY, doc="Type of the current state.")
     state_name: Mapped[str | None] = mapped_column(info=READ_ONLY, doc="Name of the current state.")
-    state_timestamp: Mapped[datetime | None] = mapped_column(info=READ_ONLY, doc="When the current state was entered.")
+    state_timestamp: Mapped[datetime | None] = mapped_column(
+        info=READ_ONLY, doc="Time at which the current state was entered."
+    )
     version: Mapped[int] = mapped_column(default=0, info=READ_ONLY, doc="Version of the current state; 0: none yet.")
-    run_count: Mapped[int] = mapped_column(default=0, info=READ_ONLY, doc="How often the run entered RUNNING.")
+    run_count: Mapped[int] = mapped_column(default=0, info=READ_ONLY, doc="Number of times the run entered RUNNING.")
     expected_start_time: Mapped[datetime | None] = mapped_column(
-        info=READ_ONLY, doc="When it was first expected to start."
+        info=READ_ONLY, doc="Time at which it was first expected to start."
     )
     next_scheduled_start_time: Mapped[datetime | None] = mapped_column(
-        info=READ_ONLY, doc="When a SCHEDULED run is due."
+        info=READ_ONLY, doc="Time at which a SCHEDULED run is due."
     )
-    start_time: Mapped[datetime | None] = mapped_column(info=READ_ONLY, doc="When it first entered RUNNING.")
-    end_time: Mapped[datetime | None] = mapped_column(info=READ_ONLY, doc="When it entered a final state.")
+    start_time: Mapped[datetime | None] = mapped_column(info=READ_ONLY, doc="Time at which it first entered RUNNING.")
+    end_time: Mapped[datetime | None] = mapped_column(info=READ_ONLY, doc="Time at which it entered a final state.")
     total_run_time_seconds: Mapped[float] = mapped_column(
         default=0.0, info=READ_ONLY, doc="Seconds spent in RUNNING, up to the last change of state."
     )
 
 
 def known(table: str, column: str) -> sa.Index:
-    """An index of the rows that have a value in a column: nulls come last both ways, and are read apart."""
+    """Return a partial index on non-null values. Nulls sort last in both directions and are read separately."""
     there = sa.text(f"{column} IS NOT NULL")
     return sa.Index(f"ix_{table}_{column}", column, postgresql_where=there, sqlite_where=there)
 
 
 def run_rules(table: str) -> tuple[sa.schema.SchemaItem, ...]:
-    """What holds for every run, and indexes for the columns that runs are sorted and looked up by.
+    """Return the constraints and indexes of a table of runs.
 
-    A change of state is a new entry in each of them, but not in those that leave out nulls while the value is null.
+    Partial indexes leave out nulls: a change of state then costs no entry in an index of a column that is still null.
     """
     return (
         sa.CheckConstraint("version >= 0", name="version_not_negative"),
@@ -127,7 +133,7 @@ class FlowRun(Run):
         sa.ForeignKey("task_run.id", ondelete="SET NULL", use_alter=True),
         index=True,
         info=CREATE_ONLY,
-        doc="Of a subflow run: id of the task run that stands for it in the parent flow run.",
+        doc="For a subflow run: id of the task run that represents it in the parent flow run.",
     )
     parameters: Mapped[JsonObject] = mapped_column(default=dict, doc="Arguments of the flow; at most 512 KiB.")
     context: Mapped[JsonObject] = mapped_column(default=dict, doc="Further values of the client; at most 512 KiB.")
@@ -156,8 +162,8 @@ class FlowRun(Run):
     parent_task_run: Mapped["TaskRun | None"] = relationship(
         lazy="raise",
         foreign_keys=[parent_task_run_id],
-        info=reverse("child_flow_runs", "The subflow runs that the task run stands for."),
-        doc="Of a subflow run: the task run that stands for it in the parent flow run.",
+        info=reverse("child_flow_runs", "The subflow runs that the task run represents."),
+        doc="For a subflow run: the task run that represents it in the parent flow run.",
     )
 
     __table_args__ = (sa.UniqueConstraint("flow_id", "idempotency_key"), *run_rules("flow_run"))

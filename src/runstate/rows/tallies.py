@@ -1,4 +1,4 @@
-"""How many runs are in which state, kept as changes that are summed when somebody asks."""
+"""Numbers of runs by state, stored as changes that queries add up."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from runstate.rows.runs import STATE_TYPE
 
 
 class RunTally(Base):
-    """A change of a number of runs. Only added to; a service replaces many changes by their sum."""
+    """A change of a number of runs. Rows are only inserted; a service replaces many by their sum."""
 
     __tablename__ = "run_tally"
 
@@ -22,18 +22,20 @@ class RunTally(Base):
         sa.Enum(RunKind, native_enum=False, length=16, create_constraint=False), doc="Flow runs or task runs."
     )
     flow_id: Mapped[UUID | None] = mapped_column(doc="Id of the flow of the runs.")
-    deployment_id: Mapped[UUID | None] = mapped_column(
-        doc="Id of the deployment that the runs were made from; one that is gone is none."
-    )
+    deployment_id: Mapped[UUID | None] = mapped_column(doc="Id of the deployment of the runs; null if it was deleted.")
     state_type: Mapped[StateType | None] = mapped_column(STATE_TYPE, doc="Type of the state that the runs are in.")
-    state_name: Mapped[str | None] = mapped_column(doc="Name of the state, or `…` for the names that are not counted.")
-    number: Mapped[int] = mapped_column(sa.BigInteger(), doc="How many runs came to it, less those that left it.")
+    state_name: Mapped[str | None] = mapped_column(
+        doc="Name of the state, or `…` for the names that are not counted separately."
+    )
+    number: Mapped[int] = mapped_column(
+        sa.BigInteger(), doc="Number of runs that entered the group, minus those that left it."
+    )
 
     __table_args__ = (sa.Index(None, "run_kind", "flow_id"), sa.Index(None, "deployment_id"))
 
 
 class CountedName(Base):
-    """A state name of a client's own that runs are counted under: the first of each type that were used."""
+    """A state name that runs are counted by: the first names of each type that clients used."""
 
     __tablename__ = "counted_name"
 
