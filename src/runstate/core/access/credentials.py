@@ -1,4 +1,4 @@
-"""Who asks: credentials are checked once, then looked at again and again for as long as they are in use."""
+"""Principals of requests. Credentials are checked once and refreshed for as long as they are in use."""
 
 import asyncio
 import hmac
@@ -19,20 +19,20 @@ from runstate.rows import ApiKey
 
 REFRESH_SECONDS: Final = 0.5
 KEPT_SECONDS: Final = 60.0
-"""For how long a key that nobody uses is still known."""
+"""Seconds that an unused key stays in the cache."""
 LAST_USED_WRITE_SECONDS: Final = 60.0
-"""How often it is kept when keys were last used."""
+"""Seconds between two writes of the times of last use."""
 LOOKUPS: Final = 4
-"""How many keys that are not known here are looked for at a time: strangers do not get every connection."""
+"""Number of unknown keys that are looked up at once: requests with invalid keys must not use all connections."""
 
 log = structlog.get_logger(__name__)
 
 
 class Principal:
-    """Who asks, and what they may do."""
+    """A client, and the scopes that it has."""
 
     over: asyncio.Event | None = None
-    """Set when they may do nothing any more; null: that does not happen."""
+    """Set when the credential was revoked or has expired; None if that cannot happen."""
 
     def __init__(self, name: str, scopes: Iterable[Scope]) -> None:
         self.name = name
@@ -40,11 +40,11 @@ class Principal:
 
 
 UNRESTRICTED: Final = Principal(ANONYMOUS, Scope)
-"""Who asks where nobody has to say who they are."""
+"""The principal of all requests if authentication is off."""
 
 
 class ApiKeyPrincipal(Principal):
-    """Who holds a key. Looked at for as long as anything refers to it: a request, a socket, a stream."""
+    """The holder of an API key. It is refreshed for as long as a request, socket or stream refers to it."""
 
     over: asyncio.Event
 
@@ -53,11 +53,11 @@ class ApiKeyPrincipal(Principal):
         self.key = key
         self.over = asyncio.Event()
         self.used = 0.0
-        """When the key was last used, by the loop's clock."""
+        """Time of the last use, by the loop's clock."""
 
 
 class CredentialCache:
-    """The credentials that let in. What it says of a key is never older than twice the time between two looks."""
+    """The valid credentials. Its knowledge of a key is at most twice as old as the interval between refreshes."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class CredentialCache:
         self.auth_string = auth_string
         self.user = Principal((auth_string or "").partition(":")[0], [Scope.ADMIN])
         self.known: dict[str, ApiKeyPrincipal] = {}
-        """Holders of keys used lately, by what their keys begin with."""
+        """Holders of keys that were used lately, by the prefix of the key."""
         self.holders = WeakSet[ApiKeyPrincipal]()
         self.looked = 0.0
         self.noted = 0.0
@@ -82,19 +82,19 @@ class CredentialCache:
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to look at the keys in use."""
+        """Begin to refresh the keys in use."""
         self.looked = self.noted = self._now()
         self.task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """End."""
+        """Stop refreshing."""
         if self.task:
             self.task.cancel()
             with suppress(asyncio.CancelledError):
                 await self.task
 
     async def admit(self, authorization: str | None) -> Principal:
-        """Whose credential this is, as `Authorization` holds it; Unauthenticated: nobody's."""
+        """Return the principal of an `Authorization` header. Raise Unauthenticated if the credential is invalid."""
         scheme, _, credential = (authorization or "").strip().partition(" ")
         match scheme.lower():
             case "bearer":
@@ -116,7 +116,7 @@ class CredentialCache:
         return holder
 
     async def _meet(self, prefix: str) -> ApiKeyPrincipal:
-        """The holder of a key that was not in use here."""
+        """Look up the holder of a key that is not in the cache."""
         async with self.lookups:
             if prefix in self.known:
                 return self.known[prefix]
@@ -128,7 +128,7 @@ class CredentialCache:
         return holder
 
     async def look(self, unless_younger: float = 0.0) -> None:
-        """See which of the keys in use let in still: one statement; none when there are none."""
+        """Find out which of the keys in use are still valid, in one statement; in none if no key is in use."""
         async with self.looking:
             began = self._now()
             if began - self.looked < unless_younger:
@@ -157,12 +157,12 @@ class CredentialCache:
             try:
                 await self.look()
                 await self.note()
-            except Exception as error:  # noqa: BLE001 requests look for themselves until it goes well again
+            except Exception as error:  # noqa: BLE001 requests refresh the cache themselves meanwhile
                 log.warning("keys_not_seen", error=repr(error))
             await asyncio.sleep(self.look_seconds)
 
     async def note(self) -> None:
-        """Keep when keys were last used, now and then."""
+        """Write the times of last use if the last write is long enough ago."""
         now = self._now()
         if now - self.noted < LAST_USED_WRITE_SECONDS:
             return
@@ -176,7 +176,7 @@ class CredentialCache:
 
 
 def _is_basic(credential: str, auth_string: str) -> bool:
-    """Whether a credential is this user and password."""
+    """Return whether a credential is this user and password."""
     try:
         given = b64decode(credential, validate=True)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Tokens that show that a request comes from a page of ours: others can send requests, but not read a token first."""
+"""CSRF tokens: pages of other sites can send requests, but they cannot read a token first."""
 
 import hmac
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class CsrfTokens:
         self.new_id = new_id
 
     async def give(self, client: str) -> CsrfToken:
-        """A new token for a client, instead of the one that it had; what has expired is forgotten."""
+        """Create a token for a client in place of its previous one. Delete expired tokens."""
         now = self.clock()
         columns: dict[str, Any] = {
             "id": self.new_id(),
@@ -51,7 +51,7 @@ class CsrfTokens:
             return CsrfToken.of(dict((await connection.execute(replace, columns)).mappings().one()))
 
     async def of(self, client: str) -> CsrfToken | None:
-        """The token of a client; null: it has none, or that has expired."""
+        """Return the token of a client; None if it has none or it has expired."""
         if "\0" in client:
             return None
         table = table_of(CsrfToken)
@@ -60,6 +60,6 @@ class CsrfTokens:
             return next(iter(await all_of(connection, CsrfToken, asked)), None)
 
     async def is_token_of(self, client: str, token: str) -> bool:
-        """Whether this is the client's token."""
+        """Return whether this is the valid token of a client."""
         known = await self.of(client)
         return known is not None and hmac.compare_digest(known.token.encode(), token.encode())

@@ -1,4 +1,4 @@
-"""Keys that let clients in: made, listed and revoked, and recognised when they come back."""
+"""API keys: creation, listing, revocation and recognition."""
 
 import hmac
 import re
@@ -21,36 +21,36 @@ from runstate.errors import ConfigurationError
 from runstate.rows import ApiKey
 
 Draw = Callable[[int], bytes]
-"""So many random bytes that nobody can guess."""
+"""A source of a number of unpredictable random bytes."""
 
 PREFIX_BYTES: Final = 5
 SECRET_BYTES: Final = 30
 WELL_FORMED: Final = re.compile(r"((rs_[a-z2-7]{8})_[a-z2-7]{48})([a-z2-7]{7})")
-"""How a key looks: what it is found by, the secret, and a checksum that tells a mistyped key without a look at any."""
+"""The format of a key: prefix, secret, and a checksum that detects mistyped keys without a lookup."""
 NAME: Final = re.compile(r"[\w.:@/+-]{1,100}")
 RESERVED: Final = frozenset({ANONYMOUS, SERVER})
-"""Actors that are no keys."""
+"""Names of actors that keys cannot have."""
 
 
 def mint(draw: Draw) -> str:
-    """A new key."""
+    """Return a new key."""
     text = f"rs_{_written(draw(PREFIX_BYTES))}_{_written(draw(SECRET_BYTES))}"
     return text + checksum(text)
 
 
 def prefix_of(key: str) -> str | None:
-    """What a key is found by; null: it is none."""
+    """Return the prefix of a key, to find it by; None if it is malformed."""
     found = WELL_FORMED.fullmatch(key)
     return found[2] if found and hmac.compare_digest(checksum(found[1]), found[3]) else None
 
 
 def digest(key: str) -> str:
-    """What is kept of a key. It has 240 random bits, so that a slow hash would protect nothing more."""
+    """Return the stored digest of a key. A key has 240 random bits, so a slow hash would add no protection."""
     return sha256(key.encode()).hexdigest()
 
 
 def checksum(text: str) -> str:
-    """How a key ends that begins like this."""
+    """Return the checksum that ends a key."""
     return _written(crc32(text.encode()).to_bytes(4))
 
 
@@ -59,11 +59,11 @@ def _written(octets: bytes) -> str:
 
 
 def check_name(name: str) -> str:
-    """The name, if a key or a user may have it."""
+    """Return the name of a key or user. Raise ConfigurationError if it is malformed or reserved."""
     if not NAME.fullmatch(name) or name in RESERVED:
         names = " and ".join(sorted(RESERVED))
         raise ConfigurationError(
-            f"A name has 1 to 100 letters, digits or any of _.:@/+- and {names} are taken: `{name}`."
+            f"`{name}` is not a valid name: use 1 to 100 letters, digits or any of _.:@/+-; {names} are reserved."
         )
     return name
 
@@ -78,7 +78,7 @@ async def create(
     scopes: Iterable[Scope],
     expires: datetime | None = None,
 ) -> ApiKey:
-    """Let a key in from now on. Misconfigured: another one has, or had, the name."""
+    """Store a key. Raise ConfigurationError if another key has, or had, the name."""
     columns: dict[str, Any] = {
         "id": id,
         "created": now,
@@ -94,18 +94,20 @@ async def create(
     async with database.write() as transaction:
         insert = insert_or_skip(transaction.connection.dialect.name, table_of(ApiKey))
         if not (await transaction.connection.execute(insert, columns)).rowcount:
-            raise ConfigurationError(f"There is a key `{name}`, or there was: a name stands for one key only.")
+            raise ConfigurationError(
+                f"The name `{name}` belongs to another key, possibly a revoked one. Choose a different name."
+            )
     return ApiKey.of(columns)
 
 
 async def every_key(database: Database) -> list[ApiKey]:
-    """All keys, also those that let nobody in any more; oldest first."""
+    """Return all keys, including revoked and expired ones; oldest first."""
     async with database.read() as connection:
         return await all_of(connection, ApiKey, sa.select(*table_of(ApiKey).columns).order_by(ApiKey.id))
 
 
 async def revoke(database: Database, now: datetime, name: str) -> ApiKey | None:
-    """Let a key in no more, and end what it has open; null: there is none of this name."""
+    """Revoke a key, which ends its open sockets and streams; return None if no key has this name."""
     table = table_of(ApiKey)
     since = sa.func.coalesce(table.c.revoked, sa.literal(now, table.c.revoked.type))
     update = sa.update(table).where(table.c.name == name).values(revoked=since, updated=now).returning(*table.columns)
@@ -115,14 +117,14 @@ async def revoke(database: Database, now: datetime, name: str) -> ApiKey | None:
 
 
 async def find(database: Database, now: datetime, prefix: str) -> ApiKey | None:
-    """The key that begins like this, if it lets in."""
+    """Return the valid key with a prefix."""
     asked = sa.select(*table_of(ApiKey).columns).where(ApiKey.prefix == prefix, _lets_in(now))
     async with database.read() as connection:
         return next(iter(await all_of(connection, ApiKey, asked)), None)
 
 
 async def still_good(database: Database, now: datetime, ids: Iterable[UUID]) -> frozenset[UUID]:
-    """Which of these keys let in."""
+    """Return which of these keys are valid."""
     async with database.read() as connection:
         found = await connection.execute(sa.select(ApiKey.id).where(among(ApiKey.id, ids), _lets_in(now)))
         return frozenset(found.scalars())

@@ -1,4 +1,4 @@
-"""Whether a database says the same everywhere: counters and leases, runs and states, states and the log."""
+"""Consistency of a database: counters and leases, runs and states, states and the log."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,9 +14,10 @@ NAMED: Final = 10
 
 
 async def verify(database: Database, now: datetime) -> list[str]:
-    """What does not fit together, a sentence each with how many there are and the first ids; all of it at one moment.
+    """Return a sentence for each kind of contradiction, with the number of cases and their first ids.
 
-    Others may go on writing meanwhile. Nothing found: nothing was lost, done by half or done twice.
+    All checks read one snapshot, so others may write meanwhile. An empty list means that nothing was lost, half-written
+    or written twice.
     """
     findings = []
     async with sql.snapshot(database) as connection:
@@ -28,7 +29,7 @@ async def verify(database: Database, now: datetime) -> list[str]:
 
 
 def questions(logged_since: datetime | None, now: datetime) -> Mapping[str, sql.Ids]:
-    """All that is asked, and how what is found is called."""
+    """Return the checks, by the description of what they find."""
     return {
         **_of_runs("Flow runs", FlowRun, FlowRunState),
         **_of_runs("Task runs", TaskRun, TaskRunState),

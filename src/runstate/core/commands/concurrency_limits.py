@@ -180,7 +180,7 @@ async def renew_concurrency_leases(context: CommandContext, given: requests.Rene
 
 @command(ConcurrencyLimit)
 async def reset_limit(context: CommandContext, limit_id: UUID) -> ConcurrencyLimit:
-    """Release all slots of a limit, whoever holds them."""
+    """Release all slots of a limit, regardless of the holder."""
     async with context.database.write() as transaction:
         connection = transaction.connection
         if not await sql.lock_limits(connection, ids=[limit_id]):

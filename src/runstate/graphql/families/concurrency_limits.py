@@ -81,7 +81,7 @@ class Mutation:
 
     @mutation(Scope.ADMIN, NotFound, returns=ResetConcurrencyLimitPayload)
     async def reset_concurrency_limit(self, info: Info, id: Id) -> Any:
-        """Release all slots of a limit, whoever holds them."""
+        """Release all slots of a limit, regardless of the holder."""
         known = as_uuid(id)
         if known is None:
             raise NotFound(id)

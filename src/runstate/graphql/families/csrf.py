@@ -1,4 +1,4 @@
-"""Tokens against requests that another site's page makes a browser send: given, and asked for with mutations."""
+"""CSRF tokens: csrfToken, createCsrfToken, and the check of mutations."""
 
 from collections.abc import Mapping
 from typing import Annotated, Final
@@ -16,13 +16,17 @@ from runstate.graphql.types.fields import object_type, query
 CLIENT: Final = "Runstate-Csrf-Client"
 SENT: Final = "Runstate-Csrf-Token"
 LONGEST_CLIENT: Final = 200
-MISSING: Final = f"A mutation needs a token that is good: createCsrfToken gives it, {CLIENT} and {SENT} carry it."
+MISSING: Final = (
+    f"Missing or invalid CSRF token. Get one with `createCsrfToken` and send it in the headers `{CLIENT}` and `{SENT}`."
+)
 
-Client = Annotated[str, strawberry.argument(description="What the client calls itself; a new name for each is best.")]
+Client = Annotated[
+    str, strawberry.argument(description="Name of the client; each client should use a new, random name.")
+]
 
 
 async def check(tokens: CsrfTokens, headers: Mapping[str, str]) -> None:
-    """Forbidden: a request, whose headers are named in small letters, carries no token, or not the client's."""
+    """Raise Forbidden if the headers, in lower case, carry no valid token of the client."""
     client, token = headers.get(CLIENT.lower(), ""), headers.get(SENT.lower(), "")
     if not client or not token or not await tokens.is_token_of(client, token):
         raise Forbidden(MISSING)
@@ -30,7 +34,7 @@ async def check(tokens: CsrfTokens, headers: Mapping[str, str]) -> None:
 
 @object_type
 class CreateCsrfTokenPayload:
-    """The token."""
+    """The new token."""
 
     csrf_token: CsrfToken = strawberry.field(description="The token, for `Runstate-Csrf-Token`.")
 
@@ -41,7 +45,7 @@ class Query:
 
     @query
     async def csrf_token(self, info: Info, client: Client) -> CsrfToken | None:
-        """The token that a client was given last; null: it has none, it has expired, or none is asked for here."""
+        """The valid token of a client; null if it has none, or if the server requires no tokens."""
         tokens = info.context.csrf
         return await tokens.of(client) if tokens else None
 
@@ -52,10 +56,12 @@ class Mutation:
 
     @mutation(Scope.PROPOSE, InvalidInput)
     async def create_csrf_token(self, info: Info, client: Client) -> CreateCsrfTokenPayload:
-        """Get a token for an hour, to be sent with each mutation where RUNSTATE_CSRF asks for it."""
+        """Create a token that is valid for an hour. Mutations must send it if RUNSTATE_CSRF is on."""
         tokens = info.context.csrf
         if tokens is None:
-            raise InvalidInput("No tokens are asked for here: RUNSTATE_CSRF is off.")
+            raise InvalidInput("The server requires no CSRF tokens: RUNSTATE_CSRF is off.")
         if not 1 <= len(client) <= LONGEST_CLIENT or not (client.isascii() and client.isprintable()):
-            raise InvalidInput(f"A client has a name of 1 to {LONGEST_CLIENT} ASCII characters.", ("client",))
+            raise InvalidInput(
+                f"The name of a client has 1 to {LONGEST_CLIENT} printable ASCII characters.", ("client",)
+            )
         return CreateCsrfTokenPayload(csrf_token=await tokens.give(client))

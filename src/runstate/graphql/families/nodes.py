@@ -1,4 +1,4 @@
-"""Anything that has an id."""
+"""Objects of any type by id: node, nodes."""
 
 from typing import Annotated
 
@@ -11,22 +11,22 @@ from runstate.graphql.types.fields import Id, query
 
 MOST_IDS = 1000
 Ids = Annotated[
-    list[strawberry.ID], strawberry.argument(description=f"At most {MOST_IDS} ids; a malformed one finds nothing.")
+    list[strawberry.ID], strawberry.argument(description=f"Ids, at most {MOST_IDS}; a malformed id finds nothing.")
 ]
 
 
 @strawberry.type
 class Query:
-    """Anything that has an id."""
+    """Objects of any type by id: node, nodes."""
 
     @query
     async def node(self, info: Info, id: Id) -> Row | None:
-        """The object with an id, of whatever type."""
+        """The object with an id, of any type; null if there is none."""
         return await info.context.node(info, id)
 
     @query
     async def nodes(self, info: Info, ids: Ids) -> list[Row | None]:
-        """The objects with these ids, each in the place of its id; null where there is none."""
+        """The objects with these ids, in the order of the ids; null in the place of an unknown id."""
         if len(ids) > MOST_IDS:
-            raise BadUserInput(f"At most {MOST_IDS} ids are looked up at once.")
+            raise BadUserInput(f"At most {MOST_IDS} ids can be looked up at once.")
         return await info.context.nodes(info, ids)

@@ -1,4 +1,4 @@
-"""Proposals: the one way in which a run changes state, and verbs that propose a certain state."""
+"""Proposals: proposeState, proposeStates, and mutations that propose a certain state."""
 
 from functools import partial
 from typing import Annotated, Any, Final, cast
@@ -51,7 +51,7 @@ async def run_of_answer(root: strawberry.Parent[Answer], info: Info) -> Run:
 
 
 def _verb(info: Info, verb: str, given: PauseFlowRun | CancelFlowRun | RetryFlowRun, state: states.State) -> Request:
-    """A proposal for a flow run. Two that say the same ask for the same, whatever the clock says."""
+    """Return the proposal of a mutation. Its fingerprint is of the input: a repetition at a later time is the same."""
     return Request(
         kind=RunKind.FLOW_RUN,
         run_id=given.id,
@@ -123,7 +123,7 @@ class Mutation:
 
     @proposing
     async def cancel_flow_run(self, info: Info, input: Annotated[Input[CancelFlowRun], RUN]) -> Any:
-        """Cancel a flow run: CANCELLING while infrastructure is stopped, CANCELLED at once if there is none."""
+        """Cancel a flow run: CANCELLING while infrastructure is stopped, CANCELLED at once if it has no process."""
         document = input.checked()
         state = states.cancelling(message=document.message)
         return await decided(info.context.batcher, _verb(info, "cancel", document, state))

@@ -117,7 +117,10 @@ class Query:
 
     @query
     async def flow_run_lateness(self, info: Info, where: WhichFlowRuns = UNSET) -> float | None:
-        """By how many seconds flow runs started, or are about to start, late, on average; null: there are none."""
+        """Mean lateness of flow runs in seconds: their start, or the present time, minus the expected start.
+
+        Null if no flow run matches.
+        """
         clause = where.clause(FlowRun.__table__) if where else sa.true()
         ((average,),) = await info.context.fetch(history.lateness(FlowRun, clause, info.context.now))
         return None if average is None else float(average)

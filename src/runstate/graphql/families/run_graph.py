@@ -18,16 +18,16 @@ from runstate.graphql.types.derive import extends, register_type
 from runstate.graphql.types.fields import field, object_type
 
 LARGEST: Final = 1000
-First = strawberry.argument(description=f"How many nodes: {LARGEST} unless given, from 1 to {LARGEST}.")
-After = strawberry.argument(description="Only nodes after the one with this id.")
-Since = strawberry.argument(description="Only nodes that had not ended before.")
+First = strawberry.argument(description=f"Number of nodes on the page: {LARGEST} by default, from 1 to {LARGEST}.")
+After = strawberry.argument(description="Id of the node that the page follows.")
+Since = strawberry.argument(description="Time: nodes that ended earlier are left out.")
 
 register_type(GraphNode)
 
 
 @object_type
 class FlowRunGraph:
-    """The task runs and subflow runs of a flow run, in the order of their starts. Subflow runs are not looked into."""
+    """The task runs and subflow runs of a flow run in the order of their starts; subflow runs are single nodes."""
 
     run: strawberry.Private[FlowRun]
     found: strawberry.Private[Sequence[GraphNode]]
@@ -35,22 +35,22 @@ class FlowRunGraph:
 
     @field
     def start_time(self) -> datetime | None:
-        """When the flow run started, or was expected to."""
+        """Start time of the flow run, or its expected start time."""
         return self.run.start_time or self.run.expected_start_time
 
     @field
     def end_time(self) -> datetime | None:
-        """When the flow run ended; null: it has not."""
+        """End time of the flow run; null if it has not ended."""
         return self.run.end_time
 
     @field
     def node_count(self) -> int:
-        """How many nodes there are on all pages."""
+        """Number of nodes on all pages."""
         return len(self.found)
 
     @field
     def root_node_ids(self) -> list[strawberry.ID]:
-        """Ids of the nodes, on all pages, that were given the result of no other and called in none."""
+        """Ids of the nodes on all pages that depend on no other node and were not called inside one."""
         roots = [node for node in self.found if not node.parents and not node.encapsulating]
         return [strawberry.ID(str(node.id)) for node in roots]
 
@@ -61,7 +61,7 @@ class FlowRunGraph:
 
     @field
     def has_next_page(self) -> bool:
-        """Whether more nodes follow."""
+        """True if more nodes follow."""
         return bool(self.page) and self.page[-1] is not self.found[-1]
 
     @field
@@ -78,10 +78,10 @@ async def graph_of_flow_run(
     after: Annotated[strawberry.ID | None, After] = UNSET,
     since: Annotated[datetime | None, Since] = UNSET,
 ) -> FlowRunGraph:
-    """What it was made of and what depended on what; an error beyond 10,000 nodes."""
+    """The task runs and subflow runs of the flow run with their dependencies; an error beyond 10,000 nodes."""
     size = first if is_set(first) else LARGEST
     if not 1 <= (size or 0) <= LARGEST:
-        raise BadUserInput(f"`first` is from 1 to {LARGEST}.")
+        raise BadUserInput(f"`first` must be from 1 to {LARGEST}.")
     found = graph.nodes(await info.context.fetch(graph.task_runs_of(root.id)))
     if is_set(since):
         found = [node for node in found if node.end_time is None or (since and node.end_time >= since)]

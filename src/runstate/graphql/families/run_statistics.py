@@ -31,26 +31,26 @@ class Query:
 
     @query
     async def flow_run_count(self, info: Info, where: Annotated[Where[FlowRun] | None, Which] = UNSET) -> int:
-        """How many flow runs there are."""
+        """Number of flow runs."""
         return await _count(info, FlowRun, where)
 
     @query
     async def task_run_count(self, info: Info, where: Annotated[Where[TaskRun] | None, Which] = UNSET) -> int:
-        """How many task runs there are."""
+        """Number of task runs."""
         return await _count(info, TaskRun, where)
 
     @query
     async def flow_run_counts_by_state(
         self, info: Info, where: Annotated[Where[FlowRun] | None, Which] = UNSET
     ) -> list[StateCount]:
-        """How many flow runs are in states of each type and name, most first."""
+        """Numbers of flow runs by type and name of their state, largest first."""
         return await _counts_by_state(info, FlowRun, where)
 
     @query
     async def task_run_counts_by_state(
         self, info: Info, where: Annotated[Where[TaskRun] | None, Which] = UNSET
     ) -> list[StateCount]:
-        """How many task runs are in states of each type and name, most first."""
+        """Numbers of task runs by type and name of their state, largest first."""
         return await _counts_by_state(info, TaskRun, where)
 
     @query
@@ -62,7 +62,7 @@ class Query:
         interval_seconds: Length,
         where: Annotated[Where[FlowRun] | None, Which] = UNSET,
     ) -> list[HistoryInterval]:
-        """How flow runs are spread over time, by when they were expected to start; every interval is there."""
+        """Numbers of flow runs by expected start time and state, for each interval, including empty ones."""
         return await _history(info, FlowRun, where, Intervals.over(since, until, interval_seconds))
 
     @query
@@ -74,7 +74,7 @@ class Query:
         interval_seconds: Length,
         where: Annotated[Where[TaskRun] | None, Which] = UNSET,
     ) -> list[HistoryInterval]:
-        """How task runs are spread over time, by when they were expected to start; every interval is there."""
+        """Numbers of task runs by expected start time and state, for each interval, including empty ones."""
         return await _history(info, TaskRun, where, Intervals.over(since, until, interval_seconds))
 
 

@@ -31,19 +31,19 @@ def is_final(root: State, _: Context) -> bool:
 
 @extends(Run, name="state", needs={"state_id"})
 async def state_of_run(root: strawberry.Parent[Run], info: Info) -> State | None:
-    """The state that the run is in; null: none yet."""
+    """The current state of the run; null if it has none yet."""
     return await info.context.load(info, STATES[type(root)], root.state_id)
 
 
 @extends(FlowRun, name="state", needs={"state_id"}, lookup=ReferenceLookup(FlowRunState, "state_id"))
 async def state_of_flow_run(root: strawberry.Parent[FlowRun], info: Info) -> FlowRunState | None:
-    """The state that the run is in; null: none yet."""
+    """The current state of the run; null if it has none yet."""
     return await info.context.load(info, FlowRunState, root.state_id)
 
 
 @extends(TaskRun, name="state", needs={"state_id"}, lookup=ReferenceLookup(TaskRunState, "state_id"))
 async def state_of_task_run(root: strawberry.Parent[TaskRun], info: Info) -> TaskRunState | None:
-    """The state that the run is in; null: none yet."""
+    """The current state of the run; null if it has none yet."""
     return await info.context.load(info, TaskRunState, root.state_id)
 
 
@@ -51,26 +51,26 @@ async def state_of_task_run(root: strawberry.Parent[TaskRun], info: Info) -> Tas
 async def history_of_run(
     root: strawberry.Parent[Run], info: Info, last: Annotated[int | None, Last] = UNSET
 ) -> list[State]:
-    """The last states, oldest first: `states` for those who hold any kind of run."""
+    """The last states of the run, oldest first."""
     asked: PageArguments[State] = PageArguments(last=last if is_set(last) else DEFAULT_SIZE)
     return await info.context.children(info, STATES[type(root)], asked, "run_id", root.id)
 
 
 @computes(Run, needs={"total_run_time_seconds", "state_type", "state_timestamp"})
 def estimated_run_time_seconds(root: Run, context: Context) -> float:
-    """Seconds spent in RUNNING, up to now."""
+    """Seconds spent in RUNNING until now."""
     return estimates.run_time(root, context.now)
 
 
 @computes(Run, needs={"expected_start_time", "start_time", "state_type"})
 def estimated_start_time_delta_seconds(root: Run, context: Context) -> float:
-    """By how many seconds the run started later than expected; or is late by now, if it can still start."""
+    """Seconds between the expected start and the start, or the present if the run can still start."""
     return estimates.start_time_delta(root, context.now)
 
 
 @extends(TaskRun, needs=())
 async def child_flow_run(root: strawberry.Parent[TaskRun], info: Info) -> FlowRun | None:
-    """The subflow run that the task run stands for; the newest if there are several."""
+    """The subflow run that the task run represents; the newest one if there are several."""
     found = await info.context.children(info, FlowRun, PageArguments(first=1), "parent_task_run_id", root.id)
     return found[0] if found else None
 
