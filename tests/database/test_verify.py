@@ -18,7 +18,7 @@ from runstate.database.queries import verify as sql
 from runstate.documents import requests
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import RunKind, StateType
-from runstate.feed.retention import sweep_log
+from runstate.feed import TRANSITIONS, prune_log
 from runstate.rows import (
     Base,
     ConcurrencyLease,
@@ -298,11 +298,11 @@ async def test_a_finding_about_many_names_the_first_ten(make: Making) -> None:
 
 async def test_what_a_log_no_longer_has_to_hold_is_not_missed(lived_in: LivedIn) -> None:
     make, keep = lived_in.make, HOUR
-    await sweep_log(make.database, make.clock.now, keep)
+    await prune_log(make.database, TRANSITIONS, make.clock.now, keep)
     make.clock.forward(hours=1)
     kept = await make.flow_run(states.pending())
 
-    assert await sweep_log(make.database, make.clock.now, keep) > 0
+    assert await prune_log(make.database, TRANSITIONS, make.clock.now, keep) > 0
     assert await lived_in.findings() == []
     await make.execute(sa.delete(Transition).where(Transition.run_id == kept))
     (state,) = await make.history(kept)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from runstate.feed import sweep_log
+from runstate import feed
 from runstate.feed.cursor import Cursor
 from tests.client import Ask
 from tests.graphql.mutations import make_deployment, make_flow, make_flow_run, make_task_run, propose
@@ -147,7 +147,7 @@ async def test_a_malformed_cursor_is_an_error_before_anything_is_told(socket: So
 
 
 async def test_a_cursor_of_another_database_is_refused(server: Listening, socket: Socket) -> None:
-    foreign = Cursor(await server.hub.reader.position()).encode(uuid4())
+    foreign = Cursor(await server.hub.reader.position()).encode(uuid4(), feed.TRANSITIONS.name)
     subscription = await socket.subscribe(TRANSITIONS, after=foreign)
 
     assert (await subscription.error())["extensions"]["code"] == "INVALID_INPUT"
@@ -158,7 +158,7 @@ async def test_an_expired_cursor_is_refused_with_the_oldest_that_is_good(
 ) -> None:
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
     run = await make_flow_run(live)
-    await sweep_log(server.hub.database, datetime.now(UTC), timedelta(0))
+    await feed.prune_log(server.hub.database, feed.TRANSITIONS, datetime.now(UTC), timedelta(0))
     await propose(live, run, "RUNNING")
 
     extensions = (await (await socket.subscribe(TRANSITIONS, after=cursor)).error())["extensions"]

@@ -15,6 +15,7 @@ from runstate.rows import CacheEntry, ProposalAnswer
 from runstate.services import cleanup
 from tests.services.factories import NOW, Making
 
+RETENTION = {"idempotency_retention_hours": 24.0}
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
 
@@ -36,28 +37,28 @@ async def answers(make: Making, *created: datetime) -> None:
 async def test_results_that_have_expired_are_forgotten(make: Making) -> None:
     await cache(make, NOW - SECOND, NOW + SECOND, None)
 
-    assert await cleanup.run_once(make.batcher, NOW) == 1
+    assert await cleanup.run_once(make.batcher, NOW, retention=RETENTION) == 1
     assert {entry.expires for entry in await make.rows(CacheEntry)} == {NOW + SECOND, None}
 
 
 async def test_answers_are_remembered_for_a_day(make: Making) -> None:
     await answers(make, NOW - DAY - SECOND, NOW - DAY, NOW)
 
-    assert await cleanup.run_once(make.batcher, NOW) == 1
+    assert await cleanup.run_once(make.batcher, NOW, retention=RETENTION) == 1
     assert [answer.created for answer in await make.rows(ProposalAnswer)] == [NOW - DAY, NOW]
 
 
 async def test_for_how_long_answers_are_remembered_can_be_said(make: Making) -> None:
     await answers(make, NOW - DAY - SECOND, NOW - 2 * SECOND, NOW)
 
-    assert await cleanup.run_once(make.batcher, NOW, answers_kept=SECOND) == 2
+    assert await cleanup.run_once(make.batcher, NOW, retention={"idempotency_retention_hours": 1 / 3600}) == 2
 
 
 async def test_an_answer_that_was_forgotten_is_given_anew(make: Making) -> None:
     run = await make.flow_run(states.pending())
     first = await make.propose(RunKind.FLOW_RUN, run, states.running(), idempotency_key="key")
     again = await make.propose(RunKind.FLOW_RUN, run, states.running(), idempotency_key="key")
-    assert await cleanup.run_once(make.batcher, make.clock.forward(days=1, seconds=1)) == 1
+    assert await cleanup.run_once(make.batcher, make.clock.forward(days=1, seconds=1), retention=RETENTION) == 1
     anew = await make.propose(RunKind.FLOW_RUN, run, states.running(), idempotency_key="key")
 
     assert [first.replayed, again.replayed, anew.replayed] == [False, True, False]
@@ -66,7 +67,7 @@ async def test_an_answer_that_was_forgotten_is_given_anew(make: Making) -> None:
 async def test_everything_is_forgotten_however_much_it_is(make: Making) -> None:
     await answers(make, *[NOW - 2 * DAY] * 2500)
 
-    assert await cleanup.run_once(make.batcher, NOW) == 2500
+    assert await cleanup.run_once(make.batcher, NOW, retention=RETENTION) == 2500
 
 
 async def test_two_servers_at_once_forget_everything_once(make: Making, other: Batcher) -> None:
@@ -74,7 +75,7 @@ async def test_two_servers_at_once_forget_everything_once(make: Making, other: B
     await cache(make, *[NOW - SECOND] * 500)
 
     done = await asyncio.gather(
-        *(cleanup.run_once(batcher, NOW) for batcher in (make.batcher, other) for _ in range(2))
+        *(cleanup.run_once(batcher, NOW, retention=RETENTION) for batcher in (make.batcher, other) for _ in range(2))
     )
 
     assert sum(done) == 3000
