@@ -1,7 +1,7 @@
 """Entries of the log, written as the rules would write them: a run's versions one after another."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from runstate.documents.states import RunKind, StateType
 from runstate.feed import TRANSITIONS, Page, Reader
 from runstate.feed.cursor import Cursor, Position
 from runstate.feed.log import T
-from runstate.rows import Transition
+from runstate.rows import LogEntry, Transition
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -77,8 +77,17 @@ def end(position: Position) -> Position:
 class Writers:
     """Transactions that are begun, filled, committed and rolled back in any order, as row locks allow."""
 
-    def __init__(self, database: Database, chance: random.Random, runs: int = 6) -> None:
+    def __init__(
+        self,
+        database: Database,
+        chance: random.Random,
+        runs: int = 6,
+        row: type[LogEntry] = Transition,
+        make: Callable[[UUID, int], dict[str, Any]] = entry,
+    ) -> None:
         self.database = database
+        self.row = row
+        self.make = make
         self.chance = chance
         self.versions = {uuid4(): 0 for _ in range(runs)}
         self.at_once = 1 if database.is_sqlite else 6
@@ -115,9 +124,9 @@ class Writers:
         run = self.chance.choice(free)
         version = self.open[connection].get(run, self.versions[run]) + 1
         self.open[connection][run] = version
-        written = entry(run, version)
+        written = self.make(run, version)
         self.pending[connection].append(written)
-        await insert(connection, written)
+        await connection.execute(sa.insert(self.row), [written])
 
     async def _end(self, connection: AsyncConnection) -> None:
         versions, entries = self.open.pop(connection), self.pending.pop(connection)

@@ -11,18 +11,18 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+import structlog
+from typing_extensions import override
 
 from runstate.database import Database
 from runstate.errors import CursorExpired, InvalidInput, ServerRestarting, SlowConsumer, Unavailable
-from runstate.feed import TRANSITIONS, Hub, Page, TransitionFilter, follow, prune_log
-from runstate.feed.cursor import Cursor
+from runstate.feed import EVERYTHING, TRANSITIONS, Hub, LogFilter, Page, Reader, TransitionFilter, follow, prune_log
+from runstate.feed.cursor import Cursor, Position
 from runstate.feed.notifications import Notifications
 from runstate.feed.subscriber import BUFFER_SIZE
 from runstate.rows import Transition
 from tests.feed.conftest import NEVER, QUIET
 from tests.feed.factories import NOON, Writers, end, entry, states, write
-
-EVERYTHING = TransitionFilter()
 
 
 @asynccontextmanager
@@ -112,7 +112,7 @@ async def test_a_page_has_a_hundred_transitions_at_most(hub: Hub[Transition]) ->
 
 async def test_everyone_is_told_what_they_want(hub: Hub[Transition]) -> None:
     flow_run, task_run, other = uuid4(), uuid4(), uuid4()
-    wishes = {
+    wishes: dict[str, LogFilter[Transition]] = {
         "run": TransitionFilter(run_ids=frozenset({task_run})),
         "flow run": TransitionFilter(flow_run_ids=frozenset({flow_run})),
         "everything": EVERYTHING,
@@ -321,7 +321,7 @@ class Client:
     """One that drops its connection again and again."""
 
     def __init__(
-        self, hubs: list[Hub[Transition]], chance: random.Random, filter: TransitionFilter, cursor: str
+        self, hubs: list[Hub[Transition]], chance: random.Random, filter: LogFilter[Transition], cursor: str
     ) -> None:
         self.hubs = hubs
         self.chance = chance
@@ -374,3 +374,35 @@ async def test_clients_that_drop_out_at_random_get_everything_once(database: Dat
         for run in writers.versions:
             versions = [each.version for each in client.found if each.run_id == run]
             assert versions == sorted(versions)
+
+
+class FailingReader(Reader[Transition]):
+    """A reader with a bug that shows a few times."""
+
+    failures = 3
+
+    @override
+    async def page(
+        self, cursor: Cursor, upto: Position | None = None, filter: LogFilter[Transition] = EVERYTHING
+    ) -> Page[Transition]:
+        if self.failures:
+            self.failures -= 1
+            raise LookupError("a bug")
+        return await super().page(cursor, upto, filter)
+
+
+async def test_the_feed_goes_on_after_an_unexpected_error_which_is_logged(database: Database) -> None:
+    async with running(database, retry_seconds=0) as hub, aclosing(await follow(hub, EVERYTHING)) as stream:
+        await anext(stream)
+        waiting = asyncio.ensure_future(take(stream, 1))
+        await joined(hub)
+        hub.reader = FailingReader(database, TRANSITIONS, hub.reader.installation)
+        written = entry(uuid4())
+        with structlog.testing.capture_logs() as logs:
+            await tell(hub, written)
+            found = await waiting
+
+    assert states(found) == states([written])
+    errors = [each for each in logs if each["log_level"] == "error"]
+    assert [each["task"] for each in errors] == ["feed of transition"] * 3
+    assert all(each["exc_info"] for each in errors)
