@@ -365,7 +365,8 @@ async def test_clients_that_drop_out_at_random_get_everything_once(database: Dat
         running(database, poll_seconds=0.03, heartbeat_seconds=0.02) as two,
     ):
         cursor = one.reader.encode(Cursor(await one.reader.position()))
-        clients = [Client([one, two], chance, wish, cursor) for wish in (EVERYTHING, EVERYTHING, *wishes)]
+        filters: list[LogFilter[Transition]] = [EVERYTHING, EVERYTHING, *wishes]
+        clients = [Client([one, two], chance, each, cursor) for each in filters]
         listening = [client.listen(writers, written) for client in clients]
         await asyncio.gather(scribble(writers, one, written), *listening)
 
