@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core import states
-from runstate.core.checks.verify import verify
+from runstate.core.checks.check import Check
+from runstate.core.checks.verify import all_checks, verify
 from runstate.core.commands.concurrency_limits import acquire_concurrency_slots
 from runstate.database import Database
 from runstate.database.queries import verify as sql
@@ -248,6 +249,20 @@ DAMAGES: dict[str, tuple[Damage, list[str]]] = {
     "a lease of a task run that ended": (lambda it: it.held(by=it.ended_task_run), [TASK_KEPT]),
     "two leases of one limit": (lambda it: it.held(by=it.task_run) + it.held(by=it.task_run), [TWICE]),
 }
+
+
+def test_every_check_has_a_damage_that_it_finds() -> None:
+    found = {finding for _, expected in DAMAGES.values() for finding in expected}
+    run_times = {"Flow runs whose run time is negative", "Task runs whose run time is negative"}
+
+    assert {check.finding for check in all_checks()} == found | run_times
+
+
+async def test_a_check_of_a_new_subject_is_a_query_and_a_name(make: Making) -> None:
+    run = await make.flow_run()
+    check = Check("Flow runs that there should not be", sa.select(FlowRun.id))
+
+    assert await verify(make.database, NOW, [check]) == [f"{check.finding} (1): {run}."]
 
 
 def names(findings: list[str]) -> list[str]:

@@ -92,7 +92,7 @@ async def test_a_cursor_of_one_log_is_refused_by_the_other(database: Database, h
 
     with pytest.raises(InvalidInput, match="The cursor is of the log `transition`, not of `line`") as refused:
         await follow(hub, EVERYTHING, cursor)
-    assert refused.value.path == ["after"]
+    assert refused.value.path == ("after",)
     with pytest.raises(InvalidInput, match="The cursor is of the log `line`, not of `transition`"):
         transitions.decode(hub.reader.encode(hub.cursor))
 

@@ -202,4 +202,4 @@ async def test_a_version_that_the_run_has_not_reached_is_refused(feed: Feed, hub
 
     with pytest.raises(InvalidInput) as refused:
         await follow_run(feed, RunKind.FLOW_RUN, run, 4)
-    assert refused.value.path == ["afterVersion"]
+    assert refused.value.path == ("afterVersion",)

@@ -5,14 +5,20 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 import sqlalchemy as sa
 
+from runstate.app import set_services
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
+from runstate.database.bulk import table_of
+from runstate.database.queries.expiry import delete_in_batches, retention_settings, retentions
 from runstate.database.queries.orchestration import digest
 from runstate.documents.states import RunKind
 from runstate.rows import CacheEntry, ProposalAnswer
 from runstate.services import cleanup
+from runstate.settings import Settings
+from tests.databases import ended
 from tests.services.factories import NOW, Making
 
 RETENTION = {"idempotency_retention_hours": 24.0}
@@ -80,3 +86,41 @@ async def test_two_servers_at_once_forget_everything_once(make: Making, other: B
 
     assert sum(done) == 3000
     assert await make.rows(ProposalAnswer) == []
+
+
+async def test_without_its_setting_nothing_expires(make: Making) -> None:
+    await answers(make, NOW - 99 * DAY)
+
+    assert await cleanup.run_once(make.batcher, NOW) == 0
+
+
+def test_every_setting_that_a_retention_names_exists_with_a_unit() -> None:
+    settings = Settings()
+    values = {name: getattr(settings, name) for name in retention_settings()}
+
+    periods = {row.__name__: retention.period(values) for row, retention in retentions().items()}
+
+    assert periods == {"CacheEntry": timedelta(0), "ProposalAnswer": DAY, "Transition": 7 * DAY}
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_the_application_gives_services_the_settings_of_retention(make: Making) -> None:
+    services = set_services(Settings(idempotency_retention_hours=48, transition_log_retention_days=3))
+    await answers(make, NOW - timedelta(hours=49), NOW - timedelta(hours=47))
+    await make.flow_run(states.pending())
+
+    assert await services["cleanup"].run_once(make.batcher, NOW) == 1
+    assert await services["log-retention"].run_once(make.batcher, NOW) == 0
+    assert await services["log-retention"].run_once(make.batcher, NOW + 3 * DAY - SECOND) == 0
+    assert await services["log-retention"].run_once(make.batcher, NOW + 3 * DAY) == 1
+
+
+async def test_rows_are_deleted_in_batches(make: Making) -> None:
+    commits = ended(make.database, "COMMIT")
+    await answers(make, *[NOW - 2 * DAY] * 10)
+    table, before = table_of(ProposalAnswer), len(commits)
+
+    deleted = await delete_in_batches(make.database, table, table.c.created < NOW, batch_size=4)
+
+    assert deleted == 10
+    assert len(commits) - before == 3

@@ -153,7 +153,10 @@ class Subscription:
     async def run_transitions(
         self, info: Info, run: Reference, after_version: AfterVersion = UNSET, *, until_final: UntilFinal = False
     ) -> AsyncGenerator[Transition, None]:
-        """The transitions of one run, from its first version on, one at a time; complete once the run is deleted."""
+        """The transitions of one run, from its first version on, one at a time and without a gap.
+
+        Complete once the run is deleted.
+        """
         kind, key = _referred(run)
         version = max(after_version or 0, 0)
         return _singly(info, await follow_run(_feed(info), kind, key, version, until_final=until_final))
