@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from websockets.asyncio.client import ClientConnection
 
 from runstate.feed import Hub
+from runstate.rows import Transition
 from runstate.server import Server
 from runstate.settings import Settings
 from tests.client import Ask
@@ -42,9 +43,9 @@ class Listening(Server):
         return f"127.0.0.1:{self.servers[0].sockets[0].getsockname()[1]}/graphql"
 
     @property
-    def hub(self) -> Hub:
+    def hub(self) -> Hub[Transition]:
         """Its hub."""
-        hub: Hub = self.app.state.hub
+        hub: Hub[Transition] = self.app.state.feed.transitions
         return hub
 
     @property

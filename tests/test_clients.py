@@ -157,7 +157,7 @@ async def test_who_follows_misses_nothing(
     async with asking(server) as ask:
         run = await make_flow_run(ask)
     async with workshop.started(*command) as process:
-        while not server.hub.followers:
+        while not server.hub.subscribers:
             await server.hub.join()
             await asyncio.sleep(0)
         seen: list[str] = []

@@ -79,8 +79,8 @@ async def test_a_server_goes_on_with_tables_of_a_later_version(client: httpx.Asy
 
 
 async def test_a_server_is_not_ready_while_its_feed_stands_still(client: httpx.AsyncClient, app: Starlette) -> None:
-    app.state.hub.task.cancel()
-    app.state.hub.looked -= 3600
+    app.state.feed.transitions.task.cancel()
+    app.state.feed.transitions.polled_at -= 3600
 
     reply = await client.get("/readyz")
 

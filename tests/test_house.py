@@ -11,11 +11,11 @@ import sqlalchemy as sa
 
 from runstate.core import policies, rules
 from runstate.core.proposal import Rule
-from runstate.rows import Base
+from runstate.rows import Base, row_classes
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = [column for table in Base.metadata.sorted_tables for column in table.columns]
-TABLES = sorted((mapper.class_ for mapper in Base.registry.mappers), key=lambda table: table.__name__)
+TABLES = row_classes()
 SOURCES = sorted(file for folder in ("src", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py"))
 
 

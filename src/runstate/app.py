@@ -21,9 +21,9 @@ from runstate.core.access.csrf import CsrfTokens
 from runstate.core.batch.batcher import Batcher
 from runstate.database import Database
 from runstate.database.migrate import migrate
+from runstate.database.queries.expiry import retention_settings
 from runstate.exposure import admit, check_exposure, initial_principal, is_loopback, keyring_of, middleware, shows_pages
-from runstate.feed.hub import Hub
-from runstate.feed.retention import sweep_log
+from runstate.feed import Feed, HubSettings
 from runstate.graphql.context import Context
 from runstate.graphql.schema import build_schema
 from runstate.graphql.transport.http import Endpoint
@@ -32,7 +32,7 @@ from runstate.graphql.validation.limits import RequestLimits
 from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
-from runstate.services import cleanup, late
+from runstate.services import cleanup, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings
 from runstate.tracing import tracing_of
@@ -66,10 +66,11 @@ def build_app(settings: Settings) -> Starlette:
             if tracing:
                 opened.push_async_callback(asyncio.to_thread, tracing.close)
             await migrate(database)
-            hub = Hub(database, patience_seconds=settings.slow_subscriber_timeout_seconds, told=meter.told)
-            await hub.start()
-            opened.push_async_callback(hub.stop)
-            batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7, tell=hub.notify)
+            hub_settings = HubSettings(slow_subscriber_timeout_seconds=settings.slow_subscriber_timeout_seconds)
+            feed = Feed(database, hub_settings, meter.delivered)
+            await feed.start()
+            opened.push_async_callback(feed.stop)
+            batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7)
             batcher.answered = meter.batch
             opened.push_async_callback(batcher.close)
             app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None
@@ -80,10 +81,10 @@ def build_app(settings: Settings) -> Starlette:
             runner = Runner(batcher, services, meter.round)
             runner.start()
             opened.push_async_callback(runner.stop)
-            meter.start(database, hub, batcher)
+            meter.start(database, feed.transitions, batcher)
             opened.push_async_callback(meter.stop)
-            health.start(database, hub)
-            app.state.database, app.state.hub, app.state.batcher = database, hub, batcher
+            health.start(database, feed.transitions)
+            app.state.database, app.state.feed, app.state.batcher = database, feed, batcher
             yield
 
     schema = build_schema(limits=set_bounds(settings))
@@ -112,14 +113,13 @@ def shared_directory() -> Path | None:
 def set_services(settings: Settings) -> dict[str, Service]:
     """The services that do as the settings say."""
     after = timedelta(seconds=settings.late_after_seconds)
-    answers, keep = (
-        timedelta(hours=settings.idempotency_retention_hours),
-        timedelta(days=settings.transition_log_retention_days),
-    )
+    retention = {name: getattr(settings, name) for name in retention_settings()}
     return {
         "late": replace(SERVICES["late"], run_once=partial(late.run_once, after=after)),
-        "cleanup": replace(SERVICES["cleanup"], run_once=partial(cleanup.run_once, answers_kept=answers)),
-        "log-retention": Service(lambda batcher, now: sweep_log(batcher.database, now, keep), seconds=300),
+        "cleanup": replace(SERVICES["cleanup"], run_once=partial(cleanup.run_once, retention=retention)),
+        "log-retention": replace(
+            SERVICES["log-retention"], run_once=partial(log_retention.run_once, retention=retention)
+        ),
     }
 
 
@@ -156,7 +156,7 @@ def make_context(connection: Request | WebSocket, request_id: str) -> Context:
         request_id=request_id,
         principal=initial_principal(state.credentials, connection),
         batcher=state.batcher,
-        hub=state.hub,
+        feed=state.feed,
         csrf=state.csrf,
         admit=partial(admit, state.credentials, connection) if state.credentials else None,
     )

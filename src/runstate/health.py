@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from runstate.database import Database
 from runstate.database.migrate import revision, revisions
 from runstate.feed import Hub
+from runstate.rows import Transition
 
 PATIENCE_SECONDS: Final = 2.0
 """How long the database may take to answer."""
@@ -31,13 +32,13 @@ class Health:
         self.draining = False
         """Whether it is about to go away: it still answers, and clients should go elsewhere."""
         self.database: Database | None = None
-        self.hub: Hub | None = None
+        self.hub: Hub[Transition] | None = None
         self.revisions: list[str] = []
         self.asked = -KEPT_SECONDS
         self.answered: dict[str, str] = {}
         self.one_at_a_time = asyncio.Lock()
 
-    def start(self, database: Database, hub: Hub) -> None:
+    def start(self, database: Database, hub: Hub[Transition]) -> None:
         """From now on there is something to look at."""
         self.revisions = revisions()
         self.database, self.hub = database, hub

@@ -33,7 +33,7 @@ class Meter:
         """Brings up to date what is not told as it happens."""
         self.task: asyncio.Task[None] | None = None
 
-    def start(self, database: Database, hub: Hub, batcher: Batcher) -> None:
+    def start(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
         """Look whenever it is asked; and now and then where workers answer for each other."""
         self.look = lambda: self._look(database, hub, batcher)
         if self.metrics.shared:
@@ -68,8 +68,8 @@ class Meter:
             elif not isinstance(outcome, Created):
                 self.metrics.verdicts.labels("problem").inc()
 
-    def told(self, entry: Transition) -> None:
-        """A subscriber that keeps up is told a transition."""
+    def delivered(self, entry: Transition) -> None:
+        """Measure the delay of a transition that a subscriber takes from its buffer."""
         self.metrics.lag.observe((self.clock() - entry.occurred).total_seconds())
 
     def round(self, service: str, done: int | None) -> None:
@@ -79,7 +79,7 @@ class Meter:
             self.metrics.done.labels(service).inc(done)
             self.metrics.last_round.labels(service).set(self.clock().timestamp())
 
-    def _look(self, database: Database, hub: Hub, batcher: Batcher) -> None:
+    def _look(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
         self._count("hit", self.metrics.documents.labels("hit"), self.documents.kept.cache_info().hits)
         self._count("miss", self.metrics.documents.labels("miss"), self.documents.kept.cache_info().misses)
         self.metrics.feed_age.set(hub.age)

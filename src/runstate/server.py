@@ -66,8 +66,8 @@ class Server(uvicorn.Server):
         await self._drain()
         for server in self.servers:
             server.close()
-        if hub := getattr(self.app.state, "hub", None):
-            await hub.stop()
+        if feed := getattr(self.app.state, "feed", None):
+            await feed.transitions.stop()
         await super().shutdown(sockets=sockets)  # type: ignore[arg-type]
 
     async def _drain(self) -> None:

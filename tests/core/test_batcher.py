@@ -18,6 +18,7 @@ from runstate.core.states import completed, failed, paused, pending, running
 from runstate.database import Database
 from runstate.database.queries import orchestration as sql
 from runstate.errors import NotFound, Overloaded, Timeout, VersionConflict
+from runstate.feed import TRANSITIONS
 from runstate.rows import FlowRun, Transition
 from tests.core.factories import NOW, flow_run, task_run
 from tests.core.store_in_memory import proposal
@@ -256,20 +257,22 @@ async def test_a_request_that_cannot_be_answered_leaves_the_others_in_order(data
 
 async def test_who_is_to_be_told_is_told_once_for_a_transaction_that_wrote(database: Database) -> None:
     runs, told = await some(database, 3), list[str]()
-    async with open_batcher(database, tell=lambda: told.append("told")) as batcher:
+    database.listeners.append(told.append)
+    async with open_batcher(database) as batcher:
         await batcher.submit([proposal(run, running()) for run in runs])
         await batcher.submit([proposal(runs[0], completed(), dry_run=True)])
 
-    assert told == ["told"]
+    assert told == [TRANSITIONS.channel]
 
 
 async def test_what_was_committed_is_not_done_again_because_telling_of_it_failed(database: Database) -> None:
     (run,) = await some(database, 1)
 
-    def fail() -> None:
+    def fail(_: str) -> None:
         raise LookupError
 
-    async with open_batcher(database, tell=fail) as batcher:
+    database.listeners.append(fail)
+    async with open_batcher(database) as batcher:
         outcomes = await batcher.submit([proposal(run, running()), proposal(run, running())])
 
     assert statuses(outcomes) == [ACCEPT, ACCEPT]

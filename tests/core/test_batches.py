@@ -32,6 +32,7 @@ from runstate.database import Database
 from runstate.database.queries.orchestration import cached_states
 from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateType
+from runstate.feed import TRANSITIONS
 from runstate.rows import FlowRun, TaskRun
 from tests.core.factories import NOW, deployment, details, examples, flow_run, in_seconds, lease, limit, task_run
 from tests.core.store_in_memory import proposal
@@ -376,11 +377,12 @@ async def test_new_task_runs_take_as_many_statements_as_one(database: Database, 
 async def test_who_is_told_is_told_once_a_state_was_written(database: Database) -> None:
     telling, told = Telling(database), list[str]()
     await telling.begin()
+    database.listeners.append(told.append)
     environment = Environment(now=NOW, draw=lambda: 0.5, new_id=uuid7)
     for step in (to("alone", paused(NOW)), to("alone", running(), dry_run=True), to("alone", running())):
-        await orchestrate(database, [telling.request(step, NOW)], environment, tell=lambda: told.append("told"))
+        await orchestrate(database, [telling.request(step, NOW)], environment)
 
-    assert told == ["told"]
+    assert told == [TRANSITIONS.channel]
 
 
 async def test_that_there_is_no_result_is_answered_and_not_stored(database: Database) -> None:

@@ -11,14 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core import states
-from runstate.core.checks.verify import verify
+from runstate.core.checks.check import Check
+from runstate.core.checks.verify import all_checks, verify
 from runstate.core.commands.concurrency_limits import acquire_concurrency_slots
 from runstate.database import Database
 from runstate.database.queries import verify as sql
 from runstate.documents import requests
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import RunKind, StateType
-from runstate.feed.retention import sweep_log
+from runstate.feed import TRANSITIONS, prune_log
 from runstate.rows import (
     Base,
     ConcurrencyLease,
@@ -250,6 +251,20 @@ DAMAGES: dict[str, tuple[Damage, list[str]]] = {
 }
 
 
+def test_every_check_has_a_damage_that_it_finds() -> None:
+    found = {finding for _, expected in DAMAGES.values() for finding in expected}
+    run_times = {"Flow runs whose run time is negative", "Task runs whose run time is negative"}
+
+    assert {check.finding for check in all_checks()} == found | run_times
+
+
+async def test_a_check_of_a_new_subject_is_a_query_and_a_name(make: Making) -> None:
+    run = await make.flow_run()
+    check = Check("Flow runs that there should not be", sa.select(FlowRun.id))
+
+    assert await verify(make.database, NOW, [check]) == [f"{check.finding} (1): {run}."]
+
+
 def names(findings: list[str]) -> list[str]:
     return [finding.partition(" (")[0] for finding in findings]
 
@@ -298,11 +313,11 @@ async def test_a_finding_about_many_names_the_first_ten(make: Making) -> None:
 
 async def test_what_a_log_no_longer_has_to_hold_is_not_missed(lived_in: LivedIn) -> None:
     make, keep = lived_in.make, HOUR
-    await sweep_log(make.database, make.clock.now, keep)
+    await prune_log(make.database, TRANSITIONS, make.clock.now, keep)
     make.clock.forward(hours=1)
     kept = await make.flow_run(states.pending())
 
-    assert await sweep_log(make.database, make.clock.now, keep) > 0
+    assert await prune_log(make.database, TRANSITIONS, make.clock.now, keep) > 0
     assert await lived_in.findings() == []
     await make.execute(sa.delete(Transition).where(Transition.run_id == kept))
     (state,) = await make.history(kept)

@@ -1,19 +1,28 @@
-"""Hubs that are woken by pokes only, unless a test says otherwise."""
+"""Hubs that poll only when they are woken, unless a test says otherwise."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from runstate.database import Database
-from runstate.feed import Hub
+from runstate.feed import Feed, Hub, HubSettings
+from runstate.rows import Transition
 
 NEVER = 3_600.0
+QUIET = HubSettings(poll_seconds=NEVER, pause_seconds=0, heartbeat_seconds=NEVER)
 
 
 @pytest.fixture
-async def hub(database: Database) -> AsyncIterator[Hub]:
-    """A hub on the database."""
-    hub = Hub(database, poll_seconds=NEVER, pause_seconds=0, heartbeat_seconds=NEVER, wakeups=False)
-    await hub.start()
-    yield hub
-    await hub.stop()
+async def feed(database: Database) -> AsyncIterator[Feed]:
+    """The feed of a process on the database, without notifications from other processes."""
+    feed = Feed(database, QUIET)
+    await feed.transitions.start()
+    feed.deletions.start()
+    yield feed
+    await feed.stop()
+
+
+@pytest.fixture
+def hub(feed: Feed) -> Hub[Transition]:
+    """The hub of the log of transitions."""
+    return feed.transitions

@@ -1,7 +1,7 @@
 """Entries of the log, written as the rules would write them: a run's versions one after another."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,11 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Database
 from runstate.documents.states import RunKind, StateType
-from runstate.feed import Page, Reader
+from runstate.feed import TRANSITIONS, Page, Reader
 from runstate.feed.cursor import Cursor, Position
-from runstate.feed.installation import identify
-from runstate.feed.visibility import log
-from runstate.rows import Transition
+from runstate.feed.log import T
+from runstate.rows import LogEntry, Transition
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -39,7 +38,7 @@ def entry(run_id: UUID, version: int = 1, **columns: Any) -> dict[str, Any]:
 
 async def insert(connection: AsyncConnection, *entries: dict[str, Any]) -> None:
     """Add entries to the log, in a transaction that is under way."""
-    await connection.execute(sa.insert(log), list(entries))
+    await connection.execute(sa.insert(Transition), list(entries))
 
 
 async def write(database: Database, *entries: dict[str, Any]) -> None:
@@ -48,18 +47,18 @@ async def write(database: Database, *entries: dict[str, Any]) -> None:
         await insert(transaction.connection, *entries)
 
 
-async def a_reader(database: Database, at_once: int = 100) -> Reader:
-    """A reader of the database's log."""
-    return Reader(database, await identify(database), at_once)
+async def open_reader(database: Database, page_size: int = 100) -> Reader[Transition]:
+    """A reader of the log of transitions."""
+    return await Reader.open(database, TRANSITIONS, page_size)
 
 
-async def read_all(reader: Reader, cursor: Cursor) -> Page:
+async def read_all(reader: Reader[T], cursor: Cursor) -> Page[T]:
     """Everything after a cursor; between two pages the cursor goes to a client and back."""
-    found: list[Transition] = []
+    found: list[T] = []
     while True:
         page = await reader.page(cursor)
-        found += page.transitions
-        cursor = Cursor.decode(page.cursor.encode(reader.installation), reader.installation)
+        found += page.entries
+        cursor = reader.decode(reader.encode(page.cursor))
         assert cursor == page.cursor
         if page.complete:
             return Page(found, cursor)
@@ -78,8 +77,17 @@ def end(position: Position) -> Position:
 class Writers:
     """Transactions that are begun, filled, committed and rolled back in any order, as row locks allow."""
 
-    def __init__(self, database: Database, chance: random.Random, runs: int = 6) -> None:
+    def __init__(
+        self,
+        database: Database,
+        chance: random.Random,
+        runs: int = 6,
+        row: type[LogEntry] = Transition,
+        make: Callable[[UUID, int], dict[str, Any]] = entry,
+    ) -> None:
         self.database = database
+        self.row = row
+        self.make = make
         self.chance = chance
         self.versions = {uuid4(): 0 for _ in range(runs)}
         self.at_once = 1 if database.is_sqlite else 6
@@ -116,9 +124,9 @@ class Writers:
         run = self.chance.choice(free)
         version = self.open[connection].get(run, self.versions[run]) + 1
         self.open[connection][run] = version
-        written = entry(run, version)
+        written = self.make(run, version)
         self.pending[connection].append(written)
-        await insert(connection, written)
+        await connection.execute(sa.insert(self.row), [written])
 
     async def _end(self, connection: AsyncConnection) -> None:
         versions, entries = self.open.pop(connection), self.pending.pop(connection)

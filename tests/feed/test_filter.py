@@ -8,8 +8,7 @@ import sqlalchemy as sa
 
 from runstate.database import Database
 from runstate.documents.states import RunKind, StateType
-from runstate.feed import TagsWanted, TransitionFilter
-from runstate.feed.reader import TOLD, entry_of
+from runstate.feed import TRANSITIONS, TagFilter, TransitionFilter
 from tests.feed.factories import entry, write
 
 IDS = [UUID(int=number) for number in range(1, 5)]
@@ -22,8 +21,8 @@ def some(chance: random.Random, values: list[Any]) -> Any:
     return chance.choice([None, frozenset(chance.sample(values, chance.randint(0, len(values))))])
 
 
-def any_tags(chance: random.Random) -> TagsWanted:
-    return TagsWanted(
+def any_tags(chance: random.Random) -> TagFilter:
+    return TagFilter(
         all=frozenset(chance.sample(TAGS, chance.randint(0, 2))),
         any=some(chance, TAGS),
         none=frozenset(chance.sample(TAGS, chance.randint(0, 1))),
@@ -64,10 +63,10 @@ async def test_memory_and_sql_agree(database: Database) -> None:
     await write(database, *(any_entry(chance, version) for version in range(1, 200)))
     found = 0
     async with database.read() as connection:
-        everything = [entry_of(row) for row in await connection.execute(sa.select(*TOLD))]
+        everything = [TRANSITIONS.entry(row) for row in await connection.execute(sa.select(*TRANSITIONS.columns))]
         for _ in range(300):
             wanted = anything(chance)
-            rows = await connection.execute(sa.select(*TOLD).where(*wanted.clauses()))
+            rows = await connection.execute(sa.select(*TRANSITIONS.columns).where(*wanted.clauses()))
             in_sql = {row.seq for row in rows}
             assert in_sql == {each.seq for each in everything if wanted.match(each)}, wanted
             found += 0 < len(in_sql) < len(everything)

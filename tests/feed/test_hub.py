@@ -4,69 +4,70 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+import structlog
+from typing_extensions import override
 
 from runstate.database import Database
 from runstate.errors import CursorExpired, InvalidInput, ServerRestarting, SlowConsumer, Unavailable
-from runstate.feed import Hub, Page, TransitionFilter, follow, sweep_log
-from runstate.feed.cursor import Cursor
-from runstate.feed.subscriber import HELD
-from runstate.feed.visibility import log
+from runstate.feed import EVERYTHING, TRANSITIONS, Hub, LogFilter, Page, Reader, TransitionFilter, follow, prune_log
+from runstate.feed.cursor import Cursor, Position
+from runstate.feed.notifications import Notifications
+from runstate.feed.subscriber import BUFFER_SIZE
 from runstate.rows import Transition
-from tests.feed.conftest import NEVER
+from tests.feed.conftest import NEVER, QUIET
 from tests.feed.factories import NOON, Writers, end, entry, states, write
-
-EVERYTHING = TransitionFilter()
 
 
 @asynccontextmanager
-async def running(database: Database, **settings: float) -> AsyncIterator[Hub]:
+async def running(database: Database, **settings: float) -> AsyncIterator[Hub[Transition]]:
     """A hub with settings of its own."""
-    hub = Hub(database, **{"poll_seconds": NEVER, "pause_seconds": 0, "heartbeat_seconds": NEVER, **settings})  # type: ignore[arg-type]
+    hub = Hub(database, TRANSITIONS, Notifications(database), replace(QUIET, **settings))
     await hub.start()
     yield hub
     await hub.stop()
 
 
-async def tell(hub: Hub, *entries: dict[str, Any]) -> None:
-    """Write entries as this replica does: poke after the commit."""
+async def tell(hub: Hub[Transition], *entries: dict[str, Any]) -> None:
+    """Write entries as this replica does: notify after the commit."""
     async with hub.database.write() as transaction:
         await transaction.connection.execute(Transition.__table__.insert(), list(entries))  # type: ignore[attr-defined]
-        transaction.after_commit(hub.notify)
+        transaction.notify(TRANSITIONS.channel)
 
 
-async def take(stream: AsyncGenerator[Page, None], number: int) -> list[Transition]:
+async def take(stream: AsyncGenerator[Page[Transition], None], number: int) -> list[Transition]:
     """The next transitions."""
     taken: list[Transition] = []
     while len(taken) < number:
-        taken += (await anext(stream)).transitions
+        taken += (await anext(stream)).entries
     return taken
 
 
-async def joined(hub: Hub) -> None:
+async def joined(hub: Hub[Transition]) -> None:
     """Until everyone who follows is told what is new."""
-    while any(follower.behind for follower in hub.followers):
+    while any(subscriber.is_behind for subscriber in hub.subscribers):
         await hub.join()
 
 
-def kept(hub: Hub, page: Page) -> str:
+def kept(hub: Hub[Transition], page: Page[Transition]) -> str:
     """The cursor that a client keeps."""
-    return page.cursor.encode(hub.reader.installation)
+    return hub.reader.encode(page.cursor)
 
 
-async def test_the_first_page_comes_at_once_and_is_empty(hub: Hub) -> None:
+async def test_the_first_page_comes_at_once_and_is_empty(hub: Hub[Transition]) -> None:
     await write(hub.database, entry(uuid4()))
 
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
-        assert (await anext(stream)).transitions == []
+        assert (await anext(stream)).entries == []
 
 
-async def test_what_is_committed_is_told_without_waiting_for_the_next_poll(hub: Hub) -> None:
+async def test_what_is_committed_is_told_without_waiting_for_the_next_poll(hub: Hub[Transition]) -> None:
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         await anext(stream)
         written = entry(uuid4())
@@ -84,7 +85,7 @@ async def test_what_others_commit_is_found_by_polling(database: Database) -> Non
         assert states(await take(stream, 1)) == states([written])
 
 
-async def test_after_a_cursor_come_all_since_then_and_then_what_is_new(hub: Hub) -> None:
+async def test_after_a_cursor_come_all_since_then_and_then_what_is_new(hub: Hub[Transition]) -> None:
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         cursor = kept(hub, await anext(stream))
     old = [entry(uuid4()) for _ in range(250)]
@@ -99,19 +100,19 @@ async def test_after_a_cursor_come_all_since_then_and_then_what_is_new(hub: Hub)
     assert states(found) == states([*old, new])
 
 
-async def test_a_page_has_a_hundred_transitions_at_most(hub: Hub) -> None:
+async def test_a_page_has_a_hundred_transitions_at_most(hub: Hub[Transition]) -> None:
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         await anext(stream)
         await tell(hub, *(entry(uuid4()) for _ in range(250)))
 
-        sizes = [len((await anext(stream)).transitions) for _ in range(3)]
+        sizes = [len((await anext(stream)).entries) for _ in range(3)]
 
     assert sizes == [100, 100, 50]
 
 
-async def test_everyone_is_told_what_they_want(hub: Hub) -> None:
+async def test_everyone_is_told_what_they_want(hub: Hub[Transition]) -> None:
     flow_run, task_run, other = uuid4(), uuid4(), uuid4()
-    wishes = {
+    wishes: dict[str, LogFilter[Transition]] = {
         "run": TransitionFilter(run_ids=frozenset({task_run})),
         "flow run": TransitionFilter(flow_run_ids=frozenset({flow_run})),
         "everything": EVERYTHING,
@@ -125,12 +126,12 @@ async def test_everyone_is_told_what_they_want(hub: Hub) -> None:
     await tell(hub, entry(flow_run), entry(task_run, flow_run_id=flow_run), entry(other))
     await asyncio.wait([waiting[name] for name in ("run", "flow run", "everything")])
 
-    told = {name: [each.run_id for each in task.result().transitions] for name, task in waiting.items() if task.done()}
+    told = {name: [each.run_id for each in task.result().entries] for name, task in waiting.items() if task.done()}
     assert told == {"run": [task_run], "flow run": [flow_run, task_run], "everything": [flow_run, task_run, other]}
     waiting["nothing"].cancel()
 
 
-async def test_being_told_costs_no_statement(hub: Hub) -> None:
+async def test_being_told_costs_no_statement(hub: Hub[Transition]) -> None:
     run = uuid4()
     streams = [await follow(hub, TransitionFilter(run_ids=frozenset({run}))) for _ in range(20)]
     for stream in streams:
@@ -149,7 +150,7 @@ async def test_being_told_costs_no_statement(hub: Hub) -> None:
         await stream.aclose()
 
 
-async def test_while_nobody_listens_the_log_is_not_read(hub: Hub) -> None:
+async def test_while_nobody_listens_the_log_is_not_read(hub: Hub[Transition]) -> None:
     read: list[str] = []
     sa.event.listen(hub.database.reader.sync_engine, "before_cursor_execute", lambda *given: read.append(given[2]))
     await tell(hub, *(entry(uuid4()) for _ in range(3)))
@@ -160,16 +161,16 @@ async def test_while_nobody_listens_the_log_is_not_read(hub: Hub) -> None:
     assert [statement for statement in read if "transition.message" in statement] == []
 
 
-async def test_who_only_wants_to_know_that_something_has_happened_is_told_without_a_poll(hub: Hub) -> None:
+async def test_a_live_query_is_read_again_without_a_poll(hub: Hub[Transition]) -> None:
     hub.live.pause_seconds, hub.live.rest_seconds = 0, NEVER
-    async with aclosing(hub.live.rows(sa.select(sa.func.count(log.c.seq)))) as counts:
+    async with aclosing(hub.live.rows(sa.select(sa.func.count(Transition.seq)))) as counts:
         assert await anext(counts) == [[0]]
         await tell(hub, entry(uuid4()))
         assert await anext(counts) == [[1]]
 
 
-async def test_who_does_not_read_misses_nothing(hub: Hub) -> None:
-    written = [entry(uuid4()) for _ in range(3 * HELD)]
+async def test_who_does_not_read_misses_nothing(hub: Hub[Transition]) -> None:
+    written = [entry(uuid4()) for _ in range(3 * BUFFER_SIZE)]
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         await anext(stream)
         await tell(hub, written[0])
@@ -183,21 +184,21 @@ async def test_who_does_not_read_misses_nothing(hub: Hub) -> None:
     assert states(found) == states(written)
 
 
-async def test_memory_holds_no_more_than_the_bound_for_who_does_not_read(hub: Hub) -> None:
+async def test_memory_holds_no_more_than_the_bound_for_who_does_not_read(hub: Hub[Transition]) -> None:
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         await anext(stream)
         await tell(hub, entry(uuid4()))
         await take(stream, 1)
-        await tell(hub, *(entry(uuid4()) for _ in range(5 * HELD)))
+        await tell(hub, *(entry(uuid4()) for _ in range(5 * BUFFER_SIZE)))
         await hub.join()
 
-        (follower,) = hub.followers
-        assert follower.behind
-        assert sum(len(page.transitions) for page in follower.pages) <= HELD
+        (subscriber,) = hub.subscribers
+        assert subscriber.is_behind
+        assert sum(len(page.entries) for page in subscriber.pages) <= BUFFER_SIZE
 
 
-async def test_who_stays_behind_is_let_go_with_a_cursor_that_misses_nothing(hub: Hub) -> None:
-    written = [entry(uuid4()) for _ in range(2 * HELD)]
+async def test_who_stays_behind_is_let_go_with_a_cursor_that_misses_nothing(hub: Hub[Transition]) -> None:
+    written = [entry(uuid4()) for _ in range(2 * BUFFER_SIZE)]
     stream = await follow(hub, EVERYTHING)
     await anext(stream)
     first = asyncio.ensure_future(take(stream, 1))
@@ -206,12 +207,12 @@ async def test_who_stays_behind_is_let_go_with_a_cursor_that_misses_nothing(hub:
     found = await first
     await tell(hub, *written[1:])
     await hub.join()
-    hub.patience_seconds = 0
+    hub.settings = replace(hub.settings, slow_subscriber_timeout_seconds=0)
 
     with pytest.raises(SlowConsumer) as slow:
         await anext(stream)
     async with aclosing(await follow(hub, EVERYTHING, slow.value.cursor)) as again:
-        found += (await anext(again)).transitions
+        found += (await anext(again)).entries
 
     assert states(found) == states(written[:101])
 
@@ -227,11 +228,11 @@ async def test_a_quiet_subscriber_hears_where_the_log_ends(database: Database) -
             while page.cursor == first.cursor:
                 page = await anext(stream)
 
-        assert page.transitions == []
+        assert page.entries == []
         assert end(page.cursor.seen) == end(await hub.reader.position())
 
 
-async def test_at_the_end_everyone_is_told_what_was_committed_and_where_to_go_on(hub: Hub) -> None:
+async def test_at_the_end_everyone_is_told_what_was_committed_and_where_to_go_on(hub: Hub[Transition]) -> None:
     stream = await follow(hub, EVERYTHING)
     await anext(stream)
     waiting = asyncio.ensure_future(anext(stream))
@@ -240,56 +241,56 @@ async def test_at_the_end_everyone_is_told_what_was_committed_and_where_to_go_on
     await write(hub.database, *written)
     stopping = asyncio.ensure_future(hub.stop())
 
-    found = states((await waiting).transitions) + states((await anext(stream)).transitions)
+    found = states((await waiting).entries) + states((await anext(stream)).entries)
     with pytest.raises(ServerRestarting) as restarting:
         await anext(stream)
     await stopping
 
     assert found == states(written)
-    cursor = Cursor.decode(restarting.value.cursor, hub.reader.installation)
+    cursor = hub.reader.decode(restarting.value.cursor)
     assert end(cursor.seen) == end(await hub.reader.position())
 
 
 async def test_the_end_does_not_wait_for_ever(database: Database) -> None:
-    async with running(database, farewell_seconds=0.01) as hub:
+    async with running(database, shutdown_grace_seconds=0.01) as hub:
         stream = await follow(hub, EVERYTHING)
         await anext(stream)
 
-    assert hub.followers
+    assert hub.subscribers
     await stream.aclose()
-    assert not hub.followers
+    assert not hub.subscribers
 
 
-async def test_a_bad_cursor_is_refused_before_there_is_a_stream(hub: Hub) -> None:
+async def test_a_bad_cursor_is_refused_before_there_is_a_stream(hub: Hub[Transition]) -> None:
     with pytest.raises(InvalidInput):
         await follow(hub, EVERYTHING, "nonsense")
     with pytest.raises(InvalidInput):
-        await follow(hub, EVERYTHING, Cursor(await hub.reader.position()).encode(uuid4()))
+        await follow(hub, EVERYTHING, Cursor(await hub.reader.position()).encode(uuid4(), TRANSITIONS.name))
 
 
-async def test_an_expired_cursor_is_refused_before_there_is_a_stream(hub: Hub) -> None:
+async def test_an_expired_cursor_is_refused_before_there_is_a_stream(hub: Hub[Transition]) -> None:
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         cursor = kept(hub, await anext(stream))
     await write(hub.database, entry(uuid4()))
-    await sweep_log(hub.database, NOON, timedelta(days=7))
-    await sweep_log(hub.database, NOON + timedelta(days=7), timedelta(days=7))
+    await prune_log(hub.database, TRANSITIONS, NOON, timedelta(days=7))
+    await prune_log(hub.database, TRANSITIONS, NOON + timedelta(days=7), timedelta(days=7))
 
     with pytest.raises(CursorExpired) as expired:
         await follow(hub, EVERYTHING, cursor)
 
     async with aclosing(await follow(hub, EVERYTHING, expired.value.oldest)) as stream:
-        assert (await anext(stream)).transitions == []
+        assert (await anext(stream)).entries == []
 
 
-async def test_who_missed_what_was_swept_is_told_so(hub: Hub) -> None:
+async def test_who_missed_what_was_swept_is_told_so(hub: Hub[Transition]) -> None:
     stream = await follow(hub, EVERYTHING)
     await anext(stream)
     waiting = asyncio.ensure_future(anext(stream))
     await joined(hub)
     lost = hub.cursor
     await write(hub.database, *(entry(uuid4()) for _ in range(3)))
-    await sweep_log(hub.database, NOON, timedelta(days=7))
-    await sweep_log(hub.database, NOON + timedelta(days=7), timedelta(days=7))
+    await prune_log(hub.database, TRANSITIONS, NOON, timedelta(days=7))
+    await prune_log(hub.database, TRANSITIONS, NOON + timedelta(days=7), timedelta(days=7))
     hub.cursor = lost
     await hub.join()
 
@@ -297,7 +298,7 @@ async def test_who_missed_what_was_swept_is_told_so(hub: Hub) -> None:
         await waiting
 
 
-async def test_a_stream_that_is_closed_leaves_nothing_behind(hub: Hub) -> None:
+async def test_a_stream_that_is_closed_leaves_nothing_behind(hub: Hub[Transition]) -> None:
     unused = await follow(hub, EVERYTHING)
     waited = await follow(hub, TransitionFilter(run_ids=frozenset({uuid4()})))
     await anext(waited)
@@ -308,10 +309,10 @@ async def test_a_stream_that_is_closed_leaves_nothing_behind(hub: Hub) -> None:
     await unused.aclose()
     await waited.aclose()
 
-    assert (hub.followers, hub.everything, dict(hub.by_key)) == (set(), set(), {})
+    assert (hub.subscribers, hub.unkeyed, dict(hub.by_key)) == (set(), set(), {})
 
 
-async def test_without_a_database_a_subscriber_is_refused_in_time(hub: Hub) -> None:
+async def test_without_a_database_a_subscriber_is_refused_in_time(hub: Hub[Transition]) -> None:
     with pytest.raises(Unavailable):
         await hub.with_timeout(asyncio.Event().wait, seconds=0.01)
 
@@ -319,10 +320,12 @@ async def test_without_a_database_a_subscriber_is_refused_in_time(hub: Hub) -> N
 class Client:
     """One that drops its connection again and again."""
 
-    def __init__(self, hubs: list[Hub], chance: random.Random, wanted: TransitionFilter, cursor: str) -> None:
+    def __init__(
+        self, hubs: list[Hub[Transition]], chance: random.Random, filter: LogFilter[Transition], cursor: str
+    ) -> None:
         self.hubs = hubs
         self.chance = chance
-        self.wanted = wanted
+        self.filter = filter
         self.cursor = cursor
         self.found: list[Transition] = []
 
@@ -330,23 +333,23 @@ class Client:
         """Until everything was written and has arrived."""
         while not written.is_set() or len(self.found) < len(self.expected(writers)):
             hub = self.chance.choice(self.hubs)
-            async with aclosing(await follow(hub, self.wanted, self.cursor)) as stream:
+            async with aclosing(await follow(hub, self.filter, self.cursor)) as stream:
                 for _ in range(self.chance.randint(1, 6)):
                     page = await anext(stream)
-                    self.found += page.transitions
+                    self.found += page.entries
                     self.cursor = kept(hub, page)
 
     def expected(self, writers: Writers) -> list[dict[str, Any]]:
         """What it should get."""
-        return [each for each in writers.committed if self.wanted.match(Transition.of(each))]
+        return [each for each in writers.committed if self.filter.match(Transition.of(each))]
 
 
-async def scribble(writers: Writers, hub: Hub, written: asyncio.Event) -> None:
-    """Write for a while; some of it is told by pokes, the rest is found by polling."""
+async def scribble(writers: Writers, hub: Hub[Transition], written: asyncio.Event) -> None:
+    """Write for a while; some of it is notified, the rest is found by polling."""
     for _ in range(300):
         await writers.step()
         if writers.chance.random() < 0.3:
-            hub.notify()
+            hub.wake()
     await writers.end()
     written.set()
 
@@ -361,8 +364,9 @@ async def test_clients_that_drop_out_at_random_get_everything_once(database: Dat
         running(database, poll_seconds=0.01, heartbeat_seconds=0.02) as one,
         running(database, poll_seconds=0.03, heartbeat_seconds=0.02) as two,
     ):
-        cursor = Cursor(await one.reader.position()).encode(one.reader.installation)
-        clients = [Client([one, two], chance, wish, cursor) for wish in (EVERYTHING, EVERYTHING, *wishes)]
+        cursor = one.reader.encode(Cursor(await one.reader.position()))
+        filters: list[LogFilter[Transition]] = [EVERYTHING, EVERYTHING, *wishes]
+        clients = [Client([one, two], chance, each, cursor) for each in filters]
         listening = [client.listen(writers, written) for client in clients]
         await asyncio.gather(scribble(writers, one, written), *listening)
 
@@ -371,3 +375,35 @@ async def test_clients_that_drop_out_at_random_get_everything_once(database: Dat
         for run in writers.versions:
             versions = [each.version for each in client.found if each.run_id == run]
             assert versions == sorted(versions)
+
+
+class FailingReader(Reader[Transition]):
+    """A reader with a bug that shows a few times."""
+
+    failures = 3
+
+    @override
+    async def page(
+        self, cursor: Cursor, upto: Position | None = None, filter: LogFilter[Transition] = EVERYTHING
+    ) -> Page[Transition]:
+        if self.failures:
+            self.failures -= 1
+            raise LookupError("a bug")
+        return await super().page(cursor, upto, filter)
+
+
+async def test_the_feed_goes_on_after_an_unexpected_error_which_is_logged(database: Database) -> None:
+    async with running(database, retry_seconds=0) as hub, aclosing(await follow(hub, EVERYTHING)) as stream:
+        await anext(stream)
+        waiting = asyncio.ensure_future(take(stream, 1))
+        await joined(hub)
+        hub.reader = FailingReader(database, TRANSITIONS, hub.reader.installation)
+        written = entry(uuid4())
+        with structlog.testing.capture_logs() as logs:
+            await tell(hub, written)
+            found = await waiting
+
+    assert states(found) == states([written])
+    errors = [each for each in logs if each["log_level"] == "error"]
+    assert [each["task"] for each in errors] == ["feed of transition"] * 3
+    assert all(each["exc_info"] for each in errors)

@@ -1,8 +1,9 @@
-"""Wake-ups between replicas: news arrives without polling, and polling is enough."""
+"""Notifications between replicas: news arrives without polling, and polling is enough."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from uuid import uuid4
 
 import asyncpg
@@ -10,104 +11,143 @@ import pytest
 import sqlalchemy as sa
 
 from runstate.database import Database
-from runstate.feed import Hub, TransitionFilter, follow
+from runstate.feed import TRANSITIONS, Feed, TransitionFilter, follow
 from runstate.feed.notifications import Notifications
-from tests.feed.conftest import NEVER
-from tests.feed.factories import entry, states, write
+from tests.feed.conftest import NEVER, QUIET
+from tests.feed.factories import entry, insert, states, write
 
 pytestmark = pytest.mark.parametrize("kind", ["postgresql"])
 
+CHANNEL = "runstate_test"
+
 
 @asynccontextmanager
-async def replica(url: str, *, poll_seconds: float = NEVER) -> AsyncIterator[Hub]:
-    """A hub as another process has it."""
+async def replica(url: str) -> AsyncIterator[Feed]:
+    """A feed as another process has it."""
     database = Database(url)
-    hub = Hub(database, poll_seconds=poll_seconds, pause_seconds=0)
-    assert hub.wakeup
-    hub.wakeup.patience_seconds = 0.01
-    await hub.start()
-    await hub.wakeup.listening.wait()
-    yield hub
-    await hub.stop()
+    feed = Feed(database, QUIET)
+    feed.notifications.retry_seconds = 0.01
+    await feed.start()
+    await feed.notifications.listening.wait()
+    yield feed
+    await feed.stop()
     await database.close()
 
 
-async def test_a_replica_is_told_of_what_another_commits(url: str) -> None:
-    async with replica(url) as here, replica(url) as there, aclosing(await follow(there, TransitionFilter())) as stream:
+async def commit(database: Database) -> object:
+    """Write an entry and notify the channel of the log; the entry."""
+    written = entry(uuid4())
+    async with database.write() as transaction:
+        await insert(transaction.connection, written)
+        transaction.notify(TRANSITIONS.channel)
+    return written
+
+
+async def test_a_replica_is_notified_of_a_commit_of_another(url: str) -> None:
+    async with (
+        replica(url) as here,
+        replica(url) as there,
+        aclosing(await follow(there.transitions, TransitionFilter())) as stream,
+    ):
         await anext(stream)
-        written = entry(uuid4())
-        await write(here.database, written)
-        here.notify()
+        written = await commit(here.transitions.database)
 
         async with asyncio.timeout(10):
-            assert states((await anext(stream)).transitions) == states([written])
+            assert states((await anext(stream)).entries) == states([written])
 
 
-async def test_many_commits_are_told_of_at_once(url: str) -> None:
-    heard = asyncio.Queue[None]()
-    database = Database(url)
-    listening = Notifications(database, lambda: heard.put_nowait(None))
-    telling = Notifications(database, lambda: None, every_seconds=NEVER)
+async def test_many_commits_are_one_notification(url: str) -> None:
+    received = asyncio.Queue[None]()
+    database, other = Database(url), Database(url)
+    listening, sending = Notifications(database), Notifications(other, interval_seconds=NEVER)
+    listening.subscribe(CHANNEL, lambda: received.put_nowait(None))
     listening.start()
-    telling.start()
-    await heard.get()
+    sending.start()
+    await received.get()
     for _ in range(100):
-        telling.tell()
+        sending.notify(CHANNEL)
     async with asyncio.timeout(10):
-        await heard.get()
+        await received.get()
     await listening.stop()
-    await telling.stop()
+    await sending.stop()
     await database.close()
+    await other.close()
 
-    assert heard.empty()
+    assert received.empty()
 
 
-async def test_a_replica_does_not_wake_itself(url: str) -> None:
+async def test_channels_are_notified_apart(url: str) -> None:
+    database, other = Database(url), Database(url)
+    listening, sending = Notifications(database), Notifications(other)
+    received = {name: asyncio.Event() for name in ("runstate_one", "runstate_two", "runstate_three")}
+    for name, event in received.items():
+        listening.subscribe(name, event.set)
+    listening.start()
+    sending.start()
+    await listening.listening.wait()
+    for event in received.values():
+        event.clear()
+    sending.notify("runstate_one")
+    sending.notify("runstate_three")
+    async with asyncio.timeout(10):
+        await received["runstate_one"].wait()
+        await received["runstate_three"].wait()
+
+    assert not received["runstate_two"].is_set()
+    await listening.stop()
+    await sending.stop()
+    await database.close()
+    await other.close()
+
+
+async def test_a_replica_receives_its_own_notification_once(url: str) -> None:
     database = Database(url)
-    woken = asyncio.Event()
-    wakeup = Notifications(database, woken.set)
-    wakeup.start()
-    await wakeup.listening.wait()
+    received: list[str] = []
+    notifications = Notifications(database)
+    notifications.subscribe(CHANNEL, lambda: received.append(CHANNEL))
+    notifications.start()
+    await notifications.listening.wait()
     other = await asyncpg.connect(_address(url))
-    heard = asyncio.Event()
-    await other.add_listener("runstate_transitions", lambda *_: heard.set())
-    woken.clear()
-    wakeup.tell()
-    await heard.wait()
+    arrived = asyncio.Event()
+    await other.add_listener(CHANNEL, lambda *_: arrived.set())
+    received.clear()
+    notifications.notify(CHANNEL)
+    await arrived.wait()
     await other.execute("SELECT 1")
 
-    assert not woken.is_set()
-    await wakeup.stop()
+    assert received == [CHANNEL]
+    await notifications.stop()
     await other.close()
     await database.close()
 
 
-async def test_a_lost_connection_is_made_again(url: str) -> None:
-    async with replica(url) as here, replica(url) as there, aclosing(await follow(there, TransitionFilter())) as stream:
+async def test_a_lost_connection_is_opened_again(url: str) -> None:
+    async with (
+        replica(url) as here,
+        replica(url) as there,
+        aclosing(await follow(there.transitions, TransitionFilter())) as stream,
+    ):
         await anext(stream)
-        assert there.wakeup
-        there.wakeup.listening.clear()
+        there.notifications.listening.clear()
         await _end_listening(url)
-        await there.wakeup.listening.wait()
-        written = entry(uuid4())
-        await write(here.database, written)
-        here.notify()
+        await there.notifications.listening.wait()
+        written = await commit(here.transitions.database)
 
         async with asyncio.timeout(10):
-            assert states((await anext(stream)).transitions) == states([written])
+            assert states((await anext(stream)).entries) == states([written])
 
 
-async def test_without_wake_ups_polling_finds_everything(url: str) -> None:
+async def test_without_notifications_polling_finds_everything(url: str) -> None:
     database = Database(url)
-    hub = Hub(database, poll_seconds=0.01, wakeups=False)
-    await hub.start()
-    async with aclosing(await follow(hub, TransitionFilter())) as stream:
+    feed = Feed(database, replace(QUIET, poll_seconds=0.01))
+    await feed.transitions.start()
+    async with aclosing(await follow(feed.transitions, TransitionFilter())) as stream:
         await anext(stream)
         written = entry(uuid4())
         await write(database, written)
 
-        assert states((await anext(stream)).transitions) == states([written])
-    await hub.stop()
+        assert states((await anext(stream)).entries) == states([written])
+    await feed.stop()
     await database.close()
 
 

@@ -14,19 +14,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Database
 from runstate.errors import InvalidInput
-from runstate.feed import Reader, TransitionFilter, reader, sweep_log
+from runstate.feed import EVERYTHING, TRANSITIONS, Reader, TransitionFilter, prune_log, reader
 from runstate.feed.cursor import Cursor, Position
-from runstate.feed.filter import EVERYTHING
 from runstate.feed.installation import identify
 from runstate.feed.reader import Part
 from runstate.rows import Installation, Transition
-from tests.feed.factories import NOON, Writers, a_reader, end, entry, insert, read_all, states, write
+from tests.feed.factories import NOON, Writers, end, entry, insert, open_reader, read_all, states, write
 
 postgresql_only = pytest.mark.parametrize("kind", ["postgresql"])
 
 
 async def test_what_is_written_later_is_read_once_in_order(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     run = uuid4()
     await write(database, entry(run, 1))
     start = Cursor(await reader.position())
@@ -35,33 +34,33 @@ async def test_what_is_written_later_is_read_once_in_order(database: Database) -
 
     news = await read_all(reader, start)
 
-    assert states(news.transitions) == states(later)
-    assert (await read_all(reader, news.cursor)).transitions == []
+    assert states(news.entries) == states(later)
+    assert (await read_all(reader, news.cursor)).entries == []
 
 
 async def test_an_entry_is_what_was_written(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     start = Cursor(await reader.position())
     written = entry(uuid4(), 3, message="hello", tags=["a"], flow_id=uuid4(), deployment_id=uuid4())
     await write(database, written)
 
-    (found,) = (await reader.page(start)).transitions
+    (found,) = (await reader.page(start)).entries
 
     assert {name: getattr(found, name) for name in written} == written
 
 
 async def test_pages_meet_without_a_seam(database: Database) -> None:
-    reader = await a_reader(database, at_once=7)
+    reader = await open_reader(database, page_size=7)
     start = Cursor(await reader.position())
     written = [entry(uuid4()) for _ in range(50)]
     await write(database, *written[:30])
     await write(database, *written[30:])
 
-    assert states((await read_all(reader, start)).transitions) == states(written)
+    assert states((await read_all(reader, start)).entries) == states(written)
 
 
 async def test_long_messages_make_short_pages(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     start = Cursor(await reader.position())
     written = [entry(uuid4(), message="x" * length) for length in (10, 2**18, 2**16, 2**16, 2**16, 10)]
     await write(database, *written)
@@ -71,11 +70,11 @@ async def test_long_messages_make_short_pages(database: Database) -> None:
         pages.append(await reader.page(pages[-1].cursor))
 
     # If a transaction elsewhere on the server ends meanwhile, there is one more look, which finds nothing.
-    assert [len(page.transitions) for page in pages if page.transitions] == [1, 1, 2, 2]
+    assert [len(page.entries) for page in pages if page.entries] == [1, 1, 2, 2]
 
 
 async def test_a_page_ends_at_the_position_that_is_asked_for(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     start = Cursor(await reader.position())
     first, second = entry(uuid4()), entry(uuid4())
     await write(database, first)
@@ -84,28 +83,28 @@ async def test_a_page_ends_at_the_position_that_is_asked_for(database: Database)
 
     page = await reader.page(start, middle)
 
-    assert states(page.transitions) == states([first])
+    assert states(page.entries) == states([first])
     assert page.complete
-    assert states((await reader.page(page.cursor)).transitions) == states([second])
+    assert states((await reader.page(page.cursor)).entries) == states([second])
 
 
 async def test_only_what_is_wanted_is_read_and_the_rest_is_passed_over(database: Database) -> None:
-    reader = await a_reader(database, at_once=3)
+    reader = await open_reader(database, page_size=3)
     start = Cursor(await reader.position())
     run, other = uuid4(), uuid4()
     await write(database, *(entry(run if version % 2 else other, version) for version in range(1, 20)))
 
     versions, cursor, complete = [], start, False
     while not complete:
-        page = await reader.page(cursor, wanted=TransitionFilter(run_ids=frozenset({run})))
-        versions += [each.version for each in page.transitions]
+        page = await reader.page(cursor, filter=TransitionFilter(run_ids=frozenset({run})))
+        versions += [each.version for each in page.entries]
         cursor, complete = page.cursor, page.complete
 
     assert versions == list(range(1, 20, 2))
 
 
 async def test_a_cursor_from_the_future_is_refused(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     now = await reader.position()
 
     with pytest.raises(InvalidInput, match="ahead"):
@@ -114,24 +113,24 @@ async def test_a_cursor_from_the_future_is_refused(database: Database) -> None:
 
 @postgresql_only
 async def test_what_commits_late_is_not_lost(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     start = Cursor(await reader.position())
     early, late = entry(uuid4()), entry(uuid4())
     async with database.write() as slow:
         await insert(slow.connection, late)
         await write(database, early)
         before = await read_all(reader, start)
-        assert states(before.transitions) == states([early])
+        assert states(before.entries) == states([early])
 
     after = await read_all(reader, before.cursor)
 
-    assert states(after.transitions) == states([late])
-    assert (await read_all(reader, after.cursor)).transitions == []
+    assert states(after.entries) == states([late])
+    assert (await read_all(reader, after.cursor)).entries == []
 
 
 @postgresql_only
 async def test_a_long_transaction_elsewhere_does_not_hold_the_feed_back(database: Database, postgresql: str) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     elsewhere = Database(postgresql)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(elsewhere.close)
@@ -143,23 +142,23 @@ async def test_a_long_transaction_elsewhere_does_not_hold_the_feed_back(database
 
         news = await read_all(reader, start)
 
-        assert states(news.transitions) == states([written])
+        assert states(news.entries) == states([written])
 
 
 @postgresql_only
 async def test_what_is_rolled_back_is_never_read(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     start = Cursor(await reader.position())
     async with database.writer.connect() as connection, connection.begin() as transaction:
         await insert(connection, entry(uuid4()))
         await transaction.rollback()
 
-    assert (await read_all(reader, start)).transitions == []
+    assert (await read_all(reader, start)).entries == []
 
 
 @postgresql_only
 async def test_a_position_claims_nothing_about_transactions_after_the_newest_entry(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     await write(database, entry(uuid4()))
     before = await reader.position()
     async with database.write() as unrelated:
@@ -194,7 +193,7 @@ async def generic_plan(connection: AsyncConnection, statement: sa.Select[Any]) -
 @postgresql_only
 @pytest.mark.parametrize("part", list(Part), ids=str)
 async def test_no_plan_goes_through_the_whole_log(database: Database, part: Part) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     for _ in range(40):
         await write(database, *(entry(uuid4()) for _ in range(250)))
     async with database.write() as transaction:
@@ -212,52 +211,54 @@ def is_short(scan: dict[str, Any]) -> bool:
 
 @postgresql_only
 async def test_what_took_the_place_of_lost_commits_is_read(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     await write(database, *(entry(uuid4()) for _ in range(3)))
     now = await reader.position()
     lost = Cursor(Position(now.xmax + 500, (now.xmax + 7,), now.boot - 1, now.top + 500))
-    everything = [(await reader.page(lost)).transitions, (await reader.page(lost, now)).transitions]
+    everything = [(await reader.page(lost)).entries, (await reader.page(lost, now)).entries]
 
     assert [len(each) for each in everything] == [3, 3]
 
 
 @postgresql_only
 async def test_a_restored_dump_is_another_database(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     await write(database, entry(uuid4()))
-    cursor = Cursor(await reader.position()).encode(reader.installation)
+    cursor = reader.encode(Cursor(await reader.position()))
     far = sa.text("UPDATE transition SET xid = '9000000000'")
     async with database.write() as transaction:
         await transaction.connection.execute(sa.update(Installation).values(cluster="another"))
         await transaction.connection.execute(far)
 
-    restored = await a_reader(database)
+    restored = await open_reader(database)
     with pytest.raises(InvalidInput, match="another database"):
-        Cursor.decode(cursor, restored.installation)
+        restored.decode(cursor)
     start = Cursor(await restored.position())
-    assert (await read_all(restored, start)).transitions == []
+    assert (await read_all(restored, start)).entries == []
     written = entry(uuid4())
     await write(database, written)
-    assert states((await read_all(restored, start)).transitions) == states([written])
+    assert states((await read_all(restored, start)).entries) == states([written])
     assert await identify(database) == restored.installation
 
 
-async def test_a_far_cursor_reads_from_mark_to_mark(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "FAR", 5)
-    far = await a_reader(database)
+async def test_a_far_cursor_reads_from_checkpoint_to_checkpoint(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "CHECKPOINT_DISTANCE", 5)
+    far = await open_reader(database)
     start = Cursor(await far.position())
     written = [entry(uuid4()) for _ in range(40)]
     for number, each in enumerate(written):
         await write(database, each)
         if number % 10 == 5:
-            await sweep_log(database, NOON + timedelta(seconds=number), timedelta(days=7))
+            await prune_log(database, TRANSITIONS, NOON + timedelta(seconds=number), timedelta(days=7))
     last = await far.position()
 
     pages = [await far.page(start, last)]
     while not pages[-1].complete:
         pages.append(await far.page(pages[-1].cursor, last))
 
-    assert states(each for page in pages for each in page.transitions) == states(written)
+    assert states(each for page in pages for each in page.entries) == states(written)
     assert len(pages) == (1 if database.is_sqlite else 5)
 
 
@@ -274,7 +275,7 @@ async def test_every_committed_entry_is_read_once_and_every_run_in_order(
     database: Database, writers: Writers, seed: int
 ) -> None:
     chance = random.Random(seed + 1)
-    readers = [await a_reader(database, at_once) for at_once in (1, 3, 100)]
+    readers = [await open_reader(database, at_once) for at_once in (1, 3, 100)]
     chains: list[tuple[Cursor, list[Transition]]] = [(Cursor(await readers[0].position()), []) for _ in range(4)]
     for _ in range(150):
         await writers.step()
@@ -285,12 +286,14 @@ async def test_every_committed_entry_is_read_once_and_every_run_in_order(
 
     for cursor, found in chains:
         rest = await read_all(chance.choice(readers), cursor)
-        everything = [*found, *rest.transitions]
+        everything = [*found, *rest.entries]
         assert Counter(states(everything)) == Counter(states(writers.committed))
         for run, version in writers.versions.items():
             assert [each.version for each in everything if each.run_id == run] == list(range(1, version + 1))
 
 
-async def _read_one(reader: Reader, cursor: Cursor, found: list[Transition]) -> tuple[Cursor, list[Transition]]:
+async def _read_one(
+    reader: Reader[Transition], cursor: Cursor, found: list[Transition]
+) -> tuple[Cursor, list[Transition]]:
     page = await reader.page(cursor)
-    return Cursor.decode(page.cursor.encode(reader.installation), reader.installation), [*found, *page.transitions]
+    return reader.decode(reader.encode(page.cursor)), [*found, *page.entries]

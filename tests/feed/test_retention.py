@@ -12,11 +12,10 @@ import sqlalchemy as sa
 
 from runstate.database import Database
 from runstate.errors import CursorExpired
-from runstate.feed import Reader, retention, sweep_log
+from runstate.feed import TRANSITIONS, Reader, prune_log
 from runstate.feed.cursor import Cursor
-from runstate.feed.visibility import log
-from runstate.rows import LogCheckpoint
-from tests.feed.factories import NOON, a_reader, entry, insert, read_all, states, write
+from runstate.rows import LogCheckpoint, Transition
+from tests.feed.factories import NOON, entry, insert, open_reader, read_all, states, write
 
 DAY = timedelta(days=1)
 WEEK = 7 * DAY
@@ -25,69 +24,69 @@ postgresql_only = pytest.mark.parametrize("kind", ["postgresql"])
 
 async def left(database: Database) -> int:
     async with database.read() as connection:
-        return int(await connection.scalar(sa.select(sa.func.count()).select_from(log)) or 0)
+        return int(await connection.scalar(sa.select(sa.func.count()).select_from(Transition)) or 0)
 
 
-async def expired(reader: Reader, cursor: Cursor) -> Cursor:
+async def expired(reader: Reader[Transition], cursor: Cursor) -> Cursor:
     """The oldest cursor that is still good."""
     with pytest.raises(CursorExpired) as refused:
         await reader.page(cursor)
-    return Cursor.decode(refused.value.oldest, reader.installation)
+    return reader.decode(refused.value.oldest)
 
 
 async def test_what_is_not_old_enough_stays(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     start = Cursor(await reader.position())
     await write(database, entry(uuid4()))
 
-    assert await sweep_log(database, NOON, WEEK) == 0
-    assert await sweep_log(database, NOON + WEEK - DAY, WEEK) == 0
-    assert len((await read_all(reader, start)).transitions) == 1
+    assert await prune_log(database, TRANSITIONS, NOON, WEEK) == 0
+    assert await prune_log(database, TRANSITIONS, NOON + WEEK - DAY, WEEK) == 0
+    assert len((await read_all(reader, start)).entries) == 1
 
 
 async def test_what_is_old_enough_goes_and_later_things_stay(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     old = [entry(uuid4()) for _ in range(5)]
     await write(database, *old)
-    await sweep_log(database, NOON, WEEK)
+    await prune_log(database, TRANSITIONS, NOON, WEEK)
     between = Cursor(await reader.position())
     new = entry(uuid4())
     await write(database, new)
 
-    assert await sweep_log(database, NOON + WEEK, WEEK) == 5
-    assert await sweep_log(database, NOON + WEEK, WEEK) == 0
-    assert states((await read_all(reader, between)).transitions) == states([new])
+    assert await prune_log(database, TRANSITIONS, NOON + WEEK, WEEK) == 5
+    assert await prune_log(database, TRANSITIONS, NOON + WEEK, WEEK) == 0
+    assert states((await read_all(reader, between)).entries) == states([new])
 
 
 async def test_a_cursor_that_misses_something_is_refused_with_the_oldest_that_does_not(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     start = Cursor(await reader.position())
     await write(database, entry(uuid4()))
-    await sweep_log(database, NOON, WEEK)
+    await prune_log(database, TRANSITIONS, NOON, WEEK)
     new = entry(uuid4())
     await write(database, new)
-    await sweep_log(database, NOON + WEEK, WEEK)
+    await prune_log(database, TRANSITIONS, NOON + WEEK, WEEK)
 
-    assert states((await read_all(reader, await expired(reader, start))).transitions) == states([new])
+    assert states((await read_all(reader, await expired(reader, start))).entries) == states([new])
 
 
 async def test_a_cursor_in_the_middle_of_what_went_is_refused(database: Database) -> None:
-    reader = await a_reader(database, at_once=2)
+    reader = await open_reader(database, page_size=2)
     start = Cursor(await reader.position())
     await write(database, *(entry(uuid4()) for _ in range(5)))
     middle = (await reader.page(start)).cursor
-    await sweep_log(database, NOON, WEEK)
-    await sweep_log(database, NOON + WEEK, WEEK)
+    await prune_log(database, TRANSITIONS, NOON, WEEK)
+    await prune_log(database, TRANSITIONS, NOON + WEEK, WEEK)
 
     await expired(reader, middle)
 
 
 async def test_an_emptied_log_goes_on_where_it_was(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     await write(database, *(entry(uuid4()) for _ in range(3)))
-    await sweep_log(database, NOON, WEEK)
+    await prune_log(database, TRANSITIONS, NOON, WEEK)
     before = Cursor(await reader.position())
-    await sweep_log(database, NOON + WEEK, WEEK)
+    await prune_log(database, TRANSITIONS, NOON + WEEK, WEEK)
     assert await left(database) == 0
 
     now = Cursor(await reader.position())
@@ -96,22 +95,21 @@ async def test_an_emptied_log_goes_on_where_it_was(database: Database) -> None:
 
     assert now.seen.covers(before.seen)
     for cursor in (before, now):
-        assert states((await read_all(reader, cursor)).transitions) == states([written])
+        assert states((await read_all(reader, cursor)).entries) == states([written])
 
 
-async def test_much_is_deleted_in_pieces(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "AT_ONCE", 3)
+async def test_much_is_deleted_in_batches(database: Database) -> None:
     await write(database, *(entry(uuid4()) for _ in range(10)))
-    await sweep_log(database, NOON, WEEK)
+    await prune_log(database, TRANSITIONS, NOON, WEEK)
 
-    assert await sweep_log(database, NOON + WEEK, WEEK) == 10
+    assert await prune_log(database, TRANSITIONS, NOON + WEEK, WEEK, batch_size=3) == 10
     assert await left(database) == 0
 
 
 async def test_notes_that_are_of_no_more_use_go_too(database: Database) -> None:
     for day in range(20):
         await write(database, entry(uuid4()))
-        await sweep_log(database, NOON + day * DAY, WEEK)
+        await prune_log(database, TRANSITIONS, NOON + day * DAY, WEEK)
 
     async with database.read() as connection:
         notes = (await connection.scalars(sa.select(LogCheckpoint.at).order_by(LogCheckpoint.at))).all()
@@ -121,13 +119,13 @@ async def test_notes_that_are_of_no_more_use_go_too(database: Database) -> None:
 
 @postgresql_only
 async def test_what_was_under_way_when_the_note_was_made_stays(database: Database) -> None:
-    reader = await a_reader(database)
+    reader = await open_reader(database)
     late = entry(uuid4())
     async with database.write() as slow:
         await insert(slow.connection, late)
         await write(database, entry(uuid4()))
-        await sweep_log(database, NOON, WEEK)
+        await prune_log(database, TRANSITIONS, NOON, WEEK)
         cursor = Cursor(await reader.position())
 
-    assert await sweep_log(database, NOON + WEEK, WEEK) == 1
-    assert states((await read_all(reader, cursor)).transitions) == states([late])
+    assert await prune_log(database, TRANSITIONS, NOON + WEEK, WEEK) == 1
+    assert states((await read_all(reader, cursor)).entries) == states([late])

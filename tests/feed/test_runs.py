@@ -15,9 +15,9 @@ from runstate.database import Database
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import RunKind, StateDetails, StateType
 from runstate.errors import InvalidInput, NotFound
-from runstate.feed import Hub, RunHistoryPage, follow_run, sweep_log
+from runstate.feed import TRANSITIONS, Feed, Hub, RunHistoryPage, follow_run, prune_log
 from runstate.feed.history import run_history_page
-from runstate.feed.subscriber import HELD
+from runstate.feed.subscriber import BUFFER_SIZE
 from runstate.rows import Flow, FlowRun, FlowRunState, TaskRun, TaskRunState, Transition
 from tests.feed.factories import NOON, entry, write
 
@@ -75,10 +75,10 @@ def logged(
     return entry(run, version, run_kind=kind, flow_run_id=flow_run or run, flow_id=flow, **names, **types)
 
 
-async def forget(hub: Hub) -> None:
+async def forget(hub: Hub[Transition]) -> None:
     """Sweep the log empty."""
-    await sweep_log(hub.database, NOON, timedelta(days=7))
-    await sweep_log(hub.database, NOON + timedelta(days=7), timedelta(days=7))
+    await prune_log(hub.database, TRANSITIONS, NOON, timedelta(days=7))
+    await prune_log(hub.database, TRANSITIONS, NOON + timedelta(days=7), timedelta(days=7))
 
 
 async def versions(stream: AsyncGenerator[RunHistoryPage, None], number: int) -> list[int]:
@@ -89,28 +89,28 @@ async def versions(stream: AsyncGenerator[RunHistoryPage, None], number: int) ->
     return found
 
 
-async def test_a_run_is_told_from_its_first_version_on_and_then_live(hub: Hub) -> None:
+async def test_a_run_is_told_from_its_first_version_on_and_then_live(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:2])
 
-    async with aclosing(await follow_run(hub, RunKind.FLOW_RUN, run)) as stream:
+    async with aclosing(await follow_run(feed, RunKind.FLOW_RUN, run)) as stream:
         assert await versions(stream, 2) == [1, 2]
         for version in (3, 4):
             await write(hub.database, logged(run, version, StateType.RUNNING))
-            hub.notify()
+            hub.wake()
             assert await versions(stream, 1) == [version]
 
 
-async def test_after_a_version_come_the_later_ones(hub: Hub) -> None:
+async def test_after_a_version_come_the_later_ones(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE)
 
-    async with aclosing(await follow_run(hub, RunKind.FLOW_RUN, run, 1)) as stream:
+    async with aclosing(await follow_run(feed, RunKind.FLOW_RUN, run, 1)) as stream:
         assert await versions(stream, 2) == [2, 3]
 
 
-async def test_a_long_history_comes_in_pieces(hub: Hub) -> None:
+async def test_a_long_history_comes_in_pieces(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, [StateType.COMPLETED] * 250)
 
-    async with aclosing(await follow_run(hub, RunKind.FLOW_RUN, run, until_final=True)) as stream:
+    async with aclosing(await follow_run(feed, RunKind.FLOW_RUN, run, until_final=True)) as stream:
         pieces = [piece async for piece in stream]
 
     assert [each.version for piece in pieces for each in piece.transitions] == list(range(1, 251))
@@ -118,55 +118,55 @@ async def test_a_long_history_comes_in_pieces(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 3])
-async def test_a_run_that_has_ended_is_told_to_its_end(hub: Hub, version: int) -> None:
+async def test_a_run_that_has_ended_is_told_to_its_end(feed: Feed, hub: Hub[Transition], version: int) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE)
 
-    stream = await follow_run(hub, RunKind.FLOW_RUN, run, version, until_final=True)
+    stream = await follow_run(feed, RunKind.FLOW_RUN, run, version, until_final=True)
     found = [each.version async for piece in stream for each in piece.transitions]
 
     assert found == list(range(version + 1, 4))
 
 
-async def test_a_run_that_ends_later_is_told_to_its_end(hub: Hub) -> None:
+async def test_a_run_that_ends_later_is_told_to_its_end(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:1])
-    stream = await follow_run(hub, RunKind.FLOW_RUN, run, until_final=True)
+    stream = await follow_run(feed, RunKind.FLOW_RUN, run, until_final=True)
     assert await versions(stream, 1) == [1]
     telling = asyncio.ensure_future(versions(stream, 2))
     await write(hub.database, logged(run, 2, StateType.RUNNING), logged(run, 3, StateType.FAILED))
-    hub.notify()
+    hub.wake()
 
     assert await telling == [2, 3]
     assert [piece async for piece in stream] == []
 
 
-async def test_a_run_that_left_its_end_behind_goes_on(hub: Hub) -> None:
+async def test_a_run_that_left_its_end_behind_goes_on(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, [*COURSE, StateType.RUNNING])
 
-    stream = await follow_run(hub, RunKind.FLOW_RUN, run, until_final=True)
+    stream = await follow_run(feed, RunKind.FLOW_RUN, run, until_final=True)
     assert await versions(stream, 4) == [1, 2, 3, 4]
     telling = asyncio.ensure_future(versions(stream, 1))
     await write(hub.database, logged(run, 5, StateType.COMPLETED))
-    hub.notify()
+    hub.wake()
 
     assert await telling == [5]
 
 
-async def test_who_does_not_read_misses_no_version(hub: Hub) -> None:
+async def test_who_does_not_read_misses_no_version(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:1])
-    async with aclosing(await follow_run(hub, RunKind.FLOW_RUN, run)) as stream:
+    async with aclosing(await follow_run(feed, RunKind.FLOW_RUN, run)) as stream:
         assert await versions(stream, 1) == [1]
         telling = asyncio.ensure_future(versions(stream, 1))
         await write(hub.database, logged(run, 2, StateType.RUNNING))
-        hub.notify()
+        hub.wake()
         assert await telling == [2]
-        await write(hub.database, *(logged(run, version, StateType.RUNNING) for version in range(3, 3 * HELD)))
+        await write(hub.database, *(logged(run, version, StateType.RUNNING) for version in range(3, 3 * BUFFER_SIZE)))
         await hub.join()
 
-        assert await versions(stream, 3 * HELD - 3) == list(range(3, 3 * HELD))
+        assert await versions(stream, 3 * BUFFER_SIZE - 3) == list(range(3, 3 * BUFFER_SIZE))
 
 
 @pytest.mark.parametrize("run_kind", list(RunKind))
-async def test_what_the_log_has_forgotten_is_told_by_the_states(hub: Hub, run_kind: RunKind) -> None:
+async def test_what_the_log_has_forgotten_is_told_by_the_states(hub: Hub[Transition], run_kind: RunKind) -> None:
     run = await make_run(hub.database, run_kind, COURSE)
     remembered = (await run_history_page(hub.database, run_kind, run, 0)).transitions
     await forget(hub)
@@ -182,24 +182,24 @@ async def test_what_the_log_has_forgotten_is_told_by_the_states(hub: Hub, run_ki
         assert isinstance(after, Transition)
 
 
-async def test_nothing_is_known_of_an_unknown_run(hub: Hub) -> None:
+async def test_nothing_is_known_of_an_unknown_run(feed: Feed, hub: Hub[Transition]) -> None:
     with pytest.raises(NotFound):
-        await follow_run(hub, RunKind.FLOW_RUN, uuid4())
+        await follow_run(feed, RunKind.FLOW_RUN, uuid4())
 
 
-async def test_a_run_that_is_deleted_is_over(hub: Hub) -> None:
+async def test_a_run_that_is_deleted_is_over(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:2])
     async with hub.database.write() as transaction:
         await transaction.connection.execute(sa.delete(FlowRun).where(FlowRun.id == run))
 
-    stream = await follow_run(hub, RunKind.FLOW_RUN, run, 2, until_final=True)
+    stream = await follow_run(feed, RunKind.FLOW_RUN, run, 2, until_final=True)
 
     assert [piece.transitions async for piece in stream] == [[]]
 
 
-async def test_a_version_that_the_run_has_not_reached_is_refused(hub: Hub) -> None:
+async def test_a_version_that_the_run_has_not_reached_is_refused(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE)
 
     with pytest.raises(InvalidInput) as refused:
-        await follow_run(hub, RunKind.FLOW_RUN, run, 4)
+        await follow_run(feed, RunKind.FLOW_RUN, run, 4)
     assert refused.value.path == ("afterVersion",)

@@ -247,7 +247,7 @@ async def test_a_client_that_does_not_read_is_ended_too(server: Listening, keys:
 
         await keys.revoke("gone")
         async with asyncio.timeout(10):
-            while server.hub.followers:
+            while server.hub.subscribers:
                 await server.hub.join()
 
         assert await socket.closed() == 4403

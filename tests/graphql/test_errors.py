@@ -110,14 +110,14 @@ async def test_a_request_that_is_part_of_a_trace_has_its_id(ask: Ask, traceparen
 @pytest.mark.parametrize("document", ["{ flows { totalCount } }", "subscription { transitions { cursor } }"])
 async def test_on_a_socket_a_bug_is_masked_and_logged_once(server: Listening, document: str) -> None:
     state = server.starlette.state
-    sound = state.database, state.hub
+    sound = state.database, state.feed
     with capture_logs() as logs:
-        state.database = state.hub = None
+        state.database = state.feed = None
         try:
             async with connected(server) as socket:
                 error = await (await socket.subscribe(document)).message()
         finally:
-            state.database, state.hub = sound
+            state.database, state.feed = sound
 
     assert "AttributeError" not in str(error)
     assert "NoneType" not in str(error)

@@ -139,11 +139,11 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(live: Ask, server: 
     async with events(live, TRANSITIONS) as stream:
         await anext(stream)
         await server.hub.join()
-        assert len(server.hub.followers) == 1
-    while server.hub.followers:
+        assert len(server.hub.subscribers) == 1
+    while server.hub.subscribers:
         await server.hub.join()
 
-    assert not server.hub.everything
+    assert not server.hub.unkeyed
 
 
 async def test_at_the_end_the_events_stop_without_completing(live: Ask, server: Listening) -> None:

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 
-from runstate.feed import sweep_log
+from runstate import feed
 from runstate.feed.cursor import Cursor
 from tests.client import Ask
 from tests.graphql.mutations import make_deployment, make_flow, make_flow_run, make_task_run, propose
-from tests.subscribing import Listening, Socket, Subscription, connected
+from tests.subscribing import Listening, Socket, Subscription, asking, connected, listening
 
 TRANSITIONS = """subscription($where: TransitionWhere, $after: String) { transitions(where: $where, after: $after) {
   cursor transitions { runKind runId stateId flowRunId flowId deploymentId version occurred previousStateType
@@ -147,7 +147,7 @@ async def test_a_malformed_cursor_is_an_error_before_anything_is_told(socket: So
 
 
 async def test_a_cursor_of_another_database_is_refused(server: Listening, socket: Socket) -> None:
-    foreign = Cursor(await server.hub.reader.position()).encode(uuid4())
+    foreign = Cursor(await server.hub.reader.position()).encode(uuid4(), feed.TRANSITIONS.name)
     subscription = await socket.subscribe(TRANSITIONS, after=foreign)
 
     assert (await subscription.error())["extensions"]["code"] == "INVALID_INPUT"
@@ -158,7 +158,7 @@ async def test_an_expired_cursor_is_refused_with_the_oldest_that_is_good(
 ) -> None:
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
     run = await make_flow_run(live)
-    await sweep_log(server.hub.database, datetime.now(UTC), timedelta(0))
+    await feed.prune_log(server.hub.database, feed.TRANSITIONS, datetime.now(UTC), timedelta(0))
     await propose(live, run, "RUNNING")
 
     extensions = (await (await socket.subscribe(TRANSITIONS, after=cursor)).error())["extensions"]
@@ -275,6 +275,59 @@ async def test_a_run_that_is_not_there_is_null_and_no_more(socket: Socket, key: 
 
     assert await subscription.next() == {"flowRun": None}
     await subscription.completed()
+
+
+LIVE_RUN = "subscription($id: ID!) { %s(id: $id) { stateType } }"
+
+
+@pytest.mark.parametrize("field", ["flowRun", "taskRun"])
+async def test_a_run_that_is_deleted_becomes_null_and_no_more(live: Ask, socket: Socket, field: str) -> None:
+    run = await (make_task_run(live) if field == "taskRun" else make_flow_run(live))
+    subscription = await socket.subscribe(LIVE_RUN % field, id=run)
+    assert await subscription.next() == {field: {"stateType": "PENDING"}}
+    mutation = f"delete{field[0].upper()}{field[1:]}"
+    await live(f"mutation($id: ID!) {{ {mutation}(id: $id) {{ __typename }} }}", id=run)
+
+    assert await subscription.next() == {field: None}
+    await subscription.completed()
+
+
+async def test_a_run_that_is_deleted_with_its_flow_becomes_null(live: Ask, socket: Socket) -> None:
+    flow = await make_flow(live)
+    run = await make_flow_run(live, flowId=flow)
+    task = await make_task_run(live, flowRunId=run)
+    subscriptions = {
+        "flowRun": await socket.subscribe(LIVE_RUN % "flowRun", "1", id=run),
+        "taskRun": await socket.subscribe(LIVE_RUN % "taskRun", "2", id=task),
+    }
+    for subscription in subscriptions.values():
+        await subscription.next()
+    await live("mutation($id: ID!) { deleteFlow(id: $id) { __typename } }", id=flow)
+
+    for field, subscription in subscriptions.items():
+        assert await subscription.next() == {field: None}
+
+
+async def test_the_transitions_of_a_run_end_when_it_is_deleted(live: Ask, socket: Socket) -> None:
+    run = await make_flow_run(live)
+    subscription = await socket.subscribe(RUN, run={"flowRunId": run})
+    await subscription.next()
+    await propose(live, run, "RUNNING")
+    await live("mutation($id: ID!) { deleteFlowRun(id: $id) { __typename } }", id=run)
+
+    assert entered([(await subscription.next())["runTransitions"]]) == [(2, "RUNNING")]
+    await subscription.completed()
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_run_that_another_replica_deletes_becomes_null(url: str, live: Ask, socket: Socket) -> None:
+    run = await make_flow_run(live)
+    subscription = await socket.subscribe(LIVE_RUN % "flowRun", id=run)
+    await subscription.next()
+    async with listening(url) as other, asking(other) as elsewhere:
+        await elsewhere("mutation($id: ID!) { deleteFlowRun(id: $id) { __typename } }", id=run)
+
+        assert await subscription.next() == {"flowRun": None}
 
 
 async def test_a_condition_lists_a_thousand_values_at_most(socket: Socket) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -187,12 +188,12 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(server: Listening) 
         for key in ("1", "2"):
             await (await socket.subscribe(TRANSITIONS, key)).next()
         await server.hub.join()
-        assert len(server.hub.followers) == 2
+        assert len(server.hub.subscribers) == 2
     async with asyncio.timeout(10):
-        while server.hub.followers:
+        while server.hub.subscribers:
             await server.hub.join()
 
-    assert not server.hub.everything
+    assert not server.hub.unkeyed
 
 
 async def flood(live: Ask, server: Listening) -> int:
@@ -201,7 +202,7 @@ async def flood(live: Ask, server: Listening) -> int:
     version = 1
     document = "mutation($i: [ProposeStateInput!]!) { proposeStates(inputs: $i) { __typename } }"
     said = {"type": "RUNNING", "message": "x" * 20_000}
-    while not all(follower.missed_since for follower in server.hub.followers):
+    while not all(each.overflowed_at for each in server.hub.subscribers):
         proposals = [{"run": {"flowRunId": run}, "state": said, "force": True}] * 50
         await live(document, i=proposals)
         version += 50
@@ -231,14 +232,14 @@ async def test_a_client_that_stays_behind_is_let_go_with_a_cursor(live: Ask, ser
         await subscription.next()
         await server.hub.join()
         written = await flood(live, server)
-        server.hub.patience_seconds = 0
+        server.hub.settings = replace(server.hub.settings, slow_subscriber_timeout_seconds=0)
         versions: list[int] = []
         while (message := await subscription.message())["type"] == "next":
             versions += [each["version"] for each in message["payload"]["data"]["transitions"]["transitions"]]
         (error,) = message["payload"]
         assert message["type"] == "error"
         assert error["extensions"]["code"] == "SLOW_CONSUMER"
-        server.hub.patience_seconds = 60
+        server.hub.settings = replace(server.hub.settings, slow_subscriber_timeout_seconds=60)
 
         again = await socket.subscribe(FLOODED, "2", after=error["extensions"]["cursor"])
         while len(versions) < written:

@@ -5,16 +5,23 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 import sqlalchemy as sa
 
+from runstate.app import set_services
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
+from runstate.database.bulk import table_of
+from runstate.database.queries.expiry import delete_in_batches, retention_settings, retentions
 from runstate.database.queries.orchestration import digest
 from runstate.documents.states import RunKind
 from runstate.rows import CacheEntry, ProposalAnswer
 from runstate.services import cleanup
+from runstate.settings import Settings
+from tests.databases import ended
 from tests.services.factories import NOW, Making
 
+RETENTION = {"idempotency_retention_hours": 24.0}
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
 
@@ -36,28 +43,28 @@ async def answers(make: Making, *created: datetime) -> None:
 async def test_results_that_have_expired_are_forgotten(make: Making) -> None:
     await cache(make, NOW - SECOND, NOW + SECOND, None)
 
-    assert await cleanup.run_once(make.batcher, NOW) == 1
+    assert await cleanup.run_once(make.batcher, NOW, retention=RETENTION) == 1
     assert {entry.expires for entry in await make.rows(CacheEntry)} == {NOW + SECOND, None}
 
 
 async def test_answers_are_remembered_for_a_day(make: Making) -> None:
     await answers(make, NOW - DAY - SECOND, NOW - DAY, NOW)
 
-    assert await cleanup.run_once(make.batcher, NOW) == 1
+    assert await cleanup.run_once(make.batcher, NOW, retention=RETENTION) == 1
     assert [answer.created for answer in await make.rows(ProposalAnswer)] == [NOW - DAY, NOW]
 
 
 async def test_for_how_long_answers_are_remembered_can_be_said(make: Making) -> None:
     await answers(make, NOW - DAY - SECOND, NOW - 2 * SECOND, NOW)
 
-    assert await cleanup.run_once(make.batcher, NOW, answers_kept=SECOND) == 2
+    assert await cleanup.run_once(make.batcher, NOW, retention={"idempotency_retention_hours": 1 / 3600}) == 2
 
 
 async def test_an_answer_that_was_forgotten_is_given_anew(make: Making) -> None:
     run = await make.flow_run(states.pending())
     first = await make.propose(RunKind.FLOW_RUN, run, states.running(), idempotency_key="key")
     again = await make.propose(RunKind.FLOW_RUN, run, states.running(), idempotency_key="key")
-    assert await cleanup.run_once(make.batcher, make.clock.forward(days=1, seconds=1)) == 1
+    assert await cleanup.run_once(make.batcher, make.clock.forward(days=1, seconds=1), retention=RETENTION) == 1
     anew = await make.propose(RunKind.FLOW_RUN, run, states.running(), idempotency_key="key")
 
     assert [first.replayed, again.replayed, anew.replayed] == [False, True, False]
@@ -66,7 +73,7 @@ async def test_an_answer_that_was_forgotten_is_given_anew(make: Making) -> None:
 async def test_everything_is_forgotten_however_much_it_is(make: Making) -> None:
     await answers(make, *[NOW - 2 * DAY] * 2500)
 
-    assert await cleanup.run_once(make.batcher, NOW) == 2500
+    assert await cleanup.run_once(make.batcher, NOW, retention=RETENTION) == 2500
 
 
 async def test_two_servers_at_once_forget_everything_once(make: Making, other: Batcher) -> None:
@@ -74,8 +81,46 @@ async def test_two_servers_at_once_forget_everything_once(make: Making, other: B
     await cache(make, *[NOW - SECOND] * 500)
 
     done = await asyncio.gather(
-        *(cleanup.run_once(batcher, NOW) for batcher in (make.batcher, other) for _ in range(2))
+        *(cleanup.run_once(batcher, NOW, retention=RETENTION) for batcher in (make.batcher, other) for _ in range(2))
     )
 
     assert sum(done) == 3000
     assert await make.rows(ProposalAnswer) == []
+
+
+async def test_without_its_setting_nothing_expires(make: Making) -> None:
+    await answers(make, NOW - 99 * DAY)
+
+    assert await cleanup.run_once(make.batcher, NOW) == 0
+
+
+def test_every_setting_that_a_retention_names_exists_with_a_unit() -> None:
+    settings = Settings()
+    values = {name: getattr(settings, name) for name in retention_settings()}
+
+    periods = {row.__name__: retention.period(values) for row, retention in retentions().items()}
+
+    assert periods == {"CacheEntry": timedelta(0), "ProposalAnswer": DAY, "Transition": 7 * DAY}
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_the_application_gives_services_the_settings_of_retention(make: Making) -> None:
+    services = set_services(Settings(idempotency_retention_hours=48, transition_log_retention_days=3))
+    await answers(make, NOW - timedelta(hours=49), NOW - timedelta(hours=47))
+    await make.flow_run(states.pending())
+
+    assert await services["cleanup"].run_once(make.batcher, NOW) == 1
+    assert await services["log-retention"].run_once(make.batcher, NOW) == 0
+    assert await services["log-retention"].run_once(make.batcher, NOW + 3 * DAY - SECOND) == 0
+    assert await services["log-retention"].run_once(make.batcher, NOW + 3 * DAY) == 1
+
+
+async def test_rows_are_deleted_in_batches(make: Making) -> None:
+    commits = ended(make.database, "COMMIT")
+    await answers(make, *[NOW - 2 * DAY] * 10)
+    table, before = table_of(ProposalAnswer), len(commits)
+
+    deleted = await delete_in_batches(make.database, table, table.c.created < NOW, batch_size=4)
+
+    assert deleted == 10
+    assert len(commits) - before == 3

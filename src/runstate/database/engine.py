@@ -1,7 +1,8 @@
 """A database, and transactions that tell what they did after they have committed, or never."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ POSTGRESQL_POOL = 20
 class Transaction:
     """A transaction in progress, and the callbacks that wait for its end."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, listeners: Sequence[Callable[[str], None]] = ()) -> None:
         self.connection = connection
+        self.listeners = listeners
         self.waiting: list[Callable[[], None]] = []
 
     def before_commit(self, callback: Callable[[], None]) -> None:
@@ -33,6 +35,11 @@ class Transaction:
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Have *callback* called once the transaction is committed; it must not block."""
         self.waiting.append(callback)
+
+    def notify(self, channel: str) -> None:
+        """Notify the listeners of the database of news on a channel, once the transaction is committed."""
+        for listener in self.listeners:
+            self.after_commit(partial(listener, channel))
 
 
 class Database:
@@ -61,6 +68,8 @@ class Database:
                 f"A database URL starts with sqlite+aiosqlite:// or postgresql+asyncpg://, not {self.url.drivername}://"
             )
         self.statements = 0
+        self.listeners: list[Callable[[str], None]] = []
+        """Called with the channels that committed transactions notify."""
         sa.event.listen(self.reader.sync_engine, "before_cursor_execute", self._count)
 
     def _count(self, *_: Any) -> None:
@@ -84,7 +93,7 @@ class Database:
     async def write(self) -> AsyncIterator[Transaction]:
         """A transaction; committed at the end of the block, rolled back when the block raises."""
         async with self.connections.transaction() if self.connections else self.writer.begin() as connection:
-            transaction = Transaction(connection)
+            transaction = Transaction(connection, self.listeners)
             yield transaction
         for callback in transaction.waiting:
             callback()

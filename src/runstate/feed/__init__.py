@@ -1,20 +1,32 @@
-"""What has happened, told to whoever listens: the log's reader, cursors, the hub, wake-ups."""
+"""Delivers committed log entries to subscribers: readers, cursors, hubs, notifications between replicas."""
 
-from runstate.feed.filter import TagsWanted, TransitionFilter
+from runstate.feed.deletions import DELETIONS
+from runstate.feed.feed import Feed
+from runstate.feed.filter import TagFilter, TransitionFilter
 from runstate.feed.history import RunHistoryPage
-from runstate.feed.hub import Hub
+from runstate.feed.hub import Hub, HubSettings
+from runstate.feed.log import EVERYTHING, TRANSITIONS, Log, LogFilter, all_logs
 from runstate.feed.reader import Page, Reader
-from runstate.feed.retention import sweep_log
-from runstate.feed.streams import follow, follow_run
+from runstate.feed.retention import prune_log
+from runstate.feed.run_stream import follow_run
+from runstate.feed.streams import follow
 
 __all__ = [
+    "DELETIONS",
+    "EVERYTHING",
+    "TRANSITIONS",
+    "Feed",
     "Hub",
+    "HubSettings",
+    "Log",
+    "LogFilter",
     "Page",
     "Reader",
     "RunHistoryPage",
-    "TagsWanted",
+    "TagFilter",
     "TransitionFilter",
+    "all_logs",
     "follow",
     "follow_run",
-    "sweep_log",
+    "prune_log",
 ]

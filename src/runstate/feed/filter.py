@@ -1,4 +1,4 @@
-"""Which transitions a subscriber wants: the same condition in memory and in SQL."""
+"""Which transitions a subscriber receives: the same condition in memory and in SQL."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from runstate.rows import Transition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TagsWanted:
-    """Which tags a run must have had when it entered the state."""
+class TagFilter:
+    """A condition on the tags that the run had when it entered the state."""
 
     all: frozenset[str] = frozenset()
     any: frozenset[str] | None = None
@@ -21,7 +21,7 @@ class TagsWanted:
     empty: bool | None = None
 
     def match(self, tags: list[str]) -> bool:
-        """Whether these tags are wanted."""
+        """Return whether these tags match."""
         return (
             self.all.issubset(tags)
             and (self.any is None or not self.any.isdisjoint(tags))
@@ -30,7 +30,7 @@ class TagsWanted:
         )
 
     def clauses(self) -> Iterator[sa.ColumnElement[bool]]:
-        """The same in SQL, where no text holds a NUL."""
+        """Yield the same in SQL, where no text contains a NUL."""
         if any("\0" in tag for tag in self.all):
             yield sa.false()
         elif self.all:
@@ -45,7 +45,7 @@ class TagsWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransitionFilter:
-    """Which transitions are wanted: all that is given must hold; an empty set matches nothing."""
+    """A condition on transitions. All members that are set must hold; an empty set matches nothing."""
 
     run_kind: RunKind | None = None
     run_ids: frozenset[UUID] | None = None
@@ -54,15 +54,15 @@ class TransitionFilter:
     deployment_ids: frozenset[UUID] | None = None
     state_types: frozenset[StateType] | None = None
     state_names: frozenset[str] | None = None
-    tags: TagsWanted | None = None
+    tags: TagFilter | None = None
 
     @property
     def keys(self) -> frozenset[UUID] | None:
-        """Runs or flow runs one of which a wanted transition names; none: it may be of any run."""
+        """Runs or flow runs of which every matching transition names one; None: it may be of any run."""
         return self.flow_run_ids if self.run_ids is None else self.run_ids
 
     def match(self, entry: Transition) -> bool:
-        """Whether the transition is wanted."""
+        """Return whether the transition matches."""
         return (
             (self.run_kind is None or entry.run_kind is self.run_kind)
             and (self.run_ids is None or entry.run_id in self.run_ids)
@@ -75,10 +75,10 @@ class TransitionFilter:
         )
 
     def clauses(self) -> Iterator[sa.ColumnElement[bool]]:
-        """The same in SQL."""
+        """Yield the same in SQL."""
         if self.run_kind is not None:
             yield Transition.run_kind == self.run_kind
-        for column, asked in (
+        for column, values in (
             (Transition.run_id, self.run_ids),
             (Transition.flow_run_id, self.flow_run_ids),
             (Transition.flow_id, self.flow_ids),
@@ -86,13 +86,10 @@ class TransitionFilter:
             (Transition.state_type, self.state_types),
             (Transition.state_name, None if self.state_names is None else _storable(self.state_names)),
         ):
-            if asked is not None:
-                yield among(column, asked)
+            if values is not None:
+                yield among(column, values)
         if self.tags is not None:
             yield from self.tags.clauses()
-
-
-EVERYTHING = TransitionFilter()
 
 
 def _storable(texts: frozenset[str]) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What has happened to one run: from the log, and what is no longer there from the states."""
+"""The history of one run: transitions from the log, and those that were pruned from the run's states."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,8 +11,8 @@ from sqlalchemy.types import TypeEngine
 from runstate.database import Database
 from runstate.documents.states import FINAL_TYPES, RunKind
 from runstate.errors import InvalidInput, NotFound
-from runstate.feed.reader import PAGE, TOLD, entry_of
-from runstate.feed.visibility import log
+from runstate.feed.log import TRANSITIONS
+from runstate.feed.reader import PAGE_SIZE
 from runstate.rows import FlowRun, FlowRunState, Run, TaskRun, TaskRunState, Transition
 from runstate.rows.runs import STATE_TYPE
 
@@ -24,41 +24,42 @@ ROWS: Final[dict[RunKind, tuple[type[Run], type[FlowRunState | TaskRunState]]]] 
 
 @dataclass(frozen=True, slots=True)
 class RunHistoryPage:
-    """Some transitions of one run, in the order of their versions."""
+    """Transitions of one run, in the order of their versions."""
 
     transitions: list[Transition]
     version: int
-    """The last of them, or the one that was asked for."""
-    over: bool
-    """Whether the run had ended by then."""
+    """The version of the last transition, or else the version after which the page was requested."""
+    is_final: bool
+    """Whether the run was in a final state, or deleted, at that version."""
     complete: bool = True
-    """Whether there were no more."""
+    """Whether there were no more transitions."""
 
 
 async def run_history_page(database: Database, kind: RunKind, run_id: UUID, version: int) -> RunHistoryPage:
-    """The transitions of a run after a version, as many as are read at once.
+    """Return a page of the transitions of a run after a version.
 
-    NotFound: nothing is known of the run. InvalidInput: it has not come as far as that version.
+    Raises NotFound if the run is unknown, and InvalidInput if it has not reached the version.
     """
     async with database.read() as connection:
         entries = await _logged(connection, run_id, version)
         if not entries or entries[0].version > version + 1:
             entries = await _from_states(connection, kind, run_id, version, before=entries) + entries
         if entries:
-            return _past(entries)
-        return RunHistoryPage([], version, over=await _is_over(connection, kind, run_id, version))
+            return _page(entries)
+        return RunHistoryPage([], version, await _is_final(connection, kind, run_id, version))
 
 
-def _past(entries: list[Transition]) -> RunHistoryPage:
-    complete = len(entries) <= PAGE
-    last = entries[:PAGE][-1]
-    return RunHistoryPage(entries[:PAGE], last.version, complete and last.state_type in FINAL_TYPES, complete)
+def _page(entries: list[Transition]) -> RunHistoryPage:
+    complete = len(entries) <= PAGE_SIZE
+    last = entries[:PAGE_SIZE][-1]
+    return RunHistoryPage(entries[:PAGE_SIZE], last.version, complete and last.state_type in FINAL_TYPES, complete)
 
 
-async def _is_over(connection: AsyncConnection, kind: RunKind, run_id: UUID, version: int) -> bool:
+async def _is_final(connection: AsyncConnection, kind: RunKind, run_id: UUID, version: int) -> bool:
     run, _ = ROWS[kind]
     now = (await connection.execute(sa.select(run.version, run.state_type).where(run.id == run_id))).one_or_none()
-    if now is None and not await connection.scalar(sa.select(sa.exists().where(log.c.run_id == run_id))):
+    is_logged = sa.select(sa.exists().where(Transition.run_id == run_id))
+    if now is None and not await connection.scalar(is_logged):
         raise NotFound(run_id)
     if now and now.version < version:
         raise InvalidInput(f"The run is at version {now.version} now.", ("afterVersion",))
@@ -67,24 +68,27 @@ async def _is_over(connection: AsyncConnection, kind: RunKind, run_id: UUID, ver
 
 async def _logged(connection: AsyncConnection, run_id: UUID, version: int) -> list[Transition]:
     rows = (
-        sa.select(*TOLD).where(log.c.run_id == run_id, log.c.version > version).order_by(log.c.version).limit(PAGE + 1)
+        sa.select(*TRANSITIONS.columns)
+        .where(Transition.run_id == run_id, Transition.version > version)
+        .order_by(Transition.version)
+        .limit(PAGE_SIZE + 1)
     )
-    return [entry_of(row) for row in await connection.execute(rows)]
+    return [TRANSITIONS.entry(row) for row in await connection.execute(rows)]
 
 
 async def _from_states(
     connection: AsyncConnection, kind: RunKind, run_id: UUID, version: int, before: list[Transition]
 ) -> list[Transition]:
-    """What the log no longer says, up to where it begins; tags and references are those that the run has now."""
-    told = _told_by_states(kind).subquery()
-    rows = sa.select(told).where(told.c.run_id == run_id, told.c.version > version)
+    """Return the transitions before those in the log. They have the tags and references that the run has now."""
+    entries = _entries_of_states(kind).subquery()
+    rows = sa.select(entries).where(entries.c.run_id == run_id, entries.c.version > version)
     if before:
-        rows = rows.where(told.c.version < before[0].version)
-    rows = rows.order_by(told.c.version).limit(PAGE + 1)
+        rows = rows.where(entries.c.version < before[0].version)
+    rows = rows.order_by(entries.c.version).limit(PAGE_SIZE + 1)
     return [Transition.of({"seq": 0, "run_kind": kind, **row}) for row in (await connection.execute(rows)).mappings()]
 
 
-def _told_by_states(kind: RunKind) -> sa.Select[Any]:
+def _entries_of_states(kind: RunKind) -> sa.Select[Any]:
     run, state = ROWS[kind]
     columns: list[Any] = [
         state.run_id,
@@ -94,16 +98,16 @@ def _told_by_states(kind: RunKind) -> sa.Select[Any]:
         FlowRun.deployment_id,
         state.version,
         state.timestamp.label("occurred"),
-        _earlier(state, state.type, STATE_TYPE).label("previous_state_type"),
-        _earlier(state, state.name, sa.Text()).label("previous_state_name"),
+        _previous(state, state.type, STATE_TYPE).label("previous_state_type"),
+        _previous(state, state.name, sa.Text()).label("previous_state_name"),
         state.type.label("state_type"),
         state.name.label("state_name"),
         state.message,
         run.tags,
     ]
-    told = sa.select(*columns).select_from(state).join(run, run.id == state.run_id)
-    return told if run is FlowRun else told.outerjoin(FlowRun, FlowRun.id == TaskRun.flow_run_id)
+    entries = sa.select(*columns).select_from(state).join(run, run.id == state.run_id)
+    return entries if run is FlowRun else entries.outerjoin(FlowRun, FlowRun.id == TaskRun.flow_run_id)
 
 
-def _earlier(state: type[FlowRunState | TaskRunState], column: Any, kind: TypeEngine[Any]) -> sa.Over[Any]:
+def _previous(state: type[FlowRunState | TaskRunState], column: Any, kind: TypeEngine[Any]) -> sa.Over[Any]:
     return sa.func.lag(column, type_=kind).over(partition_by=state.run_id, order_by=state.version)

@@ -1,243 +1,238 @@
-"""One reader of the log for a whole process, and those whom it tells what it has read."""
+"""One reader of a log for the whole process, and the subscribers to which it delivers new entries."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 from uuid import UUID
 
-import asyncpg
-import sqlalchemy as sa
 import structlog
 
 from runstate.database import Database
 from runstate.errors import CursorExpired, InvalidInput, Unavailable
 from runstate.feed.cursor import Cursor, Position
-from runstate.feed.installation import identify
 from runstate.feed.live_queries import LiveQueries
+from runstate.feed.log import Log, T
+from runstate.feed.loop import DATABASE_ERRORS, repeat
 from runstate.feed.notifications import Notifications
 from runstate.feed.reader import Page, Reader
 from runstate.feed.subscriber import Subscriber
-from runstate.rows import Transition
 
-T = TypeVar("T")
-
-FAILURES = (sa.exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-"""What reading fails with while the database is away."""
+R = TypeVar("R")
 
 logger = structlog.get_logger(__name__)
 
 
-class Hub:
-    """Reads the log as it grows and tells each subscriber what it wants, in order and once."""
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """Intervals and timeouts of a hub."""
 
-    reader: Reader
+    poll_seconds: float = 0.25
+    """Longest time between two polls of the log; a notification polls it sooner."""
+    pause_seconds: float = 0.005
+    """Shortest time between two polls: news of this time is read together."""
+    retry_seconds: float = 1
+    """Pause after an unexpected error."""
+    heartbeat_seconds: float = 20
+    """Longest time after which a subscriber receives a page, if need be an empty one."""
+    slow_subscriber_timeout_seconds: float = 60
+    """How long a subscriber that is behind may take nothing before its stream ends."""
+    shutdown_grace_seconds: float = 5
+    """How long subscribers may take what is buffered for them when the hub stops."""
+
+
+DEFAULTS: Final = HubSettings()
+
+
+class Hub(Generic[T]):
+    """Polls one log and delivers its new entries to each subscriber, in order and once."""
+
+    reader: Reader[T]
     cursor: Cursor
-    """What was told last."""
+    """The end of what was delivered."""
 
     def __init__(
         self,
         database: Database,
-        *,
-        poll_seconds: float = 0.25,
-        pause_seconds: float = 0.005,
-        heartbeat_seconds: float = 20,
-        patience_seconds: float = 60,
-        farewell_seconds: float = 5,
-        wakeups: bool = True,
-        told: Callable[[Transition], None] = lambda _: None,
+        log: Log[T],
+        notifications: Notifications,
+        settings: HubSettings = DEFAULTS,
+        delivered: Callable[[T], None] = lambda _: None,
     ) -> None:
         self.database = database
-        self.poll_seconds = poll_seconds
-        """How often the log is looked at though nobody said that there is news."""
-        self.pause_seconds = pause_seconds
-        """How long news is gathered before the next look."""
-        self.heartbeat_seconds = heartbeat_seconds
-        """How often a subscriber hears where the log ends though there is nothing for it."""
-        self.patience_seconds = patience_seconds
-        """How long a subscriber that is behind may stand still."""
-        self.farewell_seconds = farewell_seconds
-        """How long subscribers get, at the end, to take what waits for them."""
-        self.told = told
-        """Called with the last transition of a page when a subscriber that keeps up is told it."""
-        self.looked = 0.0
-        """When the log was last read to its end."""
-        self.wakeup = None if database.is_sqlite or not wakeups else Notifications(database, self._wake)
-        self.news = asyncio.Event()
+        self.log = log
+        self.settings = settings
+        self.delivered = delivered
+        """Called with the last entry of a page that a subscriber takes from its buffer."""
+        self.polled_at = 0.0
+        """When the log was last read to its end, by the loop's clock."""
+        self.has_news = asyncio.Event()
         self.live = LiveQueries(database, lambda: self.reader.snapshot)
-        self.changed = False
-        """Whether something was committed since live queries were told so."""
+        self.has_changed = False
+        """Whether something was committed since the live queries were refreshed."""
         self.closing = False
-        self.followers: set[Subscriber] = set()
-        """Everyone who is still to be told something."""
-        self.deserted = asyncio.Event()
-        self.everything: set[Subscriber] = set()
-        self.by_key: defaultdict[UUID, set[Subscriber]] = defaultdict(set)
-        self.joining: list[tuple[Subscriber | None, asyncio.Future[Position]]] = []
+        self.subscribers: set[Subscriber[T]] = set()
+        """All subscribers that must be served before the hub stops."""
+        self.drained = asyncio.Event()
+        self.unkeyed: set[Subscriber[T]] = set()
+        self.by_key: defaultdict[UUID | None, set[Subscriber[T]]] = defaultdict(set)
+        self.joining: list[tuple[Subscriber[T] | None, asyncio.Future[Position]]] = []
         self.task: asyncio.Task[None] | None = None
+        notifications.subscribe(log.channel, self.wake)
 
     async def start(self) -> None:
-        """Begin to read, from now on."""
-        self.reader = Reader(self.database, await identify(self.database))
+        """Begin to poll, from the current end of the log."""
+        await self._seek_end()
+        self.polled_at = asyncio.get_running_loop().time()
+        pauses = {"pause_seconds": self.settings.pause_seconds, "retry_seconds": self.settings.retry_seconds}
+        self.task = asyncio.create_task(repeat(self._round, name=f"feed of {self.log.name}", **pauses))
+
+    async def _seek_end(self) -> None:
+        self.reader = await Reader.open(self.database, self.log)
         self.cursor = Cursor(await self.reader.position())
-        self.looked = asyncio.get_running_loop().time()
-        self.task = asyncio.create_task(self._run())
-        if self.wakeup:
-            self.wakeup.start()
 
     @property
     def age(self) -> float:
-        """For how many seconds the log was not read to its end."""
-        return asyncio.get_running_loop().time() - self.looked
+        """Seconds since the log was last read to its end."""
+        return asyncio.get_running_loop().time() - self.polled_at
 
     async def stop(self) -> None:
-        """Tell what was committed so far, let the subscribers go, end."""
+        """Deliver what was committed so far, end all streams, and stop."""
         if self.task is None or self.closing:
             return
-        await self._within_the_farewell(self.join())
+        await self._within_grace(self.join())
         self.closing = True
         self.live.close()
-        for follower in self.followers:
-            follower.news.set()
-        if self.followers:
-            await self._within_the_farewell(self.deserted.wait())
-        await self._end(self.task)
+        for subscriber in self.subscribers:
+            subscriber.has_news.set()
+        if self.subscribers:
+            await self._within_grace(self.drained.wait())
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
 
-    async def _within_the_farewell(self, awaited: Awaitable[object]) -> None:
+    async def _within_grace(self, awaited: Awaitable[object]) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(awaited, self.farewell_seconds)
+            await asyncio.wait_for(awaited, self.settings.shutdown_grace_seconds)
 
-    async def _end(self, task: asyncio.Task[None]) -> None:
-        if self.wakeup:
-            await self.wakeup.stop()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    def wake(self) -> None:
+        """Poll now, if anybody waits for news."""
+        if self.subscribers or self.live.queries:
+            self.has_changed = True
+            self.has_news.set()
 
-    def notify(self) -> None:
-        """Something was committed here: look at once, and have other replicas look soon."""
-        self._wake()
-        if self.wakeup:
-            self.wakeup.tell()
+    async def end_cursor(self) -> str:
+        """Return a cursor at the current end of the log, as clients store it."""
+        return self.reader.encode(Cursor(await self.with_timeout(self.reader.position)))
 
-    def _wake(self) -> None:
-        """Look at once, if there is anybody to be told."""
-        if self.followers or self.live.queries:
-            self.changed = True
-            self.news.set()
+    def add(self, subscriber: Subscriber[T]) -> None:
+        """Count a subscriber among those that must be served before the hub stops."""
+        self.subscribers.add(subscriber)
 
-    async def end(self) -> str:
-        """Where the log ends now, as clients keep it."""
-        return self.written(Cursor(await self.with_timeout(self.reader.position)))
-
-    def written(self, cursor: Cursor) -> str:
-        """A cursor as clients keep it."""
-        return cursor.encode(self.reader.installation)
-
-    def follow(self, subscriber: Subscriber) -> None:
-        """Count a subscriber among those to be told before the end."""
-        self.followers.add(subscriber)
-
-    def leave(self, subscriber: Subscriber) -> None:
+    def remove(self, subscriber: Subscriber[T]) -> None:
         """Forget a subscriber."""
-        self.followers.discard(subscriber)
-        self.everything.discard(subscriber)
-        for key in subscriber.wanted.keys or ():
+        self.subscribers.discard(subscriber)
+        self.unkeyed.discard(subscriber)
+        for key in subscriber.filter.keys or ():
             self.by_key[key].discard(subscriber)
             if not self.by_key[key]:
                 del self.by_key[key]
-        if self.closing and not self.followers:
-            self.deserted.set()
+        if self.closing and not self.subscribers:
+            self.drained.set()
 
-    async def join(self, subscriber: Subscriber | None = None) -> Position:
-        """Where a look at the log that begins from now on ends; from there on the subscriber is told what is new."""
+    async def join(self, subscriber: Subscriber[T] | None = None) -> Position:
+        """Return the end of a poll that begins from now on. The subscriber is offered every matching entry after it."""
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         self.joining.append((subscriber, future))
-        self.news.set()
+        self.has_news.set()
         return await future
 
-    async def retry_until_available(self, read: Callable[[], Awaitable[T]]) -> T:
-        """What reading gives, as soon as the database is there."""
+    async def retry_until_available(self, read: Callable[[], Awaitable[R]]) -> R:
+        """Return the result of reading, as soon as the database is available."""
         while True:
             try:
                 return await read()
-            except FAILURES as error:
-                logger.warning("the log cannot be read", error=repr(error))
-                await asyncio.sleep(self.poll_seconds)
+            except DATABASE_ERRORS as error:
+                logger.warning("the log cannot be read", log=self.log.name, error=repr(error))
+                await asyncio.sleep(self.settings.poll_seconds)
 
-    async def with_timeout(self, read: Callable[[], Awaitable[T]], seconds: float = 10) -> T:
-        """What reading gives; Unavailable: the database stays away."""
+    async def with_timeout(self, read: Callable[[], Awaitable[R]], seconds: float = 10) -> R:
+        """Return the result of reading. Raises Unavailable if the database does not become available in time."""
         try:
             async with asyncio.timeout(seconds):
                 return await self.retry_until_available(read)
         except TimeoutError as error:
             raise Unavailable from error
 
-    async def _run(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.poll_seconds):
-                    await self.news.wait()
-            self.news.clear()
-            await self.retry_until_available(self._look)
-            await asyncio.sleep(self.pause_seconds)
-
-    async def _look(self) -> None:
-        """Read what is new and tell it; then let in who asked for that before."""
-        asked = len(self.joining)
+    async def _round(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.poll_seconds):
+                await self.has_news.wait()
+        self.has_news.clear()
         try:
-            await (self._tell_all() if self.followers else self._go_on())
+            await self.retry_until_available(self._poll)
+        except Exception:
+            self.has_news.set()  # The next round must not wait for other news.
+            raise
+
+    async def _poll(self) -> None:
+        """Read and deliver what is new, then register the subscribers that asked for it before."""
+        number = len(self.joining)
+        try:
+            await (self._deliver_new() if self.subscribers else self._skip_to_end())
         except (CursorExpired, InvalidInput):
             await self._start_over()
-        self.looked = asyncio.get_running_loop().time()
-        if self.changed:
-            self.changed = False
+        self.polled_at = asyncio.get_running_loop().time()
+        if self.has_changed:
+            self.has_changed = False
             self.live.refresh()
-        joining, self.joining = self.joining[:asked], self.joining[asked:]
+        joining, self.joining = self.joining[:number], self.joining[number:]
         for subscriber, future in joining:
-            self._let_in(subscriber, future)
+            self._register(subscriber, future)
 
-    async def _tell_all(self) -> None:
-        while not self._tell(await self.reader.page(self.cursor)):
+    async def _deliver_new(self) -> None:
+        while not self._deliver(await self.reader.page(self.cursor)):
             pass
 
-    async def _go_on(self) -> None:
-        """Go to the end of the log: what is new is told to nobody, so it is not read."""
+    async def _skip_to_end(self) -> None:
+        """Go to the end of the log without reading entries that nobody receives."""
         end = Cursor(await self.reader.position())
-        self.changed |= end.seen.top != self.cursor.seen.top
+        self.has_changed |= end.seen.top != self.cursor.seen.top
         self.cursor = end
 
-    def _tell(self, page: Page) -> bool:
-        told: defaultdict[Subscriber, list[Transition]] = defaultdict(list)
-        for entry in page.transitions:
-            for subscriber in self._interested(entry):
-                told[subscriber].append(entry)
+    def _deliver(self, page: Page[T]) -> bool:
+        """Offer a page to the matching subscribers, and return whether it was the last one."""
+        matching: defaultdict[Subscriber[T], list[T]] = defaultdict(list)
+        for entry in page.entries:
+            for subscriber in self._matching(entry):
+                matching[subscriber].append(entry)
         self.cursor = page.cursor
-        for subscriber, entries in told.items():
+        for subscriber, entries in matching.items():
             subscriber.offer(Page(entries, page.cursor))
-        self.changed |= bool(page.transitions)
+        self.has_changed |= bool(page.entries)
         return page.complete
 
-    def _interested(self, entry: Transition) -> list[Subscriber]:
-        keys = {entry.run_id, entry.flow_run_id or entry.run_id}
-        keyed = {each for key in keys for each in self.by_key.get(key, ())}
-        return [each for each in (*self.everything, *keyed) if each.wanted.match(entry)]
+    def _matching(self, entry: T) -> list[Subscriber[T]]:
+        keyed: set[Subscriber[T]] = set()
+        if self.by_key:
+            keyed.update(*(self.by_key.get(key, ()) for key in self.log.keys(entry)))
+        return [each for each in (*self.unkeyed, *keyed) if each.filter.match(entry)]
 
     async def _start_over(self) -> None:
-        """The log was swept or replaced while nobody could read it: whoever missed something is to find out."""
-        logger.error("the feed lost its place in the log")
-        self.reader = Reader(self.database, await identify(self.database))
-        self.cursor = Cursor(await self.reader.position())
-        for follower in self.followers:
-            follower.fall_behind()
+        """Continue at the end of a log that was pruned or replaced unread. Subscribers read on, and may be refused."""
+        logger.error("the feed lost its position in the log", log=self.log.name)
+        await self._seek_end()
+        for subscriber in self.subscribers:
+            subscriber.fall_behind()
 
-    def _let_in(self, subscriber: Subscriber | None, future: asyncio.Future[Position]) -> None:
+    def _register(self, subscriber: Subscriber[T] | None, future: asyncio.Future[Position]) -> None:
         if future.done():
             return
         if subscriber:
             subscriber.join()
-            if subscriber.wanted.keys is None:
-                self.everything.add(subscriber)
-            for key in subscriber.wanted.keys or ():
+            if subscriber.filter.keys is None:
+                self.unkeyed.add(subscriber)
+            for key in subscriber.filter.keys or ():
                 self.by_key[key].add(subscriber)
         future.set_result(self.cursor.seen)

@@ -1,4 +1,4 @@
-"""Which database the log is in."""
+"""The identity of the database that holds the logs."""
 
 from typing import cast
 from uuid import UUID, uuid4
@@ -7,24 +7,25 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Database
-from runstate.rows import Installation, LogCheckpoint, Transition
+from runstate.feed.log import all_logs
+from runstate.rows import Installation, LogCheckpoint, LogFloor
 
 
 async def identify(database: Database) -> UUID:
-    """The id of the database, which its cursors carry.
+    """Return the id of the database, which cursors carry.
 
-    A dump that was restored into another PostgreSQL cluster becomes another database: the transaction ids in its log
-    mean nothing there. What the log holds then counts as seen by everyone, and cursors from before are refused.
+    A dump restored into another PostgreSQL cluster becomes another database, because the transaction ids in its logs
+    have no meaning there. Its entries count as seen by every reader, and older cursors are rejected.
     """
     async with database.write() as transaction:
         connection = transaction.connection
-        kept = (await connection.execute(sa.select(Installation).with_for_update())).one()
+        stored = (await connection.execute(sa.select(Installation).with_for_update())).one()
         cluster = await _cluster(connection, database)
-        identity: UUID = kept.id
-        if kept.cluster == cluster:
+        identity: UUID = stored.id
+        if stored.cluster == cluster:
             return identity
-        if kept.cluster is not None:
-            identity = await _forget(connection)
+        if stored.cluster is not None:
+            identity = await _reset(connection)
         await connection.execute(sa.update(Installation).values(id=identity, cluster=cluster))
         return identity
 
@@ -35,9 +36,11 @@ async def _cluster(connection: AsyncConnection, database: Database) -> str | Non
     return cast("str", await connection.scalar(sa.text("SELECT system_identifier::text FROM pg_control_system()")))
 
 
-async def _forget(connection: AsyncConnection) -> UUID:
+async def _reset(connection: AsyncConnection) -> UUID:
+    """Remove everything that refers to transaction ids of another cluster, and return a new id."""
     await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-    await connection.execute(sa.update(Transition).values(xid=None, boot=None))
+    for log in all_logs():
+        await connection.execute(sa.update(log.table).values(xid=None, boot=None))
     await connection.execute(sa.delete(LogCheckpoint))
-    await connection.execute(sa.update(Installation).values(floor=None))
+    await connection.execute(sa.delete(LogFloor))
     return uuid4()

@@ -1,91 +1,99 @@
-"""Telling other replicas that there is news: a hint that saves them the wait for their next look, nothing more.
+"""Notifications between the replicas on one database: a hint that a channel has news, which saves them the poll.
 
-NOTIFY takes a lock that holds up every commit, so it is never said in a transaction that writes: what many of them have
-to tell is said once, a little later, on a connection of its own.
+On PostgreSQL, NOTIFY takes a lock that delays every commit. Writing transactions therefore never use it: their
+notifications are combined and sent a moment later over a connection of their own. Notifications can be lost, so
+receivers poll as well.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-import structlog
 
 from runstate.database import Database
-
-CHANNEL = "runstate_transitions"
-UNREACHABLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-
-logger = structlog.get_logger(__name__)
+from runstate.feed.loop import repeat
 
 
 class Notifications:
-    """Says and hears, between the replicas on one PostgreSQL database, that something was committed."""
+    """Notifies subscribers of channels in this process, and on PostgreSQL in every other replica."""
 
-    def __init__(
-        self,
-        database: Database,
-        heard: Callable[[], None],
-        *,
-        every_seconds: float = 0.015,
-        patience_seconds: float = 2,
-    ) -> None:
+    def __init__(self, database: Database, *, interval_seconds: float = 0.015, retry_seconds: float = 2) -> None:
         self.database = database
-        self.heard = heard
-        self.every_seconds = every_seconds
-        self.patience_seconds = patience_seconds
-        self.news = asyncio.Event()
+        self.interval_seconds = interval_seconds
+        """Shortest time between two notifications to other replicas."""
+        self.retry_seconds = retry_seconds
+        """Pause before a failed connection is opened again."""
+        self.callbacks: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
+        self.pending: set[str] = set()
+        self.has_pending = asyncio.Event()
         self.listening = asyncio.Event()
-        """Set while news from others is heard."""
-        self.own = 0
+        """Set while notifications of other replicas are received."""
+        self.own_pid = 0
         self.tasks: list[asyncio.Task[None]] = []
+        database.listeners.append(self.notify)
+
+    def subscribe(self, channel: str, callback: Callable[[], None]) -> None:
+        """Have *callback* called for each notification of a channel. Subscribe before `start`."""
+        self.callbacks[channel].append(callback)
 
     def start(self) -> None:
-        """Begin to listen and to tell."""
-        self.tasks = [asyncio.create_task(self._again(each)) for each in (self._listen, self._tell)]
+        """Connect to the other replicas. On SQLite there are none."""
+        if not self.database.is_sqlite:
+            work = {"notification listener": self._listen, "notification sender": self._send}
+            self.tasks = [asyncio.create_task(self._repeat(name, each)) for name, each in work.items()]
 
     async def stop(self) -> None:
-        """End both."""
+        """Disconnect."""
+        self.database.listeners.remove(self.notify)
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    def tell(self) -> None:
-        """Have the other replicas told, soon."""
-        self.news.set()
+    def notify(self, channel: str) -> None:
+        """Notify the subscribers in this process at once, and the other replicas soon."""
+        self._deliver(channel)
+        if self.tasks:
+            self.pending.add(channel)
+            self.has_pending.set()
 
-    async def _again(self, work: Callable[[], Any]) -> None:
-        while True:
-            try:
-                await work()
-            except UNREACHABLE as error:
-                logger.info("wake-ups between replicas are interrupted", error=repr(error))
-            self.listening.clear()
-            await asyncio.sleep(self.patience_seconds)
+    def _deliver(self, channel: str) -> None:
+        for callback in self.callbacks.get(channel, ()):
+            callback()
+
+    async def _repeat(self, name: str, work: Callable[[], Any]) -> None:
+        await repeat(work, name=name, pause_seconds=self.retry_seconds, retry_seconds=self.retry_seconds)
 
     async def _listen(self) -> None:
         async with self._connection() as connection:
             closed = asyncio.Event()
             connection.add_termination_listener(lambda _: closed.set())
-            await connection.add_listener(CHANNEL, self._hear)
+            for channel in self.callbacks:
+                await connection.add_listener(channel, self._receive)
             self.listening.set()
-            self.heard()
-            await closed.wait()
+            for channel in self.callbacks:
+                self._deliver(channel)  # Notifications may have been missed while there was no connection.
+            try:
+                await closed.wait()
+            finally:
+                self.listening.clear()
 
-    def _hear(self, _connection: Any, sender: int, _channel: str, _payload: object) -> None:
-        if sender != self.own:
-            self.heard()
+    def _receive(self, _connection: Any, sender_pid: int, channel: str, _payload: object) -> None:
+        if sender_pid != self.own_pid:
+            self._deliver(channel)
 
-    async def _tell(self) -> None:
+    async def _send(self) -> None:
         async with self._connection() as connection:
-            self.own = connection.get_server_pid()
+            self.own_pid = connection.get_server_pid()
             await connection.execute("SET synchronous_commit = off")
             while True:
-                await self.news.wait()
-                self.news.clear()
-                await connection.execute(f"NOTIFY {CHANNEL}")
-                await asyncio.sleep(self.every_seconds)
+                await self.has_pending.wait()
+                self.has_pending.clear()
+                pending, self.pending = self.pending, set()
+                await connection.execute("; ".join(f"NOTIFY {channel}" for channel in sorted(pending)))
+                await asyncio.sleep(self.interval_seconds)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:

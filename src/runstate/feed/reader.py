@@ -1,4 +1,4 @@
-"""Reading the log: what came since a position, each entry once, a run's entries in the order of its versions."""
+"""Reads a log: the entries since a position, each once; those of one key in the order of their commits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import Enum
 from functools import cached_property
 from itertools import accumulate
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final, Generic, Self
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -16,193 +16,214 @@ from runstate.database import Database
 from runstate.database.driver import fetch
 from runstate.errors import CursorExpired, InvalidInput
 from runstate.feed.cursor import Cursor, Position
-from runstate.feed.filter import EVERYTHING, TransitionFilter
-from runstate.feed.visibility import ONE, Clause, SequenceVisibility, SnapshotSight, Visibility, log, microseconds
-from runstate.rows import Installation, LogCheckpoint, Transition
+from runstate.feed.installation import identify
+from runstate.feed.log import EVERYTHING, Log, LogFilter, T
+from runstate.feed.visibility import ONE, Clause, to_microseconds, visibility_of
+from runstate.rows import LogCheckpoint, LogFloor
 
-PAGE = 100
-"""Entries that are read, and told, at once."""
-LONGEST = 2**17
-"""Characters of messages in what is told at once, so that a batch is far below the megabyte that clients take."""
-FAR = 10_000
-"""Entries between two positions from which on they are read from mark to mark: what comes in between is sorted."""
-
-TOLD = [column for column in log.columns if column.name not in {"xid", "boot"}]
-NAMES = [column.name for column in TOLD]
-SEQ = NAMES.index("seq")
+PAGE_SIZE: Final = 100
+"""Entries read and delivered together."""
+MAX_PAGE_TEXT: Final = 2**17
+"""Characters of long text in a page, so that a batch is far below the megabyte that clients accept."""
+CHECKPOINT_DISTANCE: Final = 10_000
+"""Entries between two positions from which on they are read from checkpoint to checkpoint: each read sorts them."""
+NOTHING_SEEN: Final = Position(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Some entries of the log, and where it goes on."""
+class Page(Generic[T]):
+    """Entries of a log, and the cursor behind them."""
 
-    transitions: list[Transition]
+    entries: list[T]
     cursor: Cursor
     complete: bool = True
-    """Whether this was all up to the position that was asked for."""
+    """Whether the page reaches the position that was requested."""
 
 
 class Part(Enum):
-    """Which part of what came between two positions is read."""
+    """The part of the entries between two positions that a statement reads."""
 
     LIVE = 0
-    """All of it up to now, if it is not more than a page."""
+    """All entries up to now, if they fit into a page."""
     FIRST = 1
     """The first page."""
     REST = 2
     """The page after an entry."""
 
 
-class Reader:
-    """Reads the log of one database, a statement a page."""
+class Reader(Generic[T]):
+    """Reads one log of one database, with one statement for each page."""
 
-    def __init__(self, database: Database, installation: UUID, at_once: int = PAGE) -> None:
+    def __init__(self, database: Database, log: Log[T], installation: UUID, page_size: int = PAGE_SIZE) -> None:
         self.database = database
+        self.log = log
         self.installation = installation
-        self.at_once = at_once
-        self.most: sa.ColumnElement[int] = sa.literal_column(str(at_once + 1))
-        self.sight: Visibility = SequenceVisibility() if database.is_sqlite else SnapshotSight()
-        self.starts = {0}
-        """When servers were started that wrote to the log, in microseconds since 1970."""
+        self.page_size = page_size
+        self.row_limit: sa.ColumnElement[int] = sa.literal_column(str(page_size + 1))
+        self.visibility = visibility_of(database, log.table)
+        self.server_starts = {0}
+        """Starts of all servers that wrote to the log, in microseconds since 1970."""
         self.snapshot = ""
-        """PostgreSQL: the snapshot of the last read; as long as it stays the same, nothing was committed."""
-        self.framed = [label.name for label in self._frame()]
-        self.kept: dict[Part, sa.Select[Any]] = {}
-        """Statements that read everything: to build one takes longer than to execute it."""
+        """PostgreSQL: the snapshot of the last read. While it stays the same, nothing is committed."""
+        self.head_names = [label.name for label in self._head()]
+        self.statements: dict[Part, sa.Select[Any]] = {}
+        """Statements without a filter: building one takes longer than executing it."""
+
+    @classmethod
+    async def open(cls, database: Database, log: Log[T], page_size: int = PAGE_SIZE) -> Self:
+        """Return a reader with the current identity of the database."""
+        return cls(database, log, await identify(database), page_size)
+
+    def encode(self, cursor: Cursor) -> str:
+        """Return the text that clients store for a cursor."""
+        return cursor.encode(self.installation, self.log.name)
+
+    def decode(self, text: str) -> Cursor:
+        """Return the cursor of a client's text. Raises InvalidInput if it is not one of this log."""
+        return Cursor.decode(text, self.installation, self.log.name)
 
     async def position(self) -> Position:
-        """Where the log ends now."""
+        """Return the current end of the log."""
         async with self.database.read() as connection:
-            (now,) = await fetch(connection, self.end)
-        return self._position(self._now(now))
+            (found,) = await fetch(connection, self.end)
+        return self._position(self._head_of(found))
 
     @cached_property
     def end(self) -> sa.Select[Any]:
-        """Asks where the log ends."""
-        return sa.select(*self._frame())
+        """The statement that reads the end of the log."""
+        return sa.select(*self._head())
 
-    async def page(self, cursor: Cursor, upto: Position | None = None, wanted: TransitionFilter = EVERYTHING) -> Page:
-        """The next entries after a cursor that are wanted, up to a later position or to what is there now.
+    async def tail(self, number: int, filter: LogFilter[T] = EVERYTHING) -> Cursor:
+        """Return a cursor from which the last *number* matching entries follow, and then everything newer."""
+        seq = self.log.table.c.seq
+        before = sa.select(seq).where(*filter.clauses()).order_by(seq.desc()).offset(number).limit(ONE)
+        async with self.database.read() as connection:
+            # One statement: the entries and the position are of the same moment.
+            (found,) = await fetch(connection, sa.select(*self._head(), before.scalar_subquery()))
+        head = self._head_of(found)
+        seen = Position.parse(head.floor) if head.floor else NOTHING_SEEN
+        return Cursor(seen, self._position(head), found[-1] or 0)
 
-        CursorExpired: some of them are no longer kept. InvalidInput: the cursor is ahead of the log.
+    async def page(self, cursor: Cursor, upto: Position | None = None, filter: LogFilter[T] = EVERYTHING) -> Page[T]:
+        """Return the next matching entries after a cursor, up to a later position or to the current end.
+
+        Raises CursorExpired if some of them were deleted, and InvalidInput if the cursor is ahead of the log.
         """
         async with self.database.read() as connection:
             target = cursor.upto or await self._next_stop(connection, cursor.seen, upto)
             part = Part.REST if cursor.upto else Part.FIRST if target else Part.LIVE
-            frame, rows = await self._rows(connection, part, cursor, target, wanted)
-        now = self._position(frame)
-        self._refuse(cursor, now, frame.floor)
-        if part is Part.LIVE and len(rows) > self.at_once and not self.sight.in_order:
-            return await self.page(cursor, now, wanted)
-        return self._page([entry_of(row) for row in rows], cursor, target or now, upto or now)
+            head, rows = await self._rows(connection, part, cursor, target, filter)
+        now = self._position(head)
+        self._check(cursor, now, head.floor)
+        if part is Part.LIVE and len(rows) > self.page_size and not self.visibility.is_ordered_by_seq:
+            return await self.page(cursor, now, filter)
+        return self._page([self.log.entry(row) for row in rows], cursor, target or now, upto or now)
 
     async def _next_stop(self, connection: AsyncConnection, seen: Position, upto: Position | None) -> Position | None:
-        if upto is None or upto.top - seen.top < FAR or self.sight.in_order:
+        if upto is None or upto.top - seen.top < CHECKPOINT_DISTANCE or self.visibility.is_ordered_by_seq:
             return upto
-        mark = (
+        checkpoint = (
             sa.select(LogCheckpoint.position)
-            .where(LogCheckpoint.reaches > seen.xmax, LogCheckpoint.reaches < upto.xmax)
-            .order_by(LogCheckpoint.reaches, LogCheckpoint.at)
+            .where(LogCheckpoint.log == self.log.name)
+            .where(LogCheckpoint.upper_bound > seen.xmax, LogCheckpoint.upper_bound < upto.xmax)
+            .order_by(LogCheckpoint.upper_bound, LogCheckpoint.at)
             .limit(ONE)
         )
-        found = await connection.scalar(mark)
+        found = await connection.scalar(checkpoint)
         return Position.parse(found) if found else upto
 
     async def _rows(
-        self, connection: AsyncConnection, part: Part, cursor: Cursor, target: Position | None, wanted: TransitionFilter
+        self, connection: AsyncConnection, part: Part, cursor: Cursor, target: Position | None, filter: LogFilter[T]
     ) -> tuple[Any, list[Sequence[Any]]]:
-        """What holds of the whole log, and entries."""
-        values = {"after": cursor.after, **self.sight.values("seen", cursor.seen)}
+        """Return the head of the log, and rows of entries."""
+        values = {"after": cursor.after, **self.visibility.values("seen", cursor.seen)}
         if target:
-            values |= self.sight.values("upto", target)
-        lost = await self._lost(connection, cursor.seen)
-        found = await fetch(connection, self._statement(part, wanted, lost), values)
-        frame, width = self._now(found[0]), len(self.framed)
-        started = self.sight.started(frame)
-        if started in self.starts:
-            return frame, [each[width:] for each in found if each[width + SEQ] is not None]
-        self.starts = {started, *await self._starts(connection)}
-        return await self._rows(connection, part, cursor, target, wanted)
+            values |= self.visibility.values("upto", target)
+        replaced = await self._after_crash(connection, cursor.seen)
+        found = await fetch(connection, self._statement(part, filter, replaced), values)
+        head, width = self._head_of(found[0]), len(self.head_names)
+        server_start = self.visibility.server_start(head)
+        if server_start in self.server_starts:
+            return head, [row[width:] for row in found if row[width + self.log.seq_index] is not None]
+        self.server_starts = {server_start, *await self._read_server_starts(connection)}
+        return await self._rows(connection, part, cursor, target, filter)
 
-    async def _lost(self, connection: AsyncConnection, seen: Position) -> list[Clause]:
-        """Where commits that a position saw were lost since then: what holds for entries that took their place.
+    async def _after_crash(self, connection: AsyncConnection, seen: Position) -> list[Clause]:
+        """Return the conditions for entries that replaced commits which the position saw and a crash lost.
 
-        The newest entry that it saw tells: if its commit was not lost, then no transaction id before it was free again.
+        The newest entry of the position decides: if its commit was not lost, no transaction id below it was free again.
         """
-        newest = self.sight.newest(seen) if seen.boot < max(self.starts) else None
+        newest = self.visibility.newest_visible(seen) if seen.boot < max(self.server_starts) else None
         if newest is None or await connection.scalar(sa.select(sa.exists().where(newest))):
             return []
-        return self.sight.again(seen, sorted(self.starts))
+        return self.visibility.after_crash(seen, sorted(self.server_starts))
 
-    async def _starts(self, connection: AsyncConnection) -> list[int]:
+    async def _read_server_starts(self, connection: AsyncConnection) -> list[int]:
+        boot = self.log.table.c.boot
         found: list[int] = []
-        later = sa.select(log.c.boot).where(log.c.boot.is_not(None))
-        while start := await connection.scalar(later.order_by(log.c.boot).limit(ONE)):
-            found.append(microseconds(start))
-            later = sa.select(log.c.boot).where(log.c.boot > start)
+        later = sa.select(boot).where(boot.is_not(None))
+        while start := await connection.scalar(later.order_by(boot).limit(ONE)):
+            found.append(to_microseconds(start))
+            later = sa.select(boot).where(boot > start)
         return found
 
-    def _statement(self, part: Part, wanted: TransitionFilter, lost: list[Clause]) -> sa.Select[Any]:
-        if lost or wanted is not EVERYTHING:
-            return self._built(part, wanted, lost)
-        if part not in self.kept:
-            self.kept[part] = self._built(part, wanted, lost)
-        return self.kept[part]
+    def _statement(self, part: Part, filter: LogFilter[T], replaced: list[Clause]) -> sa.Select[Any]:
+        if replaced or filter is not EVERYTHING:
+            return self._built(part, filter, replaced)
+        if part not in self.statements:
+            self.statements[part] = self._built(part, filter, replaced)
+        return self.statements[part]
 
-    def _built(self, part: Part, wanted: TransitionFilter, lost: list[Clause]) -> sa.Select[Any]:
-        """One statement, so that the entries, the position and the floor are those of the same moment."""
-        rows = self._rest(wanted, lost) if part is Part.REST else self._difference(part, wanted, lost)
-        news = rows.limit(self.most).subquery("news")
-        now = sa.select(*self._frame()).subquery("now")
-        return sa.select(now, news).select_from(now.outerjoin(news, sa.true())).order_by(news.c.seq)
+    def _built(self, part: Part, filter: LogFilter[T], replaced: list[Clause]) -> sa.Select[Any]:
+        """Return one statement for the entries, the position and the floor, so that they are of the same moment."""
+        rows = self._rest(filter, replaced) if part is Part.REST else self._difference(part, filter, replaced)
+        entries = rows.limit(self.row_limit).subquery("entries")
+        now = sa.select(*self._head()).subquery("now")
+        return sa.select(now, entries).select_from(now.outerjoin(entries, sa.true())).order_by(entries.c.seq)
 
-    def _rest(self, wanted: TransitionFilter, lost: list[Clause]) -> sa.Select[Any]:
-        """In the order of numbers; the entries between the two positions stand close together."""
-        after = log.c.seq > sa.bindparam("after", type_=sa.BigInteger())
-        between = [sa.or_(self.sight.unseen("seen"), *lost), *self.sight.there("upto")]
-        return sa.select(*TOLD).where(after, *between, *wanted.clauses()).order_by(log.c.seq)
+    def _rest(self, filter: LogFilter[T], replaced: list[Clause]) -> sa.Select[Any]:
+        """Select in the order of numbers; the entries between the two positions stand close together."""
+        seq = self.log.table.c.seq
+        after = seq > sa.bindparam("after", type_=sa.BigInteger())
+        between = [sa.or_(self.visibility.not_visible("seen"), *replaced), *self.visibility.visible("upto")]
+        return sa.select(*self.log.columns).where(after, *between, *filter.clauses()).order_by(seq)
 
-    def _difference(self, part: Part, wanted: TransitionFilter, lost: list[Clause]) -> sa.Select[Any]:
-        bounds = [*self.sight.before("upto"), *self.sight.there("upto")] if part is Part.FIRST else []
-        news = [*self.sight.new("seen"), *lost]
-        arms = [sa.select(*TOLD).where(new, *bounds, *wanted.clauses()) for new in news]
-        if self.sight.in_order:
-            return arms[0].order_by(log.c.seq)
+    def _difference(self, part: Part, filter: LogFilter[T], replaced: list[Clause]) -> sa.Select[Any]:
+        bounds = [*self.visibility.index_bound("upto"), *self.visibility.visible("upto")] if part is Part.FIRST else []
+        new = [*self.visibility.new_since("seen"), *replaced]
+        arms = [sa.select(*self.log.columns).where(each, *bounds, *filter.clauses()) for each in new]
+        if self.visibility.is_ordered_by_seq:
+            return arms[0].order_by(self.log.table.c.seq)
         if part is Part.LIVE:
-            arms = [arm.order_by(self.sight.order).limit(self.most) for arm in arms]
+            arms = [arm.order_by(self.visibility.order).limit(self.row_limit) for arm in arms]
         found = sa.union_all(*arms).subquery("found")
-        # A sum is in no index: in the order of numbers, the whole log would be gone through.
+        # No index serves a sum: with `seq` itself, PostgreSQL might walk the whole log in the order of numbers.
         return sa.select(found).order_by(found.c.seq + 0)
 
-    def _frame(self) -> list[sa.Label[Any]]:
-        return [sa.select(Installation.floor).scalar_subquery().label("floor"), *self.sight.now()]
+    def _head(self) -> list[sa.Label[Any]]:
+        floor = sa.select(LogFloor.position).where(LogFloor.log == self.log.name)
+        return [floor.scalar_subquery().label("floor"), *self.visibility.now()]
 
-    def _now(self, found: Sequence[Any]) -> Any:
-        return SimpleNamespace(**dict(zip(self.framed, found, strict=False)))
+    def _head_of(self, found: Sequence[Any]) -> Any:
+        return SimpleNamespace(**dict(zip(self.head_names, found, strict=False)))
 
-    def _position(self, now: Any) -> Position:
-        self.snapshot = getattr(now, "snapshot", "")
-        return self.sight.position(now, Position.parse(now.floor) if now.floor else None)
+    def _position(self, head: Any) -> Position:
+        self.snapshot = getattr(head, "snapshot", "")
+        return self.visibility.position(head, Position.parse(head.floor) if head.floor else None)
 
-    def _refuse(self, cursor: Cursor, now: Position, floor: str | None) -> None:
+    def _check(self, cursor: Cursor, now: Position, floor: str | None) -> None:
         if not now.covers(cursor.upto or cursor.seen):
             raise InvalidInput("The cursor is ahead of the log.", ("after",))
         if floor and not cursor.seen.covers(oldest := Position.parse(floor)):
-            raise CursorExpired(Cursor(oldest).encode(self.installation))
+            raise CursorExpired(self.encode(Cursor(oldest)))
 
-    def _page(self, found: list[Transition], cursor: Cursor, end: Position, upto: Position) -> Page:
-        some = _fitting(found[: self.at_once])
-        if len(some) < len(found):
-            return Page(some, Cursor(cursor.seen, end, some[-1].seq), complete=False)
+    def _page(self, found: list[T], cursor: Cursor, end: Position, upto: Position) -> Page[T]:
+        entries = self._fitting(found[: self.page_size])
+        if len(entries) < len(found):
+            return Page(entries, Cursor(cursor.seen, end, entries[-1].seq), complete=False)
         return Page(found, Cursor(end), complete=end.covers(upto))
 
-
-def _fitting(entries: list[Transition]) -> list[Transition]:
-    """The first entries, as many as are told at once."""
-    lengths = accumulate(len(entry.message or "") for entry in entries)
-    return entries[: max(1, sum(length <= LONGEST for length in lengths))]
-
-
-def entry_of(told: Sequence[Any]) -> Transition:
-    """The transition that these columns of a row of the log hold."""
-    return Transition.of(dict(zip(NAMES, told, strict=True)))
+    def _fitting(self, entries: list[T]) -> list[T]:
+        """Return the first entries, as many as fit into a page by their length."""
+        lengths = accumulate(map(self.log.length, entries))
+        return entries[: max(1, sum(length <= MAX_PAGE_TEXT for length in lengths))]

@@ -1,66 +1,76 @@
-"""Forgetting what is older than cursors last."""
+"""Deletes old entries of a log."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from runstate.database import Database
-from runstate.database.dialects import insert_or_skip
+from runstate.database.bulk import table_of
+from runstate.database.dialects import insert_or_replace, insert_or_skip
+from runstate.database.queries.expiry import BATCH_SIZE, delete_in_batches
 from runstate.feed.cursor import Position
-from runstate.feed.installation import identify
+from runstate.feed.log import Log, all_logs
 from runstate.feed.reader import Reader
-from runstate.feed.visibility import log
-from runstate.rows import Installation, LogCheckpoint
-
-AT_ONCE = 1_000
+from runstate.rows import Installation, LogCheckpoint, LogFloor
 
 
-async def sweep_log(database: Database, now: datetime, keep: timedelta) -> int:
-    """Delete the entries of the log that were there at a moment longer ago than *keep*; the number deleted.
+async def prune_logs(database: Database, now: datetime, settings: Mapping[str, float]) -> int:
+    """Delete the expired entries of every log with a retention, and return their number."""
+    deleted = 0
+    for log in all_logs():
+        retention = log.row.__retention__
+        period = retention.period(settings) if retention else None
+        if period is not None:
+            deleted += await prune_log(database, log, now, period)
+    return deleted
 
-    Each time, the end of the log is noted. What was there at the newest note that is old enough goes, and nothing else:
-    so the note tells of every cursor whether something that it has not seen is gone. It is kept before anything goes.
+
+async def prune_log(
+    database: Database, log: Log[Any], now: datetime, keep: timedelta, batch_size: int = BATCH_SIZE
+) -> int:
+    """Delete the entries of a log that were visible longer than *keep* ago, and return their number.
+
+    Each call stores the end of the log as a checkpoint. Exactly the entries that were visible at the newest checkpoint
+    that is old enough are deleted. This checkpoint becomes the floor of the log before anything is deleted. Comparing
+    a cursor with the floor shows whether entries that the cursor has not seen are missing.
     """
-    reader = Reader(database, await identify(database))
-    await _note(reader, now)
-    floor = await _raise_floor(database, now - keep)
-    return 0 if floor is None else await _delete(reader, floor)
+    reader = await Reader.open(database, log)
+    await _add_checkpoint(reader, now)
+    floor = await _raise_floor(database, log, now - keep)
+    return 0 if floor is None else await _delete(reader, floor, batch_size)
 
 
-async def _note(reader: Reader, now: datetime) -> None:
+async def _add_checkpoint(reader: Reader[Any], now: datetime) -> None:
     position = await reader.position()
+    columns = {"log": reader.log.name, "at": now, "upper_bound": position.xmax, "position": position.text()}
     async with reader.database.write() as transaction:
-        note = insert_or_skip(transaction.connection.dialect.name, LogCheckpoint.__table__)  # type: ignore[arg-type]
-        await transaction.connection.execute(note, {"at": now, "reaches": position.xmax, "position": position.text()})
+        checkpoint = insert_or_skip(transaction.connection.dialect.name, table_of(LogCheckpoint))
+        await transaction.connection.execute(checkpoint, columns)
 
 
-async def _raise_floor(database: Database, until: datetime) -> Position | None:
-    """The newest note that is old enough; under a lock, so that the floor never sinks."""
+async def _raise_floor(database: Database, log: Log[Any], until: datetime) -> Position | None:
+    """Make the newest checkpoint that is old enough the floor, and return its position."""
+    of_log = LogCheckpoint.log == log.name
+    newest = sa.select(LogCheckpoint.at, LogCheckpoint.position).where(of_log, LogCheckpoint.at <= until)
     async with database.write() as transaction:
         connection = transaction.connection
+        # Under a lock, because another server with an older checkpoint must not lower the floor.
         await connection.execute(sa.select(Installation.id).with_for_update())
-        newest = sa.select(LogCheckpoint).where(LogCheckpoint.at <= until).order_by(LogCheckpoint.at.desc()).limit(1)
-        mark = (await connection.execute(newest)).one_or_none()
-        if mark is None:
+        checkpoint = (await connection.execute(newest.order_by(LogCheckpoint.at.desc()).limit(1))).one_or_none()
+        if checkpoint is None:
             return None
-        await connection.execute(sa.update(Installation).values(floor=mark.position))
-        await connection.execute(sa.delete(LogCheckpoint).where(LogCheckpoint.at < mark.at))
-        return Position.parse(mark.position)
+        floor = insert_or_replace(connection.dialect.name, table_of(LogFloor), ("log",), ["position"])
+        await connection.execute(floor, {"log": log.name, "position": checkpoint.position})
+        await connection.execute(sa.delete(LogCheckpoint).where(of_log, LogCheckpoint.at < checkpoint.at))
+        return Position.parse(checkpoint.position)
 
 
-async def _delete(reader: Reader, floor: Position) -> int:
-    values = reader.sight.values("floor", floor)
-    return sum([await _delete_those(reader, clause, values) for clause in reader.sight.old("floor")])
-
-
-async def _delete_those(reader: Reader, clause: sa.ColumnElement[bool], values: dict[str, Any]) -> int:
-    oldest = sa.select(log.c.seq).where(clause).order_by(reader.sight.order).limit(AT_ONCE)
-    some = sa.delete(log).where(log.c.seq.in_(oldest))
-    deleted = 0
-    while True:
-        async with reader.database.write() as transaction:
-            gone = (await transaction.connection.execute(some, values)).rowcount
-        deleted += gone
-        if gone < AT_ONCE:
-            return deleted
+async def _delete(reader: Reader[Any], floor: Position, batch_size: int) -> int:
+    visibility, table = reader.visibility, reader.log.table
+    how: dict[str, Any] = {"order": [visibility.order], "values": visibility.values("floor", floor)}
+    clauses = visibility.prunable("floor")
+    return sum(
+        [await delete_in_batches(reader.database, table, each, batch_size=batch_size, **how) for each in clauses]
+    )

@@ -1,72 +1,73 @@
-"""What waits for one listener."""
+"""The buffer of one subscriber."""
 
 import asyncio
 from collections import deque
 from contextlib import suppress
-from typing import Final
+from typing import Final, Generic
 
-from runstate.feed.filter import TransitionFilter
+from runstate.feed.log import LogFilter, T
 from runstate.feed.reader import Page
 
-HELD: Final = 256
-"""Transitions that wait in memory for one listener; what does not fit it reads again."""
+BUFFER_SIZE: Final = 256
+"""Entries buffered for one subscriber. A subscriber whose buffer overflowed reads from the log."""
 
 
-class Subscriber:
-    """One listener: the pages that wait for it, as many as fit."""
+class Subscriber(Generic[T]):
+    """One subscriber of a hub, with the pages that it has not taken yet."""
 
-    def __init__(self, wanted: TransitionFilter, held: int = HELD) -> None:
-        self.wanted = wanted
-        self.held = held
-        self.pages: deque[Page] = deque()
-        self.waiting = 0
-        self.behind = True
-        """Whether there is more in the log than waits here: it has not joined yet, or something did not fit."""
-        self.missed_since = 0.0
-        """When something did not fit for the first time since it joined; 0: all did."""
-        self.news = asyncio.Event()
+    def __init__(self, filter: LogFilter[T], buffer_size: int = BUFFER_SIZE) -> None:
+        self.filter = filter
+        self.buffer_size = buffer_size
+        self.pages: deque[Page[T]] = deque()
+        self.buffered = 0
+        """Number of entries in the pages."""
+        self.is_behind = True
+        """Whether the log has entries that were not offered: it has not joined yet, or its buffer overflowed."""
+        self.overflowed_at = 0.0
+        """When its buffer first overflowed since it joined, by the loop's clock; 0: not at all."""
+        self.has_news = asyncio.Event()
 
     def join(self) -> None:
-        """From here on, all that is wanted is offered."""
-        self.behind = False
-        self.missed_since = 0.0
+        """Have every matching entry offered from now on."""
+        self.is_behind = False
+        self.overflowed_at = 0.0
 
     def fall_behind(self) -> None:
-        """From here on, what is wanted must be read again."""
-        if not self.behind:
-            self.behind = True
-            self.missed_since = asyncio.get_running_loop().time()
-        self.news.set()
+        """Have no more entries offered: the subscriber must read them from the log."""
+        if not self.is_behind:
+            self.is_behind = True
+            self.overflowed_at = asyncio.get_running_loop().time()
+        self.has_news.set()
 
-    def offer(self, page: Page) -> None:
-        """What was read just now and is wanted."""
-        if self.behind:
+    def offer(self, page: Page[T]) -> None:
+        """Buffer new matching entries. The subscriber falls behind if they do not fit."""
+        if self.is_behind:
             return
-        if self.waiting + len(page.transitions) > self.held:
+        if self.buffered + len(page.entries) > self.buffer_size:
             self.fall_behind()
             return
         self.pages.append(page)
-        self.waiting += len(page.transitions)
-        self.news.set()
+        self.buffered += len(page.entries)
+        self.has_news.set()
 
-    def take(self) -> Page:
-        """The page that waits longest."""
+    def take(self) -> Page[T]:
+        """Return the oldest page and remove it from the buffer."""
         page = self.pages.popleft()
-        self.waiting -= len(page.transitions)
+        self.buffered -= len(page.entries)
         return page
 
     @property
     def is_idle(self) -> bool:
-        """Whether it was told all that it wants."""
-        return not self.behind and not self.pages
+        """Whether every matching entry that the hub has read was taken."""
+        return not self.is_behind and not self.pages
 
     def stalled_for(self, since: float) -> float:
-        """For how many seconds it was behind and took nothing, if it has taken nothing since then."""
-        return asyncio.get_running_loop().time() - max(since, self.missed_since) if self.behind else 0
+        """Return for how many seconds it was behind and took nothing, if it has taken nothing since a time."""
+        return asyncio.get_running_loop().time() - max(since, self.overflowed_at) if self.is_behind else 0
 
     async def wait(self, seconds: float) -> None:
-        """Until there may be something to do, or for so long."""
+        """Wait until there may be something to do, for a number of seconds at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.news.wait()
-        self.news.clear()
+                await self.has_news.wait()
+        self.has_news.clear()

@@ -1,83 +1,92 @@
-"""What tells which entries of the log were there at a position, on each kind of database.
+"""SQL conditions for "visible at a log position", one implementation per database.
 
-Clauses name the positions, so that statements can be kept; `values` are what they are executed with. PostgreSQL plans a
-statement that comes again and again without looking at the values. So each arm leaves it one good plan: a few entries
-in the order of an index, or an equality.
+Conditions refer to positions by name, so that statements can be cached; `values` returns the parameters. PostgreSQL
+may plan a cached statement without looking at its parameters. Each condition therefore allows only one good plan: a few
+entries in index order, or an equality.
 """
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from typing_extensions import override
 
+from runstate.database import Database
 from runstate.feed.cursor import Position
-from runstate.rows import Transition
 from runstate.rows.base import EPOCH, MICROSECOND
 from runstate.rows.log import Xid8
 
-log: sa.Table = Transition.__table__  # type: ignore[assignment]
 ONE: sa.ColumnElement[int] = sa.literal_column("1")
 
 Clause = sa.ColumnElement[bool]
 
 
 class Visibility(Protocol):
-    """What tells which entries were there at a position."""
+    """Which entries of a log were visible at a position."""
 
-    order: ClassVar[sa.ColumnElement[Any]]
-    """Entries are found quickly in this order."""
-    in_order: ClassVar[bool]
-    """Whether that is the order of their numbers."""
+    order: sa.ColumnElement[Any]
+    """The indexed column in whose order entries become visible."""
+    is_ordered_by_seq: bool
+    """Whether entries become visible in the order of `seq`."""
 
     def now(self) -> list[sa.Label[Any]]:
-        """What the present position is made of, as columns."""
+        """Return the columns from which `position` makes the current position."""
 
     def position(self, now: Any, floor: Position | None) -> Position:
-        """The position made of these columns."""
+        """Return the position of a row with the columns of `now`."""
 
-    def started(self, now: Any) -> int:
-        """When the server was started, in microseconds since 1970; 0: that does not matter."""
+    def server_start(self, now: Any) -> int:
+        """Return the server's start in microseconds since 1970; 0 if it does not matter."""
 
-    def there(self, name: str) -> list[Clause]:
-        """What holds for the entries that were there: all of these."""
+    def visible(self, name: str) -> list[Clause]:
+        """Return conditions that all hold for exactly the entries visible at the position."""
 
-    def before(self, name: str) -> list[Clause]:
-        """What holds for them besides and is found by an index."""
+    def index_bound(self, name: str) -> list[Clause]:
+        """Return further conditions that hold for those entries and limit the index range."""
 
-    def new(self, name: str) -> list[Clause]:
-        """What holds for the entries that were not there, unless commits were lost: one of these, and never two.
+    def new_since(self, name: str) -> list[Clause]:
+        """Return disjoint conditions, each served by an index, for the entries that were not visible.
 
-        Each is found by an index.
+        Entries that replaced commits lost in a crash are missing: see `after_crash`.
         """
 
-    def unseen(self, name: str) -> Clause:
-        """The same for entries that are found otherwise."""
+    def not_visible(self, name: str) -> Clause:
+        """Return the condition of `new_since` as a single one that no index serves."""
 
-    def newest(self, position: Position) -> Clause | None:
-        """What holds for the newest entry that was there, as long as its commit is not lost; none: it cannot be."""
+    def newest_visible(self, position: Position) -> Clause | None:
+        """Return the condition for the newest visible entry, unless its commit was lost; None if there was none."""
 
-    def again(self, position: Position, starts: Iterable[int]) -> list[Clause]:
-        """What holds besides for the entries that were not there, where commits were lost: one of these."""
+    def after_crash(self, position: Position, server_starts: Iterable[int]) -> list[Clause]:
+        """Return disjoint conditions for entries that were not visible and are below the position's transaction ids.
 
-    def old(self, name: str) -> list[Clause]:
-        """What holds for the entries that nobody who has seen the position can still ask for: one of these."""
+        Such entries exist if the server lost commits in a crash and assigned their transaction ids again.
+        """
+
+    def prunable(self, name: str) -> list[Clause]:
+        """Return disjoint conditions for the entries that no reader beyond the position can still request."""
 
     def values(self, name: str, position: Position) -> dict[str, Any]:
-        """A position that clauses name."""
+        """Return the parameters for a position that conditions refer to by name."""
+
+
+def visibility_of(database: Database, table: sa.Table) -> Visibility:
+    """Return the visibility of a log table in a database."""
+    return SequenceVisibility(table) if database.is_sqlite else SnapshotVisibility(table)
 
 
 class SequenceVisibility(Visibility):
-    """On SQLite entries appear in the order of their numbers."""
+    """Visibility on SQLite: with a single writer, entries become visible in the order of `seq`."""
 
-    order = log.c.seq
-    in_order = True
+    is_ordered_by_seq = True
+
+    def __init__(self, table: sa.Table) -> None:
+        self.seq = self.order = table.c.seq
 
     @override
     def now(self) -> list[sa.Label[Any]]:
-        return [_highest(log.c.seq).label("top")]
+        return [_highest(self.seq).label("top")]
 
     @override
     def position(self, now: Any, floor: Position | None) -> Position:
@@ -85,36 +94,36 @@ class SequenceVisibility(Visibility):
         return Position(top + 1, top=top)
 
     @override
-    def started(self, now: Any) -> int:
+    def server_start(self, now: Any) -> int:
         return 0
 
     @override
-    def there(self, name: str) -> list[Clause]:
-        return [log.c.seq < _integer(name)]
+    def visible(self, name: str) -> list[Clause]:
+        return [self.seq < _integer(name)]
 
     @override
-    def before(self, name: str) -> list[Clause]:
+    def index_bound(self, name: str) -> list[Clause]:
         return []
 
     @override
-    def new(self, name: str) -> list[Clause]:
-        return [self.unseen(name)]
+    def new_since(self, name: str) -> list[Clause]:
+        return [self.not_visible(name)]
 
     @override
-    def unseen(self, name: str) -> Clause:
-        return log.c.seq >= _integer(name)
+    def not_visible(self, name: str) -> Clause:
+        return self.seq >= _integer(name)
 
     @override
-    def newest(self, position: Position) -> Clause | None:
+    def newest_visible(self, position: Position) -> Clause | None:
         return None
 
     @override
-    def again(self, position: Position, starts: Iterable[int]) -> list[Clause]:
+    def after_crash(self, position: Position, server_starts: Iterable[int]) -> list[Clause]:
         return []
 
     @override
-    def old(self, name: str) -> list[Clause]:
-        return self.there(name)
+    def prunable(self, name: str) -> list[Clause]:
+        return self.visible(name)
 
     @override
     def values(self, name: str, position: Position) -> dict[str, Any]:
@@ -122,7 +131,7 @@ class SequenceVisibility(Visibility):
 
 
 class PgSnapshot(sa.types.UserDefinedType[str]):
-    """PostgreSQL's snapshot."""
+    """PostgreSQL's `pg_snapshot`."""
 
     cache_ok = True
 
@@ -131,19 +140,22 @@ class PgSnapshot(sa.types.UserDefinedType[str]):
         return "pg_snapshot"
 
 
-class SnapshotSight(Visibility):
-    """On PostgreSQL entries appear when their transaction commits: a snapshot tells which had."""
+class SnapshotVisibility(Visibility):
+    """Visibility on PostgreSQL: entries become visible when their transaction commits, as a snapshot records."""
 
-    order = log.c.xid
-    in_order = False
+    is_ordered_by_seq = False
+
+    def __init__(self, table: sa.Table) -> None:
+        self.seq, self.xid, self.boot = table.c.seq, table.c.xid, table.c.boot
+        self.order = self.xid
 
     @override
     def now(self) -> list[sa.Label[Any]]:
         started = sa.func.pg_postmaster_start_time(type_=sa.DateTime(timezone=True))
         return [
-            _highest(log.c.seq).label("top"),
-            sa.cast(_highest(log.c.xid), sa.Text).label("newest"),
-            sa.func.greatest(started, _highest(log.c.boot)).label("boot"),
+            _highest(self.seq).label("top"),
+            sa.cast(_highest(self.xid), sa.Text).label("newest"),
+            sa.func.greatest(started, _highest(self.boot)).label("boot"),
             started.label("started"),
             sa.cast(sa.func.pg_current_snapshot(), sa.Text).label("snapshot"),
         ]
@@ -152,49 +164,52 @@ class SnapshotSight(Visibility):
     def position(self, now: Any, floor: Position | None) -> Position:
         newest = max(int(now.newest or 0), floor.xmax - 1 if floor else 0)
         top = max(now.top or 0, floor.top if floor else 0)
-        return Position.of_snapshot(now.snapshot, newest, microseconds(now.boot), top)
+        return Position.of_snapshot(now.snapshot, newest, to_microseconds(now.boot), top)
 
     @override
-    def started(self, now: Any) -> int:
-        return microseconds(now.started)
+    def server_start(self, now: Any) -> int:
+        return to_microseconds(now.started)
 
     @override
-    def there(self, name: str) -> list[Clause]:
-        started = sa.bindparam(f"{name}_boot", type_=log.c.boot.type)
-        return [log.c.seq <= _integer(f"{name}_top"), log.c.boot <= started, _visible(name)]
+    def visible(self, name: str) -> list[Clause]:
+        started = sa.bindparam(f"{name}_boot", type_=self.boot.type)
+        return [self.seq <= _integer(f"{name}_top"), self.boot <= started, self._is_in_snapshot(name)]
 
     @override
-    def before(self, name: str) -> list[Clause]:
-        return [log.c.xid < _xid(name)]
+    def index_bound(self, name: str) -> list[Clause]:
+        return [self.xid < _xid(name)]
 
     @override
-    def new(self, name: str) -> list[Clause]:
-        return [log.c.xid >= _xid(name), log.c.xid == sa.any_(sa.cast(_text(f"{name}_xip"), ARRAY(Xid8())))]
+    def new_since(self, name: str) -> list[Clause]:
+        in_progress = sa.cast(_text(f"{name}_xip"), ARRAY(Xid8()))
+        return [self.xid >= _xid(name), self.xid == sa.any_(in_progress)]
 
     @override
-    def unseen(self, name: str) -> Clause:
-        return sa.not_(_visible(name))
+    def not_visible(self, name: str) -> Clause:
+        return sa.not_(self._is_in_snapshot(name))
 
     @override
-    def newest(self, position: Position) -> Clause | None:
+    def newest_visible(self, position: Position) -> Clause | None:
         if position.xmax == 1:
             return None
         newest = sa.cast(sa.literal(str(position.xmax - 1), sa.Text), Xid8())
-        return sa.and_(log.c.xid == newest, log.c.boot <= instant(position.boot))
+        return sa.and_(self.xid == newest, self.boot <= from_microseconds(position.boot))
 
     @override
-    def again(self, position: Position, starts: Iterable[int]) -> list[Clause]:
-        """The values are written out: planned for others, the statement might go through the whole log."""
-        under_way = sa.cast(_said(f"{{{','.join(map(str, position.xip))}}}"), ARRAY(Xid8()))
-        below = [log.c.xid < sa.cast(_said(str(position.xmax)), Xid8()), log.c.xid != sa.all_(under_way)]
+    def after_crash(self, position: Position, server_starts: Iterable[int]) -> list[Clause]:
+        # The values are literals: a plan for other parameters might scan the whole log.
+        in_progress = sa.cast(_literal(f"{{{','.join(map(str, position.xip))}}}"), ARRAY(Xid8()))
+        below = [self.xid < sa.cast(_literal(str(position.xmax)), Xid8()), self.xid != sa.all_(in_progress)]
         later = [
-            sa.cast(_said(instant(start).isoformat()), log.c.boot.type) for start in starts if start > position.boot
+            sa.cast(_literal(from_microseconds(start).isoformat()), self.boot.type)
+            for start in server_starts
+            if start > position.boot
         ]
-        return [sa.and_(log.c.boot == start, *below) for start in later]
+        return [sa.and_(self.boot == start, *below) for start in later]
 
     @override
-    def old(self, name: str) -> list[Clause]:
-        return [log.c.xid.is_(None), sa.and_(*self.before(name), *self.there(name))]
+    def prunable(self, name: str) -> list[Clause]:
+        return [self.xid.is_(None), sa.and_(*self.index_bound(name), *self.visible(name))]
 
     @override
     def values(self, name: str, position: Position) -> dict[str, Any]:
@@ -202,18 +217,22 @@ class SnapshotSight(Visibility):
             f"{name}_top": position.top,
             f"{name}_xmax": str(position.xmax),
             f"{name}_xip": f"{{{','.join(map(str, position.xip))}}}",
-            f"{name}_boot": instant(position.boot),
+            f"{name}_boot": from_microseconds(position.boot),
             f"{name}_snapshot": position.snapshot,
         }
 
+    def _is_in_snapshot(self, name: str) -> sa.ColumnElement[bool]:
+        snapshot = sa.cast(_text(f"{name}_snapshot"), PgSnapshot)
+        return sa.func.pg_visible_in_snapshot(self.xid, snapshot, type_=sa.Boolean)
 
-def microseconds(moment: datetime) -> int:
-    """Microseconds since 1970."""
-    return (moment - EPOCH) // MICROSECOND
+
+def to_microseconds(instant: datetime) -> int:
+    """Return an instant as microseconds since 1970."""
+    return (instant - EPOCH) // MICROSECOND
 
 
-def instant(since_1970: int) -> datetime:
-    """The instant so many microseconds after the start of 1970."""
+def from_microseconds(since_1970: int) -> datetime:
+    """Return the instant that is so many microseconds after 1970 began."""
     return EPOCH + timedelta(microseconds=since_1970)
 
 
@@ -229,13 +248,8 @@ def _text(name: str) -> sa.BindParameter[str]:
     return sa.bindparam(name, type_=sa.Text())
 
 
-def _said(text: str) -> sa.BindParameter[str]:
+def _literal(text: str) -> sa.BindParameter[str]:
     return sa.bindparam(None, text, type_=sa.Text(), literal_execute=True)
-
-
-def _visible(name: str) -> sa.ColumnElement[bool]:
-    snapshot = sa.cast(_text(f"{name}_snapshot"), PgSnapshot)
-    return sa.func.pg_visible_in_snapshot(log.c.xid, snapshot, type_=sa.Boolean)
 
 
 def _xid(name: str) -> sa.ColumnElement[Any]:

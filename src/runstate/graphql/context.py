@@ -49,7 +49,7 @@ class Context:
         request_id: str = "",
         principal: Principal = UNRESTRICTED,
         batcher: Any = None,
-        hub: Any = None,
+        feed: Any = None,
         csrf: CsrfTokens | None = None,
         admit: Admit | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class Context:
         self.request_id = request_id
         self.principal = principal
         self.batcher = batcher
-        self.hub = hub
+        self.feed = feed
         self.csrf = csrf
         self.admit = admit
         self.connection_params: dict[str, Any] = {}
@@ -79,7 +79,7 @@ class Context:
             request_id=self.request_id,
             principal=self.principal,
             batcher=self.batcher,
-            hub=self.hub,
+            feed=self.feed,
             csrf=self.csrf,
         )
 

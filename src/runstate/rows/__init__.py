@@ -6,10 +6,10 @@ from pkgutil import iter_modules
 from sqlalchemy.orm import configure_mappers
 
 from runstate.rows.access import ApiKey, CsrfToken
-from runstate.rows.base import Base, Row
+from runstate.rows.base import Base, Retention, Row, row_classes
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
-from runstate.rows.log import Installation, LogCheckpoint, Transition
+from runstate.rows.log import Installation, LogCheckpoint, LogEntry, LogFloor, Transition
 from runstate.rows.orchestration import CacheEntry, FlowRunInput, ProposalAnswer
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
 from runstate.rows.tallies import CountedName, RunTally
@@ -29,7 +29,10 @@ __all__ = [
     "FlowRunState",
     "Installation",
     "LogCheckpoint",
+    "LogEntry",
+    "LogFloor",
     "ProposalAnswer",
+    "Retention",
     "Row",
     "Run",
     "RunTally",
@@ -37,6 +40,7 @@ __all__ = [
     "TaskRun",
     "TaskRunState",
     "Transition",
+    "row_classes",
 ]
 
 for _module in iter_modules(__path__):

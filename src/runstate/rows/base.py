@@ -1,6 +1,7 @@
 """The base of all tables: column types, access of columns, tags."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -189,8 +190,28 @@ class ReadOnlyAttribute:
         raise AttributeError(f"This {owner.__name__} was read without {self.attribute.key}.")
 
 
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """When rows of a table expire. Declared as `__retention__` on the row class; services delete expired rows."""
+
+    column: str
+    """Time column from which the period counts; without a setting, the time at which the row expires."""
+    setting: str | None = None
+    """Name of the setting with the period; its last word is the unit: `…_hours`, `…_days`."""
+
+    def period(self, settings: Mapping[str, float]) -> timedelta | None:
+        """Return for how long rows are kept, by the values of settings; None if the setting is not among them."""
+        if self.setting is None:
+            return timedelta(0)
+        unit = self.setting.rpartition("_")[2]
+        return timedelta(**{unit: settings[self.setting]}) if self.setting in settings else None
+
+
 class Base(DeclarativeBase):
     """A table. Instances are immutable snapshots, created with `of` and never attached to a session."""
+
+    __retention__: ClassVar[Retention | None] = None
+    """When rows expire; None: never."""
 
     metadata = sa.MetaData(naming_convention=NAMES)
     type_annotation_map: ClassVar[dict[Any, Any]] = {
@@ -258,3 +279,10 @@ def _index_tags(table: sa.Table) -> None:
     sa.Index(name, tags, postgresql_using="gin", info={"only": "postgresql"}).ddl_if("postgresql")
     listed = sa.text("tags <> '[]'")
     sa.Index(f"{name}_list", tags, sqlite_where=listed, info={"only": "sqlite"}).ddl_if("sqlite")
+
+
+def row_classes() -> list[type[Base]]:
+    """Return the class of each table of the schema, ordered by table name."""
+    # Tests declare further tables, with a metadata of their own.
+    rows = [each.class_ for each in Base.registry.mappers if each.class_.__table__.metadata is Base.metadata]
+    return sorted(rows, key=lambda row: str(row.__tablename__))

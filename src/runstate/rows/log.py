@@ -1,7 +1,7 @@
-"""The log of transitions, which subscriptions read, and the identity of the database."""
+"""Log tables, their checkpoints, and the identity of the database."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
 
 from runstate.documents.states import RunKind, StateType
-from runstate.rows.base import JSON, PRIVATE, Base, Timestamp
+from runstate.rows.base import JSON, PRIVATE, Base, Retention, Timestamp
 from runstate.rows.runs import STATE_TYPE
 
 
@@ -24,7 +24,7 @@ class Xid8(sa.types.UserDefinedType[str]):
 
 
 class ServerSays(sa.sql.expression.ColumnElement[Any]):
-    """A default that PostgreSQL computes. SQLite has one writer and needs none."""
+    """A column default that PostgreSQL computes; NULL on SQLite, which has a single writer."""
 
     inherit_cache = True
 
@@ -42,43 +42,68 @@ def _elsewhere(element: ServerSays, compiler: SQLCompiler | DDLCompiler, **_: An
     return "NULL"
 
 
-class Transition(Base):
-    """One entry of the log: a run entered a state. Written in the transaction that wrote the state."""
+class LogEntry(Base):
+    """A table that subscribers read in order and without gaps; rows are inserted and pruned, never changed.
 
-    __tablename__ = "transition"
+    A subclass passes its constraints through `log_table`. The feed reads it as `runstate.feed.log.Log(SubClass)`.
+    """
+
+    __abstract__ = True
+
+    __keys__: ClassVar[tuple[str, ...]] = ()
+    """Columns with ids by which entries are routed to the subscribers that name such ids."""
+    __text__: ClassVar[str | None] = None
+    """The column whose length bounds a page of entries, if its values may be long."""
 
     seq: Mapped[int] = mapped_column(
         sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
         primary_key=True,
         autoincrement=True,
         info=PRIVATE,
-        doc="Order of writing; within a snapshot it agrees with versions.",
+        sort_order=-3,
+        doc="Order of insertion. Entries that one transaction can see are in the order of their transactions' locks.",
     )
     xid: Mapped[str | None] = mapped_column(
         Xid8().with_variant(sa.Text(), "sqlite"),
         server_default=ServerSays("pg_current_xact_id()"),
         index=True,
         info=PRIVATE,
-        doc="PostgreSQL: id of the writing transaction, to compare with snapshots.",
+        sort_order=-2,
+        doc="PostgreSQL: id of the inserting transaction; decides whether a snapshot sees the entry.",
     )
     boot: Mapped[datetime | None] = mapped_column(
         Timestamp(),
         server_default=ServerSays("pg_postmaster_start_time()"),
         info=PRIVATE,
-        doc="PostgreSQL: start of the writing server. Transaction ids are reused after a crash.",
+        sort_order=-1,
+        doc="PostgreSQL: start of the server that inserted it. Transaction ids are assigned again after a crash.",
     )
+
+
+def log_table(*constraints: sa.schema.SchemaItem) -> tuple[Any, ...]:
+    """Return the `__table_args__` of a log table with these constraints and indexes of its own."""
+    # AUTOINCREMENT: SQLite would assign the numbers of pruned entries again, and cursors would skip the new ones.
+    return *constraints, sa.Index(None, "boot", "xid"), {"sqlite_autoincrement": True}
+
+
+class Transition(LogEntry):
+    """One entry of the log: a run entered a state. Written in the transaction that wrote the state."""
+
+    __tablename__ = "transition"
+    __keys__ = ("run_id", "flow_run_id")
+    __text__ = "message"
+    __retention__ = Retention("occurred", setting="transition_log_retention_days")
+
     run_kind: Mapped[RunKind] = mapped_column(
-        sa.Enum(RunKind, native_enum=False, length=16, create_constraint=False), doc="Kind of the run."
+        sa.Enum(RunKind, native_enum=False, length=16, create_constraint=False), doc="Whether a flow run or a task run."
     )
     run_id: Mapped[UUID] = mapped_column(doc="Id of the run.")
     state_id: Mapped[UUID] = mapped_column(doc="Id of the state entered.")
-    flow_run_id: Mapped[UUID | None] = mapped_column(
-        doc="Id of the flow run: the run itself, or the task run's flow run."
-    )
+    flow_run_id: Mapped[UUID | None] = mapped_column(doc="Id of the flow run: itself, or that of the task run.")
     flow_id: Mapped[UUID | None] = mapped_column(doc="Id of the flow.")
     deployment_id: Mapped[UUID | None] = mapped_column(doc="Id of the deployment.")
     version: Mapped[int] = mapped_column(doc="Version of the state entered: 1, 2, 3 … in the run.")
-    occurred: Mapped[datetime] = mapped_column(doc="Time at which the state was entered, by the server's clock.")
+    occurred: Mapped[datetime] = mapped_column(doc="When the state was entered, by the server's clock.")
     previous_state_type: Mapped[StateType | None] = mapped_column(STATE_TYPE, doc="Type of the state that was left.")
     previous_state_name: Mapped[str | None] = mapped_column(doc="Name of the state that was left.")
     state_type: Mapped[StateType] = mapped_column(STATE_TYPE, doc="Type of the state entered.")
@@ -86,32 +111,37 @@ class Transition(Base):
     message: Mapped[str | None] = mapped_column(doc="Message of the state entered.")
     tags: Mapped[list[str]] = mapped_column(JSON, doc="Tags of the run when it entered the state.")
 
-    __table_args__ = (
-        sa.UniqueConstraint("run_id", "version"),
-        sa.Index(None, "boot", "xid"),
-        {"sqlite_autoincrement": True},
-    )
+    __table_args__ = log_table(sa.UniqueConstraint("run_id", "version"))
 
 
 class LogCheckpoint(Base):
-    """A position of the log, noted on the way: retention deletes up to one, long readings go from one to the next."""
+    """The end of a log at a time. Retention deletes up to a checkpoint; long reads go from one to the next."""
 
-    __tablename__ = "transition_mark"
+    __tablename__ = "log_checkpoint"
 
-    at: Mapped[datetime] = mapped_column(primary_key=True, doc="When it was the end of the log.")
-    reaches: Mapped[int] = mapped_column(sa.BigInteger(), index=True, doc="End of the position; never decreases.")
+    log: Mapped[str] = mapped_column(primary_key=True, doc="Table of the log.")
+    at: Mapped[datetime] = mapped_column(primary_key=True, doc="When the position was the end of the log.")
+    upper_bound: Mapped[int] = mapped_column(sa.BigInteger(), doc="`xmax` of the position; never decreases with time.")
+    position: Mapped[str] = mapped_column(doc="The position, as cursors hold it.")
+
+    __table_args__ = (sa.Index(None, "log", "upper_bound"),)
+
+
+class LogFloor(Base):
+    """The position up to which retention has deleted a log. A log without a row is complete."""
+
+    __tablename__ = "log_floor"
+
+    log: Mapped[str] = mapped_column(primary_key=True, doc="Table of the log.")
     position: Mapped[str] = mapped_column(doc="The position, as cursors hold it.")
 
 
 class Installation(Base):
-    """Exactly one row: which database this is, so that a cursor of another one is refused."""
+    """The identity of the database, in exactly one row. Cursors of another database are rejected."""
 
     __tablename__ = "installation"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, doc="Made once by the first migration.")
     cluster: Mapped[str | None] = mapped_column(
-        doc="PostgreSQL: identity of the cluster; the log's transaction ids mean nothing in another (a restored dump)."
-    )
-    floor: Mapped[str | None] = mapped_column(
-        doc="Position up to which retention has deleted the log; null: nothing was deleted."
+        doc="PostgreSQL: identity of the cluster. The transaction ids in a log mean nothing in another one."
     )

@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from runstate.documents.base import JsonValue, Name
-from runstate.rows.base import JSON, PRIVATE, REQUIRED, Base, Row, reverse
+from runstate.rows.base import JSON, PRIVATE, REQUIRED, Base, Retention, Row, reverse
 from runstate.rows.runs import FlowRun, TaskRunState
 
 InputKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]+$", max_length=255)]
@@ -20,6 +20,7 @@ class CacheEntry(Row):
 
     __tablename__ = "task_run_state_cache"
     __private__ = True
+    __retention__ = Retention("expires")
 
     cache_key: Mapped[str] = mapped_column(doc="Key of the result, at most 2,000 characters.")
     digest: Mapped[str] = mapped_column(info=PRIVATE, doc="SHA-256 of the key: keys may be too long for an index.")
@@ -35,6 +36,7 @@ class ProposalAnswer(Base):
     """The answer to a proposal with an idempotency key; the same proposal gets it again."""
 
     __tablename__ = "proposal_answer"
+    __retention__ = Retention("created", setting="idempotency_retention_hours")
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True, doc="Id of the flow run or task run.")
     key: Mapped[str] = mapped_column(primary_key=True, doc="The client's key, unique for the run.")

@@ -1,4 +1,4 @@
-"""Loops over the database. States are written as everybody writes them: proposed at the batcher."""
+"""Background services. They write states as clients do, by proposals to the batcher."""
 
 from runstate.services.runner import SERVICES, Runner, Service, chosen
 

@@ -1,4 +1,4 @@
-"""Runs that should have started by now become Late."""
+"""Marks flow runs as Late that should have started."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,11 +12,11 @@ from runstate.documents.access import SERVER
 from runstate.documents.states import RunKind
 from runstate.services.proposing import propose_all
 
-AFTER: Final = timedelta(seconds=15)
+LATE_AFTER: Final = timedelta(seconds=15)
 
 
-async def run_once(batcher: Batcher, now: datetime, *, after: timedelta = AFTER) -> int:
-    """Have Scheduled flow runs whose time passed so long ago become Late; how many did, or were cancelled instead."""
+async def run_once(batcher: Batcher, now: datetime, *, after: timedelta = LATE_AFTER) -> int:
+    """Propose Late for Scheduled flow runs that are overdue by a period, and return how many changed their state."""
 
     def proposal(run: Found) -> ProposeState:
         return ProposeState(

@@ -1,7 +1,6 @@
-"""Slots whose lease has expired are free again."""
+"""Releases slots whose lease has expired."""
 
 from datetime import datetime
-from typing import Final
 from uuid import UUID
 
 import structlog
@@ -12,15 +11,14 @@ from runstate.core.batch.orchestrate import write_limits
 from runstate.core.batch.unit_of_work import UnitOfWork
 from runstate.database import Database
 from runstate.database.queries.due import expired_leases, limits_with_expired_leases, pages
+from runstate.database.queries.expiry import BATCH_SIZE
 from runstate.database.queries.orchestration import lock_limits
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE: Final = 1_000
-
 
 async def run_once(batcher: Batcher, now: datetime) -> int:
-    """Give back leases that have expired, each exactly once; how many."""
+    """Release expired leases, each exactly once, and return their number."""
     ended = 0
     async for page in pages(batcher.database, limits_with_expired_leases(now)):
         ended += sum([await _end_leases(batcher.database, limit.id, now) for limit in page])
@@ -28,25 +26,25 @@ async def run_once(batcher: Batcher, now: datetime) -> int:
 
 
 async def _end_leases(database: Database, limit_id: UUID, now: datetime) -> int:
-    """All of a limit; one that cannot be put right does not keep others from it."""
-    ended, some = 0, AT_ONCE
+    """Release the expired leases of one limit. An error is logged, so that it does not prevent other limits."""
+    ended, some = 0, BATCH_SIZE
     try:
-        while some == AT_ONCE:
+        while some == BATCH_SIZE:
             some = await _end_some(database, limit_id, now)
             ended += some
     except DBAPIError:
-        log.exception("expired leases could not be given back", limit=str(limit_id))
+        log.exception("expired leases could not be released", limit=str(limit_id))
     return ended
 
 
 async def _end_some(database: Database, limit_id: UUID, now: datetime) -> int:
-    """One limit is locked, and waited for: a busy one would be passed over time after time."""
+    """Release a batch. Wait for the lock of the limit: otherwise a busy limit might be skipped for ever."""
     async with database.write() as transaction:
         connection = transaction.connection
         unit = UnitOfWork()
         for limit in await lock_limits(connection, ids=[limit_id]):
             unit.add_limit(limit)
-            for lease in await expired_leases(connection, limit, now, AT_ONCE):
+            for lease in await expired_leases(connection, limit, now, BATCH_SIZE):
                 unit.add_lease(lease)
         expired = list(unit.leases.values())
         for lease in expired:

@@ -1,4 +1,4 @@
-"""Pauses that nobody ended in time."""
+"""Fails paused flow runs whose pause has expired."""
 
 from datetime import datetime
 from typing import Final
@@ -13,5 +13,5 @@ NEVER_RESUMED: Final = failed(message="The flow was paused and never resumed.")
 
 
 async def run_once(batcher: Batcher, now: datetime) -> int:
-    """Have paused flow runs fail whose pause has expired; how many did."""
+    """Fail paused flow runs whose pause has expired, and return how many failed."""
     return await propose_all(batcher, expired_pauses(now), lambda run: forced(RunKind.FLOW_RUN, run, NEVER_RESUMED))

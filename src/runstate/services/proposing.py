@@ -1,4 +1,4 @@
-"""How services write states: they propose them for the version they have seen, so two servers never do it twice."""
+"""Proposals by services. They name the version that was read, so that two servers never write a state twice."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 async def propose_all(batcher: Batcher, due: DueQuery, proposal: Callable[[Found], ProposeState]) -> int:
-    """Propose a state for each run that is due; how many entered one. A run that has moved on stays as it is."""
+    """Propose a state for each due run, and return how many entered one. Runs that have changed since stay."""
     entered = 0
     async for page in pages(batcher.database, due):
         entered += sum([_has_entered(outcome) for outcome in await batcher.submit([proposal(run) for run in page])])
@@ -30,5 +30,5 @@ def _has_entered(outcome: Outcome) -> bool:
 
 
 def forced(kind: RunKind, run: Found, state: State) -> ProposeState:
-    """The proposal that a run enters a state, past the rules that guard, if it is still at the version seen."""
+    """Return a proposal that skips the rules, and is refused if the run has changed since it was read."""
     return ProposeState(kind=kind, run_id=run.id, state=state, force=True, expected_version=run.version, actor=SERVER)

@@ -1,4 +1,4 @@
-"""Which services there are, and what has each of them run again and again."""
+"""The background services and the runner that repeats them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,19 +12,28 @@ import structlog
 
 from runstate.core.batch.batcher import Batcher
 from runstate.errors import ConfigurationError
-from runstate.services import cancellation, cleanup, late, lease_expiry, orphans, pause_expiry, tally_compaction
+from runstate.services import (
+    cancellation,
+    cleanup,
+    late,
+    lease_expiry,
+    log_retention,
+    orphans,
+    pause_expiry,
+    tally_compaction,
+)
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Something that is done again and again, on any number of servers at once."""
+    """Work that is repeated, on any number of servers at once."""
 
     run_once: Callable[[Batcher, datetime], Awaitable[int]]
-    """Does what there is to do at a time, and tells how much it was."""
+    """Does the work that is due at a time, and returns the number of rows or runs changed."""
     seconds: float
-    """From the end of one round to the start of the next."""
+    """Pause between the end of a round and the start of the next, in seconds."""
 
 
 SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
@@ -36,34 +45,37 @@ SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
         "orphans": Service(orphans.run_once, 10),
         "tally-compaction": Service(tally_compaction.run_once, 10),
         "cleanup": Service(cleanup.run_once, 300),
+        "log-retention": Service(log_retention.run_once, 300),
     }
 )
 
 
 def chosen(names: str, services: Mapping[str, Service] = SERVICES) -> dict[str, Service]:
-    """The services that `all`, `off`, or names with commas between mean; Misconfigured: there is no such service."""
+    """Return the services of `all`, `off` or comma-separated names. Raises ConfigurationError for an unknown name."""
     if names.strip() in {"all", "off"}:
         return dict(services) if names.strip() == "all" else {}
-    asked = [name.strip() for name in names.split(",")]
-    unknown = [name for name in asked if name not in services]
+    chosen_names = [name.strip() for name in names.split(",")]
+    unknown = [name for name in chosen_names if name not in services]
     if unknown:
         known = ", ".join(services)
         raise ConfigurationError(
-            f"There is no service `{unknown[0]}`: RUNSTATE_SERVICES is all, off, or some of {known}."
+            f"Unknown service `{unknown[0]}` in RUNSTATE_SERVICES. Use `all`, `off`, or some of {known}."
         )
-    return {name: services[name] for name in asked}
+    return {name: services[name] for name in chosen_names}
 
 
 def timed(services: Mapping[str, Service], seconds: Mapping[str, float]) -> dict[str, Service]:
-    """The services with other pauses between their rounds; Misconfigured: there is no such service."""
+    """Return the services with other intervals. Raises ConfigurationError for an unknown name."""
     unknown = seconds.keys() - services.keys()
     if unknown:
-        raise ConfigurationError(f"There is no service `{min(unknown)}` to be timed: there are {', '.join(services)}.")
+        raise ConfigurationError(
+            f"Unknown service `{min(unknown)}` in RUNSTATE_SERVICE_INTERVALS. Known: {', '.join(services)}."
+        )
     return {name: replace(each, seconds=seconds.get(name, each.seconds)) for name, each in services.items()}
 
 
 class Runner:
-    """Runs services in the background, each in a task of its own, from `start` to `stop`."""
+    """Repeats services in the background, each in a task of its own, from `start` to `stop`."""
 
     def __init__(
         self,
@@ -74,23 +86,23 @@ class Runner:
         self.batcher = batcher
         self.services = services
         self.ended = ended
-        """Called after each round with the name of the service and how much it did; None: it failed."""
+        """Called after each round with the name of the service and its result; None if it failed."""
         self.stopping = asyncio.Event()
         self.tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Run each service now, and again whenever its time has come."""
+        """Run each service now, and then at its interval."""
         self.tasks = [asyncio.create_task(self._run(name, each)) for name, each in self.services.items()]
 
-    async def stop(self, patience_seconds: float = 10) -> None:
-        """Start no more rounds, and wait for those under way; after a while they are given up, which does no harm."""
+    async def stop(self, timeout_seconds: float = 10) -> None:
+        """Start no more rounds and wait for running ones. After the timeout they are cancelled, which loses nothing."""
         self.stopping.set()
         if not self.tasks:
             return
-        _, lasting = await asyncio.wait(self.tasks, timeout=patience_seconds)
-        for task in lasting:
+        _, running = await asyncio.wait(self.tasks, timeout=timeout_seconds)
+        for task in running:
             task.cancel()
-        await asyncio.gather(*lasting, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
 
     async def _run(self, name: str, service: Service) -> None:
         while not self.stopping.is_set():
@@ -107,4 +119,4 @@ class Runner:
         else:
             self.ended(name, done)
             if done:
-                log.info("service has done something", service=name, done=done)
+                log.info("service round completed", service=name, done=done)

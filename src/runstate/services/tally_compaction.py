@@ -1,4 +1,4 @@
-"""Adding up what changed in the numbers of runs, so that there is little to sum when somebody asks."""
+"""Compacts the tallies of runs, so that a count sums few rows."""
 
 from datetime import datetime
 
@@ -7,6 +7,6 @@ from runstate.database.queries.tallies import fold
 
 
 async def run_once(batcher: Batcher, now: datetime) -> int:
-    """Replace changes that count the same by their sum; how many fewer there are."""
+    """Replace tallies with equal keys by their sum, and return by how many rows the table shrank."""
     async with batcher.database.write() as transaction:
         return await fold(transaction.connection)

@@ -67,14 +67,13 @@ class Batcher:
         clock: Callable[[], datetime],
         draw: Callable[[], float],
         new_id: Callable[[], UUID],
-        tell: Callable[[], None] = lambda: None,
         capacity: int = 10_000,
         patience_seconds: float = 30,
         first_pause_seconds: float = FIRST_PAUSE_SECONDS,
     ) -> None:
         self.context = CommandContext(database, clock, new_id, draw, tell)
         self.database = database
-        self.clock, self.draw, self.new_id, self.tell = clock, draw, new_id, tell
+        self.clock, self.draw, self.new_id = clock, draw, new_id
         self.answered: Callable[[Sequence[Outcome]], None] = lambda _: None
         """Called with the answers of each batch."""
         self.capacity, self.patience_seconds = capacity, patience_seconds
@@ -208,7 +207,7 @@ class Batcher:
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
         environment = Environment(self.clock(), self.draw, self.new_id)
         *earlier, attempt = attempts
-        return await orchestrate(self.database, requests, environment, tell=self.tell, attempt=attempt, earlier=earlier)
+        return await orchestrate(self.database, requests, environment, attempt=attempt, earlier=earlier)
 
 
 def is_lost(error: Exception) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -22,6 +22,7 @@ from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
 from runstate.database.queries.tallies import TallyKey
 from runstate.documents.states import RunKind, StateType
+from runstate.feed import TRANSITIONS
 from runstate.rows import (
     CacheEntry,
     ConcurrencyLease,
@@ -71,20 +72,18 @@ async def orchestrate(
     requests: Sequence[Request],
     environment: Environment,
     *,
-    tell: Callable[[], None] = lambda: None,
     attempt: Attempt | None = None,
     earlier: Sequence[Attempt] = (),
 ) -> list[Outcome]:
     """Answer requests in one transaction, as if they were made one after another.
 
-    *tell* is called after the commit if states were written. When one of the *earlier* attempts turns out to have been
-    committed, its answers are given and nothing is written.
+    When one of the *earlier* attempts turns out to have been committed, its answers are given and nothing is written.
     """
     async with database.write() as transaction:
         unit = await load(transaction.connection, requests, environment.now)
         kept = await _kept(transaction.connection, earlier)
         if kept is not None:
-            transaction.after_commit(tell)
+            transaction.notify(TRANSITIONS.channel)
             return kept
         outcomes = [decide_request(request, unit, environment) for request in requests]
         await write(transaction.connection, unit, environment.now)
@@ -93,7 +92,7 @@ async def orchestrate(
             transaction.before_commit(partial(attempt.prepare, minted, outcomes))
             transaction.after_commit(attempt.commit)
         if unit.transitions:
-            transaction.after_commit(tell)
+            transaction.notify(TRANSITIONS.channel)
     return outcomes
 
 

@@ -95,5 +95,5 @@ async def delete_deployment(context: CommandContext, deployment_id: UUID) -> Non
         if (await connection.execute(locked)).scalar() is None:
             raise NotFound(deployment_id)
         scheduled = (FlowRun.deployment_id == deployment_id) & (FlowRun.state_type == StateType.SCHEDULED)
-        await delete_flow_runs(connection, scheduled, context.clock())
+        await delete_flow_runs(transaction, scheduled, context.clock())
         await remove(connection, Deployment, deployment_id)

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import Field
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
@@ -18,6 +17,7 @@ from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, new_columns
 from runstate.core.commands.runs import NEW, change_run, create_run, find, release_and_forget, stated
 from runstate.core.context import CommandContext
+from runstate.database import Transaction
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
@@ -25,6 +25,7 @@ from runstate.documents import requests
 from runstate.documents.base import Name
 from runstate.documents.policies import FlowRunPolicy
 from runstate.errors import NotFound
+from runstate.feed import DELETIONS
 from runstate.rows import Deployment, FlowRun, TaskRun
 from runstate.rows.documents import create_document, update_document
 
@@ -94,11 +95,12 @@ async def delete_flow_run(context: CommandContext, flow_run_id: UUID) -> None:
 async def delete_many_flow_runs(context: CommandContext, ids: Collection[UUID]) -> list[UUID]:
     """Delete flow runs, each as `delete_flow_run` does; return the ids that existed."""
     async with context.database.write() as transaction:
-        return await delete_flow_runs(transaction.connection, among(FlowRun.id, sorted(ids)), context.clock())
+        return await delete_flow_runs(transaction, among(FlowRun.id, sorted(ids)), context.clock())
 
 
-async def delete_flow_runs(connection: AsyncConnection, which: sa.ColumnElement[bool], now: datetime) -> list[UUID]:
+async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[bool], now: datetime) -> list[UUID]:
     """Delete flow runs with all that is theirs; their ids. Their subflow runs, which stay, are locked with them."""
+    connection = transaction.connection
     chosen = sa.select(FlowRun.id).where(which)
     their_tasks = sa.select(TaskRun.id).where(TaskRun.flow_run_id.in_(chosen))
     touched = sa.select(FlowRun.id, which).where(which | FlowRun.parent_task_run_id.in_(their_tasks))
@@ -111,4 +113,5 @@ async def delete_flow_runs(connection: AsyncConnection, which: sa.ColumnElement[
     await release_and_forget(connection, [*runs, *tasks], now)
     await tallies.subtract(connection, flow_runs=runs, task_runs=tasks)
     await connection.execute(sa.delete(FlowRun).where(among(FlowRun.id, runs)))
+    transaction.notify(DELETIONS)
     return runs

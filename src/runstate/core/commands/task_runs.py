@@ -23,6 +23,7 @@ from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
 from runstate.errors import NotFound
+from runstate.feed import DELETIONS
 from runstate.rows import FlowRun, TaskRun
 from runstate.rows.documents import create_document, update_document
 
@@ -87,4 +88,5 @@ async def delete_many_task_runs(context: CommandContext, ids: Collection[UUID]) 
             await release_and_forget(connection, runs, now)
             await tallies.subtract(connection, task_runs=runs)
             await connection.execute(sa.delete(TaskRun).where(among(TaskRun.id, runs)))
+            transaction.notify(DELETIONS)
     return runs

@@ -1,6 +1,6 @@
 """What services look for: runs that are due for a state, leases and rows whose time is over. In pages."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -15,13 +15,10 @@ from runstate.database.dialects import instant_of
 from runstate.database.queries.orchestration import all_of
 from runstate.documents.states import FINAL_TYPES, StateType
 from runstate.rows import (
-    Base,
-    CacheEntry,
     ConcurrencyLease,
     ConcurrencyLimit,
     FlowRun,
     FlowRunState,
-    ProposalAnswer,
     TaskRun,
     TaskRunState,
 )
@@ -175,18 +172,3 @@ async def expired_leases(
         .limit(at_most)
     )
     return await all_of(connection, ConcurrencyLease, asked)
-
-
-def expired_rows(now: datetime, answers_before: datetime) -> Collection[tuple[type[Base], sa.ColumnElement[bool]]]:
-    """Rows that nobody will look at again: results that have expired, answers given before a time."""
-    return (CacheEntry, CacheEntry.expires < now), (ProposalAnswer, ProposalAnswer.created < answers_before)
-
-
-async def delete_some(
-    connection: AsyncConnection, row: type[Base], clause: sa.ColumnElement[bool], at_most: int
-) -> int:
-    """Delete rows that meet a condition and that nobody else is deleting; how many there were."""
-    table = table_of(row)
-    some = sa.select(*table.primary_key).where(clause).limit(at_most).with_for_update(skip_locked=True)
-    deleted = await connection.execute(sa.delete(table).where(sa.tuple_(*table.primary_key).in_(some)))
-    return deleted.rowcount

@@ -13,7 +13,7 @@ from runstate.database.queries import history
 from runstate.database.queries.counts import RUN_KINDS, counted_table
 from runstate.documents.states import RunKind, StateType
 from runstate.errors import BadUserInput
-from runstate.feed import Hub
+from runstate.feed import Feed
 from runstate.graphql.context import Info
 from runstate.graphql.pagination.counts import count_query
 from runstate.graphql.published import Deployment, Flow, FlowRun, Run, TaskRun
@@ -143,8 +143,8 @@ async def _counts(info: Info, counting: RunCounting) -> list[RunCount]:
 
 
 async def _live_counts(info: Info, counting: RunCounting) -> AsyncGenerator[list[RunCount], None]:
-    hub: Hub = info.context.hub
-    async with aclosing(hub.live.rows(counting.statement)) as results:
+    feed: Feed = info.context.feed
+    async with aclosing(feed.transitions.live.rows(counting.statement)) as results:
         async for rows in results:
             info.context.forget()
             yield counting.counts(rows)

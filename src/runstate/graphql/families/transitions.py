@@ -11,7 +11,18 @@ from strawberry import UNSET
 from runstate.documents.requests import RunRef
 from runstate.documents.states import RunKind, StateType
 from runstate.errors import BadUserInput
-from runstate.feed import Hub, Page, RunHistoryPage, TagsWanted, TransitionFilter, follow, follow_run
+from runstate.feed import (
+    EVERYTHING,
+    Feed,
+    Hub,
+    LogFilter,
+    Page,
+    RunHistoryPage,
+    TagFilter,
+    TransitionFilter,
+    follow,
+    follow_run,
+)
 from runstate.graphql.context import Info
 from runstate.graphql.published import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState, Transition
 from runstate.graphql.types.comparisons import TagsComparison, as_uuid, is_set, member
@@ -39,7 +50,7 @@ class TransitionWhere:
     state_names: list[str] | None = member("To a state of one of these names.")
     tags: TagsComparison | None = member("Of runs with such tags, at the time of the transition.")
 
-    def wanted(self) -> TransitionFilter:
+    def filter(self) -> TransitionFilter:
         """The condition as the feed knows it."""
         return TransitionFilter(
             run_kind=self.run_kind or None,
@@ -66,8 +77,8 @@ def _ids(values: list[strawberry.ID] | None) -> Any:
     return None if some is None else frozenset(known for value in some if (known := as_uuid(value)))
 
 
-def _tags(tags: Any) -> TagsWanted:
-    return TagsWanted(
+def _tags(tags: Any) -> TagFilter:
+    return TagFilter(
         all=_some(tags.all) or frozenset(),
         any=_some(tags.any),
         none=_some(tags.none) or frozenset(),
@@ -106,7 +117,7 @@ class Query:
 
         Ask it before you read, then subscribe after it, and nothing falls between.
         """
-        return await _hub(info).end()
+        return await _hub(info).end_cursor()
 
 
 Which = Annotated[TransitionWhere | None, strawberry.argument(description="Which ones; all unless given.")]
@@ -135,17 +146,20 @@ class Subscription:
         that a quiet subscriber's cursor stays fresh. A bad cursor is an error with code INVALID_INPUT or
         CURSOR_EXPIRED. Deleting a run is not a transition.
         """
-        wanted = where.wanted() if where else TransitionFilter()
+        wanted: LogFilter[Any] = where.filter() if where else EVERYTHING
         return _batches(info, await follow(_hub(info), wanted, after if is_set(after) else None))
 
     @subscription
     async def run_transitions(
         self, info: Info, run: Reference, after_version: AfterVersion = UNSET, *, until_final: UntilFinal = False
     ) -> AsyncGenerator[Transition, None]:
-        """The transitions of one run, from its first version on, one at a time and without a gap."""
+        """The transitions of one run, from its first version on, one at a time and without a gap.
+
+        Complete once the run is deleted.
+        """
         kind, key = _referred(run)
         version = max(after_version or 0, 0)
-        return _singly(info, await follow_run(_hub(info), kind, key, version, until_final=until_final))
+        return _singly(info, await follow_run(_feed(info), kind, key, version, until_final=until_final))
 
     @subscription
     async def flow_run(self, info: Info, id: Id) -> AsyncGenerator[FlowRun | None, None]:
@@ -158,9 +172,13 @@ class Subscription:
         return await _live(info, RunKind.TASK_RUN, TaskRun, id)
 
 
-def _hub(info: Info) -> Hub:
-    hub: Hub = info.context.hub
-    return hub
+def _feed(info: Info) -> Feed:
+    feed: Feed = info.context.feed
+    return feed
+
+
+def _hub(info: Info) -> Hub[Any]:
+    return _feed(info).transitions
 
 
 def _referred(run: Any) -> tuple[RunKind, Any]:
@@ -168,11 +186,11 @@ def _referred(run: Any) -> tuple[RunKind, Any]:
     return (RunKind.FLOW_RUN, ref.flow_run_id) if ref.flow_run_id else (RunKind.TASK_RUN, ref.task_run_id)
 
 
-async def _batches(info: Info, pages: AsyncGenerator[Page, None]) -> AsyncGenerator[TransitionBatch, None]:
+async def _batches(info: Info, pages: AsyncGenerator[Page[Any], None]) -> AsyncGenerator[TransitionBatch, None]:
     async with aclosing(pages):
         async for page in pages:
             info.context.forget()
-            yield TransitionBatch(cursor=_hub(info).written(page.cursor), transitions=page.transitions)
+            yield TransitionBatch(cursor=_hub(info).reader.encode(page.cursor), transitions=page.entries)
 
 
 async def _singly(info: Info, pieces: AsyncGenerator[RunHistoryPage, None]) -> AsyncGenerator[Transition, None]:
@@ -184,11 +202,11 @@ async def _singly(info: Info, pieces: AsyncGenerator[RunHistoryPage, None]) -> A
 
 
 async def _live(info: Info, kind: RunKind, row: type[R], id: str) -> AsyncGenerator[R | None, None]:
-    """The run, and again whenever it has moved on."""
+    """Return a stream of the run, now and after each transition, that ends with null once it is deleted."""
     known = await info.context.row(row, id, frozenset({"version"}))
     if known is None:
         return _gone()
-    return _reloaded(info, row, known.id, await follow_run(_hub(info), kind, known.id, known.version))
+    return _reloaded(info, row, known.id, await follow_run(_feed(info), kind, known.id, known.version))
 
 
 async def _gone() -> AsyncGenerator[None, None]:
@@ -207,3 +225,4 @@ async def _reloaded(
                 yield run
                 if run is None:
                     return
+    yield None

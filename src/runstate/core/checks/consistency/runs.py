@@ -1,0 +1,82 @@
+"""Runs agree with their states, the log and the tallies."""
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from runstate.core.checks.check import Check
+from runstate.database.queries import tallies
+from runstate.documents.states import FINAL_TYPES
+from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState, Transition
+
+Run = type[FlowRun | TaskRun]
+State = type[FlowRunState | TaskRunState]
+Ids = sa.Select[Any]
+
+COPIED: Final = (("state_id", "id"), ("state_type", "type"), ("state_name", "name"), ("state_timestamp", "timestamp"))
+"""Columns of a run, and those of its current state from which they are copied."""
+
+
+def _checks(runs: str, run: Run, state: State) -> tuple[Check, ...]:
+    return (
+        Check(f"{runs} that are not in the state of their version", not_in_last_state(run, state)),
+        Check(f"{runs} whose version is not that of their newest state", miscounted_states(run, state)),
+        Check(f"{runs} that went back in time", going_back_in_time(state)),
+        Check(f"{runs} whose end time does not go with their state", wrongly_ended(run)),
+        Check(f"{runs} whose run time is negative", negative_run_times(run)),
+        Check(f"{runs} that are behind the log", logged_ahead(run)),
+        Check(f"{runs} of which another number is added up than there is", tallies.miscounted(run)),
+    )
+
+
+def not_in_last_state(run: Run, state: State) -> Ids:
+    """Select runs whose columns differ from the state with their version."""
+    differs = [getattr(run, ours).is_distinct_from(getattr(state, theirs)) for ours, theirs in COPIED]
+    current = sa.and_(state.run_id == run.id, state.version == run.version)
+    return sa.select(run.id).outerjoin_from(run, state, current).where(sa.or_(*differs))
+
+
+def miscounted_states(run: Run, state: State) -> Ids:
+    """Select runs whose version is not that of their newest state, or with a state whose version is below 1."""
+    numbers = sa.select(
+        state.run_id, sa.func.min(state.version).label("first"), sa.func.max(state.version).label("last")
+    )
+    versions = numbers.group_by(state.run_id).subquery()
+    return (
+        sa.select(run.id)
+        .outerjoin_from(run, versions, versions.c.run_id == run.id)
+        .where((sa.func.coalesce(versions.c.last, 0) != run.version) | (versions.c.first < 1))
+    )
+
+
+def going_back_in_time(state: State) -> Ids:
+    """Select runs with a state that is older than the state of the version before."""
+    before = sa.func.lag(state.timestamp).over(partition_by=state.run_id, order_by=state.version)
+    pairs = sa.select(state.run_id, state.timestamp, before.label("before")).subquery()
+    return sa.select(pairs.c.run_id).where(pairs.c.timestamp < pairs.c.before)
+
+
+def wrongly_ended(run: Run) -> Ids:
+    """Select runs with an end time in a state that is not final, and runs in a final state without one."""
+    has_ended = sa.func.coalesce(run.state_type.in_(FINAL_TYPES), sa.false())
+    return sa.select(run.id).where(has_ended != run.end_time.is_not(None))
+
+
+def negative_run_times(run: Run) -> Ids:
+    """Select runs with a negative time in RUNNING."""
+    return sa.select(run.id).where(run.total_run_time_seconds < 0)
+
+
+def logged_ahead(run: Run) -> Ids:
+    """Select runs of which the log has a later version."""
+    return (
+        sa.select(run.id)
+        .join_from(run, Transition, Transition.run_id == run.id)
+        .where(Transition.version > run.version)
+    )
+
+
+CHECKS: Final = (
+    *_checks("Flow runs", FlowRun, FlowRunState),
+    *_checks("Task runs", TaskRun, TaskRunState),
+)

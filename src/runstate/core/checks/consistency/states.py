@@ -1,0 +1,39 @@
+"""States agree with the log of transitions."""
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from runstate.core.checks.check import LOGGED_SINCE, Check
+from runstate.rows import FlowRunState, TaskRunState, Transition
+
+State = type[FlowRunState | TaskRunState]
+
+LOGGED: Final = (("state_id", "id"), ("state_type", "type"), ("state_name", "name"), ("occurred", "timestamp"))
+"""Columns of a log entry, and those of the state from which they are copied."""
+
+
+def _checks(states: str, state: State) -> tuple[Check, ...]:
+    return (
+        Check(f"{states} that the log lacks", not_logged(state)),
+        Check(f"{states} of which the log says something else", wrongly_logged(state)),
+    )
+
+
+def not_logged(state: State) -> sa.Select[Any]:
+    """Select states without an entry, since the time when every state has one."""
+    entry = sa.exists().where(Transition.run_id == state.run_id, Transition.version == state.version)
+    return sa.select(state.id).where(state.timestamp >= LOGGED_SINCE, ~entry)
+
+
+def wrongly_logged(state: State) -> sa.Select[Any]:
+    """Select states that differ from their entry."""
+    differs = [getattr(Transition, ours).is_distinct_from(getattr(state, theirs)) for ours, theirs in LOGGED]
+    entry = sa.and_(Transition.run_id == state.run_id, Transition.version == state.version)
+    return sa.select(state.id).join_from(state, Transition, entry).where(sa.or_(*differs))
+
+
+CHECKS: Final = (
+    *_checks("States of flow runs", FlowRunState),
+    *_checks("States of task runs", TaskRunState),
+)

@@ -1,0 +1,63 @@
+"""Deletes rows in bounded batches, and knows which rows have expired."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from runstate.database import Database
+from runstate.database.bulk import table_of
+from runstate.rows import Base, LogEntry, Retention, row_classes
+
+BATCH_SIZE: Final = 1_000
+"""Rows that one transaction of a service deletes or changes."""
+
+
+async def delete_expired(database: Database, now: datetime, settings: Mapping[str, float]) -> int:
+    """Delete all rows that have expired by the retention of their class, and return their number."""
+    deleted = 0
+    for row, retention in retentions().items():
+        period = retention.period(settings)
+        # Logs are deleted by position, see runstate.feed.retention.
+        if period is not None and not issubclass(row, LogEntry):
+            table = table_of(row)
+            deleted += await delete_in_batches(database, table, table.c[retention.column] < now - period)
+    return deleted
+
+
+async def delete_in_batches(
+    database: Database,
+    table: sa.Table,
+    clause: sa.ColumnElement[bool],
+    *,
+    order: Sequence[sa.ColumnElement[Any]] = (),
+    values: Mapping[str, Any] | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> int:
+    """Delete the rows that meet a condition, each batch in its own transaction, and return their number."""
+    keys = sa.select(*table.primary_key).where(clause).order_by(*order).limit(batch_size)
+    # Rows that another server is deleting are skipped, so that two servers do not wait for each other.
+    batch = sa.delete(table).where(_key(table).in_(keys.with_for_update(skip_locked=True)))
+    deleted = 0
+    while True:
+        async with database.write() as transaction:
+            count = (await transaction.connection.execute(batch, dict(values or {}))).rowcount
+        deleted += count
+        if count < batch_size:
+            return deleted
+
+
+def _key(table: sa.Table) -> sa.ColumnElement[Any]:
+    (first, *others) = table.primary_key
+    return sa.tuple_(first, *others) if others else first
+
+
+def retentions() -> dict[type[Base], Retention]:
+    """Return the row classes whose rows expire."""
+    return {row: row.__retention__ for row in row_classes() if row.__retention__}
+
+
+def retention_settings() -> set[str]:
+    """Return the names of all settings that some retention depends on."""
+    return {each.setting for each in retentions().values() if each.setting}

@@ -1,0 +1,36 @@
+"""The feed of one process: everything that subscriptions are served from."""
+
+from collections.abc import Callable
+
+from runstate.database import Database
+from runstate.feed.deletions import DeletionWatch
+from runstate.feed.hub import DEFAULTS, Hub, HubSettings
+from runstate.feed.log import TRANSITIONS
+from runstate.feed.notifications import Notifications
+from runstate.rows import Transition
+
+
+class Feed:
+    """A hub for each log, and the watch for deleted rows. They share the connections for notifications."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: HubSettings = DEFAULTS,
+        delivered: Callable[[Transition], None] = lambda _: None,
+    ) -> None:
+        self.notifications = Notifications(database)
+        self.transitions = Hub(database, TRANSITIONS, self.notifications, settings, delivered)
+        self.deletions = DeletionWatch(database, self.notifications)
+
+    async def start(self) -> None:
+        """Begin to read, and to receive notifications."""
+        await self.transitions.start()
+        self.deletions.start()
+        self.notifications.start()
+
+    async def stop(self) -> None:
+        """Serve the subscribers a last time, and stop."""
+        await self.transitions.stop()
+        await self.deletions.stop()
+        await self.notifications.stop()

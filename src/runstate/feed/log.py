@@ -1,0 +1,84 @@
+"""A log table as the feed reads it, and the filters of its subscribers."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from runstate.database.bulk import table_of
+from runstate.rows import LogEntry, Transition, row_classes
+
+T = TypeVar("T", bound=LogEntry)
+Entry_contra = TypeVar("Entry_contra", contravariant=True)
+
+INTERNAL_COLUMNS: Final = frozenset({"xid", "boot"})
+"""Columns that decide the visibility of an entry and are not part of it."""
+
+
+class Log(Generic[T]):
+    """One log table. Readers, hubs, cursors and retention work on any log."""
+
+    def __init__(self, row: type[T]) -> None:
+        self.row = row
+        self.table = table_of(row)
+        self.name = self.table.name
+        """Identifies the log in cursors and checkpoints."""
+        self.channel = f"runstate_{self.name}"
+        """The channel on which commits to the log are notified."""
+        self.columns = [column for column in self.table.columns if column.name not in INTERNAL_COLUMNS]
+        self.column_names = [column.name for column in self.columns]
+        self.seq_index = self.column_names.index("seq")
+
+    def entry(self, values: Sequence[Any]) -> T:
+        """Return the entry with these values of `columns`."""
+        return self.row.of(dict(zip(self.column_names, values, strict=True)))
+
+    def keys(self, entry: T) -> set[UUID | None]:
+        """Return the ids by which subscribers can select the entry."""
+        return {getattr(entry, name) for name in self.row.__keys__}
+
+    def length(self, entry: T) -> int:
+        """Return the length of the entry's long text in characters."""
+        return len(getattr(entry, self.row.__text__) or "") if self.row.__text__ else 0
+
+
+class LogFilter(Protocol[Entry_contra]):
+    """Which entries a subscriber receives: the same condition in memory and in SQL."""
+
+    @property
+    def keys(self) -> frozenset[UUID] | None:
+        """Ids of which every matching entry has at least one; None: an entry may match whatever its ids."""
+
+    def match(self, entry: Entry_contra) -> bool:
+        """Return whether an entry matches."""
+
+    def clauses(self) -> Iterable[sa.ColumnElement[bool]]:
+        """Return SQL conditions that all hold for exactly the matching entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """The filter that every entry of any log matches."""
+
+    keys: frozenset[UUID] | None = None
+
+    def match(self, entry: object) -> bool:
+        """Return True."""
+        return True
+
+    def clauses(self) -> Iterable[sa.ColumnElement[bool]]:
+        """Return no condition."""
+        return ()
+
+
+EVERYTHING: Final = Everything()
+
+TRANSITIONS: Final = Log(Transition)
+"""The log of transitions."""
+
+
+def all_logs() -> list[Log[Any]]:
+    """Return every log of the schema."""
+    return [Log(row) for row in row_classes() if issubclass(row, LogEntry)]
