@@ -346,6 +346,17 @@ async def inject_faults(servers: list[Server], postgres: Postgres | None, second
         await postgres.crash()
 
 
+async def wait_until_available(database: Database) -> None:
+    """Wait until the database answers: it may still recover from a crash."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(sa.exc.SQLAlchemyError, OSError):
+                async with database.read() as connection:
+                    await connection.execute(sa.select(1))
+                return
+            await asyncio.sleep(0.5)
+
+
 async def log_after(database: Database, seq: int) -> list[Entry]:
     """Return the transitions after a number. Exit with 1 if there are not as many transitions as states."""
     async with database.read() as connection:
@@ -398,6 +409,7 @@ async def run(kind: str, seconds: float, seed: int) -> bool:
         acts[1] = lambda: make_task_runs(writers[1])
         work = [writer.work(until, act) for writer, act in zip(writers, acts, strict=True)]
         await asyncio.gather(inject_faults(servers, postgres, seconds), *work)
+        await wait_until_available(database)
         entries = await log_after(database, int(start or 0))
         for subscriber in subscribers:
             told = {(str(entry.run_id), entry.version) for entry in entries if subscriber.filter.matches(entry)}

@@ -1,12 +1,12 @@
-"""Compacts the tallies of runs, so that a count sums few rows."""
+"""Compaction of tallies, so that a query has few changes to sum."""
 
 from datetime import datetime
 
 from runstate.core.batch.batcher import Batcher
-from runstate.database.queries.tallies import fold
+from runstate.database.queries.tallies import compact
 
 
 async def run_once(batcher: Batcher, now: datetime) -> int:
-    """Replace tallies with equal keys by their sum, and return by how many rows the table shrank."""
+    """Replace changes by their sum; return how many fewer there are."""
     async with batcher.database.write() as transaction:
-        return await fold(transaction.connection)
+        return await compact(transaction.connection)

@@ -18,14 +18,14 @@ OF_FLOW_RUN: Final = ("flow_id", "deployment_id")
 
 @dataclass(frozen=True)
 class StateCount:
-    """How many runs are in states of one type and name."""
+    """Number of runs in states of one type and name."""
 
     state_type: StateType | None
     """Type of the current state; null: none yet."""
     state_name: str | None
     """Name of the current state; null: none yet."""
     count: int
-    """How many runs."""
+    """Number of runs."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""How many runs are in which state without counting them: changes that are added up.
+"""Tallies: numbers of runs by flow, deployment and state, kept as changes that a query adds up.
 
-A batch appends what it changed, a service replaces many changes by their sum, a question sums what is there: nobody
-waits for anybody. A deployment that is deleted counts as none from then on, since what names it is read that way.
+A batch appends its changes, a service replaces many changes by their sum, and a query sums all of them: no transaction
+waits for another. The tallies of a deleted deployment are read as tallies without a deployment.
 """
 
 import functools
@@ -19,9 +19,9 @@ from runstate.documents.states import RunKind, StateType
 from runstate.rows import CountedName, Deployment, FlowRun, RunTally, TaskRun
 
 MOST_NAMES: Final = 100
-"""How many names of a client's own are counted for each type of state; the others are counted together."""
+"""Number of custom state names with a tally of their own, for each state type; the others share one."""
 OTHER_NAMES: Final = "…"
-"""The name under which the others are counted."""
+"""Name of the shared tally."""
 NAMES: Final = frozenset(
     {
         "Scheduled",
@@ -48,14 +48,14 @@ NAMES: Final = frozenset(
         "Crashed",
     }
 )
-"""Names that the server or its usual clients give: counted in any case."""
+"""State names of the server and its usual clients, which always have a tally."""
 LOCK: Final = 0x74616C6C696573
-"""Key of the advisory lock under which names are chosen to be counted."""
+"""Key of the advisory lock for the choice of custom names."""
 KEYS: Final = ("run_kind", "flow_id", "deployment_id", "state_type", "state_name")
 
 
 class TallyKey(NamedTuple):
-    """What runs are counted by."""
+    """Columns that runs are tallied by."""
 
     run_kind: RunKind
     flow_id: UUID | None
@@ -65,7 +65,7 @@ class TallyKey(NamedTuple):
 
 
 async def added(connection: AsyncConnection, changes: Mapping[TallyKey, int]) -> TableWrite:
-    """Changes, to be appended: asks something only when a state has a name of a client's own."""
+    """Return the write that appends changes. Custom state names are looked up first."""
     own = {(each.state_type, each.state_name) for each in changes if each.state_type and each.state_name not in NAMES}
     known = await _known(connection, own) if own else set()
     summed: Counter[TallyKey] = Counter()
@@ -76,9 +76,9 @@ async def added(connection: AsyncConnection, changes: Mapping[TallyKey, int]) ->
 
 
 async def _known(connection: AsyncConnection, names: Collection[tuple[Any, Any]]) -> set[tuple[Any, Any]]:
-    """Which of these types and names are counted; new ones are, as long as there is room.
+    """Return the state types and names that have a tally; choose new ones as long as there is room.
 
-    Who finds no room is right for ever: names are never taken away, and chosen by one transaction at a time.
+    Names are chosen by one transaction at a time and never removed, so a name without room never gets a tally.
     """
     known = await _chosen(connection, {kind for kind, _ in names})
     if not _with_room(known, names):
@@ -99,7 +99,7 @@ async def _chosen(connection: AsyncConnection, kinds: Collection[Any]) -> set[tu
 
 
 def _with_room(known: Collection[tuple[Any, Any]], names: Collection[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """The names that are not known yet and that there is room for."""
+    """Return the unknown names that there is room for."""
     taken = Counter(kind for kind, _ in known)
     fresh = []
     for kind, name in sorted(set(names) - set(known), key=lambda each: (each[0].value, each[1])):
@@ -112,14 +112,14 @@ def _with_room(known: Collection[tuple[Any, Any]], names: Collection[tuple[Any, 
 async def subtract(
     connection: AsyncConnection, *, flow_runs: Collection[UUID] = (), task_runs: Collection[UUID] = ()
 ) -> None:
-    """Append that these runs, which are locked, are about to be gone."""
+    """Append the deletion of runs, which must be locked."""
     for run, ids in ((FlowRun, flow_runs), (TaskRun, task_runs)):
         if ids:
             await _insert(connection, present(run, among(run.id, ids)), -1)
 
 
 def present(run: type[FlowRun | TaskRun], where: sa.ColumnElement[bool] | None = None) -> sa.Select[Any]:
-    """What is counted, and how many runs really are there."""
+    """Return the query that counts the existing runs by the columns of the tallies."""
     kind = RunKind.FLOW_RUN if run is FlowRun else RunKind.TASK_RUN
     is_named = run.state_name.in_(sorted(NAMES)) | CountedName.name.is_not(None) | run.state_name.is_(None)
     name = sa.case((is_named, run.state_name), else_=OTHER_NAMES)
@@ -144,7 +144,7 @@ async def _insert(connection: AsyncConnection, counted: sa.Select[Any], sign: in
 
 
 async def recount(connection: AsyncConnection) -> None:
-    """Forget what was added up and count every run: for those who have loaded rows by other means."""
+    """Replace all tallies by a count of all runs, after rows were loaded in bulk."""
     await connection.execute(sa.delete(RunTally))
     for run in (FlowRun, TaskRun):
         is_named = run.state_type.is_not(None) & run.state_name.is_not(None)
@@ -157,7 +157,7 @@ async def recount(connection: AsyncConnection) -> None:
 
 @functools.cache
 def tallied(kind: RunKind) -> sa.FromClause:
-    """What is added up for one kind of run, as a table with the columns that are counted by."""
+    """Return the tallies of one kind of run as a subquery."""
     return (
         sa.select(
             RunTally.seq,
@@ -173,8 +173,8 @@ def tallied(kind: RunKind) -> sa.FromClause:
     )
 
 
-async def fold(connection: AsyncConnection) -> int:
-    """Replace what counts the same by its sum; how many changes are gone. Others may add and fold meanwhile."""
+async def compact(connection: AsyncConnection) -> int:
+    """Replace changes with the same columns by their sum; return how many fewer there are. Safe beside others."""
     several = sa.select(RunTally.seq, sa.func.count().over(partition_by=_effective()).label("times"))
     several_of = several.outerjoin(Deployment, Deployment.id == RunTally.deployment_id).subquery()
     wanted = sa.select(several_of.c.seq).where(several_of.c.times > 1)
@@ -200,7 +200,7 @@ def _effective() -> list[sa.ColumnElement[Any]]:
 
 
 def miscounted(run: type[FlowRun | TaskRun]) -> sa.Select[Any]:
-    """Types and names of states that other numbers of runs are added up for than there are."""
+    """Return the query for state types and names whose tallies differ from the number of runs."""
     kind = RunKind.FLOW_RUN if run is FlowRun else RunKind.TASK_RUN
     counted, there = tallied(kind), present(run).subquery()
     names = KEYS[1:]
