@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class Watch:
     """Seconds that each request of the friendly client took."""
     statuses: list[int] = field(default_factory=list)
     """HTTP status of each answer to the friendly client."""
+    over: bool = False
+    """Whether the attack has ended."""
 
     @property
     def above_bytes(self) -> int:
@@ -77,26 +79,21 @@ async def watched(server: Server, document: str = "{ __typename }", path: str | 
         try:
             yield watch
         finally:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
+            watch.over = True
+            await asyncio.gather(*tasks)
 
 
 async def _sample(watch: Watch) -> None:
-    while True:
+    while not watch.over:
         watch.peak_bytes = max(watch.peak_bytes, memory_of(watch.server))
         await asyncio.sleep(SAMPLE_SECONDS)
 
 
 async def _befriend(watch: Watch, client: httpx.AsyncClient, document: str, path: str | None) -> None:
-    while True:
+    while not watch.over:
         began = time.monotonic()
-        try:
-            answer = await _ask(client, document, path)
-        finally:
-            watch.seconds.append(time.monotonic() - began)  # also of a request that was never answered
+        answer = await _ask(client, document, path)
+        watch.seconds.append(time.monotonic() - began)
         watch.statuses.append(answer.status_code)
         await asyncio.sleep(SAMPLE_SECONDS)
 
