@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         default=60, gt=0, description="For how long a subscriber that is behind may take nothing before it is let go."
     )
     statement_timeout_seconds: float = Field(
-        default=10, gt=0, description="After how many seconds a statement is given up; of SQLite, one that reads."
+        default=10, gt=0, description="After how many seconds a statement of the database is ended."
     )
     graphiql: bool | None = Field(
         default=None,

@@ -156,6 +156,24 @@ async def test_who_fetches_many_rows_waits_for_others_but_not_for_ever(database:
     assert read == [[f"{number:03}" for number in range(100)]] * 3
 
 
+async def test_a_statement_that_writes_ends_at_the_timeout_and_the_next_one_is_executed(url: str) -> None:
+    database = Database(url, statement_timeout_seconds=0.1)
+    endless = (
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT 1 - x FROM n) DELETE FROM flow WHERE 2 IN (SELECT x FROM n)"
+    )
+
+    async def delete() -> None:
+        async with database.write() as transaction:
+            await transaction.connection.execute(sa.insert(Flow), [flow("one")])
+            await transaction.connection.execute(sa.text(endless))
+
+    with pytest.raises(sa.exc.DBAPIError):
+        await delete()
+    await write_something(database)
+    assert len(await names(database)) == 1
+    await database.close()
+
+
 @pytest.mark.parametrize("kind", ["postgresql"])
 async def test_writers_leave_connections_for_readers(url: str) -> None:
     database = Database(url, connections=2)

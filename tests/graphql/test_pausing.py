@@ -5,6 +5,7 @@ from uuid import uuid4
 
 from tests.client import Ask
 from tests.graphql.mutations import (
+    PROBLEM,
     RESULT,
     do,
     flow_run,
@@ -101,7 +102,7 @@ async def test_a_subflow_run_gets_the_input_that_it_waits_for(ask: Ask) -> None:
     task = await make_task_run(ask, flowRunId=parent)
     run = await make_flow_run(ask, parentTaskRunId=task, state={"type": "RUNNING"})
     given = {"flowRunId": run, "key": "s", "value": {"type": "object"}}
-    await do(ask, "writeFlowRunInput", "WriteFlowRunInput", "__typename", **given)
+    await do(ask, "createFlowRunInput", "CreateFlowRunInputInput", "__typename", **given)
     await verb(ask, "pause", id=run, runInputKeyset={"schema": "s", "response": "r"})
 
     assert (await verb(ask, "resume", id=run, runInput={"a": 1}))["status"] == "ACCEPT"
@@ -109,13 +110,28 @@ async def test_a_subflow_run_gets_the_input_that_it_waits_for(ask: Ask) -> None:
     assert inputs["nodes"] == [{"value": {"a": 1}}]
 
 
-async def test_a_schema_cannot_refer_to_anything_outside_itself(ask: Ask) -> None:
+OUTSIDE = {"$ref": "http://127.0.0.1:9/schema"}
+"""A schema that refers to something outside itself."""
+KEYSET = {"schema": "s", "response": "r"}
+
+
+async def test_a_run_cannot_wait_for_an_input_with_a_stored_schema_that_cannot_be_used(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "RUNNING"})
-    given = {"flowRunId": run, "key": "s", "value": {"$ref": "http://127.0.0.1:9/schema"}}
+    given = {"flowRunId": run, "key": "s", "value": OUTSIDE}
     await do(ask, "createFlowRunInput", "CreateFlowRunInputInput", "__typename", **given)
-    await verb(ask, "pause", id=run, runInputKeyset={"schema": "s", "response": "r"})
-    answer = await verb(ask, "resume", id=run, runInput={})
-    assert (answer["__typename"], answer["path"]) == ("InvalidInput", ["runInput"])
+    paused = await verb(ask, "pause", id=run, runInputKeyset=KEYSET)
+    assert (paused["__typename"], paused["path"]) == ("InvalidInput", ["runInputKeyset", "schema"])
+    proposed = await propose(ask, run, {"type": "PAUSED", "details": {"runInputKeyset": KEYSET}})
+    assert proposed["__typename"] == "InvalidInput"
+    assert (await flow_run(ask, run, "stateType"))["stateType"] == "RUNNING"
+
+
+async def test_the_schema_that_a_run_waits_for_is_refused_if_it_cannot_be_used(ask: Ask) -> None:
+    run = await make_flow_run(ask, state={"type": "RUNNING"})
+    await verb(ask, "pause", id=run, runInputKeyset=KEYSET)
+    given = {"flowRunId": run, "key": "s", "value": OUTSIDE}
+    refused = await do(ask, "createFlowRunInput", "CreateFlowRunInputInput", PROBLEM, **given)
+    assert (refused["__typename"], refused["path"]) == ("InvalidInput", ["value"])
 
 
 async def test_a_scheduled_run_without_infrastructure_is_cancelled_at_once(ask: Ask) -> None:

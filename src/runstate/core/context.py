@@ -1,10 +1,11 @@
 """The environment of commands."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from runstate.core.validation.json_schemas import JsonSchemas
 from runstate.database import Database
 
 
@@ -19,3 +20,5 @@ class CommandContext:
     """Returns a random number from 0 to 1."""
     notify: Callable[[], None] = lambda: None
     """Tells subscribers that something was committed."""
+    json_schemas: JsonSchemas = field(default_factory=JsonSchemas)
+    """Validates values against schemas of clients."""

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import orjson
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from runstate.rows.base import EPOCH, JSON, ArrayParameter, DocumentColumn, Time
 
 TEXT: Final = sa.Text()
 NUMBER: Final = sa.BigInteger()
+LIKE_CHARACTERS: Final = 255
 AS_IT_IS: Final = sa.types.NullType()
 """The same for all statements, like all types: SQLAlchemy finds out what one means for its cache as long as it is."""
 
@@ -199,6 +200,35 @@ def _has_any_item_postgresql(element: HasAnyItem, compiler: SQLCompiler, **kw: A
 def _has_any_item_sqlite(element: HasAnyItem, compiler: SQLCompiler, **kw: Any) -> str:
     column, items = (compiler.process(each, **kw) for each in element.clauses)
     return f"EXISTS (SELECT 1 FROM json_each({column}) AS had JOIN json_each({items}) AS asked USING (value))"
+
+
+class TextContains(Condition):
+    """Whether a text contains another, in upper or lower case."""
+
+    inherit_cache = True
+    name = "text_contains"
+
+
+def text_contains(column: sa.ColumnElement[Any] | Any, text: str) -> sa.ColumnElement[bool]:
+    """Return whether a column contains a text, in upper or lower case.
+
+    SQLite's LIKE knows only ASCII, takes at most 50,000 bytes, and time for each pair of characters.
+    """
+    if text.isascii() and len(text) <= LIKE_CHARACTERS:
+        return cast("sa.ColumnElement[bool]", column.icontains(text, autoescape=True))
+    return TextContains(column, sa.literal(text, TEXT))
+
+
+@compiles(TextContains, "postgresql")
+def _text_contains_postgresql(element: TextContains, compiler: SQLCompiler, **kw: Any) -> str:
+    column, text = (compiler.process(each, **kw) for each in element.clauses)
+    return f"(strpos(lower({column}), lower({text})) > 0)"
+
+
+@compiles(TextContains, "sqlite")
+def _text_contains_sqlite(element: TextContains, compiler: SQLCompiler, **kw: Any) -> str:
+    column, text = (compiler.process(each, **kw) for each in element.clauses)
+    return f"text_contains({column}, {text})"
 
 
 class SecondsBetween(FunctionElement[float]):

@@ -1,6 +1,6 @@
 """How JSON is kept; and what its values have in common, as jsonb has it, for SQLite, which has no such operators."""
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import orjson
@@ -32,12 +32,23 @@ OPTIONS: Final[dict[str, Any]] = {
 """What an engine is told of JSON."""
 
 
-def at(document: str | None, path: str) -> tuple[bool, Any]:
-    """Whether there is something at a path of keys in a JSON text, and what."""
+class Statement(Protocol):
+    """A statement of SQLite that asks for JSON conditions: it parses each text once, and has a deadline."""
+
+    def parse(self, text: str) -> Any:
+        """Return the value of a JSON text that is the same for every row."""
+
+    def check(self) -> None:
+        """Raise an exception if the deadline has passed."""
+
+
+def at(statement: Statement, document: str | None, path: str) -> tuple[bool, Any]:
+    """Return whether there is a value at a path of keys in a JSON text, and the value."""
+    statement.check()
     if document is None:
         return False, None
     found = orjson.loads(document)
-    for key in orjson.loads(path):
+    for key in statement.parse(path):
         if isinstance(found, dict) and key in found:
             found = found[key]
         elif isinstance(found, list) and (place := _place(key, len(found))) is not None:
@@ -54,30 +65,30 @@ def _place(key: str, length: int) -> int | None:
     return place if 0 <= place < length else None
 
 
-def equals(document: str | None, path: str, value: str) -> bool:
-    """Whether the value at a path is this one; 1 and 1.0 are the same."""
-    there, found = at(document, path)
-    return there and same(found, orjson.loads(value))
+def equals(statement: Statement, document: str | None, path: str, value: str) -> bool:
+    """Return whether the value at a path equals this one; 1 and 1.0 are equal."""
+    there, found = at(statement, document, path)
+    return there and same(found, statement.parse(value))
 
 
-def contains(document: str | None, path: str, value: str) -> bool:
-    """Whether the value at a path contains this one; a list contains what is one of its items."""
-    there, found = at(document, path)
-    asked = orjson.loads(value)
+def contains(statement: Statement, document: str | None, path: str, value: str) -> bool:
+    """Return whether the value at a path contains this one; a list contains what equals one of its items."""
+    there, found = at(statement, document, path)
+    wanted = statement.parse(value)
     if not there:
         return False
-    if isinstance(found, list) and not isinstance(asked, list | dict):
-        return any(same(each, asked) for each in found)
-    return holds(found, asked)
+    if isinstance(found, list) and not isinstance(wanted, list | dict):
+        return _scalar(wanted) in _scalars(found)
+    return covers(statement, found, wanted)
 
 
-def is_null(document: str | None, path: str) -> bool:
-    """Whether there is nothing at a path, or null."""
-    return at(document, path)[1] is None
+def is_null(statement: Statement, document: str | None, path: str) -> bool:
+    """Return whether there is nothing at a path, or null."""
+    return at(statement, document, path)[1] is None
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two JSON values are equal: truth values are no numbers."""
+    """Return whether two JSON values are equal: booleans are no numbers."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -85,10 +96,52 @@ def same(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
-def holds(held: Any, asked: Any) -> bool:
-    """Whether a JSON value contains another: objects by their keys, lists whatever the order and number of items."""
-    if isinstance(asked, dict):
-        return isinstance(held, dict) and all(key in held and holds(held[key], asked[key]) for key in asked)
-    if isinstance(asked, list):
-        return isinstance(held, list) and all(any(holds(each, item) for each in held) for item in asked)
-    return same(held, asked)
+def covers(statement: Statement, value: Any, wanted: Any) -> bool:
+    """Return whether a JSON value contains another: objects by their keys, lists whatever order and number of items.
+
+    Scalars in lists take linear time. For lists and objects in lists each pair may have to be compared.
+    """
+    if isinstance(wanted, dict):
+        return isinstance(value, dict) and all(
+            key in value and covers(statement, value[key], wanted[key]) for key in wanted
+        )
+    if not isinstance(wanted, list):
+        return same(value, wanted)
+    return isinstance(value, list) and _covers_items(statement, value, wanted)
+
+
+def _covers_items(statement: Statement, values: list[Any], wanted: list[Any]) -> bool:
+    scalars = _scalars(values)
+    if not all(isinstance(item, list | dict) or _scalar(item) in scalars for item in wanted):
+        return False
+    return _covers_containers(statement, _containers(values), _containers(wanted))
+
+
+def _covers_containers(statement: Statement, values: list[Any], wanted: list[Any]) -> bool:
+    known = set(map(_written, values))
+    for item in wanted:
+        statement.check()
+        if _written(item) not in known and not any(_covers_checked(statement, value, item) for value in values):
+            return False
+    return True
+
+
+def _covers_checked(statement: Statement, value: Any, item: Any) -> bool:
+    statement.check()
+    return covers(statement, value, item)
+
+
+def _scalar(value: Any) -> tuple[bool, Any]:
+    return isinstance(value, bool), value
+
+
+def _scalars(items: list[Any]) -> set[tuple[bool, Any]]:
+    return {_scalar(item) for item in items if not isinstance(item, list | dict)}
+
+
+def _containers(items: list[Any]) -> list[Any]:
+    return [item for item in items if isinstance(item, list | dict)]
+
+
+def _written(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

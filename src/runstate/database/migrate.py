@@ -36,12 +36,13 @@ async def migrate(database: Database) -> None:
 
 @asynccontextmanager
 async def changing_tables(database: Database) -> AsyncIterator[AsyncConnection]:
-    """A transaction in which tables can be changed.
+    """A transaction in which tables can be changed, with statements that may take long.
 
     SQLite changes many a table by dropping the old one. With foreign keys enforced, all rows that refer to it would go
     too. They can be switched on and off outside of a transaction only.
     """
     async with database.writer.connect() as connection:
+        await connection.execution_options(patient=True)
         await _enforce_foreign_keys(connection, "OFF")
         try:
             async with connection.begin():

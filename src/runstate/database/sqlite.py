@@ -9,14 +9,17 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiosqlite
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runstate.database import json
 from runstate.errors import ConfigurationError
+
+T = TypeVar("T")
 
 READERS = 8
 STEPS = 10_000
@@ -36,6 +39,10 @@ BUSY_SECONDS = 10
 """How long another process may be writing to the SQLite file."""
 
 
+class LateError(Exception):
+    """The deadline of a statement has passed."""
+
+
 class Interruptible(aiosqlite.Connection):
     """A connection to SQLite whose statements end when nobody waits for them any more.
 
@@ -47,6 +54,10 @@ class Interruptible(aiosqlite.Connection):
         super().__init__(*arguments, **options)
         self.put_off: list[Callable[[], None]] = []
         """Calls that return no rows, and so can wait for the next turn of the thread."""
+        self.deadline = math.inf
+        """When the statement is ended, by the monotonic clock."""
+        self.parsed: dict[str, Any] = {}
+        """JSON parameters of the statement that runs."""
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
@@ -56,6 +67,29 @@ class Interruptible(aiosqlite.Connection):
                 self._connection.interrupt()
                 await super()._execute(_nothing)  # type: ignore[no-untyped-call]
             raise
+
+    def is_late(self) -> bool:
+        """Return whether the deadline of the statement has passed."""
+        return time.monotonic() > self.deadline
+
+    def check(self) -> None:
+        """Raise LateError if the deadline of the statement has passed."""
+        if self.is_late():
+            raise LateError
+
+    def parse(self, text: str) -> Any:
+        """Return the value of a JSON parameter, which is parsed once for all rows."""
+        if text not in self.parsed:
+            self.parsed[text] = orjson.loads(text)
+        return self.parsed[text]
+
+    def function(self, function: Callable[..., T], *arguments: Any) -> T | None:
+        """Call a function for a row of the statement that runs, which ends when its deadline has passed."""
+        try:
+            return function(self, *arguments)
+        except LateError:
+            self._conn.interrupt()
+            return None
 
     def catch_up(self) -> None:
         """Do, in the thread, what was put off; what fails ends it."""
@@ -120,10 +154,13 @@ class BufferedCursor(aiosqlite.Cursor):
 
     def now(self, method: str, sql: str, parameters: Any) -> None:
         """Do something, in the thread."""
-        with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 in the thread, where it is aiosqlite's own
-            getattr(cursor, method)(sql, parameters)
-            self._rows = _fetched(cursor) if cursor.description else []
-            self._about = cursor.description, cursor.rowcount, cursor.lastrowid
+        try:
+            with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 in the thread, where it is aiosqlite's own
+                getattr(cursor, method)(sql, parameters)
+                self._rows = _fetched(cursor) if cursor.description else []
+                self._about = cursor.description, cursor.rowcount, cursor.lastrowid
+        finally:
+            self._of.parsed.clear()
 
     async def fetchall(self) -> list[Any]:
         """All rows."""
@@ -171,21 +208,15 @@ def _interruptible(database: str, **options: Any) -> aiosqlite.Connection:
     return connection
 
 
-class StatementTimeout:
-    """Ends a statement of SQLite that takes too long: asked again and again while it runs."""
+def _set_deadline(seconds: float) -> Callable[..., None]:
+    """Return a listener that gives each statement its deadline, unless it is known to take long."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.until = math.inf
-
-    def begin(self, connection: sa.Connection, *_: Any) -> None:
-        """A statement starts; one that is known to take long has all the time it needs."""
+    def begin(connection: sa.Connection, *_: Any) -> None:
         patient = connection.get_execution_options().get(NO_TIMEOUT, False)
-        connection.info["patience"].until = math.inf if patient else time.monotonic() + self.seconds
+        driver: Any = connection.connection.driver_connection
+        driver.deadline = math.inf if patient else time.monotonic() + seconds
 
-    def is_over(self) -> bool:
-        """Whether the statement is to be ended."""
-        return time.monotonic() > self.until
+    return begin
 
 
 def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine, AsyncEngine]:
@@ -204,30 +235,29 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
     reader = create_async_engine(url, pool_size=READERS, **options)
     for engine, begin in ((writer, BEGIN_WRITING), (reader, "BEGIN")):
         sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite(read_only=engine is reader))
-        sa.event.listen(engine.sync_engine, "connect", _give_functions)
+        sa.event.listen(engine.sync_engine, "connect", _watch_statements)
         sa.event.listen(engine.sync_engine, "begin", _begin(begin))
-    sa.event.listen(reader.sync_engine, "connect", _give_patience(statement_timeout_seconds))
-    sa.event.listen(reader.sync_engine, "before_cursor_execute", StatementTimeout(statement_timeout_seconds).begin)
+        sa.event.listen(engine.sync_engine, "before_cursor_execute", _set_deadline(statement_timeout_seconds))
     return writer, reader
 
 
-def _give_functions(connection: Any, _: Any) -> None:
-    """What PostgreSQL has operators for."""
+def _watch_statements(connection: Any, _: Any) -> None:
+    """Have statements end at their deadline, and give them functions for which PostgreSQL has operators."""
     functions = (
         ("json_equals", 3, json.equals),
         ("json_contains", 3, json.contains),
         ("json_is_null", 2, json.is_null),
+        ("text_contains", 2, _text_contains),
     )
+    driver: Interruptible = connection.driver_connection
+    connection.run_async(lambda _: driver.set_progress_handler(driver.is_late, STEPS))
     for name, arguments, function in functions:
-        connection.create_function(name, arguments, function, deterministic=True)
+        connection.create_function(name, arguments, partial(driver.function, function), deterministic=True)
 
 
-def _give_patience(seconds: float) -> Callable[[Any, Any], None]:
-    def give(connection: Any, record: Any) -> None:
-        patience = record.info["patience"] = StatementTimeout(seconds)
-        connection.run_async(lambda driver: driver.set_progress_handler(patience.is_over, STEPS))
-
-    return give
+def _text_contains(statement: Interruptible, value: str | None, text: str) -> bool | None:
+    statement.check()
+    return None if value is None else text.lower() in value.lower()
 
 
 def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:

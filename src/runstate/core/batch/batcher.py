@@ -108,6 +108,7 @@ class Batcher:
         self._start()
         while self.in_flight:
             await asyncio.wait(list(self.in_flight))
+        await self.context.json_schemas.close()
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()

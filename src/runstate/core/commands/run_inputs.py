@@ -5,18 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import Answer, ProposeState
 from runstate.core.commands import crud
-from runstate.core.commands.crud import Existing
+from runstate.core.commands.crud import Existing, Written
 from runstate.core.commands.proposals import current_state, input_of
 from runstate.core.commands.runs import decided
+from runstate.core.context import CommandContext
 from runstate.core.policies import CORE_FLOW
 from runstate.core.proposal import Abort, Proposal, rule
 from runstate.core.states import State
@@ -82,22 +78,30 @@ async def _reply(batcher: Batcher, given: requests.ResumeFlowRun, paused: State 
     schema = await input_of(batcher.context, given.id, keys.get("schema", ""))
     if schema is None:
         raise InvalidInput("The run waits for an input but has given no schema for it.", ("runInput",))
-    check(given.run_input, schema.value)
+    await batcher.context.json_schemas.validate(given.run_input, schema.value, ("runInput",))
     return keys.get("response", "response"), given.run_input
 
 
-def check(value: Json, schema: Json) -> None:
-    """Raise InvalidInput unless the value fits the JSON schema. Schemas cannot refer to anything outside themselves."""
-    try:
-        Draft202012Validator.check_schema(schema)
-        Draft202012Validator(schema, registry=Registry()).validate(value)
-    except ValidationError as error:
-        path = tuple(str(part) for part in error.absolute_path)
-        raise InvalidInput(f"The input does not fit: {error.message}"[:2000], ("runInput", *path)) from None
-    except (SchemaError, Unresolvable, RecursionError) as error:
-        raise InvalidInput(f"The run's schema of its input cannot be used: {error}"[:2000], ("runInput",)) from None
+async def check_keyset(context: CommandContext, request: ProposeState) -> None:
+    """Raise InvalidInput if the run is to wait for an input whose schema is stored and cannot be used."""
+    keyset = request.state.details.run_input_keyset
+    schema = await input_of(context, request.run_id, keyset.get("schema", "")) if keyset else None
+    if schema:
+        await context.json_schemas.check(schema.value, ("runInputKeyset", "schema"))
 
 
 CreateFlowRunInput = create_document(FlowRunInput)
-create_input = crud.create(FlowRunInput, key=("flow_run_id", "key"), existing=Existing.RETURN)
+_create = crud.create(FlowRunInput, key=("flow_run_id", "key"), existing=Existing.RETURN)
+
+
+async def create_input(context: CommandContext, document: Any) -> Written[FlowRunInput]:
+    """Create an input. Raise InvalidInput if the run waits with it as its schema, and it cannot be used."""
+    paused = await current_state(context, document.flow_run_id)
+    keyset = paused.details.run_input_keyset if paused and paused.is_paused else None
+    if keyset and keyset.get("schema") == document.key:
+        await context.json_schemas.check(document.value, ("value",))
+    written: Written[FlowRunInput] = await _create(context, document)
+    return written
+
+
 delete_input = crud.delete(FlowRunInput)

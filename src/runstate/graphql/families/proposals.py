@@ -62,11 +62,18 @@ def _verb(info: Info, verb: str, given: PauseFlowRun | CancelFlowRun | RetryFlow
     )
 
 
-def _checked(info: Info, document: Input[ProposeState]) -> Request | InvalidInput:
+async def _checked(info: Info, document: Input[ProposeState]) -> Request | InvalidInput:
     try:
-        return proposals.proposed(document.checked(), **actor(info))
+        request = proposals.proposed(document.checked(), **actor(info))
+        await run_inputs.check_keyset(info.context.commands, request)
     except InvalidInput as error:
         return error
+    return request
+
+
+async def _decided(info: Info, request: Request) -> Any:
+    await run_inputs.check_keyset(info.context.commands, request)
+    return await decided(info.context.batcher, request)
 
 
 def _as_member(outcome: Outcome) -> Any:
@@ -81,7 +88,7 @@ class Mutation:
     @proposing
     async def propose_state(self, info: Info, input: Annotated[Input[ProposeState], PROPOSAL]) -> Any:
         """Propose a state for a run: the one way a run changes state. The rules accept, reject, delay or abort it."""
-        return await decided(info.context.batcher, proposals.proposed(input.checked(), **actor(info)))
+        return await _decided(info, proposals.proposed(input.checked(), **actor(info)))
 
     @partial(fields.mutation, scope=Scope.PROPOSE)
     async def propose_states(
@@ -94,7 +101,7 @@ class Mutation:
         """
         if not 1 <= len(inputs) <= LARGEST_BATCH:
             raise BadUserInput(f"From 1 to {LARGEST_BATCH} proposals can be made at once, not {len(inputs)}.")
-        requests = [_checked(info, each) for each in inputs]
+        requests = [await _checked(info, each) for each in inputs]
         valid = [each for each in requests if isinstance(each, Request)]
         outcomes = iter(await info.context.batcher.submit(valid) if valid else ())
         return [_as_member(each if isinstance(each, InvalidInput) else next(outcomes)) for each in requests]
@@ -104,14 +111,14 @@ class Mutation:
         """Pause a running flow run: it waits in its process."""
         document = input.checked()
         state = proposals.paused(document, info.context.now)
-        return await decided(info.context.batcher, _verb(info, "pause", document, state))
+        return await _decided(info, _verb(info, "pause", document, state))
 
     @proposing
     async def suspend_flow_run(self, info: Info, input: Annotated[Input[PauseFlowRun], RUN]) -> Any:
         """Suspend a running flow run of a deployment: its process ends, and resuming starts a new one."""
         document = input.checked()
         state = proposals.suspended(document, info.context.now)
-        return await decided(info.context.batcher, _verb(info, "suspend", document, state))
+        return await _decided(info, _verb(info, "suspend", document, state))
 
     @proposing
     async def resume_flow_run(self, info: Info, input: Annotated[Input[ResumeFlowRun], RUN]) -> Any:

@@ -24,8 +24,9 @@ from runstate.database.dialects import (
     json_contains,
     json_equals,
     json_is_null,
+    text_contains,
 )
-from runstate.errors import BadUserInput
+from runstate.errors import BadUserInput, LimitExceeded
 from runstate.graphql.types.fields import input_type
 from runstate.graphql.types.registry import RegistrationError
 from runstate.graphql.types.unions import is_enum, is_union, variants
@@ -141,13 +142,9 @@ class TextComparison(Comparison[str]):
     def clauses(self, column: Column) -> Iterator[Clause]:
         """What a column must meet."""
         yield from super().clauses(column)
-        for text, clause in ((self.contains, _contains), (self.starts_with, _starts_with)):
+        for text, clause in ((self.contains, text_contains), (self.starts_with, _starts_with)):
             if is_set(text):
                 yield sa.false() if "\0" in str(text) else clause(column, str(text))
-
-
-def _contains(column: Column, text: str) -> Clause:
-    return column.icontains(text, autoescape=True)
 
 
 def _starts_with(column: Column, text: str) -> Clause:
@@ -303,12 +300,28 @@ class JsonComparison:
             yield null if self.is_null else sa.not_(null)
 
 
+MOST_ITEMS: Final = 1_000
+"""Items of all lists in one JSON value."""
+MOST_NESTED: Final = 200
+"""Levels of one JSON value; the database takes 254."""
 NOWHERE: Final = "\ufffd\ufffd no key \ufffd\ufffd"
 """Stands for keys that nothing that is stored can have."""
 
 
 def _json(compare: Callable[[Column, list[str], Any], Clause], column: Column, keys: list[str], value: Any) -> Clause:
+    """Return a condition. PostgreSQL compares two lists item by item and cannot be interrupted, so they are short."""
+    if (items := _items(value, 0)) > MOST_ITEMS:
+        raise LimitExceeded("listItems", MOST_ITEMS, items)
     return sa.false() if _has_nul(value) else compare(column, keys, value)
+
+
+def _items(value: Any, depth: int) -> int:
+    """Return how many items the lists in a JSON value have; raise BadUserInput if it is nested too deeply."""
+    if depth > MOST_NESTED:
+        raise BadUserInput("A JSON value is nested too deeply.")
+    if isinstance(value, dict):
+        return sum(_items(each, depth + 1) for each in value.values())
+    return sum(1 + _items(each, depth + 1) for each in value) if isinstance(value, list) else 0
 
 
 def _has_nul(value: Any) -> bool:

@@ -1,0 +1,1 @@
+"""Validation against JSON schemas that clients store."""

@@ -1,0 +1,110 @@
+"""Bounded validation: a client's schema can make it take exponential time, so a process does it that can be ended."""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from runstate.documents.states import Json
+from runstate.errors import InvalidInput, Overloaded
+
+WORKER: Final = Path(__file__).with_name("worker.py")
+SCHEMA_BYTES: Final = 2**17
+VALUE_BYTES: Final = 2**20
+WAITING: Final = 32
+"""Requests that may wait for the process."""
+PATIENCE_SECONDS: Final = 10.0
+"""Time until an answer, after which the process is killed although it may have used little processor time."""
+
+TOO_MUCH: Final = {"of": "schema", "message": "Validation takes too much time or memory.", "path": []}
+
+
+class JsonSchemas:
+    """A validator of JSON schemas, draft 2020-12, and of values against them.
+
+    Its process is started when it is first needed. Patterns take linear time; lookaround and backreferences are
+    refused. References to anything outside a schema are refused.
+    """
+
+    def __init__(self) -> None:
+        self.process: Process | None = None
+        self.turn = asyncio.Lock()
+        self.waiting = 0
+
+    async def check(self, schema: Json, path: tuple[str, ...]) -> None:
+        """Raise InvalidInput, with the path of the schema, if the schema cannot be used."""
+        if error := await self._request(_line(schema, SCHEMA_BYTES, path), b""):
+            raise InvalidInput(f"The JSON schema cannot be used: {error['message']}", (*path, *error["path"]))
+
+    async def validate(self, value: Json, schema: Json, path: tuple[str, ...]) -> None:
+        """Raise InvalidInput, with the path of what is wrong in the value, unless it conforms to the schema."""
+        error = await self._request(_line(schema, SCHEMA_BYTES, path), _line(value, VALUE_BYTES, path))
+        if error and error["of"] == "value":
+            raise InvalidInput(
+                f"The value does not conform to its JSON schema: {error['message']}", (*path, *error["path"])
+            )
+        if error:
+            raise InvalidInput(f"The JSON schema of the value cannot be used: {error['message']}", path)
+
+    async def close(self) -> None:
+        """End the process."""
+        process, self.process = self.process, None
+        if process:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _request(self, schema: bytes, value: bytes) -> Any:
+        """Return what is wrong, or None. Raise Overloaded if too many wait."""
+        if self.waiting >= WAITING:
+            raise Overloaded("Too many values wait for their validation; try again.")
+        self.waiting += 1
+        try:
+            async with self.turn:
+                answer = await self._answer(schema + b"\n" + value + b"\n")
+        finally:
+            self.waiting -= 1
+        return orjson.loads(answer) if answer else TOO_MUCH
+
+    async def _running(self) -> Process:
+        if self.process is None or self.process.returncode is not None:
+            self.process = await _started()
+        return self.process
+
+    async def _answer(self, request: bytes) -> bytes:
+        """Return a line of the process; nothing if it ended, or had to be killed."""
+        answer = b""
+        try:
+            process = await self._running()
+            assert process.stdin and process.stdout  # noqa: PT018, S101 both are pipes
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                process.stdin.write(request)
+                await process.stdin.drain()
+                answer = await process.stdout.readline()
+        except (TimeoutError, ConnectionError):
+            answer = b""
+        finally:
+            if not answer:  # nor if the caller went away: its answer would be the next one's
+                await self.close()
+        return answer
+
+
+async def _started() -> Process:
+    """Start the process, in a session of its own: signals from a terminal are for the server."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-P", str(WORKER), stdin=PIPE, stdout=PIPE, start_new_session=True
+    )
+
+
+def _line(value: Json, limit: int, path: tuple[str, ...]) -> bytes:
+    try:
+        line = orjson.dumps(value)
+    except TypeError as error:  # nested too deeply, or a number that JSON readers do not keep
+        raise InvalidInput(f"The JSON value cannot be used: {error}.", path) from None
+    if len(line) > limit:
+        raise InvalidInput(f"The JSON value is too large: at most {limit} bytes, not {len(line)}.", path)
+    return line

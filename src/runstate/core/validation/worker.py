@@ -1,0 +1,64 @@
+"""The process that validates: it reads a schema and a value a line each, and writes one line about them.
+
+The process ends itself, by a signal, when a request uses too much processor time or memory. It imports nothing of
+runstate, so that it starts fast.
+"""
+
+import functools
+import resource
+import signal
+import sys
+from typing import Any, Final
+
+import jsonschema_rs
+import orjson
+
+CPU_SECONDS: Final = 0.5
+"""Processor time that one request may use."""
+MEMORY_BYTES: Final = 2**29
+"""Address space that the process may use."""
+PATTERN_BYTES: Final = 2**20
+"""Memory that one compiled regular expression may use."""
+LONGEST_MESSAGE: Final = 500
+
+PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES, dfa_size_limit=PATTERN_BYTES)
+"""The regular expression engine that takes linear time: it knows no lookaround and no backreferences."""
+
+
+@functools.lru_cache(32)
+def validator(schema: bytes) -> jsonschema_rs.Draft202012Validator:
+    """Return a validator; raise ValueError if the schema is invalid or refers to anything outside itself."""
+    return jsonschema_rs.Draft202012Validator(
+        orjson.loads(schema), pattern_options=PATTERNS, offline=True, validate_formats=False, mask="the value"
+    )
+
+
+def error_of(schema: bytes, value: bytes) -> dict[str, Any] | None:
+    """Return what is wrong with the schema, or with the value if there is one; None if nothing is."""
+    of = "schema"
+    try:
+        known = validator(schema)
+        of = "value"
+        if value:
+            known.validate(orjson.loads(value))
+    except ValueError as error:
+        message = str(getattr(error, "message", error))[:LONGEST_MESSAGE]
+        return {"of": of, "message": message, "path": [str(part) for part in getattr(error, "instance_path", ())]}
+    return None
+
+
+def serve() -> None:
+    """Answer requests until there are no more."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for schema in sys.stdin.buffer:
+        value = sys.stdin.buffer.readline()
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # the default action of its signal ends the process
+        answer = orjson.dumps(error_of(schema.strip(), value.strip()))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        sys.stdout.buffer.write(answer + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    serve()
