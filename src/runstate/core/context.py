@@ -18,7 +18,5 @@ class CommandContext:
     new_id: Callable[[], UUID]
     draw: Callable[[], float]
     """Returns a random number from 0 to 1."""
-    notify: Callable[[], None] = lambda: None
-    """Tells subscribers that something was committed."""
     json_schemas: JsonSchemas = field(default_factory=JsonSchemas)
     """Validates values against schemas of clients."""

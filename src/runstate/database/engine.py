@@ -98,8 +98,13 @@ class Database:
         for callback in transaction.waiting:
             callback()
 
+    def notify(self, channel: str) -> None:
+        """Notify the listeners of news on a channel that was committed."""
+        for listener in self.listeners:
+            listener(channel)
+
     async def close(self) -> None:
-        """Give back every connection."""
+        """Close every connection."""
         if self.connections:
             await self.connections.close()
         await self.writer.dispose()

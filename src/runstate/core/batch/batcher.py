@@ -71,7 +71,7 @@ class Batcher:
         patience_seconds: float = 30,
         first_pause_seconds: float = FIRST_PAUSE_SECONDS,
     ) -> None:
-        self.context = CommandContext(database, clock, new_id, draw, tell)
+        self.context = CommandContext(database, clock, new_id, draw)
         self.database = database
         self.clock, self.draw, self.new_id = clock, draw, new_id
         self.answered: Callable[[Sequence[Outcome]], None] = lambda _: None

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from runstate.core.commands.conflicts import problem_of
 from runstate.core.context import CommandContext
+from runstate.feed.log import TRANSITIONS
 from runstate.rows import Row
 
 D = TypeVar("D")
@@ -34,7 +35,7 @@ def command(row: type[Row], *, notify: bool = True) -> Callable[[Verb[D, P, T]],
         async def run(context: CommandContext, document: D, *args: P.args, **kwargs: P.kwargs) -> T:
             result = await repeat(context, document, *args, **kwargs)
             if notify:
-                context.notify()
+                context.database.notify(TRANSITIONS.channel)
             return result
 
         async def repeat(context: CommandContext, document: D, *args: P.args, **kwargs: P.kwargs) -> T:
