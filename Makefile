@@ -21,7 +21,7 @@ INSTALL = PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help serve migrate test check bench schema states pages format constraints clean
+.PHONY: help serve migrate migration test check bench schema states pages format constraints clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -31,6 +31,9 @@ serve: $(SERVING) ## Serve on http://127.0.0.1:4200/graphql; RUNSTATE_HOST, RUNS
 
 migrate: $(SERVING) ## Bring the database to the newest shape of its tables
 	@exec $(BIN)/python -m runstate migrate
+
+migration: $(TESTING) ## Write the next migration from the classes of the tables: make migration NAME=what_changes
+	@$(BIN)/python -m tools.migration $(NAME)
 
 test: $(TESTING) ## Run every test, on SQLite and on PostgreSQL (RUNSTATE_TEST_POSTGRES_URL, or one of its own)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGUMENTS)
@@ -66,7 +69,7 @@ constraints: ## Write the newest versions that fit together to constraints.txt
 
 clean: ## Take away what was made, but no database
 	rm -rf $(VENV) $(VENV).lock build dist src/runstate/web/built src/runstate/web/node_modules tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests -name __pycache__ -prune -exec rm -r {} +
+	find src tests tools -name __pycache__ -prune -exec rm -r {} +
 
 ifdef LOCKED
 

@@ -16,7 +16,7 @@ from runstate.rows import Base, row_classes
 ROOT = Path(__file__).parent.parent
 COLUMNS = [column for table in Base.metadata.sorted_tables for column in table.columns]
 TABLES = row_classes()
-SOURCES = sorted(file for folder in ("src", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py"))
+SOURCES = sorted(file for folder in ("src", "tests", "tools", "benchmarks") for file in (ROOT / folder).rglob("*.py"))
 
 
 def declared_rules() -> dict[str, Rule[Any]]:

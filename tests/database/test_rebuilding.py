@@ -25,7 +25,7 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
 ]
 WRITTEN = ["5", "1.0", "0.1", "0.30000000000000004", "1e300", "12345678901234567890", '"5"', "true", "[1.0]", "{}"]
 READ = [5, 1, 0.1, 0.30000000000000004, 1e300, 12345678901234567168.0, "5", True, [1.0], {}]
-"""What SQLite had made of it: 1 of 1.0, and the nearest fraction of an integer with twenty digits."""
+"""Values as SQLite kept them: 1 for 1.0, and the nearest fraction for an integer of twenty digits."""
 
 
 async def insert(database: Database, table: str, **columns: Any) -> None:

@@ -38,8 +38,8 @@ async def migrate(database: Database) -> None:
 async def changing_tables(database: Database) -> AsyncIterator[AsyncConnection]:
     """A transaction in which tables can be changed, with statements that may take long.
 
-    SQLite changes many a table by dropping the old one. With foreign keys enforced, all rows that refer to it would go
-    too. They can be switched on and off outside of a transaction only.
+    SQLite changes a table by filling a new one and dropping the old one. If foreign keys were enforced, the rows that
+    refer to it would be deleted with it. They can be switched on and off only outside of a transaction.
     """
     async with database.writer.connect() as connection:
         await connection.execution_options(patient=True)
@@ -52,20 +52,20 @@ async def changing_tables(database: Database) -> AsyncIterator[AsyncConnection]:
 
 
 async def at_head(database: Database) -> bool:
-    """Whether the tables have their newest shape."""
+    """Return whether the tables have their newest shape."""
     async with database.read() as connection:
         return await connection.run_sync(_is_at_head)
 
 
 async def revision(database: Database) -> str | None:
-    """Which shape the tables have."""
+    """Return the revision of the tables."""
     async with database.read() as connection:
         found: str | None = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
         return found
 
 
 def revisions() -> list[str]:
-    """The shapes that this version knows, newest first."""
+    """Return the revisions that this version knows, newest first."""
     return [each.revision for each in ScriptDirectory.from_config(configuration()).walk_revisions()]
 
 

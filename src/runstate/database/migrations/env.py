@@ -1,4 +1,4 @@
-"""How Alembic runs the migrations: on the connection it is handed, in the transaction that is under way."""
+"""Environment of Alembic: migrations run on the connection that is given, in its transaction."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""What SQLite needs while tables are rebuilt: a new table is filled with the rows, then the old one is dropped."""
+"""Protection of what SQLite would lose where a table is rebuilt: a new one is filled, and the old one dropped."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ DANGLING = sa.text('SELECT DISTINCT "table", parent FROM pragma_foreign_key_chec
 
 @contextmanager
 def keeping_what_holds(connection: sa.Connection) -> Iterator[None]:
-    """Keep the numbers that tables count with, and see to it that every reference leads to a row; on SQLite only.
+    """Keep the numbers that tables count with, and check that every reference leads to a row.
 
-    PostgreSQL changes its tables in place.
+    Both are for SQLite alone: PostgreSQL changes its tables in place.
     """
     if connection.dialect.name != "sqlite":
         yield
@@ -39,14 +39,14 @@ def _numbers(connection: sa.Connection) -> dict[str, int]:
 
 
 def _count_on(connection: sa.Connection, numbers: dict[str, int]) -> None:
-    """Let the tables that are still there go on from these numbers: a new table starts from the rows that it got."""
+    """Let the tables that are still there go on from these numbers; a rebuilt table knows only the rows that it got."""
     for name, number in numbers.items():
         connection.execute(FORGET, {"name": name, "number": number})
         connection.execute(REMEMBER, {"name": name, "number": number})
 
 
 def _check_references(connection: sa.Connection) -> None:
-    """Raise if rows refer to rows that do not exist: while tables are rebuilt, SQLite does not look."""
+    """Raise if rows refer to rows that do not exist. SQLite does not check that while tables are rebuilt."""
     broken = [f"{table} to {parent}" for table, parent in connection.execute(DANGLING)]
     if broken:
         raise RuntimeError(f"References lead to rows that do not exist: from {', from '.join(broken)}.")

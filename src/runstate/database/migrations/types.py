@@ -1,6 +1,6 @@
-"""Column types as migrations know them. A type that a migration uses here never changes; a changed one is a new type.
+"""Column types of migrations, frozen: a type that a migration uses never changes. A changed one is a new type.
 
-The rows have types of their own, which may change with the code. A migration leads to the same tables for ever.
+The rows have types of their own, which change with the code. A migration leads to the same tables forever.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -68,13 +68,18 @@ JSON = NUMERIC_JSON.with_variant(TextualJSON(none_as_null=True), "sqlite")
 
 
 class Xid8(sa.types.UserDefinedType[str]):
-    """The 64-bit transaction id of PostgreSQL."""
+    """The 64-bit transaction id of PostgreSQL; text on SQLite."""
 
     cache_ok = True
 
     def get_col_spec(self, **_: Any) -> str:
         """Return the name of the type."""
         return "xid8"
+
+
+@compiles(Xid8, "sqlite")
+def _transaction_id(kind: Xid8, compiler: SQLiteTypeCompiler, **_: Any) -> str:
+    return "TEXT"
 
 
 class ServerSays(sa.sql.expression.ColumnElement[Any]):

@@ -112,12 +112,7 @@ def upgrade() -> None:
     op.create_table(
         "transition",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sa.Column(
-            "xid",
-            Xid8().with_variant(sa.Text(), "sqlite"),
-            server_default=ServerSays("pg_current_xact_id()"),
-            nullable=True,
-        ),
+        sa.Column("xid", Xid8(), server_default=ServerSays("pg_current_xact_id()"), nullable=True),
         sa.Column("boot", Timestamp(), server_default=ServerSays("pg_postmaster_start_time()"), nullable=True),
         sa.Column("run_kind", sa.String(16), nullable=False),
         sa.Column("run_id", sa.Uuid(), nullable=False),

@@ -1,4 +1,4 @@
-"""JSON is kept as text on SQLite, which kept a JSON value that is a number in a way of its own."""
+"""JSON is kept as text on SQLite, which turned JSON values that are numbers into numbers of its own."""
 
 from json import dumps
 
@@ -22,9 +22,9 @@ COLUMNS = {
     "task_run_state": ("data", "details"),
     "transition": ("tags",),
 }
-"""Where there is JSON, by table."""
+"""The columns that hold JSON, by table."""
 ANY_VALUE = (("flow_run_input", "value"), ("flow_run_state", "data"), ("task_run_state", "data"))
-"""Where JSON can be a number alone."""
+"""The columns whose JSON can be a number alone."""
 
 
 def upgrade() -> None:
@@ -51,7 +51,7 @@ def _rebuild(kind: sa.JSON, existing: sa.JSON) -> None:
 
 
 def _fractions(table: str, column: str) -> list[dict[str, str]]:
-    """Return the numbers with a fraction: SQLite itself would write fewer digits than there are."""
+    """Return the numbers with a fraction, written with all their digits; SQLite would write fifteen of them."""
     held = sa.table(table, sa.column("id", sa.Text()), sa.column(column, sa.Double())).c
     found = op.get_bind().execute(sa.select(held.id, held[column]).where(sa.func.typeof(held[column]) == "real"))
     return [{"row": row, "written": dumps(number)} for row, number in found]

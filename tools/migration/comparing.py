@@ -1,0 +1,143 @@
+"""Comparison of a database with the declared tables."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from alembic.autogenerate import produce_migrations
+from alembic.operations import ops
+from alembic.runtime.migration import MigrationContext
+
+from runstate.database.migrations import types
+
+Kinds = Mapping[tuple[str, str], sa.types.TypeEngine[Any]]
+"""Types of columns, by the names of the table and the column."""
+
+PLUGINS = ("alembic.autogenerate.*", "alembic.ext.checkconstraint_byname")
+"""Columns, indexes, keys and references are compared, and check constraints by their names."""
+COUNTER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""A number that the database gives out: SQLite does so only where the type is INTEGER."""
+
+
+class Changes(NamedTuple):
+    """The changes that lead from the tables of a database to the declared ones, and those that lead back."""
+
+    there: ops.OpContainer
+    back: ops.OpContainer
+
+
+def changes(connection: sa.Connection, metadata: sa.MetaData) -> Changes:
+    """Compare the tables of a database with the declared ones."""
+    options = {"compare_type": True, "include_object": _meant(connection), "autogenerate_plugins": PLUGINS}
+    context = MigrationContext.configure(connection, opts=options)
+    with _unknown_types():
+        script = produce_migrations(context, metadata)
+    return Changes(script.upgrade_ops or ops.UpgradeOps(), script.downgrade_ops or ops.DowngradeOps())
+
+
+def _meant(connection: sa.Connection) -> Any:
+    """Return a test of whether something is meant for the database: `ddl_if` may say that it is for the other one."""
+
+    def is_meant(thing: sa.schema.SchemaItem, *_: Any) -> bool:
+        condition = getattr(thing, "_ddl_if", None)
+        return condition is None or condition.dialect == connection.dialect.name
+
+    return is_meant
+
+
+@contextmanager
+def _unknown_types() -> Iterator[None]:
+    """Accept that SQLAlchemy does not know xid8, the type of PostgreSQL's transaction ids."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Did not recognize type 'xid8'", sa.exc.SAWarning)
+        yield
+
+
+def columns(connection: sa.Connection) -> Kinds:
+    """Return the types of all columns of a database, as it has them."""
+    with _unknown_types():
+        found = sa.inspect(connection).get_multi_columns()
+    return {(table, column["name"]): column["type"] for (_, table), held in found.items() for column in held}
+
+
+def frozen(sqlite: Kinds, postgresql: Kinds) -> Kinds:
+    """Return the types that migrations name for the columns of both databases.
+
+    PostgreSQL knows instants, ids and JSON from each other; SQLite has only numbers and texts.
+    """
+    return {place: _frozen(sqlite.get(place), kind) for place, kind in postgresql.items()}
+
+
+def _frozen(on_sqlite: Any, on_postgresql: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    if isinstance(on_postgresql, sa.types.NullType):
+        return types.Xid8()
+    if isinstance(on_postgresql, sa.JSON):
+        return types.JSON
+    if isinstance(on_postgresql, sa.DateTime):
+        return types.Timestamp()
+    if isinstance(on_postgresql, sa.BigInteger) and type(on_sqlite) is sa.INTEGER:
+        return COUNTER
+    return on_postgresql.as_generic()
+
+
+def describe_alike(sqlite: Changes, postgresql: Changes, kinds: Kinds) -> None:
+    """Describe what is in the databases as migrations do, so that both say the same of the same thing."""
+    _name_kinds(sqlite, kinds)
+    _name_kinds(postgresql, kinds)
+    indexes = _indexes(postgresql.back)
+    for name, index in _indexes(sqlite.back).items():
+        if name in indexes:
+            index.kw = indexes[name].kw = {**index.kw, **indexes[name].kw}
+
+
+def _indexes(container: ops.OpContainer) -> dict[str | None, ops.CreateIndexOp]:
+    return {each.index_name: each for each in _all(container) if isinstance(each, ops.CreateIndexOp)}
+
+
+def _name_kinds(found: Changes, kinds: Kinds) -> None:
+    """Give the columns that are in the database the types that migrations name, instead of those that it has."""
+    for change in _all(found.there):
+        if isinstance(change, ops.AlterColumnOp):
+            change.existing_type = kinds[change.table_name, change.column_name]
+    for change in _all(found.back):
+        _name_kinds_of_old(change, kinds)
+
+
+def _name_kinds_of_old(change: ops.MigrateOperation, kinds: Kinds) -> None:
+    match change:
+        case ops.AlterColumnOp(modify_type=None):
+            change.existing_type = kinds[change.table_name, change.column_name]
+        case ops.AlterColumnOp():
+            change.modify_type = kinds[change.table_name, change.column_name]
+        case ops.AddColumnOp():
+            _name_kind(change.table_name, change.column, kinds)
+        case ops.CreateTableOp():
+            change.columns = [_described(change.table_name, each, kinds) for each in change.columns]
+        case ops.CreateUniqueConstraintOp():
+            change.kw = {}
+
+
+def _described(table: str, item: Any, kinds: Kinds) -> Any:
+    """Return a part of a table as migrations describe it: without the options that PostgreSQL always reports."""
+    if isinstance(item, sa.UniqueConstraint):
+        return sa.UniqueConstraint(*(column.name for column in item.columns), name=item.name)
+    if isinstance(item, sa.Column):
+        _name_kind(table, item, kinds)
+    return item
+
+
+def _name_kind(table: str, column: sa.Column[Any], kinds: Kinds) -> None:
+    """Give a column its type; whether it counts by itself is left to the type."""
+    column.type = kinds[table, column.name]
+    column.autoincrement = "auto"
+
+
+def _all(change: ops.MigrateOperation) -> Iterator[ops.MigrateOperation]:
+    """Yield every change by itself, also those of one table that stand together."""
+    if isinstance(change, ops.OpContainer):
+        for each in change.ops:
+            yield from _all(each)
+    else:
+        yield change
