@@ -201,7 +201,7 @@ class ListComparison(Generic[T]):
     is_empty: bool | None = member("Whether there are none at all.")
 
     def clauses(self, column: Column) -> Iterator[Clause]:
-        """What a column that holds a list must meet."""
+        """Yield the conditions on a column that holds a list."""
         if is_set(self.all):
             wanted = self._stored(self.all)
             yield sa.false() if None in wanted else self.has_all(column, wanted)
