@@ -10,6 +10,7 @@ import sqlalchemy as sa
 import strawberry
 from graphql import GraphQLInputObjectType, GraphQLSchema, build_schema, print_type
 from pydantic import Field
+from sqlalchemy.orm import Mapped, mapped_column
 from strawberry.schema.config import StrawberryConfig
 
 from runstate.database import Database
@@ -23,7 +24,9 @@ from runstate.graphql.types.derive import graphql_type_of, register_type
 from runstate.graphql.types.inputs import Input
 from runstate.graphql.types.registry import RegistrationError, Registry
 from runstate.graphql.types.scalars import SCALARS
-from runstate.rows.base import DocumentColumn
+from runstate.rows import Row
+from runstate.rows.base import NOT_FILTERABLE, DocumentColumn
+from runstate.rows.documents import create_document, update_document
 
 
 class CronSchedule(Document):
@@ -128,22 +131,22 @@ class Automation(Document):
     previous: "Automation | None" = Field(default=None, description="What it was before.")
 
 
-class Held(Document):
+class Part(Document):
     """An inner part of two documents that hold each other."""
 
-    holder: "Holder | None" = Field(default=None, description="The document that holds it.")
+    whole: "Whole | None" = Field(default=None, description="The document that holds it.")
 
 
-class Holder(Document):
+class Whole(Document):
     """A document that holds one that holds it."""
 
-    held: dict[str, Any] = Field(default={}, description="Anything.")
-    inner: list[Held] = Field(default=[], description="The parts.")
+    anything: dict[str, Any] = Field(default={}, description="Anything.")
+    inner: list[Part] = Field(default=[], description="The parts.")
     union: IntervalSchedule | CronSchedule | None = Field(
         default=None,
         discriminator="kind",
-        title="HolderSchedule",
-        description="A union that is named where it is held.",
+        title="WholeSchedule",
+        description="A union that is named where it is used.",
     )
 
 
@@ -153,7 +156,7 @@ AUTOMATION = Automation(
     actions=[DoNothingAction(do_nothing=True), ResumeAction(kind=Verb.CANCEL), PauseAction(kind=Verb.DELETE)],
     schedule=CronSchedule(cron="@daily"),
 )
-GIVEN = {
+INPUT = {
     "trigger": {
         "compound": {
             "triggers": [
@@ -171,7 +174,29 @@ GIVEN = {
     "actions": [{"doNothing": True}, {"resume": {"kind": "CANCEL"}}, {"pause": {"kind": "DELETE", "id": None}}],
     "schedule": {"cron": {"cron": "@daily"}},
 }
-register_type(Automation, Holder, registry=Registry())
+
+
+class Job(Row):
+    """A row with columns that hold unions of documents."""
+
+    __tablename__ = "job"
+    __private__ = True
+    metadata = sa.MetaData()  # of its own: the server has no such table
+
+    schedule: Mapped[Schedule] = mapped_column(DocumentColumn(Schedule), info=NOT_FILTERABLE, doc="When it runs.")
+    actions: Mapped[list[Action]] = mapped_column(
+        DocumentColumn(list[Action]), default=list, info=NOT_FILTERABLE, doc="What is done."
+    )
+    trigger: Mapped[Trigger | None] = mapped_column(
+        DocumentColumn(Trigger | None), info=NOT_FILTERABLE, doc="What starts it; null for nothing."
+    )
+
+
+CREATE, UPDATE = (
+    strawberry.argument(graphql_type=Input.__class_getitem__(document))
+    for document in (create_document(Job), update_document(Job))
+)
+register_type(Automation, Whole, Job, registry=Registry())
 
 
 @strawberry.type
@@ -199,9 +224,18 @@ class Query:
         return str(input.checked().model_dump_json())
 
     @strawberry.field
-    def holder(self, input: Input[Holder]) -> Holder:
+    def whole(self, input: Input[Whole]) -> Whole:
         """The document that an input is."""
         return input.checked()
+
+    @strawberry.field
+    def jobs(
+        self,
+        create: Annotated[Any, CREATE],
+        update: Annotated[Any, UPDATE],
+    ) -> list[Job]:
+        """No jobs."""
+        return []
 
 
 SCHEMA = strawberry.Schema(
@@ -252,13 +286,24 @@ input AutomationInput {
   schedule: ScheduleInput
   previous: AutomationInput
 }
-type Holder { held: JSON! inner: [Held!]! union: HolderSchedule }
-type Held { holder: Holder }
-union HolderSchedule = IntervalSchedule | CronSchedule
-input HeldInput { holder: HolderInput }
-input HolderScheduleInput @oneOf { interval: IntervalScheduleInput cron: CronScheduleInput }
-input HolderInput { held: JSON inner: [HeldInput!]! = [] union: HolderScheduleInput }
+type Whole { anything: JSON! inner: [Part!]! union: WholeSchedule }
+type Part { whole: Whole }
+union WholeSchedule = IntervalSchedule | CronSchedule
+input PartInput { whole: WholeInput }
+input WholeScheduleInput @oneOf { interval: IntervalScheduleInput cron: CronScheduleInput }
+input WholeInput { anything: JSON inner: [PartInput!]! = [] union: WholeScheduleInput }
 scalar JSON
+scalar DateTime
+type Job {
+  id: ID!
+  created: DateTime!
+  updated: DateTime!
+  schedule: Schedule!
+  actions: [AutomationAction!]!
+  trigger: Trigger
+}
+input CreateJobInput { schedule: ScheduleInput! actions: [AutomationActionInput!] trigger: TriggerInput }
+input UpdateJobInput { id: ID! schedule: ScheduleInput actions: [AutomationActionInput!] trigger: TriggerInput }
 """
 """The types, as the contracts of schedules and automations spell them."""
 
@@ -276,10 +321,10 @@ def test_a_document_that_is_declared_once_is_a_type_and_an_input(name: str) -> N
 
 
 def test_a_union_and_its_input_are_described() -> None:
-    found = [HERE.type_map[name].description for name in ("Schedule", "ScheduleInput", "HolderSchedule")]
+    found = [HERE.type_map[name].description for name in ("Schedule", "ScheduleInput", "WholeSchedule")]
 
     assert found[:2] == ["When runs are created.", "When runs are created. Exactly one of these."]
-    assert found[2] == "A union that is named where it is held."
+    assert found[2] == "A union that is named where it is used."
     assert HERE.type_map["AutomationActionInput"].fields["doNothing"].description == "Nothing is done."  # type: ignore[attr-defined]
 
 
@@ -290,7 +335,7 @@ def without_ids(value: Any) -> Any:
     return [without_ids(each) for each in value] if isinstance(value, list) else value
 
 
-async def said(document: str, **variables: Any) -> Any:
+async def data_of(document: str, **variables: Any) -> Any:
     """The data of an answer."""
     answer = await SCHEMA.execute(document, variables)
     assert not answer.errors
@@ -304,7 +349,7 @@ async def test_an_answer_shows_what_a_document_holds_however_deep() -> None:
     third = f"{TRIGGER} {{ require }}"
     second = f"{TRIGGER} {{ triggers {{ {third} }} }}"
     actions = "__typename ... on DoNothingAction { doNothing } ... on ResumeAction { kind }"
-    found = await said(
+    found = await data_of(
         f"{{ automation {{ trigger {{ {TRIGGER} {{ triggers {{ {second} }} first {{ {third} }} }} }}"
         f" actions {{ {actions} }} schedule {{ ... on CronSchedule {{ cron }} }} previous {{ __typename }} }}"
         " schedules { __typename ... on IntervalSchedule { intervalSeconds } } }"
@@ -339,21 +384,21 @@ KEPT = "query($input: AutomationInput!) { kept(input: $input) }"
 
 
 async def test_an_input_becomes_the_documents_that_are_given() -> None:
-    kept = Automation.model_validate_json((await said(KEPT, input=GIVEN))["kept"])
+    kept = Automation.model_validate_json((await data_of(KEPT, input=INPUT))["kept"])
 
     assert without_ids(kept.model_dump()) == without_ids(AUTOMATION.model_dump())
-    assert (await said("{ scheduled(input: {interval: {intervalSeconds: 3}}) }"))["scheduled"] == (
+    assert (await data_of("{ scheduled(input: {interval: {intervalSeconds: 3}}) }"))["scheduled"] == (
         '{"kind":"interval","interval_seconds":3.0}'
     )
 
 
 async def test_documents_that_hold_each_other_come_back_as_they_were_given() -> None:
-    inner = "{ inner { holder { inner { __typename } union { __typename } } } held }"
-    given = {"inner": [{"holder": {"inner": [{}], "union": {"cron": {"cron": "x"}}}}, {}], "held": {"a": 1}}
-    found = await said(f"query($input: HolderInput!) {{ holder(input: $input) {inner} }}", input=given)
+    inner = "{ inner { whole { inner { __typename } union { __typename } } } anything }"
+    variables = {"inner": [{"whole": {"inner": [{}], "union": {"cron": {"cron": "x"}}}}, {}], "anything": {"a": 1}}
+    found = await data_of(f"query($input: WholeInput!) {{ whole(input: $input) {inner} }}", input=variables)
 
-    held = {"inner": [{"__typename": "Held"}], "union": {"__typename": "CronSchedule"}}
-    assert found["holder"] == {"inner": [{"holder": held}, {"holder": None}], "held": {"a": 1}}
+    inmost = {"inner": [{"__typename": "Part"}], "union": {"__typename": "CronSchedule"}}
+    assert found["whole"] == {"inner": [{"whole": inmost}, {"whole": None}], "anything": {"a": 1}}
 
 
 @pytest.mark.parametrize(
@@ -366,7 +411,7 @@ async def test_documents_that_hold_each_other_come_back_as_they_were_given() -> 
     ],
 )
 def test_a_mistake_is_told_with_its_place(change: dict[str, Any], path: tuple[str, ...]) -> None:
-    given = reader(HERE.type_map["AutomationInput"])({**GIVEN, **change})
+    given = reader(HERE.type_map["AutomationInput"])({**INPUT, **change})
     with pytest.raises(InvalidInput) as raised:
         given.checked()
 
@@ -377,16 +422,16 @@ def test_a_mistake_is_told_with_its_place(change: dict[str, Any], path: tuple[st
     "schedule", [{}, {"cron": None}, {"cron": {"cron": "x"}, "interval": None}, {"kind": "cron", "cron": {"cron": "x"}}]
 )
 async def test_exactly_one_kind_is_given(schedule: dict[str, Any]) -> None:
-    answer = await SCHEMA.execute(KEPT, {"input": {**GIVEN, "schedule": schedule}})
+    answer = await SCHEMA.execute(KEPT, {"input": {**INPUT, "schedule": schedule}})
 
     assert answer.data is None
     with pytest.raises(Exception):  # noqa: B017, PT011 whatever it is, the library is asked
-        reader(HERE.type_map["AutomationInput"])({**GIVEN, "schedule": schedule})
+        reader(HERE.type_map["AutomationInput"])({**INPUT, "schedule": schedule})
 
 
 async def test_the_fast_path_reads_the_documents_that_the_library_reads() -> None:
-    fast = reader(HERE.type_map["AutomationInput"])(GIVEN).checked()
-    slow = Automation.model_validate_json((await said(KEPT, input=GIVEN))["kept"])
+    fast = reader(HERE.type_map["AutomationInput"])(INPUT).checked()
+    slow = Automation.model_validate_json((await data_of(KEPT, input=INPUT))["kept"])
 
     assert without_ids(fast.model_dump()) == without_ids(slow.model_dump())
     assert reader(HERE.type_map["ScheduleInput"])({"cron": {"cron": "x"}}).checked() == CronSchedule(cron="x")
@@ -396,7 +441,7 @@ async def test_an_input_that_is_nested_too_deeply_is_refused() -> None:
     trigger: dict[str, Any] = {"event": {}}
     for _ in range(400):
         trigger = {"compound": {"triggers": [trigger]}}
-    answer = await SCHEMA.execute(KEPT, {"input": {**GIVEN, "trigger": trigger}})
+    answer = await SCHEMA.execute(KEPT, {"input": {**INPUT, "trigger": trigger}})
 
     assert answer.data is None
     assert "nested too deeply" in str(answer.errors) or "recursion" in str(answer.errors)
@@ -459,7 +504,7 @@ COLUMNS: dict[str, tuple[Any, list[Any]]] = {
 async def test_a_column_gives_back_what_was_written(blank_url: str, name: str) -> None:
     annotation, values = COLUMNS[name]
     metadata = sa.MetaData()
-    table = sa.Table("held", metadata, sa.Column("id", sa.Integer(), primary_key=True))
+    table = sa.Table("document", metadata, sa.Column("id", sa.Integer(), primary_key=True))
     table.append_column(sa.Column("value", DocumentColumn(annotation)))
     database = Database(blank_url)
     try:
@@ -476,6 +521,19 @@ async def test_a_column_gives_back_what_was_written(blank_url: str, name: str) -
     assert found == values
     assert read
     assert [read(text) for text in given] == values
+
+
+def test_changes_of_a_row_hold_the_documents_of_its_columns() -> None:
+    changes: dict[str, Any] = {"id": str(UUID(int=1)), "trigger": None, "schedule": {"cron": {"cron": "x"}}}
+    read = reader(HERE.type_map["UpdateJobInput"])
+
+    found = read(changes).checked()
+
+    assert found.schedule == CronSchedule(cron="x")
+    assert found.model_fields_set == {"id", "trigger", "schedule"}
+    with pytest.raises(InvalidInput, match="null is not allowed") as raised:
+        read({**changes, "schedule": None}).checked()
+    assert list(raised.value.path or ()) == ["schedule"]
 
 
 def test_what_tells_kinds_apart_and_what_is_computed_is_stored() -> None:

@@ -148,7 +148,7 @@ def reader(kind: Any) -> Read:
         return _list(reader(kind.of_type))
     if isinstance(kind, GraphQLInputObjectType):
         cls, members = kind.extensions[DEFINED_BY].origin, Members(kind)
-        return lambda value: made(cls, members.given(value))
+        return lambda value: made(cls, members.values(value))
     return _plain(kind)
 
 
@@ -200,9 +200,9 @@ class Members:
 
     def read(self, value: Any) -> dict[str, Any]:
         """Return the members as the document has them."""
-        return self.cls.as_document(self.given(value))
+        return self.cls.as_document(self.values(value))
 
-    def given(self, value: Any) -> dict[str, Any]:
+    def values(self, value: Any) -> dict[str, Any]:
         """The members that are given, by the names that the document has for them."""
         known = self.known or self._meet()
         if type(value) is not dict or not self.required <= value.keys() or (self.one_of and len(value) != 1):

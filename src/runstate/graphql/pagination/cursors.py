@@ -20,7 +20,7 @@ from runstate.rows import Row
 from runstate.rows.base import EPOCH, MICROSECOND, Timestamp
 
 LARGEST_INTS: Final[dict[type, int]] = {sa.SmallInteger: 2**15, sa.BigInteger: 2**63, sa.Integer: 2**31}
-"""What integers are smaller than, by the type of their column: the first that it is."""
+"""Exclusive limits of integers by the type of their column; the first match counts."""
 FURTHEST: Final = 2**58
 """Microseconds from 1970 to beyond the last year that there is."""
 
@@ -134,4 +134,4 @@ KINDS: Final[dict[type, Callable[[Any, Any], Any]]] = {
     float: _float,
     bool: _bool,
 }
-"""How a position is read, by the Python type of the column."""
+"""Functions that read a value of a position, by the Python type of the column."""

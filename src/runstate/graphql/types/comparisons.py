@@ -173,15 +173,15 @@ class BooleanComparison(Comparison[bool]):
 
 @input_type()
 class DateComparison(Ordered[date]):
-    """What a date is compared with."""
+    """Conditions on a date; all must hold."""
 
 
 @input_type()
 class DurationComparison(Ordered[float]):
-    """What a length of time is compared with, in seconds."""
+    """Conditions on a length of time in seconds; all must hold."""
 
     def known(self, value: Any) -> timedelta:
-        """The length of time; BadUserInput if it is longer than columns hold."""
+        """Return the length of time. Raise BadUserInput if it is longer than columns hold."""
         if abs(value) > LONGEST.total_seconds():
             raise BadUserInput(f"A length of time is at most {LONGEST.total_seconds():.0f} seconds.")
         return timedelta(seconds=value)
@@ -193,7 +193,7 @@ LONGEST: Final = timedelta(days=365_000)
 
 @strawberry.input
 class ListComparison(Generic[T]):
-    """What a list is compared with: all that is given must hold."""
+    """Conditions on a list; all must hold."""
 
     all: list[T] | None = member("They contain every one of these; an empty list asks for nothing.")
     any: list[T] | None = member("They contain one of these at least; an empty list matches nothing.")
@@ -201,7 +201,7 @@ class ListComparison(Generic[T]):
     is_empty: bool | None = member("Whether there are none at all.")
 
     def clauses(self, column: Column) -> Iterator[Clause]:
-        """What a column that holds a list must meet."""
+        """Yield the conditions on a column that holds a list."""
         if is_set(self.all):
             wanted = self._stored(self.all)
             yield sa.false() if None in wanted else self.has_all(column, wanted)
@@ -219,7 +219,7 @@ class ListComparison(Generic[T]):
         return [value for value in self._stored(values) if value is not None]
 
     def stored(self, value: Any) -> Any:
-        """The value as JSON has it; null: no list holds it."""
+        """Return the value as JSON has it; null if no list can hold it."""
         return value
 
     def has_all(self, column: Column, values: list[Any]) -> Clause:
@@ -236,23 +236,23 @@ class TagsComparison(ListComparison[str]):
     """What tags are compared with: all that is given must hold."""
 
     def stored(self, value: str) -> str | None:
-        """The text, if it can be held."""
+        """Return the text; null if it cannot be stored."""
         return None if "\0" in value else value
 
 
 @input_type(name="IDListComparison")
 class IdListComparison(ListComparison[strawberry.ID]):
-    """What ids are compared with: all that is given must hold. A malformed id is the id of nothing."""
+    """Conditions on a list of ids; all must hold. A malformed id is the id of nothing."""
 
     def stored(self, value: str) -> str | None:
-        """The id as it is written in JSON, if it is one."""
+        """Return the id as JSON has it; null if it is malformed."""
         known = as_uuid(value)
         return None if known is None else str(known)
 
 
 @input_type()
 class IntListComparison(ListComparison[int]):
-    """What whole numbers are compared with: all that is given must hold."""
+    """Conditions on a list of whole numbers; all must hold."""
 
     def has_all(self, column: Column, values: list[Any]) -> Clause:
         """Whether a column has every number."""
@@ -339,7 +339,7 @@ def _of_enum(enum: type[Enum]) -> type:
 @functools.cache
 def _of_enums(enum: type[Enum]) -> type:
     base: Any = ListComparison[enum]  # type: ignore[valid-type]
-    doc = f"What a list of {enum.__name__} is compared with: all that is given must hold."
+    doc = f"Conditions on a list of {enum.__name__}; all must hold."
     return _made(base, f"{enum.__name__}ListComparison", doc, stored=lambda _, value: value.value)
 
 
@@ -365,7 +365,7 @@ KINDS: Final[dict[Any, type]] = {
 
 
 def comparison(annotation: Any) -> type:
-    """The comparison for a type of column; RegistrationError if there is none."""
+    """Return the comparison for a type of column. Raise RegistrationError if there is none."""
     if is_union(annotation) and len(variants(annotation)) == 1:
         return comparison(variants(annotation)[0])
     if is_enum(annotation):

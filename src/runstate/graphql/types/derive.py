@@ -97,7 +97,7 @@ def tables(row: type[B]) -> list[type[B]]:
 
 
 def members(cls: type) -> list[Member]:
-    """Return what is stored in a class and is not private, in the order of declaration; kinds are names of types."""
+    """Return the public members of a class in the order of declaration, without the kinds of documents."""
     if issubclass(cls, Base):
         return list(_columns(cls))
     hints = get_type_hints(cls, include_extras=True)
@@ -166,7 +166,7 @@ def texts(cls: type) -> dict[str, str]:
 
 
 def graphql_type_of(annotation: Any) -> Any:
-    """Return how GraphQL calls a type: a UUID is an id, a tuple a list, a dict and what is not known are JSON."""
+    """Return the GraphQL type of a Python type: a UUID is an id, a tuple a list, a dict is JSON."""
     if union := union_of(annotation):
         return Annotated[annotation.__origin__, strawberry.union(union.name, description=union.description)]
     arguments = variants(annotation)
@@ -196,7 +196,7 @@ def list_of(kind: Any) -> Any:
 
 
 class TypeOptions(TypedDict, total=False):
-    """How a GraphQL type differs from its class."""
+    """Differences of a GraphQL type from its class."""
 
     implements: tuple[type[Row], ...]
     """Interfaces of the type; none by default."""

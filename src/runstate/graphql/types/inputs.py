@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from strawberry import UNSET
 from strawberry.utils.str_converters import to_camel_case
 
-from runstate.documents.base import Changes, is_read_only
+from runstate.documents.base import Changes, Document, is_read_only
 from runstate.errors import InvalidInput
 from runstate.graphql.types.derive import (
     Member,
@@ -47,7 +47,7 @@ class Input(Generic[M]):
     make_document: ClassVar[Callable[[Any], Any]]
     """Makes the document of its members; raises ValidationError."""
 
-    def given_members(self) -> dict[str, Any]:
+    def member_values(self) -> dict[str, Any]:
         """What was given, by the names of the document. Null for what is never null counts as not given."""
         given = {name: value for name, value in vars(self).items() if value is not UNSET}
         return self.as_document(
@@ -55,14 +55,14 @@ class Input(Generic[M]):
         )
 
     @classmethod
-    def as_document(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the members as the document has them."""
-        return given
+    def as_document(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of the members as the document has them."""
+        return values
 
     def checked(self) -> M:
         """The document, or `InvalidInput` that says where the first mistake is."""
         try:
-            return cast("M", type(self).make_document(self.given_members()))
+            return cast("M", type(self).make_document(self.member_values()))
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             path = [to_camel_case(str(part)) for part in first["loc"]]
@@ -82,22 +82,23 @@ class Input(Generic[M]):
     def __class_getitem__(cls, model: Any) -> Any:
         annotation = simplified(model)
         if union := union_of(annotation):
-            return _lazy(f"{union.name}Input", annotation, lambda: _of_union(annotation, union))
+            make = partial(_of_union, annotation, union)
+            return lazy_type(f"{union.name}Input", lambda: REGISTRY.make(Input, annotation, make))
         if not isinstance(model, type):
             return cls
-        extended = _extended(model)
-        return _lazy(f"{extended.__name__}Input", extended, lambda: _of_document(extended))
+        return lazy_type(f"{model.__name__}Input", lambda: _input_of(_extended(model)))
 
 
-def _lazy(name: str, of: Any, make: Callable[[], type]) -> Any:
-    return lazy_type(name, lambda: REGISTRY.make(Input, of, make))
+def _input_of(model: type[BaseModel]) -> type:
+    return REGISTRY.make(Input, model, lambda: _of_document(model))
 
 
 def _extended(model: type[BaseModel]) -> type[BaseModel]:
-    """Return the document that a document extends without a member of its own: they are given in the same way."""
+    """Return the document that a document extends without a member of its own: both have the same input."""
     base = model.__base__
-    same = base and issubclass(base, BaseModel) and base.model_fields and members(base) == members(model)
-    return _extended(cast("type[BaseModel]", base)) if same else model
+    if model in REGISTRY.inputs or base is None or not issubclass(base, Document) or not base.model_fields:
+        return model
+    return _extended(base) if members(base) == members(model) else model
 
 
 class UnionInput(Input[M]):
@@ -107,14 +108,14 @@ class UnionInput(Input[M]):
     bare_kinds: ClassVar[frozenset[str]]
     """Kinds whose documents say nothing else: their only member is a truth value called as the kind, which is given."""
 
-    def given_members(self) -> dict[str, Any]:
+    def member_values(self) -> dict[str, Any]:
         """Return the members of the document that is given, with its kind."""
         return self.as_document({kind: _plain(value) for kind, value in vars(self).items() if value is not UNSET})
 
     @classmethod
-    def as_document(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def as_document(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Return the members of the document that is given, with its kind."""
-        ((kind, value),) = given.items()
+        ((kind, value),) = values.items()
         inner = {kind: value} if kind in cls.bare_kinds else value
         return {cls.document_union.discriminator: kind, **inner}
 
@@ -172,8 +173,8 @@ def _of_union(annotation: Any, union: DocumentUnion) -> type:
     return input_type(name=name, one_of=True)(made)
 
 
-def _variant(document: type[BaseModel], given: Any) -> tuple[Any, Any]:
-    return optional(_kind(given)), strawberry.field(description=description_of(document), default=UNSET)
+def _variant(document: type[BaseModel], annotation: Any) -> tuple[Any, Any]:
+    return optional(_kind(annotation)), strawberry.field(description=description_of(document), default=UNSET)
 
 
 def _is_bare(document: type[BaseModel], kind: str) -> bool:
@@ -217,5 +218,5 @@ def _kind(annotation: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Input):
-        return value.given_members()
+        return value.member_values()
     return [_plain(item) for item in value] if isinstance(value, list) else value

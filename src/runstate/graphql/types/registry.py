@@ -13,7 +13,7 @@ class RegistrationError(TypeError):
 
 
 class InputOptions(NamedTuple):
-    """How an input differs from its document."""
+    """Differences of an input from its document."""
 
     name: str | None = None
     """The name of the input; null: the name of the document with `Input` after it."""
@@ -24,7 +24,7 @@ class InputOptions(NamedTuple):
 
 
 class Registry:
-    """What is registered, and whether more may come."""
+    """Registered inputs and types; nothing is added once a schema is built."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -33,11 +33,11 @@ class Registry:
         """Inputs by their kind (`Input`, `Where`, `OrderBy`) and the row or document that they are made of."""
 
     def close(self) -> None:
-        """Refuse what is registered from now on."""
+        """Refuse all later registrations."""
         self.closed = True
 
     def require_open(self, cls: type, what: str) -> None:
-        """Raise RegistrationError if a schema was built, or an input was made of the class, without what comes now."""
+        """Raise RegistrationError if a schema or an input of the class exists, which would lack the registration."""
         if self.closed:
             raise RegistrationError(
                 f"{what} is registered after the schema was built. Register it in a module that the schema imports."
@@ -50,7 +50,7 @@ class Registry:
                 )
 
     def make(self, kind: type, of: Hashable, make: Callable[[], type]) -> type:
-        """Return the input of a kind that is made of a row or document; it is made once."""
+        """Return the input of a kind for a row or document. It is made once."""
         if (kind, of) not in self.made:
             self.made[kind, of] = make()
         return self.made[kind, of]
