@@ -39,11 +39,12 @@ def _owner(run: FlowRun | TaskRun) -> dict[str, Any]:
 
 
 def times_run(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
-    """Leaving RUNNING adds the time spent in it to the run time."""
+    """Add the time spent in RUNNING to the run time when the run leaves it."""
     if initial is None or not initial.is_running or initial.timestamp is None or state.timestamp is None:
         return {}
     spent = (state.timestamp - initial.timestamp).total_seconds()
-    return {"total_run_time_seconds": run.total_run_time_seconds + spent}
+    # Times are whole microseconds, but sums of floats are not exact.
+    return {"total_run_time_seconds": round(run.total_run_time_seconds + spent, 6)}
 
 
 def counts(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
