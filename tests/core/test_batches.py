@@ -221,6 +221,21 @@ STORIES: dict[str, Story] = {
         (1, [to("alone", running()), to("late", running(details=KEYED))]),
         (9, [to("deployed", running()), to("one", running(details=KEYED)), to("two", running(details=KEYED))]),
     ],
+    "a result that is replaced by one that has expired already": [
+        (0, [to("stray", completed(data={"n": 1}, details=KEYED)), to("alone", running())]),
+        (9, [to("late", completed(details=details(cache_key="k", cache_expiration=in_seconds(5))))]),
+        (9, [to("deployed", running()), to("one", running(details=KEYED))]),
+    ],
+    "a result that is replaced by one that has expired already, all at once": [
+        (0, [to("stray", completed(data={"n": 1}, details=KEYED)), to("deployed", running())]),
+        (
+            9,
+            [
+                to("late", completed(details=details(cache_key="k", cache_expiration=in_seconds(5)))),
+                to("one", running(details=KEYED)),
+            ],
+        ),
+    ],
     "a cached result of a cached result": [
         (0, [to("alone", running()), to("stray", completed(data={"n": 1}, details=KEYED))]),
         (1, [to("late", running(details=KEYED)), to("late", completed(data={"n": 2}, details=KEYED))]),

@@ -158,6 +158,13 @@ def test_run_time_is_the_time_in_running(run: Any) -> None:
 
 
 @pytest.mark.parametrize("run", RUNS)
+def test_run_times_add_up_without_noise(run: Any) -> None:
+    run = lived(run, (0, running()), (0.1, paused(NOW)), (1, running()), (1.2, completed()))
+
+    assert run.total_run_time_seconds == 0.3
+
+
+@pytest.mark.parametrize("run", RUNS)
 def test_run_time_goes_on_while_running_follows_running(run: Any) -> None:
     run = lived(run, (0, running()), (2, running()), (5, failed()), (9, completed()))
 

@@ -140,6 +140,48 @@ async def test_a_scheduled_run_without_infrastructure_is_cancelled_at_once(ask: 
     assert (answer["status"], answer["state"]["type"], answer["state"]["message"]) == ("REJECT", "CANCELLED", "enough")
 
 
+async def test_a_run_that_is_cancelled_before_it_ran_has_no_start_time(ask: Ask) -> None:
+    run = await make_flow_run(ask, state={"type": "SCHEDULED"})
+    await verb(ask, "cancel", id=run)
+    ended = await flow_run(ask, run, "stateType startTime endTime")
+    assert (ended["stateType"], ended["startTime"]) == ("CANCELLED", None)
+    assert ended["endTime"]
+
+
+async def test_a_run_that_is_paused_in_its_process_is_cancelled_in_steps(ask: Ask) -> None:
+    run = await make_flow_run(ask, state={"type": "RUNNING"})
+    await verb(ask, "pause", id=run)
+    answer = await verb(ask, "cancel", id=run)
+    assert (answer["status"], answer["state"]["type"]) == ("ACCEPT", "CANCELLING")
+    assert (await flow_run(ask, run, "policy { resuming }"))["policy"] == {"resuming": False}
+    assert (await propose(ask, run, "CANCELLED"))["status"] == "ACCEPT"
+
+
+async def test_a_suspended_run_is_cancelled_at_once(ask: Ask) -> None:
+    run = await running_deployed(ask)
+    await verb(ask, "suspend", id=run)
+    answer = await verb(ask, "cancel", id=run)
+    assert (answer["rule"], answer["state"]["type"]) == ("cancel_at_once_without_infrastructure", "CANCELLED")
+
+
+async def test_a_cancellation_that_is_refused_leaves_no_trace(ask: Ask) -> None:
+    for state, status in (("COMPLETED", "ABORT"), ("CANCELLING", "REJECT")):
+        run = await make_flow_run(ask, state={"type": state})
+        before = await flow_run(ask, run, "version updated policy { resuming }")
+        assert (await verb(ask, "cancel", id=run))["status"] == status
+        assert await flow_run(ask, run, "version updated policy { resuming }") == before
+
+
+async def test_a_refused_resumption_leaves_no_trace(ask: Ask) -> None:
+    run = await running_deployed(ask)
+    await verb(ask, "suspend", id=run)
+    (deployment,) = (await ask("{ deployments { nodes { id } } }"))["deployments"]["nodes"]
+    await ask("mutation($id: ID!) { deleteDeployment(id: $id) { __typename } }", id=deployment["id"])
+    before = await flow_run(ask, run, "version updated policy { resuming }")
+    assert (await verb(ask, "resume", id=run))["status"] == "REJECT"
+    assert await flow_run(ask, run, "version updated policy { resuming }") == before
+
+
 async def test_a_running_run_is_cancelled_in_steps(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     assert (await verb(ask, "cancel", id=run))["state"]["type"] == "CANCELLING"

@@ -8,7 +8,7 @@ import pytest
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
 from runstate.core.states import State
-from runstate.rows import TaskRun
+from runstate.rows import FlowRun, TaskRun
 from runstate.services import cancellation
 from tests.services.factories import NOW, Making
 
@@ -155,3 +155,16 @@ async def test_two_servers_at_once_cancel_a_run_once(make: Making, other: Batche
 
     assert sum(done) == 250
     assert {run.version for run in await make.rows(TaskRun)} == {2}
+
+
+async def test_runs_that_are_cancelled_before_they_ran_have_no_start_time(make: Making) -> None:
+    parent = await make.flow_run(states.cancelled())
+    subflow_run, mirror = await make.subflow_run(parent, states.scheduled(NOW))
+    unstarted, started = await make.task_runs(parent, [states.pending(), states.running()])
+
+    await cancellation.run_once(make.batcher, NOW)
+
+    (ended,) = await make.rows(FlowRun, FlowRun.id == subflow_run)
+    times = {run.id: run.start_time for run in await make.rows(TaskRun)}
+    assert (ended.state_name, ended.start_time, ended.end_time) == ("Cancelled", None, NOW)
+    assert times == {mirror: None, unstarted: None, started: NOW}

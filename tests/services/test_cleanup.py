@@ -14,7 +14,7 @@ from runstate.core.batch.batcher import Batcher
 from runstate.database.bulk import table_of
 from runstate.database.queries.expiry import delete_in_batches, retention_settings, retentions
 from runstate.database.queries.orchestration import digest
-from runstate.documents.states import RunKind
+from runstate.documents.states import RunKind, StateDetails
 from runstate.rows import CacheEntry, ProposalAnswer
 from runstate.services import cleanup
 from runstate.settings import Settings
@@ -29,8 +29,13 @@ DAY = timedelta(days=1)
 async def cache(make: Making, *expirations: datetime | None) -> None:
     task_run = await make.task_run(None, states.completed())
     (state,) = await make.history(task_run)
-    made = {"created": NOW, "updated": NOW, "cache_key": "key", "digest": digest("key"), "state_id": state.id}
-    await make.execute(sa.insert(CacheEntry).values([{**made, "id": uuid4(), "expires": each} for each in expirations]))
+    made = {"created": NOW, "updated": NOW, "state_id": state.id}
+    keys = [f"key {number}" for number in range(len(expirations))]
+    entries = [
+        {**made, "id": uuid4(), "cache_key": key, "digest": digest(key), "expires": expires}
+        for key, expires in zip(keys, expirations, strict=True)
+    ]
+    await make.execute(sa.insert(CacheEntry).values(entries))
 
 
 async def answers(make: Making, *created: datetime) -> None:
@@ -45,6 +50,28 @@ async def test_results_that_have_expired_are_forgotten(make: Making) -> None:
 
     assert await cleanup.run_once(make.batcher, NOW, retention=RETENTION) == 1
     assert {entry.expires for entry in await make.rows(CacheEntry)} == {NOW + SECOND, None}
+
+
+async def test_a_result_does_not_come_back_when_its_successor_expires(make: Making) -> None:
+    first, second, third = await make.task_runs(None, [states.pending()] * 3)
+    key = StateDetails(cache_key="key")
+    brief = key.model_copy(update={"cache_expiration": NOW + 2 * SECOND})
+    await make.task_run_enters(first, states.completed(details=key))
+    make.clock.forward(seconds=1)
+    await make.task_run_enters(second, states.completed(details=brief))
+    now = make.clock.forward(seconds=9)
+
+    for _ in range(2):
+        assert await runs_with_key(make, third)
+        await cleanup.run_once(make.batcher, now, retention=RETENTION)
+    assert await make.rows(CacheEntry) == []
+
+
+async def runs_with_key(make: Making, task_run: UUID) -> bool:
+    """Return whether a task run would run, and not take the result under the key."""
+    state = states.running(details=StateDetails(cache_key="key"))
+    answer = await make.propose(RunKind.TASK_RUN, task_run, state, dry_run=True)
+    return answer.proposed is not None and answer.proposed.name == "Running"
 
 
 async def test_answers_are_remembered_for_a_day(make: Making) -> None:

@@ -15,12 +15,14 @@ Columns = dict[str, Any]
 """Columns of a run that change."""
 
 
-def enter(run: R, initial: State | None, state: State) -> tuple[R, State]:
-    """The run in the state, and the state as it is stored: stamped, versioned, and told whose it is."""
+def enter(run: R, initial: State | None, state: State, *, quirks: bool = True) -> tuple[R, State]:
+    """Return the run in the state, and the state as it is stored: with its time, its version and the run's ids."""
     entered = replace(state, version=run.version + 1, details=state.details.model_copy(update=_owner(run)))
     changes = current_state(entered)
-    for step in (times_run, counts, starts, ends, expectations):
+    for step in (times_run, counts, ends, expectations):
         changes |= step(run, initial, entered)
+    if quirks or not entered.is_final:
+        changes |= starts(run, entered)
     return run.replace(**changes), entered
 
 
@@ -37,11 +39,12 @@ def _owner(run: FlowRun | TaskRun) -> dict[str, Any]:
 
 
 def times_run(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
-    """Leaving RUNNING adds the time spent in it to the run time."""
+    """Add the time spent in RUNNING to the run time when the run leaves it."""
     if initial is None or not initial.is_running or initial.timestamp is None or state.timestamp is None:
         return {}
     spent = (state.timestamp - initial.timestamp).total_seconds()
-    return {"total_run_time_seconds": run.total_run_time_seconds + spent}
+    # Times are whole microseconds, but sums of floats are not exact.
+    return {"total_run_time_seconds": round(run.total_run_time_seconds + spent, 6)}
 
 
 def counts(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
@@ -52,8 +55,8 @@ def counts(run: FlowRun | TaskRun, initial: State | None, state: State) -> Colum
     return {"run_count": run.run_count + 1} if state.is_running else {}
 
 
-def starts(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
-    """The first RUNNING is the start, for good; so is a final state of a run that never was RUNNING."""
+def starts(run: FlowRun | TaskRun, state: State) -> Columns:
+    """Set the start to the first RUNNING, or to the final state of a run that never was RUNNING."""
     is_start = run.start_time is None and (state.is_running or state.is_final)
     return {"start_time": state.timestamp} if is_start else {}
 

@@ -88,6 +88,14 @@ MINIMAL_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
 MINIMAL_TASK: Final[tuple[Rule[TaskRun], ...]] = ()
 """Task runs, forced: also the state that a run is created with."""
 
+CANCEL: Final[tuple[Rule[FlowRun], ...]] = (
+    concurrency.carry_lease,
+    terminal.end_is_the_end,
+    cancelling.finish_cancelling,
+    cancelling.cancel_at_once_without_infrastructure,
+)
+"""Flow runs that `cancelFlowRun` cancels, also while they are paused in their process."""
+
 MARK_LATE: Final[tuple[Rule[FlowRun], ...]] = (
     scheduling.late_once_and_only_when_scheduled,
     concurrency.cancel_late_run_without_slot,

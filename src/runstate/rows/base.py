@@ -198,6 +198,8 @@ class Retention:
     """Time column from which the period counts; without a setting, the time at which the row expires."""
     setting: str | None = None
     """Name of the setting with the period; its last word is the unit: `…_hours`, `…_days`."""
+    replaces: str | None = None
+    """Column by which a row replaces older ones with the same value: they are deleted before it, so none comes back."""
 
     def period(self, settings: Mapping[str, float]) -> timedelta | None:
         """Return for how long rows are kept, by the values of settings; None if the setting is not among them."""

@@ -20,7 +20,7 @@ class CacheEntry(Row):
 
     __tablename__ = "task_run_state_cache"
     __private__ = True
-    __retention__ = Retention("expires")
+    __retention__ = Retention("expires", replaces="digest")
 
     cache_key: Mapped[str] = mapped_column(doc="Key of the result, at most 2,000 characters.")
     digest: Mapped[str] = mapped_column(info=PRIVATE, doc="SHA-256 of the key: keys may be too long for an index.")

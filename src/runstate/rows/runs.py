@@ -83,7 +83,10 @@ class Run(Tagged, Row):
     next_scheduled_start_time: Mapped[datetime | None] = mapped_column(
         info=READ_ONLY, doc="Time at which a SCHEDULED run is due."
     )
-    start_time: Mapped[datetime | None] = mapped_column(info=READ_ONLY, doc="Time at which it first entered RUNNING.")
+    start_time: Mapped[datetime | None] = mapped_column(
+        info=READ_ONLY,
+        doc="Time at which it first entered RUNNING; the end of a run that `proposeState` ended before that.",
+    )
     end_time: Mapped[datetime | None] = mapped_column(info=READ_ONLY, doc="Time at which it entered a final state.")
     total_run_time_seconds: Mapped[float] = mapped_column(
         default=0.0, info=READ_ONLY, doc="Seconds spent in RUNNING, up to the last change of state."

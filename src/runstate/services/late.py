@@ -26,6 +26,7 @@ async def run_once(batcher: Batcher, now: datetime, *, after: timedelta = LATE_A
             expected_version=run.version,
             actor=SERVER,
             policy=MARK_LATE,
+            quirks=False,
         )
 
     return await propose_all(batcher, late_flow_runs(now - after), proposal)

@@ -31,4 +31,6 @@ def _has_entered(outcome: Outcome) -> bool:
 
 def forced(kind: RunKind, run: Found, state: State) -> ProposeState:
     """Return a proposal that skips the rules, and is refused if the run has changed since it was read."""
-    return ProposeState(kind=kind, run_id=run.id, state=state, force=True, expected_version=run.version, actor=SERVER)
+    return ProposeState(
+        kind=kind, run_id=run.id, state=state, force=True, quirks=False, expected_version=run.version, actor=SERVER
+    )

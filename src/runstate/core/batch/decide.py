@@ -176,11 +176,11 @@ def _settle(
 ) -> State | None:
     """Enter the state that was decided on, with all that goes with it; without one, note what the verdict notes."""
     if decision.state is None:
-        if decision.afterwards:
+        if decision.afterwards and request.quirks:
             unit.move(decision.run.replace(**decision.afterwards))
         return None
     state = stamped(decision.state, decision.run, environment.now, id=environment.new_id())
-    run, entered = enter(decision.run, initial, state)
+    run, entered = enter(decision.run, initial, state, quirks=request.quirks)
     run = run.replace(**decision.afterwards) if decision.afterwards else run
     at = entered.timestamp or environment.now
     unit.enter(run, entered, request.actor, request.request_id)
@@ -217,6 +217,7 @@ def _mirror(run: FlowRun, state: State, request: ProposeState, unit: UnitOfWork,
         run_id=parent.id,
         state=state.fresh_copy().with_details(child_flow_run_id=run.id),
         force=True,
+        quirks=request.quirks,
         actor=request.actor,
         request_id=request.request_id,
     )

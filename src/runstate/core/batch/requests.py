@@ -30,6 +30,11 @@ class ProposeState:
     request_id: str | None = None
     policy: tuple[Rule[FlowRun], ...] | None = None
     """Instead of the policy that the kind of run has."""
+    quirks: bool = True
+    """Whether it leaves what only `proposeState` leaves, as recorded from the reference.
+
+    A run that ends without having run starts at its end, and a paused run that refuses a state is marked as resuming.
+    """
     said: str | None = None
     """What the client said, where the state is made from it: two that said the same ask for the same."""
     reply: tuple[str, Json] | None = None

@@ -134,9 +134,10 @@ class UnitOfWork:
     def remember(
         self, key: str, expires: datetime | None, state: State, now: datetime, new_id: Callable[[], UUID]
     ) -> None:
-        """The state is the newest result under the key."""
+        """Note the state as the newest result under the key."""
         entry = {"id": new_id(), "created": now, "updated": now, "cache_key": key, "expires": expires}
         self.new_cached.append(CacheEntry.of({**entry, "digest": digest(key), "state_id": state.id}))
+        self.cached.pop(key, None)
         if expires is None or expires > now:
             self.cached[key] = state.fresh_copy(data=None, copied_from=state.id)
 

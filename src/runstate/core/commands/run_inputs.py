@@ -64,6 +64,7 @@ async def _resuming(
         expected_version=paused.version if paused else None,
         idempotency_key=given.idempotency_key,
         policy=RESUME,
+        quirks=False,
         said=f"resume {given.model_dump_json()}",
         reply=await _reply(batcher, given, paused),
         **who,

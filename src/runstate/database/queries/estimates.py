@@ -15,7 +15,7 @@ def run_time(run: Run, now: datetime) -> float:
     """Seconds spent in RUNNING, up to now."""
     if run.state_type is not StateType.RUNNING or run.state_timestamp is None:
         return run.total_run_time_seconds
-    return run.total_run_time_seconds + max(0.0, (now - run.state_timestamp).total_seconds())
+    return round(run.total_run_time_seconds + max(0.0, (now - run.state_timestamp).total_seconds()), 6)
 
 
 def start_time_delta(run: Run, now: datetime) -> float:

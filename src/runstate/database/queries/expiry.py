@@ -22,8 +22,21 @@ async def delete_expired(database: Database, now: datetime, settings: Mapping[st
         # Logs are deleted by position, see runstate.feed.retention.
         if period is not None and not issubclass(row, LogEntry):
             table = table_of(row)
-            deleted += await delete_in_batches(database, table, table.c[retention.column] < now - period)
+            for clause in _expired(table, retention, now - period):
+                deleted += await delete_in_batches(database, table, clause)
     return deleted
+
+
+def _expired(table: sa.Table, retention: Retention, before: datetime) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of expired rows, in the order in which these rows are deleted."""
+    expired = table.c[retention.column] < before
+    if retention.replaces is None:
+        return [expired]
+    other, key = table.alias(), retention.replaces
+    same = other.c[key] == table.c[key]
+    newer = sa.tuple_(other.c.created, other.c.id) > sa.tuple_(table.c.created, table.c.id)
+    with_expired = table.c[key].in_(sa.select(other.c[key]).where(other.c[retention.column] < before))
+    return [with_expired & sa.exists().where(same, newer), expired & ~sa.exists().where(same, other.c.id != table.c.id)]
 
 
 async def delete_in_batches(

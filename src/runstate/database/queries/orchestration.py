@@ -233,13 +233,16 @@ def digest(key: str) -> str:
 
 
 async def cached_states(connection: AsyncConnection, keys: Collection[str], now: datetime) -> dict[str, TaskRunState]:
-    """For each cache key, the state with the newest result that has not expired; it cannot be deleted meanwhile."""
+    """Return for each cache key the state with the newest result, unless that has expired, and keep it from deletion.
+
+    An older result is no substitute: it was replaced because it was not wanted any more.
+    """
     if not keys:
         return {}
     other = sa.orm.aliased(CacheEntry)
     newest = (
         sa.select(other.id)
-        .where(other.digest == CacheEntry.digest, other.expires.is_(None) | (other.expires > now))
+        .where(other.digest == CacheEntry.digest)
         .order_by(other.created.desc(), other.id.desc())
         .limit(1)
         .scalar_subquery()
@@ -247,7 +250,11 @@ async def cached_states(connection: AsyncConnection, keys: Collection[str], now:
     asked = (
         sa.select(CacheEntry.cache_key, *columns(TaskRunState, STATE))
         .join(TaskRunState, TaskRunState.id == CacheEntry.state_id)
-        .where(among(CacheEntry.digest, [digest(key) for key in keys]), CacheEntry.id == newest)
+        .where(
+            among(CacheEntry.digest, [digest(key) for key in keys]),
+            CacheEntry.expires.is_(None) | (CacheEntry.expires > now),
+            CacheEntry.id == newest,
+        )
         .with_for_update(read=True, key_share=True, of=TaskRunState)
     )
     found = (await connection.execute(asked)).mappings()

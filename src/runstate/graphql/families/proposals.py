@@ -10,6 +10,8 @@ from runstate.core.batch.requests import Answer, Outcome
 from runstate.core.batch.requests import ProposeState as Request
 from runstate.core.commands import proposals, run_inputs
 from runstate.core.commands.runs import decided
+from runstate.core.policies import CANCEL
+from runstate.core.proposal import Rule
 from runstate.core.states import State as Proposed
 from runstate.documents.access import Scope
 from runstate.documents.requests import CancelFlowRun, PauseFlowRun, ProposeState, ResumeFlowRun, RetryFlowRun
@@ -50,13 +52,21 @@ async def run_of_answer(root: strawberry.Parent[Answer], info: Info) -> Run:
     return cast("Run", await info.context.load(info, row, root.run_id))
 
 
-def _verb(info: Info, verb: str, given: PauseFlowRun | CancelFlowRun | RetryFlowRun, state: states.State) -> Request:
+def _verb(
+    info: Info,
+    verb: str,
+    given: PauseFlowRun | CancelFlowRun | RetryFlowRun,
+    state: states.State,
+    policy: tuple[Rule[FlowRun], ...] | None = None,
+) -> Request:
     """Return the proposal of a mutation. Its fingerprint is of the input: a repetition at a later time is the same."""
     return Request(
         kind=RunKind.FLOW_RUN,
         run_id=given.id,
         state=state,
         idempotency_key=given.idempotency_key,
+        policy=policy,
+        quirks=False,
         said=f"{verb} {given.model_dump_json()}",
         **actor(info),
     )
@@ -130,10 +140,13 @@ class Mutation:
 
     @proposing
     async def cancel_flow_run(self, info: Info, input: Annotated[Input[CancelFlowRun], RUN]) -> Any:
-        """Cancel a flow run: CANCELLING while infrastructure is stopped, CANCELLED at once if it has no process."""
+        """Cancel a flow run: CANCELLING while infrastructure is stopped, CANCELLED at once if it has no process.
+
+        A run that is paused in its process becomes CANCELLING too. A run that never ran has no start time.
+        """
         document = input.checked()
         state = states.cancelling(message=document.message)
-        return await decided(info.context.batcher, _verb(info, "cancel", document, state))
+        return await decided(info.context.batcher, _verb(info, "cancel", document, state, CANCEL))
 
     @proposing
     async def retry_flow_run(self, info: Info, input: Annotated[Input[RetryFlowRun], RUN]) -> Any:
