@@ -11,9 +11,8 @@ import pytest
 from graphql import GraphQLSchema
 
 from runstate.database import Database
-from runstate.graphql.execution.executor import metadata
 from runstate.graphql.schema import build_schema
-from runstate.graphql.types.fields import NEEDS
+from runstate.graphql.types.fields import NEEDS, metadata
 from tests.client import Ask
 from tests.credentials import Keys, asking_with, connected_with
 from tests.graphql.mutations import create, make_flow, make_flow_run, propose

@@ -1,16 +1,21 @@
 """Fields whose description is the docstring of what answers them."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeVar, cast, dataclass_transform
 
 import strawberry
+from graphql import GraphQLField
+from strawberry.types.field import StrawberryField
 
 from runstate.documents.access import Scope
 from runstate.graphql.types.input_values import read
 
+DEFINED_BY: Final = "strawberry-definition"
+"""Extension of GraphQL types and fields that holds Strawberry's definition."""
+
 NEEDS: Final = "scope"
-"""Under which name a field notes what it needs to be allowed."""
+"""Metadata of a field: the scope that it needs."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -75,3 +80,9 @@ def description_of(thing: object) -> str:
     """The docstring of something, on as few lines as its paragraphs."""
     paragraphs = (inspect.getdoc(thing) or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in paragraphs)
+
+
+def metadata(field: GraphQLField) -> Mapping[Any, Any]:
+    """Return the metadata that a field was declared with."""
+    definition = field.extensions.get(DEFINED_BY)
+    return definition.metadata if isinstance(definition, StrawberryField) else {}
