@@ -27,9 +27,9 @@ Id = Annotated[strawberry.ID, strawberry.argument(description="Its id; a malform
 """The argument of a query for one object."""
 
 
-def field(resolver: F) -> F:
-    """A field of a type."""
-    return cast("F", strawberry.field(resolver, description=description_of(resolver)))
+def field(resolver: F, scope: Scope | None = None) -> F:
+    """Make a field of a type."""
+    return cast("F", strawberry.field(resolver, **_declared(resolver, scope)))
 
 
 def cached_attribute(attribute: str) -> Callable[[F], F]:
@@ -42,20 +42,26 @@ def cached_attribute(attribute: str) -> Callable[[F], F]:
     return make
 
 
-def query(resolver: F) -> F:
-    """A field of `Query`."""
-    return cast("F", strawberry.field(resolver, description=description_of(resolver)))
+def query(resolver: F, scope: Scope | None = None) -> F:
+    """Make a field of `Query`; `@partial(query, scope=Scope.ADMIN)` makes one that needs more than `read`."""
+    return field(resolver, scope)
 
 
 def mutation(resolver: F, scope: Scope) -> F:
-    """A field of `Mutation`, which needs a scope."""
-    description = f"{description_of(resolver)} Needs the scope `{scope}`."
-    return cast("F", strawberry.mutation(resolver, description=description, metadata={NEEDS: scope}))
+    """Make a field of `Mutation`, which needs a scope."""
+    return cast("F", strawberry.mutation(resolver, **_declared(resolver, scope)))
 
 
-def subscription(resolver: F) -> F:
-    """A field of `Subscription`."""
-    return cast("F", strawberry.subscription(resolver, description=description_of(resolver)))
+def subscription(resolver: F, scope: Scope | None = None) -> F:
+    """Make a field of `Subscription`."""
+    return cast("F", strawberry.subscription(resolver, **_declared(resolver, scope)))
+
+
+def _declared(resolver: Callable[..., Any], scope: Scope | None) -> dict[str, Any]:
+    description = description_of(resolver)
+    if scope is None:
+        return {"description": description}
+    return {"description": f"{description} Needs the scope `{scope}`.", "metadata": {NEEDS: scope}}
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(strawberry.field,))

@@ -9,7 +9,7 @@ from strawberry.types.graphql import OperationType
 from runstate.core.access.credentials import Principal
 from runstate.documents.access import Scope, included
 from runstate.errors import Forbidden
-from runstate.graphql.types.fields import NEEDS, metadata
+from runstate.graphql.types.fields import DEFINED_BY, NEEDS, metadata
 
 FieldScopes = Mapping[tuple[str, str], frozenset[Scope]]
 """Scopes that fields need, by type and field; fields that need none are left out."""
@@ -40,11 +40,15 @@ def _needed(schema: GraphQLSchema, kind: GraphQLObjectType | GraphQLInterfaceTyp
     if isinstance(kind, GraphQLInterfaceType):
         kinds += schema.get_possible_types(kind)
     default = Scope.ADMIN if kind is schema.mutation_type else None
-    return frozenset(scope for each in kinds if (scope := _declared(each.fields[name]) or default))
+    return frozenset(scope for each in kinds if (scope := _declared(each, each.fields[name]) or default))
 
 
-def _declared(field: GraphQLField) -> Scope | None:
-    return metadata(field).get(NEEDS)
+def _declared(kind: GraphQLObjectType | GraphQLInterfaceType, field: GraphQLField) -> Scope | None:
+    """Return the scope that a field, or the column that it shows, is declared with."""
+    declared = metadata(field)
+    table = getattr(kind.extensions[DEFINED_BY].origin, "__table__", None) if "stored" in declared else None
+    info = {} if table is None else table.c[declared["stored"]].info
+    return declared.get(NEEDS) or info.get(NEEDS)
 
 
 def scopes_of(scopes: FieldScopes, owner: GraphQLNamedType | None, name: str) -> frozenset[Scope]:
