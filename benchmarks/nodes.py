@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 import typer
-from sqlalchemy.orm import mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from runstate.database import Database
 from runstate.database.migrate import migrate
@@ -41,13 +41,17 @@ def clock() -> datetime:
     return datetime.now(UTC)
 
 
-def add_tables(count: int) -> None:
-    """Declare further tables until so many hold nodes."""
+def add_tables(count: int) -> list[type]:
+    """Declare further tables until so many hold nodes. They exist as long as something refers to them."""
     nodes = [row for row in tables(Row) if row.__node__ and not row.__private__]
-    for number in range(count - len(nodes)):
-        name = sa.Text()
-        body = {"__tablename__": f"further_{number}", "__doc__": "A further table.", "name": mapped_column(name)}
-        type(f"Further{number}", (Row,), body)
+    return [_table(number) for number in range(count - len(nodes))]
+
+
+def _table(number: int) -> type:
+    name = mapped_column(sa.Text(), nullable=False, doc="Its name.")
+    annotations = {"name": Mapped[str]}
+    body = {"__tablename__": f"further_{number}", "__doc__": "A further table.", "__annotations__": annotations}
+    return type(f"Further{number}", (Row,), {**body, "__module__": __name__, "name": name})
 
 
 async def fill(database: Database) -> list[str]:
@@ -109,7 +113,7 @@ async def measure(url: str, rounds: int) -> None:
 
 def main(tables: int = 27, url: str = "", rounds: int = 8) -> None:
     """Measure."""
-    add_tables(tables)
+    further = add_tables(tables)
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(measure(url or f"sqlite+aiosqlite:///{Path(directory) / 'runstate.db'}", rounds))
 
