@@ -107,7 +107,10 @@ async def measure(url: str, rounds: int) -> None:
     base = min(taken["flowRun(id)"][1:])
     for name, found in taken.items():
         found = sorted(found[1:])
-        print(f"{name:28} {found[0]:7.2f} ms  middle {found[len(found) // 2]:7.2f} ms  {found[0] / base:5.2f} x", flush=True)
+        print(
+            f"{name:28} {found[0]:7.2f} ms  middle {found[len(found) // 2]:7.2f} ms  {found[0] / base:5.2f} x",
+            flush=True,
+        )
     await database.close()
 
 
