@@ -30,7 +30,8 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from benchmarks.http_client import HEAD
 from runstate.app import build_app
-from runstate.graphql.schema import Schema, build_schema
+from runstate.graphql.execution.operation import Schema
+from runstate.graphql.schema import build_schema
 from runstate.settings import Settings
 
 PORTS = {"plans": 4331, "stock": 4332}

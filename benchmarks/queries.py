@@ -26,7 +26,8 @@ import uvloop
 from benchmarks.http_client import Client, repeat, request, serving
 from runstate.database import Database
 from runstate.graphql.context import Context
-from runstate.graphql.schema import Schema, build_schema
+from runstate.graphql.execution.operation import Schema
+from runstate.graphql.schema import build_schema
 
 FIELDS = """id name tags created updated stateType stateName stateTimestamp version runCount expectedStartTime
   startTime endTime totalRunTimeSeconds taskKey"""

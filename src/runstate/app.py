@@ -87,8 +87,8 @@ def build_app(settings: Settings) -> Starlette:
             app.state.database, app.state.feed, app.state.batcher = database, feed, batcher
             yield
 
-    schema = build_schema(limits=set_bounds(settings))
-    meter.parse(schema.documents)
+    schema = build_schema(set_bounds(settings), plans=settings.plans)
+    meter.observe(schema)
     endpoint = Endpoint(
         schema, make_context, Observer(meter.metrics, tracing), allowed_origins=settings.allowed_origins
     )

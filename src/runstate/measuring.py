@@ -13,7 +13,8 @@ from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import Answer, Created, Outcome
 from runstate.database import Database
 from runstate.feed import Hub
-from runstate.graphql.validation.document_cache import Documents
+from runstate.graphql.execution.fallbacks import FallbackReason
+from runstate.graphql.execution.operation import Schema
 from runstate.metrics import Metrics
 from runstate.rows import Transition
 
@@ -23,7 +24,7 @@ EVERY_SECONDS: Final = 2.0
 class Meter:
     """Keeps the figures of one process up to date."""
 
-    documents: Documents
+    schema: Schema
 
     def __init__(self, metrics: Metrics, clock: Callable[[], datetime]) -> None:
         self.metrics = metrics
@@ -53,10 +54,10 @@ class Meter:
         content, media_type = self.metrics.exposition()
         return Response(content, media_type=media_type)
 
-    def parse(self, documents: Documents) -> None:
-        """Measure how documents are prepared."""
-        self.documents = documents
-        documents.timed = lambda phase, seconds: self.metrics.phases.labels(phase).observe(seconds)
+    def observe(self, schema: Schema) -> None:
+        """Measure how documents are validated, and count fallbacks of plans."""
+        self.schema = schema
+        schema.documents.timed = lambda phase, seconds: self.metrics.phases.labels(phase).observe(seconds)
 
     def batch(self, outcomes: Sequence[Outcome]) -> None:
         """A batch was answered."""
@@ -80,8 +81,12 @@ class Meter:
             self.metrics.last_round.labels(service).set(self.clock().timestamp())
 
     def _look(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
-        self._count("hit", self.metrics.documents.labels("hit"), self.documents.kept.cache_info().hits)
-        self._count("miss", self.metrics.documents.labels("miss"), self.documents.kept.cache_info().misses)
+        cached = self.schema.documents.cached.cache_info()
+        self._count("hit", self.metrics.documents.labels("hit"), cached.hits)
+        self._count("miss", self.metrics.documents.labels("miss"), cached.misses)
+        for reason in FallbackReason:
+            fallbacks = self.schema.plan_cache.fallbacks.counts[reason]
+            self._count(f"fallback: {reason}", self.metrics.fallbacks.labels(reason.value), fallbacks)
         self.metrics.feed_age.set(hub.age)
         self.metrics.waiting.set(sum(len(ticket.requests) for ticket in batcher.waiting))
         self.metrics.under_way.set(len(batcher.in_flight))

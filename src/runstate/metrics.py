@@ -65,6 +65,12 @@ class Metrics:
         )
         self.errors = self._counter("graphql_errors_total", "Errors in answers, by code.", ("code",))
         self.cost = self._histogram("graphql_operation_cost", "What operations cost, as limits reckon it.", COSTS)
+        self.fallbacks = self._counter(
+            "runstate_plan_fallbacks_total",
+            "Parts of operations that graphql-core executed in place of a plan or the fast path, by reason: "
+            "input, value, error, or unexpected, which is a bug.",
+            ("reason",),
+        )
 
     def _of_subscriptions(self) -> None:
         self.sockets = self._gauge("ws_connections", "WebSockets that are open.")

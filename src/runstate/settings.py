@@ -107,6 +107,11 @@ class Settings(BaseSettings):
     get_csrf_prevention: bool = Field(
         default=True, description="Whether GET needs a header that browsers do not send to another site unasked."
     )
+    plans: bool = Field(
+        default=True,
+        description="Whether plans and the fast path execute what they can; if false, graphql-core executes "
+        "everything, more slowly: for support.",
+    )
     metrics: bool = Field(default=True, description="Whether /metrics tells Prometheus what was counted and timed.")
     trace_documents: bool = Field(
         default=False, description="Whether spans have the documents of operations, without the values in them."

@@ -293,7 +293,7 @@ async def test_a_document_is_parsed_and_checked_once(url: str) -> None:
             await ask("query($n: Int) { flows(first: $n) { totalCount } }", n=number + 1)
             assert "errors" in await ask.raw("{ nothing }")
 
-    told = endpoint.schema.documents.kept.cache_info()
+    told = endpoint.schema.documents.cached.cache_info()
     assert (told.misses, told.hits) == (2, 18)
 
 

@@ -34,20 +34,20 @@ from graphql import (
     parse,
     validate,
 )
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.arguments import convert_argument
 
 from runstate.database import Database
 from runstate.documents.states import StateDetails, StateType
 from runstate.graphql.context import Context
-from runstate.graphql.execution.executor import Executor, executing
-from runstate.graphql.execution.plans import Plans
-from runstate.graphql.schema import Schema, build_schema
+from runstate.graphql.execution.executor import Executor, executor_with
+from runstate.graphql.execution.operation import Schema
+from runstate.graphql.execution.plan_cache import PlanCache
+from runstate.graphql.schema import build_schema
 from runstate.graphql.transport.sse import body_of
 from runstate.graphql.types.derive import definition_of
 from runstate.graphql.types.input_values import read
 from runstate.graphql.types.scalars import dumped
-from runstate.graphql.validation.document_cache import LONGEST_KEPT
+from runstate.graphql.validation.document_cache import MAX_CACHED_CHARACTERS
 from runstate.graphql.validation.limits import RequestLimits
 from runstate.rows import Row
 from tests.graphql.factories import (
@@ -67,7 +67,7 @@ VARIABLES = {"yes": True, "no": False}
 DOCUMENTS = 80
 BOUNDS = RequestLimits(cost=10**9, aliases=1000, depth=100)
 FAST = build_schema(limits=BOUNDS)
-STOCK = build_schema(StrawberryGraphQLCoreExecutionContext, limits=BOUNDS)
+STOCK = build_schema(BOUNDS, plans=False)
 ROOTS = (
     *("flows", "deployments", "flowRuns", "taskRuns", "concurrencyLimits"),
     *("node", "nodes", "flow", "flowRun", "taskRun", "flowRunState", "taskRunState", "deployment"),
@@ -280,20 +280,22 @@ async def test_conditions_are_looked_at_every_time(database: Database) -> None:
 
 
 async def test_plans_go_with_their_documents(database: Database) -> None:
-    plans = Plans()
-    schema = build_schema(executing(plans))
-    too_long_to_keep = f"{{ flows {{ nodes {{ id }} }} }} # {'x' * LONGEST_KEPT}"
+    schema = build_schema()
+    too_long_to_keep = f"{{ flows {{ nodes {{ id }} }} }} # {'x' * MAX_CACHED_CHARACTERS}"
 
     for document in ("{ flows { nodes { id } } }", too_long_to_keep):
         assert not (await schema.execute(document, None, Context(database, lambda: NOW))).errors
     await loads_under_way()
     gc.collect()
 
-    assert len(plans.conditions) == 1
+    assert len(schema.plan_cache.operations) == 1
 
 
 def test_what_comes_later_is_looked_at_every_time() -> None:
-    executors, document = executing(Plans()), parse("query($later: Boolean!) { ... @defer(if: $later) { __typename } }")
+    executors, document = (
+        executor_with(PlanCache()),
+        parse("query($later: Boolean!) { ... @defer(if: $later) { __typename } }"),
+    )
 
     built = [executors.build(FAST._schema, document, None, None, {"later": later}) for later in (False, True, False)]  # noqa: SLF001
     at_once, in_parts, again = [cast("Executor", each).execute_operation() for each in built]
@@ -315,7 +317,7 @@ async def test_mutations_are_carried_out_one_after_another() -> None:
     schema = GraphQLSchema(mutation=changing, query=GraphQLObjectType("Query", {"id": GraphQLField(GraphQLString)}))
 
     document = parse("mutation { first: change second: change }")
-    await cast("Any", execute(schema, document, executor_class=executing(Plans())))
+    await cast("Any", execute(schema, document, executor_class=executor_with(PlanCache())))
 
     assert seen == ["first begins", "first ends", "second begins", "second ends"]
 
@@ -332,12 +334,12 @@ USUAL = """{
 
 async def test_nothing_usual_is_left_to_the_library(database: Database) -> None:
     await store(database, *rows(wide=False, infinite=False))
-    plans = Plans()
+    schema = build_schema(BOUNDS)
 
-    result = await build_schema(executing(plans), limits=BOUNDS).execute(USUAL, None, Context(database, lambda: NOW))
+    result = await schema.execute(USUAL, None, Context(database, lambda: NOW))
 
     assert not result.errors
-    assert plans.left == 0
+    assert not schema.plan_cache.fallbacks.counts
 
 
 async def test_a_page_with_its_references_and_what_points_at_it_is_read_with_a_statement_for_each(

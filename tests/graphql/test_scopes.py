@@ -1,8 +1,9 @@
 """What a key allows: decided before anything is executed, by the root fields of the operation that is asked for."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ import orjson
 import pytest
 from graphql import GraphQLSchema
 
+from runstate.core.access.credentials import Principal
 from runstate.database import Database
-from runstate.graphql.execution.executor import metadata
+from runstate.documents.access import Scope
+from runstate.errors import Forbidden
 from runstate.graphql.schema import build_schema
-from runstate.graphql.types.fields import NEEDS
+from runstate.graphql.types.fields import DEFINED_BY, NEEDS, metadata
+from runstate.graphql.validation.scopes import check
+from runstate.rows.base import needs
+from runstate.rows.variables import Variable
 from tests.client import Ask
 from tests.credentials import Keys, asking_with, connected_with
 from tests.graphql.mutations import create, make_flow, make_flow_run, propose
@@ -22,6 +28,7 @@ from tests.subscribing import Listening, listening
 SCHEMA: GraphQLSchema = build_schema()._schema  # noqa: SLF001 - it has no public name
 assert SCHEMA.mutation_type
 MUTATIONS = SCHEMA.mutation_type.fields
+Declare = Callable[[str, str, Scope], None]
 ORDER = ["read", "propose", "admin"]
 DELETE = 'mutation { deleteFlow(id: "x") { __typename } }'
 CREATE = 'mutation { createFlow(input: { name: "etl" }) { __typename } }'
@@ -164,3 +171,110 @@ async def test_over_websockets_and_as_events_it_is_the_same(server: Listening, d
 async def test_without_keys_everybody_may_do_everything(ask: Ask) -> None:
     assert (await create(ask, "flow", name="etl"))["created"]
     assert code(await ask.raw(DELETE)) is None
+
+
+@pytest.fixture
+def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
+    """Declare that a field of a type needs a scope."""
+
+    def declare(kind: str, name: str, scope: Scope) -> None:
+        fields: Any = SCHEMA.get_type(kind)
+        field = fields.fields[name].extensions[DEFINED_BY]
+        monkeypatch.setattr(field, "metadata", {**field.metadata, NEEDS: scope})
+
+    return declare
+
+
+FIELDS = {
+    "query": ("Query", "flowRuns", "{ flowRuns { totalCount } }"),
+    "type": ("FlowRun", "parameters", "{ flowRuns { nodes { parameters } } }"),
+    "alias": ("FlowRun", "parameters", "{ flowRuns { edges { node { name: parameters } } } }"),
+    "fragment": ("FlowRun", "parameters", "{ flowRuns { nodes { ...f } } } fragment f on FlowRun { parameters }"),
+    "fragments": (
+        *("FlowRun", "parameters"),
+        "{ flowRuns { nodes { ...f } } } fragment f on Run { ...g } fragment g on FlowRun { parameters }",
+    ),
+    "inline": ("FlowRun", "parameters", '{ node(id: "x") { id ... on FlowRun { parameters } } }'),
+    "skipped": ("FlowRun", "parameters", "{ flowRuns { nodes { id parameters @skip(if: true) } } }"),
+    "interface": ("FlowRun", "labels", '{ node(id: "x") { id ... on Run { labels } } }'),
+    "of interface": ("Run", "labels", '{ node(id: "x") { id ... on Run { labels } } }'),
+    "nested": ("Flow", "labels", "{ flowRuns { nodes { flow { labels } } } }"),
+    "computed": ("FlowRun", "estimatedRunTimeSeconds", "{ flowRuns { nodes { estimatedRunTimeSeconds } } }"),
+    "page": ("FlowConnection", "totalCount", "{ flows { totalCount } }"),
+    "payload": (
+        "CreateFlowPayload",
+        "created",
+        CREATE.replace("__typename", "... on CreateFlowPayload { created }"),
+    ),
+    "subscription": ("Subscription", "transitions", "subscription { transitions { cursor } }"),
+    "event": ("TransitionBatch", "cursor", "subscription { transitions { cursor } }"),
+}
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize("place", FIELDS)
+async def test_a_field_anywhere_can_need_a_scope(url: str, database: Database, declare: Declare, place: str) -> None:
+    *field, document = FIELDS[place]
+    declare(*field, Scope.ADMIN)
+
+    async with listening(url, authentication="keys") as server:
+        for scope in ORDER:
+            key = await Keys(database).make(scope, scope)
+            async with asking_with(server, key) as ask, connected_with(server, key) as socket:
+                subscribes = document.startswith("subscription")
+                for _ in range(2):
+                    message = await (await socket.subscribe(document, scope)).message()
+                    refused = message["type"] == "error" and message["payload"][0]["extensions"]["code"] == "FORBIDDEN"
+                    assert refused == (scope != "admin"), message
+                    if subscribes:
+                        break
+                    assert (code(await ask.raw(document)) == "FORBIDDEN") == (scope != "admin")
+                assert code(await ask.raw("{ flowRuns { nodes { id } } }")) == (
+                    "FORBIDDEN" if place == "query" and scope != "admin" else None
+                )
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_a_column_that_needs_a_scope_is_refused_without_it(
+    url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Variable.__table__.c.value, "info", needs(Scope.ADMIN))
+
+    async with listening(url, authentication="keys") as server:
+        async with asking_with(server, await Keys(database).make("reader", "read")) as ask:
+            assert code(await ask.raw("{ variables { nodes { name } } }")) is None
+            assert code(await ask.raw("{ variables { nodes { value } } }")) == "FORBIDDEN"
+        async with asking_with(server, await Keys(database).make("admin", "admin")) as ask:
+            assert code(await ask.raw("{ variables { nodes { value } } }")) is None
+
+
+class Further(StrEnum):
+    """A scope that is not one of the levels."""
+
+    SECRETS = "secrets"
+
+
+SECRETS: Any = Further.SECRETS
+
+
+@pytest.mark.parametrize(
+    ("scopes", "missing"),
+    [
+        ([Scope.READ], "`propose`, `secrets`; somebody has `read`"),
+        ([Scope.ADMIN], "`secrets`; somebody has `admin`"),
+        ([SECRETS], "`propose`; somebody has `secrets`"),
+        ([Scope.READ, SECRETS], "`propose`; somebody has `read`, `secrets`"),
+        ([], "`propose`, `secrets`; somebody has `nothing`"),
+        ([Scope.PROPOSE, SECRETS], None),
+        ([*Scope, SECRETS], None),
+    ],
+)
+def test_a_scope_that_no_other_includes_is_needed_by_itself(scopes: list[Scope], missing: str | None) -> None:
+    principal = Principal("somebody", scopes)
+
+    if missing is None:
+        check(frozenset({Scope.READ, Scope.PROPOSE, SECRETS}), principal)
+    else:
+        with pytest.raises(Forbidden) as refused:
+            check(frozenset({Scope.READ, Scope.PROPOSE, SECRETS}), principal)
+        assert refused.value.message == f"This needs the scope {missing}."

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Final
 
 ANONYMOUS = "anonymous"
 """The actor of requests without credentials, where none are required."""
@@ -10,17 +11,22 @@ SERVER = "runstate"
 
 
 class Scope(StrEnum):
-    """A permission of a key. Each includes the ones before it."""
+    """A permission of a key."""
 
     READ = "read"
     """Queries and subscriptions."""
     PROPOSE = "propose"
-    """The requests of programs that run workflows: create runs, propose states, acquire slots."""
+    """The requests of programs that run workflows: create runs, propose states, acquire slots. Includes `read`."""
     ADMIN = "admin"
-    """Everything: deployments, limits, deleting."""
+    """Everything else: deployments, limits, deletions. Includes `propose`."""
+
+
+LEVELS: Final[tuple[Scope, ...]] = (Scope.READ, Scope.PROPOSE, Scope.ADMIN)
+"""Scopes of which each includes those before it. A scope that is not listed includes no other, and no other it."""
 
 
 def included(scopes: Iterable[Scope]) -> frozenset[Scope]:
-    """The scopes, with all that they include."""
-    order = list(Scope)
-    return frozenset(order[: max((order.index(scope) + 1 for scope in scopes), default=0)])
+    """Return the scopes with all that they include."""
+    return frozenset(
+        each for scope in scopes for each in (LEVELS[: LEVELS.index(scope)] if scope in LEVELS else ()) + (scope,)
+    )

@@ -17,6 +17,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from runstate.documents.access import Scope
 from runstate.documents.base import Tags, omits_defaults
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -162,6 +163,11 @@ CREATE_ONLY: dict[str, Any] = {"written": "once"}
 def is_marked(column: sa.Column[Any], mark: dict[str, Any]) -> bool:
     """Whether the `info` of a column holds one of these marks, perhaps among others."""
     return mark.items() <= column.info.items()
+
+
+def needs(scope: Scope) -> dict[str, Any]:
+    """Return the `info` of a column that only clients with a scope read. A filter would let others guess its values."""
+    return {"scope": scope, "filterable": False}
 
 
 def reverse(name: str, doc: str) -> dict[str, Any]:

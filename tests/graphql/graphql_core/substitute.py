@@ -16,8 +16,9 @@ from graphql.execution.incremental import IncrementalExecutor
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.field import StrawberryField
 
-from runstate.graphql.execution.executor import executing
-from runstate.graphql.execution.plans import DEFINED_BY, Plans
+from runstate.graphql.execution.executor import executor_with
+from runstate.graphql.execution.plan_cache import PlanCache
+from runstate.graphql.types.fields import DEFINED_BY
 
 
 class Told:
@@ -25,7 +26,7 @@ class Told:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.plans = Plans()
+        self.plan_cache = PlanCache()
         self.executors = 0
         self.passed = 0
         self.failed: set[str] = set()
@@ -38,7 +39,7 @@ class Told:
 
     def pytest_unconfigure(self) -> None:
         """Tell it."""
-        noted = {"passed": self.passed, "executors": self.executors, "left": self.plans.left}
+        noted = {"passed": self.passed, "executors": self.executors, "left": self.plan_cache.fallbacks.counts.total()}
         self.file.write_bytes(orjson.dumps({"failed": sorted(self.failed), **noted}))
 
 
@@ -66,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if name == "strawberry":
         substitute(StrawberryGraphQLCoreExecutionContext, told)
     elif name == "ours":
-        substitute(executing(told.plans), told, plan if config.getoption("--planned") else None)
+        substitute(executor_with(told.plan_cache), told, plan if config.getoption("--planned") else None)
 
 
 def substitute(executor: type[Executor[Any]], told: Told, then: Callable[[Any], None] | None = None) -> None:

@@ -1,103 +1,119 @@
-"""Mutations of one field, carried out without the library: from the variables, as they were sent, to the answer.
+"""The fast path: a mutation of one field whose arguments are variables, executed without graphql-core.
 
-What is done is made ready when an operation was executed once, by the executor, whose plans write the answers. As with
-those, whatever is unusual is left to the library: a value that is not quite as it should be, before anything is done;
-an error, or an answer that no plan writes, when it is done, with what came of it.
+It is compiled when such an operation has been executed once: readers of the variables, and plans of the answer. It
+reads variables straight into the documents that validate them. Other cases fall back to graphql-core: variables that
+are not valid as they are, before the resolver is called; an error, or an answer without a plan, with its outcome.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import Any, Final, NamedTuple, cast
 
 from graphql import (
     FieldNode,
     GraphQLEnumType,
+    GraphQLError,
     GraphQLField,
     GraphQLInputObjectType,
-    GraphQLInputType,
     GraphQLList,
     GraphQLNonNull,
-    GraphQLScalarType,
-    OperationDefinitionNode,
     OperationType,
     VariableNode,
     get_named_type,
     get_nullable_type,
+    is_input_object_type,
     is_required_input_field,
     type_from_ast,
 )
+from graphql.execution.collect_fields import FieldDetailsList
+from pydantic import BaseModel, ValidationError
 
 from runstate.graphql.execution.executor import Executor
-from runstate.graphql.execution.plans import DEFINED_BY, Plan, conditions, directives
-from runstate.graphql.execution.serialization import WRITTEN, Fallback, Serializers
-from runstate.graphql.types.input_values import arguments, made, member_names
+from runstate.graphql.execution.fallbacks import Fallback, FallbackReason
+from runstate.graphql.execution.plan_cache import conditions, directives
+from runstate.graphql.execution.plans import Plan
+from runstate.graphql.execution.serialization import WRITTEN, Serializers
+from runstate.graphql.types.fields import DEFINED_BY
+from runstate.graphql.types.input_values import arguments, member_names
 from runstate.graphql.types.inputs import Input
 
 Read = Callable[[Any], Any]
-"""Reads a value from JSON; UnusualError: the library is to look at it."""
+"""Returns a value that was sent as JSON as a resolver takes it; raises Fallback if it is not plain."""
 
 
-class Caller(NamedTuple):
-    """All that the resolver of a mutation asks `info` for."""
+class ResolveInfo(NamedTuple):
+    """The part of GraphQL's resolve info that resolvers of mutations use."""
 
     context: Any
 
 
+class CheckedInput(NamedTuple):
+    """An input that was validated while it was read; takes the place of `Input` for resolvers."""
+
+    document: BaseModel
+
+    def checked(self) -> BaseModel:
+        """Return the document."""
+        return self.document
+
+
 class Outcome(NamedTuple):
-    """What came of a field: a value or an error."""
+    """The value or the error of a resolver."""
 
     value: Any = None
     error: Exception | None = None
 
     async def get(self) -> Any:
-        """The value, or the error raised."""
+        """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error
         return self.value
 
 
 class FastPath(NamedTuple):
-    """A mutation of one field, made ready."""
+    """A compiled mutation."""
 
     name: str
-    """What its answer is called."""
+    """Name of the field in the answer."""
     resolver: Callable[..., Awaitable[Any]]
-    given: Mapping[str, tuple[str, Read]]
-    """Of each argument: the variable that it is, and how that is read."""
+    readers: Mapping[str, tuple[str, Read]]
+    """Variable of each argument, and its reader."""
     plans: Mapping[type, Plan]
-    """How its answer is written, by its class."""
-    several: bool
-    """Whether it is a list of answers."""
+    """Plans of the answer, by its class."""
+    is_list: bool
 
-    def arguments(self, variables: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """The arguments, as the resolver takes them; null: something is unusual."""
-        said = variables or {}
+    def arguments(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the resolver; raise Fallback if a variable is not plain."""
         try:
-            return {name: read(said[variable]) for name, (variable, read) in self.given.items()}
-        except Exception:  # noqa: BLE001 the library says what it is
-            return None
+            return {name: read(variables[variable]) for name, (variable, read) in self.readers.items()}
+        except (Fallback, GraphQLError, KeyError, ValidationError) as error:
+            raise Fallback(FallbackReason.INPUT) from error
 
     async def outcome(self, context: Any, given: Mapping[str, Any]) -> Outcome:
-        """What comes of it."""
+        """Call the resolver, and return its outcome."""
         try:
-            return Outcome(await self.resolver(None, Caller(context), **given))
-        except Exception as error:  # noqa: BLE001 the library says what it is
+            return Outcome(await self.resolver(None, ResolveInfo(context), **given))
+        except Exception as error:  # noqa: BLE001 graphql-core reports it with its path
             return Outcome(error=error)
 
-    def answer(self, outcome: Outcome) -> dict[str, Any] | None:
-        """The data of the answer; null: it is unusual."""
+    def answer(self, outcome: Outcome) -> dict[str, Any]:
+        """Return the data of the answer; raise Fallback if graphql-core has to write it."""
         if outcome.error is not None:
-            return None
-        try:
-            if self.several:
-                return {self.name: [self.plans[type(each)].fill(each) for each in outcome.value]}
-            return {self.name: self.plans[type(outcome.value)].fill(outcome.value)}
-        except Exception:  # noqa: BLE001 the library says what it is
-            return None
+            raise Fallback(FallbackReason.ERROR)
+        values = outcome.value if self.is_list else [outcome.value]
+        answers = [self._written(each) for each in values]
+        return {self.name: answers if self.is_list else answers[0]}
+
+    def _written(self, value: Any) -> dict[str, Any]:
+        plan = self.plans.get(type(value))
+        if plan is None:
+            raise Fallback
+        return plan.fill(value)
 
 
 def fast_path_of(executor: Executor) -> FastPath | None:
-    """What an operation that was executed does; null: it needs the library."""
-    operation, root = executor.operation, executor.shape.root
+    """Return the fast path of an operation that was executed; None if it needs graphql-core."""
+    operation, root = executor.operation, executor.plans.root
     if operation.operation is not OperationType.MUTATION or root is None or len(root.grouped_field_set) != 1:
         return None
     if any(each.variable_signatures for each in executor.fragments.values()):
@@ -105,137 +121,118 @@ def fast_path_of(executor: Executor) -> FastPath | None:
     if any(conditions(directives(operation.selection_set, executor.fragments))) or operation.directives:
         return None
     ((name, details),) = root.grouped_field_set.items()
-    field = executor.schema.mutation_type and executor.schema.mutation_type.fields.get(details[0].node.name.value)
-    if not field:
-        return None
-    given, plans = _given(executor, field, details[0].node), _plans(executor, field, details)
-    if given is None or plans is None:
+    field = cast("Any", executor.schema.mutation_type).fields.get(details[0].node.name.value)
+    readers = _readers(executor, field, details[0].node) if field else None
+    plans = _plans(executor, field, details) if field else None
+    if readers is None or plans is None:
         return None
     resolver = field.extensions[DEFINED_BY].base_resolver.wrapped_func
-    return FastPath(name, resolver, given, plans, isinstance(get_nullable_type(field.type), GraphQLList))
+    return FastPath(name, resolver, readers, plans, isinstance(get_nullable_type(field.type), GraphQLList))
 
 
-def _given(executor: Executor, field: GraphQLField, node: FieldNode) -> Mapping[str, tuple[str, Read]] | None:
-    """The variables that the arguments are, and how they are read; null: they are not all variables."""
-    said = {each.name.value: each.value for each in node.arguments or ()}
-    if said.keys() != field.args.keys() or not all(isinstance(each, VariableNode) for each in said.values()):
+def _readers(executor: Executor, field: GraphQLField, node: FieldNode) -> Mapping[str, tuple[str, Read]] | None:
+    """Return the reader of each argument; None unless all are variables with scalars or documents."""
+    values = {each.name.value: each.value for each in node.arguments or ()}
+    if values.keys() != field.args.keys() or not all(isinstance(each, VariableNode) for each in values.values()):
         return None
-    kinds = _kinds(executor, executor.operation)
-    names = arguments(field.extensions[DEFINED_BY])(dict.fromkeys(said))
-    variables = [cast("VariableNode", each).name.value for each in said.values()]
+    kinds = {
+        each.variable.name.value: type_from_ast(executor.schema, each.type)
+        for each in executor.operation.variable_definitions or ()
+    }
+    if not all(_is_readable(get_named_type(kind)) for kind in kinds.values()):
+        return None
+    names = arguments(field.extensions[DEFINED_BY])(dict.fromkeys(values))
+    variables = [cast("VariableNode", each).name.value for each in values.values()]
     return {name: (variable, reader(kinds[variable])) for variable, name in zip(variables, names, strict=True)}
 
 
-def _kinds(executor: Executor, operation: OperationDefinitionNode) -> dict[str, GraphQLInputType]:
-    return {
-        each.variable.name.value: cast("GraphQLInputType", type_from_ast(executor.schema, each.type))
-        for each in operation.variable_definitions or ()
-    }
+def _is_readable(kind: Any) -> bool:
+    return not is_input_object_type(kind) or issubclass(kind.extensions[DEFINED_BY].origin, Input)
 
 
-def _plans(executor: Executor, field: GraphQLField, details: Any) -> Mapping[type, Plan] | None:
-    """The plan for each class that the answer can have; null: some of it needs the library."""
-    kind = get_named_type(field.type)
-    classes = [each.extensions[DEFINED_BY].origin for each in executor.possible(kind)]
-    plans = {each: executor.plan_of_class(kind, details, each) for each in classes}
-    return cast("Any", plans) if all(plan and plan.is_attribute_only for plan in plans.values()) else None
+def _plans(executor: Executor, field: GraphQLField, details: FieldDetailsList) -> Mapping[type, Plan] | None:
+    """Return the plans of the classes that the answer can have; None if some of it needs graphql-core."""
+    kind, planner = get_named_type(field.type), executor.planner
+    classes = [each.extensions[DEFINED_BY].origin for each in planner.possible_types(kind)]
+    plans = {each: planner.plan_of_class(kind, details, each) for each in classes}
+    if not all(plan and plan.is_attribute_only for plan in plans.values()):
+        return None
+    return cast("Mapping[type, Plan]", plans)
 
 
-def reader(kind: Any) -> Read:
-    """How values of a type are read that are not null. An input is one that holds its members as documents do."""
-    kind = get_nullable_type(kind)
-    if isinstance(kind, GraphQLList):
-        return _list(reader(kind.of_type))
-    if isinstance(kind, GraphQLInputObjectType):
-        cls, members = kind.extensions[DEFINED_BY].origin, Members(kind)
-        return lambda value: made(cls, members.values(value))
-    return _plain(kind)
-
-
-def _plain(kind: Any) -> Read:
-    """How values are read that a document holds."""
+def reader(kind: Any, *, of_input: bool = True) -> Read:
+    """Return the reader of non-null values of a type: of an input as a document, inside one as values of a document."""
     kind = get_nullable_type(kind)
     match kind:
         case GraphQLList():
-            return _list(_plain(kind.of_type))
+            item = reader(kind.of_type, of_input=of_input)
+            return lambda values: [item(each) for each in _exactly(list, values)]
         case GraphQLInputObjectType():
-            return Members(kind).read
+            return InputReader(kind).document if of_input else InputReader(kind).values
         case GraphQLEnumType():
-            return {name: kind.coerce_input_value(name) for name in kind.values}.__getitem__
-        case GraphQLScalarType():
-            return EXACTLY.get(kind.name) or kind.coerce_input_value
-    return _unusual
+            members = {name: kind.coerce_input_value(name) for name in kind.values}
+            return lambda name: members[_exactly(str, name)]
+    return SCALARS.get(kind.name) or cast("Read", kind.coerce_input_value)
 
 
-def _list(item: Read) -> Read:
-    def read(values: Any) -> list[Any]:
-        if type(values) is not list:
-            raise Fallback
-        return [item(each) for each in values]
+def _exactly(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise Fallback
+    return value
 
-    return read
+
+SCALARS: Final[Mapping[str, Read]] = {
+    name: Serializers(kinds).write
+    for name, kinds in {**WRITTEN, "Float": {**WRITTEN["Float"], int: float}}.items()
+    if name in {"String", "ID", "Boolean", "Int", "Float"}
+}
+"""Readers of GraphQL's own scalars: values that are valid as they are, and integers as Float."""
 
 
 class Member(NamedTuple):
-    """One member of an input."""
+    """A member of an input."""
 
     name: str
     read: Read
-    null: bool
-    """Whether it may be null."""
-    kept: bool
-    """Whether null is a value of it; otherwise it is as good as not given."""
+    nullable: bool
+    keeps_null: bool
+    """Whether null is a value of its own. Otherwise it means the same as an omitted member."""
 
 
-class Members:
-    """How inputs of a type are read."""
+class InputReader:
+    """Reads values of an input type as `Input.given_members` has them, without making the input."""
 
     def __init__(self, kind: GraphQLInputObjectType) -> None:
-        definition = kind.extensions[DEFINED_BY]
-        self.cls: type[Input[Any]] = definition.origin
-        self.one_of = kind.is_one_of
-        self.required = {name for name, field in kind.fields.items() if is_required_input_field(field)}
         self.kind = kind
-        self.known: dict[str, Member] = {}
+        self.cls: type[Input[Any]] = kind.extensions[DEFINED_BY].origin
+        self.required = {name for name, field in kind.fields.items() if is_required_input_field(field)}
 
-    def read(self, value: Any) -> dict[str, Any]:
-        """Return the members as the document has them."""
-        return self.cls.as_document(self.values(value))
+    @cached_property
+    def members(self) -> dict[str, Member]:
+        """The members, by their names in GraphQL; made with the first value, since inputs can hold each other."""
+        names = member_names(self.cls)
+        return {name: self._member(names[name], field.type) for name, field in self.kind.fields.items()}
+
+    def _member(self, name: str, kind: Any) -> Member:
+        read, nullable = reader(kind, of_input=False), not isinstance(kind, GraphQLNonNull)
+        return Member(name, read, nullable, not self.kind.is_one_of and self.cls.may_be_null(name))
+
+    def document(self, value: Any) -> CheckedInput:
+        """Return the validated document."""
+        return CheckedInput(self.cls.make_document(self.values(value)))
 
     def values(self, value: Any) -> dict[str, Any]:
-        """The members that are given, by the names that the document has for them."""
-        known = self.known or self._meet()
-        if type(value) is not dict or not self.required <= value.keys() or (self.one_of and len(value) != 1):
+        """Return the members that are set as the document has them."""
+        one_of = self.kind.is_one_of
+        if not self.required <= _exactly(dict, value).keys() or (one_of and len(value) != 1):
             raise Fallback
-        given = {}
+        values = {}
         for name, each in value.items():
-            member = known[name]
+            member = self.members[name]
             if each is not None:
-                given[member.name] = member.read(each)
-            elif self.one_of or not member.null:
+                values[member.name] = member.read(each)
+            elif one_of or not member.nullable:
                 raise Fallback
-            elif member.kept:
-                given[member.name] = None
-        return given
-
-    def _meet(self) -> dict[str, Member]:
-        """Looked at when the first value comes: inputs may hold each other."""
-        if not issubclass(self.cls, Input):
-            raise Fallback
-        names = member_names(self.cls)
-        self.known = {name: self._member(names[name], field.type) for name, field in self.kind.fields.items()}
-        return self.known
-
-    def _member(self, name: str, kind: GraphQLInputType) -> Member:
-        kept = not self.one_of and self.cls.may_be_null(name)
-        return Member(name, _plain(kind), not isinstance(kind, GraphQLNonNull), kept)
-
-
-def _unusual(_: Any) -> Any:
-    raise Fallback
-
-
-EXACTLY: Final[Mapping[str, Read]] = {
-    name: Serializers(WRITTEN[name]).write for name in ("String", "ID", "Boolean", "Int", "Float")
-}
-"""How scalars are read that are exactly what they should be: as they are written."""
+            elif member.keeps_null:
+                values[member.name] = None
+        return self.cls.as_document(values)

@@ -1,4 +1,4 @@
-"""How what is stored is written as JSON: values by their Python types, and columns as the database gave them."""
+"""Serializers of stored values: of single values by their Python types, and of columns as the driver returns them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,24 +14,21 @@ from graphql import GraphQLEnumType
 from sqlalchemy.engine import Dialect
 
 from runstate.database.dialects import plain, processor
+from runstate.graphql.execution.fallbacks import Fallback
 from runstate.graphql.types.scalars import written
 from runstate.rows.base import DocumentColumn, Timestamp
 
 LARGEST_INT: Final = 2**31 - 1
 
 Convert = Callable[[Any], Any] | None
-"""Makes JSON of a value; None: it is JSON already, or what `scalars.dumped` makes JSON of."""
+"""Returns a value as JSON; None for values that are JSON, or that `scalars.dumped` writes as JSON."""
 
 WriteColumn = Callable[[Sequence[Any]], Iterable[Any]]
-"""Makes JSON of the values of a column, as the database gave them."""
-
-
-class Fallback(Exception):
-    """What is left to the library."""
+"""Returns the values of a column, as the driver returned them, as JSON."""
 
 
 class Serializers(dict[type, Convert]):
-    """How the values of a field are written, by their Python type; any other type is unusual."""
+    """Serializers of the values of a field, by Python type. Other types fall back."""
 
     def __missing__(self, kind: type) -> Convert:
         if UUID in self and issubclass(kind, UUID):
@@ -39,7 +36,7 @@ class Serializers(dict[type, Convert]):
         raise Fallback
 
     def write(self, value: Any) -> Any:
-        """A value of the field as JSON."""
+        """Return a value of the field as JSON."""
         convert = self[type(value)]
         return value if convert is None else convert(value)
 
@@ -57,7 +54,7 @@ def _float(value: float) -> float:
 
 
 def _instant(value: datetime) -> datetime | str:
-    """An instant; one with a fraction is left to `scalars.dumped`, which writes no digits where there is none."""
+    """Return an instant as JSON. One with a fraction is left to `scalars.dumped`: faster, but it omits `.000000`."""
     return value if value.microsecond and value.tzinfo is UTC else written(value)
 
 
@@ -70,16 +67,16 @@ WRITTEN: Final[Mapping[str, Mapping[type, Convert]]] = {
     "DateTime": {datetime: _instant},
     "JSON": dict.fromkeys((dict, list, str, int, float, bool)),
 }
-"""How scalars are written that need not be asked."""
+"""Serializers of scalars, by name and Python type."""
 
 
 def of_scalar(name: str) -> Serializers | None:
-    """How a scalar is written; None: the library is needed."""
+    """Return the serializers of a scalar; None if graphql-core has to write it."""
     return Serializers(WRITTEN[name]) if name in WRITTEN else None
 
 
 def of_enum(kind: GraphQLEnumType) -> Serializers | None:
-    """How an enum is written; None: the library is needed."""
+    """Return the serializers of an enum; None if graphql-core has to write it."""
     cls = getattr(kind, "wrapped_cls", None)
     if cls is None or any(name != value.value for name, value in kind.values.items()):
         return None
@@ -87,7 +84,7 @@ def of_enum(kind: GraphQLEnumType) -> Serializers | None:
 
 
 def of_list(item: Serializers | None) -> Serializers | None:
-    """How a list of such items is written; None: the library is needed."""
+    """Return the serializers of a list of items; None if graphql-core has to write it."""
     return None if item is None else Serializers(dict.fromkeys((list, tuple), partial(_each, item)))
 
 
@@ -95,23 +92,23 @@ def _each(item: Serializers, values: Iterable[Any]) -> list[Any]:
     return [value if (convert := item[type(value)]) is None else convert(value) for value in values]
 
 
-def of_column(column: sa.ColumnElement[Any], table: Serializers, dialect: Dialect) -> WriteColumn:
-    """How the values of a column are written for a field."""
+def of_column(column: sa.ColumnElement[Any], serializers: Serializers, dialect: Dialect) -> WriteColumn:
+    """Return the function that writes the values of a column for a field."""
     kind = type(column.type)
-    easy = EASY.get(kind)
-    if easy in table and (NoneType in table or not getattr(column, "nullable", True)):
-        given = plain(column.type, dialect)
+    nullable = getattr(column, "nullable", True)
+    if WHOLE_COLUMN.get(kind) in serializers and (NoneType in serializers or not nullable):
+        convert = plain(column.type, dialect)
         finish = FINISH.get(kind)
-        return given if finish is None else lambda values: finish(given(values))
-    write = partial(_value, processor(column.type, dialect), table)
-    return partial(_by_value, write) if kind in FEW else partial(map, write)
+        return convert if finish is None else lambda values: finish(convert(values))
+    write = partial(_value, processor(column.type, dialect), serializers)
+    return partial(_distinct, write) if kind in FEW_VALUES else partial(map, write)
 
 
-EASY: Final[Mapping[type, type]] = {sa.Text: str, sa.Uuid: UUID, sa.Double: float, Timestamp: datetime}
-"""Types of columns that are written as a whole, and of what Python type their values are."""
+WHOLE_COLUMN: Final[Mapping[type, type]] = {sa.Text: str, sa.Uuid: UUID, sa.Double: float, Timestamp: datetime}
+"""Types of columns that are converted as a whole, and the Python types of their values."""
 
-FEW: Final = (sa.Enum, sa.Integer, sa.Boolean, sa.JSON, DocumentColumn)
-"""Types of columns that have few different values."""
+FEW_VALUES: Final = (sa.Enum, sa.Integer, sa.Boolean, sa.JSON, DocumentColumn)
+"""Types of columns with few different values."""
 
 
 def _instants(values: Sequence[datetime | None]) -> list[Any]:
@@ -125,13 +122,13 @@ def _floats(values: Sequence[float | None]) -> Sequence[float | None]:
 
 
 FINISH: Final[Mapping[type, WriteColumn]] = {Timestamp: _instants, sa.Double: _floats}
-"""What is left to do with values of such columns that are plain already."""
+"""Last step for columns that are converted as a whole."""
 
 
-def _value(process: Convert, table: Serializers, value: Any) -> Any:
-    return table.write(value if process is None or value is None else process(value))
+def _value(process: Convert, serializers: Serializers, value: Any) -> Any:
+    return serializers.write(value if process is None or value is None else process(value))
 
 
-def _by_value(write: Callable[[Any], Any], values: Sequence[Any]) -> Iterable[Any]:
-    """Few different values: each is written once."""
+def _distinct(write: Callable[[Any], Any], values: Sequence[Any]) -> Iterable[Any]:
+    """Write each different value once."""
     return map({value: write(value) for value in set(values)}.__getitem__, values)

@@ -42,12 +42,12 @@ class ParentLoader(Generic[R]):
 class Pages:
     """The pages of one field of a request. A parent is named by its id; the parent of all rows is None."""
 
-    def __init__(self, search: PageQuery[Any], fetch: Fetch, given: Fetch) -> None:
-        self.search = search
-        self.found: ParentLoader[PageResult] = ParentLoader(functools.partial(search.pages, given))
-        self.counts: ParentLoader[int] = ParentLoader(functools.partial(search.counts, fetch))
-        self.behind: ParentLoader[bool] = ParentLoader(functools.partial(search.outside, fetch, ahead=False))
-        self.ahead: ParentLoader[bool] = ParentLoader(functools.partial(search.outside, fetch, ahead=True))
+    def __init__(self, query: PageQuery[Any], fetch: Fetch, fetch_raw: Fetch) -> None:
+        self.query = query
+        self.found: ParentLoader[PageResult] = ParentLoader(functools.partial(query.pages, fetch_raw))
+        self.counts: ParentLoader[int] = ParentLoader(functools.partial(query.counts, fetch))
+        self.behind: ParentLoader[bool] = ParentLoader(functools.partial(query.outside, fetch, ahead=False))
+        self.ahead: ParentLoader[bool] = ParentLoader(functools.partial(query.outside, fetch, ahead=True))
 
     async def rows(self, parents: Sequence[Any]) -> list[RawRows]:
         """The rows on the page of each parent."""
@@ -59,11 +59,11 @@ class Pages:
 
     async def more_after(self, parents: Sequence[Any]) -> list[bool]:
         """Whether more rows follow after the page of each parent."""
-        return await self._more(parents, self.ahead, further=not self.search.backwards)
+        return await self._more(parents, self.ahead, further=not self.query.backwards)
 
     async def more_before(self, parents: Sequence[Any]) -> list[bool]:
         """Whether there are rows before the page of each parent."""
-        return await self._more(parents, self.behind, further=self.search.backwards)
+        return await self._more(parents, self.behind, further=self.query.backwards)
 
     async def _more(self, parents: Sequence[Any], beyond: ParentLoader[bool], *, further: bool) -> list[bool]:
         cut = [found.cut for found in await self.found.of(parents)] if further else [False] * len(parents)
@@ -84,8 +84,8 @@ class Pages:
 
     def cursors(self, rows: RawRows) -> list[str]:
         """The position of each row."""
-        columns = [rows.values_of(key.column) for key in self.search.keys]
-        return [cursor(self.search.mark, values) for values in zip(*columns, strict=True)]
+        columns = [rows.values_of(key.column) for key in self.query.keys]
+        return [cursor(self.query.mark, values) for values in zip(*columns, strict=True)]
 
 
 @object_type

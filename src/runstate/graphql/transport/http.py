@@ -26,8 +26,8 @@ from uuid_utils import uuid4
 from runstate.errors import Forbidden, Unauthenticated
 from runstate.graphql.context import Context
 from runstate.graphql.errors import Code
+from runstate.graphql.execution.operation import Schema
 from runstate.graphql.families import csrf
-from runstate.graphql.schema import Schema
 from runstate.graphql.transport.observability import Observer
 from runstate.graphql.transport.request import GraphQLRequest, RefusedError, operation
 from runstate.graphql.transport.sse import EVENTS, body_of, streamed

@@ -1,16 +1,21 @@
 """Fields whose description is the docstring of what answers them."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeVar, cast, dataclass_transform
 
 import strawberry
+from graphql import GraphQLField
+from strawberry.types.field import StrawberryField
 
 from runstate.documents.access import Scope
 from runstate.graphql.types.input_values import read
 
+DEFINED_BY: Final = "strawberry-definition"
+"""Extension of GraphQL types and fields that holds Strawberry's definition."""
+
 NEEDS: Final = "scope"
-"""Under which name a field notes what it needs to be allowed."""
+"""Metadata of a field: the scope that it needs."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -22,9 +27,9 @@ Id = Annotated[strawberry.ID, strawberry.argument(description="Its id; a malform
 """The argument of a query for one object."""
 
 
-def field(resolver: F) -> F:
-    """A field of a type."""
-    return cast("F", strawberry.field(resolver, description=description_of(resolver)))
+def field(resolver: F, scope: Scope | None = None) -> F:
+    """Make a field of a type."""
+    return cast("F", strawberry.field(resolver, **_declared(resolver, scope)))
 
 
 def cached_attribute(attribute: str) -> Callable[[F], F]:
@@ -37,20 +42,26 @@ def cached_attribute(attribute: str) -> Callable[[F], F]:
     return make
 
 
-def query(resolver: F) -> F:
-    """A field of `Query`."""
-    return cast("F", strawberry.field(resolver, description=description_of(resolver)))
+def query(resolver: F, scope: Scope | None = None) -> F:
+    """Make a field of `Query`; `@partial(query, scope=Scope.ADMIN)` makes one that needs more than `read`."""
+    return field(resolver, scope)
 
 
 def mutation(resolver: F, scope: Scope) -> F:
-    """A field of `Mutation`, which needs a scope."""
-    description = f"{description_of(resolver)} Needs the scope `{scope}`."
-    return cast("F", strawberry.mutation(resolver, description=description, metadata={NEEDS: scope}))
+    """Make a field of `Mutation`, which needs a scope."""
+    return cast("F", strawberry.mutation(resolver, **_declared(resolver, scope)))
 
 
-def subscription(resolver: F) -> F:
-    """A field of `Subscription`."""
-    return cast("F", strawberry.subscription(resolver, description=description_of(resolver)))
+def subscription(resolver: F, scope: Scope | None = None) -> F:
+    """Make a field of `Subscription`."""
+    return cast("F", strawberry.subscription(resolver, **_declared(resolver, scope)))
+
+
+def _declared(resolver: Callable[..., Any], scope: Scope | None) -> dict[str, Any]:
+    description = description_of(resolver)
+    if scope is None:
+        return {"description": description}
+    return {"description": f"{description} Needs the scope `{scope}`.", "metadata": {NEEDS: scope}}
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(strawberry.field,))
@@ -75,3 +86,9 @@ def description_of(thing: object) -> str:
     """The docstring of something, on as few lines as its paragraphs."""
     paragraphs = (inspect.getdoc(thing) or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in paragraphs)
+
+
+def metadata(field: GraphQLField) -> Mapping[Any, Any]:
+    """Return the metadata that a field was declared with."""
+    definition = field.extensions.get(DEFINED_BY)
+    return definition.metadata if isinstance(definition, StrawberryField) else {}

@@ -1,4 +1,4 @@
-"""How much is under way at once, and how much may be."""
+"""Operations in flight, and their limits."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,23 +9,23 @@ from runstate.errors import Overloaded
 
 @dataclass(slots=True)
 class InFlight:
-    """What a process answers at the moment; Overloaded: it has enough to do."""
+    """The number of operations and open subscriptions of a process. Raises Overloaded at a limit."""
 
-    most_operations: int = 1_000
-    most_subscriptions: int = 10_000
+    max_operations: int = 1_000
+    max_subscriptions: int = 10_000
     operations: int = 0
     subscriptions: int = 0
 
     @property
     def full(self) -> bool:
-        """Whether no subscription is opened at the moment."""
-        return self.subscriptions >= self.most_subscriptions
+        """Whether no further subscription can be opened."""
+        return self.subscriptions >= self.max_subscriptions
 
     @contextmanager
     def operation(self) -> Iterator[None]:
-        """While a query or a mutation is answered."""
-        if self.operations >= self.most_operations:
-            raise Overloaded("Too many operations are under way; try again.")
+        """Count a query or a mutation while it is executed."""
+        if self.operations >= self.max_operations:
+            raise Overloaded("Too many operations are in flight; try again.")
         self.operations += 1
         try:
             yield
@@ -34,7 +34,7 @@ class InFlight:
 
     @contextmanager
     def subscription(self) -> Iterator[None]:
-        """While a subscription is open."""
+        """Count a subscription while it is open."""
         if self.full:
             raise Overloaded("Too many subscriptions are open; try again.")
         self.subscriptions += 1

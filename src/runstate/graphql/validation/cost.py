@@ -1,10 +1,11 @@
-"""How much a document asks for: one walk that visits each fragment once, however often it is spread.
+"""The cost of a document, and the scopes it needs: one walk that visits each fragment once, however often it is spread.
 
-What depends on variables, the numbers of objects on pages, stays a function of them; everything else is a number when
-the document is met for the first time.
+The numbers of objects on pages can depend on variables, so they stay functions of these. Everything else is a number
+from the first walk on.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any, Final, NamedTuple, cast
 
 from graphql import (
@@ -33,139 +34,149 @@ from graphql import (
     type_from_ast,
 )
 
-from runstate.graphql.execution.executor import metadata
+from runstate.documents.access import Scope
 from runstate.graphql.pagination.keyset import DEFAULT_SIZE
+from runstate.graphql.types.fields import metadata
+from runstate.graphql.validation.scopes import NO_SCOPES, FieldScopes, scopes_of
 
-SUPPOSED_SIZE: Final = 10
-"""How many objects a list is supposed to have whose length nobody has said."""
+ASSUMED_SIZE: Final = 10
+"""Number of objects in a list whose length no argument bounds."""
 
 LARGEST_PAGE: Final = 1_000
-ENDLESS: Final = 10**12
-"""As large as any number gets here: fragments that spread each other twice would go beyond all limits."""
+MAX_AMOUNT: Final = 10**12
+"""Cap of every number here: fragments that spread each other twice grow exponentially."""
 
-PAGED_BY: Final = ("first", "last")
+PAGE_SIZES: Final = ("first", "last")
+"""Arguments that hold the size of a page."""
 ITEMS: Final = ("nodes", "edges")
+"""Fields of a connection that answer with one object for each row on the page."""
 
 
 class VariableValues:
-    """The variables of one request, and what was worked out with them."""
+    """The variables of one request, as a client sent them, and the amounts that were evaluated with them."""
 
     def __init__(self, variables: Mapping[str, Any]) -> None:
         self.variables = variables
-        self.known: dict[int, int] = {}
+        self.amounts: dict[int, int] = {}
 
 
 Amount = int | Callable[[VariableValues], int]
-"""A number, or what it is with the variables of a request."""
+"""A number, or a function of the variables of a request."""
 
 
 class SelectionCost(NamedTuple):
-    """How much a selection asks for."""
+    """The cost of a selection, and the scopes it needs."""
 
     fields: int = 0
     depth: int = 0
     aliases: int = 0
     directives: int = 0
     items: int = 0
-    """Of the longest list that is written into it."""
+    """Length of the longest list literal."""
     fixed: Amount = 0
-    """How many objects it answers with."""
+    """Number of objects in the answer."""
     each: Amount = 0
-    """How many more for each object on the page whose `nodes` or `edges` it selects."""
+    """Number of further objects for each row on the page whose `nodes` or `edges` are selected."""
+    scopes: frozenset[Scope] = NO_SCOPES
 
 
 NOTHING: Final = SelectionCost()
 
 
 def total(amounts: Iterable[Amount]) -> Amount:
-    """The sum of amounts."""
-    fixed, open_ones = 0, list[Callable[[VariableValues], int]]()
+    """Return the sum of amounts."""
+    fixed, variable = 0, list[Callable[[VariableValues], int]]()
     for amount in amounts:
         if isinstance(amount, int):
             fixed += amount
         else:
-            open_ones.append(amount)
-    if not open_ones:
-        return min(fixed, ENDLESS)
-    return lambda given: min(fixed + sum(amount(given) for amount in open_ones), ENDLESS)
+            variable.append(amount)
+    if not variable:
+        return min(fixed, MAX_AMOUNT)
+    return lambda values: min(fixed + sum(amount(values) for amount in variable), MAX_AMOUNT)
 
 
 def times(size: Amount, amount: Amount) -> Amount:
-    """An amount so many times."""
+    """Return the product of a size and an amount."""
     if isinstance(size, int) and isinstance(amount, int):
-        return min(size * amount, ENDLESS)
-    return lambda given: min(evaluated(size, given) * evaluated(amount, given), ENDLESS)
+        return min(size * amount, MAX_AMOUNT)
+    return lambda values: min(evaluated(size, values) * evaluated(amount, values), MAX_AMOUNT)
 
 
-def evaluated(amount: Amount, given: VariableValues) -> int:
-    """The number that an amount is."""
-    return amount if isinstance(amount, int) else amount(given)
+def evaluated(amount: Amount, values: VariableValues) -> int:
+    """Return an amount as a number."""
+    return amount if isinstance(amount, int) else amount(values)
 
 
-def kept(amount: Amount) -> Amount:
-    """An amount that is worked out fixed with the variables of a request, however often it is asked for."""
+def memoized(amount: Amount) -> Amount:
+    """Return an amount that is evaluated once for the variables of a request, however often it is used."""
     if isinstance(amount, int):
         return amount
 
-    def look_up(given: VariableValues) -> int:
-        if id(amount) not in given.known:
-            given.known[id(amount)] = amount(given)
-        return given.known[id(amount)]
+    def look_up(values: VariableValues) -> int:
+        if id(amount) not in values.amounts:
+            values.amounts[id(amount)] = amount(values)
+        return values.amounts[id(amount)]
 
     return look_up
 
 
-def together(extents: Sequence[SelectionCost]) -> SelectionCost:
-    """What selections beside each other ask for."""
-    if not extents:
+def together(costs: Sequence[SelectionCost]) -> SelectionCost:
+    """Return the cost of selections beside each other."""
+    if not costs:
         return NOTHING
-    fields, depths, aliases, directives, items, fixed, each = zip(*extents, strict=True)
+    fields, depths, aliases, directives, items, fixed, each, scopes = zip(*costs, strict=True)
     return SelectionCost(
-        min(sum(fields), ENDLESS),
+        min(sum(fields), MAX_AMOUNT),
         max(depths),
-        min(sum(aliases), ENDLESS),
-        min(sum(directives), ENDLESS),
+        min(sum(aliases), MAX_AMOUNT),
+        min(sum(directives), MAX_AMOUNT),
         max(items),
         total(fixed),
         total(each),
+        NO_SCOPES.union(*scopes),
     )
 
 
 class CostVisitor:
-    """One walk over a document. What does not fit the schema counts too; it is refused by others."""
+    """One walk over a document. Fields that the schema does not have count too; validation refuses them."""
 
-    def __init__(self, schema: GraphQLSchema, paged: Collection[str], document: DocumentNode) -> None:
+    def __init__(
+        self, schema: GraphQLSchema, paged: Collection[str], scopes: FieldScopes, document: DocumentNode
+    ) -> None:
         self.schema = schema
         self.paged = paged
+        self.scopes = scopes
         definitions = document.definitions
         self.fragments = {each.name.value: each for each in definitions if isinstance(each, FragmentDefinitionNode)}
-        self.known: dict[str, SelectionCost] = {}
+        self.costs: dict[str, SelectionCost] = {}
+        """Costs of fragments, by name."""
 
     def operation(self, definition: OperationDefinitionNode) -> SelectionCost:
-        """How much an operation asks for."""
-        extent = self._selected(definition.selection_set, self.schema.get_root_type(definition.operation))
+        """Return the cost of an operation."""
+        cost = self._selected(definition.selection_set, self.schema.get_root_type(definition.operation))
         used = [definition.directives, *(each.directives for each in definition.variable_definitions or ())]
-        return extent._replace(directives=extent.directives + sum(len(each or ()) for each in used))
+        return cost._replace(directives=cost.directives + sum(len(each or ()) for each in used))
 
     def _selected(self, selected: SelectionSetNode, kind: GraphQLNamedType | None) -> SelectionCost:
         return together([self._selection(each, kind) for each in selected.selections])
 
     def _selection(self, node: SelectionNode, kind: GraphQLNamedType | None) -> SelectionCost:
         if isinstance(node, FieldNode):
-            extent = self._field(node, kind)
+            cost = self._field(node, kind)
         elif isinstance(node, FragmentSpreadNode):
-            extent = self._fragment(node.name.value)
+            cost = self._fragment(node.name.value)
         else:
-            extent = self._on(cast("InlineFragmentNode", node), kind)
+            cost = self._on(cast("InlineFragmentNode", node), kind)
         used = len(node.directives or ())
-        return extent._replace(directives=extent.directives + used) if used else extent
+        return cost._replace(directives=cost.directives + used) if used else cost
 
     def _fragment(self, name: str) -> SelectionCost:
-        if name not in self.known and name in self.fragments:
-            self.known[name] = NOTHING  # while it is looked at: one that spreads itself is refused elsewhere
-            extent = self._on(self.fragments[name], None)
-            self.known[name] = extent._replace(fixed=kept(extent.fixed), each=kept(extent.each))
-        return self.known.get(name, NOTHING)
+        if name not in self.costs and name in self.fragments:
+            self.costs[name] = NOTHING  # ends the recursion of a fragment that spreads itself; validation refuses it
+            cost = self._on(self.fragments[name], None)
+            self.costs[name] = cost._replace(fixed=memoized(cost.fixed), each=memoized(cost.each))
+        return self.costs.get(name, NOTHING)
 
     def _on(self, node: InlineFragmentNode | FragmentDefinitionNode, kind: GraphQLNamedType | None) -> SelectionCost:
         named = node.type_condition
@@ -185,11 +196,12 @@ class CostVisitor:
             items=max([inner.items, *(longest(each.value) for each in node.arguments or ())]),
             fixed=0 if item else objects,
             each=objects if item else 0,
+            scopes=inner.scopes | scopes_of(self.scopes, owner, node.name.value),
         )
 
 
 def _objects(node: FieldNode, field: GraphQLField | None, inner: SelectionCost, *, item: bool) -> Amount:
-    """How many objects a field answers with, those below included; an edge is no object besides its node."""
+    """Return the number of objects that a field answers with, those below included. An edge counts as its node."""
     if item:
         return total((node.name.value != "edges", inner.fixed, inner.each))
     if field and is_paged(field):
@@ -205,62 +217,63 @@ def is_list(field: GraphQLField) -> bool:
 
 def is_paged(field: GraphQLField) -> bool:
     """Whether a field answers with an object that holds a page."""
-    return not is_list(field) and any(name in field.args for name in PAGED_BY)
+    return not is_list(field) and any(name in field.args for name in PAGE_SIZES)
 
 
 def paged_types(schema: GraphQLSchema) -> frozenset[str]:
-    """The types that hold a page."""
+    """Return the names of the types that hold a page."""
     kinds = [kind for kind in schema.type_map.values() if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType)]
     fields = [field for kind in kinds for field in kind.fields.values()]
     return frozenset(get_named_type(field.type).name for field in fields if is_paged(field))
 
 
 def size(node: FieldNode, field: GraphQLField) -> Amount:
-    """How many objects a list or a page has at most."""
-    given = {argument.name.value: argument.value for argument in node.arguments or ()}
-    if any(name in field.args for name in PAGED_BY):
-        unless_given = int(metadata(field).get("size") or _default(field) or DEFAULT_SIZE)
-        said = [given[name] for name in PAGED_BY if name in given]
-        return _page(said, unless_given)
-    listed = [
-        name for name, argument in field.args.items() if isinstance(get_nullable_type(argument.type), GraphQLList)
-    ]
-    return next((_length(given[name]) for name in listed if name in given), SUPPOSED_SIZE)
+    """Return the largest number of objects in a list or on a page."""
+    arguments = {argument.name.value: argument.value for argument in node.arguments or ()}
+    if any(name in field.args for name in PAGE_SIZES):
+        default = int(metadata(field).get("size") or _default_size(field) or DEFAULT_SIZE)
+        return _page_size([arguments[name] for name in PAGE_SIZES if name in arguments], default)
+    lists = [name for name, argument in field.args.items() if isinstance(get_nullable_type(argument.type), GraphQLList)]
+    return next((_length(arguments[name]) for name in lists if name in arguments), ASSUMED_SIZE)
 
 
-def _default(field: GraphQLField) -> int | None:
+def _default_size(field: GraphQLField) -> int | None:
     """Return the size of a page that the schema names as the default."""
-    defaults = [field.args[name].default_value for name in PAGED_BY if name in field.args]
+    defaults = [field.args[name].default_value for name in PAGE_SIZES if name in field.args]
     return next((each for each in defaults if isinstance(each, int)), None)
 
 
-def _page(said: list[ValueNode], unless_given: int) -> Amount:
-    """The size of a page, from what is said of it."""
-    if any(isinstance(each, VariableNode) for each in said):
-        return lambda given: _page_of([_value(each, given) for each in said], unless_given)
-    return _page_of([_value(each, NO_VARIABLES) for each in said], unless_given)
+def _page_size(sizes: list[ValueNode], default: int) -> Amount:
+    if any(isinstance(each, VariableNode) for each in sizes):
+        return lambda values: _largest([_value(each, values) for each in sizes], default)
+    return _largest([_value(each, NO_VARIABLES) for each in sizes], default)
 
 
-def _page_of(said: list[Any], unless_given: int) -> int:
-    known = [each for each in said if isinstance(each, int)]
-    return max(0, min(max(known, default=unless_given), LARGEST_PAGE))
+def _largest(sizes: list[Any], default: int) -> int:
+    # 5.0 is an Int for GraphQL too.
+    numbers = [int(each) for each in sizes if isinstance(each, int | float) and isfinite(each)]
+    return max(0, min(max(numbers, default=default), LARGEST_PAGE))
 
 
-def _length(said: ValueNode) -> Amount:
-    """The length of a list that is an argument."""
-    if isinstance(said, VariableNode):
-        return lambda given: len(_value(said, given) or ())
-    return len(said.values) if isinstance(said, ListValueNode) else 1
+def _length(argument: ValueNode) -> Amount:
+    """Return the length of a list that is an argument; a single value is a list of one."""
+    if isinstance(argument, VariableNode):
+        return lambda values: _length_of(_value(argument, values))
+    return len(argument.values) if isinstance(argument, ListValueNode) else 1
 
 
-def _value(node: ValueNode, given: VariableValues) -> Any:
+def _length_of(value: Any) -> int:
+    return len(value) if isinstance(value, list) else int(value is not None)
+
+
+def _value(node: ValueNode, values: VariableValues) -> Any:
     if isinstance(node, VariableNode):
-        return given.variables.get(node.name.value)
+        return values.variables.get(node.name.value)
     return int(node.value) if isinstance(node, IntValueNode) else None
 
 
 def longest(value: ValueNode) -> int:
-    """How many values the longest list holds that is written into a value."""
+    """Return the length of the longest list literal in a value."""
     if isinstance(value, ListValueNode):
         return max([len(value.values), *map(longest, value.values)])
     if isinstance(value, ObjectValueNode):

@@ -1,10 +1,10 @@
-"""Documents, parsed, measured and checked once however often they come."""
+"""Documents, parsed, measured and validated once however often they come."""
 
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from graphql import (
@@ -20,132 +20,129 @@ from graphql import (
     parse,
     specified_rules,
     validate,
+    value_from_ast_untyped,
 )
 from strawberry.types.graphql import OperationType
 
 from runstate.documents.access import Scope
 from runstate.errors import LimitExceeded
+from runstate.graphql.pagination.selection import Fragments, selected
 from runstate.graphql.validation.cost import Amount, CostVisitor, SelectionCost, VariableValues, evaluated, paged_types
 from runstate.graphql.validation.limits import RequestLimits
-from runstate.graphql.validation.list_sizes import Lists, Longest
-from runstate.graphql.validation.scopes import Fragments, needed, root_fields
+from runstate.graphql.validation.list_sizes import ListSizes, LongestList
+from runstate.graphql.validation.scopes import ROOT_SCOPES, field_scopes
 
-KEPT: Final = 512
-LONGEST_KEPT: Final = 16_384
-MOST_COMPARISONS: Final = 50_000
-"""How much is compared to find out whether fields of one name can be one; that is quadratic."""
+CACHE_SIZE: Final = 512
+MAX_CACHED_CHARACTERS: Final = 16_384
+MAX_COMPARISONS: Final = 50_000
+"""Largest number of comparisons that decide whether fields of one name can be merged; it grows quadratically."""
 
-CHANGING_NOTHING: Final = frozenset({"createCsrfToken", "__typename"})
+NOT_CHANGING: Final = frozenset({"createCsrfToken", "__typename"})
+"""Fields of `Mutation` that change nothing a CSRF token protects."""
 TOO_MANY_TOKENS: Final = "Document contains more than"
-"""How the parser begins to say so."""
+"""Start of the parser's message for a document with too many tokens."""
 
 
 class FieldsCanBeMergedRule(OverlappingFieldsCanBeMergedRule):
-    """The library's rule, which gives up earlier: it would compare fields for more than a second."""
+    """The library's rule with a smaller budget: with the library's own it compares fields for more than a second."""
 
     def __init__(self, context: ValidationContext) -> None:
         super().__init__(context)
-        self.rule_context.remaining_complexity_budget = MOST_COMPARISONS
+        self.rule_context.remaining_complexity_budget = MAX_COMPARISONS
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Operation:
-    """What is known of an operation before it is asked for."""
+    """An operation of a document, with all that is decided from the document alone."""
 
     name: str | None
     kind: OperationType
     cost: Amount
-    lists: Longest | None
-    """How to find the longest list in its variables."""
-    needs: Scope
-    """What has to be allowed to who asks for it."""
+    longest_list: LongestList | None
+    """Finds the length of the longest list in the variables; None if they hold no list."""
+    scopes: frozenset[Scope]
+    """Scopes that a client needs."""
     changes: bool
-    """Whether it does anything but to get a token that shows where requests come from."""
-    fast_path: Any = None
-    """How it is carried out without the library, once it was executed; False: it is not."""
+    """Whether it does anything but create a CSRF token."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Default values of its variables, as JSON."""
 
 
-class Known(NamedTuple):
-    """What is known of a document."""
+class Document(NamedTuple):
+    """A parsed document, its operations by name, and the errors that keep all of them from being executed."""
 
-    document: DocumentNode
+    node: DocumentNode
     operations: Mapping[str | None, Operation]
     errors: Sequence[GraphQLError]
-    """Why none of its operations is executed."""
 
-    def meant(self, name: str | None) -> Operation | None:
-        """The operation of this name; without a name, the first."""
+    def operation(self, name: str | None) -> Operation | None:
+        """Return the operation of this name; without a name, the first one."""
         return next(iter(self.operations.values()), None) if name is None else self.operations.get(name)
 
-    def refused(self, name: str | None) -> Sequence[GraphQLError]:
-        """Why an operation is not executed: what is wrong with the document, or that it is not clear which is meant."""
+    def errors_for(self, name: str | None) -> Sequence[GraphQLError]:
+        """Return the errors that keep the operation from being executed, also that a name is missing."""
         if not self.errors and name is None and len(self.operations) > 1:
-            return [GraphQLError("Say which operation is meant: the document has several.")]
+            return [GraphQLError("The document has several operations: `operationName` has to name one of them.")]
         return self.errors
 
 
-class Documents:
-    """The documents that a schema was asked with, as far as they are kept."""
+class DocumentCache:
+    """The documents of a schema, the most recently used of them cached."""
 
     def __init__(self, schema: GraphQLSchema, limits: RequestLimits) -> None:
         self.schema = schema
         self.limits = limits
         self.rules = rules(introspection=limits.introspection)
-        self.lists = Lists(schema)
+        self.list_sizes = ListSizes(schema)
         self.paged = paged_types(schema)
+        self.scopes = field_scopes(schema)
         self.timed: Callable[[str, float], None] = lambda _, __: None
-        """Called with `parse` or `validate` and how many seconds it took, unless the document was kept."""
-        self.kept = functools.lru_cache(KEPT)(self._met)
+        """Called with `parse` or `validate` and the seconds that it took, for a document that was not cached."""
+        self.cached = functools.lru_cache(CACHE_SIZE)(self._analyzed)
 
-    def known(self, text: str) -> Known:
-        """What is known of a document; GraphQLSyntaxError or LimitExceeded: it is none, or too long."""
-        return self.kept(text) if len(text) <= LONGEST_KEPT else self._met(text)
+    def get(self, text: str) -> Document:
+        """Return a document; GraphQLSyntaxError if it cannot be parsed, LimitExceeded if it is too long."""
+        return self.cached(text) if len(text) <= MAX_CACHED_CHARACTERS else self._analyzed(text)
+
+    def find(self, text: str, name: str | None) -> Operation | None:
+        """Return an operation of a document; None if it has none of this name, or cannot be parsed."""
+        try:
+            return self.get(text).operation(name)
+        except (GraphQLError, LimitExceeded):
+            return None
 
     def changes(self, text: str, name: str | None) -> bool:
-        """Whether an operation changes anything, as far as can be said; what is no document changes nothing."""
-        try:
-            operation = self.known(text).meant(name)
-        except (GraphQLError, LimitExceeded):
-            return False
+        """Whether an operation needs a CSRF token; one that does not exist needs none."""
+        operation = self.find(text, name)
         return operation is not None and operation.changes
 
-    def within(self, operation: Operation, variables: Mapping[str, Any] | None) -> None:
-        """LimitExceeded unless the lists in the variables of an operation, as a client sent them, are short enough."""
-        if operation.lists and variables:
-            check("listItems", operation.lists(variables), self.limits.list_items)
+    def check_list_sizes(self, operation: Operation, variables: Mapping[str, Any]) -> None:
+        """Raise LimitExceeded if a list in the variables, as a client sent them, is too long."""
+        if operation.longest_list and variables:
+            check("listItems", operation.longest_list(variables), self.limits.list_items)
 
     def cost(self, operation: Operation, variables: Mapping[str, Any]) -> int:
-        """How many objects an operation answers with at most; LimitExceeded: too many."""
-        cost = (
-            operation.cost if isinstance(operation.cost, int) else evaluated(operation.cost, VariableValues(variables))
-        )
+        """Return the largest number of objects in the answer; LimitExceeded if it is too large.
+
+        Variables count as a client sent them: the cost is known before they are coerced.
+        """
+        cost = operation.cost
+        if not isinstance(cost, int):
+            cost = evaluated(cost, VariableValues({**operation.defaults, **variables}))
         check("cost", cost, self.limits.cost)
         return cost
 
-    def _met(self, text: str) -> Known:
+    def _analyzed(self, text: str) -> Document:
         with self._timing("parse"):
             document = self._parsed(text)
         with self._timing("validate"):
-            return self._measured(document)
+            return self._validated(document)
 
     @contextmanager
     def _timing(self, phase: str) -> Iterator[None]:
         began = time.perf_counter()
         yield
         self.timed(phase, time.perf_counter() - began)
-
-    def _measured(self, document: DocumentNode) -> Known:
-        walk = CostVisitor(self.schema, self.paged, document)
-        operations = [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
-        extents = [walk.operation(each) for each in operations]
-        found = [
-            self._operation(each, extent, walk.fragments) for each, extent in zip(operations, extents, strict=True)
-        ]
-        return Known(
-            document,
-            dict(zip(map(name_of, operations), found, strict=True)),
-            self._beyond(extents) or self._wrong(document),
-        )
 
     def _parsed(self, text: str) -> DocumentNode:
         check("characters", len(text), self.limits.characters)
@@ -156,30 +153,46 @@ class Documents:
                 raise LimitExceeded("tokens", self.limits.tokens) from None
             raise
 
-    def _operation(self, definition: OperationDefinitionNode, extent: SelectionCost, fragments: Fragments) -> Operation:
-        kind = OperationType(definition.operation.value)
-        names = set(root_fields(definition.selection_set, fragments))
-        needs = needed(self.schema, definition.operation, names)
-        changes = kind is OperationType.MUTATION and not names <= CHANGING_NOTHING
-        return Operation(name_of(definition), kind, extent.fixed, self.lists.of_variables(definition), needs, changes)
+    def _validated(self, node: DocumentNode) -> Document:
+        visitor = CostVisitor(self.schema, self.paged, self.scopes, node)
+        definitions = [each for each in node.definitions if isinstance(each, OperationDefinitionNode)]
+        costs = [visitor.operation(each) for each in definitions]
+        operations = {
+            name_of(each): self._operation(each, cost, visitor.fragments)
+            for each, cost in zip(definitions, costs, strict=True)
+        }
+        return Document(node, operations, self._limit_errors(costs) or self._validation_errors(node))
 
-    def _beyond(self, extents: Sequence[SelectionCost]) -> Sequence[GraphQLError]:
-        """Which limit the operations of a document exceed."""
+    def _operation(self, definition: OperationDefinitionNode, cost: SelectionCost, fragments: Fragments) -> Operation:
+        kind = OperationType(definition.operation.value)
+        names = {each.name.value for each in selected([definition], fragments)}
+        return Operation(
+            name=name_of(definition),
+            kind=kind,
+            cost=cost.fixed,
+            longest_list=self.list_sizes.of_variables(definition),
+            scopes=cost.scopes | ROOT_SCOPES[kind],
+            changes=kind is OperationType.MUTATION and not names <= NOT_CHANGING,
+            defaults=default_values(definition),
+        )
+
+    def _limit_errors(self, costs: Sequence[SelectionCost]) -> Sequence[GraphQLError]:
+        """Return an error for the first limit that an operation exceeds."""
         try:
-            for extent in extents:
-                check("rootFields", extent.fields, self.limits.root_fields)
-                check("depth", extent.depth, self.limits.depth)
-                check("aliases", extent.aliases, self.limits.aliases)
-                check("directives", extent.directives, self.limits.directives)
-                check("listItems", extent.items, self.limits.list_items)
+            for cost in costs:
+                check("rootFields", cost.fields, self.limits.root_fields)
+                check("depth", cost.depth, self.limits.depth)
+                check("aliases", cost.aliases, self.limits.aliases)
+                check("directives", cost.directives, self.limits.directives)
+                check("listItems", cost.items, self.limits.list_items)
         except LimitExceeded as error:
             return [GraphQLError(str(error), original_error=error)]
         return ()
 
-    def _wrong(self, document: DocumentNode) -> Sequence[GraphQLError]:
+    def _validation_errors(self, node: DocumentNode) -> Sequence[GraphQLError]:
         return validate(
             self.schema,
-            document,
+            node,
             self.rules,
             max_errors=self.limits.errors,
             hide_suggestions=not self.limits.suggestions,
@@ -187,7 +200,7 @@ class Documents:
 
 
 def rules(*, introspection: bool) -> tuple[type[ASTValidationRule], ...]:
-    """What documents are checked by."""
+    """Return the rules that documents are validated by."""
     checked = tuple(
         FieldsCanBeMergedRule if each is OverlappingFieldsCanBeMergedRule else each for each in specified_rules
     )
@@ -195,11 +208,20 @@ def rules(*, introspection: bool) -> tuple[type[ASTValidationRule], ...]:
 
 
 def check(limit: str, found: int, allowed: int) -> None:
-    """LimitExceeded if there is more than is allowed."""
+    """Raise LimitExceeded if a limit is exceeded."""
     if found > allowed:
         raise LimitExceeded(limit, allowed, found)
 
 
 def name_of(definition: OperationDefinitionNode) -> str | None:
-    """The name of an operation, if it has one."""
+    """Return the name of an operation; None if it has none."""
     return definition.name.value if definition.name else None
+
+
+def default_values(definition: OperationDefinitionNode) -> dict[str, Any]:
+    """Return the default values of the variables of an operation, as JSON."""
+    return {
+        each.variable.name.value: value_from_ast_untyped(each.default_value)
+        for each in definition.variable_definitions or ()
+        if each.default_value
+    }

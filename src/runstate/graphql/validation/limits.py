@@ -1,11 +1,11 @@
-"""What is set for the way in: how much clients may ask for, and what they are told of the schema."""
+"""Limits of requests."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """How much clients may ask for; each is a setting."""
+    """Limits of requests and of what clients learn about the schema. Each is a setting."""
 
     body_bytes: int = 2**20
     characters: int = 65_536
@@ -24,4 +24,4 @@ class RequestLimits:
     introspection: bool = True
     suggestions: bool = True
     preflight: bool = True
-    """Whether GET needs a header that no page of another site can send unasked."""
+    """Whether GET requests must have a header that a page of another site cannot send without a preflight (CSRF)."""

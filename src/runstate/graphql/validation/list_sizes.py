@@ -1,4 +1,4 @@
-"""How long the lists are in what a client gives for variables; a JSON value is not looked into."""
+"""Lengths of the lists in variables, as a client sent them. JSON values are not looked into."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,68 +13,69 @@ from graphql import (
     type_from_ast,
 )
 
-Longest = Callable[[Any], int]
-"""How many items the longest list in a value has."""
+LongestList = Callable[[Any], int]
+"""Returns the length of the longest list in a value."""
 
 
-class Lists:
-    """Knows for the types of a schema where lists can be in their values, and looks nowhere else."""
+class ListSizes:
+    """The places of lists in the values of each input type: nothing else of a value is visited."""
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self.schema = schema
         inputs = [kind for kind in schema.type_map.values() if isinstance(kind, GraphQLInputObjectType)]
-        self.members: dict[str, dict[str, Longest]] = {kind.name: {} for kind in inputs}
-        self.holding = _holding(inputs)
+        self.members: dict[str, dict[str, LongestList]] = {kind.name: {} for kind in inputs}
+        self.with_lists = _with_lists(inputs)
         for kind in inputs:
-            held = {name: self.of(field.type) for name, field in kind.fields.items()}
-            self.members[kind.name].update({name: each for name, each in held.items() if each})
+            found = {name: self.of(field.type) for name, field in kind.fields.items()}
+            self.members[kind.name].update({name: each for name, each in found.items() if each})
 
-    def of(self, kind: Any) -> Longest | None:
-        """How to find the longest list in the values of a type; None: they hold none."""
+    def of(self, kind: Any) -> LongestList | None:
+        """Return the measure of the values of a type; None if they hold no list."""
         if isinstance(kind, GraphQLNonNull):
             return self.of(kind.of_type)
         if isinstance(kind, GraphQLList):
             inner = self.of(kind.of_type)
-            return lambda value: _of_list(value, inner)
-        if getattr(kind, "name", None) in self.holding:
+            return lambda value: _in_list(value, inner)
+        if getattr(kind, "name", None) in self.with_lists:
+            # Inputs can hold each other, so the members are looked up when a value comes.
             members = self.members[kind.name]
-            return lambda value: _of_members(value, members)
+            return lambda value: _in_members(value, members)
         return None
 
-    def of_variables(self, operation: OperationDefinitionNode) -> Longest | None:
-        """How to find the longest list in the variables of an operation; None: they hold none."""
+    def of_variables(self, operation: OperationDefinitionNode) -> LongestList | None:
+        """Return the measure of the variables of an operation; None if they hold no list."""
         kinds = {
             each.variable.name.value: type_from_ast(self.schema, each.type)
             for each in operation.variable_definitions or ()
         }
         members = {name: found for name, kind in kinds.items() if (found := self.of(kind))}
-        return (lambda value: _of_members(value, members)) if members else None
+        return (lambda value: _in_members(value, members)) if members else None
 
 
-def _holding(inputs: list[GraphQLInputObjectType]) -> set[str]:
-    """The inputs that hold lists, however far inside."""
+def _with_lists(inputs: list[GraphQLInputObjectType]) -> set[str]:
+    """Return the names of inputs that hold lists at any depth."""
     fields = {kind.name: [field.type for field in kind.fields.values()] for kind in inputs}
-    holding = {name for name, types in fields.items() if any(_is_list(each) for each in types)}
+    with_lists = {name for name, types in fields.items() if any(_is_list(each) for each in types)}
     while more := {
         name
         for name, types in fields.items()
-        if name not in holding and any(get_named_type(each).name in holding for each in types)
+        if name not in with_lists and any(get_named_type(each).name in with_lists for each in types)
     }:
-        holding |= more
-    return holding
+        with_lists |= more
+    return with_lists
 
 
 def _is_list(kind: Any) -> bool:
     return isinstance(kind.of_type if isinstance(kind, GraphQLNonNull) else kind, GraphQLList)
 
 
-def _of_list(value: Any, inner: Longest | None) -> int:
+def _in_list(value: Any, inner: LongestList | None) -> int:
     if not isinstance(value, list):
         return inner(value) if inner else 0
     return max([len(value), *map(inner, value)]) if inner else len(value)
 
 
-def _of_members(value: Any, members: Mapping[str, Longest]) -> int:
+def _in_members(value: Any, members: Mapping[str, LongestList]) -> int:
     if not isinstance(value, dict):
         return 0
     return max([0, *(members[name](each) for name, each in value.items() if name in members)])

@@ -1,58 +1,72 @@
-"""What an operation needs to be allowed: declared on the fields of `Mutation`, found out once for a document."""
+"""Scopes that operations need. They are declared on fields and found once for a document, in the walk for its cost."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from graphql import (
-    FieldNode,
-    FragmentDefinitionNode,
-    FragmentSpreadNode,
-    GraphQLSchema,
-    InlineFragmentNode,
-    OperationType,
-    SelectionSetNode,
-)
+from graphql import GraphQLField, GraphQLInterfaceType, GraphQLNamedType, GraphQLObjectType, GraphQLSchema
+from strawberry.types.graphql import OperationType
 
 from runstate.core.access.credentials import Principal
-from runstate.documents.access import Scope
+from runstate.documents.access import Scope, included
 from runstate.errors import Forbidden
-from runstate.graphql.execution.executor import metadata
-from runstate.graphql.types.fields import NEEDS
+from runstate.graphql.types.fields import DEFINED_BY, NEEDS, metadata
 
-IN_ORDER: Final = list(Scope)
+FieldScopes = Mapping[tuple[str, str], frozenset[Scope]]
+"""Scopes that fields need, by type and field; fields that need none are left out."""
+
+NO_SCOPES: Final = frozenset[Scope]()
+
+ROOT_SCOPES: Final = {
+    OperationType.QUERY: frozenset({Scope.READ}),
+    OperationType.SUBSCRIPTION: frozenset({Scope.READ}),
+    OperationType.MUTATION: frozenset({Scope.PROPOSE}),
+}
+"""Scopes that an operation needs whatever its fields are."""
 
 
-Fragments = Mapping[str, FragmentDefinitionNode]
+def field_scopes(schema: GraphQLSchema) -> FieldScopes:
+    """Return the scopes that the fields of a schema need.
 
-
-def needed(schema: GraphQLSchema, kind: OperationType, names: Collection[str]) -> Scope:
-    """What an operation with these root fields needs: what the most demanding of them does, included or skipped.
-
-    What is below them needs nothing more. A field of `Mutation` that says nothing needs everything.
+    A field of an interface needs also what the field of any type with the interface needs: the document does not say
+    which type answers it. A field of `Mutation` without a scope needs `admin`.
     """
-    if kind is not OperationType.MUTATION or schema.mutation_type is None:
-        return Scope.READ
-    known = schema.mutation_type.fields
-    scopes = [metadata(known[name]).get(NEEDS, Scope.ADMIN) for name in names if name in known]
-    return max(scopes, key=IN_ORDER.index, default=Scope.PROPOSE)
+    kinds = [kind for kind in schema.type_map.values() if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType)]
+    needed = {(kind.name, name): _needed(schema, kind, name) for kind in kinds for name in kind.fields}
+    return {key: scopes for key, scopes in needed.items() if scopes}
 
 
-def check(needs: Scope, principal: Principal) -> None:
-    """Forbidden: somebody may not do what needs a scope."""
-    if needs not in principal.scopes:
-        allowed = max(principal.scopes, key=IN_ORDER.index, default="nothing")
-        raise Forbidden(f"This needs the scope `{needs}`; {principal.name} has `{allowed}`.")
+def _needed(schema: GraphQLSchema, kind: GraphQLObjectType | GraphQLInterfaceType, name: str) -> frozenset[Scope]:
+    kinds = [kind]
+    if isinstance(kind, GraphQLInterfaceType):
+        kinds += schema.get_possible_types(kind)
+    default = Scope.ADMIN if kind is schema.mutation_type else None
+    return frozenset(scope for each in kinds if (scope := _declared(each, each.fields[name]) or default))
 
 
-def root_fields(selected: SelectionSetNode, fragments: Fragments) -> Iterator[str]:
-    """The names of fields that are selected, in fragments too."""
-    waiting, seen = [selected], set[str]()
-    while waiting:
-        for node in waiting.pop().selections:
-            if isinstance(node, FieldNode):
-                yield node.name.value
-            elif isinstance(node, InlineFragmentNode):
-                waiting.append(node.selection_set)
-            elif isinstance(node, FragmentSpreadNode) and node.name.value in fragments.keys() - seen:
-                seen.add(node.name.value)
-                waiting.append(fragments[node.name.value].selection_set)
+def _declared(kind: GraphQLObjectType | GraphQLInterfaceType, field: GraphQLField) -> Scope | None:
+    """Return the scope that a field, or the column that it shows, is declared with."""
+    declared = metadata(field)
+    table = getattr(kind.extensions[DEFINED_BY].origin, "__table__", None) if "stored" in declared else None
+    info = {} if table is None else table.c[declared["stored"]].info
+    return declared.get(NEEDS) or info.get(NEEDS)
+
+
+def scopes_of(scopes: FieldScopes, owner: GraphQLNamedType | None, name: str) -> frozenset[Scope]:
+    """Return the scopes that a field of a type needs."""
+    return scopes.get((owner.name, name), NO_SCOPES) if owner else NO_SCOPES
+
+
+def check(needed: frozenset[Scope], principal: Principal) -> None:
+    """Raise Forbidden unless somebody has all the scopes that an operation needs."""
+    missing = needed - principal.scopes
+    if missing:
+        raise Forbidden(f"This needs the scope {_listed(missing)}; {principal.name} has {_listed(principal.scopes)}.")
+
+
+def _listed(scopes: Collection[Scope]) -> str:
+    return ", ".join(f"`{scope}`" for scope in sorted(_highest(scopes))) or "`nothing`"
+
+
+def _highest(scopes: Collection[Scope]) -> Iterable[Scope]:
+    """Return the scopes that no other of them includes."""
+    return (each for each in scopes if not any(each in included([other]) for other in scopes if other != each))

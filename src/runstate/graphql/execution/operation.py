@@ -1,0 +1,251 @@
+"""The way of an operation: everything is decided before it is executed, then one of three ways executes it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+import strawberry
+from graphql import ExecutionResult as CoreResult
+from graphql import GraphQLError, create_source_event_stream, map_source_to_response_event
+from strawberry.exceptions import MissingQueryError
+from strawberry.execution.is_awaitable import optimized_is_awaitable
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.types.execution import ExecutionResult, PreExecutionError
+from strawberry.types.graphql import OperationType
+from typing_extensions import override
+
+from runstate.core.access.credentials import UNRESTRICTED
+from runstate.graphql.errors import log_errors, to_client_error
+from runstate.graphql.execution.executor import Executor
+from runstate.graphql.execution.fast_path import FastPath, Outcome, fast_path_of
+from runstate.graphql.execution.plan_cache import PlanCache
+from runstate.graphql.validation import scopes
+from runstate.graphql.validation.concurrency import InFlight
+from runstate.graphql.validation.document_cache import Document, DocumentCache, Operation
+
+T = TypeVar("T")
+
+
+class ExecutionRequest(NamedTuple):
+    """The arguments of `execute` and `stream`."""
+
+    query: str | None
+    name: str | None
+    root: Any
+    context: Any
+    variables: Mapping[str, Any]
+    extensions: dict[str, Any] | None
+    allowed: Iterable[OperationType]
+
+
+class AcceptedOperation(NamedTuple):
+    """An operation that is to be executed: nothing but its execution can fail from here on."""
+
+    request: ExecutionRequest
+    document: Document
+    operation: Operation
+    cost: int
+
+
+class RefusedOperation(Exception):
+    """An operation that is not executed. Raised with the errors that its document has."""
+
+    def __init__(self, errors: Sequence[GraphQLError]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+
+class Schema(strawberry.Schema):
+    """Strawberry's schema with limits, plans and a fast path."""
+
+    documents: DocumentCache
+    in_flight: InFlight
+    plan_cache: PlanCache
+    fast_paths: WeakKeyDictionary[Operation, FastPath | None]
+    """Fast paths of mutations that were executed once; None for those that need the executor."""
+
+    @override
+    async def execute(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any = None,
+        root_value: Any = None,
+        operation_name: str | None = None,
+        allowed_operation_types: Iterable[OperationType] | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> ExecutionResult:
+        """Return the result of a query or a mutation."""
+        request = ExecutionRequest(
+            query,
+            operation_name,
+            root_value,
+            context_value,
+            variable_values or {},
+            operation_extensions,
+            allowed_operation_types or tuple(OperationType),
+        )
+        try:
+            return await self._result(self._accepted(request))
+        except (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError):
+            raise
+        except Exception as error:  # noqa: BLE001 every exception becomes an error of the result
+            return self._refused(request, error)
+
+    @override
+    async def stream(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any = None,
+        root_value: Any = None,
+        operation_name: str | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+        allowed_operation_types: Iterable[OperationType] | None = None,
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        """Return the results of an operation of any kind."""
+        return self._results(
+            ExecutionRequest(
+                query,
+                operation_name,
+                root_value,
+                context_value,
+                variable_values or {},
+                operation_extensions,
+                allowed_operation_types or tuple(OperationType),
+            )
+        )
+
+    async def _results(self, request: ExecutionRequest) -> AsyncGenerator[ExecutionResult, None]:
+        try:
+            accepted = self._accepted(request)
+            if accepted.operation.kind is not OperationType.SUBSCRIPTION:
+                yield await self._result(accepted)
+                return
+            with self.in_flight.subscription():
+                async with aclosing(self._events(accepted)) as events:
+                    async for event in events:
+                        yield event
+        except Exception as error:  # noqa: BLE001 every exception becomes an error of the result
+            yield self._refused(request, error)
+
+    def _accepted(self, request: ExecutionRequest) -> AcceptedOperation:
+        """Decide everything that does not need the operation to be executed; raise if it is not accepted."""
+        if not request.query:
+            raise MissingQueryError
+        document = self.documents.get(request.query)
+        operation = document.operation(request.name)
+        if operation is None:
+            raise CannotGetOperationTypeError(request.name)
+        _annotate_context(request, kind=operation.kind.value)
+        if operation.kind not in request.allowed:
+            raise InvalidOperationTypeError(operation.kind)
+        if errors := document.errors_for(request.name):
+            raise RefusedOperation(errors)
+        scopes.check(operation.scopes, getattr(request.context, "principal", UNRESTRICTED))
+        self.documents.check_list_sizes(operation, request.variables)
+        cost = self.documents.cost(operation, request.variables)
+        _annotate_context(request, cost=cost)
+        return AcceptedOperation(request, document, operation, cost)
+
+    async def _result(self, accepted: AcceptedOperation) -> ExecutionResult:
+        try:
+            with self.in_flight.operation():
+                return await self._executed(accepted)
+        finally:
+            # Loaders refer to their context: without this, both are freed only by the garbage collector.
+            if accepted.request.context is not None:
+                accepted.request.context.forget()
+
+    async def _executed(self, accepted: AcceptedOperation) -> ExecutionResult:
+        outcome = None
+        if fast_path := self.fast_paths.get(accepted.operation):
+            arguments = self._attempt(accepted, partial(fast_path.arguments, accepted.request.variables))
+            if arguments is not None:
+                async with asyncio.timeout(self.documents.limits.operation_seconds):
+                    outcome = await fast_path.outcome(accepted.request.context, arguments)
+                data = self._attempt(accepted, partial(fast_path.answer, outcome))
+                if data is not None:
+                    return ExecutionResult(data, None, self._extensions(accepted))
+        return await self._executed_by_executor(accepted, outcome)
+
+    def _attempt(self, accepted: AcceptedOperation, attempt: Callable[[], T]) -> T | None:
+        """Return the result of a part of the fast path; None if it falls back."""
+        try:
+            return attempt()
+        except Exception as error:  # noqa: BLE001 the executor executes it again and reports the error
+            self.plan_cache.fallbacks.record(error, accepted.operation)
+            return None
+
+    async def _executed_by_executor(self, accepted: AcceptedOperation, outcome: Outcome | None) -> ExecutionResult:
+        """Execute an operation by plans and by graphql-core; the outcome of its root field may be known."""
+        executor = self._executor(accepted)
+        if outcome and isinstance(executor, Executor):
+            executor.root_outcome = outcome.get
+        result: Any = executor.execute_operation()
+        if optimized_is_awaitable(result):
+            async with asyncio.timeout(self.documents.limits.operation_seconds):
+                result = await result
+        if isinstance(executor, Executor) and accepted.operation not in self.fast_paths:
+            self.fast_paths[accepted.operation] = fast_path_of(executor)
+        errors = self._presented(accepted.request, result.errors)
+        return ExecutionResult(result.data, errors, self._extensions(accepted))
+
+    def _executor(self, accepted: AcceptedOperation) -> StrawberryGraphQLCoreExecutionContext:
+        request = accepted.request
+        executor = cast("Any", self.execution_context_class).build(
+            self._schema,
+            accepted.document.node,
+            request.root,
+            request.context,
+            request.variables,
+            accepted.operation.name,
+            max_coercion_errors=self.documents.limits.errors,
+            is_awaitable=optimized_is_awaitable,
+            hide_suggestions=not self.documents.limits.suggestions,
+            operation_extensions=request.extensions,
+        )
+        if not isinstance(executor, StrawberryGraphQLCoreExecutionContext):
+            raise RefusedOperation(executor)
+        return executor
+
+    async def _events(self, accepted: AcceptedOperation) -> AsyncGenerator[ExecutionResult, None]:
+        executor = self._executor(accepted)
+        async with asyncio.timeout(self.documents.limits.operation_seconds):
+            source: Any = create_source_event_stream(executor)
+            source = await source if optimized_is_awaitable(source) else source
+        if isinstance(source, CoreResult):
+            raise RefusedOperation(source.errors or ())
+        async with aclosing(map_source_to_response_event(executor, source)) as events:
+            async for event in events:
+                yield ExecutionResult(event.data, self._presented(accepted.request, event.errors))
+
+    def _refused(self, request: ExecutionRequest, error: Exception) -> ExecutionResult:
+        errors = error.errors if isinstance(error, RefusedOperation) else [as_graphql(error)]
+        return PreExecutionError(None, self._presented(request, errors))
+
+    def _presented(self, request: ExecutionRequest, errors: Sequence[GraphQLError] | None) -> list[GraphQLError] | None:
+        """Log errors, and return them as a client sees them."""
+        if not errors:
+            return None
+        request_id = str(getattr(request.context, "request_id", ""))
+        log_errors(errors, request_id)
+        return [to_client_error(error, request_id) for error in errors]
+
+    def _extensions(self, accepted: AcceptedOperation) -> dict[str, Any]:
+        return {"cost": {"requested": accepted.cost, "limit": self.documents.limits.cost}}
+
+
+def _annotate_context(request: ExecutionRequest, **values: Any) -> None:
+    """Set attributes of the context, for those who observe the operation."""
+    if request.context is not None:
+        vars(request.context).update(values)
+
+
+def as_graphql(error: Exception) -> GraphQLError:
+    """Return an exception as an error of GraphQL."""
+    return error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error)
