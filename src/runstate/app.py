@@ -13,7 +13,7 @@ from secrets import token_bytes
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from uuid_utils.compat import uuid7
 
@@ -36,7 +36,7 @@ from runstate.services import cleanup, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings
 from runstate.tracing import tracing_of
-from runstate.web.pages import BrowserRedirect
+from runstate.web.pages import PAGE, BrowserRedirect
 from runstate.web.pages import routes as page_routes
 
 
@@ -93,15 +93,24 @@ def build_app(settings: Settings) -> Starlette:
         schema, make_context, Observer(meter.metrics, tracing), allowed_origins=settings.allowed_origins
     )
     routes = [
-        Route("/graphql", BrowserRedirect(endpoint) if shows_pages(settings) else endpoint),
-        WebSocketRoute("/graphql", endpoint),
+        *(graphql_routes(endpoint, with_pages=shows_pages(settings))),
         *(page_routes() if shows_pages(settings) else ()),
-        *(Route(path, look) for path, look in paths(health).items()),
+        *(Route(path + slash, look) for path, look in paths(health).items() for slash in ("", "/")),
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
+    app.router.redirect_slashes = False  # to an absolute address, which is another one behind a proxy
     app.state.health = health
     return app
+
+
+def graphql_routes(endpoint: Endpoint, *, with_pages: bool) -> list[BaseRoute]:
+    """Return the routes to the endpoint, with and without a slash at the end."""
+    ways = {"/graphql": PAGE, "/graphql/": f"../{PAGE}"}
+    return [
+        *(Route(path, BrowserRedirect(endpoint, to) if with_pages else endpoint) for path, to in ways.items()),
+        *(WebSocketRoute(path, endpoint) for path in ways),
+    ]
 
 
 def shared_directory() -> Path | None:

@@ -33,7 +33,7 @@ class Server(uvicorn.Server):
                 loop="uvloop",
                 http="httptools",
                 ws="websockets-sansio",
-                ws_max_size=2**18,
+                ws_max_size=2 * settings.max_body_bytes,  # so that a message too large is an error of its operation
                 ws_ping_timeout=settings.slow_subscriber_timeout_seconds + 60,  # who is slow is told so, not cut off
                 ws_per_message_deflate=False,
                 log_config=None,

@@ -45,7 +45,7 @@ async def refused(ask: Ask, document: str, **variables: Any) -> dict[str, Any]:
     """The extensions of the only error of a document that is not executed."""
     body = await ask.raw(document, **variables)
     (error,) = body["errors"]
-    assert body["data"] is None
+    assert "data" not in body
     assert "path" not in error
     extensions: dict[str, Any] = error["extensions"]
     assert extensions.pop("requestId")

@@ -101,12 +101,16 @@ class Documents:
         """What is known of a document; GraphQLSyntaxError or LimitExceeded: it is none, or too long."""
         return self.kept(text) if len(text) <= LONGEST_KEPT else self._met(text)
 
+    def find(self, text: str, name: str | None) -> Operation | None:
+        """Return an operation of a document; None if it has none of this name, or is no document."""
+        try:
+            return self.known(text).meant(name)
+        except (GraphQLError, LimitExceeded):
+            return None
+
     def changes(self, text: str, name: str | None) -> bool:
         """Whether an operation changes anything, as far as can be said; what is no document changes nothing."""
-        try:
-            operation = self.known(text).meant(name)
-        except (GraphQLError, LimitExceeded):
-            return False
+        operation = self.find(text, name)
         return operation is not None and operation.changes
 
     def within(self, operation: Operation, variables: Mapping[str, Any] | None) -> None:
