@@ -5,14 +5,16 @@ import runstate.loading  # noqa: F401  # isort: skip
 import asyncio
 import fcntl
 import gc
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from socket import socket
 from typing import Annotated
 
 import sqlalchemy as sa
+import structlog
 import typer
-from pydantic import ValidationError
 
 from runstate import logs
 from runstate.app import build_app, clock
@@ -24,9 +26,12 @@ from runstate.database import Database
 from runstate.database.migrate import migrate as bring_to_head
 from runstate.errors import ConfigurationError
 from runstate.graphql.schema import build_schema, sdl
+from runstate.listeners import bind
 from runstate.server import Server, redacted_url
-from runstate.settings import Settings
+from runstate.settings import Settings, load, unknown_variables
 from runstate.workers import Workers
+
+log = structlog.get_logger(__name__)
 
 gc.freeze()  # what was loaded stays
 gc.enable()
@@ -41,7 +46,12 @@ Insecure = Annotated[
     typer.Option("--insecure", help="Everybody who reaches the server may do everything; RUNSTATE_INSECURE."),
 ]
 Key = Annotated[
-    str | None, typer.Option(envvar="RUNSTATE_API_KEY", help="A key, or `user:password`, where the server wants one.")
+    str | None,
+    typer.Option(
+        envvar="RUNSTATE_API_KEY",
+        help="A key, or `user:password`, where the server wants one.",
+        callback=lambda key: key and key.strip(),
+    ),
 ]
 Processes = Annotated[int | None, typer.Option(help="How many processes serve, on PostgreSQL; RUNSTATE_WORKERS.")]
 
@@ -56,24 +66,25 @@ def serve(
 ) -> None:
     """Run the server."""
     settings = configured(host=host, port=port, database_url=database_url, insecure=insecure, workers=workers)
-    with sole_owner(settings.database_url):
+    with sole_owner(settings.database_url), ExitStack() as opened:
+        listeners = [opened.enter_context(each) for each in bind(settings.host, settings.port)]
         if settings.workers == 1:
             server = Server(settings)
-            server.run()
+            server.run(listeners)
             done = server.started
         else:
-            done = serve_together(settings)
+            done = serve_together(settings, listeners)
     if not done:
         raise typer.Exit(1)
 
 
-def serve_together(settings: Settings) -> bool:
+def serve_together(settings: Settings, listeners: list[socket]) -> bool:
     """Have several processes serve; whether they did."""
     if Database(settings.database_url).is_sqlite:
         raise ConfigurationError("One process owns a SQLite file: use PostgreSQL for several workers.")
     build_app(settings)  # what is misconfigured is said once
     asyncio.run(_migrate(settings))
-    return Workers(settings).run()
+    return Workers(settings, listeners).run()
 
 
 @cli.command()
@@ -154,10 +165,12 @@ async def _migrate(settings: Settings) -> None:
         await database.close()
 
 
-def configured(**given: object) -> Settings:
-    """The settings from the environment and the command line, and logging as they say."""
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+def configured(**options: object) -> Settings:
+    """Return the settings from the environment and the command line, and configure logging by them."""
+    settings = load(os.environ, **options)
     logs.configure(settings.log_level, settings.log_format)
+    for name, similar in unknown_variables(os.environ).items():
+        log.warning("unknown_variable", variable=name, probably=similar)
     return settings
 
 
@@ -183,7 +196,7 @@ def main() -> None:
     """Run a command; what is misconfigured is said in a line."""
     try:
         cli()
-    except (ConfigurationError, ValidationError, sa.exc.ArgumentError) as error:
+    except (ConfigurationError, sa.exc.ArgumentError) as error:
         typer.echo(str(error), err=True)
         raise SystemExit(1) from None
 

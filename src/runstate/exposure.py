@@ -10,7 +10,6 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from runstate.core.access.credentials import UNRESTRICTED, CredentialCache, Principal
-from runstate.core.access.keys import check_name
 from runstate.database import Database
 from runstate.errors import ConfigurationError
 from runstate.graphql.transport.authentication import Admission
@@ -31,12 +30,7 @@ UNPROTECTED: Final = (
 
 
 def check_exposure(settings: Settings) -> None:
-    """Misconfigured: more could get in than was meant."""
-    if password := password_of(settings):
-        user, colon, _ = password.partition(":")
-        if not colon:
-            raise ConfigurationError("RUNSTATE_AUTH_STRING is `user:password`.")
-        check_name(user)
+    """Raise ConfigurationError if more clients could get in than is meant."""
     if needs_key(settings) or settings.insecure:
         return
     if not is_loopback(settings.host):

@@ -59,7 +59,7 @@ def chosen(names: str, services: Mapping[str, Service] = SERVICES) -> dict[str, 
     if unknown:
         known = ", ".join(services)
         raise ConfigurationError(
-            f"Unknown service `{unknown[0]}` in RUNSTATE_SERVICES. Use `all`, `off`, or some of {known}."
+            f"Unknown service `{unknown[0]}`. Use `all`, `off`, or some of {known}."
         )
     return {name: services[name] for name in chosen_names}
 
