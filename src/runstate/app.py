@@ -19,7 +19,6 @@ from uuid_utils.compat import uuid7
 
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.batch.batcher import Batcher
-from runstate.database import Database
 from runstate.database.migrate import migrate
 from runstate.database.queries.expiry import retention_settings
 from runstate.exposure import admit, check_exposure, initial_principal, is_loopback, keyring_of, middleware, shows_pages
@@ -34,7 +33,7 @@ from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
 from runstate.services import cleanup, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
-from runstate.settings import Settings
+from runstate.settings import Settings, database_of
 from runstate.tracing import tracing_of
 from runstate.web.pages import PAGE, BrowserRedirect
 from runstate.web.pages import routes as page_routes
@@ -57,11 +56,7 @@ def build_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
-            database = Database(
-                settings.database_url,
-                statement_timeout_seconds=settings.statement_timeout_seconds,
-                connections=settings.database_connections,
-            )
+            database = database_of(settings)
             opened.push_async_callback(database.close)
             if tracing:
                 opened.push_async_callback(asyncio.to_thread, tracing.close)

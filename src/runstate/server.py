@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Final
 
-import sqlalchemy as sa
 import typer
 import uvicorn
 
 from runstate.app import build_app
+from runstate.database.address import parse
 from runstate.settings import Settings
 
 COLLECT_AFTER: Final = (50_000, 20, 20)
@@ -98,9 +98,4 @@ def print_address(settings: Settings, port: int) -> None:
     """Print where the server listens, and where it keeps its data."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     typer.echo(f"runstate listens on http://{host}:{port}/graphql")
-    typer.echo(f"It keeps its data in {redacted_url(settings.database_url)}")
-
-
-def redacted_url(url: str) -> str:
-    """A database URL without its password."""
-    return sa.make_url(url).render_as_string(hide_password=True)
+    typer.echo(f"It keeps its data in {parse(settings.database_url).shown}")

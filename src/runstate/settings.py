@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 
 from runstate.core.access.keys import check_name
+from runstate.database import Database
+from runstate.database.address import parse
 from runstate.errors import ConfigurationError
 from runstate.services.runner import SERVICES, chosen, timed
 
@@ -24,7 +26,7 @@ sets for each Service whose name begins with `runstate`.
 """
 ADDRESS_OF_SERVICE: Final = re.compile(r"(tcp|udp|sctp)://.*")
 """The value that Kubernetes gives RUNSTATE_PORT if there is a Service `runstate`."""
-SECRET: Final = frozenset({"auth_string", "database_url"})
+SECRET: Final = frozenset({"auth_string", "database_url", "database_direct_url"})
 """Settings whose values are not repeated in messages."""
 SIMILAR: Final = 0.85
 """The least similarity of a variable without the prefix to a setting, from 0 to 1."""
@@ -43,11 +45,12 @@ def _json(value: Any) -> Any:
 
 
 def _checked(check: Callable[[Any], object]) -> AfterValidator:
-    """Return a validator that runs a check and keeps the value."""
+    """Return a validator that runs a check on a value that is set, and keeps it."""
 
     def validate(value: Any) -> Any:
         try:
-            check(value)
+            if value is not None:
+                check(value)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
         return value
@@ -55,10 +58,10 @@ def _checked(check: Callable[[Any], object]) -> AfterValidator:
     return AfterValidator(validate)
 
 
-def check_auth_string(value: SecretStr | None) -> None:
-    """Raise ConfigurationError unless a value is the name of a user and a password."""
-    user, _, password = value.get_secret_value().partition(":") if value else ("", "", "")
-    if value and value.get_secret_value():
+def check_auth_string(value: SecretStr) -> None:
+    """Raise ConfigurationError unless a value is the name of a user and a password; an empty one is as good as none."""
+    user, _, password = value.get_secret_value().partition(":")
+    if value.get_secret_value():
         if not password:
             raise ConfigurationError("should be `user:password`, with a password that is not empty.")
         check_name(user)
@@ -80,9 +83,21 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     """Settings of a server."""
 
     workers: int = Field(default=1, ge=1, description="How many processes serve; several need PostgreSQL.")
-    database_url: str = Field(
+    database_url: Annotated[str, _checked(parse)] = Field(
         default="sqlite+aiosqlite:///./runstate.db",
-        description="Where it is kept: sqlite+aiosqlite:///file or postgresql+asyncpg://user:password@host/name.",
+        description="Where it is kept: sqlite:///file or postgresql://user:password@host/name.",
+    )
+    database_schema: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=40,
+        description="The schema of PostgreSQL that the tables are in; migrations create it. Without: `public`, or the"
+        " first one of the search path.",
+    )
+    database_direct_url: Annotated[str | None, _checked(parse)] = Field(
+        default=None,
+        description="Where the same PostgreSQL is reached without a pooler, for notifications between replicas; needed"
+        " only if there is a pooler such as PgBouncer in `database_url`.",
     )
     database_connections: int = Field(
         default=20,
@@ -181,6 +196,17 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     log_format: Annotated[Literal["auto", "text", "json"], BeforeValidator(_without_case)] = Field(
         default="auto", description="How it is logged: for people or programs; `auto`: for people on a terminal."
+    )
+
+
+def database_of(settings: Settings) -> Database:
+    """Return the database that the settings name."""
+    return Database(
+        settings.database_url,
+        statement_timeout_seconds=settings.statement_timeout_seconds,
+        connections=settings.database_connections,
+        schema=settings.database_schema,
+        direct_url=settings.database_direct_url,
     )
 
 

@@ -17,11 +17,11 @@ from uuid_utils.compat import uuid7
 
 from runstate.core.access import keys
 from runstate.database import Database
-from runstate.database.migrate import at_head
+from runstate.database.migrate import check_head
 from runstate.documents.access import Scope
 from runstate.errors import ConfigurationError
 from runstate.rows import ApiKey
-from runstate.settings import load
+from runstate.settings import database_of, load
 
 T = TypeVar("T")
 
@@ -114,10 +114,9 @@ def _with_database(url: str | None, do: Callable[[Database], Awaitable[T]]) -> T
     settings = load(os.environ, database_url=url)
 
     async def run() -> T:
-        database = Database(settings.database_url)
+        database = database_of(settings)
         try:
-            if not await at_head(database):
-                raise ConfigurationError("The tables do not have their newest shape: `runstate migrate`.")
+            await check_head(database)
             return await do(database)
         finally:
             await database.close()
