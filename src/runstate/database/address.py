@@ -41,7 +41,7 @@ class Address:
     """A database, as its URL names it."""
 
     url: sa.URL
-    """The URL as SQLAlchemy takes it; of PostgreSQL with the first host, and without parameters."""
+    """The URL as SQLAlchemy takes it; of PostgreSQL with the first host."""
     shown: str
     """The URL without its password."""
     dsn: str
@@ -94,7 +94,7 @@ def _postgresql(rest: str, shown: str) -> Address:
     path = f"/{quote(name)}" if name else ""  # asyncpg takes a path of `/` for the name
     first = sa.make_url(f"{POSTGRESQL}://{parts.netloc.split(',')[0]}{path}")
     dsn = parts._replace(path=path, query=urlencode(parameters)).geturl()
-    return Address(first, shown, dsn, settings, seconds)
+    return Address(first.update_query_dict(parameters), shown, dsn, settings, seconds)
 
 
 def _check_known(parameters: object, known: frozenset[str], shown: str) -> None:

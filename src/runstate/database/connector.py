@@ -65,12 +65,12 @@ class Connector:
 
     @property
     def local_settings(self) -> str:
-        """The statement that gives a transaction its settings; empty if the session has them."""
+        """The statement that gives a transaction its settings, after BEGIN; empty if the session has them."""
         if not self.is_pooled:
             return ""
         local = {name: value for name, value in self.settings.items() if name not in OF_POOLERS}
         calls = ", ".join(f"set_config({_quoted(name)}, {_quoted(value)}, true)" for name, value in local.items())
-        return f"SELECT {calls}"
+        return f"; SELECT {calls}"
 
     def statement_name(self) -> str | None:
         """Return the name of a prepared statement: none through a pooler, one of the driver's choice without."""

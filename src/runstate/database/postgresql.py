@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, and transactions that its driver begins and ends."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final
 
 import asyncpg
@@ -62,7 +62,7 @@ def engine(connector: Connector, connections: int) -> AsyncEngine:
 
     def set_locally(connection: sa.Connection) -> None:
         if connector.is_pooled:
-            connection.exec_driver_sql(connector.local_settings)
+            connection.exec_driver_sql(connector.local_settings.removeprefix("; "))
 
     sa.event.listen(made.sync_engine, "connect", forget_statements)
     sa.event.listen(made.sync_engine, "begin", set_locally)
@@ -83,15 +83,13 @@ class Connections:
         self.asked = 0
         """How many wait for one from the pool."""
 
-    @asynccontextmanager
-    async def use(self) -> AsyncIterator[AsyncConnection]:
+    def use(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A connection on which each statement is committed by itself; through a pooler, in one transaction."""
-        async with self._use() as connection:
-            if not self.connector.is_pooled:
-                yield connection
-                return
-            async with self._within(connection, BEGIN_READING):
-                yield connection
+        return self._within(BEGIN_READING) if self.connector.is_pooled else self._use()
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection in a transaction: committed at the end of the block, rolled back when the block raises."""
+        return self._within(BEGIN)
 
     @asynccontextmanager
     async def _use(self) -> AsyncIterator[AsyncConnection]:
@@ -105,25 +103,19 @@ class Connections:
         await self._put_back(connection)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A connection in a transaction: committed at the end of the block, rolled back when the block raises."""
-        async with self._use() as connection, self._within(connection, BEGIN):
-            yield connection
-
-    @asynccontextmanager
-    async def _within(self, connection: AsyncConnection, begin: str) -> AsyncIterator[None]:
-        """Begin a transaction; commit it at the end of the block, roll it back if the block raises."""
-        driver = driver_of(connection)
-        with raised_as_sqlalchemy("BEGIN", driver):
-            await driver.execute(f"{begin}; {self.connector.local_settings}")
-        try:
-            yield
-        except BaseException:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                await driver.execute("ROLLBACK")
-            raise
-        with raised_as_sqlalchemy("COMMIT", driver):
-            await driver.execute("COMMIT")
+    async def _within(self, begin: str) -> AsyncIterator[AsyncConnection]:
+        async with self._use() as connection:
+            driver = driver_of(connection)
+            with raised_as_sqlalchemy("BEGIN", driver):
+                await driver.execute(begin + self.connector.local_settings)
+            try:
+                yield connection
+            except BaseException:
+                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    await driver.execute("ROLLBACK")
+                raise
+            with raised_as_sqlalchemy("COMMIT", driver):
+                await driver.execute("COMMIT")
 
     async def _take(self) -> AsyncConnection:
         while self.kept:
