@@ -27,6 +27,8 @@ class Server:
     url: str
     process: Process
     output: asyncio.Task[bytes]
+    greeting: str
+    """All that it printed before it listened."""
 
     async def stop(self, by: Signals = SIGTERM) -> int:
         """Ask the server to stop; its exit code."""
@@ -65,9 +67,9 @@ async def serving(environment: Mapping[str, str]) -> AsyncIterator[Server]:
     process = await run("serve", environment={"RUNSTATE_HOST": "127.0.0.1", "RUNSTATE_PORT": "0", **environment})
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            url = await _address(process)
+            url, greeting = await _address(process)
         assert process.stdout
-        server = Server(url, process, asyncio.create_task(process.stdout.read()))
+        server = Server(url, process, asyncio.create_task(process.stdout.read()), greeting)
         yield server
         await server.stop()
         await server.output
@@ -77,12 +79,12 @@ async def serving(environment: Mapping[str, str]) -> AsyncIterator[Server]:
             await process.wait()
 
 
-async def _address(process: Process) -> str:
-    """Where the server says that it listens."""
+async def _address(process: Process) -> tuple[str, str]:
+    """Where the server says that it listens, and all that it said until then."""
     assert process.stdout
     said = b""
     async for line in process.stdout:
         said += line
         if address := ADDRESS.search(line.decode()):
-            return address.group()
+            return address.group(), said.decode()
     raise DidNotStartError(said.decode())

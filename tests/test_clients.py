@@ -225,6 +225,66 @@ async def test_apollo_client_asks_changes_and_is_told(workshop: Workshop, live: 
     assert told["flowRun"]["stateName"] == "Cancelling"
 
 
+async def test_urql_asks_and_is_told(workshop: Workshop, live: Ask) -> None:
+    await make_flow_run(live, name="otter")
+    await workshop.run("tsc", *STRICT, "urql.ts")
+
+    asked, told = map(orjson.loads, (await workshop.run("node", "urql.ts")).splitlines())
+
+    assert asked["flowRuns"]["nodes"] == [{"name": "otter", "stateName": "Pending"}]
+    assert told["runCounts"] == [{"stateName": "Pending", "count": 1}]
+
+
+GET = """
+import { Client, fetchExchange } from "@urql/core";
+const headers = { "GraphQL-Require-Preflight": "1" };
+const url = "http://127.0.0.1:4200/graphql";
+const ask = async (options: object) => {
+  const client = new Client({ url, exchanges: [fetchExchange], ...options });
+  const { data, error } = await client.query("{ __typename }", {}).toPromise();
+  console.log(JSON.stringify([data ?? null, error?.message ?? null]));
+};
+await ask({ fetchOptions: { headers } });
+await ask({});
+"""
+
+
+async def test_urql_asks_with_get_if_the_header_is_sent(workshop: Workshop, server: Listening) -> None:
+    place = server.address.removesuffix("/graphql")
+    (workshop.directory / "get.ts").write_text(GET.replace("127.0.0.1:4200", place))
+
+    answered, refused = map(orjson.loads, (await workshop.run("node", "get.ts")).splitlines())
+
+    assert answered == [{"__typename": "Query"}, None]
+    assert "GraphQL-Require-Preflight" in refused[1]
+
+
+PERSISTED = """
+import { createHash } from "node:crypto";
+import { ApolloClient, HttpLink, InMemoryCache, gql } from "@apollo/client";
+import { PersistedQueryLink } from "@apollo/client/link/persisted-queries";
+const bodies: string[] = [];
+const counted: typeof fetch = (url, options) => { bodies.push(String(options!.body)); return fetch(url, options); };
+const persisted = new PersistedQueryLink({ sha256: (text) => createHash("sha256").update(text).digest("hex") });
+const link = persisted.concat(new HttpLink({ uri: "http://127.0.0.1:4200/graphql", fetch: counted }));
+const client = new ApolloClient({ link, cache: new InMemoryCache() });
+for (const query of [gql`query A { a: flowRunCount }`, gql`query B { b: transitionCursor }`])
+  console.log(JSON.stringify((await client.query({ query })).data));
+console.log(JSON.stringify(bodies.map((body) => "query" in JSON.parse(body))));
+"""
+
+
+async def test_apollos_persisted_query_link_sends_documents_once_told(workshop: Workshop, server: Listening) -> None:
+    place = server.address.removesuffix("/graphql")
+    (workshop.directory / "persisted.ts").write_text(PERSISTED.replace("127.0.0.1:4200", place))
+
+    first, second, documents = map(orjson.loads, (await workshop.run("node", "persisted.ts")).splitlines())
+
+    assert first == {"a": 0}
+    assert second["b"]
+    assert documents == [False, True, True]
+
+
 FETCH = """
 import RelayRuntime from "relay-runtime";
 import { environment } from "./environment.ts";

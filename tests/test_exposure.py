@@ -8,7 +8,7 @@ import pytest
 from runstate.app import build_app
 from runstate.errors import ConfigurationError
 from runstate.exposure import check_exposure, is_loopback, needs_key
-from runstate.settings import Settings
+from runstate.settings import Settings, load
 from tests.databases import sqlite_url
 from tests.serving import DidNotStartError, Serve, run
 
@@ -22,7 +22,7 @@ def kind() -> str:
 
 
 def settings(**given: Any) -> Settings:
-    return Settings(**given)
+    return load({}, **given)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
@@ -43,7 +43,7 @@ def test_elsewhere_somebody_has_to_say_what_is_meant(host: str) -> None:
     check_exposure(settings(host=host, insecure=True))
 
 
-@pytest.mark.parametrize("string", ["password", ":password", "anonymous:x", "a user:x"])
+@pytest.mark.parametrize("string", ["password", ":password", "user:", ":", "anonymous:x", "a user:x"])
 def test_a_password_has_a_user(string: str) -> None:
     with pytest.raises(ConfigurationError):
         check_exposure(settings(auth_string=string))

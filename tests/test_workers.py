@@ -115,12 +115,12 @@ async def test_what_is_wrong_with_the_settings_is_said_once(serve: Serve) -> Non
     with pytest.raises(DidNotStartError, match="There is no service `latte`") as failed:
         await serve(RUNSTATE_WORKERS="2", RUNSTATE_SERVICES="latte")
 
-    assert str(failed.value).count("latte") == 1
+    assert len(str(failed.value).splitlines()) == 1
 
 
 async def test_two_servers_with_workers_do_not_share_a_port(serve: Serve) -> None:
     server = await serve(RUNSTATE_WORKERS="2")
     port = str(httpx.URL(server.url).port)
 
-    with pytest.raises(DidNotStartError, match=f"Nobody can listen on 127.0.0.1, port {port}"):
+    with pytest.raises(DidNotStartError, match=f"Cannot listen on 127.0.0.1, port {port}"):
         await serve(RUNSTATE_WORKERS="2", RUNSTATE_PORT=port)

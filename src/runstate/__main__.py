@@ -5,28 +5,35 @@ import runstate.loading  # noqa: F401  # isort: skip
 import asyncio
 import fcntl
 import gc
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from socket import socket
 from typing import Annotated
 
-import sqlalchemy as sa
+import structlog
 import typer
-from pydantic import ValidationError
 
 from runstate import logs
-from runstate.app import build_app, clock
+from runstate.app import clock
 from runstate.cli.demo import run_demo
 from runstate.cli.keys import cli as keys
 from runstate.cli.watch import REFUSED, RefusedError, run_watch, wish_of
 from runstate.core.checks.verify import verify as findings_of
-from runstate.database import Database
+from runstate.database.address import parse
+from runstate.database.failures import FAILURES, reason
+from runstate.database.migrate import check_head
 from runstate.database.migrate import migrate as bring_to_head
 from runstate.errors import ConfigurationError
+from runstate.exposure import check_exposure
 from runstate.graphql.schema import build_schema, sdl
-from runstate.server import Server, redacted_url
-from runstate.settings import Settings
+from runstate.listeners import bind
+from runstate.server import Server
+from runstate.settings import Settings, database_of, load, unknown_variables
 from runstate.workers import Workers
+
+log = structlog.get_logger(__name__)
 
 gc.freeze()  # what was loaded stays
 gc.enable()
@@ -41,7 +48,12 @@ Insecure = Annotated[
     typer.Option("--insecure", help="Everybody who reaches the server may do everything; RUNSTATE_INSECURE."),
 ]
 Key = Annotated[
-    str | None, typer.Option(envvar="RUNSTATE_API_KEY", help="A key, or `user:password`, where the server wants one.")
+    str | None,
+    typer.Option(
+        envvar="RUNSTATE_API_KEY",
+        help="A key, or `user:password`, where the server wants one.",
+        callback=lambda key: key and key.strip(),
+    ),
 ]
 Processes = Annotated[int | None, typer.Option(help="How many processes serve, on PostgreSQL; RUNSTATE_WORKERS.")]
 
@@ -56,24 +68,23 @@ def serve(
 ) -> None:
     """Run the server."""
     settings = configured(host=host, port=port, database_url=database_url, insecure=insecure, workers=workers)
-    with sole_owner(settings.database_url):
-        if settings.workers == 1:
-            server = Server(settings)
-            server.run()
-            done = server.started
-        else:
-            done = serve_together(settings)
-    if not done:
-        raise typer.Exit(1)
+    with sole_owner(settings.database_url), ExitStack() as opened:
+        listeners = [opened.enter_context(each) for each in bind(settings.host, settings.port)]
+        if settings.workers > 1 and database_of(settings).is_sqlite:
+            raise ConfigurationError("One process owns a SQLite file: use PostgreSQL for several workers.")
+        check_exposure(settings)
+        asyncio.run(_migrate(settings))
+        if not serve_together(settings, listeners):
+            raise typer.Exit(1)
 
 
-def serve_together(settings: Settings) -> bool:
-    """Have several processes serve; whether they did."""
-    if Database(settings.database_url).is_sqlite:
-        raise ConfigurationError("One process owns a SQLite file: use PostgreSQL for several workers.")
-    build_app(settings)  # what is misconfigured is said once
-    asyncio.run(_migrate(settings))
-    return Workers(settings).run()
+def serve_together(settings: Settings, listeners: list[socket]) -> bool:
+    """Serve with one process or several until asked to stop; return whether it went well."""
+    if settings.workers > 1:
+        return Workers(settings, listeners).run()
+    server = Server(settings)
+    server.run(listeners)
+    return server.started
 
 
 @cli.command()
@@ -81,7 +92,7 @@ def migrate(database_url: Url = None) -> None:
     """Bring the tables to their newest shape."""
     settings = configured(database_url=database_url)
     asyncio.run(_migrate(settings))
-    typer.echo(f"The tables in {redacted_url(settings.database_url)} have their newest shape.")
+    typer.echo(f"The tables in {parse(settings.database_url).shown} have their newest shape.")
 
 
 @cli.command()
@@ -99,7 +110,7 @@ def verify(database_url: Url = None) -> None:
         typer.echo(finding)
     if findings:
         raise typer.Exit(1)
-    typer.echo(f"Everything in {redacted_url(settings.database_url)} agrees.")
+    typer.echo(f"Everything in {parse(settings.database_url).shown} agrees.")
 
 
 @cli.command()
@@ -139,32 +150,35 @@ def demo(
 
 
 async def _verify(settings: Settings) -> list[str]:
-    database = Database(settings.database_url)
+    database = database_of(settings)
     try:
+        await check_head(database)
         return await findings_of(database, clock())
     finally:
         await database.close()
 
 
 async def _migrate(settings: Settings) -> None:
-    database = Database(settings.database_url)
+    database = database_of(settings)
     try:
         await bring_to_head(database)
     finally:
         await database.close()
 
 
-def configured(**given: object) -> Settings:
-    """The settings from the environment and the command line, and logging as they say."""
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+def configured(**options: object) -> Settings:
+    """Return the settings from the environment and the command line, and configure logging by them."""
+    settings = load(os.environ, **options)
     logs.configure(settings.log_level, settings.log_format)
+    for name, similar in unknown_variables(os.environ).items():
+        log.warning("unknown_variable", variable=name, probably=similar)
     return settings
 
 
 @contextmanager
 def sole_owner(url: str) -> Iterator[None]:
     """Hold a SQLite file for as long as the block runs; `Misconfigured` if another server does."""
-    file = Database(url).file
+    file = parse(url).file
     if file is None:
         yield
         return
@@ -180,12 +194,18 @@ def sole_owner(url: str) -> Iterator[None]:
 
 
 def main() -> None:
-    """Run a command; what is misconfigured is said in a line."""
+    """Run a command; what is misconfigured, and what the database refuses, is said in a line."""
     try:
         cli()
-    except (ConfigurationError, ValidationError, sa.exc.ArgumentError) as error:
-        typer.echo(str(error), err=True)
-        raise SystemExit(1) from None
+    except ConfigurationError as error:
+        message = error.message
+    except FAILURES as error:
+        log.debug("command_failed", exc_info=True)
+        message = f"The database cannot be used: {reason(error)}."
+    else:
+        return
+    typer.echo(message, err=True)
+    raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ from secrets import token_bytes
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from uuid_utils.compat import uuid7
 
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.batch.batcher import Batcher
-from runstate.database import Database
 from runstate.database.migrate import migrate
 from runstate.database.queries.expiry import retention_settings
 from runstate.exposure import admit, check_exposure, initial_principal, is_loopback, keyring_of, middleware, shows_pages
@@ -34,9 +33,9 @@ from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
 from runstate.services import cleanup, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
-from runstate.settings import Settings
+from runstate.settings import Settings, database_of
 from runstate.tracing import tracing_of
-from runstate.web.pages import BrowserRedirect
+from runstate.web.pages import PAGE, BrowserRedirect
 from runstate.web.pages import routes as page_routes
 
 
@@ -57,11 +56,7 @@ def build_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
-            database = Database(
-                settings.database_url,
-                statement_timeout_seconds=settings.statement_timeout_seconds,
-                connections=settings.database_connections,
-            )
+            database = database_of(settings)
             opened.push_async_callback(database.close)
             if tracing:
                 opened.push_async_callback(asyncio.to_thread, tracing.close)
@@ -93,15 +88,24 @@ def build_app(settings: Settings) -> Starlette:
         schema, make_context, Observer(meter.metrics, tracing), allowed_origins=settings.allowed_origins
     )
     routes = [
-        Route("/graphql", BrowserRedirect(endpoint) if shows_pages(settings) else endpoint),
-        WebSocketRoute("/graphql", endpoint),
+        *(graphql_routes(endpoint, with_pages=shows_pages(settings))),
         *(page_routes() if shows_pages(settings) else ()),
-        *(Route(path, look) for path, look in paths(health).items()),
+        *(Route(path + slash, look) for path, look in paths(health).items() for slash in ("", "/")),
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
+    app.router.redirect_slashes = False  # to an absolute address, which is another one behind a proxy
     app.state.health = health
     return app
+
+
+def graphql_routes(endpoint: Endpoint, *, with_pages: bool) -> list[BaseRoute]:
+    """Return the routes to the endpoint, with and without a slash at the end."""
+    ways = {"/graphql": PAGE, "/graphql/": f"../{PAGE}"}
+    return [
+        *(Route(path, BrowserRedirect(endpoint, to) if with_pages else endpoint) for path, to in ways.items()),
+        *(WebSocketRoute(path, endpoint) for path in ways),
+    ]
 
 
 def shared_directory() -> Path | None:

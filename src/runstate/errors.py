@@ -103,6 +103,12 @@ class IdempotencyConflict(Problem):
     code = "IDEMPOTENCY_CONFLICT"
 
 
+class BadRequest(RunstateError):
+    """The request is malformed."""
+
+    code = "BAD_REQUEST"
+
+
 class BadUserInput(RunstateError):
     """An argument is not what the schema asks for."""
 

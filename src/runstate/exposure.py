@@ -10,11 +10,11 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from runstate.core.access.credentials import UNRESTRICTED, CredentialCache, Principal
-from runstate.core.access.keys import check_name
 from runstate.database import Database
 from runstate.errors import ConfigurationError
 from runstate.graphql.transport.authentication import Admission
 from runstate.graphql.transport.cors import ANY, LOOPBACK, guards
+from runstate.graphql.transport.field_lines import FieldLines
 from runstate.settings import Settings
 from runstate.web.pages import is_page_path
 
@@ -30,12 +30,7 @@ UNPROTECTED: Final = (
 
 
 def check_exposure(settings: Settings) -> None:
-    """Misconfigured: more could get in than was meant."""
-    if password := password_of(settings):
-        user, colon, _ = password.partition(":")
-        if not colon:
-            raise ConfigurationError("RUNSTATE_AUTH_STRING is `user:password`.")
-        check_name(user)
+    """Raise ConfigurationError if more clients could get in than is meant."""
     if needs_key(settings) or settings.insecure:
         return
     if not is_loopback(settings.host):
@@ -70,7 +65,7 @@ def keyring_of(settings: Settings, database: Database, clock: Callable[[], datet
 def middleware(settings: Settings) -> list[Middleware]:
     """What stands before everything else."""
     local = LOOPBACK if not needs_key(settings) and is_loopback(settings.host) else ()
-    before = guards(settings.allowed_hosts or local, settings.allowed_origins)
+    before = [Middleware(FieldLines), *guards(settings.allowed_hosts or local, settings.allowed_origins)]
     if needs_key(settings):
         is_open = is_public_path if shows_pages(settings) else is_health_path
         before.append(Middleware(Admission, is_open=is_open, basic=password_of(settings) is not None))
@@ -84,7 +79,7 @@ def shows_pages(settings: Settings) -> bool:
 
 def is_health_path(scope: Scope) -> bool:
     """Whether a request asks how the server is."""
-    return scope["path"] in OPEN
+    return scope["path"].rstrip("/") in OPEN
 
 
 def is_public_path(scope: Scope) -> bool:

@@ -7,13 +7,13 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import ClassVar, Final
 
-import sqlalchemy as sa
 import typer
 import uvicorn
 
 from runstate.app import build_app
+from runstate.database.address import parse
 from runstate.settings import Settings
 
 COLLECT_AFTER: Final = (50_000, 20, 20)
@@ -22,6 +22,9 @@ COLLECT_AFTER: Final = (50_000, 20, 20)
 
 class Server(uvicorn.Server):
     """Uvicorn that ends with exit code 0 when it is asked to stop, and says where to look when it has started."""
+
+    announces: ClassVar[bool] = True
+    """Whether it prints where it listens."""
 
     def __init__(self, settings: Settings) -> None:
         self.app = build_app(settings)
@@ -33,7 +36,7 @@ class Server(uvicorn.Server):
                 loop="uvloop",
                 http="httptools",
                 ws="websockets-sansio",
-                ws_max_size=2**18,
+                ws_max_size=2 * settings.max_body_bytes,  # so that a message too large is an error of its operation
                 ws_ping_timeout=settings.slow_subscriber_timeout_seconds + 60,  # who is slow is told so, not cut off
                 ws_per_message_deflate=False,
                 log_config=None,
@@ -57,7 +60,7 @@ class Server(uvicorn.Server):
         if self.started:
             tune_gc()
             self._set_tcp_user_timeout()
-            if not sockets:
+            if self.announces:
                 print_address(self.settings, self.servers[0].sockets[0].getsockname()[1])
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
@@ -81,8 +84,8 @@ class Server(uvicorn.Server):
         """Have connections ended whose other side takes nothing for long: neither WebSockets nor events notice it."""
         milliseconds = round(self.settings.slow_subscriber_timeout_seconds * 1000) + 60_000
         if sys.platform == "linux":
-            for listening in self.servers[0].sockets:
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+            for listener in (each for server in self.servers for each in server.sockets):
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def tune_gc() -> None:
@@ -92,11 +95,7 @@ def tune_gc() -> None:
 
 
 def print_address(settings: Settings, port: int) -> None:
-    """Say where the server listens, and where it keeps its data."""
-    typer.echo(f"runstate listens on http://{settings.host}:{port}/graphql")
-    typer.echo(f"It keeps its data in {redacted_url(settings.database_url)}")
-
-
-def redacted_url(url: str) -> str:
-    """A database URL without its password."""
-    return sa.make_url(url).render_as_string(hide_password=True)
+    """Print where the server listens, and where it keeps its data."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    typer.echo(f"runstate listens on http://{host}:{port}/graphql")
+    typer.echo(f"It keeps its data in {parse(settings.database_url).shown}")

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import tempfile
-from contextlib import closing
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Final
@@ -16,13 +15,12 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
 from runstate import logs
-from runstate.errors import ConfigurationError
+from runstate.listeners import BACKLOG
 from runstate.metrics import SHARED
 from runstate.server import Server, print_address
 from runstate.settings import Settings
 
 LOOK_SECONDS: Final = 0.5
-BACKLOG: Final = 2048
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +28,9 @@ log = structlog.get_logger(__name__)
 class Workers:
     """Starts processes, starts them again when they end, and ends with them when it is asked to."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, listeners: list[socket.socket]) -> None:
         self.settings = settings
+        self.listeners = listeners
         self.stopping = False
         self.failed = False
         self.processes: list[SpawnProcess] = []
@@ -40,25 +39,27 @@ class Workers:
         """Serve until asked to stop; whether that went well: false if a worker could not even start."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
-        with closing(listening(self.settings)) as sock, tempfile.TemporaryDirectory(prefix="runstate-") as shared:
+        for listener in self.listeners:
+            listener.listen(BACKLOG)
+        with tempfile.TemporaryDirectory(prefix="runstate-") as shared:
             os.environ[SHARED] = shared
-            self.processes = [self._started(sock) for _ in range(self.settings.workers)]
-            print_address(self.settings, sock.getsockname()[1])
+            self.processes = [self._started() for _ in range(self.settings.workers)]
+            print_address(self.settings, self.listeners[0].getsockname()[1])
             while not self.stopping:
                 wait([each.sentinel for each in self.processes], LOOK_SECONDS)
-                self._replace(sock)
+                self._replace()
             self._end()
         return not self.failed
 
     def _stop(self, *_: Any) -> None:
         self.stopping = True
 
-    def _started(self, sock: socket.socket) -> SpawnProcess:
-        process = multiprocessing.get_context("spawn").Process(target=work, args=(self.settings, sock))
+    def _started(self) -> SpawnProcess:
+        process = multiprocessing.get_context("spawn").Process(target=work, args=(self.settings, self.listeners))
         process.start()
         return process
 
-    def _replace(self, sock: socket.socket) -> None:
+    def _replace(self) -> None:
         """Start those again that have ended; one that could not start would not start the next time either."""
         for place, process in enumerate(self.processes):
             if process.is_alive() or self.stopping:
@@ -68,7 +69,7 @@ class Workers:
                 self.stopping = self.failed = True
             else:
                 log.warning("worker_ended", pid=process.pid, exit_code=process.exitcode)
-                self.processes[place] = self._started(sock)
+                self.processes[place] = self._started()
 
     def _end(self) -> None:
         for process in self.processes:
@@ -79,6 +80,8 @@ class Workers:
 
 class Worker(Server):
     """One of the processes. It does not outlive the one that started it."""
+
+    announces = False
 
     async def startup(self, sockets: Any = None) -> None:
         """Start, and watch over who started it."""
@@ -91,18 +94,7 @@ class Worker(Server):
         self.should_exit = True
 
 
-def work(settings: Settings, sock: socket.socket) -> None:
-    """What a process does."""
+def work(settings: Settings, listeners: list[socket.socket]) -> None:
+    """Serve, as one of several processes."""
     logs.configure(settings.log_level, settings.log_format)
-    Worker(settings).run(sockets=[sock])
-
-
-def listening(settings: Settings) -> socket.socket:
-    """A socket that connections wait at, until a worker takes them; Misconfigured: nobody may listen there."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise ConfigurationError(
-            f"Nobody can listen on {settings.host}, port {settings.port}: {error.strerror}."
-        ) from None
+    Worker(settings).run(sockets=listeners)

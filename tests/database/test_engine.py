@@ -113,7 +113,7 @@ async def test_readers_of_sqlite_cannot_write(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["mysql://localhost/runstate", "postgresql://localhost/runstate", "sqlite+aiosqlite://"]
+    "url", ["mysql://localhost/runstate", "postgresql+psycopg://localhost/runstate", "sqlite+aiosqlite://"]
 )
 def test_a_database_that_cannot_be_used_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runstate.settings import Settings
+from runstate.settings import Settings, load
 from tests.node import lacking, packages
 
 HERE = Path(__file__).parent
@@ -120,8 +120,7 @@ def test_lock_files_name_no_addresses() -> None:
     assert [path for path in locks if "resolved" in path.read_text()] == []
 
 
-def test_a_setting_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RUNSTATE_AUTH_STRING", "")
-    monkeypatch.setenv("RUNSTATE_WORKERS", "")
+def test_a_setting_that_is_empty_is_not_set() -> None:
+    settings = load({"RUNSTATE_AUTH_STRING": "", "RUNSTATE_WORKERS": " "})
 
-    assert (Settings().auth_string, Settings().workers) == (None, 1)
+    assert (settings.auth_string, settings.workers) == (None, 1)

@@ -152,6 +152,29 @@ async def test_origins_can_be_allowed(url: str) -> None:
             assert status == 403
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        "apollo-require-preflight",
+        "x-apollo-operation-name",
+        "graphql-require-preflight",
+        "apollographql-client-name,apollographql-client-version",
+        "traceparent,tracestate,baggage",
+        "x-csrf-token",
+        "some-header-of-a-client",
+    ],
+)
+async def test_a_page_that_may_ask_may_send_any_header(url: str, names: str) -> None:
+    async with listening(url, allowed_origins=APP) as server, asking(server) as ask:
+        wants = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": f"content-type,{names}"}
+        allowed = await ask.client.options("/graphql", headers={"Origin": APP, **wants})
+        refused = await ask.client.options("/graphql", headers={"Origin": EVIL, **wants})
+
+    assert allowed.status_code == 200
+    assert set(names.split(",")) <= set(allowed.headers["access-control-allow-headers"].split(","))
+    assert refused.status_code == 400
+
+
 async def test_with_keys_every_origin_can_be_allowed(url: str) -> None:
     async with listening(url, authentication="keys", allowed_origins="*") as server, asking(server) as ask:
         reply = await post(ask, Origin=EVIL)

@@ -1,5 +1,6 @@
 """GraphQL over HTTP: what is asked how, and how a request that is none is refused."""
 
+import gzip
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import ANY
@@ -92,7 +93,7 @@ async def test_a_document_that_cannot_be_answered_is_refused(
     for _ in range(2):
         response = await post(client, {"query": query})
         assert (response.status_code, code(response)) == (200, expected)
-        assert response.json()["data"] is None
+        assert "data" not in response.json()
 
         response = await post(client, {"query": query}, accept=GRAPHQL)
         assert (response.status_code, code(response)) == (400, expected)
@@ -195,7 +196,15 @@ async def test_a_content_type_may_name_its_charset(client: httpx.AsyncClient, co
         (GRAPHQL, GRAPHQL),
         (f"{GRAPHQL}, application/json;q=0.9", GRAPHQL),
         (f"application/json, {GRAPHQL};q=0.5", "application/json"),
-        (f"{GRAPHQL}; charset=utf-8, application/json; charset=utf-8", "application/json"),
+        (f"{GRAPHQL}; charset=utf-8, application/json; charset=utf-8", GRAPHQL),
+        (f"application/json; charset=utf-8, {GRAPHQL}; charset=utf-8", "application/json"),
+        (f"{GRAPHQL}, application/graphql+json, application/json, text/event-stream, multipart/mixed", GRAPHQL),
+        ("application/json, text/event-stream;q=0.1", "application/json"),
+        ("text/event-stream;q=0.5, application/json;q=0.6", "application/json"),
+        ("text/event-stream, application/json;q=0.9", "text/event-stream"),
+        ("text/event-stream", "text/event-stream"),
+        ("text/event-stream;q=0, */*", "application/json"),
+        ("text/*", None),
         ("application/json;q=0, */*", GRAPHQL),
         ("text/html, */*;q=0.1", "application/json"),
         ("image/png", None),
@@ -212,6 +221,82 @@ async def test_the_client_says_which_media_type_it_takes(
         assert (response.status_code, code(response)) == (406, "BAD_REQUEST")
     else:
         assert response.headers["content-type"] == f"{answered}; charset=utf-8"
+
+
+async def test_lines_of_a_header_field_are_read_as_one(client: httpx.AsyncClient) -> None:
+    lines = [("accept", "image/png"), ("accept", "text/html"), ("accept", GRAPHQL), *JSON.items()]
+
+    response = await client.post("/graphql", json={"query": "{ __typename }"}, headers=lines)
+
+    assert response.headers["content-type"].startswith(GRAPHQL)
+
+
+@pytest.mark.parametrize("hosts", [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "evil.example")])
+async def test_two_hosts_are_refused(client: httpx.AsyncClient, hosts: tuple[str, str]) -> None:
+    response = await client.get("/healthz", headers=[("Host", host) for host in hosts])
+
+    assert (response.status_code, code(response)) == (400, "BAD_REQUEST")
+
+
+@pytest.mark.parametrize(
+    "empty", [{"operationName": ""}, {"variables": ""}, {"extensions": ""}, {"operationName": "", "variables": {}}]
+)
+async def test_an_empty_part_of_a_request_is_none(client: httpx.AsyncClient, empty: dict[str, Any]) -> None:
+    response = await post(client, {"query": "query A { __typename }", **empty})
+
+    assert response.json()["data"] == {"__typename": "Query"}
+
+
+@pytest.mark.parametrize("query", ["{", "{ nothing }", "query($n: Int!) { flows(first: $n) { totalCount } }"])
+@pytest.mark.parametrize("accept", ["application/json", GRAPHQL, "text/event-stream"])
+async def test_what_is_not_executed_has_no_data(client: httpx.AsyncClient, query: str, accept: str) -> None:
+    response = await post(client, {"query": query}, accept=accept)
+
+    assert '"errors"' in response.text
+    assert '"data"' not in response.text
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
+async def test_a_compressed_body_is_refused_with_what_is_taken(client: httpx.AsyncClient, encoding: str) -> None:
+    response = await post(client, gzip.compress(b'{"query": "{ __typename }"}'), **{"content-encoding": encoding})
+
+    assert (response.status_code, code(response)) == (415, "BAD_REQUEST")
+    assert response.headers["accept-encoding"] == "identity"
+    assert (await post(client, {"query": "{ a }"}, **{"content-encoding": "identity"})).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_digest_instead_of_a_document_is_refused_as_clients_know_it(
+    client: httpx.AsyncClient, method: str
+) -> None:
+    extensions = {
+        "persistedQuery": {
+            "version": 1,
+            "sha256Hash": "ecf4edb46db40b5132295c0291d62fb65d6759a9eedfa4d5d612dd5ec54a6b38",
+        }
+    }
+    if method == "GET":
+        parameters = {"extensions": orjson.dumps(extensions).decode()}
+        response = await client.get("/graphql", params=parameters, headers=PREFLIGHT)
+    else:
+        response = await post(client, {"operationName": "A", "variables": {}, "extensions": extensions})
+
+    assert (response.status_code, code(response)) == (200, "PERSISTED_QUERY_NOT_SUPPORTED")
+    assert response.json()["errors"][0]["message"] == "PersistedQueryNotSupported"
+
+
+@pytest.mark.parametrize("path", ["/graphql", "/graphql/"])
+async def test_a_slash_at_the_end_changes_nothing(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.post(path, json={"query": "{ __typename }"})
+
+    assert response.json()["data"] == {"__typename": "Query"}
+
+
+@pytest.mark.parametrize("path", ["/healthz/", "/readyz/", "/metrics/", "/nothing/", "/graphiql", "/graphql/"])
+async def test_no_redirect_names_the_server(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.get(path, headers={"accept": "text/html"})
+
+    assert "://" not in response.headers.get("location", "")
 
 
 async def test_a_body_is_at_most_a_mebibyte(client: httpx.AsyncClient) -> None:

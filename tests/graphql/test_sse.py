@@ -110,7 +110,7 @@ async def test_what_is_refused_is_the_only_event(live: Ask, document: str, metho
         (name, body), complete = [event async for event in stream]
 
     assert name == "next"
-    assert body["data"] is None
+    assert "data" not in body
     assert body["errors"][0]["extensions"]["code"] == code
     assert complete == ("complete", None)
 

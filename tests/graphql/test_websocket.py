@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 import websockets
 from starlette.routing import WebSocketRoute
@@ -113,16 +114,39 @@ async def test_an_odd_id_is_not_taken_for_that_of_another_operation(socket: Sock
     assert (await socket.hear())["id"] == ""
 
 
-@pytest.mark.parametrize("message", [[], [1, 2], None, 5, "text", True, '"x"'])
+@pytest.mark.parametrize("empty", [{"operationName": ""}, {"variables": ""}])
+async def test_an_empty_part_of_a_payload_is_none(socket: Socket, empty: dict[str, Any]) -> None:
+    await socket.say({"type": "subscribe", "id": "1", "payload": {"query": "query A { __typename }", **empty}})
+
+    assert await Subscription(socket, "1").next() == {"__typename": "Query"}
+
+
 @pytest.mark.usefixtures("alive")
-async def test_a_message_that_is_no_object_is_passed_over(socket: Socket, message: Any) -> None:
-    await socket.say(message if message != "text" else '"text"')
-    await socket.say({"type": "ping"})
+async def test_a_message_is_as_large_as_a_body_may_be(socket: Socket) -> None:
+    def message(key: str, length: int) -> str:
+        said = {"type": "subscribe", "id": key, "payload": {"query": TYPENAME, "variables": {"x": ""}}}
+        return orjson.dumps(said).decode().ljust(length)
 
-    assert await socket.hear() == {"type": "pong"}
+    await socket.say(message("large", 2**20))
+    assert await Subscription(socket, "large").next() == {"__typename": "Query"}
+    await Subscription(socket, "large").completed()
+    await socket.say(message("larger", 2**20 + 1))
+    assert "at most 1048576" in (await Subscription(socket, "larger").error())["message"]
 
 
-@pytest.mark.parametrize("message", ["no JSON", "[" * 100_000, b"{}", {}, {"type": "what"}, {"type": ["x"]}])
+@pytest.mark.usefixtures("alive")
+async def test_a_digest_instead_of_a_document_is_an_error_of_its_operation(socket: Socket) -> None:
+    payload = {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}}
+    await socket.say({"type": "subscribe", "id": "bad", "payload": payload})
+
+    error = await Subscription(socket, "bad").error()
+    assert error["extensions"]["code"] == "PERSISTED_QUERY_NOT_SUPPORTED"
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["no JSON", "[" * 100_000, b"{}", {}, {"type": "what"}, {"type": ["x"]}, [], [1, 2], None, 5, '"text"', True],
+)
 async def test_what_is_not_of_the_protocol_closes_the_socket(socket: Socket, message: Any) -> None:
     await socket.say(message)
 

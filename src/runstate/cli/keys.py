@@ -1,6 +1,7 @@
 """`runstate keys create | list | revoke`: who is let in where RUNSTATE_AUTHENTICATION is `keys`."""
 
 import asyncio
+import os
 import re
 import secrets
 import sys
@@ -16,11 +17,11 @@ from uuid_utils.compat import uuid7
 
 from runstate.core.access import keys
 from runstate.database import Database
-from runstate.database.migrate import at_head
+from runstate.database.migrate import check_head
 from runstate.documents.access import Scope
 from runstate.errors import ConfigurationError
 from runstate.rows import ApiKey
-from runstate.settings import Settings
+from runstate.settings import database_of, load
 
 T = TypeVar("T")
 
@@ -110,13 +111,12 @@ def _in_words(value: Any) -> str:
 
 def _with_database(url: str | None, do: Callable[[Database], Awaitable[T]]) -> T:
     """What is done with a database whose tables have their newest shape; Misconfigured: they do not."""
-    settings = Settings() if url is None else Settings(database_url=url)
+    settings = load(os.environ, database_url=url)
 
     async def run() -> T:
-        database = Database(settings.database_url)
+        database = database_of(settings)
         try:
-            if not await at_head(database):
-                raise ConfigurationError("The tables do not have their newest shape: `runstate migrate`.")
+            await check_head(database)
             return await do(database)
         finally:
             await database.close()

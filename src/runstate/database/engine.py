@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import postgresql, sqlite
+from runstate.database.address import SQLITE, parse
+from runstate.database.connector import Connector
 from runstate.database.driver import before_commit
 from runstate.errors import ConfigurationError
 
@@ -52,21 +53,36 @@ class Database:
         statement_timeout_seconds: float = 10,
         application: str = "runstate",
         connections: int = POSTGRESQL_POOL,
+        schema: str | None = None,
+        direct_url: str | None = None,
     ) -> None:
-        self.url = sa.make_url(url)
+        address = parse(url)
+        self.url = address.url
+        self.shown = address.shown
+        """The URL without its password."""
+        self.file = address.file
+        """The file of a SQLite database; None: in memory, or not SQLite."""
+        self.schema = schema
+        """On PostgreSQL: the schema that the tables are in; None: that of the search path."""
+        self.direct: Connector | None = None
+        """On PostgreSQL: connections without a pooler between; None: none are known."""
         self.connections: postgresql.Connections | None = None
         """On PostgreSQL: those that are used again and again."""
-        if self.url.drivername == "sqlite+aiosqlite":
+        if self.is_sqlite:
+            if schema or direct_url:
+                raise ConfigurationError(
+                    "SQLite has no schemas and no pooler: unset RUNSTATE_DATABASE_SCHEMA and"
+                    " RUNSTATE_DATABASE_DIRECT_URL."
+                )
             self.writer, self.reader = sqlite.engines(self.url, statement_timeout_seconds)
             sa.event.listen(self.writer.sync_engine, "before_cursor_execute", self._count)
-        elif self.url.drivername == "postgresql+asyncpg":
-            self.reader = postgresql.engine(self.url, statement_timeout_seconds, application, connections)
-            self.writer = self.reader.execution_options(isolation_level="READ COMMITTED")
-            self.connections = postgresql.Connections(self.reader, connections)
         else:
-            raise ConfigurationError(
-                f"A database URL starts with sqlite+aiosqlite:// or postgresql+asyncpg://, not {self.url.drivername}://"
-            )
+            settings = postgresql.settings(statement_timeout_seconds, application, schema)
+            connector = Connector(address, settings)
+            self.direct = Connector(parse(direct_url), settings) if direct_url else connector
+            self.reader = postgresql.engine(connector, connections)
+            self.writer = self.reader.execution_options(isolation_level="READ COMMITTED")
+            self.connections = postgresql.Connections(self.reader, connections, connector)
         self.statements = 0
         self.listeners: list[Callable[[str], None]] = []
         """Called with the channels that committed transactions notify."""
@@ -78,12 +94,11 @@ class Database:
     @property
     def is_sqlite(self) -> bool:
         """Whether this is SQLite: one writer at a time, one process."""
-        return self.url.drivername == "sqlite+aiosqlite"
+        return self.url.drivername == SQLITE
 
-    @property
-    def file(self) -> Path | None:
-        """Where a SQLite database is kept; null: in memory, or not SQLite."""
-        return Path(self.url.database) if self.is_sqlite and self.url.database not in (None, "", ":memory:") else None
+    def channel(self, name: str) -> str:
+        """Return the channel of notifications between the replicas on this schema."""
+        return f"{name}.{self.schema}" if self.schema else name
 
     def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A connection to read with: each statement sees what is committed when it starts."""

@@ -7,12 +7,14 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import CreateSchema
 
 from runstate.database.driver import driver_of
 from runstate.database.engine import Database
+from runstate.database.postgresql import quoted_name
+from runstate.errors import ConfigurationError
 
 SCRIPTS = Path(__file__).parent / "migrations"
 LOCK = 0x72756E7374617465
@@ -31,7 +33,7 @@ def configuration(connection: sa.Connection | None = None, scripts: Path = SCRIP
 async def migrate(database: Database) -> None:
     """Apply the migrations that are missing, once, however many replicas start together."""
     async with changing_tables(database) as connection:
-        await connection.run_sync(_upgrade)
+        await connection.run_sync(_upgrade, database.schema, database.shown)
 
 
 @asynccontextmanager
@@ -54,7 +56,17 @@ async def changing_tables(database: Database) -> AsyncIterator[AsyncConnection]:
 async def at_head(database: Database) -> bool:
     """Return whether the tables have their newest shape."""
     async with database.read() as connection:
-        return await connection.run_sync(_is_at_head)
+        return await connection.run_sync(_current) == revisions()[0]
+
+
+async def check_head(database: Database) -> None:
+    """Raise ConfigurationError unless the tables have the shape that this version needs."""
+    async with database.read() as connection:
+        found = await connection.run_sync(_current)
+    if found is None:
+        raise ConfigurationError(f"The database {database.shown} has no tables of runstate: `runstate migrate`.")
+    if _check_known(found, database.shown) != revisions()[0]:
+        raise ConfigurationError(f"The tables in {database.shown} are older than this version: `runstate migrate`.")
 
 
 async def revision(database: Database) -> str | None:
@@ -74,14 +86,29 @@ async def _enforce_foreign_keys(connection: AsyncConnection, switch: str) -> Non
         await driver_of(connection).fetch(f"PRAGMA foreign_keys = {switch}")
 
 
-def _is_at_head(connection: sa.Connection) -> bool:
-    head = ScriptDirectory.from_config(configuration()).get_current_head()
-    return MigrationContext.configure(connection).get_current_revision() == head
+def _current(connection: sa.Connection) -> str | None:
+    """Return the revision of the tables; None if there are none."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return found
 
 
-def _upgrade(connection: sa.Connection) -> None:
+def _check_known(found: str | None, shown: str) -> str | None:
+    """Return a revision; ConfigurationError if it is one of a later version."""
+    if found is None or found in revisions():
+        return found
+    raise ConfigurationError(
+        f"The tables in {shown} were migrated by a later version of runstate, to revision {found}: this version ends"
+        f" with {revisions()[0]}. Servers of this version that run already go on; start those of the later version."
+    )
+
+
+def _upgrade(connection: sa.Connection, schema: str | None, shown: str) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
-    if not _is_at_head(connection):
+        if schema and not connection.scalar(sa.select(sa.func.to_regnamespace(quoted_name(schema)))):
+            connection.execute(CreateSchema(schema))
+    if _check_known(_current(connection), shown) != revisions()[0]:
         command.upgrade(configuration(connection), "head")

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, and transactions that its driver begins and ends."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final
 
 import asyncpg
@@ -10,35 +10,63 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from runstate.database import json
+from runstate.database.connector import Connector
 from runstate.database.driver import driver_of, raised_as_sqlalchemy
 
 RESERVED: Final = 4
 """So many connections always come from the pool, for those who take one of there themselves."""
 
+BEGIN_READING: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off"
 """Who writes looks for rows by key. Plans are kept, and one made when a table was new would read all of it each time,
 until PostgreSQL looks at the table again, a minute and a hundred thousand rows later.
 """
 
 
-def engine(url: sa.URL, statement_timeout_seconds: float, application: str, connections: int) -> AsyncEngine:
-    """A pool of connections on which each statement is committed by itself."""
-    settings = {
+def settings(statement_timeout_seconds: float, application: str, schema: str | None) -> dict[str, str]:
+    """Return the settings of a session."""
+    in_schema = {"search_path": quoted_name(schema)} if schema else {}
+    return {
         "application_name": application,
         "statement_timeout": str(round(statement_timeout_seconds * 1000)),
         "idle_in_transaction_session_timeout": "60000",
         "jit": "off",
+        **in_schema,
     }
-    return create_async_engine(
-        url,
+
+
+def quoted_name(name: str) -> str:
+    """Return a name as it stands in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def engine(connector: Connector, connections: int) -> AsyncEngine:
+    """A pool of connections on which each statement is committed by itself."""
+    made = create_async_engine(
+        connector.address.url,
         isolation_level="AUTOCOMMIT",
         pool_size=connections,
         max_overflow=0,
         pool_use_lifo=True,
         hide_parameters=True,  # errors are logged, and parameters are what clients sent
-        connect_args={"server_settings": settings, "timeout": 5},
+        connect_args={
+            "async_creator_fn": lambda *_, **__: connector.connect(),
+            "prepared_statement_name_func": connector.statement_name,
+        },
         **json.OPTIONS,
     )
+
+    def forget_statements(connection: Any, _: Any) -> None:
+        if connector.is_pooled:
+            connection._prepared_statement_cache = None  # noqa: SLF001 known too late for its argument
+
+    def set_locally(connection: sa.Connection) -> None:
+        if connector.is_pooled:
+            connection.exec_driver_sql(connector.local_settings.removeprefix("; "))
+
+    sa.event.listen(made.sync_engine, "connect", forget_statements)
+    sa.event.listen(made.sync_engine, "begin", set_locally)
+    return made
 
 
 class Connections:
@@ -47,16 +75,24 @@ class Connections:
     Only as long as nobody waits for one.
     """
 
-    def __init__(self, pool: AsyncEngine, connections: int) -> None:
+    def __init__(self, pool: AsyncEngine, connections: int, connector: Connector) -> None:
         self.pool = pool
+        self.connector = connector
         self.most = max(connections - RESERVED, 1)
         self.kept: list[AsyncConnection] = []
         self.asked = 0
         """How many wait for one from the pool."""
 
+    def use(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection on which each statement is committed by itself; through a pooler, in one transaction."""
+        return self._within(BEGIN_READING) if self.connector.is_pooled else self._use()
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection in a transaction: committed at the end of the block, rolled back when the block raises."""
+        return self._within(BEGIN)
+
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[AsyncConnection]:
-        """A connection on which each statement is committed by itself."""
+    async def _use(self) -> AsyncIterator[AsyncConnection]:
         connection = await self._take()
         driver = driver_of(connection)
         try:
@@ -67,12 +103,11 @@ class Connections:
         await self._put_back(connection)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A connection in a transaction: committed at the end of the block, rolled back when the block raises."""
-        async with self.use() as connection:
+    async def _within(self, begin: str) -> AsyncIterator[AsyncConnection]:
+        async with self._use() as connection:
             driver = driver_of(connection)
             with raised_as_sqlalchemy("BEGIN", driver):
-                await driver.execute(BEGIN)
+                await driver.execute(begin + self.connector.local_settings)
             try:
                 yield connection
             except BaseException:

@@ -59,6 +59,14 @@ class Interruptible(aiosqlite.Connection):
         self.parsed: dict[str, Any] = {}
         """JSON parameters of the statement that runs."""
 
+    async def _connect(self) -> aiosqlite.Connection:
+        """Connect; if that fails, wait until the thread has ended, for it answers to a loop that may end sooner."""
+        try:
+            return await super()._connect()
+        except Exception:
+            await asyncio.to_thread(self._thread.join)
+            raise
+
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]

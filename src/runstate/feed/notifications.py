@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
+import structlog
 
 from runstate.database import Database
+from runstate.database.postgresql import quoted_name
 from runstate.feed.loop import repeat
+
+log = structlog.get_logger(__name__)
 
 
 class Notifications:
@@ -40,8 +43,11 @@ class Notifications:
         self.callbacks[channel].append(callback)
 
     def start(self) -> None:
-        """Connect to the other replicas. On SQLite there are none."""
-        if not self.database.is_sqlite:
+        """Connect to the other replicas. On SQLite there are none; a pooler lends no session to listen in."""
+        direct = self.database.direct
+        if direct and direct.is_pooled:
+            log.info("notifications_off", reason="a pooler", setting="RUNSTATE_DATABASE_DIRECT_URL")
+        elif direct:
             work = {"notification listener": self._listen, "notification sender": self._send}
             self.tasks = [asyncio.create_task(self._repeat(name, each)) for name, each in work.items()]
 
@@ -71,7 +77,7 @@ class Notifications:
             closed = asyncio.Event()
             connection.add_termination_listener(lambda _: closed.set())
             for channel in self.callbacks:
-                await connection.add_listener(channel, self._receive)
+                await connection.add_listener(self.database.channel(channel), self._receive)
             self.listening.set()
             for channel in self.callbacks:
                 self._deliver(channel)  # Notifications may have been missed while there was no connection.
@@ -82,7 +88,7 @@ class Notifications:
 
     def _receive(self, _connection: Any, sender_pid: int, channel: str, _payload: object) -> None:
         if sender_pid != self.own_pid:
-            self._deliver(channel)
+            self._deliver(channel.partition(".")[0])
 
     async def _send(self) -> None:
         async with self._connection() as connection:
@@ -92,13 +98,14 @@ class Notifications:
                 await self.has_pending.wait()
                 self.has_pending.clear()
                 pending, self.pending = self.pending, set()
-                await connection.execute("; ".join(f"NOTIFY {channel}" for channel in sorted(pending)))
+                channels = [quoted_name(self.database.channel(each)) for each in sorted(pending)]
+                await connection.execute("; ".join(f"NOTIFY {each}" for each in channels))
                 await asyncio.sleep(self.interval_seconds)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
-        _, address = self.database.writer.dialect.create_connect_args(self.database.url)
-        connection = await asyncpg.connect(**address, timeout=5)
+        assert self.database.direct  # noqa: S101 `start` has looked
+        connection = await self.database.direct.connect()
         try:
             yield connection
         finally:

@@ -25,6 +25,8 @@ class Code(Enum):
 
     BAD_REQUEST = "BAD_REQUEST"
     """The HTTP request is none that GraphQL can be asked with."""
+    PERSISTED_QUERY_NOT_SUPPORTED = "PERSISTED_QUERY_NOT_SUPPORTED"
+    """The request has the digest of a document instead of the document; send the document."""
     GRAPHQL_PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
     """The document is not GraphQL."""
     BAD_USER_INPUT = "BAD_USER_INPUT"

@@ -11,9 +11,15 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runstate.negotiation import preferred, rank
+
 BUILT: Final = Path(__file__).parent / "built"
 ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}
 """How files were compressed, best first, and what their names end with."""
+
+HTML: Final = "text/html"
+REPRESENTATIONS: Final = ("application/json", "application/graphql-response+json", "text/event-stream", HTML)
+"""The media types in which `/graphql` can be had."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -61,41 +67,48 @@ class Pages(StaticFiles):
 
 def variants(path: str, accepted: str) -> Iterator[tuple[str, str]]:
     """The encodings and names under which a file may be sent, best first; as it is at the end."""
-    named = (each.replace(" ", "").lower().partition(";q=") for each in accepted.split(","))
-    wanted = {name for name, _, quality in named if quality.strip("0.") or not quality}
     for encoding, suffix in ENCODINGS.items():
-        if encoding in wanted and Path(path + suffix).exists():
+        if rank(accepted, encoding).quality and Path(path + suffix).exists():
             yield encoding, path + suffix
     yield "", path
 
 
-TO_PAGE: Final = RedirectResponse("graphiql/", 303, headers={"Vary": "Accept"})
-"""Shows the way; relative, so that it holds behind any proxy."""
+PAGE: Final = "graphiql/"
+"""Where the page is, from the root of the server."""
+
+
+def redirect(location: str) -> Response:
+    """Return a redirect to a page; relative, so that it holds behind any proxy."""
+    return RedirectResponse(location, 303, headers={"Vary": "Accept"})
 
 
 class BrowserRedirect:
     """One address for all: browsers that come for a page are shown where it is, programs are answered."""
 
-    def __init__(self, endpoint: ASGIApp) -> None:
+    def __init__(self, endpoint: ASGIApp, location: str = PAGE) -> None:
         self.endpoint = endpoint
+        self.to_page = redirect(location)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
-        await (TO_PAGE if wants_page(scope) else self.endpoint)(scope, receive, send)
+        await (self.to_page if wants_page(scope) else self.endpoint)(scope, receive, send)
 
 
 def wants_page(scope: Scope) -> bool:
     """Whether a browser was given the address by a person."""
     if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
         return False
-    return "text/html" in Headers(scope=scope).get("accept", "") and "query" not in QueryParams(scope["query_string"])
+    wants_html = preferred(Headers(scope=scope).get("accept"), REPRESENTATIONS) == HTML
+    return wants_html and "query" not in QueryParams(scope["query_string"])
 
 
 def is_page_path(scope: Scope) -> bool:
     """Whether what is asked for is a page, a part of one, or the way to it."""
     path = scope["path"]
-    return path in {"/", "/graphiql"} or path.startswith("/graphiql/") or (path == "/graphql" and wants_page(scope))
+    is_way = path.rstrip("/") == "/graphql" and wants_page(scope)
+    return is_way or path in {"/", "/graphiql"} or path.startswith("/graphiql/")
 
 
 def routes() -> list[BaseRoute]:
     """Where the pages are."""
-    return [*(Route(path, TO_PAGE, methods=["GET"]) for path in ("/", "/graphiql")), Mount("/graphiql", Pages())]
+    to_page = redirect(PAGE)
+    return [*(Route(path, to_page, methods=["GET"]) for path in ("/", "/graphiql")), Mount("/graphiql", Pages())]

@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,7 +18,7 @@ from runstate.graphql.types.scalars import dumped
 log = structlog.get_logger(__name__)
 
 UNAVAILABLE: Final = 503
-STATUS: Final = {Code.UNAUTHENTICATED.value: 401, Code.FORBIDDEN.value: 403}
+STATUS: Final = {Code.BAD_REQUEST.value: 400, Code.UNAUTHENTICATED.value: 401, Code.FORBIDDEN.value: 403}
 """What a request is answered that is refused before it is read; any other: that there is no answer now."""
 
 
@@ -45,18 +45,18 @@ class Admission:
             fault = as_known_error(error)
             if fault is None:
                 raise
-            await self._refusal(Request(scope), fault)(scope, receive, send)
+            await self._refusal(HTTPConnection(scope), fault)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    def _refusal(self, request: Request, fault: RunstateError) -> Response:
+    def _refusal(self, request: HTTPConnection, fault: RunstateError) -> Response:
         response = refusal(request, fault)
         if isinstance(fault, Unauthenticated):
             response.headers["WWW-Authenticate"] = self.challenge
         return response
 
 
-def refusal(request: Request, fault: RunstateError) -> Response:
+def refusal(request: HTTPConnection, fault: RunstateError) -> Response:
     """The response to a request that nobody looked at."""
     known_as, status = request_id(request), STATUS.get(fault.code, UNAVAILABLE)
     extensions = {"code": fault.code, "requestId": known_as}

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -33,11 +33,12 @@ from runstate.graphql.transport.request import GraphQLRequest, RefusedError, ope
 from runstate.graphql.transport.sse import EVENTS, body_of, streamed
 from runstate.graphql.transport.websocket import Adapter, Handler
 from runstate.graphql.types.scalars import dumped
+from runstate.negotiation import is_named, preferred
 
 JSON: Final = "application/json"
 GRAPHQL: Final = "application/graphql-response+json"
 ANSWERS: Final = (JSON, GRAPHQL)
-"""What is answered with, the one that is preferred first."""
+"""The media types of answers; the first one if a client has no preference."""
 
 ALLOWED: Final = {"GET": {OperationType.QUERY}, "POST": {OperationType.QUERY, OperationType.MUTATION}}
 SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -62,8 +63,8 @@ class Incoming(Request):
 
     @functools.cached_property
     def headers(self) -> Any:
-        """The headers, by their names in small letters; of several with one name the first."""
-        return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self.scope["headers"])}
+        """The values of the header fields by their names in small letters."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
 
 
 class Endpoint(GraphQL[Context, None]):
@@ -114,10 +115,6 @@ class Endpoint(GraphQL[Context, None]):
         """JSON for a WebSocket, as text."""
         return dumped(data).decode()
 
-    def decode_json(self, data: str | bytes) -> object:
-        """What a JSON text says."""
-        return orjson.loads(data)
-
     async def respond(self, request: Request) -> Response:
         """The response to a request, whatever it is."""
         known_as = request_id(request)
@@ -139,15 +136,20 @@ class Endpoint(GraphQL[Context, None]):
             raise RefusedError(405, "GraphQL is asked with GET or POST.", Allow="GET, POST")
         if request.method == "GET" and self.limits.preflight and PREFLIGHT.isdisjoint(request.headers.keys()):
             raise RefusedError(400, f"GET needs a header that no other site can have sent: {PREFLIGHT_HEADER}.")
-        if wants_events(request.headers.get("accept", "")):
-            return await self._stream(request, operation(await self._said(request)), known_as)
-        media_type = acceptable(request.headers.get("accept"))
+        accept = request.headers.get("accept")
+        media_type = acceptable(accept)
         asked = operation(await self._said(request))
+        if is_named(accept, EVENTS) and wants_events(accept, self._kind(asked)):
+            return await self._stream(request, asked, known_as)
         result = await self._execute(request, asked, self.make_context(request, known_as))
         body = body_of(result)
         if isinstance(result, PreExecutionError):
             return _not_executed(body, media_type)
         return _response(200, body, media_type)
+
+    def _kind(self, asked: GraphQLRequest) -> OperationType | None:
+        found = self.schema.documents.find(asked.query, asked.operation_name)
+        return found.kind if found else None
 
     async def _stream(self, request: Request, asked: GraphQLRequest, known_as: str) -> Response:
         if self.schema.in_flight.full:
@@ -170,6 +172,7 @@ class Endpoint(GraphQL[Context, None]):
         if request.method == "GET":
             return _of_url(request.query_params)
         _check_content_type(request.headers.get("content-type", ""))
+        _check_encoding(request.headers.get("content-encoding", ""))
         return _parsed(await self._body(request))
 
     async def _body(self, request: Request) -> bytes:
@@ -212,7 +215,7 @@ class Endpoint(GraphQL[Context, None]):
             raise RefusedError(400, "The document has no operation of this name.") from error
 
 
-def request_id(connection: Request | WebSocket) -> str:
+def request_id(connection: HTTPConnection) -> str:
     """The id that the client gave the request, if it is a sane one; that of the trace that it is part of; a new one."""
     if "request_id" not in connection.scope:
         given = connection.headers.get("x-request-id")
@@ -221,44 +224,28 @@ def request_id(connection: Request | WebSocket) -> str:
     return str(connection.scope["request_id"])
 
 
-def _traced(connection: Request | WebSocket) -> str | None:
+def _traced(connection: HTTPConnection) -> str | None:
     given = connection.headers.get("traceparent")
     trace = TRACE.fullmatch(given) if given else None
     return trace[1] if trace else None
 
 
-@functools.lru_cache
 def acceptable(header: str | None) -> str:
-    """The media type to answer with."""
-    if not header:
-        return JSON
-    best = max(ANSWERS, key=lambda media_type: _quality(header, media_type))
-    if _quality(header, best) == (0.0, 0):
-        raise RefusedError(406, f"Answers come as {JSON} or {GRAPHQL}.")
-    return best
+    """Return the media type of an answer that is no stream; RefusedError if the client takes no answer of any type."""
+    media_type = preferred(header, ANSWERS)
+    if media_type is None and not is_named(header, EVENTS):
+        raise RefusedError(406, f"Answers come as {JSON} or {GRAPHQL}, streams as {EVENTS}.")
+    return media_type or JSON
 
 
-@functools.lru_cache
-def wants_events(header: str) -> bool:
-    """Whether a client asks for events."""
-    return any(name == EVENTS and quality for name, quality in map(_range, header.split(",")))
+def wants_events(header: str | None, kind: OperationType | None) -> bool:
+    """Whether an operation is answered with events: a subscription if the client takes any, others if it prefers them.
 
-
-def _quality(header: str, media_type: str) -> tuple[float, int]:
-    """How much a media type is wanted, and how precisely it is named."""
-    ranges = {"*/*": 1, "application/*": 2, media_type: 3}
-    named = [(ranges[name], wanted) for name, wanted in map(_range, header.split(",")) if name in ranges]
-    precision, wanted = max(named, default=(0, 0.0))
-    return (wanted, precision if wanted else 0)
-
-
-def _range(text: str) -> tuple[str, float]:
-    name, *parameters = (part.strip().lower() for part in text.split(";"))
-    quality = next((each.removeprefix("q=") for each in parameters if each.startswith("q=")), "1")
-    try:
-        return name, min(1.0, max(0.0, float(quality)))
-    except ValueError:
-        return name, 0.0
+    Clients that name every type that they know name events beside JSON.
+    """
+    return is_named(header, EVENTS) and (
+        kind is OperationType.SUBSCRIPTION or preferred(header, (*ANSWERS, EVENTS)) == EVENTS
+    )
 
 
 @functools.lru_cache
@@ -267,6 +254,12 @@ def _check_content_type(header: str) -> None:
     charsets = {each for each in parameters if each.startswith("charset=")}
     if name != JSON or not charsets <= {"charset=utf-8", "charset=utf8"}:
         raise RefusedError(415, f"A request is {JSON} in UTF-8.", Accept=JSON)
+
+
+def _check_encoding(header: str) -> None:
+    if header.strip().lower() not in {"", "identity"}:
+        encodings = {"Accept-Encoding": "identity"}
+        raise RefusedError(415, "The body of a request is not compressed.", Code.BAD_REQUEST, **encodings)
 
 
 def _of_url(parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -298,7 +291,6 @@ def _not_executed(body: dict[str, Any], media_type: str) -> Response:
         return response
     if media_type == JSON:
         return _response(200, body, media_type)
-    del body["data"]
     return _response(403 if Code.FORBIDDEN.value in codes else 400, body, media_type)
 
 

@@ -25,11 +25,14 @@ class GraphQLRequest(NamedTuple):
 
 
 def operation(said: Any) -> GraphQLRequest:
-    """The operation in the body of a request."""
+    """Return the operation in the body of a request; a part that is empty is as good as none."""
     if not isinstance(said, dict):
         raise RefusedError(400, "A request is a JSON object.")
+    said = {name: value for name, value in said.items() if value != ""}
     query = said.get("query")
-    if not isinstance(query, str) or not query:
+    if query is None and _is_persisted(said.get("extensions")):
+        raise RefusedError(200, "PersistedQueryNotSupported", Code.PERSISTED_QUERY_NOT_SUPPORTED)
+    if not isinstance(query, str):
         raise RefusedError(400, "`query` is the text of a GraphQL document.")
     name = said.get("operationName")
     if not isinstance(name, str | None):
@@ -38,3 +41,8 @@ def operation(said: Any) -> GraphQLRequest:
         if not isinstance(said.get(part), dict | None):
             raise RefusedError(400, f"`{part}` is an object or null.")
     return GraphQLRequest(query, said.get("variables"), name, said.get("extensions"))
+
+
+def _is_persisted(extensions: Any) -> bool:
+    """Whether a client sends the digest of a document instead of the document."""
+    return isinstance(extensions, dict) and "persistedQuery" in extensions

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from graphql import GraphQLError
 from starlette.responses import StreamingResponse
-from strawberry.types import ExecutionResult
+from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from runstate.core.access.credentials import UNRESTRICTED, Principal
 from runstate.errors import ServerRestarting, Unauthenticated
@@ -81,8 +81,8 @@ def goes_away(result: ExecutionResult) -> bool:
 
 
 def body_of(result: ExecutionResult) -> dict[str, Any]:
-    """A result as JSON."""
-    body: dict[str, Any] = {"data": result.data}
+    """Return a result as JSON; that of an operation that was not executed has no data, not even null."""
+    body: dict[str, Any] = {} if isinstance(result, PreExecutionError) else {"data": result.data}
     if result.errors:
         body["errors"] = [error.formatted for error in result.errors]
     if result.extensions:

@@ -1,7 +1,7 @@
 """GraphQL over WebSockets: graphql-transport-ws, where one bad message ends nothing but itself."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
@@ -10,13 +10,14 @@ import structlog
 from graphql import GraphQLError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
-from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived, WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
     CompleteMessage,
     ConnectionInitMessage,
     Message,
     SubscribeMessage,
+    SubscribeMessagePayload,
 )
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from typing_extensions import override
@@ -43,6 +44,28 @@ log = structlog.get_logger(__name__)
 class Adapter(ASGIWebSocketAdapter):
     """A socket that is closed once, for a reason that may be as long as what the client said."""
 
+    length = 0
+    """How many characters the last message has."""
+
+    @override
+    async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:
+        with suppress(WebSocketDisconnect):
+            while self.ws.application_state is not WebSocketState.DISCONNECTED:
+                yield self._parsed(await self._received())
+
+    async def _received(self) -> str:
+        try:
+            return await self.ws.receive_text()
+        except KeyError as error:
+            raise NonTextMessageReceived from error
+
+    def _parsed(self, text: str) -> object:
+        self.length = len(text)
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise NonJsonMessageReceived from error
+
     @override
     async def close(self, code: int, reason: str) -> None:
         if self.ws.application_state is not WebSocketState.DISCONNECTED:
@@ -56,7 +79,8 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.observer: Observer = cast("Any", self.view).observer
+        self.view: Any
+        self.observer: Observer = self.view.observer
         self.headers: Mapping[str, str] = cast("Any", self.websocket).ws.headers
         """What the socket was opened with."""
         self.parted: set[str] = set()
@@ -69,7 +93,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         if isinstance(message, dict):
             await super().handle_message(message)
         else:
-            log.info("message_ignored", kind=type(message).__name__)
+            await self.handle_invalid_message("A message is a JSON object")
 
     @override
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
@@ -106,7 +130,8 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             return
         try:
             if self.connection_acknowledged:
-                _check(message)
+                message = _checked(message)
+                self._check_length()
                 self._check_load()
         except RefusedError as refused:
             await self._refuse(message.get("id"), refused)
@@ -123,6 +148,11 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
 
     def _error(self, message: str, code: Code) -> GraphQLError:
         return GraphQLError(message, extensions={"code": code.value, "requestId": self.context.request_id})
+
+    def _check_length(self) -> None:
+        most = self.view.limits.body_bytes
+        if cast("Adapter", self.websocket).length > most:
+            raise RefusedError(413, f"A message has at most {most} characters.")
 
     def _check_load(self) -> None:
         most = self.max_subscriptions_per_connection
@@ -180,7 +210,15 @@ def _is_an_end(result: ExecutionResult) -> bool:
     return result.data is None and all(error.path is None for error in result.errors or ())
 
 
-def _check(message: SubscribeMessage) -> None:
+def _checked(message: SubscribeMessage) -> SubscribeMessage:
+    """Return a message with the operation as it is asked for; RefusedError if there is none."""
     if not isinstance(message.get("id"), str) or not message["id"]:
         raise RefusedError(400, "The id of an operation is a text.")
-    operation(message.get("payload"))
+    asked = operation(message.get("payload"))
+    payload: SubscribeMessagePayload = {
+        "query": asked.query,
+        "variables": asked.variables,
+        "operationName": asked.operation_name,
+        "extensions": asked.extensions,
+    }
+    return {**message, "payload": payload}

@@ -1,0 +1,119 @@
+"""The URL of a database, in the forms that people, hosting providers and other tools write it."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+import sqlalchemy as sa
+
+from runstate.errors import ConfigurationError
+
+SQLITE: Final = "sqlite+aiosqlite"
+POSTGRESQL: Final = "postgresql+asyncpg"
+DRIVERS: Final = {
+    "sqlite": SQLITE,
+    SQLITE: SQLITE,
+    "postgres": POSTGRESQL,
+    "postgresql": POSTGRESQL,
+    POSTGRESQL: POSTGRESQL,
+}
+"""The drivers by the schemes of URLs."""
+TO_DRIVER: Final = frozenset(
+    {
+        *("host", "port", "user", "password", "dbname", "passfile", "target_session_attrs", "krbsrvname", "gsslib"),
+        *("sslmode", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslnegotiation"),
+        *("ssl_min_protocol_version", "ssl_max_protocol_version"),
+    }
+)
+"""Parameters that asyncpg understands as libpq does."""
+TRANSLATED: Final = frozenset({"application_name", "connect_timeout", "options", "ssl"})
+"""Parameters that asyncpg knows by other names, or not at all."""
+OF_SQLITE: Final = frozenset({"timeout", "uri", "mode", "cache", "immutable", "nolock", "vfs"})
+PASSWORD: Final = re.compile(r"(?<=:)[^:@/]*(?=@)|(?<=password=)[^&]*")
+OPTION: Final = re.compile(r"(?:-c\s*|--)([\w.]+)=((?:\\.|\S)*)\s*")
+CONNECT_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A database, as its URL names it."""
+
+    url: sa.URL
+    """The URL as SQLAlchemy takes it; of PostgreSQL with the first host."""
+    shown: str
+    """The URL without its password."""
+    dsn: str
+    """Of PostgreSQL: the URL as asyncpg takes it."""
+    settings: dict[str, str]
+    """Of PostgreSQL: settings of a session."""
+    connect_seconds: float = CONNECT_SECONDS
+
+    @property
+    def file(self) -> Path | None:
+        """The file of a SQLite database; None if it is in memory, or PostgreSQL."""
+        in_file = self.url.drivername == SQLITE and self.url.database not in {None, "", ":memory:"}
+        return Path(str(self.url.database)) if in_file else None
+
+
+def parse(text: str) -> Address:
+    """Return the database that a URL names; ConfigurationError says what is wrong with it."""
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in DRIVERS:
+        raise ConfigurationError(
+            "A database URL starts with sqlite:///, sqlite+aiosqlite:///, postgres://, postgresql:// or"
+            f" postgresql+asyncpg://, not {scheme.partition(':')[0]}."
+        )
+    shown = f"{scheme}://{PASSWORD.sub('***', rest)}"
+    try:
+        return _sqlite(rest, shown) if DRIVERS[scheme] == SQLITE else _postgresql(rest, shown)
+    except ValueError as error:
+        raise ConfigurationError(f"The database URL {shown} is malformed: {error}.") from None
+
+
+def _sqlite(rest: str, shown: str) -> Address:
+    url = sa.make_url(f"{SQLITE}://{rest}")
+    _check_known(url.query, OF_SQLITE, shown)
+    return Address(url, shown, "", {})
+
+
+def _postgresql(rest: str, shown: str) -> Address:
+    parts = urlsplit(f"postgresql://{rest}")
+    if parts.fragment:
+        raise ValueError("a # in it is written %23")
+    parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    _check_known(parameters, TO_DRIVER | TRANSLATED, shown)
+    if "ssl" in parameters:
+        parameters["sslmode"] = parameters.pop("ssl")
+    settings = _options(parameters.pop("options", ""))
+    if name := parameters.pop("application_name", None):
+        settings["application_name"] = name
+    seconds = float(parameters.pop("connect_timeout", 0) or 0) or CONNECT_SECONDS
+    name = parameters.pop("dbname", unquote(parts.path.removeprefix("/")))
+    path = f"/{quote(name)}" if name else ""  # asyncpg takes a path of `/` for the name
+    first = sa.make_url(f"{POSTGRESQL}://{parts.netloc.split(',')[0]}{path}")
+    dsn = parts._replace(path=path, query=urlencode(parameters)).geturl()
+    return Address(first.update_query_dict(parameters), shown, dsn, settings, seconds)
+
+
+def _check_known(parameters: object, known: frozenset[str], shown: str) -> None:
+    unknown = sorted({*parameters} - known)  # type: ignore[misc]
+    if unknown:
+        names = ", ".join(f"`{each}`" for each in unknown)
+        raise ConfigurationError(
+            f"The database URL {shown} has parameters that runstate does not know: {names}."
+            f" It knows {', '.join(sorted(known))}."
+        )
+
+
+def _options(text: str) -> dict[str, str]:
+    """Return the settings in `-c name=value --name=value`; a backslash escapes a space."""
+    found, end = {}, len(text) - len(text.lstrip())
+    for match in OPTION.finditer(text, end):
+        if match.start() != end:
+            break
+        found[match[1]], end = re.sub(r"\\(.)", r"\1", match[2]), match.end()
+    if end != len(text):
+        raise ValueError(f"options has -c name=value, not `{text[end:]}`")
+    return found
