@@ -18,10 +18,10 @@ GENERATED: Final = ("built", "node_modules", "graphql_core")
 OPENING: Final = re.compile(r"(What|Who|Whom|Whose|How|Which|Where|That|So)\b(?! to )")
 """A relative clause instead of a sentence or a noun."""
 PHRASES: Final = re.compile(
-    r"\bgiv(?:es?|en|ing) (?:it |them |slots |leases )?back\b|\btak(?:es?|en|ing) back\b|\blet(?:s|ting)? in\b|\bstays? out\b"
-    r"|\bfor ever\b|\bis none\b|\bare none\b|\bunless (?:given|asked|set|they say)\b|\bas it is told\b|\bwho has\b|\bwhoever\b"
-    r"|\bwhat there is\b|\bmade up\b|\bby the way\b|\bat the door\b|\bnobody who\b|\bthat it so\b|\bof its own accord\b"
-    r"|\bwants to be\b|\bis asked for\b|\bcomes to nothing\b|\bit is what\b",
+    r"\bgiv(?:es?|en|ing) (?:it |them |slots |leases )?back\b|\btak(?:es?|en|ing) back\b|\blet(?:s|ting)? in\b"
+    r"|\bstays? out\b|\bfor ever\b|\bis none\b|\bare none\b|\bunless (?:given|asked|set|they say)\b"
+    r"|\bwho has\b|\bwhoever\b|\bwhat there is\b|\bmade up\b|\bby the way\b|\bat the door\b|\bnobody who\b"
+    r"|\bthat it so\b|\bof its own accord\b|\bwants to be\b|\bis asked for\b|\bcomes to nothing\b|\bit is what\b",
     re.IGNORECASE,
 )
 """Phrases with a plain term of the field: release, expire, accept, reject, forever, by default, required, generated."""
@@ -73,12 +73,15 @@ def _of_module(file: Path) -> Iterator[Text]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield Text(f"{name}:{node.lineno}", "docstring", " ".join(node.value.value.split()))
-        elif isinstance(node, ast.keyword) and node.arg in {"doc", "description"}:
-            if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-                yield Text(f"{name}:{node.value.lineno}", "description", node.value.value)
+        elif isinstance(node, ast.keyword) and node.arg in {"doc", "description"} and _is_text(node.value):
+            yield Text(f"{name}:{node.value.lineno}", "description", ast.literal_eval(node.value))
     for number, line in enumerate(source.splitlines(), 1):
         if (comment := re.search(r"(?:^|\s)# (?!noqa|type:)(.*)", line)) and '"' not in line:
             yield Text(f"{name}:{number}", "comment", comment[1])
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _of_page(file: Path) -> Iterator[Text]:
