@@ -261,12 +261,21 @@ class Row(Base):
     """Whether `node(id:)` finds its rows."""
     __order__: ClassVar[tuple[str, ...]] = ("-id",)
     """Columns to sort by if a client gives no order; a minus sign stands for descending."""
+    __indexed__: ClassVar[tuple[str, ...]] = ()
+    """Columns with an index each: clients can sort by them."""
 
     id: Mapped[UUID] = mapped_column(
         primary_key=True, sort_order=-3, info=READ_ONLY, doc="Unique over all types; a UUID of version 7."
     )
     created: Mapped[datetime] = mapped_column(sort_order=-2, info=READ_ONLY, doc="Time of creation.")
     updated: Mapped[datetime] = mapped_column(sort_order=-1, info=READ_ONLY, doc="Time of the last change.")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Create the indexes that the class names."""
+        super().__init_subclass__(**options)
+        if (table := vars(cls).get("__table__")) is not None:
+            for name in cls.__indexed__:
+                sa.Index(None, table.c[name])
 
 
 class Tagged:

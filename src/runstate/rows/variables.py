@@ -1,6 +1,5 @@
 """Variables."""
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from runstate.documents.base import Slug, SmallJsonValue
@@ -11,11 +10,7 @@ class Variable(Tagged, Row):
     """A named value that programs read. Secrets belong into block documents."""
 
     __tablename__ = "variable"
-    __order__ = ("name",)
+    __order__, __indexed__ = ("name",), ("created", "updated")
 
     name: Mapped[Slug] = mapped_column(unique=True, doc="Unique name: a-z, 0-9, `-`, `_`; 1 to 255 characters.")
-    value: Mapped[SmallJsonValue | None] = mapped_column(
-        JSON, info=REQUIRED, doc="Any JSON value, at most 5,000 bytes."
-    )
-
-    __table_args__ = (sa.Index(None, "created"), sa.Index(None, "updated"))
+    value: Mapped[SmallJsonValue | None] = mapped_column(JSON, info=REQUIRED, doc="Any JSON value, up to 5,000 bytes.")
