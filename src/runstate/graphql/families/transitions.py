@@ -25,7 +25,7 @@ from runstate.feed import (
 )
 from runstate.graphql.context import Info
 from runstate.graphql.published import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState, Transition
-from runstate.graphql.types.comparisons import TagsComparison, as_uuid, is_set, member
+from runstate.graphql.types.comparisons import Conditions, TagsComparison, as_uuid, is_set, member
 from runstate.graphql.types.derive import extends
 from runstate.graphql.types.fields import Id, input_type, object_type, query, subscription
 from runstate.graphql.types.inputs import Input
@@ -38,8 +38,10 @@ MOST_WANTED = 1_000
 
 
 @input_type()
-class TransitionWhere:
-    """Which transitions: all that is given must hold; an empty list matches nothing."""
+class TransitionWhere(Conditions):
+    """Which transitions: all that is given must hold; an empty list matches nothing. Null is no condition."""
+
+    may_be_empty = True
 
     run_kind: RunKind | None = member("Of flow runs or of task runs.")
     run_ids: list[strawberry.ID] | None = member("Of one of these runs.")

@@ -4,11 +4,11 @@ A comparison may come out as NULL in SQL where a column is null: that counts as 
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from enum import Enum
 from types import new_class
-from typing import Any, Final, Generic, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Final, Generic, TypeVar, get_args, get_origin
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -28,6 +28,7 @@ from runstate.database.dialects import (
 )
 from runstate.errors import BadUserInput, LimitExceeded
 from runstate.graphql.types.fields import input_type
+from runstate.graphql.types.input_values import DEFINITION
 from runstate.graphql.types.registry import RegistrationError
 from runstate.graphql.types.unions import is_enum, is_union, variants
 
@@ -59,8 +60,29 @@ def member(description: str, name: str | None = None) -> Any:
     return strawberry.field(name=name, default=UNSET, description=description)
 
 
+class Conditions:
+    """An input that holds conditions. Null is none: who forgets a value would find everything."""
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Members that are no conditions themselves."""
+    may_be_empty: ClassVar[bool] = False
+
+    @classmethod
+    def check_members(cls, given: Mapping[str, Any]) -> None:
+        """Raise BadUserInput if a member is null, or none is a condition."""
+        name = getattr(cls, DEFINITION).name
+        null = next((member for member, value in given.items() if value is None), None)
+        if null is not None:
+            hint = ", or use `isNull: true` to find what is null" if hasattr(cls, "is_null") else ""
+            raise BadUserInput(f"`{null}` of {name} is null, which is no condition. Omit it{hint}.")
+        if not cls.may_be_empty and given.keys() <= cls.options:
+            raise BadUserInput(
+                f"{name} holds no condition. Give one, or omit the whole input. A variable without a value gives none."
+            )
+
+
 @strawberry.input
-class Comparison(Generic[T]):
+class Comparison(Conditions, Generic[T]):
     """All that is given must hold."""
 
     eq: T | None = member("It is this value.")
@@ -121,7 +143,7 @@ class Ordered(Comparison[T]):
 
 @input_type(name="IDComparison")
 class IdComparison(Comparison[strawberry.ID]):
-    """What an id is compared with. A malformed id is the id of nothing."""
+    """Conditions on an id: all must hold, and null is refused. A malformed id is the id of nothing."""
 
     def known(self, value: Any) -> UUID | None:
         """The UUID, if it is one."""
@@ -130,7 +152,7 @@ class IdComparison(Comparison[strawberry.ID]):
 
 @input_type()
 class TextComparison(Comparison[str]):
-    """What a text is compared with."""
+    """Conditions on a text: all must hold, and null is refused."""
 
     contains: str | None = member("It contains this, in upper or lower case.")
     starts_with: str | None = member("It starts with this; case counts.")
@@ -153,32 +175,32 @@ def _starts_with(column: Column, text: str) -> Clause:
 
 @input_type()
 class IntComparison(Ordered[int]):
-    """What a whole number is compared with."""
+    """Conditions on a whole number: all must hold, and null is refused."""
 
 
 @input_type()
 class FloatComparison(Ordered[float]):
-    """What a number is compared with."""
+    """Conditions on a number: all must hold, and null is refused."""
 
 
 @input_type()
 class DateTimeComparison(Ordered[datetime]):
-    """What an instant is compared with."""
+    """Conditions on a time: all must hold, and null is refused."""
 
 
 @input_type()
 class BooleanComparison(Comparison[bool]):
-    """What a truth value is compared with."""
+    """Conditions on a Boolean: all must hold, and null is refused."""
 
 
 @input_type()
 class DateComparison(Ordered[date]):
-    """Conditions on a date; all must hold."""
+    """Conditions on a date: all must hold, and null is refused."""
 
 
 @input_type()
 class DurationComparison(Ordered[float]):
-    """Conditions on a length of time in seconds; all must hold."""
+    """Conditions on a duration in seconds: all must hold, and null is refused."""
 
     def known(self, value: Any) -> timedelta:
         """Return the length of time. Raise BadUserInput if it is longer than columns hold."""
@@ -192,8 +214,8 @@ LONGEST: Final = timedelta(days=365_000)
 
 
 @strawberry.input
-class ListComparison(Generic[T]):
-    """Conditions on a list; all must hold."""
+class ListComparison(Conditions, Generic[T]):
+    """Conditions on a list: all must hold, and null is refused."""
 
     all: list[T] | None = member("They contain every one of these; an empty list asks for nothing.")
     any: list[T] | None = member("They contain one of these at least; an empty list matches nothing.")
@@ -233,7 +255,7 @@ class ListComparison(Generic[T]):
 
 @input_type()
 class TagsComparison(ListComparison[str]):
-    """What tags are compared with: all that is given must hold."""
+    """Conditions on tags: all must hold, and null is refused."""
 
     def stored(self, value: str) -> str | None:
         """Return the text; null if it cannot be stored."""
@@ -242,7 +264,7 @@ class TagsComparison(ListComparison[str]):
 
 @input_type(name="IDListComparison")
 class IdListComparison(ListComparison[strawberry.ID]):
-    """Conditions on a list of ids; all must hold. A malformed id is the id of nothing."""
+    """Conditions on a list of ids: all must hold, and null is refused. A malformed id is the id of nothing."""
 
     def stored(self, value: str) -> str | None:
         """Return the id as JSON has it; null if it is malformed."""
@@ -252,7 +274,7 @@ class IdListComparison(ListComparison[strawberry.ID]):
 
 @input_type()
 class IntListComparison(ListComparison[int]):
-    """Conditions on a list of whole numbers; all must hold."""
+    """Conditions on a list of whole numbers: all must hold, and null is refused."""
 
     def has_all(self, column: Column, values: list[Any]) -> Clause:
         """Whether a column has every number."""
@@ -264,8 +286,10 @@ class IntListComparison(ListComparison[int]):
 
 
 @input_type(name="JSONComparison")
-class JsonComparison:
-    """What a JSON value is compared with: all that is given must hold. Several keys are asked for with `and`."""
+class JsonComparison(Conditions):
+    """Conditions on a JSON value: all must hold, and null is refused. `and` joins conditions on several paths."""
+
+    options = frozenset({"path"})
 
     path: list[str] | None = member("The keys that lead to the value, places of a list among them; none: all of it.")
     eq: strawberry.scalars.JSON | None = member("It is this value; 1 and 1.0 are the same.")
@@ -333,13 +357,15 @@ def _has_nul(value: Any) -> bool:
 @functools.cache
 def _of_enum(enum: type[Enum]) -> type:
     base: Any = Comparison[enum]  # type: ignore[valid-type]
-    return _made(base, f"{enum.__name__}Comparison", f"What a {enum.__name__} is compared with.")
+    return _made(
+        base, f"{enum.__name__}Comparison", f"Conditions on a {enum.__name__}: all must hold, and null is refused."
+    )
 
 
 @functools.cache
 def _of_enums(enum: type[Enum]) -> type:
     base: Any = ListComparison[enum]  # type: ignore[valid-type]
-    doc = f"Conditions on a list of {enum.__name__}; all must hold."
+    doc = f"Conditions on a list of {enum.__name__}: all must hold, and null is refused."
     return _made(base, f"{enum.__name__}ListComparison", doc, stored=lambda _, value: value.value)
 
 

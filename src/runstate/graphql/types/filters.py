@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 import sqlalchemy as sa
 
 from runstate.errors import BadUserInput
-from runstate.graphql.types.comparisons import Clause, comparison, is_set, member, negated
+from runstate.graphql.types.comparisons import Clause, Conditions, comparison, is_set, member, negated
 from runstate.graphql.types.derive import (
     Member,
     Reference,
@@ -59,9 +59,10 @@ class Depth:
             raise BadUserInput(f"A filter holds at most {MOST_CONDITIONS} conditions.")
 
 
-class Where(Generic[R]):
+class Where(Conditions, Generic[R]):
     """A condition on the rows of R; `Where[FlowRun]` is the input `FlowRunWhere`."""
 
+    may_be_empty = True
     row: ClassVar[type[Row]]
     reference_fields: ClassVar[dict[str, Reference]]
     list_fields: ClassVar[dict[str, HasMany]]
@@ -97,7 +98,7 @@ class Where(Generic[R]):
         return lazy_type(f"{row.__name__}Where", lambda: REGISTRY.make(Where, row, lambda: _where(row)))
 
 
-class ListFilter(Generic[R]):
+class ListFilter(Conditions, Generic[R]):
     """A condition on the rows that point at a row; `Some[TaskRun]` is the input `TaskRunListWhere`."""
 
     some: Any
@@ -147,7 +148,7 @@ def _where(row: type[Row]) -> type:
         known: _asked(Where.__class_getitem__(reference.target), docs[known]) for known, reference in references.items()
     }
     fields |= {known: _asked(ListFilter.__class_getitem__(held.row), docs[known]) for known, held in many.items()}
-    doc = f"Which {row.__name__} objects: all that is given must hold."
+    doc = f"Conditions on {row.__name__} objects: all must hold. Omit what is no condition; null is refused."
     return input_type()(
         class_of(name, (Where,), fields, __doc__=doc, row=row, reference_fields=references, list_fields=many)
     )
@@ -159,7 +160,7 @@ def _list_where(row: type[Row]) -> type:
         "some": (where, member("One of them at least meets this.")),
         "none": (where, member("None of them meets this.")),
     }
-    doc = f"Which {row.__name__} objects belong to it: all that is given must hold."
+    doc = f"Conditions on the {row.__name__} objects that belong to it: all must hold, and null is refused."
     return input_type()(class_of(f"{row.__name__}ListWhere", (ListFilter,), fields, __doc__=doc))
 
 

@@ -17,6 +17,8 @@ Convert = Callable[[Any], Any]
 def read(cls: type, value: Mapping[str, Any], _: object) -> Any:
     """The input that GraphQL's values are; Strawberry's own way looks at the types of all members every time."""
     known, blank = _reading(cls)
+    if check := getattr(cls, "check_members", None):
+        check(value)
     given = dict(blank)
     for name, each in value.items():
         member, convert = known[name]
