@@ -89,7 +89,8 @@ async def test_replicas_notify_each_other_past_the_pooler_if_there_is_a_way(thro
         async with database.read():
             pass
         heard = asyncio.Event()
-        notifications = Notifications(database, heard.set)
+        notifications = Notifications(database)
+        notifications.subscribe("log", heard.set)
         notifications.start()
         assert bool(notifications.tasks) == listens
         if listens:

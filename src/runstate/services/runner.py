@@ -58,9 +58,7 @@ def chosen(names: str, services: Mapping[str, Service] = SERVICES) -> dict[str, 
     unknown = [name for name in chosen_names if name not in services]
     if unknown:
         known = ", ".join(services)
-        raise ConfigurationError(
-            f"Unknown service `{unknown[0]}`. Use `all`, `off`, or some of {known}."
-        )
+        raise ConfigurationError(f"Unknown service `{unknown[0]}`. Use `all`, `off`, or some of {known}.")
     return {name: services[name] for name in chosen_names}
 
 
