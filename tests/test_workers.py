@@ -112,7 +112,7 @@ async def test_one_process_owns_a_sqlite_file(serve: Serve, tmp_path: Path) -> N
 
 
 async def test_what_is_wrong_with_the_settings_is_said_once(serve: Serve) -> None:
-    with pytest.raises(DidNotStartError, match="There is no service `latte`") as failed:
+    with pytest.raises(DidNotStartError, match="Unknown service `latte`") as failed:
         await serve(RUNSTATE_WORKERS="2", RUNSTATE_SERVICES="latte")
 
     assert len(str(failed.value).splitlines()) == 1

@@ -90,7 +90,7 @@ async def test_replicas_notify_each_other_past_the_pooler_if_there_is_a_way(thro
             pass
         heard = asyncio.Event()
         notifications = Notifications(database)
-        notifications.subscribe("runstate_transition", heard.set)
+        notifications.subscribe("log", heard.set)
         notifications.start()
         assert bool(notifications.tasks) == listens
         if listens:
