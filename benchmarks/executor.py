@@ -1,9 +1,9 @@
-"""Throughput of the executor, compared with a server that has graphql-core's executor, in the same run.
+"""Throughput of the executor, compared in the same run with servers without the fast path, and with graphql-core alone.
 
     python -m benchmarks.executor --seconds 4 --connections 8
 
-Both serve the same SQLite database, one after the other, each from a process of its own. The last columns are the ratio
-of requests per second and the ratio of CPU time per request.
+All serve the same SQLite database, one after the other, each from a process of its own. Beside the figures of each
+other server stand the ratio of requests per second and the ratio of CPU time per request.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ import typer
 import uvicorn
 from starlette.routing import WebSocketRoute
 from strawberry import Schema as StockSchema
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.types.execution import ExecutionResult
 
 from benchmarks.http_client import HEAD
 from runstate.app import build_app
-from runstate.graphql.execution.operation import Schema
+from runstate.graphql.execution.operation import AcceptedOperation, Schema
 from runstate.graphql.schema import build_schema
 from runstate.settings import Settings
 
-PORTS = {"plans": 4331, "stock": 4332}
+PORTS = {"plans": 4331, "no fast path": 4332, "stock": 4333}
 FIELDS = (
     "id name flowId stateType stateName version runCount created updated startTime endTime expectedStartTime "
     "totalRunTimeSeconds tags stateId"
@@ -56,13 +56,22 @@ class Stock(Schema):
     execute = StockSchema.execute
 
 
+class WithoutFastPath(Schema):
+    """The schema with plans alone."""
+
+    async def _executed(self, accepted: AcceptedOperation) -> ExecutionResult:
+        return await self._executed_by_executor(accepted, None)
+
+
 def serve(kind: str, url: str) -> None:
-    """Serve with one of the two executors."""
+    """Serve with one of the executors."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     app: Any = build_app(Settings(database_url=url, services="off"))
-    if kind == "stock":
-        endpoint: Any = next(route.app for route in app.routes if isinstance(route, WebSocketRoute))
-        endpoint.schema = build_schema(StrawberryGraphQLCoreExecutionContext, Stock)
+    endpoint: Any = next(route.app for route in app.routes if isinstance(route, WebSocketRoute))
+    if kind == "no fast path":
+        endpoint.schema = build_schema(kind=WithoutFastPath)
+    elif kind == "stock":
+        endpoint.schema = build_schema(plans=False, kind=Stock)
     uvicorn.run(app, port=PORTS[kind], log_level="warning", access_log=False, loop="uvloop", http="httptools")
 
 
@@ -166,17 +175,17 @@ def works(url: str) -> list[tuple[str, bytes]]:
 
 
 def compare(work: str, body: bytes, url: str, seconds: float, connections: int) -> None:
-    """Measure both servers, one after the other because one process owns a SQLite file."""
+    """Measure all servers, one after the other because one process owns a SQLite file."""
     found = {}
     for kind, port in PORTS.items():
         with served(kind, url) as process:
             found[kind] = measure(process, port, body, seconds, connections)
-    (fast, cheap), (slow, dear) = found["plans"], found["stock"]
-    print(
-        f"{work:20} {fast:8.0f}/s {cheap:7.2f} ms CPU   stock {slow:8.0f}/s {dear:7.2f} ms CPU   "
-        f"{fast / slow:5.1f} x, CPU {dear / cheap:5.1f} x",
-        flush=True,
-    )
+    fast, cheap = found["plans"]
+    print(f"{work:20} {fast:8.0f}/s {cheap:7.2f} ms", end="")
+    for kind in ("no fast path", "stock"):
+        slow, dear = found[kind]
+        print(f"   {kind} {slow:8.0f}/s {dear:7.2f} ms {fast / slow:5.2f} x, CPU {dear / cheap:5.2f} x", end="")
+    print(flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import sqlalchemy as sa
 import typer
@@ -57,7 +57,7 @@ def _table(number: int) -> type:
 async def fill(database: Database) -> list[str]:
     """Write rows into every table, without what refers to others; return ids of flow runs."""
     async with database.write() as transaction:
-        await transaction.connection.run_sync(lambda sync: Row.metadata.create_all(sync))
+        await transaction.connection.run_sync(Row.metadata.create_all)
         connection = transaction.connection
         flow = {"id": uuid4(), "name": "etl", "tags": [], "labels": {}, "created": clock(), "updated": clock()}
         await connection.execute(sa.insert(Flow), [flow])
@@ -85,7 +85,7 @@ async def measured(run: Callable[[str], Awaitable[None]], ids: list[str]) -> flo
     return (time.perf_counter() - began) / len(ids) * 1000
 
 
-async def measure(url: str, rounds: int) -> None:
+async def measure(url: str, rounds: int, further: list[type]) -> None:
     """Measure all documents in turns, and print the best and the middle of the rounds."""
     graphql = import_module("runstate.graphql.schema")  # after the tables are declared
     contexts = import_module("runstate.graphql.context")
@@ -105,8 +105,8 @@ async def measure(url: str, rounds: int) -> None:
         for name, document in DOCUMENTS.items():
             taken[name].append(await measured(lambda key, document=document: run(document, key), some))  # type: ignore[misc]
     base = min(taken["flowRun(id)"][1:])
-    for name, found in taken.items():
-        found = sorted(found[1:])
+    for name, rounds_taken in taken.items():
+        found = sorted(rounds_taken[1:])
         print(
             f"{name:28} {found[0]:7.2f} ms  middle {found[len(found) // 2]:7.2f} ms  {found[0] / base:5.2f} x",
             flush=True,
@@ -116,9 +116,9 @@ async def measure(url: str, rounds: int) -> None:
 
 def main(tables: int = 27, url: str = "", rounds: int = 8) -> None:
     """Measure."""
-    further = add_tables(tables)
     with tempfile.TemporaryDirectory() as directory:
-        asyncio.run(measure(url or f"sqlite+aiosqlite:///{Path(directory) / 'runstate.db'}", rounds))
+        file = Path(directory) / "runstate.db"
+        asyncio.run(measure(url or f"sqlite+aiosqlite:///{file}", rounds, add_tables(tables)))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from runstate.database import Database
 from runstate.database.dialects import as_given, processor
 from runstate.documents.base import READ_ONLY, Document, Name, Tags, omits_defaults
 from runstate.errors import InvalidInput
-from runstate.graphql.execution.executor import executing
+from runstate.graphql.execution.executor import executor_with
 from runstate.graphql.execution.fast_path import reader
-from runstate.graphql.execution.plans import Plans
+from runstate.graphql.execution.plan_cache import PlanCache
 from runstate.graphql.types.derive import graphql_type_of, register_type
 from runstate.graphql.types.inputs import Input
 from runstate.graphql.types.registry import RegistrationError, Registry
@@ -205,7 +205,7 @@ class Query:
 
 
 SCHEMA = strawberry.Schema(
-    query=Query, execution_context_class=executing(Plans()), config=StrawberryConfig(scalar_map=SCALARS)
+    query=Query, execution_context_class=executor_with(PlanCache()), config=StrawberryConfig(scalar_map=SCALARS)
 )
 HERE: GraphQLSchema = SCHEMA._schema  # noqa: SLF001 the graphql-core schema is nowhere else
 for known in HERE.type_map.values():

@@ -214,8 +214,8 @@ FIELDS = {
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.parametrize("place", FIELDS)
 async def test_a_field_anywhere_can_need_a_scope(url: str, database: Database, declare: Declare, place: str) -> None:
-    *field, document = FIELDS[place]
-    declare(*field, Scope.ADMIN)
+    owner, name, document = FIELDS[place]
+    declare(owner, name, Scope.ADMIN)
 
     async with listening(url, authentication="keys") as server:
         for scope in ORDER:
