@@ -1,6 +1,7 @@
-"""What resolvers share while one operation is answered."""
+"""The context of one operation: the database, the time, and the loaders that resolvers share."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
@@ -17,14 +18,14 @@ from runstate.core.access.credentials import UNRESTRICTED, Principal
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.context import CommandContext
 from runstate.database import Database
-from runstate.database.dialects import among, as_given
+from runstate.database.dialects import among, among_given, as_given
 from runstate.database.driver import fetch, fetch_as_given
 from runstate.graphql.pagination.connection import PATHS, Connection, Pages
 from runstate.graphql.pagination.keyset import PageArguments, PageQuery
 from runstate.graphql.pagination.raw_rows import RawRows
-from runstate.graphql.pagination.selection import Columns, columns, every
+from runstate.graphql.pagination.selection import Columns, columns, every, type_conditions
 from runstate.graphql.types.comparisons import as_uuid
-from runstate.graphql.types.derive import implementing
+from runstate.graphql.types.derive import definition_of, implementing
 from runstate.graphql.types.filters import HasMany
 from runstate.rows import Row
 
@@ -32,14 +33,14 @@ R = TypeVar("R", bound=Row)
 T = TypeVar("T")
 Clock = Callable[[], datetime]
 Admit = Callable[[dict[str, Any]], Awaitable[Principal]]
-"""Finds out who opens a socket, from the first message on it."""
+"""Returns the principal of a socket for the payload of its first message."""
 
 CONNECTIONS_AT_ONCE: Final = 4
-"""How many connections to the database one operation uses."""
+"""Largest number of database connections that one operation uses at the same time."""
 
 
 class Context:
-    """The database, the time and the loaders of one operation. Everything it reads, it reads once."""
+    """The context of one operation. Everything that it reads is read once."""
 
     def __init__(
         self,
@@ -62,17 +63,18 @@ class Context:
         self.csrf = csrf
         self.admit = admit
         self.connection_params: dict[str, Any] = {}
-        """What a socket was opened with."""
-        self.made: dict[Hashable, Any] = {}
+        """Payload of the first message on a socket."""
+        self.cache: dict[Hashable, Any] = {}
+        """Loaders and queries of the operation."""
         self.statements = 0
-        """How many statements were read with; those of a batch that others wrote in too do not count."""
+        """Number of statements that were executed to read; statements of batches do not count."""
         self.kind = "unknown"
-        """The type of the operation, once the document is read."""
+        """Type of the operation, once the document is known."""
         self.cost: float | None = None
-        """What the operation costs, once that is reckoned."""
+        """Cost of the operation, once it is known."""
 
     def fresh(self) -> "Context":
-        """The same, with nothing read yet: for each operation on a socket."""
+        """Return a context without anything read: for each operation on a socket."""
         return Context(
             self.database,
             self.clock,
@@ -84,8 +86,8 @@ class Context:
         )
 
     def forget(self) -> None:
-        """Read everything again from now on: before each event of a subscription, and when all is answered."""
-        self.made.clear()
+        """Drop everything that was read: before each event of a subscription, and after the operation."""
+        self.cache.clear()
         vars(self).pop("now", None)
 
     @property
@@ -95,128 +97,183 @@ class Context:
 
     @property
     def actor(self) -> str:
-        """Who asks."""
+        """Name of the principal."""
         return self.principal.name
 
     @cached_property
     def now(self) -> datetime:
-        """The time at which the operation is answered."""
+        """The time of the operation."""
         return self.clock()
 
     @cached_property
-    def slots(self) -> asyncio.Semaphore:
-        """Holds back what would use more connections."""
+    def connection_slots(self) -> asyncio.Semaphore:
+        """Limits the connections that the operation uses."""
         return asyncio.Semaphore(CONNECTIONS_AT_ONCE)
 
-    async def fetch(self, statement: sa.Executable) -> Sequence[Any]:
-        """The rows that a statement gives."""
-        self.statements += 1
-        async with self.slots, self.database.read() as connection:
-            return await fetch(connection, statement)
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect of SQL."""
+        return self.database.reader.dialect
 
-    async def given(self, statement: sa.Executable) -> Sequence[Sequence[Any]]:
-        """The rows that a statement of columns `as_given` gives, just as the driver gives them."""
+    async def fetch(self, statement: sa.Executable, **parameters: Any) -> Sequence[Any]:
+        """Return the rows of a statement."""
         self.statements += 1
-        async with self.slots, self.database.read() as connection:
+        async with self.connection_slots, self.database.read() as connection:
+            return await fetch(connection, statement, parameters)
+
+    async def fetch_raw(self, statement: sa.Executable) -> Sequence[Sequence[Any]]:
+        """Return the rows of a statement with columns `as_given`, as the driver returns them."""
+        self.statements += 1
+        async with self.connection_slots, self.database.read() as connection:
             return await fetch_as_given(connection, statement)
 
     async def load(self, info: "Info", row: type[R], key: UUID | str | None) -> R | None:
-        """The row with an id, with the columns that are selected of it; nothing has a malformed id."""
-        return await self.row(row, key, self._columns(info, row, ((),)))
+        """Return the row with an id, with its selected columns; None if the id is unknown or malformed."""
+        return await self.row(row, key, self._columns(info, row))
 
-    async def row(self, row: type[R], key: UUID | str | None, asked: Columns | None = None) -> R | None:
-        """The row with an id, with these columns, or all. What is asked for at the same time is read at once."""
+    async def row(self, row: type[R], key: UUID | str | None, selected: Columns | None = None) -> R | None:
+        """Return the row with an id, with these columns, by default all."""
         key = as_uuid(key) if isinstance(key, str) else key
         if key is None:
             return None
-        found = await self.rows(row, [key], every(row) if asked is None else asked)
+        found = await self.rows(row, [key], every(row) if selected is None else selected)
         return cast("R", found[0]) if len(found) else None
 
-    async def rows(self, row: type[Row], keys: Sequence[UUID], asked: Columns) -> RawRows:
-        """The rows with these ids, as far as they are there, with these columns."""
-        wanted = asked | {"id"}
+    async def rows(self, row: type[Row], keys: Sequence[UUID], selected: Columns) -> RawRows:
+        """Return the rows with these ids that exist. Rows that are loaded at the same time are read together."""
+        wanted = selected | {"id"}
         none = RawRows(row, sorted(wanted), (), self.dialect)
-        loader = self._made((row, wanted), lambda: DataLoader(partial(self._values, none)))
+        loader = self._cached((row, wanted), lambda: DataLoader(partial(self._values, none)))
         return none.with_values([values for values in await loader.load_many(keys) if values is not None])
 
     async def _values(self, none: RawRows, keys: list[UUID]) -> list[Sequence[Any] | None]:
         columns = none.row.__table__.c
         statement = sa.select(*(as_given(columns[name]) for name in none.names)).where(among(columns.id, keys))
-        read = await self.given(statement)
+        read = await self.fetch_raw(statement)
         by_key = dict(zip(none.with_values(read).values_of("id"), read, strict=True))
         return [by_key.get(key) for key in keys]
 
     async def node(self, info: "Info", key: str) -> Row | None:
-        """The row of any kind with an id."""
-        known = as_uuid(key)
-        if known is None:
-            return None
-        kind = await self._made("kinds", lambda: DataLoader(self._kinds)).load(known)
-        return None if kind is None else await self.load(info, kind, known)
+        """Return the row of any type with an id."""
+        (row,) = await self.nodes(info, [key])
+        return row
 
     async def nodes(self, info: "Info", keys: Sequence[str]) -> list[Row | None]:
-        """The rows of any kind with these ids, in their places."""
-        return list(await asyncio.gather(*(self.node(info, key) for key in keys)))
+        """Return the rows of any type with these ids, in their places.
+
+        Most clients select fields of the type that they expect: its table is read first, as if it were the only one.
+        All tables are probed for the other ids.
+        """
+        ids = [as_uuid(key) for key in keys]
+        missing = list(dict.fromkeys(id_ for id_ in ids if id_ is not None))
+        found: dict[UUID | None, Row] = {}
+        if expected := self._expected_type(info):
+            found |= await self._by_id(info, expected, missing)
+            missing = [each for each in missing if each not in found]
+        types: dict[type[Row], list[UUID]] = {}
+        for each, kind in zip(missing, await self._types_of(missing), strict=True):
+            if kind:
+                types.setdefault(kind, []).append(each)
+        for rows in await asyncio.gather(*(self._existing(info, kind, some) for kind, some in types.items())):
+            found |= rows
+        return [found.get(each) for each in ids]
+
+    def _expected_type(self, info: "Info") -> type[Row] | None:
+        """Return the type of node that a selection names; None if it names none, or several."""
+        raw = info._raw_info  # noqa: SLF001
+        named = type_conditions(raw.field_nodes, raw.fragments)
+        types = [row for row in implementing(Row) if not named.isdisjoint(_names(row))]
+        return types[0] if len(types) == 1 else None
+
+    async def _by_id(self, info: "Info", row: type[Row], ids: Sequence[UUID]) -> dict[UUID | None, Row]:
+        rows = await self.rows(row, ids, self._columns(info, row))
+        return dict(zip(rows.values_of("id"), rows.objects, strict=True))
+
+    async def _existing(self, info: "Info", row: type[Row], ids: Sequence[UUID]) -> dict[UUID | None, Row]:
+        """Return rows that are known to exist: if nothing but their ids is selected, they are not read."""
+        if self._columns(info, row) == {"id"}:
+            return {each: row.of({"id": each}) for each in ids}
+        return await self._by_id(info, row, ids)
+
+    async def _types_of(self, ids: Sequence[UUID]) -> list[type[Row] | None]:
+        loader = self._cached("types", lambda: DataLoader(self._types))
+        return await loader.load_many(ids) if ids else []
+
+    async def _types(self, ids: list[UUID]) -> list[type[Row] | None]:
+        types = implementing(Row)
+        found = {key: types[place] for place, key in await self.fetch(_probes(tuple(types)), ids=ids)}
+        return [found.get(each) for each in ids]
 
     async def named(self, info: "Info", row: type[R], column: str, name: str) -> R | None:
-        """Return the row with a value in a unique column, with the columns that are selected of it."""
+        """Return the row with a value in a unique column, with its selected columns."""
         if "\0" in name:
             return None
-        table, names = row.__table__, sorted(self._columns(info, row, ((),)))
+        table, names = row.__table__, sorted(self._columns(info, row))
         found = await self.fetch(sa.select(*(table.c[each] for each in names)).where(table.c[column] == name))
         return row.of(dict(zip(names, found[0], strict=True))) if found else None
-
-    async def _kinds(self, keys: list[UUID]) -> list[type[Row] | None]:
-        kinds = implementing(Row)
-        probes = [
-            sa.select(sa.literal(place), kind.__table__.c.id).where(among(kind.__table__.c.id, keys))
-            for place, kind in enumerate(kinds)
-        ]
-        found = {key: kinds[place] for place, key in await self.fetch(sa.union_all(*probes))}
-        return [found.get(key) for key in keys]
 
     def search(
         self,
         info: "Info",
         row: type[Row],
-        asked: PageArguments[Any],
+        arguments: PageArguments[Any],
         key: str | None = None,
         parent: UUID | None = None,
     ) -> Connection[Any]:
-        """A page of rows; with a key, of those that point at a parent with it."""
-        return Connection(pages=self._pages(info, row, asked, key, PATHS), parent=parent)
+        """Return a page of rows; with a key, of those that refer to a parent with it."""
+        return Connection(pages=self._pages(info, row, arguments, key, PATHS), parent=parent)
 
-    async def children(self, info: "Info", row: type[R], asked: PageArguments[Any], key: str, parent: UUID) -> list[R]:
-        """The rows of a page that point at a parent, for a field that is a list and no connection."""
-        (rows,) = await self._pages(info, row, asked, key, ((),)).rows([parent])
+    async def children(
+        self, info: "Info", row: type[R], arguments: PageArguments[Any], key: str, parent: UUID
+    ) -> list[R]:
+        """Return a page of the rows that refer to a parent, for a field that is a list and no connection."""
+        (rows,) = await self._pages(info, row, arguments, key, ((),)).rows([parent])
         return cast("list[R]", rows)
 
     def _pages(
-        self, info: "Info", row: type[Row], asked: PageArguments[Any], key: str | None, paths: Iterable[tuple[str, ...]]
+        self,
+        info: "Info",
+        row: type[Row],
+        arguments: PageArguments[Any],
+        key: str | None,
+        paths: Iterable[tuple[str, ...]],
     ) -> Pages:
-        def search() -> PageQuery[Any]:
-            return PageQuery(row, asked, self._columns(info, row, paths), self.dialect, key)
+        def query() -> PageQuery[Any]:
+            return PageQuery(row, arguments, self._columns(info, row, paths), self.dialect, key)
 
-        return self.pages(info._raw_info.field_nodes, HasMany(row, key), search)  # noqa: SLF001
+        return self.pages(info._raw_info.field_nodes, HasMany(row, key), query)  # noqa: SLF001
 
-    def pages(self, nodes: Sequence[FieldNode], many: HasMany, search: Callable[[], PageQuery[Any]]) -> Pages:
-        """The pages of a field: its arguments are the same for all parents, so it is built once."""
-        return self._made((tuple(map(id, nodes)), many), lambda: Pages(search(), self.fetch, self.given))
+    def pages(self, nodes: Sequence[FieldNode], many: HasMany, query: Callable[[], PageQuery[Any]]) -> Pages:
+        """Return the pages of a field. Its arguments are the same for all parents, so there is one query."""
+        return self._cached((tuple(map(id, nodes)), many), lambda: Pages(query(), self.fetch, self.fetch_raw))
 
-    @property
-    def dialect(self) -> Dialect:
-        """What SQL is written for."""
-        return self.database.reader.dialect
-
-    def _columns(self, info: "Info", row: type[Row], paths: Iterable[tuple[str, ...]]) -> Columns:
+    def _columns(self, info: "Info", row: type[Row], paths: Iterable[tuple[str, ...]] = ((),)) -> Columns:
         raw = info._raw_info  # noqa: SLF001
         key = (row, tuple(map(id, raw.field_nodes)))
-        return self._made(key, lambda: columns(row, raw.field_nodes, raw.fragments, paths))
+        return self._cached(key, lambda: columns(row, raw.field_nodes, raw.fragments, paths))
 
-    def _made(self, key: Hashable, make: Callable[[], T]) -> T:
-        if key not in self.made:
-            self.made[key] = make()
-        return cast("T", self.made[key])
+    def _cached(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self.cache:
+            self.cache[key] = make()
+        return cast("T", self.cache[key])
+
+
+@functools.cache
+def _names(row: type[Row]) -> frozenset[str]:
+    """Return the names of a type of node and of its interfaces, except `Node`."""
+    definition = definition_of(row)
+    return frozenset({definition.name, *(each.name for each in definition.interfaces)}) - {definition_of(Row).name}
+
+
+@functools.cache
+def _probes(types: tuple[type[Row], ...]) -> sa.CompoundSelect[Any]:
+    """Return the statement that finds ids in the tables of all types. It is made once: that costs far more than it."""
+    return sa.union_all(
+        *(
+            sa.select(sa.literal_column(str(place)), row.__table__.c.id).where(among_given(row.__table__.c.id, "ids"))
+            for place, row in enumerate(types)
+        )
+    )
 
 
 Info = strawberry.Info[Context, None]

@@ -7,6 +7,7 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    InlineFragmentNode,
     OperationDefinitionNode,
     SelectionNode,
 )
@@ -66,3 +67,19 @@ def selected(nodes: Iterable[FieldNode | OperationDefinitionNode], fragments: Fr
                 waiting.extend(fragments[selection.name.value].selection_set.selections)
         else:
             waiting.extend(selection.selection_set.selections)  # type: ignore[attr-defined]
+
+
+def type_conditions(nodes: Iterable[FieldNode], fragments: Fragments) -> set[str]:
+    """Return the names of the types in the conditions of fragments that are selected directly below some fields."""
+    result, seen = set[str](), set[str]()
+    waiting = [node.selection_set for node in nodes if node.selection_set]
+    while waiting:
+        for selection in waiting.pop().selections:
+            inner: SelectionNode | FragmentDefinitionNode = selection
+            if isinstance(selection, FragmentSpreadNode) and selection.name.value not in seen:
+                seen.add(selection.name.value)
+                inner = fragments.get(selection.name.value, selection)
+            if isinstance(inner, InlineFragmentNode | FragmentDefinitionNode):
+                result |= {inner.type_condition.name.value} if inner.type_condition else set()
+                waiting.append(inner.selection_set)
+    return result
