@@ -21,7 +21,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def entry(run_id: UUID, version: int = 1, **columns: Any) -> dict[str, Any]:
-    """What is logged when a run enters a state."""
+    """The columns of the entry for a run that enters a state."""
     return {
         "run_kind": RunKind.FLOW_RUN,
         "run_id": run_id,
@@ -65,12 +65,12 @@ async def read_all(reader: Reader[T], cursor: Cursor) -> Page[T]:
 
 
 def states(entries: Iterable[Any]) -> list[UUID]:
-    """Which states were entered."""
+    """The ids of the states entered."""
     return [each["state_id"] if isinstance(each, dict) else each.state_id for each in entries]
 
 
 def end(position: Position) -> Position:
-    """Where the log ends. What else is under way may be another test's: transaction ids are the whole server's."""
+    """The end of the log. Other transactions in progress may be those of another test on the same server."""
     return replace(position, xip=())
 
 
@@ -96,7 +96,7 @@ class Writers:
         self.pending: dict[AsyncConnection, list[dict[str, Any]]] = {}
 
     async def step(self) -> None:
-        """Something that one of the transactions does."""
+        """Take one step in one of the transactions."""
         if self.open and (self.chance.random() < 0.4 or len(self.open) == self.at_once):
             await self._end(self.chance.choice(list(self.open)))
         elif self.open and self.chance.random() < 0.6:
@@ -105,7 +105,7 @@ class Writers:
             await self._begin()
 
     async def end(self) -> None:
-        """Finish what is open."""
+        """End every open transaction."""
         for connection in list(self.open):
             await self._end(connection)
 

@@ -1,4 +1,4 @@
-"""What a crash of the database does to cursors: nothing."""
+"""Cursors survive a crash of the database."""
 
 import asyncio
 import os
@@ -110,7 +110,7 @@ async def test_a_transaction_id_that_is_handed_out_again_is_read(
     assert (await read_all(reader, news.cursor)).entries == []
 
 
-async def test_what_was_under_way_in_a_crash_is_not_waited_for(fragile: Fragile, database: Database) -> None:
+async def test_a_transaction_in_progress_during_a_crash_is_not_awaited(fragile: Fragile, database: Database) -> None:
     reader = await open_reader(database)
     await write(database, entry(uuid4()))
     async with database.writer.connect() as open_connection:

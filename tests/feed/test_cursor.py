@@ -29,7 +29,7 @@ def cursors(draw: st.DrawFn) -> Cursor:
 
 
 @given(cursors())
-def test_what_is_decoded_is_what_was_encoded(cursor: Cursor) -> None:
+def test_decoding_inverts_encoding(cursor: Cursor) -> None:
     assert Cursor.decode(cursor.encode(HERE, LOG), HERE, LOG) == cursor
 
 
@@ -48,7 +48,7 @@ def test_a_cursor_is_refused_by_another_log(cursor: Cursor) -> None:
 
 
 @given(st.one_of(st.text(), st.from_regex(r"[A-Za-z0-9_-]*", fullmatch=True)))
-def test_what_is_no_cursor_is_refused(text: str) -> None:
+def test_a_malformed_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="malformed"):
         Cursor.decode(text, HERE, LOG)
 
@@ -84,7 +84,7 @@ def test_a_position_is_its_text(position: Position) -> None:
     "text",
     ["null", "[]", "[1]", "[0,[],0,0]", "[5,[6],0,0]", "[1,[],0,-1]", '["1",[],0,0]', "[1,[1.5],0,0]", "[1,2,3,4]"],
 )
-def test_what_is_no_position_is_refused(text: str) -> None:
+def test_a_malformed_position_is_refused(text: str) -> None:
     with pytest.raises((ValueError, TypeError)):
         Position.parse(text)
 

@@ -1,4 +1,4 @@
-"""Deleted rows: whoever watches one is called, whichever process deletes it, and for few statements."""
+"""Watched rows: a deletion is noticed in every process, with few statements."""
 
 import asyncio
 from collections.abc import AsyncIterator

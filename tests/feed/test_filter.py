@@ -1,4 +1,4 @@
-"""Which transitions are wanted: memory and SQL give the same answer."""
+"""The filter of transitions: memory and SQL agree on every transition."""
 
 import random
 from typing import Any

@@ -1,4 +1,4 @@
-"""The hub and its streams: everything that is wanted, once and in order, whoever drops out, lags or restarts."""
+"""Hubs and streams: subscribers receive each matching entry once and in order, also after reconnects and restarts."""
 
 import asyncio
 import random
@@ -34,7 +34,7 @@ async def running(database: Database, **settings: float) -> AsyncIterator[Hub[Tr
     await hub.stop()
 
 
-async def tell(hub: Hub[Transition], *entries: dict[str, Any]) -> None:
+async def commit(hub: Hub[Transition], *entries: dict[str, Any]) -> None:
     """Write entries as this replica does: notify after the commit."""
     async with hub.database.write() as transaction:
         await transaction.connection.execute(Transition.__table__.insert(), list(entries))  # type: ignore[attr-defined]
@@ -50,13 +50,13 @@ async def take(stream: AsyncGenerator[Page[Transition], None], number: int) -> l
 
 
 async def joined(hub: Hub[Transition]) -> None:
-    """Until everyone who follows is told what is new."""
+    """Wait until every subscriber is offered new entries."""
     while any(subscriber.is_behind for subscriber in hub.subscribers):
         await hub.join()
 
 
 def kept(hub: Hub[Transition], page: Page[Transition]) -> str:
-    """The cursor that a client keeps."""
+    """The cursor that a client stores."""
     return hub.reader.encode(page.cursor)
 
 
@@ -67,16 +67,16 @@ async def test_the_first_page_comes_at_once_and_is_empty(hub: Hub[Transition]) -
         assert (await anext(stream)).entries == []
 
 
-async def test_what_is_committed_is_told_without_waiting_for_the_next_poll(hub: Hub[Transition]) -> None:
+async def test_a_commit_is_delivered_without_waiting_for_the_next_poll(hub: Hub[Transition]) -> None:
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         await anext(stream)
         written = entry(uuid4())
-        await tell(hub, written)
+        await commit(hub, written)
 
         assert states(await take(stream, 1)) == states([written])
 
 
-async def test_what_others_commit_is_found_by_polling(database: Database) -> None:
+async def test_commits_of_others_are_found_by_polling(database: Database) -> None:
     async with running(database, poll_seconds=0.01) as hub, aclosing(await follow(hub, EVERYTHING)) as stream:
         await anext(stream)
         written = entry(uuid4())
@@ -89,12 +89,12 @@ async def test_after_a_cursor_come_all_since_then_and_then_what_is_new(hub: Hub[
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         cursor = kept(hub, await anext(stream))
     old = [entry(uuid4()) for _ in range(250)]
-    await tell(hub, *old)
+    await commit(hub, *old)
 
     async with aclosing(await follow(hub, EVERYTHING, cursor)) as stream:
         found = await take(stream, 250)
         new = entry(uuid4())
-        await tell(hub, new)
+        await commit(hub, new)
         found += await take(stream, 1)
 
     assert states(found) == states([*old, new])
@@ -103,14 +103,14 @@ async def test_after_a_cursor_come_all_since_then_and_then_what_is_new(hub: Hub[
 async def test_a_page_has_a_hundred_transitions_at_most(hub: Hub[Transition]) -> None:
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         await anext(stream)
-        await tell(hub, *(entry(uuid4()) for _ in range(250)))
+        await commit(hub, *(entry(uuid4()) for _ in range(250)))
 
         sizes = [len((await anext(stream)).entries) for _ in range(3)]
 
     assert sizes == [100, 100, 50]
 
 
-async def test_everyone_is_told_what_they_want(hub: Hub[Transition]) -> None:
+async def test_each_subscriber_receives_its_matching_entries(hub: Hub[Transition]) -> None:
     flow_run, task_run, other = uuid4(), uuid4(), uuid4()
     wishes: dict[str, LogFilter[Transition]] = {
         "run": TransitionFilter(run_ids=frozenset({task_run})),
@@ -123,26 +123,26 @@ async def test_everyone_is_told_what_they_want(hub: Hub[Transition]) -> None:
         await anext(stream)
     waiting = {name: asyncio.ensure_future(anext(stream)) for name, stream in streams.items()}
     await joined(hub)
-    await tell(hub, entry(flow_run), entry(task_run, flow_run_id=flow_run), entry(other))
+    await commit(hub, entry(flow_run), entry(task_run, flow_run_id=flow_run), entry(other))
     await asyncio.wait([waiting[name] for name in ("run", "flow run", "everything")])
 
-    told = {name: [each.run_id for each in task.result().entries] for name, task in waiting.items() if task.done()}
-    assert told == {"run": [task_run], "flow run": [flow_run, task_run], "everything": [flow_run, task_run, other]}
+    received = {name: [each.run_id for each in task.result().entries] for name, task in waiting.items() if task.done()}
+    assert received == {"run": [task_run], "flow run": [flow_run, task_run], "everything": [flow_run, task_run, other]}
     waiting["nothing"].cancel()
 
 
-async def test_being_told_costs_no_statement(hub: Hub[Transition]) -> None:
+async def test_a_delivery_costs_no_statement(hub: Hub[Transition]) -> None:
     run = uuid4()
     streams = [await follow(hub, TransitionFilter(run_ids=frozenset({run}))) for _ in range(20)]
     for stream in streams:
         await anext(stream)
     waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
-    await tell(hub, entry(run))
+    await commit(hub, entry(run))
     await asyncio.wait(waiting)
     waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
     await joined(hub)
     before = hub.database.statements
-    await tell(hub, entry(run, 2))
+    await commit(hub, entry(run, 2))
     await asyncio.wait(waiting)
 
     assert hub.database.statements - before <= 6  # BEGIN, the insert, one or two looks of the hub
@@ -150,10 +150,10 @@ async def test_being_told_costs_no_statement(hub: Hub[Transition]) -> None:
         await stream.aclose()
 
 
-async def test_while_nobody_listens_the_log_is_not_read(hub: Hub[Transition]) -> None:
+async def test_without_subscribers_the_log_is_not_read(hub: Hub[Transition]) -> None:
     read: list[str] = []
     sa.event.listen(hub.database.reader.sync_engine, "before_cursor_execute", lambda *given: read.append(given[2]))
-    await tell(hub, *(entry(uuid4()) for _ in range(3)))
+    await commit(hub, *(entry(uuid4()) for _ in range(3)))
     assert [statement for statement in read if not statement.startswith(("BEGIN", "INSERT"))] == []
 
     end = await hub.join()
@@ -165,18 +165,18 @@ async def test_a_live_query_is_read_again_without_a_poll(hub: Hub[Transition]) -
     hub.live.pause_seconds, hub.live.rest_seconds = 0, NEVER
     async with aclosing(hub.live.rows(sa.select(sa.func.count(Transition.seq)))) as counts:
         assert await anext(counts) == [[0]]
-        await tell(hub, entry(uuid4()))
+        await commit(hub, entry(uuid4()))
         assert await anext(counts) == [[1]]
 
 
-async def test_who_does_not_read_misses_nothing(hub: Hub[Transition]) -> None:
+async def test_a_subscriber_that_does_not_read_misses_nothing(hub: Hub[Transition]) -> None:
     written = [entry(uuid4()) for _ in range(3 * BUFFER_SIZE)]
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         await anext(stream)
-        await tell(hub, written[0])
+        await commit(hub, written[0])
         found = await take(stream, 1)
         for start in range(1, len(written), 90):
-            await tell(hub, *written[start : start + 90])
+            await commit(hub, *written[start : start + 90])
         await hub.join()
 
         found += await take(stream, len(written) - 1)
@@ -184,12 +184,12 @@ async def test_who_does_not_read_misses_nothing(hub: Hub[Transition]) -> None:
     assert states(found) == states(written)
 
 
-async def test_memory_holds_no_more_than_the_bound_for_who_does_not_read(hub: Hub[Transition]) -> None:
+async def test_the_buffer_of_a_subscriber_that_does_not_read_is_bounded(hub: Hub[Transition]) -> None:
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         await anext(stream)
-        await tell(hub, entry(uuid4()))
+        await commit(hub, entry(uuid4()))
         await take(stream, 1)
-        await tell(hub, *(entry(uuid4()) for _ in range(5 * BUFFER_SIZE)))
+        await commit(hub, *(entry(uuid4()) for _ in range(5 * BUFFER_SIZE)))
         await hub.join()
 
         (subscriber,) = hub.subscribers
@@ -197,15 +197,15 @@ async def test_memory_holds_no_more_than_the_bound_for_who_does_not_read(hub: Hu
         assert sum(len(page.entries) for page in subscriber.pages) <= BUFFER_SIZE
 
 
-async def test_who_stays_behind_is_let_go_with_a_cursor_that_misses_nothing(hub: Hub[Transition]) -> None:
+async def test_a_slow_subscriber_is_disconnected_with_a_cursor_that_misses_nothing(hub: Hub[Transition]) -> None:
     written = [entry(uuid4()) for _ in range(2 * BUFFER_SIZE)]
     stream = await follow(hub, EVERYTHING)
     await anext(stream)
     first = asyncio.ensure_future(take(stream, 1))
     await joined(hub)
-    await tell(hub, written[0])
+    await commit(hub, written[0])
     found = await first
-    await tell(hub, *written[1:])
+    await commit(hub, *written[1:])
     await hub.join()
     hub.settings = replace(hub.settings, slow_subscriber_timeout_seconds=0)
 
@@ -217,12 +217,12 @@ async def test_who_stays_behind_is_let_go_with_a_cursor_that_misses_nothing(hub:
     assert states(found) == states(written[:101])
 
 
-async def test_a_quiet_subscriber_hears_where_the_log_ends(database: Database) -> None:
+async def test_a_subscriber_without_matches_receives_the_end_of_the_log(database: Database) -> None:
     async with running(database, heartbeat_seconds=0.01) as hub:
         wanted = TransitionFilter(run_ids=frozenset({uuid4()}))
         async with aclosing(await follow(hub, wanted)) as stream:
             first = await anext(stream)
-            await tell(hub, entry(uuid4()))
+            await commit(hub, entry(uuid4()))
             await hub.join()
             page = await anext(stream)
             while page.cursor == first.cursor:
@@ -232,7 +232,7 @@ async def test_a_quiet_subscriber_hears_where_the_log_ends(database: Database) -
         assert end(page.cursor.seen) == end(await hub.reader.position())
 
 
-async def test_at_the_end_everyone_is_told_what_was_committed_and_where_to_go_on(hub: Hub[Transition]) -> None:
+async def test_at_shutdown_subscribers_receive_all_commits_and_a_cursor(hub: Hub[Transition]) -> None:
     stream = await follow(hub, EVERYTHING)
     await anext(stream)
     waiting = asyncio.ensure_future(anext(stream))
@@ -251,7 +251,7 @@ async def test_at_the_end_everyone_is_told_what_was_committed_and_where_to_go_on
     assert end(cursor.seen) == end(await hub.reader.position())
 
 
-async def test_the_end_does_not_wait_for_ever(database: Database) -> None:
+async def test_shutdown_does_not_wait_indefinitely(database: Database) -> None:
     async with running(database, shutdown_grace_seconds=0.01) as hub:
         stream = await follow(hub, EVERYTHING)
         await anext(stream)
@@ -282,7 +282,7 @@ async def test_an_expired_cursor_is_refused_before_there_is_a_stream(hub: Hub[Tr
         assert (await anext(stream)).entries == []
 
 
-async def test_who_missed_what_was_swept_is_told_so(hub: Hub[Transition]) -> None:
+async def test_a_subscriber_that_missed_pruned_entries_gets_an_error(hub: Hub[Transition]) -> None:
     stream = await follow(hub, EVERYTHING)
     await anext(stream)
     waiting = asyncio.ensure_future(anext(stream))
@@ -318,7 +318,7 @@ async def test_without_a_database_a_subscriber_is_refused_in_time(hub: Hub[Trans
 
 
 class Client:
-    """One that drops its connection again and again."""
+    """A client that drops its connection again and again."""
 
     def __init__(
         self, hubs: list[Hub[Transition]], chance: random.Random, filter: LogFilter[Transition], cursor: str
@@ -330,7 +330,7 @@ class Client:
         self.found: list[Transition] = []
 
     async def listen(self, writers: Writers, written: asyncio.Event) -> None:
-        """Until everything was written and has arrived."""
+        """Receive entries until everything was written and has arrived."""
         while not written.is_set() or len(self.found) < len(self.expected(writers)):
             hub = self.chance.choice(self.hubs)
             async with aclosing(await follow(hub, self.filter, self.cursor)) as stream:
@@ -340,12 +340,12 @@ class Client:
                     self.cursor = kept(hub, page)
 
     def expected(self, writers: Writers) -> list[dict[str, Any]]:
-        """What it should get."""
+        """The entries that it must receive."""
         return [each for each in writers.committed if self.filter.match(Transition.of(each))]
 
 
 async def scribble(writers: Writers, hub: Hub[Transition], written: asyncio.Event) -> None:
-    """Write for a while; some of it is notified, the rest is found by polling."""
+    """Write for a while; some commits are notified, the others are found by polling."""
     for _ in range(300):
         await writers.step()
         if writers.chance.random() < 0.3:
@@ -400,7 +400,7 @@ async def test_the_feed_goes_on_after_an_unexpected_error_which_is_logged(databa
         hub.reader = FailingReader(database, TRANSITIONS, hub.reader.installation)
         written = entry(uuid4())
         with structlog.testing.capture_logs() as logs:
-            await tell(hub, written)
+            await commit(hub, written)
             found = await waiting
 
     assert states(found) == states([written])

@@ -24,7 +24,7 @@ from tests.feed.factories import NOON, Writers, end, entry, insert, open_reader,
 postgresql_only = pytest.mark.parametrize("kind", ["postgresql"])
 
 
-async def test_what_is_written_later_is_read_once_in_order(database: Database) -> None:
+async def test_later_entries_are_read_once_in_order(database: Database) -> None:
     reader = await open_reader(database)
     run = uuid4()
     await write(database, entry(run, 1))
@@ -88,7 +88,7 @@ async def test_a_page_ends_at_the_position_that_is_asked_for(database: Database)
     assert states((await reader.page(page.cursor)).entries) == states([second])
 
 
-async def test_only_what_is_wanted_is_read_and_the_rest_is_passed_over(database: Database) -> None:
+async def test_only_matching_entries_are_read(database: Database) -> None:
     reader = await open_reader(database, page_size=3)
     start = Cursor(await reader.position())
     run, other = uuid4(), uuid4()
@@ -112,7 +112,7 @@ async def test_a_cursor_from_the_future_is_refused(database: Database) -> None:
 
 
 @postgresql_only
-async def test_what_commits_late_is_not_lost(database: Database) -> None:
+async def test_an_entry_that_commits_late_is_not_lost(database: Database) -> None:
     reader = await open_reader(database)
     start = Cursor(await reader.position())
     early, late = entry(uuid4()), entry(uuid4())
@@ -146,7 +146,7 @@ async def test_a_long_transaction_elsewhere_does_not_hold_the_feed_back(database
 
 
 @postgresql_only
-async def test_what_is_rolled_back_is_never_read(database: Database) -> None:
+async def test_an_entry_that_is_rolled_back_is_never_read(database: Database) -> None:
     reader = await open_reader(database)
     start = Cursor(await reader.position())
     async with database.writer.connect() as connection, connection.begin() as transaction:
@@ -179,7 +179,7 @@ def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 async def generic_plan(connection: AsyncConnection, statement: sa.Select[Any]) -> dict[str, Any]:
-    """How PostgreSQL executes a statement that comes again and again, whatever the values."""
+    """The plan that PostgreSQL uses for a repeated statement, whatever the values."""
     compiled: Any = statement.compile(dialect=connection.dialect)
     driver: Any = (await connection.get_raw_connection()).driver_connection
     await driver.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE it AS {compiled}")
@@ -210,7 +210,7 @@ def is_short(scan: dict[str, Any]) -> bool:
 
 
 @postgresql_only
-async def test_what_took_the_place_of_lost_commits_is_read(database: Database) -> None:
+async def test_entries_that_replaced_lost_commits_are_read(database: Database) -> None:
     reader = await open_reader(database)
     await write(database, *(entry(uuid4()) for _ in range(3)))
     now = await reader.position()

@@ -1,7 +1,7 @@
-"""Retention: what is old enough goes, and whoever has not seen it is told so.
+"""Retention: old entries are deleted, and a cursor that has not seen them is refused.
 
-Cursors that are to stay good are taken after the note. One from before it, with nothing logged in between, is refused
-all the same if a transaction that it saw under way has ended in between, in whichever database of the server.
+Tests take valid cursors after the checkpoint. An older one is refused even if nothing was logged in between, if a
+transaction that it saw in progress has ended since, in any database of the server.
 """
 
 from datetime import timedelta
@@ -34,7 +34,7 @@ async def expired(reader: Reader[Transition], cursor: Cursor) -> Cursor:
     return reader.decode(refused.value.oldest)
 
 
-async def test_what_is_not_old_enough_stays(database: Database) -> None:
+async def test_recent_entries_stay(database: Database) -> None:
     reader = await open_reader(database)
     start = Cursor(await reader.position())
     await write(database, entry(uuid4()))
@@ -44,7 +44,7 @@ async def test_what_is_not_old_enough_stays(database: Database) -> None:
     assert len((await read_all(reader, start)).entries) == 1
 
 
-async def test_what_is_old_enough_goes_and_later_things_stay(database: Database) -> None:
+async def test_old_entries_are_deleted_and_later_ones_stay(database: Database) -> None:
     reader = await open_reader(database)
     old = [entry(uuid4()) for _ in range(5)]
     await write(database, *old)
@@ -70,7 +70,7 @@ async def test_a_cursor_that_misses_something_is_refused_with_the_oldest_that_do
     assert states((await read_all(reader, await expired(reader, start))).entries) == states([new])
 
 
-async def test_a_cursor_in_the_middle_of_what_went_is_refused(database: Database) -> None:
+async def test_a_cursor_in_the_middle_of_deleted_entries_is_refused(database: Database) -> None:
     reader = await open_reader(database, page_size=2)
     start = Cursor(await reader.position())
     await write(database, *(entry(uuid4()) for _ in range(5)))
@@ -106,7 +106,7 @@ async def test_much_is_deleted_in_batches(database: Database) -> None:
     assert await left(database) == 0
 
 
-async def test_notes_that_are_of_no_more_use_go_too(database: Database) -> None:
+async def test_old_checkpoints_are_deleted_too(database: Database) -> None:
     for day in range(20):
         await write(database, entry(uuid4()))
         await prune_log(database, TRANSITIONS, NOON + day * DAY, WEEK)
@@ -118,7 +118,7 @@ async def test_notes_that_are_of_no_more_use_go_too(database: Database) -> None:
 
 
 @postgresql_only
-async def test_what_was_under_way_when_the_note_was_made_stays(database: Database) -> None:
+async def test_an_entry_that_commits_after_the_checkpoint_stays(database: Database) -> None:
     reader = await open_reader(database)
     late = entry(uuid4())
     async with database.write() as slow:

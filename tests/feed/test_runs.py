@@ -69,14 +69,14 @@ def logged(
     flow_run: UUID | None = None,
     flow: UUID | None = None,
 ) -> dict[str, Any]:
-    """What is logged of a run."""
+    """The columns of an entry of a run."""
     names = {"state_name": entered.value, "previous_state_name": left.value if left else None}
     types = {"state_type": entered, "previous_state_type": left}
     return entry(run, version, run_kind=kind, flow_run_id=flow_run or run, flow_id=flow, **names, **types)
 
 
-async def forget(hub: Hub[Transition]) -> None:
-    """Sweep the log empty."""
+async def prune(hub: Hub[Transition]) -> None:
+    """Delete every entry of the log."""
     await prune_log(hub.database, TRANSITIONS, NOON, timedelta(days=7))
     await prune_log(hub.database, TRANSITIONS, NOON + timedelta(days=7), timedelta(days=7))
 
@@ -89,7 +89,7 @@ async def versions(stream: AsyncGenerator[RunHistoryPage, None], number: int) ->
     return found
 
 
-async def test_a_run_is_told_from_its_first_version_on_and_then_live(feed: Feed, hub: Hub[Transition]) -> None:
+async def test_a_run_is_delivered_from_its_first_version_on_and_then_live(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:2])
 
     async with aclosing(await follow_run(feed, RunKind.FLOW_RUN, run)) as stream:
@@ -118,7 +118,7 @@ async def test_a_long_history_comes_in_pieces(feed: Feed, hub: Hub[Transition]) 
 
 
 @pytest.mark.parametrize("version", [0, 3])
-async def test_a_run_that_has_ended_is_told_to_its_end(feed: Feed, hub: Hub[Transition], version: int) -> None:
+async def test_a_run_that_has_ended_is_delivered_to_its_end(feed: Feed, hub: Hub[Transition], version: int) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE)
 
     stream = await follow_run(feed, RunKind.FLOW_RUN, run, version, until_final=True)
@@ -127,15 +127,15 @@ async def test_a_run_that_has_ended_is_told_to_its_end(feed: Feed, hub: Hub[Tran
     assert found == list(range(version + 1, 4))
 
 
-async def test_a_run_that_ends_later_is_told_to_its_end(feed: Feed, hub: Hub[Transition]) -> None:
+async def test_a_run_that_ends_later_is_delivered_to_its_end(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:1])
     stream = await follow_run(feed, RunKind.FLOW_RUN, run, until_final=True)
     assert await versions(stream, 1) == [1]
-    telling = asyncio.ensure_future(versions(stream, 2))
+    receiving = asyncio.ensure_future(versions(stream, 2))
     await write(hub.database, logged(run, 2, StateType.RUNNING), logged(run, 3, StateType.FAILED))
     hub.wake()
 
-    assert await telling == [2, 3]
+    assert await receiving == [2, 3]
     assert [piece async for piece in stream] == []
 
 
@@ -144,21 +144,21 @@ async def test_a_run_that_left_its_end_behind_goes_on(feed: Feed, hub: Hub[Trans
 
     stream = await follow_run(feed, RunKind.FLOW_RUN, run, until_final=True)
     assert await versions(stream, 4) == [1, 2, 3, 4]
-    telling = asyncio.ensure_future(versions(stream, 1))
+    receiving = asyncio.ensure_future(versions(stream, 1))
     await write(hub.database, logged(run, 5, StateType.COMPLETED))
     hub.wake()
 
-    assert await telling == [5]
+    assert await receiving == [5]
 
 
-async def test_who_does_not_read_misses_no_version(feed: Feed, hub: Hub[Transition]) -> None:
+async def test_a_subscriber_that_does_not_read_misses_no_version(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:1])
     async with aclosing(await follow_run(feed, RunKind.FLOW_RUN, run)) as stream:
         assert await versions(stream, 1) == [1]
-        telling = asyncio.ensure_future(versions(stream, 1))
+        receiving = asyncio.ensure_future(versions(stream, 1))
         await write(hub.database, logged(run, 2, StateType.RUNNING))
         hub.wake()
-        assert await telling == [2]
+        assert await receiving == [2]
         await write(hub.database, *(logged(run, version, StateType.RUNNING) for version in range(3, 3 * BUFFER_SIZE)))
         await hub.join()
 
@@ -166,23 +166,23 @@ async def test_who_does_not_read_misses_no_version(feed: Feed, hub: Hub[Transiti
 
 
 @pytest.mark.parametrize("run_kind", list(RunKind))
-async def test_what_the_log_has_forgotten_is_told_by_the_states(hub: Hub[Transition], run_kind: RunKind) -> None:
+async def test_pruned_transitions_are_restored_from_the_states(hub: Hub[Transition], run_kind: RunKind) -> None:
     run = await make_run(hub.database, run_kind, COURSE)
-    remembered = (await run_history_page(hub.database, run_kind, run, 0)).transitions
-    await forget(hub)
+    logged_before = (await run_history_page(hub.database, run_kind, run, 0)).transitions
+    await prune(hub)
     await write(hub.database, logged(run, 4, StateType.RUNNING, kind=run_kind))
 
-    told = (await run_history_page(hub.database, run_kind, run, 0)).transitions
+    restored = (await run_history_page(hub.database, run_kind, run, 0)).transitions
 
-    assert [each.version for each in told] == [1, 2, 3, 4]
+    assert [each.version for each in restored] == [1, 2, 3, 4]
     names = ["run_kind", "run_id", "flow_run_id", "flow_id", "version", "state_type", "state_name", "occurred"]
     names += ["previous_state_type", "previous_state_name", "tags"]
-    for before, after in zip(remembered, told[:3], strict=True):
+    for before, after in zip(logged_before, restored[:3], strict=True):
         assert {name: getattr(after, name) for name in names} == {name: getattr(before, name) for name in names}
         assert isinstance(after, Transition)
 
 
-async def test_nothing_is_known_of_an_unknown_run(feed: Feed, hub: Hub[Transition]) -> None:
+async def test_an_unknown_run_is_not_found(feed: Feed, hub: Hub[Transition]) -> None:
     with pytest.raises(NotFound):
         await follow_run(feed, RunKind.FLOW_RUN, uuid4())
 

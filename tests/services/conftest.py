@@ -1,4 +1,4 @@
-"""What tests of services ask for: a database with things in it, and a second server."""
+"""Fixtures for tests of services: a database with runs, and a second server."""
 
 from collections.abc import AsyncIterator
 

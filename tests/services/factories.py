@@ -110,7 +110,7 @@ class Making:
         return await self.flow_run(state, parent_task_run_id=task_run_id, **columns), task_run_id
 
     async def propose(self, kind: RunKind, run_id: UUID, state: State, **how: Any) -> Answer:
-        """How a proposal is answered."""
+        """The answer to a proposal."""
         (answer,) = await self.batcher.submit([ProposeState(kind=kind, run_id=run_id, state=state, **how)])
         assert isinstance(answer, Answer), answer
         return answer

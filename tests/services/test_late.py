@@ -101,7 +101,7 @@ class Overtaken(Batcher):
         return await super().submit(requests)
 
 
-async def test_who_comes_second_does_nothing(make: Making) -> None:
+async def test_a_second_server_changes_nothing(make: Making) -> None:
     ids = await make.flow_runs([due(60)] * 3)
     batcher = Overtaken(make.database, clock=make.clock, draw=make.batcher.draw, new_id=make.batcher.new_id)
 

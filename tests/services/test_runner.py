@@ -25,7 +25,7 @@ async def in_time() -> AsyncIterator[None]:
 
 
 class Rounds:
-    """A service that tells when it was run, and fails as often as it is told to."""
+    """A service that records its rounds and fails in the first ones."""
 
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures

@@ -36,7 +36,7 @@ async def related_runs(make: Making) -> list[tuple[RunKind, UUID]]:
 
 
 def possible_states(clock: Clock) -> list[Callable[[], State]]:
-    """What clients propose."""
+    """Propose states as clients do."""
     ends = [states.completed, states.failed, states.cancelled, states.crashed]
     waits = [lambda: states.scheduled(clock.now), lambda: states.paused(clock.now, timeout_seconds=5)]
     return [states.pending, states.running, states.running, states.cancelling, *ends, *waits]

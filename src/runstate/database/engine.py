@@ -1,6 +1,6 @@
 """A database, and transactions that tell what they did after they have committed, or never."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -20,9 +20,9 @@ POSTGRESQL_POOL = 20
 class Transaction:
     """A transaction in progress, and the callbacks that wait for its end."""
 
-    def __init__(self, connection: AsyncConnection, listeners: Sequence[Callable[[str], None]] = ()) -> None:
+    def __init__(self, connection: AsyncConnection, notify: Callable[[str], None]) -> None:
         self.connection = connection
-        self.listeners = listeners
+        self._notify = notify
         self.waiting: list[Callable[[], None]] = []
 
     def before_commit(self, callback: Callable[[], None]) -> None:
@@ -39,8 +39,7 @@ class Transaction:
 
     def notify(self, channel: str) -> None:
         """Notify the listeners of the database of news on a channel, once the transaction is committed."""
-        for listener in self.listeners:
-            self.after_commit(partial(listener, channel))
+        self.after_commit(partial(self._notify, channel))
 
 
 class Database:
@@ -108,7 +107,7 @@ class Database:
     async def write(self) -> AsyncIterator[Transaction]:
         """A transaction; committed at the end of the block, rolled back when the block raises."""
         async with self.connections.transaction() if self.connections else self.writer.begin() as connection:
-            transaction = Transaction(connection, self.listeners)
+            transaction = Transaction(connection, self.notify)
             yield transaction
         for callback in transaction.waiting:
             callback()

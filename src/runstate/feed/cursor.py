@@ -29,7 +29,7 @@ MAX_NUMBER: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Which entries of a log were visible at a moment."""
+    """A moment of a log: decides for each entry whether it was visible."""
 
     xmax: int
     """Nothing from here on was visible: a transaction id on PostgreSQL, a number of an entry on SQLite."""

@@ -1,4 +1,4 @@
-"""Which transitions a subscriber receives: the same condition in memory and in SQL."""
+"""The filter of subscribers to transitions: the same condition in memory and in SQL."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -38,9 +38,9 @@ class HubSettings:
     heartbeat_seconds: float = 20
     """Longest time after which a subscriber receives a page, if need be an empty one."""
     slow_subscriber_timeout_seconds: float = 60
-    """How long a subscriber that is behind may take nothing before its stream ends."""
+    """Time for which a subscriber that is behind may take nothing before its stream ends."""
     shutdown_grace_seconds: float = 5
-    """How long subscribers may take what is buffered for them when the hub stops."""
+    """Time for which subscribers may take their buffered pages when the hub stops."""
 
 
 DEFAULTS: Final = HubSettings()

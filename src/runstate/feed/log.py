@@ -45,7 +45,7 @@ class Log(Generic[T]):
 
 
 class LogFilter(Protocol[Entry_contra]):
-    """Which entries a subscriber receives: the same condition in memory and in SQL."""
+    """A condition that selects the entries for a subscriber, in memory and in SQL."""
 
     @property
     def keys(self) -> frozenset[UUID] | None:

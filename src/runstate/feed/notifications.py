@@ -43,7 +43,7 @@ class Notifications:
         self.callbacks[channel].append(callback)
 
     def start(self) -> None:
-        """Connect to the other replicas. On SQLite there are none; a pooler lends no session to listen in."""
+        """Connect to the other replicas. SQLite has a single process, and a pooler has no session to listen in."""
         direct = self.database.direct
         if direct and direct.is_pooled:
             log.info("notifications_off", reason="a pooler", setting="RUNSTATE_DATABASE_DIRECT_URL")

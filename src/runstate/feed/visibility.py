@@ -24,7 +24,7 @@ Clause = sa.ColumnElement[bool]
 
 
 class Visibility(Protocol):
-    """Which entries of a log were visible at a position."""
+    """The visibility of the entries of a log at positions."""
 
     order: sa.ColumnElement[Any]
     """The indexed column in whose order entries become visible."""

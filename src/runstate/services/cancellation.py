@@ -13,7 +13,7 @@ from runstate.services.proposing import forced, propose_all
 FOLLOW_UP_PERIOD: Final = timedelta(days=1)
 """For how long after the cancellation of a flow run its task runs are cancelled."""
 STUCK_AFTER: Final = timedelta(seconds=300)
-"""How long a run may be CANCELLING."""
+"""Time for which a run may be CANCELLING."""
 WITH_ITS_FLOW_RUN: Final = "The flow run that it belongs to was cancelled."
 WITH_ITS_PARENT: Final = "The flow run that it is a part of was cancelled."
 TOO_LONG: Final = "Nothing told within {:.0f} seconds that the run has ended: it counts as cancelled."

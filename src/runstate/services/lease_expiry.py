@@ -38,7 +38,7 @@ async def _end_leases(database: Database, limit_id: UUID, now: datetime) -> int:
 
 
 async def _end_some(database: Database, limit_id: UUID, now: datetime) -> int:
-    """Release a batch. Wait for the lock of the limit: otherwise a busy limit might be skipped for ever."""
+    """Release a batch. Wait for the lock of the limit: otherwise a busy limit might always be skipped."""
     async with database.write() as transaction:
         connection = transaction.connection
         unit = UnitOfWork()

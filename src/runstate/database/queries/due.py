@@ -1,4 +1,4 @@
-"""What services look for: runs that are due for a state, leases and rows whose time is over. In pages."""
+"""Queries of services: runs that are due for a state, and expired leases. Read in pages."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -28,36 +28,36 @@ PAGE: Final = 200
 UNFINISHED: Final = frozenset(StateType) - FINAL_TYPES
 LOST: Final = frozenset({StateType.CRASHED, StateType.FAILED})
 
-Asked = sa.Select[*tuple[Any, ...]]
+Query = sa.Select[*tuple[Any, ...]]
 Found = sa.Row[*tuple[Any, ...]]
 Order = tuple[InstrumentedAttribute[Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class DueQuery:
-    """A question, and the columns of the answer in whose order it is paged through.
+    """A query, and the columns by whose order it is paged.
 
-    Where few of many runs are looked for, they are sorted by a time that has no index. With one, a database that takes
-    the answer to be long walks through the whole table to find a page of it in order. And what unfinished runs belong
-    to is asked with EXISTS: the few of them are read first, even by a database that knows nothing of their number.
+    Queries for few of many runs are ordered by a time that has no index. With an index, a database that expects many
+    rows would walk the whole table to find a page in order. Queries use EXISTS to find the owners of unfinished runs:
+    then even a database without statistics reads the few unfinished runs first.
     """
 
-    asked: Asked
+    query: Query
     order: Order
 
 
 async def pages(database: Database, due: DueQuery) -> AsyncIterator[Sequence[Found]]:
-    """The answer in pages. What stays due although it was seen does not keep the next page from being seen."""
-    page = await _page(database, due.asked, due.order)
+    """Yield the rows in pages. Rows that stay due after they were read do not delay the next page."""
+    page = await _page(database, due.query, due.order)
     while page:
         yield page
-        rest = due.asked.where(_after(due.order, page[-1]))
+        rest = due.query.where(_after(due.order, page[-1]))
         page = await _page(database, rest, due.order) if len(page) == PAGE else ()
 
 
-async def _page(database: Database, asked: Asked, order: Order) -> Sequence[Found]:
+async def _page(database: Database, query: Query, order: Order) -> Sequence[Found]:
     async with database.read() as connection:
-        return (await connection.execute(asked.order_by(*order).limit(PAGE))).all()
+        return (await connection.execute(query.order_by(*order).limit(PAGE))).all()
 
 
 def _after(order: Order, last: Found) -> sa.ColumnElement[bool]:
@@ -66,32 +66,32 @@ def _after(order: Order, last: Found) -> sa.ColumnElement[bool]:
 
 
 def late_flow_runs(before: datetime) -> DueQuery:
-    """Flow runs that wait to be started for the first time and were due by then."""
-    asked = sa.select(FlowRun.id, FlowRun.version, FlowRun.next_scheduled_start_time).where(
+    """Return flow runs that were never started and were due by a time."""
+    query = sa.select(FlowRun.id, FlowRun.version, FlowRun.next_scheduled_start_time).where(
         FlowRun.state_type == StateType.SCHEDULED,
         FlowRun.state_name == "Scheduled",
         FlowRun.next_scheduled_start_time <= before,
     )
-    return DueQuery(asked, (FlowRun.next_scheduled_start_time, FlowRun.id))
+    return DueQuery(query, (FlowRun.next_scheduled_start_time, FlowRun.id))
 
 
 def expired_pauses(now: datetime) -> DueQuery:
-    """Flow runs whose pause has ended by itself."""
+    """Return flow runs whose pause has expired."""
     until = sa.type_coerce(FlowRunState.details, JSON)["pause_timeout"].as_string()
-    asked = (
+    query = (
         sa.select(FlowRun.id, FlowRun.version, FlowRun.state_timestamp)
         .join(FlowRunState, FlowRunState.id == FlowRun.state_id)
         .where(FlowRun.state_type == StateType.PAUSED, instant_of(until) < now)
     )
-    return DueQuery(asked, (FlowRun.state_timestamp, FlowRun.id))
+    return DueQuery(query, (FlowRun.state_timestamp, FlowRun.id))
 
 
 def stuck_cancellations(before: datetime) -> DueQuery:
-    """Flow runs that have been CANCELLING since then or longer."""
-    asked = sa.select(FlowRun.id, FlowRun.version, FlowRun.state_timestamp).where(
+    """Return flow runs that have been CANCELLING since a time or longer."""
+    query = sa.select(FlowRun.id, FlowRun.version, FlowRun.state_timestamp).where(
         FlowRun.state_type == StateType.CANCELLING, FlowRun.state_timestamp <= before
     )
-    return DueQuery(asked, (FlowRun.state_timestamp, FlowRun.id))
+    return DueQuery(query, (FlowRun.state_timestamp, FlowRun.id))
 
 
 def task_runs_left_over(since: datetime) -> DueQuery:
@@ -116,10 +116,10 @@ def _unfinished_task_runs(*conditions: sa.ColumnElement[bool]) -> DueQuery:
     """Leave out task runs that stand for an unfinished subflow run: they end when that does."""
     subflow = aliased(FlowRun)
     follows = sa.exists().where(subflow.parent_task_run_id == TaskRun.id, subflow.state_type.in_(UNFINISHED))
-    asked = sa.select(TaskRun.id, TaskRun.version, TaskRun.state_timestamp).where(
+    query = sa.select(TaskRun.id, TaskRun.version, TaskRun.state_timestamp).where(
         TaskRun.state_type.in_(UNFINISHED), *conditions, ~follows
     )
-    return DueQuery(asked, (TaskRun.state_timestamp, TaskRun.id))
+    return DueQuery(query, (TaskRun.state_timestamp, TaskRun.id))
 
 
 def _lost(flow_run: Any, since: datetime, until: datetime) -> tuple[sa.ColumnElement[bool], ...]:
@@ -128,16 +128,16 @@ def _lost(flow_run: Any, since: datetime, until: datetime) -> tuple[sa.ColumnEle
 
 
 def subflow_runs_left_over() -> DueQuery:
-    """Unfinished subflow runs of CANCELLED flow runs, but those of deployments only until they are CANCELLING."""
+    """Return unfinished subflow runs of CANCELLED flow runs; those of deployments only until they are CANCELLING."""
     parent = aliased(FlowRun)
-    is_asked_to = sa.and_(FlowRun.state_type == StateType.CANCELLING, FlowRun.deployment_id.is_not(None))
-    asked = (
+    is_stopping = sa.and_(FlowRun.state_type == StateType.CANCELLING, FlowRun.deployment_id.is_not(None))
+    query = (
         sa.select(FlowRun.id, FlowRun.version, FlowRun.deployment_id, FlowRun.state_timestamp)
         .join(TaskRun, TaskRun.id == FlowRun.parent_task_run_id)
         .join(parent, parent.id == TaskRun.flow_run_id)
-        .where(parent.state_type == StateType.CANCELLED, FlowRun.state_type.in_(UNFINISHED), ~is_asked_to)
+        .where(parent.state_type == StateType.CANCELLED, FlowRun.state_type.in_(UNFINISHED), ~is_stopping)
     )
-    return DueQuery(asked, (FlowRun.state_timestamp, FlowRun.id))
+    return DueQuery(query, (FlowRun.state_timestamp, FlowRun.id))
 
 
 def orphaned_subflow_runs(since: datetime, until: datetime) -> DueQuery:
@@ -146,17 +146,17 @@ def orphaned_subflow_runs(since: datetime, until: datetime) -> DueQuery:
     A subflow run of a deployment has infrastructure of its own, and goes on.
     """
     parent = aliased(FlowRun)
-    asked = (
+    query = (
         sa.select(FlowRun.id, FlowRun.version, FlowRun.state_timestamp)
         .join(TaskRun, TaskRun.id == FlowRun.parent_task_run_id)
         .join(parent, parent.id == TaskRun.flow_run_id)
         .where(FlowRun.state_type.in_(UNFINISHED), FlowRun.deployment_id.is_(None), *_lost(parent, since, until))
     )
-    return DueQuery(asked, (FlowRun.state_timestamp, FlowRun.id))
+    return DueQuery(query, (FlowRun.state_timestamp, FlowRun.id))
 
 
 def limits_with_expired_leases(now: datetime) -> DueQuery:
-    """Limits some of whose leases have expired."""
+    """Return limits with expired leases."""
     expired = sa.select(ConcurrencyLease.limit_id).where(ConcurrencyLease.expires <= now)
     return DueQuery(sa.select(ConcurrencyLimit.id).where(ConcurrencyLimit.id.in_(expired)), (ConcurrencyLimit.id,))
 
@@ -164,11 +164,11 @@ def limits_with_expired_leases(now: datetime) -> DueQuery:
 async def expired_leases(
     connection: AsyncConnection, limit: ConcurrencyLimit, now: datetime, at_most: int
 ) -> list[ConcurrencyLease]:
-    """Leases of a limit that have expired. With the lock of the limit, they stay as they are."""
-    asked = (
+    """Return expired leases of a limit. While the caller locks the limit, nobody changes them."""
+    query = (
         sa.select(*table_of(ConcurrencyLease).columns)
         .where(ConcurrencyLease.limit_id == limit.id, ConcurrencyLease.expires <= now)
         .order_by(ConcurrencyLease.expires, ConcurrencyLease.id)
         .limit(at_most)
     )
-    return await all_of(connection, ConcurrencyLease, asked)
+    return await all_of(connection, ConcurrencyLease, query)
