@@ -1,6 +1,7 @@
 """The documentation names what is there."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEST = re.compile(r"`(tests/[\w/]+(?:\.py)?)`")
+BLOCK = re.compile(r"^ *```python (src/\S+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([\w./-]+)\)")
 
 
@@ -23,3 +25,10 @@ def test_every_setting_stands_in_the_readme() -> None:
     names = re.findall(r"^    (\w+): .* = Field\($|^    (\w+): .* = Field\(.*$", settings, re.MULTILINE)
     readme = PAGES[0].read_text()
     assert [name for pair in names for name in pair if name and f"`RUNSTATE_{name.upper()}`" not in readme] == []
+
+
+def test_the_blocks_that_name_a_file_are_the_file() -> None:
+    blocks = BLOCK.findall((ROOT / "docs/changing.md").read_text())
+    assert "src/runstate/rows/variables.py" in dict(blocks)
+    assert "src/runstate/graphql/families/variables.py" in dict(blocks)
+    assert [path for path, text in blocks if textwrap.dedent(text) != (ROOT / path).read_text()] == []
