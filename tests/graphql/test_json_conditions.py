@@ -92,7 +92,6 @@ def covers(held: Any, asked: Any, *, top: bool = False) -> bool:
 @pytest.mark.parametrize(
     ("where", "found"),
     [
-        ({"parameters": {}}, 1),
         ({"parameters": {"path": ["a"], "isNull": True}}, 0),
         ({"parameters": {"path": ["x"], "isNull": True}}, 1),
         ({"parameters": {"path": ["n"], "isNull": True}}, 1),
