@@ -122,4 +122,4 @@ async def test_on_a_socket_a_bug_is_masked_and_logged_once(server: Listening, do
     assert "AttributeError" not in str(error)
     assert "NoneType" not in str(error)
     assert "INTERNAL" in str(error)
-    assert len([entry for entry in logs if entry["log_level"] == "error"]) == 1
+    assert len([entry for entry in logs if entry["event"] == "operation_failed"]) == 1

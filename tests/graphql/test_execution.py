@@ -206,7 +206,7 @@ async def answer(schema: Schema, database: Database, document: str) -> dict[str,
     result = await schema.execute(document, VARIABLES, Context(database, lambda: NOW, request_id="request"))
     await loads_under_way()
     body: dict[str, Any] = orjson.loads(dumped(body_of(result)))
-    text = orjson.dumps(body["data"])
+    text = orjson.dumps(body.get("data"))
     errors = sorted(body.get("errors", ()), key=orjson.dumps)
     return {"data": text, "errors": errors}
 

@@ -123,7 +123,7 @@ async def test_what_the_server_refuses_is_the_end(server: Listening, live: Ask) 
     unknown = "01900000-0000-7000-8000-000000000000"
     flow_run = await make_flow_run(live)
     for wish, said in (
-        (Everything(after="nonsense"), "not a cursor"),
+        (Everything(after="nonsense"), "The cursor is malformed"),
         (Everything({"nothing": 1}), "nothing"),
         (OneRun(unknown), "No run has the id"),
         (OneRun("nonsense"), "No run has the id"),
