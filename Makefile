@@ -44,7 +44,6 @@ check: $(TESTING) ## Everything that can be said without running it: style, type
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m runstate schema | diff -u schema.graphql -
-	$(BIN)/python tools/prose.py
 
 bench: $(TESTING) ## Measure all kinds of work beside bare loops over the databases; ARGUMENTS="--only page --seconds 20"
 	@$(BIN)/python -m benchmarks.bench $(ARGUMENTS)
