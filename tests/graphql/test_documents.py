@@ -1,46 +1,162 @@
 """Documents that are unions, hold themselves or hold lists of each other: as answers, as inputs and in JSON columns."""
 
 import re
+from enum import Enum
 from typing import Annotated, Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 import strawberry
-from graphql import GraphQLInputObjectType, GraphQLSchema, build_schema, print_type
-from graphql.utilities import coerce_input_value
+from graphql import GraphQLInputObjectType, GraphQLSchema, build_schema, coerce_input_value, print_type
 from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 from strawberry.schema.config import StrawberryConfig
 
 from runstate.database import Database
 from runstate.database.dialects import as_given, processor
-from runstate.documents.base import Document, omits_defaults
+from runstate.documents.base import READ_ONLY, Document, Name, Tags, omits_defaults
 from runstate.errors import InvalidInput
 from runstate.graphql.execution.executor import executor_with
 from runstate.graphql.execution.fast_path import reader
 from runstate.graphql.execution.plan_cache import PlanCache
 from runstate.graphql.types.derive import graphql_type_of, register_type
+from runstate.graphql.types.input_values import read
 from runstate.graphql.types.inputs import Input
 from runstate.graphql.types.registry import RegistrationError, Registry
 from runstate.graphql.types.scalars import SCALARS
 from runstate.rows import Row
 from runstate.rows.base import NOT_FILTERABLE, DocumentColumn
 from runstate.rows.documents import create_document, update_document
-from tests.graphql.nested_documents import (
-    AUTOMATION,
-    EVENT,
-    Action,
-    Automation,
-    CronSchedule,
-    IntervalSchedule,
-    Label,
-    Schedule,
-    Trigger,
-    Verb,
-    Whole,
-)
 
+
+class CronSchedule(Document):
+    """Cron expression."""
+
+    kind: Literal["cron"] = "cron"
+    cron: Name = Field(description="The expression.")
+    day_or: bool = Field(default=True, description="Whether matching either day field is enough.")
+    time_zone: str = Field(default_factory=lambda: "UTC", description="Name of the time zone.")
+
+
+class IntervalSchedule(Document):
+    """Fixed interval."""
+
+    kind: Literal["interval"] = "interval"
+    interval_seconds: float = Field(gt=0, description="Length in seconds.")
+
+
+Schedule = Annotated[
+    CronSchedule | IntervalSchedule,
+    Field(discriminator="kind", title="Schedule", description="When runs are created."),
+]
+
+
+class Label(Document):
+    """A label."""
+
+    label: str = Field(description="Name of the label.")
+    values: list[str] = Field(default=[], description="Values of the label.")
+    role: str | None = Field(default=None, description="The role.")
+
+
+class EventTrigger(Document):
+    """Events within a time."""
+
+    kind: Literal["event"] = "event"
+    id: UUID = Field(default_factory=uuid4, description="Id of the trigger.", json_schema_extra=READ_ONLY)
+    expect: Tags = Field(default=[], description="Patterns of events.")
+    match_related: list[list[Label]] = Field(default=[], description="Labels of related resources.")
+    threshold: int = Field(default=1, ge=0, description="How many events.")
+    within_seconds: float = Field(default_factory=lambda: 10.0, description="Length of a window.")
+
+
+class CompoundTrigger(Document):
+    """Some of other triggers."""
+
+    kind: Literal["compound"] = "compound"
+    id: UUID = Field(default_factory=uuid4, description="Id of the trigger.", json_schema_extra=READ_ONLY)
+    require: int | None = Field(default=None, description="How many of them; null: all.")
+    triggers: list["Trigger"] = Field(min_length=1, description="The others.")
+    first: "Trigger | None" = Field(default=None, description="The one that comes first.")
+
+
+Trigger = Annotated[
+    EventTrigger | CompoundTrigger,
+    Field(discriminator="kind", title="Trigger", description="What lets an automation fire."),
+]
+
+
+class Verb(Enum):
+    """What becomes of a run."""
+
+    CANCEL = "CANCEL"
+    """It is cancelled."""
+    DELETE = "DELETE"
+    """It is deleted."""
+
+
+class DoNothingAction(Document):
+    """Nothing is done."""
+
+    action: Literal["do_nothing"] = "do_nothing"
+    do_nothing: bool = Field(description="Always true.")
+
+
+class PauseAction(Document):
+    """Something is paused."""
+
+    action: Literal["pause"] = "pause"
+    id: UUID | None = Field(default=None, description="Id of the object; null: inferred.")
+    kind: Verb = Field(description="What kind of object.")
+
+
+class ResumeAction(PauseAction):
+    """Something that is paused goes on."""
+
+    action: Literal["resume"] = "resume"  # type: ignore[assignment]
+
+
+Action = Annotated[
+    DoNothingAction | PauseAction | ResumeAction,
+    Field(discriminator="action", title="AutomationAction", description="What is done when an automation fires."),
+]
+
+
+class Automation(Document):
+    """A trigger and its actions."""
+
+    trigger: Trigger = Field(description="What lets it fire.")
+    actions: list[Action] = Field(description="What is done.")
+    schedule: Schedule | None = Field(default=None, description="When it is looked at.")
+    previous: "Automation | None" = Field(default=None, description="What it was before.")
+
+
+class Part(Document):
+    """An inner part of two documents that hold each other."""
+
+    whole: "Whole | None" = Field(default=None, description="The document that holds it.")
+
+
+class Whole(Document):
+    """A document that holds one that holds it."""
+
+    anything: dict[str, Any] = Field(default={}, description="Anything.")
+    inner: list[Part] = Field(default=[], description="The parts.")
+    union: IntervalSchedule | CronSchedule | None = Field(
+        default=None,
+        discriminator="kind",
+        title="WholeSchedule",
+        description="A union that is named where it is used.",
+    )
+
+
+EVENT = EventTrigger(expect=["a"], match_related=[[Label(label="x", values=["v"]), Label(label="y", role="z")]])
+AUTOMATION = Automation(
+    trigger=CompoundTrigger(triggers=[EVENT, CompoundTrigger(triggers=[EventTrigger()])], first=EventTrigger()),
+    actions=[DoNothingAction(do_nothing=True), ResumeAction(kind=Verb.CANCEL), PauseAction(kind=Verb.DELETE)],
+    schedule=CronSchedule(cron="@daily"),
+)
 INPUT = {
     "trigger": {
         "compound": {
@@ -286,6 +402,12 @@ async def test_documents_that_hold_each_other_come_back_as_they_were_given() -> 
     assert found["whole"] == {"inner": [{"whole": inmost}, {"whole": None}], "anything": {"a": 1}}
 
 
+def input_of(name: str, value: Any) -> Any:
+    """Return the input of a type that has a value, as the library reads it."""
+    kind: Any = HERE.type_map[name]
+    return read(kind.extensions["strawberry-definition"].origin, coerce_input_value(value, kind), None)
+
+
 @pytest.mark.parametrize(
     ("change", "path"),
     [
@@ -297,7 +419,7 @@ async def test_documents_that_hold_each_other_come_back_as_they_were_given() -> 
 )
 def test_a_mistake_is_told_with_its_place(change: dict[str, Any], path: tuple[str, ...]) -> None:
     with pytest.raises(InvalidInput) as raised:
-        as_input("AutomationInput", {**INPUT, **change}).checked()
+        input_of("AutomationInput", {**INPUT, **change}).checked()
 
     assert raised.value.path == path
 
@@ -407,21 +529,14 @@ async def test_a_column_gives_back_what_was_written(blank_url: str, name: str) -
     assert [read(text) for text in given] == values
 
 
-def as_input(name: str, value: Any) -> Any:
-    """Return the input that graphql-core makes of a value."""
-    return coerce_input_value(value, HERE.type_map[name])  # type: ignore[arg-type]
-
-
 def test_changes_of_a_row_hold_the_documents_of_its_columns() -> None:
     changes: dict[str, Any] = {"id": str(UUID(int=1)), "trigger": None, "schedule": {"cron": {"cron": "x"}}}
-    read = reader(HERE.type_map["UpdateJobInput"])
-
-    found = read(changes).checked()
+    found = input_of("UpdateJobInput", changes).checked()
 
     assert found.schedule == CronSchedule(cron="x")
     assert found.model_fields_set == {"id", "trigger", "schedule"}
     with pytest.raises(InvalidInput, match="null is not allowed") as raised:
-        as_input("UpdateJobInput", {**changes, "schedule": None}).checked()
+        input_of("UpdateJobInput", {**changes, "schedule": None}).checked()
     assert list(raised.value.path or ()) == ["schedule"]
 
 

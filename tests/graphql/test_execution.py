@@ -28,6 +28,7 @@ from graphql import (
     GraphQLString,
     execute,
     get_named_type,
+    get_nullable_type,
     is_composite_type,
     is_required_argument,
     is_required_input_field,
@@ -393,7 +394,14 @@ def value_of(kind: Any, random: Random, depth: int = 3) -> Any:
     if isinstance(inner, GraphQLInputObjectType):
         required = {name for name, field in inner.fields.items() if is_required_input_field(field)}
         given = [name for name in inner.fields if name in required or random.random() < depth * 0.2]
-        return {name: value_of(inner.fields[name].type, random, depth - 1) for name in given}
+        origin = inner.extensions["strawberry-definition"].origin
+        is_condition = hasattr(origin, "check_members")  # one that is null or empty is a mistake of the client
+        if is_condition and not origin.may_be_empty and set(given) <= set(origin.options):
+            given.append(next(name for name in inner.fields if name not in origin.options))
+        kinds = {name: inner.fields[name].type for name in given}
+        if is_condition:
+            kinds = {name: GraphQLNonNull(get_nullable_type(each)) for name, each in kinds.items()}
+        return {name: value_of(each, random, depth - 1) for name, each in kinds.items()}
     return inner.name
 
 
