@@ -1,20 +1,20 @@
-# Everything that is done to this project, one target each; `make` alone lists them.
+# Tasks of the project; `make` lists them.
 
 PYTHON ?= python3
 
-# Where the environment lives. A stamp in it says what was installed; nothing is installed twice.
+# The virtual environment. A stamp in it records what is installed, so nothing is installed twice.
 VENV := .venv
 BIN := $(VENV)/bin
 SERVING := $(VENV)/serving
 TESTING := $(VENV)/testing
 
-# What the pages are built from, which installing does.
+# Sources of the pages, which the installation builds.
 PAGES := hatch_build.py $(wildcard src/runstate/web/*.* src/runstate/web/queries/*)
 
-# How many processes the tests share; 0: one after another.
+# Number of processes that run tests; 0 runs them one after another.
 WORKERS ?= auto
 
-# Only one make at a time changes the environment; the others wait, look again and find it done.
+# One make at a time changes the environment; others wait until it is done.
 ONE_AT_A_TIME = $(PYTHON) -c 'import fcntl, subprocess, sys; lock = open(".venv.lock", "w"); \
 	fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[1:]))'
 INSTALL = PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt \
@@ -23,29 +23,29 @@ INSTALL = PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR
 .DEFAULT_GOAL := help
 .PHONY: help serve migrate migration test check bench schema states pages format constraints clean
 
-help: ## List what can be made
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-serve: $(SERVING) ## Serve on http://127.0.0.1:4200/graphql; RUNSTATE_HOST, RUNSTATE_PORT, RUNSTATE_DATABASE_URL ... change that
+serve: $(SERVING) ## Serve on http://127.0.0.1:4200/graphql; configure with RUNSTATE_HOST, RUNSTATE_PORT, RUNSTATE_DATABASE_URL ...
 	@exec $(BIN)/python -m runstate serve
 
-migrate: $(SERVING) ## Bring the database to the newest shape of its tables
+migrate: $(SERVING) ## Migrate the database to the newest schema version
 	@exec $(BIN)/python -m runstate migrate
 
-migration: $(TESTING) ## Write the next migration from the classes of the tables: make migration NAME=what_changes
+migration: $(TESTING) ## Write the next migration from the row classes: make migration NAME=what_changes
 	@$(BIN)/python -m tools.migration $(NAME)
 
-test: $(TESTING) ## Run every test, on SQLite and on PostgreSQL (RUNSTATE_TEST_POSTGRES_URL, or one of its own)
+test: $(TESTING) ## Run all tests on SQLite and PostgreSQL (RUNSTATE_TEST_POSTGRES_URL, or a server of its own)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGUMENTS)
 
-check: $(TESTING) ## Everything that can be said without running it: style, types, imports, the schema
+check: $(TESTING) ## Check style, types, imports and the schema
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m runstate schema | diff -u schema.graphql -
 
-bench: $(TESTING) ## Measure all kinds of work beside bare loops over the databases; ARGUMENTS="--only page --seconds 20"
+bench: $(TESTING) ## Measure all kinds of work against bare loops over the databases; ARGUMENTS="--only page --seconds 20"
 	@$(BIN)/python -m benchmarks.bench $(ARGUMENTS)
 
 schema: $(SERVING) ## Write schema.graphql from the code
@@ -54,20 +54,20 @@ schema: $(SERVING) ## Write schema.graphql from the code
 states: $(SERVING) ## Write docs/states.md from the rules
 	@$(BIN)/python -c 'from runstate.core.checks.explain import states_page; print(states_page(), end="")' > docs/states.md
 
-pages: $(SERVING) ## Build the pages that the server serves, if their sources have changed
+pages: $(SERVING) ## Build the pages of the server if their sources have changed
 	@RUNSTATE_WEB=required $(INSTALL) --no-deps -e .
 
-format: $(TESTING) ## Put the source into its form
+format: $(TESTING) ## Format the source
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-constraints: ## Write the newest versions that fit together to constraints.txt
+constraints: ## Write the newest compatible versions to constraints.txt
 	$(PYTHON) -m venv --clear $(VENV).newest
 	$(VENV).newest/bin/python -m pip install --quiet --upgrade -e '.[test]' hatchling editables
-	(echo '# What was tried together; `make constraints` writes it.' && $(VENV).newest/bin/python -m pip freeze --exclude-editable) > constraints.txt
+	(echo '# Versions that were tested together; written by `make constraints`.' && $(VENV).newest/bin/python -m pip freeze --exclude-editable) > constraints.txt
 	rm -r $(VENV).newest
 
-clean: ## Take away what was made, but no database
+clean: ## Remove everything that was built, except databases
 	rm -rf $(VENV) $(VENV).lock build dist src/runstate/web/built src/runstate/web/node_modules tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests tools -name __pycache__ -prune -exec rm -r {} +
 
