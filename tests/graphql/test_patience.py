@@ -38,3 +38,20 @@ async def test_a_query_that_takes_too_long_is_ended_and_the_next_one_is_not(
             (error,) = (await ask.raw(RUNAWAY))["errors"]
         assert error["extensions"]["code"] == "TIMEOUT"
         assert await ask("{ flowRunCount }") == {"flowRunCount": 150}
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/graphql-response+json"])
+async def test_a_mutation_that_takes_too_long_is_answered_as_one_that_was_executed(
+    url: str, database: Database, accept: str
+) -> None:
+    settings = {"database_url": url, "services": "off", "operation_timeout_seconds": 0.2}
+    app: Starlette = build_app(Settings.model_validate(settings))
+    document = 'mutation { createFlow(input: { name: "etl" }) { __typename } }'
+    async with running(app), asking(app) as ask, database.write() as transaction:
+        if not database.is_sqlite:
+            await transaction.connection.execute(sa.text("LOCK TABLE flow"))
+        await transaction.connection.execute(sa.text("SELECT 1"))
+        reply = await ask.client.post("/graphql", json={"query": document}, headers={"Accept": accept})
+
+    assert (reply.status_code, reply.json()["data"]) == (200, None)
+    assert [error["extensions"]["code"] for error in reply.json()["errors"]] == ["TIMEOUT"]

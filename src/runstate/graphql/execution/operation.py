@@ -156,6 +156,11 @@ class Schema(strawberry.Schema):
         try:
             with self.in_flight.operation():
                 return await self._executed(accepted)
+        except TimeoutError as error:
+            # It was not refused: it was executed in part, and what it wrote may stay.
+            return ExecutionResult(
+                None, self._presented(accepted.request, [as_graphql(error)]), self._extensions(accepted)
+            )
         finally:
             # Loaders refer to their context: without this, both are freed only by the garbage collector.
             if accepted.request.context is not None:
