@@ -66,7 +66,7 @@ def build_app(settings: Settings) -> Starlette:
             await feed.start()
             opened.push_async_callback(feed.stop)
             batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7)
-            batcher.answered = meter.batch
+            batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)
             app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None
             app.state.credentials = keyring_of(settings, database, clock)

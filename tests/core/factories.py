@@ -11,7 +11,7 @@ from uuid import UUID
 from hypothesis import HealthCheck, settings
 from uuid_utils.compat import uuid7
 
-from runstate.core.proposal import Decision, Proposal, R, Rule, Said, Slot, decide
+from runstate.core.proposal import Decision, Proposal, R, Rule, Slot, Verdict, decide
 from runstate.core.states import State
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateDetails, StateType
@@ -127,7 +127,9 @@ def propose(run: R, initial: State | None, proposed: State, **facts: Any) -> Pro
     return Proposal(run=being_in(run, current), initial=current, proposed=proposed, **{"now": NOW, **facts})
 
 
-def asked(rule: Rule[R], run: R, initial: State | None, proposed: State, **facts: Any) -> Said | Literal["not asked"]:
+def asked(
+    rule: Rule[R], run: R, initial: State | None, proposed: State, **facts: Any
+) -> Verdict | Literal["not asked"]:
     """What a rule says of a proposal, if it is about such ones."""
     proposal = propose(run, initial, proposed, **facts)
     return rule(proposal) if rule.concerns(proposal.initial_type, proposal.proposed.type) else NOT_ASKED

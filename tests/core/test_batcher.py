@@ -233,7 +233,7 @@ async def test_a_request_whose_statement_fails_does_not_fail_the_others(database
     runs, stray = await some(database, 9), task_run()
     await put(database, stray)
     async with open_batcher(database) as batcher:
-        failing = proposal(stray, running(), reply=("key", "no flow run has the id of a task run"))
+        failing = proposal(stray, running(), run_input_to_store=("key", "no flow run has the id of a task run"))
         requests = [*(proposal(run, running()) for run in runs[:5]), failing]
         outcomes = await asyncio.gather(*(batcher.submit([each]) for each in requests))
         later = await batcher.submit([proposal(run, running()) for run in runs[5:]])
@@ -281,7 +281,7 @@ async def test_what_was_committed_is_not_done_again_because_telling_of_it_failed
 
 async def test_what_is_too_much_is_refused_and_the_rest_is_done(database: Database) -> None:
     (run,) = await some(database, 1)
-    async with open_batcher(database, capacity=5) as batcher:
+    async with open_batcher(database, queue_size=5) as batcher:
         async with held_up(database, run):
             first = await started(batcher, proposal(run, running()))
             asked = [asyncio.ensure_future(batcher.submit([proposal(run, running())])) for _ in range(5)]
@@ -296,7 +296,7 @@ async def test_what_is_too_much_is_refused_and_the_rest_is_done(database: Databa
 
 async def test_who_waits_too_long_is_told_and_what_was_asked_is_done(database: Database) -> None:
     (run,) = await some(database, 1)
-    async with open_batcher(database, patience_seconds=0.01) as batcher, held_up(database, run):
+    async with open_batcher(database, timeout_seconds=0.01) as batcher, held_up(database, run):
         asked = [asyncio.ensure_future(batcher.submit([proposal(run, running())])) for _ in range(2)]
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
 

@@ -172,7 +172,9 @@ def to(run: str, state: State | StateType, **more: Any) -> Propose:
 
 def resume(run: str, **more: Any) -> Propose:
     """A step: a paused run goes on with what it waited for."""
-    return to(run, running(), policy=RESUME, said="resume", reply=("response", {"a": 1}), **more)
+    return to(
+        run, running(), policy=RESUME, fingerprint_source="resume", run_input_to_store=("response", {"a": 1}), **more
+    )
 
 
 KEYED = details(cache_key="k")

@@ -96,7 +96,9 @@ def test_the_answer_tells_every_rule_that_looked(memory: Memory) -> None:
     assert said.considered == (
         RuleOutcome("carry_lease", RuleVerdict.PASS),
         RuleOutcome("refuse_repeated_transition", RuleVerdict.PASS),
-        RuleOutcome("finish_cancelling", RuleVerdict.REJECT, "The run is being cancelled."),
+        RuleOutcome(
+            "finish_cancelling", RuleVerdict.REJECT, "The run is being cancelled: it can only become CANCELLED."
+        ),
     )
 
 
@@ -262,7 +264,7 @@ def test_a_new_run_enters_its_first_state_whatever_the_rules_say(memory: Memory)
 def test_a_run_that_was_there_is_answered_instead(memory: Memory) -> None:
     there, new = flow_run(), flow_run()
     memory.have(there)
-    memory.unit.found[new.id] = there.id
+    memory.unit.existing[new.id] = there.id
     said = memory.decide_request(CreateRun(run=new, state=running()))
 
     assert isinstance(said, Created)
@@ -320,7 +322,7 @@ def test_an_input_that_a_subflow_run_waits_for_is_stored_for_that_run_alone(memo
     memory.have(parent, subflow)
     memory.propose(subflow, running())
     memory.propose(subflow, paused(NOW))
-    memory.propose(subflow, running(), expected_version=2, reply=("response", {"a": 1}))
+    memory.propose(subflow, running(), expected_version=2, run_input_to_store=("response", {"a": 1}))
 
     assert [(each.flow_run_id, each.value) for each in memory.unit.new_inputs] == [(subflow.id, {"a": 1})]
     assert [state.name for state in memory.history(parent)] == ["Running", "Paused", "Running"]

@@ -176,7 +176,7 @@ def test_a_claimed_run_whose_slot_has_freed_itself_starts_without_another(memory
     memory.have(limited, deployed, run, other)
     memory.propose(run, pending())
     memory.wait(2)
-    memory.unit.give_back(memory.held(run)[0], memory.now)
+    memory.unit.release(memory.held(run)[0], memory.now)
     memory.propose(other, pending())
 
     assert memory.propose(run, running()).status is ACCEPT

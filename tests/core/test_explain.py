@@ -89,7 +89,7 @@ def test_what_a_rule_is_about_is_said_in_words() -> None:
     assert left_in_words(cancelling.finish_cancelling) == "CANCELLING"
     assert entered_in_words(cancelling.finish_cancelling) == "anything but CANCELLED"
     assert left_in_words(concurrency.take_deployment_slot) == "anything but PENDING, RUNNING, CANCELLING"
-    assert entered_in_words(terminal.start_flow_run_anew) == "any type that is not final"
+    assert entered_in_words(terminal.reset_flow_run) == "any type that is not final"
 
 
 def test_a_rule_about_everything_is_about_anything() -> None:

@@ -99,7 +99,7 @@ class Orchestration(RuleBasedStateMachine):
         now, leases = self.memory.now, list(self.memory.unit.leases.values())
         for each in leases:
             if each.expires is not None and each.expires <= now:
-                self.memory.unit.give_back(self.memory.unit.leases[each.id], now)
+                self.memory.unit.release(self.memory.unit.leases[each.id], now)
 
     def slots_of(self, limit_id: UUID) -> int:
         """How many slots of a limit are held."""

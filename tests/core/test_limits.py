@@ -195,9 +195,9 @@ def played(on: ConcurrencyLimit, moves: list[Move]) -> list[tuple[datetime, Conc
         now += timedelta(seconds=move.pause / pace)
         leases = list(unit.leases.values())
         if move.after_release is not None and leases:
-            unit.give_back(leases[move.after_release % len(leases)], now)
+            unit.release(leases[move.after_release % len(leases)], now)
         elif seconds_until_room(unit.limits[on.id], move.wanted, now) == 0:
-            unit.take(on.id, move.wanted, now, id=UUID(int=number), expires=None)
+            unit.acquire(on.id, move.wanted, now, id=UUID(int=number), expires=None)
         seen.append((now, unit.limits[on.id], list(unit.leases.values())))
     return seen
 
@@ -241,9 +241,9 @@ def test_asking_changes_nothing(slots: int, decay: float, moves: list[Move], wan
 def test_giving_everything_back_at_once_leaves_nothing_taken(decay: float, wanted: list[int], order: Random) -> None:
     bucket = limit(100, slot_decay_per_second=decay)
     unit = UnitOfWork(limits={bucket.id: bucket})
-    leases = [unit.take(bucket.id, each, NOW, id=UUID(int=at), expires=None) for at, each in enumerate(wanted)]
+    leases = [unit.acquire(bucket.id, each, NOW, id=UUID(int=at), expires=None) for at, each in enumerate(wanted)]
     order.shuffle(leases)
     for each in leases:
-        unit.give_back(unit.leases[each.id], NOW)
+        unit.release(unit.leases[each.id], NOW)
 
     assert occupied(unit.limits[bucket.id], NOW) == pytest.approx(0, abs=CLOSE)

@@ -8,14 +8,14 @@ from runstate.core.proposal import (
     ANY,
     Abort,
     Amend,
+    CacheResult,
     OrchestrationStatus,
     Proposal,
     Reject,
-    Remember,
     Rule,
     RuleOutcome,
     RuleVerdict,
-    Said,
+    Verdict,
     Wait,
     decide,
     rule,
@@ -35,11 +35,11 @@ ENDS: dict[OrchestrationStatus, Any] = {
 }
 
 
-def says(said: Said, **types: Any) -> Rule[FlowRun]:
+def says(said: Verdict, **types: Any) -> Rule[FlowRun]:
     """A rule that always says the same."""
 
     @rule(**types)
-    def always(proposal: Proposal[FlowRun]) -> Said:
+    def always(proposal: Proposal[FlowRun]) -> Verdict:
         """It says what it always says."""
         return said
 
@@ -111,16 +111,16 @@ def test_an_amendment_of_the_type_changes_which_rules_are_asked() -> None:
 
 
 def test_effects_add_up_in_order() -> None:
-    one, two = Remember("one", None), Remember("two", None)
+    one, two = CacheResult("one", None), CacheResult("two", None)
     decision = decided((says(Amend(effects=(one,))), says(Amend(effects=(two,)))), flow_run(), None, running())
 
     assert decision.effects == (one, two)
 
 
 def test_columns_for_afterwards_add_up_and_the_last_rule_wins() -> None:
-    policy = (says(Amend(afterwards={"a": 1, "b": 1})), says(Amend(afterwards={"b": 2})))
+    policy = (says(Amend(after_bookkeeping={"a": 1, "b": 1})), says(Amend(after_bookkeeping={"b": 2})))
 
-    assert decided(policy, flow_run(), None, running()).afterwards == {"a": 1, "b": 2}
+    assert decided(policy, flow_run(), None, running()).after_bookkeeping == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize(("status", "said"), ENDS.items())
@@ -135,20 +135,22 @@ def test_the_first_objection_ends_the_matter(status: OrchestrationStatus, said: 
 
 @pytest.mark.parametrize("said", ENDS.values())
 def test_an_objection_drops_what_was_amended(said: Any) -> None:
-    amend = Amend(state=cancelled(), run={"run_count": 9}, effects=(Remember("k", None),), afterwards={"policy": 1})
+    amend = Amend(
+        state=cancelled(), run={"run_count": 9}, effects=(CacheResult("k", None),), after_bookkeeping={"policy": 1}
+    )
     decision = decided((says(amend), says(said)), flow_run(run_count=2), scheduled(NOW), running())
 
     assert decision.run.run_count == 2
-    assert (decision.state, decision.effects, decision.afterwards) == (None, (), {})
+    assert (decision.state, decision.effects, decision.after_bookkeeping) == (None, (), {})
 
 
 def test_a_rejection_may_put_another_state_in_place_and_amend_the_run_for_it() -> None:
     policy = FlowRunPolicy(retries=1)
-    said = Reject(reason="because", instead=cancelled(), run={"policy": policy}, afterwards={"run_count": 3})
+    said = Reject(reason="because", instead=cancelled(), run={"policy": policy}, after_bookkeeping={"run_count": 3})
     decision = decided((says(said),), flow_run(), scheduled(NOW), running())
 
     assert (decision.status, decision.state, decision.run.policy) == (Status.REJECT, cancelled(), policy)
-    assert decision.afterwards == {"run_count": 3}
+    assert decision.after_bookkeeping == {"run_count": 3}
 
 
 def test_a_wait_says_how_long() -> None:

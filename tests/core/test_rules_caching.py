@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from runstate.core.proposal import Amend, Reject, Remember
+from runstate.core.proposal import Amend, CacheResult, Reject
 from runstate.core.rules.caching import cache_result, refuse_long_cache_key, use_cached_result
 from runstate.core.states import State, completed, running, scheduled
 from runstate.documents.states import StateType
@@ -49,7 +49,9 @@ def with_key(length: int) -> State:
 def test_a_result_under_a_long_key_is_written_but_not_cached() -> None:
     said = asked(refuse_long_cache_key, task_run(), running(), with_key(2001))
 
-    assert said == Reject(reason="The cache key is longer than 2,000 characters.", instead=with_key(2001))
+    assert said == Reject(
+        reason="The result is not cached: the cache key is longer than 2,000 characters.", instead=with_key(2001)
+    )
 
 
 @pytest.mark.parametrize("state", [completed(), with_key(1), with_key(2000)])
@@ -60,11 +62,11 @@ def test_a_key_may_have_2000_characters(state: State) -> None:
 def test_a_result_with_a_key_is_remembered_until_it_expires() -> None:
     state = completed(details=details(cache_key="k", cache_expiration=in_seconds(5)))
 
-    assert asked(cache_result, task_run(), running(), state) == Amend(effects=(Remember("k", in_seconds(5)),))
+    assert asked(cache_result, task_run(), running(), state) == Amend(effects=(CacheResult("k", in_seconds(5)),))
 
 
 def test_a_result_without_expiration_is_remembered_for_ever() -> None:
-    assert asked(cache_result, task_run(), running(), with_key(1)) == Amend(effects=(Remember("k", None),))
+    assert asked(cache_result, task_run(), running(), with_key(1)) == Amend(effects=(CacheResult("k", None),))
 
 
 @pytest.mark.parametrize("state", [completed(), completed(details=details(cache_key=""))])

@@ -17,7 +17,7 @@ S = StateType
 def test_a_run_that_is_being_cancelled_goes_nowhere_else(kind: StateType) -> None:
     said = asked(finish_cancelling, flow_run(), cancelling(), plain(kind))
 
-    assert said == Reject(reason="The run is being cancelled.")
+    assert said == Reject(reason="The run is being cancelled: it can only become CANCELLED.")
 
 
 def test_a_run_that_is_being_cancelled_can_be_cancelled() -> None:
@@ -42,7 +42,9 @@ def test_only_runs_that_are_being_cancelled_are_held_to_it(kind: StateType | Non
 def test_where_nothing_runs_cancelling_is_done_at_once(initial: State, columns: dict[str, Any]) -> None:
     said = asked(cancel_at_once_without_infrastructure, flow_run(**columns), initial, cancelling(message="enough"))
 
-    assert said == Reject(reason="There is no infrastructure to tear down.", instead=cancelled(message="enough"))
+    assert said == Reject(
+        reason="The run is cancelled at once: it has no infrastructure to stop.", instead=cancelled(message="enough")
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstate.core.proposal import Abort, Amend, Reject, Slot, Take, Wait
+from runstate.core.proposal import Abort, Acquire, Amend, Reject, Slot, Wait
 from runstate.core.rules.concurrency import (
     HOLDING,
     HOLDING_TASK,
@@ -112,7 +112,7 @@ def test_a_run_that_is_claimed_takes_a_slot_for_its_grace_period(left: S | None)
 
     assert said == Amend(
         state=pending(message="m", details=details(deployment_concurrency_lease_id=place.new_lease_id)),
-        effects=(Take(place, in_seconds(300)),),
+        effects=(Acquire(place, in_seconds(300)),),
     )
 
 
@@ -121,7 +121,7 @@ def test_the_deployment_says_how_long_a_claimed_run_may_take_to_start() -> None:
     said = asked(take_deployment_slot, flow_run(), scheduled(NOW), pending(), slots=(place,), concurrency=PATIENT)
 
     assert isinstance(said, Amend)
-    assert said.effects == (Take(place, in_seconds(60)),)
+    assert said.effects == (Acquire(place, in_seconds(60)),)
 
 
 @pytest.mark.parametrize("options", [None, ENQUEUE, PATIENT])
@@ -136,14 +136,14 @@ def test_a_claimed_run_without_a_slot_is_cancelled_if_the_deployment_cancels_new
 
     assert said == Reject(
         reason="The limit few is full.",
-        instead=cancelled(message="The deployment's concurrency limit was reached."),
+        instead=cancelled(message="The concurrency limit of the deployment was reached."),
     )
 
 
 def test_a_run_whose_limit_has_no_slots_at_all_is_not_claimed() -> None:
     said = asked(take_deployment_slot, flow_run(), scheduled(NOW), pending(), slots=(none_at_all(),))
 
-    assert said == Abort(reason="The limit none has no slots at all.")
+    assert said == Abort(reason="The limit none has no slots.")
 
 
 @pytest.mark.parametrize("slots", [(), (full(active=False),), (none_at_all(active=False),)])
@@ -181,7 +181,7 @@ def test_a_claimed_run_that_lost_its_slot_takes_another() -> None:
 
     assert said == Amend(
         state=running(message="m", details=details(deployment_concurrency_lease_id=place.new_lease_id)),
-        effects=(Take(place, None),),
+        effects=(Acquire(place, None),),
     )
 
 
@@ -204,7 +204,7 @@ def test_a_run_that_was_claimed_by_force_takes_its_slot_when_it_starts() -> None
     said = asked(keep_deployment_slot, flow_run(), pending(), running(), slots=(place,))
 
     assert isinstance(said, Amend)
-    assert said.effects == (Take(place, None),)
+    assert said.effects == (Acquire(place, None),)
 
 
 def test_a_run_that_was_claimed_by_force_waits_for_its_slot() -> None:
@@ -221,7 +221,7 @@ def test_a_run_that_starts_unclaimed_takes_a_slot_until_it_leaves(left: S | None
 
     assert said == Amend(
         state=running(details=details(deployment_concurrency_lease_id=place.new_lease_id)),
-        effects=(Take(place, None),),
+        effects=(Acquire(place, None),),
     )
 
 
@@ -238,7 +238,7 @@ def test_a_run_that_starts_unclaimed_waits_for_a_slot(
 def test_a_run_that_starts_unclaimed_is_refused_if_there_are_no_slots_at_all() -> None:
     said = asked(take_deployment_slot_again, flow_run(), None, running(), slots=(none_at_all(),))
 
-    assert said == Abort(reason="The limit none has no slots at all.")
+    assert said == Abort(reason="The limit none has no slots.")
 
 
 @pytest.mark.parametrize("slots", [(), (full(active=False),)])
@@ -251,7 +251,7 @@ def test_a_task_run_that_starts_takes_a_slot_for_each_tag(left: S | None) -> Non
     places = (free(), free())
     said = asked(take_tag_slots, task_run(), state_of(left), running(), slots=places)
 
-    assert said == Amend(effects=(Take(places[0], None), Take(places[1], None)))
+    assert said == Amend(effects=(Acquire(places[0], None), Acquire(places[1], None)))
 
 
 @pytest.mark.parametrize("kind", all_but(S.RUNNING))
@@ -274,7 +274,7 @@ def test_a_task_run_that_lacks_one_slot_takes_none() -> None:
 def test_a_task_run_with_a_tag_without_slots_never_starts() -> None:
     said = asked(take_tag_slots, task_run(), pending(), running(), slots=(full(), none_at_all()))
 
-    assert said == Abort(reason="The limit none has no slots at all.")
+    assert said == Abort(reason="The limit none has no slots.")
 
 
 def test_a_task_run_that_has_its_slots_takes_no_others() -> None:
@@ -282,7 +282,7 @@ def test_a_task_run_that_has_its_slots_takes_no_others() -> None:
 
     assert asked(take_tag_slots, task_run(), running(), running(), slots=(place,)) is None
     assert asked(take_tag_slots, task_run(), running(), running(), slots=(place, other)) == Amend(
-        effects=(Take(other, None),)
+        effects=(Acquire(other, None),)
     )
 
 
@@ -335,7 +335,7 @@ def test_a_late_run_that_would_find_no_slot_is_cancelled_if_the_deployment_cance
     said = lateness(place, CANCEL_NEW, late(NOW))
 
     assert isinstance(said, Reject)
-    assert said.instead == cancelled(message="The deployment's concurrency limit was reached.")
+    assert said.instead == cancelled(message="The concurrency limit of the deployment was reached.")
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from runstate.core.commands.run_inputs import resume_only_when_paused
 from runstate.core.proposal import Abort, Amend, Reject
 from runstate.core.rules.pausing import (
     expired_pause_fails,
+    leave_pause_only_to_resume_or_end,
     note_the_pause,
     note_the_resuming,
     pause_once_for_each_key,
     pause_while_running,
-    resume_or_end,
     resume_suspended_needs_deployment,
     suspend_needs_deployment,
 )
@@ -37,7 +37,7 @@ def test_a_running_flow_run_can_be_paused(state: State) -> None:
 def test_a_flow_run_that_is_not_running_cannot_be_paused(kind: StateType) -> None:
     said = asked(pause_while_running, flow_run(), plain(kind), paused(NOW))
 
-    assert said == Reject(reason=f"The run is in {plain(kind).name}, not running.")
+    assert said == Reject(reason=f"Only a running run can be paused: it is in {plain(kind).name}.")
 
 
 def test_a_flow_run_without_a_state_cannot_be_paused() -> None:
@@ -50,7 +50,7 @@ def test_a_flow_run_pauses_once_for_each_key() -> None:
     run = flow_run(policy=FlowRunPolicy(pause_keys=("here",)))
     said = asked(pause_once_for_each_key, run, running(), paused(NOW, pause_key="here"))
 
-    assert said == Reject(reason="The run has been paused at this place already.")
+    assert said == Reject(reason="The run has been paused with this pause key already.")
 
 
 @pytest.mark.parametrize("key", ["there", None])
@@ -89,7 +89,7 @@ def noted(run: Any, state: State) -> Any:
     assert isinstance(said, Amend)
     assert said.state is None
     assert said.run == {}
-    return said.afterwards
+    return said.after_bookkeeping
 
 
 def test_a_pause_is_noted_under_its_key_once_the_run_is_paused() -> None:
@@ -106,14 +106,14 @@ def test_a_pause_without_a_key_is_noted_under_one_of_its_own() -> None:
 
 @pytest.mark.parametrize("kind", [S.RUNNING, S.SCHEDULED, S.COMPLETED, S.FAILED, S.CANCELLED, S.CRASHED])
 def test_a_paused_run_goes_on_is_scheduled_or_ends(kind: StateType) -> None:
-    assert asked(resume_or_end, RUN, paused(NOW), plain(kind)) is None
+    assert asked(leave_pause_only_to_resume_or_end, RUN, paused(NOW), plain(kind)) is None
 
 
 @pytest.mark.parametrize("kind", [S.PENDING, S.PAUSED, S.CANCELLING])
 def test_a_paused_run_does_nothing_else_but_is_asked_to(kind: StateType) -> None:
-    said = asked(resume_or_end, RUN, paused(NOW), plain(kind))
+    said = asked(leave_pause_only_to_resume_or_end, RUN, paused(NOW), plain(kind))
 
-    assert said == Reject(reason="A paused run can only go on, be scheduled or end.", afterwards=RESUMING)
+    assert said == Reject(reason="A paused run can only be resumed, be scheduled or end.", after_bookkeeping=RESUMING)
 
 
 def test_a_suspended_run_of_a_deployment_is_resumed() -> None:
@@ -123,7 +123,7 @@ def test_a_suspended_run_of_a_deployment_is_resumed() -> None:
 def test_a_suspended_run_without_a_deployment_stays_suspended() -> None:
     said = asked(resume_suspended_needs_deployment, RUN, suspended(NOW), scheduled(NOW))
 
-    assert said == Reject(reason="The suspended run has no deployment to run in.", afterwards=RESUMING)
+    assert said == Reject(reason="The suspended run has no deployment that could start it.", after_bookkeeping=RESUMING)
 
 
 def test_a_paused_run_is_resumed_without_a_deployment() -> None:
@@ -136,7 +136,7 @@ def test_a_run_that_is_resumed_too_late_fails() -> None:
     assert said == Reject(
         reason="The pause has expired.",
         instead=failed(message="The flow was paused and never resumed."),
-        afterwards=RESUMING,
+        after_bookkeeping=RESUMING,
     )
 
 
@@ -147,7 +147,7 @@ def test_a_run_that_is_resumed_in_time_goes_on(until: Any) -> None:
 
 @pytest.mark.parametrize("kind", S)
 def test_a_run_that_leaves_a_pause_is_resuming(kind: StateType) -> None:
-    assert asked(note_the_resuming, RUN, paused(NOW), plain(kind)) == Amend(afterwards=RESUMING)
+    assert asked(note_the_resuming, RUN, paused(NOW), plain(kind)) == Amend(after_bookkeeping=RESUMING)
 
 
 @pytest.mark.parametrize("rule", [pause_while_running, pause_once_for_each_key, suspend_needs_deployment])
@@ -157,7 +157,8 @@ def test_only_pauses_are_judged_as_pauses(rule: Any, kind: StateType) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", [resume_or_end, resume_suspended_needs_deployment, expired_pause_fails, note_the_resuming]
+    "rule",
+    [leave_pause_only_to_resume_or_end, resume_suspended_needs_deployment, expired_pause_fails, note_the_resuming],
 )
 @pytest.mark.parametrize("kind", [None, *all_but(S.PAUSED)])
 def test_only_paused_runs_are_resumed(rule: Any, kind: StateType | None) -> None:

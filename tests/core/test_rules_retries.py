@@ -44,7 +44,7 @@ def test_a_flow_run_that_fails_awaits_its_retry(retries: int, run_count: int) ->
     )
 
     assert said == Reject(
-        reason="Retrying.",
+        reason="The run will be retried.",
         instead=awaiting_retry(NOW, in_seconds(5), message="m", data={"type": "reference"}),
         run={"policy": FlowRunPolicy(retries=retries, retry_delay_seconds=5, retry_type="in_process")},
     )
@@ -81,7 +81,9 @@ def failing(**policy: Any) -> TaskRun:
 def test_a_task_run_that_fails_awaits_its_retry() -> None:
     said = asked(retry_failed_task_run, failing(retries=1), running(), failed(message="m", data={"a": 1}))
 
-    assert said == Reject(reason="Retrying.", instead=awaiting_retry(NOW, NOW, message="m", data={"a": 1}))
+    assert said == Reject(
+        reason="The run will be retried.", instead=awaiting_retry(NOW, NOW, message="m", data={"a": 1})
+    )
 
 
 @pytest.mark.parametrize(("retries", "run_count"), [(None, 1), (0, 1), (1, 2), (2, 7)])

@@ -142,7 +142,7 @@ def test_a_late_run_does_not_become_late_again() -> None:
 def test_only_a_scheduled_run_becomes_late(left: StateType | None) -> None:
     said = asked(late_once_and_only_when_scheduled, flow_run(), plain(left) if left else None, late(NOW))
 
-    assert said == Reject(reason="Only scheduled runs can be late.")
+    assert said == Reject(reason="Only a scheduled run can become late.")
 
 
 def test_a_late_run_can_be_scheduled_anew() -> None:

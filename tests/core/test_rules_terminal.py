@@ -6,13 +6,13 @@ import pytest
 
 from runstate.core.proposal import Abort, Amend, Reject
 from runstate.core.rules.terminal import (
-    end_is_the_end,
-    keep_result_from_being_lost,
+    final_states_are_terminal,
+    keep_persisted_result,
     keep_result_of_flow_run,
     keep_result_of_task_run,
     reschedule_needs_deployment,
-    start_flow_run_anew,
-    start_task_run_anew,
+    reset_flow_run,
+    reset_task_run,
 )
 from runstate.core.states import State, completed, failed, pending, running, scheduled
 from runstate.documents.policies import FlowRunPolicy
@@ -25,25 +25,25 @@ NOT_FINAL = [kind for kind in S if kind not in FINAL_TYPES]
 NEVER = [S.CANCELLING, S.PAUSED, S.CRASHED]
 RESULT = {"type": "reference"}
 NO_RESULT: list[Any] = [None, {"type": "unpersisted"}, "text"]
-KEPT = Reject(reason="The run has completed and its result is kept.")
+KEPT = Reject(reason="The run has completed and its result is persisted.")
 
 
 @pytest.mark.parametrize(("left", "entered"), pairs(FINAL, NEVER))
 def test_a_run_that_has_ended_cannot_be_paused_cancelled_in_steps_or_crash(left: S, entered: S) -> None:
     said = Abort(reason=f"The run has already ended as {plain(left).name}.")
 
-    assert asked(end_is_the_end, flow_run(), plain(left), plain(entered)) == said
-    assert asked(end_is_the_end, task_run(), plain(left), plain(entered)) == said
+    assert asked(final_states_are_terminal, flow_run(), plain(left), plain(entered)) == said
+    assert asked(final_states_are_terminal, task_run(), plain(left), plain(entered)) == said
 
 
 @pytest.mark.parametrize(("left", "entered"), pairs(FINAL, all_but(*NEVER)))
 def test_a_run_that_has_ended_may_do_the_rest(left: S, entered: S) -> None:
-    assert asked(end_is_the_end, flow_run(), plain(left), plain(entered)) == NOT_ASKED
+    assert asked(final_states_are_terminal, flow_run(), plain(left), plain(entered)) == NOT_ASKED
 
 
 @pytest.mark.parametrize(("left", "entered"), pairs([None, *NOT_FINAL], NEVER))
 def test_a_run_that_has_not_ended_can_be_paused_cancelled_in_steps_and_crash(left: S | None, entered: S) -> None:
-    assert asked(end_is_the_end, flow_run(), plain(left) if left else None, plain(entered)) == NOT_ASKED
+    assert asked(final_states_are_terminal, flow_run(), plain(left) if left else None, plain(entered)) == NOT_ASKED
 
 
 @pytest.mark.parametrize("entered", NOT_FINAL)
@@ -69,23 +69,23 @@ def test_a_flow_run_whose_result_is_kept_may_end_otherwise(entered: S) -> None:
 
 @pytest.mark.parametrize("data", NO_RESULT)
 def test_a_result_is_not_replaced_by_none(data: Any) -> None:
-    said = asked(keep_result_from_being_lost, flow_run(), completed(data=RESULT), completed(data=data))
+    said = asked(keep_persisted_result, flow_run(), completed(data=RESULT), completed(data=data))
 
-    assert said == Reject(reason="The run's result would be lost.")
+    assert said == Reject(reason="The persisted result of the run would be lost.")
 
 
 def test_a_result_is_replaced_by_another() -> None:
-    assert asked(keep_result_from_being_lost, flow_run(), completed(data=RESULT), completed(data={})) is None
+    assert asked(keep_persisted_result, flow_run(), completed(data=RESULT), completed(data={})) is None
 
 
 @pytest.mark.parametrize(("left", "entered"), pairs(NO_RESULT, [*NO_RESULT, RESULT]))
 def test_where_there_is_no_result_none_is_lost(left: Any, entered: Any) -> None:
-    assert asked(keep_result_from_being_lost, flow_run(), completed(data=left), completed(data=entered)) is None
+    assert asked(keep_persisted_result, flow_run(), completed(data=left), completed(data=entered)) is None
 
 
 @pytest.mark.parametrize("entered", all_but(S.COMPLETED))
 def test_a_result_is_lost_only_to_another_completion(entered: S) -> None:
-    said = asked(keep_result_from_being_lost, flow_run(), completed(data=RESULT), plain(entered))
+    said = asked(keep_persisted_result, flow_run(), completed(data=RESULT), plain(entered))
 
     assert said == NOT_ASKED
 
@@ -113,14 +113,14 @@ NOTED = FlowRunPolicy(retries=3, resuming=True, pause_keys=("here",), retry_type
     ("proposed", "retry_type"), [(scheduled(NOW), "reschedule"), (pending(), None), (running(), None)]
 )
 def test_a_flow_run_that_leaves_its_end_forgets_its_pauses(proposed: State, retry_type: str | None) -> None:
-    said = asked(start_flow_run_anew, flow_run(policy=NOTED), failed(), proposed)
+    said = asked(reset_flow_run, flow_run(policy=NOTED), failed(), proposed)
 
     assert said == Amend(run={"policy": FlowRunPolicy(retries=3, retry_type=retry_type)})
 
 
 @pytest.mark.parametrize(("left", "entered"), [*pairs(FINAL, FINAL), *pairs([None, *NOT_FINAL], S)])
 def test_a_flow_run_that_does_not_leave_its_end_forgets_nothing(left: S | None, entered: S) -> None:
-    said = asked(start_flow_run_anew, flow_run(policy=NOTED), plain(left) if left else None, plain(entered))
+    said = asked(reset_flow_run, flow_run(policy=NOTED), plain(left) if left else None, plain(entered))
 
     assert said == NOT_ASKED
 
@@ -137,31 +137,29 @@ def test_a_task_run_whose_result_is_not_kept_may_go_on(entered: S, data: Any) ->
 
 @pytest.mark.parametrize(("left", "entered"), pairs(FINAL, [S.SCHEDULED, S.PENDING]))
 def test_a_task_run_that_leaves_its_end_counts_from_0(left: S, entered: S) -> None:
-    said = asked(
-        start_task_run_anew, task_run(run_count=3), plain(left), plain(entered), flow_run=flow_run(run_count=2)
-    )
+    said = asked(reset_task_run, task_run(run_count=3), plain(left), plain(entered), flow_run=flow_run(run_count=2))
 
     assert said == Amend(run={"run_count": 0})
 
 
 def test_a_task_run_that_runs_again_in_the_same_attempt_of_its_flow_run_keeps_the_name() -> None:
     run = task_run(run_count=3, flow_run_run_count=2)
-    said = asked(start_task_run_anew, run, failed(), running(), flow_run=flow_run(run_count=2))
+    said = asked(reset_task_run, run, failed(), running(), flow_run=flow_run(run_count=2))
 
     assert said == Amend(run={"run_count": 0})
 
 
 def test_a_task_run_that_runs_again_in_a_later_attempt_of_its_flow_run_is_retrying() -> None:
     run = task_run(run_count=3, flow_run_run_count=1)
-    said = asked(start_task_run_anew, run, failed(), running(message="m"), flow_run=flow_run(run_count=2))
+    said = asked(reset_task_run, run, failed(), running(message="m"), flow_run=flow_run(run_count=2))
 
     assert said == Amend(run={"run_count": 0}, state=running(name="Retrying", message="m"))
 
 
 def test_a_task_run_without_a_flow_run_runs_again_under_the_same_name() -> None:
-    assert asked(start_task_run_anew, task_run(run_count=3), failed(), running()) == Amend(run={"run_count": 0})
+    assert asked(reset_task_run, task_run(run_count=3), failed(), running()) == Amend(run={"run_count": 0})
 
 
 @pytest.mark.parametrize("left", [None, *NOT_FINAL])
 def test_a_task_run_that_has_not_ended_counts_on(left: S | None) -> None:
-    assert asked(start_task_run_anew, task_run(), plain(left) if left else None, running()) == NOT_ASKED
+    assert asked(reset_task_run, task_run(), plain(left) if left else None, running()) == NOT_ASKED

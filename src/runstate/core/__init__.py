@@ -1,1 +1,1 @@
-"""What may happen: states, rules, policies, and the one writer of states."""
+"""State orchestration: states, rules, policies, the batches that write states, and commands."""

@@ -1,4 +1,4 @@
-"""What entering a state does to the columns of a run. Pure, in order, after the verdict."""
+"""Columns of a run that change when it enters a state: pure functions, applied in order after the decision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runstate.documents.states import StateType
 from runstate.rows import FlowRun, TaskRun
 
 Columns = dict[str, Any]
-"""Columns of a run that change."""
+"""Changed columns of a run."""
 
 
 def enter(run: R, initial: State | None, state: State, *, quirks: bool = True) -> tuple[R, State]:
@@ -27,7 +27,7 @@ def enter(run: R, initial: State | None, state: State, *, quirks: bool = True) -
 
 
 def stamped(state: State, run: R, now: datetime, **more: Any) -> State:
-    """The state with the time of its entry: the clock's, unless that has gone back since the run's last state."""
+    """Return the state with the time of its entry, which is never before that of the previous state."""
     last = run.state_timestamp
     return replace(state, timestamp=max(now, last) if last else now, **more)
 
@@ -48,10 +48,10 @@ def times_run(run: FlowRun | TaskRun, initial: State | None, state: State) -> Co
 
 
 def counts(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
-    """Entering RUNNING counts, unless a flow run is resuming; RUNNING and final states end the resuming."""
+    """Count entries into RUNNING, except a resumption; RUNNING and final states end a resumption."""
     if isinstance(run, FlowRun) and run.policy.resuming:
-        over = state.is_running or state.is_final
-        return {"policy": run.policy.model_copy(update={"resuming": False})} if over else {}
+        ends_resumption = state.is_running or state.is_final
+        return {"policy": run.policy.model_copy(update={"resuming": False})} if ends_resumption else {}
     return {"run_count": run.run_count + 1} if state.is_running else {}
 
 
@@ -62,19 +62,19 @@ def starts(run: FlowRun | TaskRun, state: State) -> Columns:
 
 
 def ends(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
-    """A final state is the end, until the run leaves it."""
+    """Set the end to the first of consecutive final states; a run that leaves them has no end."""
     return {"end_time": (run.end_time or state.timestamp) if state.is_final else None}
 
 
 def expectations(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
-    """SCHEDULED says when the run is due next; the first expectation of a start stays."""
+    """Set the time at which a SCHEDULED run is due, and once the time at which the run was first expected."""
     due = state.details.scheduled_time if state.type is StateType.SCHEDULED else None
     expected = run.expected_start_time or due or state.timestamp
     return {"next_scheduled_start_time": due, "expected_start_time": expected}
 
 
 def current_state(state: State) -> Columns:
-    """The run carries the type, name, time and version of its current state."""
+    """Set the id, type, name, time and version of the current state."""
     return {
         "state_id": state.id,
         "state_type": state.type,

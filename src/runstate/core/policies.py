@@ -1,4 +1,4 @@
-"""The policies: which rules are asked, in which order. The first rule that objects ends the matter."""
+"""Policies: ordered rules for kinds of proposals. The first rule that objects decides."""
 
 from typing import Final
 
@@ -19,11 +19,11 @@ from runstate.rows import FlowRun, TaskRun
 CORE_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
     concurrency.carry_lease,
     idempotency.refuse_repeated_transition,
-    terminal.end_is_the_end,
+    terminal.final_states_are_terminal,
     terminal.keep_result_of_flow_run,
-    terminal.keep_result_from_being_lost,
+    terminal.keep_persisted_result,
     terminal.reschedule_needs_deployment,
-    terminal.start_flow_run_anew,
+    terminal.reset_flow_run,
     cancelling.finish_cancelling,
     cancelling.cancel_at_once_without_infrastructure,
     scheduling.claim_once,
@@ -34,7 +34,7 @@ CORE_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
     pausing.pause_once_for_each_key,
     pausing.suspend_needs_deployment,
     pausing.note_the_pause,
-    pausing.resume_or_end,
+    pausing.leave_pause_only_to_resume_or_end,
     pausing.resume_suspended_needs_deployment,
     pausing.expired_pause_fails,
     pausing.note_the_resuming,
@@ -43,13 +43,13 @@ CORE_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
     concurrency.take_deployment_slot_again,
     retries.retry_failed_flow_run,
 )
-"""Flow runs, as clients propose states for them."""
+"""Proposals of clients for flow runs."""
 
 CORE_TASK: Final[tuple[Rule[TaskRun], ...]] = (
     caching.use_cached_result,
-    terminal.end_is_the_end,
+    terminal.final_states_are_terminal,
     terminal.keep_result_of_task_run,
-    terminal.start_task_run_anew,
+    terminal.reset_task_run,
     parents.run_only_in_running_flow,
     concurrency.take_tag_slots,
     scheduling.carry_scheduled_time,
@@ -60,14 +60,14 @@ CORE_TASK: Final[tuple[Rule[TaskRun], ...]] = (
     caching.refuse_long_cache_key,
     caching.cache_result,
 )
-"""Task runs, as clients propose states for them."""
+"""Proposals of clients for task runs."""
 
 BACKGROUND_TASK: Final[tuple[Rule[TaskRun], ...]] = (
     scheduling.claim_once,
     caching.use_cached_result,
-    terminal.end_is_the_end,
+    terminal.final_states_are_terminal,
     terminal.keep_result_of_task_run,
-    terminal.start_task_run_anew,
+    terminal.reset_task_run,
     scheduling.carry_scheduled_time,
     scheduling.carry_task_parameters,
     scheduling.wait_for_scheduled_time,
@@ -77,27 +77,27 @@ BACKGROUND_TASK: Final[tuple[Rule[TaskRun], ...]] = (
     caching.refuse_long_cache_key,
     caching.cache_result,
 )
-"""Task runs in the background: the proposed state is marked as deferred."""
+"""Proposals for background task runs: the proposed state is marked as `deferred`."""
 
 MINIMAL_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
-    terminal.keep_result_from_being_lost,
+    terminal.keep_persisted_result,
     cancelling.cancel_at_once_without_infrastructure,
 )
-"""Flow runs, forced: also the state that a run is created with."""
+"""Forced proposals for flow runs, and their first states."""
 
 MINIMAL_TASK: Final[tuple[Rule[TaskRun], ...]] = ()
-"""Task runs, forced: also the state that a run is created with."""
+"""Forced proposals for task runs, and their first states."""
 
 CANCEL: Final[tuple[Rule[FlowRun], ...]] = (
     concurrency.carry_lease,
-    terminal.end_is_the_end,
+    terminal.final_states_are_terminal,
     cancelling.finish_cancelling,
     cancelling.cancel_at_once_without_infrastructure,
 )
-"""Flow runs that `cancelFlowRun` cancels, also while they are paused in their process."""
+"""Proposals of `cancelFlowRun`, also for flow runs that are paused in their process."""
 
 MARK_LATE: Final[tuple[Rule[FlowRun], ...]] = (
     scheduling.late_once_and_only_when_scheduled,
     concurrency.cancel_late_run_without_slot,
 )
-"""Flow runs that the service for late runs finds."""
+"""Proposals of the service that marks late flow runs."""

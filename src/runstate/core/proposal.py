@@ -1,4 +1,4 @@
-"""A proposal, the verdicts on it, and how rules come to one."""
+"""Proposals, the verdicts of rules, and the decision that they make."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun
 
 R = TypeVar("R", FlowRun, TaskRun)
 ANY: frozenset[StateType | None] = frozenset({*StateType, None})
-"""Every state type, and none: a run that has no state yet."""
+"""Every state type, and None for a run without a state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One limit that the run is subject to, and the run's place in it."""
+    """A limit that applies to the run, and the lease that the run holds of it."""
 
     limit: ConcurrencyLimit
     held: ConcurrencyLease | None
@@ -30,83 +30,83 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
-    """Effect: the run takes a slot."""
+class Acquire:
+    """Effect: the run acquires a slot."""
 
     slot: Slot
     expires: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
-class Remember:
-    """Effect: the state that is written is what later runs with the key get."""
+class CacheResult:
+    """Effect: later task runs with the key get the state that is written."""
 
     cache_key: str
     expires: datetime | None
 
 
-Effect = Take | Remember
+Effect = Acquire | CacheResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal(Generic[R]):
-    """All that a rule may look at. `run` and `proposed` carry what earlier rules amended."""
+    """All that a rule may look at; `run` and `proposed` include the changes of earlier rules."""
 
     run: R
     initial: State | None
     proposed: State
     now: datetime
     draw: float = 0.5
-    """Chance: a number from 0 to 1."""
+    """A random number from 0 to 1."""
     flow_run: FlowRun | None = None
-    """Of a task run: the flow run that it belongs to."""
+    """The flow run of a task run."""
     flow_state: State | None = None
-    """Of a task run: the current state of its flow run."""
+    """The current state of that flow run."""
     slots: tuple[Slot, ...] = ()
-    """Of a flow run: its deployment's limit; of a task run: the limits of its tags."""
+    """Slots of the deployment's limit for a flow run, of the limits of its tags for a task run."""
     concurrency: ConcurrencyOptions | None = None
     cached: State | None = None
-    """The newest result under the cache key that the proposal names."""
+    """The newest result under the cache key of the proposal."""
     pause_key: UUID | None = None
-    """Minted for a pause that names no key of its own."""
+    """A new id, for a pause without a key."""
 
     @property
     def initial_type(self) -> StateType | None:
-        """Type of the current state, if there is one."""
+        """The type of the current state; None without one."""
         return self.initial.type if self.initial else None
 
     @property
     def initial_name(self) -> str | None:
-        """Name of the current state, if there is one."""
+        """The name of the current state; None without one."""
         return self.initial.name if self.initial else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amend:
-    """No objection, with a change: of the proposed state, of run columns, of what is taken or given."""
+    """Acceptance with changes: of the proposed state, of run columns, or with effects."""
 
     reason: str | None = None
     state: State | None = None
     run: dict[str, Any] = field(default_factory=dict)
     effects: tuple[Effect, ...] = ()
-    afterwards: dict[str, Any] = field(default_factory=dict)
+    after_bookkeeping: dict[str, Any] = field(default_factory=dict)
     """Run columns that are set after the bookkeeping."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reject:
-    """Not this state: another one instead, or the run stays as it is."""
+    """Rejection: another state is written instead, or the run stays in its state."""
 
     reason: str
     instead: State | None = None
     run: dict[str, Any] = field(default_factory=dict)
-    afterwards: dict[str, Any] = field(default_factory=dict)
-    """Run columns that are set after the bookkeeping, and also when nothing is written instead."""
+    after_bookkeeping: dict[str, Any] = field(default_factory=dict)
+    """Run columns that are set after the bookkeeping. `proposeState` sets them even if no state is written instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Not yet: ask again after some seconds."""
+    """Delay: the state can be proposed again after some seconds."""
 
     reason: str
     seconds: float
@@ -114,64 +114,64 @@ class Wait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abort:
-    """Never: the caller should stop."""
+    """Refusal for good: the caller should stop."""
 
     reason: str
 
 
-Said = Amend | Reject | Wait | Abort | None
+Verdict = Amend | Reject | Wait | Abort | None
 
 
 class RuleVerdict(Enum):
-    """What a rule said of a proposal."""
+    """The verdict of a rule on a proposal."""
 
     PASS = "PASS"
-    """It had no objection."""
+    """No objection."""
     AMEND = "AMEND"
-    """It changed the proposal."""
+    """No objection, with changes of the proposal."""
     REJECT = "REJECT"
-    """It put another state in its place, or left the run as it is."""
+    """Another state instead, or none: the run stays in its state."""
     WAIT = "WAIT"
-    """It wants to be asked again later."""
+    """Not yet: propose the state again later."""
     ABORT = "ABORT"
-    """It refused for good."""
+    """Refused for good."""
 
 
 class OrchestrationStatus(Enum):
-    """What became of a proposal."""
+    """The decision on a proposal."""
 
     ACCEPT = "ACCEPT"
-    """The proposed state was written, perhaps renamed or with further details."""
+    """The proposed state was written, possibly with another name or more details."""
     REJECT = "REJECT"
-    """Another state was written instead, or the run stays in the one it is in."""
+    """Another state was written instead, or the run stays in its state."""
     WAIT = "WAIT"
-    """Nothing was written; propose it again after a while."""
+    """Nothing was written. Propose the state again after `retryAfterSeconds`."""
     ABORT = "ABORT"
-    """Nothing was written; stop."""
+    """Nothing was written. The client should stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleOutcome:
-    """What one rule said of the proposal."""
+    """The verdict of one rule on the proposal."""
 
     rule: str
     """Name of the rule."""
     verdict: RuleVerdict
-    """What it said."""
+    """Its verdict."""
     reason: str | None = None
-    """Why, for people."""
+    """Its reason, for people."""
 
 
 class Rule(Generic[R]):
-    """A function that judges proposals which leave and enter certain state types; its docstring is its sentence."""
+    """A function that judges proposals between certain state types. Its docstring documents the rule."""
 
     def __init__(
         self,
-        judge: Callable[[Proposal[R]], Said],
+        judge: Callable[[Proposal[R]], Verdict],
         leaving: frozenset[StateType | None],
         entering: frozenset[StateType | None],
     ) -> None:
-        self.judge: Callable[[Proposal[R]], Said] = judge
+        self.judge: Callable[[Proposal[R]], Verdict] = judge
         self.leaving = leaving
         self.entering = entering
         self.name = judge.__name__
@@ -179,24 +179,24 @@ class Rule(Generic[R]):
         self.__doc__ = getdoc(judge)
 
     def concerns(self, leaving: StateType | None, entering: StateType) -> bool:
-        """Whether it is about proposals that leave and enter these types."""
+        """Whether it judges proposals that leave and enter these types."""
         return leaving in self.leaving and entering in self.entering
 
-    def __call__(self, proposal: Proposal[R]) -> Said:
-        """What the rule says of the proposal."""
+    def __call__(self, proposal: Proposal[R]) -> Verdict:
+        """Return the verdict on a proposal."""
         return self.judge(proposal)
 
     def __repr__(self) -> str:
-        """The rule's name."""
+        """Return the rule's name."""
         return self.name
 
 
 def rule(
     *, leaving: Iterable[StateType | None] = ANY, entering: Iterable[StateType | None] = ANY
-) -> Callable[[Callable[[Proposal[R]], Said]], Rule[R]]:
-    """Make a rule of a function: asked only when the run leaves and enters one of these types."""
+) -> Callable[[Callable[[Proposal[R]], Verdict]], Rule[R]]:
+    """Return a decorator that makes a rule of a function, for proposals that leave and enter one of these types."""
 
-    def make(judge: Callable[[Proposal[R]], Said]) -> Rule[R]:
+    def make(judge: Callable[[Proposal[R]], Verdict]) -> Rule[R]:
         return Rule(judge, frozenset(leaving), frozenset(entering))
 
     return make
@@ -204,14 +204,14 @@ def rule(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision(Generic[R]):
-    """What the rules of a policy came to."""
+    """The decision of a policy."""
 
     status: OrchestrationStatus
     run: R
     state: State | None = None
-    """What is to be written; null: nothing."""
+    """The state to write; None if none."""
     effects: tuple[Effect, ...] = ()
-    afterwards: dict[str, Any] = field(default_factory=dict)
+    after_bookkeeping: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
     rule: str | None = None
     retry_after_seconds: float | None = None
@@ -219,54 +219,55 @@ class Decision(Generic[R]):
 
 
 def decide(proposal: Proposal[R], policy: Sequence[Rule[R]]) -> Decision[R]:
-    """Ask the rules in order until one ends the matter; without objection the proposal is accepted as amended."""
-    asked, effects, afterwards, considered = proposal, list[Effect](), dict[str, Any](), list[RuleOutcome]()
+    """Apply rules in order until one objects. Without an objection, the proposal is accepted with the changes."""
+    current, effects, considered = proposal, list[Effect](), list[RuleOutcome]()
+    after_bookkeeping: dict[str, Any] = {}
     leaving = proposal.initial_type
     for each in policy:
-        if not each.concerns(leaving, asked.proposed.type):
+        if not each.concerns(leaving, current.proposed.type):
             continue
-        said = each.judge(asked)
-        considered.append(_outcome(each, said))
-        if isinstance(said, Amend):
-            asked = _amended(asked, said)
-            effects += said.effects
-            afterwards |= said.afterwards
-        elif said is not None:
-            return _ended(proposal, each, said, tuple(considered))
+        verdict = each.judge(current)
+        considered.append(_outcome(each, verdict))
+        if isinstance(verdict, Amend):
+            current = _amended(current, verdict)
+            effects += verdict.effects
+            after_bookkeeping |= verdict.after_bookkeeping
+        elif verdict is not None:
+            return _refused(proposal, each, verdict, tuple(considered))
     return Decision(
         status=OrchestrationStatus.ACCEPT,
-        run=asked.run,
-        state=asked.proposed,
+        run=current.run,
+        state=current.proposed,
         effects=tuple(effects),
-        afterwards=afterwards,
+        after_bookkeeping=after_bookkeeping,
         considered=tuple(considered),
     )
 
 
-def _amended(asked: Proposal[R], said: Amend) -> Proposal[R]:
-    if said.state is None and not said.run:
-        return asked
-    return replace(asked, run=asked.run.replace(**said.run), proposed=said.state or asked.proposed)
+def _amended(proposal: Proposal[R], amend: Amend) -> Proposal[R]:
+    if amend.state is None and not amend.run:
+        return proposal
+    return replace(proposal, run=proposal.run.replace(**amend.run), proposed=amend.state or proposal.proposed)
 
 
-def _outcome(asked: Rule[R], said: Said) -> RuleOutcome:
-    if said is None:
-        return asked.passed
-    return RuleOutcome(asked.name, RuleVerdict[type(said).__name__.upper()], said.reason)
+def _outcome(judge: Rule[R], verdict: Verdict) -> RuleOutcome:
+    if verdict is None:
+        return judge.passed
+    return RuleOutcome(judge.name, RuleVerdict[type(verdict).__name__.upper()], verdict.reason)
 
 
-def _ended(
-    proposal: Proposal[R], ending: Rule[R], said: Reject | Wait | Abort, considered: tuple[RuleOutcome, ...]
+def _refused(
+    proposal: Proposal[R], objecting: Rule[R], verdict: Reject | Wait | Abort, considered: tuple[RuleOutcome, ...]
 ) -> Decision[R]:
-    """What earlier rules amended is dropped: it was about a state that is not entered."""
-    rejected = said if isinstance(said, Reject) else None
+    """Return the decision of a rule that objects. Changes by earlier rules are dropped: their state is not entered."""
+    rejected = verdict if isinstance(verdict, Reject) else None
     return Decision(
-        status=OrchestrationStatus[type(said).__name__.upper()],
+        status=OrchestrationStatus[type(verdict).__name__.upper()],
         run=proposal.run.replace(**rejected.run) if rejected else proposal.run,
         state=rejected.instead if rejected else None,
-        afterwards=rejected.afterwards if rejected else {},
-        reason=said.reason,
-        rule=ending.name,
-        retry_after_seconds=said.seconds if isinstance(said, Wait) else None,
+        after_bookkeeping=rejected.after_bookkeeping if rejected else {},
+        reason=verdict.reason,
+        rule=objecting.name,
+        retry_after_seconds=verdict.seconds if isinstance(verdict, Wait) else None,
         considered=considered,
     )

@@ -1,8 +1,8 @@
-"""Arithmetic of concurrency limits: how much is taken, when there is room, what taking and giving back change.
+"""Arithmetic of concurrency limits: occupied slots, waiting times, and the effects of acquiring and releasing.
 
-Slots of a limit without decay are held until their lease is given back: `occupied` is the sum of its leases. Slots of
-a limit with decay free themselves one after another at a fixed rate (a token bucket): `drained` is when the last one
-will have, so a refused request has nothing to write and no clock to reset.
+Slots of a limit without decay are occupied until their lease is released: `occupied` is the sum over its leases. Slots
+of a limit with decay become free one after another at a fixed rate (a token bucket): `drained` is the time at which the
+last one does, so a refused request writes nothing and does not delay others.
 """
 
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ ROUNDING = 1e-6
 
 
 def occupied(limit: ConcurrencyLimit, now: datetime) -> float:
-    """How many slots are taken now; with decay also parts of slots."""
+    """Return the number of occupied slots; with decay it may be fractional."""
     if limit.slot_decay_per_second == 0:
         return limit.occupied
     if limit.drained is None:
@@ -27,14 +27,14 @@ def occupied(limit: ConcurrencyLimit, now: datetime) -> float:
 
 
 def capacity(limit: ConcurrencyLimit) -> float:
-    """How many slots can be taken at once; with decay no more than free themselves within a thousand years."""
+    """Return the number of slots that can be occupied; with decay, at most those that are freed in a thousand years."""
     if limit.slot_decay_per_second == 0:
         return limit.limit
     return min(float(limit.limit), limit.slot_decay_per_second * LONGEST_DRAIN_SECONDS)
 
 
 def seconds_until_room(limit: ConcurrencyLimit, slots: int, now: datetime) -> float:
-    """When so many slots can be taken: 0 now, infinite when somebody has to give some back first."""
+    """Return the time until so many slots are free: 0 if they are, infinite if a holder has to release some first."""
     excess = occupied(limit, now) + slots - capacity(limit)
     if not limit.active or excess <= ROUNDING:
         return 0
@@ -44,7 +44,7 @@ def seconds_until_room(limit: ConcurrencyLimit, slots: int, now: datetime) -> fl
 
 
 def retry_delay(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float) -> float:
-    """After how many seconds to ask again: with decay when there is room, else drawn around how long slots are held."""
+    """Return the time until a retry: with decay the exact time, else a random time around the average occupancy."""
     exact = seconds_until_room(limit, slots, now)
     if exact < inf:
         return exact
@@ -54,7 +54,7 @@ def retry_delay(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float)
 
 
 def after_acquire(limit: ConcurrencyLimit, slots: int, now: datetime) -> ConcurrencyLimit:
-    """The limit after slots were taken."""
+    """Return the limit after slots were acquired."""
     if limit.slot_decay_per_second == 0:
         return limit.replace(occupied=limit.occupied + slots)
     start = max(now, limit.drained or now)
@@ -62,26 +62,26 @@ def after_acquire(limit: ConcurrencyLimit, slots: int, now: datetime) -> Concurr
 
 
 def remaining_slots(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetime) -> float:
-    """How many of a lease's slots have not freed themselves yet; only with decay."""
+    """Return the number of slots of a lease that are still occupied; only with decay."""
     if lease.expires is None:
         return 0
     return min(float(lease.slots), max(0.0, (lease.expires - now).total_seconds() * limit.slot_decay_per_second))
 
 
 def after_release(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetime) -> ConcurrencyLimit:
-    """The limit after a lease was given back; how long it was held moves the average."""
+    """Return the limit after a lease was released; the time for which it was held moves the average."""
     if limit.slot_decay_per_second > 0:
         return limit.replace(drained=(limit.drained or now) - saved_time(limit, lease, now))
-    held = max(SHORTEST_OCCUPANCY_SECONDS, (now - lease.created).total_seconds() / lease.slots)
+    occupancy = max(SHORTEST_OCCUPANCY_SECONDS, (now - lease.created).total_seconds() / lease.slots)
     average = limit.average_slot_occupancy_seconds
-    moved = average + (held - average) / (2 * max(limit.limit, 1))
-    return limit.replace(occupied=limit.occupied - lease.slots, average_slot_occupancy_seconds=moved)
+    changed = average + (occupancy - average) / (2 * max(limit.limit, 1))
+    return limit.replace(occupied=limit.occupied - lease.slots, average_slot_occupancy_seconds=changed)
 
 
 def advanced(
     limit: ConcurrencyLimit, gone: ConcurrencyLease, waiting: ConcurrencyLease, now: datetime
 ) -> ConcurrencyLease:
-    """With decay: a lease behind one that was given back frees its slots sooner."""
+    """Return a lease, which expires sooner if it is behind the released one; only with decay."""
     if waiting.expires is None or gone.expires is None or waiting.expires <= gone.expires:
         return waiting
     return waiting.replace(expires=waiting.expires - saved_time(limit, gone, now))

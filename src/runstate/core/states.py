@@ -1,4 +1,4 @@
-"""States as rules see them: values, made by constructors that check what belongs together."""
+"""States as values, with constructors that validate them."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ NO_DETAILS = StateDetails()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """One state; proposed ones have no id, timestamp and version yet."""
+    """A state. A proposed one has no id, timestamp and version."""
 
     type: StateType
-    """What the run would be doing."""
+    """Type of the state."""
     name: str = ""
-    """The type in words, or a more telling name."""
+    """Name, by default that of the type."""
     message: str | None = None
     """Free text for people."""
     data: Json = None
     details: StateDetails = NO_DETAILS
-    """What rules and clients would know about it besides."""
+    """Structured data for rules and clients."""
     id: UUID | None = None
     timestamp: datetime | None = None
     version: int | None = None
     persisted: bool | None = None
-    """Whether data refers to a result that is kept; read off the data unless given."""
+    """Whether `data` refers to a persisted result; derived from it by default."""
     copied_from: UUID | None = None
-    """The stored state whose data this one takes over, without anybody reading it."""
+    """Id of the stored state whose data is copied inside the database."""
 
     def __post_init__(self) -> None:
-        """Name a nameless state after its type."""
+        """Set the defaults of the name and of `persisted`."""
         if not self.name:
             object.__setattr__(self, "name", self.type.value.capitalize())
         if self.persisted is None:
@@ -43,7 +43,7 @@ class State:
 
     @property
     def is_final(self) -> bool:
-        """Whether the run ends with it."""
+        """Whether the type ends a run."""
         return self.type in FINAL_TYPES
 
     @property
@@ -92,63 +92,65 @@ class State:
         return self.type is StateType.CRASHED
 
     def __str__(self) -> str:
-        """Name, message and type, as far as they say something new."""
+        """Return the name, the message, and the type if the name is another one."""
         parts = [repr(self.message)] if self.message else []
         if self.type.value != self.name.upper():
             parts.append(f"type={self.type.value}")
         return f"{self.name}({', '.join(parts)})"
 
     def fresh_copy(self, **changes: Any) -> State:
-        """The same state, not entered yet: without id, timestamp and version."""
+        """Return a copy that has not been entered: without id, timestamp and version."""
         return replace(self, **{"id": None, "timestamp": None, "version": None, **changes})
 
     def with_details(self, **changes: Any) -> State:
-        """The same state with other values in some details."""
+        """Return a copy with changed details."""
         return replace(self, details=self.details.model_copy(update=changes))
 
     def due(self, now: datetime) -> State:
-        """The same state; a SCHEDULED one without a time is due now."""
+        """Return the state; a SCHEDULED one without a time gets the current time."""
         if self.is_scheduled and self.details.scheduled_time is None:
             return self.with_details(scheduled_time=now)
         return self
 
 
 def is_persisted(data: Json) -> bool:
-    """Whether data refers to a result that is kept: an object whose `type` is not `unpersisted`."""
+    """Whether data refers to a persisted result: an object whose `type` is not `unpersisted`."""
     return isinstance(data, dict) and not is_unpersisted(data)
 
 
 def is_unpersisted(data: Json) -> bool:
-    """Whether data only says that there is no result; such data is answered once and not stored."""
+    """Whether data says that the result is not persisted; it is returned once and not stored."""
     return isinstance(data, dict) and data.get("type") == "unpersisted"
 
 
 def scheduled(now: datetime, scheduled_time: datetime | None = None, **fields: Any) -> State:
-    """Due at a time, or now. The time is given here or in the details, not in both."""
+    """SCHEDULED for a time, by default now. The time may also be in the details, but not in both."""
     details = fields.pop("details", NO_DETAILS)
     if scheduled_time is not None and details.scheduled_time is not None:
-        raise InvalidInput("The scheduled time is given twice.", ("details", "scheduledTime"))
+        raise InvalidInput(
+            "The scheduled time is set twice, as an argument and in the details.", ("details", "scheduledTime")
+        )
     when = scheduled_time or details.scheduled_time or now
     return State(type=StateType.SCHEDULED, details=details.model_copy(update={"scheduled_time": when}), **fields)
 
 
 def late(now: datetime, scheduled_time: datetime | None = None, **fields: Any) -> State:
-    """SCHEDULED, and its time has passed."""
+    """SCHEDULED for a time that has passed."""
     return scheduled(now, scheduled_time, name="Late", **fields)
 
 
 def awaiting_retry(now: datetime, scheduled_time: datetime | None = None, **fields: Any) -> State:
-    """SCHEDULED for a further attempt."""
+    """SCHEDULED for a retry."""
     return scheduled(now, scheduled_time, name="AwaitingRetry", **fields)
 
 
 def awaiting_concurrency_slot(now: datetime, scheduled_time: datetime | None = None, **fields: Any) -> State:
-    """SCHEDULED again because its deployment had no slot."""
+    """SCHEDULED again because the deployment had no free slot."""
     return scheduled(now, scheduled_time, name="AwaitingConcurrencySlot", **fields)
 
 
 def resuming(now: datetime, scheduled_time: datetime | None = None, **fields: Any) -> State:
-    """SCHEDULED after having been suspended."""
+    """SCHEDULED after a suspension."""
     return scheduled(now, scheduled_time, name="Resuming", **fields)
 
 
@@ -173,27 +175,27 @@ def running(**fields: Any) -> State:
 
 
 def retrying(**fields: Any) -> State:
-    """RUNNING after AwaitingRetry, or in a later attempt of the flow run."""
+    """RUNNING after AwaitingRetry, or in a retry of the flow run."""
     return running(name="Retrying", **fields)
 
 
 def rerunning(**fields: Any) -> State:
-    """RUNNING once more."""
+    """RUNNING again."""
     return running(name="Rerunning", **fields)
 
 
 def completed(**fields: Any) -> State:
-    """Finished well."""
+    """Finished successfully."""
     return State(type=StateType.COMPLETED, **fields)
 
 
 def failed(**fields: Any) -> State:
-    """User code raised."""
+    """User code raised an exception."""
     return State(type=StateType.FAILED, **fields)
 
 
 def timed_out(**fields: Any) -> State:
-    """FAILED because it took too long."""
+    """FAILED because of a timeout."""
     return failed(name="TimedOut", **fields)
 
 
@@ -221,23 +223,27 @@ def paused(
     pause_key: str | None = None,
     **fields: Any,
 ) -> State:
-    """Waits to be resumed: for some seconds, until a time, or for ever. Only one of the three may be said."""
+    """Waiting to be resumed, without limit by default: at most some seconds, or until a time, but not both."""
     details = fields.pop("details", NO_DETAILS)
     if timeout_seconds is not None and pause_expiration_time is not None:
-        raise InvalidInput("A pause ends after a number of seconds or at a time, not both.", ("timeoutSeconds",))
+        raise InvalidInput(
+            "Set the timeout in seconds or the time at which the pause expires, not both.", ("timeoutSeconds",)
+        )
     until = pause_expiration_time
     if timeout_seconds is not None:
         until = now + timedelta(seconds=timeout_seconds)
     if until is not None and details.pause_timeout is not None:
-        raise InvalidInput("When the pause ends is given twice.", ("details", "pauseTimeout"))
-    said = {
+        raise InvalidInput(
+            "The end of the pause is set twice, as an argument and in the details.", ("details", "pauseTimeout")
+        )
+    changes = {
         "pause_timeout": until or details.pause_timeout,
         "pause_reschedule": reschedule or details.pause_reschedule,
         "pause_key": pause_key or details.pause_key,
     }
-    return State(type=StateType.PAUSED, details=details.model_copy(update=said), **fields)
+    return State(type=StateType.PAUSED, details=details.model_copy(update=changes), **fields)
 
 
 def suspended(now: datetime, **fields: Any) -> State:
-    """PAUSED, and the process exits: the run is scheduled again on resume."""
+    """PAUSED without a process: the run is scheduled again when it is resumed."""
     return paused(now, reschedule=True, name="Suspended", **fields)

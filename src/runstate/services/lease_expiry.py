@@ -51,6 +51,6 @@ async def _end_some(database: Database, limit_id: UUID, now: datetime) -> int:
             if unit.limits[limit_id].slot_decay_per_second > 0:
                 unit.gone_leases.add(lease.id)
             else:
-                unit.give_back(lease, now)
+                unit.release(lease, now)
         await write_limits(connection, unit, now)
     return len(expired)

@@ -1,4 +1,4 @@
-"""Gathers requests that arrive while a transaction is under way into the next one: group commit without a timer."""
+"""Group commit: requests that arrive while a transaction is running share the next one. There is no timer."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ log = structlog.get_logger(__name__)
 
 REQUESTS_A_BATCH = 200
 BATCHES_AT_ONCE = 3
-"""On PostgreSQL, of disjoint runs; SQLite has one writer."""
+"""Batches that run at the same time on PostgreSQL; no two of them concern the same run. SQLite has one writer."""
 FULL_BATCH = 50
-"""So many waiting requests are a batch of their own while another one is under way."""
+"""Number of waiting requests that start a batch beside a running one."""
 SLOW_BATCH_SECONDS = 0.05
-"""A batch that takes longer, waiting for somebody's lock, does not keep others waiting."""
+"""Time after which a batch, probably waiting for a lock, no longer keeps the next one from starting."""
 TRIES = 5
 FIRST_PAUSE_SECONDS = 0.05
 RETRYABLE = frozenset({"40001", "40P01", "55P03"})
 """SQLSTATE of serialization failure, deadlock, lock not available."""
 UNREACHABLE = ("08", "57P", "53300")
-"""SQLSTATE of a connection that failed, of a server that starts, stops or ends connections, of too many connections."""
+"""SQLSTATE prefixes of connection failure, server starting or stopping, too many connections."""
 STATEMENT_TIMEOUT = "57014"
 
 
 @dataclass(frozen=True, slots=True)
 class RunningBatch:
-    """What a batch touches, and when it is no longer expected to end in a moment, by the loop's clock."""
+    """The keys of a running batch, and the time, by the loop's clock, after which it counts as slow."""
 
     keys: frozenset[object]
-    long_from: float
+    slow_from: float
 
 
 @dataclass(eq=False, slots=True)
 class PendingRequests:
-    """Requests that stay together and in order, and who waits for their answers."""
+    """Requests that were submitted together, and the future of their outcomes."""
 
     requests: Sequence[Request]
-    answered: asyncio.Future[list[Outcome]]
+    outcomes: asyncio.Future[list[Outcome]]
     keys: frozenset[object] = field(default_factory=frozenset)
 
 
 class Batcher:
-    """Where every request for a state or a run is handed in. One batch answers all that wait when it starts."""
+    """Collects requests into batches, each decided and written in one transaction. All states are written here."""
 
     def __init__(
         self,
@@ -67,16 +67,16 @@ class Batcher:
         clock: Callable[[], datetime],
         draw: Callable[[], float],
         new_id: Callable[[], UUID],
-        capacity: int = 10_000,
-        patience_seconds: float = 30,
+        queue_size: int = 10_000,
+        timeout_seconds: float = 30,
         first_pause_seconds: float = FIRST_PAUSE_SECONDS,
     ) -> None:
         self.context = CommandContext(database, clock, new_id, draw)
         self.database = database
         self.clock, self.draw, self.new_id = clock, draw, new_id
-        self.answered: Callable[[Sequence[Outcome]], None] = lambda _: None
-        """Called with the answers of each batch."""
-        self.capacity, self.patience_seconds = capacity, patience_seconds
+        self.on_outcomes: Callable[[Sequence[Outcome]], None] = lambda _: None
+        """Called with the outcomes of each batch."""
+        self.queue_size, self.timeout_seconds = queue_size, timeout_seconds
         self.first_pause_seconds = first_pause_seconds
         self.waiting: deque[PendingRequests] = deque()
         self.in_flight: dict[asyncio.Task[None], RunningBatch] = {}
@@ -84,26 +84,26 @@ class Batcher:
         self.closed = False
 
     async def submit(self, requests: Sequence[Request]) -> list[Outcome]:
-        """An answer for each request, in order. They are decided together, as if made one after another.
+        """Return the outcome of each request, in order. They are decided together, as if made one after another.
 
-        Raises Overloaded when too much waits already, Timeout when no answer comes in time: then they may have been
-        carried out. A caller that goes away does not stop what it asked for.
+        Raises Overloaded if the queue is full, and Timeout if there is no outcome in time: the requests may have been
+        carried out. A caller that is cancelled does not cancel its requests.
         """
-        if self.closed or len(self.waiting) >= self.capacity:
+        if self.closed or len(self.waiting) >= self.queue_size:
             raise Overloaded
         loop = asyncio.get_running_loop()
         keys = frozenset(key for request in requests for key in _keys(request))
-        ticket = PendingRequests(requests, loop.create_future(), keys)
-        self.waiting.append(ticket)
-        loop.call_soon(self._start)  # once everybody who is at the door has handed in
-        patience = loop.call_later(self.patience_seconds, _time_out, ticket)
+        pending = PendingRequests(requests, loop.create_future(), keys)
+        self.waiting.append(pending)
+        loop.call_soon(self._start)  # after this iteration of the loop: requests that arrived with it share the batch
+        timer = loop.call_later(self.timeout_seconds, _time_out, pending)
         try:
-            return await asyncio.shield(ticket.answered)
+            return await asyncio.shield(pending.outcomes)
         finally:
-            patience.cancel()
+            timer.cancel()
 
     async def close(self) -> None:
-        """Take no more requests, and answer those that wait."""
+        """Accept no more requests, and answer those that wait."""
         self.closed = True
         self._start()
         while self.in_flight:
@@ -116,41 +116,41 @@ class Batcher:
             batch = self._next_batch()
             if not batch:
                 return
-            keys = frozenset[object]().union(*(ticket.keys for ticket in batch))
-            playing = self._execute(batch)
-            task = loop.create_task(playing, context=Context())  # of many requests, not of this one
+            keys = frozenset[object]().union(*(pending.keys for pending in batch))
+            # The batch is of many requests: it must not inherit the context of the one that starts it.
+            task = loop.create_task(self._execute(batch), context=Context())
             self.in_flight[task] = RunningBatch(keys, loop.time() + SLOW_BATCH_SECONDS)
             if self.max_running > 1:
                 loop.call_later(SLOW_BATCH_SECONDS, self._start)
 
     def _can_start(self, now: float) -> bool:
-        """Whether a batch may start: few requests wait for the batch under way, since large batches cost least."""
+        """Whether a batch may start. A few requests wait for the running batch, because large batches cost least."""
         if not self.in_flight:
             return True
         if len(self.in_flight) >= self.max_running:
             return False
-        if all(each.long_from <= now for each in self.in_flight.values()):
+        if all(each.slow_from <= now for each in self.in_flight.values()):
             return True
-        return sum(len(ticket.requests) for ticket in self.waiting) >= FULL_BATCH
+        return sum(len(pending.requests) for pending in self.waiting) >= FULL_BATCH
 
     def _next_batch(self) -> list[PendingRequests]:
-        """The tickets that touch no run that a batch under way, or an earlier ticket that has to wait, touches."""
+        """Return waiting requests whose runs are neither in a running batch nor in earlier requests that must wait."""
         busy = set[object]().union(*(each.keys for each in self.in_flight.values()))
-        batch, kept, size = list[PendingRequests](), deque[PendingRequests](), 0
-        for ticket in self.waiting:
-            if size >= REQUESTS_A_BATCH or not busy.isdisjoint(ticket.keys):
-                kept.append(ticket)
-                busy |= ticket.keys
+        batch, postponed, size = list[PendingRequests](), deque[PendingRequests](), 0
+        for pending in self.waiting:
+            if size >= REQUESTS_A_BATCH or not busy.isdisjoint(pending.keys):
+                postponed.append(pending)
+                busy |= pending.keys
             else:
-                batch.append(ticket)
-                size += len(ticket.requests)
-        self.waiting = kept
+                batch.append(pending)
+                size += len(pending.requests)
+        self.waiting = postponed
         return batch
 
     async def _execute(self, batch: list[PendingRequests]) -> None:
-        """Play a batch and answer it; the next one starts first, so that the database works while this is told."""
+        """Execute a batch and answer it. The next batch starts before that, to keep the database busy meanwhile."""
         try:
-            outcomes = await self._outcomes([request for ticket in batch for request in ticket.requests])
+            outcomes = await self._outcomes([request for pending in batch for request in pending.requests])
         finally:
             self.in_flight.pop(cast("asyncio.Task[None]", asyncio.current_task()))
             self._start()
@@ -164,15 +164,15 @@ class Batcher:
 
     def _answer(self, batch: Sequence[PendingRequests], outcomes: list[Outcome]) -> None:
         position = 0
-        for ticket in batch:
-            _resolve(ticket, outcomes[position : position + len(ticket.requests)])
-            position += len(ticket.requests)
-        self.answered(outcomes)
+        for pending in batch:
+            _resolve(pending, outcomes[position : position + len(pending.requests)])
+            position += len(pending.requests)
+        self.on_outcomes(outcomes)
 
     async def _isolate_failures(self, requests: Sequence[Request], error: Exception) -> list[Outcome]:
-        """One request at a time, so that one that cannot be answered fails alone.
+        """Execute one request at a time, so that a request that keeps failing fails alone.
 
-        Not where the database is away, nor where nobody knows what became of the requests: then all fail alike.
+        If the database is unreachable, or if it is unknown whether the requests were carried out, all of them fail.
         """
         outcomes: list[Outcome] = []
         for request in requests if len(requests) > 1 else ():
@@ -186,10 +186,10 @@ class Batcher:
         return outcomes + [_failure(error)] * (len(requests) - len(outcomes))
 
     async def _try_repeatedly(self, requests: Sequence[Request]) -> list[Outcome]:
-        """Play a batch until it is committed, or fails for a reason that trying again does not mend.
+        """Retry a batch until it is committed or fails for a reason that a retry does not remove.
 
-        An attempt that failed while COMMIT was under way may have been kept: the next one looks for its states once it
-        has the locks, when that cannot change any more. If no next one gets that far, the answer is Timeout.
+        An attempt that failed during COMMIT may have been committed: the next one looks for its states once it holds
+        the locks, because they cannot appear after that. If no attempt gets that far, the outcome is Timeout.
         """
         attempts: list[Attempt] = []
         while True:
@@ -198,11 +198,11 @@ class Batcher:
                 return await self._attempt(requests, attempts)
             except Exception as error:
                 if attempts[-1].is_committed and attempts[-1].outcomes is not None:
-                    log.exception("batch was committed and nobody was told")
+                    log.exception("a batch was committed, and a callback failed after it")
                     return attempts[-1].outcomes
                 if len(attempts) == TRIES or not is_passing(error):
                     raise _doubtful(attempts) or error from None
-                log.info("batch is played again", attempt=len(attempts), error=str(error)[:200])
+                log.info("a batch is retried", attempt=len(attempts), error=str(error)[:200])
                 await asyncio.sleep(self.first_pause_seconds * 4 ** (len(attempts) - 1) if is_lost(error) else 0)
 
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
@@ -212,7 +212,7 @@ class Batcher:
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether the connection to the database is gone, or could not be made."""
+    """Whether the connection to the database was lost or could not be made."""
     return isinstance(error, OSError | PoolTimeout) or (
         isinstance(error, DBAPIError)
         and (error.connection_invalidated or (_sqlstate(error) or "").startswith(UNREACHABLE) or _is_busy(error))
@@ -220,7 +220,7 @@ def is_lost(error: Exception) -> bool:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether the same batch may succeed when it is played again."""
+    """Whether the same batch may succeed if it is retried."""
     return is_lost(error) or isinstance(error, IntegrityError) or _sqlstate(error) in RETRYABLE
 
 
@@ -229,7 +229,7 @@ def _sqlstate(error: Exception) -> str | None:
 
 
 def _is_busy(error: Exception) -> bool:
-    """Whether another process has been writing to the SQLite file for too long."""
+    """Whether another process has locked the SQLite file for too long."""
     return getattr(getattr(error, "orig", None), "sqlite_errorname", None) == "SQLITE_BUSY"
 
 
@@ -245,18 +245,18 @@ def _failure(error: Exception) -> Exception:
     return Unavailable() if is_lost(error) else error
 
 
-def _time_out(ticket: PendingRequests) -> None:
-    if not ticket.answered.done():
-        ticket.answered.set_exception(Timeout())
+def _time_out(pending: PendingRequests) -> None:
+    if not pending.outcomes.done():
+        pending.outcomes.set_exception(Timeout())
 
 
-def _resolve(ticket: PendingRequests, outcomes: list[Outcome]) -> None:
-    if not ticket.answered.done():
-        ticket.answered.set_result(outcomes)
+def _resolve(pending: PendingRequests, outcomes: list[Outcome]) -> None:
+    if not pending.outcomes.done():
+        pending.outcomes.set_result(outcomes)
 
 
 def _keys(request: Request) -> list[object]:
-    """What two batches under way must not both touch."""
+    """Return the keys that two running batches must not share."""
     if isinstance(request, CreateRun):
         return [unique_key(request.run)]
     return [request.run_id]

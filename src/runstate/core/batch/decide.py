@@ -1,4 +1,4 @@
-"""One request after the other, against the facts in memory: pure, without a database, a clock or an await."""
+"""Decides requests one after another in memory: a pure function of the unit of work and its environment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from runstate.rows import FlowRun, FlowRunInput, FlowRunState, ProposalAnswer, T
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Time, chance and new ids, which nothing below the application makes for itself."""
+    """The time, randomness and new ids, which come from outside so that a decision can be repeated."""
 
     now: datetime
     draw: Callable[[], float]
@@ -39,15 +39,15 @@ class Environment:
 
 
 def decide_request(request: Request, unit: UnitOfWork, environment: Environment) -> Outcome:
-    """Answer a request and note in the unit what it changed."""
+    """Return the outcome of a request, and record its changes in the unit."""
     if isinstance(request, CreateRun):
         return _create(request, unit, environment)
     run = unit.runs.get(request.run_id)
     if run is None or run.id in unit.created or _kind(run) is not request.kind:
         return NotFound(request.run_id)
-    remembered = _remembered(request, unit)
-    if remembered is not None:
-        return remembered
+    replayed = _replayed(request, unit)
+    if replayed is not None:
+        return replayed
     if request.expected_version not in (None, run.version):
         return VersionConflict(run.version)
     return _propose(request, run, unit, environment)
@@ -59,9 +59,9 @@ def _create(request: CreateRun, unit: UnitOfWork, environment: Environment) -> O
     if run.id in unit.dangling:
         return NotFound(unit.dangling[run.id])
     if run.id not in unit.created:
-        return Created(kind=kind, run_id=unit.found[run.id], created=False)
+        return Created(kind=kind, run_id=unit.existing[run.id], created=False)
     unit.created.discard(run.id)
-    unit.found[run.id] = run.id
+    unit.existing[run.id] = run.id
     _propose(_first(request, kind), run, unit, environment)
     return Created(kind=kind, run_id=run.id, created=True, run=unit.runs[run.id].replace(updated=environment.now))
 
@@ -78,7 +78,7 @@ def _first(request: CreateRun, kind: RunKind) -> ProposeState:
 
 
 def references(run: FlowRun | TaskRun) -> list[UUID]:
-    """What a new run refers to and what has to exist."""
+    """Return the ids that a new run refers to. They have to exist."""
     if isinstance(run, TaskRun):
         return [run.flow_run_id] if run.flow_run_id else []
     return [each for each in (run.flow_id, run.deployment_id, run.parent_task_run_id) if each]
@@ -88,7 +88,7 @@ def _kind(run: FlowRun | TaskRun) -> RunKind:
     return RunKind.TASK_RUN if isinstance(run, TaskRun) else RunKind.FLOW_RUN
 
 
-def _remembered(request: ProposeState, unit: UnitOfWork) -> Answer | IdempotencyConflict | None:
+def _replayed(request: ProposeState, unit: UnitOfWork) -> Answer | IdempotencyConflict | None:
     if request.idempotency_key is None:
         return None
     known = unit.answers.get((request.run_id, request.idempotency_key))
@@ -96,15 +96,17 @@ def _remembered(request: ProposeState, unit: UnitOfWork) -> Answer | Idempotency
         return None
     if known.fingerprint != request.fingerprint:
         return IdempotencyConflict()
-    told = known.answer
+    stored = known.answer
     return Answer(
-        status=OrchestrationStatus[told["status"]],
+        status=OrchestrationStatus[stored["status"]],
         kind=request.kind,
         run_id=request.run_id,
         state_id=known.state_id,
-        reason=told["reason"],
-        rule=told["rule"],
-        considered=tuple(RuleOutcome(rule, RuleVerdict[said], why) for rule, said, why in told["considered"]),
+        reason=stored["reason"],
+        rule=stored["rule"],
+        considered=tuple(
+            RuleOutcome(rule, RuleVerdict[verdict], reason) for rule, verdict, reason in stored["considered"]
+        ),
         replayed=True,
     )
 
@@ -117,23 +119,23 @@ def _propose(request: ProposeState, run: Any, unit: UnitOfWork, environment: Env
     if request.dry_run:
         would = stamped(decision.state, run, environment.now) if decision.state else None
         return _answer(request, decision, initial, proposed=would)
-    entered = _settle(decision, initial, request, unit, environment)
+    entered = _apply(decision, initial, request, unit, environment)
     answer = _answer(request, decision, entered or initial, written=snapshot(run.id, entered, request))
-    if entered and request.reply is not None and decision.status is OrchestrationStatus.ACCEPT:
-        unit.new_inputs.append(_reply(request.reply, run.id, environment))
+    if entered and request.run_input_to_store is not None and decision.status is OrchestrationStatus.ACCEPT:
+        unit.new_inputs.append(_run_input(request.run_input_to_store, run.id, environment))
     if entered and request.idempotency_key is not None:
-        _remember_answer(request, answer, entered, unit, environment)
+        _store_answer(request, answer, entered, unit, environment)
     return answer
 
 
-def _reply(reply: tuple[str, Json], flow_run_id: UUID, environment: Environment) -> FlowRunInput:
-    key, value = reply
+def _run_input(given: tuple[str, Json], flow_run_id: UUID, environment: Environment) -> FlowRunInput:
+    key, value = given
     row = {"id": environment.new_id(), "created": environment.now, "updated": environment.now, "sender": None}
     return FlowRunInput.of({**row, "flow_run_id": flow_run_id, "key": key, "value": value})
 
 
 def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any], ...]:
-    """The rules that a proposal has to pass."""
+    """Return the rules that decide a proposal."""
     if request.policy is not None:
         return request.policy
     if isinstance(run, FlowRun):
@@ -158,7 +160,7 @@ def _proposal(run: R, initial: State | None, state: State, unit: UnitOfWork, env
 
 
 def _surroundings(run: FlowRun | TaskRun, state: State, unit: UnitOfWork) -> dict[str, Any]:
-    """What rules may look at besides the run."""
+    """Return what rules may look at besides the run."""
     if isinstance(run, FlowRun):
         deployment = unit.deployments.get(run.deployment_id) if run.deployment_id else None
         return {"concurrency": deployment.concurrency_options if deployment else None}
@@ -171,17 +173,17 @@ def _surroundings(run: FlowRun | TaskRun, state: State, unit: UnitOfWork) -> dic
     }
 
 
-def _settle(
+def _apply(
     decision: Decision[Any], initial: State | None, request: ProposeState, unit: UnitOfWork, environment: Environment
 ) -> State | None:
-    """Enter the state that was decided on, with all that goes with it; without one, note what the verdict notes."""
+    """Enter the state of a decision, with its effects. Without a state, only the columns that the rule set change."""
     if decision.state is None:
-        if decision.afterwards and request.quirks:
-            unit.move(decision.run.replace(**decision.afterwards))
+        if decision.after_bookkeeping and request.quirks:
+            unit.change_run(decision.run.replace(**decision.after_bookkeeping))
         return None
     state = stamped(decision.state, decision.run, environment.now, id=environment.new_id())
     run, entered = enter(decision.run, initial, state, quirks=request.quirks)
-    run = run.replace(**decision.afterwards) if decision.afterwards else run
+    run = run.replace(**decision.after_bookkeeping) if decision.after_bookkeeping else run
     at = entered.timestamp or environment.now
     unit.enter(run, entered, request.actor, request.request_id)
     unit.apply(decision.effects, run, entered, at, environment.new_id)
@@ -192,14 +194,14 @@ def _settle(
 
 
 def _keep_or_release(run: FlowRun | TaskRun, state: State, unit: UnitOfWork, now: datetime) -> None:
-    """A run that leaves the types in which slots are held gives back its own; one that ended, all that it holds.
+    """Release slots: those of the state when the run leaves the types that hold them, and all when it ends.
 
-    The grace period of a claim ends with PENDING: who has moved on holds its slot until it leaves.
+    The grace period of a claim ends with PENDING: after that, the run holds its slot until it leaves those types.
     """
     keeps = state.type in (HOLDING_TASK if isinstance(run, TaskRun) else HOLDING)
     for lease in unit.held_by(run.id):
         if not keeps and (lease.automatic or state.is_final):
-            unit.give_back(unit.leases[lease.id], now)
+            unit.release(unit.leases[lease.id], now)
         elif keeps and lease.automatic and lease.expires is not None and not state.is_pending:
             unit.renew(lease, None, now)
 
@@ -239,7 +241,7 @@ def _answer(request: ProposeState, decision: Decision[R], state: State | None, *
 
 
 def snapshot(run_id: UUID, state: State | None, request: ProposeState) -> FlowRunState | TaskRunState | None:
-    """The state that was entered, as it is stored; null where its data is copied inside the database."""
+    """Return the entered state as a row; None if its data is copied inside the database."""
     if state is None or state.copied_from is not None:
         return None
     row = FlowRunState if request.kind is RunKind.FLOW_RUN else TaskRunState
@@ -247,7 +249,7 @@ def snapshot(run_id: UUID, state: State | None, request: ProposeState) -> FlowRu
 
 
 def state_columns(run_id: UUID, state: State, actor: str, request_id: str | None) -> dict[str, Any]:
-    """The columns of a state that was entered."""
+    """Return the columns of an entered state."""
     return {
         "id": state.id,
         "created": state.timestamp,
@@ -266,20 +268,20 @@ def state_columns(run_id: UUID, state: State, actor: str, request_id: str | None
     }
 
 
-def _remember_answer(
+def _store_answer(
     request: ProposeState, answer: Answer, state: State, unit: UnitOfWork, environment: Environment
 ) -> None:
     considered = [[each.rule, each.verdict.value, each.reason] for each in answer.considered]
-    told = {"status": answer.status.value, "reason": answer.reason, "rule": answer.rule, "considered": considered}
-    kept = ProposalAnswer.of(
+    stored = {"status": answer.status.value, "reason": answer.reason, "rule": answer.rule, "considered": considered}
+    row = ProposalAnswer.of(
         {
             "run_id": request.run_id,
             "key": request.idempotency_key,
             "fingerprint": request.fingerprint,
             "created": environment.now,
-            "answer": told,
+            "answer": stored,
             "state_id": state.id,
         }
     )
-    unit.answers[(kept.run_id, kept.key)] = kept
-    unit.new_answers.append(kept)
+    unit.answers[(row.run_id, row.key)] = row
+    unit.new_answers.append(row)

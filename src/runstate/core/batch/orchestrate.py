@@ -1,4 +1,4 @@
-"""A batch, from facts to answers: load and lock, play, write, tell. The only writer of states."""
+"""Carries out a batch in one transaction: load and lock, decide, write, notify. The only writer of states."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ class Attempt:
 
     outcomes: list[Outcome] | None = None
     minted: set[UUID] = field(default_factory=set)
-    """Ids of the states that it wrote."""
+    """Ids of the states that it writes."""
     is_committed: bool = False
     """Whether it is known to have been committed."""
     is_undone: bool = False
-    """Whether it is known to have left nothing."""
+    """Whether it is known to have been rolled back."""
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether it wrote something of which nobody knows what became."""
+        """Whether it is unknown if its changes were committed."""
         return bool(self.minted) and not (self.is_committed or self.is_undone)
 
     def prepare(self, minted: set[UUID], outcomes: list[Outcome]) -> None:
@@ -81,10 +81,10 @@ async def orchestrate(
     """
     async with database.write() as transaction:
         unit = await load(transaction.connection, requests, environment.now)
-        kept = await _kept(transaction.connection, earlier)
-        if kept is not None:
+        committed = await _committed(transaction.connection, earlier)
+        if committed is not None:
             transaction.notify(TRANSITIONS.channel)
-            return kept
+            return committed
         outcomes = [decide_request(request, unit, environment) for request in requests]
         await write(transaction.connection, unit, environment.now)
         if attempt is not None:
@@ -96,8 +96,8 @@ async def orchestrate(
     return outcomes
 
 
-async def _kept(connection: AsyncConnection, earlier: Sequence[Attempt]) -> list[Outcome] | None:
-    """The answers of an earlier attempt whose states are there. Everything it touched is locked by now."""
+async def _committed(connection: AsyncConnection, earlier: Sequence[Attempt]) -> list[Outcome] | None:
+    """Return the outcomes of the earlier attempt that was committed, if any. Its runs are locked by now."""
     doubtful = [each for each in earlier if each.is_doubtful]
     if not doubtful:
         return None
@@ -110,7 +110,7 @@ async def _kept(connection: AsyncConnection, earlier: Sequence[Attempt]) -> list
 
 
 async def load(connection: AsyncConnection, requests: Sequence[Request], now: datetime) -> UnitOfWork:
-    """Everything that the rules may look at, in the order of locks that everybody keeps."""
+    """Load all that the rules may look at. Locks are always taken in this order, to avoid deadlocks."""
     unit = UnitOfWork()
     proposals = [each for each in requests if isinstance(each, ProposeState)]
     creations = [each for each in requests if isinstance(each, CreateRun)]
@@ -124,7 +124,7 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
         await _create(connection, creations, unit)
         await _lock_flow_runs(connection, unit, flow_runs, task_runs)
     await _lock_task_runs(connection, unit, task_runs | _mirrors(creations, unit), flow_runs)
-    unit.limited |= not unit.created.isdisjoint(flow_runs | task_runs)
+    unit.has_limits |= not unit.created.isdisjoint(flow_runs | task_runs)
     await _load_limits(connection, proposals, unit)
     unit.cached = await _load_cached(connection, proposals, now)
     keyed = [each for each in proposals if each.idempotency_key is not None]
@@ -136,7 +136,7 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
 
 
 def _parents(unit: UnitOfWork) -> sql.Existing:
-    """The flow runs that are locked: no others need to be looked for, where only task runs are created."""
+    """Return the locked flow runs: if only task runs are created, these are all that they may refer to."""
     flow_runs = [run for run in unit.runs.values() if isinstance(run, FlowRun)]
     return sql.Existing(set(unit.runs), {run.id: (run.flow_id, run.deployment_id) for run in flow_runs})
 
@@ -144,7 +144,7 @@ def _parents(unit: UnitOfWork) -> sql.Existing:
 async def _create(
     connection: AsyncConnection, creations: Sequence[CreateRun], unit: UnitOfWork, known: sql.Existing | None = None
 ) -> None:
-    """Insert new runs unless they are there already, or something that they refer to is missing."""
+    """Insert new runs unless they exist already, or a row that they refer to does not exist."""
     for runs in _waves([each.run for each in creations]):
         flow_runs = [run for run in runs if isinstance(run, FlowRun)]
         task_runs = [run for run in runs if isinstance(run, TaskRun)]
@@ -160,14 +160,14 @@ async def _create(
         unit.dangling |= {run.id: each for run in runs for each in references(run) if each not in there.ids}
         await _insert(connection, FlowRun, _insertable(flow_runs, unit), unit)
         await _insert(connection, TaskRun, _insertable(task_runs, unit), unit)
-        await _find(connection, flow_runs, task_runs, unit)
+        await _find_existing(connection, flow_runs, task_runs, unit)
         unit.flow_run_refs |= {
             run.id: there.flow_run_refs[run.flow_run_id] for run in task_runs if run.flow_run_id in there.flow_run_refs
         }
 
 
 def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun]]:
-    """Runs in order, parted before one that refers to an earlier one: nearly always all of them at once."""
+    """Split runs, in order, before each run that refers to an earlier one: nearly always into one part."""
     wave: list[FlowRun | TaskRun] = []
     for run in runs:
         if {each.id for each in wave}.intersection(references(run)):
@@ -179,13 +179,13 @@ def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun
 
 
 def _insertable(runs: Sequence[Any], unit: UnitOfWork) -> list[Any]:
-    """The runs that lack nothing, sorted by unique key: whoever inserts some of them at once does so in this order."""
+    """Return the runs whose references exist, by unique key: an order in which transactions do not deadlock."""
     possible = [run for run in runs if run.id not in unit.dangling]
     return sorted(possible, key=lambda run: [str(part) for part in unique_key(run)])
 
 
 def unique_key(run: FlowRun | TaskRun) -> tuple[UUID | str | None, ...]:
-    """What tells a run from every other of its kind; a flow run without an idempotency key has only its id."""
+    """Return the unique key of a run; of a flow run without an idempotency key, its id."""
     if isinstance(run, TaskRun):
         return (run.flow_run_id, run.task_key, run.dynamic_key)
     return (run.flow_id, run.idempotency_key) if run.idempotency_key is not None else (run.id,)
@@ -197,10 +197,10 @@ async def _insert(connection: AsyncConnection, row: type[FlowRun | TaskRun], run
     unit.runs |= {run.id: run for run in runs if run.id in created}
 
 
-async def _find(
+async def _find_existing(
     connection: AsyncConnection, flow_runs: list[FlowRun], task_runs: list[TaskRun], unit: UnitOfWork
 ) -> None:
-    """Where the unique key was taken, who has it."""
+    """Look up the runs that have the unique keys of runs that were not inserted."""
     keyed = {(run.flow_id, run.idempotency_key): run.id for run in flow_runs if run.idempotency_key is not None}
     known: dict[Any, UUID] = {}
     known |= await sql.flow_runs_by_key(connection, keyed.keys() if not unit.created.issuperset(keyed.values()) else ())
@@ -208,11 +208,11 @@ async def _find(
     known |= await sql.task_runs_by_key(connection, taken)
     everything: list[FlowRun | TaskRun] = [*flow_runs, *task_runs]
     skipped = [run for run in everything if run.id not in unit.created]
-    unit.found |= {run.id: known.get(unique_key(run), run.id) for run in skipped}
+    unit.existing |= {run.id: known.get(unique_key(run), run.id) for run in skipped}
 
 
 def _mirrors(creations: Sequence[CreateRun], unit: UnitOfWork) -> set[UUID]:
-    """Task runs that mirror flow runs which this batch creates."""
+    """Return the ids of the task runs that stand for subflow runs which this batch creates."""
     made = [each.run for each in creations if isinstance(each.run, FlowRun) and each.run.id in unit.created]
     return {run.parent_task_run_id for run in made if run.parent_task_run_id}
 
@@ -224,36 +224,36 @@ async def _lock_flow_runs(
     task_runs: set[UUID],
     parents: Collection[UUID] = (),
 ) -> None:
-    """Lock flow runs by id: those that are asked for, and those that task runs stand in or are to stand in."""
-    found = await sql.lock_flow_runs(
+    """Lock flow runs in order of their ids: those with proposals, and those of existing and new task runs."""
+    locked = await sql.lock_flow_runs(
         connection,
         flow_runs.union(parents) - unit.created,
         of_tasks=task_runs - unit.created,
         shared=not flow_runs,
     )
-    _note(unit, found)
+    _add_locked(unit, locked)
 
 
 async def _lock_task_runs(
     connection: AsyncConnection, unit: UnitOfWork, task_runs: set[UUID], flow_runs: set[UUID]
 ) -> None:
-    """Lock task runs by id: those that are asked for, and those that stand for flow runs in their parents."""
-    found = await sql.lock_task_runs(connection, task_runs - unit.created, of_subflows=flow_runs - unit.created)
-    _note(unit, found)
-    unit.flow_run_refs |= {each.run.id: (each.flow_id, each.deployment_id) for each in found}
+    """Lock task runs in order of their ids: those with proposals, and those that stand for subflow runs."""
+    locked = await sql.lock_task_runs(connection, task_runs - unit.created, of_subflows=flow_runs - unit.created)
+    _add_locked(unit, locked)
+    unit.flow_run_refs |= {each.run.id: (each.flow_id, each.deployment_id) for each in locked}
 
 
-def _note(unit: UnitOfWork, found: Sequence[sql.Locked]) -> None:
-    """Runs that cannot change any more, and their states."""
-    unit.limited |= any(each.limited for each in found)
-    for each in found:
+def _add_locked(unit: UnitOfWork, locked: Sequence[sql.Locked]) -> None:
+    """Add locked runs and their states to the unit."""
+    unit.has_limits |= any(each.limited for each in locked)
+    for each in locked:
         unit.runs[each.run.id] = each.run
         if each.state is not None:
             unit.states[each.run.id] = as_state(each.state)
 
 
 def as_state(row: FlowRunState | TaskRunState) -> State:
-    """A stored state as rules see it, without its data."""
+    """Return a stored state as the rules see it, without its data."""
     return State(
         type=row.type,
         name=row.name,
@@ -267,7 +267,7 @@ def as_state(row: FlowRunState | TaskRunState) -> State:
 
 
 async def _load_limits(connection: AsyncConnection, proposals: Sequence[ProposeState], unit: UnitOfWork) -> None:
-    """Limits that runs may enter or hold, locked; then their leases, which change only under these locks."""
+    """Lock the limits whose slots may be acquired or released, and load leases, which change only under these locks."""
     deployed = {each.run_id for each in proposals if each.state.type in TAKES_DEPLOYMENT_SLOT}
     starting = {each.run_id for each in proposals if each.state.type is StateType.RUNNING}
     runs = list(unit.runs.values())
@@ -277,7 +277,7 @@ async def _load_limits(connection: AsyncConnection, proposals: Sequence[ProposeS
     unit.deployments = {each.id: each for each in await sql.deployments(connection, asked)}
     names = {f"tag:{tag}" for run in runs if isinstance(run, TaskRun) and run.id in starting for tag in run.tags}
     ids = {each.concurrency_limit_id for each in unit.deployments.values() if each.concurrency_limit_id}
-    if not unit.limited:
+    if not unit.has_limits:
         return
     await lock_limits(connection, unit, ids=ids, names=names, holders=holders)
 
@@ -312,18 +312,18 @@ async def _load_cached(
 
 
 async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) -> None:
-    """What was decided, in a fixed number of statements."""
-    moved = [unit.runs[each].replace(updated=now) for each in sorted(unit.changed_runs)]
-    flow_runs = [run for run in moved if isinstance(run, FlowRun)]
-    task_runs = [run for run in moved if isinstance(run, TaskRun)]
+    """Write the changes of a unit; the number of statements does not grow with the batch."""
+    changed = [unit.runs[each].replace(updated=now) for each in sorted(unit.changed_runs)]
+    flow_runs = [run for run in changed if isinstance(run, FlowRun)]
+    task_runs = [run for run in changed if isinstance(run, TaskRun)]
     changes = [
-        inserted(FlowRunState, [_stored(each) for each in unit.transitions if isinstance(each.run, FlowRun)]),
-        inserted(TaskRunState, [_stored(each) for each in unit.transitions if isinstance(each.run, TaskRun)]),
+        inserted(FlowRunState, [_state_row(each) for each in unit.transitions if isinstance(each.run, FlowRun)]),
+        inserted(TaskRunState, [_state_row(each) for each in unit.transitions if isinstance(each.run, TaskRun)]),
         updated(FlowRun, sql.FLOW_RUN_MOVED, flow_runs),
         updated(TaskRun, sql.TASK_RUN_MOVED, task_runs),
-        inserted(Transition, [_logged(each, unit) for each in unit.transitions]),
-        await tallies.added(connection, _changes(unit)),
-        *_limits(unit, now),
+        inserted(Transition, [_transition(each, unit) for each in unit.transitions]),
+        await tallies.added(connection, _tally_changes(unit)),
+        *_limit_changes(unit, now),
         inserted(CacheEntry, [vars(entry) for entry in unit.new_cached]),
         inserted(ProposalAnswer, [vars(answer) for answer in unit.new_answers]),
         replaced(FlowRunInput, ("flow_run_id", "key"), [vars(each) for each in unit.new_inputs]),
@@ -337,15 +337,15 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
 async def write_limits(connection: AsyncConnection, unit: UnitOfWork, now: datetime) -> None:
     """Write the counters of limits and the leases that make them up."""
     await _advance_leases(connection, unit)
-    await bulk.write(connection, _limits(unit, now))
+    await bulk.write(connection, _limit_changes(unit, now))
 
 
 async def _advance_leases(connection: AsyncConnection, unit: UnitOfWork) -> None:
-    """Move stored leases up. Those in memory moved too, and are written afterwards."""
+    """Have stored leases expire sooner. Loaded ones did so in memory, and are written after this."""
     await sql.advance_leases(connection, [(each.limit_id, each.after, each.by) for each in unit.advances])
 
 
-def _limits(unit: UnitOfWork, now: datetime) -> list[TableWrite]:
+def _limit_changes(unit: UnitOfWork, now: datetime) -> list[TableWrite]:
     limits = [unit.limits[each].replace(updated=now) for each in sorted(unit.changed_limits)]
     leases = [unit.leases[each] for each in unit.changed_leases if each in unit.leases]
     return [
@@ -356,33 +356,33 @@ def _limits(unit: UnitOfWork, now: datetime) -> list[TableWrite]:
     ]
 
 
-def _stored(entered: Entered) -> dict[str, Any]:
+def _state_row(entered: Entered) -> dict[str, Any]:
     columns = state_columns(entered.run.id, entered.state, entered.actor, entered.request_id)
     return {**columns, "data": None} if is_unpersisted(entered.state.data) else columns
 
 
-def _changes(unit: UnitOfWork) -> Counter[TallyKey]:
-    """How many more or less runs there are in each state now."""
+def _tally_changes(unit: UnitOfWork) -> Counter[TallyKey]:
+    """Return by how much the number of runs in each state changed."""
     changes: Counter[TallyKey] = Counter()
     for each in unit.transitions:
-        kind, _, flow_id, deployment_id = _home(each, unit)
+        kind, _, flow_id, deployment_id = _context_of(each, unit)
         if each.left:
             changes[TallyKey(kind, flow_id, deployment_id, each.left.type, each.left.name)] -= 1
         changes[TallyKey(kind, flow_id, deployment_id, each.state.type, each.state.name)] += 1
     return changes
 
 
-def _home(entered: Entered, unit: UnitOfWork) -> tuple[RunKind, UUID | None, UUID | None, UUID | None]:
-    """What kind of run it is, and the flow run, flow and deployment that it belongs to."""
+def _context_of(entered: Entered, unit: UnitOfWork) -> tuple[RunKind, UUID | None, UUID | None, UUID | None]:
+    """Return the kind of the run, and the ids of its flow run, flow and deployment."""
     run = entered.run
     if isinstance(run, FlowRun):
         return RunKind.FLOW_RUN, run.id, run.flow_id, run.deployment_id
     return RunKind.TASK_RUN, run.flow_run_id, *unit.flow_run_refs.get(run.id, (None, None))
 
 
-def _logged(entered: Entered, unit: UnitOfWork) -> dict[str, Any]:
+def _transition(entered: Entered, unit: UnitOfWork) -> dict[str, Any]:
     run, left, state = entered.run, entered.left, entered.state
-    kind, flow_run_id, flow_id, deployment_id = _home(entered, unit)
+    kind, flow_run_id, flow_id, deployment_id = _context_of(entered, unit)
     return {
         "run_kind": kind,
         "run_id": run.id,

@@ -1,4 +1,4 @@
-"""What the batcher is asked, and what it answers."""
+"""Requests to the batcher, and their outcomes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposeState:
-    """A client, or a service, proposes a state for a run."""
+    """A proposal of a state for a run, by a client or a service."""
 
     kind: RunKind
     run_id: UUID
@@ -29,30 +29,30 @@ class ProposeState:
     actor: str = ANONYMOUS
     request_id: str | None = None
     policy: tuple[Rule[FlowRun], ...] | None = None
-    """Instead of the policy that the kind of run has."""
+    """Rules in place of those for the kind of run."""
     quirks: bool = True
     """Whether it leaves what only `proposeState` leaves, as recorded from the reference.
 
     A run that ends without having run starts at its end, and a paused run that refuses a state is marked as resuming.
     """
-    said: str | None = None
-    """What the client said, where the state is made from it: two that said the same ask for the same."""
-    reply: tuple[str, Json] | None = None
-    """A run input, key and value, that is kept with the state if that is accepted."""
+    fingerprint_source: str | None = None
+    """Text that the fingerprint is of, if the state is derived from an input and from the time."""
+    run_input_to_store: tuple[str, Json] | None = None
+    """Key and value of a run input that is stored if the state is accepted."""
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what is proposed: two proposals with the same one ask for the same."""
-        if self.said is not None:
-            return sha256(self.said.encode()).hexdigest()
+        """Digest of the proposal: two proposals with the same digest are the same."""
+        if self.fingerprint_source is not None:
+            return sha256(self.fingerprint_source.encode()).hexdigest()
         state = self.state
-        said = [state.type.value, state.name, state.message, state.data, state.details.model_dump(mode="json")]
-        return sha256(orjson.dumps([*said, self.force], option=orjson.OPT_SORT_KEYS)).hexdigest()
+        parts = [state.type.value, state.name, state.message, state.data, state.details.model_dump(mode="json")]
+        return sha256(orjson.dumps([*parts, self.force], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateRun:
-    """A client creates a run; one that has its unique key already is answered instead."""
+    """The creation of a run; if a run with its unique key exists, that one is the outcome."""
 
     run: FlowRun | TaskRun
     state: State
@@ -65,42 +65,42 @@ Request = ProposeState | CreateRun
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """How a proposal was answered."""
+    """The answer to a proposal."""
 
     status: OrchestrationStatus
-    """What became of the proposal."""
+    """The decision on the proposal."""
     kind: RunKind
     """The kind of the run."""
     run_id: UUID
     """Id of the run."""
     state_id: UUID | None
-    """The stored state that the run is in now; of a replayed answer, the one it wrote."""
+    """Id of the stored state that the run is in now; of a replayed answer, of the state that it wrote."""
     written: FlowRunState | TaskRunState | None = None
-    """The same, whole, where it is at hand."""
+    """That state with all columns, if it was written just now."""
     proposed: State | None = None
-    """With dryRun: what would have been written; null: nothing."""
+    """With `dryRun`, the state that would have been written; null if none."""
     reason: str | None = None
-    """Why not, for people."""
+    """The reason of the rule that decided, for people."""
     rule: str | None = None
-    """The rule that decided, as it is named in the documentation; null: none objected."""
+    """Name of the rule that decided; null if no rule objected."""
     retry_after_seconds: float | None = None
-    """WAIT: after how many seconds to ask again."""
+    """With WAIT, the seconds after which to propose the state again."""
     replayed: bool = False
-    """Whether this is the answer that the same proposal with the same idempotency key got before."""
+    """Whether this answer was given to the same proposal with the same idempotency key before."""
     considered: tuple[RuleOutcome, ...] = ()
-    """Every rule that looked at the proposal, in order, with what it said."""
+    """The rules that judged the proposal, in order, with their verdicts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:
-    """The run that was created, or that was there already."""
+    """A run that was created, or that existed already."""
 
     kind: RunKind
     run_id: UUID
     created: bool
     run: FlowRun | TaskRun | None = None
-    """The run in its first state, whole, if it was created now."""
+    """The run in its first state with all columns, if it was created now."""
 
 
 Outcome = Answer | Created | Exception
-"""What became of a request; an exception: a problem of the client's if it is a RunstateError, else a bug."""
+"""The outcome of a request. A RunstateError is a problem for the client, any other exception a bug."""

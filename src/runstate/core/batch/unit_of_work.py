@@ -1,4 +1,4 @@
-"""The facts of one batch in memory: what was loaded, what each proposal changed, and what is to be written."""
+"""The unit of work of a batch: loaded rows, and the changes to write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from runstate.core.proposal import Effect, R, Remember, Slot, Take
+from runstate.core.proposal import Acquire, CacheResult, Effect, R, Slot
 from runstate.core.slots import advanced, after_acquire, after_release, saved_time
 from runstate.core.states import State
 from runstate.database.queries.orchestration import digest
@@ -25,7 +25,7 @@ from runstate.rows import (
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A run entered a state."""
+    """The entry of a run into a state."""
 
     run: FlowRun | TaskRun
     left: State | None
@@ -45,16 +45,16 @@ class Advance:
 
 @dataclass(slots=True)
 class UnitOfWork:
-    """Facts by id. Whoever changes one notes that it has to be written."""
+    """Loaded rows by id, and the changes to write. Its methods keep both consistent."""
 
     runs: dict[UUID, FlowRun | TaskRun] = field(default_factory=dict)
     states: dict[UUID, State] = field(default_factory=dict)
-    """Current states by the id of the run."""
+    """Current states by run id."""
     flow_run_refs: dict[UUID, tuple[UUID | None, UUID | None]] = field(default_factory=dict)
-    """Of task runs: flow and deployment of their flow run."""
+    """Flow id and deployment id of the flow runs of task runs, by task run id."""
     deployments: dict[UUID, Deployment] = field(default_factory=dict)
-    limited: bool = False
-    """Whether there may be limits."""
+    has_limits: bool = False
+    """Whether there may be concurrency limits."""
     limits: dict[UUID, ConcurrencyLimit] = field(default_factory=dict)
     limit_ids: dict[str, UUID] = field(default_factory=dict)
     """Ids of the limits by name."""
@@ -65,11 +65,11 @@ class UnitOfWork:
     cached: dict[str, State] = field(default_factory=dict)
     answers: dict[tuple[UUID, str], ProposalAnswer] = field(default_factory=dict)
     created: set[UUID] = field(default_factory=set)
-    """Runs that this batch inserted and that have not entered their first state yet."""
-    found: dict[UUID, UUID] = field(default_factory=dict)
-    """Of creations whose unique key was taken: the run that has it."""
+    """Runs that this batch inserted and that have no state yet."""
+    existing: dict[UUID, UUID] = field(default_factory=dict)
+    """Ids of the runs that have the unique key of a run to create, by the id of the latter."""
     dangling: dict[UUID, UUID] = field(default_factory=dict)
-    """Of creations that refer to what does not exist: the id of that."""
+    """Ids that do not exist, by the id of the run to create that refers to them."""
 
     transitions: list[Entered] = field(default_factory=list)
     changed_runs: set[UUID] = field(default_factory=set)
@@ -95,7 +95,7 @@ class UnitOfWork:
             self.leases_of.setdefault(lease.run_id, []).append(lease.id)
 
     def slots_of(self, run: FlowRun | TaskRun, new_id: Callable[[], UUID]) -> tuple[Slot, ...]:
-        """The limits that the run is subject to, and its place in each."""
+        """Return the limits that apply to a run, with the lease that it holds of each."""
         held = {lease.limit_id: lease for lease in self.held_by(run.id) if lease.automatic}
         return tuple(Slot(limit, held.get(limit.id), new_id()) for limit in self._limits_of(run))
 
@@ -109,39 +109,39 @@ class UnitOfWork:
         limit_id = deployment.concurrency_limit_id if deployment else None
         return [self.limits[limit_id]] if limit_id in self.limits else []
 
-    def move(self, run: R) -> None:
-        """Columns of the run changed."""
+    def change_run(self, run: R) -> None:
+        """Record changed columns of a run."""
         self.runs[run.id] = run
         self.changed_runs.add(run.id)
 
     def enter(self, run: R, state: State, actor: str, request_id: str | None) -> None:
-        """The run entered the state."""
+        """Record that a run entered a state."""
         self.transitions.append(Entered(run, self.states.get(run.id), state, actor, request_id))
         self.states[run.id] = state
-        self.move(run)
+        self.change_run(run)
 
     def apply(self, effects: Iterable[Effect], run: R, state: State, now: datetime, new_id: Callable[[], UUID]) -> None:
-        """What the transition takes besides its state."""
+        """Carry out the effects of a transition."""
         for effect in effects:
             match effect:
-                case Take(slot, expires):
-                    self.take(
+                case Acquire(slot, expires):
+                    self.acquire(
                         slot.limit.id, 1, now, id=slot.new_lease_id, run_id=run.id, expires=expires, automatic=True
                     )
-                case Remember(key, expires):
-                    self.remember(key, expires, state, now, new_id)
+                case CacheResult(key, expires):
+                    self.cache(key, expires, state, now, new_id)
 
-    def remember(
+    def cache(
         self, key: str, expires: datetime | None, state: State, now: datetime, new_id: Callable[[], UUID]
     ) -> None:
-        """Note the state as the newest result under the key."""
+        """Store the state as the newest result under the key."""
         entry = {"id": new_id(), "created": now, "updated": now, "cache_key": key, "expires": expires}
         self.new_cached.append(CacheEntry.of({**entry, "digest": digest(key), "state_id": state.id}))
         self.cached.pop(key, None)
         if expires is None or expires > now:
             self.cached[key] = state.fresh_copy(data=None, copied_from=state.id)
 
-    def take(
+    def acquire(
         self,
         limit_id: UUID,
         slots: int,
@@ -153,7 +153,7 @@ class UnitOfWork:
         holder: str | None = None,
         automatic: bool = False,
     ) -> ConcurrencyLease:
-        """Take slots for which there is room; with decay they are held until they have freed themselves."""
+        """Acquire slots that are free. With decay, the lease lasts until they have freed themselves."""
         limit = after_acquire(self.limits[limit_id], slots, now)
         self._change_limit(limit)
         until = limit.drained if limit.slot_decay_per_second > 0 else expires
@@ -164,8 +164,8 @@ class UnitOfWork:
         self.new_leases.add(lease.id)
         return lease
 
-    def give_back(self, lease: ConcurrencyLease, now: datetime) -> None:
-        """Give back a lease; it is gone, so it cannot be given back twice."""
+    def release(self, lease: ConcurrencyLease, now: datetime) -> None:
+        """Release a lease. It is removed, so it cannot be released twice."""
         limit = self.limits[lease.limit_id]
         self._change_limit(after_release(limit, lease, now))
         del self.leases[lease.id]
@@ -176,16 +176,16 @@ class UnitOfWork:
         else:
             self.gone_leases.add(lease.id)
         if limit.slot_decay_per_second > 0:
-            self._move_up(limit, lease, now)
+            self._advance(limit, lease, now)
 
-    def _move_up(self, limit: ConcurrencyLimit, gone: ConcurrencyLease, now: datetime) -> None:
-        """Have all leases behind one that is gone expire sooner: those in memory now, the others when it is written."""
+    def _advance(self, limit: ConcurrencyLimit, gone: ConcurrencyLease, now: datetime) -> None:
+        """Have the leases behind a released one expire sooner: loaded ones here, the others by a statement."""
         if gone.expires is not None:
             self.advances.append(Advance(limit.id, gone.expires, saved_time(limit, gone, now)))
         for waiting in [each for each in self.leases.values() if each.limit_id == limit.id]:
-            moved = advanced(limit, gone, waiting, now)
-            if moved is not waiting:
-                self.change_lease(moved)
+            changed = advanced(limit, gone, waiting, now)
+            if changed is not waiting:
+                self.change_lease(changed)
 
     def renew(self, lease: ConcurrencyLease, expires: datetime | None, now: datetime) -> None:
         """Have a lease expire at another time, unless time does not end it.
@@ -198,7 +198,7 @@ class UnitOfWork:
             self.change_lease(lease.replace(expires=expires, updated=now))
 
     def change_lease(self, lease: ConcurrencyLease) -> None:
-        """Columns of a lease changed."""
+        """Record changed columns of a lease."""
         self.leases[lease.id] = lease
         if lease.id not in self.new_leases:
             self.changed_leases.add(lease.id)
@@ -208,5 +208,5 @@ class UnitOfWork:
         self.changed_limits.add(limit.id)
 
     def held_by(self, run_id: UUID) -> list[ConcurrencyLease]:
-        """The leases that a run holds."""
+        """Return the leases that a run holds."""
         return [self.leases[each] for each in self.leases_of.get(run_id, ())]

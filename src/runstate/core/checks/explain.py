@@ -53,7 +53,7 @@ TABLE: Final = """
 | --- | --- |
 | A | accepted |
 | D | accepted for a run of a deployment, else aborted |
-| C | rejected, and cancelled instead: there is no infrastructure to tear down |
+| C | rejected, and cancelled instead: the run has no infrastructure to stop |
 | R | rejected: the run stays in its state |
 | X | aborted |
 """

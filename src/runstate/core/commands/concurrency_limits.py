@@ -119,7 +119,7 @@ async def acquire_concurrency_slots(context: CommandContext, given: requests.Acq
             "holder": given.holder,
             "expires": now + timedelta(seconds=given.lease_seconds),
         }
-        taken = [unit.take(limit.id, given.slots, now, id=context.new_id(), **held) for limit in active]
+        taken = [unit.acquire(limit.id, given.slots, now, id=context.new_id(), **held) for limit in active]
         await write_limits(connection, unit, now)
     return Acquired(leases=taken)
 
@@ -160,7 +160,7 @@ async def release_concurrency_slots(context: CommandContext, given: requests.Rel
         known = [lease for each in dict.fromkeys(given.lease_ids) if (lease := unit.leases.get(each))]
         there = [lease for lease in known if not lease.automatic]
         for lease in there:
-            unit.give_back(unit.leases[lease.id], now)
+            unit.release(unit.leases[lease.id], now)
         await write_limits(transaction.connection, unit, now)
     return [lease.id for lease in there]
 

@@ -60,7 +60,7 @@ def suspended(given: requests.PauseFlowRun, now: datetime) -> State:
 
 def _pause(given: requests.PauseFlowRun) -> dict[str, Any]:
     if given.timeout_seconds is not None and given.expiration_time is not None:
-        raise InvalidInput("A pause ends after a number of seconds or at a time, not both.", ("expirationTime",))
+        raise InvalidInput("Set `timeoutSeconds` or `expirationTime`, not both.", ("expirationTime",))
     return {
         "timeout_seconds": given.timeout_seconds,
         "pause_expiration_time": given.expiration_time,

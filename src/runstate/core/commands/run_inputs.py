@@ -65,8 +65,8 @@ async def _resuming(
         idempotency_key=given.idempotency_key,
         policy=RESUME,
         quirks=False,
-        said=f"resume {given.model_dump_json()}",
-        reply=await _reply(batcher, given, paused),
+        fingerprint_source=f"resume {given.model_dump_json()}",
+        run_input_to_store=await _reply(batcher, given, paused),
         **who,
     )
 

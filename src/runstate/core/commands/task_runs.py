@@ -64,7 +64,7 @@ async def _release(context: CommandContext, connection: AsyncConnection, run_id:
     await lock_limits(connection, unit, holders=[run_id])
     for lease in unit.held_by(run_id):
         if lease.automatic and unit.limits[lease.limit_id].name in names:
-            unit.give_back(lease, now)
+            unit.release(lease, now)
     await write_limits(connection, unit, now)
 
 

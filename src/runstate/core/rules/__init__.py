@@ -1,1 +1,1 @@
-"""The rules: one module a subject, one function a rule. Policies put them in order."""
+"""Rules: a module for each subject, a function for each rule. Policies order them."""

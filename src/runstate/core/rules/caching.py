@@ -1,6 +1,6 @@
-"""Results that later task runs share."""
+"""Cached results of task runs."""
 
-from runstate.core.proposal import ANY, Amend, Proposal, Reject, Remember, rule
+from runstate.core.proposal import ANY, Amend, CacheResult, Proposal, Reject, rule
 from runstate.documents.states import StateType
 from runstate.rows import TaskRun
 
@@ -9,24 +9,28 @@ LONGEST_KEY = 2000
 
 @rule(leaving=ANY, entering={StateType.RUNNING})
 def use_cached_result(proposal: Proposal[TaskRun]) -> Reject | None:
-    """A task run whose cache key has an unexpired result is Cached instead of running, unless it asks for a refresh."""
+    """A task run whose cache key has a cached result is Cached instead of RUNNING, unless it requests a refresh."""
     if proposal.cached is None or proposal.proposed.details.refresh_cache:
         return None
-    return Reject(reason="There is a cached result.", instead=proposal.cached.fresh_copy(name="Cached"))
+    return Reject(
+        reason="There is a cached result for the cache key.", instead=proposal.cached.fresh_copy(name="Cached")
+    )
 
 
 @rule(leaving=ANY, entering={StateType.COMPLETED})
 def refuse_long_cache_key(proposal: Proposal[TaskRun]) -> Reject | None:
-    """A result under a cache key of more than 2,000 characters is not cached: the state is written all the same."""
+    """A result under a cache key of more than 2,000 characters is not cached. Its state is written."""
     if len(proposal.proposed.details.cache_key or "") <= LONGEST_KEY:
         return None
-    return Reject(reason="The cache key is longer than 2,000 characters.", instead=proposal.proposed)
+    return Reject(
+        reason="The result is not cached: the cache key is longer than 2,000 characters.", instead=proposal.proposed
+    )
 
 
 @rule(leaving=ANY, entering={StateType.COMPLETED})
 def cache_result(proposal: Proposal[TaskRun]) -> Amend | None:
-    """A result that completes under a cache key is cached until its expiration."""
+    """The result of a completed task run with a cache key is cached until it expires."""
     details = proposal.proposed.details
     if not details.cache_key:
         return None
-    return Amend(effects=(Remember(details.cache_key, details.cache_expiration),))
+    return Amend(effects=(CacheResult(details.cache_key, details.cache_expiration),))

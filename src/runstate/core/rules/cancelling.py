@@ -8,13 +8,13 @@ from runstate.rows import FlowRun
 
 @rule(leaving={StateType.CANCELLING}, entering=frozenset(StateType) - {StateType.CANCELLED})
 def finish_cancelling(proposal: Proposal[FlowRun]) -> Reject:
-    """A run that is being cancelled can only be cancelled."""
-    return Reject(reason="The run is being cancelled.")
+    """A CANCELLING run can only become CANCELLED."""
+    return Reject(reason="The run is being cancelled: it can only become CANCELLED.")
 
 
 @rule(leaving={StateType.SCHEDULED, StateType.PAUSED}, entering={StateType.CANCELLING})
 def cancel_at_once_without_infrastructure(proposal: Proposal[FlowRun]) -> Reject | None:
-    """Where nothing has to be torn down, cancelling is done: scheduled runs without infrastructure, suspended runs."""
+    """A run without infrastructure is CANCELLED at once: a scheduled run that was not submitted, a suspended run."""
     initial = proposal.initial
     if initial is None:
         return None
@@ -23,5 +23,6 @@ def cancel_at_once_without_infrastructure(proposal: Proposal[FlowRun]) -> Reject
     if not (waits or suspended):
         return None
     return Reject(
-        reason="There is no infrastructure to tear down.", instead=cancelled(message=proposal.proposed.message)
+        reason="The run is cancelled at once: it has no infrastructure to stop.",
+        instead=cancelled(message=proposal.proposed.message),
     )

@@ -1,4 +1,4 @@
-"""Slots of limits: taken on entering; who finds none waits, is scheduled again or is cancelled."""
+"""Concurrency limits: a run acquires slots on entry, or it waits, is scheduled again or is cancelled."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from runstate.core.proposal import (
     ANY,
     Abort,
+    Acquire,
     Amend,
     Proposal,
     Reject,
     Slot,
-    Take,
     Wait,
     rule,
 )
@@ -22,19 +22,19 @@ from runstate.rows import FlowRun, TaskRun
 
 PENDING, RUNNING = frozenset({StateType.PENDING}), frozenset({StateType.RUNNING})
 HOLDING = frozenset({StateType.PENDING, StateType.RUNNING, StateType.CANCELLING})
-"""The types in which a flow run keeps its deployment's slot."""
+"""State types in which a flow run holds a slot of its deployment."""
 HOLDING_TASK = frozenset({StateType.RUNNING, StateType.CANCELLING})
-"""The types in which a task run keeps the slots of its tags."""
+"""State types in which a task run holds slots of its tags."""
 
 ENQUEUED_SECONDS = 30
 GRACE_SECONDS = 300
-NO_SLOTS = "The limit {} has no slots at all."
+NO_SLOTS = "The limit {} has no slots."
 FULL = "The limit {} is full."
 
 
 @rule(leaving=HOLDING, entering=HOLDING)
 def carry_lease(proposal: Proposal[FlowRun]) -> Amend | None:
-    """A flow run that keeps its deployment's slot keeps the id of the lease in its state's details."""
+    """The id of the lease of a deployment's slot stays in the details of the states in which the run holds the slot."""
     if proposal.initial is None or proposal.initial.details.deployment_concurrency_lease_id is None:
         return None
     lease_id = proposal.initial.details.deployment_concurrency_lease_id
@@ -43,7 +43,7 @@ def carry_lease(proposal: Proposal[FlowRun]) -> Amend | None:
 
 @rule(leaving=ANY - HOLDING, entering=PENDING)
 def take_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Amend | None:
-    """A flow run takes a slot of its deployment when it is claimed; without one it is scheduled again or cancelled."""
+    """A flow run that is claimed acquires a slot of its deployment. If none is free, it is rescheduled or cancelled."""
     slot = _wanted(proposal)
     if slot is None:
         return None
@@ -51,37 +51,37 @@ def take_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Amend 
         return Abort(reason=NO_SLOTS.format(slot.limit.name))
     if seconds_until_room(slot.limit, 1, proposal.now) > 0:
         return _collided(proposal, slot)
-    return _takes(proposal, slot, proposal.now + timedelta(seconds=_grace(proposal)))
+    return _acquires(proposal, slot, proposal.now + timedelta(seconds=_grace(proposal)))
 
 
 @rule(leaving=PENDING, entering=RUNNING)
 def keep_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Wait | Amend | None:
-    """A claimed run that starts keeps its slot; one that lost it, unless by decay, takes another or is cancelled."""
+    """A claimed run keeps its slot when it starts. If the slot expired, it acquires another one or is cancelled."""
     slot = _wanted(proposal)
     claimed = proposal.initial is not None and proposal.initial.details.deployment_concurrency_lease_id is not None
     if slot is None or (claimed and slot.limit.slot_decay_per_second > 0):
         return None
     if not claimed or seconds_until_room(slot.limit, 1, proposal.now) == 0:
         return _enter_deployment(proposal)
-    message = "The deployment's slot was lost while the run was pending, and no other is free."
+    message = "The slot of the deployment expired while the run was pending, and no other slot is free."
     return Reject(reason=message, instead=cancelled(message=message))
 
 
 @rule(leaving=ANY - HOLDING, entering=RUNNING)
 def take_deployment_slot_again(proposal: Proposal[FlowRun]) -> Abort | Wait | Amend | None:
-    """A flow run that enters RUNNING unclaimed, after a retry or a pause, takes a slot or waits for one."""
+    """A flow run that enters RUNNING without a claim, after a retry or a pause, acquires a slot or waits for one."""
     return _enter_deployment(proposal)
 
 
 @rule(leaving=ANY, entering=RUNNING)
 def take_tag_slots(proposal: Proposal[TaskRun]) -> Abort | Wait | Amend | None:
-    """A task run takes a slot of the limit of each of its tags, all or none; without one it waits."""
+    """A task run acquires a slot of the limit of each of its tags. If one limit is full, it acquires none and waits."""
     return _enter(proposal)
 
 
 @rule(leaving={StateType.SCHEDULED}, entering={StateType.SCHEDULED})
 def cancel_late_run_without_slot(proposal: Proposal[FlowRun]) -> Reject | None:
-    """A run that becomes Late is cancelled when its deployment cancels new runs and is full."""
+    """A run that becomes Late is cancelled if its deployment is full and cancels new runs."""
     options = proposal.concurrency
     slot = _wanted(proposal)
     if slot is None or proposal.proposed.name != "Late" or options is None:
@@ -97,7 +97,7 @@ def _wanted(proposal: Proposal[Any]) -> Slot | None:
 
 
 def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
-    """All slots that the run does not hold yet, or none of them."""
+    """Acquire all slots that the run does not hold yet, or none."""
     wanted = [slot for slot in proposal.slots if slot.held is None and slot.limit.active]
     closed = next((slot for slot in wanted if slot.limit.limit == 0), None)
     if closed:
@@ -109,29 +109,29 @@ def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
             reason=FULL.format(names),
             seconds=max(retry_delay(slot.limit, 1, proposal.now, proposal.draw) for slot in full),
         )
-    return Amend(effects=tuple(Take(slot, None) for slot in wanted)) if wanted else None
+    return Amend(effects=tuple(Acquire(slot, None) for slot in wanted)) if wanted else None
 
 
 def _enter_deployment(proposal: Proposal[FlowRun]) -> Abort | Wait | Amend | None:
-    """The deployment's slot, until the run leaves it."""
-    said, slot = _enter(proposal), _wanted(proposal)
-    return _takes(proposal, slot, None) if isinstance(said, Amend) and slot else said
+    """Acquire the slot of the deployment until the run leaves the state."""
+    verdict, slot = _enter(proposal), _wanted(proposal)
+    return _acquires(proposal, slot, None) if isinstance(verdict, Amend) and slot else verdict
 
 
 def _grace(proposal: Proposal[FlowRun]) -> float:
-    given = proposal.concurrency.grace_period_seconds if proposal.concurrency else None
-    return GRACE_SECONDS if given is None else given
+    seconds = proposal.concurrency.grace_period_seconds if proposal.concurrency else None
+    return GRACE_SECONDS if seconds is None else seconds
 
 
-def _takes(proposal: Proposal[FlowRun], slot: Slot, expires: datetime | None) -> Amend:
+def _acquires(proposal: Proposal[FlowRun], slot: Slot, expires: datetime | None) -> Amend:
     state = proposal.proposed.with_details(deployment_concurrency_lease_id=slot.new_lease_id)
-    return Amend(state=state, effects=(Take(slot, expires),))
+    return Amend(state=state, effects=(Acquire(slot, expires),))
 
 
 def _collided(proposal: Proposal[FlowRun], slot: Slot) -> Reject:
     reason = FULL.format(slot.limit.name)
     options = proposal.concurrency
     if options and options.collision_strategy is CollisionStrategy.CANCEL_NEW:
-        return Reject(reason=reason, instead=cancelled(message="The deployment's concurrency limit was reached."))
+        return Reject(reason=reason, instead=cancelled(message="The concurrency limit of the deployment was reached."))
     when = proposal.now + timedelta(seconds=ENQUEUED_SECONDS)
     return Reject(reason=reason, instead=awaiting_concurrency_slot(proposal.now, when))

@@ -11,11 +11,13 @@ AFTER_A_PAUSE = FINAL_TYPES | {StateType.RUNNING, StateType.SCHEDULED}
 
 @rule(entering=PAUSED)
 def pause_while_running(proposal: Proposal[FlowRun]) -> Abort | Reject | None:
-    """Only a running flow run can be paused."""
+    """Only a RUNNING flow run can be paused."""
     if proposal.initial is None:
         return Abort(reason="A run without a state cannot be paused.")
     return (
-        None if proposal.initial.is_running else Reject(reason=f"The run is in {proposal.initial_name}, not running.")
+        None
+        if proposal.initial.is_running
+        else Reject(reason=f"Only a running run can be paused: it is in {proposal.initial_name}.")
     )
 
 
@@ -23,13 +25,13 @@ def pause_while_running(proposal: Proposal[FlowRun]) -> Abort | Reject | None:
 def pause_once_for_each_key(proposal: Proposal[FlowRun]) -> Reject | None:
     """A flow run pauses once for each pause key."""
     if proposal.proposed.details.pause_key in proposal.run.policy.pause_keys:
-        return Reject(reason="The run has been paused at this place already.")
+        return Reject(reason="The run has been paused with this pause key already.")
     return None
 
 
 @rule(entering=PAUSED)
 def suspend_needs_deployment(proposal: Proposal[FlowRun]) -> Abort | None:
-    """A run can be suspended only if it can be started anew: it has a deployment and is no subflow."""
+    """A flow run can be suspended only if it can be started again: it has a deployment and is not a subflow run."""
     if not proposal.proposed.details.pause_reschedule:
         return None
     if proposal.run.parent_task_run_id is not None:
@@ -39,47 +41,51 @@ def suspend_needs_deployment(proposal: Proposal[FlowRun]) -> Abort | None:
 
 @rule(entering=PAUSED)
 def note_the_pause(proposal: Proposal[FlowRun]) -> Amend:
-    """A paused run remembers the pause key; a pause without one gets one of its own."""
+    """The policy of a paused run records the pause key; a pause without a key gets a new one."""
     policy = proposal.run.policy
     key = proposal.proposed.details.pause_key or str(proposal.pause_key)
     keys = tuple(sorted({*policy.pause_keys, key}))
-    return Amend(afterwards={"policy": policy.model_copy(update={"pause_keys": keys})})
+    return Amend(after_bookkeeping={"policy": policy.model_copy(update={"pause_keys": keys})})
 
 
 @rule(leaving=PAUSED)
-def resume_or_end(proposal: Proposal[FlowRun]) -> Reject | None:
-    """A paused run goes on, is scheduled or ends; nothing else. That it was asked to is noted in any case."""
+def leave_pause_only_to_resume_or_end(proposal: Proposal[FlowRun]) -> Reject | None:
+    """A PAUSED run can only become RUNNING or SCHEDULED, or end. A refused proposal marks the run as resuming."""
     if proposal.proposed.type in AFTER_A_PAUSE:
         return None
-    return Reject(reason="A paused run can only go on, be scheduled or end.", afterwards=_resuming(proposal))
+    return Reject(
+        reason="A paused run can only be resumed, be scheduled or end.", after_bookkeeping=_resuming(proposal)
+    )
 
 
 @rule(leaving=PAUSED)
 def resume_suspended_needs_deployment(proposal: Proposal[FlowRun]) -> Reject | None:
-    """A suspended run without a deployment stays suspended: nothing could start it."""
+    """A suspended run without a deployment stays suspended, because nothing could start it."""
     initial = proposal.initial
     if initial is None or not initial.details.pause_reschedule or proposal.run.deployment_id is not None:
         return None
-    return Reject(reason="The suspended run has no deployment to run in.", afterwards=_resuming(proposal))
+    return Reject(
+        reason="The suspended run has no deployment that could start it.", after_bookkeeping=_resuming(proposal)
+    )
 
 
 @rule(leaving=PAUSED)
 def expired_pause_fails(proposal: Proposal[FlowRun]) -> Reject | None:
-    """A run that is resumed after its pause has expired fails."""
+    """A run that is resumed after its pause expired becomes FAILED."""
     until = proposal.initial.details.pause_timeout if proposal.initial else None
     if until is None or until >= proposal.now:
         return None
     return Reject(
         reason="The pause has expired.",
         instead=failed(message="The flow was paused and never resumed."),
-        afterwards=_resuming(proposal),
+        after_bookkeeping=_resuming(proposal),
     )
 
 
 @rule(leaving=PAUSED)
 def note_the_resuming(proposal: Proposal[FlowRun]) -> Amend:
-    """A run that leaves a pause is resuming until it next enters RUNNING or ends."""
-    return Amend(afterwards=_resuming(proposal))
+    """A run that leaves a pause is marked as resuming until it enters RUNNING or ends."""
+    return Amend(after_bookkeeping=_resuming(proposal))
 
 
 def _resuming(proposal: Proposal[FlowRun]) -> dict[str, object]:

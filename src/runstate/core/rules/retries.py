@@ -1,4 +1,4 @@
-"""Trying again."""
+"""Retries."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ FAILED = frozenset({StateType.FAILED})
 
 @rule(leaving=RUNNING, entering=FAILED)
 def retry_failed_flow_run(proposal: Proposal[FlowRun]) -> Reject | Amend:
-    """A flow run that fails while retries remain awaits the next one, in the same process."""
+    """A flow run that fails and has retries left awaits the next one, in the same process."""
     policy = proposal.run.policy
     if policy.retries is None or proposal.run.run_count > policy.retries:
         return Amend(run={"policy": policy.model_copy(update={"retry_type": None})})
@@ -23,7 +23,7 @@ def retry_failed_flow_run(proposal: Proposal[FlowRun]) -> Reject | Amend:
 
 @rule(leaving=RUNNING, entering=FAILED)
 def retry_failed_task_run(proposal: Proposal[TaskRun]) -> Reject | None:
-    """A task run that fails while retries remain awaits the next one, unless the failure says it is not retriable."""
+    """A task run that fails and has retries left awaits the next one, unless the state is marked as not retriable."""
     policy = proposal.run.policy
     if proposal.proposed.details.retriable is False or policy.retries is None:
         return None
@@ -32,7 +32,7 @@ def retry_failed_task_run(proposal: Proposal[TaskRun]) -> Reject | None:
 
 @rule(leaving=ANY, entering=RUNNING)
 def name_further_runs(proposal: Proposal[TaskRun]) -> Amend | None:
-    """A task run that ran before is Retrying after AwaitingRetry, else Rerunning."""
+    """A task run that runs again is named Retrying after AwaitingRetry, and Rerunning otherwise."""
     if proposal.run.run_count == 0:
         return None
     name = "Retrying" if proposal.initial_name == "AwaitingRetry" else "Rerunning"
@@ -41,7 +41,7 @@ def name_further_runs(proposal: Proposal[TaskRun]) -> Amend | None:
 
 @rule(leaving=ANY, entering=RUNNING)
 def note_attempt_of_flow_run(proposal: Proposal[TaskRun]) -> Amend | None:
-    """A task run remembers in which attempt of its flow run it ran."""
+    """A task run records the run count of its flow run."""
     return Amend(run={"flow_run_run_count": proposal.flow_run.run_count}) if proposal.flow_run else None
 
 
@@ -51,7 +51,7 @@ def _retry(
     failure = proposal.proposed
     when = proposal.now + timedelta(seconds=delay)
     again = awaiting_retry(proposal.now, when, message=failure.message, data=failure.data)
-    return Reject(reason="Retrying.", instead=again, run=run or {})
+    return Reject(reason="The run will be retried.", instead=again, run=run or {})
 
 
 def _delay(proposal: Proposal[TaskRun]) -> float:

@@ -1,4 +1,4 @@
-"""When a run may start."""
+"""Scheduled times and claims."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ SCHEDULED, PENDING, RUNNING = StateType.SCHEDULED, StateType.PENDING, StateType.
 
 @rule(leaving={PENDING, RUNNING, StateType.CANCELLING, StateType.CANCELLED}, entering={PENDING})
 def claim_once(proposal: Proposal[Any]) -> Abort | Amend | None:
-    """Who claims a run that was claimed must stop; a claimed run may move on to a PENDING state of another name."""
+    """A run is claimed once: a second claim is aborted. A claimed run can enter a PENDING state of another name."""
     initial, proposed = proposal.initial, proposal.proposed
     moves_on = initial is not None and initial.is_pending and proposed.name not in (initial.name, "Pending")
     if initial is None or not moves_on:
@@ -21,7 +21,7 @@ def claim_once(proposal: Proposal[Any]) -> Abort | Amend | None:
 
 @rule(leaving={SCHEDULED}, entering={PENDING})
 def carry_scheduled_time(proposal: Proposal[Any]) -> Amend | None:
-    """A run that is claimed keeps the time that it is scheduled for."""
+    """A claimed run keeps its scheduled time."""
     if proposal.initial is None or proposal.proposed.details.scheduled_time is not None:
         return None
     return Amend(state=proposal.proposed.with_details(scheduled_time=proposal.initial.details.scheduled_time))
@@ -29,7 +29,7 @@ def carry_scheduled_time(proposal: Proposal[Any]) -> Amend | None:
 
 @rule(leaving={SCHEDULED, PENDING}, entering={RUNNING})
 def wait_for_scheduled_time(proposal: Proposal[Any]) -> Wait | None:
-    """A run that is scheduled for later waits until its time has come."""
+    """A run waits for its scheduled time."""
     due = proposal.initial.details.scheduled_time if proposal.initial else None
     if due is None or due <= proposal.now:
         return None
@@ -38,7 +38,7 @@ def wait_for_scheduled_time(proposal: Proposal[Any]) -> Wait | None:
 
 @rule(leaving={SCHEDULED, PENDING}, entering={PENDING, RUNNING})
 def carry_task_parameters(proposal: Proposal[TaskRun]) -> Amend | None:
-    """A background task run keeps the reference to its parameters."""
+    """A background task run keeps the id of its parameters."""
     if proposal.initial is None or proposal.initial.details.task_parameters_id is None:
         return None
     kept = proposal.initial.details.task_parameters_id
@@ -47,9 +47,9 @@ def carry_task_parameters(proposal: Proposal[TaskRun]) -> Amend | None:
 
 @rule(leaving=ANY, entering={SCHEDULED})
 def late_once_and_only_when_scheduled(proposal: Proposal[FlowRun]) -> Reject | None:
-    """Only a scheduled run becomes Late, and only once."""
+    """Only a SCHEDULED run can become Late, and only once."""
     if proposal.proposed.name != "Late":
         return None
     if proposal.initial is None or not proposal.initial.is_scheduled:
-        return Reject(reason="Only scheduled runs can be late.")
+        return Reject(reason="Only a scheduled run can become late.")
     return Reject(reason="The run is late already.") if proposal.initial.name == "Late" else None

@@ -67,7 +67,7 @@ def _verb(
         idempotency_key=given.idempotency_key,
         policy=policy,
         quirks=False,
-        said=f"{verb} {given.model_dump_json()}",
+        fingerprint_source=f"{verb} {given.model_dump_json()}",
         **actor(info),
     )
 
