@@ -1,4 +1,4 @@
-"""What is logged, by whatever library: a line each on standard error, for people or for programs."""
+"""Logging of this and all other libraries: lines on standard error, as text or as JSON."""
 
 import logging
 import sys
@@ -11,11 +11,11 @@ COMMON: Final[tuple[Any, ...]] = (
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
-"""What every line has: the id of the request, if there is one, the level, the time."""
+"""Processors for every line: they add the id of the request, the level and the time."""
 
 
 def configure(level: str, form: str) -> None:
-    """From now on, log what is at least of this level: as `text`, as `json`, or (`auto`) as fits where it goes to."""
+    """Log records from this level on, as `text` or `json`; with `auto` as text if standard error is a terminal."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
     written = rendering(as_text=form == "text" or (form == "auto" and sys.stderr.isatty()))
     of_others = structlog.stdlib.ProcessorFormatter(

@@ -174,10 +174,10 @@ def test_a_paused_run_can_be_resumed(state: State) -> None:
 def test_a_run_that_is_not_paused_cannot_be_resumed(kind: StateType) -> None:
     said = asked(resume_only_when_paused, flow_run(), plain(kind), running())
 
-    assert said == Abort(reason=f"The run is in {plain(kind).name}, not paused.")
+    assert said == Abort(reason=f"Only a paused run can be resumed: it is in {plain(kind).name}.")
 
 
 def test_a_run_without_a_state_cannot_be_resumed() -> None:
     said = asked(resume_only_when_paused, flow_run(), None, running())
 
-    assert said == Abort(reason="The run is in no state, not paused.")
+    assert said == Abort(reason="Only a paused run can be resumed: it is in no state.")

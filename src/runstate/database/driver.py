@@ -159,7 +159,7 @@ def later(connection: AsyncConnection, text: str, parameters: Sequence[Sequence[
 def before_commit(connection: AsyncConnection, callback: Callable[[], None]) -> None:
     """Call *callback* once every statement so far has succeeded: on SQLite after those that wait for the commit."""
     if connection.dialect.name == "sqlite":
-        driver_of(connection).put_off.append(callback)
+        driver_of(connection).deferred.append(callback)
     else:
         callback()
 

@@ -23,20 +23,20 @@ T = TypeVar("T")
 
 READERS = 8
 STEPS = 10_000
-"""After how many steps SQLite asks whether to go on."""
+"""Steps of the SQLite virtual machine between two checks of the deadline."""
 FETCH_LOCK = Lock()
-"""For those who fetch many rows. At each one a thread lets go of the interpreter, so that several at once take it from
-each other all the time and need twice as long. What SQLite does before the first row, it does beside others.
+"""Held while many rows are fetched. A thread releases the interpreter lock at each row, so several threads at once take
+it from each other all the time and need twice as long. Work before the first row is done concurrently.
 """
 MANY = 20
-"""So many rows are fetched without waiting for others."""
-PATIENCE_SECONDS = 0.02
-"""How long the others are waited for."""
+"""Number of rows that are fetched without the lock."""
+FETCH_LOCK_SECONDS = 0.02
+"""Time for which a thread waits for the lock."""
 NO_TIMEOUT = "patient"
-"""Execution option of statements of SQLite that may take as long as they like."""
+"""Execution option of statements without a deadline."""
 BEGIN_WRITING = "BEGIN IMMEDIATE"
 BUSY_SECONDS = 10
-"""How long another process may be writing to the SQLite file."""
+"""Time for which a statement waits for another process that writes to the file."""
 
 
 class LateError(Exception):
@@ -44,20 +44,20 @@ class LateError(Exception):
 
 
 class Interruptible(aiosqlite.Connection):
-    """A connection to SQLite whose statements end when nobody waits for them any more.
+    """A connection to SQLite whose statements end when their caller is cancelled.
 
-    Its thread would go on with a statement whose caller was cancelled, and SQLAlchemy would wait for the connection to
-    close, for ever if the loop ends meanwhile.
+    Its thread would continue such a statement, and SQLAlchemy would wait for the connection to close: forever, if the
+    event loop ends meanwhile.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.put_off: list[Callable[[], None]] = []
+        self.deferred: list[Callable[[], None]] = []
         """Calls that return no rows, and so can wait for the next turn of the thread."""
         self.deadline = math.inf
-        """When the statement is ended, by the monotonic clock."""
+        """Time at which the current statement is interrupted, by the monotonic clock."""
         self.parsed: dict[str, Any] = {}
-        """JSON parameters of the statement that runs."""
+        """Parsed JSON parameters of the current statement."""
 
     async def _connect(self) -> aiosqlite.Connection:
         """Connect; if that fails, wait until the thread has ended, for it answers to a loop that may end sooner."""
@@ -100,13 +100,13 @@ class Interruptible(aiosqlite.Connection):
             return None
 
     def catch_up(self) -> None:
-        """Do, in the thread, what was put off; what fails ends it."""
-        waiting, self.put_off = self.put_off, []
+        """Execute deferred statements, in the thread; the first that fails ends it."""
+        waiting, self.deferred = self.deferred, []
         for each in waiting:
             each()
 
     async def commit(self) -> None:
-        """Commit what was done, and what was put off."""
+        """Execute deferred statements and commit."""
         await self._execute(self._commit)
 
     def _commit(self) -> None:
@@ -114,8 +114,8 @@ class Interruptible(aiosqlite.Connection):
         self._conn.commit()
 
     async def rollback(self) -> None:
-        """Undo what was done, if anything was; what was put off is not done."""
-        self.put_off = []
+        """Roll back if a transaction has begun, and drop deferred statements."""
+        self.deferred = []
         if self.in_transaction:
             await super().rollback()
 
@@ -124,8 +124,8 @@ class Interruptible(aiosqlite.Connection):
         return await (await self.cursor().execute(sql, parameters)).fetchall()
 
     def later(self, method: str, sql: str, parameters: Any) -> None:
-        """Have a cursor do something that gives no rows."""
-        self.put_off.append(partial(BufferedCursor(self).now, method, sql, parameters))
+        """Defer a call that returns no rows."""
+        self.deferred.append(partial(BufferedCursor(self).now, method, sql, parameters))
 
     def cursor(self) -> "BufferedCursor":  # type: ignore[override]
         """A cursor; none is made before there is a statement."""
@@ -179,26 +179,26 @@ class BufferedCursor(aiosqlite.Cursor):
 
     @property
     def description(self) -> Any:
-        """What the columns are called; None: there are no rows to come."""
+        """Descriptions of the columns; None if the statement returned no rows."""
         return self._about[0]
 
     @property
     def rowcount(self) -> int:
-        """How many rows were changed; -1 if there are rows to come."""
+        """Number of changed rows; -1 if the statement returned rows."""
         return self._about[1]
 
     @property
     def lastrowid(self) -> int | None:
-        """The number of the row that was inserted last."""
+        """Row id of the row that was inserted last."""
         return self._about[2]
 
 
 def _fetched(cursor: sqlite3.Cursor) -> list[Any]:
-    """The rows of a cursor; many are fetched by one thread after the other, unless one takes long."""
+    """Return the rows of a cursor. Threads fetch many rows one after another, unless one takes long."""
     rows = cursor.fetchmany(MANY)
     if len(rows) < MANY:
         return rows
-    alone = FETCH_LOCK.acquire(timeout=PATIENCE_SECONDS)
+    alone = FETCH_LOCK.acquire(timeout=FETCH_LOCK_SECONDS)
     try:
         return rows + cursor.fetchall()
     finally:
@@ -207,7 +207,7 @@ def _fetched(cursor: sqlite3.Cursor) -> list[Any]:
 
 
 def _nothing() -> None:
-    """What a thread does last: then it has done everything before."""
+    """Do nothing: once the thread has executed this, it has executed all that was submitted before."""
 
 
 def _interruptible(database: str, **options: Any) -> aiosqlite.Connection:
@@ -228,7 +228,7 @@ def _set_deadline(seconds: float) -> Callable[..., None]:
 
 
 def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine, AsyncEngine]:
-    """A pool of one connection to write with, and one of connections to read with."""
+    """Return an engine with one connection that writes, and one with several that read."""
     if url.database in (None, "", ":memory:"):
         raise ConfigurationError("An in-memory SQLite database has no readers of its own: name a file.")
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
@@ -269,7 +269,7 @@ def _text_contains(statement: Interruptible, value: str | None, text: str) -> bo
 
 
 def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
-    """Write-ahead log, durable commits, enforced foreign keys; transactions are begun by us, not by the driver."""
+    """Return a listener that sets a write-ahead log, durable commits, foreign keys, and explicit transactions."""
 
     def prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None
@@ -290,7 +290,7 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
 
 
 def _write_ahead(cursor: Any) -> None:
-    """Have the file keep a write-ahead log. Where others are about to do that, SQLite says so instead of waiting."""
+    """Turn the write-ahead log on. If another process does so at the same time, SQLite raises instead of waiting."""
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:

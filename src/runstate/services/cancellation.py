@@ -14,9 +14,9 @@ FOLLOW_UP_PERIOD: Final = timedelta(days=1)
 """For how long after the cancellation of a flow run its task runs are cancelled."""
 STUCK_AFTER: Final = timedelta(seconds=300)
 """Time for which a run may be CANCELLING."""
-WITH_ITS_FLOW_RUN: Final = "The flow run that it belongs to was cancelled."
-WITH_ITS_PARENT: Final = "The flow run that it is a part of was cancelled."
-TOO_LONG: Final = "Nothing told within {:.0f} seconds that the run has ended: it counts as cancelled."
+WITH_ITS_FLOW_RUN: Final = "The flow run of this task run was cancelled."
+WITH_ITS_PARENT: Final = "The parent flow run was cancelled."
+TOO_LONG: Final = "The cancellation did not end within {:.0f} seconds."
 
 
 async def run_once(

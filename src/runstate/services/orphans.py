@@ -9,19 +9,18 @@ from runstate.database.queries.due import DueQuery, orphaned_subflow_runs, orpha
 from runstate.documents.states import RunKind
 from runstate.services.proposing import forced, propose_all
 
-FOLLOWED_FOR: Final = timedelta(days=1)
+FOLLOW_UP_PERIOD: Final = timedelta(days=1)
+"""For how long after its end a flow run is looked at."""
 GRACE: Final = timedelta(seconds=10)
-"""Time in which the client can still tell how the runs ended."""
-ORPHANED: Final = crashed(
-    message="The flow run that it is a part of crashed or failed, and nothing has ended it since."
-)
+"""Time in which the client can still report how its runs ended."""
+ORPHANED: Final = crashed(message="The flow run of this run crashed or failed, and the run did not end.")
 
 
 async def run_once(
-    batcher: Batcher, now: datetime, *, followed_for: timedelta = FOLLOWED_FOR, grace: timedelta = GRACE
+    batcher: Batcher, now: datetime, *, follow_up: timedelta = FOLLOW_UP_PERIOD, grace: timedelta = GRACE
 ) -> int:
     """Have the runs crash that such flow runs left unfinished, which releases their slots; return how many did."""
-    since, until = now - followed_for, now - grace
+    since, until = now - follow_up, now - grace
     return await _end(batcher, RunKind.FLOW_RUN, orphaned_subflow_runs(since, until)) + await _end(
         batcher, RunKind.TASK_RUN, orphaned_task_runs(since, until)
     )

@@ -76,7 +76,7 @@ class Answer:
     state_id: UUID | None
     """Id of the stored state that the run is in now; of a replayed answer, of the state that it wrote."""
     written: FlowRunState | TaskRunState | None = None
-    """That state with all columns, if it was written just now."""
+    """The state with all columns, if it was written just now."""
     proposed: State | None = None
     """With `dryRun`, the state that would have been written; null if none."""
     reason: str | None = None

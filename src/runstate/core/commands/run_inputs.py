@@ -29,11 +29,15 @@ TRIES = 5
 def resume_only_when_paused(proposal: Proposal[FlowRun]) -> Abort | None:
     """Only a paused flow run can be resumed."""
     paused = proposal.initial is not None and proposal.initial.is_paused
-    return None if paused else Abort(reason=f"The run is in {proposal.initial_name or 'no state'}, not paused.")
+    return (
+        None
+        if paused
+        else Abort(reason=f"Only a paused run can be resumed: it is in {proposal.initial_name or 'no state'}.")
+    )
 
 
 RESUME = (resume_only_when_paused, *CORE_FLOW)
-"""Flow runs that are to be resumed: what is asked of every proposal, and that there is something to resume."""
+"""Proposals of `resumeFlowRun`: the rules for proposals of clients, for paused runs only."""
 
 
 async def resume(batcher: Batcher, given: requests.ResumeFlowRun, **actor: Any) -> Answer:
@@ -66,19 +70,19 @@ async def _resuming(
         policy=RESUME,
         quirks=False,
         fingerprint_source=f"resume {given.model_dump_json()}",
-        run_input_to_store=await _reply(batcher, given, paused),
+        run_input_to_store=await _run_input(batcher, given, paused),
         **who,
     )
 
 
-async def _reply(batcher: Batcher, given: requests.ResumeFlowRun, paused: State | None) -> tuple[str, Json] | None:
-    """The answer to what the run waits for, checked against the schema that it gave."""
+async def _run_input(batcher: Batcher, given: requests.ResumeFlowRun, paused: State | None) -> tuple[str, Json] | None:
+    """Return the key and value of the input that the run waits for, validated against its schema."""
     keys = paused.details.run_input_keyset if paused and paused.is_paused else None
     if not keys:
         return None
     schema = await input_of(batcher.context, given.id, keys.get("schema", ""))
     if schema is None:
-        raise InvalidInput("The run waits for an input but has given no schema for it.", ("runInput",))
+        raise InvalidInput("The run waits for an input, but the schema of the input does not exist.", ("runInput",))
     await batcher.context.json_schemas.validate(given.run_input, schema.value, ("runInput",))
     return keys.get("response", "response"), given.run_input
 
