@@ -66,7 +66,7 @@ class Pages:
         return await self._more(parents, self.behind, further=self.query.backwards)
 
     async def _more(self, parents: Sequence[Any], beyond: ParentLoader[bool], *, further: bool) -> list[bool]:
-        cut = [found.cut for found in await self.found.of(parents)] if further else [False] * len(parents)
+        cut = [found.has_more for found in await self.found.of(parents)] if further else [False] * len(parents)
         asked = [parent for parent, known in zip(parents, cut, strict=True) if not known]
         there = dict(zip(asked, await beyond.of(asked), strict=True))
         return [there.get(parent, True) for parent in parents]
