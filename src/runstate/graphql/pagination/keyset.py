@@ -165,8 +165,8 @@ class PageQuery(Generic[R]):
         cut_off = negated(beyond(self.keys, self.table, values, backwards=ahead))
         statement = sa.select(sa.literal(1), self._by()).select_from(self.table).where(*self._scope(parents), cut_off)
         statement = statement.limit(1) if len(parents) == 1 else statement.distinct()
-        there = {parent for _, parent in await fetch(statement)}
-        return [parent in there for parent in parents]
+        found = {parent for _, parent in await fetch(statement)}
+        return [parent in found for parent in parents]
 
     def _by(self) -> sa.ColumnElement[Any]:
         return self.table.c[self.parent] if self.parent else sa.null().label("parent")
