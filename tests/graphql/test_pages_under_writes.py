@@ -1,11 +1,17 @@
 """Pages while rows are written and deleted: what was there throughout comes once, whatever the order."""
 
 import random
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
 
 from runstate.database import Database
+from runstate.database.driver import fetch_as_given
+from runstate.graphql.pagination.keyset import PageArguments, PageQuery
+from runstate.graphql.types.input_values import made
+from runstate.graphql.types.orders import Direction, OrderBy
 from runstate.rows import FlowRun
 from tests.client import Ask
 from tests.graphql.factories import at, make_flow, make_flow_run, store
@@ -42,3 +48,31 @@ async def test_what_was_there_throughout_comes_once(database: Database, ask: Ask
 
     assert len(found) == len(set(found))
     assert {str(run.id) for run in stays} <= set(found)
+
+
+@pytest.mark.parametrize("direction", [{"first": 3}, {"last": 3}])
+async def test_a_run_that_starts_while_a_page_is_read_is_on_it_once(
+    database: Database, direction: dict[str, int]
+) -> None:
+    flow = make_flow()
+    runs = [make_flow_run(flow, start_time=None if number % 2 else at(number)) for number in range(4)]
+    await store(database, flow, *runs)
+    start = sa.update(FlowRun).where(FlowRun.id == runs[1].id).values(start_time=at(9))
+    read: list[Any] = []
+
+    async def read_and_start(statement: sa.Executable) -> Sequence[Any]:
+        async with database.read() as connection:
+            read.append(await fetch_as_given(connection, statement))
+        async with database.write() as transaction:
+            await transaction.connection.execute(start)
+        return cast("Sequence[Any]", read[-1])
+
+    order: Any = made(OrderBy, {"start_time": Direction.ASC})
+    arguments: PageArguments[FlowRun] = PageArguments(order_by=[order], **direction)  # type: ignore[arg-type]
+    query = PageQuery(FlowRun, arguments, frozenset({"id"}), database.reader.dialect)
+    (page,) = await query.pages(read_and_start, [None])
+
+    ids = page.rows.values_of("id")
+    assert len(set(ids)) == len(ids) == 3
+    assert page.has_more
+    assert len(read) == 2

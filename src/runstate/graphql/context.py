@@ -165,7 +165,7 @@ class Context:
         All tables are probed for the other ids.
         """
         ids = [as_uuid(key) for key in keys]
-        missing = list(dict.fromkeys(id_ for id_ in ids if id_ is not None))
+        missing = list(dict.fromkeys(each for each in ids if each is not None))
         found: dict[UUID | None, Row] = {}
         if expected := self._expected_type(info):
             found |= await self._by_id(info, expected, missing)

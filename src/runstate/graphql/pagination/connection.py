@@ -1,4 +1,4 @@
-"""Lists of rows: a page with cursors, and how many there are on all pages."""
+"""Connections: lists of rows with pages, cursors and a total count."""
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,71 +19,73 @@ from runstate.rows import Row
 
 R = TypeVar("R")
 PATHS: Final = (("nodes",), ("edges", "node"))
-"""Where the rows are in what is selected of a connection."""
+"""Paths of fields that lead from a connection to its rows."""
 
 
 class ParentLoader(Generic[R]):
-    """What is read once for each parent: for all that are asked for at the same time, at once."""
+    """A loader of one value for each parent. Values that are loaded at the same time are read together."""
 
     def __init__(self, read: Callable[[list[Any]], Awaitable[list[R]]]) -> None:
         self.loader: DataLoader[Any, R] = DataLoader(read)
-        self.known: dict[Any, R] = {}
+        self.loaded: dict[Any, R] = {}
 
     async def of(self, parents: Sequence[Any]) -> list[R]:
-        """What each parent has."""
-        missing = [parent for parent in parents if parent not in self.known]
+        """Return the value of each parent."""
+        missing = [parent for parent in parents if parent not in self.loaded]
         if len(missing) == 1:
-            self.known[missing[0]] = await self.loader.load(missing[0])
+            self.loaded[missing[0]] = await self.loader.load(missing[0])
         elif missing:
-            self.known.update(zip(missing, await self.loader.load_many(missing), strict=True))
-        return [self.known[parent] for parent in parents]
+            self.loaded.update(zip(missing, await self.loader.load_many(missing), strict=True))
+        return [self.loaded[parent] for parent in parents]
 
 
 class Pages:
-    """The pages of one field of a request. A parent is named by its id; the parent of all rows is None."""
+    """The pages of one field of an operation. A parent is an id; None stands for the parent of all rows."""
 
     def __init__(self, query: PageQuery[Any], fetch: Fetch, fetch_raw: Fetch) -> None:
         self.query = query
-        self.found: ParentLoader[PageResult] = ParentLoader(functools.partial(query.pages, fetch_raw))
+        self.results: ParentLoader[PageResult] = ParentLoader(functools.partial(query.pages, fetch_raw))
         self.counts: ParentLoader[int] = ParentLoader(functools.partial(query.counts, fetch))
         self.behind: ParentLoader[bool] = ParentLoader(functools.partial(query.outside, fetch, ahead=False))
         self.ahead: ParentLoader[bool] = ParentLoader(functools.partial(query.outside, fetch, ahead=True))
 
     async def rows(self, parents: Sequence[Any]) -> list[RawRows]:
-        """The rows on the page of each parent."""
-        return [found.rows for found in await self.found.of(parents)]
+        """Return the rows on the page of each parent."""
+        return [result.rows for result in await self.results.of(parents)]
 
     async def numbers(self, parents: Sequence[Any]) -> list[int]:
-        """How many rows each parent has on all pages."""
+        """Return the number of rows of each parent on all pages."""
         return await self.counts.of(parents)
 
     async def more_after(self, parents: Sequence[Any]) -> list[bool]:
-        """Whether more rows follow after the page of each parent."""
+        """Return whether rows follow the page of each parent."""
         return await self._more(parents, self.ahead, further=not self.query.backwards)
 
     async def more_before(self, parents: Sequence[Any]) -> list[bool]:
-        """Whether there are rows before the page of each parent."""
+        """Return whether rows precede the page of each parent."""
         return await self._more(parents, self.behind, further=self.query.backwards)
 
     async def _more(self, parents: Sequence[Any], beyond: ParentLoader[bool], *, further: bool) -> list[bool]:
-        cut = [found.cut for found in await self.found.of(parents)] if further else [False] * len(parents)
-        asked = [parent for parent, known in zip(parents, cut, strict=True) if not known]
-        there = dict(zip(asked, await beyond.of(asked), strict=True))
-        return [there.get(parent, True) for parent in parents]
+        """Return whether each parent has more rows, in the direction of the page if it is `further`."""
+        results = await self.results.of(parents) if further else []
+        full = {parent for parent, result in zip(parents, results, strict=further) if result.has_more}
+        others = [parent for parent in parents if parent not in full]
+        more = dict(zip(others, await beyond.of(others), strict=True))
+        return [more.get(parent, True) for parent in parents]
 
     async def first_cursors(self, parents: Sequence[Any]) -> list[str | None]:
-        """The position of the first row on the page of each parent; null: it is empty."""
+        """Return the cursor of the first row on the page of each parent; None if the page is empty."""
         return [self._cursor(rows, 0) for rows in await self.rows(parents)]
 
     async def last_cursors(self, parents: Sequence[Any]) -> list[str | None]:
-        """The position of the last row on the page of each parent; null: it is empty."""
+        """Return the cursor of the last row on the page of each parent; None if the page is empty."""
         return [self._cursor(rows, -1) for rows in await self.rows(parents)]
 
     def _cursor(self, rows: RawRows, place: int) -> str | None:
         return self.cursors(rows.with_values([rows.values[place]]))[0] if len(rows) else None
 
     def cursors(self, rows: RawRows) -> list[str]:
-        """The position of each row."""
+        """Return the cursor of each row."""
         columns = [rows.values_of(key.column) for key in self.query.keys]
         return [cursor(self.query.mark, values) for values in zip(*columns, strict=True)]
 
@@ -92,38 +94,38 @@ class Pages:
 class Edge(Generic[R]):
     """An object on a page."""
 
-    cursor: str = strawberry.field(description="Its position, for `after` and `before`.")
+    cursor: str = strawberry.field(description="The cursor of the object, for `after` and `before`.")
     node: R = strawberry.field(description="The object.")
 
 
 @object_type
 class PageInfo:
-    """Where a page lies."""
+    """The cursors of a page, and whether other pages exist."""
 
     pages: strawberry.Private[Pages]
     parent: strawberry.Private[Any]
 
     @field
     async def has_next_page(self) -> bool:
-        """Whether more follow after this page."""
+        """Whether objects follow this page."""
         (more,) = await self.pages.more_after([self.parent])
         return more
 
     @field
     async def has_previous_page(self) -> bool:
-        """Whether there are some before this page."""
+        """Whether objects precede this page."""
         (more,) = await self.pages.more_before([self.parent])
         return more
 
     @field
     async def start_cursor(self) -> str | None:
-        """The position of the first object on the page; null: it is empty."""
+        """The cursor of the first object on the page; null if the page is empty."""
         (position,) = await self.pages.first_cursors([self.parent])
         return position
 
     @field
     async def end_cursor(self) -> str | None:
-        """The position of the last object on the page; null: it is empty."""
+        """The cursor of the last object on the page; null if the page is empty."""
         (position,) = await self.pages.last_cursors([self.parent])
         return position
 
@@ -137,7 +139,7 @@ class Connection(Generic[R]):
 
     @field
     async def edges(self) -> list[Edge[R]]:
-        """The objects on the page, with their positions."""
+        """The objects on the page, with their cursors."""
         (rows,) = await self.pages.rows([self.parent])
         positions = self.pages.cursors(rows)
         return [Edge(cursor=position, node=cast("Any", row)) for position, row in zip(positions, rows, strict=True)]
@@ -150,27 +152,29 @@ class Connection(Generic[R]):
 
     @field
     def page_info(self) -> PageInfo:
-        """Where the page lies."""
+        """The cursors of the page, and whether other pages exist."""
         return PageInfo(pages=self.pages, parent=self.parent)
 
     @field
     async def total_count(self) -> int:
-        """How many there are on all pages; counted only when asked for."""
+        """The number of objects on all pages; counted only if it is selected."""
         (number,) = await self.pages.numbers([self.parent])
         return number
 
 
 def arguments(row: type[Row]) -> dict[str, Any]:
-    """The arguments of a list of rows."""
+    """Return the arguments of a list of rows."""
     where, order_by = Where.__class_getitem__(row), OrderBy.__class_getitem__(row)
-    size = f"{DEFAULT_SIZE} unless given, from 1 to {LARGEST_SIZE}; not together with"
+    size = f"from 1 to {LARGEST_SIZE}, by default {DEFAULT_SIZE}. Excludes"
     return {
-        "where": _argument(where, "Which ones; all unless given."),
-        "order_by": _argument(list_of(order_by), "In which order; later ones decide where earlier ones do not."),
-        "first": _argument(int, f"How many from the start: {size} `last`."),
-        "after": _argument(str, "Only what follows this cursor."),
-        "last": _argument(int, f"How many from the end: {size} `first`."),
-        "before": _argument(str, "Only what stands before this cursor."),
+        "where": _argument(where, "A condition that the objects meet; by default all objects."),
+        "order_by": _argument(
+            list_of(order_by), "The order. Later members order objects that are equal by earlier ones."
+        ),
+        "first": _argument(int, f"The number of objects from the start: {size} `last`."),
+        "after": _argument(str, "Only objects after this cursor."),
+        "last": _argument(int, f"The number of objects from the end: {size} `first`."),
+        "before": _argument(str, "Only objects before this cursor."),
     }
 
 
@@ -178,10 +182,7 @@ def _argument(kind: Any, description: str) -> Any:
     return Annotated[optional(kind), strawberry.argument(description=description)]
 
 
-Searching = Callable[..., Connection[Any]]
-
-
-def _searching(row: type[Row], key: str | None) -> Searching:
+def _resolver(row: type[Row], key: str | None) -> Callable[..., Connection[Any]]:
     def search(
         root: Any,
         info: strawberry.Info[Any, Any],
@@ -192,10 +193,10 @@ def _searching(row: type[Row], key: str | None) -> Searching:
         last: int | None = UNSET,
         before: str | None = UNSET,
     ) -> Any:
-        asked: PageArguments[Any] = PageArguments(
+        page: PageArguments[Any] = PageArguments(
             where=where, order_by=order_by, first=first, after=after, last=last, before=before
         )
-        return info.context.search(info, row, asked, key, None if key is None else root.id)
+        return info.context.search(info, row, page, key, None if key is None else root.id)
 
     answer: Any = Connection
     search.__annotations__ |= {"root": Root, **arguments(row), "return": answer[row]}
@@ -204,7 +205,7 @@ def _searching(row: type[Row], key: str | None) -> Searching:
 
 def rows_of(row: type[Row], description: str) -> Any:
     """A field with all the rows of a kind, page by page."""
-    return strawberry.field(_searching(row, None), description=description, metadata={"many": HasMany(row, None)})
+    return strawberry.field(_resolver(row, None), description=description, metadata={"many": HasMany(row, None)})
 
 
 def has_many(owner: type[Row], name: str, row: type[Row], key: str, description: str) -> None:
@@ -212,6 +213,6 @@ def has_many(owner: type[Row], name: str, row: type[Row], key: str, description:
 
     def make() -> Any:
         metadata = {"needs": (), "many": HasMany(row, key)}
-        return strawberry.field(_searching(row, key), description=description, metadata=metadata)
+        return strawberry.field(_resolver(row, key), description=description, metadata=metadata)
 
     add_field(owner, name, make)

@@ -1,4 +1,4 @@
-"""Positions in an order, as opaque texts: a fingerprint of the order and the values of its keys."""
+"""Cursors: opaque texts with a fingerprint of the order and the values of its keys."""
 
 import base64
 import binascii
@@ -22,31 +22,31 @@ from runstate.rows.base import EPOCH, MICROSECOND, Timestamp
 LARGEST_INTS: Final[dict[type, int]] = {sa.SmallInteger: 2**15, sa.BigInteger: 2**63, sa.Integer: 2**31}
 """Exclusive limits of integers by the type of their column; the first match counts."""
 FURTHEST: Final = 2**58
-"""Microseconds from 1970 to beyond the last year that there is."""
+"""Exclusive limit of microseconds since 1970: beyond the year 9999."""
 
 
 def fingerprint(row: type[Row], keys: Order) -> int:
-    """A number that another order, or the order of other rows, hardly has."""
+    """Return a number that differs for other orders and for other rows, but for rare collisions."""
     text = ",".join(f"{key.column} {key.descending}" for key in keys)
     return crc32(f"{row.__name__}:{text}".encode())
 
 
 def cursor(mark: int, values: Iterable[Any]) -> str:
-    """The position at which the keys of an order with this fingerprint have these values."""
+    """Return the cursor for values of the keys of an order with this fingerprint."""
     return base64.urlsafe_b64encode(orjson.dumps([mark, *map(_plain, values)])).decode().rstrip("=")
 
 
 def position(row: type[Row], keys: Order, text: str) -> list[Any]:
-    """The values that a cursor holds, or `InvalidInput`."""
+    """Return the values in a cursor; raise InvalidInput if it is malformed or of another order."""
     try:
         mark, *values = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
         columns = [row.__table__.c[key.column] for key in keys]
-        known = [_value(column, value) for column, value in zip(columns, values, strict=True)]
+        keys_of_row = [_value(column, value) for column, value in zip(columns, values, strict=True)]
     except (binascii.Error, OverflowError, TypeError, UnicodeError, ValueError) as error:
         raise InvalidInput("The cursor is malformed.") from error
     if mark != fingerprint(row, keys):
         raise InvalidInput("The cursor belongs to another order.")
-    return known
+    return keys_of_row
 
 
 def _plain(value: Any) -> Any:
@@ -62,20 +62,20 @@ def _plain(value: Any) -> Any:
         case UUID():
             return str(value)
         case float() if not isfinite(value):
-            raise ValueError("A position holds finite numbers.")
+            raise ValueError("A cursor holds finite numbers.")
     return value
 
 
 def _value(column: sa.ColumnElement[Any], value: Any) -> Any:
     if value is None:
         if not getattr(column, "nullable", True):
-            raise ValueError("This column is never null.")
+            raise ValueError("The column is not nullable.")
         return None
     kind: type = datetime if isinstance(column.type, Timestamp) else column.type.python_type
     if issubclass(kind, Enum):
         return kind(value)
     if kind not in KINDS:
-        raise TypeError("Nothing is sorted by such a column.")
+        raise TypeError("Columns of this type have no order.")
     return KINDS[kind](column, value)
 
 
@@ -97,7 +97,7 @@ def _date(column: Any, value: Any) -> date:
 
 def _text(_: Any, value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise TypeError("This is no text.")
+        raise TypeError("The value is not a text.")
     return value
 
 
@@ -108,19 +108,19 @@ def _int(column: Any, value: Any) -> int:
 
 def _int_below(limit: int, value: Any) -> int:
     if type(value) is not int or not -limit <= value < limit:
-        raise ValueError("This is no number that the column can hold.")
+        raise ValueError("The value is not an integer, or out of range.")
     return value
 
 
 def _float(_: Any, value: Any) -> float:
     if type(value) is not float or not isfinite(value):
-        raise ValueError("This is no finite number with a fraction.")
+        raise ValueError("The value is not a finite number.")
     return value
 
 
 def _bool(_: Any, value: Any) -> bool:
     if type(value) is not bool:
-        raise TypeError("This is neither true nor false.")
+        raise TypeError("The value is not a Boolean.")
     return value
 
 
@@ -134,4 +134,4 @@ KINDS: Final[dict[type, Callable[[Any, Any], Any]]] = {
     float: _float,
     bool: _bool,
 }
-"""Functions that read a value of a position, by the Python type of the column."""
+"""Functions that read a value of a cursor, by the Python type of the column."""

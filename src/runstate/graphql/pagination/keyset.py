@@ -1,4 +1,4 @@
-"""Pages of rows by position, never by number: they stay where they are while rows are written."""
+"""Pages by the position of a row in the order, never by its number: they keep their place while rows are written."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ from runstate.rows import Row
 
 R = TypeVar("R", bound=Row)
 Fetch = Callable[[sa.Executable], Awaitable[Sequence[Any]]]
-"""Runs a statement and gives its rows."""
+"""Executes a statement and returns its rows."""
+Statement = sa.Select[Any] | sa.CompoundSelect[Any]
 
 DEFAULT_SIZE: Final = 50
 LARGEST_SIZE: Final = 200
@@ -30,7 +31,7 @@ LARGEST_SIZE: Final = 200
 
 @dataclass(frozen=True, kw_only=True)
 class PageArguments(Generic[R]):
-    """What a client asked of a list, as it came."""
+    """Arguments of a list, as a client sent them."""
 
     where: "Where[R] | None" = UNSET
     order_by: "list[OrderBy[R]] | None" = UNSET
@@ -40,120 +41,132 @@ class PageArguments(Generic[R]):
     before: str | None = UNSET
 
     def size(self) -> int:
-        """How many rows a page has."""
+        """Return the size of a page. Raise BadUserInput if it is out of range."""
         if is_set(self.first) and is_set(self.last):
-            raise BadUserInput("Give `first` or `last`, not both.")
+            raise BadUserInput("`first` and `last` exclude each other: send one of them.")
         size = self.last if is_set(self.last) else self.first
         if not is_set(size):
             return DEFAULT_SIZE
         if not 1 <= (size or 0) <= LARGEST_SIZE:
-            raise BadUserInput(f"`first` and `last` are from 1 to {LARGEST_SIZE}.")
+            raise BadUserInput(f"`first` and `last` must be between 1 and {LARGEST_SIZE}.")
         return size or 0
 
 
 class PageResult(NamedTuple):
-    """The rows of a page, and whether the page was full and more rows follow in its direction."""
+    """The rows of a page, and whether more rows follow in its direction."""
 
     rows: RawRows
-    cut: bool
+    has_more: bool
 
 
 class PageQuery(Generic[R]):
-    """A page of rows of one kind; with a `parent`, a page for each value of that column."""
+    """The query for a page of rows; with a `parent`, for a page of each value in that column."""
 
     def __init__(
-        self, row: type[R], asked: PageArguments[R], columns: Columns, dialect: Dialect, parent: str | None = None
+        self, row: type[R], arguments: PageArguments[R], columns: Columns, dialect: Dialect, parent: str | None = None
     ) -> None:
         self.row = row
         self.parent = parent
         self.table = row.__table__
-        self.keys: Order = order(row, asked.order_by if is_set(asked.order_by) else None)
-        self.asked = asked.where if isinstance(asked.where, Where) else None
-        self.where: Clause = asked.where.clause(self.table) if isinstance(asked.where, Where) else sa.true()
-        self.size = asked.size()
-        self.backwards = is_set(asked.last)
-        self.after = _position(row, self.keys, "after", asked.after)
-        self.before = _position(row, self.keys, "before", asked.before)
+        self.keys: Order = order(row, arguments.order_by if is_set(arguments.order_by) else None)
+        self.condition = arguments.where if isinstance(arguments.where, Where) else None
+        self.where: Clause = arguments.where.clause(self.table) if isinstance(arguments.where, Where) else sa.true()
+        self.size = arguments.size()
+        self.backwards = is_set(arguments.last)
+        self.after = _position(row, self.keys, "after", arguments.after)
+        self.before = _position(row, self.keys, "before", arguments.before)
         self.columns = sorted(columns | {key.column for key in self.keys} | ({parent} if parent else set()))
         self.none = RawRows(row, self.columns, (), dialect)
-        self.built: dict[Any, sa.Select[Any]] = {}
-        """Statements that are the same every time."""
+        self.statements: dict[Any, Statement] = {}
 
     @cached_property
     def mark(self) -> int:
-        """What tells cursors of this order from others."""
+        """Fingerprint of the order, which its cursors hold."""
         return fingerprint(self.row, self.keys)
 
     async def pages(self, fetch: Fetch, parents: list[Any]) -> list[PageResult]:
-        """The page of each parent, in one statement; a single one in two where nulls have to be read apart."""
-        if len(parents) == 1 and self.table.c[self.keys[0].column].nullable:
-            return [await self._in_parts(fetch, parents)]
-        read = await fetch(self._built("page", lambda: self._page(parents)))
+        """Return the page of each parent. Each page is read in one statement, so that it shows one snapshot."""
         if len(parents) == 1:
-            return [self._found(read)]
-        held: dict[Any, list[Sequence[Any]]] = {parent: [] for parent in parents}
+            return [await self._page(fetch, parents)]
+        read = await fetch(self._pages(parents))
+        by_parent: dict[Any, list[Sequence[Any]]] = {parent: [] for parent in parents}
         for parent, values in zip(self.none.with_values(read).values_of(str(self.parent)), read, strict=True):
-            held[parent].append(values)
-        return [self._found(held[parent]) for parent in parents]
+            by_parent[parent].append(values)
+        return [self._result(by_parent[parent]) for parent in parents]
 
-    async def _in_parts(self, fetch: Fetch, parents: list[Any]) -> PageResult:
-        """A page of an order that nulls come last in: an index serves both directions of the other rows."""
-        read: list[Sequence[Any]] = []
-        for known in self._parts():
-            if len(read) <= self.size:
-                read += await fetch(self._limited(parents, self.size + 1 - len(read), known=known))
-        return self._found(read)
+    async def _page(self, fetch: Fetch, parents: list[Any]) -> PageResult:
+        """Return the page of one parent.
 
-    def _limited(self, parents: list[Any], limit: int, *, known: bool) -> sa.Select[Any]:
-        return self._built((known, limit), lambda: self._part(parents, known=known).limit(limit))
+        If the first key can be null, rows with and without a value are parts of the order: one index then serves both
+        directions. Most pages are full with rows of the first part. If not, both are read again in one statement.
+        """
+        if not self.table.c[self.keys[0].column].nullable:
+            return self._result(await fetch(self._limited(parents, null=None)))
+        first, *others = self._null_parts()
+        read = await fetch(self._limited(parents, null=first))
+        if others and len(read) <= self.size:
+            read = await fetch(self._cached("both", lambda: self._both_parts(parents, first=first)))
+        return self._result(read)
 
-    def _built(self, key: Any, make: Callable[[], sa.Select[Any]]) -> sa.Select[Any]:
-        """A statement; one without parents is built once."""
+    def _limited(self, parents: list[Any], *, null: bool | None) -> Statement:
+        return self._cached(null, lambda: self._part(parents, null=null).limit(self.size + 1))
+
+    def _both_parts(self, parents: list[Any], *, first: bool) -> Statement:
+        # Both databases execute the first part once, since it is used twice.
+        part = self._part(parents, null=first).limit(self.size + 1).cte("first_part")
+        read = sa.select(sa.func.count()).select_from(part).scalar_subquery()
+        rest = self._part(parents, null=not first).limit(self.size + 1 - read).subquery("second_part")
+        return sa.union_all(sa.select(part), sa.select(rest))
+
+    def _cached(self, key: Any, make: Callable[[], Statement]) -> Statement:
+        """Return a statement. Without parents it is always the same, and made once."""
         if self.parent is not None:
             return make()
-        if key not in self.built:
-            self.built[key] = make()
-        return self.built[key]
+        if key not in self.statements:
+            self.statements[key] = make()
+        return self.statements[key]
 
-    def _parts(self) -> list[bool]:
-        """Which rows a page can have, in order: those with a value in the first key, and those without."""
-        behind_the_known = self.after is not None and self.after[0] is None
-        before_the_null = self.before is not None and self.before[0] is not None
-        parts = [*([] if behind_the_known else [True]), *([] if before_the_null else [False])]
+    def _null_parts(self) -> list[bool]:
+        """Return whether the first key is null in the parts of a page, in order; a cursor can rule one out."""
+        after_values = self.after is not None and self.after[0] is None
+        before_nulls = self.before is not None and self.before[0] is not None
+        parts = [*([] if after_values else [False]), *([] if before_nulls else [True])]
         return parts[::-1] if self.backwards else parts
 
-    def _part(self, parents: list[Any], *, known: bool) -> sa.Select[Any]:
+    def _part(self, parents: list[Any], *, null: bool | None) -> sa.Select[Any]:
+        """Return the statement for the rows after the cursor, in order: all, or a part of them by their first key."""
         first, *others = self.keys
-        column = self.table.c[first.column]
-        conditions = [*self._between(parents), column.is_not(None) if known else column.is_(None)]
-        if known and self.after is not None:
+        conditions = self._between(parents)
+        if null is not None:
+            column = self.table.c[first.column]
+            conditions.append(column.is_(None) if null else column.is_not(None))
+        if null is False and self.after is not None:
             conditions.append(bound(first, self.table, self.after[0], backwards=False))
-        places = [key.clause(self.table, backwards=self.backwards) for key in others]
-        if known:
-            places.insert(0, first.clause(self.table, backwards=self.backwards, apart=True))
-        return sa.select(*self._given()).where(*conditions).order_by(*places)
+        places = [] if null else [first.clause(self.table, backwards=self.backwards, apart=null is False)]
+        places += [key.clause(self.table, backwards=self.backwards) for key in others]
+        return sa.select(*self._selected()).where(*conditions).order_by(*places)
 
-    def _given(self) -> Iterable[sa.ColumnElement[Any]]:
+    def _selected(self) -> Iterable[sa.ColumnElement[Any]]:
         return (as_given(self.table.c[name]) for name in self.columns)
 
     async def counts(self, fetch: Fetch, parents: list[Any]) -> list[int]:
         """Return how many rows each parent has on all pages, in one statement."""
         groups = [self.parent] if self.parent else []
-        query = count_query(self.row, self.asked, groups)
+        query = count_query(self.row, self.condition, groups)
         scope = [among(query.counted.columns[self.parent], parents)] if self.parent else []
         counted = {(key[0] if key else None): number for *key, number in await fetch(query.counts(groups, *scope))}
         return [counted.get(parent, 0) for parent in parents]
 
     async def outside(self, fetch: Fetch, parents: list[Any], *, ahead: bool) -> list[bool]:
-        """Whether each parent has rows beyond what `before`, or `after`, cuts off, in one statement."""
+        """Return whether each parent has rows ahead of `before`, or behind `after`, in one statement."""
         values = self.before if ahead else self.after
         if values is None:
             return [False] * len(parents)
         cut_off = negated(beyond(self.keys, self.table, values, backwards=ahead))
         statement = sa.select(sa.literal(1), self._by()).select_from(self.table).where(*self._scope(parents), cut_off)
         statement = statement.limit(1) if len(parents) == 1 else statement.distinct()
-        there = {parent for _, parent in await fetch(statement)}
-        return [parent in there for parent in parents]
+        found = {parent for _, parent in await fetch(statement)}
+        return [parent in found for parent in parents]
 
     def _by(self) -> sa.ColumnElement[Any]:
         return self.table.c[self.parent] if self.parent else sa.null().label("parent")
@@ -172,16 +185,14 @@ class PageQuery(Generic[R]):
             conditions.append(beyond(self.keys, self.table, self.before, backwards=True))
         return conditions
 
-    def _page(self, parents: list[Any]) -> sa.Select[Any]:
-        conditions = self._between(parents)
+    def _pages(self, parents: list[Any]) -> Statement:
+        """Return the statement for the pages of several parents, whose rows are numbered apart."""
         places = [key.clause(self.table, backwards=self.backwards) for key in self.keys]
-        if len(parents) == 1:
-            return sa.select(*self._given()).where(*conditions).order_by(*places).limit(self.size + 1)
         place = sa.func.row_number().over(partition_by=self._by(), order_by=places).label("place")
-        numbered = sa.select(*self._given(), place).where(*conditions).subquery()
+        numbered = sa.select(*self._selected(), place).where(*self._between(parents)).subquery()
         return sa.select(numbered).where(numbered.c.place <= self.size + 1).order_by(numbered.c.place)
 
-    def _found(self, read: Sequence[Sequence[Any]]) -> PageResult:
+    def _result(self, read: Sequence[Sequence[Any]]) -> PageResult:
         page = read[: self.size]
         return PageResult(self.none.with_values(page[::-1] if self.backwards else page), len(read) > self.size)
 

@@ -1,4 +1,4 @@
-"""Rows as the database gave them: what is asked most becomes JSON without becoming objects in between."""
+"""Rows as the driver returned them. Plans write them as JSON without making objects."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -11,7 +11,7 @@ from runstate.rows import Row
 
 
 class RawRows:
-    """Rows of one kind, with some of their columns. Objects are made of them when somebody wants some."""
+    """Rows of one table with some of their columns. Objects are made when they are used."""
 
     def __init__(self, row: type[Row], names: Sequence[str], values: Sequence[Sequence[Any]], dialect: Dialect) -> None:
         self.row = row
@@ -31,21 +31,21 @@ class RawRows:
     @cached_property
     def objects(self) -> list[Row]:
         """The rows as objects."""
-        held = [self.values_of(name) for name in self.names]
-        return [self.row.of(dict(zip(self.names, each, strict=True))) for each in zip(*held, strict=True)]
+        columns = [self.values_of(name) for name in self.names]
+        return [self.row.of(dict(zip(self.names, each, strict=True))) for each in zip(*columns, strict=True)]
 
     @cached_property
     def columns(self) -> dict[str, Sequence[Any]]:
-        """What the driver gave, by column."""
-        given: Iterable[Sequence[Any]] = zip(*self.values, strict=True) if self.values else [()] * len(self.names)
-        return dict(zip(self.names, given, strict=False))
+        """The values as the driver returned them, by column."""
+        columns: Iterable[Sequence[Any]] = zip(*self.values, strict=True) if self.values else [()] * len(self.names)
+        return dict(zip(self.names, columns, strict=False))
 
     def values_of(self, name: str) -> Sequence[Any]:
-        """The values of a column."""
+        """Return the values of a column."""
         process = processor(self.row.__table__.c[name].type, self.dialect)
-        given = self.columns[name]
-        return given if process is None else [process(value) for value in given]
+        values = self.columns[name]
+        return values if process is None else [process(value) for value in values]
 
     def with_values(self, values: Sequence[Sequence[Any]]) -> "RawRows":
-        """Others with the same columns."""
+        """Return other rows with the same columns."""
         return RawRows(self.row, self.names, values, self.dialect)

@@ -112,7 +112,7 @@ class DocumentCache:
             return None
 
     def changes(self, text: str, name: str | None) -> bool:
-        """Return whether an operation is a mutation. A text that is no document, or has no such operation, is none."""
+        """Return whether an operation needs a CSRF token; one that does not exist needs none."""
         operation = self.find(text, name)
         return operation is not None and operation.changes
 
