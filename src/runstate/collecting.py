@@ -11,7 +11,7 @@ YOUNG: Final = 50_000
 WORTH: Final = 5_000
 """Fewer new objects are not worth a look each second."""
 MIDDLE_SECONDS: Final = 10.0
-"""Seconds between two collections of what outlived one."""
+"""Seconds between two collections of what outlived one, and two returns of free memory."""
 QUIET_SECONDS: Final = 60.0
 """Seconds between two collections of everything, if nothing is being answered."""
 LATEST_SECONDS: Final = 300.0
@@ -33,10 +33,10 @@ class Collector:
         if now - self.whole >= (QUIET_SECONDS if is_quiet else LATEST_SECONDS):
             self.middle = self.whole = now
             gc.collect()
-            self.trim(0)
         elif now - self.middle >= MIDDLE_SECONDS:
             self.middle = now
             gc.collect(1)
+            self.trim(0)
         elif gc.get_count()[0] > WORTH:
             gc.collect(0)
 

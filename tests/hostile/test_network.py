@@ -14,6 +14,7 @@ import websockets
 
 from tests.hostile.watching import Watch, base_of, watched
 from tests.serving import Serve, Server
+from tests.subscribing import PROTOCOL
 
 MEGABYTE = 2**20
 MOST_GROWTH = 50 * MEGABYTE
@@ -27,6 +28,9 @@ UPGRADE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
 )
+
+INIT = '{"type": "connection_init"}'
+SUBSCRIBE = '{"type": "subscribe", "id": "1", "payload": {"query": "subscription { transitions { cursor } }"}}'
 
 
 @pytest.fixture
@@ -222,13 +226,14 @@ async def test_a_socket_on_which_nothing_is_said_properly(serve: Serve, flood: b
 
 async def test_a_socket_whose_answers_are_not_read(serve: Serve) -> None:
     server = await serve()
-    said = b'{"type":"subscribe","id":"%d","payload":{"query":"{__schema{types{name fields{name}}}}"}}'
+    many = b" ".join(b"a%d: __typename" % number for number in range(15))
+    said = b'{"type":"subscribe","id":"%d","payload":{"query":"{%s}"}}'
     async with watched(server) as watch, attackers(server, 10) as hostile:
         for each in hostile:
             await each.send(UPGRADE)
             await each.reader.readuntil(b"\r\n\r\n")
             await each.send(frame(1, b'{"type":"connection_init"}'))
-        flood = b"".join(frame(1, said % number) for number in range(2_000))
+        flood = b"".join(frame(1, said % (number, many)) for number in range(2_000))
         await everybody(lambda each: each.send(flood), hostile)
     await check(watch)
 
@@ -252,8 +257,12 @@ async def test_a_client_that_leaves_in_the_middle_is_no_error(serve: Serve) -> N
         await hostile[2].reader.readuntil(b"\r\n\r\n")
         await hostile[2].send(frame(1, b'{"type":"connection_init"}'))
         await hostile[2].reader.readuntil(b"ack")
-    async with websockets.connect(server.url.replace("http", "ws"), subprotocols=["graphql-transport-ws"]):  # type: ignore[list-item]
-        pass
+    for code in (1000, 1001, 3000, 4999):
+        async with websockets.connect(server.url.replace("http", "ws"), subprotocols=PROTOCOL) as socket:
+            for message in (INIT, SUBSCRIBE, SUBSCRIBE.replace("1", "2").replace("subscription", "query")):
+                await socket.send(message)
+            await socket.recv()
+            await socket.close(code)
     await server.stop()
 
     output = (await server.output).decode()

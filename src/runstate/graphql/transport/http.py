@@ -168,7 +168,7 @@ class Endpoint(GraphQL[Context, None]):
             operation_extensions=asked.extensions,
         )
         watched = self.observer.stream(results, asked, context, request.headers)
-        return streamed(watched, principal=context.principal)
+        return streamed(watched, principal=context.principal, request_id=known_as)
 
     async def _said(self, request: Request) -> Any:
         """What the request says, as the JSON object that it should be."""
