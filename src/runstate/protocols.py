@@ -336,6 +336,20 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Whether the next message may be read."""
         return not self.read_paused and self.writable.is_set() and not self.transport.is_closing()
 
+    @override
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text":
+            data = b"".join(self.frames)
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.fail(CloseCode.INVALID_DATA, "A text is not UTF-8")
+                self.handle_parser_exception()
+                return
+            self.frames = [data]
+        super().send_receive_event_to_app()
+
     def _count(self) -> None:
         held = len(self.conn.reader.buffer) + (self.conn.current_size or 0)
         self.held, change = held, held - self.held

@@ -257,6 +257,11 @@ async def test_a_client_that_leaves_in_the_middle_is_no_error(serve: Serve) -> N
         await hostile[2].reader.readuntil(b"\r\n\r\n")
         await hostile[2].send(frame(1, b'{"type":"connection_init"}'))
         await hostile[2].reader.readuntil(b"ack")
+    async with attackers(server, 30) as hostile:
+        await everybody(lambda each: each.send(UPGRADE), hostile)
+        await everybody(lambda each: each.reader.readuntil(b"\r\n\r\n"), hostile)
+        await everybody(lambda each: each.send(frame(1, INIT.encode()) + frame(9) + frame(1, b"\xff")), hostile)
+        assert all(b"\x88" in answer for answer in await everybody(Attacker.answer, hostile))
     for code in (1000, 1001, 3000, 4999):
         async with websockets.connect(server.url.replace("http", "ws"), subprotocols=PROTOCOL) as socket:
             for message in (INIT, SUBSCRIBE, SUBSCRIBE.replace("1", "2").replace("subscription", "query")):
