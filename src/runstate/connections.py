@@ -26,6 +26,8 @@ UNREAD_SECONDS: Final = 30.0
 """Seconds after which a connection is closed whose client takes nothing of an answer."""
 LINGER_SECONDS: Final = 2.0
 """Seconds that the rest of a refused request is read, so that the client finds the answer."""
+LEAST: Final = 16
+"""Connections that are allowed however few files there may be."""
 OTHER_FILES: Final = 100
 """Files that the process needs besides its connections."""
 REPORT_SECONDS: Final = 10.0
@@ -54,7 +56,7 @@ def limits_of(settings: Settings) -> ConnectionLimits:
     if hard != resource.RLIM_INFINITY and soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
-    files = soft - OTHER_FILES - settings.database_connections
+    files = max(soft - OTHER_FILES - settings.database_connections, LEAST)
     return ConnectionLimits(
         connections=settings.max_connections
         if soft == resource.RLIM_INFINITY
