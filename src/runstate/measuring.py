@@ -81,7 +81,7 @@ class Meter:
             self.metrics.last_round.labels(service).set(self.clock().timestamp())
 
     def _look(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
-        cached = self.schema.documents.cached.cache_info()
+        cached = self.schema.documents
         self._count("hit", self.metrics.documents.labels("hit"), cached.hits)
         self._count("miss", self.metrics.documents.labels("miss"), cached.misses)
         for reason in FallbackReason:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 ANYTHING: Final = "*/*"
+LONGEST: Final = 2_048
+"""The most characters of a header field that are looked at."""
 
 
 class Range(NamedTuple):
@@ -24,7 +26,7 @@ class Rank(NamedTuple):
     position: int = 0
 
 
-@functools.lru_cache
+@functools.lru_cache(64)
 def ranges(header: str) -> Mapping[str, Range]:
     """Return the ranges of a header field by their names; of several with one name the most wanted."""
     found: dict[str, Range] = {}
@@ -46,7 +48,7 @@ def _range(text: str) -> tuple[str, float]:
 
 def rank(header: str, offer: str) -> Rank:
     """Return how much a client wants an offer: the most precise range that covers it decides."""
-    known = ranges(header)
+    known = ranges(header[:LONGEST])
     kind, slash, _ = offer.partition("/")
     for precision, name in enumerate((offer, f"{kind}/*", ANYTHING) if slash else (offer, "*")):
         if name in known:
@@ -55,18 +57,21 @@ def rank(header: str, offer: str) -> Rank:
     return Rank()
 
 
-@functools.lru_cache
 def preferred(header: str | None, offers: Sequence[str]) -> str | None:
     """Return the offer that a client prefers; None if it accepts none.
 
     Of equal ones it is the one named more precisely, then the one that the client names first, then the first offer.
     """
-    header = header or ANYTHING
+    return _preferred((header or ANYTHING)[:LONGEST], offers)
+
+
+@functools.lru_cache(64)
+def _preferred(header: str, offers: Sequence[str]) -> str | None:
     best = max(offers, key=lambda offer: rank(header, offer))
     return best if rank(header, best).quality else None
 
 
 def is_named(header: str | None, offer: str) -> bool:
     """Whether a client accepts an offer by its name, not by a wildcard only."""
-    found = ranges(header or "").get(offer)
+    found = ranges((header or "")[:LONGEST]).get(offer)
     return found is not None and found.quality > 0

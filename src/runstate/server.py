@@ -1,7 +1,6 @@
 """The server as a process: uvicorn, as this application needs it."""
 
 import asyncio
-import gc
 import signal
 import socket
 import sys
@@ -13,11 +12,14 @@ import typer
 import uvicorn
 
 from runstate.app import build_app
+from runstate.collecting import Collector
+from runstate.connections import Connections, limits_of
 from runstate.database.address import parse
+from runstate.protocols import Config
 from runstate.settings import Settings
 
-COLLECT_AFTER: Final = (50_000, 20, 20)
-"""How many more objects there are before the youngest are looked at, and how often that is before older ones are."""
+TICKS_PER_SECOND: Final = 10
+"""How often uvicorn calls `on_tick` in a second."""
 
 
 class Server(uvicorn.Server):
@@ -28,21 +30,20 @@ class Server(uvicorn.Server):
 
     def __init__(self, settings: Settings) -> None:
         self.app = build_app(settings)
+        self.guard = Connections(limits_of(settings))
         super().__init__(
-            uvicorn.Config(
+            Config(
                 self.app,
+                self.guard,
                 host=settings.host,
                 port=settings.port,
                 loop="uvloop",
-                http="httptools",
-                ws="websockets-sansio",
                 ws_max_size=2 * settings.max_body_bytes,  # so that a message too large is an error of its operation
                 ws_ping_timeout=settings.slow_subscriber_timeout_seconds + 60,  # who is slow is told so, not cut off
                 ws_per_message_deflate=False,
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=20,  # for a client that does not take its answer
-                timeout_keep_alive=75,  # longer than clients and proxies keep idle connections
             )
         )
         self.settings = settings
@@ -58,10 +59,18 @@ class Server(uvicorn.Server):
         """Start, and say where to look."""
         await super().startup(sockets=sockets)  # type: ignore[arg-type]
         if self.started:
-            tune_gc()
+            self.collector = Collector(asyncio.get_running_loop().time())
             self._set_tcp_user_timeout()
             if self.announces:
                 print_address(self.settings, self.servers[0].sockets[0].getsockname()[1])
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at the connections and at the memory once a second."""
+        now = self.guard.now = asyncio.get_running_loop().time()
+        if counter % TICKS_PER_SECOND == 0:
+            self.guard.sweep(now, self.server_state.connections)
+            self.collector.tick(now, is_quiet=not self.server_state.tasks)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """Say that clients should go elsewhere, tell subscribers what was committed, then close every connection."""
@@ -86,12 +95,6 @@ class Server(uvicorn.Server):
         if sys.platform == "linux":
             for listener in (each for server in self.servers for each in server.sockets):
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-
-
-def tune_gc() -> None:
-    """Have the garbage collector leave alone what stays, and look seldom: an answer is many objects for a moment."""
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
 
 
 def print_address(settings: Settings, port: int) -> None:

@@ -154,6 +154,23 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         "Unless set: only while listening on loopback.",
     )
     max_body_bytes: int = Field(default=2**20, gt=0, description="How large the body of a request may be.")
+    request_head_timeout_seconds: float = Field(
+        default=15, gt=0, description="Seconds in which the head of a request has to arrive."
+    )
+    request_body_timeout_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="Seconds in which the body has to arrive; a large one has a second more per 16 KB.",
+    )
+    max_connections: int = Field(
+        default=10_000, gt=0, description="How many connections of clients a process has at most."
+    )
+    max_connections_per_address: int = Field(
+        default=1_000, gt=0, description="How many of them come from one address; all of them do through a proxy."
+    )
+    max_buffered_bytes: int = Field(
+        default=2**25, gt=0, description="How many bytes of incomplete requests a process holds at most."
+    )
     max_document_characters: int = Field(default=65_536, gt=0, description="How long a document may be.")
     max_document_tokens: int = Field(default=5_000, gt=0, description="How many tokens a document may have.")
     max_depth: int = Field(default=16, gt=0, description="How deep fields may be nested.")

@@ -94,6 +94,17 @@ def test_what_is_set_is_a_setting(services: dict[str, Any]) -> None:
     assert services["one"]["environment"]["RUNSTATE_AUTHENTICATION"] == "keys"
 
 
+def test_nothing_is_guessable_open_or_without_bounds_by_default(services: dict[str, Any]) -> None:
+    required = "${POSTGRES_PASSWORD:?"
+    assert services["postgres"]["environment"]["POSTGRES_PASSWORD"].startswith(required)
+    for name in REPLICAS:
+        environment = services[name]["environment"]
+        assert required in environment["RUNSTATE_DATABASE_URL"]
+        assert environment["RUNSTATE_GRAPHIQL"] == "${RUNSTATE_GRAPHIQL:-false}"
+        assert environment["RUNSTATE_INTROSPECTION"] == "${RUNSTATE_INTROSPECTION:-false}"
+    assert all(each["mem_limit"] for each in services.values())
+
+
 def test_a_server_has_time_to_end(services: dict[str, Any]) -> None:
     grace = int(services["one"]["stop_grace_period"].removesuffix("s"))
 

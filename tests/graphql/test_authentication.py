@@ -233,6 +233,7 @@ async def test_a_revoked_key_ends_its_events_with_an_error(replicas: list[Listen
 
         assert [name for name, _ in errors] == ["next"] * len(replicas)
         assert {said["errors"][0]["extensions"]["code"] for _, said in errors} == {"UNAUTHENTICATED"}
+        assert all(said["errors"][0]["extensions"]["requestId"] for _, said in errors)
         assert seconds <= WITHIN_SECONDS
         assert [(await event(lines))[0] for lines in heard] == ["complete"] * len(replicas)
 

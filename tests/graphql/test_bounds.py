@@ -15,6 +15,7 @@ from starlette.routing import WebSocketRoute
 
 from runstate.app import build_app
 from runstate.graphql.transport.http import Endpoint
+from runstate.graphql.validation.document_cache import MAX_CHARACTERS
 from runstate.settings import Settings
 from tests.client import Ask, asking, running
 from tests.graphql.mutations import make_flow_run
@@ -293,8 +294,22 @@ async def test_a_document_is_parsed_and_checked_once(url: str) -> None:
             await ask("query($n: Int) { flows(first: $n) { totalCount } }", n=number + 1)
             assert "errors" in await ask.raw("{ nothing }")
 
-    told = endpoint.schema.documents.cached.cache_info()
-    assert (told.misses, told.hits) == (2, 18)
+    documents = endpoint.schema.documents
+    assert (documents.misses, documents.hits) == (2, 18)
+
+
+async def test_documents_are_kept_as_long_as_there_is_room_for_their_text(url: str) -> None:
+    app = build_app(Settings(database_url=url, services="off"))
+    (endpoint,) = {route.app for route in app.routes if isinstance(route, WebSocketRoute)}
+    assert isinstance(endpoint, Endpoint)
+    documents = endpoint.schema.documents
+    texts = ["{ __typename } #" + letter * (MAX_CHARACTERS // 6) for letter in "abcdefgh"]
+    for text in texts:
+        documents.get(text)
+        documents.get(texts[0])
+
+    assert [text[-1] for text in documents.cached] == ["e", "f", "g", "h", "a"]
+    assert documents.characters == sum(map(len, documents.cached)) <= MAX_CHARACTERS
 
 
 async def test_more_operations_than_there_may_be_are_told_to_come_back(url: str) -> None:

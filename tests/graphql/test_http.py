@@ -256,6 +256,28 @@ async def test_what_is_not_executed_has_no_data(client: httpx.AsyncClient, query
     assert '"data"' not in response.text
 
 
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        ("{ %s }" % ("x" * 60_000), {}),
+        ('{ node(id: "1", %s: 1) { id } }' % ("x" * 60_000), {}),
+        ('{ flows(first: "%s") { totalCount } }' % ("x" * 60_000), {}),
+        ("query($n: Int) { flows(first: $n) { totalCount } }", {"n": "x" * 60_000}),
+        ("query A { %s: __typename } query A { __typename }" % ("x" * 60_000), {}),
+    ],
+    ids=["field", "argument", "literal", "variable", "alias"],
+)
+async def test_a_message_does_not_repeat_a_long_document(
+    client: httpx.AsyncClient, query: str, variables: dict[str, Any]
+) -> None:
+    with capture_logs() as logs:
+        response = await post(client, {"query": query, "variables": variables})
+
+    assert response.json()["errors"]
+    assert len(response.content) < 5_000
+    assert len(str(logs)) < 10_000
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
 async def test_a_compressed_body_is_refused_with_what_is_taken(client: httpx.AsyncClient, encoding: str) -> None:
     response = await post(client, gzip.compress(b'{"query": "{ __typename }"}'), **{"content-encoding": encoding})

@@ -32,6 +32,7 @@ def test_the_wheel_has_the_pages_and_not_their_sources(tmp_path: Path) -> None:
 
     assert code == {"__init__.py", "pages.py"}
     assert {"built/index.html", "built/index.html.br", "built/index.html.gz"} <= set(pages)
+    assert "built/NOTICES.txt" in pages
     assert any(name.startswith("built/assets/graphql.worker-") and name.endswith(".js.br") for name in pages)
 
 

@@ -17,6 +17,9 @@ INTERRUPTED: Final = "SQLITE_INTERRUPT"
 LOST: Final = ("08", "57P")
 """How the SQLSTATE of a lost connection starts."""
 
+LONGEST_MESSAGE: Final = 600
+"""The most characters of a message. The library quotes names and values of documents, however long they are."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -125,14 +128,22 @@ def to_client_error(error: GraphQLError, request_id: str) -> GraphQLError:
         message, more = "Internal error", {"code": Code.INTERNAL.value}
     if request_id:
         more["requestId"] = request_id
-    return GraphQLError(message, error.nodes, error.source, error.positions, error.path, extensions=more)
+    return GraphQLError(short(message), error.nodes, error.source, error.positions, error.path, extensions=more)
+
+
+def short(message: str) -> str:
+    """Return a message without the middle of what it quotes, if that is long."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    half = LONGEST_MESSAGE // 2
+    return f"{message[:half]} … ({len(message) - 2 * half} characters) … {message[-half:]}"
 
 
 def log_errors(errors: Iterable[GraphQLError], request_id: str) -> None:
     """Log each error: a bug with its traceback, what a client got wrong only for those who look closely."""
     for error in errors:
         raised = original_exception(error)
-        where = {"request_id": request_id, "path": error.path, "message": error.message}
+        where = {"request_id": request_id, "path": error.path, "message": short(error.message)}
         if raised is None or as_known_error(raised):
             log.debug("operation_refused", **where)
         else:

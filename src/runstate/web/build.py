@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,9 @@ from typing import Final
 HERE: Final = Path(__file__).parent
 BUILT: Final = HERE / "built"
 STAMP: Final = BUILT / ".sources"
+NOTICES: Final = BUILT / "NOTICES.txt"
+"""The licenses of what the pages are built from, which have to go with them."""
+NOTICE: Final = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|ThirdPartyNotices).*", re.IGNORECASE)
 OURS: Final = {"__pycache__", "built", "node_modules"}
 OLDEST_NODE: Final = (22, 12)
 
@@ -20,12 +24,27 @@ OLDEST_NODE: Final = (22, 12)
 def build() -> None:
     """Build the pages, unless they were built from these sources. OSError, CalledProcessError: it does not work."""
     sources = digest()
-    if STAMP.exists() and STAMP.read_text() == sources:
+    if STAMP.exists() and STAMP.read_text() == sources and NOTICES.exists():
         return
     run = Node()
     run(run.npm, "ci", "--no-fund", "--no-audit", "--fetch-retries=1")
     run(run.npm, "run", "build", "--", "--logLevel=error")
+    NOTICES.write_text(notices())
     STAMP.write_text(sources)
+
+
+def notices() -> str:
+    """Return what the packages that the pages are built from want said of themselves."""
+    locked = json.loads((HERE / "package-lock.json").read_text())["packages"]
+    packages = {name: each for name, each in locked.items() if name and not each.get("dev")}
+    heads = {name: f"{name.removeprefix('node_modules/')} {each['version']}" for name, each in packages.items()}
+    return "\n".join(f"{head} ({packages[name].get('license')})\n\n{said_of(name)}" for name, head in heads.items())
+
+
+def said_of(name: str) -> str:
+    """Return the texts of the license and of notices in a package that is installed."""
+    files = sorted(path for path in (HERE / name).glob("*") if path.is_file() and NOTICE.fullmatch(path.name))
+    return "\n".join(path.read_text(errors="replace") for path in files)
 
 
 def digest() -> str:

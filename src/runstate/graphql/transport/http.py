@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -125,6 +125,9 @@ class Endpoint(GraphQL[Context, None]):
             self.observer.refused(refused.code, refused.status, str(refused), known_as)
             response = _response(refused.status, _fault(str(refused), refused.code, known_as), JSON)
             response.headers.update(refused.headers)
+        except ClientDisconnect:
+            log.info("client_disconnected", request_id=known_as)
+            response = _response(400, _fault("The request was not complete.", Code.BAD_REQUEST, known_as), JSON)
         except Exception:
             log.exception("request_failed", request_id=known_as)
             response = _response(500, _fault("Internal error", Code.INTERNAL, known_as), JSON)
@@ -165,7 +168,7 @@ class Endpoint(GraphQL[Context, None]):
             operation_extensions=asked.extensions,
         )
         watched = self.observer.stream(results, asked, context, request.headers)
-        return streamed(watched, principal=context.principal)
+        return streamed(watched, principal=context.principal, request_id=known_as)
 
     async def _said(self, request: Request) -> Any:
         """What the request says, as the JSON object that it should be."""
@@ -248,7 +251,7 @@ def wants_events(header: str | None, kind: OperationType | None) -> bool:
     )
 
 
-@functools.lru_cache
+@functools.lru_cache(16)
 def _check_content_type(header: str) -> None:
     name, *parameters = (part.strip().lower().replace('"', "") for part in header.split(";"))
     charsets = {each for each in parameters if each.startswith("charset=")}

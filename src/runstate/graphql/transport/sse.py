@@ -19,25 +19,30 @@ HEARTBEAT: Final = b":\n\n"
 COMPLETE: Final = b"event: complete\ndata:\n\n"
 HEADERS: Final = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 END: Final = object()
-UNWELCOME: Final = GraphQLError(Unauthenticated().message, extensions={"code": Unauthenticated.code})
-"""The last that is told to somebody whose key lets in no more."""
 
 Results = AsyncGenerator[Any, None]
 
 
 def streamed(
-    results: Results, *, heartbeat_seconds: float = HEARTBEAT_SECONDS, principal: Principal = UNRESTRICTED
+    results: Results,
+    *,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    principal: Principal = UNRESTRICTED,
+    request_id: str = "",
 ) -> StreamingResponse:
     """The results of an operation as events, as they come; a comment now and then while there are none.
 
     Once who asked may do nothing any more, an error says so and nothing more comes.
     """
-    return StreamingResponse(_events(results, heartbeat_seconds, principal), media_type=EVENTS, headers=HEADERS)
+    extensions = {"code": Unauthenticated.code, "requestId": request_id}
+    farewell = PreExecutionError(None, [GraphQLError(Unauthenticated().message, extensions=extensions)])
+    beating = _beating(results, heartbeat_seconds, principal, farewell)
+    return StreamingResponse(_events(results, beating), media_type=EVENTS, headers=HEADERS)
 
 
-async def _events(results: Results, heartbeat_seconds: float, principal: Principal) -> AsyncGenerator[bytes, None]:
+async def _events(results: Results, beats: Results) -> AsyncGenerator[bytes, None]:
     """Ends without an event when the server goes away, so that clients connect again."""
-    async with aclosing(results), aclosing(_beating(results, heartbeat_seconds, principal)) as beating:
+    async with aclosing(results), aclosing(beats) as beating:
         async for result in beating:
             if result is None:
                 yield HEARTBEAT
@@ -49,9 +54,9 @@ async def _events(results: Results, heartbeat_seconds: float, principal: Princip
 
 
 async def _beating(
-    results: Results, seconds: float, principal: Principal
+    results: Results, seconds: float, principal: Principal, farewell: ExecutionResult
 ) -> AsyncGenerator[ExecutionResult | None, None]:
-    """The results, and None whenever there is none for so long."""
+    """The results, and None whenever there is none for so long; the farewell when the principal may do no more."""
     over = principal.over or asyncio.Event()
     ending = asyncio.ensure_future(over.wait())
     waiting: asyncio.Future[Any] | None = None
@@ -66,7 +71,7 @@ async def _beating(
                 if result is END:
                     return
                 yield result
-        yield ExecutionResult(None, [UNWELCOME])
+        yield farewell
     finally:
         ending.cancel()
         if waiting:

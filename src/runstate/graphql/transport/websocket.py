@@ -67,10 +67,17 @@ class Adapter(ASGIWebSocketAdapter):
             raise NonJsonMessageReceived from error
 
     @override
+    async def send_json(self, message: Mapping[str, object]) -> None:
+        try:
+            await super().send_json(message)
+        except RuntimeError as error:  # the server has closed the socket, and its handler does not know yet
+            raise WebSocketDisconnected from error
+
+    @override
     async def close(self, code: int, reason: str) -> None:
         if self.ws.application_state is not WebSocketState.DISCONNECTED:
             fitting = reason.encode(errors="ignore")[:LONGEST_REASON].decode(errors="ignore")
-            with suppress(WebSocketDisconnect):
+            with suppress(WebSocketDisconnect, RuntimeError):
                 await super().close(code, fitting)
 
 

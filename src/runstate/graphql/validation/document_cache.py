@@ -1,7 +1,7 @@
 """Documents, parsed, measured and validated once however often they come."""
 
-import functools
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,8 +32,10 @@ from runstate.graphql.validation.limits import RequestLimits
 from runstate.graphql.validation.list_sizes import ListSizes, LongestList
 from runstate.graphql.validation.scopes import ROOT_SCOPES, field_scopes
 
-CACHE_SIZE: Final = 512
+MAX_CHARACTERS: Final = 65_536
+"""Most characters of all cached documents together. What is known of a document takes some 500 bytes for each."""
 MAX_CACHED_CHARACTERS: Final = 16_384
+"""Most characters of a document that is cached."""
 MAX_COMPARISONS: Final = 50_000
 """Largest number of comparisons that decide whether fields of one name can be merged; it grows quadratically."""
 
@@ -98,11 +100,30 @@ class DocumentCache:
         self.scopes = field_scopes(schema)
         self.timed: Callable[[str, float], None] = lambda _, __: None
         """Called with `parse` or `validate` and the seconds that it took, for a document that was not cached."""
-        self.cached = functools.lru_cache(CACHE_SIZE)(self._analyzed)
+        self.cached: OrderedDict[str, Document] = OrderedDict()
+        """The documents used last, the oldest first."""
+        self.characters = self.hits = self.misses = 0
 
     def get(self, text: str) -> Document:
         """Return a document; GraphQLSyntaxError if it cannot be parsed, LimitExceeded if it is too long."""
-        return self.cached(text) if len(text) <= MAX_CACHED_CHARACTERS else self._analyzed(text)
+        document = self.cached.get(text)
+        if document is None:
+            document = self._analyzed(text)
+            if len(text) <= MAX_CACHED_CHARACTERS:
+                self._put(text, document)
+        else:
+            self.hits += 1
+            self.cached.move_to_end(text)
+        return document
+
+    def _put(self, text: str, document: Document) -> None:
+        """Cache a document, and drop those that were not used for longest until there is room for it."""
+        self.misses += 1
+        self.cached[text] = document
+        self.characters += len(text)
+        while self.characters > MAX_CHARACTERS:
+            oldest, _ = self.cached.popitem(last=False)
+            self.characters -= len(oldest)
 
     def find(self, text: str, name: str | None) -> Operation | None:
         """Return an operation of a document; None if it has none of this name, or cannot be parsed."""

@@ -1,0 +1,150 @@
+"""Limits on connections: how many, how long a request may take to arrive, and how much of it waits in memory.
+
+Uvicorn limits none of them. It parses all that a client has sent, however many requests that is, and queues them.
+"""
+
+import asyncio
+import resource
+from collections import Counter
+from dataclasses import asdict, dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
+
+import structlog
+
+from runstate.settings import Settings
+
+HEAD_BYTES: Final = 65_536
+"""The most bytes of the head of a request: its request line and its header fields."""
+HEAD_FIELDS: Final = 100
+"""The most header fields of a request."""
+PIPELINED: Final = 32
+"""The most requests of a connection that wait for an answer."""
+IDLE_SECONDS: Final = 75.0
+"""Seconds that a connection is kept without a request: longer than clients and proxies keep theirs."""
+UNREAD_SECONDS: Final = 30.0
+"""Seconds after which a connection is closed whose client takes nothing of an answer."""
+LINGER_SECONDS: Final = 2.0
+"""Seconds that the rest of a refused request is read, so that the client finds the answer."""
+LEAST: Final = 16
+"""Connections that are allowed however few files there may be."""
+OTHER_FILES: Final = 100
+"""Files that the process needs besides its connections."""
+REPORT_SECONDS: Final = 10.0
+"""Seconds between two log lines about refused connections."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Limits of all connections of a process."""
+
+    connections: int = 10_000
+    connections_per_address: int = 1_000
+    buffered_bytes: int = 2**25
+    """The most bytes of incomplete requests, of all connections together."""
+    head_seconds: float = 15.0
+    body_seconds: float = 30.0
+    unread_stream_seconds: float = 120.0
+    """Seconds after which a stream is closed whose client takes nothing. Subscribers that stay behind end sooner."""
+
+
+def limits_of(settings: Settings) -> ConnectionLimits:
+    """Return the limits that the settings name; the process has files for no more connections than it may open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    files = max(soft - OTHER_FILES - settings.database_connections, LEAST)
+    return ConnectionLimits(
+        connections=settings.max_connections
+        if soft == resource.RLIM_INFINITY
+        else min(settings.max_connections, files),
+        connections_per_address=settings.max_connections_per_address,
+        buffered_bytes=settings.max_buffered_bytes,
+        head_seconds=settings.request_head_timeout_seconds,
+        body_seconds=settings.request_body_timeout_seconds,
+        unread_stream_seconds=settings.slow_subscriber_timeout_seconds + 60,
+    )
+
+
+class Connections:
+    """Connections of a process, counted and looked at by the clock."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.limits = limits
+        self.now = 0.0
+        """The time of the last look, in seconds of the loop's clock."""
+        self.count = 0
+        self.by_client: Counter[str] = Counter()
+        self.buffered = 0
+        """Bytes of incomplete requests."""
+        self.refused = 0
+        """Connections refused since the last log line about them."""
+        self.reported = -REPORT_SECONDS
+
+    def enter(self, client: str) -> bool:
+        """Count a connection; whether it is allowed."""
+        self.count += 1
+        self.by_client[client] += 1
+        is_allowed = (
+            self.count <= self.limits.connections and self.by_client[client] <= self.limits.connections_per_address
+        )
+        if not is_allowed:
+            self.refused += 1
+            self._report()
+        return is_allowed
+
+    def leave(self, client: str) -> None:
+        """Count a connection no more."""
+        self.count -= 1
+        self.by_client[client] -= 1
+        if not self.by_client[client]:
+            del self.by_client[client]
+
+    def buffer(self, change: int) -> bool:
+        """Count bytes of an incomplete request; whether all of them together are few enough."""
+        self.buffered += change
+        return self.buffered <= self.limits.buffered_bytes
+
+    def sweep(self, now: float, protocols: set[Any]) -> None:
+        """Close what waits too long."""
+        for protocol in list(protocols):
+            protocol.sweep(now)
+        if self.refused:
+            self._report()
+
+    def _report(self) -> None:
+        """Log how many connections were refused, once in a while."""
+        if self.now - self.reported >= REPORT_SECONDS:
+            log.warning("connections_refused", refused=self.refused, open=self.count, limits=asdict(self.limits))
+            self.refused, self.reported = 0, self.now
+
+
+def client_of(transport: asyncio.BaseTransport) -> str:
+    """Return the client that a connection counts for: its address, of IPv6 the network of a site."""
+    peer = transport.get_extra_info("peername")
+    host = str(peer[0]) if isinstance(peer, tuple) else ""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    is_wide = address.version == 6 and address.ipv4_mapped is None  # noqa: PLR2004
+    return str(ip_network((address, 64), strict=False)) if is_wide else host
+
+
+class Unread:
+    """Notices a client that takes nothing of what it is sent."""
+
+    def __init__(self, now: float) -> None:
+        self.size = 0
+        self.since = now
+
+    def is_over(self, transport: asyncio.WriteTransport, now: float, seconds: float) -> bool:
+        """Whether nothing was taken for so long, or there was nothing to take meanwhile."""
+        size = transport.get_write_buffer_size()
+        if not size or size < self.size:
+            self.since = now
+        self.size = size
+        return now - self.since > seconds

@@ -1,0 +1,375 @@
+"""Uvicorn's protocols with bounds: what a client sends, and leaves unread, costs little memory and ends in time."""
+
+import asyncio
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Any, Final, cast
+from uuid import uuid4
+
+import httptools
+import orjson
+import structlog
+import uvicorn
+from typing_extensions import override
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode
+
+from runstate.connections import (
+    HEAD_BYTES,
+    HEAD_FIELDS,
+    IDLE_SECONDS,
+    LINGER_SECONDS,
+    PIPELINED,
+    UNREAD_SECONDS,
+    Connections,
+    Unread,
+    client_of,
+)
+
+HEAD_SLICE: Final = 512
+"""So many bytes are parsed at a time between requests: each may be a request, and the rest waits unparsed."""
+BODY_SLICE: Final = 16_384
+SOCKET_SLICE: Final = 4_096
+SLOWEST: Final = 16_384
+"""Bytes of a body that earn it another second."""
+FRAGMENTS: Final = 1_000
+"""The most frames of a message."""
+EMPTY: Final = memoryview(b"")
+MESSAGES: Final = {
+    HTTPStatus.BAD_REQUEST: "This is not HTTP.",
+    HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
+        f"The head of a request has at most {HEAD_BYTES} bytes and {HEAD_FIELDS} header fields."
+    ),
+    HTTPStatus.SERVICE_UNAVAILABLE: "Too many connections or requests are open; try again.",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class Config(uvicorn.Config):
+    """Uvicorn's configuration, with the connections that its protocols share."""
+
+    def __init__(self, app: Any, guard: Connections, **options: Any) -> None:
+        super().__init__(app, http=HttpProtocol, ws=SocketProtocol, **options)
+        self.guard = guard
+
+
+class Phase(Enum):
+    """Part of a request that is expected next."""
+
+    HEAD = auto()
+    BODY = auto()
+    NOTHING = auto()
+    """The request is complete."""
+    END = auto()
+    """The connection was given its last answer; what comes is dropped."""
+
+
+class Flow(FlowControl):
+    """Pauses parsing; the protocol pauses the transport as it needs to."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: "HttpProtocol") -> None:
+        super().__init__(transport)
+        self.protocol = protocol
+
+    @override
+    def pause_reading(self) -> None:
+        self.read_paused = True
+
+    @override
+    def resume_reading(self) -> None:
+        if self.read_paused:
+            self.read_paused = False
+            self.protocol.proceed()
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """HTTP/1.1: one request after the other, within bounds."""
+
+    flow: Flow
+    cycle: Any
+    """The last request that was parsed, and its answer; None before the first."""
+
+    @override
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.guard: Connections = cast("Config", self.config).guard
+        self.flow = Flow(transport, self)
+        self.sender = client_of(transport)
+        self.phase = Phase.HEAD
+        self.since = self.guard.now
+        """When the phase began."""
+        self.unread = Unread(self.guard.now)
+        self.head_bytes = self.body_bytes = 0
+        self.fault = HTTPStatus.BAD_REQUEST
+        self.pending = EMPTY
+        """Bytes that are not parsed yet."""
+        self.is_paused = False
+        if not self.guard.enter(self.sender):
+            self.phase = Phase.END
+            self.transport.write(response(HTTPStatus.SERVICE_UNAVAILABLE))
+            self.transport.close()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.phase, self.pending = Phase.END, EMPTY
+        self.guard.leave(self.sender)
+        self._release()
+        super().connection_lost(exc)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self.cycle is not None and (bool(self.pipeline) or not self.cycle.response_complete)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self.phase is not Phase.END:
+            self.pending = memoryview(bytes(self.pending) + data if self.pending else data)
+            self.proceed()
+
+    def proceed(self) -> None:
+        """Parse what there is, as long as no request waits for those before it."""
+        while self.pending and not self.flow.read_paused and self.phase is not Phase.END:
+            size = BODY_SLICE if self.phase is Phase.BODY else HEAD_SLICE
+            piece, self.pending = self.pending[:size], self.pending[size:]
+            self._parse(piece)
+        self._pause(bool(self.pending) or self.flow.read_paused)
+
+    def _pause(self, pause: bool) -> None:  # noqa: FBT001
+        if pause is not self.is_paused and not self.transport.is_closing():
+            self.is_paused = pause
+            (self.transport.pause_reading if pause else self.transport.resume_reading)()
+
+    def _parse(self, piece: memoryview) -> None:
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self._upgrade()
+        except httptools.HttpParserError:
+            self.refuse(self.fault)
+        else:
+            if self.phase is Phase.HEAD:
+                self.head_bytes += len(piece)
+                if self.head_bytes > HEAD_BYTES:
+                    self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def _upgrade(self) -> None:
+        if self._should_upgrade():
+            self.phase, self.pending = Phase.END, EMPTY
+            self.handle_websocket_upgrade()
+        else:
+            self._unsupported_upgrade_warning()
+
+    @override
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= PIPELINED:
+            self._fail(HTTPStatus.SERVICE_UNAVAILABLE)
+        super().on_message_begin()
+        self._enter(Phase.HEAD)
+        self.head_bytes = 0
+
+    @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= HEAD_FIELDS:
+            self._fail(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        super().on_header(name, value)
+
+    @override
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._enter(Phase.BODY)
+        self.received = 0
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        self.received += len(body)
+        if not self.cycle.response_complete:
+            self.body_bytes += len(body)
+            if not self.guard.buffer(len(body)):
+                self._fail(HTTPStatus.SERVICE_UNAVAILABLE)
+        super().on_body(body)
+
+    @override
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._enter(Phase.NOTHING)
+
+    @override
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._release()
+        self.since = self.guard.now
+        self.flow.resume_reading()
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase, self.since = phase, self.guard.now
+
+    def _release(self) -> None:
+        self.guard.buffer(-self.body_bytes)
+        self.body_bytes = 0
+
+    def _fail(self, fault: HTTPStatus) -> None:
+        """End parsing, which is under way, for a fault."""
+        self.fault = fault
+        raise ValueError(fault.phrase)
+
+    def refuse(self, status: HTTPStatus) -> None:
+        """Give the connection its last answer, unless one is under way, and take no more from it."""
+        is_answering = bool(self.pipeline) or (self.cycle is not None and self.cycle.response_started)
+        if not is_answering or self.cycle.response_complete:
+            self.transport.write(response(status))
+        log.info("request_refused", status=status.value, message=MESSAGES[status])
+        self._enter(Phase.END)
+        self.pending = EMPTY
+        self._hang_up()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _hang_up(self) -> None:
+        """Tell the application that the client is gone."""
+        for cycle in (*(each for each, _ in self.pipeline), *([self.cycle] if self.cycle else ())):
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.pipeline.clear()
+        self._release()
+
+    def sweep(self, now: float) -> None:
+        """Close the connection if it waits too long for the client."""
+        waited = now - self.since
+        if self.phase is Phase.END or self.transport.is_closing() or self.flow.write_paused:
+            self._sweep_output(now)
+        elif self.phase is Phase.BODY:
+            if self.flow.read_paused:
+                self.since = now
+            elif waited > self.guard.limits.body_seconds + self.received / SLOWEST:
+                self.refuse(HTTPStatus.REQUEST_TIMEOUT)
+        elif self.is_answering:
+            self.since = now
+        elif self.phase is Phase.HEAD and waited > self.guard.limits.head_seconds:
+            self._late_head()
+        elif waited > IDLE_SECONDS:
+            self.transport.close()
+
+    def _late_head(self) -> None:
+        if self.head_bytes:
+            self.refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:
+            self.transport.close()  # nothing was asked
+
+    def _sweep_output(self, now: float) -> None:
+        is_stream = self.cycle is not None and self.cycle.chunked_encoding and not self.cycle.response_complete
+        seconds = self.guard.limits.unread_stream_seconds if is_stream else UNREAD_SECONDS
+        is_spent = self.phase is Phase.END and now - self.since > LINGER_SECONDS
+        if is_spent or self.unread.is_over(self.transport, now, seconds):
+            self.transport.abort()
+
+
+def response(status: HTTPStatus) -> bytes:
+    """Return the answer to a request that is not read."""
+    extensions = {"code": "OVERLOADED" if status == HTTPStatus.SERVICE_UNAVAILABLE else "BAD_REQUEST"}
+    known_as = str(uuid4())
+    error = {"message": MESSAGES[status], "extensions": {**extensions, "requestId": known_as}}
+    body = orjson.dumps({"errors": [error]})
+    again = "retry-after: 1\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json; charset=utf-8\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\nx-request-id: {known_as}\r\n{again}\r\n"
+    )
+    return head.encode() + body
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """WebSockets: one message after the other, within bounds."""
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.guard: Connections = cast("Config", self.config).guard
+        self.sender = client_of(transport)
+        self.unread = Unread(self.guard.now)
+        self.pending = EMPTY
+        self.held = 0
+        """Bytes of an incomplete message."""
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.pending = EMPTY
+        self.guard.leave(self.sender)
+        self.guard.buffer(-self.held)
+        super().connection_lost(exc)
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.proceed()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self.pending = memoryview(bytes(self.pending) + data if self.pending else data)
+        self.proceed()
+
+    def proceed(self) -> None:
+        """Take messages, as long as those before them and what was answered are taken too."""
+        while self.pending and self.takes_more:
+            piece, self.pending = self.pending[:SOCKET_SLICE], self.pending[SOCKET_SLICE:]
+            super().data_received(bytes(piece))
+            self._count()
+        if not self.transport.is_closing():
+            (self.transport.resume_reading if self.takes_more else self.transport.pause_reading)()
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether the next message may be read."""
+        return not self.read_paused and self.writable.is_set() and not self.transport.is_closing()
+
+    @override
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text":
+            data = b"".join(self.frames)
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.fail(CloseCode.INVALID_DATA, "A text is not UTF-8")
+                self.handle_parser_exception()
+                return
+            self.frames = [data]
+        super().send_receive_event_to_app()
+
+    def _count(self) -> None:
+        held = len(self.conn.reader.buffer) + (self.conn.current_size or 0)
+        self.held, change = held, held - self.held
+        if not self.guard.buffer(change) or len(self.frames) > FRAGMENTS:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.conn.fail(CloseCode.TRY_AGAIN_LATER, "Too much is open")
+        self.handle_parser_exception()
+
+    @override
+    async def receive(self) -> Any:
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self.proceed()
+        return message
+
+    def sweep(self, now: float) -> None:
+        """Close the connection if the client takes nothing for too long."""
+        seconds = UNREAD_SECONDS if self.transport.is_closing() else self.guard.limits.unread_stream_seconds
+        if self.unread.is_over(self.transport, now, seconds):
+            self.transport.abort()
