@@ -14,6 +14,7 @@ from strawberry.types import ExecutionResult
 
 from runstate.app import build_app, clock
 from runstate.database import Database
+from runstate.database.sqlite import READERS
 from runstate.errors import SlowConsumer
 from runstate.graphql.context import Context
 from runstate.graphql.errors import extensions
@@ -135,7 +136,7 @@ async def test_proposals_are_counted_by_what_became_of_them(ask: Ask) -> None:
 async def test_the_pools_and_the_age_of_the_feed_are_told(client: httpx.AsyncClient, kind: str) -> None:
     told = await figures(client)
 
-    pools = {"writer": 1, "reader": 8} if kind == "sqlite" else {"all": 20}
+    pools = {"writer": 1, "reader": READERS} if kind == "sqlite" else {"all": 20}
     assert {name: told[f"runstate_pool_size,{name}"] for name in pools} == pools
     assert all(told[f"runstate_pool_used,{name}"] >= 0 for name in pools)
     assert 0 <= told["feed_age_seconds"] < 5
@@ -176,9 +177,9 @@ async def test_services_tell_when_they_last_did_their_work(url: str) -> None:
 
 @pytest.mark.parametrize("kind", ["postgresql"])
 async def test_a_pool_is_as_large_as_the_settings_say(url: str) -> None:
-    app = build_app(Settings(database_url=url, services="off", database_connections=9))
+    app = build_app(Settings(database_url=url, services="off", database_connections=16))
     async with running(app), asking(app) as ask:
-        assert (await figures(ask.client))["runstate_pool_size,all"] == 9
+        assert (await figures(ask.client))["runstate_pool_size,all"] == 16
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])

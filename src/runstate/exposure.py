@@ -59,7 +59,7 @@ def password_of(settings: Settings) -> str | None:
 
 def keyring_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> CredentialCache | None:
     """What lets clients in; null: everybody may come in."""
-    return CredentialCache(database, clock, auth_string=password_of(settings)) if needs_key(settings) else None
+    return CredentialCache(database.keys, clock, auth_string=password_of(settings)) if needs_key(settings) else None
 
 
 def middleware(settings: Settings) -> list[Middleware]:

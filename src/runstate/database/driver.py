@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.cache_key import CacheKey
 
 from runstate.database.dialects import reader
+from runstate.database.lanes import Pace
 
 Convert = Callable[[Any], Any]
 
@@ -42,6 +43,7 @@ class CompiledStatement:
         self.given = [(name.removeprefix(prefix), _bound(kind, dialect)) for name, kind in binds]
         converters = [reader(column.type, dialect) for column in statement.exported_columns]
         self.converted = [(place, convert) for place, convert in enumerate(converters) if convert is not None]
+        self.pace = Pace()
 
     def parameters(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """What the driver is given."""
@@ -114,7 +116,7 @@ async def fetch(connection: AsyncConnection, statement: Any, given: Mapping[str,
 
     It raises what SQLAlchemy raises.
     """
-    asked = _asked(connection, statement)
+    asked = _asked(connection.dialect, statement)
     if asked.ready.grows:
         return [list(row) for row in await connection.execute(statement, given or None)]
     found = await _executed(connection, asked.ready, {**asked.values, **given} if given else asked.values)
@@ -123,7 +125,7 @@ async def fetch(connection: AsyncConnection, statement: Any, given: Mapping[str,
 
 async def fetch_as_given(connection: AsyncConnection, statement: Any) -> Sequence[Sequence[Any]]:
     """The rows of a statement just as the driver gives them."""
-    asked = _asked(connection, statement)
+    asked = _asked(connection.dialect, statement)
     if asked.ready.grows:
         result: Any = await connection.execute(statement)
         rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
@@ -131,8 +133,12 @@ async def fetch_as_given(connection: AsyncConnection, statement: Any) -> Sequenc
     return await _executed(connection, *asked)
 
 
-def _asked(connection: AsyncConnection, statement: Any) -> BoundStatement:
-    dialect = connection.dialect
+def pace_of(dialect: Dialect, statement: Any) -> Pace:
+    """Return the pace of all statements that differ from this one in values only."""
+    return _asked(dialect, statement).ready.pace
+
+
+def _asked(dialect: Dialect, statement: Any) -> BoundStatement:
     known = BY_DIALECT.get(dialect)
     if known is None:
         known = BY_DIALECT[dialect] = Statements(dialect)

@@ -2,16 +2,18 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from copy import copy
 from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from runstate.database import postgresql, sqlite
+from runstate.database import lanes, postgresql, sqlite
 from runstate.database.address import SQLITE, parse
 from runstate.database.connector import Connector
-from runstate.database.driver import before_commit
+from runstate.database.driver import before_commit, pace_of
+from runstate.database.lanes import Lane, QueryLanes
 from runstate.errors import ConfigurationError
 
 POSTGRESQL_POOL = 20
@@ -43,7 +45,11 @@ class Transaction:
 
 
 class Database:
-    """Connections to one database: on SQLite one writer beside several readers, on PostgreSQL a pool for each."""
+    """Connections to one database: on SQLite one writer beside several readers, on PostgreSQL one pool.
+
+    Each kind of work has connections of its own: `batches`, `feed`, `subscriptions`, `keys` and `health` are the same
+    database in their lanes. This one is for commands and services. On SQLite all share the one writer.
+    """
 
     def __init__(
         self,
@@ -85,7 +91,21 @@ class Database:
         self.statements = 0
         self.listeners: list[Callable[[str], None]] = []
         """Called with the channels that committed transactions notify."""
+        self.lane = Lane(lanes.COMMANDS)
+        queries = sqlite.QUERIES if self.is_sqlite else max(connections - lanes.RESERVED, lanes.FEWEST_QUERIES)
+        self.query_lanes = QueryLanes(queries)
+        self.batches = self._within(lanes.BATCHES)
+        self.feed = self._within(lanes.FEED)
+        self.subscriptions = self._within(lanes.SUBSCRIPTIONS)
+        self.keys = self._within(lanes.KEYS)
+        self.health = self._within(lanes.HEALTH)
         sa.event.listen(self.reader.sync_engine, "before_cursor_execute", self._count)
+
+    def _within(self, connections: int) -> "Database":
+        """The same database, with a lane of its own."""
+        view = copy(self)
+        view.lane = Lane(connections)
+        return view
 
     def _count(self, *_: Any) -> None:
         self.statements += 1
@@ -99,14 +119,26 @@ class Database:
         """Return the channel of notifications between the replicas on this schema."""
         return f"{name}.{self.schema}" if self.schema else name
 
-    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read with: each statement sees what is committed when it starts."""
+        async with self.lane.turn(), self._reader() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def query(self, statement: Any) -> AsyncIterator[AsyncConnection]:
+        """A connection to execute a client's query on. Raises Overloaded if too many wait for one."""
+        pace = pace_of(self.reader.dialect, statement)
+        async with self.query_lanes.turn(pace), self._reader() as connection:
+            yield connection
+
+    def _reader(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return self.connections.use() if self.connections else self.reader.connect()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
         """A transaction; committed at the end of the block, rolled back when the block raises."""
-        async with self.connections.transaction() if self.connections else self.writer.begin() as connection:
+        async with self._writer() as connection:
             transaction = Transaction(connection, self.notify)
             yield transaction
         for callback in transaction.waiting:
@@ -116,6 +148,15 @@ class Database:
         """Notify the listeners of news on a channel that was committed."""
         for listener in self.listeners:
             listener(channel)
+
+    @asynccontextmanager
+    async def _writer(self) -> AsyncIterator[AsyncConnection]:
+        if self.connections:
+            async with self.lane.turn(), self.connections.transaction() as connection:
+                yield connection
+        else:
+            async with self.writer.begin() as connection:
+                yield connection
 
     async def close(self) -> None:
         """Close every connection."""

@@ -16,12 +16,14 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from runstate.database import json
+from runstate.database import json, lanes
 from runstate.errors import ConfigurationError
 
 T = TypeVar("T")
 
-READERS = 8
+QUERIES = 5
+"""Connections for queries of clients: threads, which take the interpreter from each other."""
+READERS = QUERIES + lanes.RESERVED - lanes.BATCHES
 STEPS = 10_000
 """Steps of the SQLite virtual machine between two checks of the deadline."""
 FETCH_LOCK = Lock()
@@ -32,6 +34,12 @@ MANY = 20
 """Number of rows that are fetched without the lock."""
 FETCH_LOCK_SECONDS = 0.02
 """Time for which a thread waits for the lock."""
+WORK_SECONDS = 0.0001
+"""How long functions of a statement keep the interpreter from other threads while somebody writes."""
+YIELD_SECONDS = 0.0002
+"""How long they leave it to others: long enough for a thread to wake."""
+LASTING_SECONDS = 0.05
+"""How long after a transaction another one is expected."""
 NO_TIMEOUT = "patient"
 """Execution option of statements without a deadline."""
 BEGIN_WRITING = "BEGIN IMMEDIATE"
@@ -56,6 +64,11 @@ class Interruptible(aiosqlite.Connection):
         """Calls that return no rows, and so can wait for the next turn of the thread."""
         self.deadline = math.inf
         """Time at which the current statement is interrupted, by the monotonic clock."""
+        self.yield_at = 0.0
+        """When functions of the statement next leave the interpreter to other threads, by the monotonic clock."""
+        self.writing_until = 0.0
+        self.transactions: Callable[[], int] = int
+        """Returns how many transactions write."""
         self.parsed: dict[str, Any] = {}
         """Parsed JSON parameters of the current statement."""
 
@@ -81,9 +94,20 @@ class Interruptible(aiosqlite.Connection):
         return time.monotonic() > self.deadline
 
     def check(self) -> None:
-        """Raise LateError if the deadline of the statement has passed."""
-        if self.is_late():
+        """Raise LateError if the deadline of the statement has passed. Let other threads work if somebody writes.
+
+        A function is called for each row. Between two calls, this thread lets go of the interpreter for so short a time
+        that no other one wakes: the writer and the event loop would wait for the switch interval at each step.
+        """
+        now = time.monotonic()
+        if now > self.deadline:
             raise LateError
+        if now > self.yield_at:
+            if self.transactions():
+                self.writing_until = now + LASTING_SECONDS
+            if now < self.writing_until:
+                time.sleep(YIELD_SECONDS)
+            self.yield_at = time.monotonic() + WORK_SECONDS
 
     def parse(self, text: str) -> Any:
         """Return the value of a JSON parameter, which is parsed once for all rows."""
@@ -240,13 +264,21 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
         **json.OPTIONS,
     }
     writer = create_async_engine(url, pool_size=1, **options)
-    reader = create_async_engine(url, pool_size=READERS, **options)
+    reader = create_async_engine(url, pool_size=READERS, pool_use_lifo=True, **options)
     for engine, begin in ((writer, BEGIN_WRITING), (reader, "BEGIN")):
         sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite(read_only=engine is reader))
         sa.event.listen(engine.sync_engine, "connect", _watch_statements)
         sa.event.listen(engine.sync_engine, "begin", _begin(begin))
         sa.event.listen(engine.sync_engine, "before_cursor_execute", _set_deadline(statement_timeout_seconds))
+    sa.event.listen(reader.sync_engine, "connect", _give_way(writer))
     return writer, reader
+
+
+def _give_way(writer: AsyncEngine) -> Callable[[Any, Any], None]:
+    def prepare(connection: Any, _: Any) -> None:
+        connection.driver_connection.transactions = writer.pool.checkedout  # type: ignore[attr-defined]
+
+    return prepare
 
 
 def _watch_statements(connection: Any, _: Any) -> None:

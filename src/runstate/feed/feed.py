@@ -21,7 +21,7 @@ class Feed:
     ) -> None:
         self.notifications = Notifications(database)
         self.transitions = Hub(database, TRANSITIONS, self.notifications, settings, delivered)
-        self.deletions = DeletionWatch(database, self.notifications)
+        self.deletions = DeletionWatch(database.subscriptions, self.notifications)
 
     async def start(self) -> None:
         """Begin to read, and to receive notifications."""

@@ -50,6 +50,8 @@ class Hub(Generic[T]):
     """Polls one log and delivers its new entries to each subscriber, in order and once."""
 
     reader: Reader[T]
+    past: Reader[T]
+    """Reads for subscribers what the hub did not offer them, on other connections than the hub."""
     cursor: Cursor
     """The end of what was delivered."""
 
@@ -69,7 +71,7 @@ class Hub(Generic[T]):
         self.polled_at = 0.0
         """When the log was last read to its end, by the loop's clock."""
         self.has_news = asyncio.Event()
-        self.live = LiveQueries(database, lambda: self.reader.snapshot)
+        self.live = LiveQueries(database.subscriptions, lambda: self.reader.snapshot)
         self.has_changed = False
         """Whether something was committed since the live queries were refreshed."""
         self.closing = False
@@ -90,7 +92,8 @@ class Hub(Generic[T]):
         self.task = asyncio.create_task(repeat(self._round, name=f"feed of {self.log.name}", **pauses))
 
     async def _seek_end(self) -> None:
-        self.reader = await Reader.open(self.database, self.log)
+        self.reader = await Reader.open(self.database.feed, self.log)
+        self.past = Reader(self.database.subscriptions, self.log, self.reader.installation)
         self.cursor = Cursor(await self.reader.position())
 
     @property

@@ -26,7 +26,7 @@ async def follow_run(
     The first page comes at once and may be empty. Raises NotFound before there is a stream.
     """
     hub = feed.transitions
-    past = await hub.with_timeout(partial(run_history_page, hub.database, kind, run_id, version))
+    past = await hub.with_timeout(partial(run_history_page, hub.database.subscriptions, kind, run_id, version))
     return RunStream(feed, kind, run_id, until_final=until_final).after(past)
 
 
@@ -94,7 +94,7 @@ class RunStream(Stream[Transition, RunHistoryPage]):
     @override
     async def _read(self) -> RunHistoryPage:
         try:
-            past = await run_history_page(self.hub.database, self.kind, self.run_id, self.version)
+            past = await run_history_page(self.hub.database.subscriptions, self.kind, self.run_id, self.version)
         except NotFound:
             # Deleted, and its transitions were pruned from the log.
             past = RunHistoryPage([], self.version, is_final=True)

@@ -28,10 +28,10 @@ async def follow(
     cursor = None if after is None else hub.reader.decode(after)
     end = await hub.with_timeout(hub.join)
     if cursor is None and tail > 0:
-        cursor = await hub.with_timeout(partial(hub.reader.tail, tail, filter))
+        cursor = await hub.with_timeout(partial(hub.past.tail, tail, filter))
     if cursor is None:
         return LogStream(hub, filter).after(Page([], Cursor(end)))
-    return LogStream(hub, filter).after(await hub.with_timeout(partial(hub.reader.page, cursor, end, filter)))
+    return LogStream(hub, filter).after(await hub.with_timeout(partial(hub.past.page, cursor, end, filter)))
 
 
 class Stream(ABC, Generic[T, Part]):
@@ -142,7 +142,7 @@ class LogStream(Stream[T, Page[T]]):
 
     @override
     async def _read(self) -> Page[T]:
-        page = await self.hub.reader.page(self.cursor, self.target, self.subscriber.filter)
+        page = await self.hub.past.page(self.cursor, self.target, self.subscriber.filter)
         self.catching_up = not page.complete
         return page
 

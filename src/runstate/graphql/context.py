@@ -3,6 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, Final, TypeVar, cast
@@ -10,8 +11,9 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import strawberry
-from graphql import FieldNode
+from graphql import FieldNode, OperationType
 from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
 from runstate.core.access.credentials import UNRESTRICTED, Principal
@@ -118,14 +120,19 @@ class Context:
     async def fetch(self, statement: sa.Executable, **parameters: Any) -> Sequence[Any]:
         """Return the rows of a statement."""
         self.statements += 1
-        async with self.connection_slots, self.database.read() as connection:
+        async with self.connection_slots, self._connection(statement) as connection:
             return await fetch(connection, statement, parameters)
 
     async def fetch_raw(self, statement: sa.Executable) -> Sequence[Sequence[Any]]:
         """Return the rows of a statement with columns `as_given`, as the driver returns them."""
         self.statements += 1
-        async with self.connection_slots, self.database.read() as connection:
+        async with self.connection_slots, self._connection(statement) as connection:
             return await fetch_as_given(connection, statement)
+
+    def _connection(self, statement: sa.Executable) -> AbstractAsyncContextManager[AsyncConnection]:
+        if self.kind == OperationType.SUBSCRIPTION.value:
+            return self.database.subscriptions.read()
+        return self.database.query(statement)
 
     async def load(self, info: "Info", row: type[R], key: UUID | str | None) -> R | None:
         """Return the row with an id, with its selected columns; None if the id is unknown or malformed."""
@@ -149,9 +156,17 @@ class Context:
     async def _values(self, none: RawRows, keys: list[UUID]) -> list[Sequence[Any] | None]:
         columns = none.row.__table__.c
         statement = sa.select(*(as_given(columns[name]) for name in none.names)).where(among(columns.id, keys))
-        read = await self.fetch_raw(statement)
+        read = await self._fetch_by_id(statement)
         by_key = dict(zip(none.with_values(read).values_of("id"), read, strict=True))
         return [by_key.get(key) for key in keys]
+
+    async def _fetch_by_id(self, statement: sa.Executable) -> Sequence[Sequence[Any]]:
+        """Return the rows of a lookup by ids; a mutation reads what it has written without waiting for queries."""
+        if self.kind != OperationType.MUTATION.value:
+            return await self.fetch_raw(statement)
+        self.statements += 1
+        async with self.connection_slots, self.database.read() as connection:
+            return await fetch_as_given(connection, statement)
 
     async def node(self, info: "Info", key: str) -> Row | None:
         """Return the row of any type with an id."""

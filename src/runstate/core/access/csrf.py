@@ -56,7 +56,7 @@ class CsrfTokens:
             return None
         table = table_of(CsrfToken)
         asked = sa.select(*table.columns).where(table.c.client == client, table.c.expiration > self.clock())
-        async with self.database.read() as connection:
+        async with self.database.keys.read() as connection:
             return next(iter(await all_of(connection, CsrfToken, asked)), None)
 
     async def is_token_of(self, client: str, token: str) -> bool:

@@ -208,7 +208,7 @@ class Batcher:
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
         environment = Environment(self.clock(), self.draw, self.new_id)
         *earlier, attempt = attempts
-        return await orchestrate(self.database, requests, environment, attempt=attempt, earlier=earlier)
+        return await orchestrate(self.database.batches, requests, environment, attempt=attempt, earlier=earlier)
 
 
 def is_lost(error: Exception) -> bool:

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -51,6 +51,8 @@ PREFLIGHT: Final = {PREFLIGHT_HEADER.lower(), "apollo-require-preflight", "x-apo
 """Headers, any of which says that a browser asked first whether another site may ask this."""
 
 COME_BACK: Final = {"Retry-After": "1"}
+COMES_BACK: Final = frozenset({Code.OVERLOADED.value, Code.UNAVAILABLE.value})
+"""Codes of errors that are over in a moment."""
 
 MakeContext = Callable[[Request | WebSocket, str], Context]
 """Makes the context of an operation for a connection and the id of the request."""
@@ -148,7 +150,10 @@ class Endpoint(GraphQL[Context, None]):
         body = body_of(result)
         if isinstance(result, PreExecutionError):
             return _not_executed(body, media_type)
-        return _response(200, body, media_type)
+        response = _response(200, body, media_type)
+        if _has_code(body, COMES_BACK):
+            response.headers.update(COME_BACK)
+        return response
 
     def _kind(self, asked: GraphQLRequest) -> OperationType | None:
         found = self.schema.documents.find(asked.query, asked.operation_name)
@@ -287,14 +292,17 @@ def _not_allowed(kind: OperationType) -> RefusedError:
 
 def _not_executed(body: dict[str, Any], media_type: str) -> Response:
     """The response to an operation that was refused before it was executed."""
-    codes = {error["extensions"]["code"] for error in body["errors"]}
-    if Code.OVERLOADED.value in codes:
+    if _has_code(body, COMES_BACK):
         response = _response(503, body, media_type)
         response.headers.update(COME_BACK)
         return response
     if media_type == JSON:
         return _response(200, body, media_type)
-    return _response(403 if Code.FORBIDDEN.value in codes else 400, body, media_type)
+    return _response(403 if _has_code(body, {Code.FORBIDDEN.value}) else 400, body, media_type)
+
+
+def _has_code(body: dict[str, Any], codes: Collection[str]) -> bool:
+    return any(error["extensions"]["code"] in codes for error in body.get("errors") or ())
 
 
 def _fault(message: str, code: Code, known_as: str) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""Lanes: the connections that one kind of work may use at once, so that no kind has to wait for another."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from runstate.errors import Overloaded
+
+BATCHES: Final = 3
+"""Connections for batches of proposals."""
+FEED: Final = 1
+HEALTH: Final = 1
+KEYS: Final = 1
+SUBSCRIPTIONS: Final = 2
+"""Connections for what subscribers read: their place in the log, live queries, fields of events."""
+COMMANDS: Final = 4
+"""Connections for commands and services."""
+SLOW_QUERIES: Final = min(3, max(1, (os.cpu_count() or 1) // 4))
+"""Connections for queries that are known to be slow: they would take all processors."""
+RESERVED: Final = BATCHES + FEED + HEALTH + KEYS + SUBSCRIPTIONS + COMMANDS + SLOW_QUERIES
+FEWEST_QUERIES: Final = 2
+
+WAITING_QUERIES: Final = 200
+"""Queries that may wait for a connection."""
+QUERY_PATIENCE_SECONDS: Final = 2.0
+"""Time that a query waits for a connection before it is refused."""
+SLOW_SECONDS: Final = 0.25
+"""Typical time of a query from which on it is slow."""
+LEAST_SECONDS: Final = 1e-4
+LEARNING: Final = 0.3
+"""Weight of the newest execution."""
+
+
+class Lane:
+    """A number of connections for one kind of work; those who wait for one come in turn."""
+
+    def __init__(self, connections: int, *, waiting: int | None = None, patience_seconds: float | None = None) -> None:
+        self.slots = asyncio.Semaphore(connections)
+        self.most_waiting = waiting
+        self.patience_seconds = patience_seconds
+        self.waiting = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a connection to be free. Raise Overloaded if too many wait, or if it takes too long."""
+        if self.slots.locked():
+            await self._wait()
+        else:
+            await self.slots.acquire()
+        try:
+            yield
+        finally:
+            self.slots.release()
+
+    async def _wait(self) -> None:
+        if self.most_waiting is not None and self.waiting >= self.most_waiting:
+            raise Overloaded("Too many queries wait for the database; try again.")
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self.patience_seconds):
+                await self.slots.acquire()
+        except TimeoutError:
+            raise Overloaded("The database has too many queries to answer; try again.") from None
+        finally:
+            self.waiting -= 1
+
+
+class Pace:
+    """How long queries of one kind take, which differ in the values of their parameters only."""
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+        """The typical time of an execution: a geometric mean, in which one long wait for a lock counts little."""
+        self.lane = query_lane(1)
+        """The connections that queries of this kind may use at once: one before it is known how long they take."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether such queries are known to be slow."""
+        return self.seconds is not None and self.seconds > SLOW_SECONDS
+
+    def note(self, seconds: float) -> None:
+        """Learn from an execution that took so long."""
+        seconds = max(seconds, LEAST_SECONDS)
+        self.seconds = seconds if self.seconds is None else self.seconds ** (1 - LEARNING) * seconds**LEARNING
+
+
+class QueryLanes:
+    """The connections for queries of clients: few for those that are slow, and not all for one kind of the others."""
+
+    def __init__(self, connections: int) -> None:
+        self.fast = query_lane(connections)
+        self.slow = query_lane(SLOW_QUERIES)
+        self.most_of_kind = (connections + 1) // 2
+
+    @asynccontextmanager
+    async def turn(self, pace: Pace) -> AsyncIterator[None]:
+        """Wait for a connection for a query of a kind, and learn how long it takes."""
+        async with pace.lane.turn(), self.lane_of(pace).turn():
+            began = time.monotonic()
+            try:
+                yield
+            finally:
+                if pace.seconds is None:
+                    pace.lane = query_lane(self.most_of_kind)
+                pace.note(time.monotonic() - began)
+
+    def lane_of(self, pace: Pace) -> Lane:
+        """Return the lane for a kind of query."""
+        return self.slow if pace.is_slow else self.fast
+
+
+def query_lane(connections: int) -> Lane:
+    """Return a lane for queries of clients, which are refused early if there are too many."""
+    return Lane(connections, waiting=WAITING_QUERIES, patience_seconds=QUERY_PATIENCE_SECONDS)
