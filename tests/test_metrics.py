@@ -147,14 +147,16 @@ async def test_subscriptions_are_counted_while_they_last(outside: httpx.AsyncCli
     await stream.next()
     ask = Ask(outside)
     flow = (await ask(FLOW))["createFlow"]["flow"]["id"]
-    await ask(RUN, flow=flow)
-    await stream.next()
+    for _ in range(2):
+        await ask(RUN, flow=flow)
+        await stream.next()
 
     told = await figures(outside)
 
     assert told["ws_connections"] == told["subscriptions_active"] == 1
-    assert told["subscription_events_total"] == 2
-    assert told["subscription_lag_seconds_count"] == 1
+    assert told["subscription_events_total"] == 3
+    # The first transition can come before the stream has joined the hub: it is read from the log then, and has no lag.
+    assert told["subscription_lag_seconds_count"] in {1, 2}
     assert told["subscription_lag_seconds_sum"] < 30
 
     await stream.stop()
