@@ -42,6 +42,10 @@ CREATE = f"""mutation($input: CreateTaskRunInput!) {{ it: createTaskRun(input: $
   ... on CreateTaskRunPayload {{ taskRun {{ id }} }} {PROBLEM} }} }}"""
 PROPOSE = f"""mutation($input: ProposeStateInput!) {{ it: proposeState(input: $input) {{
   ... on OrchestrationResult {{ status state {{ id name version }} }} {PROBLEM} }} }}"""
+CREATE_NAMED = f"""mutation($name: String!) {{ it: createFlow(input: {{name: $name, tags: ["bench"]}}) {{
+  ... on CreateFlowPayload {{ flow {{ id name }} }} {PROBLEM} }} }}"""
+UPDATE_NAMED = f"""mutation($id: ID!, $tag: String!) {{ it: updateFlow(input: {{id: $id, tags: [$tag]}}) {{
+  ... on UpdateFlowPayload {{ flow {{ id tags }} }} {PROBLEM} }} }}"""
 PROPOSE_MANY = PROPOSE.replace("$input: ProposeStateInput!", "$inputs: [ProposeStateInput!]!").replace(
     "proposeState(input: $input)", "proposeStates(inputs: $inputs)"
 )
@@ -192,6 +196,28 @@ def hundreds(tasks: list[str], clients: int) -> Callable[[Client, Timed, float],
     return work
 
 
+async def creations(client: Client, timed: Timed, until: float) -> None:
+    """Create flows, one in each request."""
+    while time.monotonic() < until:
+        await _timed(client, timed, request(CREATE_NAMED, name=uuid4().hex), b'"flow":')
+
+
+async def updates(client: Client, timed: Timed, until: float) -> None:
+    """Update one flow, once in each request."""
+    flow = (await client.execute(CREATE_NAMED, name=uuid4().hex))["it"]["flow"]["id"]
+    while time.monotonic() < until:
+        await _timed(client, timed, request(UPDATE_NAMED, id=flow, tag=str(timed.count)), b'"flow":')
+
+
+async def _timed(client: Client, timed: Timed, sent: bytes, expected: bytes) -> None:
+    before = time.perf_counter()
+    answer = await client.post(sent)
+    timed.took.append(time.perf_counter() - before)
+    if expected not in answer:
+        raise RuntimeError(answer[:500])
+    timed.count += 1
+
+
 def asking(document: str) -> Callable[[Client, Timed, float], Awaitable[None]]:
     """Return work that executes a document repeatedly."""
 
@@ -245,6 +271,9 @@ async def writes(place: Place, name: str, seconds: float, table: Table, only: st
             table.line(
                 f"{name}: transitions 100 a request, 8 clients; {loops} baseline connections", place, timed, beside
             )
+    for kind, work in (("creations", creations), ("updates", updates)):
+        if only in kind:
+            table.line(f"{name}: {kind} of flows, 8 clients", place, await at_once(place, 8, work, seconds))
     if only in "subscribers":
         await with_subscribers(place, name, seconds, table, flow_run)
     client.close()
@@ -339,7 +368,7 @@ async def measure_reference(url: str, seconds: float) -> None:
 Which = Annotated[str, typer.Option(help="`sqlite`, `postgresql`, or both.")]
 Seconds = Annotated[float, typer.Option(help="Duration of each kind of work in seconds.")]
 Only = Annotated[
-    str, typer.Option(help="Only work whose name contains this: lifecycle, hundreds, subscribers, page, typename.")
+    str, typer.Option(help="Only one kind: lifecycle, hundreds, creations, updates, subscribers, page, typename.")
 ]
 
 
