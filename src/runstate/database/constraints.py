@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 UNIQUE: Final = frozenset({"23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"})
-FOREIGN_KEY: Final = frozenset({"23001", "23503", "SQLITE_CONSTRAINT_FOREIGNKEY"})
+FOREIGN_KEY: Final = frozenset({"23001", "23503", "SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_TRIGGER"})
+# SQLite implements ON DELETE RESTRICT as a trigger and reports it as one. The tables have no other triggers.
 COLUMNS: Final = re.compile(r"UNIQUE constraint failed: (?P<columns>.*)")
 """SQLite reports the columns of a unique key in the message only."""
 
@@ -19,7 +20,7 @@ def is_taken(error: IntegrityError) -> bool:
 
 
 def is_dangling(error: IntegrityError) -> bool:
-    """Return whether a foreign key would refer to a row that does not exist."""
+    """Return whether a foreign key would refer to a row that does not exist, or that is to be deleted."""
     return _code(error) in FOREIGN_KEY
 
 
