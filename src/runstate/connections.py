@@ -21,7 +21,7 @@ HEAD_FIELDS: Final = 100
 PIPELINED: Final = 32
 """Maximum number of requests of a connection that wait for an answer."""
 IDLE_SECONDS: Final = 75.0
-"""Seconds after which an idle connection is closed: longer than clients and proxies keep theirs, so they close first."""
+"""Seconds after which an idle connection is closed: longer than clients and proxies keep theirs, to close last."""
 UNREAD_SECONDS: Final = 30.0
 """Seconds after which a connection is closed if its client reads nothing of an answer."""
 LINGER_SECONDS: Final = 2.0

@@ -23,9 +23,9 @@ OPEN: Final = frozenset({"/healthz", "/readyz", "/health"})
 UNAUTHENTICATED: Final = Principal("nobody", [])
 """The principal of a socket whose client has not sent `connection_init` yet."""
 UNPROTECTED: Final = (
-    "The server would serve other machines on {host} without authentication. Set RUNSTATE_AUTHENTICATION=keys and create"
-    " a key with `runstate keys create`, or set RUNSTATE_AUTH_STRING=user:password. To serve without authentication, set"
-    " --insecure or RUNSTATE_INSECURE=true."
+    "On {host} the server would serve other machines without authentication. Set RUNSTATE_AUTHENTICATION=keys and"
+    " create a key with `runstate keys create`, or set RUNSTATE_AUTH_STRING=user:password. To serve without"
+    " authentication, use --insecure or RUNSTATE_INSECURE=true."
 )
 
 

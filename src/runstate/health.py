@@ -90,5 +90,5 @@ HealthEndpoint = Callable[[Request], Awaitable[Response]]
 
 
 def paths(health: Health) -> dict[str, HealthEndpoint]:
-    """Return the endpoints by path. `/health` is the first name of `/healthz`, kept for compatibility."""
+    """Return the endpoints by path. `/health` is an alias of `/healthz`."""
     return {"/healthz": health.liveness, "/readyz": health.readiness, "/health": health.liveness}

@@ -1,4 +1,4 @@
-"""Sockets that a server listens on, bound before it does anything else."""
+"""Sockets that a server listens on, bound before the database is opened."""
 
 import errno
 import socket
@@ -10,9 +10,9 @@ BACKLOG = 2048
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Return a socket bound to each address of a host, all to one port; ConfigurationError if that is not possible.
+    """Return a socket bound to each address of a host, all with the same port. Raise ConfigurationError if that fails.
 
-    They do not listen yet: a client that comes earlier is refused, instead of waiting while tables are migrated.
+    The sockets do not listen yet: early clients are refused instead of waiting while tables are migrated.
     """
     with ExitStack() as opened:
         bound: list[socket.socket] = []
@@ -28,7 +28,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def _bound(opened: ExitStack, family: int, address: tuple[object, ...], *, needed: bool) -> list[socket.socket]:
-    """Return a bound socket; none if it is not needed and the machine has no such address, as ::1 without IPv6."""
+    """Return a bound socket, or nothing if it is not needed and the machine lacks the address, such as ::1 without IPv6."""
     try:
         sock = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
