@@ -28,7 +28,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def _bound(opened: ExitStack, family: int, address: tuple[object, ...], *, needed: bool) -> list[socket.socket]:
-    """Return a bound socket, or nothing if it is not needed and the machine lacks the address, such as ::1 without IPv6."""
+    """Return a bound socket; none if it is not needed and the machine lacks the address, such as ::1 without IPv6."""
     try:
         sock = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
