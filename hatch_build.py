@@ -15,7 +15,7 @@ The server works without it. Its page /graphiql explains how to build it later.
 
 
 class Pages(BuildHookInterface):  # type: ignore[type-arg]
-    """Hook that builds the pages. RUNSTATE_WEB=required makes a build without them fail; RUNSTATE_WEB=skip omits them."""
+    """Hook that builds the pages. RUNSTATE_WEB=required makes a failure an error; RUNSTATE_WEB=skip omits the pages."""
 
     def dependencies(self) -> list[str]:
         """Return the requirement that provides Node, unless the machine has a suitable version."""
