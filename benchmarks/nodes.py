@@ -43,7 +43,7 @@ def clock() -> datetime:
 
 
 def add_tables(count: int) -> list[type]:
-    """Declare tables until the given number of tables have nodes. Keep the result: unreferenced classes are collected."""
+    """Declare tables until a number of tables have nodes. Keep the result: unreferenced classes are collected."""
     nodes = [row for row in tables(Row) if row.__node__ and not row.__private__]
     return [_table(number) for number in range(count - len(nodes))]
 

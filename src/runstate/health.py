@@ -63,19 +63,19 @@ class Health:
     async def _of_database(self, database: Database) -> dict[str, str]:
         async with self.one_at_a_time:
             if time.monotonic() - self.asked >= KEPT_SECONDS:
-                self.answered = await self._asked(database.health)
+                self.answered = await self._query(database.health)
                 self.asked = time.monotonic()
         return self.answered
 
-    async def _asked(self, database: Database) -> dict[str, str]:
+    async def _query(self, database: Database) -> dict[str, str]:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 found = await revision(database)
         except FAILURES as error:
             return {"database": f"unreachable: {type(error).__name__}", "migrations": "unknown"}
-        return {"database": OK, "migrations": self._migrated(found)}
+        return {"database": OK, "migrations": self._migrations(found)}
 
-    def _migrated(self, found: str | None) -> str:
+    def _migrations(self, found: str | None) -> str:
         """Return `ok` if the schema version is this server's or a later one. An unknown version is a later one."""
         behind = found is None or found in self.revisions[1:]
         return f"at {found}, not {self.revisions[0]}" if behind else OK

@@ -36,9 +36,9 @@ class Meter:
 
     def start(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
         """Update metrics at each scrape; with several workers also at intervals, because one answers for all."""
-        self.look = lambda: self._look(database, hub, batcher)
+        self.look = lambda: self._update(database, hub, batcher)
         if self.metrics.shared:
-            self.task = asyncio.create_task(self._again())
+            self.task = asyncio.create_task(self._update_repeatedly())
 
     async def stop(self) -> None:
         """Stop updating metrics."""
@@ -80,28 +80,28 @@ class Meter:
             self.metrics.done.labels(service).inc(done)
             self.metrics.last_round.labels(service).set(self.clock().timestamp())
 
-    def _look(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
+    def _update(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
         cached = self.schema.documents
-        self._count("hit", self.metrics.documents.labels("hit"), cached.hits)
-        self._count("miss", self.metrics.documents.labels("miss"), cached.misses)
+        self._raise_to("hit", self.metrics.documents.labels("hit"), cached.hits)
+        self._raise_to("miss", self.metrics.documents.labels("miss"), cached.misses)
         for reason in FallbackReason:
             fallbacks = self.schema.plan_cache.fallbacks.counts[reason]
-            self._count(f"fallback: {reason}", self.metrics.fallbacks.labels(reason.value), fallbacks)
+            self._raise_to(f"fallback: {reason}", self.metrics.fallbacks.labels(reason.value), fallbacks)
         self.metrics.feed_age.set(hub.age)
         self.metrics.waiting.set(sum(len(ticket.requests) for ticket in batcher.waiting))
         self.metrics.under_way.set(len(batcher.in_flight))
-        self._count("statements", self.metrics.statements, database.statements)
+        self._raise_to("statements", self.metrics.statements, database.statements)
         idle = len(database.connections.kept) if database.connections else 0
         for name, pool in pools(database).items():
             self.metrics.pool_size.labels(name).set(pool.size())
             self.metrics.pool_used.labels(name).set(pool.checkedout() - idle)
 
-    def _count(self, name: str, counter: Any, total: int) -> None:
+    def _raise_to(self, name: str, counter: Any, total: int) -> None:
         """Raise a counter to a total that is counted elsewhere: counters of Prometheus can only be incremented."""
         counter.inc(total - self.counted.get(name, 0))
         self.counted[name] = total
 
-    async def _again(self) -> None:
+    async def _update_repeatedly(self) -> None:
         while True:
             self.look()
             await asyncio.sleep(EVERY_SECONDS)

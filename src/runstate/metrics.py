@@ -39,8 +39,8 @@ class Metrics:
                 collector(registry=self.registry)
         self._of_operations()
         self._of_subscriptions()
-        self._of_the_database()
-        self._of_the_desk()
+        self._of_database()
+        self._of_batches()
         self._of_services()
         build = self._gauge("runstate_build_info", "The version, as a label.", ("version",), "mostrecent")
         build.labels(__version__).set(1)
@@ -86,12 +86,12 @@ class Metrics:
             "feed_age_seconds", "Seconds since the log of transitions was last read to its end.", mode="livemax"
         )
 
-    def _of_the_database(self) -> None:
+    def _of_database(self) -> None:
         self.statements = self._counter("runstate_database_statements_total", "Executed SQL statements.")
         self.pool_size = self._gauge("runstate_pool_size", "Maximum number of connections of a pool.", ("pool",))
         self.pool_used = self._gauge("runstate_pool_used", "Connections of a pool that are in use.", ("pool",))
 
-    def _of_the_desk(self) -> None:
+    def _of_batches(self) -> None:
         self.batches = self._counter("runstate_batches_total", "Batches of proposals that were answered.")
         self.batch_size = self._histogram("runstate_batch_requests", "Requests in a batch.", SIZES)
         self.verdicts = self._counter(
@@ -116,14 +116,14 @@ class Metrics:
             "mostrecent",
         )
 
-    def _counter(self, name: str, about: str, labels: Labels = ()) -> Counter:
-        return Counter(name, about, labels, registry=self.registry)
+    def _counter(self, name: str, description: str, labels: Labels = ()) -> Counter:
+        return Counter(name, description, labels, registry=self.registry)
 
-    def _gauge(self, name: str, about: str, labels: Labels = (), mode: Any = "livesum") -> Gauge:
-        return Gauge(name, about, labels, registry=self.registry, multiprocess_mode=mode)
+    def _gauge(self, name: str, description: str, labels: Labels = (), mode: Any = "livesum") -> Gauge:
+        return Gauge(name, description, labels, registry=self.registry, multiprocess_mode=mode)
 
-    def _histogram(self, name: str, about: str, buckets: tuple[float, ...], labels: Labels = ()) -> Histogram:
-        return Histogram(name, about, labels, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, description: str, buckets: tuple[float, ...], labels: Labels = ()) -> Histogram:
+        return Histogram(name, description, labels, buckets=buckets, registry=self.registry)
 
     def exposition(self) -> tuple[bytes, str]:
         """Return the metrics of all workers as text, and its media type."""

@@ -83,7 +83,7 @@ def _frozen(on_sqlite: Any, on_postgresql: sa.types.TypeEngine[Any]) -> sa.types
 
 
 def describe_alike(sqlite: Changes, postgresql: Changes, kinds: Kinds) -> None:
-    """Replace reported types and options by those of migrations, so that equal changes of both databases compare equal."""
+    """Replace reported types and options by those of migrations, so that equal changes of both databases are equal."""
     _name_kinds(sqlite, kinds)
     _name_kinds(postgresql, kinds)
     indexes = _indexes(postgresql.back)

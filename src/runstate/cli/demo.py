@@ -273,7 +273,7 @@ def cache(task: Task, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 async def demo(address: str, key: str | None, runs: int | None, pace: float, tell: Tell) -> None:
-    """Run a number of flows, unlimited if it is None. Raise RefusedError if the server rejects an operation."""
+    """Run a number of flows; None means unlimited. Raise RefusedError if the server rejects an operation."""
     numbers = iter(itertools.count() if runs is None else range(runs))
     async with websockets.connect(address, subprotocols=[PROTOCOL], max_size=2**24) as socket:
         session = Session(socket)

@@ -55,7 +55,7 @@ def create(name: Name, scope: Scopes, expires: Expires = None, database_url: Url
     if sys.stdout.isatty():
         typer.echo(f"{text}\n\nStore the key of {made.name} now: it is not shown again.")
     else:
-        _as_json({**shown(made), "key": text})
+        _print_json({**shown(made), "key": text})
 
 
 @cli.command("list")
@@ -63,10 +63,10 @@ def list_keys(database_url: Url = None) -> None:
     """List all keys, including revoked and expired ones: a table on a terminal, otherwise lines of JSON."""
     found = _with_database(database_url, keys.every_key)
     if sys.stdout.isatty():
-        _as_table(found)
+        _print_table(found)
     else:
         for key in found:
-            _as_json(shown(key))
+            _print_json(shown(key))
 
 
 @cli.command()
@@ -79,7 +79,7 @@ def revoke(name: Name, database_url: Url = None) -> None:
     if sys.stdout.isatty():
         typer.echo(f"The key {name} is revoked.")
     else:
-        _as_json(shown(revoked))
+        _print_json(shown(revoked))
 
 
 def lasting(text: str) -> timedelta:
@@ -95,19 +95,19 @@ def shown(key: ApiKey) -> dict[str, Any]:
     return {name: getattr(key, name) for name in SHOWN}
 
 
-def _as_json(said: dict[str, Any]) -> None:
+def _print_json(said: dict[str, Any]) -> None:
     typer.echo(orjson.dumps(said, option=orjson.OPT_UTC_Z).decode())
 
 
-def _as_table(found: list[ApiKey]) -> None:
+def _print_table(found: list[ApiKey]) -> None:
     table = Table(*(Column(name, no_wrap=True) for name in SHOWN), box=None, pad_edge=False)
     for key in found:
         columns = shown(key).values()
-        table.add_row(*map(_in_words, columns), style="dim" if key.revoked else None)
+        table.add_row(*map(_cell, columns), style="dim" if key.revoked else None)
     Console(highlight=False).print(table, soft_wrap=True)
 
 
-def _in_words(value: Any) -> str:
+def _cell(value: Any) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     return " ".join(value) if isinstance(value, list) else value or ""

@@ -147,8 +147,8 @@ class Session:
 
     async def begin(self, key: str | None = None) -> None:
         """Send `connection_init` with the key, if any, and wait for the acknowledgement."""
-        await self._say({"type": "connection_init", "payload": {"Authorization": authorization(key)} if key else {}})
-        if (await self._hear())["type"] != "connection_ack":
+        await self._send({"type": "connection_init", "payload": {"Authorization": authorization(key)} if key else {}})
+        if (await self._receive())["type"] != "connection_ack":
             raise LostError("The server did not acknowledge the connection.")
 
     async def ask(self, document: str, **variables: Any) -> dict[str, Any]:
@@ -158,10 +158,10 @@ class Session:
 
     async def listen(self, document: str, variables: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Yield the data of each event. Raise SubscriptionError if the server ends the operation with an error."""
-        await self._say({"type": "subscribe", "id": "1", "payload": {"query": document, "variables": variables}})
-        while (message := await self._hear())["type"] != "complete":
+        await self._send({"type": "subscribe", "id": "1", "payload": {"query": document, "variables": variables}})
+        while (message := await self._receive())["type"] != "complete":
             if message["type"] == "ping":
-                await self._say({"type": "pong"})
+                await self._send({"type": "pong"})
             elif message["type"] == "error":
                 raise SubscriptionError(message["payload"][0])
             elif message["type"] == "next" and message["payload"].get("errors"):
@@ -169,10 +169,10 @@ class Session:
             elif message["type"] == "next":
                 yield message["payload"]["data"]
 
-    async def _say(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: dict[str, Any]) -> None:
         await self.socket.send(orjson.dumps(message).decode())
 
-    async def _hear(self) -> dict[str, Any]:
+    async def _receive(self) -> dict[str, Any]:
         return cast("dict[str, Any]", orjson.loads(await self.socket.recv()))
 
 
@@ -192,7 +192,7 @@ async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None
     pause = SHORTEST_SECONDS
     while True:
         try:
-            async for entry in _told(address, wish, key):
+            async for entry in _entries(address, wish, key):
                 pause = SHORTEST_SECONDS
                 show(entry)
         except (OSError, TimeoutError, LostError, websockets.WebSocketException) as lost:
@@ -204,7 +204,7 @@ async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None
             return
 
 
-async def _told(address: str, wish: Wish, key: str | None) -> AsyncIterator[Entry]:
+async def _entries(address: str, wish: Wish, key: str | None) -> AsyncIterator[Entry]:
     async with websockets.connect(address, subprotocols=[PROTOCOL], max_size=2**24) as socket:
         session = Session(socket)
         await session.begin(key)
@@ -214,13 +214,13 @@ async def _told(address: str, wish: Wish, key: str | None) -> AsyncIterator[Entr
                     yield entry
         except SubscriptionError as error:
             if error.extensions.get("code") not in PASSING:
-                raise RefusedError(_said(error)) from error
+                raise RefusedError(_message_of(error)) from error
             if "cursor" in error.extensions:
                 wish.resume(error.extensions["cursor"])
             raise LostError(str(error)) from error
 
 
-def _said(error: SubscriptionError) -> str:
+def _message_of(error: SubscriptionError) -> str:
     oldest = error.extensions.get("oldest")
     return f"{error} The oldest valid cursor: --after {oldest}" if oldest else str(error)
 
@@ -284,7 +284,7 @@ def wish_of(run: str | None, where: str | None, after: str | None, *, until_fina
     if run is None:
         if until_final:
             raise RefusedError("--until-final requires --run.")
-        return Everything(_object(where), after)
+        return Everything(_parse_filter(where), after)
     if where is not None:
         raise RefusedError("--run and --where exclude each other.")
     if after is not None and not after.isdecimal():
@@ -292,7 +292,7 @@ def wish_of(run: str | None, where: str | None, after: str | None, *, until_fina
     return OneRun(run, int(after or 0), until_final=until_final)
 
 
-def _object(text: str | None) -> dict[str, Any] | None:
+def _parse_filter(text: str | None) -> dict[str, Any] | None:
     try:
         where = None if text is None else orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -55,7 +55,7 @@ class Pages(StaticFiles):
     def file_response(
         self, full_path: PathLike[str] | str, stat_result: stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
-        """Return a file, compressed if the browser accepts it. Names of assets contain a digest, so they never expire."""
+        """Return a file, compressed if the browser accepts it. Assets never expire: their names contain a digest."""
         encoding, path = next(variants(fspath(full_path), Headers(scope=scope).get("accept-encoding", "")))
         response = super().file_response(path, Path(path).stat(), scope, status_code)
         response.headers.update(HEADERS)
