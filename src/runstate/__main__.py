@@ -1,5 +1,6 @@
 """`runstate serve | migrate | schema | verify | watch | demo | keys`."""
 
+# First, because it disables the garbage collector during the imports below.
 import runstate.loading  # noqa: F401  # isort: skip
 
 import asyncio
@@ -54,6 +55,7 @@ Key = Annotated[
     typer.Option(
         envvar="RUNSTATE_API_KEY",
         help="API key, or `user:password`, if the server requires authentication.",
+        # A key that was read from a file can end with a newline.
         callback=lambda key: key and key.strip(),
     ),
 ]
@@ -74,9 +76,11 @@ def serve(
     """Run the server."""
     settings = configured(host=host, port=port, database_url=database_url, insecure=insecure, workers=workers)
     with sole_owner(settings.database_url), ExitStack() as opened:
+        # Bound first, so that an address in use is reported before anything is migrated.
         listeners = [opened.enter_context(each) for each in bind(settings.host, settings.port)]
         if settings.workers > 1 and database_of(settings).is_sqlite:
             raise ConfigurationError("A SQLite file belongs to one process: use PostgreSQL for several workers.")
+        # Also checked in build_app, but the tables must not be migrated by a server that then refuses to start.
         check_exposure(settings)
         asyncio.run(_migrate(settings))
         if not serve_together(settings, listeners):
@@ -189,6 +193,7 @@ def sole_owner(url: str) -> Iterator[None]:
     if file is None:
         yield
         return
+    # A separate file, because SQLite locks the database file itself. The kernel releases the lock of a killed process.
     lock = Path(f"{file}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as held:
@@ -207,6 +212,7 @@ def main() -> None:
     except ConfigurationError as error:
         message = error.message
     except FAILURES as error:
+        # The line that is printed suffices for operators; the traceback is for developers.
         log.debug("command_failed", exc_info=True)
         message = f"The database cannot be used: {reason(error)}."
     else:

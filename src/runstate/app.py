@@ -62,7 +62,9 @@ def build_app(settings: Settings) -> Starlette:
             database = database_of(settings)
             opened.push_async_callback(database.close)
             if tracing:
+                # In a thread, because sending the remaining spans blocks.
                 opened.push_async_callback(asyncio.to_thread, tracing.close)
+            # Without effect after `runstate serve`; needed if the application is started in another way.
             await migrate(database)
             hub_settings = HubSettings(slow_subscriber_timeout_seconds=settings.slow_subscriber_timeout_seconds)
             feed = Feed(database, hub_settings, meter.delivered)
@@ -93,6 +95,7 @@ def build_app(settings: Settings) -> Starlette:
     routes = [
         *(graphql_routes(endpoint, with_pages=shows_pages(settings))),
         *(page_routes() if shows_pages(settings) else ()),
+        # Both forms, because redirects are switched off below.
         *(Route(path + slash, look) for path, look in paths(health).items() for slash in ("", "/")),
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]
@@ -132,6 +135,7 @@ def set_services(settings: Settings) -> dict[str, Service]:
 
 def set_bounds(settings: Settings) -> RequestLimits:
     """Return the limits on requests that the settings declare."""
+    # Clients on other machines see neither the schema nor similar names by default.
     local = is_loopback(settings.host)
     return RequestLimits(
         body_bytes=settings.max_body_bytes,

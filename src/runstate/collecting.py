@@ -26,6 +26,7 @@ class Collector:
         """Times of the last collection of the middle generation and of the last full one."""
         self.trim = _trim()
         gc.freeze()  # the application is never freed, so collections need not visit its objects
+        # Collections of the older generations take long, so `tick` decides when they run.
         gc.set_threshold(YOUNG, 1_000_000, 1_000_000)
 
     def tick(self, now: float, *, is_quiet: bool) -> None:
@@ -36,6 +37,7 @@ class Collector:
         elif now - self.middle >= MIDDLE_SECONDS:
             self.middle = now
             gc.collect(1)
+            # Collections leave free pages in the heap, which the C library does not return by itself.
             self.trim(0)
         elif gc.get_count()[0] > WORTH:
             gc.collect(0)

@@ -54,6 +54,7 @@ class ConnectionLimits:
 def limits_of(settings: Settings) -> ConnectionLimits:
     """Return the limits from the settings, lowered to the number of files that the process may open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The soft limit is often lower than the number of connections that the settings allow.
     if hard != resource.RLIM_INFINITY and soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
@@ -66,6 +67,7 @@ def limits_of(settings: Settings) -> ConnectionLimits:
         buffered_bytes=settings.max_buffered_bytes,
         head_seconds=settings.request_head_timeout_seconds,
         body_seconds=settings.request_body_timeout_seconds,
+        # Longer than the timeout of subscriptions, so that a slow subscriber first receives SLOW_CONSUMER.
         unread_stream_seconds=settings.slow_subscriber_timeout_seconds + 60,
     )
 
@@ -83,10 +85,12 @@ class Connections:
         """Bytes of incomplete requests."""
         self.refused = 0
         """Connections refused since the last log line about them."""
+        # The first refusal is logged at once.
         self.reported = -REPORT_SECONDS
 
     def enter(self, client: str) -> bool:
         """Count a new connection; return whether it is allowed."""
+        # Refused connections count too, because `leave` is called for every connection.
         self.count += 1
         self.by_client[client] += 1
         is_allowed = (
@@ -101,6 +105,7 @@ class Connections:
         """Remove a closed connection from the counts."""
         self.count -= 1
         self.by_client[client] -= 1
+        # Otherwise the counter would grow with every address ever seen.
         if not self.by_client[client]:
             del self.by_client[client]
 
@@ -128,9 +133,11 @@ def client_of(transport: asyncio.BaseTransport) -> str:
     peer = transport.get_extra_info("peername")
     host = str(peer[0]) if isinstance(peer, tuple) else ""
     try:
+        # Link-local addresses of IPv6 have a zone: fe80::1%eth0.
         address = ip_address(host.partition("%")[0])
     except ValueError:
         return host
+    # A client can use all addresses of its /64, so they count as one.
     is_wide = address.version == 6 and address.ipv4_mapped is None  # noqa: PLR2004
     return str(ip_network((address, 64), strict=False)) if is_wide else host
 

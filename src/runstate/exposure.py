@@ -35,6 +35,7 @@ def check_exposure(settings: Settings) -> None:
         return
     if not is_loopback(settings.host):
         raise ConfigurationError(UNPROTECTED.format(host=settings.host))
+    # Loopback does not help here: the pages run in browsers on this machine.
     if ANY in settings.allowed_origins:
         raise ConfigurationError(
             "RUNSTATE_ALLOWED_ORIGINS=* without authentication gives every web page full access: list the origins."
@@ -46,6 +47,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
+        # Other names can resolve to any address.
         return host == "localhost"
 
 
@@ -66,9 +68,11 @@ def keyring_of(settings: Settings, database: Database, clock: Callable[[], datet
 
 def middleware(settings: Settings) -> list[Middleware]:
     """Return the middleware, outermost first."""
+    # Against DNS rebinding: names of other sites that resolve to loopback are rejected.
     local = LOOPBACK if not needs_key(settings) and is_loopback(settings.host) else ()
     before = [Middleware(FieldLines), *guards(settings.allowed_hosts or local, settings.allowed_origins)]
     if needs_key(settings):
+        # After CORS, because preflight requests carry no credentials.
         is_open = is_public_path if shows_pages(settings) else is_health_path
         before.append(Middleware(Admission, is_open=is_open, basic=password_of(settings) is not None))
     return before

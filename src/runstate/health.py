@@ -61,6 +61,7 @@ class Health:
         return {"serving": serving, **await self._of_database(self.database), "feed": feed_status(self.hub.age)}
 
     async def _of_database(self, database: Database) -> dict[str, str]:
+        # Concurrent checks share one query.
         async with self.one_at_a_time:
             if time.monotonic() - self.asked >= KEPT_SECONDS:
                 self.answered = await self._query(database.health)
@@ -70,6 +71,7 @@ class Health:
     async def _query(self, database: Database) -> dict[str, str]:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
+                # `database` has connections of its own, so a busy pool does not make the server unready.
                 found = await revision(database)
         except FAILURES as error:
             return {"database": f"unreachable: {type(error).__name__}", "migrations": "unknown"}

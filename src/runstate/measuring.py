@@ -19,6 +19,7 @@ from runstate.metrics import Metrics
 from runstate.rows import Transition
 
 EVERY_SECONDS: Final = 2.0
+"""Seconds between two updates with several workers."""
 
 
 class Meter:
@@ -91,6 +92,7 @@ class Meter:
         self.metrics.waiting.set(sum(len(ticket.requests) for ticket in batcher.waiting))
         self.metrics.under_way.set(len(batcher.in_flight))
         self._raise_to("statements", self.metrics.statements, database.statements)
+        # Idle connections that are kept outside of the pool count as checked out.
         idle = len(database.connections.kept) if database.connections else 0
         for name, pool in pools(database).items():
             self.metrics.pool_size.labels(name).set(pool.size())

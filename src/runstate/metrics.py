@@ -35,6 +35,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.shared = shared
         if not shared:
+            # The figures of these collectors cannot be aggregated over workers.
             for collector in (ProcessCollector, PlatformCollector, GCCollector):
                 collector(registry=self.registry)
         self._of_operations()

@@ -53,6 +53,7 @@ def rank(header: str, offer: str) -> Rank:
     for precision, name in enumerate((offer, f"{kind}/*", ANYTHING) if slash else (offer, "*")):
         if name in known:
             quality, position = known[name]
+            # Negative, because a lower index means more specific or named earlier.
             return Rank(quality, -precision, -position)
     return Rank()
 

@@ -131,6 +131,7 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def data_received(self, data: bytes) -> None:
         if self.phase is not Phase.END:
+            # A memoryview, because slices of it copy nothing.
             self.pending = memoryview(bytes(self.pending) + data if self.pending else data)
             self.proceed()
 
@@ -140,6 +141,7 @@ class HttpProtocol(HttpToolsProtocol):
             size = BODY_SLICE if self.phase is Phase.BODY else HEAD_SLICE
             piece, self.pending = self.pending[:size], self.pending[size:]
             self._parse(piece)
+        # While the transport is paused, TCP makes the client wait.
         self._pause(bool(self.pending) or self.flow.read_paused)
 
     def _pause(self, pause: bool) -> None:  # noqa: FBT001
@@ -169,6 +171,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     @override
     def on_message_begin(self) -> None:
+        # Small requests can be sent faster than they are answered.
         if len(self.pipeline) >= PIPELINED:
             self._fail(HTTPStatus.SERVICE_UNAVAILABLE)
         super().on_message_begin()
@@ -190,6 +193,7 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def on_body(self, body: bytes) -> None:
         self.received += len(body)
+        # Uvicorn discards the body of a request that is already answered.
         if not self.cycle.response_complete:
             self.body_bytes += len(body)
             if not self.guard.buffer(len(body)):
@@ -203,6 +207,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     @override
     def on_response_complete(self) -> None:
+        # Replaces uvicorn's method, which would start a timer for each idle connection and resume reading earlier.
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -234,6 +239,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._enter(Phase.END)
         self.pending = EMPTY
         self._hang_up()
+        # Half-closes: the client can read the answer while the rest of its request is discarded.
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
@@ -251,6 +257,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.phase is Phase.END or self.transport.is_closing() or self.flow.write_paused:
             self._sweep_output(now)
         elif self.phase is Phase.BODY:
+            # The application is slow to read the body, not the client to send it.
             if self.flow.read_paused:
                 self.since = now
             elif waited > self.guard.limits.body_seconds + self.received / SLOWEST:
@@ -313,6 +320,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     @override
     def pause_writing(self) -> None:
         super().pause_writing()
+        # A client that does not read answers may not send further requests.
         self.transport.pause_reading()
 
     @override
@@ -343,6 +351,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def send_receive_event_to_app(self) -> None:
         if self.curr_msg_data_type == "text":
             data = b"".join(self.frames)
+            # Uvicorn would log a traceback for each such message, which any client can send.
             try:
                 data.decode()
             except UnicodeDecodeError:

@@ -80,6 +80,7 @@ class Server(uvicorn.Server):
         await self._drain()
         for server in self.servers:
             server.close()
+        # Before uvicorn waits for connections: streams end only when the feed does.
         if feed := getattr(self.app.state, "feed", None):
             await feed.transitions.stop()
         await super().shutdown(sockets=sockets)  # type: ignore[arg-type]
@@ -96,6 +97,7 @@ class Server(uvicorn.Server):
         milliseconds = round(self.settings.slow_subscriber_timeout_seconds * 1000) + 60_000
         if sys.platform == "linux":
             for listener in (each for server in self.servers for each in server.sockets):
+                # Accepted connections inherit the option.
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 

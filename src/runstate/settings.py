@@ -258,6 +258,7 @@ def load(environ: Mapping[str, str], **options: Any) -> Settings:
         return Settings(**(_from_environment(environ) | options))
     except ValidationError as error:
         mistakes = [_mistake(each["loc"], each["input"], each["msg"], options) for each in error.errors()]
+        # Pydantic's error would show the values of secrets.
         raise ConfigurationError("\n".join(mistakes)) from None
 
 
@@ -265,6 +266,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of settings in the environment, without surrounding white space. Empty values are not set."""
     values = {name.upper(): value.strip() for name, value in environ.items()}
     if ADDRESS_OF_SERVICE.fullmatch(values.get(f"{PREFIX}PORT", "")):
+        # Kubernetes sets it in every pod of the namespace, so it is not meant for this server.
         del values[f"{PREFIX}PORT"]
     found = {name: values.get(PREFIX + name.upper()) for name in Settings.model_fields}
     return {name: value for name, value in found.items() if value}
@@ -284,6 +286,7 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     others = [name for name in environ if name.upper() not in known and not OTHERS.fullmatch(name.upper())]
     similar = {name: _similar(name.upper(), known) for name in others}
+    # A variable without the prefix is reported only if it resembles a setting, such as RUNSTAT_PORT.
     return {name: found for name, found in similar.items() if found or name.upper().startswith(PREFIX)}
 
 

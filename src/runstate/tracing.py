@@ -74,7 +74,9 @@ def tracing_of(environment: Mapping[str, str], *, documents: bool = False) -> Tr
         raise ConfigurationError(
             "The OTEL_ variables enable tracing, but OpenTelemetry is missing: install runstate[otel]."
         ) from None
+    # The environment takes precedence over these defaults.
     known = {} if named(environment) else {"service.name": "runstate", "service.version": __version__}
+    # The lifespan shuts it down, so no exit handler is needed.
     provider = sdk.TracerProvider(resource=resources.Resource.create(known), shutdown_on_exit=False)
     for name in names:
         provider.add_span_processor(export.BatchSpanProcessor(exporter(name)()))

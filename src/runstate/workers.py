@@ -40,6 +40,7 @@ class Workers:
         """Serve until a signal arrives; return False if a worker could not start."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
+        # Clients that connect while workers start wait in this queue.
         for listener in self.listeners:
             listener.listen(BACKLOG)
         with tempfile.TemporaryDirectory(prefix="runstate-") as shared:
@@ -56,6 +57,7 @@ class Workers:
         self.stopping = True
 
     def _started(self) -> SpawnProcess:
+        # A forked worker would inherit the threads' locks and the event loop's state.
         process = multiprocessing.get_context("spawn").Process(target=work, args=(self.settings, self.listeners))
         process.start()
         return process
@@ -65,6 +67,7 @@ class Workers:
         for place, process in enumerate(self.processes):
             if process.is_alive() or self.stopping:
                 continue
+            # Removes the gauges of the worker from the shared metrics.
             mark_process_dead(process.pid, os.environ[SHARED])  # type: ignore[no-untyped-call]
             if process.exitcode == uvicorn.config.STARTUP_FAILURE:
                 self.stopping = self.failed = True
@@ -86,6 +89,7 @@ class Worker(Server):
 
     async def startup(self, sockets: Any = None) -> None:
         """Start, and watch the parent process."""
+        # The sentinel becomes readable when the parent ends, even if it was killed.
         if parent := multiprocessing.parent_process():
             asyncio.get_running_loop().add_reader(parent.sentinel, self._orphaned, parent.sentinel)
         await super().startup(sockets)
@@ -97,5 +101,6 @@ class Worker(Server):
 
 def work(settings: Settings, listeners: list[socket.socket]) -> None:
     """Serve as a worker process."""
+    # A spawned process does not inherit the configuration of logging.
     logs.configure(settings.log_level, settings.log_format)
     Worker(settings).run(sockets=listeners)

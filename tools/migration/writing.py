@@ -22,7 +22,7 @@ FROZEN = f"from {types.__name__} import {{}}"
 
 
 class Step(NamedTuple):
-    """A statement of a migration. `block` is the `with` line that it is indented under; empty for a top-level statement."""
+    """A statement of a migration. `block` is the line that it is indented under; empty at the top level."""
 
     block: str
     text: str

@@ -100,6 +100,7 @@ class Api:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        # A session executes one operation at a time.
         self.turn = asyncio.Lock()
 
     async def do(self, mutation: str, kind: str, selection: str, **given: Any) -> Answer:
@@ -167,6 +168,7 @@ class Demo:
     async def prepare(self) -> None:
         """Create a concurrency limit, and a run that is scheduled in an hour."""
         await self.api.create("concurrencyLimit", name="tag:database", limit=2)
+        # The idempotency key makes a second demo in the same hour find the run.
         hour = (datetime.now(UTC) + timedelta(hours=1)).replace(minute=0, second=0, microsecond=0)
         await self.deployed(FLOWS[0], {}, scheduledTime=hour.isoformat(), idempotencyKey=f"hourly {hour:%Y%m%d%H}")
 
@@ -246,6 +248,7 @@ class Demo:
             policy={"retries": task.retries, "retryDelaysSeconds": [2 * self.pace]},
             taskInputs={"data": [{"input_type": "task_run", "id": each} for each in before]},
         )
+        # One item for each attempt.
         faults = itertools.chain(["Connection reset by peer"] * turn(task.faults, nth), itertools.repeat(""))
 
         async def attempt() -> str:
@@ -281,6 +284,7 @@ async def demo(address: str, key: str | None, runs: int | None, pace: float, tel
         try:
             made = Demo(Api(session), tell, pace)
             await made.prepare()
+            # All workers take numbers from one iterator, so each flow is run in turn.
             await asyncio.gather(*(made.take(numbers) for _ in range(WORKERS)))
         except SubscriptionError as error:
             raise RefusedError(str(error)) from error

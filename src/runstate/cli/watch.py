@@ -29,15 +29,20 @@ KIND: Final = "query($id: ID!) { node(id: $id) { __typename ... on Run { stateTy
 ENDINGS: Final = {"COMPLETED": 0, "FAILED": 1, "CRASHED": 1, "CANCELLED": 2}
 """Exit codes of `--until-final` by the type of the final state."""
 INTERRUPTED: Final = 130
+"""Exit code after SIGINT, as of a shell."""
 REFUSED: Final = 3
 """Exit code if the server rejects the subscription."""
 PASSING: Final = {"SLOW_CONSUMER", "RESTARTING", "OVERLOADED", "UNAVAILABLE", "TIMEOUT", "INTERNAL"}
 """Codes of errors after which the subscription is resumed."""
 FATAL_CLOSES: Final = range(4400, 4500)
+"""Close codes of graphql-transport-ws for errors of the client."""
 UNWELCOME: Final = 4403
+"""Close code if the key is missing or invalid."""
 FATAL_ANSWERS: Final = range(400, 500)
+"""HTTP statuses of the handshake for errors of the client."""
 SHORTEST_SECONDS: Final = 0.2
 LONGEST_SECONDS: Final = 10.0
+"""Bounds of the pause before a reconnection; it doubles with each failure."""
 COLORS: Final = {
     "SCHEDULED": "yellow",
     "PENDING": "yellow",
@@ -153,6 +158,7 @@ class Session:
 
     async def ask(self, document: str, **variables: Any) -> dict[str, Any]:
         """Execute a query and return its data."""
+        # Read up to `complete`, after which the id can be used again.
         answers = [data async for data in self.listen(document, variables)]
         return answers[0]
 
@@ -193,11 +199,13 @@ async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None
     while True:
         try:
             async for entry in _entries(address, wish, key):
+                # The connection works, so the next reconnection need not wait long.
                 pause = SHORTEST_SECONDS
                 show(entry)
         except (OSError, TimeoutError, LostError, websockets.WebSocketException) as lost:
             insist_on_coming_back(lost)
             note(f"{lost}: reconnecting")
+            # Random, so that the clients of a restarted server do not reconnect at the same moment.
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - not used for secrets
             pause = min(2 * pause, LONGEST_SECONDS)
         else:
@@ -215,6 +223,7 @@ async def _entries(address: str, wish: Wish, key: str | None) -> AsyncIterator[E
         except SubscriptionError as error:
             if error.extensions.get("code") not in PASSING:
                 raise RefusedError(_message_of(error)) from error
+            # The server's position can be later, because transitions that do not match advance it too.
             if "cursor" in error.extensions:
                 wish.resume(error.extensions["cursor"])
             raise LostError(str(error)) from error

@@ -27,6 +27,7 @@ def build() -> None:
     if STAMP.exists() and STAMP.read_text() == sources and NOTICES.exists():
         return
     run = Node()
+    # Few retries, because the package works without the pages if there is no network.
     run(run.npm, "ci", "--no-fund", "--no-audit", "--fetch-retries=1")
     run(run.npm, "run", "build", "--", "--logLevel=error")
     NOTICES.write_text(notices())
@@ -36,6 +37,7 @@ def build() -> None:
 def notices() -> str:
     """Return the versions, licenses and notices of the packages in the pages."""
     locked = json.loads((HERE / "package-lock.json").read_text())["packages"]
+    # Development dependencies build the pages and are not contained in them.
     packages = {name: each for name, each in locked.items() if name and not each.get("dev")}
     heads = {name: f"{name.removeprefix('node_modules/')} {each['version']}" for name, each in packages.items()}
     return "\n".join(f"{head} ({packages[name].get('license')})\n\n{notices_of(name)}" for name, head in heads.items())

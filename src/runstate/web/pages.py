@@ -43,6 +43,7 @@ class Pages(StaticFiles):
     """The built files; if they are missing, a page that explains how to build them."""
 
     def __init__(self, built: Path = BUILT) -> None:
+        # The directory is missing if the pages were not built.
         super().__init__(directory=built, html=True, check_dir=False)
         self.built = built
 
@@ -59,6 +60,7 @@ class Pages(StaticFiles):
         encoding, path = next(variants(fspath(full_path), Headers(scope=scope).get("accept-encoding", "")))
         response = super().file_response(path, Path(path).stat(), scope, status_code)
         response.headers.update(HEADERS)
+        # index.html names the current assets, so browsers have to revalidate it.
         response.headers["Cache-Control"] = FOREVER if "assets" in Path(path).parts else "no-cache"
         if encoding:
             response.headers["Content-Encoding"] = encoding
@@ -98,6 +100,7 @@ def wants_page(scope: Scope) -> bool:
     if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
         return False
     wants_html = preferred(Headers(scope=scope).get("accept"), REPRESENTATIONS) == HTML
+    # A URL with a query is a GraphQL request, even in a browser.
     return wants_html and "query" not in QueryParams(scope["query_string"])
 
 
