@@ -85,7 +85,7 @@ async def test_without_a_server_it_says_so() -> None:
     output, _ = await process.communicate()
 
     assert process.returncode == 3
-    assert b"There is no server at http://127.0.0.1:1/graphql" in output
+    assert b"Cannot connect to a server at http://127.0.0.1:1/graphql" in output
 
 
 async def test_what_the_server_refuses_ends_it(server: Listening) -> None:
@@ -106,7 +106,7 @@ async def test_a_server_that_wants_a_key_is_given_one(url: str) -> None:
 
     assert (let_in.returncode, stays_out.returncode) == (0, 3)
     assert b"Completed" in said
-    assert b"It needs a key that lets in, as --key or RUNSTATE_API_KEY" in complained
+    assert b"The server requires a valid key: set --key or RUNSTATE_API_KEY" in complained
 
 
 def operations(path: Path) -> list[OperationDefinitionNode]:

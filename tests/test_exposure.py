@@ -57,7 +57,7 @@ def test_no_password_at_all_lets_nobody_in() -> None:
 
 
 def test_without_keys_not_every_page_may_ask() -> None:
-    with pytest.raises(ConfigurationError, match="name the origins"):
+    with pytest.raises(ConfigurationError, match="list the origins"):
         build_app(settings(allowed_origins="*"))
 
 

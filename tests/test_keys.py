@@ -79,10 +79,10 @@ def test_on_a_terminal_keys_are_a_table(url: str, kind: str) -> None:
     assert "not shown again" in made
     assert listed[0].split() == ["name", "prefix", "scopes", "created", "expires", "revoked", "used"]
     assert listed[1].split()[:3] == ["ci", made[:11], "propose"]
-    assert "lets nobody in" in on_a_terminal(url, "revoke", "ci")
+    assert "key ci is revoked" in on_a_terminal(url, "revoke", "ci")
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "0d", "-1d", "1y", "1.5h", "30d12h"])
 def test_a_time_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="A time is a number"):
+    with pytest.raises(ConfigurationError, match="A duration is a number"):
         lasting(text)

@@ -28,7 +28,7 @@ async def ask(server: Server, *bodies: Any) -> None:
 async def lines(server: Server) -> list[str]:
     """What the server said from when it listened to its end, but for where it keeps its data."""
     assert await server.stop() == 0
-    return [line for line in (await server.output).decode().splitlines() if not line.startswith("It keeps")]
+    return [line for line in (await server.output).decode().splitlines() if not line.startswith("Database: ")]
 
 
 async def test_away_from_a_terminal_every_line_is_json(serve: Serve) -> None:

@@ -149,7 +149,7 @@ def test_the_environment_says_where_spans_go(environment: dict[str, str], names:
 
 
 def test_who_asks_for_an_exporter_that_there_is_not_is_told() -> None:
-    with pytest.raises(ConfigurationError, match="no `zipkin`"):
+    with pytest.raises(ConfigurationError, match="exporter `zipkin` is not installed"):
         tracing_of({"OTEL_TRACES_EXPORTER": "zipkin"})
 
 

@@ -55,7 +55,7 @@ async def refused(server: Listening, **headers: str) -> dict[str, Any]:
     assert reply.headers["www-authenticate"] == 'Bearer realm="runstate"'
     assert reply.headers["x-request-id"]
     (error,) = reply.json()["errors"]
-    assert error["message"] == "A key is needed, one that is neither revoked nor expired."
+    assert error["message"] == "Authentication is required: send an API key that is neither revoked nor expired."
     code: dict[str, Any] = error["extensions"]
     assert code["requestId"] == reply.headers["x-request-id"]
     return code

@@ -95,7 +95,7 @@ async def test_a_key_in_the_headers_lets_in_queries_and_subscriptions(
     ):
         await graphiql.show("Counts")
         await graphiql.run()
-        await graphiql.sees("A key is needed")
+        await graphiql.sees("Authentication is required")
         await graphiql.headers(orjson.dumps(bearing(key)).decode())
         await graphiql.run()
         await graphiql.sees('"flowRunCount": 0')
