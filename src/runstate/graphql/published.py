@@ -1,4 +1,4 @@
-"""The rows as GraphQL types. Every row that is not private is one; families add what no column holds."""
+"""Registration of the public rows as GraphQL types. Families add the fields without a column."""
 
 import sqlalchemy as sa
 
