@@ -74,7 +74,7 @@ KNOWN: Final[dict[type[BaseException], Callable[[], RunstateError]]] = {
     sa.exc.TimeoutError: Overloaded,
     ConnectionError: Unavailable,
     CannotGetOperationTypeError: lambda: BadUserInput("The document has no operation with this name."),
-    InvalidOperationTypeError: lambda: BadUserInput("Operations of this type are not allowed here."),
+    InvalidOperationTypeError: lambda: BadUserInput("The HTTP method does not allow operations of this type."),
     MissingQueryError: lambda: BadUserInput("`query` is missing or empty."),
 }
 """Errors that clients see instead of exceptions of libraries."""

@@ -23,7 +23,7 @@ T = TypeVar("T")
 Root = strawberry.Parent[Any]
 """Type of the first argument of a resolver outside of a class: the object of the field."""
 
-Id = Annotated[strawberry.ID, strawberry.argument(description="Id of the object. A malformed id is treated as unknown.")]
+Id = Annotated[strawberry.ID, strawberry.argument(description="Id of the object; a malformed id is unknown.")]
 """The id argument of fields for one object."""
 
 

@@ -35,7 +35,7 @@ def made(cls: type, members: Mapping[str, Any]) -> Any:
 
 @functools.cache
 def _reading(cls: type) -> tuple[Mapping[str, tuple[str, Convert | None]], Mapping[str, Any]]:
-    """Return the Python name and the conversion of each member, by its GraphQL name; and the defaults by Python name."""
+    """Return Python names and conversions of the members by GraphQL name, and their defaults by Python name."""
     fields = getattr(cls, DEFINITION).fields
     known = {
         field.graphql_name or to_camel_case(field.python_name): (field.python_name, _converted(field.type))

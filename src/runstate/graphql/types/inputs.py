@@ -94,7 +94,7 @@ def _input_of(model: type[BaseModel]) -> type:
 
 
 def _extended(model: type[BaseModel]) -> type[BaseModel]:
-    """Return the base of a document that adds no member to it, since both have the same input; else the document."""
+    """Return the base of a document that adds no member to it, since they share one input; else the document."""
     base = model.__base__
     if model in REGISTRY.inputs or base is None or not issubclass(base, Document) or not base.model_fields:
         return model
@@ -106,7 +106,7 @@ class UnionInput(Input[M]):
 
     document_union: ClassVar[DocumentUnion]
     bare_kinds: ClassVar[frozenset[str]]
-    """Kinds of documents whose only member is a Boolean named as the kind. The input has that Boolean, not an object."""
+    """Kinds of documents whose only member is a Boolean named as the kind. The input has that Boolean itself."""
 
     def member_values(self) -> dict[str, Any]:
         """Return the members of the document that is set, and its kind."""

@@ -116,7 +116,7 @@ def _default_order(row: type[Row]) -> Order:
 
 
 def beyond(keys: Order, table: sa.FromClause, values: Sequence[Any], *, backwards: bool) -> Clause:
-    """Return the condition that a row comes after a position in an order; backwards, before it. NULL counts as false."""
+    """Return the condition that a row comes after a position in an order; backwards, before it. NULL is false."""
     parts = []
     same: list[Clause] = []
     for key, value in zip(keys, values, strict=True):
