@@ -26,7 +26,7 @@ FURTHEST: Final = 2**58
 
 
 def fingerprint(row: type[Row], keys: Order) -> int:
-    """Return a number that differs for other orders and for other rows, but for rare collisions."""
+    """Return a checksum of the order and of the name of the row."""
     text = ",".join(f"{key.column} {key.descending}" for key in keys)
     return crc32(f"{row.__name__}:{text}".encode())
 
@@ -37,7 +37,7 @@ def cursor(mark: int, values: Iterable[Any]) -> str:
 
 
 def position(row: type[Row], keys: Order, text: str) -> list[Any]:
-    """Return the values in a cursor; raise InvalidInput if it is malformed or of another order."""
+    """Return the values in a cursor. Raise InvalidInput if it is malformed or belongs to another order."""
     try:
         mark, *values = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
         columns = [row.__table__.c[key.column] for key in keys]

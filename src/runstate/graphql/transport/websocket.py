@@ -148,7 +148,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             await super().handle_subscribe(message)
 
     async def _refuse(self, key: object, refused: RefusedError) -> None:
-        """Send an error. An id that is not a text is sent as JSON, or as an empty text if another operation has that id."""
+        """Send an error. An id that is not a text is sent as JSON, or empty if another operation has that id."""
         known_as = key if isinstance(key, str) else orjson.dumps(key).decode()
         if known_as in self.operations:
             known_as = ""
