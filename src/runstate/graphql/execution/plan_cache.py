@@ -45,7 +45,7 @@ class PlanCache:
 
     def __init__(self) -> None:
         self.operations: dict[int, CachedOperation] = {}
-        """Operations by the id of their node, while it is alive. The hash of a node would include all nodes below it."""
+        """Operations by the id of their node, while it is alive. The hash of a node would visit all nodes below it."""
         self.fallbacks = Fallbacks()
 
     def plans_of(self, executor: Any) -> OperationPlans:

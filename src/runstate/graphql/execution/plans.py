@@ -94,7 +94,7 @@ class Related(Protocol):
 
 
 class Step(NamedTuple):
-    """A field of a plan. Its value is an attribute, computed, from related rows, in the template, or by graphql-core."""
+    """A field of a plan: an attribute, computed, from related rows, in the template, or left to graphql-core."""
 
     name: str
     details: FieldDetailsList

@@ -127,7 +127,7 @@ class PageQuery(Generic[R]):
         return self.statements[key]
 
     def _null_parts(self) -> list[bool]:
-        """Return, for each part of a page in order, whether the first key is null there. A cursor can exclude a part."""
+        """Return whether the first key is null in each part of a page, in order. A cursor can exclude a part."""
         after_values = self.after is not None and self.after[0] is None
         before_nulls = self.before is not None and self.before[0] is not None
         parts = [*([] if after_values else [False]), *([] if before_nulls else [True])]

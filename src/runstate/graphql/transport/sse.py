@@ -30,7 +30,7 @@ def streamed(
     principal: Principal = UNRESTRICTED,
     request_id: str = "",
 ) -> StreamingResponse:
-    """Return a response with the results of an operation as events, and with comments while there are none.
+    """Return a response with the results of an operation as events, and comments while no result comes.
 
     The comments keep proxies from closing an idle connection. When the key of the client is revoked or expires, an
     error is sent and the stream ends.

@@ -394,7 +394,7 @@ KINDS: Final[dict[Any, type]] = {
 
 
 def comparison(annotation: Any) -> type:
-    """Return the comparison for a type of column. Raise RegistrationError if there is none."""
+    """Return the comparison for a type of column. Raise RegistrationError if no comparison is known."""
     if is_union(annotation) and len(variants(annotation)) == 1:
         return comparison(variants(annotation)[0])
     if is_enum(annotation):

@@ -132,7 +132,7 @@ def _bound(key: Key, table: sa.FromClause, value: Any, *, backwards: bool) -> Cl
 
 
 def bound(key: Key, table: sa.FromClause, value: Any, *, backwards: bool) -> Clause:
-    """Return a condition on the first column, if not null, that all rows beyond meet: it lets an index be used."""
+    """Return the condition on a first column without nulls that all rows beyond meet; an index serves it."""
     if value is None:
         return sa.true()
     column: sa.ColumnElement[Any] = table.c[key.column]
