@@ -266,6 +266,7 @@ class Context:
 
     def _columns(self, info: "Info", row: type[Row], paths: Iterable[tuple[str, ...]] = ((),)) -> Columns:
         raw = info._raw_info  # noqa: SLF001
+        # The document outlives the context, so the ids of its nodes are not reused.
         key = (row, tuple(map(id, raw.field_nodes)))
         return self._cached(key, lambda: columns(row, raw.field_nodes, raw.fragments, paths))
 

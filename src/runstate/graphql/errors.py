@@ -14,6 +14,7 @@ from runstate.errors import BadUserInput, Overloaded, RunstateError, Timeout, Un
 
 QUERY_CANCELED: Final = "57014"
 INTERRUPTED: Final = "SQLITE_INTERRUPT"
+# Connection exceptions, and shutdowns of PostgreSQL.
 LOST: Final = ("08", "57P")
 """First characters of the SQLSTATE of a lost connection."""
 

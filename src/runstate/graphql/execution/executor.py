@@ -249,6 +249,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
 
 def executor_with(plan_cache: PlanCache) -> type[Executor]:
     """Return an executor that uses a cache of plans."""
+    # Strawberry takes a class and makes its instances, so the cache is an attribute of the class.
     return type("PlanningExecutor", (Executor,), {"plan_cache": plan_cache})
 
 

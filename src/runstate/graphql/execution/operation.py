@@ -176,6 +176,7 @@ class Schema(strawberry.Schema):
                 data = self._attempt(accepted, partial(fast_path.answer, outcome))
                 if data is not None:
                     return ExecutionResult(data, None, self._extensions(accepted))
+        # With the outcome, since a mutation must not be called twice.
         return await self._executed_by_executor(accepted, outcome)
 
     def _attempt(self, accepted: AcceptedOperation, attempt: Callable[[], T]) -> T | None:

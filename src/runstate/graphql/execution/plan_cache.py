@@ -50,6 +50,7 @@ class PlanCache:
 
     def plans_of(self, executor: Any) -> OperationPlans:
         """Return the plans of the operation that is executed."""
+        # Fields of a fragment with arguments can differ for each spread.
         if any(fragment.variable_signatures for fragment in executor.fragments.values()):
             return OperationPlans()
         cached = self.operations.get(id(executor.operation)) or self._add(executor)

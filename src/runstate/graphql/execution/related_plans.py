@@ -105,6 +105,7 @@ def frozen(value: Any) -> Any:
         return tuple((name, frozen(each)) for name, each in value.items())
     if isinstance(value, list):
         return (list, *map(frozen, value))
+    # 1, 1.0 and True are equal in Python.
     return type(value), value
 
 

@@ -87,6 +87,7 @@ class RunCounting:
         self.kind = RUN_KINDS[run]
         known = counted_table(run).columns
         self.groups = [name for name in dict.fromkeys(each.value for each in group_by) if name in known]
+        # UNSET is false, so it counts as omitted.
         self.statement = count_query(run, where or None, self.groups).largest(self.groups, first)
 
     def counts(self, rows: Sequence[Sequence[Any]]) -> list[RunCount]:

@@ -203,6 +203,7 @@ async def _singly(info: Info, pieces: AsyncGenerator[RunHistoryPage, None]) -> A
 
 async def _live(info: Info, kind: RunKind, row: type[R], id: str) -> AsyncGenerator[R | None, None]:
     """Return a stream of the run: now, after each transition, and null once it is deleted."""
+    # The version is read first, so that no transition before the subscription is missed.
     known = await info.context.row(row, id, frozenset({"version"}))
     if known is None:
         return _gone()
@@ -219,6 +220,7 @@ async def _reloaded(
     run: R | None = None
     async with aclosing(pieces):
         async for piece in pieces:
+            # The first page can have no transition, but the run as it is now is sent anyway.
             if run is None or piece.transitions:
                 info.context.forget()
                 run = await info.context.load(info, row, key)

@@ -107,13 +107,13 @@ class PageInfo:
 
     @field
     async def has_next_page(self) -> bool:
-        """Whether objects follow this page."""
+        """True if objects follow this page."""
         (more,) = await self.pages.more_after([self.parent])
         return more
 
     @field
     async def has_previous_page(self) -> bool:
-        """Whether objects precede this page."""
+        """True if objects precede this page."""
         (more,) = await self.pages.more_before([self.parent])
         return more
 

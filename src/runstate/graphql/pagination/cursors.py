@@ -39,6 +39,7 @@ def cursor(mark: int, values: Iterable[Any]) -> str:
 def position(row: type[Row], keys: Order, text: str) -> list[Any]:
     """Return the values in a cursor. Raise InvalidInput if it is malformed or belongs to another order."""
     try:
+        # Cursors have no padding, so it is added.
         mark, *values = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
         columns = [row.__table__.c[key.column] for key in keys]
         keys_of_row = [_value(column, value) for column, value in zip(columns, values, strict=True)]
@@ -67,6 +68,7 @@ def _plain(value: Any) -> Any:
 
 
 def _value(column: sa.ColumnElement[Any], value: Any) -> Any:
+    # Clients can send anything as a cursor: a value of a wrong type would be an error of the database.
     if value is None:
         if not getattr(column, "nullable", True):
             raise ValueError("The column is not nullable.")

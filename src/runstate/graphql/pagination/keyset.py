@@ -75,6 +75,7 @@ class PageQuery(Generic[R]):
         self.backwards = is_set(arguments.last)
         self.after = _position(row, self.keys, "after", arguments.after)
         self.before = _position(row, self.keys, "before", arguments.before)
+        # Sorted, so that the statement of a selection is always the same.
         self.columns = sorted(columns | {key.column for key in self.keys} | ({parent} if parent else set()))
         self.none = RawRows(row, self.columns, (), dialect)
         self.statements: dict[Any, Statement] = {}
@@ -109,6 +110,7 @@ class PageQuery(Generic[R]):
         return self._result(read)
 
     def _limited(self, parents: list[Any], *, null: bool | None) -> Statement:
+        # One row more than the page has shows whether more rows follow.
         return self._cached(null, lambda: self._part(parents, null=null).limit(self.size + 1))
 
     def _both_parts(self, parents: list[Any], *, first: bool) -> Statement:

@@ -120,6 +120,7 @@ class Endpoint(GraphQL[Context, None]):
     async def respond(self, request: Request) -> Response:
         """Return the response to a request. Every exception becomes an error response."""
         known_as = request_id(request)
+        # All log lines of the request have its id.
         bind_contextvars(request_id=known_as)
         try:
             response = await self._answer(request, known_as)

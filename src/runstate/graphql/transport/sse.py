@@ -17,6 +17,7 @@ EVENTS: Final = "text/event-stream"
 HEARTBEAT_SECONDS: Final = 12.0
 HEARTBEAT: Final = b":\n\n"
 COMPLETE: Final = b"event: complete\ndata:\n\n"
+# `X-Accel-Buffering` keeps nginx from holding events back.
 HEADERS: Final = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 END: Final = object()
 
@@ -63,6 +64,7 @@ async def _beating(
     waiting: asyncio.Future[Any] | None = None
     try:
         while not over.is_set():
+            # Kept after a timeout, because cancelling it would end the generator.
             waiting = waiting or asyncio.ensure_future(anext(results, END))
             done, _ = await asyncio.wait([waiting, ending], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if not done:

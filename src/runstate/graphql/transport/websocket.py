@@ -57,6 +57,7 @@ class Adapter(ASGIWebSocketAdapter):
         try:
             return await self.ws.receive_text()
         except KeyError as error:
+            # Starlette raises KeyError for a binary message.
             raise NonTextMessageReceived from error
 
     def _parsed(self, text: str) -> object:
@@ -77,6 +78,7 @@ class Adapter(ASGIWebSocketAdapter):
     @override
     async def close(self, code: int, reason: str) -> None:
         if self.ws.application_state is not WebSocketState.DISCONNECTED:
+            # The limit can cut a character, and a reason can have surrogates, which UTF-8 cannot encode.
             fitting = reason.encode(errors="ignore")[:LONGEST_REASON].decode(errors="ignore")
             with suppress(WebSocketDisconnect, RuntimeError):
                 await super().close(code, fitting)

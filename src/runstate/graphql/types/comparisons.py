@@ -170,6 +170,7 @@ class TextComparison(Comparison[str]):
 
 
 def _starts_with(column: Column, text: str) -> Clause:
+    # LIKE ignores case on SQLite, and treats some characters as wildcards.
     return sa.func.substr(column, 1, len(text)) == text
 
 
@@ -225,6 +226,7 @@ class ListComparison(Conditions, Generic[T]):
     def clauses(self, column: Column) -> Iterator[Clause]:
         """Yield the conditions on a column that holds a list."""
         if is_set(self.all):
+            # No list contains a value that cannot be stored.
             wanted = self._stored(self.all)
             yield sa.false() if None in wanted else self.has_all(column, wanted)
         if is_set(self.any):
@@ -357,6 +359,7 @@ def _has_nul(value: Any) -> bool:
     return any(map(_has_nul, value)) if isinstance(value, list) else isinstance(value, str) and "\0" in value
 
 
+# Cached: a schema has one type of each name.
 @functools.cache
 def _of_enum(enum: type[Enum]) -> type:
     base: Any = Comparison[enum]  # type: ignore[valid-type]
@@ -373,6 +376,7 @@ def _of_enums(enum: type[Enum]) -> type:
 
 
 def _made(base: Any, name: str, doc: str, **body: Any) -> type:
+    # Unlike type(), new_class() accepts generic bases.
     return input_type()(new_class(name, (base,), exec_body=lambda empty: empty.update(body, __doc__=doc)))
 
 

@@ -120,6 +120,7 @@ def _annotated(hint: Any, field: FieldInfo) -> Any:
 
 
 def _columns(row: type[Base]) -> Iterator[Member]:
+    # An interface has no table: its members are columns of each of its tables.
     columns = sa.inspect(tables(row)[0]).columns
     for name, hint in get_type_hints(row, include_extras=True).items():
         if name in columns and not (info := columns[name].info).get("private"):
@@ -402,6 +403,7 @@ def add_field(row: type[Base], name: str, make: Callable[[], StrawberryField], r
         registry.require_open(cls, f"The field {cls.__name__}.{name}")
         field = make()
         field.python_name = name
+        # A field of a type itself replaces the one from its interface.
         definition = definition_of(cls)
         definition.fields = [*(known for known in definition.fields if known.python_name != name), field]
 

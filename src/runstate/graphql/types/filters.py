@@ -74,6 +74,7 @@ class Where(Conditions, Generic[R]):
         present = {name: value for name, value in vars(self).items() if is_set(value)}
         parts = [part for name, value in present.items() for part in self._parts(name, value, table, depth)]
         depth.leave()
+        # SQLAlchemy deprecates and_() without arguments.
         return sa.and_(sa.true(), *parts)
 
     def _parts(self, name: str, value: Any, table: sa.FromClause, depth: Depth) -> Iterator[Clause]:

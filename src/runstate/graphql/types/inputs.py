@@ -66,6 +66,7 @@ class Input(Generic[M]):
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             path = [to_camel_case(str(part)) for part in first["loc"]]
+            # Pydantic puts a prefix before the messages of validators.
             message = MESSAGES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
             raise InvalidInput(message, path) from error
 
@@ -191,6 +192,7 @@ def _input_field(model: type[BaseModel], member: Member, *, whole: bool) -> tupl
     if whole and isinstance(field.default, SHOWN):
         return kind, strawberry.field(description=member.doc, default=field.default)
     if whole and isinstance(field.default, list | tuple) and all(isinstance(item, SHOWN) for item in field.default):
+        # Strawberry's types are dataclasses, which accept no mutable default.
         return kind, strawberry.field(description=member.doc, default_factory=partial(list, field.default))
     return optional(kind), strawberry.field(description=member.doc, default=UNSET)
 

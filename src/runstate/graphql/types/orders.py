@@ -78,6 +78,7 @@ class Key(NamedTuple):
         ordered = column.desc() if self.descending is not backwards else column.asc()
         if apart or not column.nullable:
             return ordered
+        # By default nulls come first on SQLite, and last on PostgreSQL.
         return ordered.nulls_first() if backwards else ordered.nulls_last()
 
     def equals(self, table: sa.FromClause, value: Any) -> Clause:
@@ -106,6 +107,7 @@ def order(row: type[Row], input_type: Sequence[OrderBy[Any]] | None) -> Order:
     keys: dict[str, Key] = {}
     for key in (by.order_key() for by in input_type):
         keys.setdefault(key.column, key)
+    # The id makes positions unique.
     keys.setdefault("id", Key("id", descending=input_type[-1].order_key().descending))
     return tuple(keys.values())
 

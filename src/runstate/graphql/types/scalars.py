@@ -10,6 +10,7 @@ import strawberry
 from graphql import GraphQLError, ValueNode, value_from_ast_untyped
 from strawberry.types.scalar import ScalarDefinition
 
+# datetime.fromisoformat() also accepts formats that are not in RFC 3339.
 RFC_3339: Final = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]([01]\d|2[0-3]):\d{2}:\d{2}(\.(?P<fraction>\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -19,6 +20,7 @@ def instant(value: Any) -> datetime:
     """Return the instant of a text in RFC 3339 format. Digits beyond microseconds are dropped."""
     if not isinstance(value, str) or not (match := RFC_3339.fullmatch(value)):
         raise GraphQLError("A DateTime must be a text in RFC 3339 format with an offset, such as 2026-01-02T03:04:05Z.")
+    # RFC 3339 allows `t` and `z`.
     text = value.upper()
     if match["fraction"]:
         start, end = match.span("fraction")
@@ -47,6 +49,7 @@ def json_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> An
 def finite(value: Any) -> Any:
     """Return a JSON value. Raise GraphQLError if a number in it is not finite."""
     match value:
+        # The literal 1e999 is parsed as infinity.
         case float() if not isfinite(value):
             raise GraphQLError("Numbers in JSON must be finite.")
         case list():

@@ -91,6 +91,7 @@ def unnamed(types: tuple[Any, ...]) -> RegistrationError:
 def _kind_of(document: type[BaseModel], discriminator: str) -> str:
     field = document.model_fields.get(discriminator)
     kind = str(get_args(field.annotation)[0]) if field and is_kind(field.annotation) else ""
+    # The kind becomes the name of a member of the input.
     if not kind.isidentifier():
         raise RegistrationError(
             f'{document.__name__} has no kind. Declare `{discriminator}: Literal["…"]` in it, with an identifier.'

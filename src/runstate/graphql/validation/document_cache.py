@@ -53,6 +53,7 @@ class FieldsCanBeMergedRule(OverlappingFieldsCanBeMergedRule):
         self.rule_context.remaining_complexity_budget = MAX_COMPARISONS
 
 
+# Compared by identity, since operations are keys of weak dictionaries.
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class Operation:
     """An operation of a document, with everything that is known without its variables."""
@@ -183,6 +184,7 @@ class DocumentCache:
             name_of(each): self._operation(each, cost, visitor.fragments)
             for each, cost in zip(definitions, costs, strict=True)
         }
+        # A document beyond the limits is not validated, since that can take long.
         return Document(node, operations, self._limit_errors(costs) or self._validation_errors(node))
 
     def _operation(self, definition: OperationDefinitionNode, cost: SelectionCost, fragments: Fragments) -> Operation:
