@@ -1,4 +1,4 @@
-"""Top-level errors: their codes, what clients see of them and what is logged."""
+"""Top-level errors: their codes, their form for clients, and their log lines."""
 
 from collections.abc import Callable, Iterable
 from enum import Enum

@@ -177,6 +177,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
                     if self.is_awaitable(result):
                         waiting.append(step.name)
         except Exception:
+            # Fields that were started have to end, although their values are not used.
             if waiting:
                 self.settle_in_background([results[name] for name in waiting])
             raise

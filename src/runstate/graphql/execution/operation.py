@@ -215,6 +215,7 @@ class Schema(strawberry.Schema):
             hide_suggestions=not self.documents.limits.suggestions,
             operation_extensions=request.extensions,
         )
+        # graphql-core returns a list of errors if the variables do not match their types.
         if not isinstance(executor, StrawberryGraphQLCoreExecutionContext):
             raise RefusedOperation(executor)
         return executor
@@ -224,6 +225,7 @@ class Schema(strawberry.Schema):
         async with asyncio.timeout(self.documents.limits.operation_seconds):
             source: Any = create_source_event_stream(executor)
             source = await source if optimized_is_awaitable(source) else source
+        # graphql-core returns a result with errors if the resolver failed.
         if isinstance(source, CoreResult):
             raise RefusedOperation(source.errors or ())
         async with aclosing(map_source_to_response_event(executor, source)) as events:

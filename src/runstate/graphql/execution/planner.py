@@ -239,7 +239,7 @@ class Planner:
 
 
 def is_basic(field: GraphQLField) -> bool:
-    """Return whether the value of a field is an attribute as it is."""
+    """Return whether a field has no resolver: its value is an attribute."""
     definition = field.extensions.get(DEFINED_BY)
     return isinstance(definition, StrawberryField) and definition.is_basic_field
 

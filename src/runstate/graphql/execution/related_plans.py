@@ -36,6 +36,7 @@ class Reference(NamedTuple):
         rows = await execution.context.rows(self.lookup.target, ids, self.columns)
         by_id = dict(zip(rows.values_of("id"), await self.plan.write(rows, execution), strict=True))
         values = list(map(by_id.get, keys))
+        # A row was deleted after its key was read.
         if None in values and not self.optional:
             raise Fallback
         fill(answers, self.name, values)

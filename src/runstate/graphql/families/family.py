@@ -114,6 +114,7 @@ def by_id(row: type[Row]) -> Any:
     async def get(self: Any, info: Info, id: Id) -> Any:
         return await info.context.load(info, row, id)
 
+    # Strawberry reads types from annotations; this one is known at run time only.
     get.__annotations__["return"] = optional(row)
     get.__doc__ = f"The {noun(row)} with an id; null if the id is unknown."
     return query(get)

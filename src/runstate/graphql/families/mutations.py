@@ -37,6 +37,7 @@ def mutation(
             except problems as error:
                 return as_object(error)
 
+        # Strawberry reads the type of the field from this annotation.
         kind = returns or get_type_hints(resolver, include_extras=True)["return"]
         name = result or f"{_pascal(resolver.__name__)}Result"
         resolver.__annotations__["return"] = result_union(name, kind, *problems)

@@ -42,6 +42,7 @@ class Admission:
         try:
             scope["principal"] = await credentials.admit(Headers(scope=scope).get("authorization"))
         except Exception as error:
+            # The database may be unavailable, which is answered with 503.
             fault = as_known_error(error)
             if fault is None:
                 raise

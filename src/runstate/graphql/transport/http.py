@@ -97,6 +97,7 @@ class Endpoint(GraphQL[Context, None]):
             response = await self.respond(Incoming(scope, receive))
             await response(scope, receive, send)
         else:
+            # Strawberry serves the WebSockets.
             with self.observer.metrics.sockets.track_inprogress():
                 await super().__call__(scope, receive, send)
 
@@ -161,6 +162,7 @@ class Endpoint(GraphQL[Context, None]):
         return found.kind if found else None
 
     async def _stream(self, request: Request, asked: GraphQLRequest, known_as: str) -> Response:
+        # Once the stream has begun, its status cannot be 503 any more.
         if self.schema.in_flight.full:
             raise RefusedError(503, "Too many subscriptions are open.", Code.OVERLOADED, **COME_BACK)
         context = self.make_context(request, known_as)

@@ -113,6 +113,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
                 {"type": "connection_init", "payload": {} if payload is None else payload}
             )
         except Exception as error:
+            # The database may be unavailable, for example.
             if not as_known_error(error):
                 raise
             await self.websocket.close(COMES_BACK_LATER, "Try again later")

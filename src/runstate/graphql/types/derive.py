@@ -216,6 +216,7 @@ def register_type(*classes: type, registry: Registry = REGISTRY, **options: Unpa
     """Define the GraphQL types of classes and of the classes in their members; abstract row classes are interfaces."""
     for cls in classes:
         registry.require_open(cls, f"The GraphQL type of {cls.__name__}")
+        # Without options, a class may have been defined already as a member of another one.
         if options and DEFINITION in vars(cls):
             raise RegistrationError(
                 f"{cls.__name__} is registered twice. Register it once, before the types that hold it."

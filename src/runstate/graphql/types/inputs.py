@@ -212,6 +212,7 @@ def _kind(annotation: Any) -> Any:
         return optional(_kind(variants(annotation)[0]))
     if get_origin(annotation) in (list, tuple):
         return list_of(_kind(get_args(annotation)[0]))
+    # An enum that no answer has is not defined yet.
     if is_enum(annotation):
         define_type(annotation)
     return graphql_type_of(annotation)

@@ -61,6 +61,7 @@ def _leading(row: type[Row]) -> set[str]:
     """Return the first columns of the indexes and unique keys of a table."""
     table = cast("sa.Table", row.__table__)
     unique = [each for each in table.constraints if isinstance(each, sa.UniqueConstraint | sa.PrimaryKeyConstraint)]
+    # An index that only one database has would leave the order slow on the other one.
     sorting = [each for each in table.indexes if "only" not in each.info]
     first = {next(iter(each.columns)).key for each in (*unique, *sorting) if each.columns}
     return first | (SORTED_IN_A_RUN if issubclass(row, State) else set())
