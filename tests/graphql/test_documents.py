@@ -324,7 +324,7 @@ def test_a_document_that_is_declared_once_is_a_type_and_an_input(name: str) -> N
 def test_a_union_and_its_input_are_described() -> None:
     found = [HERE.type_map[name].description for name in ("Schedule", "ScheduleInput", "WholeSchedule")]
 
-    assert found[:2] == ["When runs are created.", "When runs are created. Exactly one of these."]
+    assert found[:2] == ["When runs are created.", "When runs are created. Exactly one member must be set."]
     assert found[2] == "A union that is named where it is used."
     assert HERE.type_map["AutomationActionInput"].fields["doNothing"].description == "Nothing is done."  # type: ignore[attr-defined]
 
