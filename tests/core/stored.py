@@ -1,4 +1,5 @@
-"""Rows in a database, and everything that orchestration wrote about them, told without ids and so comparable."""
+"""Rows in a database and everything that orchestration wrote for them, described without ids so that it is comparable.
+"""
 
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -36,13 +37,13 @@ from tests.core.factories import NOW
 
 B = TypeVar("B", bound=Base)
 IN_ORDER = (Flow, ConcurrencyLimit, ConcurrencyLease, Deployment, FlowRun, TaskRun)
-"""What refers to others comes after them."""
+"""Order of insertion: referenced tables come first."""
 WITHOUT_MEANING = {"seq", "xid", "boot", "digest", "fingerprint"}
 AN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def flow(**columns: Any) -> Flow:
-    """A flow of its own."""
+    """Return a flow with a unique name."""
     made = uuid7()
     return Flow.of(
         {"id": made, "created": NOW, "updated": NOW, "name": f"flow-{made}", "tags": [], "labels": {}, **columns}
@@ -51,7 +52,7 @@ def flow(**columns: Any) -> Flow:
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
-    """A database; closed at the end."""
+    """Yield an open database."""
     database = Database(url)
     try:
         yield database
@@ -60,7 +61,7 @@ async def opened(url: str) -> AsyncIterator[Database]:
 
 
 async def put(database: Database, *rows: Base) -> None:
-    """Write rows as they are."""
+    """Insert rows unchanged."""
     async with database.write() as transaction:
         for kind in IN_ORDER:
             of_kind = [dict(vars(row)) for row in rows if isinstance(row, kind)]
@@ -71,44 +72,44 @@ async def put(database: Database, *rows: Base) -> None:
 
 
 async def rows_of(database: Database, row: type[B], column: Any, ids: Iterable[UUID], *order: Any) -> list[B]:
-    """The rows with one of these values in a column, in order."""
+    """Return the rows with one of these values in a column, in order."""
     asked = sa.select(*table_of(row).columns).where(among(column, sorted(ids))).order_by(*order)
     async with database.read() as connection:
         return await all_of(connection, row, asked)
 
 
 async def run_of(database: Database, run: FlowRun | TaskRun) -> Any:
-    """The run as it is stored now."""
+    """Return the stored row of the run."""
     return (await rows_of(database, type(run), type(run).id, [run.id]))[0]
 
 
 async def history_of(database: Database, run: FlowRun | TaskRun) -> list[Any]:
-    """The stored states of a run."""
+    """Return the stored states of a run."""
     row: Any = TaskRunState if isinstance(run, TaskRun) else FlowRunState
     return await rows_of(database, row, row.run_id, [run.id], row.version)
 
 
 @dataclass
 class Cast:
-    """Rows that a story happens to. Two casts with the same names are equal but for their ids."""
+    """Rows of a scenario. Two casts with the same names differ only in ids."""
 
     rows: dict[str, Base] = field(default_factory=dict)
     own: str = field(default_factory=lambda: uuid7().hex)
-    """What the names in this cast's rows end in, where a database wants them to be unique."""
+    """Suffix that makes names unique in the database."""
     names: dict[UUID, str] = field(default_factory=dict)
 
     def add(self, name: str, row: B) -> B:
-        """Let a row be known by a name."""
+        """Register a row under a name."""
         self.rows[name] = row
         self.names[row.__dict__["id"]] = name
         return row
 
     def ids(self, kind: type[Base]) -> list[UUID]:
-        """Ids of the rows of a kind."""
+        """Return the ids of the rows of a class."""
         return [row.__dict__["id"] for row in self.rows.values() if isinstance(row, kind)]
 
     async def told(self, database: Database, outcomes: Iterable[Outcome] = ()) -> dict[str, Any]:
-        """Everything that a database says of the cast, and what was answered."""
+        """Return the content of the database for the cast, and the outcomes."""
         flows, tasks = self.ids(FlowRun), self.ids(TaskRun)
         runs = [*await _all(database, FlowRun, flows), *await _all(database, TaskRun, tasks)]
         states = await self._states(database)
@@ -141,11 +142,11 @@ class Cast:
         return found
 
     def named(self, known: UUID | None) -> str:
-        """The name of what has an id."""
+        """Return the name of the row with an id."""
         return "nobody" if known is None else self.names.get(known, "an id")
 
     def tell(self, value: Any) -> Any:
-        """A value with names in place of ids."""
+        """Return a value with names in place of ids."""
         match value:
             case UUID():
                 return self.named(value)
@@ -160,7 +161,7 @@ class Cast:
 
 
 def _parts(value: Any) -> Any:
-    """What a value is made of."""
+    """Return the members of a value."""
     match value:
         case Base():
             return vars(value)
