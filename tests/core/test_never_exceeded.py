@@ -37,7 +37,7 @@ EXCEEDED = sa.text(
 
 @pytest.fixture
 async def database(postgresql_url: str) -> AsyncIterator[Database]:
-    """Yield the database that the second batcher shares."""
+    """Yield a database with connections of its own to the URL of the batchers."""
     database = Database(postgresql_url)
     yield database
     await database.close()
