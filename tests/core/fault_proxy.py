@@ -65,9 +65,7 @@ class Proxy:
         return here.render_as_string(hide_password=False)
 
     def cut(self, where: Cut, when: Callable[[bytes, int], bool]) -> None:
-        """Cut once, at the first message for which *when* is true; its arguments are the message and its exchange
-        number.
-        """
+        """Cut once, at the first message for which *when* is true, given the message and its exchange number."""
         self.exchanges = 0
 
         def wanted(message: bytes, number: int) -> Cut | None:

@@ -1,4 +1,4 @@
-"""Rows for reading tests, written as they are: what may happen to runs does not matter here."""
+"""Rows for tests of queries, inserted directly and without orchestration."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -40,18 +40,18 @@ RUN: dict[str, Any] = {
 
 
 def at(seconds: float) -> datetime:
-    """So many seconds after noon."""
+    """Return the time that is this many seconds after noon."""
     return NOON + timedelta(seconds=seconds)
 
 
 def row(cls: type[R], **columns: Any) -> R:
-    """A row with an id after those that were made before; columns that are not given are null."""
+    """Return a row whose id is greater than those of earlier rows; columns that are not given are null."""
     blank = dict.fromkeys(column.key for column in cls.__table__.columns)
     return cls.of({**blank, "id": UUID(int=2**120 + next(NUMBERS)), "created": NOON, "updated": NOON, **columns})
 
 
 def make_flow(name: str = "etl", **columns: Any) -> Flow:
-    """A flow."""
+    """Return a flow."""
     return row(Flow, **{"name": name, "tags": [], "labels": {}, **columns})
 
 
@@ -90,7 +90,7 @@ def a_state(run: Run, version: int = 1, type: StateType = StateType.PENDING, **c
 
 
 async def store(database: Database, *rows: Row) -> None:
-    """Write rows, in the order given, and count the runs among them."""
+    """Insert rows in the given order, and count the runs among them."""
     async with database.write() as transaction:
         for each in rows:
             await transaction.connection.execute(sa.insert(type(each)).values(each.__dict__))
@@ -98,5 +98,5 @@ async def store(database: Database, *rows: Row) -> None:
 
 
 def ids(found: Iterable[Any]) -> list[str]:
-    """The ids of rows, or of what was answered, as texts."""
+    """Return the ids of rows, or of objects in an answer, as texts."""
     return [str(each["id"] if isinstance(each, dict) else each.id) for each in found]

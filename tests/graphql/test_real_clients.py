@@ -1,4 +1,4 @@
-"""The clients that people subscribe with: npm's graphql-ws and graphql-sse, and Python's gql."""
+"""Common clients of subscriptions: npm's graphql-ws and graphql-sse, and Python's gql."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,12 +20,12 @@ TRANSPORTS = ("ws", "sse")
 
 
 def http(server: Listening) -> str:
-    """Where to ask a server."""
+    """Return the URL of the GraphQL endpoint."""
     return f"http://{server.address}"
 
 
 async def versions(told: Told, number: int) -> list[int]:
-    """The versions of the next transitions."""
+    """Return the versions of the next transitions."""
     seen: list[int] = []
     while len(seen) < number:
         seen += [each["version"] for each in (await told.next())["transitions"]["transitions"]]
@@ -33,13 +33,13 @@ async def versions(told: Told, number: int) -> list[int]:
 
 
 async def proposed(server: Listening, run: str, state: str) -> None:
-    """Propose a state over a connection that is closed again."""
+    """Propose a state over a connection of its own."""
     async with asking(server) as ask:
         await propose(ask, run, state, force=True)
 
 
 def cut(server: Listening) -> int:
-    """Cut what is open, as networks do; how many connections."""
+    """Close open connections like a failing network; return their number."""
     connections = list(server.server_state.connections)
     for connection in connections:
         connection.transport.abort()
@@ -47,7 +47,7 @@ def cut(server: Listening) -> int:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_an_npm_client_is_told_of_a_run_to_its_end(
+async def test_an_npm_client_receives_the_transitions_of_a_run_to_its_end(
     clients: Packages, server: Listening, live: Ask, transport: str
 ) -> None:
     run = await make_flow_run(live)
@@ -61,7 +61,7 @@ async def test_an_npm_client_is_told_of_a_run_to_its_end(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_an_npm_client_asks_and_changes(clients: Packages, server: Listening, transport: str) -> None:
+async def test_an_npm_client_sends_queries_and_mutations(clients: Packages, server: Listening, transport: str) -> None:
     for document, data in (
         ("{ __typename }", {"__typename": "Query"}),
         (CREATE, {"createFlow": {"__typename": "CreateFlowPayload", "flow": {"name": "etl"}}}),
@@ -87,7 +87,7 @@ async def test_over_graphql_sse_a_bad_cursor_is_the_only_event(clients: Packages
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_an_npm_client_that_comes_back_with_its_cursor_has_missed_nothing(
+async def test_an_npm_client_that_resumes_with_its_cursor_misses_nothing(
     clients: Packages, server: Listening, transport: str
 ) -> None:
     async with asking(server) as ask:
@@ -107,13 +107,13 @@ async def test_an_npm_client_that_comes_back_with_its_cursor_has_missed_nothing(
 
 @pytest.fixture
 async def session(server: Listening) -> AsyncIterator[Any]:
-    """A session of gql over a WebSocket."""
+    """Yield a session of gql over a WebSocket."""
     transport = WebsocketsTransport(f"ws://{server.address}")
     async with Client(transport=transport, fetch_schema_from_transport=True) as session:
         yield session
 
 
-async def test_gql_fetches_the_schema_asks_and_is_told(session: Any, live: Ask) -> None:
+async def test_gql_fetches_the_schema_and_sends_queries_and_subscriptions(session: Any, live: Ask) -> None:
     assert session.client.schema.query_type.name == "Query"
     assert await session.execute(gql("{ flowRunCount }")) == {"flowRunCount": 0}
     run = await make_flow_run(live)
@@ -126,7 +126,7 @@ async def test_gql_fetches_the_schema_asks_and_is_told(session: Any, live: Ask) 
     assert told == ["PENDING", "COMPLETED"]
 
 
-async def test_gql_raises_what_a_bad_cursor_is_told(session: Any) -> None:
+async def test_gql_raises_the_error_of_a_bad_cursor(session: Any) -> None:
     document = gql(TRANSITIONS)
     document.variable_values = {"after": "nonsense"}
     with pytest.raises(TransportQueryError, match="The cursor is malformed"):
