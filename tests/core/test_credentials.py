@@ -117,9 +117,7 @@ async def test_a_revoked_key_is_refused_after_the_next_check(keys: Keys, credent
         await credentials.admit(f"Bearer {key}")
 
 
-async def test_an_expired_key_is_refused_immediately(
-    keys: Keys, credentials: CredentialCache, clock: Clock
-) -> None:
+async def test_an_expired_key_is_refused_immediately(keys: Keys, credentials: CredentialCache, clock: Clock) -> None:
     key = await keys.make("ci", expires=NOW + timedelta(minutes=5))
     holder = await credentials.admit(f"Bearer {key}")
     clock.now = NOW + timedelta(minutes=5)

@@ -64,9 +64,7 @@ def test_the_state_left_and_the_state_entered_are_logged(memory: Memory) -> None
     ("state", "status"),
     [(running(), WAIT), (paused(NOW), REJECT), (State(type=StateType.SCHEDULED, name="Late"), REJECT)],
 )
-def test_a_refused_state_changes_nothing(
-    memory: Memory, state: State, status: OrchestrationStatus
-) -> None:
+def test_a_refused_state_changes_nothing(memory: Memory, state: State, status: OrchestrationStatus) -> None:
     run = flow_run()
     memory.have(run)
     memory.propose(run, late(NOW, in_seconds(9)), force=True)

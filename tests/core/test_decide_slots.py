@@ -48,7 +48,9 @@ def test_a_result_is_reused_by_its_cache_key(memory: Memory) -> None:
 @pytest.mark.parametrize(
     ("expires", "name"), [(in_seconds(9), "Cached"), (None, "Cached"), (in_seconds(-1), "Running")]
 )
-def test_only_the_newest_result_of_a_key_is_used_even_if_it_has_expired(memory: Memory, expires: datetime | None, name: str) -> None:
+def test_only_the_newest_result_of_a_key_is_used_even_if_it_has_expired(
+    memory: Memory, expires: datetime | None, name: str
+) -> None:
     runs = [task_run() for _ in range(3)]
     memory.have(*runs)
     for run, message, expiration in zip(runs, "ab", (None, expires), strict=False):

@@ -83,7 +83,9 @@ def test_released_slots_are_free() -> None:
     ("slots", "average", "held_for", "moved"),
     [(1, 2, 10, 6), (1, 2, 2, 2), (2, 2, 10, 4), (4, 8, 0, 8 - 7.9 / 8), (0, 2, 10, 6), (1, 2, -5, 1.05)],
 )
-def test_the_time_that_slots_are_held_moves_the_average(slots: int, average: float, held_for: float, moved: float) -> None:
+def test_the_time_that_slots_are_held_moves_the_average(
+    slots: int, average: float, held_for: float, moved: float
+) -> None:
     held = limit(slots, occupied=1, average_slot_occupancy_seconds=average)
     returned = after_release(held, lease(held, created=in_seconds(-held_for)), NOW)
 
@@ -163,7 +165,9 @@ def test_no_time_window_sees_more_acquisitions_than_the_limit_and_its_decay(
 
 @examples(100)
 @given(slots=sizes, decay=rates, wanted=sizes, drained=st.floats(0, 100))
-def test_slots_are_available_after_the_delay_and_not_before(slots: int, decay: float, wanted: int, drained: float) -> None:
+def test_slots_are_available_after_the_delay_and_not_before(
+    slots: int, decay: float, wanted: int, drained: float
+) -> None:
     assume(wanted <= slots)
     bucket = drained_in(drained, slots, decay)
     wait = seconds_until_room(bucket, wanted, NOW)
@@ -204,9 +208,7 @@ def played(on: ConcurrencyLimit, moves: list[Move]) -> list[tuple[datetime, Conc
 
 @examples(100)
 @given(slots=sizes, decay=rates, moves=moves)
-def test_a_limit_with_decay_is_drained_when_its_last_lease_is(
-    slots: int, decay: float, moves: list[Move]
-) -> None:
+def test_a_limit_with_decay_is_drained_when_its_last_lease_is(slots: int, decay: float, moves: list[Move]) -> None:
     for now, bucket, leases in played(limit(slots, slot_decay_per_second=decay), moves):
         latest = max((each.expires for each in leases if each.expires), default=now)
         rest = sum(remaining_slots(bucket, each, now) for each in leases)

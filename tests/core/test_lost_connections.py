@@ -198,9 +198,7 @@ async def test_requests_are_executed_once_if_the_reply_is_lost_repeatedly(way: W
 
 
 @pytest.mark.parametrize(("where", "entries"), [(Cut.BEFORE, 0), (Cut.REPLY, 4)])
-async def test_an_unknown_outcome_is_reported_and_not_retried(
-    way: Way, where: Cut, entries: int
-) -> None:
+async def test_an_unknown_outcome_is_reported_and_not_retried(way: Way, where: Cut, entries: int) -> None:
     async with open_batcher(way) as batcher:
         task = await work(way)
 

@@ -91,7 +91,9 @@ def test_accepted_states_are_entered_as_proposed(left: S | None, kind: S) -> Non
 
 
 @pytest.mark.parametrize(("left", "kind"), pairs(ROWS, COLUMNS))
-def test_task_runs_may_enter_any_state_except_cancelling_paused_and_crashed_after_a_final_one(left: S | None, kind: S) -> None:
+def test_task_runs_may_enter_any_state_except_cancelling_paused_and_crashed_after_a_final_one(
+    left: S | None, kind: S
+) -> None:
     never = left in FINAL_TYPES and kind in {S.CANCELLING, S.PAUSED, S.CRASHED}
     state = entered(running())
     flow = {"flow_run": being_in(flow_run(), state), "flow_state": state}

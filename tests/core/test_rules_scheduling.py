@@ -55,7 +55,9 @@ def test_only_a_pending_run_enters_another_pending_state(initial: State) -> None
         (pending(), pending(name="Mine")),
     ],
 )
-def test_a_claimed_run_that_enters_another_pending_state_keeps_its_scheduled_time(initial: State, proposed: State) -> None:
+def test_a_claimed_run_that_enters_another_pending_state_keeps_its_scheduled_time(
+    initial: State, proposed: State
+) -> None:
     said = asked(claim_once, flow_run(), initial.with_details(scheduled_time=in_seconds(5)), proposed)
 
     assert said == Amend(state=proposed.with_details(scheduled_time=in_seconds(5)))

@@ -110,7 +110,9 @@ async def output(*command: str, **environment: str) -> tuple[int | None, str]:
     ],
 )
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_an_error_of_postgresql_is_printed_in_one_line(blank_url: str, change: dict[str, Any], message: str) -> None:
+async def test_an_error_of_postgresql_is_printed_in_one_line(
+    blank_url: str, change: dict[str, Any], message: str
+) -> None:
     made = sa.make_url(blank_url)
     named = {"user": made.username, "password": made.password or "", "dbname": made.database, "host": made.host}
     parts = {**named, **made.query, **change}
@@ -140,9 +142,7 @@ async def test_a_database_without_tables_cannot_be_verified(blank_url: str) -> N
 
 
 @pytest.mark.parametrize("command", [("serve",), ("migrate",), ("verify",), ("keys", "list")], ids=" ".join)
-async def test_tables_of_a_later_version_are_reported(
-    database: Database, url: str, command: tuple[str, ...]
-) -> None:
+async def test_tables_of_a_later_version_are_reported(database: Database, url: str, command: tuple[str, ...]) -> None:
     async with database.write() as transaction:
         await transaction.connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
 

@@ -70,7 +70,9 @@ async def test_among_finds_rows_by_many_values(
         ([], []),
     ],
 )
-async def test_has_any_tag_finds_rows_with_one_of_the_tags(database: Database, tags: list[str], expected: list[int]) -> None:
+async def test_has_any_tag_finds_rows_with_one_of_the_tags(
+    database: Database, tags: list[str], expected: list[int]
+) -> None:
     await flows(database)
 
     assert await those(database, has_any_tag(Flow.tags, tags)) == expected

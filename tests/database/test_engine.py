@@ -101,7 +101,9 @@ async def test_every_statement_is_counted(database: Database) -> None:
         await names(database)
         counts.append(database.statements)
 
-    assert counts[2] - counts[1] == counts[1] - counts[0] == (2 if database.is_sqlite else 1)  # BEGIN is a statement on SQLite
+    assert (
+        counts[2] - counts[1] == counts[1] - counts[0] == (2 if database.is_sqlite else 1)
+    )  # BEGIN is a statement on SQLite
 
 
 async def test_readers_of_sqlite_cannot_write(tmp_path: Path) -> None:

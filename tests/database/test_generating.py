@@ -221,9 +221,7 @@ def newest() -> str:
     return str(ScriptDirectory.from_config(configuration()).get_current_head())
 
 
-async def test_a_generated_migration_passes_the_linters(
-    both: Both, scripts: Path, declared: sa.MetaData
-) -> None:
+async def test_a_generated_migration_passes_the_linters(both: Both, scripts: Path, declared: sa.MetaData) -> None:
     for change in CHANGES:
         change(declared)
     written = await generate("everything", *both, declared, scripts)

@@ -51,9 +51,7 @@ async def test_queries_do_not_delay_other_work(database: Database) -> None:
                 await transaction.connection.execute(sa.delete(Flow))
 
 
-async def test_a_query_beyond_the_queue_is_refused_early(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_query_beyond_the_queue_is_refused_early(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database.query_lanes.fast, "patience_seconds", 0.01)
     async with every_query_connection(database):
         with pytest.raises(Overloaded):

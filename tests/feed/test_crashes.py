@@ -91,9 +91,7 @@ async def written_by(database: Database) -> list[int]:
 
 
 @pytest.mark.parametrize("way", ["restart", "crash"])
-async def test_an_entry_with_a_reused_transaction_id_is_read(
-    fragile: Fragile, database: Database, way: str
-) -> None:
+async def test_an_entry_with_a_reused_transaction_id_is_read(fragile: Fragile, database: Database, way: str) -> None:
     reader = await open_reader(database)
     await write(database, entry(uuid4()))
     used = await roll_back(database)

@@ -34,7 +34,9 @@ async def test_every_audit_passes(clients: Packages, server: Listening) -> None:
     assert len(results) == AUDITS
 
 
-async def test_every_audit_passes_without_the_header_if_csrf_prevention_for_get_is_off(clients: Packages, url: str) -> None:
+async def test_every_audit_passes_without_the_header_if_csrf_prevention_for_get_is_off(
+    clients: Packages, url: str
+) -> None:
     async with listening(url, get_csrf_prevention=False) as server:
         results = await audited(clients, server, {})
 

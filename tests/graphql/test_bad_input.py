@@ -48,9 +48,7 @@ async def test_half_of_a_surrogate_pair_is_invalid_text(ask: Ask) -> None:
         ({"idempotencyKey": "k" * 300}, ["idempotencyKey"]),
     ],
 )
-async def test_a_flow_run_with_invalid_values_is_not_created(
-    ask: Ask, given: dict[str, Any], path: list[str]
-) -> None:
+async def test_a_flow_run_with_invalid_values_is_not_created(ask: Ask, given: dict[str, Any], path: list[str]) -> None:
     answer = await create(ask, "flowRun", **{"flowId": await make_flow(ask), **given})
     assert (answer["__typename"], answer["path"]) == ("InvalidInput", path)
     assert answer["message"]

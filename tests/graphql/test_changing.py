@@ -96,9 +96,7 @@ async def test_an_unknown_object_cannot_be_updated(ask: Ask) -> None:
         assert (answer["code"], answer["missingId"]) == ("NOT_FOUND", missing)
 
 
-async def test_a_past_state_can_be_deleted_and_its_version_is_not_reused(
-    ask: Ask, app: Starlette
-) -> None:
+async def test_a_past_state_can_be_deleted_and_its_version_is_not_reused(ask: Ask, app: Starlette) -> None:
     run = await make_flow_run(ask)
     await propose(ask, run, "RUNNING")
     first, second = await states(ask, run)

@@ -67,8 +67,7 @@ def sorted_by(order: type[OrderBy[Any]]) -> list[str]:
 
 @pytest.fixture
 async def connection(blank_url: str, order: type[OrderBy[Any]]) -> AsyncIterator[AsyncConnection]:
-    """Yield a connection to a database with rows of the table of an order; the table has only the columns of the order.
-    """
+    """Yield a connection to a database with rows of the table of an order; the table has only the columns of the order."""
     names = list(dict.fromkeys(["id", *sorted_by(order)]))
     source = order.row.__table__.c
     columns = [sa.Column(name, source[name].type, nullable=source[name].nullable) for name in names]
@@ -128,7 +127,9 @@ class Reader:
 
 
 @pytest.mark.parametrize("order", [*ORDERS, SAMPLE_ORDER], ids=lambda order: order.__name__)
-async def test_pages_of_every_order_contain_every_row_once(connection: AsyncConnection, order: type[OrderBy[Any]]) -> None:
+async def test_pages_of_every_order_contain_every_row_once(
+    connection: AsyncConnection, order: type[OrderBy[Any]]
+) -> None:
     for name in sorted_by(order):
         for direction in Direction:
             reader = Reader(connection, order, name, direction)

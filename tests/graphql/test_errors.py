@@ -96,7 +96,9 @@ async def test_every_error_contains_its_request_id(ask: Ask) -> None:
         ("", None),
     ],
 )
-async def test_the_request_id_of_a_traced_request_is_its_trace_id(ask: Ask, traceparent: str, expected: str | None) -> None:
+async def test_the_request_id_of_a_traced_request_is_its_trace_id(
+    ask: Ask, traceparent: str, expected: str | None
+) -> None:
     headers = {"traceparent": traceparent}
     body = {"query": "{ __typename }"}
 

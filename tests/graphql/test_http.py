@@ -87,9 +87,7 @@ async def test_an_invalid_body_is_refused(client: httpx.AsyncClient, body: bytes
         ("query A { __typename } query B { __typename }", "BAD_USER_INPUT"),
     ],
 )
-async def test_an_invalid_document_is_refused(
-    client: httpx.AsyncClient, query: str, expected: str
-) -> None:
+async def test_an_invalid_document_is_refused(client: httpx.AsyncClient, query: str, expected: str) -> None:
     for _ in range(2):
         response = await post(client, {"query": query})
         assert (response.status_code, code(response)) == (200, expected)
@@ -279,7 +277,9 @@ async def test_error_messages_do_not_repeat_a_long_document(
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
-async def test_a_compressed_body_is_refused_with_the_accepted_encoding(client: httpx.AsyncClient, encoding: str) -> None:
+async def test_a_compressed_body_is_refused_with_the_accepted_encoding(
+    client: httpx.AsyncClient, encoding: str
+) -> None:
     response = await post(client, gzip.compress(b'{"query": "{ __typename }"}'), **{"content-encoding": encoding})
 
     assert (response.status_code, code(response)) == (415, "BAD_REQUEST")

@@ -51,9 +51,7 @@ async def test_rows_that_exist_throughout_appear_once(database: Database, ask: A
 
 
 @pytest.mark.parametrize("direction", [{"first": 3}, {"last": 3}])
-async def test_a_run_that_starts_during_a_page_is_on_it_once(
-    database: Database, direction: dict[str, int]
-) -> None:
+async def test_a_run_that_starts_during_a_page_is_on_it_once(database: Database, direction: dict[str, int]) -> None:
     flow = make_flow()
     runs = [make_flow_run(flow, start_time=None if number % 2 else at(number)) for number in range(4)]
     await store(database, flow, *runs)

@@ -75,9 +75,7 @@ SEARCHED = {
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_sqlite_finds_tags_and_children_by_an_index(
-    app: Starlette, ask: Ask, database: Database
-) -> None:
+async def test_sqlite_finds_tags_and_children_by_an_index(app: Starlette, ask: Ask, database: Database) -> None:
     await fill(database)
 
     for document, found in SEARCHED.items():

@@ -105,7 +105,9 @@ async def test_a_query_is_answered_as_events(live: Ask) -> None:
         ('mutation { createFlow(input: {name: "x"}) { __typename } }', "GET", "BAD_USER_INPUT"),
     ],
 )
-async def test_the_error_of_a_refused_operation_is_the_only_event(live: Ask, document: str, method: str, code: str) -> None:
+async def test_the_error_of_a_refused_operation_is_the_only_event(
+    live: Ask, document: str, method: str, code: str
+) -> None:
     async with events(live, document, method) as stream:
         (name, body), complete = [event async for event in stream]
 
