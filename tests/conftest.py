@@ -70,7 +70,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def blank_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database without tables."""
+    """Yield the URL of a database without tables."""
     if kind == "sqlite":
         yield sqlite_url(tmp_path / "blank.db")
     else:
@@ -80,7 +80,7 @@ def blank_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iter
 
 @pytest.fixture
 def url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a migrated, empty database."""
+    """Yield the URL of a migrated, empty database."""
     template = request.getfixturevalue(f"{kind}_template")
     if kind == "sqlite":
         yield sqlite_url(Path(shutil.copy(template, tmp_path / "runstate.db")))
@@ -91,7 +91,7 @@ def url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[s
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
-    """A migrated, empty database."""
+    """Yield a migrated, empty database."""
     database = Database(url)
     yield database
     await database.close()

@@ -45,7 +45,7 @@ def prepares_statements() -> bool:
 
 @asynccontextmanager
 async def pooled(url: str, directory: Path, more: str = "") -> AsyncIterator[str]:
-    """Yield the URL of a database through a PgBouncer in transaction mode; skip the test if PgBouncer is not installed."""
+    """Yield the URL of a database through a PgBouncer in transaction mode; skip the test if there is no PgBouncer."""
     if PROGRAM is None:
         lacking("pgbouncer is not installed here.")
     with socket.socket() as free:

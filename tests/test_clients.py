@@ -45,7 +45,7 @@ with client.connect(url, subprotocols=[protocol]) as socket:
 
 @pytest.fixture
 def kind() -> str:
-    """Clients are the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

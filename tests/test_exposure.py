@@ -17,7 +17,7 @@ ELSEWHERE = ["0.0.0.0", "::", "192.168.1.5", "runs.example", ""]  # noqa: S104 -
 
 @pytest.fixture
 def kind() -> str:
-    """Nothing here looks at the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

@@ -9,7 +9,7 @@ from graphql import parse, validate
 from runstate.graphql.schema import build_schema
 
 PAGE = (Path(__file__).parent.parent / "docs" / "filters.md").read_text()
-SCHEMA = build_schema()._schema  # noqa: SLF001 the graphql-core schema is nowhere else
+SCHEMA = build_schema()._schema  # noqa: SLF001 it has no public name
 LISTS = {"FlowWhere": "flows", "FlowRunWhere": "flowRuns", "TaskRunWhere": "taskRuns", "DeploymentWhere": "deployments"}
 
 

@@ -37,7 +37,7 @@ from runstate.rows import Row
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ours.build_schema()
-HERE: GraphQLSchema = SCHEMA._schema  # noqa: SLF001 the graphql-core schema is nowhere else
+HERE: GraphQLSchema = SCHEMA._schema  # noqa: SLF001 it has no public name
 PRINTED = build_schema(ours.sdl(SCHEMA))
 CONTRACT = build_schema((ROOT / "tests" / "contract.graphql").read_text())
 PROMISED = sorted(name for name in CONTRACT.type_map if not name.startswith("__"))
@@ -61,7 +61,7 @@ def git(*words: str) -> str | None:
 
 
 def released() -> GraphQLSchema | None:
-    """Return the schema of the last release; None: there is none, or this is not a clone."""
+    """Return the schema of the last release; None: nothing was released, or this is not a clone."""
     tag = git("describe", "--tags", "--abbrev=0")
     text = git("show", f"{tag}:schema.graphql") if tag else None
     return build_schema(text) if text else None

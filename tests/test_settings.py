@@ -27,7 +27,7 @@ KUBERNETES = {
 
 @pytest.fixture
 def kind() -> str:
-    """Nothing here looks at the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

@@ -24,7 +24,7 @@ def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def postgresql_url(postgresql: str, postgresql_template: str) -> Iterator[str]:
-    """The URL of a migrated, empty PostgreSQL database."""
+    """Yield the URL of a migrated, empty PostgreSQL database."""
     with postgresql_database(postgresql, postgresql_template) as url:
         yield url
 

@@ -44,7 +44,7 @@ def in_seconds(seconds: float) -> datetime:
 
 
 def details(**values: Any) -> StateDetails:
-    """Details of a state."""
+    """Return details of a state."""
     return StateDetails(**values)
 
 

@@ -1,4 +1,4 @@
-"""Rows in a database and everything that orchestration wrote for them, described without ids so that it is comparable."""
+"""Rows in a database and everything that orchestration wrote for them, compared without ids."""
 
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping

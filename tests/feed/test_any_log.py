@@ -26,14 +26,14 @@ WEEK = timedelta(days=7)
 
 @pytest.fixture
 async def database(database: Database) -> Database:
-    """A database with the table of lines."""
+    """Return a database with the table of lines."""
     await create_lines(database)
     return database
 
 
 @pytest.fixture
 async def hub(database: Database) -> AsyncIterator[Hub[Line]]:
-    """A hub of the log of lines."""
+    """Yield a hub of the log of lines."""
     hub = Hub(database, LINES, Notifications(database), QUIET)
     await hub.start()
     yield hub

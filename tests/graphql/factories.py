@@ -56,34 +56,34 @@ def make_flow(name: str = "etl", **columns: Any) -> Flow:
 
 
 def a_limit(name: str = "db", **columns: Any) -> ConcurrencyLimit:
-    """A concurrency limit."""
+    """Return a concurrency limit."""
     numbers = {"limit": 3, "occupied": 0, "slot_decay_per_second": 0.0, "average_slot_occupancy_seconds": 2.0}
     return row(ConcurrencyLimit, **{"name": name, "active": True, **numbers, **columns})
 
 
 def make_deployment(flow: Flow, name: str = "nightly", **columns: Any) -> Deployment:
-    """A deployment of a flow."""
+    """Return a deployment of a flow."""
     return row(
         Deployment, **{"flow_id": flow.id, "name": name, "paused": False, "parameters": {}, "tags": [], **columns}
     )
 
 
 def make_flow_run(flow: Flow, **columns: Any) -> FlowRun:
-    """A run of a flow."""
+    """Return a run of a flow."""
     policy = FlowRunPolicy()
     own = {"name": "run", "flow_id": flow.id, "parameters": {}, "context": {}, "policy": policy}
     return row(FlowRun, **{**RUN, **own, **columns})
 
 
 def make_task_run(flow_run: FlowRun | None = None, **columns: Any) -> TaskRun:
-    """A run of a task."""
+    """Return a run of a task."""
     key = str(next(NUMBERS))
     own = {"name": "task", "task_key": "load", "dynamic_key": key, "task_inputs": {}, "flow_run_run_count": 0}
     return row(TaskRun, **{**RUN, **own, "flow_run_id": flow_run and flow_run.id, "policy": TaskRunPolicy(), **columns})
 
 
 def a_state(run: Run, version: int = 1, type: StateType = StateType.PENDING, **columns: Any) -> Any:
-    """A state of a run."""
+    """Return a state of a run."""
     cls = FlowRunState if isinstance(run, FlowRun) else TaskRunState
     own = {"name": type.value.capitalize(), "timestamp": at(version), "details": StateDetails(), "persisted": False}
     return row(cls, **{"run_id": run.id, "type": type, "version": version, "actor": "anonymous", **own, **columns})

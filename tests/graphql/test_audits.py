@@ -15,7 +15,7 @@ PREFLIGHT = {"GraphQL-Require-Preflight": "1"}
 
 @pytest.fixture
 def kind() -> str:
-    """SQLite: no audit depends on the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

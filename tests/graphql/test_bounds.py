@@ -30,7 +30,7 @@ TRANSITIONS = "subscription { transitions { cursor } }"
 
 @pytest.fixture
 def kind() -> str:
-    """SQLite: no limit here depends on the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

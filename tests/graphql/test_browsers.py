@@ -19,7 +19,7 @@ ANSWER = {"__typename": "Query"}
 
 @pytest.fixture
 def kind() -> str:
-    """The entrance is the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

@@ -171,7 +171,7 @@ def test_an_unknown_column_type_is_an_error(annotation: Any) -> None:
 
 
 def test_columns_that_hold_documents_have_no_filter() -> None:
-    types = build_schema()._schema.type_map  # noqa: SLF001 the graphql-core schema is nowhere else
+    types = build_schema()._schema.type_map  # noqa: SLF001 it has no public name
     lacking = {
         name: sorted(set(types[name].fields) - set(types[f"{name}Where"].fields))  # type: ignore[attr-defined]
         for name in ("FlowRun", "FlowRunState", "Deployment")

@@ -24,7 +24,7 @@ from runstate.rows import Row
 from runstate.rows.base import Timestamp
 from tests.graphql.samples import Sample
 
-TYPES = build_schema()._schema.type_map  # noqa: SLF001 the graphql-core schema is nowhere else
+TYPES = build_schema()._schema.type_map  # noqa: SLF001 it has no public name
 ORDERS = [
     each.extensions["strawberry-definition"].origin
     for name, each in TYPES.items()
@@ -67,7 +67,7 @@ def sorted_by(order: type[OrderBy[Any]]) -> list[str]:
 
 @pytest.fixture
 async def connection(blank_url: str, order: type[OrderBy[Any]]) -> AsyncIterator[AsyncConnection]:
-    """Yield a connection to a database with rows of the table of an order; the table has only the columns of the order."""
+    """Yield a connection to a database with the table of an order, which has only the columns of the order."""
     names = list(dict.fromkeys(["id", *sorted_by(order)]))
     source = order.row.__table__.c
     columns = [sa.Column(name, source[name].type, nullable=source[name].nullable) for name in names]

@@ -22,7 +22,7 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 @pytest.fixture
 def kind() -> str:
-    """SQLite: no error here depends on the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

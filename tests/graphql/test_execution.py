@@ -173,7 +173,7 @@ class Asking:
 
 
 def rows(*, wide: bool, infinite: bool = True) -> Iterator[Row]:
-    """Yield rows of every kind, including values that cannot be serialized; wide: integers out of GraphQL's range too."""
+    """Yield rows of every kind, including values that cannot be serialized; wide: also integers beyond 32 bits."""
     flows = [make_flow(), make_flow("reports", tags=["a", "b"], labels={"deep": [1, {"x": None}]})]
     limit = a_limit(slot_decay_per_second=0.0)
     deployments = [make_deployment(flows[0], concurrency_limit_id=limit.id), make_deployment(flows[1], "hourly")]

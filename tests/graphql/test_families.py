@@ -39,7 +39,7 @@ class Family(NamedTuple):
 
     fields: Mapping[str, Any]
     existing: str = "return"
-    """`return` or `update` the existing object, `refuse` the new one, or `none` if there is no key."""
+    """`return` or `update` the existing object, `refuse` the new one, or `none` without a key."""
     changes: Mapping[str, Any] = MappingProxyType({})
     """An update; empty if there is none."""
     key: str = "name"

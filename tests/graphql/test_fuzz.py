@@ -87,7 +87,7 @@ MESSAGES = (
 
 @pytest.fixture
 def kind() -> str:
-    """SQLite: what comes in is the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

@@ -92,7 +92,7 @@ def release(pytestconfig: pytest.Config, tmp_path: Path) -> Release:
 
 
 def source(directory: Path, number: str) -> Path:
-    """Return the source of a version, downloaded once by all processes; skip the test if the registry is unreachable."""
+    """Return the source of a version, downloaded once by all processes; skip the test if the download fails."""
     file = directory / f"graphql_core-{number}.tar.gz"
     with alone(directory):
         if not file.exists():

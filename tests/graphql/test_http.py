@@ -19,7 +19,7 @@ GRAPHQL = "application/graphql-response+json"
 
 @pytest.fixture
 def kind() -> str:
-    """SQLite: no test here depends on the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

@@ -1,4 +1,4 @@
-"""JSON values are returned as they were written, on both databases, including numbers and texts that look like numbers."""
+"""JSON values are returned as they were written, on both databases: numbers, and texts that look like numbers."""
 
 from typing import Any
 

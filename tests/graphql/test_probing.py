@@ -21,7 +21,7 @@ TYPENAME = "query cop { __typename }"
 
 @pytest.fixture
 def kind() -> str:
-    """SQLite: nothing here depends on the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

@@ -308,7 +308,7 @@ async def test_a_subscriber_receives_changes_of_another_replica(replicas: list[L
 
 
 async def subscribed(opened: AsyncExitStack, server: Listening) -> Subscription:
-    """Return a subscription to a server whose live queries are executed only after notifications; its first count is 0."""
+    """Return a subscription, after its first count of 0, to a server that executes live queries only when notified."""
     server.hub.live.rest_seconds = NEVER
     socket = await opened.enter_async_context(connected(server))
     subscription = await socket.subscribe(COUNTS, groupBy=["STATE_TYPE"])

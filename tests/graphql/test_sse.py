@@ -21,7 +21,7 @@ EVENTS = {"Accept": "text/event-stream"}
 
 @pytest.fixture
 def kind() -> str:
-    """The transport is the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

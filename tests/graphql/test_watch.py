@@ -35,7 +35,7 @@ ADDRESSES = {
 
 @pytest.fixture
 def kind() -> str:
-    """The client is the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

@@ -22,7 +22,7 @@ TYPENAME = "{ __typename }"
 
 @pytest.fixture
 def kind() -> str:
-    """The transport is the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

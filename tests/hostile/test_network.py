@@ -35,7 +35,7 @@ SUBSCRIBE = '{"type": "subscribe", "id": "1", "payload": {"query": "subscription
 
 @pytest.fixture
 def kind() -> str:
-    """The network is the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 

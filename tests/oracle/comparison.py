@@ -8,7 +8,7 @@ from typing import Any
 TOLERANCE_SECONDS = 15
 DRAWN_UP_TO_SECONDS = 60
 STARTED: ContextVar[datetime] = ContextVar("STARTED")
-"""Start of the scenario. Times relative to now are compared with a tolerance that grows with the scenario's duration."""
+"""Start of the scenario. The tolerance for times relative to now grows with the duration since then."""
 
 Json = Mapping[str, Any]
 

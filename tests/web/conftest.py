@@ -21,7 +21,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @pytest.fixture
 def kind() -> str:
-    """Pages are the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
