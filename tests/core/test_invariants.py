@@ -180,7 +180,7 @@ class Orchestration(RuleBasedStateMachine):
 
     @invariant()
     def leases_are_held_by_who_may(self) -> None:
-        """Check that a run holds at most one slot of a limit, in states that hold slots; released leases are deleted."""
+        """Check that a run holds at most one slot of a limit, in states that hold slots; released leases are gone."""
         leases = list(self.memory.unit.leases.values())
         assert not self.gone & {each.id for each in leases}
         held = [(each.run_id, each.limit_id) for each in leases if each.automatic]

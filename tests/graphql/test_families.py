@@ -41,7 +41,7 @@ class Family(NamedTuple):
     existing: str = "return"
     """`return` or `update` the existing object, `refuse` the new one, or `none` without a key."""
     changes: Mapping[str, Any] = MappingProxyType({})
-    """An update; empty if there is none."""
+    """Fields of an update; empty to skip the update."""
     key: str = "name"
     """The unique field of a client's choice."""
     overwritten: Mapping[str, Any] = MappingProxyType({})
