@@ -42,14 +42,14 @@ class Packages:
         return str(done.stdout.decode())
 
     @asynccontextmanager
-    async def told(self, transport: str, url: str, query: str, **variables: Any) -> AsyncIterator["Told"]:
+    async def subscriber(self, transport: str, url: str, query: str, **variables: Any) -> AsyncIterator["Subscriber"]:
         """Yield a subscriber over `ws` or `sse`; its process is killed at the end."""
         payload = orjson.dumps({"query": query, "variables": variables}).decode()
         process = await asyncio.create_subprocess_exec(
-            BIN / "node", self.directory / "told.mjs", transport, url, payload, stdin=DEVNULL, stdout=PIPE
+            BIN / "node", self.directory / "subscriber.mjs", transport, url, payload, stdin=DEVNULL, stdout=PIPE
         )
         try:
-            yield Told(process)
+            yield Subscriber(process)
         finally:
             if process.returncode is None:
                 process.kill()
@@ -57,7 +57,7 @@ class Packages:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Subscriber:
     """A client that prints the events that it receives."""
 
     process: Process

@@ -30,7 +30,7 @@ STRICT = (
     *("--target", "es2022", "--module", "nodenext", "--types", "node"),
 )
 STAND_IN = f"""#!{sys.executable}
-# What websocat does with these options, where it is not installed.
+# A replacement of websocat with these options, used if it is not installed.
 import sys
 import websockets.sync.client as client
 options, protocol, url = sys.argv[1:3], sys.argv[3], sys.argv[4]

@@ -37,15 +37,15 @@ async def live(server: Listening) -> Any:
 
 
 @pytest.fixture
-async def told(server: Listening) -> list[tuple[str, str, str]]:
+async def steps(server: Listening) -> list[tuple[str, str, str]]:
     """Return the output of a demo of twelve runs that take no time."""
-    told: list[tuple[str, str, str]] = []
-    await demo(socket_address(server.address), None, RUNS, 0, lambda *step: told.append(step))
-    return told
+    steps: list[tuple[str, str, str]] = []
+    await demo(socket_address(server.address), None, RUNS, 0, lambda *step: steps.append(step))
+    return steps
 
 
-async def test_runs_end_in_every_final_state(live: Ask, url: str, told: list[tuple[str, str, str]]) -> None:
-    assert {"AwaitingRetry", "Retrying", "Cached", "Paused", "Cancelling"} <= {state for _, state, _ in told}
+async def test_runs_end_in_every_final_state(live: Ask, url: str, steps: list[tuple[str, str, str]]) -> None:
+    assert {"AwaitingRetry", "Retrying", "Cached", "Paused", "Cancelling"} <= {state for _, state, _ in steps}
     counts = {
         (each["flow"]["name"], each["stateName"]): each["count"] for each in (await live(COUNTS))["flowRunCounts"]
     }
@@ -118,7 +118,7 @@ async def test_there_are_ten_queries() -> None:
     assert len(READY) == 10
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("steps")
 async def test_each_query_finds_something(live: Ask, server: Listening) -> None:
     known = await live("{ flows(first: 1) { nodes { id } } flowRuns(first: 1) { nodes { id } } }")
     now = datetime.now(UTC)

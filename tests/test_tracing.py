@@ -80,7 +80,7 @@ async def collecting() -> AsyncIterator[Collector]:
         yield collector
 
 
-def told(span: Span) -> dict[str, str]:
+def attributes(span: Span) -> dict[str, str]:
     return {attribute.key: attribute.value.string_value for attribute in span.attributes}
 
 
@@ -98,10 +98,10 @@ async def test_every_operation_is_a_span_in_the_trace_of_its_request(serve: Serv
     assert {(each.trace_id.hex(), each.parent_span_id.hex()) for each in collector.spans} == {(TRACE, PARENT)}
     assert reply.headers["x-request-id"] == TRACE
     assert (fine.name, fine.kind, fine.status.code) == ("query", Span.SPAN_KIND_SERVER, Status.STATUS_CODE_UNSET)
-    assert told(fine) == {"graphql.operation.type": "query", "graphql.operation.name": "Mine"}
+    assert attributes(fine) == {"graphql.operation.type": "query", "graphql.operation.name": "Mine"}
     assert (wrong.name, wrong.status.code) == ("query", Status.STATUS_CODE_ERROR)
-    assert told(wrong)["error.type"] == "BAD_USER_INPUT"
-    assert (none.name, told(none)["error.type"]) == ("GraphQL Operation", "GRAPHQL_PARSE_FAILED")
+    assert attributes(wrong)["error.type"] == "BAD_USER_INPUT"
+    assert (none.name, attributes(none)["error.type"]) == ("GraphQL Operation", "GRAPHQL_PARSE_FAILED")
 
 
 async def test_spans_contain_documents_if_the_setting_is_on(serve: Serve) -> None:
@@ -117,8 +117,8 @@ async def test_spans_contain_documents_if_the_setting_is_on(serve: Serve) -> Non
 
     (span,) = collector.spans
     assert collector.services == {"orchestration"}
-    assert "flow(by: { name:" in told(span)["graphql.document"]
-    assert "secret" not in told(span)["graphql.document"]
+    assert "flow(by: { name:" in attributes(span)["graphql.document"]
+    assert "secret" not in attributes(span)["graphql.document"]
 
 
 def test_a_document_is_redacted() -> None:

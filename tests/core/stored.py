@@ -107,14 +107,14 @@ class Cast:
         """Return the ids of the rows of a class."""
         return [row.__dict__["id"] for row in self.rows.values() if isinstance(row, kind)]
 
-    async def told(self, database: Database, outcomes: Iterable[Outcome] = ()) -> dict[str, Any]:
+    async def contents(self, database: Database, outcomes: Iterable[Outcome] = ()) -> dict[str, Any]:
         """Return the content of the database for the cast, and the outcomes."""
         flows, tasks = self.ids(FlowRun), self.ids(TaskRun)
         runs = [*await _all(database, FlowRun, flows), *await _all(database, TaskRun, tasks)]
         states = await self._states(database)
         limits = await _all(database, ConcurrencyLimit, self.ids(ConcurrencyLimit))
         leases = await rows_of(database, ConcurrencyLease, ConcurrencyLease.limit_id, self.ids(ConcurrencyLimit))
-        self.names |= {each.id: f"{self.named(each.run_id)} on {self.named(each.limit_id)}" for each in leases}
+        self.names |= {each.id: f"{self.name_of(each.run_id)} on {self.name_of(each.limit_id)}" for each in leases}
         log = await rows_of(database, Transition, Transition.run_id, [*flows, *tasks], Transition.seq)
         cached = await rows_of(
             database, CacheEntry, CacheEntry.state_id, [each.id for each in states], CacheEntry.created, CacheEntry.id
@@ -122,41 +122,45 @@ class Cast:
         answers = await rows_of(database, ProposalAnswer, ProposalAnswer.run_id, [*flows, *tasks])
         inputs = await rows_of(database, FlowRunInput, FlowRunInput.flow_run_id, flows)
         return {
-            "outcomes": [self.tell(each) for each in outcomes],
-            "runs": {self.named(each.id): self.tell(each) for each in runs},
-            "states": {self.named(each.id): self.tell(each) for each in states},
-            "limits": {self.named(each.id): self.tell(each) for each in limits},
-            "leases": sorted((self.tell(each) for each in leases), key=repr),
-            "log": [self.tell(each) for each in log],
-            "cached": [self.tell(each) for each in cached],
-            "answers": sorted((self.tell(each) for each in answers), key=repr),
-            "inputs": sorted((self.tell(each) for each in inputs), key=repr),
+            "outcomes": [self.without_ids(each) for each in outcomes],
+            "runs": {self.name_of(each.id): self.without_ids(each) for each in runs},
+            "states": {self.name_of(each.id): self.without_ids(each) for each in states},
+            "limits": {self.name_of(each.id): self.without_ids(each) for each in limits},
+            "leases": sorted((self.without_ids(each) for each in leases), key=repr),
+            "log": [self.without_ids(each) for each in log],
+            "cached": [self.without_ids(each) for each in cached],
+            "answers": sorted((self.without_ids(each) for each in answers), key=repr),
+            "inputs": sorted((self.without_ids(each) for each in inputs), key=repr),
         }
 
     async def _states(self, database: Database) -> list[Any]:
         found: list[Any] = []
         for row, runs in ((FlowRunState, self.ids(FlowRun)), (TaskRunState, self.ids(TaskRun))):
             found += await rows_of(database, row, row.run_id, runs, row.run_id, row.version)
-        self.names |= {each.id: f"{self.named(each.run_id)} {each.version}" for each in found}
+        self.names |= {each.id: f"{self.name_of(each.run_id)} {each.version}" for each in found}
         return found
 
-    def named(self, known: UUID | None) -> str:
+    def name_of(self, known: UUID | None) -> str:
         """Return the name of the row with an id."""
         return "nobody" if known is None else self.names.get(known, "an id")
 
-    def tell(self, value: Any) -> Any:
+    def without_ids(self, value: Any) -> Any:
         """Return a value with names in place of ids."""
         match value:
             case UUID():
-                return self.named(value)
+                return self.name_of(value)
             case str():
-                return AN_ID.sub(lambda found: self.named(UUID(found[0])), value.replace(self.own, ""))
+                return AN_ID.sub(lambda found: self.name_of(UUID(found[0])), value.replace(self.own, ""))
             case Mapping():
-                return {self.tell(key): self.tell(each) for key, each in value.items() if key not in WITHOUT_MEANING}
+                return {
+                    self.without_ids(key): self.without_ids(each)
+                    for key, each in value.items()
+                    if key not in WITHOUT_MEANING
+                }
             case list() | tuple():
-                return [self.tell(each) for each in value]
+                return [self.without_ids(each) for each in value]
         parts = _parts(value)
-        return value if parts is value else self.tell(parts)
+        return value if parts is value else self.without_ids(parts)
 
 
 def _parts(value: Any) -> Any:

@@ -113,7 +113,7 @@ Story = Sequence[tuple[float, Sequence[Step]]]
 """Steps that are submitted together, with the seconds that pass before them."""
 
 
-class Telling:
+class Scenario:
     """A scenario with a cast of its own."""
 
     def __init__(self, database: Database) -> None:
@@ -140,23 +140,23 @@ class Telling:
         requests = [self.request(step, environment.now) for step in steps]
         self.outcomes += await orchestrate(self.database, requests, environment)
 
-    async def told(self) -> dict[str, Any]:
+    async def contents(self) -> dict[str, Any]:
         """Return the content of the database and the outcomes."""
-        return await self.cast.told(self.database, self.outcomes)
+        return await self.cast.contents(self.database, self.outcomes)
 
 
-async def tell(database: Database, story: Story) -> dict[str, Any]:
+async def play(database: Database, story: Story) -> dict[str, Any]:
     """Return the result of a story; check that it is the same in one batch as one after another."""
-    together, apart = Telling(database), Telling(database)
-    for telling in (together, apart):
-        await telling.begin()
+    together, apart = Scenario(database), Scenario(database)
+    for scenario in (together, apart):
+        await scenario.begin()
     for seconds, steps in story:
         await together.ask(seconds, steps)
         for step in steps:
             await apart.ask(seconds, [step])
-    told = await together.told()
-    assert told == await apart.told()
-    return told
+    contents = await together.contents()
+    assert contents == await apart.contents()
+    return contents
 
 
 def to(run: str, state: State | StateType, **more: Any) -> Propose:
@@ -308,9 +308,9 @@ STORIES: dict[str, Story] = {
 
 @pytest.mark.parametrize("name", STORIES)
 async def test_a_batch_gives_the_same_result_as_single_requests(shared: Database, name: str) -> None:
-    told = await tell(shared, STORIES[name])
+    contents = await play(shared, STORIES[name])
 
-    assert len(told["outcomes"]) == sum(len(steps) for _, steps in STORIES[name])
+    assert len(contents["outcomes"]) == sum(len(steps) for _, steps in STORIES[name])
 
 
 def step_of(run: str, said: Anything | StateType) -> Step:
@@ -334,7 +334,7 @@ stories = st.lists(st.tuples(st.integers(-5, 60), batches), min_size=1, max_size
 @examples(15)
 @given(story=stories)
 async def test_a_random_batch_gives_the_same_result_as_single_requests(shared: Database, story: Story) -> None:
-    await tell(shared, [(-9, [to("deployed", running()), to("alone", running())]), *story])
+    await play(shared, [(-9, [to("deployed", running()), to("alone", running())]), *story])
 
 
 async def statements(database: Database, requests: list[Any]) -> int:
@@ -360,10 +360,10 @@ async def test_a_batch_of_task_runs_without_limits_takes_at_most_six_statements(
 
 @pytest.mark.parametrize("kind", ["postgresql"])
 async def test_a_batch_with_requests_of_all_kinds_takes_at_most_fourteen_statements(database: Database) -> None:
-    telling = Telling(database)
-    await telling.begin()
-    await telling.ask(0, [to("deployed", running()), to("alone", running()), to("alone", paused(NOW))])
-    await telling.ask(1, [to("one", running()), to("stray", completed(data={"type": "reference"}, details=KEYED))])
+    scenario = Scenario(database)
+    await scenario.begin()
+    await scenario.ask(0, [to("deployed", running()), to("alone", running()), to("alone", paused(NOW))])
+    await scenario.ask(1, [to("one", running()), to("stray", completed(data={"type": "reference"}, details=KEYED))])
     everything: list[Step] = [
         *(Create(name) for name in ("keyed", "same key", "child", "same child", "new subflow", "unkeyed")),
         resume("alone"),
@@ -374,7 +374,7 @@ async def test_a_batch_with_requests_of_all_kinds_takes_at_most_fourteen_stateme
         to("late", running(details=KEYED)),
         to("stray", failed()),
     ]
-    requests = [telling.request(step, in_seconds(2)) for step in everything]
+    requests = [scenario.request(step, in_seconds(2)) for step in everything]
 
     assert await statements(database, requests) <= 14
 
@@ -392,24 +392,24 @@ async def test_creating_many_task_runs_takes_as_many_statements_as_creating_one(
 
 
 async def test_the_feed_is_notified_once_after_a_state_was_written(database: Database) -> None:
-    telling, told = Telling(database), list[str]()
-    await telling.begin()
-    database.listeners.append(told.append)
+    scenario, channels = Scenario(database), list[str]()
+    await scenario.begin()
+    database.listeners.append(channels.append)
     environment = Environment(now=NOW, draw=lambda: 0.5, new_id=uuid7)
     for step in (to("alone", paused(NOW)), to("alone", running(), dry_run=True), to("alone", running())):
-        await orchestrate(database, [telling.request(step, NOW)], environment)
+        await orchestrate(database, [scenario.request(step, NOW)], environment)
 
-    assert told == [TRANSITIONS.channel]
+    assert channels == [TRANSITIONS.channel]
 
 
 async def test_data_that_marks_a_missing_result_is_answered_and_not_stored(database: Database) -> None:
-    telling = Telling(database)
-    await telling.begin()
-    await telling.ask(0, [to("stray", completed(data={"type": "unpersisted"})), to("alone", completed(data={"a": 1}))])
-    told = await telling.told()
+    scenario = Scenario(database)
+    await scenario.begin()
+    await scenario.ask(0, [to("stray", completed(data={"type": "unpersisted"})), to("alone", completed(data={"a": 1}))])
+    contents = await scenario.contents()
 
-    assert [said["written"]["data"] for said in told["outcomes"]] == [{"type": "unpersisted"}, {"a": 1}]
-    assert (told["states"]["stray 1"]["data"], told["states"]["alone 1"]["data"]) == (None, {"a": 1})
+    assert [said["written"]["data"] for said in contents["outcomes"]] == [{"type": "unpersisted"}, {"a": 1}]
+    assert (contents["states"]["stray 1"]["data"], contents["states"]["alone 1"]["data"]) == (None, {"a": 1})
 
 
 async def test_a_result_that_is_about_to_be_copied_cannot_be_deleted_concurrently(postgresql_url: str) -> None:

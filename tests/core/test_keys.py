@@ -22,7 +22,7 @@ def drawing(seed: int = 0) -> Callable[[int], bytes]:
     return lambda number: bytes((seed + place) % 256 for place in range(number))
 
 
-async def a_key(database: Database, name: str = "ci", seed: int = 0, expires: datetime | None = None) -> str:
+async def make_key(database: Database, name: str = "ci", seed: int = 0, expires: datetime | None = None) -> str:
     text = keys.mint(drawing(seed))
     await keys.create(database, NOW, text, id=uuid4(), name=name, scopes=[Scope.READ], expires=expires)
     return text
@@ -76,7 +76,7 @@ def test_a_scope_includes_those_before_it(scopes: list[Scope], all_of_them: set[
 
 
 async def test_only_a_digest_of_a_key_is_stored(database: Database) -> None:
-    text = await a_key(database)
+    text = await make_key(database)
 
     async with database.read() as connection:
         (row,) = (await connection.execute(sa.select(*ApiKey.__table__.columns))).mappings()
@@ -85,14 +85,14 @@ async def test_only_a_digest_of_a_key_is_stored(database: Database) -> None:
 
 
 async def test_a_key_is_valid_until_it_expires(database: Database) -> None:
-    text = await a_key(database, expires=LATER)
+    text = await make_key(database, expires=LATER)
 
     assert await found(database, text) == "ci"
     assert await found(database, text, LATER) is None
 
 
 async def test_a_key_is_valid_until_it_is_revoked(database: Database) -> None:
-    text = await a_key(database)
+    text = await make_key(database)
     revoked = await keys.revoke(database, LATER, "ci")
     again = await keys.revoke(database, LATER + timedelta(days=1), "ci")
 
@@ -106,12 +106,12 @@ async def test_a_key_of_an_unknown_name_is_not_found(database: Database) -> None
     assert await keys.revoke(database, NOW, "nobody") is None
 
 
-async def test_a_name_has_at_most_one_key(database: Database) -> None:
-    await a_key(database)
+async def test_the_name_of_a_revoked_key_cannot_be_reused(database: Database) -> None:
+    await make_key(database)
     await keys.revoke(database, NOW, "ci")
 
     with pytest.raises(ConfigurationError, match="belongs to another key"):
-        await a_key(database, seed=1)
+        await make_key(database, seed=1)
 
 
 @pytest.mark.parametrize("name", ["", "runstate", "anonymous", "a b", "x" * 101, "line\n"])
@@ -122,7 +122,7 @@ def test_invalid_names_are_refused(name: str) -> None:
 
 async def test_one_statement_returns_which_keys_are_valid(database: Database) -> None:
     for seed, name in enumerate(("good", "expired", "revoked")):
-        await a_key(database, name, seed, NOW if name == "expired" else None)
+        await make_key(database, name, seed, NOW if name == "expired" else None)
     await keys.revoke(database, NOW, "revoked")
     ids = {key.id: key.name for key in await keys.every_key(database)}
 

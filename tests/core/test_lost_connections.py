@@ -328,7 +328,7 @@ async def test_a_request_that_times_out_on_a_lock_fails_and_the_others_are_answe
     assert [len(await history_of(way.direct, run)) for run in (one, two, three)] == [1, 0, 1]
 
 
-class Trouble:
+class RandomCuts:
     """Cuts connections at random messages."""
 
     def __init__(self, seed: int, once_in: int) -> None:
@@ -346,8 +346,8 @@ class Trouble:
 @pytest.mark.parametrize("seed", range(20 if THOROUGH else 2))
 async def test_random_cuts_execute_nothing_twice_and_lose_no_answered_write(way: Way, seed: int) -> None:
     runs = await some(way.direct, 5)
-    trouble = Trouble(seed, 25)
-    way.proxy.wanted = trouble.cut
+    cuts = RandomCuts(seed, 25)
+    way.proxy.wanted = cuts.cut
     answered: dict[str, Outcome] = {}
 
     async def client(batcher: Batcher, number: int) -> None:
@@ -361,7 +361,7 @@ async def test_random_cuts_execute_nothing_twice_and_lose_no_answered_write(way:
         await asyncio.gather(*(client((one, two)[number % 2], number) for number in range(16)))
     way.proxy.wanted = untouched
 
-    assert trouble.cuts > 0
+    assert cuts.cuts > 0
     await audit(way.direct, runs, [])
     histories = [await history_of(way.direct, run) for run in runs]
     done = Counter(state.message for history in histories for state in history)

@@ -101,9 +101,8 @@ async def test_every_statement_is_counted(database: Database) -> None:
         await names(database)
         counts.append(database.statements)
 
-    assert (
-        counts[2] - counts[1] == counts[1] - counts[0] == (2 if database.is_sqlite else 1)
-    )  # BEGIN is a statement on SQLite
+    # BEGIN is a statement on SQLite.
+    assert counts[2] - counts[1] == counts[1] - counts[0] == (2 if database.is_sqlite else 1)
 
 
 async def test_readers_of_sqlite_cannot_write(tmp_path: Path) -> None:
@@ -148,7 +147,7 @@ async def test_a_cancelled_transaction_writes_nothing_and_is_closed(database: Da
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_fetching_many_rows_yields_to_other_tasks_and_ends_at_the_timeout(database: Database) -> None:
+async def test_fetching_many_rows_waits_for_the_lock_for_a_limited_time(database: Database) -> None:
     async with database.write() as transaction:
         await transaction.connection.execute(sa.insert(Flow), [flow(f"{number:03}") for number in range(100)])
 

@@ -55,7 +55,7 @@ def make_flow(name: str = "etl", **columns: Any) -> Flow:
     return row(Flow, **{"name": name, "tags": [], "labels": {}, **columns})
 
 
-def a_limit(name: str = "db", **columns: Any) -> ConcurrencyLimit:
+def make_limit(name: str = "db", **columns: Any) -> ConcurrencyLimit:
     """Return a concurrency limit."""
     numbers = {"limit": 3, "occupied": 0, "slot_decay_per_second": 0.0, "average_slot_occupancy_seconds": 2.0}
     return row(ConcurrencyLimit, **{"name": name, "active": True, **numbers, **columns})
@@ -82,7 +82,7 @@ def make_task_run(flow_run: FlowRun | None = None, **columns: Any) -> TaskRun:
     return row(TaskRun, **{**RUN, **own, "flow_run_id": flow_run and flow_run.id, "policy": TaskRunPolicy(), **columns})
 
 
-def a_state(run: Run, version: int = 1, type: StateType = StateType.PENDING, **columns: Any) -> Any:
+def make_state(run: Run, version: int = 1, type: StateType = StateType.PENDING, **columns: Any) -> Any:
     """Return a state of a run."""
     cls = FlowRunState if isinstance(run, FlowRun) else TaskRunState
     own = {"name": type.value.capitalize(), "timestamp": at(version), "details": StateDetails(), "persisted": False}

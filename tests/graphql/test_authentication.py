@@ -61,7 +61,7 @@ async def refused(server: Listening, **headers: str) -> dict[str, Any]:
     return code
 
 
-async def pass_a_minute(server: Listening) -> None:
+async def forget_unused_keys(server: Listening) -> None:
     """Let the server forget cached keys without open connections, as it does after they were unused for a while."""
     credentials: CredentialCache = server.starlette.state.credentials
     for holder in credentials.known.values():
@@ -199,7 +199,7 @@ async def test_a_revoked_key_ends_its_subscriptions_on_every_replica(replicas: l
         for subscription in subscriptions:
             await subscription.next()
         for server in replicas:
-            await pass_a_minute(server)
+            await forget_unused_keys(server)
 
         since = await keys.revoke("gone")
         codes = [await socket.closed() for socket in sockets]
@@ -225,7 +225,7 @@ async def test_a_revoked_key_ends_its_event_streams_with_an_error(replicas: list
             heard.append((await streams.enter_async_context(stream)).aiter_lines())
         assert [(await event(lines))[0] for lines in heard] == ["next"] * len(replicas)
         for server in replicas:
-            await pass_a_minute(server)
+            await forget_unused_keys(server)
 
         since = await keys.revoke("gone")
         errors = [await event(lines) for lines in heard]

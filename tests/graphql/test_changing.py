@@ -23,13 +23,13 @@ from tests.graphql.mutations import (
 MANY = "... on DeleteManyPayload { deletedIds missingIds }"
 
 
-async def gone(ask: Ask, mutation: str, id: str) -> Any:
+async def delete(ask: Ask, mutation: str, id: str) -> Any:
     """Delete an object by id; return the answer."""
     document = f"mutation($id: ID!) {{ it: {mutation}(id: $id) {{ {PROBLEM} ... on DeletePayload {{ deletedId }} }} }}"
     return (await ask(document, id=id))["it"]
 
 
-async def all_gone(ask: Ask, mutation: str, ids: list[str]) -> Any:
+async def delete_many(ask: Ask, mutation: str, ids: list[str]) -> Any:
     """Delete objects by id; return the answer."""
     document = f"mutation($ids: [ID!]!) {{ it: {mutation}(ids: $ids) {{ {PROBLEM} {MANY} }} }}"
     return (await ask(document, ids=ids))["it"]
@@ -101,9 +101,9 @@ async def test_a_past_state_can_be_deleted_and_its_version_is_not_reused(ask: As
     await propose(ask, run, "RUNNING")
     first, second = await states(ask, run)
 
-    refused = await gone(ask, "deleteFlowRunState", second["id"])
-    deleted = await gone(ask, "deleteFlowRunState", first["id"])
-    again = await gone(ask, "deleteFlowRunState", first["id"])
+    refused = await delete(ask, "deleteFlowRunState", second["id"])
+    deleted = await delete(ask, "deleteFlowRunState", first["id"])
+    again = await delete(ask, "deleteFlowRunState", first["id"])
     await propose(ask, run, "COMPLETED")
 
     assert (refused["code"], refused["path"]) == ("INVALID_INPUT", ["id"])
@@ -119,8 +119,8 @@ async def test_a_past_state_of_a_task_run_can_be_deleted(ask: Ask) -> None:
     data = await ask("query($id: ID!) { taskRun(id: $id) { states { nodes { id } } } }", id=run)
     first, second = [each["id"] for each in data["taskRun"]["states"]["nodes"]]
 
-    assert (await gone(ask, "deleteTaskRunState", second))["code"] == "INVALID_INPUT"
-    assert (await gone(ask, "deleteTaskRunState", first))["deletedId"] == first
+    assert (await delete(ask, "deleteTaskRunState", second))["code"] == "INVALID_INPUT"
+    assert (await delete(ask, "deleteTaskRunState", first))["deletedId"] == first
 
 
 async def test_several_runs_are_deleted_by_a_list_of_ids(ask: Ask, app: Starlette) -> None:
@@ -129,8 +129,8 @@ async def test_several_runs_are_deleted_by_a_list_of_ids(ask: Ask, app: Starlett
     tasks = [await make_task_run(ask, str(key), flowRunId=runs[0]) for key in range(2)]
     missing = str(uuid7())
 
-    deleted_tasks = await all_gone(ask, "deleteTaskRuns", [tasks[0], missing])
-    deleted_runs = await all_gone(ask, "deleteFlowRuns", [runs[0], runs[1], "malformed", runs[0]])
+    deleted_tasks = await delete_many(ask, "deleteTaskRuns", [tasks[0], missing])
+    deleted_runs = await delete_many(ask, "deleteFlowRuns", [runs[0], runs[1], "malformed", runs[0]])
 
     assert deleted_tasks == {"__typename": "DeleteManyPayload", "deletedIds": [tasks[0]], "missingIds": [missing]}
     assert deleted_runs["deletedIds"] == runs[:2]
@@ -141,7 +141,7 @@ async def test_several_runs_are_deleted_by_a_list_of_ids(ask: Ask, app: Starlett
 
 async def test_a_deletion_of_no_runs_or_of_too_many_is_refused(ask: Ask) -> None:
     for ids in ([], [str(uuid7())] * 201):
-        assert (await all_gone(ask, "deleteFlowRuns", ids))["path"] == ["ids"]
+        assert (await delete_many(ask, "deleteFlowRuns", ids))["path"] == ["ids"]
 
 
 async def test_a_flow_is_deleted_with_its_runs_and_its_deployments_with_their_limits(ask: Ask, app: Starlette) -> None:
@@ -151,7 +151,7 @@ async def test_a_flow_is_deleted_with_its_runs_and_its_deployments_with_their_li
     await propose(ask, run, "PENDING")
     await make_task_run(ask, flowRunId=run)
 
-    assert (await gone(ask, "deleteFlow", flow))["deletedId"] == flow
+    assert (await delete(ask, "deleteFlow", flow))["deletedId"] == flow
     counts = "{ flowRunCount taskRunCount deployments { totalCount } concurrencyLimits { totalCount } }"
     assert await ask(counts) == {
         "flowRunCount": 0,
@@ -159,5 +159,5 @@ async def test_a_flow_is_deleted_with_its_runs_and_its_deployments_with_their_li
         "deployments": {"totalCount": 0},
         "concurrencyLimits": {"totalCount": 0},
     }
-    assert (await gone(ask, "deleteFlow", flow))["code"] == "NOT_FOUND"
+    assert (await delete(ask, "deleteFlow", flow))["code"] == "NOT_FOUND"
     assert await findings(app) == []

@@ -12,7 +12,7 @@ import pytest
 from runstate.database import Database
 from runstate.rows import FlowRun
 from tests.client import Ask
-from tests.graphql.factories import a_state, at, ids, make_flow, make_flow_run, make_task_run, store
+from tests.graphql.factories import at, ids, make_flow, make_flow_run, make_state, make_task_run, store
 
 PAGE = """
 query($where: FlowRunWhere, $orderBy: [FlowRunOrderBy!], $first: Int, $after: String, $last: Int, $before: String) {
@@ -213,7 +213,7 @@ async def test_a_cursor_of_another_type_is_refused(database: Database, ask: Ask)
 async def test_states_are_sorted_oldest_first_and_everything_else_newest_first(database: Database, ask: Ask) -> None:
     flow = make_flow()
     run = make_flow_run(flow)
-    states = [a_state(run, version) for version in (3, 1, 2)]
+    states = [make_state(run, version) for version in (3, 1, 2)]
     await store(database, flow, run, *states)
 
     data = await ask("{ flowRuns { nodes { states { nodes { version } } history(last: 2) { version } } } }")
@@ -253,7 +253,7 @@ async def many_runs(database: Database, number: int) -> dict[str, list[str]]:
     names = {}
     for each in range(number):
         run = make_flow_run(flow)
-        state = a_state(run)
+        state = make_state(run)
         run = run.replace(state_id=state.id)
         task_runs = [make_task_run(run, name=f"{place:02}") for place in range(each % 5)]
         rows += [run, state, *task_runs]

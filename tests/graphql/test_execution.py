@@ -52,13 +52,13 @@ from runstate.graphql.validation.document_cache import MAX_CACHED_CHARACTERS
 from runstate.graphql.validation.limits import RequestLimits
 from runstate.rows import Row
 from tests.graphql.factories import (
-    a_limit,
-    a_state,
     at,
     ids,
     make_deployment,
     make_flow,
     make_flow_run,
+    make_limit,
+    make_state,
     make_task_run,
     store,
 )
@@ -76,7 +76,7 @@ ROOTS = (
 )
 
 
-class Asking:
+class DocumentGenerator:
     """Generates valid documents: every kind of selection, over every type of rows."""
 
     def __init__(self, seed: int, schema: GraphQLSchema, known: list[str]) -> None:
@@ -175,7 +175,7 @@ class Asking:
 def rows(*, wide: bool, infinite: bool = True) -> Iterator[Row]:
     """Yield rows of every kind, including values that cannot be serialized; wide: also integers beyond 32 bits."""
     flows = [make_flow(), make_flow("reports", tags=["a", "b"], labels={"deep": [1, {"x": None}]})]
-    limit = a_limit(slot_decay_per_second=0.0)
+    limit = make_limit(slot_decay_per_second=0.0)
     deployments = [make_deployment(flows[0], concurrency_limit_id=limit.id), make_deployment(flows[1], "hourly")]
     yield from (*flows, limit, *deployments)
     for number in range(6):
@@ -192,9 +192,9 @@ def rows(*, wide: bool, infinite: bool = True) -> Iterator[Row]:
             **odd,
         )
         details = StateDetails(scheduled_time=at(number), run_input_keyset={"schema": "x"})
-        states = [a_state(run), a_state(run, 2, list(StateType)[number], data=[None, 1.5, {}], details=details)]
+        states = [make_state(run), make_state(run, 2, list(StateType)[number], data=[None, 1.5, {}], details=details)]
         task = make_task_run(run, name=f"task {number}", version=2**31 - 1)
-        entered = a_state(task, data={"type": "x"})
+        entered = make_state(task, data={"type": "x"})
         yield run.replace(state_id=states[-1].id if number else None)
         yield from states
         yield task.replace(state_id=entered.id, state_type=StateType.PENDING, state_name="Pending")
@@ -247,8 +247,8 @@ async def test_answers_equal_those_of_graphql_core(database: Database, kind: str
     stored = list(rows(wide=kind == "sqlite"))
     await store(database, *stored)
     schema = STOCK._schema  # noqa: SLF001 documents are generated from its types
-    asking = Asking(seed, schema, ids(stored))
-    documents = [asking.document() for _ in range(DOCUMENTS)]
+    generator = DocumentGenerator(seed, schema, ids(stored))
+    documents = [generator.document() for _ in range(DOCUMENTS)]
     asked = [document for document in documents if not validate(schema, parse(document))]
 
     failed = 0

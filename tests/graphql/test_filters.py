@@ -13,12 +13,12 @@ from runstate.rows import FlowRun
 from tests.client import Ask
 from tests.graphql.factories import (
     NOON,
-    a_limit,
     at,
     ids,
     make_deployment,
     make_flow,
     make_flow_run,
+    make_limit,
     make_task_run,
     store,
 )
@@ -48,7 +48,7 @@ class World:
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.flows = [make_flow(name, tags=self.some(TAGS)) for name in NAMES]
-        self.limits = [a_limit("db")]
+        self.limits = [make_limit("db")]
         self.deployments = [
             make_deployment(flow, chance.choice(NAMES), concurrency_limit_id=chance.choice([None, self.limits[0].id]))
             for flow in self.flows[:3]
@@ -339,7 +339,7 @@ async def test_other_lists_can_be_filtered_too(database: Database, ask: Ask) -> 
     flow, other = make_flow("one", created=NOON), make_flow("two", created=at(1))
     deployment = make_deployment(flow, paused=True)
     run = make_flow_run(flow, deployment_id=deployment.id)
-    await store(database, flow, other, deployment, run, make_task_run(run), a_limit("x", active=False))
+    await store(database, flow, other, deployment, run, make_task_run(run), make_limit("x", active=False))
 
     data = await ask(
         """{

@@ -45,7 +45,7 @@ UNLIKE_OURS: Final = {
 }
 
 
-class Told(NamedTuple):
+class Results(NamedTuple):
     """The results of a test run."""
 
     failed: set[str]
@@ -61,11 +61,11 @@ class Release:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def run(self, *arguments: str) -> Told:
+    def run(self, *arguments: str) -> Results:
         """Run tests in a process with the installed graphql-core."""
-        told = self.directory / "told.json"
-        told.unlink(missing_ok=True)
-        given = [*OPTIONS, "--told", str(told), *arguments]
+        results = self.directory / "results.json"
+        results.unlink(missing_ok=True)
+        given = [*OPTIONS, "--results", str(results), *arguments]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         done = subprocess.run(  # noqa: S603
             [sys.executable, "-m", "pytest", *given],
@@ -77,9 +77,9 @@ class Release:
         )
         output = f"{done.stdout[-20_000:]}{done.stderr}"
         assert done.returncode in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}, output
-        assert told.exists(), output
-        found: dict[str, Any] = orjson.loads(told.read_bytes())
-        return Told(set(found.pop("failed")), output=output, **found)
+        assert results.exists(), output
+        found: dict[str, Any] = orjson.loads(results.read_bytes())
+        return Results(set(found.pop("failed")), output=output, **found)
 
 
 @pytest.fixture

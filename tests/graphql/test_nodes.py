@@ -12,7 +12,7 @@ from runstate.graphql.context import Context
 from runstate.graphql.schema import build_schema
 from runstate.graphql.types.scalars import dumped
 from runstate.rows import Flow
-from tests.graphql.factories import NOON, a_limit, make_flow, make_flow_run, make_task_run, store
+from tests.graphql.factories import NOON, make_flow, make_flow_run, make_limit, make_task_run, store
 
 SCHEMA = build_schema()
 UNKNOWN = str(UUID(int=1))
@@ -58,7 +58,7 @@ async def test_a_node_is_found_regardless_of_the_expected_type(
 
 
 async def test_nodes_are_in_the_order_of_their_ids(database: Database) -> None:
-    flow, limit = make_flow(), a_limit()
+    flow, limit = make_flow(), make_limit()
     run = make_flow_run(flow)
     task = make_task_run(run)
     await store(database, flow, limit, run, task)
@@ -85,7 +85,7 @@ async def test_the_type_of_a_deleted_or_changed_node_is_not_cached(database: Dat
         await transaction.connection.execute(sa.delete(Flow))
     assert (await execute(database, document, id=str(flow.id)))[0] == {"node": None}
 
-    await store(database, a_limit(id=flow.id))
+    await store(database, make_limit(id=flow.id))
     assert (await execute(database, document, id=str(flow.id)))[0] == {"node": {"__typename": "ConcurrencyLimit"}}
 
 

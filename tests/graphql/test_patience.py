@@ -41,7 +41,7 @@ async def test_a_query_ends_at_the_timeout_and_the_next_one_is_executed(
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/graphql-response+json"])
-async def test_a_mutation_at_the_timeout_is_answered_as_executed(url: str, database: Database, accept: str) -> None:
+async def test_a_mutation_that_times_out_is_answered_with_null_data(url: str, database: Database, accept: str) -> None:
     settings = {"database_url": url, "services": "off", "operation_timeout_seconds": 0.2}
     app: Starlette = build_app(Settings.model_validate(settings))
     document = 'mutation { createFlow(input: { name: "etl" }) { __typename } }'

@@ -50,7 +50,7 @@ async def fill(database: Database) -> None:
             table: Any = type(rows[0]).__table__
             await transaction.connection.execute(sa.insert(table), [vars(each) for each in rows])
         await recount(transaction.connection)
-        if not database.is_sqlite:  # the planner of SQLite needs no statistics
+        if not database.is_sqlite:  # no server runs ANALYZE on SQLite
             await transaction.connection.execute(sa.text("ANALYZE"))
 
 

@@ -11,22 +11,22 @@ from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, F
 from runstate.documents.states import StateDetails, StateType
 from tests.client import Ask
 from tests.graphql.factories import (
-    a_limit,
-    a_state,
     at,
     ids,
     make_deployment,
     make_flow,
     make_flow_run,
+    make_limit,
+    make_state,
     make_task_run,
     store,
 )
 
 
 async def test_a_node_of_any_type_is_found(database: Database, ask: Ask, read: list[str]) -> None:
-    flow, limit = make_flow(), a_limit()
+    flow, limit = make_flow(), make_limit()
     deployment, run, task_run = make_deployment(flow), make_flow_run(flow), make_task_run()
-    states = a_state(run), a_state(task_run)
+    states = make_state(run), make_state(task_run)
     everything = [flow, limit, deployment, run, task_run, *states]
     await store(database, *everything)
     read.clear()
@@ -74,7 +74,7 @@ async def test_a_flow_is_found_by_id_or_name(database: Database, ask: Ask) -> No
 
 
 async def test_a_run_has_all_its_references(database: Database, ask: Ask) -> None:
-    flow, limit = make_flow(), a_limit(limit=7)
+    flow, limit = make_flow(), make_limit(limit=7)
     options = ConcurrencyOptions(collision_strategy=CollisionStrategy.CANCEL_NEW)
     deployment = make_deployment(flow, concurrency_limit_id=limit.id, concurrency_options=options)
     parent = make_flow_run(flow, name="parent")
@@ -82,7 +82,7 @@ async def test_a_run_has_all_its_references(database: Database, ask: Ask) -> Non
     policy = FlowRunPolicy(retries=2, pause_keys=("a", "b"))
     run = make_flow_run(flow, deployment_id=deployment.id, parent_task_run_id=task_run.id, policy=policy)
     details = StateDetails(scheduled_time=at(1), run_input_keyset={"schema": "x"}, flow_run_id=run.id)
-    state = a_state(run, 1, StateType.COMPLETED, data={"x": [1, None, 2.5]}, details=details)
+    state = make_state(run, 1, StateType.COMPLETED, data={"x": [1, None, 2.5]}, details=details)
     await store(database, flow, limit, deployment, parent, task_run, run.replace(state_id=state.id), state)
 
     data = await ask(
@@ -176,7 +176,7 @@ async def test_a_run_without_a_state_has_a_null_state(database: Database, ask: A
 async def test_history_contains_the_last_states(database: Database, ask: Ask) -> None:
     flow = make_flow()
     run = make_flow_run(flow)
-    await store(database, flow, run, *(a_state(run, version) for version in range(1, 61)))
+    await store(database, flow, run, *(make_state(run, version) for version in range(1, 61)))
 
     data = await ask(
         """{ flowRuns { nodes {
@@ -197,10 +197,10 @@ async def test_a_limit_shows_how_many_slots_are_held(database: Database, ask: As
     now = clock().timestamp()
     await store(
         database,
-        a_limit("held", occupied=2),
-        a_limit("rate", slot_decay_per_second=0.5, drained=at(now + 1000 - at(0).timestamp())),
-        a_limit("drained", slot_decay_per_second=0.5, drained=at(0), occupied=0),
-        a_limit("unused", slot_decay_per_second=0.5),
+        make_limit("held", occupied=2),
+        make_limit("rate", slot_decay_per_second=0.5, drained=at(now + 1000 - at(0).timestamp())),
+        make_limit("drained", slot_decay_per_second=0.5, drained=at(0), occupied=0),
+        make_limit("unused", slot_decay_per_second=0.5),
     )
 
     data = await ask("{ concurrencyLimits(orderBy: {id: ASC}) { nodes { name activeSlots limit } } }")
@@ -211,7 +211,7 @@ async def test_a_limit_shows_how_many_slots_are_held(database: Database, ask: As
 
 
 async def test_a_limit_is_found_by_id_or_name(database: Database, ask: Ask) -> None:
-    limit = a_limit("db")
+    limit = make_limit("db")
     await store(database, limit)
     document = "query($by: ConcurrencyLimitRef!) { concurrencyLimit(by: $by) { id } }"
 

@@ -21,7 +21,7 @@ RUN = """subscription($run: RunRef!, $afterVersion: Int, $untilFinal: Boolean! =
   runTransitions(run: $run, afterVersion: $afterVersion, untilFinal: $untilFinal) { version stateType } }"""
 
 
-async def told(subscription: Subscription, number: int) -> list[dict[str, Any]]:
+async def next_transitions(subscription: Subscription, number: int) -> list[dict[str, Any]]:
     """Return the next transitions."""
     found: list[dict[str, Any]] = []
     while len(found) < number:
@@ -53,7 +53,7 @@ async def test_a_transition_has_all_its_fields(live: Ask, socket: Socket) -> Non
     run = await make_flow_run(live, flowId=flow, deploymentId=deployment)
     answer = await propose(live, run, {"type": "RUNNING", "message": "off it goes"})
 
-    first, second = await told(subscription, 2)
+    first, second = await next_transitions(subscription, 2)
 
     assert entered([first, second]) == [(1, "PENDING"), (2, "RUNNING")]
     assert (first["previousStateType"], first["previousStateName"]) == (None, None)
@@ -82,7 +82,7 @@ async def test_a_transition_of_a_task_run_has_its_flow_run(live: Ask, socket: So
     await propose(live, run, "RUNNING")
     task = await make_task_run(live, flowRunId=run)
 
-    (only,) = await told(subscription, 1)
+    (only,) = await next_transitions(subscription, 1)
 
     assert (only["runId"], only["flowRunId"], only["flowId"]) == (task, run, flow)
 
@@ -92,10 +92,10 @@ async def test_a_subscription_after_a_query_misses_nothing(live: Ask, socket: So
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
     await propose(live, run, "RUNNING")
     subscription = await socket.subscribe(TRANSITIONS, after=cursor)
-    first = await told(subscription, 1)
+    first = await next_transitions(subscription, 1)
     await propose(live, run, "COMPLETED")
 
-    assert entered(first + await told(subscription, 1)) == [(2, "RUNNING"), (3, "COMPLETED")]
+    assert entered(first + await next_transitions(subscription, 1)) == [(2, "RUNNING"), (3, "COMPLETED")]
 
 
 async def test_a_subscription_resumes_at_a_cursor(live: Ask, server: Listening) -> None:
@@ -130,7 +130,8 @@ async def test_only_matching_transitions_are_delivered(live: Ask, socket: Socket
         await propose(live, one, state)
 
     runs = {
-        key: [each["runId"] for each in await told(subscriptions[key], 2)] for key in ("run", "type", "name", "tags")
+        key: [each["runId"] for each in await next_transitions(subscriptions[key], 2)]
+        for key in ("run", "type", "name", "tags")
     }
 
     assert runs == {"run": [one, one], "type": [other, one], "name": [other, one], "tags": [one, one]}
@@ -165,7 +166,7 @@ async def test_an_expired_cursor_is_refused_with_the_oldest_valid_one(
     again = await socket.subscribe(TRANSITIONS, "2", after=extensions["oldest"])
 
     assert extensions["code"] == "CURSOR_EXPIRED"
-    assert entered(await told(again, 1)) == [(2, "RUNNING")]
+    assert entered(await next_transitions(again, 1)) == [(2, "RUNNING")]
 
 
 async def test_the_state_and_the_run_are_loaded_together(live: Ask, server: Listening, socket: Socket) -> None:
@@ -202,7 +203,7 @@ async def test_each_event_loads_the_current_run(live: Ask, socket: Socket) -> No
     await subscription.next()
     for version, state in ((2, "RUNNING"), (3, "COMPLETED")):
         await propose(live, run, state)
-        assert await told(subscription, 1) == [{"version": version, "run": {"version": version}}]
+        assert await next_transitions(subscription, 1) == [{"version": version, "run": {"version": version}}]
 
 
 async def test_one_run_is_delivered_from_its_first_version_to_its_end(live: Ask, socket: Socket) -> None:
@@ -351,7 +352,7 @@ async def test_a_batch_is_delivered_in_the_order_of_versions(live: Ask, socket: 
         )
     )
 
-    found = await told(subscription, 48)
+    found = await next_transitions(subscription, 48)
 
     for run in runs:
         assert [each["version"] for each in found if each["runId"] == run] == list(range(2, 18))

@@ -81,7 +81,7 @@ async def test_the_page_can_be_turned_off(url: str) -> None:
         assert (await browser.get("/graphql", headers=HTML)).status_code != 303
 
 
-async def test_the_page_is_not_cached_and_may_connect_to_this_server_only(pages: httpx.AsyncClient) -> None:
+async def test_the_page_is_revalidated_and_may_connect_to_this_server_only(pages: httpx.AsyncClient) -> None:
     response = await pages.get("/graphiql/")
 
     assert response.text == "<html>"
