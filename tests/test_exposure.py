@@ -56,13 +56,8 @@ def test_an_empty_password_is_refused() -> None:
     check_exposure(settings(host="0.0.0.0", auth_string="", authentication="keys"))  # noqa: S104
 
 
-<<<<<<< HEAD
-def test_without_keys_not_every_page_may_ask() -> None:
-    with pytest.raises(ConfigurationError, match="list the origins"):
-=======
 def test_without_keys_not_every_origin_can_be_allowed() -> None:
-    with pytest.raises(ConfigurationError, match="name the origins"):
->>>>>>> p4
+    with pytest.raises(ConfigurationError, match="list the origins"):
         build_app(settings(allowed_origins="*"))
 
 

@@ -83,11 +83,6 @@ def test_on_a_terminal_keys_are_a_table(url: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "0d", "-1d", "1y", "1.5h", "30d12h"])
-<<<<<<< HEAD
-def test_a_time_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="A duration is a number"):
-=======
 def test_an_invalid_time_is_refused(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="A time is a number"):
->>>>>>> p4
+    with pytest.raises(ConfigurationError, match="A duration is a number"):
         lasting(text)
