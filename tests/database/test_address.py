@@ -70,9 +70,9 @@ def test_several_hosts_and_a_time_to_connect_in_may_be_named() -> None:
         ("", "starts with sqlite:///"),
         (f"{BASE}?server_settings=search_path%3Dapp", "`server_settings`"),
         (f"{BASE}?sslmod=require&command_timeout=1", "`command_timeout`, `sslmod`"),
-        (f"{BASE}?options=search_path", "options has -c name=value"),
+        (f"{BASE}?options=search_path", "options must consist of -c name=value"),
         (f"{BASE}?connect_timeout=soon", "is malformed"),
-        ("postgresql://user:se#cret@db/runs", "written %23"),
+        ("postgresql://user:se#cret@db/runs", "write # as %23"),
         ("sqlite:///a.db?foreign_keys=on", "`foreign_keys`"),
     ],
 )
