@@ -136,7 +136,7 @@ async def test_a_database_without_tables_cannot_be_verified(blank_url: str) -> N
     code, printed = await output("verify", database_url=blank_url)
 
     assert (code, printed.count("\n")) == (1, 1), printed
-    assert "has no tables of runstate: `runstate migrate`" in printed
+    assert "has no tables of runstate. Create them with `runstate migrate`" in printed
 
 
 @pytest.mark.parametrize("command", [("serve",), ("migrate",), ("verify",), ("keys", "list")], ids=" ".join)

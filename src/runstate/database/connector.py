@@ -18,7 +18,7 @@ class Connector:
     """Opens connections with session settings, and detects poolers.
 
     A pooler assigns a database session for one transaction only. Settings are therefore set in each transaction, and
-    statements are not prepared. A pooler is detected by its process id, which differs from that of the database session.
+    statements are not prepared. A pooler is detected by its process id: the database session has another one.
     """
 
     def __init__(self, address: Address, settings: Mapping[str, str]) -> None:

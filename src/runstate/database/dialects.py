@@ -163,7 +163,7 @@ def _has_all_sqlite(element: HasAllTags, compiler: SQLCompiler, **kw: Any) -> st
 
 
 def _with_tags(element: HasTags, compiler: SQLCompiler, condition: str, **kw: Any) -> str:
-    """Return a condition on tags. If the tags have an index, the distinct lists in it are tested instead of each row."""
+    """Return a condition on tags. If they have an index, the distinct lists in it are tested instead of each row."""
     column, tags = element.clauses
     held, asked = compiler.process(column, **kw), compiler.process(tags, **kw)
     table = next((base.table for base in column.base_columns if isinstance(base, sa.Column)), None)

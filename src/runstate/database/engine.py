@@ -77,8 +77,8 @@ class Database:
         if self.is_sqlite:
             if schema or direct_url:
                 raise ConfigurationError(
-                    "RUNSTATE_DATABASE_SCHEMA and RUNSTATE_DATABASE_DIRECT_URL are for PostgreSQL only. Unset them to use"
-                    " SQLite."
+                    "RUNSTATE_DATABASE_SCHEMA and RUNSTATE_DATABASE_DIRECT_URL are for PostgreSQL only."
+                    " Unset them to use SQLite."
                 )
             self.writer, self.reader = sqlite.engines(self.url, statement_timeout_seconds)
             sa.event.listen(self.writer.sync_engine, "before_cursor_execute", self._count)

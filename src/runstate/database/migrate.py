@@ -103,9 +103,8 @@ def _check_known(found: str | None, shown: str) -> str | None:
     if found is None or found in revisions():
         return found
     raise ConfigurationError(
-        f"A later version of runstate has migrated the tables in {shown} to revision {found}; this version knows"
-        f" revisions up to {revisions()[0]}. Start the later version. Servers of this version that are already running"
-        " are not affected."
+        f"The tables in {shown} were migrated by a later version of runstate, to revision {found}. This version knows"
+        f" revisions up to {revisions()[0]}. Start the later version. Running servers of this version are not affected."
     )
 
 
