@@ -61,7 +61,7 @@ class Interruptible(aiosqlite.Connection):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.deferred: list[Callable[[], None]] = []
-        """Calls without rows. The thread executes them with the next statement or COMMIT, which saves switches to it."""
+        """Calls without rows. The thread executes them with the next statement or COMMIT, to save switches."""
         self.deadline = math.inf
         """Time at which the current statement is interrupted, by the monotonic clock."""
         self.yield_at = 0.0

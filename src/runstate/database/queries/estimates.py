@@ -19,7 +19,7 @@ def run_time(run: Run, now: datetime) -> float:
 
 
 def start_time_delta(run: Run, now: datetime) -> float:
-    """Return the seconds by which a run started later than expected; a run that can still start counts as started now."""
+    """Return the seconds by which a run started later than expected. A run that can still start counts as of now."""
     expected, started = run.expected_start_time, run.start_time
     if expected is None:
         return 0.0

@@ -32,7 +32,7 @@ class HistoryState:
     estimated_run_time_seconds: float
     """Sum of the seconds that they have spent in RUNNING, up to now."""
     estimated_lateness_seconds: float
-    """Sum of the seconds by which they started later than expected; runs that can still start count as started now."""
+    """Sum of the seconds by which they started later than expected; runs that can still start count as of now."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Intervals:
 
     @classmethod
     def over(cls, since: datetime, until: datetime, seconds: float) -> "Intervals":
-        """Return the intervals that cover a period; the last may end after it. Raise BadUserInput if that is impossible."""
+        """Return the intervals that cover a period; the last may end after it. Raise BadUserInput if too many do."""
         if seconds < 1:
             raise BadUserInput("An interval must be at least one second long.")
         try:
