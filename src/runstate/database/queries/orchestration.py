@@ -218,7 +218,7 @@ async def leases(
 
 
 async def advance_leases(connection: AsyncConnection, advances: Sequence[tuple[UUID, datetime, timedelta]]) -> None:
-    """Apply (limit id, time, span) in order: leases of the limit that expire after the time expire sooner by the span."""
+    """Apply (limit id, time, span) in order: leases of the limit with a later expiry expire sooner by the span."""
     if not advances:
         return
     table = table_of(ConcurrencyLease)
@@ -305,7 +305,7 @@ def _existing(rows: tuple[Related, ...]) -> sa.CompoundSelect[Any]:
         refs = (FlowRun.flow_id, FlowRun.deployment_id) if row is FlowRun else (nothing, nothing)
         lookup: Any = sa.select(row.id, *(each.label(f"ref{number}") for number, each in enumerate(refs)))
         locked = lookup.where(among_given(row.id, f"ids{place}")).order_by(row.id)
-        # A CTE per table, because FOR SHARE is not allowed in the arms of a UNION.
+        # A CTE per table, because SQLite does not allow ORDER BY in the arms of a UNION.
         lookups.append(sa.select(locked.with_for_update(read=True, key_share=True).cte(f"existing{place}")))
     return sa.union_all(*lookups)
 
