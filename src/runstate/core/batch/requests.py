@@ -33,7 +33,7 @@ class ProposeState:
     quirks: bool = True
     """Whether to reproduce side effects of `proposeState` that were recorded from the reference server.
 
-    A run that ends without having run gets its end as its start. A paused run that rejects a state is marked as resuming.
+    A run that ends without having run gets its end as its start. A paused run that rejects a state becomes resuming.
     """
     fingerprint_source: str | None = None
     """Text to compute the fingerprint from, if the state depends on the time and so differs for equal inputs."""
