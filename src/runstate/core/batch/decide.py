@@ -176,7 +176,7 @@ def _surroundings(run: FlowRun | TaskRun, state: State, unit: UnitOfWork) -> dic
 def _apply(
     decision: Decision[Any], initial: State | None, request: ProposeState, unit: UnitOfWork, environment: Environment
 ) -> State | None:
-    """Enter the state of a decision and apply its effects. Without a state, only set the columns that a rule changes."""
+    """Enter the state of a decision and apply its effects. Without a state, only set the columns that a rule sets."""
     if decision.state is None:
         if decision.after_bookkeeping and request.quirks:
             unit.change_run(decision.run.replace(**decision.after_bookkeeping))

@@ -155,7 +155,7 @@ class UnitOfWork:
         holder: str | None = None,
         automatic: bool = False,
     ) -> ConcurrencyLease:
-        """Acquire slots that the caller has found to be free. With decay, the lease expires when they are free again."""
+        """Acquire slots that the caller has found free. With decay, the lease expires when they are free again."""
         limit = after_acquire(self.limits[limit_id], slots, now)
         self._change_limit(limit)
         until = limit.drained if limit.slot_decay_per_second > 0 else expires

@@ -31,8 +31,8 @@ INTRODUCTION: Final = """
 
 This page is generated from the code by `make states` (`runstate.core.checks.explain`); a test compares both.
 
-A run is in one state at a time. A client proposes the next state. The rules of a policy judge the proposal in order; the
-first rule that objects decides. Without an objection, the run enters the state with the changes that rules made.
+A run is in one state at a time. A client proposes the next state. The rules of a policy judge the proposal in order;
+the first rule that objects decides. Without an objection, the run enters the state with the changes that rules made.
 """
 NAMED: Final = """
 ## Named states
