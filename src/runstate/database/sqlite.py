@@ -190,7 +190,7 @@ class BufferedCursor(aiosqlite.Cursor):
     def now(self, method: str, sql: str, parameters: Any) -> None:
         """Call a method of a SQLite cursor and fetch its rows, in the thread."""
         try:
-            with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 the property cannot be used in the thread
+            with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 aiosqlite uses it in its thread, too
                 getattr(cursor, method)(sql, parameters)
                 self._rows = _fetched(cursor) if cursor.description else []
                 self._about = cursor.description, cursor.rowcount, cursor.lastrowid
