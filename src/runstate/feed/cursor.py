@@ -59,7 +59,7 @@ class Position:
         return cls(xmax, tuple(xid for xid in xip if xid < xmax), boot, top)
 
     def packed(self) -> list[Any]:
-        """Return the position as JSON. Transactions in progress are stored as distances to the next, which are short."""
+        """Return the position as JSON. Each transaction in progress is stored as the short distance to the next."""
         ends = (*self.xip[1:], self.xmax)
         return [self.xmax, [end - xid for xid, end in zip(self.xip, ends, strict=False)], self.boot, self.top]
 

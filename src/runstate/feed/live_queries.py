@@ -39,7 +39,7 @@ class LiveQueries:
     ) -> None:
         self.database = database
         self.snapshot = snapshot
-        """Returns a text that changes with each commit on PostgreSQL; empty on SQLite."""
+        """Returns the snapshot of the last poll, which changes with each commit; an empty text on SQLite."""
         self.pause_seconds = pause_seconds
         self.rest_seconds = rest_seconds
         self.connections = asyncio.Semaphore(CONNECTIONS)
