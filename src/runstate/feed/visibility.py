@@ -56,7 +56,7 @@ class Visibility(Protocol):
         """Return the condition of `new_since` as a single one, which cannot use an index."""
 
     def newest_visible(self, position: Position) -> Clause | None:
-        """Return the condition for the newest visible entry, which no row meets if its commit was lost; None if none."""
+        """Return the condition for the newest visible entry; no row meets it if the commit was lost. None if empty."""
 
     def after_crash(self, position: Position, server_starts: Iterable[int]) -> list[Clause]:
         """Return disjoint conditions for entries that were not visible and are below the position's transaction ids.

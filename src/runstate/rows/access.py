@@ -14,7 +14,7 @@ class ApiKey(Row):
     __private__ = True
 
     name: Mapped[str] = mapped_column(unique=True, doc="Name of the owner: the actor of the states that it proposes.")
-    prefix: Mapped[str] = mapped_column(unique=True, info=PRIVATE, doc="First characters of the key, by which it is looked up.")
+    prefix: Mapped[str] = mapped_column(unique=True, info=PRIVATE, doc="First characters of the key, for lookups.")
     digest: Mapped[str] = mapped_column(
         info=PRIVATE, doc="SHA-256 of the whole key. The key is random, so a slow hash is not needed."
     )

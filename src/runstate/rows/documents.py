@@ -73,7 +73,8 @@ def reference_document(row: type[Row], key: str = "name") -> Any:
         "id": (UUID | None, Field(default=None, description=f"The {names} with this id.")),
         key: (Name | None, Field(default=None, description=f"The {names} with this {key}.")),
     }
-    return _document(f"{row.__name__}Ref", Document, f"A {names}, by id or by {key}. Exactly one must be set.", fields, ())
+    text = f"A {names}, by id or by {key}. Exactly one must be set."
+    return _document(f"{row.__name__}Ref", Document, text, fields, ())
 
 
 def _document(name: str, base: type[Document], doc: str, fields: Fields, without: Collection[str]) -> Any:

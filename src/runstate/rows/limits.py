@@ -62,7 +62,7 @@ class ConcurrencyLease(Row):
     """Slots of one limit, held until they are released or the lease expires."""
 
     __tablename__ = "concurrency_lease"
-    __node__ = False  # its `limit` would conflict with a field of other node types in one selection
+    __node__ = False  # its `limit` and `run` have other types than these fields of other nodes
 
     limit_id: Mapped[UUID] = mapped_column(
         sa.ForeignKey(ConcurrencyLimit.id, ondelete="CASCADE"), index=True, doc="Id of the limit."

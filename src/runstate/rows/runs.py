@@ -48,7 +48,9 @@ class State(Row):
         DocumentColumn(StateDetails), info=NOT_FILTERABLE, doc="Further values that rules and clients read."
     )
     persisted: Mapped[bool] = mapped_column(
-        default=False, info=PRIVATE, doc="True if `data` refers to a persisted result; rules do not load the data itself."
+        default=False,
+        info=PRIVATE,
+        doc="True if `data` refers to a persisted result. Rules read this instead of `data`.",
     )
     actor: Mapped[str] = mapped_column(
         default="anonymous", doc="Name of the client that proposed it; `anonymous` without authentication."
