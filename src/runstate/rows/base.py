@@ -129,7 +129,7 @@ def _blank(annotation: Any) -> BaseModel | None:
 
 
 class ArrayParameter(TypeDecorator[list[Any]]):
-    """A list as one parameter: an array on PostgreSQL, a JSON text on SQLite. SQL text does not depend on its length."""
+    """A list as one parameter: an array on PostgreSQL, JSON text on SQLite. SQL text does not depend on its length."""
 
     impl = sa.Text
     cache_ok = True
@@ -182,8 +182,8 @@ NOT_FILTERABLE: dict[str, Any] = {"filterable": False}
 class ReadOnlyAttribute:
     """A descriptor that returns the column on the class and leaves instances to their own `__dict__`.
 
-    SQLAlchemy's descriptor has `__set__`, so Python would call it for each read of a snapshot's value. This one does not
-    have it, so the value in the instance takes precedence.
+    SQLAlchemy's descriptor has `__set__`, so Python would call it for each read of a snapshot's value. This one has no
+    `__set__`, so the value in the instance takes precedence.
     """
 
     def __init__(self, attribute: Any) -> None:
@@ -205,7 +205,7 @@ class Retention:
     setting: str | None = None
     """Name of the setting with the period; its last word is the unit: `…_hours`, `…_days`."""
     replaces: str | None = None
-    """Key column: a row replaces older rows with the same value. They are deleted first, so none becomes valid again."""
+    """Key column: a row replaces older rows with the same value. They are deleted first, so none is used again."""
 
     def period(self, settings: Mapping[str, float]) -> timedelta | None:
         """Return the time for which rows are kept; None if the setting is missing in *settings*."""

@@ -53,7 +53,7 @@ class LogEntry(Base):
     __keys__: ClassVar[tuple[str, ...]] = ()
     """Columns with ids. Subscribers that filter by such ids are found by them."""
     __text__: ClassVar[str | None] = None
-    """Column with long text, whose length limits the entries of a page; None if there is none."""
+    """Column with long text, whose length limits the entries of a page; None without such a column."""
 
     seq: Mapped[int] = mapped_column(
         sa.BigInteger().with_variant(sa.Integer(), "sqlite"),

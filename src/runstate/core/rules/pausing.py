@@ -25,7 +25,7 @@ def pause_while_running(proposal: Proposal[FlowRun]) -> Abort | Reject | None:
 def pause_once_for_each_key(proposal: Proposal[FlowRun]) -> Reject | None:
     """A flow run pauses once for each pause key."""
     if proposal.proposed.details.pause_key in proposal.run.policy.pause_keys:
-        return Reject(reason="The run has been paused with this pause key already.")
+        return Reject(reason="The run has already been paused with this pause key.")
     return None
 
 
