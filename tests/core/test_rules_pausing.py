@@ -50,7 +50,7 @@ def test_a_flow_run_pauses_once_for_each_key() -> None:
     run = flow_run(policy=FlowRunPolicy(pause_keys=("here",)))
     said = asked(pause_once_for_each_key, run, running(), paused(NOW, pause_key="here"))
 
-    assert said == Reject(reason="The run has been paused with this pause key already.")
+    assert said == Reject(reason="The run has already been paused with this pause key.")
 
 
 @pytest.mark.parametrize("key", ["there", None])
