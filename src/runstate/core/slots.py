@@ -52,6 +52,7 @@ def retry_delay(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float)
         return exact
     longest = LONGEST_TAG_WAIT_SECONDS if limit.name.startswith("tag:") else LONGEST_WAIT_SECONDS
     average = min(limit.average_slot_occupancy_seconds, longest)
+    # The waiting time has an exponential distribution; the logarithm of 0 is undefined.
     return max(SHORTEST_OCCUPANCY_SECONDS, min(-log(1 - min(draw, 0.999)) * average, longest))
 
 
@@ -76,6 +77,7 @@ def after_release(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetim
         return limit.replace(drained=(limit.drained or now) - saved_time(limit, lease, now))
     occupancy = max(SHORTEST_OCCUPANCY_SECONDS, (now - lease.created).total_seconds() / lease.slots)
     average = limit.average_slot_occupancy_seconds
+    # A limit with more slots has more releases, so each changes the average less.
     changed = average + (occupancy - average) / (2 * max(limit.limit, 1))
     return limit.replace(occupied=limit.occupied - lease.slots, average_slot_occupancy_seconds=changed)
 

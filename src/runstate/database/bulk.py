@@ -88,6 +88,7 @@ async def write(connection: AsyncConnection, changes: Sequence[TableWrite]) -> N
     if connection.dialect.name != "postgresql":
         for table, way, columns, rows, keys in written:
             ready = _ready(table, way, columns, keys, connection.dialect)
+            # Deferred until COMMIT, so that the thread of the connection executes everything in one turn.
             later(connection, ready.text, [ready.parameters(row) for row in rows])
     elif written:
         parts = tuple((change.table, change.way, change.columns, change.keys) for change in written)

@@ -56,7 +56,7 @@ class Connector:
         if not self.is_pooled:
             return await self._dial(self.settings)
         kept = {name: value for name, value in self.settings.items() if name in OF_POOLERS}
-        return await self._dial(kept, statement_cache_size=0)
+        return await self._dial(kept, statement_cache_size=0)  # a prepared statement belongs to one session
 
     async def _dial(self, settings: Mapping[str, str], **options: Any) -> "asyncpg.Connection[Any]":
         connection: asyncpg.Connection[Any] = await asyncpg.connect(

@@ -93,6 +93,7 @@ class Database:
         self.listeners: list[Callable[[str], None]] = []
         """Functions that are called with the name of each notified channel."""
         self.lane = Lane(lanes.COMMANDS)
+        # Queries of clients get the connections that other kinds of work do not need.
         queries = sqlite.QUERIES if self.is_sqlite else max(connections - lanes.RESERVED, lanes.FEWEST_QUERIES)
         self.query_lanes = QueryLanes(queries)
         self.batches = self._within(lanes.BATCHES)
@@ -155,7 +156,7 @@ class Database:
         if self.connections:
             async with self.lane.turn(), self.connections.transaction() as connection:
                 yield connection
-        else:
+        else:  # the pool of one connection is the queue of all writers, whatever their lane
             async with self.writer.begin() as connection:
                 yield connection
 

@@ -106,7 +106,7 @@ class QueryLanes:
             try:
                 yield
             finally:
-                if pace.seconds is None:
+                if pace.seconds is None:  # its cost is known now, so more of them may run at once
                     pace.lane = query_lane(self.most_of_kind)
                 pace.note(time.monotonic() - began)
 

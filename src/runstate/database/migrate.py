@@ -114,5 +114,6 @@ def _upgrade(connection: sa.Connection, schema: str | None, shown: str) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
         if schema and not connection.scalar(sa.select(sa.func.to_regnamespace(quoted_name(schema)))):
             connection.execute(CreateSchema(schema))
+    # Checked under the lock: another replica may have migrated meanwhile.
     if _check_known(_current(connection), shown) != revisions()[0]:
         command.upgrade(configuration(connection), "head")

@@ -29,7 +29,7 @@ def settings(statement_timeout_seconds: float, application: str, schema: str | N
     return {
         "application_name": application,
         "statement_timeout": str(round(statement_timeout_seconds * 1000)),
-        "idle_in_transaction_session_timeout": "60000",
+        "idle_in_transaction_session_timeout": "60000",  # a server that hangs must not hold its locks for longer
         "jit": "off",
         **in_schema,
     }
@@ -111,6 +111,7 @@ class Connections:
             try:
                 yield connection
             except BaseException:
+                # The error of the block matters more than that of the ROLLBACK, which fails if the connection is lost.
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await driver.execute("ROLLBACK")
                 raise
@@ -131,6 +132,7 @@ class Connections:
             self.waiting -= 1
 
     async def _put_back(self, connection: AsyncConnection) -> None:
+        # A waiting caller waits in the pool and would not find a kept connection.
         if self.waiting or len(self.kept) >= self.most:
             await connection.close()
         else:
@@ -144,7 +146,7 @@ class Connections:
             await self.close()
             with suppress(DBAPIError):
                 await connection.exec_driver_sql("SELECT 1")  # fails, so that SQLAlchemy invalidates its whole pool
-        elif driver.is_in_transaction():
+        elif driver.is_in_transaction():  # ROLLBACK failed or was cancelled
             await connection.invalidate()
         await connection.close()
 

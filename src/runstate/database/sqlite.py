@@ -307,7 +307,7 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
     """Return a listener that sets up a connection: write-ahead log, durable commits, foreign keys, explicit BEGIN."""
 
     def prepare(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
+        connection.isolation_level = None  # otherwise the driver begins transactions itself, and too late
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         _write_ahead(cursor)

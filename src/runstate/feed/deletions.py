@@ -78,12 +78,12 @@ class DeletionWatch:
                 await self.has_news.wait()
         self.has_news.clear()
         try:
-            for row, watched in list(self.callbacks.items()):
+            for row, watched in list(self.callbacks.items()):  # a copy, because watches begin and end during reads
                 keys = iter(list(watched))
                 while some := list(islice(keys, MAX_ROWS)):
                     await self._check_some(row, some)
         except Exception:
-            self.has_news.set()  # The next round repeats the check.
+            self.has_news.set()  # the next round repeats the check
             raise
 
     async def _check_some(self, row: type[Row], keys: Sequence[UUID]) -> None:

@@ -42,7 +42,7 @@ async def run_history_page(database: Database, kind: RunKind, run_id: UUID, vers
     """
     async with database.read() as connection:
         entries = await _logged(connection, run_id, version)
-        if not entries or entries[0].version > version + 1:
+        if not entries or entries[0].version > version + 1:  # the log does not reach back far enough
             entries = await _from_states(connection, kind, run_id, version, before=entries) + entries
         if entries:
             return _page(entries)

@@ -181,6 +181,7 @@ class Hub(Generic[T]):
 
     async def _poll(self) -> None:
         """Read and deliver new entries, then register the subscribers that joined before the read."""
+        # A subscriber that joins during the read waits for the next poll: this one may have passed its entries.
         number = len(self.joining)
         try:
             await (self._deliver_new() if self.subscribers else self._skip_to_end())
@@ -233,7 +234,7 @@ class Hub(Generic[T]):
             subscriber.fall_behind()
 
     def _register(self, subscriber: Subscriber[T] | None, future: asyncio.Future[Position]) -> None:
-        if future.done():
+        if future.done():  # cancelled: the subscriber is gone
             return
         if subscriber:
             subscriber.join()

@@ -19,6 +19,7 @@ async def identify(database: Database) -> UUID:
     """
     async with database.write() as transaction:
         connection = transaction.connection
+        # Locked, so that replicas that start at the same time agree on the id.
         stored = (await connection.execute(sa.select(Installation).with_for_update())).one()
         cluster = await _cluster(connection, database)
         identity: UUID = stored.id
@@ -38,7 +39,7 @@ async def _cluster(connection: AsyncConnection, database: Database) -> str | Non
 
 async def _reset(connection: AsyncConnection) -> UUID:
     """Remove all references to transaction ids of another cluster, and return a new id."""
-    await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+    await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))  # a log can be large
     for log in all_logs():
         await connection.execute(sa.update(log.table).values(xid=None, boot=None))
     await connection.execute(sa.delete(LogCheckpoint))

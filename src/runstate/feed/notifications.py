@@ -88,7 +88,7 @@ class Notifications:
 
     def _receive(self, _connection: Any, sender_pid: int, channel: str, _payload: object) -> None:
         if sender_pid != self.own_pid:  # this process has delivered its own notifications already
-            self._deliver(channel.partition(".")[0])
+            self._deliver(channel.partition(".")[0])  # subscribers know channels without the schema
 
     async def _send(self) -> None:
         async with self._connection() as connection:

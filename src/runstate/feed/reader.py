@@ -116,6 +116,7 @@ class Reader(Generic[T]):
             head, rows = await self._rows(connection, part, cursor, target, filter)
         now = self._position(head)
         self._check(cursor, now, head.floor)
+        # A full LIVE read has cut each arm off by transaction id, so entries with lower numbers may be missing.
         if part is Part.LIVE and len(rows) > self.page_size and not self.visibility.is_ordered_by_seq:
             return await self.page(cursor, now, filter)
         return self._page([self.log.entry(row) for row in rows], cursor, target or now, upto or now)
@@ -146,6 +147,7 @@ class Reader(Generic[T]):
         server_start = self.visibility.server_start(head)
         if server_start in self.server_starts:
             return head, [row[width:] for row in found if row[width + self.log.seq_index] is not None]
+        # The statement did not look for entries that this server wrote with ids that a crash freed.
         self.server_starts = {server_start, *await self._read_server_starts(connection)}
         return await self._rows(connection, part, cursor, target, filter)
 

@@ -19,7 +19,7 @@ class ConcurrencyLimit(Row):
         info=CREATE_ONLY, doc="Unique name. `tag:<tag>` limits the RUNNING task runs that carry the tag."
     )
     deployment_id: Mapped[UUID | None] = mapped_column(
-        sa.ForeignKey("deployment.id", ondelete="CASCADE", use_alter=True),
+        sa.ForeignKey("deployment.id", ondelete="CASCADE", use_alter=True),  # deployments refer to limits, too
         info=READ_ONLY,
         doc="Id of the deployment that owns the limit; null for the limits of clients.",
     )

@@ -135,7 +135,7 @@ class FlowRun(Run):
         doc="Id of the deployment that it was created from.",
     )
     parent_task_run_id: Mapped[UUID | None] = mapped_column(
-        sa.ForeignKey("task_run.id", ondelete="SET NULL", use_alter=True),
+        sa.ForeignKey("task_run.id", ondelete="SET NULL", use_alter=True),  # task runs refer to flow runs, too
         index=True,
         info=CREATE_ONLY,
         doc="For a subflow run: id of the task run that represents it in the parent flow run.",

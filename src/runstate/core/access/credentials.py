@@ -111,6 +111,7 @@ class CredentialCache:
         prefix = keys.prefix_of(text)
         if prefix is None:
             raise Unauthenticated
+        # The task refreshes the cache in time, unless the loop was blocked or the database unavailable.
         if self._now() - self.looked > 2 * self.look_seconds:
             await self.look(2 * self.look_seconds)
         holder = self.known.get(prefix) or await self._meet(prefix)
@@ -122,7 +123,7 @@ class CredentialCache:
     async def _meet(self, prefix: str) -> ApiKeyPrincipal:
         """Look up the holder of a key that is not in the cache."""
         async with self.lookups:
-            if prefix in self.known:
+            if prefix in self.known:  # another request has looked it up meanwhile
                 return self.known[prefix]
             key = await keys.find(self.database, self.clock(), prefix)
         if key is None:

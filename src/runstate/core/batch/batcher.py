@@ -99,6 +99,7 @@ class Batcher:
         loop.call_soon(self._start)  # after this iteration of the loop: requests that arrived with it share the batch
         timer = loop.call_later(self.timeout_seconds, _time_out, pending)
         try:
+            # Without the shield, cancelling the caller would cancel the future that the batch resolves.
             return await asyncio.shield(pending.outcomes)
         finally:
             timer.cancel()
@@ -204,6 +205,7 @@ class Batcher:
                 if len(attempts) == TRIES or not is_passing(error):
                     raise _doubtful(attempts) or error from None
                 log.info("a batch is retried", attempt=len(attempts), error=str(error)[:200])
+                # A conflict is over at once; a lost database needs time to return.
                 await asyncio.sleep(self.first_pause_seconds * 4 ** (len(attempts) - 1) if is_lost(error) else 0)
 
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
@@ -222,6 +224,7 @@ def is_lost(error: Exception) -> bool:
 
 def is_passing(error: Exception) -> bool:
     """Return whether the same batch may succeed if it is retried."""
+    # A constraint can only be violated by a race with another transaction, whose result the retry sees.
     return is_lost(error) or isinstance(error, IntegrityError) or _sqlstate(error) in RETRYABLE
 
 

@@ -43,6 +43,7 @@ def decide_request(request: Request, unit: UnitOfWork, environment: Environment)
     if isinstance(request, CreateRun):
         return _create(request, unit, environment)
     run = unit.runs.get(request.run_id)
+    # A run of this batch exists for clients once its creation is decided, which removes it from `created`.
     if run is None or run.id in unit.created or _kind(run) is not request.kind:
         return NotFound(request.run_id)
     replayed = _replayed(request, unit)
@@ -146,6 +147,7 @@ def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any]
 
 
 def _proposal(run: R, initial: State | None, state: State, unit: UnitOfWork, environment: Environment) -> Proposal[R]:
+    # Times of a run's states never decrease, although the clocks of servers differ.
     now = max(environment.now, run.state_timestamp) if run.state_timestamp else environment.now
     return Proposal(
         run=run,

@@ -125,6 +125,7 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
         await _create(connection, creations, unit)
         await _lock_flow_runs(connection, unit, flow_runs, task_runs)
     await _lock_task_runs(connection, unit, task_runs | _mirrors(creations, unit), flow_runs)
+    # Locking tells whether limits exist; runs that this batch created were not locked.
     unit.has_limits |= not unit.created.isdisjoint(flow_runs | task_runs)
     await _load_limits(connection, proposals, unit)
     unit.cached = await _load_cached(connection, proposals, now)
@@ -230,7 +231,7 @@ async def _lock_flow_runs(
         connection,
         flow_runs.union(parents) - unit.created,
         of_tasks=task_runs - unit.created,
-        shared=not flow_runs,
+        shared=not flow_runs,  # transitions of task runs only need the state of their flow run not to change
     )
     _add_locked(unit, locked)
 

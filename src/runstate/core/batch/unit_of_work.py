@@ -139,7 +139,7 @@ class UnitOfWork:
         """Store the state as the newest result under the key."""
         entry = {"id": new_id(), "created": now, "updated": now, "cache_key": key, "expires": expires}
         self.new_cached.append(CacheEntry.of({**entry, "digest": digest(key), "state_id": state.id}))
-        self.cached.pop(key, None)
+        self.cached.pop(key, None)  # the newest result replaces older ones even if it has expired already
         if expires is None or expires > now:
             self.cached[key] = state.fresh_copy(data=None, copied_from=state.id)
 
@@ -173,7 +173,7 @@ class UnitOfWork:
         del self.leases[lease.id]
         if lease.run_id is not None:
             self.leases_of[lease.run_id].remove(lease.id)
-        if lease.id in self.new_leases:
+        if lease.id in self.new_leases:  # not stored yet
             self.new_leases.discard(lease.id)
         else:
             self.gone_leases.add(lease.id)

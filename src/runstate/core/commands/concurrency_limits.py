@@ -50,7 +50,7 @@ async def create_limit(context: CommandContext, document: Any) -> Written[Concur
         raise InvalidInput(f"Names that begin with `{RESERVED}` are reserved for limits of deployments.", ["name"])
     async with context.database.write() as transaction:
         connection = transaction.connection
-        for _ in range(TRIES):
+        for _ in range(TRIES):  # an existing limit can be deleted before it is locked
             if (made := await insert_or_skip(connection, ConcurrencyLimit, fresh(context) | columns)) is not None:
                 return Written(made)
             if existing := await sql.lock_limits(connection, names=[document.name]):
@@ -86,6 +86,7 @@ async def _change(
                 "`slotDecayPerSecond` can only be changed while no slot is held. Release the leases or reset the limit."
             )
             raise InvalidInput(message, ["slotDecayPerSecond"])
+        # Only leases whose slots are free again can be left; their expiry was computed with the old rate.
         await connection.execute(sa.delete(ConcurrencyLease).where(ConcurrencyLease.limit_id == limit.id))
         columns = columns | {"drained": None}
     changed = await change(connection, ConcurrencyLimit, ConcurrencyLimit.id == limit.id, columns, now)

@@ -38,6 +38,7 @@ async def create_deployment(context: CommandContext, document: Any) -> Written[D
         found = await insert_or_find(connection, Deployment, fresh(context) | columns, KEY, lock=True)
         if found.created and document.concurrency_limit is None:
             return found
+        # An insert has written the columns already, so only the limit is left.
         row = await _change(context, connection, found.row.id, document, {} if found.created else columns)
     return Written(row, found.created)
 

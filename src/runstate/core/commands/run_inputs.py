@@ -65,7 +65,7 @@ async def _resuming(
         kind=RunKind.FLOW_RUN,
         run_id=given.id,
         state=states.State(type=target.type, name=target.name, message=given.message),
-        expected_version=paused.version if paused else None,
+        expected_version=paused.version if paused else None,  # the input was validated for this state
         idempotency_key=given.idempotency_key,
         policy=RESUME,
         quirks=False,

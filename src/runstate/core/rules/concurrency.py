@@ -61,6 +61,7 @@ def keep_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Wait |
     """A claimed run keeps its slot when it starts. If the lease expired, it acquires another slot or is cancelled."""
     slot = _wanted(proposal)
     claimed = proposal.initial is not None and proposal.initial.details.deployment_concurrency_lease_id is not None
+    # A rate limit counts claims, and the claim has acquired its slot already.
     if slot is None or (claimed and slot.limit.slot_decay_per_second > 0):
         return None
     if not claimed or seconds_until_room(slot.limit, 1, proposal.now) == 0:

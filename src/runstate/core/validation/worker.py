@@ -50,7 +50,7 @@ def error_of(schema: bytes, value: bytes) -> dict[str, Any] | None:
 def serve() -> None:
     """Answer requests until the end of the input."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a process that is killed must not write a core dump
     for schema in sys.stdin.buffer:
         value = sys.stdin.buffer.readline()
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # the default action of its signal ends the process

@@ -69,7 +69,7 @@ def late_flow_runs(before: datetime) -> DueQuery:
     """Return the query for flow runs that are Scheduled for a time up to *before*."""
     query = sa.select(FlowRun.id, FlowRun.version, FlowRun.next_scheduled_start_time).where(
         FlowRun.state_type == StateType.SCHEDULED,
-        FlowRun.state_name == "Scheduled",
+        FlowRun.state_name == "Scheduled",  # not Late, AwaitingRetry, Resuming …
         FlowRun.next_scheduled_start_time <= before,
     )
     return DueQuery(query, (FlowRun.next_scheduled_start_time, FlowRun.id))

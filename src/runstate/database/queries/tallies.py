@@ -86,6 +86,7 @@ async def _known(connection: AsyncConnection, names: Collection[tuple[Any, Any]]
         return known
     if connection.dialect.name == "postgresql":
         await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+    # Read again under the lock: another transaction may have added names.
     known = await _chosen(connection, {kind for kind, _ in names})
     fresh = _with_room(known, names)
     if fresh:
@@ -188,6 +189,7 @@ async def compact(connection: AsyncConnection) -> int:
         return 0
     asked = sa.select(Deployment.id).where(among(Deployment.id, {each["deployment_id"] for each in changes} - {None}))
     there = set((await connection.execute(asked)).scalars())
+    # Tallies of deleted deployments are merged with those without a deployment, as queries read them.
     sums: Counter[TallyKey] = Counter()
     for each in changes:
         deployment = each["deployment_id"] if each["deployment_id"] in there else None
