@@ -13,7 +13,7 @@ ONE, OTHER = details(transition_id=UUID(int=1)), details(transition_id=UUID(int=
 def test_a_transition_that_led_to_the_current_state_is_rejected() -> None:
     said = asked(refuse_repeated_transition, flow_run(), running(details=ONE), running(details=ONE))
 
-    assert said == Reject(reason="The current state has this transition id already.")
+    assert said == Reject(reason="The current state already has this transition id.")
 
 
 def test_a_transition_with_another_id_is_accepted() -> None:

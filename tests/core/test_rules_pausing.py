@@ -37,7 +37,7 @@ def test_a_running_flow_run_can_be_paused(state: State) -> None:
 def test_a_flow_run_that_is_not_running_cannot_be_paused(kind: StateType) -> None:
     said = asked(pause_while_running, flow_run(), plain(kind), paused(NOW))
 
-    assert said == Reject(reason=f"Only a running run can be paused: it is in {plain(kind).name}.")
+    assert said == Reject(reason=f"Only a RUNNING run can be paused: it is in {plain(kind).name}.")
 
 
 def test_a_flow_run_without_a_state_cannot_be_paused() -> None:
@@ -50,7 +50,7 @@ def test_a_flow_run_pauses_once_for_each_key() -> None:
     run = flow_run(policy=FlowRunPolicy(pause_keys=("here",)))
     said = asked(pause_once_for_each_key, run, running(), paused(NOW, pause_key="here"))
 
-    assert said == Reject(reason="The run has been paused with this pause key already.")
+    assert said == Reject(reason="The run has already been paused with this pause key.")
 
 
 @pytest.mark.parametrize("key", ["there", None])

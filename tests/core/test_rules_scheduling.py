@@ -137,7 +137,7 @@ def test_a_scheduled_run_becomes_late() -> None:
 def test_a_late_run_does_not_become_late_again() -> None:
     said = asked(late_once_and_only_when_scheduled, flow_run(), late(NOW), late(NOW))
 
-    assert said == Reject(reason="The run is late already.")
+    assert said == Reject(reason="The run is already late.")
 
 
 @pytest.mark.parametrize("left", [None, *all_but(S.SCHEDULED)])

@@ -70,9 +70,9 @@ def test_a_url_may_contain_several_hosts_and_a_connect_timeout() -> None:
         ("", "starts with sqlite:///"),
         (f"{BASE}?server_settings=search_path%3Dapp", "`server_settings`"),
         (f"{BASE}?sslmod=require&command_timeout=1", "`command_timeout`, `sslmod`"),
-        (f"{BASE}?options=search_path", "options has -c name=value"),
+        (f"{BASE}?options=search_path", "options must consist of -c name=value"),
         (f"{BASE}?connect_timeout=soon", "is malformed"),
-        ("postgresql://user:se#cret@db/runs", "written %23"),
+        ("postgresql://user:se#cret@db/runs", "write # as %23"),
         ("sqlite:///a.db?foreign_keys=on", "`foreign_keys`"),
     ],
 )
@@ -138,7 +138,7 @@ async def test_a_database_without_tables_cannot_be_verified(blank_url: str) -> N
     code, printed = await output("verify", database_url=blank_url)
 
     assert (code, printed.count("\n")) == (1, 1), printed
-    assert "has no tables of runstate: `runstate migrate`" in printed
+    assert "has no tables of runstate. Create them with `runstate migrate`" in printed
 
 
 @pytest.mark.parametrize("command", [("serve",), ("migrate",), ("verify",), ("keys", "list")], ids=" ".join)
