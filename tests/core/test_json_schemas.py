@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from runstate.core.validation.json_schemas import SCHEMA_BYTES, VALUE_BYTES, WAITING, JsonSchemas
+from runstate.core.validation.json_schemas import SCHEMA_BYTES, VALUE_BYTES, JsonSchemas
+from runstate.core.validation.process import WAITING
 from runstate.errors import InvalidInput, Overloaded
 
 ENDLESS: Any = {"anyOf": [{"type": "array", "items": {"$ref": "#"}}] * 2}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from runstate.core.scheduling.calendar import Calendar
 from runstate.core.validation.json_schemas import JsonSchemas
 from runstate.database import Database
 
@@ -20,3 +21,5 @@ class CommandContext:
     """Source of random numbers from 0 to 1."""
     json_schemas: JsonSchemas = field(default_factory=JsonSchemas)
     """Validator of values against schemas of clients."""
+    calendar: Calendar = field(default_factory=Calendar)
+    """Dates of schedules."""

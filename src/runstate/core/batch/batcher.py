@@ -111,6 +111,7 @@ class Batcher:
         while self.in_flight:
             await asyncio.wait(list(self.in_flight))
         await self.context.json_schemas.close()
+        await self.context.calendar.close()
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,22 +1,13 @@
-"""The validating process: it reads two lines, a schema and a value, and writes one line with the error or null.
-
-A request that uses too much processor time or memory ends the process. It imports nothing of runstate, so that it
-starts fast.
-"""
+"""The process that validates against JSON schemas."""
 
 import functools
-import resource
-import signal
-import sys
 from typing import Any, Final
 
 import jsonschema_rs
 import orjson
 
-CPU_SECONDS: Final = 0.5
-"""Processor time that one request may use."""
-MEMORY_BYTES: Final = 2**29
-"""Address space that the process may use."""
+from runstate.core.validation.serving import serve
+
 PATTERN_BYTES: Final = 2**20
 """Memory that one compiled regular expression may use."""
 LONGEST_MESSAGE: Final = 500
@@ -47,18 +38,11 @@ def error_of(schema: bytes, value: bytes) -> dict[str, Any] | None:
     return None
 
 
-def serve() -> None:
-    """Answer requests until the end of the input."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a process that is killed must not write a core dump
-    for schema in sys.stdin.buffer:
-        value = sys.stdin.buffer.readline()
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # the default action of its signal ends the process
-        answer = orjson.dumps(error_of(schema.strip(), value.strip()))
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.stdout.buffer.write(answer + b"\n")
-        sys.stdout.buffer.flush()
+def answer(request: bytes) -> bytes:
+    """Return the error as JSON, or null, for a schema and a value with a tab between them."""
+    schema, _, value = request.partition(b"\t")
+    return orjson.dumps(error_of(schema, value))
 
 
 if __name__ == "__main__":
-    serve()
+    serve(answer)

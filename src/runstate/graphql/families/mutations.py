@@ -30,20 +30,37 @@ def mutation(
     """
 
     def decorate(resolver: F) -> F:
-        @functools.wraps(resolver)
-        async def resolve(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return await resolver(*args, **kwargs)
-            except problems as error:
-                return as_object(error)
-
-        # Strawberry reads the type of the field from this annotation.
-        kind = returns or get_type_hints(resolver, include_extras=True)["return"]
-        name = result or f"{_pascal(resolver.__name__)}Result"
-        resolver.__annotations__["return"] = result_union(name, kind, *problems)
-        return cast("F", fields.mutation(resolve, scope))
+        return cast("F", fields.mutation(_answering(resolver, problems, returns, result), scope))
 
     return decorate
+
+
+def query_with_problems(*problems: type[Problem]) -> Callable[[F], F]:
+    """Return a decorator for fields of `Query` that return their payload or one of the problems."""
+
+    def decorate(resolver: F) -> F:
+        return cast("F", fields.query(_answering(resolver, problems, None, None)))
+
+    return decorate
+
+
+def _answering(
+    resolver: Callable[..., Awaitable[Any]], problems: tuple[type[Problem], ...], returns: Any, result: str | None
+) -> Any:
+    """Return the resolver of the union of a payload and its problems."""
+
+    @functools.wraps(resolver)
+    async def resolve(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await resolver(*args, **kwargs)
+        except problems as error:
+            return as_object(error)
+
+    # Strawberry reads the type of the field from this annotation.
+    kind = returns or get_type_hints(resolver, include_extras=True)["return"]
+    name = result or f"{_pascal(resolver.__name__)}Result"
+    resolver.__annotations__["return"] = result_union(name, kind, *problems)
+    return resolve
 
 
 def result_union(name: str, kind: Any, *problems: type[Problem]) -> Any:

@@ -1,0 +1,56 @@
+"""Dates of schedules, computed in a process with limits on time and memory."""
+
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import orjson
+
+from runstate.core.validation.process import BoundedProcess
+from runstate.documents.schedules import DateShift, RRuleSchedule, Schedule, ScheduledDate
+from runstate.errors import InvalidInput
+
+TOO_MUCH: Final = "The dates of the schedule take too much time or memory to compute."
+NO_DATES: Final = "The schedule has no dates in the next 100 years."
+A_CENTURY: Final = timedelta(days=36_525)
+
+
+class Dates(NamedTuple):
+    """Dates of a schedule."""
+
+    dates: list[ScheduledDate]
+    has_more: bool
+
+
+class Calendar(BoundedProcess):
+    """The dates of schedules."""
+
+    module = "runstate.core.scheduling.worker"
+
+    async def dates(
+        self, schedule: Schedule, path: tuple[str, ...], after: datetime, *, until: datetime | None = None, first: int
+    ) -> Dates:
+        """Return the first dates from `after` to `until`, both inclusive.
+
+        Raise InvalidInput if the schedule is invalid; `path` is where the input has it.
+        """
+        asked = {"schedule": schedule.model_dump(mode="json"), "after": after, "until": until, "first": first}
+        answer = orjson.loads(await self.ask(orjson.dumps(asked)) or b"{}")
+        if "dates" not in answer:
+            field = (_camel(answer["field"]),) if answer else ()
+            raise InvalidInput(answer.get("error", TOO_MUCH), (*path, schedule.kind, *field))
+        found = [
+            ScheduledDate(date=datetime.fromisoformat(date), local=local, shifted=shift and DateShift(shift))
+            for date, local, shift in answer["dates"]
+        ]
+        return Dates(found[:first], has_more=len(found) > first)
+
+    async def check(self, schedule: Schedule, path: tuple[str, ...], now: datetime) -> None:
+        """Raise InvalidInput if a schedule is invalid or will never have a date; a rule that has ended is valid."""
+        found = await self.dates(schedule, path, now, until=now + A_CENTURY, first=1)
+        if not found.dates and not isinstance(schedule, RRuleSchedule):
+            raise InvalidInput(NO_DATES, (*path, schedule.kind))
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
