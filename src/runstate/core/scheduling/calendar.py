@@ -1,6 +1,6 @@
 """Dates of schedules, computed in a process with limits on time and memory."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 
 import orjson
@@ -11,7 +11,6 @@ from runstate.errors import InvalidInput
 
 TOO_MUCH: Final = "The dates of the schedule take too much time or memory to compute."
 NO_DATES: Final = "The schedule has no dates in the next 100 years."
-A_CENTURY: Final = timedelta(days=36_525)
 
 
 class Dates(NamedTuple):
@@ -31,7 +30,8 @@ class Calendar(BoundedProcess):
     ) -> Dates:
         """Return the first dates from `after` to `until`, both inclusive.
 
-        Raise InvalidInput if the schedule is invalid; `path` is where the input has it.
+        Raise InvalidInput if the schedule is invalid or will never have a date; `path` is where the input has it. A
+        recurrence rule that has ended is valid.
         """
         asked = {"schedule": schedule.model_dump(mode="json"), "after": after, "until": until, "first": first}
         answer = orjson.loads(await self.ask(orjson.dumps(asked)) or b"{}")
@@ -42,13 +42,13 @@ class Calendar(BoundedProcess):
             ScheduledDate(date=datetime.fromisoformat(date), local=local, shifted=shift and DateShift(shift))
             for date, local, shift in answer["dates"]
         ]
+        if not found and until is None and not isinstance(schedule, RRuleSchedule):
+            raise InvalidInput(NO_DATES, (*path, schedule.kind))
         return Dates(found[:first], has_more=len(found) > first)
 
     async def check(self, schedule: Schedule, path: tuple[str, ...], now: datetime) -> None:
-        """Raise InvalidInput if a schedule is invalid or will never have a date; a rule that has ended is valid."""
-        found = await self.dates(schedule, path, now, until=now + A_CENTURY, first=1)
-        if not found.dates and not isinstance(schedule, RRuleSchedule):
-            raise InvalidInput(NO_DATES, (*path, schedule.kind))
+        """Raise InvalidInput as `dates` does."""
+        await self.dates(schedule, path, now, first=1)
 
 
 def _camel(name: str) -> str:

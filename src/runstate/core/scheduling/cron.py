@@ -25,7 +25,8 @@ YEARS: Final = 100
 def cron_times(expression: str, start: datetime, *, day_or: bool) -> Iterator[datetime]:
     """Yield the local times of an expression at or after a local time. Raise ValueError if it is invalid.
 
-    5 fields, or 6 with seconds last. If both day fields are restricted, one of them has to match if `day_or`, else both.
+    It has 5 fields, or 6 with the seconds last. If both day fields are restricted, one of them must match, or both if
+    `day_or` is false.
     """
     fields = _fields(expression)
     try:

@@ -1,13 +1,13 @@
 """The dates of a schedule: a pure function of the schedule and the instant from which dates are wanted.
 
-Cron expressions and recurrence rules produce local times without a zone. A local time becomes an instant with the offset
-before the next transition: a time inside a gap moves forward by the length of the gap, and of a time that occurs twice
-the first occurrence counts.
+Cron expressions and recurrence rules produce local times without a zone. A local time becomes an instant with the
+offset before the next transition: a time inside a gap moves forward by the length of the gap, and of a time that occurs
+twice the first occurrence counts.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from itertools import chain, count
+from itertools import count
 from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 

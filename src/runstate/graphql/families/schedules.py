@@ -4,7 +4,7 @@ from typing import Annotated
 
 import strawberry
 
-from runstate.documents.schedules import ScheduledDate, ScheduleDates
+from runstate.documents.schedules import ScheduleDates, ScheduledDate
 from runstate.errors import InvalidInput
 from runstate.graphql.context import Info
 from runstate.graphql.families.mutations import query_with_problems
@@ -29,9 +29,7 @@ class Query:
     """Dates of schedules."""
 
     @query_with_problems(InvalidInput)
-    async def schedule_dates(
-        self, info: Info, input: Annotated[Input[ScheduleDates], RANGE]
-    ) -> ScheduleDatesPayload:
+    async def schedule_dates(self, info: Info, input: Annotated[Input[ScheduleDates], RANGE]) -> ScheduleDatesPayload:
         """Compute dates of a schedule. Reads no database and gives the same answer on every server."""
         asked = input.checked()
         found = await info.context.commands.calendar.dates(
