@@ -69,6 +69,8 @@ def flow_run(**columns: Any) -> FlowRun:
         ("deployment_id", "parent_task_run_id", "idempotency_key", "infrastructure_pid", "flow_version")
     )
     own |= {"flow_id": UUID(int=7), "parameters": {}, "context": {}, "work_queue_name": None, "policy": FlowRunPolicy()}
+    own |= {"auto_scheduled": False, "created_by": None, "job_variables": {}}
+    own |= dict.fromkeys(("deployment_schedule_id", "deployment_version"))
     return FlowRun.of({**_columns(), **own, **columns})
 
 

@@ -14,6 +14,7 @@ from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import Answer, Created, CreateRun, ProposeState
 from runstate.core.commands.concurrency_limits import CreateConcurrencyLimit, create_limit
 from runstate.core.commands.deployments import CreateDeployment, create_deployment
+from runstate.core.commands.flow_runs import NEW_FLOW_RUN
 from runstate.core.commands.flows import CreateFlow, create_flow
 from runstate.core.commands.runs import NEW
 from runstate.core.states import State
@@ -83,7 +84,7 @@ class Making:
         """Create flow runs of one flow in these states; return their ids in order."""
         own: dict[str, Any] = {"flow_id": await self.flow(), "parameters": {}, "context": {}, "policy": FlowRunPolicy()}
         own |= dict.fromkeys(("deployment_id", "parent_task_run_id", "idempotency_key", "infrastructure_pid"))
-        own |= dict.fromkeys(("flow_version", "work_queue_name"))
+        own |= NEW_FLOW_RUN | dict.fromkeys(("flow_version", "work_queue_name")) | {"job_variables": {}}
         return await self._create(FlowRun, [({**own, **columns}, state) for state in into])
 
     async def task_run(self, flow_run_id: UUID | None, state: State | None = None, **columns: Any) -> UUID:

@@ -70,6 +70,13 @@ class RunDeployment(Document):
     parent_task_run_id: UUID | None = Field(
         default=None, description="For a subflow run: id of the task run that represents it in the parent flow run."
     )
+    enforce_parameter_schema: bool | None = Field(
+        default=None, description="Overrides the deployment's enforceParameterSchema."
+    )
+    job_variables: JsonObject | None = Field(
+        default=None, description="Job variables; each key replaces the deployment's value."
+    )
+    labels: JsonObject | None = Field(default=None, description="Labels in addition to those of the deployment.")
     work_queue_name: Name | None = Field(
         default=None, description="Name of the work queue; the deployment's by default."
     )

@@ -12,6 +12,7 @@ from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
 from runstate.rows.log import Installation, LogCheckpoint, LogEntry, LogFloor, Transition
 from runstate.rows.orchestration import CacheEntry, FlowRunInput, ProposalAnswer
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
+from runstate.rows.schedules import DeploymentSchedule, DeploymentVersion
 from runstate.rows.tallies import CountedName, RunTally
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "CountedName",
     "CsrfToken",
     "Deployment",
+    "DeploymentSchedule",
+    "DeploymentVersion",
     "Flow",
     "FlowRun",
     "FlowRunInput",

@@ -1,14 +1,20 @@
 """Flows and their deployments."""
 
+from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from runstate.documents.base import JsonObject, LongText, Name, Tags
+from runstate.documents.deployments import DeploymentStatus, PullSteps, VersionInfo
 from runstate.documents.policies import ConcurrencyOptions
 from runstate.rows.base import CREATE_ONLY, JSON, NOT_FILTERABLE, READ_ONLY, DocumentColumn, Row, Tagged, reverse
 from runstate.rows.limits import ConcurrencyLimit
+
+DEPLOYMENT_STATUS = sa.Enum(
+    DeploymentStatus, native_enum=False, length=16, name="deployment_status", create_constraint=False
+)
 
 
 class Flow(Tagged, Row):
@@ -47,6 +53,47 @@ class Deployment(Tagged, Row):
     tags: Mapped[Tags] = mapped_column(JSON, default=list, doc="Labels to filter by; its runs get them too.")
     work_queue_name: Mapped[Name | None] = mapped_column(doc="Name of the work queue of its runs.")
     description: Mapped[LongText | None] = mapped_column(doc="Description for people, at most 100,000 characters.")
+    labels: Mapped[JsonObject] = mapped_column(
+        default=dict,
+        server_default="{}",
+        doc="Keys and values to filter by, in addition to those of the flow; its runs get them too.",
+    )
+    entrypoint: Mapped[Name | None] = mapped_column(
+        doc="Import path of the flow relative to `path`, for example flows/etl.py:etl."
+    )
+    path: Mapped[LongText | None] = mapped_column(doc="Working directory of its runs.")
+    pull_steps: Mapped[PullSteps | None] = mapped_column(
+        JSON,
+        default=list,
+        server_default="[]",
+        info=NOT_FILTERABLE,
+        doc="Steps that fetch the code, in order: objects with one key, the step, whose value holds its inputs.",
+    )
+    parameter_schema: Mapped[JsonObject] = mapped_column(
+        default=dict, server_default="{}", info=NOT_FILTERABLE, doc="JSON schema of the parameters."
+    )
+    enforce_parameter_schema: Mapped[bool] = mapped_column(
+        default=True, server_default=sa.true(), doc="True if parameters must conform to parameterSchema."
+    )
+    job_variables: Mapped[JsonObject] = mapped_column(
+        default=dict,
+        server_default="{}",
+        doc="Values for the variables of the work pool's base job template.",
+    )
+    version: Mapped[Name | None] = mapped_column(doc="Version; runs keep the version that they were created with.")
+    version_info: Mapped[VersionInfo | None] = mapped_column(
+        DocumentColumn(VersionInfo), info=NOT_FILTERABLE, doc="Source of the version."
+    )
+    status: Mapped[DeploymentStatus] = mapped_column(
+        DEPLOYMENT_STATUS,
+        default=DeploymentStatus.NOT_READY,
+        server_default="NOT_READY",
+        info=READ_ONLY,
+        doc="Whether its runs are being picked up.",
+    )
+    last_polled: Mapped[datetime | None] = mapped_column(
+        info=READ_ONLY, doc="Time at which a worker or runner last asked for its runs."
+    )
 
     flow: Mapped[Flow] = relationship(
         lazy="raise", info=reverse("deployments", "The deployments of the flow."), doc="The flow that is deployed."

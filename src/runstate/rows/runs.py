@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from runstate.documents.base import JsonObject, Name, Tags
+from runstate.documents.deployments import Actor
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateDetails, StateType
 from runstate.rows.base import (
@@ -22,6 +23,7 @@ from runstate.rows.base import (
     reverse,
 )
 from runstate.rows.flows import Deployment, Flow
+from runstate.rows.schedules import DeploymentSchedule
 
 STATE_TYPE = sa.Enum(StateType, native_enum=False, length=16, name="state_type", create_constraint=False)
 """Stored as text, so that a new type needs no migration."""
@@ -154,6 +156,27 @@ class FlowRun(Run):
     infrastructure_pid: Mapped[Name | None] = mapped_column(doc="Id of the process, container or job that runs it.")
     flow_version: Mapped[Name | None] = mapped_column(doc="Version of the flow's code.")
     work_queue_name: Mapped[Name | None] = mapped_column(doc="Name of its work queue.")
+    auto_scheduled: Mapped[bool] = mapped_column(
+        default=False, server_default=sa.false(), info=READ_ONLY, doc="True if the scheduler created it."
+    )
+    created_by: Mapped[Actor | None] = mapped_column(
+        DocumentColumn(Actor),
+        info={**READ_ONLY, **NOT_FILTERABLE},
+        doc="Origin of the run; for scheduled runs the schedule, displayed by slug or kind.",
+    )
+    deployment_schedule_id: Mapped[UUID | None] = mapped_column(
+        sa.ForeignKey(DeploymentSchedule.id, ondelete="SET NULL"),
+        info=READ_ONLY,
+        doc="Id of the schedule that created it.",
+    )
+    deployment_version: Mapped[str | None] = mapped_column(
+        info=READ_ONLY, doc="Version of the deployment when the run was created."
+    )
+    job_variables: Mapped[JsonObject] = mapped_column(
+        default=dict,
+        server_default="{}",
+        doc="Overrides of the deployment's job variables; {} for scheduled runs.",
+    )
 
     flow: Mapped[Flow] = relationship(
         lazy="raise", info=reverse("flow_runs", "The runs of the flow."), doc="The flow that is run."
@@ -163,6 +186,11 @@ class FlowRun(Run):
         info=reverse("flow_runs", "The runs that were created from the deployment."),
         doc="The deployment that it was created from.",
     )
+    deployment_schedule: Mapped[DeploymentSchedule | None] = relationship(
+        lazy="raise",
+        info=reverse("flow_runs", "Runs that the schedule created."),
+        doc="The schedule that created it; null if none did or it was deleted.",
+    )
 
     parent_task_run: Mapped["TaskRun | None"] = relationship(
         lazy="raise",
@@ -171,7 +199,11 @@ class FlowRun(Run):
         doc="For a subflow run: the task run that represents it in the parent flow run.",
     )
 
-    __table_args__ = (sa.UniqueConstraint("flow_id", "idempotency_key"), *run_rules("flow_run"))
+    __table_args__ = (
+        sa.UniqueConstraint("flow_id", "idempotency_key"),
+        known("flow_run", "deployment_schedule_id"),
+        *run_rules("flow_run"),
+    )
 
 
 class TaskRun(Run):

@@ -3,70 +3,204 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from pydantic import Field
+from pydantic import Field, TypeAdapter
+from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert, insert_or_find, remove
 from runstate.core.commands.flow_runs import delete_flow_runs
+from runstate.core.commands.parameters import check_parameters, check_schema
+from runstate.core.commands.runs import find
+from runstate.core.commands.schedules import SCHEDULES, Planned, plan, replace_schedules, set_paused, update_runs
 from runstate.core.context import CommandContext
+from runstate.database import Transaction
+from runstate.database.bulk import table_of
 from runstate.documents.base import NonNegativeInt
 from runstate.documents.states import StateType
 from runstate.errors import NotFound
-from runstate.rows import ConcurrencyLimit, Deployment, FlowRun
+from runstate.rows import ConcurrencyLimit, Deployment, DeploymentVersion, Flow, FlowRun
 from runstate.rows.documents import create_document, update_document
 
 LIMIT: Final = (
     NonNegativeInt | None,
     Field(default=None, description="Maximum number of its runs that are claimed or running; null for no limit."),
 )
-CreateDeployment = create_document(Deployment, concurrency_limit=LIMIT)
-UpdateDeployment = update_document(Deployment, concurrency_limit=LIMIT)
+CreateDeployment = create_document(Deployment, concurrency_limit=LIMIT, schedules=SCHEDULES)
+UpdateDeployment = update_document(Deployment, concurrency_limit=LIMIT, schedules=SCHEDULES)
 KEY: Final = ("flow_id", "name")
+APART: Final = ("id", "concurrency_limit", "schedules")
+"""Members of documents that are no columns of the row."""
+INHERITED: Final = ("parameters", "tags", "labels", "work_queue_name", "version")
+"""Columns that scheduled runs have from their deployment."""
+UNCHECKED: Final = Deployment.of({"enforce_parameter_schema": True, "parameter_schema": {}, "parameters": {}})
+"""The defaults of a new deployment."""
+
+
+class DeploymentChange(NamedTuple):
+    """A changed deployment, and the number of its scheduled runs that were deleted."""
+
+    row: Deployment
+    taken_back: int = 0
 
 
 @command(Deployment)
 async def create_deployment(context: CommandContext, document: Any) -> Written[Deployment]:
     """Create a deployment, or update the flow's deployment with this name."""
-    columns = columns_of(document, without=("concurrency_limit",))
+    columns = columns_of(document, without=APART)
+    planned = await _checked(context, document, await _named(context, document) if _is_checked(document) else UNCHECKED)
     async with context.database.write() as transaction:
         connection = transaction.connection
-        found = await insert_or_find(connection, Deployment, fresh(context) | columns, KEY, lock=True)
-        if found.created and document.concurrency_limit is None:
+        labels = await _labels(connection, document.flow_id, columns)
+        found = await insert_or_find(connection, Deployment, fresh(context) | columns | labels, KEY, lock=True)
+        if found.created and document.concurrency_limit is None and not planned:
             return found
-        # An insert has written the columns already, so only the limit is left.
-        row = await _change(context, connection, found.row.id, document, {} if found.created else columns)
-    return Written(row, found.created)
+        # An insert has written the columns already, so only the limit and the schedules are left.
+        given = {} if found.created else columns | (labels if "labels" in columns else {})
+        changed = await _change(context, transaction, found.row, document, given, planned)
+    return Written(changed.row, found.created)
 
 
 @command(Deployment)
 async def update_deployment(context: CommandContext, document: Any) -> Deployment:
     """Update the given fields of a deployment."""
+    return (await _update(context, document)).row
+
+
+async def _update(context: CommandContext, document: Any) -> DeploymentChange:
+    before = await find(context, Deployment, document.id)
+    if before is None:
+        raise NotFound(document.id)
+    planned = await _checked(context, document, before)
     async with context.database.write() as transaction:
-        connection = transaction.connection
-        locked = sa.select(Deployment.id).where(Deployment.id == document.id).with_for_update()
-        if (await connection.execute(locked)).scalar() is None:
-            raise NotFound(document.id)
-        columns = columns_of(document, without=("id", "concurrency_limit"))
-        return await _change(context, connection, document.id, document, columns)
+        row = await _lock(transaction.connection, document.id)
+        columns = columns_of(document, without=APART)
+        if "labels" in columns:
+            columns |= await _labels(transaction.connection, row.flow_id, columns)
+        return await _change(context, transaction, row, document, columns, planned)
+
+
+@command(Deployment)
+async def pause_deployment(context: CommandContext, deployment_id: UUID) -> DeploymentChange:
+    """Pause a deployment, and delete all its scheduled runs that have not started."""
+    return await _set_paused(context, deployment_id, paused=True)
+
+
+@command(Deployment)
+async def resume_deployment(context: CommandContext, deployment_id: UUID) -> DeploymentChange:
+    """Resume a deployment; the scheduler creates its runs again."""
+    return await _set_paused(context, deployment_id, paused=False)
+
+
+async def _set_paused(context: CommandContext, deployment_id: UUID, *, paused: bool) -> DeploymentChange:
+    async with context.database.write() as transaction:
+        row = await _lock(transaction.connection, deployment_id)
+        columns = {"paused": paused} if row.paused != paused else {}
+        return await _change(context, transaction, row, UpdateDeployment(id=deployment_id), columns, None)
+
+
+async def _lock(connection: AsyncConnection, deployment_id: UUID) -> Deployment:
+    table = table_of(Deployment)
+    found = await connection.execute(sa.select(table).where(table.c.id == deployment_id).with_for_update())
+    row = found.one_or_none()
+    if row is None:
+        raise NotFound(deployment_id)
+    return Deployment.of(row._mapping)  # type: ignore[arg-type] # noqa: SLF001 the columns by name
+
+
+async def _named(context: CommandContext, document: Any) -> Deployment:
+    """Return the flow's deployment with this name, or the defaults of a new one."""
+    table = table_of(Deployment)
+    asked = sa.select(table).where(table.c.flow_id == document.flow_id, table.c.name == document.name)
+    async with context.database.read() as connection:
+        row = (await connection.execute(asked)).one_or_none()
+    return UNCHECKED if row is None else Deployment.of(row._mapping)  # type: ignore[arg-type] # noqa: SLF001
+
+
+def _is_checked(document: Any) -> bool:
+    """Return whether the document has values that a schema of the existing deployment may refuse."""
+    return bool(document.parameters or document.schedules or document.parameter_schema)
+
+
+async def _checked(context: CommandContext, document: Any, before: Deployment) -> list[Planned] | None:
+    """Check the schema, the parameters and the schedules; return the schedules, None if they stay.
+
+    No transaction waits for the process that checks. Runs are checked again when they are created.
+    """
+    given = document.model_fields_set
+    names = ("parameter_schema", "parameters", "enforce_parameter_schema")
+    after = Deployment.of({name: getattr(document if name in given else before, name) for name in names})
+    await check_schema(context, document.parameter_schema)
+    if document.parameters and after.enforce_parameter_schema:
+        await check_parameters(context, after.parameter_schema, after.parameters, ("parameters",), complete=False)
+    return None if document.schedules is None else await plan(context, document.schedules, ("schedules",), after)
+
+
+async def _labels(connection: AsyncConnection, flow_id: UUID, columns: dict[str, Any]) -> dict[str, Any]:
+    """Return the labels of a deployment: its own over those of the flow."""
+    flow = (await connection.execute(sa.select(Flow.labels).where(Flow.id == flow_id))).scalar()
+    return {"labels": (flow or {}) | columns.get("labels", {})}
 
 
 async def _change(
-    context: CommandContext, connection: AsyncConnection, id: UUID, document: Any, columns: dict[str, Any]
-) -> Deployment:
-    """Update a locked deployment, and its limit if the document sets one."""
-    now = context.clock()
+    context: CommandContext,
+    transaction: Transaction,
+    before: Deployment,
+    document: Any,
+    columns: dict[str, Any],
+    planned: list[Planned] | None,
+) -> DeploymentChange:
+    """Update a locked deployment, its limit and its schedules."""
+    now, connection = context.clock(), transaction.connection
     if "concurrency_limit" in document.model_fields_set:
-        limit_id = await _set_limit(context, connection, id, document.concurrency_limit, now)
+        limit_id = await _set_limit(context, connection, before.id, document.concurrency_limit, now)
         columns = columns | {"concurrency_limit_id": limit_id}
-    changed = await change(connection, Deployment, Deployment.id == id, columns, now)
+    await _keep_version(context, connection, before, columns)
+    changed = await change(connection, Deployment, Deployment.id == before.id, columns, now)
     if changed is None:
-        raise NotFound(id)
-    return changed
+        raise NotFound(before.id)
+    return DeploymentChange(changed, await _reschedule(context, transaction, before, changed, planned))
+
+
+async def _reschedule(
+    context: CommandContext,
+    transaction: Transaction,
+    before: Deployment,
+    after: Deployment,
+    planned: list[Planned] | None,
+) -> int:
+    """Have schedules and their runs follow a change; return the number of runs that were deleted."""
+    now, taken = context.clock(), 0
+    if planned is not None:
+        done = await replace_schedules(context, transaction, after.id, planned, paused=after.paused)
+        taken += done.taken_back
+    if before.paused != after.paused:
+        taken += await set_paused(transaction, after.id, now, paused=after.paused)
+    if any(getattr(before, name) != getattr(after, name) for name in INHERITED):
+        await update_runs(transaction, after.id, now)
+    return taken
+
+
+async def _keep_version(
+    context: CommandContext, connection: AsyncConnection, before: Deployment, columns: dict[str, Any]
+) -> None:
+    """Store the present form of a deployment if its version is about to change."""
+    versions = [
+        (getattr(before, name), columns.get(name, getattr(before, name))) for name in ("version", "version_info")
+    ]
+    if any(old is not None and old != new for old, new in versions):
+        kept = {"version": before.version, "version_info": before.version_info, "snapshot": snapshot(before)}
+        await insert(connection, DeploymentVersion, fresh(context) | kept | {"deployment_id": before.id})
+
+
+def snapshot(deployment: Deployment) -> dict[str, Any]:
+    """Return the columns of a deployment as JSON, by their GraphQL names."""
+    adapter = TypeAdapter[Any](dict[str, Any])
+    return {to_camel(name): value for name, value in adapter.dump_python(vars(deployment), mode="json").items()}
 
 
 async def _set_limit(

@@ -15,6 +15,7 @@ from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import CreateRun
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, new_columns
+from runstate.core.commands.parameters import check_parameters
 from runstate.core.commands.runs import NEW, change_run, create_run, find, release_and_forget, stated
 from runstate.core.context import CommandContext
 from runstate.database import Transaction
@@ -37,13 +38,22 @@ RUN_NAME: Final = (Name | None, Field(default=None, description="Name for people
 
 CreateFlowRun = create_document(FlowRun, name=RUN_NAME, state=STATE)
 UpdateFlowRun = update_document(FlowRun)
+RUN_FIELDS: Final = ("name", "idempotency_key", "parent_task_run_id", "job_variables")
+"""Fields of a run of a deployment that are copied as they are."""
+NEW_FLOW_RUN: Final[dict[str, Any]] = NEW | {
+    "auto_scheduled": False,
+    "created_by": None,
+    "deployment_schedule_id": None,
+    "deployment_version": None,
+}
+"""Columns of a flow run that has not entered a state yet, and that no schedule created."""
 
 
 def new_flow_run(document: Any, id: UUID, now: datetime, **actor: Any) -> CreateRun:
     """Return the request that creates a flow run."""
     columns = new_columns(FlowRun, document) | {"id": id, "created": now, "updated": now}
     columns["name"] = document.name or f"flow-run-{id.hex[-8:]}"
-    return CreateRun(run=FlowRun.of(NEW | columns), state=stated(document.state), **actor)
+    return CreateRun(run=FlowRun.of(NEW_FLOW_RUN | columns), state=stated(document.state), **actor)
 
 
 async def create_flow_run(batcher: Batcher, document: Any, now: datetime, **actor: Any) -> Written[FlowRun]:
@@ -52,25 +62,40 @@ async def create_flow_run(batcher: Batcher, document: Any, now: datetime, **acto
 
 
 async def run_deployment(batcher: Batcher, document: requests.RunDeployment, **actor: Any) -> Written[FlowRun]:
-    """Create a SCHEDULED run of a deployment. Its parameters and tags are merged with those of the deployment."""
+    """Create a SCHEDULED run of a deployment. Given parameters, tags and labels add to those of the deployment.
+
+    Raise InvalidInput if the parameters do not conform to the schema of the deployment and that is enforced.
+    """
     deployment = await find(batcher.context, Deployment, document.deployment_id)
     if deployment is None:
         raise NotFound(document.deployment_id)
-    now = batcher.clock()
+    parameters = deployment.parameters | (document.parameters or {})
+    enforce = document.enforce_parameter_schema
+    if deployment.enforce_parameter_schema if enforce is None else enforce:
+        schema = deployment.parameter_schema
+        await check_parameters(batcher.context, schema, parameters, ("parameters",), complete=True)
+    request = new_flow_run(
+        _run_of(document, deployment, parameters, batcher.clock()), batcher.new_id(), batcher.clock()
+    )
+    run = request.run.replace(deployment_version=deployment.version)
+    return await create_run(batcher, CreateRun(run=run, state=request.state, **actor))
+
+
+def _run_of(document: requests.RunDeployment, deployment: Deployment, parameters: dict[str, Any], now: datetime) -> Any:
+    """Return the document of a run of a deployment."""
     due = states.scheduled(now, document.scheduled_time)
-    given = document.model_dump(exclude={"deployment_id", "scheduled_time", "parameters", "tags", "policy"})
-    run = CreateFlowRun(
+    given = document.model_dump(include=set(RUN_FIELDS))
+    return CreateFlowRun(
         **{name: value for name, value in given.items() if value is not None},
         flow_id=deployment.flow_id,
         deployment_id=deployment.id,
-        parameters=deployment.parameters | (document.parameters or {}),
+        parameters=parameters,
         tags=[*deployment.tags, *(document.tags or ())],
+        labels=deployment.labels | (document.labels or {}),
         policy=document.policy or FlowRunPolicy(),
+        work_queue_name=document.work_queue_name or deployment.work_queue_name,
         state=requests.State(type=due.type, details=due.details),
     )
-    if run.work_queue_name is None:
-        run = run.model_copy(update={"work_queue_name": deployment.work_queue_name})
-    return await create_flow_run(batcher, run, now, **actor)
 
 
 @command(FlowRun)

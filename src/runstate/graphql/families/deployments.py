@@ -1,6 +1,7 @@
-"""Deployments: deployment, deployments, createDeployment, updateDeployment, deleteDeployment, runDeployment."""
+"""Deployments: deployment, deployments, and the mutations that change, run, pause and resume them."""
 
 from typing import Annotated, Any
+from uuid import UUID
 
 import strawberry
 
@@ -11,9 +12,11 @@ from runstate.errors import InvalidInput, NameTaken, NotFound
 from runstate.graphql.context import Info
 from runstate.graphql.families.family import Command, Delete, family
 from runstate.graphql.families.flow_runs import CreateFlowRunPayload
-from runstate.graphql.families.mutations import actor, mutation
+from runstate.graphql.families.mutations import actor, mutation, payload
 from runstate.graphql.published import ConcurrencyLimit, Deployment
+from runstate.graphql.types.comparisons import as_uuid
 from runstate.graphql.types.derive import extends
+from runstate.graphql.types.fields import Id
 from runstate.graphql.types.inputs import Input
 
 FAMILY = family(
@@ -40,6 +43,15 @@ async def concurrency_limit(root: strawberry.Parent[Deployment], info: Info) -> 
     return found.limit if found else None
 
 
+PauseDeploymentPayload: Any = payload(
+    "PauseDeploymentPayload",
+    "The paused deployment.",
+    deployment=(Deployment, "The deployment."),
+    taken_back_runs=(int, "Number of scheduled runs that were deleted because they had not started."),
+)
+ResumeDeploymentPayload: Any = payload(
+    "ResumeDeploymentPayload", "The resumed deployment.", deployment=(Deployment, "The deployment.")
+)
 RUN = strawberry.argument(description="The deployment, and the fields of its run.")
 
 
@@ -52,3 +64,22 @@ class Mutation:
         """Create a SCHEDULED run of a deployment. Its parameters and tags are added to those of the deployment."""
         written: Any = await flow_runs.run_deployment(info.context.batcher, input.checked(), **actor(info))
         return CreateFlowRunPayload(flow_run=written.row, created=written.created)
+
+    @mutation(Scope.ADMIN, NotFound, returns=PauseDeploymentPayload)
+    async def pause_deployment(self, info: Info, id: Id) -> Any:
+        """Pause a deployment. The scheduler skips it, and its unstarted scheduled runs are deleted; others stay."""
+        done = await deployments.pause_deployment(info.context.commands, _known(id))
+        return PauseDeploymentPayload(deployment=done.row, taken_back_runs=done.taken_back)
+
+    @mutation(Scope.ADMIN, NotFound, returns=ResumeDeploymentPayload)
+    async def resume_deployment(self, info: Info, id: Id) -> Any:
+        """Resume a deployment. The scheduler creates its runs again."""
+        return ResumeDeploymentPayload(
+            deployment=(await deployments.resume_deployment(info.context.commands, _known(id))).row
+        )
+
+
+def _known(id: str) -> UUID:
+    if (known := as_uuid(id)) is None:
+        raise NotFound(id)
+    return known

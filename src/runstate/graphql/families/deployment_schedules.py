@@ -1,0 +1,121 @@
+"""Schedules of deployments: deploymentSchedule, deploymentSchedules, and the mutations that change them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import strawberry
+
+from runstate.core.commands import schedules
+from runstate.documents.access import Scope
+from runstate.errors import InvalidInput, NameTaken, NotFound
+from runstate.graphql.context import Info
+from runstate.graphql.families.family import Delete, Family, by_id, deletion
+from runstate.graphql.families.mutations import mutation, payload
+from runstate.graphql.pagination.connection import rows_of
+from runstate.graphql.published import Deployment, DeploymentSchedule
+from runstate.graphql.types.derive import extends
+from runstate.graphql.types.inputs import Input, register_input
+
+MOST_DATES: Final = 100
+TAKEN_BACK: Final = "Number of runs that were deleted: created by the schedule and not started."
+
+register_input(schedules.ScheduleFields, name="DeploymentScheduleInput")
+FAMILY = Family(
+    DeploymentSchedule,
+    {
+        "deployment_schedule": by_id(DeploymentSchedule),
+        "deployment_schedules": rows_of(DeploymentSchedule, "Schedules of all deployments; newest first by default."),
+    },
+    {
+        "delete_deployment_schedule": deletion(
+            DeploymentSchedule,
+            Delete(schedules.delete_schedule, "Delete a schedule and, in the same transaction, its unstarted runs."),
+            Scope.ADMIN,
+        )
+    },
+)
+CreateDeploymentSchedulePayload: Any = payload(
+    "CreateDeploymentSchedulePayload", "The new schedule.", deployment_schedule=(DeploymentSchedule, "The schedule.")
+)
+UpdateDeploymentSchedulePayload: Any = payload(
+    "UpdateDeploymentSchedulePayload",
+    "The updated schedule.",
+    deployment_schedule=(DeploymentSchedule, "The schedule as written."),
+    taken_back_runs=(int, TAKEN_BACK),
+)
+SetDeploymentSchedulesPayload: Any = payload(
+    "SetDeploymentSchedulesPayload",
+    "The changes.",
+    deployment=(Deployment, "The deployment."),
+    created=(int, "Number of schedules that were created."),
+    deleted=(int, "Number of schedules that were deleted."),
+    kept=(int, "Number of schedules that kept their id."),
+    taken_back_runs=(int, TAKEN_BACK),
+)
+NEW = strawberry.argument(description="The deployment and the schedule.")
+CHANGES = strawberry.argument(description="The schedule, and the fields to change.")
+ALL = strawberry.argument(description="The deployment and its schedules.")
+First = strawberry.argument(description=f"Number of dates, 1 to {MOST_DATES}.")
+
+
+@extends(DeploymentSchedule, needs={"schedule", "active"}, size=MOST_DATES)
+async def next_dates(
+    root: strawberry.Parent[DeploymentSchedule], info: Info, first: Annotated[int, First] = 5
+) -> list[datetime]:
+    """The next dates; empty if the schedule is inactive."""
+    if not 1 <= first <= MOST_DATES:
+        raise InvalidInput(f"`first` must be from 1 to {MOST_DATES}.", ("first",))
+    if not root.active:
+        return []
+    found = await info.context.commands.calendar.dates(root.schedule, (), info.context.now, first=first)
+    return [each.date for each in found.dates]
+
+
+@extends(DeploymentSchedule, needs={"schedule"})
+async def problem(root: strawberry.Parent[DeploymentSchedule], info: Info) -> str | None:
+    """The reason for which the schedule yields no dates, for example its end has passed; null if it does."""
+    try:
+        found = await info.context.commands.calendar.dates(root.schedule, (), info.context.now, first=1)
+    except InvalidInput as error:
+        return error.message
+    return None if found.dates else "The schedule has ended."
+
+
+@strawberry.type
+class Mutation:
+    """Changes of schedules."""
+
+    @mutation(Scope.ADMIN, InvalidInput, NameTaken, NotFound, returns=CreateDeploymentSchedulePayload)
+    async def create_deployment_schedule(
+        self, info: Info, input: Annotated[Input[schedules.CreateDeploymentSchedule], NEW]
+    ) -> Any:
+        """Add a schedule to a deployment. The scheduler creates its runs within seconds."""
+        made = await schedules.create_checked(info.context.commands, input.checked())
+        return CreateDeploymentSchedulePayload(deployment_schedule=made)
+
+    @mutation(Scope.ADMIN, InvalidInput, NameTaken, NotFound, returns=UpdateDeploymentSchedulePayload)
+    async def update_deployment_schedule(
+        self, info: Info, input: Annotated[Input[schedules.UpdateDeploymentSchedule], CHANGES]
+    ) -> Any:
+        """Update a schedule; in the same transaction, its future runs that no longer match are deleted."""
+        done = await schedules.update_schedule(info.context.commands, input.checked())
+        return UpdateDeploymentSchedulePayload(deployment_schedule=done.row, taken_back_runs=done.taken_back)
+
+    @mutation(Scope.ADMIN, InvalidInput, NotFound, returns=SetDeploymentSchedulesPayload)
+    async def set_deployment_schedules(
+        self, info: Info, input: Annotated[Input[schedules.SetDeploymentSchedules], ALL]
+    ) -> Any:
+        """Replace all schedules of a deployment.
+
+        A schedule with the slug of an existing one, or without slug and equal to an existing one, keeps its id, its
+        runs and, if omitted, `active`.
+        """
+        document = input.checked()
+        done = await schedules.set_schedules(info.context.commands, document)
+        return SetDeploymentSchedulesPayload(
+            deployment=await info.context.row(Deployment, document.deployment_id),
+            created=done.created,
+            deleted=done.deleted,
+            kept=done.kept,
+            taken_back_runs=done.taken_back,
+        )
