@@ -19,6 +19,7 @@ from uuid_utils.compat import uuid7
 
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.batch.batcher import Batcher
+from runstate.core.commands.scheduling import Horizon
 from runstate.database.migrate import migrate
 from runstate.database.queries.expiry import retention_settings
 from runstate.exposure import admit, check_exposure, initial_principal, is_loopback, keyring_of, middleware, shows_pages
@@ -31,7 +32,7 @@ from runstate.graphql.validation.limits import RequestLimits
 from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
-from runstate.services import cleanup, late, log_retention
+from runstate.services import cleanup, late, log_retention, scheduler
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings, database_of
 from runstate.tracing import tracing_of
@@ -124,7 +125,14 @@ def set_services(settings: Settings) -> dict[str, Service]:
     """Return the services that have settings, bound to their values."""
     after = timedelta(seconds=settings.late_after_seconds)
     retention = {name: getattr(settings, name) for name in retention_settings()}
+    horizon = Horizon(
+        settings.scheduler_min_runs,
+        settings.scheduler_max_runs,
+        timedelta(seconds=settings.scheduler_min_scheduled_seconds),
+        timedelta(days=settings.scheduler_max_scheduled_days),
+    )
     return {
+        "scheduler": replace(SERVICES["scheduler"], run_once=partial(scheduler.run_once, horizon=horizon)),
         "late": replace(SERVICES["late"], run_once=partial(late.run_once, after=after)),
         "cleanup": replace(SERVICES["cleanup"], run_once=partial(cleanup.run_once, retention=retention)),
         "log-retention": replace(

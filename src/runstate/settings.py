@@ -136,6 +136,18 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     late_after_seconds: float = Field(
         default=15, ge=0, description="Seconds after its scheduled time at which a run becomes Late."
     )
+    scheduler_min_runs: int = Field(
+        default=3, ge=1, le=1000, description="Number of runs that each schedule has ahead, at least."
+    )
+    scheduler_max_runs: int = Field(
+        default=100, ge=1, le=999, description="Number of runs that each schedule has ahead, at most."
+    )
+    scheduler_min_scheduled_seconds: float = Field(
+        default=3600, ge=0, description="Seconds for which each schedule has runs ahead, at least."
+    )
+    scheduler_max_scheduled_days: float = Field(
+        default=100, gt=0, le=36_525, description="Days for which a schedule has runs ahead, at most."
+    )
     idempotency_retention_hours: float = Field(
         default=24,
         ge=24,

@@ -20,6 +20,7 @@ from runstate.services import (
     log_retention,
     orphans,
     pause_expiry,
+    scheduler,
     tally_compaction,
 )
 
@@ -38,6 +39,7 @@ class Service:
 
 SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
     {
+        "scheduler": Service(scheduler.run_once, 5),
         "late": Service(late.run_once, 5),
         "pause-expiry": Service(pause_expiry.run_once, 5),
         "lease-expiry": Service(lease_expiry.run_once, 15),

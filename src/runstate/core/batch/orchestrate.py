@@ -147,6 +147,7 @@ async def _create(
     connection: AsyncConnection, creations: Sequence[CreateRun], unit: UnitOfWork, known: sql.Existing | None = None
 ) -> None:
     """Insert new runs. Skip runs that exist already and runs that refer to unknown rows."""
+    scheduled = {each.run.id: each for each in creations if each.schedule_revision is not None}
     for runs in _waves([each.run for each in creations]):
         flow_runs = [run for run in runs if isinstance(run, FlowRun)]
         task_runs = [run for run in runs if isinstance(run, TaskRun)]
@@ -160,12 +161,24 @@ async def _create(
             },
         )
         unit.dangling |= {run.id: each for run in runs for each in references(run) if each not in there.ids}
+        unit.dangling |= await _outdated(connection, [scheduled[run.id] for run in runs if run.id in scheduled])
         await _insert(connection, FlowRun, _insertable(flow_runs, unit), unit)
         await _insert(connection, TaskRun, _insertable(task_runs, unit), unit)
         await _find_existing(connection, flow_runs, task_runs, unit)
         unit.flow_run_refs |= {
             run.id: there.flow_run_refs[run.flow_run_id] for run in task_runs if run.flow_run_id in there.flow_run_refs
         }
+
+
+async def _outdated(connection: AsyncConnection, creations: Sequence[CreateRun]) -> dict[UUID, UUID]:
+    """Return the runs whose schedule was changed or deleted since they were planned, with the id of the schedule."""
+    wanted = {
+        each.run.id: (each.run.deployment_schedule_id, each.schedule_revision)
+        for each in creations
+        if isinstance(each.run, FlowRun) and each.run.deployment_schedule_id and each.schedule_revision is not None
+    }
+    present = await sql.revisions(connection, {schedule for schedule, _ in wanted.values()})
+    return {run: schedule for run, (schedule, revision) in wanted.items() if present.get(schedule) != revision}
 
 
 def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun]]:

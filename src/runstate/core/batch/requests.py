@@ -58,6 +58,8 @@ class CreateRun:
     state: State
     actor: str = ANONYMOUS
     request_id: str | None = None
+    schedule_revision: int | None = None
+    """The revision that the schedule of a scheduled run must have; otherwise the outcome is NotFound."""
 
 
 Request = ProposeState | CreateRun

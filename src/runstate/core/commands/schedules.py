@@ -226,9 +226,12 @@ async def update_runs(transaction: Transaction, deployment_id: UUID, now: dateti
     deployment = (await connection.execute(sa.select(table).where(table.c.id == deployment_id))).one()
     for schedule in await connection.execute(sa.select(schedules).where(schedules.c.deployment_id == deployment_id)):
         mine = (FlowRun.deployment_schedule_id == schedule.id) & UNSTARTED
-        await connection.execute(
-            sa.update(FlowRun).where(mine).values(**run_columns(deployment, schedule), updated=now)
-        )
+        values = run_columns(deployment, schedule)
+        await connection.execute(sa.update(FlowRun).where(mine).values(**values, updated=now))
+    # Runs that are being created with the former columns are not created, and planned again.
+    again = _time_if(DeploymentSchedule.next_pass.is_not(None), now)
+    mine = sa.update(DeploymentSchedule).where(DeploymentSchedule.deployment_id == deployment_id)
+    await connection.execute(mine.values(revision=DeploymentSchedule.revision + 1, next_pass=again))
 
 
 def run_columns(deployment: Any, schedule: Any) -> dict[str, Any]:
@@ -323,7 +326,7 @@ async def _free_slugs(
 async def set_paused(transaction: Transaction, deployment_id: UUID, now: datetime, *, paused: bool) -> int:
     """Have the scheduler skip or resume a locked deployment; return the number of runs that were deleted."""
     mine = sa.update(DeploymentSchedule).where(DeploymentSchedule.deployment_id == deployment_id)
-    next_pass = sa.null() if paused else sa.case((DeploymentSchedule.active, now), else_=None)
+    next_pass = sa.null() if paused else _time_if(DeploymentSchedule.active, now)
     revision = DeploymentSchedule.revision + 1
     await transaction.connection.execute(mine.values(next_pass=next_pass, revision=revision))
     if not paused:
@@ -362,3 +365,8 @@ def _columns(fields: ScheduleFields) -> dict[str, Any]:
 
 def _next_pass(active: bool, paused: bool, now: datetime) -> datetime | None:  # noqa: FBT001
     return now if active and not paused else None
+
+
+def _time_if(condition: Any, time: datetime) -> sa.ColumnElement[Any]:
+    """Return the time of the next pass: `time` for the rows that meet a condition, null for others."""
+    return sa.case((condition, sa.literal(time, DeploymentSchedule.next_pass.type)), else_=None)

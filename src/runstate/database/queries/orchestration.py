@@ -19,6 +19,7 @@ from runstate.rows import (
     ConcurrencyLease,
     ConcurrencyLimit,
     Deployment,
+    DeploymentSchedule,
     Flow,
     FlowRun,
     FlowRunState,
@@ -308,6 +309,17 @@ def _existing(rows: tuple[Related, ...]) -> sa.CompoundSelect[Any]:
         # A CTE per table, because SQLite does not allow ORDER BY in the arms of a UNION.
         lookups.append(sa.select(locked.with_for_update(read=True, key_share=True).cte(f"existing{place}")))
     return sa.union_all(*lookups)
+
+
+async def revisions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
+    """Return the revisions of schedules, and lock the schedules against changes."""
+    if not ids:
+        return {}
+    asked = sa.select(DeploymentSchedule.id, DeploymentSchedule.revision).where(
+        among(DeploymentSchedule.id, sorted(ids))
+    )
+    found = await connection.execute(asked.order_by(DeploymentSchedule.id).with_for_update(read=True))
+    return {row.id: row.revision for row in found}
 
 
 async def missing(connection: AsyncConnection, row: Related, ids: set[UUID]) -> set[UUID]:

@@ -5,14 +5,15 @@ from typing import Annotated, Any, Final
 
 import strawberry
 
-from runstate.core.commands import schedules
+from runstate.core.commands import schedules, scheduling
 from runstate.documents.access import Scope
 from runstate.errors import InvalidInput, NameTaken, NotFound
 from runstate.graphql.context import Info
 from runstate.graphql.families.family import Delete, Family, by_id, deletion
 from runstate.graphql.families.mutations import mutation, payload
 from runstate.graphql.pagination.connection import rows_of
-from runstate.graphql.published import Deployment, DeploymentSchedule
+from runstate.graphql.pagination.selection import every
+from runstate.graphql.published import Deployment, DeploymentSchedule, FlowRun
 from runstate.graphql.types.derive import extends
 from runstate.graphql.types.inputs import Input, register_input
 
@@ -52,6 +53,12 @@ SetDeploymentSchedulesPayload: Any = payload(
     kept=(int, "Number of schedules that kept their id."),
     taken_back_runs=(int, TAKEN_BACK),
 )
+ScheduleDeploymentPayload: Any = payload(
+    "ScheduleDeploymentPayload",
+    "The runs that did not exist before.",
+    flow_runs=(list[FlowRun], "The new runs, by date."),
+)
+WINDOW = strawberry.argument(description="The deployment and the window.")
 NEW = strawberry.argument(description="The deployment and the schedule.")
 CHANGES = strawberry.argument(description="The schedule, and the fields to change.")
 ALL = strawberry.argument(description="The deployment and its schedules.")
@@ -119,3 +126,14 @@ class Mutation:
             kept=done.kept,
             taken_back_runs=done.taken_back,
         )
+
+    @mutation(Scope.ADMIN, InvalidInput, NotFound, returns=ScheduleDeploymentPayload)
+    async def schedule_deployment(
+        self, info: Info, input: Annotated[Input[scheduling.ScheduleDeployment], WINDOW]
+    ) -> Any:
+        """Create the scheduled runs of a deployment in a window now.
+
+        The window can be in the past, and the deployment can be paused. Runs that exist are not created again.
+        """
+        made = await scheduling.schedule_deployment(info.context.batcher, input.checked())
+        return ScheduleDeploymentPayload(flow_runs=list(await info.context.rows(FlowRun, made, every(FlowRun))))

@@ -1,0 +1,81 @@
+"""Creates the runs of schedules ahead of time."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+
+from runstate.core.batch.batcher import Batcher
+from runstate.core.batch.requests import CreateRun
+from runstate.core.commands.scheduling import Horizon, create_runs, plan_schedule, runs_of
+from runstate.database import Database
+from runstate.database.bulk import table_of
+from runstate.database.dialects import among
+from runstate.rows import Deployment, DeploymentSchedule
+
+PAGE: Final = 100
+"""Schedules of one page."""
+CLAIM: Final = timedelta(seconds=60)
+"""Time after which another server takes over schedules whose server ended in between."""
+SCHEDULE: Final = table_of(DeploymentSchedule)
+DEPLOYMENT: Final = table_of(Deployment)
+
+
+async def run_once(batcher: Batcher, now: datetime, *, horizon: Horizon = Horizon()) -> int:  # noqa: B008 it is frozen
+    """Create the runs of all schedules that have too few, and return their number.
+
+    The key of a run consists of its schedule and date, so that none is created twice, whatever the number of servers.
+    """
+    created = 0
+    while schedules := await _claim(batcher.database, now):
+        created += await _schedule(batcher, schedules, now, horizon)
+    return created
+
+
+async def _claim(database: Database, now: datetime) -> list[DeploymentSchedule]:
+    """Return due schedules that no other server works on."""
+    due = sa.select(SCHEDULE.c.id).where(SCHEDULE.c.next_pass <= now).order_by(SCHEDULE.c.next_pass).limit(PAGE)
+    # Most rounds find nothing: they must not write.
+    async with database.read() as connection:
+        if not (await connection.execute(due.limit(1))).first():
+            return []
+    claimed = sa.update(SCHEDULE).where(SCHEDULE.c.id.in_(due.with_for_update(skip_locked=True)))
+    async with database.write() as transaction:
+        rows = await transaction.connection.execute(claimed.values(next_pass=now + CLAIM).returning(*SCHEDULE.columns))
+        return [DeploymentSchedule.of(row._mapping) for row in rows]  # type: ignore[arg-type] # noqa: SLF001
+
+
+async def _schedule(batcher: Batcher, schedules: Sequence[DeploymentSchedule], now: datetime, horizon: Horizon) -> int:
+    deployments = await _deployments(batcher.database, schedules)
+    requests, passes = list[CreateRun](), list[tuple[DeploymentSchedule, datetime | None]]()
+    for schedule in schedules:
+        if (deployment := deployments.get(schedule.deployment_id)) is not None:
+            plan = await plan_schedule(batcher.context, schedule, now, horizon)
+            requests += runs_of(batcher, schedule, deployment, plan.dates)
+            passes.append((schedule, plan.next_pass))
+    created = await create_runs(batcher, requests)
+    await _finish(batcher.database, passes)
+    return len(created)
+
+
+async def _deployments(database: Database, schedules: Sequence[DeploymentSchedule]) -> dict[object, Deployment]:
+    asked = sa.select(DEPLOYMENT).where(among(DEPLOYMENT.c.id, sorted({each.deployment_id for each in schedules})))
+    async with database.read() as connection:
+        rows = await connection.execute(asked)
+        return {row.id: Deployment.of(row._mapping) for row in rows}  # type: ignore[arg-type] # noqa: SLF001
+
+
+async def _finish(database: Database, passes: Sequence[tuple[DeploymentSchedule, datetime | None]]) -> None:
+    """Store the times of the next passes, except for schedules that have changed: their change set a time."""
+    stored = (
+        sa.update(SCHEDULE)
+        .where(SCHEDULE.c.id == sa.bindparam("schedule_id"), SCHEDULE.c.revision == sa.bindparam("seen"))
+        .values(next_pass=sa.bindparam("following"))
+    )
+    given = [
+        {"schedule_id": schedule.id, "seen": schedule.revision, "following": following}
+        for schedule, following in sorted(passes, key=lambda each: each[0].id)
+    ]
+    async with database.write() as transaction:
+        await transaction.connection.execute(stored, given)
