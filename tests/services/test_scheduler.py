@@ -112,7 +112,7 @@ async def test_schedules_of_a_server_that_was_killed_are_taken_over(make: Making
     await scheduler._claim(make.database, make.clock())  # noqa: SLF001 the server ends after this
 
     assert await passes(make) == 0
-    make.clock.forward(seconds=61)
+    make.clock.forward(seconds=16)
     assert await passes(make) == 3
 
 

@@ -16,7 +16,7 @@ from runstate.rows import Deployment, DeploymentSchedule
 
 PAGE: Final = 100
 """Schedules of one page."""
-CLAIM: Final = timedelta(seconds=60)
+CLAIM: Final = timedelta(seconds=15)
 """Time after which another server takes over schedules whose server ended in between."""
 SCHEDULE: Final = table_of(DeploymentSchedule)
 DEPLOYMENT: Final = table_of(Deployment)
