@@ -238,3 +238,52 @@ async def test_a_changed_version_keeps_the_earlier_form(ask: Ask) -> None:
     assert (kept["version"], kept["versionInfo"]) == ("1", info)
     assert (kept["snapshot"]["entrypoint"], kept["snapshot"]["concurrencyLimitId"]) == ("b.py:f", None)
     assert changed["deployment"]["version"] == "2"
+
+
+WINDOW = f"{PROBLEM} ... on ScheduleDeploymentPayload {{ flowRuns {{ expectedStartTime stateName tags }} }}"
+
+
+async def fill(ask: Ask, deployment: str, **window: Any) -> Any:
+    given = {"deploymentId": deployment, **window}
+    return await do(ask, "scheduleDeployment", "ScheduleDeploymentInput", WINDOW, **given)
+
+
+async def test_a_past_window_of_a_paused_deployment_is_filled_once(ask: Ask) -> None:
+    given = [{"schedule": DAILY, "slug": "a"}, {"schedule": DAILY, "slug": "b", "active": False}]
+    deployment = await make_deployment(ask, paused=True, schedules=given)
+    window = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-04T00:00:00Z", "minRuns": 9}
+    first, second = await fill(ask, deployment, **window), await fill(ask, deployment, **window)
+
+    assert [run["expectedStartTime"][:10] for run in first["flowRuns"]] == [f"2026-01-0{day}" for day in (1, 2, 3, 4)]
+    assert first["flowRuns"][0]["tags"] == ["auto-scheduled"]
+    assert second["flowRuns"] == []
+
+
+async def test_a_window_ends_early_once_it_has_enough_runs_for_enough_time(ask: Ask) -> None:
+    deployment = await make_deployment(ask, schedules=[{"schedule": HOURLY}])
+    few = await fill(ask, deployment, since="2026-01-01T00:00:00Z", minRuns=2, minSeconds=0.0)
+    most = await fill(ask, deployment, since="2026-01-01T00:00:00Z", maxRuns=4, minRuns=1000)
+
+    assert (len(few["flowRuns"]), len(most["flowRuns"])) == (2, 2)
+
+
+async def test_a_window_that_ends_before_its_start_has_no_runs(ask: Ask) -> None:
+    deployment = await make_deployment(ask, schedules=[{"schedule": DAILY}])
+    found = await fill(ask, deployment, since="2026-01-02T00:00:00Z", until="2026-01-01T00:00:00Z")
+
+    assert found["flowRuns"] == []
+
+
+async def test_pausing_and_resuming_are_idempotent(ask: Ask) -> None:
+    deployment = await make_deployment(ask, schedules=[{"schedule": DAILY}])
+    await fill(ask, deployment)
+    pause = f"""mutation($id: ID!) {{ it: pauseDeployment(id: $id) {{ {PROBLEM}
+      ... on PauseDeploymentPayload {{ takenBackRuns deployment {{ paused }} }} }} }}"""
+    resume = f"""mutation($id: ID!) {{ it: resumeDeployment(id: $id) {{ {PROBLEM}
+      ... on ResumeDeploymentPayload {{ deployment {{ paused }} }} }} }}"""
+    answers = [(await ask(document, id=deployment))["it"] for document in (pause, pause, resume, resume)]
+    unknown = (await ask(pause, id="unknown"))["it"]
+
+    assert [each["deployment"]["paused"] for each in answers] == [True, True, False, False]
+    assert [each.get("takenBackRuns") for each in answers] == [3, 0, None, None]
+    assert unknown["__typename"] == "NotFound"

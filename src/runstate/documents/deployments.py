@@ -1,12 +1,15 @@
 """Values of deployments: versions, actors, steps, statuses."""
 
+from datetime import datetime, timedelta
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
 from runstate.documents.base import Document, JsonObject, Name, storable_json
 from runstate.errors import Id
+
+RECENT: Final = timedelta(seconds=60)
 
 
 def _steps(value: Any) -> Any:
@@ -25,6 +28,11 @@ class DeploymentStatus(Enum):
     """Not within the last 60 seconds."""
     READY = "READY"
     """Within the last 60 seconds."""
+
+
+def polled(last: datetime | None, now: datetime) -> DeploymentStatus:
+    """Return the status of a deployment whose runs were last asked for at some time."""
+    return DeploymentStatus.READY if last and now - last <= RECENT else DeploymentStatus.NOT_READY
 
 
 class Actor(Document):

@@ -7,14 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from runstate.documents.base import JsonObject, LongText, Name, Tags
-from runstate.documents.deployments import DeploymentStatus, PullSteps, VersionInfo
+from runstate.documents.deployments import PullSteps, VersionInfo
 from runstate.documents.policies import ConcurrencyOptions
 from runstate.rows.base import CREATE_ONLY, JSON, NOT_FILTERABLE, READ_ONLY, DocumentColumn, Row, Tagged, reverse
 from runstate.rows.limits import ConcurrencyLimit
-
-DEPLOYMENT_STATUS = sa.Enum(
-    DeploymentStatus, native_enum=False, length=16, name="deployment_status", create_constraint=False
-)
 
 
 class Flow(Tagged, Row):
@@ -83,13 +79,6 @@ class Deployment(Tagged, Row):
     version: Mapped[Name | None] = mapped_column(doc="Version; runs keep the version that they were created with.")
     version_info: Mapped[VersionInfo | None] = mapped_column(
         DocumentColumn(VersionInfo), info=NOT_FILTERABLE, doc="Source of the version."
-    )
-    status: Mapped[DeploymentStatus] = mapped_column(
-        DEPLOYMENT_STATUS,
-        default=DeploymentStatus.NOT_READY,
-        server_default="NOT_READY",
-        info=READ_ONLY,
-        doc="Whether its runs are being picked up.",
     )
     last_polled: Mapped[datetime | None] = mapped_column(
         info=READ_ONLY, doc="Time at which a worker or runner last asked for its runs."

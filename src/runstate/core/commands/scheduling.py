@@ -93,7 +93,7 @@ async def plan_schedule(context: CommandContext, schedule: DeploymentSchedule, n
 
 def runs_of(batcher: Batcher, schedule: DeploymentSchedule, deployment: Deployment, dates: Sequence[datetime]) -> Any:
     """Return the requests that create the runs of a schedule at some dates. A run that exists is not created again."""
-    now, kind = batcher.clock(), schedule.schedule.kind
+    now, kind = batcher.clock(), type(schedule.schedule).__name__
     origin = Actor(type="SCHEDULE", id=Id(str(schedule.id)), display_value=schedule.slug or kind)
     common = new_columns(FlowRun, CreateFlowRun(flow_id=deployment.flow_id, deployment_id=deployment.id))
     common |= NEW_FLOW_RUN | run_columns(deployment, schedule) | {"created": now, "updated": now}
@@ -164,8 +164,6 @@ async def schedule_deployment(batcher: Batcher, document: ScheduleDeployment) ->
 def _window(document: ScheduleDeployment, since: datetime) -> Horizon:
     default = Horizon()
     until = document.until or since + default.max_time
-    if until < since:
-        raise InvalidInput("`until` is before `since`.", ("until",))
     return Horizon(
         default.min_runs if document.min_runs is None else document.min_runs,
         document.max_runs or default.max_runs,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final, cast
 from zoneinfo import ZoneInfo
 
 from dateutil.rrule import rrule, rruleset, rrulestr
@@ -53,7 +53,7 @@ def _moved(text: str, start: datetime) -> rruleset:
     lines = text.split()
     dtstart = "".join(line for line in lines if line.startswith("DTSTART"))
     others = "\n".join(line for line in lines if line.startswith(OTHER_LINES))
-    dates: Any = rrulestr(others, forceset=True, ignoretz=True) if others else rruleset()
+    dates = rrulestr(others, forceset=True, ignoretz=True) if others else rruleset()
     for line in lines:
         name, _, value = line.partition(":") if ":" in line else ("RRULE", "", line)
         if add := ADD.get(name.partition(";")[0]):
@@ -62,7 +62,7 @@ def _moved(text: str, start: datetime) -> rruleset:
 
 
 def _rule(dtstart: str, value: str, start: datetime) -> rrule:
-    rule: Any = rrulestr(f"{dtstart}\nRRULE:{value}", dtstart=DEFAULT_START, ignoretz=True)
+    rule = cast("rrule", rrulestr(f"{dtstart}\nRRULE:{value}", dtstart=DEFAULT_START, ignoretz=True))
     parts = dict(part.split("=") for part in value.split(";"))
     interval, unit = int(parts.get("INTERVAL", 1)), UNITS.get(parts["FREQ"])
     if interval < 1:

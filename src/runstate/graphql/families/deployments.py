@@ -7,18 +7,20 @@ import strawberry
 
 from runstate.core.commands import deployments, flow_runs
 from runstate.documents.access import Scope
+from runstate.documents.deployments import DeploymentStatus, polled
 from runstate.documents.requests import RunDeployment
 from runstate.errors import InvalidInput, NameTaken, NotFound
-from runstate.graphql.context import Info
+from runstate.graphql.context import Context, Info
 from runstate.graphql.families.family import Command, Delete, family
 from runstate.graphql.families.flow_runs import CreateFlowRunPayload
 from runstate.graphql.families.mutations import actor, mutation, payload
 from runstate.graphql.published import ConcurrencyLimit, Deployment
 from runstate.graphql.types.comparisons import as_uuid
-from runstate.graphql.types.derive import extends
+from runstate.graphql.types.derive import computes, define_type, extends
 from runstate.graphql.types.fields import Id
 from runstate.graphql.types.inputs import Input
 
+define_type(DeploymentStatus)
 FAMILY = family(
     Deployment,
     scope=Scope.ADMIN,
@@ -41,6 +43,12 @@ async def concurrency_limit(root: strawberry.Parent[Deployment], info: Info) -> 
     """Maximum number of its runs that hold a slot at the same time; null for no limit."""
     found = await info.context.row(ConcurrencyLimit, root.concurrency_limit_id, frozenset({"limit"}))
     return found.limit if found else None
+
+
+@computes(Deployment, needs={"last_polled"})
+def status(root: Deployment, context: Context) -> DeploymentStatus:
+    """Whether its runs are being picked up."""
+    return polled(root.last_polled, context.now)
 
 
 PauseDeploymentPayload: Any = payload(

@@ -64,7 +64,6 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("job_variables", JSON, server_default="{}", nullable=False))
         batch_op.add_column(sa.Column("version", sa.Text(), nullable=True))
         batch_op.add_column(sa.Column("version_info", JSON, nullable=True))
-        batch_op.add_column(sa.Column("status", sa.String(16), server_default="NOT_READY", nullable=False))
         batch_op.add_column(sa.Column("last_polled", Timestamp(), nullable=True))
     with op.batch_alter_table("flow_run") as batch_op:
         batch_op.add_column(sa.Column("auto_scheduled", sa.Boolean(), server_default=sa.false(), nullable=False))
@@ -101,7 +100,6 @@ def downgrade() -> None:
         batch_op.drop_column("auto_scheduled")
     with op.batch_alter_table("deployment") as batch_op:
         batch_op.drop_column("last_polled")
-        batch_op.drop_column("status")
         batch_op.drop_column("version_info")
         batch_op.drop_column("version")
         batch_op.drop_column("job_variables")
