@@ -70,7 +70,7 @@ def flow_run(**columns: Any) -> FlowRun:
     )
     own |= {"flow_id": UUID(int=7), "parameters": {}, "context": {}, "work_queue_name": None, "policy": FlowRunPolicy()}
     own |= {"auto_scheduled": False, "created_by": None, "job_variables": {}}
-    own |= dict.fromkeys(("deployment_schedule_id", "deployment_version"))
+    own |= dict.fromkeys(("deployment_schedule_id", "deployment_version", "work_queue_id"))
     return FlowRun.of({**_columns(), **own, **columns})
 
 

@@ -103,6 +103,8 @@ Name = Annotated[str, AfterValidator(storable_text), Field(min_length=1, max_len
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=255)]
 LongText = Annotated[str, AfterValidator(storable_text), Field(max_length=100_000)]
 Tags = Annotated[list[Name], Field(max_length=100), AfterValidator(without_duplicates)]
+RepeatedTags = Annotated[list[Name], Field(max_length=100)]
+"""Tags that are kept as they are, even if one occurs twice."""
 JsonValue = Annotated[Any, AfterValidator(storable_json)]
 SmallJsonValue = Annotated[Any, AfterValidator(partial(storable_json, at_most=5_000))]
 JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]

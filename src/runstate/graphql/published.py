@@ -27,6 +27,9 @@ from runstate.rows import (
     TaskRun,
     TaskRunState,
     Transition,
+    Worker,
+    WorkPool,
+    WorkQueue,
 )
 
 __all__ = [
@@ -46,6 +49,9 @@ __all__ = [
     "TaskRun",
     "TaskRunState",
     "Transition",
+    "WorkPool",
+    "WorkQueue",
+    "Worker",
 ]
 
 # Interfaces are registered first, since types refer to their definitions.

@@ -11,6 +11,7 @@ from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
 from runstate.rows.log import Installation, LogCheckpoint, LogEntry, LogFloor, Transition
 from runstate.rows.orchestration import CacheEntry, FlowRunInput, ProposalAnswer
+from runstate.rows.pools import Worker, WorkPool, WorkQueue
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
 from runstate.rows.schedules import DeploymentSchedule, DeploymentVersion
 from runstate.rows.tallies import CountedName, RunTally
@@ -43,6 +44,9 @@ __all__ = [
     "TaskRun",
     "TaskRunState",
     "Transition",
+    "WorkPool",
+    "WorkQueue",
+    "Worker",
     "row_classes",
 ]
 

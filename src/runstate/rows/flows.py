@@ -6,11 +6,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from runstate.documents.base import JsonObject, LongText, Name, Tags
+from runstate.documents.base import JsonObject, LongText, Name, RepeatedTags
 from runstate.documents.deployments import PullSteps, VersionInfo
 from runstate.documents.policies import ConcurrencyOptions
 from runstate.rows.base import CREATE_ONLY, JSON, NOT_FILTERABLE, READ_ONLY, DocumentColumn, Row, Tagged, reverse
 from runstate.rows.limits import ConcurrencyLimit
+from runstate.rows.pools import WorkQueue
 
 
 class Flow(Tagged, Row):
@@ -46,8 +47,14 @@ class Deployment(Tagged, Row):
     )
     paused: Mapped[bool] = mapped_column(default=False, doc="True if no new runs are scheduled.")
     parameters: Mapped[JsonObject] = mapped_column(default=dict, doc="Default parameters of its runs; at most 512 KiB.")
-    tags: Mapped[Tags] = mapped_column(JSON, default=list, doc="Labels to filter by; its runs get them too.")
+    tags: Mapped[RepeatedTags] = mapped_column(JSON, default=list, doc="Labels to filter by; its runs get them too.")
     work_queue_name: Mapped[Name | None] = mapped_column(doc="Name of the work queue of its runs.")
+    work_queue_id: Mapped[UUID | None] = mapped_column(
+        sa.ForeignKey(WorkQueue.id, ondelete="SET NULL"),
+        index=True,
+        info=READ_ONLY,
+        doc="Id of the queue of its runs; null: workers do not start them.",
+    )
     description: Mapped[LongText | None] = mapped_column(doc="Description for people, at most 100,000 characters.")
     labels: Mapped[JsonObject] = mapped_column(
         default=dict,
@@ -87,6 +94,7 @@ class Deployment(Tagged, Row):
     flow: Mapped[Flow] = relationship(
         lazy="raise", info=reverse("deployments", "The deployments of the flow."), doc="The flow that is deployed."
     )
+    work_queue: Mapped[WorkQueue | None] = relationship(lazy="raise", doc="The queue of its runs.")
     concurrency: Mapped[ConcurrencyLimit | None] = relationship(
         lazy="raise", foreign_keys=[concurrency_limit_id], doc="The limit on its runs."
     )

@@ -23,6 +23,7 @@ from runstate.rows.base import (
     reverse,
 )
 from runstate.rows.flows import Deployment, Flow
+from runstate.rows.pools import WorkQueue
 from runstate.rows.schedules import DeploymentSchedule
 
 STATE_TYPE = sa.Enum(StateType, native_enum=False, length=16, name="state_type", create_constraint=False)
@@ -156,6 +157,9 @@ class FlowRun(Run):
     infrastructure_pid: Mapped[Name | None] = mapped_column(doc="Id of the process, container or job that runs it.")
     flow_version: Mapped[Name | None] = mapped_column(doc="Version of the flow's code.")
     work_queue_name: Mapped[Name | None] = mapped_column(doc="Name of its work queue.")
+    work_queue_id: Mapped[UUID | None] = mapped_column(
+        sa.ForeignKey(WorkQueue.id, ondelete="SET NULL"), info=READ_ONLY, doc="Id of the queue in which it waits."
+    )
     auto_scheduled: Mapped[bool] = mapped_column(
         default=False, server_default=sa.false(), info=READ_ONLY, doc="True if the scheduler created it."
     )
@@ -186,6 +190,9 @@ class FlowRun(Run):
         info=reverse("flow_runs", "The runs that were created from the deployment."),
         doc="The deployment that it was created from.",
     )
+    work_queue: Mapped[WorkQueue | None] = relationship(
+        lazy="raise", info=reverse("flow_runs", "Runs of this queue."), doc="The queue in which it waits."
+    )
     deployment_schedule: Mapped[DeploymentSchedule | None] = relationship(
         lazy="raise",
         info=reverse("flow_runs", "Runs that the schedule created."),
@@ -202,6 +209,7 @@ class FlowRun(Run):
     __table_args__ = (
         sa.UniqueConstraint("flow_id", "idempotency_key"),
         known("flow_run", "deployment_schedule_id"),
+        known("flow_run", "work_queue_id"),
         *run_rules("flow_run"),
     )
 

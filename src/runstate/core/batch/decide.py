@@ -82,7 +82,7 @@ def references(run: FlowRun | TaskRun) -> list[UUID]:
     """Return the ids of the rows that a new run refers to. They must exist."""
     if isinstance(run, TaskRun):
         return [run.flow_run_id] if run.flow_run_id else []
-    return [each for each in (run.flow_id, run.deployment_id, run.parent_task_run_id) if each]
+    return [each for each in (run.flow_id, run.deployment_id, run.work_queue_id, run.parent_task_run_id) if each]
 
 
 def _kind(run: FlowRun | TaskRun) -> RunKind:

@@ -36,6 +36,7 @@ from runstate.rows import (
     TaskRun,
     TaskRunState,
     Transition,
+    WorkQueue,
 )
 
 TAKES_DEPLOYMENT_SLOT = frozenset({StateType.PENDING, StateType.RUNNING, StateType.SCHEDULED})
@@ -156,6 +157,7 @@ async def _create(
             {
                 Flow: {run.flow_id for run in flow_runs},
                 Deployment: {run.deployment_id for run in flow_runs if run.deployment_id},
+                WorkQueue: {run.work_queue_id for run in flow_runs if run.work_queue_id},
                 FlowRun: {run.flow_run_id for run in task_runs if run.flow_run_id},
                 TaskRun: {run.parent_task_run_id for run in flow_runs if run.parent_task_run_id},
             },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -17,27 +17,39 @@ from runstate.core.commands.flow_runs import delete_flow_runs
 from runstate.core.commands.parameters import check_parameters, check_schema
 from runstate.core.commands.runs import find
 from runstate.core.commands.schedules import SCHEDULES, Planned, plan, replace_schedules, set_paused, update_runs
+from runstate.core.commands.work_pools import check_job_variables, find_pool, queue_columns
 from runstate.core.context import CommandContext
 from runstate.database import Transaction
 from runstate.database.bulk import table_of
-from runstate.documents.base import NonNegativeInt
+from runstate.documents.base import Name
 from runstate.documents.states import StateType
 from runstate.errors import NotFound
-from runstate.rows import ConcurrencyLimit, Deployment, DeploymentVersion, Flow, FlowRun
+from runstate.rows import ConcurrencyLimit, Deployment, DeploymentVersion, Flow, FlowRun, WorkPool, WorkQueue
 from runstate.rows.documents import create_document, update_document
 
 LIMIT: Final = (
-    NonNegativeInt | None,
+    Annotated[int, Field(ge=1, le=2**31 - 1)] | None,
     Field(default=None, description="Maximum number of its runs that are claimed or running; null for no limit."),
 )
-CreateDeployment = create_document(Deployment, concurrency_limit=LIMIT, schedules=SCHEDULES)
-UpdateDeployment = update_document(Deployment, concurrency_limit=LIMIT, schedules=SCHEDULES)
+POOL: Final = (
+    Name | None,
+    Field(
+        default=None,
+        description="Name of an existing work pool. With it, workQueueName names a queue of that pool, created if "
+        "missing; default: the pool's default queue. Null: no queue.",
+    ),
+)
+FURTHER: Final = {"concurrency_limit": LIMIT, "schedules": SCHEDULES, "work_pool": POOL}
+CreateDeployment = create_document(Deployment, **FURTHER)
+UpdateDeployment = update_document(Deployment, **FURTHER)
 KEY: Final = ("flow_id", "name")
-APART: Final = ("id", "concurrency_limit", "schedules")
+APART: Final = ("id", "concurrency_limit", "schedules", "work_pool")
 """Members of documents that are no columns of the row."""
-INHERITED: Final = ("parameters", "tags", "labels", "work_queue_name", "version")
+INHERITED: Final = ("parameters", "tags", "labels", "work_queue_name", "work_queue_id", "version")
 """Columns that scheduled runs have from their deployment."""
-UNCHECKED: Final = Deployment.of({"enforce_parameter_schema": True, "parameter_schema": {}, "parameters": {}})
+UNCHECKED: Final = Deployment.of(
+    {"enforce_parameter_schema": True, "parameter_schema": {}, "parameters": {}, "work_queue_id": None}
+)
 """The defaults of a new deployment."""
 
 
@@ -52,10 +64,13 @@ class DeploymentChange(NamedTuple):
 async def create_deployment(context: CommandContext, document: Any) -> Written[Deployment]:
     """Create a deployment, or update the flow's deployment with this name."""
     columns = columns_of(document, without=APART)
-    planned = await _checked(context, document, await _named(context, document) if _is_checked(document) else UNCHECKED)
+    before = await _named(context, document) if _is_checked(document) else UNCHECKED
+    pool = await _pool(context, document, before)
+    planned = await _checked(context, document, before, pool)
     async with context.database.write() as transaction:
         connection = transaction.connection
         labels = await _labels(connection, document.flow_id, columns)
+        columns |= await _queue(context, connection, document, pool)
         found = await insert_or_find(connection, Deployment, fresh(context) | columns | labels, KEY, lock=True)
         if found.created and document.concurrency_limit is None and not planned:
             return found
@@ -75,10 +90,11 @@ async def _update(context: CommandContext, document: Any) -> DeploymentChange:
     before = await find(context, Deployment, document.id)
     if before is None:
         raise NotFound(document.id)
-    planned = await _checked(context, document, before)
+    pool = await _pool(context, document, before)
+    planned = await _checked(context, document, before, pool)
     async with context.database.write() as transaction:
         row = await _lock(transaction.connection, document.id)
-        columns = columns_of(document, without=APART)
+        columns = columns_of(document, without=APART) | await _queue(context, transaction.connection, document, pool)
         if "labels" in columns:
             columns |= await _labels(transaction.connection, row.flow_id, columns)
         return await _change(context, transaction, row, document, columns, planned)
@@ -123,11 +139,36 @@ async def _named(context: CommandContext, document: Any) -> Deployment:
 
 def _is_checked(document: Any) -> bool:
     """Return whether the document has values that a schema of the existing deployment may refuse."""
-    return bool(document.parameters or document.schedules or document.parameter_schema)
+    given = (document.parameters, document.schedules, document.parameter_schema, document.job_variables)
+    return any(given) or document.work_queue_name is not None
 
 
-async def _checked(context: CommandContext, document: Any, before: Deployment) -> list[Planned] | None:
-    """Check the schema, the parameters and the schedules; return the schedules, None if they stay.
+async def _pool(context: CommandContext, document: Any, before: Deployment) -> WorkPool | None:
+    """Return the pool of a deployment after the change. Raise NotFound if the document names an unknown one."""
+    if "work_pool" not in document.model_fields_set:
+        return await find_pool(context, WorkQueue.id == before.work_queue_id) if before.work_queue_id else None
+    if document.work_pool is None:
+        return None
+    pool = await find_pool(context, WorkPool.name == document.work_pool)
+    if pool is None:
+        raise NotFound(message=f"No work pool has the name `{document.work_pool}`.")
+    return pool
+
+
+async def _queue(
+    context: CommandContext, connection: AsyncConnection, document: Any, pool: WorkPool | None
+) -> dict[str, Any]:
+    """Return the changes of the queue, which is created if the document names an unknown one."""
+    given = document.model_fields_set & {"work_pool", "work_queue_name"}
+    if pool is not None and given:
+        return await queue_columns(context, connection, pool, document.work_queue_name)
+    return {"work_queue_id": None, "work_queue_name": None} if "work_pool" in given else {}
+
+
+async def _checked(
+    context: CommandContext, document: Any, before: Deployment, pool: WorkPool | None
+) -> list[Planned] | None:
+    """Check the schema, the parameters, the job variables and the schedules; return the schedules, None if they stay.
 
     No transaction waits for the process that checks. Runs are checked again when they are created.
     """
@@ -137,6 +178,9 @@ async def _checked(context: CommandContext, document: Any, before: Deployment) -
     await check_schema(context, document.parameter_schema)
     if document.parameters and after.enforce_parameter_schema:
         await check_parameters(context, after.parameter_schema, after.parameters, ("parameters",), complete=False)
+    if document.job_variables and pool:
+        path = ("jobVariables",)
+        await check_job_variables(context, pool.base_job_template, document.job_variables, path, complete=False)
     return None if document.schedules is None else await plan(context, document.schedules, ("schedules",), after)
 
 

@@ -17,6 +17,7 @@ from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, new_columns
 from runstate.core.commands.parameters import check_parameters
 from runstate.core.commands.runs import NEW, change_run, create_run, find, release_and_forget, stated
+from runstate.core.commands.work_pools import check_job_variables, find_pool, queues_of
 from runstate.core.context import CommandContext
 from runstate.database import Transaction
 from runstate.database.dialects import among
@@ -25,9 +26,9 @@ from runstate.database.queries import tallies
 from runstate.documents import requests
 from runstate.documents.base import Name
 from runstate.documents.policies import FlowRunPolicy
-from runstate.errors import NotFound
+from runstate.errors import InvalidInput, NotFound
 from runstate.feed import DELETIONS
-from runstate.rows import Deployment, FlowRun, TaskRun
+from runstate.rows import Deployment, FlowRun, TaskRun, WorkQueue
 from runstate.rows.documents import create_document, update_document
 
 STATE: Final = (
@@ -45,6 +46,7 @@ NEW_FLOW_RUN: Final[dict[str, Any]] = NEW | {
     "created_by": None,
     "deployment_schedule_id": None,
     "deployment_version": None,
+    "work_queue_id": None,
 }
 """Columns of a flow run that has not entered a state yet, and that no schedule created."""
 
@@ -74,11 +76,33 @@ async def run_deployment(batcher: Batcher, document: requests.RunDeployment, **a
     if deployment.enforce_parameter_schema if enforce is None else enforce:
         schema = deployment.parameter_schema
         await check_parameters(batcher.context, schema, parameters, ("parameters",), complete=True)
+    queue_id = await _queue(batcher.context, document, deployment)
     request = new_flow_run(
         _run_of(document, deployment, parameters, batcher.clock()), batcher.new_id(), batcher.clock()
     )
-    run = request.run.replace(deployment_version=deployment.version)
+    run = request.run.replace(deployment_version=deployment.version, work_queue_id=queue_id)
     return await create_run(batcher, CreateRun(run=run, state=request.state, **actor))
+
+
+async def _queue(context: CommandContext, document: requests.RunDeployment, deployment: Deployment) -> UUID | None:
+    """Return the queue of a run of a deployment, after a check of its job variables."""
+    if deployment.work_queue_id is None:
+        if document.work_queue_name is not None:
+            raise InvalidInput("The deployment has no work pool, so its runs have no queue.", ("workQueueName",))
+        return None
+    pool = await find_pool(context, WorkQueue.id == deployment.work_queue_id)
+    if pool is None:
+        return None
+    merged = deployment.job_variables | (document.job_variables or {})
+    await check_job_variables(context, pool.base_job_template, merged, ("jobVariables",), complete=True)
+    if document.work_queue_name in (None, deployment.work_queue_name):
+        return deployment.work_queue_id
+    async with context.database.read() as connection:
+        queues = await queues_of(connection, pool.id)
+    found = next((each.id for each in queues if each.name == document.work_queue_name), None)
+    if found is None:
+        raise NotFound(message=f"The pool {pool.name} has no queue `{document.work_queue_name}`.")
+    return found
 
 
 def _run_of(document: requests.RunDeployment, deployment: Deployment, parameters: dict[str, Any], now: datetime) -> Any:

@@ -240,6 +240,7 @@ def run_columns(deployment: Any, schedule: Any) -> dict[str, Any]:
         "parameters": deployment.parameters | schedule.parameters,
         "tags": [SCHEDULED_TAG, *(tag for tag in deployment.tags if tag != SCHEDULED_TAG)],
         "labels": deployment.labels,
+        "work_queue_id": deployment.work_queue_id,
         "work_queue_name": deployment.work_queue_name,
         "deployment_version": deployment.version,
     }

@@ -26,6 +26,7 @@ from runstate.rows import (
     ProposalAnswer,
     TaskRun,
     TaskRunState,
+    WorkQueue,
 )
 from runstate.rows.base import Duration
 
@@ -276,7 +277,7 @@ async def answers(connection: AsyncConnection, runs: Collection[UUID], keys: Col
     return await all_of(connection, ProposalAnswer, asked)
 
 
-Related = type[Flow | Deployment | FlowRun | TaskRun]
+Related = type[Flow | Deployment | WorkQueue | FlowRun | TaskRun]
 
 
 class Existing(NamedTuple):

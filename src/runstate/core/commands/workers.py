@@ -1,0 +1,112 @@
+"""Workers: heartbeats."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import AfterValidator, Field
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core.commands.command import command
+from runstate.core.commands.crud import change, fresh, insert_or_find, remove
+from runstate.core.commands.work_pools import lock_pool
+from runstate.core.context import CommandContext
+from runstate.documents.base import Document, JsonObject, Name
+from runstate.documents.pools import WorkerMetadata
+from runstate.errors import NotFound
+from runstate.rows import Worker, WorkPool
+
+MISSED: Final = 3
+"""Number of heartbeat intervals after which a worker is offline."""
+
+
+def _not_blank(name: str) -> str:
+    if not name.strip():
+        raise ValueError("the name must not be blank")
+    return name
+
+
+class WorkerHeartbeat(Document):
+    """A heartbeat of a worker."""
+
+    work_pool: Name = Field(description="Name of the pool.")
+    worker: Annotated[Name, AfterValidator(_not_blank)] = Field(
+        description="Name of the worker, unique within the pool, not blank."
+    )
+    interval_seconds: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = Field(
+        default=30, description="Interval of heartbeats in seconds, 1 to 86400."
+    )
+    metadata: JsonObject | None = Field(
+        default=None,
+        description="Properties of the worker: an object; `integrations` is a list of names and versions.",
+    )
+
+
+class Heartbeat(NamedTuple):
+    """The worker and its pool as written."""
+
+    worker: Worker
+    pool: WorkPool
+
+
+@command(Worker, notify=False)
+async def heartbeat(context: CommandContext, document: WorkerHeartbeat) -> Heartbeat:
+    """Create or update a worker; its pool is online for three intervals."""
+    now = context.clock()
+    seen: dict[str, Any] = {
+        "last_heartbeat_time": now,
+        "heartbeat_interval_seconds": document.interval_seconds,
+    }
+    if document.metadata is not None:
+        seen["reported"] = _metadata(document.metadata)
+    async with context.database.write() as transaction:
+        connection = transaction.connection
+        pool = await lock_pool(connection, WorkPool.name == document.work_pool, document.work_pool)
+        columns = fresh(context) | seen | {"work_pool_id": pool.id, "name": document.worker}
+        found = await insert_or_find(connection, Worker, columns, ("work_pool_id", "name"))
+        worker = found.row
+        if not found.created:
+            worker = await change(connection, Worker, Worker.id == worker.id, seen, now) or worker
+        until = now + MISSED * timedelta(seconds=document.interval_seconds)
+        return Heartbeat(worker, await _online(connection, pool, until, now))
+
+
+async def _online(connection: AsyncConnection, pool: WorkPool, until: datetime, now: datetime) -> WorkPool:
+    if pool.online_until is not None and pool.online_until >= until:
+        return pool
+    starts = pool.online_until is None or pool.online_until < now
+    columns = {"online_until": until} | ({"status_changed": now} if starts else {})
+    table = sa.update(WorkPool).where(WorkPool.id == pool.id).values(**columns)
+    await connection.execute(table)
+    return pool.replace(**columns)
+
+
+def _metadata(given: dict[str, Any]) -> WorkerMetadata:
+    """Return what a worker reported; integrations of another form are kept with the other properties."""
+    try:
+        return WorkerMetadata(
+            integrations=given.get("integrations", []),
+            other={key: value for key, value in given.items() if key != "integrations"},
+        )
+    except ValueError:
+        return WorkerMetadata(other=given)
+
+
+@command(Worker)
+async def delete_worker(context: CommandContext, worker_id: UUID) -> None:
+    """Delete a worker; its pool is online as long as its other workers are."""
+    async with context.database.write() as transaction:
+        connection = transaction.connection
+        asked = sa.select(Worker.work_pool_id).where(Worker.id == worker_id)
+        pool_id = (await connection.execute(asked)).scalar()
+        if pool_id is None:
+            raise NotFound(worker_id)
+        await lock_pool(connection, WorkPool.id == pool_id, worker_id)
+        await remove(connection, Worker, worker_id)
+        others = sa.select(Worker.last_heartbeat_time, Worker.heartbeat_interval_seconds)
+        found = await connection.execute(others.where(Worker.work_pool_id == pool_id))
+        until = max((last + MISSED * timedelta(seconds=interval) for last, interval in found), default=None)
+        await connection.execute(sa.update(WorkPool).where(WorkPool.id == pool_id).values(online_until=until))

@@ -1,0 +1,116 @@
+"""Values of work pools, work queues and workers."""
+
+from enum import Enum
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, Field
+
+from runstate.documents.base import Document, JsonObject, Name, Text, storable_json
+
+FORBIDDEN = frozenset("/%&<>")
+RESERVED = "prefect"
+
+
+def _named(name: str) -> str:
+    if not name.strip(" '\""):
+        raise ValueError("the name must not be blank")
+    if FORBIDDEN & set(name):
+        raise ValueError("the name must not contain / % & < >")
+    return name
+
+
+def _unreserved(name: str) -> str:
+    if name.lower().startswith(RESERVED):
+        raise ValueError(f"names that begin with `{RESERVED}` are reserved")
+    return name
+
+
+LongName = Annotated[Text, Field(min_length=1, max_length=500)]
+QueueName = Annotated[LongName, AfterValidator(_named)]
+PoolName = Annotated[LongName, AfterValidator(_named), AfterValidator(_unreserved)]
+
+
+def _step(value: Any) -> Any:
+    if not isinstance(value, dict) or len(value) > 1:
+        raise ValueError("a step is an object with one key, the step")
+    return storable_json(value)
+
+
+Step = Annotated[Any, AfterValidator(_step)]
+
+
+class WorkPoolStorageConfiguration(Document):
+    """Storage for code and results of a pool's runs."""
+
+    bundle_execution_step: Step | None = Field(
+        default=None,
+        description="Step that runs code from storage: an object with one key, the step, whose value holds its inputs.",
+    )
+    bundle_upload_step: Step | None = Field(
+        default=None, description="Step that uploads code to storage, in the same form."
+    )
+    default_result_storage_block_id: UUID | None = Field(
+        default=None, description="Id of the block document for results."
+    )
+
+
+class QueueFilter(Document):
+    """Filter of a legacy queue."""
+
+    deployment_ids: list[UUID] | None = Field(default=None, description="Runs of one of these deployments.")
+    tags: list[Name] | None = Field(default=None, description="Runs that have all of these tags.")
+
+
+class WorkPoolStatus(Enum):
+    """Status of a work pool."""
+
+    NOT_READY = "NOT_READY"
+    """No worker is online."""
+    PAUSED = "PAUSED"
+    """The pool is paused; none of its runs are claimed."""
+    READY = "READY"
+    """At least one worker is online."""
+
+
+class WorkQueueStatus(Enum):
+    """Status of a work queue."""
+
+    NOT_READY = "NOT_READY"
+    """Not polled within the last 60 seconds."""
+    PAUSED = "PAUSED"
+    """The queue is paused; none of its runs are claimed."""
+    READY = "READY"
+    """Polled within the last 60 seconds."""
+
+
+class WorkerStatus(Enum):
+    """Status of a worker."""
+
+    OFFLINE = "OFFLINE"
+    """No heartbeat for more than three heartbeat intervals."""
+    ONLINE = "ONLINE"
+    """Heartbeats arrive."""
+
+
+class WorkQueueHealthPolicy(Document):
+    """Conditions for a healthy queue; all must hold."""
+
+    maximum_late_runs: int | None = Field(default=0, description="Maximum number of late runs; null for any.")
+    maximum_seconds_since_last_polled: float | None = Field(
+        default=60, description="Maximum time since the last poll in seconds; null for any."
+    )
+
+
+class Integration(Document):
+    """A package that is installed where a worker runs."""
+
+    name: str = Field(description="Its name.")
+    version: str = Field(description="Its version.")
+
+
+class WorkerMetadata(Document):
+    """Properties that a worker reports about itself."""
+
+    integrations: list[Integration] = Field(default=[], description="Packages that are installed where it runs.")
+    other: JsonObject = Field(default={}, description="Further properties: an object.")

@@ -1,0 +1,57 @@
+"""Workers: worker, workers, workerHeartbeat, deleteWorker."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+import strawberry
+
+from runstate.core.commands import workers
+from runstate.documents.access import Scope
+from runstate.documents.pools import WorkerMetadata, WorkerStatus
+from runstate.errors import InvalidInput, NotFound
+from runstate.graphql.context import Context, Info
+from runstate.graphql.families.family import Delete, Family, by_id, deletion
+from runstate.graphql.families.mutations import mutation, payload
+from runstate.graphql.pagination.connection import rows_of
+from runstate.graphql.published import Worker, WorkPool
+from runstate.graphql.types.derive import computes, define_type, register_type
+from runstate.graphql.types.inputs import Input
+
+register_type(WorkerMetadata)
+define_type(WorkerStatus)
+FAMILY = Family(
+    Worker,
+    {"worker": by_id(Worker), "workers": rows_of(Worker, "Workers; latest heartbeat first by default.")},
+    {"delete_worker": deletion(Worker, Delete(workers.delete_worker, "Delete a worker."), Scope.ADMIN)},
+)
+WorkerHeartbeatPayload: Any = payload(
+    "WorkerHeartbeatPayload",
+    "Answer to a heartbeat.",
+    worker=(Worker, "The worker."),
+    work_pool=(WorkPool, "Its pool: template, limit, paused."),
+)
+BEAT = strawberry.argument(description="The worker and its pool.")
+
+
+@computes(Worker, needs={"last_heartbeat_time", "heartbeat_interval_seconds"})
+def status(root: Worker, context: Context) -> WorkerStatus:
+    """ONLINE for three intervals after a heartbeat, then OFFLINE."""
+    until = root.last_heartbeat_time + workers.MISSED * timedelta(seconds=root.heartbeat_interval_seconds)
+    return WorkerStatus.ONLINE if until >= context.now else WorkerStatus.OFFLINE
+
+
+@computes(Worker, needs={"reported"})
+def metadata(root: Worker, context: Context) -> WorkerMetadata | None:
+    """The properties that the worker reports about itself; null for none."""
+    return root.reported
+
+
+@strawberry.type
+class Mutation:
+    """Heartbeats of workers."""
+
+    @mutation(Scope.PROPOSE, InvalidInput, NotFound, returns=WorkerHeartbeatPayload)
+    async def worker_heartbeat(self, info: Info, input: Annotated[Input[workers.WorkerHeartbeat], BEAT]) -> Any:
+        """Report that a worker is alive: creates or updates its row, and its pool is READY."""
+        beat = await workers.heartbeat(info.context.commands, input.checked())
+        return WorkerHeartbeatPayload(worker=beat.worker, work_pool=beat.pool)
