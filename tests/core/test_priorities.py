@@ -25,7 +25,7 @@ def test_a_queue_that_moves_up_leaves_its_place() -> None:
 
 @examples(200)
 @given(st.lists(st.integers(1, 30), unique=True, max_size=12), st.integers(1, 30), st.booleans())
-def test_priorities_stay_unique_and_keep_the_order_of_other_queues(taken: list[int], to: int, *, known: bool) -> None:
+def test_priorities_stay_unique_and_keep_the_order_of_other_queues(taken: list[int], to: int, known: bool) -> None:  # noqa: FBT001
     before = {UUID(int=place): priority for place, priority in enumerate(taken, 1)}
     moved = next(iter(before), NEW) if known else UUID(int=99)
     after = arranged(before, moved, to)

@@ -76,7 +76,7 @@ FAMILIES: Final[dict[str, Family]] = {
         {"value": None},
         overwritten={"overwrite": True, "value": 7},
     ),
-    "WorkPool": Family({"name": "pool", "concurrencyLimit": 2}, "refuse", {"paused": True, "description": "x"}),
+    "WorkPool": Family({"name": "pool", "concurrencyLimit": 2}, "refuse", {"description": "x", "concurrencyLimit": 3}),
 }
 WITHOUT: Final = {
     "ConcurrencyLease": "acquired and released",

@@ -167,7 +167,7 @@ async def test_a_heartbeat_creates_a_worker_and_makes_its_pool_ready(ask: Ask) -
         "status": "NOT_READY",
         "workers": {"totalCount": 0},
     }
-    assert (await change(ask, "WorkPool", "status", by={"id": pool}, paused=True))["workPool"]["status"] == "PAUSED"
+    assert (await change(ask, "WorkPool", "status", id=pool, paused=True))["workPool"]["status"] == "PAUSED"
 
 
 async def test_a_deployment_is_in_the_default_queue_or_a_named_one_that_is_created(ask: Ask) -> None:
