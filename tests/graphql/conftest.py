@@ -1,12 +1,14 @@
 """What tests of GraphQL ask for besides."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from starlette.applications import Starlette
 
+from runstate.core.checks.verify import verify
 from tests.client import Ask
 from tests.subscribing import Listening, Socket, asking, connected, listening
 
@@ -45,3 +47,21 @@ async def socket(server: Listening) -> AsyncIterator[Socket]:
     """A WebSocket to the server."""
     async with connected(server) as socket:
         yield socket
+
+
+@pytest.fixture
+async def consistent(app: Starlette) -> AsyncIterator[None]:
+    """Verifies after the test that nothing was lost, written by half or written twice."""
+    yield
+    assert await verify(app.state.database, datetime.now(UTC)) == []
+
+
+@pytest.fixture
+def serve_later(app: Starlette) -> Callable[..., Awaitable[int]]:
+    """Runs a service once, as if some time had passed: `await serve_later(late, minutes=1)`."""
+
+    def run(service: Any, **span: float) -> Awaitable[int]:
+        done: Awaitable[int] = service.run_once(app.state.batcher, datetime.now(UTC) + timedelta(**span))
+        return done
+
+    return run

@@ -114,7 +114,7 @@ def _replayed(request: ProposeState, unit: UnitOfWork) -> Answer | IdempotencyCo
 def _propose(request: ProposeState, run: Any, unit: UnitOfWork, environment: Environment) -> Answer:
     initial = unit.states.get(run.id)
     state = request.state.due(environment.now)
-    proposal = _proposal(run, initial, state, unit, environment)
+    proposal = _proposal(run, initial, state, unit, environment, quirks=request.quirks)
     decision = decide(proposal, policy_for(request, run))
     if request.dry_run:
         would = stamped(decision.state, run, environment.now) if decision.state else None
@@ -145,7 +145,9 @@ def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any]
     return BACKGROUND_TASK if request.state.details.deferred else CORE_TASK
 
 
-def _proposal(run: R, initial: State | None, state: State, unit: UnitOfWork, environment: Environment) -> Proposal[R]:
+def _proposal(
+    run: R, initial: State | None, state: State, unit: UnitOfWork, environment: Environment, *, quirks: bool
+) -> Proposal[R]:
     now = max(environment.now, run.state_timestamp) if run.state_timestamp else environment.now
     return Proposal(
         run=run,
@@ -155,6 +157,7 @@ def _proposal(run: R, initial: State | None, state: State, unit: UnitOfWork, env
         draw=environment.draw(),
         slots=unit.slots_of(run, environment.new_id) if unit.limits else (),
         pause_key=environment.new_id() if state.is_paused else None,
+        quirks=quirks,
         **_surroundings(run, state, unit),
     )
 

@@ -33,7 +33,8 @@ class ProposeState:
     quirks: bool = True
     """Whether it leaves what only `proposeState` leaves, as recorded from the reference.
 
-    A run that ends without having run starts at its end, and a paused run that refuses a state is marked as resuming.
+    A run that ends without having run starts at its end, a paused run that refuses a state is marked as resuming, and a
+    cancelled run that awaits a retry in its process is CANCELLED at once.
     """
     fingerprint_source: str | None = None
     """Text that the fingerprint is of, if the state is derived from an input and from the time."""

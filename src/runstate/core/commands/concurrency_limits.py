@@ -17,7 +17,7 @@ from runstate.core.commands.command import TRIES, command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert_or_skip, remove
 from runstate.core.commands.proposals import referred
 from runstate.core.context import CommandContext
-from runstate.core.slots import occupied, retry_delay, seconds_until_room
+from runstate.core.slots import capacity, occupied, retry_delay, seconds_until_room
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
@@ -109,9 +109,10 @@ async def acquire_concurrency_slots(context: CommandContext, given: requests.Acq
         run_id = await _lock_holder(connection, given.run) if given.run else None
         unit = await _ledger(connection, names=given.names)
         active = [limit for limit in unit.limits.values() if limit.active]
-        small = next((limit for limit in active if limit.limit < given.slots), None)
+        small = next((limit for limit in active if capacity(limit) < given.slots), None)
         if small is not None:
-            raise InvalidInput(f"The limit {small.name} has {small.limit} slots, never {given.slots}.", ("slots",))
+            most = int(capacity(small))
+            raise InvalidInput(f"The limit {small.name} has {most} slots, never {given.slots}.", ("slots",))
         if any(seconds_until_room(limit, given.slots, now) > 0 for limit in active):
             return Acquired(retry_after_seconds=_patience(active, given.slots, now, context.draw()))
         held: dict[str, Any] = {

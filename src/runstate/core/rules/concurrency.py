@@ -14,7 +14,7 @@ from runstate.core.proposal import (
     Wait,
     rule,
 )
-from runstate.core.slots import retry_delay, seconds_until_room
+from runstate.core.slots import capacity, retry_delay, seconds_until_room
 from runstate.core.states import awaiting_concurrency_slot, cancelled
 from runstate.documents.policies import CollisionStrategy
 from runstate.documents.states import StateType
@@ -99,7 +99,7 @@ def _wanted(proposal: Proposal[Any]) -> Slot | None:
 def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
     """Acquire all slots that the run does not hold yet, or none."""
     wanted = [slot for slot in proposal.slots if slot.held is None and slot.limit.active]
-    closed = next((slot for slot in wanted if slot.limit.limit == 0), None)
+    closed = next((slot for slot in wanted if capacity(slot.limit) < 1), None)
     if closed:
         return Abort(reason=NO_SLOTS.format(closed.limit.name))
     full = [slot for slot in wanted if seconds_until_room(slot.limit, 1, proposal.now) > 0]

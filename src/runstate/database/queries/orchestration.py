@@ -261,6 +261,19 @@ async def cached_states(connection: AsyncConnection, keys: Collection[str], now:
     return {each["cache_key"]: TaskRunState.of({name: each[name] for name in STATE}) for each in found}
 
 
+async def forget_results(connection: AsyncConnection, states: sa.ColumnElement[bool]) -> None:
+    """Delete the cached results of task run states that are about to be deleted, and the older ones of their keys.
+
+    The newest result of a key decides: without it there is none.
+    """
+    gone = sa.orm.aliased(CacheEntry)
+    theirs = gone.state_id.in_(sa.select(TaskRunState.id).where(states))
+    newer = sa.tuple_(gone.created, gone.id) >= sa.tuple_(CacheEntry.created, CacheEntry.id)
+    keys = CacheEntry.digest.in_(sa.select(gone.digest).where(theirs))
+    replaced = sa.exists().where(gone.digest == CacheEntry.digest, theirs, newer)
+    await connection.execute(sa.delete(CacheEntry).where(keys, replaced))
+
+
 async def answers(connection: AsyncConnection, runs: Collection[UUID], keys: Collection[str]) -> list[ProposalAnswer]:
     """Answers that were given to proposals with these idempotency keys."""
     if not keys:
