@@ -277,6 +277,14 @@ def test_a_task_run_with_a_tag_without_slots_never_starts() -> None:
     assert said == Abort(reason="The limit none has no slots.")
 
 
+def test_a_task_run_with_a_tag_whose_slots_decay_so_slowly_that_none_is_ever_free_never_starts() -> None:
+    stuck = slot(limit(1, name="stuck", slot_decay_per_second=1e-12))
+
+    assert asked(take_tag_slots, task_run(), pending(), running(), slots=(stuck,)) == Abort(
+        reason="The limit stuck has no slots."
+    )
+
+
 def test_a_task_run_that_has_its_slots_takes_no_others() -> None:
     place, other = held(limit(1, occupied=1)), free()
 

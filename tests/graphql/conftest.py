@@ -58,7 +58,7 @@ async def consistent(app: Starlette) -> AsyncIterator[None]:
 
 @pytest.fixture
 def serve_later(app: Starlette) -> Callable[..., Awaitable[int]]:
-    """Runs a service once, as if some time had passed: `await serve_later(late, minutes=1)`."""
+    """Has a service do its work as if some time had passed."""
 
     def run(service: Any, **span: float) -> Awaitable[int]:
         done: Awaitable[int] = service.run_once(app.state.batcher, datetime.now(UTC) + timedelta(**span))

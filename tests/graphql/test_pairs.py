@@ -214,9 +214,7 @@ async def test_limit_and_reset_the_end_of_a_run_releases_nothing_twice(ask: Ask)
     assert await active(ask) == {"tag:x": 1}
 
 
-async def test_limit_and_late_a_run_without_a_slot_is_cancelled(
-    ask: Ask, serve_later: Later
-) -> None:
+async def test_limit_and_late_a_run_without_a_slot_is_cancelled(ask: Ask, serve_later: Later) -> None:
     options = {"collisionStrategy": "CANCEL_NEW"}
     _, (first, second) = await deployed(ask, 2, concurrencyLimit=1, concurrencyOptions=options)
     await started(ask, first)
@@ -245,9 +243,7 @@ async def test_slots_and_deletion_those_of_a_run_and_its_task_runs_are_released(
     assert await active(ask) == {"a": 0, "tag:x": 0}
 
 
-async def test_slots_and_a_lost_flow_run_those_of_its_task_runs_are_released(
-    ask: Ask, serve_later: Later
-) -> None:
+async def test_slots_and_a_lost_flow_run_those_of_its_task_runs_are_released(ask: Ask, serve_later: Later) -> None:
     await create(ask, "concurrencyLimit", name="a", limit=1)
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     task = await make_task_run(ask, flowRunId=run, policy={"retries": 1})
@@ -369,9 +365,7 @@ async def test_pause_and_task_run_it_is_not_ready_and_starts_after_the_resumptio
     assert (await propose(ask, task, "RUNNING", task=True))["status"] == "ACCEPT"
 
 
-async def test_pause_and_input_an_expired_one_fails_and_the_input_is_not_stored(
-    ask: Ask, serve_later: Later
-) -> None:
+async def test_pause_and_input_an_expired_one_fails_and_the_input_is_not_stored(ask: Ask, serve_later: Later) -> None:
     run = await make_flow_run(ask, state={"type": "RUNNING"}, policy={"retries": 3})
     given = {"flowRunId": run, "key": "s", "value": {"type": "object"}}
     await do(ask, "createFlowRunInput", "CreateFlowRunInputInput", "__typename", **given)
