@@ -12,11 +12,11 @@ from threading import Lock
 from typing import Any, Self, TypeVar
 
 import aiosqlite
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runstate.database import json, lanes
+from runstate.documents import exact_json
 from runstate.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -112,7 +112,7 @@ class Interruptible(aiosqlite.Connection):
     def parse(self, text: str) -> Any:
         """Return the value of a JSON parameter, which is parsed once for all rows."""
         if text not in self.parsed:
-            self.parsed[text] = orjson.loads(text)
+            self.parsed[text] = exact_json.loads(text)
         return self.parsed[text]
 
     def function(self, function: Callable[..., T], *arguments: Any) -> T | None:

@@ -10,6 +10,7 @@ import orjson
 
 from runstate.core.proposal import OrchestrationStatus, Rule, RuleOutcome
 from runstate.core.states import State
+from runstate.documents import exact_json
 from runstate.documents.access import ANONYMOUS
 from runstate.documents.states import Json, RunKind
 from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
@@ -48,7 +49,7 @@ class ProposeState:
             return sha256(self.fingerprint_source.encode()).hexdigest()
         state = self.state
         parts = [state.type.value, state.name, state.message, state.data, state.details.model_dump(mode="json")]
-        return sha256(orjson.dumps([*parts, self.force], option=orjson.OPT_SORT_KEYS)).hexdigest()
+        return sha256(exact_json.dumps([*parts, self.force], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

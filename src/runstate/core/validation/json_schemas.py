@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from runstate.documents import exact_json
 from runstate.documents.states import Json
 from runstate.errors import InvalidInput, Overloaded
 
@@ -102,8 +103,8 @@ async def _started() -> Process:
 
 def _line(value: Json, limit: int, path: tuple[str, ...]) -> bytes:
     try:
-        line = orjson.dumps(value)
-    except TypeError as error:  # nested too deeply, or a number that JSON readers do not keep
+        line = exact_json.dumps(value)
+    except (TypeError, RecursionError) as error:  # nested too deeply, or a number that JSON readers do not keep
         raise InvalidInput(f"The JSON value cannot be used: {error}.", path) from None
     if len(line) > limit:
         raise InvalidInput(f"The JSON value is too large: at most {limit} bytes, not {len(line)}.", path)

@@ -2,13 +2,22 @@
 
 import re
 from datetime import UTC, datetime
-from math import isfinite
 from typing import Any, Final
 
 import orjson
 import strawberry
-from graphql import GraphQLError, ValueNode, value_from_ast_untyped
+from graphql import (
+    FloatValueNode,
+    GraphQLError,
+    IntValueNode,
+    ListValueNode,
+    ObjectValueNode,
+    ValueNode,
+    value_from_ast_untyped,
+)
 from strawberry.types.scalar import ScalarDefinition
+
+from runstate.documents import exact_json
 
 RFC_3339: Final = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]([01]\d|2[0-3]):\d{2}:\d{2}(\.(?P<fraction>\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
@@ -36,24 +45,27 @@ def written(value: datetime) -> str:
 
 def dumped(answer: object) -> bytes:
     """An answer as JSON. Ids and instants may be in it as they are: they are written as the schema says."""
-    return orjson.dumps(answer, option=orjson.OPT_UTC_Z)
+    return exact_json.dumps(answer, option=orjson.OPT_UTC_Z)
 
 
 def json_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
-    """A JSON value that was written into the document; one in the variables was parsed from JSON already."""
-    return finite(value_from_ast_untyped(node, variables))
+    """A JSON value that was written into the document: numbers are read as in JSON."""
+    match node:
+        case IntValueNode(value=text) | FloatValueNode(value=text):
+            return _number(text)
+        case ListValueNode(values=values):
+            return [json_literal(each, variables) for each in values]
+        case ObjectValueNode(fields=fields):
+            return {each.name.value: json_literal(each.value, variables) for each in fields}
+    return value_from_ast_untyped(node, variables)
 
 
-def finite(value: Any) -> Any:
-    """A JSON value, if its numbers are finite."""
-    match value:
-        case float() if not isfinite(value):
-            raise GraphQLError("A number in JSON is finite.")
-        case list():
-            return [finite(item) for item in value]
-        case dict():
-            return {key: finite(item) for key, item in value.items()}
-    return value
+def _number(text: str) -> float:
+    try:
+        number: float = exact_json.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise GraphQLError(f"A number in JSON is finite: {error}.") from None
+    return number
 
 
 DateTime: Final = strawberry.scalar(
@@ -66,7 +78,7 @@ DateTime: Final = strawberry.scalar(
 
 JSON: Final = strawberry.scalar(
     name="JSON",
-    description="Any JSON value. Numbers are finite.",
+    description="Any JSON value. Numbers keep all their digits; they are at most 1.8e308.",
     specified_by_url="https://www.rfc-editor.org/rfc/rfc8259",
     serialize=lambda value: value,
     parse_value=lambda value: value,
