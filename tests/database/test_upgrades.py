@@ -106,7 +106,7 @@ async def test_a_server_of_an_earlier_generation_says_what_both_revisions_are(
         await serve()
 
     (line,) = str(refused.value).splitlines()
-    assert f"to revision {NEXT_GENERATION}: this version ends with {HEAD}." in line
+    assert f"to revision {NEXT_GENERATION}. This version knows revisions up to {HEAD}." in line
 
 
 async def test_a_worker_is_replaced_while_the_tables_are_of_a_later_version(

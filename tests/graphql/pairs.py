@@ -1,4 +1,4 @@
-"""What pairs of features start from, and what came of them."""
+"""Runs in the states that tests of pairs of features start from."""
 
 from typing import Any
 

@@ -53,7 +53,7 @@ class LongFloat(float):
 
 
 def loads(text: str | bytes) -> Any:
-    """Return the value of a JSON text. Raise orjson.JSONDecodeError if it is none, or has a number out of range."""
+    """Return the value of a JSON text. Raise orjson.JSONDecodeError if it is invalid or a number is out of range."""
     value = orjson.loads(text)
     if len(text) < len(TINY):
         return value
