@@ -300,7 +300,12 @@ def _watch_statements(connection: Any, _: Any) -> None:
 
 def _text_contains(statement: Interruptible, value: str | None, text: str) -> bool | None:
     statement.check()
-    return None if value is None else text.lower() in value.lower()
+    return None if value is None else _lower(text) in _lower(value)
+
+
+def _lower(text: str) -> str:
+    """Return a text in lower case, each character by itself like PostgreSQL: Python looks at their neighbours too."""
+    return text.replace("İ", "i").replace("Σ", "σ").lower()  # noqa: RUF001 Greek
 
 
 def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
