@@ -50,6 +50,9 @@ PREFLIGHT_HEADER: Final = "GraphQL-Require-Preflight"
 PREFLIGHT: Final = {PREFLIGHT_HEADER.lower(), "apollo-require-preflight", "x-apollo-operation-name"}
 """Headers, any of which says that a browser asked first whether another site may ask this."""
 
+COST_HEADER: Final = "GraphQL-Cost"
+"""A request header; with the value `report` answers contain the cost of their operations."""
+
 COME_BACK: Final = {"Retry-After": "1"}
 COMES_BACK: Final = frozenset({Code.OVERLOADED.value, Code.UNAVAILABLE.value})
 """Codes of errors that are over in a moment."""
@@ -102,7 +105,12 @@ class Endpoint(GraphQL[Context, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """The context of an operation."""
-        return self.make_context(request, request_id(request))
+        return self._context(request, request_id(request))
+
+    def _context(self, request: Request | WebSocket, known_as: str) -> Context:
+        context = self.make_context(request, known_as)
+        context.reports_cost = request.headers.get(COST_HEADER.lower()) == "report"
+        return context
 
     async def on_ws_connect(self, context: Context) -> Any:
         """Who opened a socket, from its first message on."""
@@ -146,7 +154,7 @@ class Endpoint(GraphQL[Context, None]):
         asked = operation(await self._said(request))
         if is_named(accept, EVENTS) and wants_events(accept, self._kind(asked)):
             return await self._stream(request, asked, known_as)
-        result = await self._execute(request, asked, self.make_context(request, known_as))
+        result = await self._execute(request, asked, self._context(request, known_as))
         body = body_of(result)
         if isinstance(result, PreExecutionError):
             return _not_executed(body, media_type)
@@ -162,7 +170,7 @@ class Endpoint(GraphQL[Context, None]):
     async def _stream(self, request: Request, asked: GraphQLRequest, known_as: str) -> Response:
         if self.schema.in_flight.full:
             raise RefusedError(503, "Too many subscriptions are open.", Code.OVERLOADED, **COME_BACK)
-        context = self.make_context(request, known_as)
+        context = self._context(request, known_as)
         await self._check_token(request, asked, context)
         results = await self.schema.stream(
             asked.query,
