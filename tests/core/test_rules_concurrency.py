@@ -309,6 +309,7 @@ def test_waits_are_spread_by_chance_around_how_long_slots_are_held() -> None:
     drawn = [waits(slots=(place,), draw=number / 1000) for number in range(1000)]
 
     assert drawn == sorted(drawn)
+    assert drawn == [round(each, 6) for each in drawn]
     assert sum(drawn) / len(drawn) == pytest.approx(2, rel=0.05)
 
 

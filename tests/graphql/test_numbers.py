@@ -117,7 +117,7 @@ async def test_runs_are_not_looked_at_for_numbers_that_were_added_up(ask: Ask, r
 async def test_lateness_is_the_average_of_what_runs_started_late(database: Database, ask: Ask) -> None:
     flow = flow_row()
     assert await ask("{ flowRunLateness }") == {"flowRunLateness": None}
-    late = [flow_run_row(flow, expected_start_time=at(0), start_time=at(seconds)) for seconds in (0, 3, 9)]
+    late = [flow_run_row(flow, expected_start_time=at(0), start_time=at(seconds)) for seconds in (0, 3, 10)]
     await store(database, flow, *late)
 
-    assert (await ask("{ flowRunLateness }"))["flowRunLateness"] == pytest.approx(4)
+    assert (await ask("{ flowRunLateness }"))["flowRunLateness"] == 4.333333
