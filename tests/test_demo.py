@@ -1,7 +1,9 @@
 """`runstate demo`: what it leaves behind did really happen, and each ready query finds something in it."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ async def live(server: Listening) -> Any:
 async def told(server: Listening) -> list[tuple[str, str, str]]:
     """What the demo said of a dozen runs, which took no time."""
     told: list[tuple[str, str, str]] = []
-    await demo(socket_address(server.address), None, RUNS, 0, lambda *step: told.append(step))
+    await demo(socket_address(server.address), None, RUNS, inf, lambda *step: told.append(step))
     return told
 
 
@@ -65,6 +67,33 @@ async def test_runs_go_through_and_end_in_every_way(live: Ask, url: str, told: l
     assert await findings(url) == []
 
 
+async def test_runs_are_told_of_by_names_of_their_own(live: Ask, told: list[tuple[str, str, str]]) -> None:
+    tasks = "taskRuns(first: 200) { nodes { name flowRun { name flow { name } } } }"
+    found = await live(f"{{ flowRuns(first: 200) {{ nodes {{ name flow {{ name }} }} }} {tasks} }}")
+    runs = [f"{each['flow']['name']} / {each['name']}" for each in found["flowRuns"]["nodes"]]
+    labels = {label.rpartition(" / ")[0] if label.count(" / ") > 1 else label for label, _, _ in told}
+
+    assert len(runs) - len({run.partition(" / ")[2] for run in runs}) <= 1, "names of two words seldom repeat"
+    assert labels <= set(runs)
+    assert max(Counter(each["name"] for each in found["taskRuns"]["nodes"]).values()) == 1
+
+
+async def test_at_twice_the_speed_everything_takes_half_the_time(live: Ask, server: Listening) -> None:
+    await demo(socket_address(server.address), None, 1, 20, lambda *_: None)
+
+    found = await live("{ taskRuns { nodes { policy { retryDelaysSeconds } } } }")
+    assert [each["policy"] for each in found["taskRuns"]["nodes"]] == [{"retryDelaysSeconds": [0.1]}] * 4
+
+
+@pytest.mark.parametrize("speed", ["0", "-1", "nan"])
+async def test_a_speed_is_above_zero(speed: str) -> None:
+    process = await run("demo", "--speed", speed, environment={})
+    output, _ = await process.communicate()
+
+    assert process.returncode == 2
+    assert b"is not above 0" in output
+
+
 async def findings(url: str) -> list[str]:
     """What does not agree in a database."""
     database = Database(url)
@@ -75,7 +104,7 @@ async def findings(url: str) -> list[str]:
 
 async def test_a_second_demo_adds_to_the_first(live: Ask, server: Listening) -> None:
     for runs in (1, 2):
-        await demo(socket_address(server.address), None, runs, 0, lambda *_: None)
+        await demo(socket_address(server.address), None, runs, inf, lambda *_: None)
 
     assert (await live('{ flowRunCount(where: { stateName: { eq: "Completed" } }) }'))["flowRunCount"] == 3
 
@@ -99,7 +128,7 @@ async def test_what_the_server_refuses_ends_it(server: Listening) -> None:
 async def test_a_server_that_wants_a_key_is_given_one(url: str) -> None:
     async with listening(url, auth_string="ada:lovelace") as server:
         environment = {"RUNSTATE_API_KEY": "ada:lovelace"}
-        arguments = ("demo", "--url", server.address, "--runs", "1", "--pace", "0")
+        arguments = ("demo", "--url", server.address, "--runs", "1", "--speed", "inf")
         let_in = await run(*arguments, environment=environment)
         stays_out = await run(*arguments, environment={})
         said, complained = (await let_in.communicate())[0], (await stays_out.communicate())[0]

@@ -15,7 +15,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from runstate import logs
+from runstate import __version__, logs
 from runstate.app import clock
 from runstate.cli.demo import run_demo
 from runstate.cli.keys import cli as keys
@@ -40,6 +40,7 @@ gc.enable()
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(keys, name="keys")
 
+
 Url = Annotated[str | None, typer.Option("--database-url", help="Where it is kept; RUNSTATE_DATABASE_URL.")]
 Host = Annotated[str | None, typer.Option(help="The address to listen on; RUNSTATE_HOST.")]
 Port = Annotated[int | None, typer.Option(help="The port to listen on; RUNSTATE_PORT.")]
@@ -56,6 +57,30 @@ Key = Annotated[
     ),
 ]
 Processes = Annotated[int | None, typer.Option(help="How many processes serve, on PostgreSQL; RUNSTATE_WORKERS.")]
+
+
+def print_version(wanted: bool) -> None:  # noqa: FBT001 typer passes the value of the option
+    """Print the version and exit, if it is wanted."""
+    if wanted:
+        typer.echo(f"runstate {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+]
+
+
+def above_zero(value: float) -> float:
+    """Return a number that is above 0."""
+    if not value > 0:
+        raise typer.BadParameter(f"{value} is not above 0.")
+    return value
+
+
+@cli.callback()
+def commands(*, version: Version = False) -> None:
+    """Orchestration-state server with a GraphQL API."""
 
 
 @cli.command()
@@ -138,12 +163,14 @@ def watch(
 def demo(
     url: Annotated[str, typer.Option(help="Where the server is.")] = "http://127.0.0.1:4200/graphql",
     runs: Annotated[int | None, typer.Option(min=1, help="End after so many flow runs; without it: never.")] = None,
-    pace: Annotated[float, typer.Option(min=0, help="How many seconds a second of the flows takes.")] = 1,
+    speed: Annotated[
+        float, typer.Option(help="How fast the flows run: 20 is twenty times as fast as usual.", callback=above_zero)
+    ] = 1,
     key: Key = None,
 ) -> None:
     """Run a few small flows on a server: with retries, failures, pauses, caches and subflows to look at."""
     try:
-        run_demo(url, key, runs, pace)
+        run_demo(url, key, runs, speed)
     except RefusedError as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(REFUSED) from None

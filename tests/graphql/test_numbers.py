@@ -3,7 +3,6 @@
 import random
 from typing import Any
 
-import pytest
 from starlette.applications import Starlette
 
 from runstate.app import clock

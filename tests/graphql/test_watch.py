@@ -1,6 +1,7 @@
 """`runstate watch`: every transition once, however often the connection is lost; how a run ended is the exit code."""
 
 import asyncio
+import re
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from runstate.cli.watch import (
     RefusedError,
     Table,
     ending,
+    named,
     socket_address,
     watch,
     wish_of,
@@ -134,7 +136,7 @@ async def test_what_the_server_refuses_is_the_end(server: Listening, live: Ask) 
 
 
 async def test_where_there_is_no_such_socket_is_the_end(server: Listening) -> None:
-    with pytest.raises(RefusedError, match="40"):
+    with pytest.raises(RefusedError, match=r"no GraphQL API at this path, which is usually /graphql: .* 404"):
         await watch(f"ws://{server.address}/nowhere", Everything(), print, print)
 
 
@@ -149,6 +151,8 @@ async def test_into_a_pipe_go_lines_of_json(server: Listening, live: Ask) -> Non
 
     assert (entry["runId"], entry["version"], entry["stateType"]) == (flow_run, 1, "PENDING")
     assert entry["cursor"]
+    found = (await live("query($id: ID!) { flowRun(id: $id) { name flow { name } } }", id=flow_run))["flowRun"]
+    assert (entry["runName"], entry["flowName"]) == (found["name"], found["flow"]["name"])
 
 
 async def test_the_exit_code_says_how_the_run_ended(server: Listening, live: Ask) -> None:
@@ -188,22 +192,41 @@ def test_options_say_what_is_watched() -> None:
     assert (one.run, one.version, one.until_final) == ("r", 7, True)
 
 
-def test_on_a_terminal_it_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+FLOW = {"name": "etl"}
+
+
+@pytest.mark.parametrize(
+    ("kind_of_run", "run", "shown"),
+    [
+        ("FLOW_RUN", {"name": "zealous-otter", "flow": FLOW}, "etl / zealous-otter"),
+        (
+            "TASK_RUN",
+            {"name": "load-1", "flowRun": {"name": "zealous-otter", "flow": FLOW}},
+            "etl / zealous-otter / load-1",
+        ),
+        ("TASK_RUN", {"name": "load-1", "flowRun": None}, "load-1"),
+        ("TASK_RUN", None, "r" * 36),
+    ],
+)
+def test_on_a_terminal_it_is_a_table(
+    capsys: pytest.CaptureFixture[str], kind_of_run: str, run: dict[str, Any] | None, shown: str
+) -> None:
     table = Table()
-    table(
-        {
-            "occurred": "2026-01-01T12:00:00.000000Z",
-            "runId": "r" * 36,
-            "version": 3,
-            "stateName": "Late",
-            "stateType": "SCHEDULED",
-            "message": "at last",
-        }
-    )
+    entry = {
+        "occurred": "2026-01-01T12:00:00.000000Z",
+        "runKind": kind_of_run,
+        "runId": "r" * 36,
+        "version": 3,
+        "stateName": "Late",
+        "stateType": "SCHEDULED",
+        "message": "at last",
+        "run": run,
+    }
+    table(named(entry))
 
     head, line = capsys.readouterr().out.splitlines()
-    assert head.split() == ["occurred", "run", "version", "state"]
-    assert line.split() == ["2026-01-01", "12:00:00.000", "r" * 36, "3", "Late", "at", "last"]
+    assert head.split() == ["occurred", "version", "state", "run"]
+    assert re.split(" {2,}", line) == ["2026-01-01 12:00:00.000", "3", "Late", shown, "at last"]
 
 
 @pytest.mark.parametrize("variable", [True, False], ids=["variable", "option"])

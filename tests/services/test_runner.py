@@ -72,6 +72,8 @@ async def test_a_service_that_fails_is_run_again_and_does_not_disturb_others(mak
 
     failures = [each for each in logs if each["log_level"] == "error"]
     assert [each["service"] for each in failures] == ["failing"] * 3
+    rounds = [each for each in logs if each not in failures]
+    assert rounds[0] == {"event": "service_round_completed", "service": "other", "done": 1, "log_level": "debug"}
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])

@@ -1,5 +1,6 @@
 """GraphiQL in a real Chromium, which must neither complain nor leave the machine."""
 
+from math import inf
 from typing import Any
 
 import orjson
@@ -22,7 +23,7 @@ SUBSCRIPTIONS = ("LiveTransitions", "LiveCounts")
 @pytest.fixture
 async def filled(server: Listening) -> None:
     """A dozen runs of the demo."""
-    await demo(socket_address(server.address), None, 12, 0, lambda *_: None)
+    await demo(socket_address(server.address), None, 12, inf, lambda *_: None)
 
 
 async def test_a_query_is_typed_completed_and_run(graphiql: GraphiQL, live: Ask) -> None:

@@ -111,11 +111,12 @@ class Api:
             raise RefusedError(f"{mutation}: {answer['message']}")
         return answer
 
-    async def create(self, what: str, **given: Any) -> str:
-        """The id of what is created, or was there already."""
+    async def create(self, what: str, **given: Any) -> Answer:
+        """Id and name of what is created, or was there already."""
         kind = what[0].upper() + what[1:]
-        payload = f"... on Create{kind}Payload {{ {what} {{ id }} }}"
-        return str((await self.do(f"create{kind}", f"Create{kind}Input", payload, **given))[what]["id"])
+        payload = f"... on Create{kind}Payload {{ {what} {{ id name }} }}"
+        answer: Answer = (await self.do(f"create{kind}", f"Create{kind}Input", payload, **given))[what]
+        return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +162,8 @@ class Run:
 class Demo:
     """The flows, run after run."""
 
-    def __init__(self, api: Api, tell: Tell, pace: float) -> None:
-        self.api, self.tell, self.pace = api, tell, pace
+    def __init__(self, api: Api, tell: Tell, speed: float) -> None:
+        self.api, self.tell, self.speed = api, tell, speed
 
     async def prepare(self) -> None:
         """Have a limit, and a run that is due in an hour."""
@@ -180,27 +181,24 @@ class Demo:
     async def run(self, flow: Flow, nth: int, parent: str | None = None) -> str:
         """Run a flow, within a task run perhaps; its fault."""
         parameters = {name: turn(values, nth) for name, values in flow.parameters.items()}
-        name = f"{flow.name} {nth + 1}"
         if flow.deployment:
-            run_id = await self.deployed(flow, parameters, name=name)
+            made = await self.deployed(flow, parameters)
         else:
-            flow_id = await self.api.create("flow", name=flow.name)
+            flow_id = (await self.api.create("flow", name=flow.name))["id"]
             more = {"parentTaskRunId": parent} if parent else {}
-            run_id = await self.api.create(
-                "flowRun", flowId=flow_id, name=name, parameters=parameters, tags=list(flow.tags), **more
-            )
-        run = Run(self.api, self.tell, name, {"flowRunId": run_id})
+            made = await self.api.create("flowRun", flowId=flow_id, parameters=parameters, tags=list(flow.tags), **more)
+        run = Run(self.api, self.tell, f"{flow.name} / {made['name']}", {"flowRunId": made["id"]})
         well = await run.work(lambda: self.stages(flow, nth, run, parameters))
         return "" if well else f"{flow.name} did not complete"
 
-    async def deployed(self, flow: Flow, parameters: dict[str, Any], **more: Any) -> str:
-        """The id of a run of a flow's deployment."""
-        flow_id = await self.api.create("flow", name=flow.name)
-        made = {"flowId": flow_id, "name": flow.deployment, "tags": list(flow.tags)}
-        deployment = await self.api.create("deployment", **made)
-        payload = "... on CreateFlowRunPayload { flowRun { id } }"
-        given = {"deploymentId": deployment, "parameters": parameters, **more}
-        return str((await self.api.do("runDeployment", "RunDeploymentInput", payload, **given))["flowRun"]["id"])
+    async def deployed(self, flow: Flow, parameters: dict[str, Any], **more: Any) -> Answer:
+        """Id and name of a new run of a flow's deployment."""
+        flow_id = (await self.api.create("flow", name=flow.name))["id"]
+        made = await self.api.create("deployment", flowId=flow_id, name=flow.deployment, tags=list(flow.tags))
+        payload = "... on CreateFlowRunPayload { flowRun { id name } }"
+        given = {"deploymentId": made["id"], "parameters": parameters, **more}
+        run: Answer = (await self.api.do("runDeployment", "RunDeploymentInput", payload, **given))["flowRun"]
+        return run
 
     async def stages(self, flow: Flow, nth: int, run: Run, parameters: dict[str, Any]) -> str | None:
         """Run the tasks of a flow; its fault, or None if it was ended in between."""
@@ -234,16 +232,16 @@ class Demo:
         self, task: Task, nth: int, run: Run, before: list[str], parameters: dict[str, Any]
     ) -> tuple[str, bool]:
         """Run a task: the id of its run, and whether it ended well."""
-        task_run = await self.api.create(
+        made = await self.api.create(
             "taskRun",
             flowRunId=run.ref["flowRunId"],
             taskKey=task.name,
             dynamicKey="0",
-            name=task.name,
             tags=list(task.tags),
-            policy={"retries": task.retries, "retryDelaysSeconds": [2 * self.pace]},
+            policy={"retries": task.retries, "retryDelaysSeconds": [2 / self.speed]},
             taskInputs={"data": [{"input_type": "task_run", "id": each} for each in before]},
         )
+        task_run = str(made["id"])
         faults = itertools.chain(["Connection reset by peer"] * turn(task.faults, nth), itertools.repeat(""))
 
         async def attempt() -> str:
@@ -255,8 +253,8 @@ class Demo:
         return task_run, await this.work(attempt, **details)
 
     async def rest(self, seconds: float) -> None:
-        """Let time go by, at the pace that was asked for."""
-        await asyncio.sleep(seconds * self.pace)
+        """Let time go by, at the speed that was asked for."""
+        await asyncio.sleep(seconds / self.speed)
 
 
 def turn(values: tuple[Any, ...], nth: int) -> Any:
@@ -270,14 +268,14 @@ def cache(task: Task, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"cacheKey": f"{task.name} {parameters[task.cached_by]}", "cacheExpiration": until.isoformat()}
 
 
-async def demo(address: str, key: str | None, runs: int | None, pace: float, tell: Tell) -> None:
-    """Run flows, for ever or a number of them. RefusedError: the server does not want that."""
+async def demo(address: str, key: str | None, runs: int | None, speed: float, tell: Tell) -> None:
+    """Run flows, for ever or a number of them; a speed of 2 takes half the time. RefusedError: the server refuses."""
     numbers = iter(itertools.count() if runs is None else range(runs))
     async with websockets.connect(address, subprotocols=[PROTOCOL], max_size=2**24) as socket:
         session = Session(socket)
         await session.begin(key)
         try:
-            made = Demo(Api(session), tell, pace)
+            made = Demo(Api(session), tell, speed)
             await made.prepare()
             await asyncio.gather(*(made.take(numbers) for _ in range(WORKERS)))
         except SubscriptionError as error:
@@ -286,13 +284,13 @@ async def demo(address: str, key: str | None, runs: int | None, pace: float, tel
 
 def say(label: str, state: str, message: str) -> None:
     """Print a step."""
-    typer.echo(f"{datetime.now(UTC):%H:%M:%S}  {label:40} {state:16} {message}".rstrip())
+    typer.echo(f"{datetime.now(UTC):%H:%M:%S}  {label:48} {state:16} {message}".rstrip())
 
 
-def run_demo(url: str, key: str | None, runs: int | None, pace: float) -> None:
+def run_demo(url: str, key: str | None, runs: int | None, speed: float) -> None:
     """Run flows until there are enough, or somebody wants no more. RefusedError: the server is not there."""
     try:
-        asyncio.run(demo(socket_address(url), key, runs, pace, say))
+        asyncio.run(demo(socket_address(url), key, runs, speed, say))
     except KeyboardInterrupt:
         typer.echo("Enough.")
     except (OSError, websockets.WebSocketException) as error:

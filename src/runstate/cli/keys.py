@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 
 from runstate.core.access import keys
 from runstate.database import Database
-from runstate.database.migrate import check_head
+from runstate.database.migrate import check_head, is_new, migrate
 from runstate.documents.access import Scope
 from runstate.errors import ConfigurationError
 from runstate.rows import ApiKey
@@ -41,13 +41,14 @@ Expires = Annotated[str | None, typer.Option(help="For how long it lets in, such
 
 @cli.command()
 def create(name: Name, scope: Scopes, expires: Expires = None, database_url: Url = None) -> None:
-    """Make a key. It is shown now and never again: only a digest of it is kept."""
+    """Make a key. It is shown now and never again: only a digest of it is kept. A new database gets its tables."""
     now, text = datetime.now(UTC), keys.mint(secrets.token_bytes)
     until = None if expires is None else now + lasting(expires)
-    made = _with_database(
-        database_url,
-        lambda database: keys.create(database, now, text, id=uuid7(), name=name, scopes=scope, expires=until),
-    )
+
+    async def created(database: Database) -> ApiKey:
+        return await keys.create(database, now, text, id=uuid7(), name=name, scopes=scope, expires=until)
+
+    made = _with_database(database_url, created, may_be_new=True)
     if sys.stdout.isatty():
         typer.echo(f"{text}\n\nThis is the key of {made.name}: keep it now, it is not shown again.")
     else:
@@ -109,13 +110,16 @@ def _in_words(value: Any) -> str:
     return " ".join(value) if isinstance(value, list) else value or ""
 
 
-def _with_database(url: str | None, do: Callable[[Database], Awaitable[T]]) -> T:
+def _with_database(url: str | None, do: Callable[[Database], Awaitable[T]], *, may_be_new: bool = False) -> T:
     """What is done with a database whose tables have their newest shape; Misconfigured: they do not."""
     settings = load(os.environ, database_url=url)
 
     async def run() -> T:
         database = database_of(settings)
         try:
+            if may_be_new and await is_new(database):
+                await migrate(database)
+                typer.echo(f"The tables in {database.shown} were created.", err=True)
             await check_head(database)
             return await do(database)
         finally:

@@ -19,7 +19,8 @@ from websockets.typing import Subprotocol
 
 PROTOCOL: Final = Subprotocol("graphql-transport-ws")
 FIELDS: Final = """runKind runId stateId flowRunId flowId deploymentId version occurred
-  previousStateType previousStateName stateType stateName message"""
+  previousStateType previousStateName stateType stateName message
+  run { name ... on FlowRun { flow { name } } ... on TaskRun { flowRun { name flow { name } } } }"""
 TRANSITIONS: Final = f"""subscription($where: TransitionWhere, $after: String) {{
   transitions(where: $where, after: $after) {{ cursor transitions {{ {FIELDS} }} }} }}"""
 RUN: Final = f"""subscription($run: RunRef!, $afterVersion: Int, $untilFinal: Boolean!) {{
@@ -35,6 +36,8 @@ PASSING: Final = {"SLOW_CONSUMER", "RESTARTING", "OVERLOADED", "UNAVAILABLE", "T
 """Errors after which it is worth coming back."""
 FATAL_CLOSES: Final = range(4400, 4500)
 UNWELCOME: Final = 4403
+NOT_THERE: Final = {403, 404}
+"""HTTP statuses with which servers refuse WebSockets at other paths than that of the API."""
 FATAL_ANSWERS: Final = range(400, 500)
 SHORTEST_SECONDS: Final = 0.2
 LONGEST_SECONDS: Final = 10.0
@@ -97,7 +100,7 @@ class Everything:
         """A batch; the last of its transitions carries the cursor after which one goes on."""
         batch = data["transitions"]
         self.after = batch["cursor"]
-        entries: list[Entry] = batch["transitions"]
+        entries: list[Entry] = [named(each) for each in batch["transitions"]]
         return [*entries[:-1], *({**entry, "cursor": self.after} for entry in entries[-1:])]
 
     def resume(self, cursor: str) -> None:
@@ -125,13 +128,22 @@ class OneRun:
 
     def take(self, data: dict[str, Any]) -> list[Entry]:
         """One transition."""
-        entry = data["runTransitions"]
+        entry = named(data["runTransitions"])
         self.version, self.state_type = entry["version"], entry["stateType"]
         return [entry]
 
     def resume(self, cursor: str) -> None:
         """Go on after this version."""
         self.version = int(cursor)
+
+
+def named(entry: Entry) -> Entry:
+    """Return a transition with the names of its run, flow run and flow; null if they are deleted, or there is none."""
+    run = entry.pop("run") or {}
+    flow_run = run if "flow" in run else run.get("flowRun") or {}
+    flow = flow_run.get("flow") or {}
+    names = {"runName": run.get("name"), "flowRunName": flow_run.get("name"), "flowName": flow.get("name")}
+    return {**entry, **names}
 
 
 def authorization(key: str) -> str:
@@ -234,9 +246,16 @@ def insist_on_coming_back(lost: Exception) -> None:
             ) from lost
         raise RefusedError(lost.rcvd.reason or f"The server closed the connection: {lost.rcvd.code}.") from lost
     if isinstance(lost, websockets.InvalidStatus) and lost.response.status_code in FATAL_ANSWERS:
-        raise RefusedError(f"The server answers {lost.response.status_code}.") from lost
+        raise RefusedError(refusal(lost.response.status_code, lost.response.body)) from lost
     if isinstance(lost, websockets.InvalidURI):
         raise RefusedError(str(lost)) from lost
+
+
+def refusal(status: int, body: bytes) -> str:
+    """Return the meaning of an HTTP answer to the opening of a WebSocket."""
+    if status in NOT_THERE:
+        return f"There is no GraphQL API at this path, which is usually /graphql: the server answers {status}."
+    return f"The server answers {status}: {body[:200].decode(errors='replace')}"
 
 
 def socket_address(url: str) -> str:
@@ -260,16 +279,23 @@ class Table:
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
-        self.console.print(Text(f"{'occurred':23}  {'run':36} {'version':>7}  state", style="bold"), soft_wrap=True)
+        self.console.print(Text(f"{'occurred':23}  {'version':>7}  {'state':18}  run", style="bold"), soft_wrap=True)
 
     def __call__(self, entry: Entry) -> None:
         """Print a transition."""
         occurred = entry["occurred"][:23].replace("T", " ")
-        line = Text(f"{occurred}  {entry['runId']} {entry['version']:7}  ")
-        line.append(entry["stateName"], style=COLORS.get(entry["stateType"], ""))
+        line = Text(f"{occurred}  {entry['version']:7}  ")
+        line.append(f"{entry['stateName']:18}", style=COLORS.get(entry["stateType"], ""))
+        line.append(f"  {label(entry)}")
         if entry["message"]:
             line.append(f"  {entry['message']}", style="dim")
         self.console.print(line, soft_wrap=True)
+
+
+def label(entry: Entry) -> str:
+    """Return the names of the flow, the flow run and the task run; the id of a run that is deleted."""
+    names = entry["flowName"], entry["flowRunName"], entry["runName"] if entry["runKind"] == "TASK_RUN" else None
+    return " / ".join(filter(None, names)) if entry["runName"] else entry["runId"]
 
 
 def ending(wish: Wish) -> int:

@@ -59,6 +59,12 @@ async def at_head(database: Database) -> bool:
         return await connection.run_sync(_current) == revisions()[0]
 
 
+async def is_new(database: Database) -> bool:
+    """Return whether the database has no tables of ours."""
+    async with database.read() as connection:
+        return await connection.run_sync(_current) is None
+
+
 async def check_head(database: Database) -> None:
     """Raise ConfigurationError unless the tables have the shape that this version needs."""
     async with database.read() as connection:
