@@ -61,6 +61,11 @@ def watching(server: Listening, wish: Any, shown: Shown) -> asyncio.Task[None]:
     return asyncio.create_task(watch(address, wish, shown.queue.put_nowait, shown.notes.append))
 
 
+def test_an_address_of_another_kind_is_refused() -> None:
+    with pytest.raises(RefusedError, match="begins with http:// or https://, not with ftp://"):
+        socket_address("ftp://host:4200")
+
+
 @pytest.mark.parametrize("url", ADDRESSES)
 def test_an_address_may_be_given_as_http(url: str) -> None:
     assert socket_address(url) == ADDRESSES[url]
@@ -118,7 +123,9 @@ async def test_a_lost_connection_is_made_again_and_nothing_is_missed(server: Lis
     task.cancel()
 
     assert versions == [(2, "RUNNING"), (3, "COMPLETED")]
-    assert shown.notes
+    connected = f"Connected to ws://{server.address}"
+    assert shown.notes[0] == shown.notes[-1] == connected
+    assert any(note.endswith("connecting again") for note in shown.notes)
 
 
 async def test_what_the_server_refuses_is_the_end(server: Listening, live: Ask) -> None:
@@ -145,6 +152,7 @@ async def test_into_a_pipe_go_lines_of_json(server: Listening, live: Ask) -> Non
     flow_run = await make_flow_run(live)
     process = await run("watch", server.address, "--after", cursor, environment={})
     assert process.stdout
+    assert await process.stdout.readline() == f"Connected to ws://{server.address}\n".encode()
     entry = orjson.loads(await process.stdout.readline())
     process.terminate()
     await process.communicate()
@@ -161,7 +169,7 @@ async def test_the_exit_code_says_how_the_run_ended(server: Listening, live: Ask
     process = await run("watch", server.address, "--run", flow_run, "--until-final", environment={})
     output, _ = await process.communicate()
 
-    assert [orjson.loads(line)["stateType"] for line in output.splitlines()] == ["PENDING", "CANCELLED"]
+    assert [orjson.loads(line)["stateType"] for line in output.splitlines()[1:]] == ["PENDING", "CANCELLED"]
     assert process.returncode == 2
 
 
@@ -241,7 +249,7 @@ async def test_a_key_is_sent_where_one_is_needed(url: str, database: Database, *
         output, _ = await process.communicate()
 
     assert process.returncode == 0, output
-    assert [orjson.loads(line)["stateType"] for line in output.splitlines()] == ["PENDING", "COMPLETED"]
+    assert [orjson.loads(line)["stateType"] for line in output.splitlines()[1:]] == ["PENDING", "COMPLETED"]
 
 
 async def test_user_and_password_are_sent_like_a_key(url: str) -> None:
@@ -272,4 +280,4 @@ async def test_when_the_key_is_revoked_it_is_the_end(url: str, database: Databas
 
         with pytest.raises(RefusedError, match="revoked or has expired"):
             await task
-    assert shown.notes == []
+    assert [note.split()[0] for note in shown.notes] == ["Connected"]

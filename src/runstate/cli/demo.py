@@ -292,7 +292,7 @@ def run_demo(url: str, key: str | None, runs: int | None, speed: float) -> None:
     try:
         asyncio.run(demo(socket_address(url), key, runs, speed, say))
     except KeyboardInterrupt:
-        typer.echo("Enough.")
+        typer.echo("Stopped.")
     except (OSError, websockets.WebSocketException) as error:
         insist_on_coming_back(error)
         raise RefusedError(f"There is no server at {url}: {error}") from error

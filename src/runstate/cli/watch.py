@@ -39,6 +39,8 @@ UNWELCOME: Final = 4403
 NOT_THERE: Final = {403, 404}
 """HTTP statuses with which servers refuse WebSockets at other paths than that of the API."""
 FATAL_ANSWERS: Final = range(400, 500)
+SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+"""Schemes of a server's address, and of its WebSocket."""
 SHORTEST_SECONDS: Final = 0.2
 LONGEST_SECONDS: Final = 10.0
 COLORS: Final = {
@@ -204,7 +206,7 @@ async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None
     pause = SHORTEST_SECONDS
     while True:
         try:
-            async for entry in _told(address, wish, key):
+            async for entry in _told(address, wish, note, key):
                 pause = SHORTEST_SECONDS
                 show(entry)
         except (OSError, TimeoutError, LostError, websockets.WebSocketException) as lost:
@@ -216,10 +218,11 @@ async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None
             return
 
 
-async def _told(address: str, wish: Wish, key: str | None) -> AsyncIterator[Entry]:
+async def _told(address: str, wish: Wish, note: Callable[[str], None], key: str | None) -> AsyncIterator[Entry]:
     async with websockets.connect(address, subprotocols=[PROTOCOL], max_size=2**24) as socket:
         session = Session(socket)
         await session.begin(key)
+        note(f"Connected to {address}")
         try:
             async for data in session.listen(wish.document, await wish.variables(session)):
                 for entry in wish.take(data):
@@ -261,8 +264,9 @@ def refusal(status: int, body: bytes) -> str:
 def socket_address(url: str) -> str:
     """Where the WebSocket is, of a server whose address was given as http or ws, with or without a path."""
     scheme, place, path, query, _ = urlsplit(url if "://" in url else f"http://{url}")
-    schemes = {"http": "ws", "https": "wss"}
-    return urlunsplit((schemes.get(scheme, scheme), place, path if path not in ("", "/") else "/graphql", query, ""))
+    if scheme not in SCHEMES:
+        raise RefusedError(f"The address of a server begins with http:// or https://, not with {scheme}://.")
+    return urlunsplit((SCHEMES[scheme], place, path if path not in ("", "/") else "/graphql", query, ""))
 
 
 def as_json(entry: Entry) -> None:
