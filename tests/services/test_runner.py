@@ -140,7 +140,7 @@ async def test_all_services_together_run(make: Making) -> None:
         await runner.stop()
 
     assert await make.flow_run_names(run) == ["Late"]
-    said = [each for each in logs if each["log_level"] != "debug"]
+    said = [each for each in logs if each["event"] == "service_round_completed"]
     assert {each["service"]: each["done"] for each in said if each["service"] != "tally-compaction"} == {"late": 1}
 
 
