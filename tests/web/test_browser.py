@@ -63,7 +63,8 @@ async def answer(graphiql: GraphiQL, tab: str, *variables: str) -> Any:
         await graphiql.has_variables(text)
 
     def is_of_tab(response: Response) -> bool:
-        return bool(response.url.endswith("/graphql") and response.request.post_data_json["operationName"] == tab)
+        asked: Any = response.request.post_data_json
+        return response.url.endswith("/graphql") and bool(asked["operationName"] == tab)
 
     async with graphiql.page.expect_response(is_of_tab) as answered:
         await graphiql.run()

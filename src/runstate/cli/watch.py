@@ -249,7 +249,7 @@ def insist_on_coming_back(lost: Exception) -> None:
             ) from lost
         raise RefusedError(lost.rcvd.reason or f"The server closed the connection: {lost.rcvd.code}.") from lost
     if isinstance(lost, websockets.InvalidStatus) and lost.response.status_code in FATAL_ANSWERS:
-        raise RefusedError(refusal(lost.response.status_code, lost.response.body)) from lost
+        raise RefusedError(refusal(lost.response.status_code, bytes(lost.response.body))) from lost
     if isinstance(lost, websockets.InvalidURI):
         raise RefusedError(str(lost)) from lost
 
