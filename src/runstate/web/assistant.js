@@ -1,11 +1,11 @@
-// Shows nothing: runs the greeting, keeps the address a link to the tab, and fills in the variables of examples.
+// A component that renders nothing. It executes the first example, updates the address, and sets variables of examples.
 import { useGraphiQL, useGraphiQLActions } from "@graphiql/react";
 import { useEffect, useRef } from "react";
 import { GREETING, isExample, valuesOf, variablesOf } from "./examples.js";
 import { linkTo } from "./link.js";
 
-const FILLED = "filled"; // where is kept what was filled in: whoever changed it keeps the change
-const PAUSE = 300; // milliseconds without a change after which the address follows
+const FILLED = "filled"; // storage key of the variables that were set here; changed variables are not replaced
+const PAUSE = 300; // milliseconds without a change before the address is updated
 
 export function Assistant({ url, link }) {
   const tab = useGraphiQL(({ tabs, activeTabIndex }) => tabs[activeTabIndex]);
@@ -31,7 +31,7 @@ function useLink({ query, variables }) {
   }, [query, variables]);
 }
 
-// What a link says is shown as it is; other examples get values whenever they are shown.
+// The tab of a link is shown unchanged. Other examples get new values whenever they are shown.
 function useVariables({ id, query, variables }, url, link) {
   const storage = useGraphiQL((state) => state.storage);
   const editor = useGraphiQL((state) => state.variableEditor);
@@ -39,8 +39,7 @@ function useVariables({ id, query, variables }, url, link) {
   const asLinked = useRef(Boolean(link));
   useEffect(() => {
     if (!editor) return;
-    const filled = JSON.parse(storage.get(FILLED) ?? "{}");
-    const isOurs = isExample(query) && (!variables || variables === filled[query]);
+    const isOurs = isExample(query) && (!variables || variables === filledIn(storage)[query]);
     if (asLinked.current || !isOurs) {
       asLinked.current = false;
       return;
@@ -49,7 +48,7 @@ function useVariables({ id, query, variables }, url, link) {
     valuesOf(url, parsed(headers?.getValue())).then((values) => {
       const text = variablesOf(query, values);
       if (!isShown || !text) return;
-      storage.set(FILLED, JSON.stringify({ ...filled, [query]: text }));
+      storage.set(FILLED, JSON.stringify({ ...filledIn(storage), [query]: text }));
       editor.setValue(text);
     });
     return () => {
@@ -57,6 +56,8 @@ function useVariables({ id, query, variables }, url, link) {
     };
   }, [id, editor]);
 }
+
+const filledIn = (storage) => JSON.parse(storage.get(FILLED) ?? "{}");
 
 function parsed(text) {
   try {

@@ -1,4 +1,4 @@
-// The example queries, one operation in a tab each, and values of their variables that exist on this server.
+// The example queries, one in each tab, and values for their variables from this server.
 const files = import.meta.glob("./queries/*.graphql", { query: "?raw", import: "default", eager: true });
 const EXAMPLES = Object.values(files);
 const LOOKUP = `query Lookup($since: DateTime!) {
@@ -11,10 +11,10 @@ const LOOKUP = `query Lookup($since: DateTime!) {
   ) { nodes { expectedStartTime } }
 }`;
 const DAY = 86_400;
-const LENGTHS = [60, 300, 900, 3600]; // of an interval, in seconds: at most about 25 cover the time from the first run
+const LENGTHS = [60, 300, 900, 3600]; // possible lengths of an interval, in seconds
 const MOST_INTERVALS = 24;
 
-const created = {}; // ids of the flow and of the run that were created on this page last
+const created = {}; // ids of the flow and the run that this page created last
 
 export const GREETING = EXAMPLES[0];
 
@@ -22,7 +22,7 @@ export const isExample = (query) => EXAMPLES.includes(query);
 
 export const exampleTabs = () => EXAMPLES.map((query) => ({ query }));
 
-// Remember what a mutation created: the next example goes on with it.
+// Keep the ids of created objects as variables of other examples.
 export function remember(data) {
   created.flow = data?.createFlow?.flow?.id ?? created.flow;
   created.run = data?.createFlowRun?.flowRun?.id ?? created.run;
@@ -38,7 +38,7 @@ export async function valuesOf(url, headers = {}) {
   };
 }
 
-// Without a key there may be no answer: the variables then say what belongs there.
+// Without a key the lookup may fail; the variables are then placeholders.
 async function lookup(url, headers, variables) {
   const body = JSON.stringify({ query: LOOKUP, variables });
   try {
@@ -49,7 +49,7 @@ async function lookup(url, headers, variables) {
   }
 }
 
-// Round intervals from the first run on.
+// Intervals begin at full minutes or hours, the first one with the first run.
 function intervals(oldest, now) {
   const first = oldest ? Math.min(Date.parse(oldest) / 1000, now) : now;
   const seconds = LENGTHS.find((length) => now - first < MOST_INTERVALS * length) ?? LENGTHS.at(-1);

@@ -1,4 +1,4 @@
-// The address of the page holds the query and the variables of the tab. They stand after "#", which no server is sent.
+// The address of the page contains the query and the variables of the tab after "#", which browsers do not send.
 export function linked({ hash, search }) {
   const { query, variables = "" } = Object.fromEntries(new URLSearchParams(hash.slice(1) || search));
   return query ? { query, variables } : undefined;
