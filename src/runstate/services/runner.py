@@ -117,4 +117,4 @@ class Runner:
         else:
             self.ended(name, done)
             if done:
-                log.info("service round completed", service=name, done=done)
+                log.debug("service_round_completed", service=name, done=done)
