@@ -8,7 +8,7 @@ import pytest
 from runstate.core.batch.decide import policy_for
 from runstate.core.batch.requests import Created, CreateRun
 from runstate.core.policies import BACKGROUND_TASK, CORE_FLOW, CORE_TASK, MARK_LATE, MINIMAL_FLOW, MINIMAL_TASK
-from runstate.core.proposal import OrchestrationStatus, RuleOutcome, RuleVerdict
+from runstate.core.proposal import RuleOutcome, RuleVerdict
 from runstate.core.states import (
     State,
     cancelling,
@@ -19,6 +19,7 @@ from runstate.core.states import (
     running,
     scheduled,
 )
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import StateType
 from runstate.errors import IdempotencyConflict, NotFound, VersionConflict

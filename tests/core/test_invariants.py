@@ -9,10 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from runstate.core.batch.requests import Answer, ProposeState
 from runstate.core.policies import MARK_LATE
-from runstate.core.proposal import OrchestrationStatus
 from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
 from runstate.core.slots import occupied, remaining_slots
 from runstate.core.states import State, late
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, RunKind, StateType
 from runstate.errors import IdempotencyConflict, VersionConflict
