@@ -65,7 +65,9 @@ def test_the_state_left_and_the_state_entered_are_logged(memory: Memory) -> None
     ("state", "status"),
     [(running(), WAIT), (paused(NOW), REJECT), (State(type=StateType.SCHEDULED, name="Late"), REJECT)],
 )
-def test_a_refused_state_changes_nothing(memory: Memory, state: State, status: OrchestrationStatus) -> None:
+def test_a_refused_state_changes_only_the_last_answer(
+    memory: Memory, state: State, status: OrchestrationStatus
+) -> None:
     run = flow_run()
     memory.have(run)
     memory.propose(run, late(NOW, in_seconds(9)), force=True)
@@ -75,6 +77,7 @@ def test_a_refused_state_changes_nothing(memory: Memory, state: State, status: O
     assert (said.status, said.state_id, said.written) == (status, memory.state(run).id, None)
     assert said.reason
     assert said.rule == said.considered[-1].rule
+    memory.unit.runs[run.id] = memory.run(run).replace(last_answer=None)
     assert memory.snapshot() == before
 
 
