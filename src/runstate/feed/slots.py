@@ -118,6 +118,10 @@ class SlotWatch:
             async with asyncio.timeout(self.interval_seconds if self.waiters else None):
                 await self.has_news.wait()
         self.has_news.clear()
+        await self.read()
+
+    async def read(self) -> None:
+        """Read all limits that somebody waits for, and wake waiters."""
         names = sorted(set[str]().union(*(each.names for each in self.waiters)))
         for place in range(0, len(names), MAX_NAMES):
             await self._look(names[place : place + MAX_NAMES])

@@ -33,11 +33,11 @@ async def beat(batcher: Batcher, runs: Sequence[requests.RunRef]) -> list[RunHea
     flow_runs = {run_id for kind, run_id in given if kind is RunKind.FLOW_RUN}
     task_runs = {run_id for kind, run_id in given if kind is RunKind.TASK_RUN}
     async with batcher.database.read() as connection:
-        found = {each.id: each for each in await monitored_runs(connection, flow_runs, task_runs)}
+        found = {(each.kind, each.id): each for each in await monitored_runs(connection, flow_runs, task_runs)}
     batcher.heartbeats.note({each.id: each.version for each in found.values() if each.is_monitored})
     answers = []
-    for _, run_id in given:
-        run = found.get(run_id)
+    for kind, run_id in given:
+        run = found.get((kind.name, run_id))
         state = (run.state_type, run.state_name, run.version) if run else (None, None, None)
         answers.append(RunHeartbeat(run_id=run_id, state_type=state[0], state_name=state[1], version=state[2]))
     return answers

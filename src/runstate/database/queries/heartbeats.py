@@ -13,10 +13,11 @@ from runstate.database.bulk import table_of
 from runstate.database.dialects import DatabaseTime, among_given, insert_or_replace, seconds_between
 from runstate.database.driver import fetch
 from runstate.database.queries.due import DueQuery
-from runstate.documents.states import MONITORED_TYPES, StateType
+from runstate.documents.states import MONITORED_TYPES, RunKind, StateType
 from runstate.rows import FlowRun, Heartbeat, TaskRun
 from runstate.rows.base import Duration
 
+FLOW_RUN, TASK_RUN = RunKind.FLOW_RUN, RunKind.TASK_RUN
 MISSED: Final = 3
 """Number of intervals without a heartbeat after which a run crashes."""
 STALE: Final = timedelta(minutes=1)
@@ -26,6 +27,8 @@ STALE: Final = timedelta(minutes=1)
 class MonitoredRun(NamedTuple):
     """The state of a run, and whether its client is expected to send heartbeats."""
 
+    kind: str
+    """Name of the member of `RunKind`."""
     id: UUID
     state_type: StateType | None
     state_name: str | None
@@ -42,19 +45,19 @@ async def monitored_runs(
     connection: AsyncConnection, flow_runs: Collection[UUID], task_runs: Collection[UUID]
 ) -> list[MonitoredRun]:
     """Return the runs with these ids that exist, read in one statement."""
-    given = {name: list(ids) for name, ids in (("flow_runs", flow_runs), ("task_runs", task_runs)) if ids}
+    given = {kind.name: list(ids) for kind, ids in ((FLOW_RUN, flow_runs), (TASK_RUN, task_runs)) if ids}
     return [MonitoredRun(*each) for each in await fetch(connection, _runs(tuple(given)), given)] if given else []
 
 
 @functools.cache
 def _runs(kinds: tuple[str, ...]) -> Any:
-    rows: dict[str, type[FlowRun | TaskRun]] = {"flow_runs": FlowRun, "task_runs": TaskRun}
+    rows: dict[str, type[FlowRun | TaskRun]] = {FLOW_RUN.name: FlowRun, TASK_RUN.name: TaskRun}
     selects = [
-        sa.select(row.id, row.state_type, row.state_name, row.version, row.heartbeat_seconds).where(
-            among_given(row.id, name)
-        )
-        for name, row in rows.items()
-        if name in kinds
+        sa.select(sa.literal_column(f"'{kind}'"), row.id, row.state_type, row.state_name, row.version)
+        .add_columns(row.heartbeat_seconds)
+        .where(among_given(row.id, kind))
+        for kind, row in rows.items()
+        if kind in kinds
     ]
     return sa.union_all(*selects) if len(selects) > 1 else selects[0]
 
