@@ -1,4 +1,4 @@
-"""Who waits, and why: decisions, last answers, waiting runs and heartbeats over HTTP."""
+"""Decisions, last answers, waiting runs and heartbeats over HTTP."""
 
 from typing import Any
 

@@ -23,7 +23,7 @@ WRITE_SECONDS: Final = 0.5
 
 
 class Heartbeats:
-    """Collects heartbeats and writes them. Nothing is written while there are none."""
+    """Collects heartbeats and writes them together. Without heartbeats, nothing is written."""
 
     def __init__(self, database: Database, *, write_seconds: float = WRITE_SECONDS) -> None:
         self.database = database

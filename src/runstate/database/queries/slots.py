@@ -17,7 +17,7 @@ ROUNDING: Final = 1e-6
 
 
 class LimitReading(NamedTuple):
-    """What those who wait for slots need to know of an active limit."""
+    """The free slots of an active limit."""
 
     name: str
     free: int

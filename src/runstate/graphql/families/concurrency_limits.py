@@ -96,7 +96,7 @@ async def waiting_run(root: strawberry.Parent[ConcurrencyWaiter], info: Info) ->
 
 @extends(ConcurrencyWaiter, name="flow_run", needs={"run_id"})
 async def flow_run_of_waiter(root: strawberry.Parent[ConcurrencyWaiter], info: Info) -> FlowRun | None:
-    """The flow run that waits, or the flow run of the task run that waits; null if there is none."""
+    """The flow run that waits, or the flow run of the task run that waits; null for a task run without one."""
     return await _flow_run(info, root.run_id)
 
 
@@ -113,7 +113,7 @@ async def holding_run(root: strawberry.Parent[ConcurrencyLease], info: Info) -> 
 
 @extends(ConcurrencyLease, name="flow_run", needs={"run_id"})
 async def flow_run_of_lease(root: strawberry.Parent[ConcurrencyLease], info: Info) -> FlowRun | None:
-    """The flow run that holds the slots, or the flow run of the task run that does; null if there is none."""
+    """The flow run that holds the slots, or the flow run of the task run that does; null without a flow run."""
     return await _flow_run(info, root.run_id)
 
 
