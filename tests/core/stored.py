@@ -132,7 +132,7 @@ class Cast:
             "log": [self.without_ids(each) for each in log],
             "cached": [self.without_ids(each) for each in cached],
             "answers": sorted((self.without_ids(each) for each in answers), key=repr),
-            "waiters": sorted((self.tell(each) for each in waiters), key=repr),
+            "waiters": sorted((self.without_ids(each) for each in waiters), key=repr),
             "inputs": sorted((self.without_ids(each) for each in inputs), key=repr),
         }
 

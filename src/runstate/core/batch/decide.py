@@ -204,7 +204,8 @@ def _apply(
         if decision.after_bookkeeping and request.quirks:
             unit.change_run(decision.run.replace(**decision.after_bookkeeping))
         if answer and not is_repeated(answer, last):
-            unit.keep_answer(unit.runs[request.run_id], last, answer, environment.new_id)
+            run: Any = unit.runs[request.run_id]
+            unit.keep_answer(run, last, answer, environment.new_id)
         return None
     told = explained(decision, request)
     state = stamped(decision.state, decision.run, environment.now, id=environment.new_id(), decision=told)

@@ -1,5 +1,6 @@
 """Records of decisions: on the state that a decision wrote, or on the run if it wrote none."""
 
+import functools
 from datetime import datetime
 from typing import Any, Final
 
@@ -23,10 +24,15 @@ def explained(decision: Decision[Any], request: ProposeState) -> StateDecision |
         )
     origin = _origin(decision.run, request)
     if origin is not None:
-        return StateDecision(rule=origin, amended_by=decision.amended_by)
+        return _without_proposal(origin, decision.amended_by)
     if decision.amended_by:
         return StateDecision(proposed=_type_of(request.state), amended_by=decision.amended_by)
     return None
+
+
+@functools.cache
+def _without_proposal(origin: str, amended_by: tuple[str, ...]) -> StateDecision:
+    return StateDecision(rule=origin, amended_by=amended_by)
 
 
 def _origin(run: FlowRun | TaskRun, request: ProposeState) -> str | None:
