@@ -25,7 +25,7 @@ from runstate.core.proposal import (
 from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
 from runstate.core.states import State
 from runstate.documents.access import is_service
-from runstate.documents.decisions import OrchestrationStatus, is_repeated
+from runstate.documents.decisions import LastAnswer, OrchestrationStatus, is_repeated
 from runstate.documents.states import MONITORED_TYPES, Json, RunKind
 from runstate.errors import IdempotencyConflict, NotFound, VersionConflict
 from runstate.rows import FlowRun, FlowRunInput, FlowRunState, ProposalAnswer, TaskRun, TaskRunState
@@ -197,15 +197,11 @@ def _surroundings(run: FlowRun | TaskRun, state: State, unit: UnitOfWork) -> dic
 def _apply(
     decision: Decision[Any], initial: State | None, request: ProposeState, unit: UnitOfWork, environment: Environment
 ) -> State | None:
-    """Enter the state of a decision and apply its effects. Without a state, only set the columns that a rule sets."""
+    """Enter the state of a decision and apply its effects; without a state, record the refusal."""
     last = decision.run.last_answer
     answer = unanswered(decision, request, last, environment.now)
     if decision.state is None:
-        if decision.after_bookkeeping and request.quirks:
-            unit.change_run(decision.run.replace(**decision.after_bookkeeping))
-        if answer and not is_repeated(answer, last):
-            run: Any = unit.runs[request.run_id]
-            unit.keep_answer(run, last, answer, environment.new_id)
+        _refuse(decision, request, answer, unit, environment)
         return None
     told = explained(decision, request)
     state = stamped(decision.state, decision.run, environment.now, id=environment.new_id(), decision=told)
@@ -220,6 +216,22 @@ def _apply(
     if isinstance(run, FlowRun) and run.parent_task_run_id in unit.runs:
         _mirror(run, entered, request, unit, environment)
     return entered
+
+
+def _refuse(
+    decision: Decision[Any],
+    request: ProposeState,
+    answer: LastAnswer | None,
+    unit: UnitOfWork,
+    environment: Environment,
+) -> None:
+    """Set the columns that a rule sets without a state, and keep the answer unless it repeats the last one."""
+    run = decision.run
+    if decision.after_bookkeeping and request.quirks:
+        run = run.replace(**decision.after_bookkeeping)
+        unit.change_run(run)
+    if answer and not is_repeated(answer, run.last_answer):
+        unit.keep_answer(run, run.last_answer, answer, environment.new_id)
 
 
 def _keep_or_release(run: FlowRun | TaskRun, state: State, unit: UnitOfWork, now: datetime) -> None:
