@@ -233,6 +233,24 @@ def _text_contains_sqlite(element: TextContains, compiler: SQLCompiler, **kw: An
     return f"text_contains({column}, {text})"
 
 
+class DatabaseTime(FunctionElement[datetime]):
+    """The time by the clock of the database, when the statement is executed."""
+
+    type = Timestamp()
+    inherit_cache = True
+    name = "database_time"
+
+
+@compiles(DatabaseTime, "postgresql")
+def _time_postgresql(element: DatabaseTime, compiler: SQLCompiler, **kw: Any) -> str:
+    return "statement_timestamp()"
+
+
+@compiles(DatabaseTime, "sqlite")
+def _time_sqlite(element: DatabaseTime, compiler: SQLCompiler, **kw: Any) -> str:
+    return "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000"
+
+
 class SecondsBetween(FunctionElement[float]):
     """The seconds from one instant to another."""
 
@@ -317,12 +335,20 @@ def insert_or_skip(dialect: str, table: sa.Table) -> Any:
     return make(table).on_conflict_do_nothing()
 
 
-def insert_or_replace(dialect: str, table: sa.Table, keys: Sequence[str], columns: Sequence[str]) -> Any:
-    """Return an INSERT that updates these columns of the existing row if the unique key is taken."""
+def insert_or_replace(
+    dialect: str, table: sa.Table, keys: Sequence[str], columns: Sequence[str], *, if_greater: Sequence[str] = ()
+) -> Any:
+    """Return an INSERT that updates these columns of the existing row if the unique key is taken.
+
+    With `if_greater`, the existing row is only updated if the new values of these columns are greater.
+    """
     make = postgresql.insert if dialect == "postgresql" else sqlite.insert
     insert = make(table)
+    there, new = ([each[name] for name in if_greater] for each in (table.c, insert.excluded))
     return insert.on_conflict_do_update(
-        index_elements=list(keys), set_={name: insert.excluded[name] for name in columns}
+        index_elements=list(keys),
+        set_={name: insert.excluded[name] for name in columns},
+        where=sa.tuple_(*there) < sa.tuple_(*new) if if_greater else None,
     )
 
 

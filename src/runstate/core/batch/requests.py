@@ -8,10 +8,11 @@ from uuid import UUID
 
 import orjson
 
-from runstate.core.proposal import OrchestrationStatus, Rule, RuleOutcome
+from runstate.core.proposal import Rule, RuleOutcome
 from runstate.core.states import State
 from runstate.documents import exact_json
 from runstate.documents.access import ANONYMOUS
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.states import Json, RunKind
 from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
 
