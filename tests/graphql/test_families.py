@@ -80,6 +80,7 @@ FAMILIES: Final[dict[str, Family]] = {
 }
 WITHOUT: Final = {
     "ConcurrencyLease": "acquired and released",
+    "ConcurrencyWaiter": "proposals that were delayed",
     "CsrfToken": "a secret of its client",
     "DeploymentSchedule": "created inside an input of its deployment: test_deployment_schedules.py",
     "DeploymentVersion": "kept when a deployment changes",

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from runstate.documents.base import Document, JsonObject, JsonValue, LongText, Name, Seconds, Tags
+from runstate.documents.base import Document, HeartbeatSeconds, JsonObject, JsonValue, LongText, Name, Seconds, Tags
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import StateDetails, StateType
 
@@ -79,6 +79,9 @@ class RunDeployment(Document):
     labels: JsonObject | None = Field(default=None, description="Labels in addition to those of the deployment.")
     work_queue_name: Name | None = Field(
         default=None, description="Name of the work queue; the deployment's by default."
+    )
+    heartbeat_seconds: HeartbeatSeconds | None = Field(
+        default=None, description="Interval in seconds in which its client sends `heartbeat`; null: not monitored."
     )
 
 

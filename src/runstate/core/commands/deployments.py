@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel, Field
 from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -39,9 +39,8 @@ POOL: Final = (
         "missing; default: the pool's default queue. Null: no queue.",
     ),
 )
-FURTHER: Final = {"concurrency_limit": LIMIT, "schedules": SCHEDULES, "work_pool": POOL}
-CreateDeployment = create_document(Deployment, **FURTHER)
-UpdateDeployment = update_document(Deployment, **FURTHER)
+CreateDeployment = create_document(Deployment, concurrency_limit=LIMIT, schedules=SCHEDULES, work_pool=POOL)
+UpdateDeployment = update_document(Deployment, concurrency_limit=LIMIT, schedules=SCHEDULES, work_pool=POOL)
 KEY: Final = ("flow_id", "name")
 APART: Final = ("id", "concurrency_limit", "schedules", "work_pool")
 """Members of documents that are no columns of the row."""
@@ -243,8 +242,15 @@ async def _keep_version(
 
 def snapshot(deployment: Deployment) -> dict[str, Any]:
     """Return the columns of a deployment as JSON, by their GraphQL names."""
-    adapter = TypeAdapter[Any](dict[str, Any])
-    return {to_camel(name): value for name, value in adapter.dump_python(vars(deployment), mode="json").items()}
+    return {to_camel(name): _as_json(value) for name, value in vars(deployment).items()}
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, UUID) else value
 
 
 async def _set_limit(

@@ -16,12 +16,12 @@ from runstate.core import states
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import Created, CreateRun
 from runstate.core.commands.crud import new_columns
-from runstate.core.commands.flow_runs import NEW_FLOW_RUN, CreateFlowRun
+from runstate.core.commands.flow_runs import NEW_FLOW_RUN, CreateFlowRun, readable_name
 from runstate.core.commands.runs import find
 from runstate.core.commands.schedules import run_columns
 from runstate.core.context import CommandContext
 from runstate.database.bulk import table_of
-from runstate.documents.access import SERVER
+from runstate.documents.access import SERVICE
 from runstate.documents.base import Document
 from runstate.documents.deployments import Actor
 from runstate.documents.schedules import Instant
@@ -106,11 +106,11 @@ def runs_of(batcher: Batcher, schedule: DeploymentSchedule, deployment: Deployme
 
 def _identity(run_id: UUID, schedule_id: UUID, date: datetime) -> dict[str, Any]:
     key = f"schedule:{schedule_id}:{date.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-    return {"id": run_id, "name": f"flow-run-{run_id.hex[-8:]}", "idempotency_key": key}
+    return {"id": run_id, "name": readable_name(run_id), "idempotency_key": key}
 
 
 def _request(run: FlowRun, date: datetime, now: datetime, revision: int) -> CreateRun:
-    return CreateRun(run=run, state=states.scheduled(now, date), actor=SERVER, schedule_revision=revision)
+    return CreateRun(run=run, state=states.scheduled(now, date), actor=f"{SERVICE}scheduler", schedule_revision=revision)
 
 
 async def create_runs(batcher: Batcher, requests: Sequence[CreateRun]) -> list[UUID]:
