@@ -227,3 +227,78 @@ async def test_a_renamed_queue_keeps_its_deployments(ask: Ask) -> None:
     await change(ask, "WorkQueue", "id", id=queue, name="renamed")
 
     assert (await ask(read, id=deployment))["deployment"]["workQueueName"] == "renamed"
+
+
+DUE = f"""query($input: ClaimableFlowRunsInput!) {{ it: claimableFlowRuns(input: $input) {{ {PROBLEM}
+  ... on ClaimableFlowRunsPayload {{ flowRuns {{ name }} held {{ count reason workQueue {{ name }} }} }} }} }}"""
+
+
+async def due(ask: Ask, **given: Any) -> Any:
+    return (await ask(DUE, input={"workPool": "pool", **given}))["it"]
+
+
+async def due_runs(ask: Ask, **pool: Any) -> str:
+    """Create a pool with two queues and three due runs in each, r0 to r5; return the id of the pool."""
+    made, flow = await make_pool(ask, **pool), await make_flow(ask)
+    for name in ("default", "second"):
+        deployment = await make_deployment(ask, flowId=flow, name=name, workPool="pool", workQueueName=name)
+        for number in range(3):
+            given = {
+                "deploymentId": deployment,
+                "name": f"{name}-{number}",
+                "scheduledTime": f"2026-01-0{3 - number}T00:00:00Z",
+            }
+            await do(ask, "runDeployment", "RunDeploymentInput", RUN, **given)
+    return made
+
+
+def names(found: Any) -> list[str]:
+    return [run["name"] for run in found["flowRuns"]]
+
+
+async def test_due_runs_are_ordered_by_priority_and_time(ask: Ask) -> None:
+    await due_runs(ask)
+    found = await due(ask)
+    some = await due(ask, workQueues=["second"], first=2)
+
+    assert names(found) == [
+        *(f"default-{number}" for number in (2, 1, 0)),
+        *(f"second-{number}" for number in (2, 1, 0)),
+    ]
+    assert (names(some), found["held"]) == (["second-2", "second-1"], [])
+
+
+async def test_runs_beyond_the_limits_are_held_with_the_reason(ask: Ask) -> None:
+    await due_runs(ask, concurrencyLimit=4)
+    queue = (await pool_of(ask, "workQueues { nodes { id name } }"))["workQueues"]["nodes"][0]
+    await change(ask, "WorkQueue", "id", id=queue["id"], concurrencyLimit=2)
+    found = await due(ask)
+    held = sorted((each["reason"], each["count"]) for each in found["held"])
+
+    assert names(found) == ["default-2", "default-1", "second-2", "second-1"]
+    assert held == [("POOL_LIMIT", 1), ("QUEUE_LIMIT", 1)]
+
+
+async def test_paused_pools_and_queues_give_no_runs(ask: Ask) -> None:
+    pool = await due_runs(ask)
+    queue = (await pool_of(ask, "workQueues { nodes { id name } }"))["workQueues"]["nodes"][0]
+    paused = (await change(ask, "WorkQueue", "status", id=queue["id"], paused=True))["workQueue"]
+    of_queue = await due(ask)
+    await change(ask, "WorkPool", "id", id=pool, paused=True)
+    of_pool = await due(ask)
+
+    assert paused["status"] == "PAUSED"
+    assert names(of_queue) == ["second-2", "second-1", "second-0"]
+    assert of_queue["held"] == [{"count": 3, "reason": "QUEUE_PAUSED", "workQueue": {"name": "default"}}]
+    assert (names(of_pool), [each["reason"] for each in of_pool["held"]]) == ([], ["POOL_PAUSED"] * 2)
+
+
+async def test_unknown_pools_and_queues_and_far_times_are_refused(ask: Ask) -> None:
+    await make_pool(ask)
+    answers = [
+        await due(ask, workPool="nowhere"),
+        await due(ask, workQueues=["nowhere"]),
+        await due(ask, dueBefore="2200-01-01T00:00:00Z"),
+    ]
+
+    assert [each["__typename"] for each in answers] == ["NotFound", "NotFound", "InvalidInput"]

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field
 
 from runstate.documents.base import Document, JsonObject, Name, Text, storable_json
+from runstate.documents.schedules import Instant
 
 FORBIDDEN = frozenset("/%&<>")
 RESERVED = "prefect"
@@ -100,6 +101,34 @@ class WorkQueueHealthPolicy(Document):
     maximum_seconds_since_last_polled: float | None = Field(
         default=60, description="Maximum time since the last poll in seconds; null for any."
     )
+
+
+class HeldBackReason(Enum):
+    """Reason for which a due run cannot be claimed."""
+
+    DEPLOYMENT_LIMIT = "DEPLOYMENT_LIMIT"
+    """The deployment's concurrency limit has no free slot."""
+    POOL_LIMIT = "POOL_LIMIT"
+    """The pool's concurrency limit has no free slot."""
+    POOL_PAUSED = "POOL_PAUSED"
+    """The pool is paused."""
+    QUEUE_LIMIT = "QUEUE_LIMIT"
+    """The queue's concurrency limit has no free slot."""
+    QUEUE_PAUSED = "QUEUE_PAUSED"
+    """The queue is paused."""
+
+
+class ClaimableFlowRuns(Document):
+    """A pool, its queues, and the time at which runs are due."""
+
+    work_pool: str = Field(description="Name of the pool.")
+    work_queues: list[str] | None = Field(
+        default=None, description="Names of queues; default: all. An unknown name is NotFound."
+    )
+    due_before: Instant | None = Field(
+        default=None, description="Runs due at or before this instant; default: now; at most one hour ahead."
+    )
+    first: Annotated[int, Field(ge=1, le=200)] = Field(default=10, description="Maximum number of runs, 1 to 200.")
 
 
 class Integration(Document):

@@ -81,6 +81,9 @@ class WorkQueue(Row):
     last_polled: Mapped[datetime | None] = mapped_column(
         info={"written": "by the server"}, doc="Time at which a worker last asked for its runs."
     )
+    shows_pause: Mapped[bool] = mapped_column(
+        default=False, info=PRIVATE, doc="True if an update paused it; a queue that was created paused is NOT_READY."
+    )
     is_default: Mapped[bool] = mapped_column(default=False, info=PRIVATE, doc="True for the default queue of the pool.")
 
     work_pool: Mapped[WorkPool] = relationship(

@@ -224,6 +224,14 @@ class FlowRun(Run):
         sa.UniqueConstraint("flow_id", "idempotency_key"),
         known("flow_run", "deployment_schedule_id"),
         known("flow_run", "work_queue_id"),
+        sa.Index(
+            "ix_flow_run_due",
+            "work_queue_id",
+            "next_scheduled_start_time",
+            "id",
+            postgresql_where=sa.text("state_type = 'SCHEDULED'"),
+            sqlite_where=sa.text("state_type = 'SCHEDULED'"),
+        ),
         *run_rules("flow_run"),
     )
 

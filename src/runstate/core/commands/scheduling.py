@@ -110,7 +110,8 @@ def _identity(run_id: UUID, schedule_id: UUID, date: datetime) -> dict[str, Any]
 
 
 def _request(run: FlowRun, date: datetime, now: datetime, revision: int) -> CreateRun:
-    return CreateRun(run=run, state=states.scheduled(now, date), actor=f"{SERVICE}scheduler", schedule_revision=revision)
+    state, actor = states.scheduled(now, date), f"{SERVICE}scheduler"
+    return CreateRun(run=run, state=state, actor=actor, schedule_revision=revision)
 
 
 async def create_runs(batcher: Batcher, requests: Sequence[CreateRun]) -> list[UUID]:

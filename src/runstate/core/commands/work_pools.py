@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -17,7 +17,9 @@ from runstate.core.commands.crud import Written, change, columns_of, fresh, inse
 from runstate.core.context import CommandContext
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among
+from runstate.database.queries.claimable import Claimable, claimable
 from runstate.documents.base import Document
+from runstate.documents.pools import ClaimableFlowRuns
 from runstate.errors import InvalidInput, NotFound
 from runstate.rows import Deployment, FlowRun, WorkPool, WorkQueue
 from runstate.rows.documents import create_document, update_document
@@ -25,6 +27,8 @@ from runstate.rows.pools import Priority
 
 PLACEHOLDER: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 DEFAULT_QUEUE: Final = "default"
+FARTHEST: Final = timedelta(hours=1)
+"""How far ahead workers may ask for runs."""
 TEMPLATE: Final = ("baseJobTemplate",)
 
 CreateWorkPool = create_document(WorkPool)
@@ -212,6 +216,8 @@ async def update_queue(context: CommandContext, document: Any) -> WorkQueue:
         connection, now = transaction.connection, context.clock()
         queue = await _lock_queue(connection, document.id)
         columns = columns_of(document, without=("id", "priority"))
+        if "paused" in columns:
+            columns["shows_pause"] = columns["paused"]
         if document.priority is not None:
             queues = await queues_of(connection, queue.work_pool_id)
             taken = {each.id: each.priority for each in queues}
@@ -285,3 +291,25 @@ async def queue_columns(
     found = next((each for each in queues if (each.is_default if name is None else each.name == name)), None)
     queue = found or await add_queue(context, connection, {"work_pool_id": locked.id, "name": name})
     return {"work_queue_id": queue.id, "work_queue_name": queue.name}
+
+
+async def claimable_runs(context: CommandContext, document: ClaimableFlowRuns) -> Claimable:
+    """Return the due runs of a pool that can be claimed, and why others are held."""
+    now = context.clock()
+    before = document.due_before or now
+    if before > now + FARTHEST:
+        raise InvalidInput("The time is more than an hour ahead.", ["dueBefore"])
+    pool = await find_pool(context, WorkPool.name == document.work_pool)
+    if pool is None:
+        raise NotFound(message=f"No work pool has the name `{document.work_pool}`.")
+    async with context.database.read() as connection:
+        queues = _chosen(await queues_of(connection, pool.id), document.work_queues)
+        return await claimable(connection, pool, queues, before, document.first)
+
+
+def _chosen(queues: Sequence[WorkQueue], names: Sequence[str] | None) -> list[WorkQueue]:
+    if names is None:
+        return list(queues)
+    if unknown := set(names) - {each.name for each in queues}:
+        raise NotFound(message=f"The pool has no queue `{min(unknown)}`.")
+    return [each for each in queues if each.name in names]

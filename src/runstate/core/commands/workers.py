@@ -52,7 +52,7 @@ class Heartbeat(NamedTuple):
     pool: WorkPool
 
 
-@command(Worker, notify=False)
+@command(Worker, notify=None)
 async def heartbeat(context: CommandContext, document: WorkerHeartbeat) -> Heartbeat:
     """Create or update a worker; its pool is online for three intervals."""
     now = context.clock()

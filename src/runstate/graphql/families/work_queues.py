@@ -9,27 +9,28 @@ import strawberry
 from pydantic import Field
 
 from runstate.core.commands import work_pools
+from runstate.database.queries.claimable import HOLDING
 from runstate.documents.access import Scope
 from runstate.documents.base import Document, Name
 from runstate.documents.deployments import RECENT
-from runstate.documents.pools import WorkQueueHealthPolicy, WorkQueueStatus
-from runstate.documents.states import StateType
+from runstate.documents.pools import ClaimableFlowRuns, HeldBackReason, WorkQueueHealthPolicy, WorkQueueStatus
 from runstate.errors import InvalidInput, NameTaken, NotFound
 from runstate.graphql.context import Context, Info
 from runstate.graphql.families.family import Command, Delete, Family, change, creation, deletion
-from runstate.graphql.families.mutations import mutation, payload
+from runstate.graphql.families.mutations import mutation, payload, query_with_problems
 from runstate.graphql.pagination.connection import rows_of
+from runstate.graphql.pagination.selection import every
 from runstate.graphql.published import Deployment, FlowRun, WorkPool, WorkQueue
 from runstate.graphql.types.derive import computes, define_type, extends, register_type
 from runstate.graphql.types.fields import field, object_type, query
 from runstate.graphql.types.inputs import Input, register_input
 
-HOLDING: Final = (StateType.PENDING, StateType.RUNNING)
 POLICY: Final = WorkQueueHealthPolicy()
 REFUSED: Final = (InvalidInput, NameTaken, NotFound)
 
 register_type(WorkQueueHealthPolicy)
 define_type(WorkQueueStatus)
+define_type(HeldBackReason)
 
 
 class WorkQueuePath(Document):
@@ -76,6 +77,7 @@ SetWorkQueuePrioritiesPayload: Any = payload(
     work_queues=(list[WorkQueue], "All queues of the pool, by priority."),
 )
 BY = strawberry.argument(description="Id, or pool and name.")
+DUE = strawberry.argument(description="Pool, queues and time.")
 PRIORITIES = strawberry.argument(description="The pool and the priorities.")
 
 
@@ -92,10 +94,10 @@ async def slots_in_use(root: strawberry.Parent[WorkQueue], info: Info) -> int:
     return await slots_in(info, FlowRun.work_queue_id == root.id)
 
 
-@computes(WorkQueue, needs={"paused", "last_polled"})
+@computes(WorkQueue, needs={"shows_pause", "last_polled"})
 def status(root: WorkQueue, context: Context) -> WorkQueueStatus:
-    """PAUSED, READY if polled within 60 seconds, or NOT_READY."""
-    if root.paused:
+    """PAUSED by an update, READY if polled within 60 seconds, or NOT_READY."""
+    if root.shows_pause:
         return WorkQueueStatus.PAUSED
     return WorkQueueStatus.READY if _is_polled(root, context) else WorkQueueStatus.NOT_READY
 
@@ -144,9 +146,46 @@ async def pool_of_run(root: strawberry.Parent[FlowRun], info: Info) -> WorkPool 
     return await _pool(root.work_queue_id, info)
 
 
+@object_type
+class HeldBack:
+    """Due runs that cannot be claimed for one reason."""
+
+    queue_id: strawberry.Private[UUID | None]
+    count: int = strawberry.field(description="Number of runs.")
+    reason: HeldBackReason = strawberry.field(description="The reason.")
+
+    @field
+    async def work_queue(self, info: Info) -> WorkQueue | None:
+        """Their queue; null if they are in several."""
+        return await info.context.load(info, WorkQueue, self.queue_id) if self.queue_id else None
+
+
+@object_type
+class ClaimableFlowRunsPayload:
+    """Due runs."""
+
+    flow_runs: list[FlowRun] = strawberry.field(
+        description="By priority of the queue, then by scheduled time, then by id."
+    )
+    held: list[HeldBack] = strawberry.field(description="Due runs that cannot be claimed, by reason.")
+
+
 @strawberry.type
 class Query:
     """Work queues by id or by names."""
+
+    @query_with_problems(InvalidInput, NotFound)
+    async def claimable_flow_runs(
+        self, info: Info, input: Annotated[Input[ClaimableFlowRuns], DUE]
+    ) -> ClaimableFlowRunsPayload:
+        """The due runs of a pool within the limits of pool and queues, and why other due runs are held.
+
+        Claims nothing, and does not count as a poll.
+        """
+        found = await work_pools.claimable_runs(info.context.commands, input.checked())
+        held = [HeldBack(queue_id=each.queue_id, count=each.count, reason=each.reason) for each in found.held]
+        runs: Any = await info.context.rows(FlowRun, found.runs, every(FlowRun))
+        return ClaimableFlowRunsPayload(flow_runs=list(runs), held=held)
 
     @query
     async def work_queue(self, info: Info, by: Annotated[Input[WorkQueueRef], BY]) -> WorkQueue | None:

@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("concurrency_limit", sa.Integer(), nullable=True),
         sa.Column("filter", JSON, nullable=True),
         sa.Column("last_polled", Timestamp(), nullable=True),
+        sa.Column("shows_pause", sa.Boolean(), nullable=False),
         sa.Column("is_default", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
             ["work_pool_id"], ["work_pool.id"], name=op.f("fk_work_queue_work_pool_id"), ondelete="CASCADE"
@@ -90,10 +91,19 @@ def upgrade() -> None:
         postgresql_where=sa.text("work_queue_id IS NOT NULL"),
         sqlite_where=sa.text("work_queue_id IS NOT NULL"),
     )
+    op.create_index(
+        "ix_flow_run_due",
+        "flow_run",
+        ["work_queue_id", "next_scheduled_start_time", "id"],
+        unique=False,
+        postgresql_where=sa.text("state_type = 'SCHEDULED'"),
+        sqlite_where=sa.text("state_type = 'SCHEDULED'"),
+    )
 
 
 def downgrade() -> None:
     """Drop the tables and columns."""
+    op.drop_index("ix_flow_run_due", table_name="flow_run")
     op.drop_index("ix_flow_run_work_queue_id", table_name="flow_run")
     with op.batch_alter_table("flow_run") as batch_op:
         batch_op.drop_constraint(batch_op.f("fk_flow_run_work_queue_id"), type_="foreignkey")

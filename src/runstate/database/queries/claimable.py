@@ -1,0 +1,112 @@
+"""Due runs of the queues of a pool: those that workers may claim, and those that limits hold."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.database.dialects import among
+from runstate.documents.pools import HeldBackReason
+from runstate.documents.states import StateType
+from runstate.rows import FlowRun, WorkPool, WorkQueue
+from runstate.rows.base import JSON
+
+HOLDING = (StateType.PENDING, StateType.RUNNING)
+"""Types of states in which runs hold slots of pools and queues."""
+UNLIMITED = 2**31
+"""Free slots of a pool or queue without a limit."""
+
+
+class Held(NamedTuple):
+    """The number of due runs that are held for one reason, and the id of their queue; None for several queues."""
+
+    reason: HeldBackReason
+    count: int
+    queue_id: UUID | None = None
+
+
+class Claimable(NamedTuple):
+    """The ids of runs that can be claimed, in order, and the runs that are held."""
+
+    runs: list[UUID]
+    held: list[Held]
+
+
+def due(before: datetime) -> sa.ColumnElement[bool]:
+    """Return the condition on runs that are due; a retry in a live process starts there."""
+    retry = sa.type_coerce(FlowRun.policy, JSON)["retry_type"].as_string()
+    in_process = (FlowRun.state_name == "AwaitingRetry") & (sa.func.coalesce(retry, "") == "in_process")
+    scheduled = FlowRun.state_type == StateType.SCHEDULED
+    return scheduled & (FlowRun.next_scheduled_start_time <= before) & ~in_process
+
+
+async def claimable(
+    connection: AsyncConnection, pool: WorkPool, queues: Sequence[WorkQueue], before: datetime, first: int
+) -> Claimable:
+    """Return the due runs of queues within all limits, by priority of the queue, time and id."""
+    free = await _free_slots(connection, pool, queues)
+    counts = await _counts(connection, queues, before)
+    open_queues = [] if pool.paused else [each for each in queues if not each.paused]
+    slots = {each.id: min(free[each.id], counts.get(each.id, 0)) for each in open_queues}
+    held = [*_held_by_queues(pool, queues, counts, slots)]
+    beyond = sum(slots.values()) - free[pool.id]
+    if beyond > 0:
+        held.append(Held(HeldBackReason.POOL_LIMIT, beyond))
+    most = min(first, free[pool.id])
+    return Claimable(await _first(connection, open_queues, slots, before, most) if most > 0 else [], held)
+
+
+def _held_by_queues(
+    pool: WorkPool, queues: Sequence[WorkQueue], counts: dict[UUID, int], slots: dict[UUID, int]
+) -> Any:
+    for queue in queues:
+        count, given = counts.get(queue.id, 0), slots.get(queue.id, 0)
+        if pool.paused or queue.paused:
+            reason = HeldBackReason.POOL_PAUSED if pool.paused else HeldBackReason.QUEUE_PAUSED
+        else:
+            reason = HeldBackReason.QUEUE_LIMIT
+        if count > given:
+            yield Held(reason, count - given, queue.id)
+
+
+async def _free_slots(connection: AsyncConnection, pool: WorkPool, queues: Sequence[WorkQueue]) -> dict[UUID, int]:
+    """Return the free slots of a pool and its queues by id; a large number for no limit."""
+    limits = {each.id: each.concurrency_limit for each in (pool, *queues)}
+    if all(limit is None for limit in limits.values()):
+        return dict.fromkeys(limits, UNLIMITED)
+    counted = sa.select(FlowRun.work_queue_id, sa.func.count()).join(WorkQueue, WorkQueue.id == FlowRun.work_queue_id)
+    held = counted.where(WorkQueue.work_pool_id == pool.id, FlowRun.state_type.in_(HOLDING))
+    found = {key: count for key, count in await connection.execute(held.group_by(FlowRun.work_queue_id))}  # noqa: C416
+    used = {**found, pool.id: sum(found.values())}
+    return {key: UNLIMITED if limit is None else max(0, limit - used.get(key, 0)) for key, limit in limits.items()}
+
+
+async def _counts(connection: AsyncConnection, queues: Sequence[WorkQueue], before: datetime) -> dict[UUID, int]:
+    wanted = among(FlowRun.work_queue_id, sorted(each.id for each in queues))
+    counted = sa.select(FlowRun.work_queue_id, sa.func.count()).where(wanted, due(before))
+    return {key: count for key, count in await connection.execute(counted.group_by(FlowRun.work_queue_id)) if key}
+
+
+async def _first(
+    connection: AsyncConnection, queues: Sequence[WorkQueue], slots: dict[UUID, int], before: datetime, most: int
+) -> list[UUID]:
+    """Return the first runs of all queues. Each queue contributes its first runs, read from the index."""
+    arms = [
+        sa.select(_arm(queue, before, min(slots[queue.id], most)).subquery()) for queue in queues if slots[queue.id] > 0
+    ]
+    if not arms:
+        return []
+    union = sa.union_all(*arms).subquery()
+    ordered = sa.select(union.c.id).order_by(union.c.priority, union.c.time, union.c.id).limit(most)
+    return list((await connection.execute(ordered)).scalars())
+
+
+def _arm(queue: WorkQueue, before: datetime, most: int) -> sa.Select[Any]:
+    time = FlowRun.next_scheduled_start_time
+    columns = (FlowRun.id, time.label("time"), sa.literal(queue.priority).label("priority"))
+    return (
+        sa.select(*columns).where(FlowRun.work_queue_id == queue.id, due(before)).order_by(time, FlowRun.id).limit(most)
+    )
