@@ -180,6 +180,7 @@ class Rule(Generic[R]):
         self.leaving = leaving
         self.entering = entering
         self.name = judge.__name__
+        # Shared by all proposals, because most rules have no objection.
         self.passed = RuleOutcome(self.name, RuleVerdict.PASS)
         self.__doc__ = getdoc(judge)
 
@@ -250,6 +251,7 @@ def decide(proposal: Proposal[R], policy: Sequence[Rule[R]]) -> Decision[R]:
 
 
 def _amended(proposal: Proposal[R], amend: Amend) -> Proposal[R]:
+    # Effects alone change nothing that later rules read.
     if amend.state is None and not amend.run:
         return proposal
     return replace(proposal, run=proposal.run.replace(**amend.run), proposed=amend.state or proposal.proposed)

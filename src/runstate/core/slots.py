@@ -60,6 +60,7 @@ def after_acquire(limit: ConcurrencyLimit, slots: int, now: datetime) -> Concurr
     """Return the limit after slots were acquired."""
     if limit.slot_decay_per_second == 0:
         return limit.replace(occupied=limit.occupied + slots)
+    # If the drain time has passed, all slots are free.
     start = max(now, limit.drained or now)
     return limit.replace(drained=start + timedelta(seconds=slots / limit.slot_decay_per_second))
 

@@ -114,6 +114,7 @@ def _options(text: str) -> dict[str, str]:
     """Return the settings of an option string like `-c name=value --name=value`; a backslash escapes a space."""
     found, end = {}, len(text) - len(text.lstrip())
     for match in OPTION.finditer(text, end):
+        # Text between two options is no option; it is refused below.
         if match.start() != end:
             break
         found[match[1]], end = re.sub(r"\\(.)", r"\1", match[2]), match.end()

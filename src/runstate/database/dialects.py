@@ -36,6 +36,7 @@ class Condition(FunctionElement[bool]):
         return self
 
 
+# Shared, because SQLAlchemy memoizes cache keys per type instance.
 @functools.lru_cache(1024)
 def _values(kind: TypeEngine[Any]) -> ArrayParameter:
     return ArrayParameter(kind)
@@ -255,6 +256,7 @@ def _seconds_postgresql(element: SecondsBetween, compiler: SQLCompiler, **kw: An
 @compiles(SecondsBetween, "sqlite")
 def _seconds_sqlite(element: SecondsBetween, compiler: SQLCompiler, **kw: Any) -> str:
     start, end = element.clauses
+    # SQLite has no type for instants: they are stored as microseconds.
     return f"(({compiler.process(end, **kw)} - {compiler.process(start, **kw)}) / 1000000.0)"
 
 
@@ -348,6 +350,7 @@ def _instant_postgresql(element: InstantOf, compiler: SQLCompiler, **kw: Any) ->
 @compiles(InstantOf, "sqlite")
 def _instant_sqlite(element: InstantOf, compiler: SQLCompiler, **kw: Any) -> str:
     (text,) = element.clauses
+    # A double of days since 4714 BC is too coarse for microseconds.
     return f"CAST(round((julianday({compiler.process(text, **kw)}) - 2440587.5) * 86400000) AS INTEGER) * 1000"
 
 
@@ -396,6 +399,7 @@ def _path(keys: Iterable[str]) -> sa.ColumnElement[Any]:
 @compiles(JsonEquals, "postgresql")
 def _json_holds_postgresql(element: JsonEquals, compiler: SQLCompiler, **kw: Any) -> str:
     column, path, value = (compiler.process(each, **kw) for each in element.clauses)
+    # An absent path results in NULL, and so would its negation.
     return f"coalesce(({column} #> {path}) {element.operator} {value}, false)"
 
 

@@ -79,6 +79,7 @@ class Statements:
             return known
         key = statement._generate_cache_key()  # noqa: SLF001 SQLAlchemy's own cache uses this key too
         ready = self._ready(statement, key)
+        # Without the check: parameters that are bound at execution have no values here.
         values = ready.compiled.construct_params(extracted_parameters=key and key.bindparams, _check=False)
         bound = BoundStatement(ready, values)
         if key:

@@ -46,6 +46,7 @@ def engine(connector: Connector, connections: int) -> AsyncEngine:
         connector.address.url,
         isolation_level="AUTOCOMMIT",
         pool_size=connections,
+        # The setting is the exact number of connections that a process has.
         max_overflow=0,
         pool_use_lifo=True,
         hide_parameters=True,  # errors are logged, and parameters are what clients sent
@@ -94,9 +95,11 @@ class Connections:
     @asynccontextmanager
     async def _use(self) -> AsyncIterator[AsyncConnection]:
         connection = await self._take()
+        # Read before the block: an invalidated connection has no driver connection any more.
         driver = driver_of(connection)
         try:
             yield connection
+        # Also after a cancellation, which can leave the driver in the middle of a statement.
         except BaseException:
             await self._discard(connection, driver)
             raise
@@ -107,6 +110,7 @@ class Connections:
         async with self._use() as connection:
             driver = driver_of(connection)
             with raised_as_sqlalchemy("BEGIN", driver):
+                # One message: the settings of a pooled transaction cost no round trip.
                 await driver.execute(begin + self.connector.local_settings)
             try:
                 yield connection

@@ -143,6 +143,7 @@ class Interruptible(aiosqlite.Connection):
     async def rollback(self) -> None:
         """Roll back if a transaction has begun, and drop deferred statements."""
         self.deferred = []
+        # BEGIN is deferred, so there may be no transaction yet.
         if self.in_transaction:
             await super().rollback()
 
@@ -268,6 +269,7 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
     }
     writer = create_async_engine(url, pool_size=1, **options)
     reader = create_async_engine(url, pool_size=READERS, pool_use_lifo=True, **options)
+    # A transaction that reads first and asks for the write lock later could fail, so writers lock the file at once.
     for engine, begin in ((writer, BEGIN_WRITING), (reader, "BEGIN")):
         sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite(read_only=engine is reader))
         sa.event.listen(engine.sync_engine, "connect", _watch_statements)
@@ -309,9 +311,11 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
     def prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # otherwise the driver begins transactions itself, and too late
         cursor = connection.cursor()
+        # Set first: switching the write-ahead log on waits for other processes.
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         _write_ahead(cursor)
         for pragma in (
+            # With NORMAL, a power failure could lose committed transactions of the write-ahead log.
             "synchronous = FULL",
             "foreign_keys = ON",
             "cache_size = -65536",

@@ -57,10 +57,12 @@ class CsrfTokens:
             return None
         table = table_of(CsrfToken)
         asked = sa.select(*table.columns).where(table.c.client == client, table.c.expiration > self.clock())
+        # Keys and tokens have connections of their own, so slow queries cannot block authentication.
         async with self.database.keys.read() as connection:
             return next(iter(await all_of(connection, CsrfToken, asked)), None)
 
     async def is_token_of(self, client: str, token: str) -> bool:
         """Return whether a token is the valid token of a client."""
         known = await self.of(client)
+        # compare_digest rejects strings that are not ASCII, so it compares bytes.
         return known is not None and hmac.compare_digest(known.token.encode(), token.encode())

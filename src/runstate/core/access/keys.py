@@ -103,12 +103,14 @@ async def create(
 async def every_key(database: Database) -> list[ApiKey]:
     """Return all keys, including revoked and expired ones; oldest first."""
     async with database.read() as connection:
+        # Ids are ordered by time (UUIDv7).
         return await all_of(connection, ApiKey, sa.select(*table_of(ApiKey).columns).order_by(ApiKey.id))
 
 
 async def revoke(database: Database, now: datetime, name: str) -> ApiKey | None:
     """Revoke a key and return it; None if the name is unknown. Servers then close its open sockets and streams."""
     table = table_of(ApiKey)
+    # A second revocation keeps the time of the first one.
     since = sa.func.coalesce(table.c.revoked, sa.literal(now, table.c.revoked.type))
     update = sa.update(table).where(table.c.name == name).values(revoked=since, updated=now).returning(*table.columns)
     async with database.write() as transaction:

@@ -46,6 +46,7 @@ def decide_request(request: Request, unit: UnitOfWork, environment: Environment)
     # A run of this batch exists for clients once its creation is decided, which removes it from `created`.
     if run is None or run.id in unit.created or _kind(run) is not request.kind:
         return NotFound(request.run_id)
+    # Checked before the version, which the stored proposal itself has increased.
     replayed = _replayed(request, unit)
     if replayed is not None:
         return replayed
@@ -61,6 +62,7 @@ def _create(request: CreateRun, unit: UnitOfWork, environment: Environment) -> O
         return NotFound(unit.dangling[run.id])
     if run.id not in unit.created:
         return Created(kind=kind, run_id=unit.existing[run.id], created=False)
+    # The same creation later in the batch must find this run, and not enter the first state again.
     unit.created.discard(run.id)
     unit.existing[run.id] = run.id
     _propose(_first(request, kind), run, unit, environment)
@@ -95,6 +97,7 @@ def _replayed(request: ProposeState, unit: UnitOfWork) -> Answer | IdempotencyCo
     known = unit.answers.get((request.run_id, request.idempotency_key))
     if known is None:
         return None
+    # The stored answer belongs to another proposal, so it must not be returned for this one.
     if known.fingerprint != request.fingerprint:
         return IdempotencyConflict()
     stored = known.answer
@@ -117,6 +120,7 @@ def _propose(request: ProposeState, run: Any, unit: UnitOfWork, environment: Env
     state = request.state.due(environment.now)
     proposal = _proposal(run, initial, state, unit, environment)
     decision = decide(proposal, policy_for(request, run))
+    # Nothing is recorded in the unit before this line, so a dry run writes nothing.
     if request.dry_run:
         would = stamped(decision.state, run, environment.now) if decision.state else None
         return _answer(request, decision, initial, proposed=would)
@@ -141,6 +145,7 @@ def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any]
         return request.policy
     if isinstance(run, FlowRun):
         return MINIMAL_FLOW if request.force else CORE_FLOW
+    # `force` comes before `deferred`: a forced proposal skips all rules that guard.
     if request.force:
         return MINIMAL_TASK
     return BACKGROUND_TASK if request.state.details.deferred else CORE_TASK
@@ -154,6 +159,7 @@ def _proposal(run: R, initial: State | None, state: State, unit: UnitOfWork, env
         initial=initial,
         proposed=state,
         now=now,
+        # Rules are pure, so random numbers and ids are drawn here.
         draw=environment.draw(),
         slots=unit.slots_of(run, environment.new_id) if unit.limits else (),
         pause_key=environment.new_id() if state.is_paused else None,
@@ -180,11 +186,13 @@ def _apply(
 ) -> State | None:
     """Enter the state of a decision and apply its effects. Without a state, only set the columns that a rule sets."""
     if decision.state is None:
+        # Only `proposeState` reproduces this side effect of the reference.
         if decision.after_bookkeeping and request.quirks:
             unit.change_run(decision.run.replace(**decision.after_bookkeeping))
         return None
     state = stamped(decision.state, decision.run, environment.now, id=environment.new_id())
     run, entered = enter(decision.run, initial, state, quirks=request.quirks)
+    # The bookkeeping must see the old policy: the reference counts a resumption in the process as a further run.
     run = run.replace(**decision.after_bookkeeping) if decision.after_bookkeeping else run
     at = entered.timestamp or environment.now
     unit.enter(run, entered, request.actor, request.request_id)
@@ -203,6 +211,7 @@ def _keep_or_release(run: FlowRun | TaskRun, state: State, unit: UnitOfWork, now
     keeps = state.type in (HOLDING_TASK if isinstance(run, TaskRun) else HOLDING)
     for lease in unit.held_by(run.id):
         if not keeps and (lease.automatic or state.is_final):
+            # Read again from the unit: with decay, an earlier release has advanced this lease.
             unit.release(unit.leases[lease.id], now)
         elif keeps and lease.automatic and lease.expires is not None and not state.is_pending:
             unit.renew(lease, None, now)
@@ -285,5 +294,6 @@ def _store_answer(
             "state_id": state.id,
         }
     )
+    # A repetition later in the same batch finds the answer here.
     unit.answers[(row.run_id, row.key)] = row
     unit.new_answers.append(row)

@@ -98,12 +98,14 @@ class UnitOfWork:
 
     def slots_of(self, run: FlowRun | TaskRun, new_id: Callable[[], UUID]) -> tuple[Slot, ...]:
         """Return the limits that apply to a run, each with the lease that the run holds."""
+        # Slots that a client acquired for the run do not count for its states.
         held = {lease.limit_id: lease for lease in self.held_by(run.id) if lease.automatic}
         return tuple(Slot(limit, held.get(limit.id), new_id()) for limit in self._limits_of(run))
 
     def _limits_of(self, run: FlowRun | TaskRun) -> list[ConcurrencyLimit]:
         if isinstance(run, TaskRun):
             names = {f"tag:{tag}" for tag in run.tags}
+            # Sets of strings are ordered differently in each process, but decisions must be repeatable.
             return [
                 self.limits[each] for each in sorted(self.limit_ids[name] for name in names & self.limit_ids.keys())
             ]
@@ -202,6 +204,7 @@ class UnitOfWork:
     def change_lease(self, lease: ConcurrencyLease) -> None:
         """Record changed columns of a lease."""
         self.leases[lease.id] = lease
+        # A new lease is inserted with its last columns.
         if lease.id not in self.new_leases:
             self.changed_leases.add(lease.id)
 

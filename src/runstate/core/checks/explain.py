@@ -118,6 +118,7 @@ def constructors() -> list[Callable[..., State]]:
     """Return the functions that create states, in source order."""
     made = [each for _, each in getmembers(states, isfunction) if signature(each).return_annotation == "State"]
     own = [each for each in made if getmodule(each) is states]
+    # getmembers sorts by name; the page follows the source.
     return sorted(own, key=lambda each: each.__code__.co_firstlineno)
 
 

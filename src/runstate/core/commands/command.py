@@ -54,6 +54,7 @@ def command(row: type[Row], *, notify: bool = True) -> Callable[[Verb[D, P, T]],
 async def _check(context: CommandContext, row: type[Row], document: Any, error: DBAPIError) -> None:
     """Return if a retry may succeed. Otherwise raise the problem or the error."""
     if isinstance(error, IntegrityError):
+        # The failed transaction is rolled back, so the conflicting row is looked up in another one.
         problem = await problem_of(context.database, row, document, error)
         if problem is not None:
             raise problem from error

@@ -42,6 +42,7 @@ async def _name_taken(
 ) -> NameTaken | None:
     same = (column == _value(row, document, column) for column in key)
     existing = (await connection.execute(sa.select(row.id).where(*same))).scalar()
+    # The name is the last column of a composite key, as in (flow_id, name).
     return None if existing is None else NameTaken(existing, [key[-1].key])
 
 

@@ -67,6 +67,7 @@ def _default(column: sa.Column[Any]) -> Any:
     default: Any = column.default
     if default is None:
         return None
+    # SQLAlchemy wraps a callable default in a function of the execution context.
     return default.arg(None) if default.is_callable else default.arg
 
 
@@ -139,6 +140,7 @@ def create(row: type[R], key: Sequence[str] = ("name",), existing: Existing = Ex
         answer = Existing.UPDATE if getattr(document, "overwrite", False) else existing
         async with context.database.write() as transaction:
             connection = transaction.connection
+            # The violated constraint becomes NameTaken in `command`.
             if answer is Existing.REFUSE:
                 return Written(await insert(connection, row, fresh(context) | columns))
             found = await insert_or_find(connection, row, fresh(context) | columns, key, lock=answer is Existing.UPDATE)

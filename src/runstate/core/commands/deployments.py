@@ -77,6 +77,7 @@ async def _set_limit(
     if slots is None:
         await connection.execute(sa.delete(ConcurrencyLimit).where(own))
         return None
+    # The deployment is locked, so no other transaction inserts its limit meanwhile.
     if (changed := await change(connection, ConcurrencyLimit, own, {"limit": slots}, now)) is not None:
         return changed.id
     owned = {"name": f"deployment:{deployment_id}", "deployment_id": deployment_id, "limit": slots}

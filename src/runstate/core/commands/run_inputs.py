@@ -68,6 +68,7 @@ async def _resuming(
         expected_version=paused.version if paused else None,  # the input was validated for this state
         idempotency_key=given.idempotency_key,
         policy=RESUME,
+        # Side effects of the reference are reproduced for `proposeState` only.
         quirks=False,
         fingerprint_source=f"resume {given.model_dump_json()}",
         run_input_to_store=await _run_input(batcher, given, paused),
@@ -83,6 +84,7 @@ async def _run_input(batcher: Batcher, given: requests.ResumeFlowRun, paused: St
     schema = await input_of(batcher.context, given.id, keys.get("schema", ""))
     if schema is None:
         raise InvalidInput("The run waits for an input whose schema is not stored.", ("runInput",))
+    # No lock is held, since validation can take seconds; the expected version detects a change.
     await batcher.context.json_schemas.validate(given.run_input, schema.value, ("runInput",))
     return keys.get("response", "response"), given.run_input
 

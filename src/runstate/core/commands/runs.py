@@ -106,6 +106,7 @@ async def release_and_forget(connection: AsyncConnection, runs: Sequence[UUID], 
     unit = UnitOfWork()
     await lock_limits(connection, unit, holders=runs)
     for lease in [lease for run_id in runs for lease in unit.held_by(run_id)]:
+        # With decay, an earlier release has advanced this lease.
         unit.release(unit.leases[lease.id], now)
     await write_limits(connection, unit, now)
     await connection.execute(sa.delete(ProposalAnswer).where(among(ProposalAnswer.run_id, runs)))

@@ -18,6 +18,7 @@ def cancel_at_once_without_infrastructure(proposal: Proposal[FlowRun]) -> Reject
     initial = proposal.initial
     if initial is None:
         return None
+    # A run that resumes after a suspension still has the pid of the process that has ended.
     waits = initial.is_scheduled and (proposal.run.infrastructure_pid is None or initial.name == "Resuming")
     suspended = initial.is_paused and initial.details.pause_reschedule
     if not (waits or suspended):

@@ -49,6 +49,7 @@ def take_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Amend 
     slot = _wanted(proposal)
     if slot is None:
         return None
+    # A limit of zero never has a free slot, so waiting would be useless.
     if slot.limit.limit == 0:
         return Abort(reason=NO_SLOTS.format(slot.limit.name))
     if seconds_until_room(slot.limit, 1, proposal.now) > 0:
@@ -110,6 +111,7 @@ def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
         names = ", ".join(slot.limit.name for slot in full)
         return Wait(
             reason=FULL.format(names),
+            # A retry needs a slot of every limit at once.
             seconds=max(retry_delay(slot.limit, 1, proposal.now, proposal.draw) for slot in full),
         )
     return Amend(effects=tuple(Acquire(slot, None) for slot in wanted)) if wanted else None

@@ -34,6 +34,7 @@ class JsonSchemas:
 
     def __init__(self) -> None:
         self.process: Process | None = None
+        # The process answers one request after another.
         self.turn = asyncio.Lock()
         self.waiting = 0
 
@@ -54,8 +55,10 @@ class JsonSchemas:
 
     async def close(self) -> None:
         """End the process."""
+        # Cleared before the wait, so that the next caller starts another process.
         process, self.process = self.process, None
         if process:
+            # The process may have ended already: it ends itself when a request uses too much.
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()

@@ -52,10 +52,12 @@ async def pages(database: Database, due: DueQuery) -> AsyncIterator[Sequence[Fou
     while page:
         yield page
         rest = due.query.where(_after(due.order, page[-1]))
+        # A short page is the last one, so no further statement is needed.
         page = await _page(database, rest, due.order) if len(page) == PAGE else ()
 
 
 async def _page(database: Database, query: Query, order: Order) -> Sequence[Found]:
+    # No connection is held while the caller works on a page.
     async with database.read() as connection:
         return (await connection.execute(query.order_by(*order).limit(PAGE))).all()
 
