@@ -76,6 +76,7 @@ class DeletionWatch:
         with suppress(TimeoutError):
             async with asyncio.timeout(self.interval_seconds):
                 await self.has_news.wait()
+        # Cleared before the reads: a deletion during them causes another check.
         self.has_news.clear()
         try:
             for row, watched in list(self.callbacks.items()):  # a copy, because watches begin and end during reads

@@ -27,6 +27,7 @@ class Feed:
         """Start reading and receiving notifications."""
         await self.transitions.start()
         self.deletions.start()
+        # Last: only after the first connection is it known whether the server is a pooler.
         self.notifications.start()
 
     async def stop(self) -> None:

@@ -60,6 +60,7 @@ class Reader(Generic[T]):
         self.log = log
         self.installation = installation
         self.page_size = page_size
+        # A literal, because cached plans are made without parameters and must know how few rows are read.
         self.row_limit: sa.ColumnElement[int] = sa.literal_column(str(page_size + 1))
         self.visibility = visibility_of(database, log.table)
         self.server_starts = {0}
@@ -122,6 +123,7 @@ class Reader(Generic[T]):
         return self._page([self.log.entry(row) for row in rows], cursor, target or now, upto or now)
 
     async def _next_stop(self, connection: AsyncConnection, seen: Position, upto: Position | None) -> Position | None:
+        # SQLite reads pages in the order of the index, without sorting.
         if upto is None or upto.top - seen.top < CHECKPOINT_DISTANCE or self.visibility.is_ordered_by_seq:
             return upto
         checkpoint = (
@@ -166,12 +168,14 @@ class Reader(Generic[T]):
         boot = self.log.table.c.boot
         found: list[int] = []
         later = sa.select(boot).where(boot.is_not(None))
+        # Each step reads one entry of the index; DISTINCT would read all of them.
         while start := await connection.scalar(later.order_by(boot).limit(ONE)):
             found.append(to_microseconds(start))
             later = sa.select(boot).where(boot > start)
         return found
 
     def _statement(self, part: Part, filter: LogFilter[T], replaced: list[Clause]) -> sa.Select[Any]:
+        # Filters of clients differ, so their statements are not kept.
         if replaced or filter is not EVERYTHING:
             return self._built(part, filter, replaced)
         if part not in self.statements:
@@ -209,6 +213,7 @@ class Reader(Generic[T]):
         return [floor.scalar_subquery().label("floor"), *self.visibility.now()]
 
     def _head_of(self, found: Sequence[Any]) -> Any:
+        # The columns of an entry follow.
         return SimpleNamespace(**dict(zip(self.head_names, found, strict=False)))
 
     def _position(self, head: Any) -> Position:

@@ -46,6 +46,7 @@ class Stream(ABC, Generic[T, Part]):
     async def after(self, first: Part) -> AsyncGenerator[Part, None]:
         """Yield the first part and all further parts."""
         part: Part | None = first
+        # Added before the first part, so that a stopping hub waits for this stream.
         self.hub.add(self.subscriber)
         try:
             while part is not None:
@@ -76,6 +77,7 @@ class Stream(ABC, Generic[T, Part]):
             page = self.subscriber.take()
             self.hub.delivered(page.entries[-1])
             return self._part(page)
+        # After the buffered pages, which a stopping server still delivers.
         if self.hub.closing:
             raise ServerRestarting(self._resume_point())
         if self.subscriber.is_behind:

@@ -19,11 +19,13 @@ async def propose_all(batcher: Batcher, due: DueQuery, proposal: Callable[[Found
     """Propose a state for each due run, and return how many entered one. Runs that have changed since stay."""
     entered = 0
     async for page in pages(batcher.database, due):
+        # The runs of a page share one batch, which is one transaction.
         entered += sum([_has_entered(outcome) for outcome in await batcher.submit([proposal(run) for run in page])])
     return entered
 
 
 def _has_entered(outcome: Outcome) -> bool:
+    # Problems are expected: the run has changed since it was read, or is gone.
     if isinstance(outcome, Exception) and not isinstance(outcome, RunstateError):
         log.error("a proposal failed", exc_info=outcome)
     return isinstance(outcome, Answer) and outcome.written is not None

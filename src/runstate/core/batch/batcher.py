@@ -186,6 +186,7 @@ class Batcher:
         outcomes: list[Outcome] = []
         # A single request has failed alone already.
         for request in requests if len(requests) > 1 else ():
+            # A lost database is not tried again for each request. After a Timeout, they may be committed already.
             if is_lost(error) or isinstance(error, Timeout):
                 break
             try:

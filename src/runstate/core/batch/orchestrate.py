@@ -262,6 +262,7 @@ def _add_locked(unit: UnitOfWork, locked: Sequence[sql.Locked]) -> None:
 
 def as_state(row: FlowRunState | TaskRunState) -> State:
     """Return a stored state as a value for rules, without `data`."""
+    # Rules read `persisted` only, so `data`, which can be large, stays in the database.
     return State(
         type=row.type,
         name=row.name,
