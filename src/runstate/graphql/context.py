@@ -94,6 +94,7 @@ class Context:
     def forget(self) -> None:
         """Drop everything that was read: before each event of a subscription, and after the operation."""
         self.cache.clear()
+        # A cached property: each event of a subscription has its own time.
         vars(self).pop("now", None)
 
     @property
@@ -155,6 +156,7 @@ class Context:
         """Return the rows with these ids that exist. Rows that are loaded at the same time are read together."""
         wanted = selected | {"id"}
         none = RawRows(row, sorted(wanted), (), self.dialect)
+        # Fields that select different columns cannot share a loader.
         loader = self._cached((row, wanted), lambda: DataLoader(partial(self._values, none)))
         return none.with_values([values for values in await loader.load_many(keys) if values is not None])
 
@@ -200,6 +202,7 @@ class Context:
 
     def _expected_type(self, info: "Info") -> type[Row] | None:
         """Return the type of node that a selection names; None if it names none, or several."""
+        # Strawberry's public selections are converted copies without the nodes of the document.
         raw = info._raw_info  # noqa: SLF001
         named = type_conditions(raw.field_nodes, raw.fragments)
         types = [row for row in implementing(Row) if not named.isdisjoint(_names(row))]

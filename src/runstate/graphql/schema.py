@@ -42,6 +42,7 @@ def build_schema(limits: RequestLimits | None = None, *, plans: bool = True, kin
     for each in schema._schema.type_map.values():  # noqa: SLF001
         if isinstance(each, GraphQLInputObjectType):
             each.is_one_of = each.extensions["strawberry-definition"].is_one_of
+    # Strawberry has no public attribute for the schema of graphql-core.
     schema.documents = DocumentCache(schema._schema, limits)  # noqa: SLF001
     schema.in_flight = InFlight(limits.operations, limits.subscriptions)
     schema.plan_cache, schema.fast_paths = plan_cache, WeakKeyDictionary()

@@ -85,6 +85,7 @@ class FastPath(NamedTuple):
     def arguments(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of the resolver. Raise Fallback if a variable needs coercion or is invalid."""
         try:
+            # A variable that is omitted can have a default value, which graphql-core applies.
             return {name: read(variables[variable]) for name, (variable, read) in self.readers.items()}
         except (Fallback, GraphQLError, KeyError, ValidationError) as error:
             raise Fallback(FallbackReason.INPUT) from error
@@ -118,6 +119,7 @@ def fast_path_of(executor: Executor) -> FastPath | None:
         return None
     if any(each.variable_signatures for each in executor.fragments.values()):
         return None
+    # Conditions can select other fields for other variables, but the plans are compiled once.
     if any(conditions(directives(operation.selection_set, executor.fragments))) or operation.directives:
         return None
     ((name, details),) = root.grouped_field_set.items()

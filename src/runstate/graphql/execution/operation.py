@@ -91,6 +91,7 @@ class Schema(strawberry.Schema):
         )
         try:
             return await self._result(self._accepted(request))
+        # The transports answer these with statuses of their own.
         except (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError):
             raise
         except Exception as error:  # noqa: BLE001 every exception becomes an error of the result
@@ -127,6 +128,7 @@ class Schema(strawberry.Schema):
                 yield await self._result(accepted)
                 return
             with self.in_flight.subscription():
+                # Without `aclosing`, an abandoned generator would end only when it is collected.
                 async with aclosing(self._events(accepted)) as events:
                     async for event in events:
                         yield event
@@ -141,6 +143,7 @@ class Schema(strawberry.Schema):
         operation = document.operation(request.name)
         if operation is None:
             raise CannotGetOperationTypeError(request.name)
+        # Set before the checks, so that rejected operations are observed with their type.
         _annotate_context(request, kind=operation.kind.value)
         if operation.kind not in request.allowed:
             raise InvalidOperationTypeError(operation.kind)

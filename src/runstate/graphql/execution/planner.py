@@ -56,6 +56,7 @@ class Planner:
         if cached is None:
             try:
                 plan = self._planned(kind, selected)
+            # A selection that is too deep for a plan is left to graphql-core.
             except RecursionError:
                 return None
             cached = self.plans.plans[id(selected)] = selected, plan
@@ -67,6 +68,7 @@ class Planner:
         if runtime is None:
             return None
         collected = self.executor.collect_subfields(runtime, details)
+        # Deferred fields come later, but a plan answers in one piece.
         return None if collected.new_defer_usages else self.plan(runtime, collected.grouped_field_set)
 
     def plans_of_list(

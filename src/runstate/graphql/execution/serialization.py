@@ -31,6 +31,7 @@ class Serializers(dict[type, Convert]):
     """Serializers of the values of a field, by Python type. Other types fall back."""
 
     def __missing__(self, kind: type) -> Convert:
+        # asyncpg returns a subclass of UUID.
         if UUID in self and issubclass(kind, UUID):
             return self.setdefault(kind, str)
         raise Fallback
@@ -117,6 +118,7 @@ def _instants(values: Sequence[datetime | None]) -> list[Any]:
 
 
 def _floats(values: Sequence[float | None]) -> Sequence[float | None]:
+    # isfinite does not accept None; 0 is finite anyway.
     if all(map(isfinite, filter(None, values))):
         return values
     raise Fallback

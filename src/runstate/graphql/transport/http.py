@@ -69,6 +69,7 @@ class Incoming(Request):
     @functools.cached_property
     def headers(self) -> Any:
         """Values of the header fields, by name in lower case."""
+        # Latin-1 decodes every byte.
         return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
 
 
@@ -86,6 +87,7 @@ class Endpoint(GraphQL[Context, None]):
         self.limits = schema.documents.limits
         super().__init__(
             schema,
+            # `runstate.web` serves GraphiQL.
             graphql_ide=None,
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
             connection_init_wait_timeout=timedelta(seconds=10),
@@ -152,6 +154,7 @@ class Endpoint(GraphQL[Context, None]):
         if request.method == "GET" and self.limits.preflight and PREFLIGHT.isdisjoint(request.headers.keys()):
             raise RefusedError(400, f"GET requests need the header `{PREFLIGHT_HEADER}`, which prevents CSRF.")
         accept = request.headers.get("accept")
+        # Before the body is read: the client would not accept any answer.
         media_type = acceptable(accept)
         asked = operation(await self._parameters(request))
         if is_named(accept, EVENTS) and wants_events(accept, self._kind(asked)):
@@ -238,6 +241,7 @@ class Endpoint(GraphQL[Context, None]):
 def request_id(connection: HTTPConnection) -> str:
     """Return the id of a request: a valid `X-Request-ID`, otherwise the id of its trace, otherwise a new id."""
     if "request_id" not in connection.scope:
+        # Only harmless characters, since the id is repeated in headers and logs.
         given = connection.headers.get("x-request-id")
         valid = given if given and REQUEST_ID.fullmatch(given) else None
         connection.scope["request_id"] = valid or _traced(connection) or str(uuid4())

@@ -66,6 +66,7 @@ class Observer:
             try:
                 async with aclosing(results):
                     async for result in results:
+                        # A stop of the server is no failure of the operation.
                         if not goes_away(result):
                             seen.result(result)
                         yield result
@@ -94,6 +95,7 @@ class Observation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # A cancellation is no rejection: the client has gone, or the server stops.
         if isinstance(error, Exception):
             self.outcome = REFUSED
         self._record(time.perf_counter() - self.began)
@@ -144,6 +146,7 @@ class Observation:
             "operation_answered",
             type=self.context.kind,
             operation=self.asked.operation_name,
+            # The text of a document can contain secrets.
             document=sha256(self.asked.query.encode()).hexdigest()[:16],
             outcome=self.outcome,
             codes=self.codes,

@@ -141,6 +141,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         if over and over.is_set():
             return
         try:
+            # Otherwise the base class closes the socket.
             if self.connection_acknowledged:
                 message = _checked(message)
                 self._check_length()

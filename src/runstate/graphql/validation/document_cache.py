@@ -167,6 +167,7 @@ class DocumentCache:
         self.timed(phase, time.perf_counter() - began)
 
     def _parsed(self, text: str) -> DocumentNode:
+        # Checked first: parsing takes time in proportion to the text.
         check("characters", len(text), self.limits.characters)
         try:
             return parse(text, max_tokens=self.limits.tokens)
