@@ -68,6 +68,7 @@ def active_slots(root: strawberry.Parent[ConcurrencyLimit], info: Info) -> int:
     if not root.slot_decay_per_second:
         return root.occupied
     seconds = (root.drained - info.context.now).total_seconds() if root.drained else 0.0
+    # A slot that is partly occupied cannot be acquired.
     return ceil(max(0.0, root.slot_decay_per_second * seconds))
 
 

@@ -92,6 +92,7 @@ async def delete_many(
     known = {each: as_uuid(each) for each in ids}
     gone = set(await delete(info.context.commands, {key for key in known.values() if key}))
     return DeleteManyPayload(
+        # Texts of different spelling can be the same id.
         deleted_ids=[strawberry.ID(str(key)) for key in dict.fromkeys(known.values()) if key in gone],
         missing_ids=[each for each, key in known.items() if key not in gone],
     )

@@ -316,6 +316,7 @@ class JsonComparison(Conditions):
         if is_set(self.ne):
             yield negated(_json(json_equals, column, keys, self.ne))
         if is_set(self.in_):
+            # SQLAlchemy deprecates or_() without arguments.
             yield sa.or_(sa.false(), *(_json(json_equals, column, keys, each) for each in self.in_ or []))
         if is_set(self.not_in):
             yield negated(sa.or_(sa.false(), *(_json(json_equals, column, keys, each) for each in self.not_in or [])))
