@@ -34,6 +34,7 @@ class Health:
         self.database: Database | None = None
         self.hub: Hub[Transition] | None = None
         self.revisions: list[str] = []
+        # The first check asks the database.
         self.asked = -KEPT_SECONDS
         self.answered: dict[str, str] = {}
         self.one_at_a_time = asyncio.Lock()

@@ -41,4 +41,5 @@ def rendering(*, as_text: bool) -> list[Any]:
     if as_text:
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    # A line must not fail because of a value that JSON does not have.
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]

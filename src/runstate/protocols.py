@@ -232,6 +232,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def refuse(self, status: HTTPStatus) -> None:
         """Answer with an error unless an answer is in progress, and discard everything that follows."""
+        # An answer that has begun cannot be replaced by an error.
         is_answering = bool(self.pipeline) or (self.cycle is not None and self.cycle.response_started)
         if not is_answering or self.cycle.response_complete:
             self.transport.write(response(status))
@@ -245,6 +246,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _hang_up(self) -> None:
         """Notify the application that the client has disconnected."""
+        # Otherwise the application would wait for the rest of the request.
         for cycle in (*(each for each, _ in self.pipeline), *([self.cycle] if self.cycle else ())):
             cycle.disconnected = True
             cycle.message_event.set()
@@ -280,6 +282,7 @@ class HttpProtocol(HttpToolsProtocol):
         seconds = self.guard.limits.unread_stream_seconds if is_stream else UNREAD_SECONDS
         is_spent = self.phase is Phase.END and now - self.since > LINGER_SECONDS
         if is_spent or self.unread.is_over(self.transport, now, seconds):
+            # `close` would wait until the client reads the rest of the answer.
             self.transport.abort()
 
 
@@ -384,4 +387,5 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Close the connection if the client reads nothing for too long."""
         seconds = UNREAD_SECONDS if self.transport.is_closing() else self.guard.limits.unread_stream_seconds
         if self.unread.is_over(self.transport, now, seconds):
+            # `close` would wait until the client reads the rest of the answer.
             self.transport.abort()

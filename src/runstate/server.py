@@ -43,6 +43,7 @@ class Server(uvicorn.Server):
                 ws_ping_timeout=settings.slow_subscriber_timeout_seconds
                 + 60,  # a slow subscriber gets SLOW_CONSUMER first
                 ws_per_message_deflate=False,
+                # `logs.configure` has set up the loggers of uvicorn, too.
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=20,  # bounds the wait for clients that do not read
@@ -53,6 +54,7 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop on SIGINT and SIGTERM; a second signal skips the wait for running requests."""
+        # Uvicorn's own method raises the signal again at the end, so the exit code would not be 0.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.handle_exit)
         yield
@@ -78,6 +80,7 @@ class Server(uvicorn.Server):
         """Report `draining`, deliver committed transitions to subscribers, then close all connections."""
         self.app.state.health.draining = True
         await self._drain()
+        # No new connections from here on; open ones are still served.
         for server in self.servers:
             server.close()
         # Before uvicorn waits for connections: streams end only when the feed does.

@@ -284,6 +284,7 @@ def as_json(entry: Entry) -> None:
     """Print a transition as a line of JSON. Raise UnheardError if the pipe is closed."""
     try:
         sys.stdout.write(orjson.dumps(entry).decode() + "\n")
+        # Python buffers a pipe, but its reader expects each transition when it is committed.
         sys.stdout.flush()
     except BrokenPipeError as error:
         raise UnheardError from error

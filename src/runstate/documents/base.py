@@ -65,6 +65,7 @@ def storable_text(text: str) -> str:
     """A text that every database can keep: no NUL character, no half of a surrogate pair."""
     if "\0" in text:
         raise ValueError("the NUL character cannot be stored")
+    # ASCII has no surrogates, and most texts are ASCII.
     if not text.isascii():
         try:
             text.encode()

@@ -89,6 +89,7 @@ def _as_text(kind: TextualJSON, compiler: SQLiteTypeCompiler, **_: Any) -> str:
 
 
 JSON = (
+    # Otherwise None would be stored as the JSON value null.
     sa.JSON(none_as_null=True)
     .with_variant(JSONB(none_as_null=True), "postgresql")
     .with_variant(TextualJSON(none_as_null=True), "sqlite")
@@ -118,6 +119,7 @@ class DocumentColumn(TypeDecorator[Any]):
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         if value is None:
             return None
+        # Most documents are empty, and need no validation.
         return self.blank if self.blank and not value else self.read(value)
 
 
@@ -237,11 +239,13 @@ class Base(DeclarativeBase):
         super().__init_subclass__(**options)
         for key, attribute in vars(cls).copy().items():
             if isinstance(attribute, InstrumentedAttribute):
+                # The metaclass of SQLAlchemy would map the attribute again.
                 type.__setattr__(cls, key, ReadOnlyAttribute(attribute))
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> Self:
         """Return a snapshot with these columns. Reading any other column raises AttributeError."""
+        # The constructor of SQLAlchemy would add the state of a session.
         row = object.__new__(cls)
         row.__dict__.update(columns)
         return row

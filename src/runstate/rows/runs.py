@@ -208,6 +208,7 @@ class TaskRun(Run):
 
     __table_args__ = (
         sa.UniqueConstraint("flow_run_id", "task_key", "dynamic_key"),
+        # The key above does not apply to rows with NULL in one of its columns.
         sa.Index(
             "uq_task_run_task_key_dynamic_key",
             "task_key",

@@ -87,6 +87,7 @@ class PageQuery(Generic[R]):
 
     async def pages(self, fetch: Fetch, parents: list[Any]) -> list[PageResult]:
         """Return the page of each parent. Each page is read in one statement, so that it shows one snapshot."""
+        # The page of a single parent ends at LIMIT; those of several parents need numbered rows.
         if len(parents) == 1:
             return [await self._page(fetch, parents)]
         read = await fetch(self._pages(parents))
@@ -144,6 +145,7 @@ class PageQuery(Generic[R]):
             conditions.append(column.is_(None) if null else column.is_not(None))
         if null is False and self.after is not None:
             conditions.append(bound(first, self.table, self.after[0], backwards=False))
+        # In the part with nulls, the first key does not order rows.
         places = [] if null else [first.clause(self.table, backwards=self.backwards, apart=null is False)]
         places += [key.clause(self.table, backwards=self.backwards) for key in others]
         return sa.select(*self._selected()).where(*conditions).order_by(*places)
@@ -177,6 +179,7 @@ class PageQuery(Generic[R]):
         if self.parent is None:
             return [self.where]
         column = self.table.c[self.parent]
+        # With an equality, an index on both columns serves the order, too.
         return [column == parents[0] if len(parents) == 1 else among(column, parents), self.where]
 
     def _between(self, parents: list[Any]) -> list[Clause]:
@@ -196,6 +199,7 @@ class PageQuery(Generic[R]):
 
     def _result(self, read: Sequence[Sequence[Any]]) -> PageResult:
         page = read[: self.size]
+        # Backwards, the rows were read from the end.
         return PageResult(self.none.with_values(page[::-1] if self.backwards else page), len(read) > self.size)
 
 
