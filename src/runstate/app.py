@@ -61,6 +61,7 @@ def build_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
             database = database_of(settings)
+            # Pushed first, so that it is closed last.
             opened.push_async_callback(database.close)
             if tracing:
                 # In a thread, because sending the remaining spans blocks.
@@ -74,6 +75,7 @@ def build_app(settings: Settings) -> Starlette:
             batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7)
             batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)
+            # Tokens must be unpredictable for attackers, unlike the random numbers of the batcher.
             app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None
             app.state.credentials = keyring_of(settings, database, clock)
             if app.state.credentials:

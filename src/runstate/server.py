@@ -45,6 +45,7 @@ class Server(uvicorn.Server):
                 ws_per_message_deflate=False,
                 # `logs.configure` has set up the loggers of uvicorn, too.
                 log_config=None,
+                # Operations have log lines of their own.
                 access_log=False,
                 timeout_graceful_shutdown=20,  # bounds the wait for clients that do not read
             )
@@ -97,6 +98,7 @@ class Server(uvicorn.Server):
 
     def _set_tcp_user_timeout(self) -> None:
         """Set a kernel timeout for unacknowledged data: streams that only send do not notice a dead client."""
+        # Longer than the timeout of subscriptions, so that a slow subscriber first receives SLOW_CONSUMER.
         milliseconds = round(self.settings.slow_subscriber_timeout_seconds * 1000) + 60_000
         if sys.platform == "linux":
             for listener in (each for server in self.servers for each in server.sockets):

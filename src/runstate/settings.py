@@ -52,6 +52,7 @@ def _checked(check: Callable[[Any], object]) -> AfterValidator:
             if value is not None:
                 check(value)
         except ConfigurationError as error:
+            # Pydantic collects ValueErrors only, and all mistakes are reported at once.
             raise ValueError(str(error)) from error
         return value
 

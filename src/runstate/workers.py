@@ -86,6 +86,7 @@ class Workers:
 class Worker(Server):
     """A worker process. It exits when its parent does."""
 
+    # The parent has printed the URL.
     announces = False
 
     async def startup(self, sockets: Any = None) -> None:

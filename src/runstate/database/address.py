@@ -83,10 +83,12 @@ def _sqlite(rest: str, shown: str) -> Address:
 
 def _postgresql(rest: str, shown: str) -> Address:
     parts = urlsplit(f"postgresql://{rest}")
+    # urlsplit takes everything after # for a fragment, even inside a password.
     if parts.fragment:
         raise ValueError("write # as %23")
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     _check_known(parameters, TO_DRIVER | TRANSLATED, shown)
+    # In a URL, asyncpg knows this parameter by the other name only.
     if "ssl" in parameters:
         parameters["sslmode"] = parameters.pop("ssl")
     settings = _options(parameters.pop("options", ""))

@@ -170,6 +170,7 @@ def _with_tags(element: HasTags, compiler: SQLCompiler, condition: str, **kw: An
     table = next((base.table for base in column.base_columns if isinstance(base, sa.Column)), None)
     if table is None or not any(index.name == f"ix_{table.name}_tags_list" for index in table.indexes):
         return condition.format(had=held, asked=asked)
+    # The partial index has the same condition; without it, SQLite does not use the index.
     lists = f"SELECT DISTINCT tags FROM {table.name} WHERE tags <> '[]'"
     of_list = condition.format(had="listed.tags", asked=asked)
     return f"({held} <> '[]' AND {held} IN (SELECT listed.tags FROM ({lists}) AS listed WHERE {of_list}))"
@@ -412,6 +413,7 @@ def _json_holds_sqlite(element: JsonEquals, compiler: SQLCompiler, **kw: Any) ->
 @compiles(JsonIsNull, "postgresql")
 def _json_null_postgresql(element: JsonIsNull, compiler: SQLCompiler, **kw: Any) -> str:
     column, path = (compiler.process(each, **kw) for each in element.clauses)
+    # An absent path is NULL in SQL, and a stored null is not.
     return f"coalesce({column} #> {path}, 'null'::jsonb) = 'null'::jsonb"
 
 

@@ -187,6 +187,7 @@ def raised_as_sqlalchemy(text: str, driver: Any) -> Iterator[None]:
     try:
         yield
     except RAISED as error:
+        # A connection to SQLite cannot be lost.
         lost = isinstance(driver, asyncpg.Connection) and driver.is_closed()
         kind = IntegrityError if isinstance(error, INTEGRITY) else DBAPIError
         raise kind(text, None, error, hide_parameters=True, connection_invalidated=lost) from error

@@ -44,6 +44,7 @@ def engine(connector: Connector, connections: int) -> AsyncEngine:
     """Return an engine whose connections commit each statement by itself."""
     made = create_async_engine(
         connector.address.url,
+        # In a transaction, each read would take two more round trips.
         isolation_level="AUTOCOMMIT",
         pool_size=connections,
         # The setting is the exact number of connections that a process has.

@@ -107,6 +107,7 @@ class Hub(Generic[T]):
             return
         # One more poll, so that everything committed so far is delivered.
         await self._within_grace(self.join())
+        # After the last poll: streams end when this is set and their buffer is empty.
         self.closing = True
         self.live.close()
         for subscriber in self.subscribers:

@@ -116,6 +116,7 @@ class Reader(Generic[T]):
             part = Part.REST if cursor.upto else Part.FIRST if target else Part.LIVE
             head, rows = await self._rows(connection, part, cursor, target, filter)
         now = self._position(head)
+        # The floor is of the same moment as the entries, so a deletion during the read is noticed.
         self._check(cursor, now, head.floor)
         # A full LIVE read has cut each arm off by transaction id, so entries with lower numbers may be missing.
         if part is Part.LIVE and len(rows) > self.page_size and not self.visibility.is_ordered_by_seq:
@@ -203,6 +204,7 @@ class Reader(Generic[T]):
         if self.visibility.is_ordered_by_seq:
             return arms[0].order_by(self.log.table.c.seq)
         if part is Part.LIVE:
+            # Otherwise each arm would read and sort all new entries.
             arms = [arm.order_by(self.visibility.order).limit(self.row_limit) for arm in arms]
         found = sa.union_all(*arms).subquery("found")
         # An expression has no index: with `seq` itself, PostgreSQL might scan the whole log in index order.

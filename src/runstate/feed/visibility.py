@@ -174,6 +174,7 @@ class SnapshotVisibility(Visibility):
 
     @override
     def visible(self, name: str) -> list[Clause]:
+        # After a crash, transaction ids can be assigned again: entries of a later start are new.
         started = sa.bindparam(f"{name}_boot", type_=self.boot.type)
         return [self.seq <= _integer(f"{name}_top"), self.boot <= started, self._is_in_snapshot(name)]
 

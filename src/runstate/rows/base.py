@@ -297,6 +297,7 @@ class Tagged:
 
 def _index_tags(table: sa.Table) -> None:
     tags, name = table.c.tags, f"ix_{table.name}_tags"
+    # GIN finds items of lists. SQLite has no such index: the distinct lists are read from its index instead.
     sa.Index(name, tags, postgresql_using="gin", info={"only": "postgresql"}).ddl_if("postgresql")
     listed = sa.text("tags <> '[]'")
     sa.Index(f"{name}_list", tags, sqlite_where=listed, info={"only": "sqlite"}).ddl_if("sqlite")

@@ -15,8 +15,8 @@ class RunTally(Base):
 
     __tablename__ = "run_tally"
 
+    # SQLite numbers rows only by an INTEGER PRIMARY KEY.
     seq: Mapped[int] = mapped_column(
-        # SQLite numbers rows only by an INTEGER PRIMARY KEY.
         sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, doc="Order of writing."
     )
     run_kind: Mapped[RunKind] = mapped_column(

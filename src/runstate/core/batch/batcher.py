@@ -91,6 +91,7 @@ class Batcher:
         Raises Overloaded if the queue is full. Raises Timeout if there is no outcome in time: the requests may or may
         not have been carried out. Cancelling the caller does not cancel its requests.
         """
+        # Without a limit, the queue would grow for as long as the database is slow.
         if self.closed or len(self.waiting) >= self.queue_size:
             raise Overloaded
         loop = asyncio.get_running_loop()
@@ -146,6 +147,7 @@ class Batcher:
         busy = set[object]().union(*(each.keys for each in self.in_flight.values()))
         batch, postponed, size = list[PendingRequests](), deque[PendingRequests](), 0
         for pending in self.waiting:
+            # Requests that were submitted together share a transaction, so they are never split.
             if size >= REQUESTS_A_BATCH or not busy.isdisjoint(pending.keys):
                 # Later requests for the same runs must not overtake these.
                 postponed.append(pending)
@@ -220,6 +222,7 @@ class Batcher:
                 await asyncio.sleep(self.first_pause_seconds * 4 ** (len(attempts) - 1) if is_lost(error) else 0)
 
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
+        # A retry has its own time, because it can begin much later.
         environment = Environment(self.clock(), self.draw, self.new_id)
         *earlier, attempt = attempts
         return await orchestrate(self.database.batches, requests, environment, attempt=attempt, earlier=earlier)

@@ -126,8 +126,10 @@ def _propose(request: ProposeState, run: Any, unit: UnitOfWork, environment: Env
         return _answer(request, decision, initial, proposed=would)
     entered = _apply(decision, initial, request, unit, environment)
     answer = _answer(request, decision, entered or initial, written=snapshot(run.id, entered, request))
+    # A rejection can write another state, in which the run does not use the input.
     if entered and request.run_input_to_store is not None and decision.status is OrchestrationStatus.ACCEPT:
         unit.new_inputs.append(_run_input(request.run_input_to_store, run.id, environment))
+    # An answer without a new state is not stored: the same proposal can succeed later.
     if entered and request.idempotency_key is not None:
         _store_answer(request, answer, entered, unit, environment)
     return answer
@@ -194,6 +196,7 @@ def _apply(
     run, entered = enter(decision.run, initial, state, quirks=request.quirks)
     # The bookkeeping must see the old policy: the reference counts a resumption in the process as a further run.
     run = run.replace(**decision.after_bookkeeping) if decision.after_bookkeeping else run
+    # Slots are acquired at the time at which the rule found room, or a clock that goes back would exceed the limit.
     at = entered.timestamp or environment.now
     unit.enter(run, entered, request.actor, request.request_id)
     unit.apply(decision.effects, run, entered, at, environment.new_id)

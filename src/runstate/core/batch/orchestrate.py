@@ -127,6 +127,7 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
     else:
         await _create(connection, creations, unit)
         await _lock_flow_runs(connection, unit, flow_runs, task_runs)
+    # The first state of a new subflow run is entered on its task run, too.
     await _lock_task_runs(connection, unit, task_runs | _mirrors(creations, unit), flow_runs)
     # Locking tells whether limits exist; runs that this batch created were not locked.
     unit.has_limits |= not unit.created.isdisjoint(flow_runs | task_runs)
@@ -278,6 +279,7 @@ def as_state(row: FlowRunState | TaskRunState) -> State:
 async def _load_limits(connection: AsyncConnection, proposals: Sequence[ProposeState], unit: UnitOfWork) -> None:
     """Lock the limits whose slots may be acquired or released, and load leases. A lease changes only under its lock."""
     deployed = {each.run_id for each in proposals if each.state.type in TAKES_DEPLOYMENT_SLOT}
+    # Task runs acquire the slots of their tags only when they enter RUNNING.
     starting = {each.run_id for each in proposals if each.state.type is StateType.RUNNING}
     runs = list(unit.runs.values())
     moving = {each.run_id for each in proposals}

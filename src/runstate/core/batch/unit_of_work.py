@@ -143,6 +143,7 @@ class UnitOfWork:
         self.new_cached.append(CacheEntry.of({**entry, "digest": digest(key), "state_id": state.id}))
         self.cached.pop(key, None)  # the newest result replaces older ones even if it has expired already
         if expires is None or expires > now:
+            # A later task run of the batch gets the data by a copy inside the database, as from a stored entry.
             self.cached[key] = state.fresh_copy(data=None, copied_from=state.id)
 
     def acquire(

@@ -35,6 +35,7 @@ def command(row: type[Row], *, notify: bool = True) -> Callable[[Verb[D, P, T]],
         async def run(context: CommandContext, document: D, *args: P.args, **kwargs: P.kwargs) -> T:
             result = await repeat(context, document, *args, **kwargs)
             if notify:
+                # Live queries also show changes that are no transitions, such as deletions.
                 context.database.notify(TRANSITIONS.channel)
             return result
 
@@ -58,5 +59,6 @@ async def _check(context: CommandContext, row: type[Row], document: Any, error: 
         problem = await problem_of(context.database, row, document, error)
         if problem is not None:
             raise problem from error
+    # After any other error, such as a lost connection, the transaction may have been committed.
     elif getattr(error.orig, "sqlstate", None) not in ROLLED_BACK:
         raise error

@@ -56,6 +56,7 @@ async def create_limit(context: CommandContext, document: Any) -> Written[Concur
                 return Written(made)
             if existing := await sql.lock_limits(connection, names=[document.name]):
                 return Written(await _change(connection, existing[0], columns, context.clock()), created=False)
+    # Only if other clients keep creating and deleting the limit.
     raise Unavailable
 
 
@@ -113,6 +114,7 @@ async def acquire_concurrency_slots(context: CommandContext, given: requests.Acq
         run_id = await _lock_holder(connection, given.run) if given.run else None
         unit = await _lock_limits(connection, names=given.names)
         active = [limit for limit in unit.limits.values() if limit.active]
+        # Waiting cannot help here, so the client gets an error in place of a delay.
         small = next((limit for limit in active if limit.limit < given.slots), None)
         if small is not None:
             raise InvalidInput(

@@ -96,6 +96,7 @@ async def insert_or_find(
     for _ in range(TRIES):
         if (made := await insert_or_skip(connection, row, columns)) is not None:
             return Written(made)
+        # Locked only if the caller updates the row next.
         existing = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
         if existing is not None:
             return Written(_row(row, existing), created=False)
@@ -136,6 +137,7 @@ def create(row: type[R], key: Sequence[str] = ("name",), existing: Existing = Ex
 
     @command(row)
     async def run(context: CommandContext, document: BaseModel) -> Written[R]:
+        # An option of the command is no column.
         columns = columns_of(document, without=("overwrite",))
         answer = Existing.UPDATE if getattr(document, "overwrite", False) else existing
         async with context.database.write() as transaction:

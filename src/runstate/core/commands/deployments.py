@@ -32,6 +32,7 @@ KEY: Final = ("flow_id", "name")
 @command(Deployment)
 async def create_deployment(context: CommandContext, document: Any) -> Written[Deployment]:
     """Create a deployment, or update the flow's deployment with this name."""
+    # The limit is a row of its own.
     columns = columns_of(document, without=("concurrency_limit",))
     async with context.database.write() as transaction:
         connection = transaction.connection

@@ -48,6 +48,7 @@ coolname.replace_random(WORDS)
 
 def readable_name(id: UUID) -> str:
     """Return the default name of a run: an adjective and an animal, such as `zealous-otter`, chosen by its id."""
+    # The words depend on the id only, so the name of a run can be found again.
     WORDS.seed(id.int)
     return coolname.generate_slug(2)
 

@@ -70,6 +70,7 @@ async def _resuming(
         policy=RESUME,
         # Side effects of the reference are reproduced for `proposeState` only.
         quirks=False,
+        # The proposed state depends on that of the run, which the first attempt has changed.
         fingerprint_source=f"resume {given.model_dump_json()}",
         run_input_to_store=await _run_input(batcher, given, paused),
         **who,

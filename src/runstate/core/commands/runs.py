@@ -70,6 +70,7 @@ async def create_run(batcher: Batcher, request: CreateRun) -> Written[Any]:
         if isinstance(outcome, Exception):
             raise outcome
         made = cast("Created", outcome)
+        # A run that this request created needs no further statement.
         run = made.run or await find(batcher.context, type(request.run), made.run_id)
         if run is not None:
             return Written(run, made.created)

@@ -34,6 +34,7 @@ UpdateTaskRun = update_document(TaskRun)
 def new_task_run(document: Any, id: UUID, now: datetime, **actor: Any) -> CreateRun:
     """Return the request that creates a task run."""
     columns = new_columns(TaskRun, document) | {"id": id, "created": now, "updated": now}
+    # A task key can be as long as a name, so the generated name is cut.
     columns["name"] = document.name or f"{document.task_key}-{id.hex[-8:]}"[:255]
     return CreateRun(run=TaskRun.of(NEW | {"flow_run_run_count": 0} | columns), state=stated(document.state), **actor)
 

@@ -18,6 +18,7 @@ def retry_failed_flow_run(proposal: Proposal[FlowRun]) -> Reject | Amend:
     # The run count includes the first run: n retries allow n + 1 runs.
     if policy.retries is None or proposal.run.run_count > policy.retries:
         return Amend(run={"policy": policy.model_copy(update={"retry_type": None})})
+    # The code runs again from its start, and can pause at the same places.
     noted = policy.model_copy(update={"resuming": False, "pause_keys": (), "retry_type": "in_process"})
     return _retry(proposal, policy.retry_delay_seconds or 0, run={"policy": noted})
 

@@ -90,6 +90,7 @@ class JsonSchemas:
                 process.stdin.write(request)
                 await process.stdin.drain()
                 answer = await process.stdout.readline()
+        # The process is killed below, so that it cannot keep the next request waiting.
         except (TimeoutError, ConnectionError):
             answer = b""
         finally:

@@ -43,6 +43,7 @@ def error_of(schema: bytes, value: bytes) -> dict[str, Any] | None:
         if value:
             known.validate(orjson.loads(value))
     except ValueError as error:
+        # Messages can repeat parts of a schema, which can be long.
         message = str(getattr(error, "message", error))[:LONGEST_MESSAGE]
         return {"of": of, "message": message, "path": [str(part) for part in getattr(error, "instance_path", ())]}
     return None

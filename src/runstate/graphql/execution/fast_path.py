@@ -117,6 +117,7 @@ def fast_path_of(executor: Executor) -> FastPath | None:
     operation, root = executor.operation, executor.plans.root
     if operation.operation is not OperationType.MUTATION or root is None or len(root.grouped_field_set) != 1:
         return None
+    # Fields of a fragment with arguments can differ for each spread.
     if any(each.variable_signatures for each in executor.fragments.values()):
         return None
     # Conditions can select other fields for other variables, but the plans are compiled once.
@@ -128,6 +129,7 @@ def fast_path_of(executor: Executor) -> FastPath | None:
     plans = _plans(executor, field, details) if field else None
     if readers is None or plans is None:
         return None
+    # Without Strawberry's wrapper, which would convert the arguments again.
     resolver = field.extensions[DEFINED_BY].base_resolver.wrapped_func
     return FastPath(name, resolver, readers, plans, isinstance(get_nullable_type(field.type), GraphQLList))
 

@@ -43,12 +43,14 @@ class Serializers(dict[type, Convert]):
 
 
 def _int(value: int) -> int:
+    # GraphQL's Int has 32 bits.
     if -LARGEST_INT <= value <= LARGEST_INT:
         return value
     raise Fallback
 
 
 def _float(value: float) -> float:
+    # JSON has neither infinity nor NaN.
     if isfinite(value):
         return value
     raise Fallback
@@ -79,6 +81,7 @@ def of_scalar(name: str) -> Serializers | None:
 def of_enum(kind: GraphQLEnumType) -> Serializers | None:
     """Return the serializers of an enum; None if graphql-core has to write it."""
     cls = getattr(kind, "wrapped_cls", None)
+    # Plans write the value of a member, which therefore must be its name in GraphQL.
     if cls is None or any(name != value.value for name, value in kind.values.items()):
         return None
     # `_value_` is an attribute, and faster than the property `value`.

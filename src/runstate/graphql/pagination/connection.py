@@ -201,6 +201,7 @@ def _resolver(row: type[Row], key: str | None) -> Callable[..., Connection[Any]]
         return info.context.search(info, row, page, key, None if key is None else root.id)
 
     answer: Any = Connection
+    # Strawberry reads types from annotations; these are known at run time only.
     search.__annotations__ |= {"root": Root, **arguments(row), "return": answer[row]}
     return search
 

@@ -277,6 +277,7 @@ def wants_events(header: str | None, kind: OperationType | None) -> bool:
 def _check_content_type(header: str) -> None:
     name, *parameters = (part.strip().lower().replace('"', "") for part in header.split(";"))
     charsets = {each for each in parameters if each.startswith("charset=")}
+    # Pages of other sites cannot send this content type without a CORS preflight.
     if name != JSON or not charsets <= {"charset=utf-8", "charset=utf8"}:
         raise RefusedError(415, f"The content type of a request must be {JSON} in UTF-8.", Accept=JSON)
 

@@ -164,6 +164,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
 
     def _check_length(self) -> None:
         most = self.view.limits.body_bytes
+        # Uvicorn accepts twice this length, so that a long message is an error of its operation only.
         if cast("Adapter", self.websocket).length > most:
             raise RefusedError(413, f"A message must not exceed {most} characters.")
 

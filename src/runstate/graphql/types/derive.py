@@ -336,6 +336,7 @@ def _followed(reference: Reference) -> Any:
     async def follow(root: Any, info: strawberry.Info[Any, Any]) -> Any:
         return await info.context.load(info, reference.target, getattr(root, reference.key))
 
+    # Strawberry reads types from annotations; these are known at run time only.
     follow.__annotations__ |= {"root": Root, "return": _target(reference)}
     lookup = ReferenceLookup(reference.target, reference.key)
     metadata = {"reference": reference, "lookup": lookup, "needs": (reference.key,)}

@@ -220,6 +220,7 @@ class DocumentCache:
             node,
             self.rules,
             max_errors=self.limits.errors,
+            # Suggestions reveal names of the schema.
             hide_suggestions=not self.limits.suggestions,
         )
 
