@@ -230,6 +230,7 @@ def decide(proposal: Proposal[R], policy: Sequence[Rule[R]]) -> Decision[R]:
     after_bookkeeping: dict[str, Any] = {}
     leaving = proposal.initial_type
     for each in policy:
+        # An earlier rule can have changed the type of the proposed state.
         if not each.concerns(leaving, current.proposed.type):
             continue
         verdict = each.judge(current)

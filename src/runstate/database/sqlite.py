@@ -311,7 +311,6 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
     def prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # otherwise the driver begins transactions itself, and too late
         cursor = connection.cursor()
-        # Set first: switching the write-ahead log on waits for other processes.
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         _write_ahead(cursor)
         for pragma in (

@@ -82,6 +82,7 @@ def storable_json(value: Any, *, at_most: int = LARGEST_JSON_BYTES) -> Any:
         raise ValueError(f"the value is not JSON that can be stored: {error}") from None
     if len(written) > at_most:
         raise ValueError(f"the value has {len(written):,} bytes of JSON; at most {at_most:,} are stored")
+    # In the written text each NUL is an escape sequence, however deep it is nested.
     if NUL.search(written):
         raise ValueError("the NUL character cannot be stored")
     return value

@@ -156,6 +156,7 @@ class SnapshotVisibility(Visibility):
         return [
             _highest(self.seq).label("top"),
             sa.cast(_highest(self.xid), sa.Text).label("newest"),
+            # A standby that was started before the primary can be promoted.
             sa.func.greatest(started, _highest(self.boot)).label("boot"),
             started.label("started"),
             sa.cast(sa.func.pg_current_snapshot(), sa.Text).label("snapshot"),

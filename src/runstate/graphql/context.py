@@ -219,6 +219,7 @@ class Context:
         return await self._by_id(info, row, ids)
 
     async def _types_of(self, ids: Sequence[UUID]) -> list[type[Row] | None]:
+        # Cached for this operation only, because a node can be deleted.
         loader = self._cached("types", lambda: DataLoader(self._types))
         return await loader.load_many(ids) if ids else []
 

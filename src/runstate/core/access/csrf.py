@@ -45,6 +45,7 @@ class CsrfTokens:
         table = table_of(CsrfToken)
         async with self.database.write() as transaction:
             connection = transaction.connection
+            # No service deletes tokens, so each creation deletes the expired ones.
             await connection.execute(sa.delete(table).where(table.c.expiration <= now, table.c.client != client))
             replace = insert_or_replace(
                 connection.dialect.name, table, ["client"], ["updated", "token", "expiration"]

@@ -97,6 +97,7 @@ def cancel_late_run_without_slot(proposal: Proposal[FlowRun]) -> Reject | None:
 
 
 def _wanted(proposal: Proposal[Any]) -> Slot | None:
+    # A run keeps the slot that it holds, even if the limit was lowered or switched off since.
     return next((slot for slot in proposal.slots if slot.held is None and slot.limit.active), None)
 
 

@@ -79,6 +79,7 @@ def late_flow_runs(before: datetime) -> DueQuery:
 
 def expired_pauses(now: datetime) -> DueQuery:
     """Return the query for flow runs whose pause has expired."""
+    # The text can have any time zone, so it is not compared as text.
     until = sa.type_coerce(FlowRunState.details, JSON)["pause_timeout"].as_string()
     query = (
         sa.select(FlowRun.id, FlowRun.version, FlowRun.state_timestamp)

@@ -52,6 +52,7 @@ class Planner:
         """Return the plan for the selected fields of objects of a type."""
         if DEFINED_BY not in kind.extensions:
             return None
+        # A selection cannot be hashed. It is kept with its plan, so that its id stays unique.
         cached = self.plans.plans.get(id(selected))
         if cached is None:
             try:

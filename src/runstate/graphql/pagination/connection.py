@@ -45,6 +45,7 @@ class Pages:
 
     def __init__(self, query: PageQuery[Any], fetch: Fetch, fetch_raw: Fetch) -> None:
         self.query = query
+        # Each part is read when it is selected: a total count alone reads no page.
         self.results: ParentLoader[PageResult] = ParentLoader(functools.partial(query.pages, fetch_raw))
         self.counts: ParentLoader[int] = ParentLoader(functools.partial(query.counts, fetch))
         self.behind: ParentLoader[bool] = ParentLoader(functools.partial(query.outside, fetch, ahead=False))

@@ -42,7 +42,7 @@ class OwnPages:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if ANY in self.allowed or site == "same-origin":
             return False
-        # Browsers omit Origin in simple GET requests, but send Sec-Fetch-Site.
+        # Browsers omit Origin in GET requests without CORS, but send Sec-Fetch-Site.
         if origin is None:
             return site in {"cross-site", "same-site"} and headers.get("sec-fetch-mode") != "navigate"
         return not is_same_origin(origin, headers.get("host")) and normalize_origin(origin) not in self.allowed

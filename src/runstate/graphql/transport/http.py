@@ -139,6 +139,7 @@ class Endpoint(GraphQL[Context, None]):
             self.observer.refused(refused.code, refused.status, str(refused), known_as)
             response = _response(refused.status, _fault(str(refused), refused.code, known_as), JSON)
             response.headers.update(refused.headers)
+        # A client that disconnects is no error of the server.
         except ClientDisconnect:
             log.info("client_disconnected", request_id=known_as)
             response = _response(400, _fault("The request is incomplete.", Code.BAD_REQUEST, known_as), JSON)

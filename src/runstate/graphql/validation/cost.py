@@ -114,6 +114,7 @@ def memoized(amount: Amount) -> Amount:
         return amount
 
     def look_up(values: VariableValues) -> int:
+        # Amounts live as long as their document, so their ids are unique during a request.
         if id(amount) not in values.amounts:
             values.amounts[id(amount)] = amount(values)
         return values.amounts[id(amount)]

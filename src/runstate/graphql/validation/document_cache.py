@@ -219,6 +219,7 @@ class DocumentCache:
             self.schema,
             node,
             self.rules,
+            # A document can repeat a mistake thousands of times.
             max_errors=self.limits.errors,
             # Suggestions reveal names of the schema.
             hide_suggestions=not self.limits.suggestions,
