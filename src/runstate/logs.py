@@ -24,6 +24,7 @@ def configure(level: str, form: str) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(of_others)
+    # Handlers of libraries are replaced, so that their lines have the same format.
     logging.basicConfig(level=threshold, handlers=[handler], force=True)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(threshold),

@@ -278,6 +278,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()  # no request was started, so there is nothing to answer
 
     def _sweep_output(self, now: float) -> None:
+        # Answers have a length; only streams are sent in chunks.
         is_stream = self.cycle is not None and self.cycle.chunked_encoding and not self.cycle.response_complete
         seconds = self.guard.limits.unread_stream_seconds if is_stream else UNREAD_SECONDS
         is_spent = self.phase is Phase.END and now - self.since > LINGER_SECONDS
@@ -366,6 +367,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     def _count(self) -> None:
+        # websockets limits each message, but not all incomplete messages together.
         held = len(self.conn.reader.buffer) + (self.conn.current_size or 0)
         self.held, change = held, held - self.held
         if not self.guard.buffer(change) or len(self.frames) > FRAGMENTS:

@@ -97,6 +97,7 @@ def _postgresql(rest: str, shown: str) -> Address:
     seconds = float(parameters.pop("connect_timeout", 0) or 0) or CONNECT_SECONDS
     name = parameters.pop("dbname", unquote(parts.path.removeprefix("/")))
     path = f"/{quote(name)}" if name else ""  # asyncpg would use the path `/` as the name of the database
+    # SQLAlchemy does not parse several hosts; asyncpg gets the whole URL.
     first = sa.make_url(f"{POSTGRESQL}://{parts.netloc.split(',')[0]}{path}")
     dsn = parts._replace(path=path, query=urlencode(parameters)).geturl()
     return Address(first.update_query_dict(parameters), shown, dsn, settings, seconds)

@@ -196,6 +196,7 @@ class BufferedCursor(aiosqlite.Cursor):
                 self._rows = _fetched(cursor) if cursor.description else []
                 self._about = cursor.description, cursor.rowcount, cursor.lastrowid
         finally:
+            # The parameters of earlier statements would fill the memory.
             self._of.parsed.clear()
 
     async def fetchall(self) -> list[Any]:
@@ -316,6 +317,7 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
         for pragma in (
             # With NORMAL, a power failure could lose committed transactions of the write-ahead log.
             "synchronous = FULL",
+            # SQLite does not enforce them by default.
             "foreign_keys = ON",
             "cache_size = -65536",
             "temp_store = MEMORY",
@@ -332,6 +334,7 @@ def _write_ahead(cursor: Any) -> None:
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
+            # With a write-ahead log, readers and the writer do not block each other.
             cursor.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > until:

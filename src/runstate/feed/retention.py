@@ -65,6 +65,7 @@ async def _raise_floor(database: Database, log: Log[Any], until: datetime) -> Po
             return None
         floor = insert_or_replace(connection.dialect.name, table_of(LogFloor), ("log",), ["position"])
         await connection.execute(floor, {"log": log.name, "position": checkpoint.position})
+        # No cursor is valid before the floor, so older checkpoints are useless.
         await connection.execute(sa.delete(LogCheckpoint).where(of_log, LogCheckpoint.at < checkpoint.at))
         return Position.parse(checkpoint.position)
 

@@ -79,6 +79,7 @@ class Context:
 
     def fresh(self) -> "Context":
         """Return a context in which nothing was read yet, for one operation on a socket."""
+        # Without `admit`: the socket is authenticated already.
         context = Context(
             self.database,
             self.clock,

@@ -93,6 +93,7 @@ def original_exception(error: GraphQLError) -> BaseException | None:
 def as_known_error(raised: BaseException) -> RunstateError | None:
     """Return the error that a client sees instead of an exception; None if the exception is a bug."""
     if isinstance(raised, RunstateError):
+        # An error without a code of its own is a bug, too.
         return raised if raised.code != Code.INTERNAL.value else None
     if isinstance(raised, sa.exc.DBAPIError):
         return _of_database(raised)

@@ -34,6 +34,7 @@ def build_schema(limits: RequestLimits | None = None, *, plans: bool = True, kin
         query=query,
         mutation=mutation,
         subscription=subscription,
+        # Types that are found only by `node(id:)` are no type of a field.
         types=implementing(Row),
         execution_context_class=executor_with(plan_cache) if plans else StrawberryGraphQLCoreExecutionContext,
         config=StrawberryConfig(scalar_map=SCALARS),

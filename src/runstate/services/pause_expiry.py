@@ -14,5 +14,4 @@ NEVER_RESUMED: Final = failed(message="The flow was paused and never resumed.")
 
 async def run_once(batcher: Batcher, now: datetime) -> int:
     """Fail paused flow runs whose pause has expired, and return how many failed."""
-    # Forced, because the rules would schedule a retry, which nobody wants after an expired pause.
     return await propose_all(batcher, expired_pauses(now), lambda run: forced(RunKind.FLOW_RUN, run, NEVER_RESUMED))

@@ -31,6 +31,7 @@ def build() -> None:
     run(run.npm, "ci", "--no-fund", "--no-audit", "--fetch-retries=1")
     run(run.npm, "run", "build", "--", "--logLevel=error")
     NOTICES.write_text(notices())
+    # Last, so that a build that failed is repeated.
     STAMP.write_text(sources)
 
 

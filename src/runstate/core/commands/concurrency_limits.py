@@ -172,6 +172,7 @@ async def release_concurrency_slots(context: CommandContext, given: requests.Rel
         unit = await _lock_limits(transaction.connection, leases=given.lease_ids)
         # An id that is named twice is released once.
         known = [lease for each in dict.fromkeys(given.lease_ids) if (lease := unit.leases.get(each))]
+        # A run still uses the slots of its state: releasing them would let another run exceed the limit.
         there = [lease for lease in known if not lease.automatic]
         for lease in there:
             # With decay, an earlier release has advanced this lease.

@@ -31,6 +31,7 @@ async def problem_of(database: Database, row: type[Row], document: Any, error: I
         if is_taken(error) and (key := taken_key(error, table)):
             return await _name_taken(connection, row, document, key)
         if is_dangling(error):
+            # A deletion has an id in place of a document.
             if isinstance(document, BaseModel):
                 return await _not_found(connection, table, document)
             return await _in_use(connection, table, document)

@@ -109,6 +109,7 @@ async def change(
     """Update columns of a row and return it as written, or None if it is unknown. Without columns, only read it."""
     table = _table(row)
     statement: Any = sa.select(*table.columns).where(which)
+    # An update without changes writes nothing, so `updated` stays.
     if columns:
         statement = sa.update(table).where(which).values(**columns, updated=now).returning(*table.columns)
     found = (await connection.execute(statement)).one_or_none()

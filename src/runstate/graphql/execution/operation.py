@@ -226,6 +226,7 @@ class Schema(strawberry.Schema):
     async def _events(self, accepted: AcceptedOperation) -> AsyncGenerator[ExecutionResult, None]:
         executor = self._executor(accepted)
         async with asyncio.timeout(self.documents.limits.operation_seconds):
+            # The timeout bounds the start only: a subscription lasts as long as its client wants.
             source: Any = create_source_event_stream(executor)
             source = await source if optimized_is_awaitable(source) else source
         # graphql-core returns a result with errors if the resolver failed.

@@ -121,6 +121,7 @@ class Endpoint(GraphQL[Context, None]):
             try:
                 context.principal = await context.admit(context.connection_params)
             except Unauthenticated as error:
+                # Strawberry closes the socket with code 4403 for this exception.
                 raise ConnectionRejectionError from error
         return UNSET
 
@@ -213,6 +214,7 @@ class Endpoint(GraphQL[Context, None]):
         return bytes(body)
 
     async def _check_token(self, request: Request, asked: GraphQLRequest, context: Context) -> None:
+        # Queries change nothing, so they need no token.
         if context.csrf and self.schema.documents.changes(asked.query, asked.operation_name):
             try:
                 await csrf.check(context.csrf, request.headers)

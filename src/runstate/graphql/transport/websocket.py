@@ -123,6 +123,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _end_when(self, over: asyncio.Event) -> None:
         await over.wait()
+        # First, so that no event is sent after the key has ended.
         for key in list(self.operations):
             await self.cleanup_operation(key)
         with suppress(WebSocketDisconnect, RuntimeError):
@@ -203,6 +204,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         async with aclosing(self.observer.stream(results, asked, context, self.headers)) as watched:
             async for result in watched:
                 if goes_away(result):
+                    # Without `complete`, so that the client subscribes again.
                     self.restarted.add(operation.id)
                     return
                 if _is_an_end(result):
