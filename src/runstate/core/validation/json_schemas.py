@@ -101,8 +101,8 @@ class JsonSchemas:
 
 async def _started() -> Process:
     """Start the process in its own session, so that signals of a terminal reach the server only."""
+    # `-P` keeps the folder of the script out of the search path of modules.
     return await asyncio.create_subprocess_exec(
-        # `-P` keeps the folder of the script out of the search path of modules.
         sys.executable, "-P", str(WORKER), stdin=PIPE, stdout=PIPE, start_new_session=True
     )
 
