@@ -139,7 +139,7 @@ async def test_a_message_has_the_same_maximum_length_as_a_body(socket: Socket) -
     assert await Subscription(socket, "large").next() == {"__typename": "Query"}
     await Subscription(socket, "large").completed()
     await socket.say(message("larger", 2**20 + 1))
-    assert "at most 1048576" in (await Subscription(socket, "larger").error())["message"]
+    assert "must not exceed 1048576" in (await Subscription(socket, "larger").error())["message"]
 
 
 @pytest.mark.usefixtures("alive")

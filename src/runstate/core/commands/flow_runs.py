@@ -128,7 +128,7 @@ async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[boo
     # Locks are acquired as in batches: flow runs, then task runs, each in order of ids.
     asked = sa.select(TaskRun.id).where(among(TaskRun.flow_run_id, runs)).order_by(TaskRun.id).with_for_update()
     tasks = list((await connection.execute(asked)).scalars())
-    await release_and_forget(connection, [*runs, *tasks], now)
+    await release_and_forget(transaction, [*runs, *tasks], now)
     # Before the deletion, since the rows are counted.
     await tallies.subtract(connection, flow_runs=runs, task_runs=tasks)
     await connection.execute(sa.delete(FlowRun).where(among(FlowRun.id, runs)))
