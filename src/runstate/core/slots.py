@@ -64,6 +64,7 @@ def retry_delay(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float,
 def after_acquire(limit: ConcurrencyLimit, slots: int, now: datetime) -> ConcurrencyLimit:
     """Return the limit after slots were acquired."""
     if limit.slot_decay_per_second == 0:
+        # Waiting times are estimated from the time of the last change.
         return limit.replace(occupied=limit.occupied + slots, updated=now)
     # If the drain time has passed, all slots are free.
     start = max(now, limit.drained or now)

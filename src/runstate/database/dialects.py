@@ -245,6 +245,7 @@ class DatabaseTime(FunctionElement[datetime]):
 
 @compiles(DatabaseTime, "postgresql")
 def _time_postgresql(element: DatabaseTime, compiler: SQLCompiler, **kw: Any) -> str:
+    # now() is the time at which the transaction began.
     return "statement_timestamp()"
 
 

@@ -136,6 +136,7 @@ def _covers_checked(statement: Statement, value: Any, item: Any) -> bool:
 
 
 def _scalar(value: Any) -> tuple[bool, Any]:
+    # In Python, True equals 1; in JSON, it does not.
     return isinstance(value, bool), exact_json.comparable(value)
 
 

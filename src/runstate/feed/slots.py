@@ -140,6 +140,7 @@ class SlotWatch:
     def _wake(self, free: FreeSlots, changed: datetime | None) -> None:
         """Wake waiters: at most some for each free slot, first those that were not woken for the longest time."""
         waiting = [each for each in self.waiters if each.needs(free.name, changed)]
+        # Without an active limit, all of them can go on.
         most = len(waiting) if free.slots is None else WOKEN_FOR_EACH_SLOT * free.slots
         for waiter in waiting[:most]:
             self.waiters.remove(waiter)

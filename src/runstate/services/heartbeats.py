@@ -39,6 +39,7 @@ class Attention:
     def begin_round(self, now: datetime) -> None:
         """Note that a round begins."""
         passed = (now - self.last).total_seconds() if self.last else -1
+        # In the first round, or if the clock went back, any time may have passed.
         gap = passed - self.interval_seconds if passed >= 0 else inf
         if gap >= SHORTEST_SECONDS:
             self.gaps = [*((end, seconds) for end, seconds in self.gaps if seconds > gap), (now, gap)]

@@ -117,6 +117,7 @@ class Batcher:
         self._start()
         while self.in_flight:
             await asyncio.wait(list(self.in_flight))
+        # After the batches, whose requests count as heartbeats.
         await self.heartbeats.close()
         await self.context.json_schemas.close()
 

@@ -240,6 +240,7 @@ def _refuse(
 ) -> None:
     """Set the columns that a rule sets without a state, and keep the answer unless it repeats the last one."""
     run = decision.run
+    # Only `proposeState` reproduces this side effect of the reference.
     if decision.after_bookkeeping and request.quirks:
         run = run.replace(**decision.after_bookkeeping)
         unit.change_run(run)

@@ -115,6 +115,7 @@ async def acquire_concurrency_slots(context: CommandContext, given: requests.Acq
         run_id = await _lock_holder(connection, given.run) if given.run else None
         unit = await _lock_limits(connection, names=given.names)
         active = [limit for limit in unit.limits.values() if limit.active]
+        # Waiting cannot help here, so the client gets an error in place of a delay.
         small = next((limit for limit in active if capacity(limit) < given.slots), None)
         if small is not None:
             most = int(capacity(small))

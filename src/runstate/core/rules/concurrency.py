@@ -112,6 +112,7 @@ def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
         names = ", ".join(slot.limit.name for slot in full)
         return Wait(
             reason=FULL.format(names),
+            # A retry needs a slot of every limit at once.
             seconds=max(retry_delay(each.limit, 1, proposal.now, proposal.draw, _attempts(proposal)) for each in full),
             limits=tuple(each.limit.id for each in full),
         )

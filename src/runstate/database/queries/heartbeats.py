@@ -91,6 +91,7 @@ def silent_runs(run: type[FlowRun | TaskRun]) -> DueQuery:
     query = (
         sa.select(run.id, run.version, run.state_type, run.state_timestamp, run.heartbeat_seconds)
         .add_columns(silent.label("silent"))
+        # A run that has entered another state since has its full time again.
         .outerjoin(Heartbeat, (Heartbeat.run_id == run.id) & (Heartbeat.version == run.version))
         .where(
             run.state_type.in_(MONITORED_TYPES),

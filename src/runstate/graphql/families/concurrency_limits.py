@@ -106,6 +106,7 @@ async def holding_run(root: strawberry.Parent[ConcurrencyLease], info: Info) -> 
     """The run that holds the slots; null if no run holds them, and once it is deleted."""
     if root.run_id is None:
         return None
+    # A lease does not record the kind of its run.
     flow_run, task_run = await asyncio.gather(
         *(info.context.load(info, row, root.run_id) for row in (FlowRun, TaskRun))
     )

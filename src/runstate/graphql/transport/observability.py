@@ -106,6 +106,7 @@ class Observation:
     @property
     def name(self) -> str | None:
         """The start of the name of the operation; None if the request has none."""
+        # A client can choose a name of any length.
         return self.asked.operation_name and self.asked.operation_name[:LONGEST_NAME]
 
     def answered(self, result: ExecutionResult) -> None:

@@ -192,6 +192,7 @@ class DocumentCache:
             if TOO_MANY_TOKENS in error.message:
                 raise LimitExceeded("tokens", self.limits.tokens) from None
             raise
+        # Few documents have such a number, so most are not visited.
         if LONG_NUMBER.search(text):
             visit(document, LongNumbers())
         return document
