@@ -152,6 +152,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _parse(self, piece: memoryview) -> None:
         try:
             self.parser.feed_data(piece)
+        # httptools raises this after the head of a request that asks for an upgrade.
         except httptools.HttpParserUpgrade:
             self._upgrade()
         except httptools.HttpParserError:

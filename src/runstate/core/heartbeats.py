@@ -49,6 +49,7 @@ class Heartbeats:
         """Write what is left."""
         if self.task:
             self.task.cancel()
+            # The task ends with CancelledError, which is expected.
             with suppress(asyncio.CancelledError):
                 await self.task
         await self.write()

@@ -18,7 +18,7 @@ from runstate.rows import FlowRun, TaskRun
 
 CORE_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
     concurrency.carry_lease,
-    # Before rules that abort: a repetition is rejected, and its client goes on.
+    # Before rules that abort: a repeated proposal is rejected, not aborted.
     idempotency.refuse_repeated_transition,
     terminal.final_states_are_terminal,
     terminal.keep_result_of_flow_run,

@@ -114,6 +114,7 @@ async def insert_missing(connection: AsyncConnection, row: type[Base], rows: Seq
     return {key for (key,) in await fetch(connection, statement, {"rows0": _numbered(rows)})}
 
 
+# Building a statement takes longer than executing it.
 @functools.cache
 def _single(table: sa.Table, way: WriteMode, columns: tuple[str, ...], keys: tuple[str, ...]) -> Any:
     """Return the SQLite statement that writes one row."""

@@ -71,6 +71,7 @@ class Connector:
         if not self.is_pooled:
             return ""
         local = {name: value for name, value in self.settings.items() if name not in OF_POOLERS}
+        # The last argument limits a setting to the transaction: the session is shared with others.
         calls = ", ".join(f"set_config({_quoted(name)}, {_quoted(value)}, true)" for name, value in local.items())
         return f"; SELECT {calls}"
 

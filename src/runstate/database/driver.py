@@ -74,6 +74,7 @@ class Statements:
 
     def bound(self, statement: Any) -> BoundStatement:
         """Return the compiled form of a statement with its values. Compile it if no equal one is cached."""
+        # Computing the key of a statement takes longer than this lookup.
         known = self.seen.get(statement)
         if known is not None:
             return known
@@ -103,6 +104,7 @@ def _bound(kind: Any, dialect: Dialect) -> Convert | None:
     return converter
 
 
+# Compiled statements are freed with their dialect.
 BY_DIALECT: weakref.WeakKeyDictionary[Dialect, Statements] = weakref.WeakKeyDictionary()
 
 

@@ -54,6 +54,7 @@ async def changing_tables(database: Database) -> AsyncIterator[AsyncConnection]:
             async with connection.begin():
                 yield connection
         finally:
+            # Also after an error: the connection returns to the pool.
             await _enforce_foreign_keys(connection, "ON")
 
 

@@ -258,6 +258,7 @@ def _set_deadline(seconds: float) -> Callable[..., None]:
 
 def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine, AsyncEngine]:
     """Return the engine of the writer, with one connection, and the engine of the readers."""
+    # Each connection would have a database of its own.
     if url.database in (None, "", ":memory:"):
         raise ConfigurationError("In-memory SQLite databases are not supported. Use a file: sqlite:///runstate.db.")
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
@@ -326,6 +327,7 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
             "foreign_keys = ON",
             "cache_size = -65536",
             "temp_store = MEMORY",
+            # A reader that wrote would compete with the one writer.
             *(["query_only = ON"] if read_only else []),
         ):
             cursor.execute(f"PRAGMA {pragma}")

@@ -58,6 +58,7 @@ class DeletionWatch:
         """Stop checking."""
         if self.task:
             self.task.cancel()
+            # The task ends with CancelledError, which is expected.
             await asyncio.gather(self.task, return_exceptions=True)
 
     @contextmanager

@@ -104,6 +104,7 @@ class Reader(Generic[T]):
             (found,) = await fetch(connection, sa.select(*self._head(), before.scalar_subquery()))
         head = self._head_of(found)
         seen = Position.parse(head.floor) if head.floor else NOTHING_SEEN
+        # If there are fewer entries, all of them follow.
         return Cursor(seen, self._position(head), found[-1] or 0)
 
     async def page(self, cursor: Cursor, upto: Position | None = None, filter: LogFilter[T] = EVERYTHING) -> Page[T]:

@@ -92,6 +92,7 @@ class SlotWatch:
             waiter.has_news.set()
         if self.task:
             self.task.cancel()
+            # The task ends with CancelledError, which is expected.
             await asyncio.gather(self.task, return_exceptions=True)
 
     async def follow(self, names: Sequence[str]) -> AsyncGenerator[list[FreeSlots], None]:

@@ -26,6 +26,7 @@ async def follow(
     The first page is sent at once and may be empty. Raises InvalidInput or CursorExpired before the stream is returned.
     """
     cursor = None if after is None else hub.reader.decode(after)
+    # With a timeout: without a database, the subscriber is refused in time.
     end = await hub.with_timeout(hub.join)
     if cursor is None and tail > 0:
         cursor = await hub.with_timeout(partial(hub.past.tail, tail, filter))

@@ -237,6 +237,7 @@ class Base(DeclarativeBase):
     def __init_subclass__(cls, **options: Any) -> None:
         """Map the class to its table, and make its columns read-only attributes."""
         super().__init_subclass__(**options)
+        # A copy, because the loop changes the class.
         for key, attribute in vars(cls).copy().items():
             if isinstance(attribute, InstrumentedAttribute):
                 # The metaclass of SQLAlchemy would map the attribute again.

@@ -94,6 +94,7 @@ class CredentialCache:
         """Stop refreshing."""
         if self.task:
             self.task.cancel()
+            # The task ends with CancelledError, which is expected.
             with suppress(asyncio.CancelledError):
                 await self.task
 
@@ -142,6 +143,7 @@ class CredentialCache:
             if began - self.looked < unless_younger:
                 return
             self.known = {prefix: each for prefix, each in self.known.items() if each.used > began - KEPT_SECONDS}
+            # A list, so that no holder is freed during the statement.
             in_use = list(self.holders)
             if in_use:
                 good = await keys.still_good(self.database, self.clock(), {each.key.id for each in in_use})

@@ -49,6 +49,7 @@ async def update_deployment(context: CommandContext, document: Any) -> Deploymen
     """Update the given fields of a deployment."""
     async with context.database.write() as transaction:
         connection = transaction.connection
+        # Updates of a deployment take turns, because each may create or delete its limit.
         locked = sa.select(Deployment.id).where(Deployment.id == document.id).with_for_update()
         if (await connection.execute(locked)).scalar() is None:
             raise NotFound(document.id)

@@ -49,6 +49,7 @@ async def monitored_runs(
     return [MonitoredRun(*each) for each in await fetch(connection, _runs(tuple(given)), given)] if given else []
 
 
+# Building a statement takes longer than executing it.
 @functools.cache
 def _runs(kinds: tuple[str, ...]) -> Any:
     rows: dict[str, type[FlowRun | TaskRun]] = {FLOW_RUN.name: FlowRun, TASK_RUN.name: TaskRun}

@@ -91,6 +91,7 @@ async def lock_task_runs(
     return await _locked(connection, TaskRun, TASK_RUN, TaskRunState, asked, {"ids": ids, "related": of_subflows})
 
 
+# Building a statement takes longer than executing it.
 @functools.cache
 def _locking_flow_runs(*, by_id: bool, of_tasks: bool, shared: bool) -> sa.Select[Any]:
     related = sa.select(TaskRun.flow_run_id).where(among_given(TaskRun.id, "related"))

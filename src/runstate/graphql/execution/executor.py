@@ -94,6 +94,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             return self._failed(error)
 
     def _failed(self, error: GraphQLError) -> Any:
+        # A null in a non-null root field makes the whole data null.
         self.collected_errors.add(error, None)
         return self.build_response(None)
 

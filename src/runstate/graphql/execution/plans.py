@@ -141,6 +141,7 @@ class Plan:
 
     def fill(self, source: Any) -> dict[str, Any]:
         """Return the attributes of an object as JSON; everything else is null."""
+        # The template has the fields in the order of the selection, which an answer keeps.
         answer = self.template.copy()
         for (name, serializers), value in zip(self.attributes, self.read(source), strict=True):
             convert = serializers[type(value)]

@@ -51,6 +51,7 @@ class OwnPages:
 def guards(hosts: Sequence[str], origins: Sequence[str]) -> list[Middleware]:
     """Return the outermost middleware: checks of the host name, if there are hosts, and of the origin."""
     try:
+        # Checked at the start, so that a malformed origin is an error of the configuration.
         normalize_allowed_origins(origins)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error

@@ -146,6 +146,7 @@ class Endpoint(GraphQL[Context, None]):
             log.info("client_disconnected", request_id=known_as)
             response = _response(400, _fault("The request is incomplete.", Code.BAD_REQUEST, known_as), JSON)
         except Exception:
+            # Details of a bug are for the log only.
             log.exception("request_failed", request_id=known_as)
             response = _response(500, _fault("Internal error", Code.INTERNAL, known_as), JSON)
         response.raw_headers.append((b"x-request-id", known_as.encode("latin-1")))
@@ -248,6 +249,7 @@ def request_id(connection: HTTPConnection) -> str:
         # Only harmless characters, since the id is repeated in headers and logs.
         given = connection.headers.get("x-request-id")
         valid = given if given and REQUEST_ID.fullmatch(given) else None
+        # Stored in the scope, so that middleware and endpoint use the same id.
         connection.scope["request_id"] = valid or _traced(connection) or str(uuid4())
     return str(connection.scope["request_id"])
 
@@ -277,6 +279,7 @@ def wants_events(header: str | None, kind: OperationType | None) -> bool:
     )
 
 
+# Almost all requests have one of a few content types.
 @functools.lru_cache(16)
 def _check_content_type(header: str) -> None:
     name, *parameters = (part.strip().lower().replace('"', "") for part in header.split(";"))

@@ -128,6 +128,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         for key in list(self.operations):
             await self.cleanup_operation(key)
         with suppress(WebSocketDisconnect, RuntimeError):
+            # The client may have closed the socket already.
             await self.websocket.close(FORBIDDEN, "The key was revoked or has expired")
 
     @override
