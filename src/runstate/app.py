@@ -129,6 +129,7 @@ def set_services(settings: Settings) -> dict[str, Service]:
     """Return the services that have settings, bound to their values."""
     after = timedelta(seconds=settings.late_after_seconds)
     heartbeat_service = SERVICES["heartbeats"]
+    # One for the process: it knows the gaps between the rounds of its own service.
     attention = heartbeats.Attention(settings.service_intervals.get("heartbeats", heartbeat_service.seconds))
     retention = {name: getattr(settings, name) for name in retention_settings()}
     return {

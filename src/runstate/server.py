@@ -64,6 +64,7 @@ class Server(uvicorn.Server):
         """Start, and print the URL."""
         await super().startup(sockets=sockets)  # type: ignore[arg-type]
         if self.started:
+            # After the start, when the objects of the application exist and can be frozen.
             self.collector = Collector(asyncio.get_running_loop().time())
             self._set_tcp_user_timeout()
             if self.announces:

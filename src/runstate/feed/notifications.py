@@ -102,6 +102,7 @@ class Notifications:
                 pending, self.pending = self.pending, set()
                 channels = [quoted_name(self.database.channel(each)) for each in sorted(pending)]
                 await connection.execute("; ".join(f"NOTIFY {each}" for each in channels))
+                # Channels that are notified meanwhile are sent together.
                 await asyncio.sleep(self.interval_seconds)
 
     @asynccontextmanager

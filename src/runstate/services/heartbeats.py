@@ -78,6 +78,7 @@ def _end(batcher: Batcher, kind: RunKind, attention: Attention | None, run: Foun
         kind=kind,
         run_id=run.id,
         state=_end_of(kind, run),
+        # Replicas propose the version that they have read, so a run crashes once.
         expected_version=run.version,
         actor=f"{SERVICE}heartbeats",
         quirks=False,

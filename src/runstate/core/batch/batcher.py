@@ -230,6 +230,7 @@ class Batcher:
         environment = Environment(self.clock(), self.draw, self.new_id)
         *earlier, attempt = attempts
         outcomes = await orchestrate(self.database.batches, requests, environment, attempt=attempt, earlier=earlier)
+        # Written together later, so that the batch itself writes nothing for heartbeats.
         self.heartbeats.note(attempt.heard)
         return outcomes
 

@@ -43,6 +43,7 @@ class Environment:
 def decide_request(request: Request, unit: UnitOfWork, environment: Environment) -> Outcome:
     """Return the outcome of a request, and record its changes in the unit."""
     outcome = _decided(request, unit, environment)
+    # A proposal of a service says nothing about the client.
     if not is_service(request.actor):
         _hear(request, unit)
     return outcome
@@ -55,6 +56,7 @@ def _hear(request: Request, unit: UnitOfWork) -> None:
     run = unit.runs.get(request.run.id if isinstance(request, CreateRun) else request.run_id)
     for each in (run, unit.runs.get(run.flow_run_id) if isinstance(run, TaskRun) and run.flow_run_id else None):
         if each is not None and each.heartbeat_seconds is not None and each.state_type in MONITORED_TYPES:
+            # A heartbeat belongs to a version: a run that enters RUNNING again gets its full time.
             unit.heard[each.id] = each.version
 
 
@@ -244,6 +246,7 @@ def _refuse(
     if decision.after_bookkeeping and request.quirks:
         run = run.replace(**decision.after_bookkeeping)
         unit.change_run(run)
+    # A client that asks more often causes no more writes.
     if answer and not is_repeated(answer, run.last_answer):
         unit.keep_answer(run, run.last_answer, answer, environment.new_id)
 

@@ -83,6 +83,7 @@ async def delete_many_task_runs(context: CommandContext, ids: Collection[UUID]) 
         connection, now = transaction.connection, context.clock()
         wanted = sorted(ids)
         subflows = sa.select(FlowRun.id).where(among(FlowRun.parent_task_run_id, wanted)).order_by(FlowRun.id)
+        # Flow runs are locked before task runs, and the deletion changes their `parent_task_run_id`.
         await connection.execute(subflows.with_for_update())
         runs = [each.run.id for each in await sql.lock_task_runs(connection, wanted)]
         if runs:

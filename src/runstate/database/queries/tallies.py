@@ -196,6 +196,7 @@ async def compact(connection: AsyncConnection) -> int:
     for each in changes:
         deployment = each["deployment_id"] if each["deployment_id"] in there else None
         sums[TallyKey(**{**{key: each[key] for key in KEYS}, "deployment_id": deployment})] += each["number"]
+    # Only the rows that were read: others may have been appended since.
     await connection.execute(sa.delete(RunTally).where(among(RunTally.seq, [each["seq"] for each in changes])))
     rows = [{**counted._asdict(), "number": number} for counted, number in sums.items() if number]
     if rows:

@@ -309,6 +309,7 @@ class JsonComparison(Conditions):
     def clauses(self, column: Column) -> Iterator[Clause]:
         """Yield the conditions on a JSON column."""
         keys: list[str] = [] if self.path is UNSET else self.path or []
+        # PostgreSQL rejects keys with NUL, and no stored key has one.
         if any("\0" in key for key in keys):
             keys = [NOWHERE]
         if is_set(self.eq):
@@ -342,6 +343,7 @@ def _json(compare: Callable[[Column, list[str], Any], Clause], column: Column, k
     """
     if (items := _items(value, 0)) > MOST_ITEMS:
         raise LimitExceeded("listItems", MOST_ITEMS, items)
+    # No stored value contains NUL.
     return sa.false() if _has_nul(value) else compare(column, keys, value)
 
 

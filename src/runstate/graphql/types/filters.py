@@ -69,6 +69,7 @@ class Where(Conditions, Generic[R]):
 
     def clause(self, table: sa.FromClause, depth: Depth | None = None) -> Clause:
         """Return the condition on rows of a table, or of an alias of it. NULL counts as false."""
+        # One count for the whole filter, however deep it is nested.
         depth = depth or Depth()
         depth.enter()
         present = {name: value for name, value in vars(self).items() if is_set(value)}
