@@ -36,7 +36,6 @@ class Condition(FunctionElement[bool]):
         return self
 
 
-# Shared, because SQLAlchemy memoizes cache keys per type instance.
 @functools.lru_cache(1024)
 def _values(kind: TypeEngine[Any]) -> ArrayParameter:
     return ArrayParameter(kind)
@@ -276,7 +275,6 @@ def _seconds_postgresql(element: SecondsBetween, compiler: SQLCompiler, **kw: An
 @compiles(SecondsBetween, "sqlite")
 def _seconds_sqlite(element: SecondsBetween, compiler: SQLCompiler, **kw: Any) -> str:
     start, end = element.clauses
-    # SQLite has no type for instants: they are stored as microseconds.
     return f"(({compiler.process(end, **kw)} - {compiler.process(start, **kw)}) / 1000000.0)"
 
 

@@ -87,6 +87,7 @@ class Connections:
 
     def use(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Return a connection that commits each statement by itself; with a pooler, one in a transaction."""
+        # A pooler assigns a session for one transaction, in which the settings must be set.
         return self._within(BEGIN_READING) if self.connector.is_pooled else self._use()
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:

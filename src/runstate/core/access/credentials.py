@@ -115,6 +115,7 @@ class CredentialCache:
         # The task refreshes the cache in time, unless the loop was blocked or the database unavailable.
         if self._now() - self.looked > 2 * self.look_seconds:
             await self.look(2 * self.look_seconds)
+        # A key in use needs no statement here: one statement checks all such keys twice a second.
         holder = self.known.get(prefix) or await self._meet(prefix)
         # In constant time, so that response times tell nothing about the digest.
         if not hmac.compare_digest(holder.key.digest, keys.digest(text)) or self._is_over(holder):

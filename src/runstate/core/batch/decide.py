@@ -258,6 +258,7 @@ def _keep_or_release(run: FlowRun | TaskRun, state: State, unit: UnitOfWork, now
     """
     keeps = state.type in (HOLDING_TASK if isinstance(run, TaskRun) else HOLDING)
     for lease in unit.held_by(run.id):
+        # The end of a run also releases slots that its client acquired: a crash leaves no orphaned slots.
         if not keeps and (lease.automatic or state.is_final):
             # Read again from the unit: with decay, an earlier release has advanced this lease.
             unit.release(unit.leases[lease.id], now)

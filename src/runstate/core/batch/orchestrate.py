@@ -343,6 +343,7 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
         inserted(TaskRunState, [_state_row(each) for each in unit.transitions if isinstance(each.run, TaskRun)]),
         updated(FlowRun, sql.FLOW_RUN_MOVED, flow_runs),
         updated(TaskRun, sql.TASK_RUN_MOVED, task_runs),
+        # Numbered under the locks of the runs: the order of a run's entries agrees with its versions.
         inserted(Transition, [_transition(each, unit) for each in unit.transitions]),
         await tallies.added(connection, _tally_changes(unit)),
         *_limit_changes(unit, now),

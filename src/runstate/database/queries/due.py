@@ -49,6 +49,7 @@ class DueQuery:
 async def pages(database: Database, due: DueQuery) -> AsyncIterator[Sequence[Found]]:
     """Yield the rows in pages. Each page starts after the last row of the previous one, even if rows stay due."""
     page = await _page(database, due.query, due.order)
+    # All pages are read, so that no run is left out.
     while page:
         yield page
         rest = due.query.where(_after(due.order, page[-1]))

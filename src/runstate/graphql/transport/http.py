@@ -92,6 +92,7 @@ class Endpoint(GraphQL[Context, None]):
             graphql_ide=None,
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
             connection_init_wait_timeout=timedelta(seconds=10),
+            # The origin of a WebSocket is checked when it is opened, so sockets need no CSRF token.
             allowed_origins=allowed_origins,
             max_subscriptions_per_connection=self.limits.socket_operations,
         )
