@@ -265,6 +265,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self.since = now
             elif waited > self.guard.limits.body_seconds + self.received / SLOWEST:
                 self.refuse(HTTPStatus.REQUEST_TIMEOUT)
+        # The time of the answer is not the client's.
         elif self.is_answering:
             self.since = now
         elif self.phase is Phase.HEAD and waited > self.guard.limits.head_seconds:

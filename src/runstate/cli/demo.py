@@ -300,5 +300,6 @@ def run_demo(url: str, key: str | None, runs: int | None, speed: float) -> None:
     except KeyboardInterrupt:
         typer.echo("Stopped.")
     except (OSError, websockets.WebSocketException) as error:
+        # A rejected key or path has a message of its own.
         insist_on_coming_back(error)
         raise RefusedError(f"Cannot connect to a server at {url}: {error}") from error

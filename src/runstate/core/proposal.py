@@ -176,6 +176,7 @@ class Rule(Generic[R]):
         self.name = judge.__name__
         # Shared by all proposals, because most rules have no objection.
         self.passed = RuleOutcome(self.name, RuleVerdict.PASS)
+        # The docstring is the description of the rule in docs/states.md.
         self.__doc__ = getdoc(judge)
 
     def concerns(self, leaving: StateType | None, entering: StateType) -> bool:

@@ -34,6 +34,7 @@ def capacity(limit: ConcurrencyLimit) -> float:
     """Return the number of slots that can be occupied; with decay, at most those that become free in 1,000 years."""
     if limit.slot_decay_per_second == 0:
         return limit.limit
+    # With a decay close to 0, the drain time would not fit into a datetime.
     return min(float(limit.limit), limit.slot_decay_per_second * LONGEST_DRAIN_SECONDS)
 
 

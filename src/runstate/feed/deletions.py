@@ -92,5 +92,6 @@ class DeletionWatch:
         async with self.database.read() as connection:
             existing = set(await connection.scalars(sa.select(row.id).where(among(row.id, keys))))
         for key in set(keys) - existing:
+            # Watches can have ended during the read.
             for callback in list(self.callbacks[row].get(key, ())):
                 callback()

@@ -87,6 +87,7 @@ async def _from_states(
     if before:
         rows = rows.where(entries.c.version < before[0].version)
     rows = rows.order_by(entries.c.version).limit(PAGE_SIZE + 1)
+    # The version alone orders these transitions.
     return [Transition.of({"seq": 0, "run_kind": kind, **row}) for row in (await connection.execute(rows)).mappings()]
 
 

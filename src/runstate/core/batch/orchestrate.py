@@ -314,6 +314,7 @@ async def lock_limits(
     locked = await sql.lock_limits(connection, holders=holders, leases=leases, **which)
     for limit in locked:
         unit.add_limit(limit)
+    # Not all leases of the limits: a rate limit can have thousands.
     for lease in await sql.leases(connection, holders=holders, ids=leases) if locked else ():
         # Another transaction may have added a lease since the limits were locked; its limit is not locked here.
         if lease.limit_id in unit.limits:

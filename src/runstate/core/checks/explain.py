@@ -102,6 +102,7 @@ def _types() -> str:
 
 def _documented(source: Any) -> dict[str, str]:
     """Return the docstrings below the assignments in a class or a module, by assigned name."""
+    # Python does not keep these docstrings, so they are read from the source.
     tree: ast.Module | ast.ClassDef = ast.parse(dedent(getsource(source)))
     if isinstance(tree.body[0], ast.ClassDef):
         tree = tree.body[0]

@@ -95,6 +95,7 @@ async def check_keyset(context: CommandContext, request: ProposeState) -> None:
     keyset = request.state.details.run_input_keyset
     schema = await input_of(context, request.run_id, keyset.get("schema", "")) if keyset else None
     if schema:
+        # A schema that cannot be used is refused now, and not when the run is to be resumed.
         await context.json_schemas.check(schema.value, ("runInputKeyset", "schema"))
 
 
@@ -106,6 +107,7 @@ async def create_input(context: CommandContext, document: Any) -> Written[FlowRu
     """Create an input. Raise InvalidInput if a paused run uses it as its schema and it is not a valid schema."""
     paused = await current_state(context, document.flow_run_id)
     keyset = paused.details.run_input_keyset if paused and paused.is_paused else None
+    # A client can store the schema after the pause that names it.
     if keyset and keyset.get("schema") == document.key:
         await context.json_schemas.check(document.value, ("value",))
     written: Written[FlowRunInput] = await _create(context, document)

@@ -104,6 +104,7 @@ def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals,
             sa.func.sum(start_time_delta_of(table, now)),
         )
         .where(where, table.c.expected_start_time >= since, table.c.expected_start_time < until)
+        # Runs without a state have no place in the answer, whose types and names are not null.
         .where(table.c.state_type.is_not(None), table.c.state_name.is_not(None))
         # By name: with parameters in it, PostgreSQL takes the repeated expression for a different one.
         .group_by(sa.text("place"), table.c.state_type, table.c.state_name)

@@ -144,6 +144,7 @@ class PageQuery(Generic[R]):
             column = self.table.c[first.column]
             conditions.append(column.is_(None) if null else column.is_not(None))
         if null is False and self.after is not None:
+            # Lets the database begin in the index at the cursor.
             conditions.append(bound(first, self.table, self.after[0], backwards=False))
         # In the part with nulls, the first key does not order rows.
         places = [] if null else [first.clause(self.table, backwards=self.backwards, apart=null is False)]
@@ -166,6 +167,7 @@ class PageQuery(Generic[R]):
         values = self.before if ahead else self.after
         if values is None:
             return [False] * len(parents)
+        # The row at the cursor counts, too.
         cut_off = negated(beyond(self.keys, self.table, values, backwards=ahead))
         statement = sa.select(sa.literal(1), self._by()).select_from(self.table).where(*self._scope(parents), cut_off)
         statement = statement.limit(1) if len(parents) == 1 else statement.distinct()

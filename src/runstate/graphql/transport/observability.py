@@ -135,7 +135,7 @@ class Observation:
 
     def _record(self, seconds: float) -> None:
         kind, metrics = self.context.kind, self.observer.metrics
-        # Labels have few values, so the name of the operation, which a client chooses, is none of them.
+        # Labels need few values, so they do not contain the name of the operation, which a client chooses.
         self.observer.ended(kind, self.outcome).inc()
         # The duration of a subscription is decided by the client.
         if kind != "subscription":

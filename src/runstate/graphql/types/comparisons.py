@@ -138,6 +138,7 @@ class Ordered(Comparison[T]):
             yield column <= self._bound(column, self.lte)
 
     def _bound(self, column: Column, value: Any) -> Column:
+        # The type of the column converts the value like stored ones.
         return sa.literal(self.known(value), column.type)
 
 

@@ -423,6 +423,7 @@ def class_of(name: str, bases: tuple[Any, ...], fields: dict[str, tuple[Any, Any
         )
     annotations = {name: annotation for name, (annotation, _) in fields.items()}
     body = {name: field for name, (_, field) in fields.items()} | namespace | {"__annotations__": annotations}
+    # Unlike type(), new_class() accepts generic bases.
     return new_class(name, bases, exec_body=lambda empty: empty.update(body))
 
 
