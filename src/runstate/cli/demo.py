@@ -132,6 +132,7 @@ class Run:
     async def change(self, mutation: str, kind: str, **given: Any) -> Answer:
         """Execute a mutation that changes the state; return the result."""
         answer = await self.api.do(mutation, kind, ANSWER, **given)
+        # `start` reports a wait.
         if answer["status"] != "WAIT":
             self.tell(self.label, answer["state"]["name"], answer["reason"] or answer["state"]["message"] or "")
         return answer

@@ -41,6 +41,7 @@ class Heartbeats:
         for run_id, version in heard.items():
             known, _ = self.received.get(run_id, (0, 0.0))
             self.received[run_id] = max(version, known), now
+        # The task ends when nothing is left to write.
         if self.task is None or self.task.done():
             # The task serves all requests, so it must not inherit the context of the first one.
             self.task = loop.create_task(self._write_at_intervals(), context=Context())

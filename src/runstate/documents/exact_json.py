@@ -56,6 +56,7 @@ class LongFloat(float):
 def loads(text: str | bytes) -> Any:
     """Return the value of a JSON text. Raise orjson.JSONDecodeError if it is invalid or a number is out of range."""
     value = orjson.loads(text)
+    # Too short to contain one of the marks.
     if len(text) < len(TINY):
         return value
     marks = (text.encode() if isinstance(text, str) else text).translate(MARKS)

@@ -88,6 +88,7 @@ class SlotWatch:
     async def stop(self) -> None:
         """End all streams, and stop."""
         self.closing = True
+        # They must notice that the server stops.
         for waiter in self.waiters:
             waiter.has_news.set()
         if self.task:

@@ -156,6 +156,7 @@ class Context:
     async def rows(self, row: type[Row], keys: Sequence[UUID], selected: Columns) -> RawRows:
         """Return the rows with these ids that exist. Rows that are loaded at the same time are read together."""
         wanted = selected | {"id"}
+        # Sorted, so that the statement of a selection is always the same.
         none = RawRows(row, sorted(wanted), (), self.dialect)
         # Fields that select different columns cannot share a loader.
         loader = self._cached((row, wanted), lambda: DataLoader(partial(self._values, none)))

@@ -42,6 +42,7 @@ class Attention:
         # In the first round, or if the clock went back, any time may have passed.
         gap = passed - self.interval_seconds if passed >= 0 else inf
         if gap >= SHORTEST_SECONDS:
+            # An older gap that is not longer than this one decides nothing any more.
             self.gaps = [*((end, seconds) for end, seconds in self.gaps if seconds > gap), (now, gap)]
         self.last = now
 

@@ -81,6 +81,7 @@ class CredentialCache:
         """Time of the last refresh, by the loop's clock."""
         self.noted = 0.0
         """Time of the last write of times of use, by the loop's clock."""
+        # One refresh at a time: other callers wait for its result.
         self.looking = asyncio.Lock()
         self.lookups = asyncio.Semaphore(LOOKUPS)
         self.task: asyncio.Task[None] | None = None

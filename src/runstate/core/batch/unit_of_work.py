@@ -139,6 +139,7 @@ class UnitOfWork:
                 self.waiters.pop((run.id, limit_id), None)
                 self.gone_waiters.add((run.id, limit_id))
         for limit_id, at in waits_for.items():
+            # A run can stop waiting for a limit and wait again in the same batch.
             self.gone_waiters.discard((run.id, limit_id))
             self.waiters[run.id, limit_id] = _waiter(run, limit_id, at, new_id())
 

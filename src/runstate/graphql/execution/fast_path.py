@@ -137,6 +137,7 @@ def fast_path_of(executor: Executor) -> FastPath | None:
 def _readers(executor: Executor, field: GraphQLField, node: FieldNode) -> Mapping[str, tuple[str, Read]] | None:
     """Return the reader of each argument; None unless all are variables with scalars or documents."""
     values = {each.name.value: each.value for each in node.arguments or ()}
+    # An omitted argument can have a default value, which graphql-core applies.
     if values.keys() != field.args.keys() or not all(isinstance(each, VariableNode) for each in values.values()):
         return None
     kinds = {

@@ -140,6 +140,7 @@ class Planner:
     def _serializers_of_field(self, field: GraphQLField, details: FieldDetailsList) -> Serializers | None:
         if is_basic(field) or "computed" in metadata(field):
             return self._serializers(field.type, details)
+        # The class of a value is known only when it is written.
         types = [self._objects(each, details) for each in self.possible_types(get_named_type(field.type))]
         return None if None in types else AnyObjects(cast("list[Objects]", types))
 
@@ -152,6 +153,7 @@ class Planner:
         plan = self.plan_of_class(kind, details, lookup.target)
         if plan is None or plan.unplanned:
             return None
+        # Rows of a reference are written as a whole, so graphql-core can execute no field of them.
         nodes = [each.node for each in details]
         read = columns(lookup.target, nodes, self.executor.fragment_definitions, ((),))
         return Reference(name, lookup, read, plan, optional)
@@ -163,6 +165,7 @@ class Planner:
         collected = self.executor.collect_subfields(kind, details)
         plan = None if collected.new_defer_usages else self.connection_plan(kind, collected.grouped_field_set)
         read = arguments(field.extensions[DEFINED_BY])
+        # The query of the field is cached by the values of these variables.
         variables = tuple(set(variables_in(each.value for each in details[0].node.arguments or ())))
         return Nested(name, many, field, read, details, plan, variables, {}) if plan else None
 

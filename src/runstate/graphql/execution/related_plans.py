@@ -80,6 +80,7 @@ class Nested(NamedTuple):
         if key not in self.queries:
             if len(self.queries) >= MAX_QUERIES:
                 self.queries.clear()
+            # Fields with one name in an answer have equal arguments: validation has checked it.
             first = self.details[0]
             arguments = get_argument_values(self.field, first.node, execution.variables, first.fragment_variable_values)
             row, parent = self.many
