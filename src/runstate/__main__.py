@@ -38,7 +38,6 @@ log = structlog.get_logger(__name__)
 
 gc.freeze()  # modules are never freed, so collections need not visit their objects
 gc.enable()
-# Typer's own tracebacks show local variables, which can be secrets.
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(keys, name="keys")
 
