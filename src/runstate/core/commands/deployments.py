@@ -62,6 +62,7 @@ class DeploymentChange(NamedTuple):
 @command(Deployment)
 async def create_deployment(context: CommandContext, document: Any) -> Written[Deployment]:
     """Create a deployment, or update the flow's deployment with this name."""
+    # The limit and the schedules are rows of their own.
     columns = columns_of(document, without=APART)
     before = await _named(context, document) if _is_checked(document) else UNCHECKED
     pool = await _pool(context, document, before)
@@ -92,6 +93,7 @@ async def _update(context: CommandContext, document: Any) -> DeploymentChange:
     pool = await _pool(context, document, before)
     planned = await _checked(context, document, before, pool)
     async with context.database.write() as transaction:
+        # Updates of a deployment take turns, because each may create or delete its limit.
         row = await _lock(transaction.connection, document.id)
         columns = columns_of(document, without=APART) | await _queue(context, transaction.connection, document, pool)
         if "labels" in columns:
@@ -261,6 +263,7 @@ async def _set_limit(
     if slots is None:
         await connection.execute(sa.delete(ConcurrencyLimit).where(own))
         return None
+    # The deployment is locked, so no other transaction inserts its limit meanwhile.
     if (changed := await change(connection, ConcurrencyLimit, own, {"limit": slots}, now)) is not None:
         return changed.id
     owned = {"name": f"deployment:{deployment_id}", "deployment_id": deployment_id, "limit": slots}

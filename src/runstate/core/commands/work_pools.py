@@ -28,7 +28,7 @@ from runstate.rows.pools import Priority
 PLACEHOLDER: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 DEFAULT_QUEUE: Final = "default"
 FARTHEST: Final = timedelta(hours=1)
-"""How far ahead workers may ask for runs."""
+"""Longest time from now until a run is due that workers ask for."""
 TEMPLATE: Final = ("baseJobTemplate",)
 
 CreateWorkPool = create_document(WorkPool)
@@ -274,7 +274,7 @@ async def set_priorities(context: CommandContext, document: SetWorkQueuePrioriti
 
 
 async def find_pool(context: CommandContext, which: sa.ColumnElement[bool]) -> WorkPool | None:
-    """Return the pool that meets a condition on the pool or its queues; None if there is none."""
+    """Return the pool that meets a condition on the pool or its queues; None if it is unknown."""
     table = table_of(WorkPool)
     asked = sa.select(table).join(WorkQueue, WorkQueue.work_pool_id == table.c.id).where(which).limit(1)
     async with context.database.read() as connection:

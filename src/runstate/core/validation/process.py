@@ -25,6 +25,7 @@ class BoundedProcess:
 
     def __init__(self) -> None:
         self.process: Process | None = None
+        # The process answers one request after another.
         self.turn = asyncio.Lock()
         self.waiting = 0
 
@@ -41,8 +42,10 @@ class BoundedProcess:
 
     async def close(self) -> None:
         """End the process."""
+        # Cleared before the wait, so that the next caller starts another process.
         process, self.process = self.process, None
         if process:
+            # The process may have ended already: it ends itself when a request uses too much.
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
@@ -62,6 +65,7 @@ class BoundedProcess:
                 process.stdin.write(request)
                 await process.stdin.drain()
                 answer = await process.stdout.readline()
+        # The process is killed below, so that it cannot keep the next request waiting.
         except (TimeoutError, ConnectionError):
             answer = b""
         finally:
@@ -72,6 +76,7 @@ class BoundedProcess:
 
 async def _started(module: str) -> Process:
     """Start the process in its own session, so that signals of a terminal reach the server only."""
+    # `-P` keeps the working directory out of the search path of modules.
     return await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", module, stdin=PIPE, stdout=PIPE, limit=LONGEST_ANSWER, start_new_session=True
     )

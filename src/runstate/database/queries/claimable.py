@@ -24,7 +24,7 @@ class Held(NamedTuple):
     """The number of due runs that are held for one reason, and the id of their queue; None for several queues."""
 
     reason: HeldBackReason
-    count: int
+    runs: int
     queue_id: UUID | None = None
 
 
@@ -74,12 +74,12 @@ def _held_by_queues(
 
 async def _free_slots(connection: AsyncConnection, pool: WorkPool, queues: Sequence[WorkQueue]) -> dict[UUID, int]:
     """Return the free slots of a pool and its queues by id; a large number for no limit."""
-    limits = {each.id: each.concurrency_limit for each in (pool, *queues)}
+    limits = {pool.id: pool.concurrency_limit, **{each.id: each.concurrency_limit for each in queues}}
     if all(limit is None for limit in limits.values()):
         return dict.fromkeys(limits, UNLIMITED)
     counted = sa.select(FlowRun.work_queue_id, sa.func.count()).join(WorkQueue, WorkQueue.id == FlowRun.work_queue_id)
     held = counted.where(WorkQueue.work_pool_id == pool.id, FlowRun.state_type.in_(HOLDING))
-    found = {key: count for key, count in await connection.execute(held.group_by(FlowRun.work_queue_id))}  # noqa: C416
+    found = await _grouped(connection, held)
     used = {**found, pool.id: sum(found.values())}
     return {key: UNLIMITED if limit is None else max(0, limit - used.get(key, 0)) for key, limit in limits.items()}
 
@@ -87,6 +87,11 @@ async def _free_slots(connection: AsyncConnection, pool: WorkPool, queues: Seque
 async def _counts(connection: AsyncConnection, queues: Sequence[WorkQueue], before: datetime) -> dict[UUID, int]:
     wanted = among(FlowRun.work_queue_id, sorted(each.id for each in queues))
     counted = sa.select(FlowRun.work_queue_id, sa.func.count()).where(wanted, due(before))
+    return await _grouped(connection, counted)
+
+
+async def _grouped(connection: AsyncConnection, counted: sa.Select[Any, Any]) -> dict[UUID, int]:
+    """Return a count for each queue."""
     return {key: count for key, count in await connection.execute(counted.group_by(FlowRun.work_queue_id)) if key}
 
 
@@ -104,7 +109,7 @@ async def _first(
     return list((await connection.execute(ordered)).scalars())
 
 
-def _arm(queue: WorkQueue, before: datetime, most: int) -> sa.Select[Any]:
+def _arm(queue: WorkQueue, before: datetime, most: int) -> sa.Select[UUID, datetime | None, int]:
     time = FlowRun.next_scheduled_start_time
     columns = (FlowRun.id, time.label("time"), sa.literal(queue.priority).label("priority"))
     return (

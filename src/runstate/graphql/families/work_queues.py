@@ -183,13 +183,13 @@ class Query:
         Claims nothing, and does not count as a poll.
         """
         found = await work_pools.claimable_runs(info.context.commands, input.checked())
-        held = [HeldBack(queue_id=each.queue_id, count=each.count, reason=each.reason) for each in found.held]
+        held = [HeldBack(queue_id=each.queue_id, count=each.runs, reason=each.reason) for each in found.held]
         runs: Any = await info.context.rows(FlowRun, found.runs, every(FlowRun))
         return ClaimableFlowRunsPayload(flow_runs=list(runs), held=held)
 
     @query
     async def work_queue(self, info: Info, by: Annotated[Input[WorkQueueRef], BY]) -> WorkQueue | None:
-        """The work queue with this id, or with this pool and name; null if there is none."""
+        """The work queue with this id, or with this pool and name; null if it is unknown."""
         given = by.member_values()
         if (path := given.get("path")) is None:
             return await info.context.load(info, WorkQueue, given["id"])
