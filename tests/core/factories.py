@@ -107,6 +107,9 @@ def deployment(on: ConcurrencyLimit | None = None, **columns: Any) -> Deployment
     identity = {"id": uuid7(), "created": NOW, "updated": NOW, "name": f"deployment-{uuid7()}"}
     limited = {"concurrency_limit_id": on.id if on else None, "concurrency_options": None}
     own = {"flow_id": UUID(int=7), "paused": False, "parameters": {}, "tags": [], "work_queue_name": None}
+    own |= {"labels": {}, "pull_steps": [], "parameter_schema": {}, "enforce_parameter_schema": True}
+    own |= {"job_variables": {}} | dict.fromkeys(("entrypoint", "path", "version", "version_info"))
+    own |= dict.fromkeys(("last_polled", "work_queue_id"))
     return Deployment.of({**identity, **limited, **own, "description": None, **columns})
 
 

@@ -63,15 +63,16 @@ def make_limit(name: str = "db", **columns: Any) -> ConcurrencyLimit:
 
 def make_deployment(flow: Flow, name: str = "nightly", **columns: Any) -> Deployment:
     """Return a deployment of a flow."""
-    return row(
-        Deployment, **{"flow_id": flow.id, "name": name, "paused": False, "parameters": {}, "tags": [], **columns}
-    )
+    own = {"flow_id": flow.id, "name": name, "paused": False, "parameters": {}, "tags": [], "labels": {}}
+    schema = {"parameter_schema": {}, "enforce_parameter_schema": True, "job_variables": {}, "pull_steps": []}
+    return row(Deployment, **{**own, **schema, **columns})
 
 
 def make_flow_run(flow: Flow, **columns: Any) -> FlowRun:
     """Return a run of a flow."""
     policy = FlowRunPolicy()
     own = {"name": "run", "flow_id": flow.id, "parameters": {}, "context": {}, "policy": policy}
+    own |= {"auto_scheduled": False, "job_variables": {}}
     return row(FlowRun, **{**RUN, **own, **columns})
 
 

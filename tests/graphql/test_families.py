@@ -190,7 +190,7 @@ async def test_an_object_is_created_and_read(ask: Ask, name: str) -> None:
     made = await make(ask, name)
 
     assert differing({key: value for key, value in FAMILIES[name].fields.items() if not key.endswith("Id")}, made) == {}
-    if name in LISTED:
+    if name in LISTED and name != "WorkPool":  # its `status` has another type than that of other nodes
         document = f"query($id: ID!) {{ node(id: $id) {{ ... on {name} {{ {selection(name)} }} }} }}"
         assert (await ask(document, id=made["id"]))["node"] == made
 

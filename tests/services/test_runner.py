@@ -145,6 +145,7 @@ async def test_all_services_together_run(make: Making) -> None:
 
 
 NAMES = [
+    "scheduler",
     "late",
     "pause-expiry",
     "lease-expiry",

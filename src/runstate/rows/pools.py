@@ -20,6 +20,7 @@ class WorkPool(Row):
     """Queues and workers of one type, with a template for the infrastructure of runs."""
 
     __tablename__ = "work_pool"
+    __node__ = False  # `status` has another type than this field of other nodes
     __order__, __indexed__ = ("name",), ("type", "created")
 
     name: Mapped[PoolName] = mapped_column(
@@ -59,6 +60,7 @@ class WorkQueue(Row):
     """Part of a work pool with its own limit and priority."""
 
     __tablename__ = "work_queue"
+    __node__ = False  # `status` and `workPool` have other types than these fields of other nodes
     __order__, __indexed__ = ("priority", "id"), ("priority", "name", "created")
 
     work_pool_id: Mapped[UUID] = mapped_column(
@@ -97,6 +99,7 @@ class Worker(Row):
     """A process that starts runs of a work pool."""
 
     __tablename__ = "worker"
+    __node__ = False  # `status` and `workPool` have other types than these fields of other nodes
     __order__, __indexed__ = ("-last_heartbeat_time",), ("name", "last_heartbeat_time")
 
     work_pool_id: Mapped[UUID] = mapped_column(sa.ForeignKey(WorkPool.id, ondelete="CASCADE"), doc="Id of the pool.")

@@ -29,6 +29,7 @@ class DeploymentSchedule(Row):
     """A schedule of a deployment."""
 
     __tablename__ = "deployment_schedule"
+    __node__ = False  # `deployment` of other nodes is nullable
     __indexed__ = ("created", "updated", "slug")
 
     deployment_id: Mapped[UUID] = mapped_column(
@@ -67,6 +68,7 @@ class DeploymentVersion(Row):
     """An earlier form of a deployment."""
 
     __tablename__ = "deployment_version"
+    __node__ = False  # `deployment` of other nodes is nullable
     __indexed__ = ("created",)
 
     deployment_id: Mapped[UUID] = mapped_column(
