@@ -151,6 +151,7 @@ NAMES = [
     "lease-expiry",
     "cancellation",
     "orphans",
+    "heartbeats",
     "tally-compaction",
     "cleanup",
     "log-retention",
