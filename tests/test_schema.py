@@ -184,7 +184,7 @@ def test_fields_of_types_in_one_place_have_mergeable_types(abstract: Any) -> Non
 
     found = [each for one, other in combinations(possible(abstract), 2) for each in differing(one, other, seen)]
 
-    # The contract has a text as the version of a deployment, and a number as the version of a run: clients need an alias.
+    # The version of a deployment is a text and that of a run a number, by contract: clients need an alias.
     assert [each for each in found if "Deployment.version" not in each] == []
 
 
