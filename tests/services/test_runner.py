@@ -148,6 +148,7 @@ NAMES = [
     "lease-expiry",
     "cancellation",
     "orphans",
+    "heartbeats",
     "tally-compaction",
     "cleanup",
     "log-retention",

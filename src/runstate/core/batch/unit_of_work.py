@@ -240,6 +240,10 @@ class UnitOfWork:
 
 
 def _waiter(run: FlowRun | TaskRun, limit_id: UUID, now: datetime, id: UUID) -> ConcurrencyWaiter:
-    kind = RunKind.TASK_RUN if isinstance(run, TaskRun) else RunKind.FLOW_RUN
-    columns = {"id": id, "created": now, "updated": now, "limit_id": limit_id, "run_id": run.id, "run_kind": kind}
-    return ConcurrencyWaiter.of(columns)
+    is_task = isinstance(run, TaskRun)
+    its = {
+        "run_id": run.id,
+        "run_kind": RunKind.TASK_RUN if is_task else RunKind.FLOW_RUN,
+        "flow_run_id": run.flow_run_id if is_task else run.id,
+    }
+    return ConcurrencyWaiter.of({"id": id, "created": now, "updated": now, "limit_id": limit_id, **its})
