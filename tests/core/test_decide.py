@@ -362,6 +362,16 @@ def test_columns_of_a_pause_are_written_even_if_the_run_stays_paused(memory: Mem
     assert memory.run(run).policy == FlowRunPolicy(resuming=True, pause_keys=("here",))
 
 
+def test_what_the_server_resumes_is_not_counted_as_a_further_run(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.propose(run, running())
+    memory.propose(run, paused(NOW, pause_key="here"))
+    memory.propose(run, running(), quirks=False)
+
+    assert (memory.run(run).run_count, memory.run(run).policy) == (1, FlowRunPolicy(pause_keys=("here",)))
+
+
 def test_a_fingerprint_is_the_same_only_for_equal_proposals() -> None:
     run = flow_run()
     one = proposal(run, running(data={"b": 1, "a": 2}), actor="me", request_id="1")

@@ -282,6 +282,14 @@ def test_a_task_run_with_a_tag_of_0_slots_never_starts() -> None:
     assert said == Abort(reason="The limit none has no slots.")
 
 
+def test_a_task_run_with_a_tag_whose_slots_decay_so_slowly_that_none_is_ever_free_never_starts() -> None:
+    stuck = slot(limit(1, name="stuck", slot_decay_per_second=1e-12))
+
+    assert asked(take_tag_slots, task_run(), pending(), running(), slots=(stuck,)) == Abort(
+        reason="The limit stuck has no slots."
+    )
+
+
 def test_a_task_run_that_holds_its_slots_acquires_no_others() -> None:
     place, other = held(limit(1, occupied=1)), free()
 
@@ -322,7 +330,9 @@ def test_the_retry_delay_grows_with_the_attempts_of_the_run(draw: float, attempt
     place = full(average_slot_occupancy_seconds=0.5)
     delays = [waits(told(each), slots=(place,), draw=draw) for each in (attempts, attempts + 1)]
 
-    assert delays[1] == 30 or delays[1] - delays[0] == pytest.approx(0.5 * (0.5 + draw))
+    assert delays[1] == 30 or delays[1] - delays[0] == pytest.approx(
+        0.5 * (0.5 + draw), abs=1e-6
+    )  # delays have microseconds
     assert delays[1] <= 30
 
 
@@ -349,6 +359,7 @@ def test_retry_delays_are_random_around_the_average_time_that_slots_are_held() -
     drawn = [waits(slots=(place,), draw=number / 1000) for number in range(1000)]
 
     assert drawn == sorted(drawn)
+    assert drawn == [round(each, 6) for each in drawn]
     assert sum(drawn) / len(drawn) == pytest.approx(2, rel=0.05)
 
 

@@ -34,6 +34,7 @@ def capacity(limit: ConcurrencyLimit) -> float:
     """Return the number of slots that can be occupied; with decay, at most those that become free in 1,000 years."""
     if limit.slot_decay_per_second == 0:
         return limit.limit
+    # With a decay close to 0, the drain time would not fit into a datetime.
     return min(float(limit.limit), limit.slot_decay_per_second * LONGEST_DRAIN_SECONDS)
 
 
@@ -55,16 +56,18 @@ def retry_delay(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float,
     """
     exact = seconds_until_room(limit, slots, now)
     if exact < inf:
-        return exact
+        return round(exact, 6)
     expected = max(limit.average_slot_occupancy_seconds, (now - limit.updated).total_seconds())
     seconds = expected * (1 + attempts) * (SMALLEST_FACTOR + draw)
-    return max(SHORTEST_WAIT_SECONDS, min(seconds, LONGEST_WAIT_SECONDS))
+    return round(max(SHORTEST_WAIT_SECONDS, min(seconds, LONGEST_WAIT_SECONDS)), 6)
 
 
 def after_acquire(limit: ConcurrencyLimit, slots: int, now: datetime) -> ConcurrencyLimit:
     """Return the limit after slots were acquired."""
     if limit.slot_decay_per_second == 0:
+        # Waiting times are estimated from the time of the last change.
         return limit.replace(occupied=limit.occupied + slots, updated=now)
+    # If the drain time has passed, all slots are free.
     start = max(now, limit.drained or now)
     return limit.replace(drained=start + timedelta(seconds=slots / limit.slot_decay_per_second))
 
@@ -83,7 +86,7 @@ def after_release(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetim
     occupancy = max(SHORTEST_OCCUPANCY_SECONDS, (now - lease.created).total_seconds() / lease.slots)
     average = limit.average_slot_occupancy_seconds
     # A limit with more slots has more releases, so each changes the average less.
-    changed = average + (occupancy - average) / (2 * max(limit.limit, 1))
+    changed = round(average + (occupancy - average) / (2 * max(limit.limit, 1)), 6)
     return limit.replace(occupied=limit.occupied - lease.slots, average_slot_occupancy_seconds=changed, updated=now)
 
 

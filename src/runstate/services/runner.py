@@ -108,15 +108,17 @@ class Runner:
         while not self.stopping.is_set():
             await self._round(name, service)
             with suppress(TimeoutError):
+                # Not `sleep`, so that a stop ends the pause at once.
                 await asyncio.wait_for(self.stopping.wait(), service.seconds)
 
     async def _round(self, name: str, service: Service) -> None:
         try:
             done = await service.run_once(self.batcher, self.batcher.clock())
+        # The loop must go on: the next round may succeed.
         except Exception:
             log.exception("service failed", service=name)
             self.ended(name, None)
         else:
             self.ended(name, done)
             if done:
-                log.info("service round completed", service=name, done=done)
+                log.debug("service_round_completed", service=name, done=done)

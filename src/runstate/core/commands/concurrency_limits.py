@@ -17,7 +17,7 @@ from runstate.core.commands.command import TRIES, command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert_or_skip, remove
 from runstate.core.commands.proposals import referred
 from runstate.core.context import CommandContext
-from runstate.core.slots import occupied, retry_delay, seconds_until_room
+from runstate.core.slots import capacity, occupied, retry_delay, seconds_until_room
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
@@ -52,10 +52,12 @@ async def create_limit(context: CommandContext, document: Any) -> Written[Concur
     async with context.database.write() as transaction:
         connection = transaction.connection
         for _ in range(TRIES):  # an existing limit can be deleted before it is locked
+            # A violated constraint would abort the whole transaction on PostgreSQL.
             if (made := await insert_or_skip(connection, ConcurrencyLimit, fresh(context) | columns)) is not None:
                 return Written(made)
             if existing := await sql.lock_limits(connection, names=[document.name]):
                 return Written(await _change(connection, existing[0], columns, context.clock()), created=False)
+    # Only if other clients keep creating and deleting the limit.
     raise Unavailable
 
 
@@ -109,15 +111,19 @@ async def acquire_concurrency_slots(context: CommandContext, given: requests.Acq
     """Acquire slots of all named limits, or of none if one is full; unknown and inactive limits are ignored."""
     async with context.database.write() as transaction:
         connection, now = transaction.connection, context.clock()
+        # Runs are locked before limits, as in batches, to avoid deadlocks.
         run_id = await _lock_holder(connection, given.run) if given.run else None
         unit = await _lock_limits(connection, names=given.names)
         active = [limit for limit in unit.limits.values() if limit.active]
-        small = next((limit for limit in active if limit.limit < given.slots), None)
+        # Waiting cannot help here, so the client gets an error in place of a delay.
+        small = next((limit for limit in active if capacity(limit) < given.slots), None)
         if small is not None:
+            most = int(capacity(small))
             raise InvalidInput(
-                f"The limit {small.name} has only {small.limit} slots: {given.slots} can never be acquired.", ("slots",)
+                f"The limit {small.name} has only {most} slots: {given.slots} can never be acquired.", ("slots",)
             )
         if any(seconds_until_room(limit, given.slots, now) > 0 for limit in active):
+            # A refused request writes nothing: with decay, it must not delay others.
             return Acquired(retry_after_seconds=_retry_after(active, given.slots, now, context.draw()))
         held: dict[str, Any] = {
             "run_id": run_id,
@@ -136,6 +142,7 @@ async def _lock_holder(connection: AsyncConnection, run: requests.RunRef) -> UUI
     """
     kind, run_id = referred(run)
     locked = (
+        # Shared, as for transitions of task runs: all of them only need the flow run not to end.
         await sql.lock_flow_runs(connection, [run_id], shared=True)
         if kind is RunKind.FLOW_RUN
         else await sql.lock_task_runs(connection, [run_id])
@@ -165,9 +172,12 @@ async def release_concurrency_slots(context: CommandContext, given: requests.Rel
     async with context.database.write() as transaction:
         now = context.clock()
         unit = await _lock_limits(transaction.connection, leases=given.lease_ids)
+        # An id that is named twice is released once.
         known = [lease for each in dict.fromkeys(given.lease_ids) if (lease := unit.leases.get(each))]
+        # A run still uses the slots of its state: releasing them would let another run exceed the limit.
         there = [lease for lease in known if not lease.automatic]
         for lease in there:
+            # With decay, an earlier release has advanced this lease.
             unit.release(unit.leases[lease.id], now)
         await write_limits(transaction, unit, now)
     return [lease.id for lease in there]
@@ -191,6 +201,7 @@ async def reset_limit(context: CommandContext, limit_id: UUID) -> ConcurrencyLim
     """Release all slots of a limit, regardless of their holders."""
     async with context.database.write() as transaction:
         connection = transaction.connection
+        # Not `_lock`, which refuses limits of deployments: those can be reset, too.
         if not await sql.lock_limits(connection, ids=[limit_id]):
             raise NotFound(limit_id)
         await connection.execute(sa.delete(ConcurrencyLease).where(among(ConcurrencyLease.limit_id, [limit_id])))

@@ -79,6 +79,7 @@ def active_slots(root: strawberry.Parent[ConcurrencyLimit], info: Info) -> int:
     if not root.slot_decay_per_second:
         return root.occupied
     seconds = (root.drained - info.context.now).total_seconds() if root.drained else 0.0
+    # A slot that is partly occupied cannot be acquired.
     return ceil(max(0.0, root.slot_decay_per_second * seconds))
 
 
@@ -103,6 +104,7 @@ async def holding_run(root: strawberry.Parent[ConcurrencyLease], info: Info) -> 
 
 async def _run(info: Info, run_id: UUID | None) -> Run | None:
     kinds: tuple[type[Run], ...] = (FlowRun, TaskRun)
+    # A lease does not record the kind of its run.
     flow_run, task_run = await asyncio.gather(*(info.context.load(info, kind, run_id) for kind in kinds))
     return flow_run or task_run
 
