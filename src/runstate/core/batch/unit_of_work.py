@@ -245,10 +245,8 @@ class UnitOfWork:
 
 
 def _waiter(run: FlowRun | TaskRun, limit_id: UUID, now: datetime, id: UUID) -> ConcurrencyWaiter:
-    is_task = isinstance(run, TaskRun)
-    its = {
-        "run_id": run.id,
-        "run_kind": RunKind.TASK_RUN if is_task else RunKind.FLOW_RUN,
-        "flow_run_id": run.flow_run_id if is_task else run.id,
-    }
-    return ConcurrencyWaiter.of({"id": id, "created": now, "updated": now, "limit_id": limit_id, **its})
+    kind, flow_run_id = RunKind.FLOW_RUN, run.id
+    if isinstance(run, TaskRun):
+        kind, flow_run_id = RunKind.TASK_RUN, run.flow_run_id
+    its = {"limit_id": limit_id, "run_id": run.id, "run_kind": kind, "flow_run_id": flow_run_id}
+    return ConcurrencyWaiter.of({"id": id, "created": now, "updated": now, **its})

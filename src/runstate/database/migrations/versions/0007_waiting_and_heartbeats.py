@@ -44,23 +44,23 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("heartbeat_seconds", sa.Double(), nullable=True))
         batch_op.add_column(sa.Column("last_answer", JSON, nullable=True))
     with op.batch_alter_table("flow_run_state") as batch_op:
-        batch_op.add_column(sa.Column("decision", JSON, nullable=True))
+        batch_op.add_column(sa.Column("decision_record", JSON, nullable=True))
     with op.batch_alter_table("task_run") as batch_op:
         batch_op.add_column(sa.Column("heartbeat_seconds", sa.Double(), nullable=True))
         batch_op.add_column(sa.Column("last_answer", JSON, nullable=True))
     with op.batch_alter_table("task_run_state") as batch_op:
-        batch_op.add_column(sa.Column("decision", JSON, nullable=True))
+        batch_op.add_column(sa.Column("decision_record", JSON, nullable=True))
 
 
 def downgrade() -> None:
     """Revert the change."""
     with op.batch_alter_table("task_run_state") as batch_op:
-        batch_op.drop_column("decision")
+        batch_op.drop_column("decision_record")
     with op.batch_alter_table("task_run") as batch_op:
         batch_op.drop_column("last_answer")
         batch_op.drop_column("heartbeat_seconds")
     with op.batch_alter_table("flow_run_state") as batch_op:
-        batch_op.drop_column("decision")
+        batch_op.drop_column("decision_record")
     with op.batch_alter_table("flow_run") as batch_op:
         batch_op.drop_column("last_answer")
         batch_op.drop_column("heartbeat_seconds")
