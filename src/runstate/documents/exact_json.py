@@ -43,8 +43,9 @@ class LongFloat(float):
 
     @override
     def __eq__(self, other: object) -> bool:
-        is_number = isinstance(other, int | float) and not isinstance(other, bool)
-        return is_number and Decimal(self.text) == _decimal(other)
+        if not isinstance(other, int | float) or isinstance(other, bool):
+            return False
+        return Decimal(self.text) == _decimal(other)
 
     @override
     def __ne__(self, other: object) -> bool:
