@@ -8,7 +8,7 @@ import pytest
 from runstate.core.batch.decide import policy_for
 from runstate.core.batch.requests import Created, CreateRun
 from runstate.core.policies import BACKGROUND_TASK, CORE_FLOW, CORE_TASK, MARK_LATE, MINIMAL_FLOW, MINIMAL_TASK
-from runstate.core.proposal import OrchestrationStatus, RuleOutcome, RuleVerdict
+from runstate.core.proposal import RuleOutcome, RuleVerdict
 from runstate.core.states import (
     State,
     cancelling,
@@ -19,6 +19,7 @@ from runstate.core.states import (
     running,
     scheduled,
 )
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import StateType
 from runstate.errors import IdempotencyConflict, NotFound, VersionConflict
@@ -64,7 +65,9 @@ def test_the_state_left_and_the_state_entered_are_logged(memory: Memory) -> None
     ("state", "status"),
     [(running(), WAIT), (paused(NOW), REJECT), (State(type=StateType.SCHEDULED, name="Late"), REJECT)],
 )
-def test_a_refused_state_changes_nothing(memory: Memory, state: State, status: OrchestrationStatus) -> None:
+def test_a_refused_state_changes_only_the_last_answer(
+    memory: Memory, state: State, status: OrchestrationStatus
+) -> None:
     run = flow_run()
     memory.have(run)
     memory.propose(run, late(NOW, in_seconds(9)), force=True)
@@ -74,6 +77,7 @@ def test_a_refused_state_changes_nothing(memory: Memory, state: State, status: O
     assert (said.status, said.state_id, said.written) == (status, memory.state(run).id, None)
     assert said.reason
     assert said.rule == said.considered[-1].rule
+    memory.unit.runs[run.id] = memory.run(run).replace(last_answer=None)
     assert memory.snapshot() == before
 
 

@@ -8,10 +8,11 @@ from uuid import UUID
 
 import orjson
 
-from runstate.core.proposal import OrchestrationStatus, Rule, RuleOutcome
+from runstate.core.proposal import Rule, RuleOutcome
 from runstate.core.states import State
 from runstate.documents import exact_json
 from runstate.documents.access import ANONYMOUS
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.states import Json, RunKind
 from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
 
@@ -49,6 +50,7 @@ class ProposeState:
             return sha256(self.fingerprint_source.encode()).hexdigest()
         state = self.state
         parts = [state.type.value, state.name, state.message, state.data, state.details.model_dump(mode="json")]
+        # Equal data with another order of keys is the same proposal.
         return sha256(exact_json.dumps([*parts, self.force], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
