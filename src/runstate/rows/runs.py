@@ -57,7 +57,7 @@ class State(Row):
         default="anonymous", doc="Name of the client that proposed it; `anonymous` without authentication."
     )
     request_id: Mapped[str | None] = mapped_column(doc="Id of the request that proposed it, as in the server's log.")
-    decision: Mapped[StateDecision | None] = mapped_column(
+    decision_record: Mapped[StateDecision | None] = mapped_column(
         DocumentColumn(StateDecision), info=PRIVATE, doc="The decision that wrote it; null for a plain acceptance."
     )
 

@@ -245,6 +245,8 @@ class UnitOfWork:
 
 
 def _waiter(run: FlowRun | TaskRun, limit_id: UUID, now: datetime, id: UUID) -> ConcurrencyWaiter:
-    kind = RunKind.TASK_RUN if isinstance(run, TaskRun) else RunKind.FLOW_RUN
-    columns = {"id": id, "created": now, "updated": now, "limit_id": limit_id, "run_id": run.id, "run_kind": kind}
-    return ConcurrencyWaiter.of(columns)
+    kind, flow_run_id = RunKind.FLOW_RUN, run.id
+    if isinstance(run, TaskRun):
+        kind, flow_run_id = RunKind.TASK_RUN, run.flow_run_id
+    its = {"limit_id": limit_id, "run_id": run.id, "run_kind": kind, "flow_run_id": flow_run_id}
+    return ConcurrencyWaiter.of({"id": id, "created": now, "updated": now, **its})
