@@ -182,6 +182,10 @@ class Timeout(RunstateError):
     code = "TIMEOUT"
 
 
+class UnknownOutcome(Timeout):
+    """The connection to the database was lost during COMMIT. What was to be written may have been."""
+
+
 class SlowConsumer(RunstateError):
     """The subscriber stayed too far behind; subscribe again after the cursor."""
 

@@ -4,18 +4,13 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Final
 
-import sqlalchemy as sa
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 
-from runstate.errors import BadUserInput, Overloaded, RunstateError, Timeout, Unavailable
-
-QUERY_CANCELED: Final = "57014"
-INTERRUPTED: Final = "SQLITE_INTERRUPT"
-LOST: Final = ("08", "57P")
-"""How the SQLSTATE of a lost connection starts."""
+from runstate.database.failures import as_answer
+from runstate.errors import BadUserInput, RunstateError, Timeout
 
 LONGEST_MESSAGE: Final = 600
 """The most characters of a message. The library quotes names and values of documents, however long they are."""
@@ -62,7 +57,7 @@ class Code(Enum):
     OVERLOADED = "OVERLOADED"
     """Too much is under way; try again."""
     UNAVAILABLE = "UNAVAILABLE"
-    """The database cannot be reached; nothing was written."""
+    """The database cannot be used now, for the reason in the message; nothing was written."""
     TIMEOUT = "TIMEOUT"
     """It took too long. What was to be written may have been."""
     INTERNAL = "INTERNAL"
@@ -72,8 +67,6 @@ class Code(Enum):
 KNOWN: Final[dict[type[BaseException], Callable[[], RunstateError]]] = {
     RecursionError: lambda: BadUserInput("It is nested too deeply."),
     TimeoutError: Timeout,
-    sa.exc.TimeoutError: Overloaded,
-    ConnectionError: Unavailable,
     CannotGetOperationTypeError: lambda: BadUserInput("The document has no operation of this name."),
     InvalidOperationTypeError: lambda: BadUserInput("An operation of this type is not asked in this way."),
     MissingQueryError: lambda: BadUserInput("There is no document."),
@@ -93,16 +86,7 @@ def as_known_error(raised: BaseException) -> RunstateError | None:
     """What a client may know of an exception; None: it is a bug."""
     if isinstance(raised, RunstateError):
         return raised if raised.code != Code.INTERNAL.value else None
-    if isinstance(raised, sa.exc.DBAPIError):
-        return _of_database(raised)
-    return next((make() for kind, make in KNOWN.items() if isinstance(raised, kind)), None)
-
-
-def _of_database(raised: sa.exc.DBAPIError) -> RunstateError | None:
-    state = str(getattr(raised.orig, "sqlstate", None) or "")
-    if state == QUERY_CANCELED or getattr(raised.orig, "sqlite_errorname", None) == INTERRUPTED:
-        return Timeout()
-    return Unavailable() if raised.connection_invalidated or state.startswith(LOST) else None
+    return as_answer(raised) or next((make() for kind, make in KNOWN.items() if isinstance(raised, kind)), None)
 
 
 def extensions(raised: RunstateError) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from runstate.core.batch.batcher import Batcher
+from runstate.database.failures import is_temporary, reason
 from runstate.errors import ConfigurationError
 from runstate.services import (
     cancellation,
@@ -111,8 +112,11 @@ class Runner:
     async def _round(self, name: str, service: Service) -> None:
         try:
             done = await service.run_once(self.batcher, self.batcher.clock())
-        except Exception:
-            log.exception("service failed", service=name)
+        except Exception as error:
+            if is_temporary(error):
+                log.warning("service postponed", service=name, reason=reason(error))
+            else:
+                log.exception("service failed", service=name)
             self.ended(name, None)
         else:
             self.ended(name, done)

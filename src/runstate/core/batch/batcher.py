@@ -12,15 +12,15 @@ from typing import cast
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import IntegrityError
 
 from runstate.core.batch.decide import Environment
 from runstate.core.batch.orchestrate import Attempt, orchestrate, unique_key
 from runstate.core.batch.requests import CreateRun, Outcome, Request
 from runstate.core.context import CommandContext
 from runstate.database import Database
-from runstate.errors import Overloaded, RunstateError, Timeout, Unavailable
+from runstate.database.failures import Kind, as_answer, failure_of, reason
+from runstate.errors import Overloaded, Timeout
 
 log = structlog.get_logger(__name__)
 
@@ -33,11 +33,8 @@ SLOW_BATCH_SECONDS = 0.05
 """Time after which a batch, probably waiting for a lock, no longer keeps the next one from starting."""
 TRIES = 5
 FIRST_PAUSE_SECONDS = 0.05
-RETRYABLE = frozenset({"40001", "40P01", "55P03"})
-"""SQLSTATE of serialization failure, deadlock, lock not available."""
-UNREACHABLE = ("08", "57P", "53300")
-"""SQLSTATE prefixes of connection failure, server starting or stopping, too many connections."""
-STATEMENT_TIMEOUT = "57014"
+RETRIED_AFTER_PAUSE = frozenset({Kind.LOST, Kind.STALE})
+"""Failures that another connection may not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +173,7 @@ class Batcher:
         """
         outcomes: list[Outcome] = []
         for request in requests if len(requests) > 1 else ():
-            if is_lost(error) or isinstance(error, Timeout):
+            if concerns_all(error):
                 break
             try:
                 outcomes += await self._try_repeatedly([request])
@@ -200,10 +197,11 @@ class Batcher:
                 if attempts[-1].is_committed and attempts[-1].outcomes is not None:
                     log.exception("a batch was committed, and a callback failed after it")
                     return attempts[-1].outcomes
-                if len(attempts) == TRIES or not is_passing(error):
+                attempts[-1].is_undone = failure_of(error).is_answered
+                if len(attempts) == TRIES or not is_retried(error):
                     raise _doubtful(attempts) or error from None
-                log.info("a batch is retried", attempt=len(attempts), error=str(error)[:200])
-                await asyncio.sleep(self.first_pause_seconds * 4 ** (len(attempts) - 1) if is_lost(error) else 0)
+                log.info("a batch is retried", attempt=len(attempts), reason=reason(error)[:200])
+                await asyncio.sleep(self.first_pause_seconds * 4 ** (len(attempts) - 1) if needs_pause(error) else 0)
 
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
         environment = Environment(self.clock(), self.draw, self.new_id)
@@ -211,26 +209,20 @@ class Batcher:
         return await orchestrate(self.database.batches, requests, environment, attempt=attempt, earlier=earlier)
 
 
-def is_lost(error: Exception) -> bool:
-    """Whether the connection to the database was lost or could not be made."""
-    return isinstance(error, OSError | PoolTimeout) or (
-        isinstance(error, DBAPIError)
-        and (error.connection_invalidated or (_sqlstate(error) or "").startswith(UNREACHABLE) or _is_busy(error))
-    )
+def needs_pause(error: Exception) -> bool:
+    """Return whether a retry needs another connection, which may take a while."""
+    return failure_of(error).kind in RETRIED_AFTER_PAUSE
 
 
-def is_passing(error: Exception) -> bool:
-    """Whether the same batch may succeed if it is retried."""
-    return is_lost(error) or isinstance(error, IntegrityError) or _sqlstate(error) in RETRYABLE
+def is_retried(error: Exception) -> bool:
+    """Return whether the same batch may succeed within seconds."""
+    return needs_pause(error) or isinstance(error, IntegrityError) or failure_of(error).kind is Kind.CONFLICT
 
 
-def _sqlstate(error: Exception) -> str | None:
-    return getattr(getattr(error, "orig", None), "sqlstate", None)
-
-
-def _is_busy(error: Exception) -> bool:
-    """Whether another process has locked the SQLite file for too long."""
-    return getattr(getattr(error, "orig", None), "sqlite_errorname", None) == "SQLITE_BUSY"
+def concerns_all(error: Exception) -> bool:
+    """Return whether a failure is not that of a single request, or if it is unknown what was committed."""
+    failure = failure_of(error)
+    return isinstance(error, Timeout) or (failure.is_temporary and failure.kind is not Kind.CONFLICT)
 
 
 def _doubtful(attempts: Sequence[Attempt]) -> Timeout | None:
@@ -238,11 +230,7 @@ def _doubtful(attempts: Sequence[Attempt]) -> Timeout | None:
 
 
 def _failure(error: Exception) -> Exception:
-    if isinstance(error, RunstateError):
-        return error
-    if _sqlstate(error) == STATEMENT_TIMEOUT:
-        return Timeout()
-    return Unavailable() if is_lost(error) else error
+    return as_answer(error) or error
 
 
 def _time_out(pending: PendingRequests) -> None:
