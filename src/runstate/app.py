@@ -79,6 +79,7 @@ def build_app(settings: Settings) -> Starlette:
             meter.start(database, feed.transitions, batcher)
             opened.push_async_callback(meter.stop)
             health.start(database, feed.transitions)
+            opened.push_async_callback(health.stop)
             app.state.database, app.state.feed, app.state.batcher = database, feed, batcher
             yield
 

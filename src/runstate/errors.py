@@ -176,6 +176,10 @@ class Unavailable(RunstateError):
     code = "UNAVAILABLE"
 
 
+class DatabaseMoved(Unavailable):
+    """The database file was deleted or replaced while it was in use; nothing was written. Restart the server."""
+
+
 class Timeout(RunstateError):
     """It took too long. What was to be written may have been."""
 

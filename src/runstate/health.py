@@ -5,12 +5,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import sqlalchemy as sa
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from runstate.database import Database
+from runstate.database.failures import FAILURES, reason
 from runstate.database.migrate import revision, revisions
+from runstate.errors import RunstateError
 from runstate.feed import Hub
 from runstate.rows import Transition
 
@@ -22,7 +23,39 @@ FRESH_SECONDS: Final = 5.0
 """How old the news may be that subscribers get."""
 
 OK: Final = "ok"
-FAILURES = (sa.exc.SQLAlchemyError, OSError, TimeoutError)
+LATE: Final = f"no answer in {PATIENCE_SECONDS:.0f} s"
+
+Checks = dict[str, str]
+
+
+class Probe:
+    """A question to the database: asked at most once a second, and one at a time, however long it takes."""
+
+    def __init__(self, ask: Callable[[], Awaitable[Checks]], late: Checks) -> None:
+        self.ask = ask
+        self.late = late
+        """The result if there is no answer in time."""
+        self.asked = -KEPT_SECONDS
+        self.answered: Checks = late
+        self.one_at_a_time = asyncio.Lock()
+        self.asking: asyncio.Future[Checks] | None = None
+
+    async def result(self) -> Checks:
+        """Return the last answer if it is recent, or ask."""
+        async with self.one_at_a_time:
+            if time.monotonic() - self.asked >= KEPT_SECONDS:
+                self.asking = self.asking or asyncio.ensure_future(self.ask())
+                done, _ = await asyncio.wait([self.asking], timeout=PATIENCE_SECONDS)
+                self.answered = self.asking.result() if done else self.late
+                self.asking = None if done else self.asking
+                self.asked = time.monotonic()
+        return self.answered
+
+    async def stop(self) -> None:
+        """Ask no more."""
+        if self.asking:
+            self.asking.cancel()
+            await asyncio.gather(self.asking, return_exceptions=True)
 
 
 class Health:
@@ -34,14 +67,21 @@ class Health:
         self.database: Database | None = None
         self.hub: Hub[Transition] | None = None
         self.revisions: list[str] = []
-        self.asked = -KEPT_SECONDS
-        self.answered: dict[str, str] = {}
-        self.one_at_a_time = asyncio.Lock()
+        self.probes: list[Probe] = []
 
     def start(self, database: Database, hub: Hub[Transition]) -> None:
         """From now on there is something to look at."""
         self.revisions = revisions()
         self.database, self.hub = database, hub
+        self.probes = [
+            Probe(self._read, {"database": f"unreachable: {LATE}", "migrations": "unknown"}),
+            Probe(self._write, {"writes": LATE}),
+        ]
+
+    async def stop(self) -> None:
+        """Look at nothing any more."""
+        for probe in self.probes:
+            await probe.stop()
 
     async def liveness(self, _: Request) -> Response:
         """Whether the process answers: nothing else is looked at."""
@@ -53,27 +93,28 @@ class Health:
         fine = all(check == OK for check in checks.values())
         return JSONResponse({"status": OK if fine else "unavailable", "checks": checks}, 200 if fine else 503)
 
-    async def checks(self) -> dict[str, str]:
+    async def checks(self) -> Checks:
         """What is looked at, each `ok` or what is wrong with it."""
         serving = "draining" if self.draining else OK
         if self.database is None or self.hub is None:
             return {"serving": "starting"}
-        return {"serving": serving, **await self._of_database(self.database), "feed": feed_status(self.hub.age)}
+        read, written = await asyncio.gather(*(probe.result() for probe in self.probes))
+        return {"serving": serving, **read, **written, "feed": feed_status(self.hub.age)}
 
-    async def _of_database(self, database: Database) -> dict[str, str]:
-        async with self.one_at_a_time:
-            if time.monotonic() - self.asked >= KEPT_SECONDS:
-                self.answered = await self._asked(database.health)
-                self.asked = time.monotonic()
-        return self.answered
-
-    async def _asked(self, database: Database) -> dict[str, str]:
+    async def _read(self) -> Checks:
+        assert self.database  # noqa: S101 `start` has set it
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                found = await revision(database)
-        except FAILURES as error:
-            return {"database": f"unreachable: {type(error).__name__}", "migrations": "unknown"}
+            found = await revision(self.database.health)
+        except (*FAILURES, RunstateError) as error:
+            return {"database": f"unreachable: {reason(error)}", "migrations": "unknown"}
         return {"database": OK, "migrations": self._migrated(found)}
+
+    async def _write(self) -> Checks:
+        assert self.database  # noqa: S101 `start` has set it
+        try:
+            return {"writes": await self.database.health.write_fault() or OK}
+        except (*FAILURES, RunstateError) as error:
+            return {"writes": reason(error)}
 
     def _migrated(self, found: str | None) -> str:
         """Whether the tables have the shape that this version needs; one that it does not know comes after it."""

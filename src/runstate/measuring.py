@@ -13,6 +13,7 @@ from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import Answer, Created, Outcome
 from runstate.database import Database
 from runstate.feed import Hub
+from runstate.feed.loop import repeat
 from runstate.graphql.execution.fallbacks import FallbackReason
 from runstate.graphql.execution.operation import Schema
 from runstate.metrics import Metrics
@@ -38,7 +39,8 @@ class Meter:
         """Look whenever it is asked; and now and then where workers answer for each other."""
         self.look = lambda: self._look(database, hub, batcher)
         if self.metrics.shared:
-            self.task = asyncio.create_task(self._again())
+            again = repeat(self._update, name="metrics", pause_seconds=EVERY_SECONDS, retry_seconds=EVERY_SECONDS)
+            self.task = asyncio.create_task(again)
 
     async def stop(self) -> None:
         """Look no more."""
@@ -101,10 +103,8 @@ class Meter:
         counter.inc(total - self.counted.get(name, 0))
         self.counted[name] = total
 
-    async def _again(self) -> None:
-        while True:
-            self.look()
-            await asyncio.sleep(EVERY_SECONDS)
+    async def _update(self) -> None:
+        self.look()
 
 
 def pools(database: Database) -> dict[str, Any]:

@@ -6,13 +6,16 @@ from copy import copy
 from functools import partial
 from typing import Any
 
+import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from runstate.database import lanes, postgresql, sqlite
 from runstate.database.address import SQLITE, parse
+from runstate.database.condition import Condition, DatabaseFile
 from runstate.database.connector import Connector
 from runstate.database.driver import before_commit, pace_of
+from runstate.database.failures import Kind, failure_of
 from runstate.database.lanes import Lane, QueryLanes
 from runstate.errors import ConfigurationError
 
@@ -67,6 +70,7 @@ class Database:
         """The URL without its password."""
         self.file = address.file
         """The file of a SQLite database; None: in memory, or not SQLite."""
+        self.condition = Condition()
         self.schema = schema
         """On PostgreSQL: the schema that the tables are in; None: that of the search path."""
         self.direct: Connector | None = None
@@ -80,6 +84,7 @@ class Database:
                     " RUNSTATE_DATABASE_DIRECT_URL."
                 )
             self.writer, self.reader = sqlite.engines(self.url, statement_timeout_seconds)
+            self.opened = self._watch_file()
             sa.event.listen(self.writer.sync_engine, "before_cursor_execute", self._count)
         else:
             settings = postgresql.settings(statement_timeout_seconds, application, schema)
@@ -107,6 +112,14 @@ class Database:
         view.lane = Lane(connections)
         return view
 
+    def _watch_file(self) -> DatabaseFile:
+        assert self.file  # noqa: S101 a database in memory is refused
+        opened = DatabaseFile(self.file)
+        for made in (self.writer, self.reader):
+            sa.event.listen(made.sync_engine, "connect", lambda *_: opened.open())
+        sa.event.listen(self.writer.sync_engine, "connect", lambda *_: opened.reopen_log())
+        return opened
+
     def _count(self, *_: Any) -> None:
         self.statements += 1
 
@@ -122,25 +135,38 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read with: each statement sees what is committed when it starts."""
-        async with self.lane.turn(), self._reader() as connection:
-            yield connection
+        try:
+            async with self.lane.turn(), self._reader() as connection:
+                yield connection
+        except Exception as error:
+            self.condition.fail(error)
+            raise
 
     @asynccontextmanager
     async def query(self, statement: Any) -> AsyncIterator[AsyncConnection]:
         """A connection to execute a client's query on. Raises Overloaded if too many wait for one."""
         pace = pace_of(self.reader.dialect, statement)
-        async with self.query_lanes.turn(pace), self._reader() as connection:
-            yield connection
+        try:
+            async with self.query_lanes.turn(pace), self._reader() as connection:
+                yield connection
+        except Exception as error:
+            self.condition.fail(error)
+            raise
 
     def _reader(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        return self.connections.use() if self.connections else self.reader.connect()
+        return self.connections.use() if self.connections else self._sqlite(self.reader)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
         """A transaction; committed at the end of the block, rolled back when the block raises."""
-        async with self._writer() as connection:
-            transaction = Transaction(connection, self.notify)
-            yield transaction
+        try:
+            async with self._writer() as connection:
+                transaction = Transaction(connection, self.notify)
+                yield transaction
+        except Exception as error:
+            self.condition.fail(error, writing=True)
+            raise
+        self.condition.succeed()
         for callback in transaction.waiting:
             callback()
 
@@ -149,14 +175,45 @@ class Database:
         for listener in self.listeners:
             listener(channel)
 
+    async def write_fault(self) -> str | None:
+        """Return why the last transaction failed; None if the database can be written. Raise what the database raises.
+
+        PostgreSQL is asked whether it is a standby. SQLite writes a page unless a transaction was committed just now.
+        """
+        if self.connections:
+            async with self.read() as connection:
+                if await connection.scalar(sa.text("SHOW transaction_read_only")) != "off":
+                    raise asyncpg.ReadOnlySQLTransactionError("PostgreSQL is read-only")
+            return self.condition.fault
+        self.opened.check_log()
+        if not self.condition.is_writing:
+            async with self.write() as transaction:
+                await sqlite.touch(transaction.connection)
+        return None
+
     @asynccontextmanager
     async def _writer(self) -> AsyncIterator[AsyncConnection]:
         if self.connections:
             async with self.lane.turn(), self.connections.transaction() as connection:
                 yield connection
         else:
-            async with self.writer.begin() as connection:
+            async with self._sqlite(self.writer) as connection:
+                self.opened.check_log()
+                async with connection.begin():
+                    yield connection
+                self.opened.check_log()
+
+    @asynccontextmanager
+    async def _sqlite(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        """A connection, which is closed if it cannot use its files any more."""
+        async with engine.connect() as connection:
+            try:
+                self.opened.check()
                 yield connection
+            except Exception as error:
+                if failure_of(error).kind is Kind.BROKEN:
+                    await connection.invalidate(error)
+                raise
 
     async def close(self) -> None:
         """Close every connection."""

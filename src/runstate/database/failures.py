@@ -10,7 +10,7 @@ import asyncpg
 import sqlalchemy as sa
 from alembic.util import CommandError
 
-from runstate.errors import BadUserInput, Overloaded, RunstateError, Timeout, Unavailable, UnknownOutcome
+from runstate.errors import BadUserInput, DatabaseMoved, Overloaded, RunstateError, Timeout, Unavailable, UnknownOutcome
 
 FAILURES: Final = (
     sa.exc.SQLAlchemyError,
@@ -75,6 +75,7 @@ READ_ONLY: Final = Failure(Kind.BROKEN, "The database file is read-only")
 MISSING: Final = Failure(Kind.REFUSED, "The database or its tables do not exist")
 NOT_READY: Final = Failure(Kind.REFUSED, "The database is not in the state for this")
 LOCKED: Final = Failure(Kind.REFUSED, "Another program has locked the database")
+MOVED: Final = Failure(Kind.REFUSED, "The database file was deleted or replaced")
 LARGE: Final = Failure(Kind.LARGE, "The operation is too large for the database.")
 
 BUGS: Final = (
@@ -130,10 +131,12 @@ RESULTS: Final[Mapping[str, Failure]] = {
 
 def failure_of(error: BaseException) -> Failure:
     """Return the failure that an exception stands for, raised by a driver or by SQLAlchemy."""
-    if isinstance(error, Unavailable):
-        return Failure(Kind.REFUSED, error.message)
+    if isinstance(error, DatabaseMoved):
+        return MOVED
     raised = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
-    found = SQLSTATES.get(sqlstate(raised)) or SQLSTATES.get(sqlstate(raised)[:2]) or RESULTS.get(_result(raised)) or BUG
+    found = (
+        SQLSTATES.get(sqlstate(raised)) or SQLSTATES.get(sqlstate(raised)[:2]) or RESULTS.get(_result(raised)) or BUG
+    )
     return LOST if found is BUG and _is_lost(error, raised) else found
 
 

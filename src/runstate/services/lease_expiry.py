@@ -38,7 +38,7 @@ async def _end_leases(database: Database, limit_id: UUID, now: datetime) -> int:
         if failure.is_temporary and failure.kind is not Kind.CONFLICT:
             raise
         is_bug = failure.kind is Kind.BUG
-        log.error(
+        log.exception(
             "expired leases could not be released", limit=str(limit_id), reason=reason(error), exc_info=is_bug
         )
     return ended
