@@ -83,6 +83,12 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     """Settings of a server."""
 
     workers: int = Field(default=1, ge=1, description="How many processes serve; several need PostgreSQL.")
+    worker_timeout_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="For how many seconds one of several processes may give no sign of life before it is killed and"
+        " replaced.",
+    )
     database_url: Annotated[str, _checked(parse)] = Field(
         default="sqlite+aiosqlite:///./runstate.db",
         description="Where it is kept: sqlite:///file or postgresql://user:password@host/name.",

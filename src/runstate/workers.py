@@ -1,4 +1,4 @@
-"""Several processes that serve on one address: each has its place taken by another when it ends."""
+"""Several processes that serve on one address: each has its place taken by another when it ends or hangs."""
 
 import asyncio
 import multiprocessing
@@ -6,8 +6,8 @@ import os
 import signal
 import socket
 import tempfile
+import time
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from typing import Any, Final
 
 import structlog
@@ -21,19 +21,61 @@ from runstate.server import Server, print_address
 from runstate.settings import Settings
 
 LOOK_SECONDS: Final = 0.5
+BEAT_SECONDS: Final = 0.5
+GRACE_SECONDS: Final = 30.0
+"""Time after the drain time in which a worker has to end."""
+KILL_SECONDS: Final = 5.0
+"""Time in which the operating system ends a process that is killed."""
 
 log = structlog.get_logger(__name__)
 
 
+class Place:
+    """The place of one worker, with the process that has it."""
+
+    def __init__(self, settings: Settings, listeners: list[socket.socket]) -> None:
+        self.settings = settings
+        self.listeners = listeners
+        self.start()
+
+    def start(self) -> None:
+        """Start a process in this place."""
+        context = multiprocessing.get_context("spawn")
+        self.beats = context.RawValue("L", 0)
+        """Number of signs of life of the process."""
+        self.seen = 0
+        """The number at the last look."""
+        self.silent_seconds = 0.0
+        self.process = context.Process(target=work, args=(self.settings, self.listeners, self.beats))
+        self.process.start()
+
+    def look(self, seconds: float) -> None:
+        """Look for a sign of life, so many seconds after the last look."""
+        beats = self.beats.value
+        self.silent_seconds = self.silent_seconds + seconds if beats == self.seen else 0
+        self.seen = beats
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether the process has started, and gave no sign of life for too long."""
+        return self.seen > 0 and self.silent_seconds > self.settings.worker_timeout_seconds
+
+    def kill(self, reason: str) -> None:
+        """End the process at once."""
+        log.error(reason, pid=self.process.pid)
+        self.process.kill()
+        self.process.join(KILL_SECONDS)
+
+
 class Workers:
-    """Starts processes, starts them again when they end, and ends with them when it is asked to."""
+    """Starts processes, starts them again when they end or hang, and ends with them when it is asked to."""
 
     def __init__(self, settings: Settings, listeners: list[socket.socket]) -> None:
         self.settings = settings
         self.listeners = listeners
         self.stopping = False
         self.failed = False
-        self.processes: list[SpawnProcess] = []
+        self.places: list[Place] = []
 
     def run(self) -> bool:
         """Serve until asked to stop; whether that went well: false if a worker could not even start."""
@@ -43,10 +85,10 @@ class Workers:
             listener.listen(BACKLOG)
         with tempfile.TemporaryDirectory(prefix="runstate-") as shared:
             os.environ[SHARED] = shared
-            self.processes = [self._started() for _ in range(self.settings.workers)]
+            self.places = [Place(self.settings, self.listeners) for _ in range(self.settings.workers)]
             print_address(self.settings, self.listeners[0].getsockname()[1])
             while not self.stopping:
-                wait([each.sentinel for each in self.processes], LOOK_SECONDS)
+                self._look()
                 self._replace()
             self._end()
         return not self.failed
@@ -54,14 +96,20 @@ class Workers:
     def _stop(self, *_: Any) -> None:
         self.stopping = True
 
-    def _started(self) -> SpawnProcess:
-        process = multiprocessing.get_context("spawn").Process(target=work, args=(self.settings, self.listeners))
-        process.start()
-        return process
+    def _look(self) -> None:
+        """Wait until a worker ends, but not for long, and kill those that hang."""
+        began = time.monotonic()
+        wait([each.process.sentinel for each in self.places if each.process.is_alive()], LOOK_SECONDS)
+        passed = min(time.monotonic() - began, LOOK_SECONDS)  # more: the machine stood still, and the workers with it
+        for place in self.places:
+            place.look(passed)
+            if place.is_hung and place.process.is_alive():
+                place.kill("worker_hung")
 
     def _replace(self) -> None:
         """Start those again that have ended; one that could not start would not start the next time either."""
-        for place, process in enumerate(self.processes):
+        for place in self.places:
+            process = place.process
             if process.is_alive() or self.stopping:
                 continue
             mark_process_dead(process.pid, os.environ[SHARED])  # type: ignore[no-untyped-call]
@@ -69,13 +117,17 @@ class Workers:
                 self.stopping = self.failed = True
             else:
                 log.warning("worker_ended", pid=process.pid, exit_code=process.exitcode)
-                self.processes[place] = self._started()
+                place.start()
 
     def _end(self) -> None:
-        for process in self.processes:
-            process.terminate()
-        for process in self.processes:
-            process.join()
+        """Ask all workers to end, and kill those that hang or need too long."""
+        until = time.monotonic() + self.settings.shutdown_drain_seconds + GRACE_SECONDS
+        for place in self.places:
+            place.process.terminate()
+        while (alive := [each for each in self.places if each.process.is_alive()]) and time.monotonic() < until:
+            self._look()
+        for place in alive:
+            place.kill("worker_killed")
 
 
 class Worker(Server):
@@ -83,18 +135,29 @@ class Worker(Server):
 
     announces = False
 
+    def __init__(self, settings: Settings, beats: Any) -> None:
+        super().__init__(settings)
+        self.beats = beats
+        """Shared with the process that started this one: the number of signs of life."""
+
     async def startup(self, sockets: Any = None) -> None:
-        """Start, and watch over who started it."""
+        """Start, give signs of life, and watch over who started it."""
+        self.beating = asyncio.create_task(self._beat())
         if parent := multiprocessing.parent_process():
             asyncio.get_running_loop().add_reader(parent.sentinel, self._orphaned, parent.sentinel)
         await super().startup(sockets)
+
+    async def _beat(self) -> None:
+        while True:
+            self.beats.value += 1
+            await asyncio.sleep(BEAT_SECONDS)
 
     def _orphaned(self, sentinel: int) -> None:
         asyncio.get_running_loop().remove_reader(sentinel)
         self.should_exit = True
 
 
-def work(settings: Settings, listeners: list[socket.socket]) -> None:
+def work(settings: Settings, listeners: list[socket.socket], beats: Any) -> None:
     """Serve, as one of several processes."""
     logs.configure(settings.log_level, settings.log_format)
-    Worker(settings).run(sockets=listeners)
+    Worker(settings, beats).run(sockets=listeners)
