@@ -78,6 +78,7 @@ LOCKED: Final = Failure(Kind.REFUSED, "Another program has locked the database")
 MOVED: Final = Failure(Kind.REFUSED, "The database file was deleted or replaced")
 LARGE: Final = Failure(Kind.LARGE, "The operation is too large for the database.")
 
+TOO_MANY_CONNECTIONS: Final = "53300"
 BUGS: Final = (
     *("00", "01", "02", "03", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23", "24", "25"),
     *("27", "2B", "2D", "2F", "34", "38", "39", "3B", "42", "44", "HV", "P0", "XX"),
@@ -98,7 +99,7 @@ SQLSTATES: Final[Mapping[str, Failure]] = {
     "42P01": MISSING,
     "53": EXHAUSTED,
     "53100": FULL,
-    "53300": Failure(Kind.LOST, "The database has too many connections"),
+    TOO_MANY_CONNECTIONS: Failure(Kind.LOST, "The database has too many connections"),
     "54": LARGE,
     "55": NOT_READY,
     "55P03": CONFLICT,

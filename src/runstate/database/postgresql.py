@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import asyncpg
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from runstate.database import json
 from runstate.database.connector import Connector
 from runstate.database.driver import driver_of, raised_as_sqlalchemy
-from runstate.database.failures import Kind, failure_of
+from runstate.database.failures import TOO_MANY_CONNECTIONS, Kind, failure_of, sqlstate
 from runstate.errors import UnknownOutcome
 
 PATIENCE_SECONDS: Final = 2.0
@@ -154,8 +155,8 @@ class Connections:
         self.asked += 1
         try:
             return await self.pool.connect()
-        except asyncpg.TooManyConnectionsError:
-            if not self._in_use:
+        except (DBAPIError, asyncpg.PostgresError) as error:
+            if sqlstate(error) != TOO_MANY_CONNECTIONS or not self._in_use:
                 raise
             self.full_until = asyncio.get_running_loop().time() + FULL_SECONDS
             return None

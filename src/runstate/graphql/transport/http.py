@@ -152,7 +152,8 @@ class Endpoint(GraphQL[Context, None]):
             return _not_executed(body, media_type)
         if not _has_code(body, COMES_BACK):
             return _response(200, body, media_type)
-        response = _response(503 if self._has_done_nothing(asked, body) else 200, body, media_type)
+        status = 503 if media_type == GRAPHQL and self._has_done_nothing(asked, body) else 200
+        response = _response(status, body, media_type)
         response.headers.update(COME_BACK)
         return response
 
