@@ -176,20 +176,32 @@ class Database:
             listener(channel)
 
     async def write_fault(self) -> str | None:
-        """Return why the last transaction failed; None if the database can be written. Raise what the database raises.
+        """Return why the database cannot be written; None if it can. Raise what the database raises.
 
-        PostgreSQL is asked whether it is a standby. SQLite writes a page unless a transaction was committed just now.
+        The last transaction tells if it is recent. Otherwise PostgreSQL is asked whether it is a standby, and SQLite
+        writes a page.
         """
         if self.connections:
-            async with self.read() as connection:
-                if await connection.scalar(sa.text("SHOW transaction_read_only")) != "off":
-                    raise asyncpg.ReadOnlySQLTransactionError("PostgreSQL is read-only")
-            return self.condition.fault
-        self.opened.check_log()
-        if not self.condition.is_writing:
-            async with self.write() as transaction:
-                await sqlite.touch(transaction.connection)
-        return None
+            await self._check_primary()
+        else:
+            self.opened.check_log()
+            if not (self.condition.fault or self.condition.is_writing):
+                await self._touch()
+        return self.condition.fault
+
+    async def _check_primary(self) -> None:
+        async with self.read() as connection:
+            if await connection.scalar(sa.text("SHOW transaction_read_only")) != "off":
+                raise asyncpg.ReadOnlySQLTransactionError("PostgreSQL is read-only")
+
+    async def _touch(self) -> None:
+        """Write a page without changing anything. That it works does not say that more than a page can be written."""
+        try:
+            async with self._writer() as connection:
+                await sqlite.touch(connection)
+        except Exception as error:
+            self.condition.fail(error, writing=True)
+            raise
 
     @asynccontextmanager
     async def _writer(self) -> AsyncIterator[AsyncConnection]:
