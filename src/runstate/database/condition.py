@@ -39,12 +39,12 @@ class Condition:
         failure = failure_of(error)
         if not failure.is_temporary or failure.kind is Kind.CONFLICT:
             return
-        now, text = time.monotonic(), reason(error)
+        now = time.monotonic()
         if writing:
             self.failed, self.reason = now, failure.reason
-        if now - self.logged.get(text, -LOG_SECONDS) >= LOG_SECONDS:
-            self.logged = {each: at for each, at in self.logged.items() if now - at < LOG_SECONDS} | {text: now}
-            log.warning("database_unavailable", reason=text)
+        if now - self.logged.get(failure.reason, -LOG_SECONDS) >= LOG_SECONDS:
+            self.logged[failure.reason] = now
+            log.warning("database_unavailable", reason=reason(error))
 
     @property
     def is_writing(self) -> bool:
