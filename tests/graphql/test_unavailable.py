@@ -267,13 +267,12 @@ async def control(own: PostgreSQL, *arguments: str) -> None:
     await asyncio.to_thread(pgexec, "pg_ctl", more, bin_path=server.bin_path, user=server.system_user)
 
 
-@pytest.mark.parametrize("how", ["fast", "immediate"])
-async def test_a_server_that_is_stopped_is_unavailable_until_it_is_started(own: PostgreSQL, how: str) -> None:
+async def test_a_server_that_is_stopped_is_unavailable_until_it_is_started(own: PostgreSQL) -> None:
     url = own.url.replace("postgresql://", "postgresql+asyncpg://")
     await make_tables(url)
     async with serving(url) as ask:
         run = await make_flow_run(ask)
-        await control(own, "-m", how, "stop")
+        await control(own, "-m", "fast", "stop")
         with capture_logs() as logs:
             answers = [await ask.raw(each, run=run, name="n") for each in (CREATE, PROPOSE, COUNT)]
         await until_not_ready(ask, "database", "unreachable")
