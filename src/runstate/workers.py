@@ -1,4 +1,4 @@
-"""Several processes that serve on one address: each has its place taken by another when it ends or hangs."""
+"""Several worker processes that serve on the same sockets; a worker that exits or hangs is replaced."""
 
 import asyncio
 import multiprocessing
@@ -21,17 +21,19 @@ from runstate.server import Server, print_address
 from runstate.settings import Settings
 
 LOOK_SECONDS: Final = 0.5
+"""Seconds after which the parent checks again whether it has to stop."""
 BEAT_SECONDS: Final = 0.5
+"""Seconds between two heartbeats of a worker."""
 GRACE_SECONDS: Final = 30.0
-"""Time after the drain time in which a worker has to end."""
+"""Seconds after the drain time in which a worker has to exit."""
 KILL_SECONDS: Final = 5.0
-"""Time in which the operating system ends a process that is killed."""
+"""Seconds in which the operating system ends a killed process."""
 
 log = structlog.get_logger(__name__)
 
 
 class Place:
-    """The place of one worker, with the process that has it."""
+    """One worker of several, and the process that does its work now."""
 
     def __init__(self, settings: Settings, listeners: list[socket.socket]) -> None:
         self.settings = settings
@@ -39,25 +41,26 @@ class Place:
         self.start()
 
     def start(self) -> None:
-        """Start a process in this place."""
+        """Start a process."""
         context = multiprocessing.get_context("spawn")
         self.beats = context.RawValue("L", 0)
-        """Number of signs of life of the process."""
+        """Number of heartbeats of the process."""
         self.seen = 0
-        """The number at the last look."""
+        """Number of heartbeats at the last look."""
         self.silent_seconds = 0.0
+        """Seconds without a new heartbeat."""
         self.process = context.Process(target=work, args=(self.settings, self.listeners, self.beats))
         self.process.start()
 
     def look(self, seconds: float) -> None:
-        """Look for a sign of life, so many seconds after the last look."""
+        """Look for a new heartbeat, *seconds* after the last look."""
         beats = self.beats.value
         self.silent_seconds = self.silent_seconds + seconds if beats == self.seen else 0
         self.seen = beats
 
     @property
     def is_hung(self) -> bool:
-        """Whether the process has started, and gave no sign of life for too long."""
+        """Whether the process has started and sent no heartbeat for too long."""
         return self.seen > 0 and self.silent_seconds > self.settings.worker_timeout_seconds
 
     def kill(self, reason: str) -> None:
@@ -68,7 +71,7 @@ class Place:
 
 
 class Workers:
-    """Starts processes, starts them again when they end or hang, and ends with them when it is asked to."""
+    """The parent process: starts workers, replaces those that exit or hang, and stops all of them on a signal."""
 
     def __init__(self, settings: Settings, listeners: list[socket.socket]) -> None:
         self.settings = settings
@@ -78,9 +81,10 @@ class Workers:
         self.places: list[Place] = []
 
     def run(self) -> bool:
-        """Serve until asked to stop; whether that went well: false if a worker could not even start."""
+        """Serve until a signal arrives; return False if a worker could not start."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
+        # Clients that connect while workers start wait in this queue.
         for listener in self.listeners:
             listener.listen(BACKLOG)
         with tempfile.TemporaryDirectory(prefix="runstate-") as shared:
@@ -97,7 +101,7 @@ class Workers:
         self.stopping = True
 
     def _look(self) -> None:
-        """Wait until a worker ends, but not for long, and kill those that hang."""
+        """Wait for the exit of a worker, for half a second at most, and kill those that hang."""
         began = time.monotonic()
         wait([each.process.sentinel for each in self.places if each.process.is_alive()], LOOK_SECONDS)
         passed = min(time.monotonic() - began, LOOK_SECONDS)  # more: the machine stood still, and the workers with it
@@ -107,11 +111,12 @@ class Workers:
                 place.kill("worker_hung")
 
     def _replace(self) -> None:
-        """Start those again that have ended; one that could not start would not start the next time either."""
+        """Replace workers that have exited. Stop if one could not start, because its replacement would fail too."""
         for place in self.places:
             process = place.process
             if process.is_alive() or self.stopping:
                 continue
+            # Removes the gauges of the worker from the shared metrics.
             mark_process_dead(process.pid, os.environ[SHARED])  # type: ignore[no-untyped-call]
             if process.exitcode == uvicorn.config.STARTUP_FAILURE:
                 self.stopping = self.failed = True
@@ -120,7 +125,7 @@ class Workers:
                 place.start()
 
     def _end(self) -> None:
-        """Ask all workers to end, and kill those that hang or need too long."""
+        """Stop all workers, and kill those that hang or exceed the grace period."""
         until = time.monotonic() + self.settings.shutdown_drain_seconds + GRACE_SECONDS
         for place in self.places:
             place.process.terminate()
@@ -131,18 +136,19 @@ class Workers:
 
 
 class Worker(Server):
-    """One of the processes. It does not outlive the one that started it."""
+    """A worker process. It exits when its parent does."""
 
     announces = False
 
     def __init__(self, settings: Settings, beats: Any) -> None:
         super().__init__(settings)
         self.beats = beats
-        """Shared with the process that started this one: the number of signs of life."""
+        """Number of heartbeats, in memory that the parent process shares."""
 
     async def startup(self, sockets: Any = None) -> None:
-        """Start, give signs of life, and watch over who started it."""
+        """Start, send heartbeats, and watch the parent process."""
         self.beating = asyncio.create_task(self._beat())
+        # The sentinel becomes readable when the parent ends, even if it was killed.
         if parent := multiprocessing.parent_process():
             asyncio.get_running_loop().add_reader(parent.sentinel, self._orphaned, parent.sentinel)
         await super().startup(sockets)
@@ -158,6 +164,7 @@ class Worker(Server):
 
 
 def work(settings: Settings, listeners: list[socket.socket], beats: Any) -> None:
-    """Serve, as one of several processes."""
+    """Serve as a worker process."""
+    # A spawned process does not inherit the configuration of logging.
     logs.configure(settings.log_level, settings.log_format)
     Worker(settings, beats).run(sockets=listeners)

@@ -58,7 +58,7 @@ def codes(answer: dict[str, Any]) -> list[str]:
 
 
 async def ready(ask: Ask) -> dict[str, str]:
-    """What the server says that is wrong with it."""
+    """The failed checks of `/readyz`."""
     reply = await ask.client.get("/readyz")
     wrong: dict[str, str] = {name: check for name, check in reply.json()["checks"].items() if check != "ok"}
     assert reply.status_code == (503 if wrong else 200)
@@ -227,7 +227,7 @@ async def test_after_a_failover_to_a_standby_writing_goes_on_as_soon_as_it_is_pr
     await say(url, f"SELECT pg_terminate_backend(pid) {ELSEWHERE}")
     await asyncio.gather(*(ask(COUNT) for _ in range(10)))
     await refused(ask, run, "accepts no writes")
-    await until_not_ready(ask, "writes", "read-only")
+    await until_not_ready(ask, "writes", "accepts no writes")
     await asyncio.gather(*(ask(COUNT) for _ in range(10)))  # on connections that stay read-only
     await say(postgresql, f"ALTER DATABASE {name} RESET default_transaction_read_only")
 
@@ -242,7 +242,7 @@ async def test_a_database_that_was_dropped_is_unavailable(url: str, postgresql: 
     run, name = await make_flow_run(ask), sa.make_url(url).database
     await say(postgresql, f"DROP DATABASE {name} WITH (FORCE)")
     dropped = [await ask.raw(COUNT), await ask.raw(CREATE, name="n"), await ask.raw(PROPOSE, run=run)]
-    await until_not_ready(ask, "database", "does not exist")
+    await until_not_ready(ask, "database", "do not exist")
     await say(postgresql, f"CREATE DATABASE {name}")
     empty = [await ask.raw(COUNT), await ask.raw(CREATE, name="n"), await ask.raw(PROPOSE, run=run)]
 

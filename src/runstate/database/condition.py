@@ -1,4 +1,4 @@
-"""The condition of a database, as its work shows it: whether it writes, and whether its file is still there."""
+"""The condition of a database, as seen from its transactions: whether it accepts writes, and whether its file moved."""
 
 import time
 from pathlib import Path
@@ -93,7 +93,7 @@ class DatabaseFile:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Return the device and the inode of a file; None if there is none."""
+    """Return the device and the inode of a file; None if it does not exist."""
     try:
         found = path.stat()
     except OSError:

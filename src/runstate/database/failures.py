@@ -1,4 +1,4 @@
-"""Failures of a database: the one list of them, with the answer to clients and the reaction of the server."""
+"""Failures of the database: one list, with the answer to clients and the reaction of the server."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ FAILURES: Final = (
     CommandError,
     OSError,
 )
-"""Exceptions of a database, of its drivers and of the way to it."""
+"""Exceptions of the database, its drivers and the network."""
 SILENT: Final = {ConnectionRefusedError: "connection refused", TimeoutError: "it does not answer"}
 
 
@@ -158,7 +158,7 @@ def _is_lost(error: BaseException, raised: BaseException) -> bool:
 
 
 def as_answer(error: BaseException) -> RunstateError | None:
-    """Return what a client is told of a failure of the database; None if the exception is none, or a bug."""
+    """Return the error that clients get for a failure of the database; None for a bug and for other exceptions."""
     if isinstance(error, RunstateError):
         return error
     if isinstance(error, sa.exc.TimeoutError):
@@ -179,7 +179,7 @@ def is_temporary(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """Return what the database or the operating system says, without what SQLAlchemy adds."""
+    """Return the first line of the message of the database or operating system, without SQLAlchemy's additions."""
     while isinstance(error, sa.exc.DBAPIError) and error.orig:
         error = error.orig
     while isinstance(error.__cause__, FAILURES):

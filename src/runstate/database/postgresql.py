@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, and transactions that its driver begins and ends."""
+"""Connections to PostgreSQL, and transactions controlled through the driver."""
 
 import asyncio
 from collections import deque
@@ -22,34 +22,34 @@ PATIENCE_SECONDS: Final = 2.0
 FULL_SECONDS: Final = 1.0
 """Time for which no more connections are opened after that."""
 RESERVED: Final = 4
-"""So many connections always come from the pool, for those who take one of there themselves."""
+"""Connections that are never kept outside the pool, for code that uses the pool directly."""
 
 BEGIN_READING: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off"
-"""Who writes looks for rows by key. Plans are kept, and one made when a table was new would read all of it each time,
-until PostgreSQL looks at the table again, a minute and a hundred thousand rows later.
+"""Writing transactions find rows by key. A plan that was cached while the table was empty would scan the growing table
+until autovacuum analyzes it, a minute and a hundred thousand rows later.
 """
 
 
 def settings(statement_timeout_seconds: float, application: str, schema: str | None) -> dict[str, str]:
-    """Return the settings of a session."""
+    """Return the settings of each session."""
     in_schema = {"search_path": quoted_name(schema)} if schema else {}
     return {
         "application_name": application,
         "statement_timeout": str(round(statement_timeout_seconds * 1000)),
-        "idle_in_transaction_session_timeout": "60000",
+        "idle_in_transaction_session_timeout": "60000",  # a server that hangs must not hold its locks for longer
         "jit": "off",
         **in_schema,
     }
 
 
 def quoted_name(name: str) -> str:
-    """Return a name as it stands in SQL."""
+    """Return a name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def engine(connector: Connector, connections: int) -> AsyncEngine:
-    """A pool of connections on which each statement is committed by itself."""
+    """Return an engine whose connections commit each statement by itself."""
     made = create_async_engine(
         connector.address.url,
         isolation_level="AUTOCOMMIT",
@@ -66,7 +66,7 @@ def engine(connector: Connector, connections: int) -> AsyncEngine:
 
     def forget_statements(connection: Any, _: Any) -> None:
         if connector.is_pooled:
-            connection._prepared_statement_cache = None  # noqa: SLF001 known too late for its argument
+            connection._prepared_statement_cache = None  # noqa: SLF001 a pooler is detected after the engine's creation
 
     def set_locally(connection: sa.Connection) -> None:
         if connector.is_pooled:
@@ -78,9 +78,9 @@ def engine(connector: Connector, connections: int) -> AsyncEngine:
 
 
 class Connections:
-    """Connections that stay out of the pool when nobody uses them: the way there and back costs more than a statement.
+    """Idle connections that are kept outside the pool: a checkout and check-in cost more than a statement.
 
-    Only as long as nobody waits for one.
+    A connection is returned to the pool if a caller is waiting for one.
     """
 
     def __init__(self, pool: AsyncEngine, connections: int, connector: Connector) -> None:
@@ -88,19 +88,19 @@ class Connections:
         self.connector = connector
         self.most = max(connections - RESERVED, 1)
         self.kept: list[AsyncConnection] = []
-        self.asked = 0
-        """How many wait for one from the pool."""
-        self.waiting: deque[asyncio.Future[AsyncConnection | None]] = deque()
-        """Those who wait for one of the open connections, because the database permits no more."""
+        self.waiting = 0
+        """Number of callers that wait for a connection from the pool."""
+        self.refused: deque[asyncio.Future[AsyncConnection | None]] = deque()
+        """Callers that wait for one of the open connections, because the database permits no more."""
         self.full_until = 0.0
         """Time until which no more connections are opened, by the loop's clock."""
 
     def use(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection on which each statement is committed by itself; through a pooler, in one transaction."""
+        """Return a connection that commits each statement by itself; with a pooler, one in a transaction."""
         return self._within(BEGIN_READING) if self.connector.is_pooled else self._use()
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection in a transaction: committed at the end of the block, rolled back when the block raises."""
+        """Return a connection in a transaction: committed at the end of the block, rolled back if the block raises."""
         return self._within(BEGIN)
 
     @asynccontextmanager
@@ -123,6 +123,7 @@ class Connections:
             try:
                 yield connection
             except BaseException:
+                # The error of the block matters more than that of the ROLLBACK, which fails if the connection is lost.
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await driver.execute("ROLLBACK")
                 raise
@@ -141,8 +142,9 @@ class Connections:
 
     @property
     def _is_full(self) -> bool:
-        """Whether the database has just refused one more connection, and others are open."""
-        return asyncio.get_running_loop().time() < self.full_until and self._in_use > 0
+        """Whether the database has just refused one more connection, and all open ones are in use."""
+        pool: Any = self.pool.pool
+        return asyncio.get_running_loop().time() < self.full_until and self._in_use > 0 and not pool.checkedin()
 
     @property
     def _in_use(self) -> int:
@@ -152,7 +154,7 @@ class Connections:
 
     async def _connect(self) -> AsyncConnection | None:
         """Return a connection from the pool; None if the database permits no more, but others are open."""
-        self.asked += 1
+        self.waiting += 1
         try:
             return await self.pool.connect()
         except (DBAPIError, asyncpg.PostgresError) as error:
@@ -161,47 +163,49 @@ class Connections:
             self.full_until = asyncio.get_running_loop().time() + FULL_SECONDS
             return None
         finally:
-            self.asked -= 1
+            self.waiting -= 1
 
     async def _next(self) -> AsyncConnection | None:
-        """Return the next connection that is given back; None if one was closed instead."""
-        waiting: asyncio.Future[AsyncConnection | None] = asyncio.get_running_loop().create_future()
-        self.waiting.append(waiting)
+        """Wait for the next connection that a caller returns; None if it was closed instead."""
+        refused: asyncio.Future[AsyncConnection | None] = asyncio.get_running_loop().create_future()
+        self.refused.append(refused)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                return await waiting
+                return await refused
         except BaseException as error:
             with suppress(ValueError):
-                self.waiting.remove(waiting)
-            if waiting.done() and not waiting.cancelled() and (connection := waiting.result()):
+                self.refused.remove(refused)
+            # The connection may have come at the same moment.
+            if refused.done() and not refused.cancelled() and (connection := refused.result()):
                 await self._put_back(connection)
             if isinstance(error, TimeoutError):
                 raise asyncpg.TooManyConnectionsError("the database permits no more connections") from None
             raise
 
     def _hand_over(self, connection: AsyncConnection | None) -> bool:
-        """Give a connection, or the room for one, to whoever has waited longest for it. Return whether anybody has."""
-        while self.waiting:
-            waiting = self.waiting.popleft()
-            if not waiting.done():
-                waiting.set_result(connection)
+        """Give a connection, or the room for one, to the caller that waits longest. Return whether there is one."""
+        while self.refused:
+            refused = self.refused.popleft()
+            if not refused.done():
+                refused.set_result(connection)
                 return True
         return False
 
     async def _put_back(self, connection: AsyncConnection) -> None:
         if self._hand_over(connection):
             return
-        if self.asked or len(self.kept) >= self.most:
+        # A waiting caller waits in the pool and would not find a kept connection.
+        if self.waiting or len(self.kept) >= self.most:
             await connection.close()
         else:
             self.kept.append(connection)
 
     async def _discard(self, connection: AsyncConnection, driver: Any, error: BaseException | None = None) -> None:
-        """Give a connection back after something went wrong; if it is lost or stale, none is kept that is as old."""
+        """Return a connection to the pool after an error. If it is lost or stale, replace all that are as old."""
         is_stale = error is not None and failure_of(error).kind is Kind.STALE
         if not connection.invalidated and (is_stale or driver.is_closed()):
             await self.renew(connection)
-        if not connection.invalidated and driver.is_in_transaction():
+        if not connection.invalidated and driver.is_in_transaction():  # ROLLBACK failed or was cancelled
             await connection.invalidate()
         await connection.close()
         self._hand_over(None)
@@ -215,7 +219,7 @@ class Connections:
         await connection.invalidate()
 
     async def close(self) -> None:
-        """Give back the connections that are kept."""
+        """Return all kept connections to the pool."""
         while self.kept:
             await self.kept.pop().close()
 

@@ -1,4 +1,4 @@
-"""Background work that goes on whatever fails."""
+"""Background tasks that continue after errors."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,9 +14,9 @@ logger = structlog.get_logger(__name__)
 async def repeat(
     work: Callable[[], Awaitable[None]], *, name: str, pause_seconds: float, retry_seconds: float
 ) -> NoReturn:
-    """Do the work again and again, after a pause, until the task is cancelled. A failure delays the next round.
+    """Call *work* forever, with a pause after each call. An error is followed by the longer retry pause.
 
-    Each unexpected failure is logged, of a series of temporary failures of the database only the first one.
+    Unexpected errors are logged. Of successive temporary errors of the database, only the first one is.
     """
     is_failing = False
     while True:

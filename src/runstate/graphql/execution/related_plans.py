@@ -36,6 +36,7 @@ class Reference(NamedTuple):
         rows = await execution.context.rows(self.lookup.target, ids, self.columns)
         by_id = dict(zip(rows.values_of("id"), await self.plan.write(rows, execution), strict=True))
         values = list(map(by_id.get, keys))
+        # A row was deleted after its key was read.
         if None in values and not self.optional:
             raise Fallback
         fill(answers, self.name, values)
@@ -105,6 +106,7 @@ def frozen(value: Any) -> Any:
         return tuple((name, frozen(each)) for name, each in value.items())
     if isinstance(value, list):
         return (list, *map(frozen, value))
+    # 1, 1.0 and True are equal in Python.
     return type(value), value
 
 
