@@ -40,7 +40,7 @@ class Meter:
         """Update metrics at each scrape; with several workers also at intervals, because one answers for all."""
         self.look = lambda: self._update(database, hub, batcher)
         if self.metrics.shared:
-            again = repeat(self._update, name="metrics", pause_seconds=EVERY_SECONDS, retry_seconds=EVERY_SECONDS)
+            again = repeat(self._update_again, name="metrics", pause_seconds=EVERY_SECONDS, retry_seconds=EVERY_SECONDS)
             self.task = asyncio.create_task(again)
 
     async def stop(self) -> None:
@@ -105,7 +105,7 @@ class Meter:
         counter.inc(total - self.counted.get(name, 0))
         self.counted[name] = total
 
-    async def _update(self) -> None:
+    async def _update_again(self) -> None:
         self.look()
 
 

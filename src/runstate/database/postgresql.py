@@ -137,8 +137,8 @@ class Connections:
                 if not driver.is_closed():
                     return connection
                 await self._discard(connection, driver)
-            if connection := await (self._next() if self._is_full else self._connect()):
-                return connection
+            if opened := await (self._next() if self._is_full else self._connect()):
+                return opened
 
     @property
     def _is_full(self) -> bool:
