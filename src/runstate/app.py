@@ -13,6 +13,7 @@ from secrets import token_bytes
 
 from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from uuid_utils.compat import uuid7
@@ -101,6 +102,7 @@ def build_app(settings: Settings) -> Starlette:
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
+    app.router.default = PlainTextResponse("Not Found", 404)  # Starlette closes WebSockets there with 403
     app.router.redirect_slashes = False  # Starlette redirects to absolute URLs, which are wrong behind a proxy
     app.state.health = health
     return app

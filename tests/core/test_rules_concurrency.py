@@ -309,6 +309,7 @@ def test_retry_delays_are_random_around_the_average_time_that_slots_are_held() -
     drawn = [waits(slots=(place,), draw=number / 1000) for number in range(1000)]
 
     assert drawn == sorted(drawn)
+    assert drawn == [round(each, 6) for each in drawn]
     assert sum(drawn) / len(drawn) == pytest.approx(2, rel=0.05)
 
 

@@ -46,10 +46,16 @@ async def test_a_query_is_answered(client: httpx.AsyncClient) -> None:
 
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json; charset=utf-8"
-    assert response.json() == {
-        "data": {"__typename": "Query"},
-        "extensions": {"cost": {"requested": 0, "limit": 50_000}},
-    }
+    assert response.json() == {"data": {"__typename": "Query"}}
+
+
+async def test_the_cost_is_reported_when_it_is_asked_for(client: httpx.AsyncClient) -> None:
+    query = "{ flows(first: 20) { nodes { id } } }"
+    silent = await post(client, {"query": query})
+    reported = await post(client, {"query": query}, **{"GraphQL-Cost": "report"})
+
+    assert "extensions" not in silent.json()
+    assert reported.json()["extensions"] == {"cost": {"requested": 21, "limit": 50_000}}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +121,6 @@ async def test_an_error_of_a_root_field_has_a_path_and_a_code(client: httpx.Asyn
     assert response.status_code == 200
     assert response.json() == {
         "data": None,
-        "extensions": ANY,
         "errors": [
             {
                 "message": "The cursor is malformed.",

@@ -49,11 +49,11 @@ def retry_delay(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float)
     """Return the seconds until a retry: exact with decay, otherwise random with the average occupancy as its mean."""
     exact = seconds_until_room(limit, slots, now)
     if exact < inf:
-        return exact
+        return round(exact, 6)
     longest = LONGEST_TAG_WAIT_SECONDS if limit.name.startswith("tag:") else LONGEST_WAIT_SECONDS
     average = min(limit.average_slot_occupancy_seconds, longest)
     # The waiting time has an exponential distribution; the logarithm of 0 is undefined.
-    return max(SHORTEST_OCCUPANCY_SECONDS, min(-log(1 - min(draw, 0.999)) * average, longest))
+    return max(SHORTEST_OCCUPANCY_SECONDS, min(round(-log(1 - min(draw, 0.999)) * average, 6), longest))
 
 
 def after_acquire(limit: ConcurrencyLimit, slots: int, now: datetime) -> ConcurrencyLimit:
@@ -78,7 +78,7 @@ def after_release(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetim
     occupancy = max(SHORTEST_OCCUPANCY_SECONDS, (now - lease.created).total_seconds() / lease.slots)
     average = limit.average_slot_occupancy_seconds
     # A limit with more slots has more releases, so each changes the average less.
-    changed = average + (occupancy - average) / (2 * max(limit.limit, 1))
+    changed = round(average + (occupancy - average) / (2 * max(limit.limit, 1)), 6)
     return limit.replace(occupied=limit.occupied - lease.slots, average_slot_occupancy_seconds=changed)
 
 

@@ -59,6 +59,12 @@ async def at_head(database: Database) -> bool:
         return await connection.run_sync(_current) == revisions()[0]
 
 
+async def is_new(database: Database) -> bool:
+    """Return whether the database has no tables of runstate."""
+    async with database.read() as connection:
+        return await connection.run_sync(_current) is None
+
+
 async def check_head(database: Database) -> None:
     """Raise ConfigurationError if the revision of the tables is not the newest of this version."""
     async with database.read() as connection:

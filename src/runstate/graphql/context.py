@@ -64,6 +64,8 @@ class Context:
         self.feed = feed
         self.csrf = csrf
         self.admit = admit
+        self.reports_cost = False
+        """Whether answers contain the cost of the operation, even far below the limit."""
         self.connection_params: dict[str, Any] = {}
         """Payload of the first message on a socket."""
         self.cache: dict[Hashable, Any] = {}
@@ -77,7 +79,7 @@ class Context:
 
     def fresh(self) -> "Context":
         """Return a context in which nothing was read yet, for one operation on a socket."""
-        return Context(
+        context = Context(
             self.database,
             self.clock,
             request_id=self.request_id,
@@ -86,6 +88,8 @@ class Context:
             feed=self.feed,
             csrf=self.csrf,
         )
+        context.reports_cost = self.reports_cost
+        return context
 
     def forget(self) -> None:
         """Drop everything that was read: before each event of a subscription, and after the operation."""

@@ -114,11 +114,11 @@ class Runner:
             done = await service.run_once(self.batcher, self.batcher.clock())
         except Exception as error:
             if is_temporary(error):
-                log.warning("service postponed", service=name, reason=reason(error))
+                log.warning("service_postponed", service=name, reason=reason(error))
             else:
                 log.exception("service failed", service=name)
             self.ended(name, None)
         else:
             self.ended(name, done)
             if done:
-                log.info("service round completed", service=name, done=done)
+                log.debug("service_round_completed", service=name, done=done)

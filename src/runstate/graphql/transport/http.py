@@ -50,6 +50,9 @@ PREFLIGHT_HEADER: Final = "GraphQL-Require-Preflight"
 PREFLIGHT: Final = {PREFLIGHT_HEADER.lower(), "apollo-require-preflight", "x-apollo-operation-name"}
 """Headers that a page of another site can send only after a preflight. A GET request needs one of them."""
 
+COST_HEADER: Final = "GraphQL-Cost"
+"""Request header; if its value is `report`, answers contain the cost of the operation."""
+
 COME_BACK: Final = {"Retry-After": "1"}
 COMES_BACK: Final = frozenset({Code.OVERLOADED.value, Code.UNAVAILABLE.value})
 """Codes of temporary errors: the response has `Retry-After`."""
@@ -103,7 +106,12 @@ class Endpoint(GraphQL[Context, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """Return the context of an operation."""
-        return self.make_context(request, request_id(request))
+        return self._context(request, request_id(request))
+
+    def _context(self, request: Request | WebSocket, known_as: str) -> Context:
+        context = self.make_context(request, known_as)
+        context.reports_cost = request.headers.get(COST_HEADER.lower()) == "report"
+        return context
 
     async def on_ws_connect(self, context: Context) -> Any:
         """Authenticate a socket by its first message. Raise ConnectionRejectionError if its key is not valid."""
@@ -148,7 +156,7 @@ class Endpoint(GraphQL[Context, None]):
         asked = operation(await self._parameters(request))
         if is_named(accept, EVENTS) and wants_events(accept, self._kind(asked)):
             return await self._stream(request, asked, known_as)
-        result = await self._execute(request, asked, self.make_context(request, known_as))
+        result = await self._execute(request, asked, self._context(request, known_as))
         body = body_of(result)
         if isinstance(result, PreExecutionError):
             return _not_executed(body, media_type)
@@ -174,7 +182,7 @@ class Endpoint(GraphQL[Context, None]):
         # Once the stream has begun, its status cannot be 503 any more.
         if self.schema.in_flight.full:
             raise RefusedError(503, "Too many subscriptions are open.", Code.OVERLOADED, **COME_BACK)
-        context = self.make_context(request, known_as)
+        context = self._context(request, known_as)
         await self._check_token(request, asked, context)
         results = await self.schema.stream(
             asked.query,
