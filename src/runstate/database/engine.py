@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import lanes, postgresql, sqlite
 from runstate.database.address import SQLITE, parse
@@ -156,7 +156,10 @@ class Database:
             raise
 
     def _reader(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        return self.connections.use() if self.connections else self._sqlite(self.reader)
+        if self.connections:
+            return self.connections.use()
+        self.opened.glance()
+        return self.reader.connect()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
@@ -210,20 +213,14 @@ class Database:
         if self.connections:
             async with self.lane.turn(), self.connections.transaction() as connection:
                 yield connection
-        else:  # the pool of one connection is the queue of all writers, whatever their lane
-            async with self._sqlite(self.writer) as connection:
+            return
+        # The pool of one connection is the queue of all writers, whatever their lane.
+        async with self.writer.connect() as connection:
+            try:
                 self.opened.check_log()
                 async with connection.begin():
                     yield connection
                 self.opened.check_log()
-
-    @asynccontextmanager
-    async def _sqlite(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection. It is closed after an error if it can no longer use its files."""
-        async with engine.connect() as connection:
-            try:
-                self.opened.check()
-                yield connection
             except Exception as error:
                 if failure_of(error).kind is Kind.BROKEN:
                     await connection.invalidate(error)
