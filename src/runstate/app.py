@@ -32,7 +32,7 @@ from runstate.graphql.validation.limits import RequestLimits
 from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
-from runstate.services import cleanup, late, log_retention
+from runstate.services import cleanup, heartbeats, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings, database_of
 from runstate.tracing import tracing_of
@@ -126,8 +126,11 @@ def shared_directory() -> Path | None:
 def set_services(settings: Settings) -> dict[str, Service]:
     """Return the services that have settings, bound to their values."""
     after = timedelta(seconds=settings.late_after_seconds)
+    heartbeat_service = SERVICES["heartbeats"]
+    attention = heartbeats.Attention(settings.service_intervals.get("heartbeats", heartbeat_service.seconds))
     retention = {name: getattr(settings, name) for name in retention_settings()}
     return {
+        "heartbeats": replace(heartbeat_service, run_once=partial(heartbeats.run_once, attention=attention)),
         "late": replace(SERVICES["late"], run_once=partial(late.run_once, after=after)),
         "cleanup": replace(SERVICES["cleanup"], run_once=partial(cleanup.run_once, retention=retention)),
         "log-retention": replace(

@@ -281,6 +281,25 @@ async def test_error_messages_do_not_repeat_a_long_document(
     assert len(str(logs)) < 10_000
 
 
+async def test_a_long_name_of_an_operation_is_shortened_in_logs(client: httpx.AsyncClient) -> None:
+    with capture_logs() as logs:
+        response = await post(client, {"query": "query A { __typename }", "operationName": "x" * 60_000})
+
+    assert response.json()["errors"]
+    assert len(response.content) < 1_000
+    assert len(str(logs)) < 1_000
+
+
+@pytest.mark.parametrize(
+    "query", ["{ flows(first: %s) { totalCount } }", "query($n: Int = %s) { flows(first: $n) { totalCount } }"]
+)
+async def test_an_integer_of_thousands_of_digits_is_a_mistake(client: httpx.AsyncClient, query: str) -> None:
+    response = await post(client, {"query": query % ("9" * 5_000)})
+
+    assert code(response) == "GRAPHQL_PARSE_FAILED"
+    assert len(response.content) < 1_000
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
 async def test_a_compressed_body_is_refused_with_the_accepted_encoding(
     client: httpx.AsyncClient, encoding: str

@@ -16,6 +16,7 @@ from runstate.errors import ConfigurationError
 from runstate.services import (
     cancellation,
     cleanup,
+    heartbeats,
     late,
     lease_expiry,
     log_retention,
@@ -44,6 +45,7 @@ SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
         "lease-expiry": Service(lease_expiry.run_once, 15),
         "cancellation": Service(cancellation.run_once, 20),
         "orphans": Service(orphans.run_once, 10),
+        "heartbeats": Service(heartbeats.run_once, 5),
         "tally-compaction": Service(tally_compaction.run_once, 10),
         "cleanup": Service(cleanup.run_once, 300),
         "log-retention": Service(log_retention.run_once, 300),

@@ -125,7 +125,7 @@ async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[boo
         return []
     asked = sa.select(TaskRun.id).where(among(TaskRun.flow_run_id, runs)).order_by(TaskRun.id).with_for_update()
     tasks = list((await connection.execute(asked)).scalars())
-    await release_and_forget(connection, [*runs, *tasks], now)
+    await release_and_forget(transaction, [*runs, *tasks], now)
     await tallies.subtract(connection, flow_runs=runs, task_runs=tasks)
     await connection.execute(sa.delete(FlowRun).where(among(FlowRun.id, runs)))
     transaction.notify(DELETIONS)

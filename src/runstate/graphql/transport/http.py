@@ -23,6 +23,7 @@ from strawberry.types.graphql import OperationType
 from structlog.contextvars import bind_contextvars
 from uuid_utils import uuid4
 
+from runstate.documents import exact_json
 from runstate.errors import Forbidden, Unauthenticated
 from runstate.graphql.context import Context
 from runstate.graphql.errors import Code
@@ -301,7 +302,7 @@ def _of_url(parameters: Mapping[str, str]) -> dict[str, Any]:
 
 def _parsed(text: bytes) -> Any:
     try:
-        return orjson.loads(text)
+        return exact_json.loads(text)
     except orjson.JSONDecodeError as error:
         raise RefusedError(400, f"The request is not valid JSON: {error}.") from error
 
