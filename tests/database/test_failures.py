@@ -79,6 +79,7 @@ def test_other_results_are_bugs(result: str) -> None:
     ("error", "answer"),
     [
         (ConnectionRefusedError(), Unavailable),
+        (asyncpg.InterfaceError("cannot perform operation: connection is closed"), Unavailable),
         (asyncpg.TargetServerAttributeNotMatched(), Unavailable),
         (sa.exc.DBAPIError("SELECT", None, Exception(), connection_invalidated=True), Unavailable),
         (sa.exc.TimeoutError(), Overloaded),

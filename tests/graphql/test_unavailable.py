@@ -20,7 +20,7 @@ from tests.client import Ask, asking, running
 from tests.credentials import Keys, asking_with, bearing
 from tests.databases import PostgreSQL, make_tables, say
 from tests.graphql.mutations import make_flow, make_flow_run, propose
-from tests.subscribing import dialled, listening
+from tests.subscribing import connected, dialled, listening
 from tests.unavailable import COUNT, CREATE, PROPOSE, check_logs, codes, refused, until_not_ready, until_ready
 
 RAISE = """
@@ -125,6 +125,23 @@ async def test_a_database_that_permits_no_connections_is_unavailable_until_it_do
         await limit(url, limited, -1)
         assert await ask("{ flows { totalCount } }") == {"flows": {"totalCount": 1}}
         await until_ready(ask)
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_subscription_that_cannot_be_read_says_so_and_one_that_follows_the_log_goes_on(
+    url: str, limited: str
+) -> None:
+    async with listening(limited) as server, connected(server) as socket, asking_with(server, None) as ask:
+        flow = await make_flow(ask)
+        log = await socket.subscribe("subscription { transitions { transitions { stateName } } }", "log")
+        await log.next()
+        await limit(url, limited, 0)
+        counts = await socket.subscribe("subscription { runCounts { count } }", "counts")
+        assert (await counts.error())["extensions"]["code"] == "UNAVAILABLE"
+        await limit(url, limited, -1)
+        await make_flow_run(ask, flowId=flow)
+
+        assert await log.next() == {"transitions": {"transitions": [{"stateName": "Pending"}]}}
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])

@@ -21,6 +21,8 @@ FAILURES: Final = (
     OSError,
 )
 """Exceptions of the database, its drivers and the network."""
+CLOSED: Final = "connection is closed"
+"""Part of the driver's message, which has no class of its own for this."""
 SILENT: Final = {ConnectionRefusedError: "connection refused", TimeoutError: "it does not answer"}
 
 
@@ -152,8 +154,11 @@ def _result(error: BaseException) -> str:
 
 
 def _is_lost(error: BaseException, raised: BaseException) -> bool:
-    return getattr(error, "connection_invalidated", False) or isinstance(
-        raised, ConnectionError | UnknownOutcome | asyncpg.TargetServerAttributeNotMatched
+    is_closed = isinstance(raised, asyncpg.InterfaceError) and CLOSED in str(raised)
+    return (
+        is_closed
+        or getattr(error, "connection_invalidated", False)
+        or isinstance(raised, ConnectionError | UnknownOutcome | asyncpg.TargetServerAttributeNotMatched)
     )
 
 
