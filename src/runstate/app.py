@@ -61,6 +61,7 @@ def build_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
             database = database_of(settings)
+            # Pushed first, so that it is closed last.
             opened.push_async_callback(database.close)
             if tracing:
                 # In a thread, because sending the remaining spans blocks.
@@ -74,6 +75,7 @@ def build_app(settings: Settings) -> Starlette:
             batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7)
             batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)
+            # Tokens must be unpredictable for attackers, unlike the random numbers of the batcher.
             app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None
             app.state.credentials = keyring_of(settings, database, clock)
             if app.state.credentials:
@@ -84,6 +86,7 @@ def build_app(settings: Settings) -> Starlette:
             opened.push_async_callback(runner.stop)
             meter.start(database, feed.transitions, batcher)
             opened.push_async_callback(meter.stop)
+            # Last: until here, `/readyz` answers that the server is starting.
             health.start(database, feed.transitions)
             opened.push_async_callback(health.stop)
             app.state.database, app.state.feed, app.state.batcher = database, feed, batcher
@@ -127,6 +130,7 @@ def set_services(settings: Settings) -> dict[str, Service]:
     """Return the services that have settings, bound to their values."""
     after = timedelta(seconds=settings.late_after_seconds)
     heartbeat_service = SERVICES["heartbeats"]
+    # One for the process: it knows the gaps between the rounds of its own service.
     attention = heartbeats.Attention(settings.service_intervals.get("heartbeats", heartbeat_service.seconds))
     retention = {name: getattr(settings, name) for name in retention_settings()}
     return {

@@ -73,6 +73,7 @@ class Health:
 
     def start(self, database: Database, hub: Hub[Transition]) -> None:
         """Start to check a database and a hub."""
+        # Read once, because the scripts of the migrations do not change while the server runs.
         self.revisions = revisions()
         self.database, self.hub = database, hub
         self.probes = [

@@ -143,6 +143,7 @@ class Interruptible(aiosqlite.Connection):
     async def rollback(self) -> None:
         """Roll back if a transaction has begun, and drop deferred statements."""
         self.deferred = []
+        # BEGIN is deferred, so there may be no transaction yet.
         if self.in_transaction:
             await super().rollback()
 
@@ -195,6 +196,7 @@ class BufferedCursor(aiosqlite.Cursor):
                 self._rows = _fetched(cursor) if cursor.description else []
                 self._about = cursor.description, cursor.rowcount, cursor.lastrowid
         finally:
+            # The parameters of earlier statements would fill the memory.
             self._of.parsed.clear()
 
     async def fetchall(self) -> list[Any]:
@@ -256,6 +258,7 @@ def _set_deadline(seconds: float) -> Callable[..., None]:
 
 def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine, AsyncEngine]:
     """Return the engine of the writer, with one connection, and the engine of the readers."""
+    # Each connection would have a database of its own.
     if url.database in (None, "", ":memory:"):
         raise ConfigurationError("In-memory SQLite databases are not supported. Use a file: sqlite:///runstate.db.")
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
@@ -268,6 +271,7 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
     }
     writer = create_async_engine(url, pool_size=1, **options)
     reader = create_async_engine(url, pool_size=READERS, pool_use_lifo=True, **options)
+    # A transaction that reads first and asks for the write lock later could fail, so writers lock the file at once.
     for engine, begin in ((writer, BEGIN_WRITING), (reader, "BEGIN")):
         sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite(read_only=engine is reader))
         sa.event.listen(engine.sync_engine, "connect", _watch_statements)
@@ -323,10 +327,13 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         _write_ahead(cursor)
         for pragma in (
+            # With NORMAL, a power failure could lose committed transactions of the write-ahead log.
             "synchronous = FULL",
+            # SQLite does not enforce them by default.
             "foreign_keys = ON",
             "cache_size = -65536",
             "temp_store = MEMORY",
+            # A reader that wrote would compete with the one writer.
             *(["query_only = ON"] if read_only else []),
         ):
             cursor.execute(f"PRAGMA {pragma}")
@@ -340,6 +347,7 @@ def _write_ahead(cursor: Any) -> None:
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
+            # With a write-ahead log, readers and the writer do not block each other.
             cursor.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > until:

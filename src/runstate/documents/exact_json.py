@@ -49,15 +49,18 @@ class LongFloat(float):
 
     @override
     def __hash__(self) -> int:
+        # Equal numbers need equal hashes; those of Decimal agree with int and float.
         return hash(Decimal(self.text))
 
 
 def loads(text: str | bytes) -> Any:
     """Return the value of a JSON text. Raise orjson.JSONDecodeError if it is invalid or a number is out of range."""
     value = orjson.loads(text)
+    # Too short to contain one of the marks.
     if len(text) < len(TINY):
         return value
     marks = (text.encode() if isinstance(text, str) else text).translate(MARKS)
+    # Parsing with all digits is slow, so only texts that may need it are parsed again.
     return _exact(text) if LONG in marks or TINY in marks else value
 
 
@@ -103,6 +106,7 @@ def dumps(value: Any, *, default: Callable[[Any], Any] = written, option: int | 
     try:
         return orjson.dumps(value, default, option)
     except TypeError:
+        # Only after a failure: integers of more than 64 bits are rare.
         return orjson.dumps(_replaced(value, _long_integer), default, option)
 
 
@@ -132,5 +136,6 @@ def _long_integer(value: Any) -> orjson.Fragment | None:
 
 def _large_float(value: Any) -> orjson.Fragment | None:
     """Return a number that orjson writes with a positive exponent."""
+    # Not `isinstance`: a LongFloat is written with its own digits.
     is_large = type(value) is float and abs(value) >= LARGE_FLOAT
     return orjson.Fragment(f"{Decimal(repr(value)):f}.0") if is_large else None

@@ -75,6 +75,7 @@ KNOWN: Final[dict[type[BaseException], Callable[[], RunstateError]]] = {
 
 def original_exception(error: GraphQLError) -> BaseException | None:
     """Return the exception behind a GraphQL error; None if graphql-core itself found the error."""
+    # graphql-core can wrap an error that is a GraphQLError already.
     found = error.original_error
     while isinstance(found, GraphQLError):
         found = found.original_error
@@ -84,6 +85,7 @@ def original_exception(error: GraphQLError) -> BaseException | None:
 def as_known_error(raised: BaseException) -> RunstateError | None:
     """Return the error that a client sees instead of an exception; None if the exception is a bug."""
     if isinstance(raised, RunstateError):
+        # An error without a code of its own is a bug, too.
         return raised if raised.code != Code.INTERNAL.value else None
     return as_answer(raised) or next((make() for kind, make in KNOWN.items() if isinstance(raised, kind)), None)
 
@@ -108,6 +110,7 @@ def to_client_error(error: GraphQLError, request_id: str) -> GraphQLError:
     elif found := as_known_error(raised):
         message, more = found.message, extensions(found)
     else:
+        # The message of a bug can contain SQL or data, so the client only gets the id for the log.
         message, more = "Internal error", {"code": Code.INTERNAL.value}
     if request_id:
         more["requestId"] = request_id

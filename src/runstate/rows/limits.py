@@ -44,6 +44,7 @@ class ConcurrencyLimit(Row):
     )
 
     __table_args__ = (
+        # Limits of deployments do not share names with the limits of clients.
         sa.Index(
             "uq_concurrency_limit_name",
             "name",

@@ -20,6 +20,7 @@ class CacheEntry(Row):
 
     __tablename__ = "task_run_state_cache"
     __private__ = True
+    # Expired results are deleted, so that the table stays small.
     __retention__ = Retention("expires", replaces="digest")
 
     cache_key: Mapped[str] = mapped_column(doc="Key of the result, at most 2,000 characters.")

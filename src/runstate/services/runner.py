@@ -109,11 +109,13 @@ class Runner:
         while not self.stopping.is_set():
             await self._round(name, service)
             with suppress(TimeoutError):
+                # Not `sleep`, so that a stop ends the pause at once.
                 await asyncio.wait_for(self.stopping.wait(), service.seconds)
 
     async def _round(self, name: str, service: Service) -> None:
         try:
             done = await service.run_once(self.batcher, self.batcher.clock())
+        # The loop must go on: the next round may succeed.
         except Exception as error:
             if is_temporary(error):
                 log.warning("service_postponed", service=name, reason=reason(error))

@@ -56,9 +56,11 @@ def command(row: type[Row], *, notify: str | None = TRANSITIONS.channel) -> Call
 async def _check(context: CommandContext, row: type[Row], document: Any, error: DBAPIError) -> None:
     """Return if a retry may succeed. Otherwise raise the problem or the error."""
     if isinstance(error, IntegrityError):
+        # The failed transaction is rolled back, so the conflicting row is looked up in another one.
         problem = await problem_of(context.database, row, document, error)
         if problem is not None:
             raise problem from error
+    # After any other error, such as a lost connection, the transaction may have been committed.
     elif failure_of(error).kind is not Kind.CONFLICT:
         raise error
     log.info("a command is repeated", table=row.__tablename__, reason=reason(error))

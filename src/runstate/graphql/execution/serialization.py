@@ -32,6 +32,7 @@ class Serializers(dict[type, Convert]):
     """Serializers of the values of a field, by Python type. Other types fall back."""
 
     def __missing__(self, kind: type) -> Convert:
+        # asyncpg returns a subclass of UUID.
         if UUID in self and issubclass(kind, UUID):
             return self.setdefault(kind, str)
         raise Fallback
@@ -43,12 +44,14 @@ class Serializers(dict[type, Convert]):
 
 
 def _int(value: int) -> int:
+    # GraphQL's Int has 32 bits.
     if -LARGEST_INT <= value <= LARGEST_INT:
         return value
     raise Fallback
 
 
 def _float(value: float) -> float:
+    # JSON has neither infinity nor NaN.
     if isfinite(value):
         return value
     raise Fallback
@@ -79,6 +82,7 @@ def of_scalar(name: str) -> Serializers | None:
 def of_enum(kind: GraphQLEnumType) -> Serializers | None:
     """Return the serializers of an enum; None if graphql-core has to write it."""
     cls = getattr(kind, "wrapped_cls", None)
+    # Plans write the value of a member, which therefore must be its name in GraphQL.
     if cls is None or any(name != value.value for name, value in kind.values.items()):
         return None
     # `_value_` is an attribute, and faster than the property `value`.
@@ -118,6 +122,7 @@ def _instants(values: Sequence[datetime | None]) -> list[Any]:
 
 
 def _floats(values: Sequence[float | None]) -> Sequence[float | None]:
+    # isfinite does not accept None; 0 is finite anyway.
     if all(map(isfinite, filter(None, values))):
         return values
     raise Fallback

@@ -78,6 +78,7 @@ def active_slots(root: strawberry.Parent[ConcurrencyLimit], info: Info) -> int:
     if not root.slot_decay_per_second:
         return root.occupied
     seconds = (root.drained - info.context.now).total_seconds() if root.drained else 0.0
+    # A slot that is partly occupied cannot be acquired.
     return ceil(max(0.0, root.slot_decay_per_second * seconds))
 
 
@@ -105,6 +106,7 @@ async def holding_run(root: strawberry.Parent[ConcurrencyLease], info: Info) -> 
     """The run that holds the slots; null if no run holds them, and once it is deleted."""
     if root.run_id is None:
         return None
+    # A lease does not record the kind of its run.
     flow_run, task_run = await asyncio.gather(
         *(info.context.load(info, row, root.run_id) for row in (FlowRun, TaskRun))
     )

@@ -189,6 +189,7 @@ def _referred(run: Any) -> tuple[RunKind, Any]:
 async def _batches(info: Info, pages: AsyncGenerator[Page[Any], None]) -> AsyncGenerator[TransitionBatch, None]:
     async with aclosing(pages):
         async for page in pages:
+            # Each event reads anew, at its own time.
             info.context.forget()
             yield TransitionBatch(cursor=_hub(info).reader.encode(page.cursor), transitions=page.entries)
 
@@ -197,6 +198,7 @@ async def _singly(info: Info, pieces: AsyncGenerator[RunHistoryPage, None]) -> A
     async with aclosing(pieces):
         async for piece in pieces:
             for each in piece.transitions:
+                # Each event reads anew, at its own time.
                 info.context.forget()
                 yield each
 

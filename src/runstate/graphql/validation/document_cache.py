@@ -184,6 +184,7 @@ class DocumentCache:
         self.timed(phase, time.perf_counter() - began)
 
     def _parsed(self, text: str) -> DocumentNode:
+        # Checked first: parsing takes time in proportion to the text.
         check("characters", len(text), self.limits.characters)
         try:
             document = parse(text, max_tokens=self.limits.tokens)
@@ -192,6 +193,7 @@ class DocumentCache:
             if TOO_MANY_TOKENS in error.message:
                 raise LimitExceeded("tokens", self.limits.tokens) from None
             raise
+        # Few documents have such a number, so most are not visited.
         if LONG_NUMBER.search(text):
             visit(document, LongNumbers())
         return document
@@ -239,7 +241,9 @@ class DocumentCache:
             self.schema,
             node,
             self.rules,
+            # A document can repeat a mistake thousands of times.
             max_errors=self.limits.errors,
+            # Suggestions reveal names of the schema.
             hide_suggestions=not self.limits.suggestions,
         )
 
