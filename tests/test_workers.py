@@ -99,7 +99,7 @@ async def test_a_worker_that_hangs_is_replaced(serve: Serve) -> None:
 
 
 async def test_workers_end_within_their_grace_period_although_one_hangs(serve: Serve) -> None:
-    server = await serve(RUNSTATE_WORKERS="2")
+    server = await serve(RUNSTATE_WORKERS="2", RUNSTATE_WORKER_TIMEOUT_SECONDS="3600")
     async with fresh() as client:
         await client.post(server.url, json=QUERY)
     workers = children(server)
