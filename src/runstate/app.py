@@ -88,6 +88,7 @@ def build_app(settings: Settings) -> Starlette:
             opened.push_async_callback(meter.stop)
             # Last: until here, `/readyz` answers that the server is starting.
             health.start(database, feed.transitions)
+            opened.push_async_callback(health.stop)
             app.state.database, app.state.feed, app.state.batcher = database, feed, batcher
             yield
 

@@ -84,6 +84,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     """Settings of a server."""
 
     workers: int = Field(default=1, ge=1, description="Number of processes that serve; more than one needs PostgreSQL.")
+    worker_timeout_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="Seconds without a sign of life after which one of several processes is killed and replaced.",
+    )
     database_url: Annotated[str, _checked(parse)] = Field(
         default="sqlite+aiosqlite:///./runstate.db",
         description="SQLite file (`sqlite:///file`), or `postgresql://user:password@host/name`.",
