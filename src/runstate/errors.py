@@ -137,6 +137,7 @@ LIMIT_MESSAGES = {
     "directives": "The document has too many directives",
     "listItems": "A list is too long",
     "cost": "The answer could hold too many objects",
+    "bytes": "The answer, or what is read for it, is too large in bytes",
 }
 """What is limited in what clients ask for."""
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretSt
 from runstate.core.access.keys import check_name
 from runstate.database import Database
 from runstate.database.address import parse
+from runstate.database.budget import ANSWER_BYTES
 from runstate.errors import ConfigurationError
 from runstate.services.runner import SERVICES, chosen, timed
 
@@ -179,6 +180,9 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     max_directives: int = Field(default=50, ge=0, description="How many directives an operation may have.")
     max_list_items: int = Field(default=1_000, gt=0, description="How many values a list in an input may have.")
     max_cost: int = Field(default=50_000, gt=0, description="How many objects an answer may hold, as reckoned before.")
+    max_answer_bytes: int = Field(
+        default=ANSWER_BYTES, gt=0, description="Largest number of bytes of an answer, and of those that are read for it."
+    )
     max_validation_errors: int = Field(
         default=5, gt=0, description="How many mistakes in a document or in variables are told."
     )

@@ -1,16 +1,67 @@
 """New connections to PostgreSQL, directly or through a pooler such as PgBouncer."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
 
 from runstate.database.address import Address
+from runstate.database.budget import ReadBudget
+from runstate.errors import LimitExceeded
 
 OF_POOLERS: Final = frozenset({"application_name"})
 """Settings that a pooler keeps for each of its clients; it refuses or ignores others when a connection is opened."""
 UNSUPPORTED: Final = "unsupported startup parameter"
+
+
+class Connection(asyncpg.Connection):  # type: ignore[type-arg]
+    """A connection whose statements end when they have received too many bytes.
+
+    asyncpg keeps all rows of a statement in memory, and reads in portions only within a transaction, with a round trip
+    for each portion.
+    """
+
+    budget: ReadBudget | None = None
+    """Limits the bytes that the current statement may receive."""
+    exceeded: LimitExceeded | None = None
+    """Set if the current statement has received too many bytes."""
+
+    def measure(self) -> None:
+        """Count what is received from now on."""
+        protocol, transport = self._protocol, self._transport
+        feed = protocol.data_received
+
+        def data_received(data: bytes) -> None:
+            if self.budget is not None:
+                self._spend(len(data))
+            feed(data)
+
+        protocol.data_received = data_received
+        transport.set_protocol(protocol)  # uvloop looks the method up here
+
+    def _spend(self, number: int) -> None:
+        try:
+            if self.budget is not None:
+                self.budget.spend(number)
+        except LimitExceeded as error:
+            self.budget, self.exceeded = None, error
+            self.deadline.reschedule(0)  # the statement is cancelled, here and on the server
+
+    @asynccontextmanager
+    async def within(self, budget: ReadBudget, _: Sequence[int] = ()) -> AsyncIterator[None]:
+        """Limit the bytes that are received within a block. Raise LimitExceeded if they are too many."""
+        self.budget, self.exceeded = budget, None
+        try:
+            async with asyncio.timeout(None) as self.deadline:
+                yield
+        except TimeoutError:
+            if self.exceeded is None:
+                raise
+            raise self.exceeded from None
+        finally:
+            self.budget = None
 
 
 class Connector:
@@ -58,9 +109,14 @@ class Connector:
         return await self._dial(kept, statement_cache_size=0)
 
     async def _dial(self, settings: Mapping[str, str], **options: Any) -> "asyncpg.Connection[Any]":
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(
-            self.address.dsn, server_settings=dict(settings), timeout=self.address.connect_seconds, **options
+        connection: Connection = await asyncpg.connect(
+            self.address.dsn,
+            server_settings=dict(settings),
+            timeout=self.address.connect_seconds,
+            connection_class=Connection,
+            **options,
         )
+        connection.measure()
         return connection
 
     @property

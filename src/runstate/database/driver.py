@@ -7,18 +7,21 @@ what the driver costs.
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import asyncpg
+import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.cache_key import CacheKey
 
+from runstate.database.budget import ReadBudget
 from runstate.database.dialects import reader
 from runstate.database.lanes import Pace
+from runstate.rows.base import DocumentColumn
 
 Convert = Callable[[Any], Any]
 
@@ -29,6 +32,8 @@ NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 RAISED = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, sqlite3.Error)
 """What a driver raises when a database refuses, or is gone."""
 INTEGRITY = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
+LONG = (sa.Text, sa.JSON, DocumentColumn)
+"""Types of columns whose values have no fixed length."""
 
 
 class CompiledStatement:
@@ -41,7 +46,9 @@ class CompiledStatement:
         """Whether its text is another one for other numbers of values: that is left to SQLAlchemy."""
         binds = [(name, self.compiled.binds[name].type) for name in self.compiled.positiontup]
         self.given = [(name.removeprefix(prefix), _bound(kind, dialect)) for name, kind in binds]
-        converters = [reader(column.type, dialect) for column in statement.exported_columns]
+        columns = list(statement.exported_columns)
+        self.texts = [place for place, column in enumerate(columns) if isinstance(column.type, LONG)]
+        converters = [reader(column.type, dialect) for column in columns]
         self.converted = [(place, convert) for place, convert in enumerate(converters) if convert is not None]
         self.pace = Pace()
 
@@ -111,26 +118,41 @@ def driver_of(connection: AsyncConnection) -> Any:
     return sync.connection.driver_connection
 
 
-async def fetch(connection: AsyncConnection, statement: Any, given: Mapping[str, Any] = NOTHING) -> list[list[Any]]:
+async def fetch(
+    connection: AsyncConnection, statement: Any, given: Mapping[str, Any] = NOTHING, budget: ReadBudget | None = None
+) -> list[list[Any]]:
     """The rows of a statement; what is given are values by the names of its parameters.
 
-    It raises what SQLAlchemy raises.
+    It raises what SQLAlchemy raises, and LimitExceeded if the rows have more bytes than the budget has.
     """
     asked = _asked(connection.dialect, statement)
-    if asked.ready.grows:
-        return [list(row) for row in await connection.execute(statement, given or None)]
-    found = await _executed(connection, asked.ready, {**asked.values, **given} if given else asked.values)
+    async with _within(connection, asked.ready, budget):
+        if asked.ready.grows:
+            return [list(row) for row in await connection.execute(statement, given or None)]
+        found = await _executed(connection, asked.ready, {**asked.values, **given} if given else asked.values)
     return [asked.ready.row(each) for each in found]
 
 
-async def fetch_as_given(connection: AsyncConnection, statement: Any) -> Sequence[Sequence[Any]]:
-    """The rows of a statement just as the driver gives them."""
+async def fetch_as_given(
+    connection: AsyncConnection, statement: Any, budget: ReadBudget | None = None
+) -> Sequence[Sequence[Any]]:
+    """The rows of a statement just as the driver gives them. Raise LimitExceeded if they are too large for a budget."""
     asked = _asked(connection.dialect, statement)
-    if asked.ready.grows:
-        result: Any = await connection.execute(statement)
-        rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
-        return rows
-    return await _executed(connection, *asked)
+    async with _within(connection, asked.ready, budget):
+        if asked.ready.grows:
+            result: Any = await connection.execute(statement)
+            rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
+            return rows
+        return await _executed(connection, *asked)
+
+
+def _within(
+    connection: AsyncConnection, ready: CompiledStatement, budget: ReadBudget | None
+) -> AbstractAsyncContextManager[None]:
+    if budget is None:
+        return nullcontext()
+    within: AbstractAsyncContextManager[None] = driver_of(connection).within(budget, ready.texts)
+    return within
 
 
 def pace_of(dialect: Dialect, statement: Any) -> Pace:

@@ -4,8 +4,8 @@ import asyncio
 import math
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runstate.database import json, lanes
+from runstate.database.budget import ReadBudget
 from runstate.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -30,8 +31,8 @@ FETCH_LOCK = Lock()
 """Held while many rows are fetched. A thread releases the interpreter lock at each row, so several threads at once take
 it from each other all the time and need twice as long. Work before the first row is done concurrently.
 """
-MANY = 20
-"""Number of rows that are fetched without the lock."""
+MANY = 16
+"""Number of rows that are fetched without the lock, and counted together: a row may have more than a megabyte."""
 FETCH_LOCK_SECONDS = 0.02
 """Time for which a thread waits for the lock."""
 WORK_SECONDS = 0.0001
@@ -71,6 +72,10 @@ class Interruptible(aiosqlite.Connection):
         """Returns how many transactions write."""
         self.parsed: dict[str, Any] = {}
         """Parsed JSON parameters of the current statement."""
+        self.budget: ReadBudget | None = None
+        """Limits the bytes that the current statement may read."""
+        self.texts: Sequence[int] = ()
+        """Places of the columns with text that the current statement reads."""
 
     async def _connect(self) -> aiosqlite.Connection:
         """Connect; if that fails, wait until the thread has ended, for it answers to a loop that may end sooner."""
@@ -143,6 +148,15 @@ class Interruptible(aiosqlite.Connection):
         if self.in_transaction:
             await super().rollback()
 
+    @asynccontextmanager
+    async def within(self, budget: ReadBudget, texts: Sequence[int]) -> AsyncIterator[None]:
+        """Limit the bytes of the rows that are fetched; `texts` are the places of columns with text."""
+        self.budget, self.texts = budget, texts
+        try:
+            yield
+        finally:
+            self.budget = None
+
     async def fetch(self, sql: str, *parameters: Any) -> list[Any]:
         """The rows of a statement."""
         return await (await self.cursor().execute(sql, parameters)).fetchall()
@@ -189,10 +203,32 @@ class BufferedCursor(aiosqlite.Cursor):
         try:
             with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 in the thread, where it is aiosqlite's own
                 getattr(cursor, method)(sql, parameters)
-                self._rows = _fetched(cursor) if cursor.description else []
+                self._rows = self._fetched(cursor) if cursor.description else []
                 self._about = cursor.description, cursor.rowcount, cursor.lastrowid
         finally:
             self._of.parsed.clear()
+
+    def _fetched(self, cursor: sqlite3.Cursor) -> list[Any]:
+        """Return the rows of a cursor. Threads fetch many rows one after another, unless one takes long."""
+        rows = self._some(cursor)
+        if len(rows) < MANY:
+            return rows
+        alone = FETCH_LOCK.acquire(timeout=FETCH_LOCK_SECONDS)
+        try:
+            if self._of.budget is None:
+                return rows + cursor.fetchall()
+            while more := self._some(cursor):
+                rows += more
+            return rows
+        finally:
+            if alone:
+                FETCH_LOCK.release()
+
+    def _some(self, cursor: sqlite3.Cursor) -> list[Any]:
+        rows = cursor.fetchmany(MANY)
+        if rows and self._of.budget:
+            self._of.budget.spend_rows(rows, self._of.texts)
+        return rows
 
     async def fetchall(self) -> list[Any]:
         """All rows."""
@@ -215,19 +251,6 @@ class BufferedCursor(aiosqlite.Cursor):
     def lastrowid(self) -> int | None:
         """Row id of the row that was inserted last."""
         return self._about[2]
-
-
-def _fetched(cursor: sqlite3.Cursor) -> list[Any]:
-    """Return the rows of a cursor. Threads fetch many rows one after another, unless one takes long."""
-    rows = cursor.fetchmany(MANY)
-    if len(rows) < MANY:
-        return rows
-    alone = FETCH_LOCK.acquire(timeout=FETCH_LOCK_SECONDS)
-    try:
-        return rows + cursor.fetchall()
-    finally:
-        if alone:
-            FETCH_LOCK.release()
 
 
 def _nothing() -> None:

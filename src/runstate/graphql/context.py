@@ -20,6 +20,7 @@ from runstate.core.access.credentials import UNRESTRICTED, Principal
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.context import CommandContext
 from runstate.database import Database
+from runstate.database.budget import ANSWER_BYTES, ReadBudget
 from runstate.database.dialects import among, among_given, as_given
 from runstate.database.driver import fetch, fetch_as_given
 from runstate.graphql.pagination.connection import PATHS, Connection, Pages
@@ -74,6 +75,8 @@ class Context:
         """Type of the operation, once the document is known."""
         self.cost: float | None = None
         """Cost of the operation, once it is known."""
+        self.answer_bytes = ANSWER_BYTES
+        """Largest number of bytes of the answer, and of those that are read for it."""
 
     def fresh(self) -> "Context":
         """Return a context without anything read: for each operation on a socket."""
@@ -91,6 +94,7 @@ class Context:
         """Drop everything that was read: before each event of a subscription, and after the operation."""
         self.cache.clear()
         vars(self).pop("now", None)
+        vars(self).pop("budget", None)
 
     @property
     def commands(self) -> CommandContext:
@@ -108,6 +112,11 @@ class Context:
         return self.clock()
 
     @cached_property
+    def budget(self) -> ReadBudget:
+        """The bytes that may still be read."""
+        return ReadBudget(self.answer_bytes)
+
+    @cached_property
     def connection_slots(self) -> asyncio.Semaphore:
         """Limits the connections that the operation uses."""
         return asyncio.Semaphore(CONNECTIONS_AT_ONCE)
@@ -121,13 +130,13 @@ class Context:
         """Return the rows of a statement."""
         self.statements += 1
         async with self.connection_slots, self._connection(statement) as connection:
-            return await fetch(connection, statement, parameters)
+            return await fetch(connection, statement, parameters, self.budget)
 
     async def fetch_raw(self, statement: sa.Executable) -> Sequence[Sequence[Any]]:
         """Return the rows of a statement with columns `as_given`, as the driver returns them."""
         self.statements += 1
         async with self.connection_slots, self._connection(statement) as connection:
-            return await fetch_as_given(connection, statement)
+            return await fetch_as_given(connection, statement, self.budget)
 
     def _connection(self, statement: sa.Executable) -> AbstractAsyncContextManager[AsyncConnection]:
         if self.kind == OperationType.SUBSCRIPTION.value:
@@ -166,7 +175,7 @@ class Context:
             return await self.fetch_raw(statement)
         self.statements += 1
         async with self.connection_slots, self.database.read() as connection:
-            return await fetch_as_given(connection, statement)
+            return await fetch_as_given(connection, statement, self.budget)
 
     async def node(self, info: "Info", key: str) -> Row | None:
         """Return the row of any type with an id."""

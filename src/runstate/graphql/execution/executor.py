@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from graphql import (
     GraphQLError,
     GraphQLField,
+    GraphQLLeafType,
     GraphQLList,
     GraphQLObjectType,
     GraphQLOutputType,
@@ -26,6 +27,7 @@ from graphql.pyutils import AwaitableOrValue, Path, gather_with_cancel
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from typing_extensions import override
 
+from runstate.graphql.execution.answer_size import AnswerSize
 from runstate.graphql.execution.plan_cache import PlanCache
 from runstate.graphql.execution.planner import Planner
 from runstate.graphql.execution.plans import Execution, ObjectBatch, Plan, Step, all_of
@@ -47,7 +49,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         # Collected fields are cached with their plans, for the next execution of the document.
         self._relevant_sub_fields = self.plans.sub_fields
         self.planning = self.plans.complete and not (self.middleware_manager and self.middleware_manager.middlewares)
-        self.execution = Execution(self.context_value, self.variable_values, self.fragment_definitions)
+        self.size = AnswerSize()
+        self.execution = Execution(self.context_value, self.variable_values, self.fragment_definitions, self.size)
         self.root_outcome: Callable[[], Awaitable[Any]] | None = None
         """Returns the value of the one root field, or raises its error, if its resolver was called already."""
 
@@ -147,6 +150,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             return by_library()
         if plan.is_attribute_only:
             try:
+                self.size.is_known = False
                 return plan.fill(source_value)
             except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
                 self._fall_back(error)
@@ -217,6 +221,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             if plans is None:
                 return by_library()
             if isinstance(result, list) and all(plan.is_attribute_only for plan in plans.values()):
+                self.size.is_known = False
                 return [plans[type(each)].fill(each) for each in result]
         except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
             self._fall_back(error)
@@ -231,6 +236,12 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         written = await all_of(plan.write(batches[kind], self.execution) for kind, plan in plans.items())
         answers = dict(zip(plans, map(iter, written), strict=True))
         return [next(answers[type(each)]) for each in sources]
+
+    @override
+    def complete_leaf_value(self, return_type: GraphQLLeafType, result: Any) -> Any:  # type: ignore[override]
+        """Complete a leaf value, whose size is not estimated."""
+        self.size.is_known = False
+        return super().complete_leaf_value(return_type, result)
 
     async def _planned_or(
         self, planned: Callable[[], Awaitable[T]], by_library: Callable[[], AwaitableOrValue[T]]

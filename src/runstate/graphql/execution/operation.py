@@ -19,7 +19,9 @@ from strawberry.types.graphql import OperationType
 from typing_extensions import override
 
 from runstate.core.access.credentials import UNRESTRICTED
+from runstate.errors import LimitExceeded
 from runstate.graphql.errors import log_errors, to_client_error
+from runstate.graphql.execution.answer_size import UNKNOWN, check_size
 from runstate.graphql.execution.executor import Executor
 from runstate.graphql.execution.fast_path import FastPath, Outcome, fast_path_of
 from runstate.graphql.execution.plan_cache import PlanCache
@@ -149,14 +151,14 @@ class Schema(strawberry.Schema):
         scopes.check(operation.scopes, getattr(request.context, "principal", UNRESTRICTED))
         self.documents.check_list_sizes(operation, request.variables)
         cost = self.documents.cost(operation, request.variables)
-        _annotate_context(request, cost=cost)
+        _annotate_context(request, cost=cost, answer_bytes=self.documents.limits.answer_bytes)
         return AcceptedOperation(request, document, operation, cost)
 
     async def _result(self, accepted: AcceptedOperation) -> ExecutionResult:
         try:
             with self.in_flight.operation():
                 return await self._executed(accepted)
-        except TimeoutError as error:
+        except (TimeoutError, LimitExceeded) as error:
             # It was not refused: it was executed in part, and what it wrote may stay.
             return ExecutionResult(
                 None, self._presented(accepted.request, [as_graphql(error)]), self._extensions(accepted)
@@ -175,6 +177,7 @@ class Schema(strawberry.Schema):
                     outcome = await fast_path.outcome(accepted.request.context, arguments)
                 data = self._attempt(accepted, partial(fast_path.answer, outcome))
                 if data is not None:
+                    check_size(data, self.documents.limits.answer_bytes)
                     return ExecutionResult(data, None, self._extensions(accepted))
         return await self._executed_by_executor(accepted, outcome)
 
@@ -197,6 +200,8 @@ class Schema(strawberry.Schema):
                 result = await result
         if isinstance(executor, Executor) and accepted.operation not in self.fast_paths:
             self.fast_paths[accepted.operation] = fast_path_of(executor)
+        size = executor.size if isinstance(executor, Executor) else UNKNOWN
+        size.check(result.data, self.documents.limits.answer_bytes)
         errors = self._presented(accepted.request, result.errors)
         return ExecutionResult(result.data, errors, self._extensions(accepted))
 
@@ -227,6 +232,7 @@ class Schema(strawberry.Schema):
             raise RefusedOperation(source.errors or ())
         async with aclosing(map_source_to_response_event(executor, source)) as events:
             async for event in events:
+                check_size(event.data, self.documents.limits.answer_bytes)
                 yield ExecutionResult(event.data, self._presented(accepted.request, event.errors))
 
     def _refused(self, request: ExecutionRequest, error: Exception) -> ExecutionResult:

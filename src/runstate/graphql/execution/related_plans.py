@@ -8,7 +8,7 @@ from graphql import GraphQLField, ListValueNode, ObjectValueNode, ValueNode, Var
 from graphql.execution.collect_fields import FieldDetailsList
 
 from runstate.graphql.execution.fallbacks import Fallback
-from runstate.graphql.execution.plans import Batch, Execution, Plan, fill
+from runstate.graphql.execution.plans import Batch, Execution, Plan, fill, overhead
 from runstate.graphql.pagination.connection import PATHS, Pages
 from runstate.graphql.pagination.keyset import PageArguments, PageQuery
 from runstate.graphql.pagination.raw_rows import RawRows
@@ -33,8 +33,10 @@ class Reference(NamedTuple):
         """Read the rows and put them into the answers."""
         keys = batch.values_of(self.lookup.key)
         ids = list(dict.fromkeys(each for each in keys if each is not None))
+        before = execution.size.characters
         rows = await execution.context.rows(self.lookup.target, ids, self.columns)
         by_id = dict(zip(rows.values_of("id"), await self.plan.write(rows, execution), strict=True))
+        execution.size.repeat(before, len(keys) - len(ids) + 1)
         values = list(map(by_id.get, keys))
         if None in values and not self.optional:
             raise Fallback
@@ -124,7 +126,10 @@ class ConnectionPlan:
         """Return the page of each parent as JSON."""
         answers = [self.template.copy() for _ in parents]
         for name, part in self.parts.items():
-            fill(answers, name, await part(pages, parents, execution))
+            values = await part(pages, parents, execution)
+            fill(answers, name, values)
+            execution.size.characters += sum(len(each) for each in values if isinstance(each, str))
+        execution.size.characters += overhead(self.template) * len(answers)
         return answers
 
 
@@ -143,6 +148,8 @@ class EdgesPlan:
     async def _edges(self, pages: Pages, execution: Execution, rows: RawRows) -> list[Any]:
         answers = [self.template.copy() for _ in range(len(rows))]
         positions = pages.cursors(rows) if self.cursors else []
+        written = overhead(self.template) * len(answers) + sum(map(len, positions)) * len(self.cursors)
+        execution.size.characters += written
         for name in self.cursors:
             fill(answers, name, positions)
         for name, plan in self.nodes.items():

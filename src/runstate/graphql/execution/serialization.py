@@ -9,12 +9,14 @@ from types import NoneType
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 from graphql import GraphQLEnumType
 from sqlalchemy.engine import Dialect
 
 from runstate.database.dialects import plain, processor
 from runstate.graphql.execution.fallbacks import Fallback
+from runstate.graphql.pagination.raw_rows import as_json
 from runstate.graphql.types.scalars import written
 from runstate.rows.base import DocumentColumn, Timestamp
 
@@ -27,8 +29,17 @@ WriteColumn = Callable[[Sequence[Any]], Iterable[Any]]
 """Returns the values of a column, as the driver returned them, as JSON."""
 
 
+LengthOf = Callable[[Sequence[Any]], int]
+"""Returns the number of characters of the values of a column, as the driver returned them."""
+
+
 class Serializers(dict[type, Convert]):
     """Serializers of the values of a field, by Python type. Other types fall back."""
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether values have no fields of their own."""
+        return all(_is_flat(convert) for convert in self.values())
 
     def __missing__(self, kind: type) -> Convert:
         if UUID in self and issubclass(kind, UUID):
@@ -39,6 +50,10 @@ class Serializers(dict[type, Convert]):
         """Return a value of the field as JSON."""
         convert = self[type(value)]
         return value if convert is None else convert(value)
+
+
+def _is_flat(convert: Convert) -> bool:
+    return not isinstance(convert, partial) or all(each.is_flat for each in convert.args)
 
 
 def _int(value: int) -> int:
@@ -65,7 +80,7 @@ WRITTEN: Final[Mapping[str, Mapping[type, Convert]]] = {
     "Float": {float: _float},
     "Boolean": {bool: None},
     "DateTime": {datetime: _instant},
-    "JSON": dict.fromkeys((dict, list, str, int, float, bool)),
+    "JSON": dict.fromkeys((orjson.Fragment, dict, list, str, int, float, bool)),
 }
 """Serializers of scalars, by name and Python type."""
 
@@ -100,8 +115,19 @@ def of_column(column: sa.ColumnElement[Any], serializers: Serializers, dialect: 
         convert = plain(column.type, dialect)
         finish = FINISH.get(kind)
         return convert if finish is None else lambda values: finish(convert(values))
+    if isinstance(column.type, sa.JSON) and orjson.Fragment in serializers:
+        return as_json
     write = partial(_value, processor(column.type, dialect), serializers)
     return partial(_distinct, write) if kind in FEW_VALUES else partial(map, write)
+
+
+def length_of(column: sa.ColumnElement[Any]) -> LengthOf | None:
+    """Return the function that counts the characters of the values of a column; None if each has at most 40."""
+    return _length if isinstance(column.type, sa.Text | sa.JSON | DocumentColumn) else None
+
+
+def _length(values: Sequence[str | None]) -> int:
+    return sum(map(len, filter(None, values)))
 
 
 WHOLE_COLUMN: Final[Mapping[type, type]] = {sa.Text: str, sa.Uuid: UUID, sa.Double: float, Timestamp: datetime}
