@@ -137,6 +137,8 @@ LIMIT_MESSAGES = {
     "directives": "The document has too many directives",
     "listItems": "A list is too long",
     "cost": "The answer could hold too many objects",
+    "errors": "Too many fields have failed",
+    "resolvers": "Too many fields have to be executed one by one",
     "bytes": "The answer, or what is read for it, is too large in bytes",
 }
 """What is limited in what clients ask for."""
