@@ -52,7 +52,7 @@ class Connection(asyncpg.Connection):  # type: ignore[type-arg]
     @asynccontextmanager
     async def within(self, budget: ReadBudget, _: Sequence[int] = ()) -> AsyncIterator[None]:
         """Limit the bytes that are received within a block. Raise LimitExceeded if they are too many."""
-        self.budget, self.exceeded = budget, None
+        self.budget = budget
         try:
             async with asyncio.timeout(None) as self.deadline:
                 yield
@@ -61,7 +61,7 @@ class Connection(asyncpg.Connection):  # type: ignore[type-arg]
                 raise
             raise self.exceeded from None
         finally:
-            self.budget = None
+            self.budget = self.exceeded = None
 
 
 class Connector:

@@ -14,7 +14,7 @@ from runstate.database import Database
 from runstate.errors import CursorExpired, InvalidInput, Unavailable
 from runstate.feed.cursor import Cursor, Position
 from runstate.feed.live_queries import LiveQueries
-from runstate.feed.log import Log, T
+from runstate.feed.log import Log, LogFilter, T
 from runstate.feed.loop import DATABASE_ERRORS, repeat
 from runstate.feed.notifications import Notifications
 from runstate.feed.reader import Page, Reader
@@ -33,6 +33,9 @@ class HubSettings:
     """Longest time between two polls of the log; a notification polls it sooner."""
     pause_seconds: float = 0.005
     """Shortest time between two polls: news of this time is read together."""
+    rest_seconds: float = 0.0003
+    """Pause after a poll for each subscriber to which it has offered entries, so that serving them leaves time."""
+    longest_rest_seconds: float = 0.25
     retry_seconds: float = 1
     """Pause after an unexpected error."""
     heartbeat_seconds: float = 20
@@ -78,8 +81,12 @@ class Hub(Generic[T]):
         self.subscribers: set[Subscriber[T]] = set()
         """All subscribers that must be served before the hub stops."""
         self.drained = asyncio.Event()
-        self.unkeyed: set[Subscriber[T]] = set()
-        self.by_key: defaultdict[UUID | None, set[Subscriber[T]]] = defaultdict(set)
+        self.audiences: dict[LogFilter[T], set[Subscriber[T]]] = {}
+        """Subscribers to which new entries are offered, by their filters."""
+        self.unkeyed: set[LogFilter[T]] = set()
+        self.by_key: defaultdict[UUID | None, set[LogFilter[T]]] = defaultdict(set)
+        self.rest_seconds = 0.0
+        """Pause before the next poll, besides the shortest one: subscribers take time to serve."""
         self.joining: list[tuple[Subscriber[T] | None, asyncio.Future[Position]]] = []
         self.task: asyncio.Task[None] | None = None
         notifications.subscribe(log.channel, self.wake)
@@ -136,13 +143,19 @@ class Hub(Generic[T]):
     def remove(self, subscriber: Subscriber[T]) -> None:
         """Forget a subscriber."""
         self.subscribers.discard(subscriber)
-        self.unkeyed.discard(subscriber)
-        for key in subscriber.filter.keys or ():
-            self.by_key[key].discard(subscriber)
-            if not self.by_key[key]:
-                del self.by_key[key]
+        audience = self.audiences.get(subscriber.filter, set())
+        audience.discard(subscriber)
+        if not audience and self.audiences.pop(subscriber.filter, None) is not None:
+            self._forget(subscriber.filter)
         if self.closing and not self.subscribers:
             self.drained.set()
+
+    def _forget(self, filter: LogFilter[T]) -> None:
+        self.unkeyed.discard(filter)
+        for key in filter.keys or ():
+            self.by_key[key].discard(filter)
+            if not self.by_key[key]:
+                del self.by_key[key]
 
     async def join(self, subscriber: Subscriber[T] | None = None) -> Position:
         """Return the end of a poll that begins from now on. The subscriber is offered every matching entry after it."""
@@ -172,6 +185,9 @@ class Hub(Generic[T]):
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.poll_seconds):
                 await self.has_news.wait()
+        rest, self.rest_seconds = min(self.rest_seconds, self.settings.longest_rest_seconds), 0.0
+        if rest and not self.closing:
+            await asyncio.sleep(rest)
         self.has_news.clear()
         try:
             await self.retry_until_available(self._poll)
@@ -206,21 +222,24 @@ class Hub(Generic[T]):
 
     def _deliver(self, page: Page[T]) -> bool:
         """Offer a page to the matching subscribers, and return whether it was the last one."""
-        matching: defaultdict[Subscriber[T], list[T]] = defaultdict(list)
+        matching: defaultdict[LogFilter[T], list[T]] = defaultdict(list)
         for entry in page.entries:
-            for subscriber in self._matching(entry):
-                matching[subscriber].append(entry)
+            for filter in self._matching(entry):
+                matching[filter].append(entry)
         self.cursor = page.cursor
-        for subscriber, entries in matching.items():
-            subscriber.offer(Page(entries, page.cursor))
+        for filter, entries in matching.items():
+            offered = Page(entries, page.cursor)
+            for subscriber in self.audiences[filter]:
+                subscriber.offer(offered)
+            self.rest_seconds += len(self.audiences[filter]) * self.settings.rest_seconds
         self.has_changed |= bool(page.entries)
         return page.complete
 
-    def _matching(self, entry: T) -> list[Subscriber[T]]:
-        keyed: set[Subscriber[T]] = set()
+    def _matching(self, entry: T) -> list[LogFilter[T]]:
+        keyed: set[LogFilter[T]] = set()
         if self.by_key:
             keyed.update(*(self.by_key.get(key, ()) for key in self.log.keys(entry)))
-        return [each for each in (*self.unkeyed, *keyed) if each.filter.match(entry)]
+        return [each for each in (*self.unkeyed, *keyed) if each.match(entry)]
 
     async def _start_over(self) -> None:
         """Continue at the end of a log that was pruned or replaced unread. Subscribers read on, and may be refused."""
@@ -234,8 +253,15 @@ class Hub(Generic[T]):
             return
         if subscriber:
             subscriber.join()
-            if subscriber.filter.keys is None:
-                self.unkeyed.add(subscriber)
-            for key in subscriber.filter.keys or ():
-                self.by_key[key].add(subscriber)
+            self._admit(subscriber)
         future.set_result(self.cursor.seen)
+
+    def _admit(self, subscriber: Subscriber[T]) -> None:
+        filter = subscriber.filter
+        if filter not in self.audiences:
+            self.audiences[filter] = set()
+            if filter.keys is None:
+                self.unkeyed.add(filter)
+            for key in filter.keys or ():
+                self.by_key[key].add(filter)
+        self.audiences[filter].add(subscriber)

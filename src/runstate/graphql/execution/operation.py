@@ -1,15 +1,16 @@
 """The way of an operation: everything is decided before it is executed, then one of three ways executes it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
+import orjson
 import strawberry
 from graphql import ExecutionResult as CoreResult
-from graphql import GraphQLError, create_source_event_stream, map_source_to_response_event
+from graphql import GraphQLError, create_source_event_stream
 from strawberry.exceptions import MissingQueryError
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
@@ -21,7 +22,8 @@ from typing_extensions import override
 from runstate.core.access.credentials import UNRESTRICTED
 from runstate.errors import LimitExceeded
 from runstate.graphql.errors import log_errors, to_client_error
-from runstate.graphql.execution.answer_size import UNKNOWN, check_size
+from runstate.graphql.execution.answer_size import UNKNOWN, AnswerSize, check_size
+from runstate.graphql.execution.events import EventAnswer, Events, written
 from runstate.graphql.execution.executor import Executor
 from runstate.graphql.execution.fast_path import FastPath, Outcome, fast_path_of
 from runstate.graphql.execution.plan_cache import PlanCache
@@ -66,6 +68,7 @@ class Schema(strawberry.Schema):
 
     documents: DocumentCache
     in_flight: InFlight
+    events: Events
     plan_cache: PlanCache
     fast_paths: WeakKeyDictionary[Operation, FastPath | None]
     """Fast paths of mutations that were executed once; None for those that need the executor."""
@@ -200,10 +203,12 @@ class Schema(strawberry.Schema):
                 result = await result
         if isinstance(executor, Executor) and accepted.operation not in self.fast_paths:
             self.fast_paths[accepted.operation] = fast_path_of(executor)
-        size = executor.size if isinstance(executor, Executor) else UNKNOWN
-        size.check(result.data, self.documents.limits.answer_bytes)
+        self._size_of(executor).check(result.data, self.documents.limits.answer_bytes)
         errors = self._presented(accepted.request, result.errors)
         return ExecutionResult(result.data, errors, self._extensions(accepted))
+
+    def _size_of(self, executor: Any) -> AnswerSize:
+        return executor.size if isinstance(executor, Executor) else UNKNOWN
 
     def _executor(self, accepted: AcceptedOperation) -> StrawberryGraphQLCoreExecutionContext:
         request = accepted.request
@@ -230,10 +235,23 @@ class Schema(strawberry.Schema):
             source = await source if optimized_is_awaitable(source) else source
         if isinstance(source, CoreResult):
             raise RefusedOperation(source.errors or ())
-        async with aclosing(map_source_to_response_event(executor, source)) as events:
-            async for event in events:
-                check_size(event.data, self.documents.limits.answer_bytes)
+        base = accepted.request.query, accepted.request.name, orjson.dumps(accepted.request.variables)
+        async with aclosing(source):
+            async for payload in source:
+                shared = getattr(payload, "shared", None)
+                key = None if shared is None else (*base, shared)
+                event = await self._event(accepted, executor, payload, key)
                 yield ExecutionResult(event.data, self._presented(accepted.request, event.errors))
+
+    async def _event(self, accepted: AcceptedOperation, executor: Any, payload: Any, key: Hashable) -> EventAnswer:
+        """Return the answer to an event of a subscription."""
+        each = executor.build_per_event_executor(payload)
+
+        def write(result: Any) -> EventAnswer:
+            self._size_of(each).check(result.data, self.documents.limits.answer_bytes)
+            return written(result)
+
+        return await self.events.answer(accepted.operation, key, partial(each.execute_operation, False), write)
 
     def _refused(self, request: ExecutionRequest, error: Exception) -> ExecutionResult:
         errors = error.errors if isinstance(error, RefusedOperation) else [as_graphql(error)]
