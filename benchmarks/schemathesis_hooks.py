@@ -1,4 +1,4 @@
-"""Hooks of schemathesis: the scalars of the schema, and the error codes that are the fault of server or client."""
+"""Hooks of schemathesis: scalars of the schema, and error codes that count as errors of the server or the client."""
 
 import schemathesis
 from hypothesis import strategies as st

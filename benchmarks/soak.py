@@ -137,7 +137,7 @@ class Soak:
             self.written[answer["state"]["id"]] = (run, answer["state"]["version"])
 
     async def contradictions(self) -> list[str]:
-        """Return what is wrong: histories with gaps, and answers that the histories contradict."""
+        """Return the contradictions found: histories with gaps, and answers that differ from the histories."""
         found: list[str] = []
         states: dict[str, tuple[str, int]] = {}
         for field in ("flowRuns", "taskRuns"):
@@ -215,12 +215,12 @@ def _report(self: Soak, broken: list[str], options: argparse.Namespace) -> None:
 def main() -> None:
     """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--database-url", help="a database that may be filled; without it: a new SQLite file")
+    parser.add_argument("--database-url", help="database to write to; a new SQLite file by default")
     parser.add_argument("--servers", type=int, default=1)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--kill", action="store_true", help="kill -9 the last server half-way and start it again")
+    parser.add_argument("--kill", action="store_true", help="kill and restart the last server after half of the time")
     parser.add_argument("--port", type=int, default=4310)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A check of the project's English: docstrings, comments, messages and pages avoid riddles and say things first.
+"""Check of the project's English in docstrings, descriptions, comments and pages.
 
 Usage: python tools/prose.py [--statistics]. Exits with 1 if a text breaks a rule. The rules are in docs/changing.md.
 """
@@ -24,11 +24,11 @@ PHRASES: Final = re.compile(
     r"|\bthat it so\b|\bof its own accord\b|\bwants to be\b|\bis asked for\b|\bcomes to nothing\b|\bit is what\b",
     re.IGNORECASE,
 )
-"""Phrases with a plain term of the field: release, expire, accept, reject, forever, by default, required, generated."""
+"""Phrases to replace by terms of the field: release, expire, accept, reject, by default, required, generated."""
 
 
 class Text(NamedTuple):
-    """A text, and the place where it stands."""
+    """A text with its position, `file:line`."""
 
     place: str
     kind: str

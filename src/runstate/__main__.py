@@ -1,5 +1,6 @@
 """`runstate serve | migrate | schema | verify | watch | demo | keys`."""
 
+# First, because it disables the garbage collector during the imports below.
 import runstate.loading  # noqa: F401  # isort: skip
 
 import asyncio
@@ -35,27 +36,33 @@ from runstate.workers import Workers
 
 log = structlog.get_logger(__name__)
 
-gc.freeze()  # what was loaded stays
+gc.freeze()  # modules are never freed, so collections need not visit their objects
 gc.enable()
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(keys, name="keys")
 
-Url = Annotated[str | None, typer.Option("--database-url", help="Where it is kept; RUNSTATE_DATABASE_URL.")]
-Host = Annotated[str | None, typer.Option(help="The address to listen on; RUNSTATE_HOST.")]
-Port = Annotated[int | None, typer.Option(help="The port to listen on; RUNSTATE_PORT.")]
+Url = Annotated[
+    str | None, typer.Option("--database-url", help="URL of the database; RUNSTATE_DATABASE_URL by default.")
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on; RUNSTATE_HOST by default.")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on; RUNSTATE_PORT by default.")]
 Insecure = Annotated[
     bool | None,
-    typer.Option("--insecure", help="Everybody who reaches the server may do everything; RUNSTATE_INSECURE."),
+    typer.Option("--insecure", help="Serve other machines without authentication; RUNSTATE_INSECURE by default."),
 ]
 Key = Annotated[
     str | None,
     typer.Option(
         envvar="RUNSTATE_API_KEY",
-        help="A key, or `user:password`, where the server wants one.",
+        help="API key, or `user:password`, if the server requires authentication.",
+        # A key that was read from a file can end with a newline.
         callback=lambda key: key and key.strip(),
     ),
 ]
-Processes = Annotated[int | None, typer.Option(help="How many processes serve, on PostgreSQL; RUNSTATE_WORKERS.")]
+Processes = Annotated[
+    int | None,
+    typer.Option(help="Number of processes that serve; more than one needs PostgreSQL; RUNSTATE_WORKERS by default."),
+]
 
 
 @cli.command()
@@ -69,9 +76,11 @@ def serve(
     """Run the server."""
     settings = configured(host=host, port=port, database_url=database_url, insecure=insecure, workers=workers)
     with sole_owner(settings.database_url), ExitStack() as opened:
+        # Bound first, so that an address in use is reported before anything is migrated.
         listeners = [opened.enter_context(each) for each in bind(settings.host, settings.port)]
         if settings.workers > 1 and database_of(settings).is_sqlite:
-            raise ConfigurationError("One process owns a SQLite file: use PostgreSQL for several workers.")
+            raise ConfigurationError("A SQLite file belongs to one process: use PostgreSQL for several workers.")
+        # Also checked in build_app, but the tables must not be migrated by a server that then refuses to start.
         check_exposure(settings)
         asyncio.run(_migrate(settings))
         if not serve_together(settings, listeners):
@@ -79,7 +88,7 @@ def serve(
 
 
 def serve_together(settings: Settings, listeners: list[socket]) -> bool:
-    """Serve with one process or several until asked to stop; return whether it went well."""
+    """Serve with one process or several until a signal arrives; return whether the server could start."""
     if settings.workers > 1:
         return Workers(settings, listeners).run()
     server = Server(settings)
@@ -89,10 +98,10 @@ def serve_together(settings: Settings, listeners: list[socket]) -> bool:
 
 @cli.command()
 def migrate(database_url: Url = None) -> None:
-    """Bring the tables to their newest shape."""
+    """Migrate the tables to the newest schema version."""
     settings = configured(database_url=database_url)
     asyncio.run(_migrate(settings))
-    typer.echo(f"The tables in {parse(settings.database_url).shown} have their newest shape.")
+    typer.echo(f"The tables in {parse(settings.database_url).shown} have the newest schema version.")
 
 
 @cli.command()
@@ -103,29 +112,29 @@ def schema() -> None:
 
 @cli.command()
 def verify(database_url: Url = None) -> None:
-    """Check that counters, runs, histories and the log agree; exit code 1 if something does not. Others may go on."""
+    """Check that counters, runs, histories and the log are consistent; if not, exit with 1. Servers may be running."""
     settings = configured(database_url=database_url)
     findings = asyncio.run(_verify(settings))
     for finding in findings:
         typer.echo(finding)
     if findings:
         raise typer.Exit(1)
-    typer.echo(f"Everything in {parse(settings.database_url).shown} agrees.")
+    typer.echo(f"All data in {parse(settings.database_url).shown} are consistent.")
 
 
 @cli.command()
 def watch(
-    url: Annotated[str, typer.Argument(help="Where the server is, such as http://127.0.0.1:4200/graphql.")],
-    run: Annotated[str | None, typer.Option(help="Only this run, from its first version on.")] = None,
-    where: Annotated[str | None, typer.Option(help="Only these: a TransitionWhere as JSON.")] = None,
-    after: Annotated[str | None, typer.Option(help="Go on after this cursor; with --run: after this version.")] = None,
-    until_final: Annotated[bool, typer.Option("--until-final", help="End when the run does.")] = False,  # noqa: FBT002
+    url: Annotated[str, typer.Argument(help="URL of the server, such as http://127.0.0.1:4200/graphql.")],
+    run: Annotated[str | None, typer.Option(help="Id of a run: print its transitions only, from version 1 on.")] = None,
+    where: Annotated[str | None, typer.Option(help="Filter: a TransitionWhere as JSON.")] = None,
+    after: Annotated[str | None, typer.Option(help="Start after this cursor; with --run, after this version.")] = None,
+    until_final: Annotated[bool, typer.Option("--until-final", help="Exit when the run ends.")] = False,  # noqa: FBT002
     key: Key = None,
 ) -> None:
-    """Print transitions as they come: a table, or lines of JSON into a pipe; connect again when that is needed.
+    """Print transitions as they are committed: a table on a terminal, otherwise lines of JSON. Reconnect if necessary.
 
-    With --until-final the exit code says how the run ended: 0 completed, 1 failed or crashed, 2 cancelled. 3: the
-    server does not want to tell.
+    With --until-final the exit code is 0 if the run completed, 1 if it failed or crashed, 2 if it was cancelled. The
+    exit code is 3 if the server rejects the subscription.
     """
     try:
         raise typer.Exit(run_watch(url, wish_of(run, where, after, until_final=until_final), key))
@@ -136,12 +145,14 @@ def watch(
 
 @cli.command()
 def demo(
-    url: Annotated[str, typer.Option(help="Where the server is.")] = "http://127.0.0.1:4200/graphql",
-    runs: Annotated[int | None, typer.Option(min=1, help="End after so many flow runs; without it: never.")] = None,
-    pace: Annotated[float, typer.Option(min=0, help="How many seconds a second of the flows takes.")] = 1,
+    url: Annotated[str, typer.Option(help="URL of the server.")] = "http://127.0.0.1:4200/graphql",
+    runs: Annotated[
+        int | None, typer.Option(min=1, help="Number of flow runs after which to exit; unlimited by default.")
+    ] = None,
+    pace: Annotated[float, typer.Option(min=0, help="Factor by which all durations are multiplied.")] = 1,
     key: Key = None,
 ) -> None:
-    """Run a few small flows on a server: with retries, failures, pauses, caches and subflows to look at."""
+    """Run small flows on a server, to create data: with retries, failures, pauses, caches and subflows."""
     try:
         run_demo(url, key, runs, pace)
     except RefusedError as refused:
@@ -167,7 +178,7 @@ async def _migrate(settings: Settings) -> None:
 
 
 def configured(**options: object) -> Settings:
-    """Return the settings from the environment and the command line, and configure logging by them."""
+    """Return the settings from the environment and the command line; configure logging from them."""
     settings = load(os.environ, **options)
     logs.configure(settings.log_level, settings.log_format)
     for name, similar in unknown_variables(os.environ).items():
@@ -177,29 +188,31 @@ def configured(**options: object) -> Settings:
 
 @contextmanager
 def sole_owner(url: str) -> Iterator[None]:
-    """Hold a SQLite file for as long as the block runs; `Misconfigured` if another server does."""
+    """Lock a SQLite file while the block runs. Raise ConfigurationError if another server holds the lock."""
     file = parse(url).file
     if file is None:
         yield
         return
+    # A separate file, because SQLite locks the database file itself. The kernel releases the lock of a killed process.
     lock = Path(f"{file}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            message = f"Another server keeps its data in {file}: stop it, or use PostgreSQL for several."
+            message = f"Another server uses {file}: stop it, or use PostgreSQL for several servers."
             raise ConfigurationError(message) from None
         yield
 
 
 def main() -> None:
-    """Run a command; what is misconfigured, and what the database refuses, is said in a line."""
+    """Run a command. Print errors of the configuration and of the database in one line, without a traceback."""
     try:
         cli()
     except ConfigurationError as error:
         message = error.message
     except FAILURES as error:
+        # The line that is printed suffices for operators; the traceback is for developers.
         log.debug("command_failed", exc_info=True)
         message = f"The database cannot be used: {reason(error)}."
     else:

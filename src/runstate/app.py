@@ -1,4 +1,4 @@
-"""The one place where things are put together; the lifespan opens and closes them."""
+"""Construction of the application; its lifespan opens and closes the database, the feed and the services."""
 
 import asyncio
 import os
@@ -40,12 +40,15 @@ from runstate.web.pages import routes as page_routes
 
 
 def clock() -> datetime:
-    """The time."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def build_app(settings: Settings) -> Starlette:
-    """The application. What its lifespan opens is found in `app.state`. Misconfigured: a service has no such name."""
+    """Return the application; its lifespan stores what it opens in `app.state`.
+
+    Raise ConfigurationError if the settings name an unknown service or leave the server unprotected.
+    """
     check_exposure(settings)
     before = middleware(settings)
     meter = Meter(Metrics(shared_directory()), clock)
@@ -59,7 +62,9 @@ def build_app(settings: Settings) -> Starlette:
             database = database_of(settings)
             opened.push_async_callback(database.close)
             if tracing:
+                # In a thread, because sending the remaining spans blocks.
                 opened.push_async_callback(asyncio.to_thread, tracing.close)
+            # Without effect after `runstate serve`; needed if the application is started in another way.
             await migrate(database)
             hub_settings = HubSettings(slow_subscriber_timeout_seconds=settings.slow_subscriber_timeout_seconds)
             feed = Feed(database, hub_settings, meter.delivered)
@@ -90,17 +95,18 @@ def build_app(settings: Settings) -> Starlette:
     routes = [
         *(graphql_routes(endpoint, with_pages=shows_pages(settings))),
         *(page_routes() if shows_pages(settings) else ()),
+        # Both forms, because redirects are switched off below.
         *(Route(path + slash, look) for path, look in paths(health).items() for slash in ("", "/")),
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
-    app.router.redirect_slashes = False  # to an absolute address, which is another one behind a proxy
+    app.router.redirect_slashes = False  # Starlette redirects to absolute URLs, which are wrong behind a proxy
     app.state.health = health
     return app
 
 
 def graphql_routes(endpoint: Endpoint, *, with_pages: bool) -> list[BaseRoute]:
-    """Return the routes to the endpoint, with and without a slash at the end."""
+    """Return the routes to the endpoint, with and without a trailing slash."""
     ways = {"/graphql": PAGE, "/graphql/": f"../{PAGE}"}
     return [
         *(Route(path, BrowserRedirect(endpoint, to) if with_pages else endpoint) for path, to in ways.items()),
@@ -109,13 +115,13 @@ def graphql_routes(endpoint: Endpoint, *, with_pages: bool) -> list[BaseRoute]:
 
 
 def shared_directory() -> Path | None:
-    """Where workers keep their figures together, as the library that keeps them wants it told."""
+    """Return the directory in which workers share metrics, from prometheus_client's variable; None with one process."""
     named = os.environ.get(SHARED)
     return Path(named) if named else None
 
 
 def set_services(settings: Settings) -> dict[str, Service]:
-    """The services that do as the settings say."""
+    """Return the services that have settings, bound to their values."""
     after = timedelta(seconds=settings.late_after_seconds)
     retention = {name: getattr(settings, name) for name in retention_settings()}
     return {
@@ -128,7 +134,8 @@ def set_services(settings: Settings) -> dict[str, Service]:
 
 
 def set_bounds(settings: Settings) -> RequestLimits:
-    """How much clients may ask for, as the settings say."""
+    """Return the limits on requests that the settings declare."""
+    # Clients on other machines see neither the schema nor similar names by default.
     local = is_loopback(settings.host)
     return RequestLimits(
         body_bytes=settings.max_body_bytes,
@@ -153,7 +160,7 @@ def set_bounds(settings: Settings) -> RequestLimits:
 
 
 def make_context(connection: Request | WebSocket, request_id: str) -> Context:
-    """The context of an operation."""
+    """Return the context of an operation."""
     state = connection.app.state
     return Context(
         state.database,

@@ -1,6 +1,6 @@
-"""Limits on connections: how many, how long a request may take to arrive, and how much of it waits in memory.
+"""Limits on connections: their number, the time in which a request has to arrive, and the memory for its parts.
 
-Uvicorn limits none of them. It parses all that a client has sent, however many requests that is, and queues them.
+Uvicorn has no such limits: it parses and queues all requests that a client sends, however many.
 """
 
 import asyncio
@@ -15,21 +15,22 @@ import structlog
 from runstate.settings import Settings
 
 HEAD_BYTES: Final = 65_536
-"""The most bytes of the head of a request: its request line and its header fields."""
+"""Maximum size of the head of a request, its request line and header fields, in bytes."""
 HEAD_FIELDS: Final = 100
-"""The most header fields of a request."""
+"""Maximum number of header fields of a request."""
 PIPELINED: Final = 32
-"""The most requests of a connection that wait for an answer."""
+"""Maximum number of requests of a connection that wait for an answer."""
 IDLE_SECONDS: Final = 75.0
-"""Seconds that a connection is kept without a request: longer than clients and proxies keep theirs."""
+"""Seconds after which an idle connection is closed: longer than clients and proxies keep theirs, to close last."""
 UNREAD_SECONDS: Final = 30.0
-"""Seconds after which a connection is closed whose client takes nothing of an answer."""
+"""Seconds after which a connection is closed if its client reads nothing of an answer."""
 LINGER_SECONDS: Final = 2.0
-"""Seconds that the rest of a refused request is read, so that the client finds the answer."""
+"""Seconds for which the rest of a refused request is read: closing earlier can reset the connection before the client
+reads the answer."""
 LEAST: Final = 16
-"""Connections that are allowed however few files there may be."""
+"""Number of connections that are always allowed, even if the process may open few files."""
 OTHER_FILES: Final = 100
-"""Files that the process needs besides its connections."""
+"""Number of files that the process opens besides its connections."""
 REPORT_SECONDS: Final = 10.0
 """Seconds between two log lines about refused connections."""
 
@@ -43,16 +44,17 @@ class ConnectionLimits:
     connections: int = 10_000
     connections_per_address: int = 1_000
     buffered_bytes: int = 2**25
-    """The most bytes of incomplete requests, of all connections together."""
+    """Maximum size of the incomplete requests of all connections together, in bytes."""
     head_seconds: float = 15.0
     body_seconds: float = 30.0
     unread_stream_seconds: float = 120.0
-    """Seconds after which a stream is closed whose client takes nothing. Subscribers that stay behind end sooner."""
+    """Seconds after which a stream is closed if its client reads nothing. Subscriptions that are behind end earlier."""
 
 
 def limits_of(settings: Settings) -> ConnectionLimits:
-    """Return the limits that the settings name; the process has files for no more connections than it may open."""
+    """Return the limits from the settings, lowered to the number of files that the process may open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The soft limit is often lower than the number of connections that the settings allow.
     if hard != resource.RLIM_INFINITY and soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
@@ -65,27 +67,30 @@ def limits_of(settings: Settings) -> ConnectionLimits:
         buffered_bytes=settings.max_buffered_bytes,
         head_seconds=settings.request_head_timeout_seconds,
         body_seconds=settings.request_body_timeout_seconds,
+        # Longer than the timeout of subscriptions, so that a slow subscriber first receives SLOW_CONSUMER.
         unread_stream_seconds=settings.slow_subscriber_timeout_seconds + 60,
     )
 
 
 class Connections:
-    """Connections of a process, counted and looked at by the clock."""
+    """Counts of the connections of a process, and the periodic check of their timeouts."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self.now = 0.0
-        """The time of the last look, in seconds of the loop's clock."""
+        """Time of the last tick, in seconds of the loop's clock."""
         self.count = 0
         self.by_client: Counter[str] = Counter()
         self.buffered = 0
         """Bytes of incomplete requests."""
         self.refused = 0
         """Connections refused since the last log line about them."""
+        # The first refusal is logged at once.
         self.reported = -REPORT_SECONDS
 
     def enter(self, client: str) -> bool:
-        """Count a connection; whether it is allowed."""
+        """Count a new connection; return whether it is allowed."""
+        # Refused connections count too, because `leave` is called for every connection.
         self.count += 1
         self.by_client[client] += 1
         is_allowed = (
@@ -97,52 +102,55 @@ class Connections:
         return is_allowed
 
     def leave(self, client: str) -> None:
-        """Count a connection no more."""
+        """Remove a closed connection from the counts."""
         self.count -= 1
         self.by_client[client] -= 1
+        # Otherwise the counter would grow with every address ever seen.
         if not self.by_client[client]:
             del self.by_client[client]
 
     def buffer(self, change: int) -> bool:
-        """Count bytes of an incomplete request; whether all of them together are few enough."""
+        """Add to the bytes of incomplete requests; return whether all of them together are within the limit."""
         self.buffered += change
         return self.buffered <= self.limits.buffered_bytes
 
     def sweep(self, now: float, protocols: set[Any]) -> None:
-        """Close what waits too long."""
+        """Close connections that have timed out."""
         for protocol in list(protocols):
             protocol.sweep(now)
         if self.refused:
             self._report()
 
     def _report(self) -> None:
-        """Log how many connections were refused, once in a while."""
+        """Log the number of refused connections, at most once in REPORT_SECONDS."""
         if self.now - self.reported >= REPORT_SECONDS:
             log.warning("connections_refused", refused=self.refused, open=self.count, limits=asdict(self.limits))
             self.refused, self.reported = 0, self.now
 
 
 def client_of(transport: asyncio.BaseTransport) -> str:
-    """Return the client that a connection counts for: its address, of IPv6 the network of a site."""
+    """Return the client that a connection counts for: an IPv4 address, or the /64 network of an IPv6 address."""
     peer = transport.get_extra_info("peername")
     host = str(peer[0]) if isinstance(peer, tuple) else ""
     try:
+        # Link-local addresses of IPv6 have a zone: fe80::1%eth0.
         address = ip_address(host.partition("%")[0])
     except ValueError:
         return host
+    # A client can use all addresses of its /64, so they count as one.
     is_wide = address.version == 6 and address.ipv4_mapped is None  # noqa: PLR2004
     return str(ip_network((address, 64), strict=False)) if is_wide else host
 
 
 class Unread:
-    """Notices a client that takes nothing of what it is sent."""
+    """Detector of a client that reads nothing of what it is sent."""
 
     def __init__(self, now: float) -> None:
         self.size = 0
         self.since = now
 
     def is_over(self, transport: asyncio.WriteTransport, now: float, seconds: float) -> bool:
-        """Whether nothing was taken for so long, or there was nothing to take meanwhile."""
+        """Return whether data have waited for so many seconds and the client has read none of them."""
         size = transport.get_write_buffer_size()
         if not size or size < self.size:
             self.since = now

@@ -1,4 +1,4 @@
-"""Exceptions that callers meet. The docstring is the message by default."""
+"""Errors that clients and operators see. The docstring of a class is its default message."""
 
 from collections.abc import Sequence
 from typing import NewType
@@ -19,12 +19,12 @@ class RunstateError(Exception):
 
     @property
     def message(self) -> str:
-        """A description of the error for people."""
+        """Description of the error for people."""
         return str(self)
 
 
 class Problem(RunstateError):
-    """A mistake of the client that a mutation answers as data.
+    """An error in the input that a mutation returns as data.
 
     GraphQL derives an object type, a member of `ProblemCode` and the details of errors from each subclass: annotated
     attributes become fields, and the text below an attribute describes it.
@@ -110,13 +110,13 @@ class BadRequest(RunstateError):
 
 
 class BadUserInput(RunstateError):
-    """An argument is not what the schema asks for."""
+    """An argument or variable does not match the schema."""
 
     code = "BAD_USER_INPUT"
 
 
 class LimitExceeded(RunstateError):
-    """More is asked for than is allowed."""
+    """The operation exceeds a limit."""
 
     code = "LIMIT_EXCEEDED"
 
@@ -141,7 +141,7 @@ LIMIT_MESSAGES = {
     "resolvers": "Too many fields have to be executed one by one",
     "bytes": "The answer, or what is read for it, is too large in bytes",
 }
-"""What is limited in what clients ask for."""
+"""Messages by the name of the limit."""
 
 
 class CursorExpired(RunstateError):
@@ -152,23 +152,23 @@ class CursorExpired(RunstateError):
     def __init__(self, oldest: str) -> None:
         super().__init__()
         self.oldest = oldest
-        """A cursor at the oldest position that is still kept."""
+        """Cursor of the oldest position that the log still covers."""
 
 
 class Unauthenticated(RunstateError):
-    """A key is needed, one that is neither revoked nor expired."""
+    """Authentication is required: send an API key that is neither revoked nor expired."""
 
     code = "UNAUTHENTICATED"
 
 
 class Forbidden(RunstateError):
-    """This is not allowed."""
+    """The operation is not permitted."""
 
     code = "FORBIDDEN"
 
 
 class Overloaded(RunstateError):
-    """Too much is waiting to be written; try again."""
+    """Too many requests are waiting; retry later."""
 
     code = "OVERLOADED"
 
@@ -180,7 +180,7 @@ class Unavailable(RunstateError):
 
 
 class Timeout(RunstateError):
-    """It took too long. What was to be written may have been."""
+    """The operation timed out. Its writes may or may not have been committed."""
 
     code = "TIMEOUT"
 
@@ -196,7 +196,7 @@ class SlowConsumer(RunstateError):
 
 
 class ServerRestarting(RunstateError):
-    """The server is going away; subscribe again after the cursor."""
+    """The server is shutting down; subscribe again after the cursor."""
 
     code = "RESTARTING"
 
@@ -206,4 +206,4 @@ class ServerRestarting(RunstateError):
 
 
 class ConfigurationError(RunstateError):
-    """The settings do not fit together."""
+    """The configuration is invalid."""

@@ -1,4 +1,4 @@
-"""Imported before anything else: while modules are loaded, the garbage collector takes time and finds nothing."""
+"""Disables the garbage collector; imported first, because collections during imports cost time and free nothing."""
 
 import gc
 

@@ -1,4 +1,4 @@
-"""Logging of this and all other libraries: lines on standard error, as text or as JSON."""
+"""Logging of runstate and of other libraries: lines on standard error, as text or JSON."""
 
 import logging
 import sys
@@ -11,11 +11,11 @@ COMMON: Final[tuple[Any, ...]] = (
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
-"""Processors for every line: they add the id of the request, the level and the time."""
+"""Processors of every line; they add the request id, the level and the time."""
 
 
 def configure(level: str, form: str) -> None:
-    """Log records from this level on, as `text` or `json`; with `auto` as text if standard error is a terminal."""
+    """Configure logging from a level on, as `text` or `json`; `auto` is text if standard error is a terminal."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
     written = rendering(as_text=form == "text" or (form == "auto" and sys.stderr.isatty()))
     of_others = structlog.stdlib.ProcessorFormatter(
@@ -35,8 +35,8 @@ def configure(level: str, form: str) -> None:
 def rendering(*, as_text: bool) -> list[Any]:
     """Return the processors that write a line.
 
-    By default, structlog has `rich` print tracebacks with the local variables of each frame: they hold what clients
-    sent, and printing them stops the event loop for a second.
+    Tracebacks are plain: by default structlog prints them with `rich` and the local variables of each frame, which
+    contain values of clients and block the event loop for a second.
     """
     if as_text:
         plain = structlog.dev.plain_traceback

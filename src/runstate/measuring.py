@@ -1,4 +1,4 @@
-"""What is measured below the API: of batches, services and the feed as it happens, of everything else now and then."""
+"""Measurement of batches, services and the feed as they work, and of pools, queues and caches at intervals."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,10 +19,11 @@ from runstate.metrics import Metrics
 from runstate.rows import Transition
 
 EVERY_SECONDS: Final = 2.0
+"""Seconds between two updates with several workers."""
 
 
 class Meter:
-    """Keeps the figures of one process up to date."""
+    """Updates the metrics of one process."""
 
     schema: Schema
 
@@ -31,17 +32,17 @@ class Meter:
         self.clock = clock
         self.counted: dict[str, int] = {}
         self.look: Callable[[], None] = lambda: None
-        """Brings up to date what is not told as it happens."""
+        """Updates the metrics that are read at intervals."""
         self.task: asyncio.Task[None] | None = None
 
     def start(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
-        """Look whenever it is asked; and now and then where workers answer for each other."""
-        self.look = lambda: self._look(database, hub, batcher)
+        """Update metrics at each scrape; with several workers also at intervals, because one answers for all."""
+        self.look = lambda: self._update(database, hub, batcher)
         if self.metrics.shared:
-            self.task = asyncio.create_task(self._again())
+            self.task = asyncio.create_task(self._update_repeatedly())
 
     async def stop(self) -> None:
-        """Look no more."""
+        """Stop updating metrics."""
         self.look = lambda: None
         if self.task:
             self.task.cancel()
@@ -49,18 +50,18 @@ class Meter:
                 await self.task
 
     async def exposed(self, _: Request) -> Response:
-        """All figures as they are now, in the form that Prometheus reads."""
+        """Answer with all current metrics in the format of Prometheus."""
         self.look()
         content, media_type = self.metrics.exposition()
         return Response(content, media_type=media_type)
 
     def observe(self, schema: Schema) -> None:
-        """Measure how documents are validated, and count fallbacks of plans."""
+        """Measure the parsing and validation of documents, and count fallbacks of plans."""
         self.schema = schema
         schema.documents.timed = lambda phase, seconds: self.metrics.phases.labels(phase).observe(seconds)
 
     def batch(self, outcomes: Sequence[Outcome]) -> None:
-        """A batch was answered."""
+        """Count a batch that was answered, and its verdicts."""
         self.metrics.batches.inc()
         self.metrics.batch_size.observe(len(outcomes))
         for outcome in outcomes:
@@ -70,45 +71,46 @@ class Meter:
                 self.metrics.verdicts.labels("problem").inc()
 
     def delivered(self, entry: Transition) -> None:
-        """Measure the delay of a transition that a subscriber takes from its buffer."""
+        """Measure the delay of a transition until a subscriber reads it from its buffer."""
         self.metrics.lag.observe((self.clock() - entry.occurred).total_seconds())
 
     def round(self, service: str, done: int | None) -> None:
-        """A service ended a round; None: it failed."""
+        """Count a round of a service and the rows or runs that it changed; None if the round failed."""
         self.metrics.rounds.labels(service, "failed" if done is None else "ok").inc()
         if done is not None:
             self.metrics.done.labels(service).inc(done)
             self.metrics.last_round.labels(service).set(self.clock().timestamp())
 
-    def _look(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
+    def _update(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
         cached = self.schema.documents
-        self._count("hit", self.metrics.documents.labels("hit"), cached.hits)
-        self._count("miss", self.metrics.documents.labels("miss"), cached.misses)
+        self._raise_to("hit", self.metrics.documents.labels("hit"), cached.hits)
+        self._raise_to("miss", self.metrics.documents.labels("miss"), cached.misses)
         for reason in FallbackReason:
             fallbacks = self.schema.plan_cache.fallbacks.counts[reason]
-            self._count(f"fallback: {reason}", self.metrics.fallbacks.labels(reason.value), fallbacks)
+            self._raise_to(f"fallback: {reason}", self.metrics.fallbacks.labels(reason.value), fallbacks)
         self.metrics.feed_age.set(hub.age)
         self.metrics.waiting.set(sum(len(ticket.requests) for ticket in batcher.waiting))
         self.metrics.under_way.set(len(batcher.in_flight))
-        self._count("statements", self.metrics.statements, database.statements)
+        self._raise_to("statements", self.metrics.statements, database.statements)
+        # Idle connections that are kept outside of the pool count as checked out.
         idle = len(database.connections.kept) if database.connections else 0
         for name, pool in pools(database).items():
             self.metrics.pool_size.labels(name).set(pool.size())
             self.metrics.pool_used.labels(name).set(pool.checkedout() - idle)
 
-    def _count(self, name: str, counter: Any, total: int) -> None:
-        """Have a counter follow what is counted elsewhere."""
+    def _raise_to(self, name: str, counter: Any, total: int) -> None:
+        """Raise a counter to a total that is counted elsewhere: counters of Prometheus can only be incremented."""
         counter.inc(total - self.counted.get(name, 0))
         self.counted[name] = total
 
-    async def _again(self) -> None:
+    async def _update_repeatedly(self) -> None:
         while True:
             self.look()
             await asyncio.sleep(EVERY_SECONDS)
 
 
 def pools(database: Database) -> dict[str, Any]:
-    """The pools of connections, by what they are used for: on PostgreSQL there is one for everything."""
+    """Return the connection pools by name: writer and reader on SQLite, a single one on PostgreSQL."""
     if database.is_sqlite:
         return {"writer": database.writer.pool, "reader": database.reader.pool}
     return {"all": database.writer.pool}

@@ -1,4 +1,4 @@
-"""What is counted and timed, for Prometheus: the instruments, in a registry of the server's own."""
+"""Metrics for Prometheus, in a registry that belongs to the server instead of the global one."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from runstate import __version__
 
 SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""Names, in the environment, the directory in which the workers of one server keep their figures together."""
+"""Environment variable with the directory in which the workers of one server share metrics."""
 
 FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 COSTS: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
@@ -29,18 +29,19 @@ Labels = tuple[str, ...]
 
 
 class Metrics:
-    """Every instrument of one process; with a directory, of one worker that answers for all of them."""
+    """The metrics of one process. With a shared directory, each worker exposes the metrics of all workers."""
 
     def __init__(self, shared: Path | None = None) -> None:
         self.registry = CollectorRegistry()
         self.shared = shared
         if not shared:
+            # The figures of these collectors cannot be aggregated over workers.
             for collector in (ProcessCollector, PlatformCollector, GCCollector):
                 collector(registry=self.registry)
         self._of_operations()
         self._of_subscriptions()
-        self._of_the_database()
-        self._of_the_desk()
+        self._of_database()
+        self._of_batches()
         self._of_services()
         build = self._gauge("runstate_build_info", "The version, as a label.", ("version",), "mostrecent")
         build.labels(__version__).set(1)
@@ -52,19 +53,19 @@ class Metrics:
             ("type", "outcome"),
         )
         self.duration = self._histogram(
-            "graphql_operation_duration_seconds", "How long queries and mutations took.", FAST, ("type",)
+            "graphql_operation_duration_seconds", "Duration of queries and mutations.", FAST, ("type",)
         )
         self.phases = self._histogram(
             "graphql_phase_duration_seconds",
-            "How long parsing and validating took, of documents that were not kept.",
+            "Duration of parsing and validation of documents that were not cached.",
             FAST,
             ("phase",),
         )
         self.documents = self._counter(
-            "graphql_documents_total", "Documents, by whether they were kept: hit or miss.", ("kept",)
+            "graphql_documents_total", "Lookups of documents in the cache, by result: hit or miss.", ("kept",)
         )
         self.errors = self._counter("graphql_errors_total", "Errors in answers, by code.", ("code",))
-        self.cost = self._histogram("graphql_operation_cost", "What operations cost, as limits reckon it.", COSTS)
+        self.cost = self._histogram("graphql_operation_cost", "Cost of operations, as computed for the limit.", COSTS)
         self.fallbacks = self._counter(
             "runstate_plan_fallbacks_total",
             "Parts of operations that graphql-core executed in place of a plan or the fast path, by reason: "
@@ -73,23 +74,25 @@ class Metrics:
         )
 
     def _of_subscriptions(self) -> None:
-        self.sockets = self._gauge("ws_connections", "WebSockets that are open.")
-        self.subscriptions = self._gauge("subscriptions_active", "Subscriptions under way.")
+        self.sockets = self._gauge("ws_connections", "Open WebSockets.")
+        self.subscriptions = self._gauge("subscriptions_active", "Active subscriptions.")
         self.events = self._counter("subscription_events_total", "Events sent to subscribers.")
         self.lag = self._histogram(
-            "subscription_lag_seconds", "From a transition to its being told to a subscriber that keeps up.", FAST
+            "subscription_lag_seconds", "Delay from a transition until a subscriber reads it from its buffer.", FAST
         )
-        self.slow = self._counter("slow_consumer_closed_total", "Subscribers let go because they stayed behind.")
+        self.slow = self._counter(
+            "slow_consumer_closed_total", "Subscriptions ended because the subscriber stayed behind."
+        )
         self.feed_age = self._gauge(
-            "feed_age_seconds", "How long ago the log of transitions was last read to its end.", mode="livemax"
+            "feed_age_seconds", "Seconds since the log of transitions was last read to its end.", mode="livemax"
         )
 
-    def _of_the_database(self) -> None:
-        self.statements = self._counter("runstate_database_statements_total", "SQL statements.")
-        self.pool_size = self._gauge("runstate_pool_size", "Connections that a pool may have.", ("pool",))
+    def _of_database(self) -> None:
+        self.statements = self._counter("runstate_database_statements_total", "Executed SQL statements.")
+        self.pool_size = self._gauge("runstate_pool_size", "Maximum number of connections of a pool.", ("pool",))
         self.pool_used = self._gauge("runstate_pool_used", "Connections of a pool that are in use.", ("pool",))
 
-    def _of_the_desk(self) -> None:
+    def _of_batches(self) -> None:
         self.batches = self._counter("runstate_batches_total", "Batches of proposals that were answered.")
         self.batch_size = self._histogram("runstate_batch_requests", "Requests in a batch.", SIZES)
         self.verdicts = self._counter(
@@ -97,32 +100,34 @@ class Metrics:
             "Answers to proposals: accept, reject, wait, abort, or problem.",
             ("status",),
         )
-        self.waiting = self._gauge("runstate_desk_waiting", "Requests that wait for the next batch.")
-        self.under_way = self._gauge("runstate_desk_batches_under_way", "Batches under way.")
+        self.waiting = self._gauge("runstate_batcher_waiting", "Requests that wait for the next batch.")
+        self.under_way = self._gauge("runstate_batcher_running_batches", "Batches that are being executed.")
 
     def _of_services(self) -> None:
         self.rounds = self._counter(
             "runstate_service_rounds_total", "Rounds of a background service, by outcome.", ("service", "outcome")
         )
-        self.done = self._counter("runstate_service_done_total", "What a background service has done.", ("service",))
+        self.done = self._counter(
+            "runstate_service_done_total", "Rows or runs that a background service has changed.", ("service",)
+        )
         self.last_round = self._gauge(
             "runstate_service_last_round_timestamp_seconds",
-            "When a background service last ended a round without failing.",
+            "Time of the last successful round of a background service.",
             ("service",),
             "mostrecent",
         )
 
-    def _counter(self, name: str, about: str, labels: Labels = ()) -> Counter:
-        return Counter(name, about, labels, registry=self.registry)
+    def _counter(self, name: str, description: str, labels: Labels = ()) -> Counter:
+        return Counter(name, description, labels, registry=self.registry)
 
-    def _gauge(self, name: str, about: str, labels: Labels = (), mode: Any = "livesum") -> Gauge:
-        return Gauge(name, about, labels, registry=self.registry, multiprocess_mode=mode)
+    def _gauge(self, name: str, description: str, labels: Labels = (), mode: Any = "livesum") -> Gauge:
+        return Gauge(name, description, labels, registry=self.registry, multiprocess_mode=mode)
 
-    def _histogram(self, name: str, about: str, buckets: tuple[float, ...], labels: Labels = ()) -> Histogram:
-        return Histogram(name, about, labels, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, description: str, buckets: tuple[float, ...], labels: Labels = ()) -> Histogram:
+        return Histogram(name, description, labels, buckets=buckets, registry=self.registry)
 
     def exposition(self) -> tuple[bytes, str]:
-        """All figures, of all workers, and the media type that they have."""
+        """Return the metrics of all workers as text, and its media type."""
         return generate_latest(self._registry()), CONTENT_TYPE_LATEST
 
     def _registry(self) -> CollectorRegistry:

@@ -1,4 +1,4 @@
-"""The representation that a client prefers, as Accept and its kin say it (RFC 9110, section 12)."""
+"""Content negotiation with Accept and similar header fields (RFC 9110, section 12)."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -6,20 +6,20 @@ from typing import Final, NamedTuple
 
 ANYTHING: Final = "*/*"
 LONGEST: Final = 2_048
-"""The most characters of a header field that are looked at."""
+"""Maximum number of characters of a header field that are parsed."""
 
 
 class Range(NamedTuple):
     """One range of a header field."""
 
     quality: float
-    """How much it is wanted: 1 at most, 0 if it is not accepted."""
+    """Preference from 0, not accepted, to 1."""
     position: int
-    """Its place in the header field, from 0 on."""
+    """Position in the header field, from 0."""
 
 
 class Rank(NamedTuple):
-    """How much a client wants an offer; the greater rank is preferred."""
+    """Preference of a client for an offer; the greatest rank wins."""
 
     quality: float = 0.0
     precision: int = -3
@@ -28,7 +28,7 @@ class Rank(NamedTuple):
 
 @functools.lru_cache(64)
 def ranges(header: str) -> Mapping[str, Range]:
-    """Return the ranges of a header field by their names; of several with one name the most wanted."""
+    """Return the ranges of a header field by name; of several with one name, the one with the highest quality."""
     found: dict[str, Range] = {}
     for position, text in enumerate(header.split(",")):
         name, quality = _range(text)
@@ -47,12 +47,13 @@ def _range(text: str) -> tuple[str, float]:
 
 
 def rank(header: str, offer: str) -> Rank:
-    """Return how much a client wants an offer: the most precise range that covers it decides."""
+    """Return the preference of a client for an offer. The most specific range that matches decides."""
     known = ranges(header[:LONGEST])
     kind, slash, _ = offer.partition("/")
     for precision, name in enumerate((offer, f"{kind}/*", ANYTHING) if slash else (offer, "*")):
         if name in known:
             quality, position = known[name]
+            # Negative, because a lower index means more specific or named earlier.
             return Rank(quality, -precision, -position)
     return Rank()
 
@@ -60,7 +61,8 @@ def rank(header: str, offer: str) -> Rank:
 def preferred(header: str | None, offers: Sequence[str]) -> str | None:
     """Return the offer that a client prefers; None if it accepts none.
 
-    Of equal ones it is the one named more precisely, then the one that the client names first, then the first offer.
+    Of offers with equal quality, the one that the client names more specifically wins, then the one that it names
+    first, then the first offer.
     """
     return _preferred((header or ANYTHING)[:LONGEST], offers)
 
@@ -72,6 +74,6 @@ def _preferred(header: str, offers: Sequence[str]) -> str | None:
 
 
 def is_named(header: str | None, offer: str) -> bool:
-    """Whether a client accepts an offer by its name, not by a wildcard only."""
+    """Return whether a client accepts an offer by name, not only by a wildcard."""
     found = ranges((header or "")[:LONGEST]).get(offer)
     return found is not None and found.quality > 0

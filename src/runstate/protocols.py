@@ -1,4 +1,4 @@
-"""Uvicorn's protocols with bounds: what a client sends, and leaves unread, costs little memory and ends in time."""
+"""Uvicorn's protocols with limits on time and memory, for clients that send too much or read too little."""
 
 import asyncio
 from enum import Enum, auto
@@ -29,28 +29,31 @@ from runstate.connections import (
 )
 
 HEAD_SLICE: Final = 512
-"""So many bytes are parsed at a time between requests: each may be a request, and the rest waits unparsed."""
+"""Number of bytes that are parsed at a time between requests. Small, because a slice can contain many requests, and all
+of them are queued."""
 BODY_SLICE: Final = 16_384
+"""Number of bytes of a body that are parsed at a time."""
 SOCKET_SLICE: Final = 4_096
+"""Number of bytes from a WebSocket that are parsed at a time."""
 SLOWEST: Final = 16_384
-"""Bytes of a body that earn it another second."""
+"""Number of bytes of a body that extend its timeout by a second."""
 FRAGMENTS: Final = 1_000
-"""The most frames of a message."""
+"""Maximum number of frames of a message."""
 EMPTY: Final = memoryview(b"")
 MESSAGES: Final = {
-    HTTPStatus.BAD_REQUEST: "This is not HTTP.",
+    HTTPStatus.BAD_REQUEST: "The request is not valid HTTP.",
     HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time.",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
-        f"The head of a request has at most {HEAD_BYTES} bytes and {HEAD_FIELDS} header fields."
+        f"The head of a request may have at most {HEAD_BYTES} bytes and {HEAD_FIELDS} header fields."
     ),
-    HTTPStatus.SERVICE_UNAVAILABLE: "Too many connections or requests are open; try again.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Too many connections or requests are open; retry later.",
 }
 
 log = structlog.get_logger(__name__)
 
 
 class Config(uvicorn.Config):
-    """Uvicorn's configuration, with the connections that its protocols share."""
+    """Uvicorn's configuration, with the counts of connections that its protocols share."""
 
     def __init__(self, app: Any, guard: Connections, **options: Any) -> None:
         super().__init__(app, http=HttpProtocol, ws=SocketProtocol, **options)
@@ -65,11 +68,11 @@ class Phase(Enum):
     NOTHING = auto()
     """The request is complete."""
     END = auto()
-    """The connection was given its last answer; what comes is dropped."""
+    """The last answer was written; further bytes are discarded."""
 
 
 class Flow(FlowControl):
-    """Pauses parsing; the protocol pauses the transport as it needs to."""
+    """Flow control that pauses parsing; the protocol pauses the transport when unparsed bytes accumulate."""
 
     def __init__(self, transport: asyncio.Transport, protocol: "HttpProtocol") -> None:
         super().__init__(transport)
@@ -87,11 +90,11 @@ class Flow(FlowControl):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """HTTP/1.1: one request after the other, within bounds."""
+    """HTTP/1.1 with limits: the next request is parsed when earlier ones are answered."""
 
     flow: Flow
     cycle: Any
-    """The last request that was parsed, and its answer; None before the first."""
+    """The last parsed request with its answer; None before the first."""
 
     @override
     def connection_made(self, transport: Any) -> None:
@@ -101,7 +104,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.sender = client_of(transport)
         self.phase = Phase.HEAD
         self.since = self.guard.now
-        """When the phase began."""
+        """Start of the phase, by the loop's clock."""
         self.unread = Unread(self.guard.now)
         self.head_bytes = self.body_bytes = 0
         self.fault = HTTPStatus.BAD_REQUEST
@@ -122,21 +125,23 @@ class HttpProtocol(HttpToolsProtocol):
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request waits for its answer."""
+        """Whether a request is waiting for its answer."""
         return self.cycle is not None and (bool(self.pipeline) or not self.cycle.response_complete)
 
     @override
     def data_received(self, data: bytes) -> None:
         if self.phase is not Phase.END:
+            # A memoryview, because slices of it copy nothing.
             self.pending = memoryview(bytes(self.pending) + data if self.pending else data)
             self.proceed()
 
     def proceed(self) -> None:
-        """Parse what there is, as long as no request waits for those before it."""
+        """Parse the received bytes until a request has to wait for earlier ones."""
         while self.pending and not self.flow.read_paused and self.phase is not Phase.END:
             size = BODY_SLICE if self.phase is Phase.BODY else HEAD_SLICE
             piece, self.pending = self.pending[:size], self.pending[size:]
             self._parse(piece)
+        # While the transport is paused, TCP makes the client wait.
         self._pause(bool(self.pending) or self.flow.read_paused)
 
     def _pause(self, pause: bool) -> None:  # noqa: FBT001
@@ -166,6 +171,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     @override
     def on_message_begin(self) -> None:
+        # Small requests can be sent faster than they are answered.
         if len(self.pipeline) >= PIPELINED:
             self._fail(HTTPStatus.SERVICE_UNAVAILABLE)
         super().on_message_begin()
@@ -187,6 +193,7 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def on_body(self, body: bytes) -> None:
         self.received += len(body)
+        # Uvicorn discards the body of a request that is already answered.
         if not self.cycle.response_complete:
             self.body_bytes += len(body)
             if not self.guard.buffer(len(body)):
@@ -200,6 +207,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     @override
     def on_response_complete(self) -> None:
+        # Replaces uvicorn's method, which would start a timer for each idle connection and resume reading earlier.
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -218,12 +226,12 @@ class HttpProtocol(HttpToolsProtocol):
         self.body_bytes = 0
 
     def _fail(self, fault: HTTPStatus) -> None:
-        """End parsing, which is under way, for a fault."""
+        """Abort the parser from one of its callbacks; the exception makes it fail with this status."""
         self.fault = fault
         raise ValueError(fault.phrase)
 
     def refuse(self, status: HTTPStatus) -> None:
-        """Give the connection its last answer, unless one is under way, and take no more from it."""
+        """Answer with an error unless an answer is in progress, and discard everything that follows."""
         is_answering = bool(self.pipeline) or (self.cycle is not None and self.cycle.response_started)
         if not is_answering or self.cycle.response_complete:
             self.transport.write(response(status))
@@ -231,11 +239,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._enter(Phase.END)
         self.pending = EMPTY
         self._hang_up()
+        # Half-closes: the client can read the answer while the rest of its request is discarded.
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
     def _hang_up(self) -> None:
-        """Tell the application that the client is gone."""
+        """Notify the application that the client has disconnected."""
         for cycle in (*(each for each, _ in self.pipeline), *([self.cycle] if self.cycle else ())):
             cycle.disconnected = True
             cycle.message_event.set()
@@ -243,11 +252,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._release()
 
     def sweep(self, now: float) -> None:
-        """Close the connection if it waits too long for the client."""
+        """Close the connection if the client exceeds a timeout."""
         waited = now - self.since
         if self.phase is Phase.END or self.transport.is_closing() or self.flow.write_paused:
             self._sweep_output(now)
         elif self.phase is Phase.BODY:
+            # The application is slow to read the body, not the client to send it.
             if self.flow.read_paused:
                 self.since = now
             elif waited > self.guard.limits.body_seconds + self.received / SLOWEST:
@@ -263,7 +273,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.head_bytes:
             self.refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
-            self.transport.close()  # nothing was asked
+            self.transport.close()  # no request was started, so there is nothing to answer
 
     def _sweep_output(self, now: float) -> None:
         is_stream = self.cycle is not None and self.cycle.chunked_encoding and not self.cycle.response_complete
@@ -274,7 +284,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def response(status: HTTPStatus) -> bytes:
-    """Return the answer to a request that is not read."""
+    """Return the HTTP response with which a request is refused before it reaches the application."""
     extensions = {"code": "OVERLOADED" if status == HTTPStatus.SERVICE_UNAVAILABLE else "BAD_REQUEST"}
     known_as = str(uuid4())
     error = {"message": MESSAGES[status], "extensions": {**extensions, "requestId": known_as}}
@@ -288,7 +298,7 @@ def response(status: HTTPStatus) -> bytes:
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """WebSockets: one message after the other, within bounds."""
+    """WebSocket with limits: the next message is parsed when the application has received the previous ones."""
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -298,7 +308,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.unread = Unread(self.guard.now)
         self.pending = EMPTY
         self.held = 0
-        """Bytes of an incomplete message."""
+        """Size of the incomplete message in bytes."""
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -310,6 +320,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     @override
     def pause_writing(self) -> None:
         super().pause_writing()
+        # A client that does not read answers may not send further requests.
         self.transport.pause_reading()
 
     @override
@@ -323,7 +334,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.proceed()
 
     def proceed(self) -> None:
-        """Take messages, as long as those before them and what was answered are taken too."""
+        """Parse messages while the application receives them and the client reads the answers."""
         while self.pending and self.takes_more:
             piece, self.pending = self.pending[:SOCKET_SLICE], self.pending[SOCKET_SLICE:]
             super().data_received(bytes(piece))
@@ -333,18 +344,19 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     @property
     def takes_more(self) -> bool:
-        """Whether the next message may be read."""
+        """Whether the next message may be parsed."""
         return not self.read_paused and self.writable.is_set() and not self.transport.is_closing()
 
     @override
     def send_receive_event_to_app(self) -> None:
         if self.curr_msg_data_type == "text":
             data = b"".join(self.frames)
+            # Uvicorn would log a traceback for each such message, which any client can send.
             try:
                 data.decode()
             except UnicodeDecodeError:
                 self.frames = []
-                self.conn.fail(CloseCode.INVALID_DATA, "A text is not UTF-8")
+                self.conn.fail(CloseCode.INVALID_DATA, "A text message is not valid UTF-8")
                 self.handle_parser_exception()
                 return
             self.frames = [data]
@@ -357,7 +369,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._give_up()
 
     def _give_up(self) -> None:
-        self.conn.fail(CloseCode.TRY_AGAIN_LATER, "Too much is open")
+        self.conn.fail(CloseCode.TRY_AGAIN_LATER, "The server holds too many incomplete messages")
         self.handle_parser_exception()
 
     @override
@@ -369,7 +381,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         return message
 
     def sweep(self, now: float) -> None:
-        """Close the connection if the client takes nothing for too long."""
+        """Close the connection if the client reads nothing for too long."""
         seconds = UNREAD_SECONDS if self.transport.is_closing() else self.guard.limits.unread_stream_seconds
         if self.unread.is_over(self.transport, now, seconds):
             self.transport.abort()

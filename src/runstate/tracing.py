@@ -1,4 +1,4 @@
-"""Spans for OpenTelemetry, where the environment asks for them; nothing of it is loaded where it does not."""
+"""Spans for OpenTelemetry. Its packages are imported only if the environment enables tracing."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 UNNAMED: Final = "GraphQL Operation"
-"""What the span of an operation is called whose type is not known."""
+"""Name of the span of an operation whose type is unknown."""
 
 
 class Tracing:
-    """Makes spans of operations, and sends them to where the environment says."""
+    """Spans of operations, sent to the exporters that the environment names."""
 
     def __init__(self, provider: TracerProvider, *, documents: bool = False) -> None:
-        self.trace = import_module("opentelemetry.trace")  # deferred: seldom wanted, and takes long to load
+        self.trace = import_module("opentelemetry.trace")  # imported here because it is slow to import and rarely used
         self.propagate = import_module("opentelemetry.propagate")
         self.provider = provider
         self.documents = documents
-        """Whether spans have the documents of their operations."""
+        """Whether spans contain the documents of their operations."""
         self.tracer = provider.get_tracer("runstate", __version__)
 
     def start(self, headers: Mapping[str, str]) -> Span:
-        """A span that starts now, in the trace that a request names."""
+        """Start a span in the trace that the headers of a request name."""
         span: Span = self.tracer.start_span(
             UNNAMED, context=self.propagate.extract(headers), kind=self.trace.SpanKind.SERVER
         )
         return span
 
     def end(self, span: Span, kind: str, name: str | None, document: str | None, code: str | None) -> None:
-        """A span ends, with what is known of its operation; with a code, it went wrong."""
+        """End a span with the attributes of its operation; an error code marks it as failed."""
         if kind != "unknown":
             span.update_name(kind)
         told = {
@@ -54,12 +54,15 @@ class Tracing:
         span.end()
 
     def close(self) -> None:
-        """Send what waits; it takes a while when nobody is there to take it."""
+        """Send the remaining spans. Blocks until a timeout if the collector is unreachable."""
         self.provider.shutdown()
 
 
 def tracing_of(environment: Mapping[str, str], *, documents: bool = False) -> Tracing | None:
-    """What the variables `OTEL_…` ask for; Misconfigured: it is not installed."""
+    """Return the tracing that the variables `OTEL_…` configure; None if they configure none.
+
+    Raise ConfigurationError if OpenTelemetry or an exporter is not installed.
+    """
     names = exporters(environment)
     if not names:
         return None
@@ -68,8 +71,12 @@ def tracing_of(environment: Mapping[str, str], *, documents: bool = False) -> Tr
             import_module(f"opentelemetry.sdk.{name}") for name in ("trace", "trace.export", "resources")
         )
     except ImportError:
-        raise ConfigurationError("Tracing is asked for: install runstate[otel].") from None
+        raise ConfigurationError(
+            "The OTEL_ variables enable tracing, but OpenTelemetry is missing: install runstate[otel]."
+        ) from None
+    # The environment takes precedence over these defaults.
     known = {} if named(environment) else {"service.name": "runstate", "service.version": __version__}
+    # The lifespan shuts it down, so no exit handler is needed.
     provider = sdk.TracerProvider(resource=resources.Resource.create(known), shutdown_on_exit=False)
     for name in names:
         provider.add_span_processor(export.BatchSpanProcessor(exporter(name)()))
@@ -77,7 +84,7 @@ def tracing_of(environment: Mapping[str, str], *, documents: bool = False) -> Tr
 
 
 def exporters(environment: Mapping[str, str]) -> list[str]:
-    """The names of what spans are sent with, as the SDK finds them; none: no spans are wanted."""
+    """Return the names of the exporters as entry points of the SDK; empty if tracing is off."""
     given = any(environment.get(name) for name in ENDPOINTS)
     wanted = environment.get("OTEL_TRACES_EXPORTER") or ("otlp" if given else "none")
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
@@ -89,15 +96,17 @@ def exporters(environment: Mapping[str, str]) -> list[str]:
 
 
 def named(environment: Mapping[str, str]) -> bool:
-    """Whether the environment says what the service is called."""
+    """Return whether the environment names the service."""
     return bool(environment.get("OTEL_SERVICE_NAME")) or "service.name=" in environment.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
     )
 
 
 def exporter(name: str) -> Any:
-    """What sends spans, by its name; Misconfigured: there is none."""
+    """Return the class of an exporter by its name. Raise ConfigurationError if it is not installed."""
     found = entry_points(group="opentelemetry_traces_exporter", name=name)
     if not found:
-        raise ConfigurationError(f"OTEL_TRACES_EXPORTER: there is no `{name}`; runstate[otel] brings otlp.")
+        raise ConfigurationError(
+            f"OTEL_TRACES_EXPORTER: the exporter `{name}` is not installed; runstate[otel] includes otlp."
+        )
     return next(iter(found)).load()

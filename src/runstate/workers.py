@@ -1,4 +1,4 @@
-"""Several processes that serve on one address: each has its place taken by another when it ends."""
+"""Several worker processes that serve on the same sockets; a worker that exits is replaced."""
 
 import asyncio
 import multiprocessing
@@ -21,12 +21,13 @@ from runstate.server import Server, print_address
 from runstate.settings import Settings
 
 LOOK_SECONDS: Final = 0.5
+"""Seconds after which the parent checks again whether it has to stop."""
 
 log = structlog.get_logger(__name__)
 
 
 class Workers:
-    """Starts processes, starts them again when they end, and ends with them when it is asked to."""
+    """The parent process: starts workers, replaces those that exit, and stops all of them on a signal."""
 
     def __init__(self, settings: Settings, listeners: list[socket.socket]) -> None:
         self.settings = settings
@@ -36,9 +37,10 @@ class Workers:
         self.processes: list[SpawnProcess] = []
 
     def run(self) -> bool:
-        """Serve until asked to stop; whether that went well: false if a worker could not even start."""
+        """Serve until a signal arrives; return False if a worker could not start."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
+        # Clients that connect while workers start wait in this queue.
         for listener in self.listeners:
             listener.listen(BACKLOG)
         with tempfile.TemporaryDirectory(prefix="runstate-") as shared:
@@ -55,15 +57,17 @@ class Workers:
         self.stopping = True
 
     def _started(self) -> SpawnProcess:
+        # A forked worker would inherit the threads' locks and the event loop's state.
         process = multiprocessing.get_context("spawn").Process(target=work, args=(self.settings, self.listeners))
         process.start()
         return process
 
     def _replace(self) -> None:
-        """Start those again that have ended; one that could not start would not start the next time either."""
+        """Replace workers that have exited. Stop if one could not start, because its replacement would fail too."""
         for place, process in enumerate(self.processes):
             if process.is_alive() or self.stopping:
                 continue
+            # Removes the gauges of the worker from the shared metrics.
             mark_process_dead(process.pid, os.environ[SHARED])  # type: ignore[no-untyped-call]
             if process.exitcode == uvicorn.config.STARTUP_FAILURE:
                 self.stopping = self.failed = True
@@ -79,12 +83,13 @@ class Workers:
 
 
 class Worker(Server):
-    """One of the processes. It does not outlive the one that started it."""
+    """A worker process. It exits when its parent does."""
 
     announces = False
 
     async def startup(self, sockets: Any = None) -> None:
-        """Start, and watch over who started it."""
+        """Start, and watch the parent process."""
+        # The sentinel becomes readable when the parent ends, even if it was killed.
         if parent := multiprocessing.parent_process():
             asyncio.get_running_loop().add_reader(parent.sentinel, self._orphaned, parent.sentinel)
         await super().startup(sockets)
@@ -95,6 +100,7 @@ class Worker(Server):
 
 
 def work(settings: Settings, listeners: list[socket.socket]) -> None:
-    """Serve, as one of several processes."""
+    """Serve as a worker process."""
+    # A spawned process does not inherit the configuration of logging.
     logs.configure(settings.log_level, settings.log_format)
     Worker(settings).run(sockets=listeners)

@@ -1,6 +1,6 @@
-"""Write the next migration: `make migration NAME=what_changes`.
+"""Generator of migrations: `make migration NAME=what_changes`.
 
-It needs PostgreSQL: one of its own, or the one that RUNSTATE_TEST_POSTGRES_URL names.
+It starts a PostgreSQL server, unless RUNSTATE_TEST_POSTGRES_URL names one.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from runstate.database import Database
 from tests.databases import PostgreSQL, postgresql_database, sqlite_url
 from tools.migration.generating import generate
 
-Name = Annotated[str, typer.Argument(help="What changes: words in lower case, with _ between them.")]
+Name = Annotated[str, typer.Argument(help="Name of the change: lower-case words, separated by _.")]
 
 
 def main(name: Name) -> None:
-    """Write the migration that leads from the newest one to the tables of the classes."""
+    """Write a migration from the newest schema version to the declared tables."""
     if not name.isidentifier() or not name.islower():
-        raise typer.BadParameter("The name is made of words in lower case, with _ between them.")
+        raise typer.BadParameter("The name must consist of lower-case words, separated by _.")
     with blank_urls() as (sqlite, postgresql):
         written = asyncio.run(_generate(name, sqlite, postgresql))
-    typer.echo("The migrations lead to the declared tables already." if written is None else f"Look at {written}.")
+    typer.echo("Nothing to migrate." if written is None else f"Wrote {written}. Review it before you commit it.")
 
 
 async def _generate(name: str, *urls: str) -> Path | None:
@@ -41,7 +41,7 @@ async def _generate(name: str, *urls: str) -> Path | None:
 
 @contextmanager
 def blank_urls() -> Iterator[tuple[str, str]]:
-    """Two databases without tables: SQLite and PostgreSQL."""
+    """Yield the URLs of two empty databases, SQLite and PostgreSQL."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         server = sa.make_url(os.environ.get("RUNSTATE_TEST_POSTGRES_URL") or _server(stack))

@@ -13,23 +13,23 @@ from alembic.runtime.migration import MigrationContext
 from runstate.database.migrations import types
 
 Kinds = Mapping[tuple[str, str], sa.types.TypeEngine[Any]]
-"""Types of columns, by the names of the table and the column."""
+"""Types of columns by table name and column name."""
 
 PLUGINS = ("alembic.autogenerate.*", "alembic.ext.checkconstraint_byname")
-"""Columns, indexes, keys and references are compared, and check constraints by their names."""
+"""Plugins that compare columns, indexes, unique and foreign keys, and the names of check constraints."""
 COUNTER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-"""A number that the database gives out: SQLite does so only where the type is INTEGER."""
+"""Type of a generated number. On SQLite only columns of type INTEGER are generated."""
 
 
 class Changes(NamedTuple):
-    """The changes that lead from the tables of a database to the declared ones, and those that lead back."""
+    """The changes from the tables of a database to the declared tables, and the reverse changes."""
 
     there: ops.OpContainer
     back: ops.OpContainer
 
 
 def changes(connection: sa.Connection, metadata: sa.MetaData) -> Changes:
-    """Compare the tables of a database with the declared ones."""
+    """Return the changes from the tables of a database to the declared tables."""
     options = {"compare_type": True, "include_object": _meant(connection), "autogenerate_plugins": PLUGINS}
     context = MigrationContext.configure(connection, opts=options)
     with _unknown_types():
@@ -38,7 +38,7 @@ def changes(connection: sa.Connection, metadata: sa.MetaData) -> Changes:
 
 
 def _meant(connection: sa.Connection) -> Any:
-    """Return a test of whether something is meant for the database: `ddl_if` may say that it is for the other one."""
+    """Return a predicate for items that exist on this database; `ddl_if` can restrict an item to the other one."""
 
     def is_meant(thing: sa.schema.SchemaItem, *_: Any) -> bool:
         condition = getattr(thing, "_ddl_if", None)
@@ -49,23 +49,23 @@ def _meant(connection: sa.Connection) -> Any:
 
 @contextmanager
 def _unknown_types() -> Iterator[None]:
-    """Accept that SQLAlchemy does not know xid8, the type of PostgreSQL's transaction ids."""
+    """Ignore the warning that SQLAlchemy does not know xid8, PostgreSQL's type of transaction ids."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Did not recognize type 'xid8'", sa.exc.SAWarning)
         yield
 
 
 def columns(connection: sa.Connection) -> Kinds:
-    """Return the types of all columns of a database, as it has them."""
+    """Return the types of all columns as the database reports them."""
     with _unknown_types():
         found = sa.inspect(connection).get_multi_columns()
     return {(table, column["name"]): column["type"] for (_, table), held in found.items() for column in held}
 
 
 def frozen(sqlite: Kinds, postgresql: Kinds) -> Kinds:
-    """Return the types that migrations name for the columns of both databases.
+    """Return the types that migrations use for the columns of both databases.
 
-    PostgreSQL knows instants, ids and JSON from each other; SQLite has only numbers and texts.
+    They are derived from PostgreSQL, which distinguishes instants, ids and JSON; SQLite has only numbers and texts.
     """
     return {place: _frozen(sqlite.get(place), kind) for place, kind in postgresql.items()}
 
@@ -83,7 +83,7 @@ def _frozen(on_sqlite: Any, on_postgresql: sa.types.TypeEngine[Any]) -> sa.types
 
 
 def describe_alike(sqlite: Changes, postgresql: Changes, kinds: Kinds) -> None:
-    """Describe what is in the databases as migrations do, so that both say the same of the same thing."""
+    """Replace reported types and options by those of migrations, so that equal changes of both databases are equal."""
     _name_kinds(sqlite, kinds)
     _name_kinds(postgresql, kinds)
     indexes = _indexes(postgresql.back)
@@ -97,7 +97,7 @@ def _indexes(container: ops.OpContainer) -> dict[str | None, ops.CreateIndexOp]:
 
 
 def _name_kinds(found: Changes, kinds: Kinds) -> None:
-    """Give the columns that are in the database the types that migrations name, instead of those that it has."""
+    """Replace the reported types of existing columns by the types that migrations use."""
     for change in _all(found.there):
         if isinstance(change, ops.AlterColumnOp):
             change.existing_type = kinds[change.table_name, change.column_name]
@@ -120,7 +120,7 @@ def _name_kinds_of_old(change: ops.MigrateOperation, kinds: Kinds) -> None:
 
 
 def _described(table: str, item: Any, kinds: Kinds) -> Any:
-    """Return a part of a table as migrations describe it: without the options that PostgreSQL always reports."""
+    """Return a column or constraint in the form of migrations, without the options that PostgreSQL always reports."""
     if isinstance(item, sa.UniqueConstraint):
         return sa.UniqueConstraint(*(column.name for column in item.columns), name=item.name)
     if isinstance(item, sa.Column):
@@ -129,13 +129,13 @@ def _described(table: str, item: Any, kinds: Kinds) -> Any:
 
 
 def _name_kind(table: str, column: sa.Column[Any], kinds: Kinds) -> None:
-    """Give a column its type; whether it counts by itself is left to the type."""
+    """Set the type of a column; the type then decides whether numbers are generated."""
     column.type = kinds[table, column.name]
     column.autoincrement = "auto"
 
 
 def _all(change: ops.MigrateOperation) -> Iterator[ops.MigrateOperation]:
-    """Yield every change by itself, also those of one table that stand together."""
+    """Yield all changes, including those that are grouped by table."""
     if isinstance(change, ops.OpContainer):
         for each in change.ops:
             yield from _all(each)

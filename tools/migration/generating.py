@@ -1,4 +1,4 @@
-"""A new migration: both databases are brought to the newest shape, and compared with the declared tables."""
+"""Generation of a migration: both databases are migrated and compared with the declared tables."""
 
 import subprocess
 import sys
@@ -25,9 +25,9 @@ async def generate(
     metadata: sa.MetaData = Base.metadata,
     scripts: Path = SCRIPTS,
 ) -> Path | None:
-    """Write the migration that leads to the declared tables; None: the tables are there already.
+    """Write a migration to the declared tables and return its path; None if nothing has changed.
 
-    Both databases are new ones, or have some older shape of the tables.
+    The databases must be empty or have an older schema version; they are migrated first.
     """
     here, elsewhere = [await _look(database, metadata, scripts) for database in (sqlite, postgresql)]
     describe_alike(here.changes, elsewhere.changes, frozen(here.columns, elsewhere.columns))
@@ -38,7 +38,7 @@ async def generate(
 
 
 class Look(NamedTuple):
-    """The changes that a database needs, the columns that it has, and a writer for its changes."""
+    """The changes that a database needs, its columns, and a writer for the changes."""
 
     changes: Changes
     columns: Kinds
@@ -53,7 +53,7 @@ async def _look(database: Database, metadata: sa.MetaData, scripts: Path) -> Loo
 
 
 def _write(name: str, scripts: Path, parts: dict[str, Any]) -> Path:
-    """Write the file by the template, numbered on, in the form that all files have."""
+    """Write the file from the template, with the next number, formatted."""
     config = configuration(scripts=scripts)
     config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
     config.set_main_option("truncate_slug_length", "100")
@@ -63,12 +63,12 @@ def _write(name: str, scripts: Path, parts: dict[str, Any]) -> Path:
     message = f"{name.replace('_', ' ').capitalize()}."
     written = directory.generate_revision(f"{number:04}", message, **parts)
     if written is None:
-        raise LookupError(f"Alembic does not find what it wrote in {scripts}.")
+        raise LookupError(f"Alembic cannot find the migration that it wrote in {scripts}.")
     _format(Path(written.path))
     return Path(written.path)
 
 
 def _format(file: Path) -> None:
-    """Sort the imports, leave out those that are not needed, and format the rest."""
+    """Sort the imports, remove unused ones, and format the file."""
     for command in (["check", "--fix-only", "--select", "I,F401"], ["format"]):
         subprocess.run([sys.executable, "-m", "ruff", *command, "--quiet", "--config", STYLE, file], check=True)

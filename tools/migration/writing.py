@@ -1,4 +1,4 @@
-"""The text of a migration for both databases."""
+"""Text of a migration for both databases."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
@@ -22,14 +22,14 @@ FROZEN = f"from {types.__name__} import {{}}"
 
 
 class Step(NamedTuple):
-    """A statement of a migration; `block` is the line that it stands under, if it does."""
+    """A statement of a migration. `block` is the line that it is indented under; empty at the top level."""
 
     block: str
     text: str
 
 
 class Writer:
-    """Writes the changes of one database; `imports` are the lines that the statements need."""
+    """Renders the changes of one database as statements."""
 
     def __init__(self, dialect: Dialect, metadata: sa.MetaData) -> None:
         self.metadata = metadata
@@ -40,7 +40,7 @@ class Writer:
 
     @property
     def imports(self) -> set[str]:
-        """The lines that import the types that were written."""
+        """Import lines of the types in the rendered statements."""
         return self.batch.imports | self.plain.imports
 
     def steps(self, changes: ops.OpContainer) -> list[Step]:
@@ -57,12 +57,12 @@ class Writer:
         yield from self._alone(made)
 
     def _alone(self, changes: Iterable[ops.MigrateOperation]) -> Iterator[Step]:
-        """Yield a statement for each change."""
+        """Yield a separate statement for each change."""
         for change in changes:
             yield Step("", render_op_text(self.plain, change))
 
     def _together(self, table: str, changes: Iterable[ops.MigrateOperation]) -> Iterator[Step]:
-        """Yield the statements that change a table at once: SQLite rebuilds it."""
+        """Yield the statements that change a table in one batch, because SQLite rebuilds the table."""
         declared = self.metadata.tables.get(table)
         counts = declared is not None and declared.dialect_options["sqlite"]["autoincrement"]
         options = ', table_kwargs={"sqlite_autoincrement": True}' if counts else ""
@@ -71,7 +71,7 @@ class Writer:
             yield Step(f'with op.batch_alter_table("{table}"{options}) as batch_op:', text.partition("\n")[2])
 
     def _item(self, what: str, item: Any, context: AutogenContext) -> str | bool:
-        """Return how a type or a default is written with what is frozen for migrations; False: as Alembic writes it."""
+        """Return the text of a type or default with a frozen copy for migrations; False to let Alembic render it."""
         thing = item.arg if isinstance(item, sa.DefaultClause) else item
         if isinstance(thing, sa.Enum):
             return f"sa.String({thing.length})"
@@ -83,7 +83,7 @@ class Writer:
 
 
 def _frozen_name(thing: Any) -> str | None:
-    """Return the name of the frozen copy of a type, unless SQLAlchemy has the type itself."""
+    """Return the name of the frozen copy of a type; None for types of SQLAlchemy. Raise LookupError if none exists."""
     if isinstance(thing.impl_instance if isinstance(thing, sa.TypeDecorator) else thing, sa.JSON):
         return "JSON"
     kind = type(thing)
@@ -101,19 +101,19 @@ def _arguments(name: str, thing: Any) -> str:
 
 
 def _split(table: ops.ModifyTableOps) -> tuple[list[ops.DropIndexOp], list[Any], list[ops.CreateIndexOp]]:
-    """Return the indexes to drop, the other changes, and the indexes to make.
+    """Return the indexes to drop, the other changes, and the indexes to create.
 
-    A table that is rebuilt would get new indexes without their expressions.
+    Indexes are separate because a rebuild of the table would create them without their expressions.
     """
     dropped = [each for each in table.ops if isinstance(each, ops.DropIndexOp)]
     made = [each for each in table.ops if isinstance(each, ops.CreateIndexOp)]
     for each in dropped:
-        each.kw = {}  # the name is enough
+        each.kw = {}  # the name is enough, and without options both databases have the same statement
     return dropped, [each for each in table.ops if each not in dropped and each not in made], made
 
 
 def body(sqlite: Sequence[Step], postgresql: Sequence[Step]) -> str:
-    """Return the statements for both databases: those that differ under a condition, the others once."""
+    """Return the statements for both databases: shared ones once, others under a condition on the dialect."""
     parts = []
     for block, steps in groupby(_merged(sqlite, postgresql), key=lambda step: step[1].block):
         lines = _conditional(steps)
@@ -122,7 +122,7 @@ def body(sqlite: Sequence[Step], postgresql: Sequence[Step]) -> str:
 
 
 def _merged(sqlite: Sequence[Step], postgresql: Sequence[Step]) -> Iterator[tuple[str, Step]]:
-    """Yield every step in the order of both, with the name of its database if it is for one only."""
+    """Yield the merged steps in order, each with the name of its database; empty if both share it."""
     matcher = SequenceMatcher(None, sqlite, postgresql, autojunk=False)
     for tag, start, end, other_start, other_end in matcher.get_opcodes():
         if tag == "equal":
@@ -133,7 +133,7 @@ def _merged(sqlite: Sequence[Step], postgresql: Sequence[Step]) -> Iterator[tupl
 
 
 def _conditional(steps: Iterable[tuple[str, Step]]) -> str:
-    """Return the statements; those for one database stand under a condition."""
+    """Return the statements, with those for one database under a condition."""
     parts = []
     for dialect, group in groupby(steps, key=lambda step: step[0]):
         lines = "\n".join(step.text for _, step in group)
@@ -142,5 +142,5 @@ def _conditional(steps: Iterable[tuple[str, Step]]) -> str:
 
 
 def import_lines(writers: Iterable[Writer]) -> str:
-    """Return the imports of the statements besides Alembic and SQLAlchemy."""
+    """Return the import lines of the statements, without those of Alembic and SQLAlchemy."""
     return "\n".join(sorted({line for writer in writers for line in writer.imports}))

@@ -1,4 +1,4 @@
-"""`runstate demo`: a few small flows, really run, so that there is something to look at."""
+"""`runstate demo`: small flows, run on a server to create data."""
 
 import asyncio
 import itertools
@@ -20,46 +20,46 @@ from runstate.cli.watch import (
 )
 
 WORKERS: Final = 3
-"""How many flow runs are under way at once."""
+"""Number of flow runs at the same time."""
 ANSWER: Final = "... on OrchestrationResult { status reason retryAfterSeconds state { type name message isFinal } }"
 PROBLEM: Final = "... on Problem { code message }"
 
 Answer = dict[str, Any]
 Attempt = Callable[[], Awaitable[str | None]]
-"""Answers the fault, nothing if it went well; None if the run was ended meanwhile."""
+"""Executes a run once. Returns the error message, empty on success; None if the run was ended from outside."""
 Tell = Callable[[str, str, str], None]
-"""Told of each step: whose it is, the state, and a message."""
+"""Reports a step: the label of the run, the state and a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task: how long it takes, and what happens to it."""
+    """A task, with its duration and its failures."""
 
     name: str
     seconds: float = 1
     retries: int = 0
     faults: tuple[int, ...] = (0,)
-    """How many attempts fail: in the first run of the flow, in the second ..., and from the start again."""
+    """Numbers of failing attempts in the first run of the flow, the second, …; repeated from the start."""
     cached_by: str = ""
-    """The parameter by which its result is shared between runs."""
+    """Parameter that is part of the cache key; empty for no caching."""
     tags: tuple[str, ...] = ()
     subflow: "Flow | None" = None
-    """What it runs."""
+    """Flow that the task runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A flow: stages one after the other, whose tasks run side by side."""
+    """A flow: consecutive stages of concurrent tasks."""
 
     name: str
     stages: tuple[tuple[Task, ...], ...]
     tags: tuple[str, ...] = ()
     parameters: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    """What the parameters are: in the first run, in the second ..."""
+    """Values of each parameter in the first run, the second, …"""
     endings: tuple[str, ...] = ("",)
-    """What happens after the first stage: PAUSED, CANCELLED or CRASHED; in the first run, in the second ..."""
+    """State of the first run, the second, … after the first stage: PAUSED, CANCELLED, CRASHED, or empty for none."""
     deployment: str = ""
-    """The deployment that its runs are made from."""
+    """Name of the deployment that its runs are created from."""
 
 
 REGIONS: Final = ("north", "south", "north", "east")
@@ -96,14 +96,15 @@ FLOWS: Final = (
 
 
 class Api:
-    """The server, over one connection."""
+    """Mutations over one connection to the server."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        # A session executes one operation at a time.
         self.turn = asyncio.Lock()
 
     async def do(self, mutation: str, kind: str, selection: str, **given: Any) -> Answer:
-        """The payload that a mutation answers with; RefusedError: it is a problem."""
+        """Execute a mutation and return its payload. Raise RefusedError if it returns a problem."""
         document = f"mutation($input: {kind}!) {{ it: {mutation}(input: $input) {{ {selection} {PROBLEM} }} }}"
         async with self.turn:
             answer: Answer = (await self.session.ask(document, input=given))["it"]
@@ -112,7 +113,7 @@ class Api:
         return answer
 
     async def create(self, what: str, **given: Any) -> str:
-        """The id of what is created, or was there already."""
+        """Create an object, or find the existing one; return its id."""
         kind = what[0].upper() + what[1:]
         payload = f"... on Create{kind}Payload {{ {what} {{ id }} }}"
         return str((await self.do(f"create{kind}", f"Create{kind}Input", payload, **given))[what]["id"])
@@ -120,7 +121,7 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run under way: it proposes its states, and does what the answers say."""
+    """A run that proposes its states and follows the answers."""
 
     api: Api
     tell: Tell
@@ -128,25 +129,25 @@ class Run:
     ref: dict[str, str]
 
     async def change(self, mutation: str, kind: str, **given: Any) -> Answer:
-        """Have the run enter a state; what became of it."""
+        """Execute a mutation that changes the state; return the result."""
         answer = await self.api.do(mutation, kind, ANSWER, **given)
         if answer["status"] != "WAIT":
             self.tell(self.label, answer["state"]["name"], answer["reason"] or answer["state"]["message"] or "")
         return answer
 
     async def propose(self, kind: str, **state: Any) -> Answer:
-        """Propose a state."""
+        """Propose a state; return the result."""
         return await self.change("proposeState", "ProposeStateInput", run=self.ref, state={"type": kind, **state})
 
     async def start(self, **details: Any) -> Answer:
-        """Propose RUNNING, as often as the rules want to be asked again; what became of it."""
+        """Propose RUNNING until the answer is not WAIT; return the result."""
         while (answer := await self.propose("RUNNING", details=details))["status"] == "WAIT":
             self.tell(self.label, "…", answer["reason"] or "")
             await asyncio.sleep(answer["retryAfterSeconds"])
         return answer
 
     async def work(self, attempt: Attempt, **details: Any) -> bool:
-        """Attempt it until it completes, is cached, or may not be tried again; whether it ended well."""
+        """Repeat attempts while the rules accept RUNNING and schedule retries; return whether the run completed."""
         while (answer := await self.start(**details))["status"] == "ACCEPT":
             fault = await attempt()
             if fault is None:
@@ -159,26 +160,27 @@ class Run:
 
 
 class Demo:
-    """The flows, run after run."""
+    """Runs of the flows."""
 
     def __init__(self, api: Api, tell: Tell, pace: float) -> None:
         self.api, self.tell, self.pace = api, tell, pace
 
     async def prepare(self) -> None:
-        """Have a limit, and a run that is due in an hour."""
+        """Create a concurrency limit, and a run that is scheduled in an hour."""
         await self.api.create("concurrencyLimit", name="tag:database", limit=2)
+        # The idempotency key makes a second demo in the same hour find the run.
         hour = (datetime.now(UTC) + timedelta(hours=1)).replace(minute=0, second=0, microsecond=0)
         await self.deployed(FLOWS[0], {}, scheduledTime=hour.isoformat(), idempotencyKey=f"hourly {hour:%Y%m%d%H}")
 
     async def take(self, numbers: Iterator[int]) -> None:
-        """Run a flow for each number, one after the other."""
+        """Run one flow for each number, consecutively; the flows alternate."""
         for number in numbers:
             nth, which = divmod(number, len(FLOWS))
             await self.run(FLOWS[which], nth)
             await self.rest(1)
 
     async def run(self, flow: Flow, nth: int, parent: str | None = None) -> str:
-        """Run a flow, within a task run perhaps; its fault."""
+        """Run a flow, as a subflow if it has a parent; return the error message, empty on success."""
         parameters = {name: turn(values, nth) for name, values in flow.parameters.items()}
         name = f"{flow.name} {nth + 1}"
         if flow.deployment:
@@ -194,7 +196,7 @@ class Demo:
         return "" if well else f"{flow.name} did not complete"
 
     async def deployed(self, flow: Flow, parameters: dict[str, Any], **more: Any) -> str:
-        """The id of a run of a flow's deployment."""
+        """Create a run from the flow's deployment; return its id."""
         flow_id = await self.api.create("flow", name=flow.name)
         made = {"flowId": flow_id, "name": flow.deployment, "tags": list(flow.tags)}
         deployment = await self.api.create("deployment", **made)
@@ -203,7 +205,7 @@ class Demo:
         return str((await self.api.do("runDeployment", "RunDeploymentInput", payload, **given))["flowRun"]["id"])
 
     async def stages(self, flow: Flow, nth: int, run: Run, parameters: dict[str, Any]) -> str | None:
-        """Run the tasks of a flow; its fault, or None if it was ended in between."""
+        """Run the tasks of a flow; return the error message, empty on success, None if the run was ended."""
         before: list[str] = []
         for number, stage in enumerate(flow.stages):
             if number == 1 and not await self.goes_on(turn(flow.endings, nth), run):
@@ -215,17 +217,19 @@ class Demo:
         return ""
 
     async def goes_on(self, ending: str, run: Run) -> bool:
-        """What happens in the middle of a run; whether it goes on afterwards."""
+        """Pause, cancel or crash a run; return whether it continues."""
         here = {"id": run.ref["flowRunId"]}
         if ending == "PAUSED":
-            await run.change("pauseFlowRun", "PauseFlowRunInput", **here, message="Who pays?", timeoutSeconds=3600)
+            await run.change(
+                "pauseFlowRun", "PauseFlowRunInput", **here, message="Waiting for approval.", timeoutSeconds=3600
+            )
             await self.rest(5)
             resumed = await run.change("resumeFlowRun", "ResumeFlowRunInput", **here)
             return str(resumed["status"]) == "ACCEPT"
         if ending == "CANCELLED":
-            await run.change("cancelFlowRun", "CancelFlowRunInput", **here, message="Somebody changed their mind.")
+            await run.change("cancelFlowRun", "CancelFlowRunInput", **here, message="Cancelled by the user.")
             await self.rest(1)
-            await run.propose("CANCELLED", message="Its process has ended.")
+            await run.propose("CANCELLED", message="The process has ended.")
         elif ending == "CRASHED":
             await run.propose("CRASHED", message="The process was killed: out of memory.")
         return not ending
@@ -233,7 +237,7 @@ class Demo:
     async def task(
         self, task: Task, nth: int, run: Run, before: list[str], parameters: dict[str, Any]
     ) -> tuple[str, bool]:
-        """Run a task: the id of its run, and whether it ended well."""
+        """Run a task; return the id of its run, and whether it completed."""
         task_run = await self.api.create(
             "taskRun",
             flowRunId=run.ref["flowRunId"],
@@ -244,6 +248,7 @@ class Demo:
             policy={"retries": task.retries, "retryDelaysSeconds": [2 * self.pace]},
             taskInputs={"data": [{"input_type": "task_run", "id": each} for each in before]},
         )
+        # One item for each attempt.
         faults = itertools.chain(["Connection reset by peer"] * turn(task.faults, nth), itertools.repeat(""))
 
         async def attempt() -> str:
@@ -255,23 +260,23 @@ class Demo:
         return task_run, await this.work(attempt, **details)
 
     async def rest(self, seconds: float) -> None:
-        """Let time go by, at the pace that was asked for."""
+        """Sleep for some seconds, multiplied by the pace."""
         await asyncio.sleep(seconds * self.pace)
 
 
 def turn(values: tuple[Any, ...], nth: int) -> Any:
-    """Each value in its turn."""
+    """Return the value for the nth run; values repeat from the start."""
     return values[nth % len(values)]
 
 
 def cache(task: Task, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Where a result is shared, and for how long."""
+    """Return the state details that cache the result of a task for ten minutes."""
     until = datetime.now(UTC) + timedelta(minutes=10)
     return {"cacheKey": f"{task.name} {parameters[task.cached_by]}", "cacheExpiration": until.isoformat()}
 
 
 async def demo(address: str, key: str | None, runs: int | None, pace: float, tell: Tell) -> None:
-    """Run flows, for ever or a number of them. RefusedError: the server does not want that."""
+    """Run a number of flows; None means unlimited. Raise RefusedError if the server rejects an operation."""
     numbers = iter(itertools.count() if runs is None else range(runs))
     async with websockets.connect(address, subprotocols=[PROTOCOL], max_size=2**24) as socket:
         session = Session(socket)
@@ -279,6 +284,7 @@ async def demo(address: str, key: str | None, runs: int | None, pace: float, tel
         try:
             made = Demo(Api(session), tell, pace)
             await made.prepare()
+            # All workers take numbers from one iterator, so each flow is run in turn.
             await asyncio.gather(*(made.take(numbers) for _ in range(WORKERS)))
         except SubscriptionError as error:
             raise RefusedError(str(error)) from error
@@ -290,11 +296,11 @@ def say(label: str, state: str, message: str) -> None:
 
 
 def run_demo(url: str, key: str | None, runs: int | None, pace: float) -> None:
-    """Run flows until there are enough, or somebody wants no more. RefusedError: the server is not there."""
+    """Run flows until the number is reached or on SIGINT. Raise RefusedError if the server is unreachable."""
     try:
         asyncio.run(demo(socket_address(url), key, runs, pace, say))
     except KeyboardInterrupt:
-        typer.echo("Enough.")
+        typer.echo("Stopped.")
     except (OSError, websockets.WebSocketException) as error:
         insist_on_coming_back(error)
-        raise RefusedError(f"There is no server at {url}: {error}") from error
+        raise RefusedError(f"Cannot connect to a server at {url}: {error}") from error

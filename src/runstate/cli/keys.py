@@ -1,4 +1,4 @@
-"""`runstate keys create | list | revoke`: who is let in where RUNSTATE_AUTHENTICATION is `keys`."""
+"""`runstate keys create | list | revoke`: API keys, which clients must send if RUNSTATE_AUTHENTICATION is `keys`."""
 
 import asyncio
 import os
@@ -29,19 +29,23 @@ SHOWN: Final = ("name", "prefix", "scopes", "created", "expires", "revoked", "us
 LASTING: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-cli = typer.Typer(no_args_is_help=True, help="Make, list and revoke the keys that let clients in.")
+cli = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
-Url = Annotated[str | None, typer.Option("--database-url", help="Where they are kept; RUNSTATE_DATABASE_URL.")]
-Name = Annotated[str, typer.Argument(help="Whose it is; the actor on the states that are proposed with it.")]
-Scopes = Annotated[
-    list[Scope], typer.Option("--scope", help="What it allows; each includes those before it. May be repeated.")
+Url = Annotated[
+    str | None, typer.Option("--database-url", help="URL of the database; RUNSTATE_DATABASE_URL by default.")
 ]
-Expires = Annotated[str | None, typer.Option(help="For how long it lets in, such as 30d, 12h or 90m; else for ever.")]
+Name = Annotated[str, typer.Argument(help="Unique name of the key; the actor of states that are proposed with it.")]
+Scopes = Annotated[
+    list[Scope], typer.Option("--scope", help="Scope of the key; each scope includes those before it. May be repeated.")
+]
+Expires = Annotated[
+    str | None, typer.Option(help="Lifetime of the key, such as 30d, 12h or 90m; unlimited by default.")
+]
 
 
 @cli.command()
 def create(name: Name, scope: Scopes, expires: Expires = None, database_url: Url = None) -> None:
-    """Make a key. It is shown now and never again: only a digest of it is kept."""
+    """Create a key. It is shown only once, because only its digest is stored."""
     now, text = datetime.now(UTC), keys.mint(secrets.token_bytes)
     until = None if expires is None else now + lasting(expires)
     made = _with_database(
@@ -49,68 +53,68 @@ def create(name: Name, scope: Scopes, expires: Expires = None, database_url: Url
         lambda database: keys.create(database, now, text, id=uuid7(), name=name, scopes=scope, expires=until),
     )
     if sys.stdout.isatty():
-        typer.echo(f"{text}\n\nThis is the key of {made.name}: keep it now, it is not shown again.")
+        typer.echo(f"{text}\n\nStore the key of {made.name} now: it is not shown again.")
     else:
-        _as_json({**shown(made), "key": text})
+        _print_json({**shown(made), "key": text})
 
 
 @cli.command("list")
 def list_keys(database_url: Url = None) -> None:
-    """List the keys, also those that let nobody in any more: a table, or lines of JSON into a pipe."""
+    """List all keys, including revoked and expired ones: a table on a terminal, otherwise lines of JSON."""
     found = _with_database(database_url, keys.every_key)
     if sys.stdout.isatty():
-        _as_table(found)
+        _print_table(found)
     else:
         for key in found:
-            _as_json(shown(key))
+            _print_json(shown(key))
 
 
 @cli.command()
 def revoke(name: Name, database_url: Url = None) -> None:
-    """Let a key in no more: within a second nothing that it has open goes on, on any server."""
+    """Revoke a key. Within a second all servers reject it and end its sockets and streams."""
     now = datetime.now(UTC)
     revoked = _with_database(database_url, lambda database: keys.revoke(database, now, name))
     if revoked is None:
         raise ConfigurationError(f"There is no key `{name}`.")
     if sys.stdout.isatty():
-        typer.echo(f"The key {name} lets nobody in any more.")
+        typer.echo(f"The key {name} is revoked.")
     else:
-        _as_json(shown(revoked))
+        _print_json(shown(revoked))
 
 
 def lasting(text: str) -> timedelta:
-    """How long a text such as 30d means."""
+    """Return the duration that a text such as 30d denotes. Raise ConfigurationError if it is malformed."""
     found = LASTING.fullmatch(text)
     if found is None:
-        raise ConfigurationError(f"A time is a number and one of s, m, h, d, w, such as 30d: `{text}`.")
+        raise ConfigurationError(f"A duration is a number and one of s, m, h, d, w, such as 30d, not `{text}`.")
     return timedelta(**{UNITS[found[2]]: int(found[1])})
 
 
 def shown(key: ApiKey) -> dict[str, Any]:
-    """What may be seen of a key."""
+    """Return the columns of a key that may be shown."""
     return {name: getattr(key, name) for name in SHOWN}
 
 
-def _as_json(said: dict[str, Any]) -> None:
+def _print_json(said: dict[str, Any]) -> None:
     typer.echo(orjson.dumps(said, option=orjson.OPT_UTC_Z).decode())
 
 
-def _as_table(found: list[ApiKey]) -> None:
+def _print_table(found: list[ApiKey]) -> None:
     table = Table(*(Column(name, no_wrap=True) for name in SHOWN), box=None, pad_edge=False)
     for key in found:
         columns = shown(key).values()
-        table.add_row(*map(_in_words, columns), style="dim" if key.revoked else None)
+        table.add_row(*map(_cell, columns), style="dim" if key.revoked else None)
     Console(highlight=False).print(table, soft_wrap=True)
 
 
-def _in_words(value: Any) -> str:
+def _cell(value: Any) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     return " ".join(value) if isinstance(value, list) else value or ""
 
 
 def _with_database(url: str | None, do: Callable[[Database], Awaitable[T]]) -> T:
-    """What is done with a database whose tables have their newest shape; Misconfigured: they do not."""
+    """Return the result of a function of the database. Raise ConfigurationError if the tables are not up to date."""
     settings = load(os.environ, database_url=url)
 
     async def run() -> T:

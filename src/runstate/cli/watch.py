@@ -1,4 +1,4 @@
-"""`runstate watch`: transitions as they come, however often the connection is lost."""
+"""`runstate watch`: a subscription to transitions that resumes when the connection is lost."""
 
 import asyncio
 import os
@@ -27,17 +27,22 @@ RUN: Final = f"""subscription($run: RunRef!, $afterVersion: Int, $untilFinal: Bo
 KIND: Final = "query($id: ID!) { node(id: $id) { __typename ... on Run { stateType } } }"
 
 ENDINGS: Final = {"COMPLETED": 0, "FAILED": 1, "CRASHED": 1, "CANCELLED": 2}
-"""What `--until-final` exits with."""
+"""Exit codes of `--until-final` by the type of the final state."""
 INTERRUPTED: Final = 130
+"""Exit code after SIGINT, as of a shell."""
 REFUSED: Final = 3
-"""What is exited with when the server does not want to tell."""
+"""Exit code if the server rejects the subscription."""
 PASSING: Final = {"SLOW_CONSUMER", "RESTARTING", "OVERLOADED", "UNAVAILABLE", "TIMEOUT", "INTERNAL"}
-"""Errors after which it is worth coming back."""
+"""Codes of errors after which the subscription is resumed."""
 FATAL_CLOSES: Final = range(4400, 4500)
+"""Close codes of graphql-transport-ws for errors of the client."""
 UNWELCOME: Final = 4403
+"""Close code if the key is missing or invalid."""
 FATAL_ANSWERS: Final = range(400, 500)
+"""HTTP statuses of the handshake for errors of the client."""
 SHORTEST_SECONDS: Final = 0.2
 LONGEST_SECONDS: Final = 10.0
+"""Bounds of the pause before a reconnection; it doubles with each failure."""
 COLORS: Final = {
     "SCHEDULED": "yellow",
     "PENDING": "yellow",
@@ -55,34 +60,34 @@ Show = Callable[[Entry], None]
 
 
 class LostError(Exception):
-    """The stream ended, and goes on elsewhere or later."""
+    """The stream ended and can be resumed."""
 
 
 class RefusedError(Exception):
-    """The server does not want to tell, and will not change its mind."""
+    """The server rejected the request; retrying does not help."""
 
 
 class UnheardError(Exception):
-    """Nobody reads what is printed."""
+    """The reader of the output has closed the pipe."""
 
 
 class Wish(Protocol):
-    """What is to be watched, and how far it was."""
+    """A subscription and its position."""
 
     document: str
 
     async def variables(self, session: "Session") -> dict[str, Any]:
-        """What to subscribe with, so that it goes on where it was."""
+        """Return the variables that subscribe at the position."""
 
     def take(self, data: dict[str, Any]) -> list[Entry]:
-        """The transitions of an event, which count as seen from now on."""
+        """Return the transitions of an event, and advance the position past them."""
 
     def resume(self, cursor: str) -> None:
-        """Go on after this."""
+        """Set the position to a cursor of the server."""
 
 
 class Everything:
-    """Transitions that meet a condition."""
+    """All transitions that match a filter. The position is a cursor."""
 
     document = TRANSITIONS
 
@@ -90,23 +95,23 @@ class Everything:
         self.where, self.after = where, after
 
     async def variables(self, _: "Session") -> dict[str, Any]:
-        """The condition, and the cursor."""
+        """Return the filter and the cursor."""
         return {"where": self.where, "after": self.after}
 
     def take(self, data: dict[str, Any]) -> list[Entry]:
-        """A batch; the last of its transitions carries the cursor after which one goes on."""
+        """Return the transitions of a batch. The last one gets the batch's cursor, after which one can resume."""
         batch = data["transitions"]
         self.after = batch["cursor"]
         entries: list[Entry] = batch["transitions"]
         return [*entries[:-1], *({**entry, "cursor": self.after} for entry in entries[-1:])]
 
     def resume(self, cursor: str) -> None:
-        """Go on after this cursor."""
+        """Set the position to a cursor."""
         self.after = cursor
 
 
 class OneRun:
-    """The transitions of one run, for ever or to its end."""
+    """The transitions of one run, optionally until it ends. The position is a version."""
 
     document = RUN
 
@@ -115,7 +120,7 @@ class OneRun:
         self.state_type: str | None = None
 
     async def variables(self, session: "Session") -> dict[str, Any]:
-        """Which kind of run it is, and the version."""
+        """Return the reference to the run, whose kind is looked up, and the version."""
         node = (await session.ask(KIND, id=self.run))["node"]
         if node is None or "stateType" not in node:
             raise RefusedError(f"No run has the id {self.run}.")
@@ -124,44 +129,45 @@ class OneRun:
         return {"run": ref, "afterVersion": self.version, "untilFinal": self.until_final}
 
     def take(self, data: dict[str, Any]) -> list[Entry]:
-        """One transition."""
+        """Return the transition of an event."""
         entry = data["runTransitions"]
         self.version, self.state_type = entry["version"], entry["stateType"]
         return [entry]
 
     def resume(self, cursor: str) -> None:
-        """Go on after this version."""
+        """Set the position to a version."""
         self.version = int(cursor)
 
 
 def authorization(key: str) -> str:
-    """What a key is sent as; `user:password` is what a server has in RUNSTATE_AUTH_STRING."""
+    """Return the Authorization header for an API key or for `user:password`."""
     return f"Basic {b64encode(key.encode()).decode()}" if ":" in key else f"Bearer {key}"
 
 
 class Session:
-    """One connection to the server."""
+    """A WebSocket to the server."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
 
     async def begin(self, key: str | None = None) -> None:
-        """Say hello, and who it is if the server asks for a key."""
-        await self._say({"type": "connection_init", "payload": {"Authorization": authorization(key)} if key else {}})
-        if (await self._hear())["type"] != "connection_ack":
-            raise LostError("The server does not answer as it should.")
+        """Send `connection_init` with the key, if any, and wait for the acknowledgement."""
+        await self._send({"type": "connection_init", "payload": {"Authorization": authorization(key)} if key else {}})
+        if (await self._receive())["type"] != "connection_ack":
+            raise LostError("The server did not acknowledge the connection.")
 
     async def ask(self, document: str, **variables: Any) -> dict[str, Any]:
-        """The data of the answer to a query."""
+        """Execute a query and return its data."""
+        # Read up to `complete`, after which the id can be used again.
         answers = [data async for data in self.listen(document, variables)]
         return answers[0]
 
     async def listen(self, document: str, variables: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """The data of each event; LostError and RefusedError say why there are no more."""
-        await self._say({"type": "subscribe", "id": "1", "payload": {"query": document, "variables": variables}})
-        while (message := await self._hear())["type"] != "complete":
+        """Yield the data of each event. Raise SubscriptionError if the server ends the operation with an error."""
+        await self._send({"type": "subscribe", "id": "1", "payload": {"query": document, "variables": variables}})
+        while (message := await self._receive())["type"] != "complete":
             if message["type"] == "ping":
-                await self._say({"type": "pong"})
+                await self._send({"type": "pong"})
             elif message["type"] == "error":
                 raise SubscriptionError(message["payload"][0])
             elif message["type"] == "next" and message["payload"].get("errors"):
@@ -169,15 +175,15 @@ class Session:
             elif message["type"] == "next":
                 yield message["payload"]["data"]
 
-    async def _say(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: dict[str, Any]) -> None:
         await self.socket.send(orjson.dumps(message).decode())
 
-    async def _hear(self) -> dict[str, Any]:
+    async def _receive(self) -> dict[str, Any]:
         return cast("dict[str, Any]", orjson.loads(await self.socket.recv()))
 
 
 class SubscriptionError(Exception):
-    """The server ended a subscription."""
+    """The server ended an operation with an error."""
 
     def __init__(self, error: dict[str, Any]) -> None:
         super().__init__(error.get("message"))
@@ -185,26 +191,28 @@ class SubscriptionError(Exception):
 
 
 async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None], key: str | None = None) -> None:
-    """Show transitions until there are no more; connect again whenever the connection is lost.
+    """Show transitions until the subscription completes; reconnect when the connection is lost.
 
-    RefusedError: the server does not want to tell.
+    Raise RefusedError if the server rejects the subscription.
     """
     pause = SHORTEST_SECONDS
     while True:
         try:
-            async for entry in _told(address, wish, key):
+            async for entry in _entries(address, wish, key):
+                # The connection works, so the next reconnection need not wait long.
                 pause = SHORTEST_SECONDS
                 show(entry)
         except (OSError, TimeoutError, LostError, websockets.WebSocketException) as lost:
             insist_on_coming_back(lost)
-            note(f"{lost}: connecting again")
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - it keeps no secrets
+            note(f"{lost}: reconnecting")
+            # Random, so that the clients of a restarted server do not reconnect at the same moment.
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - not used for secrets
             pause = min(2 * pause, LONGEST_SECONDS)
         else:
             return
 
 
-async def _told(address: str, wish: Wish, key: str | None) -> AsyncIterator[Entry]:
+async def _entries(address: str, wish: Wish, key: str | None) -> AsyncIterator[Entry]:
     async with websockets.connect(address, subprotocols=[PROTOCOL], max_size=2**24) as socket:
         session = Session(socket)
         await session.begin(key)
@@ -214,40 +222,43 @@ async def _told(address: str, wish: Wish, key: str | None) -> AsyncIterator[Entr
                     yield entry
         except SubscriptionError as error:
             if error.extensions.get("code") not in PASSING:
-                raise RefusedError(_said(error)) from error
+                raise RefusedError(_message_of(error)) from error
+            # The server's position can be later, because transitions that do not match advance it too.
             if "cursor" in error.extensions:
                 wish.resume(error.extensions["cursor"])
             raise LostError(str(error)) from error
 
 
-def _said(error: SubscriptionError) -> str:
+def _message_of(error: SubscriptionError) -> str:
     oldest = error.extensions.get("oldest")
-    return f"{error} The oldest that is kept: --after {oldest}" if oldest else str(error)
+    return f"{error} The oldest valid cursor: --after {oldest}" if oldest else str(error)
 
 
 def insist_on_coming_back(lost: Exception) -> None:
-    """RefusedError: there is no point in it."""
+    """Raise RefusedError if reconnecting after this error would fail again."""
     if isinstance(lost, websockets.ConnectionClosed) and lost.rcvd and lost.rcvd.code in FATAL_CLOSES:
         if lost.rcvd.code == UNWELCOME:
             raise RefusedError(
-                f"It needs a key that lets in, as --key or RUNSTATE_API_KEY: {lost.rcvd.reason}."
+                f"The server requires a valid key: set --key or RUNSTATE_API_KEY ({lost.rcvd.reason})."
             ) from lost
-        raise RefusedError(lost.rcvd.reason or f"The server closed the connection: {lost.rcvd.code}.") from lost
+        raise RefusedError(
+            lost.rcvd.reason or f"The server closed the connection with code {lost.rcvd.code}."
+        ) from lost
     if isinstance(lost, websockets.InvalidStatus) and lost.response.status_code in FATAL_ANSWERS:
-        raise RefusedError(f"The server answers {lost.response.status_code}.") from lost
+        raise RefusedError(f"The server answered with HTTP status {lost.response.status_code}.") from lost
     if isinstance(lost, websockets.InvalidURI):
         raise RefusedError(str(lost)) from lost
 
 
 def socket_address(url: str) -> str:
-    """Where the WebSocket is, of a server whose address was given as http or ws, with or without a path."""
+    """Return the URL of the WebSocket for a server URL with http or ws, with or without a path."""
     scheme, place, path, query, _ = urlsplit(url if "://" in url else f"http://{url}")
     schemes = {"http": "ws", "https": "wss"}
     return urlunsplit((schemes.get(scheme, scheme), place, path if path not in ("", "/") else "/graphql", query, ""))
 
 
 def as_json(entry: Entry) -> None:
-    """Print a transition on a line of its own."""
+    """Print a transition as a line of JSON. Raise UnheardError if the pipe is closed."""
     try:
         sys.stdout.write(orjson.dumps(entry).decode() + "\n")
         sys.stdout.flush()
@@ -273,41 +284,43 @@ class Table:
 
 
 def ending(wish: Wish) -> int:
-    """What to exit with when there is no more to tell."""
+    """Return the exit code after the subscription has completed."""
     return ENDINGS.get(wish.state_type or "", 0) if isinstance(wish, OneRun) and wish.until_final else 0
 
 
 def wish_of(run: str | None, where: str | None, after: str | None, *, until_final: bool) -> Wish:
-    """What the options ask for; RefusedError: they contradict each other."""
+    """Return the subscription that the options describe. Raise RefusedError if they contradict each other."""
     if run is None:
         if until_final:
-            raise RefusedError("--until-final needs --run.")
-        return Everything(_object(where), after)
+            raise RefusedError("--until-final requires --run.")
+        return Everything(_parse_filter(where), after)
     if where is not None:
-        raise RefusedError("Either --run or --where.")
+        raise RefusedError("--run and --where exclude each other.")
     if after is not None and not after.isdecimal():
-        raise RefusedError("With --run, --after is a version.")
+        raise RefusedError("With --run, --after must be a version.")
     return OneRun(run, int(after or 0), until_final=until_final)
 
 
-def _object(text: str | None) -> dict[str, Any] | None:
+def _parse_filter(text: str | None) -> dict[str, Any] | None:
     try:
         where = None if text is None else orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise RefusedError(f"--where is no JSON: {error}.") from error
+        raise RefusedError(f"--where is not valid JSON: {error}.") from error
     if not isinstance(where, dict | None):
-        raise RefusedError("--where is a JSON object, a TransitionWhere.")
+        raise RefusedError("--where must be a JSON object, a TransitionWhere.")
     return where
 
 
 def run_watch(url: str, wish: Wish, key: str | None = None) -> int:
-    """Watch until there are no more transitions, or somebody wants no more; what to exit with."""
+    """Print transitions until the subscription completes or on SIGINT; return the exit code."""
     show: Show = Table() if sys.stdout.isatty() else as_json
     try:
         asyncio.run(watch(socket_address(url), wish, show, lambda said: typer.echo(said, err=True), key))
     except KeyboardInterrupt:
         return INTERRUPTED
     except UnheardError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is flushed at the exit goes nowhere
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # Python flushes at exit, which would fail on the closed pipe
         return 0
     return ending(wish)

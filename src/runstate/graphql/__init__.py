@@ -1,1 +1,1 @@
-"""How it is asked. The only package that knows Strawberry."""
+"""The GraphQL API. No other package imports Strawberry and graphql-core."""

@@ -79,7 +79,7 @@ class Context:
         """Largest number of bytes of the answer, and of those that are read for it."""
 
     def fresh(self) -> "Context":
-        """Return a context without anything read: for each operation on a socket."""
+        """Return a context in which nothing was read yet, for one operation on a socket."""
         return Context(
             self.database,
             self.clock,
@@ -108,7 +108,7 @@ class Context:
 
     @cached_property
     def now(self) -> datetime:
-        """The time of the operation."""
+        """Time of the operation, the same for all its fields."""
         return self.clock()
 
     @cached_property
@@ -118,12 +118,12 @@ class Context:
 
     @cached_property
     def connection_slots(self) -> asyncio.Semaphore:
-        """Limits the connections that the operation uses."""
+        """Limit on the database connections that the operation uses at the same time."""
         return asyncio.Semaphore(CONNECTIONS_AT_ONCE)
 
     @property
     def dialect(self) -> Dialect:
-        """The dialect of SQL."""
+        """The SQL dialect of the database."""
         return self.database.reader.dialect
 
     async def fetch(self, statement: sa.Executable, **parameters: Any) -> Sequence[Any]:
@@ -139,6 +139,7 @@ class Context:
             return await fetch_as_given(connection, statement, self.budget)
 
     def _connection(self, statement: sa.Executable) -> AbstractAsyncContextManager[AsyncConnection]:
+        # Subscriptions have connections of their own: their events do not wait for queries.
         if self.kind == OperationType.SUBSCRIPTION.value:
             return self.database.subscriptions.read()
         return self.database.query(statement)
@@ -230,6 +231,7 @@ class Context:
 
     async def named(self, info: "Info", row: type[R], column: str, name: str) -> R | None:
         """Return the row with a value in a unique column, with its selected columns."""
+        # PostgreSQL rejects texts with NUL, so no object has such a name.
         if "\0" in name:
             return None
         table, names = row.__table__, sorted(self._columns(info, row))
@@ -273,6 +275,7 @@ class Context:
 
     def _columns(self, info: "Info", row: type[Row], paths: Iterable[tuple[str, ...]] = ((),)) -> Columns:
         raw = info._raw_info  # noqa: SLF001
+        # The document outlives the context, so the ids of its nodes are not reused.
         key = (row, tuple(map(id, raw.field_nodes)))
         return self._cached(key, lambda: columns(row, raw.field_nodes, raw.fragments, paths))
 
@@ -291,7 +294,7 @@ def _names(row: type[Row]) -> frozenset[str]:
 
 @functools.cache
 def _probes(types: tuple[type[Row], ...]) -> sa.CompoundSelect[Any]:
-    """Return the statement that finds ids in the tables of all types. It is made once: that costs far more than it."""
+    """Return the statement that finds ids in the tables of all types. It is cached, since it is expensive to make."""
     return sa.union_all(
         *(
             sa.select(sa.literal_column(str(place)), row.__table__.c.id).where(among_given(row.__table__.c.id, "ids"))

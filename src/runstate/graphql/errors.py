@@ -1,4 +1,4 @@
-"""Top-level errors: their codes, what clients see of them and what is logged."""
+"""Top-level errors: their codes, their form for clients, and their log lines."""
 
 from collections.abc import Callable, Iterable
 from enum import Enum
@@ -14,75 +14,75 @@ from runstate.errors import BadUserInput, Overloaded, RunstateError, Timeout, Un
 
 QUERY_CANCELED: Final = "57014"
 INTERRUPTED: Final = "SQLITE_INTERRUPT"
+# Connection exceptions, and shutdowns of PostgreSQL.
 LOST: Final = ("08", "57P")
-"""How the SQLSTATE of a lost connection starts."""
+"""First characters of the SQLSTATE of a lost connection."""
 
 LONGEST_MESSAGE: Final = 600
-"""The most characters of a message. The library quotes names and values of documents, however long they are."""
+"""Largest number of characters in a message: graphql-core quotes names and values of documents of any length."""
 
 log = structlog.get_logger(__name__)
 
 
 class Code(Enum):
-    """What clients find under `extensions.code`: all there is."""
+    """Values of `extensions.code`."""
 
     BAD_REQUEST = "BAD_REQUEST"
-    """The HTTP request is none that GraphQL can be asked with."""
+    """The HTTP request or WebSocket message is not a valid GraphQL request."""
     PERSISTED_QUERY_NOT_SUPPORTED = "PERSISTED_QUERY_NOT_SUPPORTED"
     """The request has the digest of a document instead of the document; send the document."""
     GRAPHQL_PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
-    """The document is not GraphQL."""
+    """The document has a syntax error."""
     BAD_USER_INPUT = "BAD_USER_INPUT"
-    """The document or its variables do not fit the schema, or a list or filter is larger than allowed."""
+    """The document or its variables do not match the schema, or a list or filter is too large."""
     INVALID_INPUT = "INVALID_INPUT"
     """A cursor is malformed or belongs to another order; an input contradicts itself."""
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
-    """The document or its variables ask for more than is allowed: `limit` says of what, `allowed` how much there may be
-    and `found` how much there is."""
+    """The operation exceeds a limit: `limit` names it, `allowed` is its value, `found` the value of the operation."""
     NOT_FOUND = "NOT_FOUND"
-    """Nothing has this id."""
+    """No object has this id."""
     NAME_TAKEN = "NAME_TAKEN"
     """Another object has this name already."""
     IN_USE = "IN_USE"
     """Other objects refer to the object that was to be deleted."""
     VERSION_CONFLICT = "VERSION_CONFLICT"
-    """The run has moved on."""
+    """The run has a later version than expected."""
     IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
-    """The idempotency key was used for another proposal."""
+    """The idempotency key was used for a different proposal."""
     CURSOR_EXPIRED = "CURSOR_EXPIRED"
-    """The log is no longer kept as far back as the cursor; `extensions.oldest` is a cursor that is."""
+    """The log no longer goes back to the cursor; `extensions.oldest` is the oldest valid cursor."""
     SLOW_CONSUMER = "SLOW_CONSUMER"
     """The subscriber stayed too far behind; subscribe again after `extensions.cursor`."""
     RESTARTING = "RESTARTING"
-    """The server is going away; subscribe again."""
+    """The server is stopping; subscribe again."""
     UNAUTHENTICATED = "UNAUTHENTICATED"
-    """There is no key, or one that is unknown, revoked or expired."""
+    """The key is missing, unknown, revoked or expired."""
     FORBIDDEN = "FORBIDDEN"
-    """The key does not allow it, or a page of another site asks."""
+    """The key lacks the scope, or the request comes from a page of another site."""
     OVERLOADED = "OVERLOADED"
-    """Too much is under way; try again."""
+    """Too many operations are in flight, or too many proposals wait; retry."""
     UNAVAILABLE = "UNAVAILABLE"
     """The database cannot be reached; nothing was written."""
     TIMEOUT = "TIMEOUT"
-    """It took too long. What was to be written may have been."""
+    """The operation timed out. The write may or may not have been applied."""
     INTERNAL = "INTERNAL"
-    """A bug; the request id leads to it in the server's log."""
+    """A bug; the server's log has the details under the id of the request."""
 
 
 KNOWN: Final[dict[type[BaseException], Callable[[], RunstateError]]] = {
-    RecursionError: lambda: BadUserInput("It is nested too deeply."),
+    RecursionError: lambda: BadUserInput("The document or a value in the variables is nested too deeply."),
     TimeoutError: Timeout,
     sa.exc.TimeoutError: Overloaded,
     ConnectionError: Unavailable,
-    CannotGetOperationTypeError: lambda: BadUserInput("The document has no operation of this name."),
-    InvalidOperationTypeError: lambda: BadUserInput("An operation of this type is not asked in this way."),
-    MissingQueryError: lambda: BadUserInput("There is no document."),
+    CannotGetOperationTypeError: lambda: BadUserInput("The document has no operation with this name."),
+    InvalidOperationTypeError: lambda: BadUserInput("The HTTP method does not allow operations of this type."),
+    MissingQueryError: lambda: BadUserInput("`query` is missing or empty."),
 }
-"""What exceptions of others mean to a client."""
+"""Errors that clients see instead of exceptions of libraries."""
 
 
 def original_exception(error: GraphQLError) -> BaseException | None:
-    """What was raised, below what GraphQL wraps it in; None: GraphQL itself refused something."""
+    """Return the exception behind a GraphQL error; None if graphql-core itself found the error."""
     found = error.original_error
     while isinstance(found, GraphQLError):
         found = found.original_error
@@ -90,7 +90,7 @@ def original_exception(error: GraphQLError) -> BaseException | None:
 
 
 def as_known_error(raised: BaseException) -> RunstateError | None:
-    """What a client may know of an exception; None: it is a bug."""
+    """Return the error that a client sees instead of an exception; None if the exception is a bug."""
     if isinstance(raised, RunstateError):
         return raised if raised.code != Code.INTERNAL.value else None
     if isinstance(raised, sa.exc.DBAPIError):
@@ -116,7 +116,7 @@ def _camel(name: str) -> str:
 
 
 def to_client_error(error: GraphQLError, request_id: str) -> GraphQLError:
-    """An error as a client sees it: with a code, and without anything that only the server should know."""
+    """Return an error as a client sees it: with a code, and without details of the server."""
     raised = original_exception(error)
     if isinstance(error, GraphQLSyntaxError):
         message, more = error.message, {"code": Code.GRAPHQL_PARSE_FAILED.value}
@@ -132,7 +132,7 @@ def to_client_error(error: GraphQLError, request_id: str) -> GraphQLError:
 
 
 def short(message: str) -> str:
-    """Return a message without the middle of what it quotes, if that is long."""
+    """Return a message without its middle if it is too long."""
     if len(message) <= LONGEST_MESSAGE:
         return message
     half = LONGEST_MESSAGE // 2
@@ -140,7 +140,7 @@ def short(message: str) -> str:
 
 
 def log_errors(errors: Iterable[GraphQLError], request_id: str) -> None:
-    """Log each error: a bug with its traceback, what a client got wrong only for those who look closely."""
+    """Log each error: a bug with its traceback, a mistake of a client at level debug."""
     for error in errors:
         raised = original_exception(error)
         where = {"request_id": request_id, "path": error.path, "message": short(error.message)}

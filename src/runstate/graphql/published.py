@@ -1,4 +1,4 @@
-"""The rows as GraphQL types. Every row that is not private is one; families add what no column holds."""
+"""Registration of the public rows as GraphQL types. Families add the fields without a column."""
 
 import sqlalchemy as sa
 
@@ -44,6 +44,7 @@ __all__ = [
     "Transition",
 ]
 
+# Interfaces are registered first, since types refer to their definitions.
 register_type(Row, name="Node", only={"id"})
 register_type(State, implements=(Row,), descriptions={"run": "The run that was in the state."})
 register_type(Run, implements=(Row,))
@@ -51,6 +52,7 @@ for _row in tables(Row):
     if not _row.__private__:
         _kinds = tuple(kind for kind in (State, Run) if issubclass(_row, kind))
         register_type(_row, implements=(*_kinds, Row) if _row.__node__ else _kinds)
+# Reverse references are fields of other rows, which have to be registered before.
 for _row in tables(Row):
     for _relation in sa.inspect(_row).relationships:
         if _reverse := _relation.info.get("reverse"):

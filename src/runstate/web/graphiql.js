@@ -1,4 +1,4 @@
-// The page: GraphiQL on this server, with ready queries in its tabs.
+// The page: GraphiQL for this server, with example queries in its tabs.
 import { createGraphiQLFetcher } from "@graphiql/toolkit";
 import { GraphiQL } from "graphiql";
 import "graphiql/setup-workers/vite";
@@ -12,7 +12,7 @@ const url = new URL("../graphql", location.href);
 const socket = new URL(url);
 socket.protocol = url.protocol.replace("http", "ws");
 
-// The toolkit sends what the header editor holds with each request, and in connection_init of each subscription.
+// The toolkit sends the headers of the header editor with each request, and in connection_init of each subscription.
 const fetcher = createGraphiQLFetcher({
   url: url.href,
   subscriptionUrl: socket.href,

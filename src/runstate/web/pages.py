@@ -1,4 +1,4 @@
-"""GraphiQL as it was built: compressed beforehand, kept by browsers for good, allowed to talk to this server only."""
+"""Routes of GraphiQL: built files, compressed in advance, cached by browsers, restricted to this server by a policy."""
 
 from collections.abc import Iterator
 from os import PathLike, fspath, stat_result
@@ -15,15 +15,15 @@ from runstate.negotiation import preferred, rank
 
 BUILT: Final = Path(__file__).parent / "built"
 ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}
-"""How files were compressed, best first, and what their names end with."""
+"""Suffixes of compressed files by content encoding, best first."""
 
 HTML: Final = "text/html"
 REPRESENTATIONS: Final = ("application/json", "application/graphql-response+json", "text/event-stream", HTML)
-"""The media types in which `/graphql` can be had."""
+"""Media types of `/graphql`."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "font-src 'self' data:; style-src 'self' 'unsafe-inline'; "  # the editor writes styles of its own
+    "font-src 'self' data:; style-src 'self' 'unsafe-inline'; "  # the editor inserts style elements
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS: Final = {
@@ -35,14 +35,15 @@ HEADERS: Final = {
 FOREVER: Final = "public, max-age=31536000, immutable"
 NOT_BUILT: Final = """<!doctype html><title>runstate</title>
 <h1>runstate is running</h1>
-<p>GraphQL is at <a href="../graphql">graphql</a>. The page that explores it was not built: npm was out of
-reach when runstate was installed. With the source and npm at hand, <code>make pages</code> builds it.</p>"""
+<p>GraphQL is at <a href="../graphql">graphql</a>. GraphiQL was not built, because npm could not be used
+when runstate was installed. To build it, run <code>make pages</code> in the source tree.</p>"""
 
 
 class Pages(StaticFiles):
-    """The built files; one that says how to build them if there are none."""
+    """The built files; if they are missing, a page that explains how to build them."""
 
     def __init__(self, built: Path = BUILT) -> None:
+        # The directory is missing if the pages were not built.
         super().__init__(directory=built, html=True, check_dir=False)
         self.built = built
 
@@ -55,10 +56,11 @@ class Pages(StaticFiles):
     def file_response(
         self, full_path: PathLike[str] | str, stat_result: stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
-        """A file, compressed if the browser likes; what has a digest in its name never changes."""
+        """Return a file, compressed if the browser accepts it. Assets never expire: their names contain a digest."""
         encoding, path = next(variants(fspath(full_path), Headers(scope=scope).get("accept-encoding", "")))
         response = super().file_response(path, Path(path).stat(), scope, status_code)
         response.headers.update(HEADERS)
+        # index.html names the current assets, so browsers have to revalidate it.
         response.headers["Cache-Control"] = FOREVER if "assets" in Path(path).parts else "no-cache"
         if encoding:
             response.headers["Content-Encoding"] = encoding
@@ -66,7 +68,7 @@ class Pages(StaticFiles):
 
 
 def variants(path: str, accepted: str) -> Iterator[tuple[str, str]]:
-    """The encodings and names under which a file may be sent, best first; as it is at the end."""
+    """Yield the encodings and paths in which a file can be sent, best first; the uncompressed file last."""
     for encoding, suffix in ENCODINGS.items():
         if rank(accepted, encoding).quality and Path(path + suffix).exists():
             yield encoding, path + suffix
@@ -74,16 +76,16 @@ def variants(path: str, accepted: str) -> Iterator[tuple[str, str]]:
 
 
 PAGE: Final = "graphiql/"
-"""Where the page is, from the root of the server."""
+"""Path of the page, relative to the root of the server."""
 
 
 def redirect(location: str) -> Response:
-    """Return a redirect to a page; relative, so that it holds behind any proxy."""
+    """Return a redirect to a page. The location is relative, because a proxy may change host and path."""
     return RedirectResponse(location, 303, headers={"Vary": "Accept"})
 
 
 class BrowserRedirect:
-    """One address for all: browsers that come for a page are shown where it is, programs are answered."""
+    """An endpoint that redirects browsers to the page and passes other requests on."""
 
     def __init__(self, endpoint: ASGIApp, location: str = PAGE) -> None:
         self.endpoint = endpoint
@@ -94,21 +96,22 @@ class BrowserRedirect:
 
 
 def wants_page(scope: Scope) -> bool:
-    """Whether a browser was given the address by a person."""
+    """Return whether a person opened the URL in a browser: HTML is preferred, and there is no query."""
     if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
         return False
     wants_html = preferred(Headers(scope=scope).get("accept"), REPRESENTATIONS) == HTML
+    # A URL with a query is a GraphQL request, even in a browser.
     return wants_html and "query" not in QueryParams(scope["query_string"])
 
 
 def is_page_path(scope: Scope) -> bool:
-    """Whether what is asked for is a page, a part of one, or the way to it."""
+    """Return whether a request is for the page, one of its files, or a redirect to it."""
     path = scope["path"]
     is_way = path.rstrip("/") == "/graphql" and wants_page(scope)
     return is_way or path in {"/", "/graphiql"} or path.startswith("/graphiql/")
 
 
 def routes() -> list[BaseRoute]:
-    """Where the pages are."""
+    """Return the routes of the pages."""
     to_page = redirect(PAGE)
     return [*(Route(path, to_page, methods=["GET"]) for path in ("/", "/graphiql")), Mount("/graphiql", Pages())]

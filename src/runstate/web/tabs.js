@@ -1,4 +1,4 @@
-// The ready queries, a tab each. What they need to know of this server is looked up when the page is first opened.
+// The example queries, one in each tab. Their variables are looked up on this server when the page is first opened.
 const queries = import.meta.glob("./queries/*.graphql", { query: "?raw", import: "default", eager: true });
 const NEWEST = "{ flows(first: 1) { nodes { id } } flowRuns(first: 1) { nodes { id } } }";
 const DAY = 86_400_000;
@@ -19,7 +19,7 @@ async function variables(url) {
   };
 }
 
-// Without a key there may be no answer: the tabs then say what belongs there.
+// Without a key the lookup may fail; the variables are then placeholders.
 async function newest(url) {
   const headers = { "content-type": "application/json" };
   try {

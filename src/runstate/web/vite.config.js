@@ -8,7 +8,7 @@ const WORTH_IT = /\.(js|css|html|svg|ttf|json)$/;
 const brotli = (data) => promisify(brotliCompress)(data, { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } });
 const gz = (data) => promisify(gzip)(data, { level: 9 });
 
-// Beside each file, the same compressed: the server hands out what is there.
+// Compresses each file at build time, because the server sends files without compressing them.
 const compressed = {
   name: "compressed",
   async writeBundle({ dir }) {

@@ -1,4 +1,4 @@
-"""How runs are spread over time, by the time at which they were expected to start."""
+"""Numbers of runs in intervals of time, by the time at which they were expected to start."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ class HistoryState:
     state_name: str
     """Name of the current state."""
     count: int
-    """How many runs."""
+    """Number of runs."""
     estimated_run_time_seconds: float
-    """Seconds that they spent in RUNNING together, up to now."""
+    """Sum of the seconds that they have spent in RUNNING, up to now."""
     estimated_lateness_seconds: float
-    """By how many seconds they started, or are about to start, later than expected, together."""
+    """Sum of the seconds by which they started later than expected; runs that can still start count as of now."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,16 @@ class HistoryInterval:
     """The runs that were expected to start in an interval of time."""
 
     start: datetime
-    """Its first instant."""
+    """Start of the interval, inclusive."""
     end: datetime
-    """The first instant after it."""
+    """End of the interval, exclusive."""
     states: list[HistoryState]
-    """How many runs are in which states, most runs first."""
+    """Numbers of runs by current state, most runs first."""
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """Intervals of one length from `since`, the last of which may reach beyond `until`."""
+    """Consecutive intervals of one length, from `since`."""
 
     since: datetime
     length: timedelta
@@ -57,17 +57,17 @@ class Intervals:
 
     @classmethod
     def over(cls, since: datetime, until: datetime, seconds: float) -> "Intervals":
-        """The intervals that cover a span of time."""
+        """Return the intervals that cover a period; the last may end after it. Raise BadUserInput if too many do."""
         if seconds < 1:
-            raise BadUserInput("An interval is at least a second long.")
+            raise BadUserInput("An interval must be at least one second long.")
         try:
             length = timedelta(seconds=seconds)
             number = max(0, ceil((until - since) / length))
             if number > MOST_INTERVALS:
-                raise BadUserInput(f"There are at most {MOST_INTERVALS} intervals; these are {number}.")
+                raise BadUserInput(f"At most {MOST_INTERVALS} intervals are allowed; these are {number}.")
             since + number * length
         except OverflowError as error:
-            raise BadUserInput("The intervals reach beyond the end of time.") from error
+            raise BadUserInput("The intervals end after the year 9999.") from error
         return cls(since, length, number)
 
     @property
@@ -76,7 +76,7 @@ class Intervals:
         return self.since + self.number * self.length
 
     def filled(self, counted: Iterable[Any]) -> list[HistoryInterval]:
-        """Every interval, with what was counted in it: rows of the place of an interval and a `HistoryState`."""
+        """Return all intervals, filled from rows with the index of an interval and the columns of a `HistoryState`."""
         states: list[list[HistoryState]] = [[] for _ in range(self.number)]
         for place, *columns in counted:
             states[place].append(HistoryState(*columns))
@@ -85,7 +85,7 @@ class Intervals:
 
 
 def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals, now: datetime) -> sa.Select[Any]:
-    """The place of an interval and the columns of a `HistoryState`, for each that has runs."""
+    """Return the query for the index of an interval and the columns of a `HistoryState`, for each group with runs."""
     table = run.__table__
     since, until = (sa.literal(instant, INSTANT) for instant in (intervals.since, intervals.until))
     microseconds = sa.cast(sa.func.round(seconds_between(since, table.c.expected_start_time) * 1e6), NUMBER)
@@ -108,6 +108,6 @@ def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals,
 
 
 def lateness(run: type[Run], where: sa.ColumnElement[bool], now: datetime) -> sa.Select[float | None]:
-    """By how many seconds runs started, or are about to start, later than expected, on average."""
+    """Return the query for the average seconds by which runs started later than expected."""
     table = run.__table__
     return sa.select(sa.func.avg(start_time_delta_of(table, now))).where(where)

@@ -201,6 +201,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
                     if self.is_awaitable(result):
                         waiting.append(step.name)
         except Exception:
+            # Fields that were started have to end, although their values are not used.
             if waiting:
                 self.settle_in_background([results[name] for name in waiting])
             raise
@@ -296,6 +297,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
 
 def executor_with(plan_cache: PlanCache) -> type[Executor]:
     """Return an executor that uses a cache of plans."""
+    # Strawberry takes a class and makes its instances, so the cache is an attribute of the class.
     return type("PlanningExecutor", (Executor,), {"plan_cache": plan_cache})
 
 

@@ -27,7 +27,7 @@ class FallbackReason(StrEnum):
 
 
 class Fallback(Exception):
-    """A case that is left to graphql-core on purpose."""
+    """The case is left to graphql-core on purpose."""
 
     def __init__(self, reason: FallbackReason = FallbackReason.VALUE) -> None:
         super().__init__(reason.value)

@@ -38,7 +38,7 @@ from runstate.graphql.types.input_values import arguments, member_names
 from runstate.graphql.types.inputs import Input
 
 Read = Callable[[Any], Any]
-"""Returns a value that was sent as JSON as a resolver takes it; raises Fallback if it is not plain."""
+"""Returns a JSON value as a resolver takes it; raises Fallback if the value needs coercion or is invalid."""
 
 
 class ResolveInfo(NamedTuple):
@@ -83,7 +83,7 @@ class FastPath(NamedTuple):
     is_list: bool
 
     def arguments(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of the resolver; raise Fallback if a variable is not plain."""
+        """Return the arguments of the resolver. Raise Fallback if a variable needs coercion or is invalid."""
         try:
             return {name: read(variables[variable]) for name, (variable, read) in self.readers.items()}
         except (Fallback, GraphQLError, KeyError, ValidationError) as error:
@@ -97,7 +97,7 @@ class FastPath(NamedTuple):
             return Outcome(error=error)
 
     def answer(self, outcome: Outcome) -> dict[str, Any]:
-        """Return the data of the answer; raise Fallback if graphql-core has to write it."""
+        """Return the data of the answer. Raise Fallback if graphql-core has to write it."""
         if outcome.error is not None:
             raise Fallback(FallbackReason.ERROR)
         values = outcome.value if self.is_list else [outcome.value]
@@ -200,7 +200,7 @@ class Member(NamedTuple):
 
 
 class InputReader:
-    """Reads values of an input type as `Input.given_members` has them, without making the input."""
+    """Reads values of an input type as `Input.member_values` returns them, without making the input."""
 
     def __init__(self, kind: GraphQLInputObjectType) -> None:
         self.kind = kind

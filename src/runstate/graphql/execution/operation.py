@@ -1,4 +1,4 @@
-"""The way of an operation: everything is decided before it is executed, then one of three ways executes it."""
+"""Operations: first checked, then executed in one of three ways."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Mapping, Sequence
@@ -47,7 +47,7 @@ class ExecutionRequest(NamedTuple):
 
 
 class AcceptedOperation(NamedTuple):
-    """An operation that is to be executed: nothing but its execution can fail from here on."""
+    """An operation that passed all checks. Only its execution can still fail."""
 
     request: ExecutionRequest
     document: Document
@@ -56,7 +56,7 @@ class AcceptedOperation(NamedTuple):
 
 
 class RefusedOperation(Exception):
-    """An operation that is not executed. Raised with the errors that its document has."""
+    """The operation is not executed. Raised with the errors of its document."""
 
     def __init__(self, errors: Sequence[GraphQLError]) -> None:
         super().__init__(errors)
@@ -139,7 +139,7 @@ class Schema(strawberry.Schema):
             yield self._refused(request, error)
 
     def _accepted(self, request: ExecutionRequest) -> AcceptedOperation:
-        """Decide everything that does not need the operation to be executed; raise if it is not accepted."""
+        """Check everything that can be checked before execution. Raise if the operation is rejected."""
         if not request.query:
             raise MissingQueryError
         document = self.documents.get(request.query)
@@ -162,7 +162,7 @@ class Schema(strawberry.Schema):
             with self.in_flight.operation():
                 return await self._executed(accepted)
         except (TimeoutError, LimitExceeded) as error:
-            # It was not refused: it was executed in part, and what it wrote may stay.
+            # Not a rejection: the operation was executed in part, and its writes may have been applied.
             return ExecutionResult(
                 None, self._presented(accepted.request, [as_graphql(error)]), self._extensions(accepted)
             )
@@ -182,6 +182,7 @@ class Schema(strawberry.Schema):
                 if data is not None:
                     check_size(data, self.documents.limits.answer_bytes)
                     return ExecutionResult(data, None, self._extensions(accepted))
+        # With the outcome, since a mutation must not be called twice.
         return await self._executed_by_executor(accepted, outcome)
 
     def _attempt(self, accepted: AcceptedOperation, attempt: Callable[[], T]) -> T | None:
@@ -224,6 +225,7 @@ class Schema(strawberry.Schema):
             hide_suggestions=not self.documents.limits.suggestions,
             operation_extensions=request.extensions,
         )
+        # graphql-core returns a list of errors if the variables do not match their types.
         if not isinstance(executor, StrawberryGraphQLCoreExecutionContext):
             raise RefusedOperation(executor)
         return executor
@@ -233,6 +235,7 @@ class Schema(strawberry.Schema):
         async with asyncio.timeout(self.documents.limits.operation_seconds):
             source: Any = create_source_event_stream(executor)
             source = await source if optimized_is_awaitable(source) else source
+        # graphql-core returns a result with errors if the resolver failed.
         if isinstance(source, CoreResult):
             raise RefusedOperation(source.errors or ())
         base = accepted.request.query, accepted.request.name, orjson.dumps(accepted.request.variables)
@@ -270,7 +273,7 @@ class Schema(strawberry.Schema):
 
 
 def _annotate_context(request: ExecutionRequest, **values: Any) -> None:
-    """Set attributes of the context, for those who observe the operation."""
+    """Set attributes of the context, which the observer of the operation reads."""
     if request.context is not None:
         vars(request.context).update(values)
 

@@ -45,11 +45,12 @@ class PlanCache:
 
     def __init__(self) -> None:
         self.operations: dict[int, CachedOperation] = {}
-        """Operations by the id of their node, while it is alive. A node's hash would take in all that is below it."""
+        """Operations by the id of their node, while it is alive. The hash of a node would visit all nodes below it."""
         self.fallbacks = Fallbacks()
 
     def plans_of(self, executor: Any) -> OperationPlans:
         """Return the plans of the operation that is executed."""
+        # Fields of a fragment with arguments can differ for each spread.
         if any(fragment.variable_signatures for fragment in executor.fragments.values()):
             return OperationPlans()
         cached = self.operations.get(id(executor.operation)) or self._add(executor)

@@ -239,13 +239,13 @@ class Planner:
 
 
 def is_basic(field: GraphQLField) -> bool:
-    """Whether a field shows an attribute as it is."""
+    """Return whether a field has no resolver: its value is an attribute."""
     definition = field.extensions.get(DEFINED_BY)
     return isinstance(definition, StrawberryField) and definition.is_basic_field
 
 
 def attribute_of(field: GraphQLField) -> str | None:
-    """Return the attribute that a field shows, always or unless it is null; None if a resolver answers the field."""
+    """Return the attribute with the value of a field, at least if it is not null; None if a resolver returns it."""
     if is_basic(field):
         return str(field.extensions[DEFINED_BY].python_name)
     return metadata(field).get("held")

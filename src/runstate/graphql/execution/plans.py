@@ -1,4 +1,4 @@
-"""Plans: the selected fields of objects of one type, compiled so that they are written again and again."""
+"""Plans: the selected fields of objects of one type, compiled for repeated execution."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -64,7 +64,7 @@ class AnyObjects(Serializers):
 
 
 def is_a(cls: type, kind: GraphQLObjectType) -> bool:
-    """Whether objects of a class are of a GraphQL type, as far as the class decides it."""
+    """Return whether objects of a class are of a GraphQL type, as far as the class decides it."""
     return kind.is_type_of is None or issubclass(cls, kind.extensions[DEFINED_BY].origin)
 
 
@@ -104,7 +104,7 @@ class Related(Protocol):
 
 
 class Step(NamedTuple):
-    """One field of a plan. Without an attribute and without a computation something else answers it."""
+    """A field of a plan: an attribute, computed, from related rows, in the template, or left to graphql-core."""
 
     name: str
     details: FieldDetailsList

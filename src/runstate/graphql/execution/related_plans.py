@@ -38,6 +38,7 @@ class Reference(NamedTuple):
         by_id = dict(zip(rows.values_of("id"), await self.plan.write(rows, execution), strict=True))
         execution.size.repeat(before, len(keys) - len(ids) + 1)
         values = list(map(by_id.get, keys))
+        # A row was deleted after its key was read.
         if None in values and not self.optional:
             raise Fallback
         fill(answers, self.name, values)
@@ -107,6 +108,7 @@ def frozen(value: Any) -> Any:
         return tuple((name, frozen(each)) for name, each in value.items())
     if isinstance(value, list):
         return (list, *map(frozen, value))
+    # 1, 1.0 and True are equal in Python.
     return type(value), value
 
 

@@ -95,6 +95,7 @@ def of_enum(kind: GraphQLEnumType) -> Serializers | None:
     cls = getattr(kind, "wrapped_cls", None)
     if cls is None or any(name != value.value for name, value in kind.values.items()):
         return None
+    # `_value_` is an attribute, and faster than the property `value`.
     return Serializers({cls: attrgetter("_value_")})
 
 

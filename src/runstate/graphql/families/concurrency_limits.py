@@ -32,8 +32,8 @@ FAMILY = family(
     update=Command(limits.update_limit, limits.UpdateConcurrencyLimit, (InvalidInput, NotFound)),
     delete=Delete(
         limits.delete_limit,
-        "Delete a concurrency limit with its leases. The limit of a deployment is an InvalidInput: it is removed with "
-        "`updateDeployment`.",
+        "Delete a concurrency limit with its leases. The limit of a deployment is an InvalidInput; use "
+        "`updateDeployment` to remove it.",
         (InvalidInput, NotFound),
         "DeleteProtectableResult",
     ),
@@ -41,7 +41,7 @@ FAMILY = family(
 
 SLOTS: Final = strawberry.argument(description="The limits, the number of slots and the holder.")
 LEASES: Final = strawberry.argument(description="The leases.")
-Ids = (list[strawberry.ID], "Ids of the leases that existed; unknown ids are left out.")
+Ids = (list[strawberry.ID], "Ids of the leases that existed; unknown ids are omitted.")
 
 ReleaseConcurrencySlotsPayload = payload("ReleaseConcurrencySlotsPayload", "The released leases.", lease_ids=Ids)
 RenewConcurrencyLeasesPayload = payload("RenewConcurrencyLeasesPayload", "The renewed leases.", lease_ids=Ids)
@@ -55,10 +55,10 @@ class AcquireConcurrencySlotsPayload:
     """The acquired slots, or the time to wait for them."""
 
     leases: list[ConcurrencyLease] = strawberry.field(
-        description="A lease for each limit that exists and is active; empty if a limit is full or none applies."
+        description="A lease for each limit that exists and is active; empty if a limit is full."
     )
     retry_after_seconds: float | None = strawberry.field(
-        description="Seconds to wait before the next attempt if a limit is full and nothing was acquired."
+        description="Seconds to wait before the next attempt; null unless a limit is full."
     )
 
 
@@ -112,10 +112,10 @@ class Mutation:
     async def renew_concurrency_leases(
         self, info: Info, input: Annotated[Input[RenewConcurrencyLeases], LEASES]
     ) -> Any:
-        """Have leases expire later or sooner.
+        """Renew leases: change the time at which they expire.
 
-        Slots of a rate limit are freed at its rate all the same. Slots that a run holds by its state are released when
-        it leaves that state, whether their lease is renewed or not.
+        Slots of a rate limit are still freed at its rate. Slots that a run holds by its state are released when it
+        leaves that state, even if their lease was renewed.
         """
         renewed: Any = await limits.renew_concurrency_leases(info.context.commands, input.checked())
         return RenewConcurrencyLeasesPayload(lease_ids=_ids(renewed))

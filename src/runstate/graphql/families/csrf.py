@@ -26,7 +26,7 @@ Client = Annotated[
 
 
 async def check(tokens: CsrfTokens, headers: Mapping[str, str]) -> None:
-    """Raise Forbidden if the headers, in lower case, carry no valid token of the client."""
+    """Raise Forbidden if the headers (names in lower case) contain no valid token of the client."""
     client, token = headers.get(CLIENT.lower(), ""), headers.get(SENT.lower(), "")
     if not client or not token or not await tokens.is_token_of(client, token):
         raise Forbidden(MISSING)
@@ -45,7 +45,7 @@ class Query:
 
     @query
     async def csrf_token(self, info: Info, client: Client) -> CsrfToken | None:
-        """The valid token of a client; null if it has none, or if the server requires no tokens."""
+        """The valid token of a client; null if it has no token, or if the server requires no tokens."""
         tokens = info.context.csrf
         return await tokens.of(client) if tokens else None
 
@@ -62,6 +62,6 @@ class Mutation:
             raise InvalidInput("The server requires no CSRF tokens: RUNSTATE_CSRF is off.")
         if not 1 <= len(client) <= LONGEST_CLIENT or not (client.isascii() and client.isprintable()):
             raise InvalidInput(
-                f"The name of a client has 1 to {LONGEST_CLIENT} printable ASCII characters.", ("client",)
+                f"The name of a client must have 1 to {LONGEST_CLIENT} printable ASCII characters.", ("client",)
             )
         return CreateCsrfTokenPayload(csrf_token=await tokens.give(client))

@@ -28,14 +28,14 @@ FAMILY = family(
     update=Command(deployments.update_deployment, deployments.UpdateDeployment, (InvalidInput, NameTaken, NotFound)),
     delete=Delete(
         deployments.delete_deployment,
-        "Delete a deployment with its limit and its SCHEDULED runs. Its other runs stay without a deployment.",
+        "Delete a deployment with its limit and its SCHEDULED runs. Its other runs remain, without a deployment.",
     ),
 )
 
 
 @extends(Deployment, needs={"concurrency_limit_id"})
 async def concurrency_limit(root: strawberry.Parent[Deployment], info: Info) -> int | None:
-    """Maximum number of its runs that hold a slot at once; null for no limit."""
+    """Maximum number of its runs that hold a slot at the same time; null for no limit."""
     found = await info.context.row(ConcurrencyLimit, root.concurrency_limit_id, frozenset({"limit"}))
     return found.limit if found else None
 
@@ -49,6 +49,6 @@ class Mutation:
 
     @mutation(Scope.PROPOSE, NotFound, InvalidInput, returns=CreateFlowRunPayload, result="CreateFlowRunResult")
     async def run_deployment(self, info: Info, input: Annotated[Input[RunDeployment], RUN]) -> Any:
-        """Create a SCHEDULED run of a deployment. Given parameters and tags add to those of the deployment."""
+        """Create a SCHEDULED run of a deployment. Its parameters and tags are added to those of the deployment."""
         written: Any = await flow_runs.run_deployment(info.context.batcher, input.checked(), **actor(info))
         return CreateFlowRunPayload(flow_run=written.row, created=written.created)

@@ -9,7 +9,7 @@ from runstate.graphql import families as package
 
 
 def families() -> Iterator[Any]:
-    """Yield modules and families, by the name of the module; each may have a `Query`, `Mutation` or `Subscription`."""
+    """Yield modules and declared families, sorted by module; each may have a `Query`, `Mutation` or `Subscription`."""
     for each in sorted(iter_modules(package.__path__), key=lambda found: found.name):
         module = import_module(f"{package.__name__}.{each.name}")
         yield module

@@ -21,7 +21,10 @@ from runstate.rows.documents import create_document, noun, reference_document, u
 
 OVERWRITE: Final = (
     bool,
-    Field(default=False, description="True to update the existing object with this name; otherwise it is a NameTaken."),
+    Field(
+        default=False,
+        description="True to update the existing object with this name; by default the result is a NameTaken.",
+    ),
 )
 
 
@@ -67,7 +70,7 @@ def family(
     delete: Delete | None = None,
     plural: str | None = None,
 ) -> Family:
-    """Return the family of a row: one object, a list, and what creates, updates and deletes it.
+    """Return the family of a row: an object, a list, and mutations that create, update and delete it.
 
     `lookup` names a unique column to find an object by, besides its id. The default commands are those of a table
     without rules; with `overwrite` the creation has an option to update an existing row.
@@ -111,8 +114,9 @@ def by_id(row: type[Row]) -> Any:
     async def get(self: Any, info: Info, id: Id) -> Any:
         return await info.context.load(info, row, id)
 
+    # Strawberry reads types from annotations; this one is known at run time only.
     get.__annotations__["return"] = optional(row)
-    get.__doc__ = f"The {noun(row)} with an id; null if there is none."
+    get.__doc__ = f"The {noun(row)} with an id; null if the id is unknown."
     return query(get)
 
 
@@ -126,12 +130,12 @@ def _by_reference(row: type[Row], reference: Any, lookup: str) -> Any:
         return await info.context.load(info, row, by.id)
 
     get.__annotations__ |= {"by": Annotated[Input.__class_getitem__(reference), argument], "return": optional(row)}
-    get.__doc__ = f"The {noun(row)} with an id or a {lookup}; null if there is none."
+    get.__doc__ = f"The {noun(row)} with an id or a {lookup}; null if it is unknown."
     return query(get)
 
 
 def creation(row: type[Row], command: Command, scope: Scope) -> Any:
-    """Return the mutation that creates a row, or finds an existing one; its payload says which."""
+    """Return the mutation that creates a row or finds an existing one. Its payload has `created`."""
     name = str(row.__tablename__)
     made = payload(
         f"Create{row.__name__}Payload",

@@ -41,7 +41,7 @@ NEW = strawberry.argument(description="Fields of the new flow run.")
 
 @strawberry.type
 class Mutation:
-    """Flow runs that are created, and many at once."""
+    """Creation of flow runs, and deletion of several."""
 
     @mutation(Scope.PROPOSE, NotFound, InvalidInput, returns=CreateFlowRunPayload)
     async def create_flow_run(self, info: Info, input: Annotated[Input[flow_runs.CreateFlowRun], NEW]) -> Any:

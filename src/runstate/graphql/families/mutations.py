@@ -23,11 +23,10 @@ CREATED: Final = "True if this request created it; false if it already existed."
 def mutation(
     scope: Scope, *problems: type[Problem], returns: Any = None, result: str | None = None
 ) -> Callable[[F], F]:
-    """Make a field of `Mutation` that returns its payload or one of the problems.
+    """Return a decorator for fields of `Mutation` that return their payload or one of the problems.
 
-    `returns` is the type of the payload, by default the resolver's annotation.
-    The union is named after the field by default: `CreateFlowResult` for `create_flow`. A problem that is not a member
-    becomes a GraphQL error with its code.
+    `returns` is the type of the payload, by default the resolver's annotation. The union is named after the field by
+    default: `CreateFlowResult` for `create_flow`. A problem that is not a member becomes a GraphQL error with its code.
     """
 
     def decorate(resolver: F) -> F:
@@ -38,6 +37,7 @@ def mutation(
             except problems as error:
                 return as_object(error)
 
+        # Strawberry reads the type of the field from this annotation.
         kind = returns or get_type_hints(resolver, include_extras=True)["return"]
         name = result or f"{_pascal(resolver.__name__)}Result"
         resolver.__annotations__["return"] = result_union(name, kind, *problems)
@@ -47,13 +47,13 @@ def mutation(
 
 
 def result_union(name: str, kind: Any, *problems: type[Problem]) -> Any:
-    """Return the union of a payload and the problems that can take its place."""
+    """Return the union of a payload and the problems that a mutation can return instead."""
     return _union(name, kind, problems)
 
 
 @functools.cache
 def _union(name: str, kind: Any, problems: tuple[type[Problem], ...]) -> Any:
-    """Return one union for a name: mutations can share it."""
+    """Return the union of a name, the same object for all mutations that share it."""
     members: Any = Union.__getitem__((kind, *(TYPES[each] for each in problems)))
     text = "The payload, or a problem." if problems else "The payload."
     return Annotated[members, strawberry.union(name, description=text)]
@@ -66,7 +66,7 @@ def payload(name: str, description: str, **members: tuple[Any, str]) -> Any:
 
 
 def actor(info: Info) -> dict[str, Any]:
-    """Return who makes the request, and its id: both are stored with every state."""
+    """Return the actor and the id of the request, which are stored with every state."""
     return {"actor": info.context.actor, "request_id": info.context.request_id or None}
 
 

@@ -11,7 +11,7 @@ from runstate.graphql.types.fields import Id, query
 
 MOST_IDS = 1000
 Ids = Annotated[
-    list[strawberry.ID], strawberry.argument(description=f"Ids, at most {MOST_IDS}; a malformed id finds nothing.")
+    list[strawberry.ID], strawberry.argument(description=f"Ids, at most {MOST_IDS}; a malformed id is unknown.")
 ]
 
 
@@ -21,7 +21,7 @@ class Query:
 
     @query
     async def node(self, info: Info, id: Id) -> Row | None:
-        """The object with an id, of any type; null if there is none."""
+        """The object with an id, of any type; null if the id is unknown."""
         return await info.context.node(info, id)
 
     @query

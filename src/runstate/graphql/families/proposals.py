@@ -1,4 +1,4 @@
-"""Proposals: proposeState, proposeStates, and mutations that propose a certain state."""
+"""Proposals: proposeState, proposeStates, and mutations that propose a particular state."""
 
 from functools import partial
 from typing import Annotated, Any, Final, cast
@@ -26,10 +26,10 @@ from runstate.graphql.types.inputs import Input
 from runstate.graphql.types.problems import as_object
 
 LARGEST_BATCH: Final = 200
-TOLD: Final = {"status", "reason", "rule", "retry_after_seconds", "replayed", "considered", "proposed"}
+SHOWN: Final = {"status", "reason", "rule", "retry_after_seconds", "replayed", "considered", "proposed"}
 
 register_type(Proposed, name="ProposedState", only={"type", "name", "message", "details"})
-register_type(Answer, name="OrchestrationResult", only=TOLD)
+register_type(Answer, name="OrchestrationResult", only=SHOWN)
 
 PROBLEMS: Final = (NotFound, InvalidInput, VersionConflict, IdempotencyConflict)
 PROPOSAL = strawberry.argument(description="The run and the proposed state.")
@@ -40,14 +40,14 @@ proposing = mutation(Scope.PROPOSE, *PROBLEMS, returns=Answer, result="ProposeSt
 
 @extends(cast("Any", Answer), name="state", held="written")
 async def state_of_answer(root: strawberry.Parent[Answer], info: Info) -> State | None:
-    """The stored state that the run is in now: the proposed one, another one, or the one it was in."""
+    """The state of the run after the decision: the proposed state, another one, or the previous state."""
     row: type[State] = FlowRunState if root.kind is RunKind.FLOW_RUN else TaskRunState
     return root.written or await info.context.load(info, row, root.state_id)
 
 
 @extends(cast("Any", Answer), name="run")
 async def run_of_answer(root: strawberry.Parent[Answer], info: Info) -> Run:
-    """The run, as it is now."""
+    """The run as it is now."""
     row: type[Run] = FlowRun if root.kind is RunKind.FLOW_RUN else TaskRun
     return cast("Run", await info.context.load(info, row, root.run_id))
 
@@ -59,7 +59,7 @@ def _verb(
     state: states.State,
     policy: tuple[Rule[FlowRun], ...] | None = None,
 ) -> Request:
-    """Return the proposal of a mutation. Its fingerprint is of the input: a repetition at a later time is the same."""
+    """Return the proposal of a mutation. Its fingerprint is that of the input: a later repetition is the same."""
     return Request(
         kind=RunKind.FLOW_RUN,
         run_id=given.id,
@@ -87,7 +87,7 @@ async def _decided(info: Info, request: Request) -> Any:
 
 
 def _as_member(outcome: Outcome) -> Any:
-    """Return an answer of a list: problems are data; GraphQL reports other errors at their place in the list."""
+    """Return an answer for a list. Problems are data; GraphQL reports other errors with their place in the list."""
     return as_object(outcome) if isinstance(outcome, PROBLEMS) else outcome
 
 
@@ -97,7 +97,7 @@ class Mutation:
 
     @proposing
     async def propose_state(self, info: Info, input: Annotated[Input[ProposeState], PROPOSAL]) -> Any:
-        """Propose a state for a run: the one way a run changes state. The rules accept, reject, delay or abort it."""
+        """Propose a state for a run. Rules accept, reject, delay or abort the proposal; nothing else changes states."""
         return await _decided(info, proposals.proposed(input.checked(), **actor(info)))
 
     @partial(fields.mutation, scope=Scope.PROPOSE)
@@ -106,8 +106,8 @@ class Mutation:
     ) -> list[ProposeStateResult | None]:
         """Propose 1 to 200 states, decided in order as one batch. The answers have the order of the proposals.
 
-        Each proposal stands alone: none undoes another. An answer is null only if a bug is reported in `errors` under
-        its place.
+        A proposal that fails does not undo others. An answer is null only if `errors` has an internal error with its
+        place in the list.
         """
         if not 1 <= len(inputs) <= LARGEST_BATCH:
             raise BadUserInput(f"From 1 to {LARGEST_BATCH} proposals can be made at once, not {len(inputs)}.")
@@ -118,14 +118,14 @@ class Mutation:
 
     @proposing
     async def pause_flow_run(self, info: Info, input: Annotated[Input[PauseFlowRun], RUN]) -> Any:
-        """Pause a running flow run: it waits in its process."""
+        """Pause a running flow run. It waits in its process."""
         document = input.checked()
         state = proposals.paused(document, info.context.now)
         return await _decided(info, _verb(info, "pause", document, state))
 
     @proposing
     async def suspend_flow_run(self, info: Info, input: Annotated[Input[PauseFlowRun], RUN]) -> Any:
-        """Suspend a running flow run of a deployment: its process ends, and resuming starts a new one."""
+        """Suspend a running flow run of a deployment. Its process ends, and resuming starts a new one."""
         document = input.checked()
         state = proposals.suspended(document, info.context.now)
         return await _decided(info, _verb(info, "suspend", document, state))
@@ -134,13 +134,13 @@ class Mutation:
     async def resume_flow_run(self, info: Info, input: Annotated[Input[ResumeFlowRun], RUN]) -> Any:
         """Resume a paused flow run with the input that it waits for; a suspended one becomes SCHEDULED.
 
-        An input that does not fit the run's schema is an InvalidInput. A run that is not paused is answered ABORT.
+        An input that does not match the run's schema is an InvalidInput. If the run is not paused, the status is ABORT.
         """
         return await run_inputs.resume(info.context.batcher, input.checked(), **actor(info))
 
     @proposing
     async def cancel_flow_run(self, info: Info, input: Annotated[Input[CancelFlowRun], RUN]) -> Any:
-        """Cancel a flow run: CANCELLING while infrastructure is stopped, CANCELLED at once if it has no process.
+        """Cancel a flow run: CANCELLING while its infrastructure is stopped, or CANCELLED at once if it has no process.
 
         A run that is paused in its process becomes CANCELLING too. A run that never ran has no start time.
         """
@@ -150,7 +150,7 @@ class Mutation:
 
     @proposing
     async def retry_flow_run(self, info: Info, input: Annotated[Input[RetryFlowRun], RUN]) -> Any:
-        """Run an ended flow run of a deployment again: SCHEDULED as AwaitingRetry."""
+        """Retry an ended flow run of a deployment. Its new state is SCHEDULED with the name AwaitingRetry."""
         document = input.checked()
         state = proposals.retried(document, info.context.now)
         return await decided(info.context.batcher, _verb(info, "retry", document, state))

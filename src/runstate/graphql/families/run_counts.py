@@ -1,4 +1,4 @@
-"""Numbers of runs by group, once and live; and the lateness of flow runs."""
+"""Numbers of runs by group, as a query and as a subscription; and the lateness of flow runs."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -26,7 +26,7 @@ MOST_GROUPS: Final = 1000
 
 
 class RunGrouping(StrEnum):
-    """Columns that runs are grouped by when they are counted: each is a field of `RunCount`."""
+    """Columns by which runs can be grouped for counting. Each is a field of `RunCount`."""
 
     FLOW = "flow_id"
     """Flow; of a task run, the flow of its flow run."""
@@ -35,7 +35,7 @@ class RunGrouping(StrEnum):
     STATE_TYPE = "state_type"
     """Type of the current state."""
     STATE_NAME = "state_name"
-    """Name of the current state; beyond a hundred names of a type, the others may be counted as `…`."""
+    """Name of the current state; names beyond the first hundred of a type can be counted as `…`."""
     TASK_KEY = "task_key"
     """Task key of a task run; flow runs have none."""
 
@@ -48,7 +48,7 @@ GroupBy = Annotated[
     strawberry.argument(description="Columns to group by; an empty list counts all runs together."),
 ]
 First = Annotated[
-    int, strawberry.argument(description=f"Number of groups at most, the largest ones; from 1 to {MOST_GROUPS}.")
+    int, strawberry.argument(description=f"Maximum number of groups, from 1 to {MOST_GROUPS}; the largest ones.")
 ]
 Which = strawberry.argument(description="Condition on the runs; all runs if omitted.")
 WhichFlowRuns = Annotated[Where[FlowRun] | None, Which]
@@ -79,7 +79,7 @@ class RunCount:
 
 
 class RunCounting:
-    """Runs that meet a condition, to be counted in groups."""
+    """The statement that counts runs in groups, and the answer to it."""
 
     def __init__(self, run: type[Run], where: Any, group_by: Sequence[RunGrouping], first: int) -> None:
         if not 1 <= first <= MOST_GROUPS:
@@ -87,6 +87,7 @@ class RunCounting:
         self.kind = RUN_KINDS[run]
         known = counted_table(run).columns
         self.groups = [name for name in dict.fromkeys(each.value for each in group_by) if name in known]
+        # UNSET is false, so it counts as omitted.
         self.statement = count_query(run, where or None, self.groups).largest(self.groups, first)
 
     def counts(self, rows: Sequence[Sequence[Any]]) -> list[RunCount]:
@@ -134,7 +135,7 @@ class Subscription:
     async def run_counts(
         self, info: Info, group_by: GroupBy = BY_STATE, where: WhichFlowRuns = UNSET, first: First = DEFAULT_GROUPS
     ) -> AsyncGenerator[list[RunCount], None]:
-        """The number of flow runs in each group, largest groups first: now, and again whenever one has changed."""
+        """The number of flow runs in each group, largest groups first: now, and after each change."""
         return _live_counts(info, RunCounting(FlowRun, where, group_by, first))
 
 

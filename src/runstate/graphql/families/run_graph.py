@@ -18,9 +18,9 @@ from runstate.graphql.types.derive import extends, register_type
 from runstate.graphql.types.fields import field, object_type
 
 LARGEST: Final = 1000
-First = strawberry.argument(description=f"Number of nodes on the page: {LARGEST} by default, from 1 to {LARGEST}.")
-After = strawberry.argument(description="Id of the node that the page follows.")
-Since = strawberry.argument(description="Time: nodes that ended earlier are left out.")
+First = strawberry.argument(description=f"Number of nodes on the page, from 1 to {LARGEST}; {LARGEST} by default.")
+After = strawberry.argument(description="Only nodes after the one with this id.")
+Since = strawberry.argument(description="Only nodes that ended at this time or later, or have not ended.")
 
 register_type(GraphNode)
 
@@ -50,7 +50,7 @@ class FlowRunGraph:
 
     @field
     def root_node_ids(self) -> list[strawberry.ID]:
-        """Ids of the nodes on all pages that depend on no other node and were not called inside one."""
+        """Ids of the nodes, on all pages, that depend on no other node and were not called inside another one."""
         roots = [node for node in self.found if not node.parents and not node.encapsulating]
         return [strawberry.ID(str(node.id)) for node in roots]
 
@@ -78,7 +78,7 @@ async def graph_of_flow_run(
     after: Annotated[strawberry.ID | None, After] = UNSET,
     since: Annotated[datetime | None, Since] = UNSET,
 ) -> FlowRunGraph:
-    """The task runs and subflow runs of the flow run with their dependencies; an error beyond 10,000 nodes."""
+    """The task runs and subflow runs of the flow run with their dependencies. More than 10,000 nodes are an error."""
     size = first if is_set(first) else LARGEST
     if not 1 <= (size or 0) <= LARGEST:
         raise BadUserInput(f"`first` must be from 1 to {LARGEST}.")

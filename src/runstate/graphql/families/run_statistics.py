@@ -21,7 +21,7 @@ Which = strawberry.argument(description="The runs to count; all by default.")
 Since = Annotated[datetime, strawberry.argument(description="Start of the first interval.")]
 Until = Annotated[datetime, strawberry.argument(description="End: no interval starts here or later.")]
 Length = Annotated[
-    float, strawberry.argument(description="Length of an interval in seconds, at least 1; at most 500 intervals.")
+    float, strawberry.argument(description="Length of an interval in seconds, at least 1. At most 500 intervals.")
 ]
 
 

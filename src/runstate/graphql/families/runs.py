@@ -1,4 +1,4 @@
-"""Runs: the fields that flow runs and task runs share, and what is done with many runs of either kind."""
+"""Runs: the fields that flow runs and task runs share, and the deletion of several runs."""
 
 from collections.abc import Awaitable, Callable, Collection
 from typing import Annotated, Any, Final
@@ -25,7 +25,7 @@ STATES: Final[dict[type[Run], type[State]]] = {FlowRun: FlowRunState, TaskRun: T
 
 @computes(State, needs={"type"})
 def is_final(root: State, _: Context) -> bool:
-    """Whether the state ends the run: COMPLETED, FAILED, CANCELLED or CRASHED."""
+    """True if the state ends the run: COMPLETED, FAILED, CANCELLED or CRASHED."""
     return root.is_final
 
 
@@ -86,7 +86,7 @@ DeleteManyPayload: Any = payload(
 async def delete_many(
     info: Info, ids: list[strawberry.ID], delete: Callable[[Any, Collection[UUID]], Awaitable[list[UUID]]]
 ) -> Any:
-    """Delete the runs with these ids; return the payload that says which existed."""
+    """Delete the runs with these ids. Return the payload with the deleted and the missing ids."""
     if not 1 <= len(ids) <= MOST_AT_ONCE:
         raise InvalidInput(f"From 1 to {MOST_AT_ONCE} ids can be deleted at once, not {len(ids)}.", ["ids"])
     known = {each: as_uuid(each) for each in ids}

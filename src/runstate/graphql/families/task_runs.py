@@ -39,7 +39,7 @@ NEW = strawberry.argument(description="Fields of the new task run.")
 
 @strawberry.type
 class Mutation:
-    """Task runs that are created, and many at once."""
+    """Creation of task runs, and deletion of several."""
 
     @mutation(Scope.PROPOSE, NotFound, InvalidInput, returns=CreateTaskRunPayload)
     async def create_task_run(self, info: Info, input: Annotated[Input[task_runs.CreateTaskRun], NEW]) -> Any:

@@ -1,4 +1,4 @@
-"""What has happened: the log's cursor, and subscriptions to transitions and runs."""
+"""Transitions: the cursor of the log, and subscriptions to transitions and runs."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -34,26 +34,26 @@ T = TypeVar("T")
 R = TypeVar("R", FlowRun, TaskRun)
 
 MOST_WANTED = 1_000
-"""How many values one member of a condition may list."""
+"""Largest number of values in one member of a condition."""
 
 
 @input_type()
 class TransitionWhere(Conditions):
-    """Which transitions: all that is given must hold; an empty list matches nothing. Null is no condition."""
+    """Conditions on transitions. All must hold; an empty list matches nothing, and null is rejected."""
 
     may_be_empty = True
 
-    run_kind: RunKind | None = member("Of flow runs or of task runs.")
-    run_ids: list[strawberry.ID] | None = member("Of one of these runs.")
-    flow_run_ids: list[strawberry.ID] | None = member("Of one of these flow runs or of a task run in it.")
-    flow_ids: list[strawberry.ID] | None = member("Of runs of one of these flows.")
-    deployment_ids: list[strawberry.ID] | None = member("Of runs of one of these deployments.")
-    state_types: list[StateType] | None = member("To a state of one of these types.")
-    state_names: list[str] | None = member("To a state of one of these names.")
-    tags: TagsComparison | None = member("Of runs with such tags, at the time of the transition.")
+    run_kind: RunKind | None = member("Kind of the run.")
+    run_ids: list[strawberry.ID] | None = member("The run is one of these.")
+    flow_run_ids: list[strawberry.ID] | None = member("The run is one of these flow runs, or a task run of one.")
+    flow_ids: list[strawberry.ID] | None = member("The run belongs to one of these flows.")
+    deployment_ids: list[strawberry.ID] | None = member("The run belongs to one of these deployments.")
+    state_types: list[StateType] | None = member("The state entered has one of these types.")
+    state_names: list[str] | None = member("The state entered has one of these names.")
+    tags: TagsComparison | None = member("Conditions on the tags of the run at the time of the transition.")
 
     def filter(self) -> TransitionFilter:
-        """The condition as the feed knows it."""
+        """Return the conditions as a filter of the feed."""
         return TransitionFilter(
             run_kind=self.run_kind or None,
             run_ids=_ids(self.run_ids),
@@ -70,7 +70,7 @@ def _some(values: list[T] | None) -> frozenset[T] | None:
     if not is_set(values):
         return None
     if len(values or ()) > MOST_WANTED:
-        raise BadUserInput(f"A condition lists at most {MOST_WANTED} values.")
+        raise BadUserInput(f"A list in a condition has at most {MOST_WANTED} values.")
     return frozenset(values or ())
 
 
@@ -90,10 +90,10 @@ def _tags(tags: Any) -> TagFilter:
 
 @object_type
 class TransitionBatch:
-    """Some transitions, in version order for each run, and where to go on after them."""
+    """Transitions, in version order for each run, and the cursor after them."""
 
-    cursor: str = strawberry.field(description="Subscribe after this to get what follows, on any server.")
-    transitions: list[Transition] = strawberry.field(description="At most 100; none: nothing happened for a while.")
+    cursor: str = strawberry.field(description="Cursor to continue after this batch, on any server.")
+    transitions: list[Transition] = strawberry.field(description="At most 100; empty if there were none for a while.")
     shared: strawberry.Private[Any] = None
     """Equal for batches with the same transitions and cursor."""
 
@@ -113,42 +113,40 @@ async def run(root: strawberry.Parent[Transition], info: Info) -> Run | None:
 
 @strawberry.type
 class Query:
-    """Where the log is."""
+    """The position in the log."""
 
     @query
     async def transition_cursor(self, info: Info) -> str:
-        """Where the log of transitions ends now.
+        """The cursor at the end of the log of transitions.
 
-        Ask it before you read, then subscribe after it, and nothing falls between.
+        To miss nothing, query it before reading objects, and then subscribe with it as `after`.
         """
         return await _hub(info).end_cursor()
 
 
-Which = Annotated[TransitionWhere | None, strawberry.argument(description="Which ones; all unless given.")]
+Which = Annotated[TransitionWhere | None, strawberry.argument(description="By default all transitions.")]
 After = Annotated[
-    str | None, strawberry.argument(description="All that came after this cursor; from now on unless given.")
+    str | None, strawberry.argument(description="Only transitions after this cursor; by default only new ones.")
 ]
-AfterVersion = Annotated[
-    int | None, strawberry.argument(description="Only later versions; from the first on unless given.")
-]
-UntilFinal = Annotated[bool, strawberry.argument(description="Complete when the run is in a final state.")]
+AfterVersion = Annotated[int | None, strawberry.argument(description="Only later versions; by default all.")]
+UntilFinal = Annotated[bool, strawberry.argument(description="True to complete once the run is in a final state.")]
 Reference = Annotated[Input[RunRef], strawberry.argument(description="The run.")]
 
 
 @strawberry.type
 class Subscription:
-    """What happens."""
+    """Transitions, and runs as they change."""
 
     @subscription
     async def transitions(
         self, info: Info, where: Which = UNSET, after: After = UNSET
     ) -> AsyncGenerator[TransitionBatch, None]:
-        """Every committed transition that matches, exactly once for each chain of cursors.
+        """Committed transitions that match the conditions, each exactly once along a chain of cursors.
 
-        Those of one run come in the order of their versions. Without `after`: from now on. With it: all since then,
-        then live. The first batch comes at once and may be empty; an empty batch follows at least every 30 seconds, so
-        that a quiet subscriber's cursor stays fresh. A bad cursor is an error with code INVALID_INPUT or
-        CURSOR_EXPIRED. Deleting a run is not a transition.
+        Transitions of one run are in version order. By default only new transitions are sent; with `after`, first
+        those since the cursor. The first batch is sent at once and may be empty. Without transitions, an empty batch
+        is sent at least every 30 seconds, so that cursors stay valid. An invalid cursor is an error with the code
+        INVALID_INPUT or CURSOR_EXPIRED. The deletion of a run is not a transition.
         """
         wanted: LogFilter[Any] = where.filter() if where else EVERYTHING
         return _batches(info, await follow(_hub(info), wanted, after if is_set(after) else None))
@@ -157,9 +155,9 @@ class Subscription:
     async def run_transitions(
         self, info: Info, run: Reference, after_version: AfterVersion = UNSET, *, until_final: UntilFinal = False
     ) -> AsyncGenerator[Transition, None]:
-        """The transitions of one run, from its first version on, one at a time and without a gap.
+        """The transitions of one run from its first version on, one at a time and without gaps.
 
-        Complete once the run is deleted.
+        The subscription completes once the run is deleted.
         """
         kind, key = _referred(run)
         version = max(after_version or 0, 0)
@@ -167,12 +165,12 @@ class Subscription:
 
     @subscription
     async def flow_run(self, info: Info, id: Id) -> AsyncGenerator[FlowRun | None, None]:
-        """The flow run with an id as it is now, and again after each transition; null once it is deleted."""
+        """The flow run with an id: now, and after each of its transitions; null once it is deleted."""
         return await _live(info, RunKind.FLOW_RUN, FlowRun, id)
 
     @subscription
     async def task_run(self, info: Info, id: Id) -> AsyncGenerator[TaskRun | None, None]:
-        """The task run with an id as it is now, and again after each transition; null once it is deleted."""
+        """The task run with an id: now, and after each of its transitions; null once it is deleted."""
         return await _live(info, RunKind.TASK_RUN, TaskRun, id)
 
 
@@ -209,7 +207,8 @@ async def _singly(info: Info, pieces: AsyncGenerator[RunHistoryPage, None]) -> A
 
 
 async def _live(info: Info, kind: RunKind, row: type[R], id: str) -> AsyncGenerator[R | None, None]:
-    """Return a stream of the run, now and after each transition, that ends with null once it is deleted."""
+    """Return a stream of the run: now, after each transition, and null once it is deleted."""
+    # The version is read first, so that no transition before the subscription is missed.
     known = await info.context.row(row, id, frozenset({"version"}))
     if known is None:
         return _gone()
@@ -226,6 +225,7 @@ async def _reloaded(
     run: R | None = None
     async with aclosing(pieces):
         async for piece in pieces:
+            # The first page can have no transition, but the run as it is now is sent anyway.
             if run is None or piece.transitions:
                 info.context.forget()
                 run = await info.context.load(info, row, key)

@@ -107,13 +107,13 @@ class PageInfo:
 
     @field
     async def has_next_page(self) -> bool:
-        """Whether objects follow this page."""
+        """True if objects follow this page."""
         (more,) = await self.pages.more_after([self.parent])
         return more
 
     @field
     async def has_previous_page(self) -> bool:
-        """Whether objects precede this page."""
+        """True if objects precede this page."""
         (more,) = await self.pages.more_before([self.parent])
         return more
 
@@ -204,12 +204,12 @@ def _resolver(row: type[Row], key: str | None) -> Callable[..., Connection[Any]]
 
 
 def rows_of(row: type[Row], description: str) -> Any:
-    """A field with all the rows of a kind, page by page."""
+    """Return a field with all rows of a table, page by page."""
     return strawberry.field(_resolver(row, None), description=description, metadata={"many": HasMany(row, None)})
 
 
 def has_many(owner: type[Row], name: str, row: type[Row], key: str, description: str) -> None:
-    """Give an owner the rows that point at it with a key: as a field, and as a member of its filter."""
+    """Add the rows that refer to an owner by a key: as a field of the owner, and as a member of its filter."""
 
     def make() -> Any:
         metadata = {"needs": (), "many": HasMany(row, key)}

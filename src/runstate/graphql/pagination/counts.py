@@ -1,4 +1,4 @@
-"""Numbers of rows that meet a condition: from the tallies if the condition allows it, however many rows there are."""
+"""Numbers of rows that meet a condition, read from tallies instead of the rows if the condition allows it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,13 +15,13 @@ TALLIED_CONDITIONS: Final[dict[type[Row], frozenset[str]]] = {
     FlowRun: frozenset({"flow_id", "deployment_id", "flow", "deployment", "state_type"}),
     TaskRun: frozenset({"flow_run", "state_type"}),
 }
-"""Members of a condition that tallies can answer; state names are left out, since some are tallied together."""
+"""Members of a condition that tallies can answer. State names cannot be: some are tallied together."""
 TALLIED_FLOW_RUN_CONDITIONS: Final = frozenset({"flow_id", "deployment_id", "flow", "deployment"})
-"""The same for members of a condition on the flow run of task runs."""
+"""The same, for the condition on the flow run of task runs."""
 
 
 class NotTallied(Exception):
-    """A condition that tallies cannot answer."""
+    """Tallies cannot answer the condition."""
 
 
 class CountQuery(NamedTuple):
@@ -41,7 +41,7 @@ class CountQuery(NamedTuple):
 
 
 def count_query(row: type[Row], where: Where[Any] | None, groups: Sequence[str] = ()) -> CountQuery:
-    """Return how rows that meet a condition are counted in groups."""
+    """Return the query that counts rows that meet a condition, in groups."""
     tallies = TALLIES.get(row)
     if tallies and tallies.columns.keys() >= set(groups):
         with suppress(NotTallied):
@@ -72,6 +72,7 @@ def _parts(
     elif name not in known:
         raise NotTallied
     elif name == "flow_run":
+        # Task runs without a flow run have no flow.
         yield table.c.flow_id.is_not(None)
         yield _tallied(value, table, TALLIED_FLOW_RUN_CONDITIONS, depth)
     elif name in where.reference_fields:

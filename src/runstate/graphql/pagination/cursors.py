@@ -26,7 +26,7 @@ FURTHEST: Final = 2**58
 
 
 def fingerprint(row: type[Row], keys: Order) -> int:
-    """Return a number that differs for other orders and for other rows, but for rare collisions."""
+    """Return a checksum of the order and of the name of the row."""
     text = ",".join(f"{key.column} {key.descending}" for key in keys)
     return crc32(f"{row.__name__}:{text}".encode())
 
@@ -37,8 +37,9 @@ def cursor(mark: int, values: Iterable[Any]) -> str:
 
 
 def position(row: type[Row], keys: Order, text: str) -> list[Any]:
-    """Return the values in a cursor; raise InvalidInput if it is malformed or of another order."""
+    """Return the values in a cursor. Raise InvalidInput if it is malformed or belongs to another order."""
     try:
+        # Cursors have no padding, so it is added.
         mark, *values = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
         columns = [row.__table__.c[key.column] for key in keys]
         keys_of_row = [_value(column, value) for column, value in zip(columns, values, strict=True)]
@@ -67,6 +68,7 @@ def _plain(value: Any) -> Any:
 
 
 def _value(column: sa.ColumnElement[Any], value: Any) -> Any:
+    # Clients can send anything as a cursor: a value of a wrong type would be an error of the database.
     if value is None:
         if not getattr(column, "nullable", True):
             raise ValueError("The column is not nullable.")

@@ -1,4 +1,4 @@
-"""Pages by the position of a row in the order, never by its number: they keep their place while rows are written."""
+"""Keyset pagination: a page starts at a position in the order, so that concurrent writes do not shift it."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class PageArguments(Generic[R]):
     def size(self) -> int:
         """Return the size of a page. Raise BadUserInput if it is out of range."""
         if is_set(self.first) and is_set(self.last):
-            raise BadUserInput("`first` and `last` exclude each other: send one of them.")
+            raise BadUserInput("`first` and `last` exclude each other. Send one of them.")
         size = self.last if is_set(self.last) else self.first
         if not is_set(size):
             return DEFAULT_SIZE
@@ -75,6 +75,7 @@ class PageQuery(Generic[R]):
         self.backwards = is_set(arguments.last)
         self.after = _position(row, self.keys, "after", arguments.after)
         self.before = _position(row, self.keys, "before", arguments.before)
+        # Sorted, so that the statement of a selection is always the same.
         self.columns = sorted(columns | {key.column for key in self.keys} | ({parent} if parent else set()))
         self.none = RawRows(row, self.columns, (), dialect)
         self.statements: dict[Any, Statement] = {}
@@ -109,6 +110,7 @@ class PageQuery(Generic[R]):
         return self._result(read)
 
     def _limited(self, parents: list[Any], *, null: bool | None) -> Statement:
+        # One row more than the page has shows whether more rows follow.
         return self._cached(null, lambda: self._part(parents, null=null).limit(self.size + 1))
 
     def _both_parts(self, parents: list[Any], *, first: bool) -> Statement:
@@ -119,7 +121,7 @@ class PageQuery(Generic[R]):
         return sa.union_all(sa.select(part), sa.select(rest))
 
     def _cached(self, key: Any, make: Callable[[], Statement]) -> Statement:
-        """Return a statement. Without parents it is always the same, and made once."""
+        """Return a statement. Without parents it is cached, since it is always the same."""
         if self.parent is not None:
             return make()
         if key not in self.statements:
@@ -127,14 +129,14 @@ class PageQuery(Generic[R]):
         return self.statements[key]
 
     def _null_parts(self) -> list[bool]:
-        """Return whether the first key is null in the parts of a page, in order; a cursor can rule one out."""
+        """Return whether the first key is null in each part of a page, in order. A cursor can exclude a part."""
         after_values = self.after is not None and self.after[0] is None
         before_nulls = self.before is not None and self.before[0] is not None
         parts = [*([] if after_values else [False]), *([] if before_nulls else [True])]
         return parts[::-1] if self.backwards else parts
 
     def _part(self, parents: list[Any], *, null: bool | None) -> sa.Select[Any]:
-        """Return the statement for the rows after the cursor, in order: all, or a part of them by their first key."""
+        """Return the statement for the rows after the cursor, in order: all rows, or a part by the first key."""
         first, *others = self.keys
         conditions = self._between(parents)
         if null is not None:
@@ -186,7 +188,7 @@ class PageQuery(Generic[R]):
         return conditions
 
     def _pages(self, parents: list[Any]) -> Statement:
-        """Return the statement for the pages of several parents, whose rows are numbered apart."""
+        """Return the statement for the pages of several parents. The rows of each parent are numbered."""
         places = [key.clause(self.table, backwards=self.backwards) for key in self.keys]
         place = sa.func.row_number().over(partition_by=self._by(), order_by=places).label("place")
         numbered = sa.select(*self._selected(), place).where(*self._between(parents)).subquery()

@@ -39,7 +39,7 @@ def columns(
 ) -> Columns:
     """Return the columns of a row that a selection reads, if the row is found under one of these paths of fields.
 
-    Type conditions and directives are ignored: at most too many columns are read.
+    Type conditions and directives are ignored, so more columns than necessary may be read.
     """
     result = {"id"}
     for path in paths:

@@ -1,4 +1,4 @@
-"""Who is let in: whose credential a request carries, and how one is refused that carries none."""
+"""Authentication of requests, and the responses to requests that are rejected before they are read."""
 
 from collections.abc import Callable
 from typing import Final
@@ -19,13 +19,13 @@ log = structlog.get_logger(__name__)
 
 UNAVAILABLE: Final = 503
 STATUS: Final = {Code.BAD_REQUEST.value: 400, Code.UNAUTHENTICATED.value: 401, Code.FORBIDDEN.value: 403}
-"""What a request is answered that is refused before it is read; any other: that there is no answer now."""
+"""Status of a request that is rejected before it is read, by code; 503 for other codes."""
 
 
 class Admission:
-    """Lets requests through that carry a credential, and those to paths that are open to everybody.
+    """Passes on requests with a valid credential, and requests to public paths.
 
-    A WebSocket is let through too: it says who it is in its first message, and may do nothing before that.
+    WebSockets are passed on, too: they authenticate with their first message and accept no operation before it.
     """
 
     def __init__(self, app: ASGIApp, is_open: Callable[[Scope], bool], *, basic: bool = False) -> None:
@@ -34,7 +34,7 @@ class Admission:
         self.challenge = 'Bearer realm="runstate"' + (', Basic realm="runstate", charset="UTF-8"' if basic else "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or have it answered."""
+        """Pass a request on, or reject it."""
         if scope["type"] != "http" or self.is_open(scope):
             await self.app(scope, receive, send)
             return
@@ -42,6 +42,7 @@ class Admission:
         try:
             scope["principal"] = await credentials.admit(Headers(scope=scope).get("authorization"))
         except Exception as error:
+            # The database may be unavailable, which is answered with 503.
             fault = as_known_error(error)
             if fault is None:
                 raise
@@ -57,7 +58,7 @@ class Admission:
 
 
 def refusal(request: HTTPConnection, fault: RunstateError) -> Response:
-    """The response to a request that nobody looked at."""
+    """Return the response to a request that is rejected before it is read."""
     known_as, status = request_id(request), STATUS.get(fault.code, UNAVAILABLE)
     extensions = {"code": fault.code, "requestId": known_as}
     body = dumped({"errors": [{"message": fault.message, "extensions": extensions}]})

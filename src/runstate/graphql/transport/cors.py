@@ -1,4 +1,4 @@
-"""What pages of other sites may not do with a browser that reaches the server."""
+"""Protection from requests that browsers send for pages of other sites: host names and origins."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -16,13 +16,13 @@ from runstate.graphql.transport.authentication import refusal
 
 ANY: Final = "*"
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1", "[::1]")
-"""How a server on loopback is called; another name may be one that somebody else had lead here: DNS rebinding."""
+"""Names of a server on loopback. By DNS rebinding, other sites can make their own names point here."""
 
 
 class OwnPages:
-    """Refuses what browsers ask for pages of other sites, but those that are allowed.
+    """Rejects requests for pages of other sites, except allowed origins.
 
-    A browser says on whose behalf it asks, and pages cannot change that. Other clients say nothing of it.
+    Browsers set the headers with the origin, and pages cannot change them. Other clients do not send them.
     """
 
     def __init__(self, app: ASGIApp, allowed: Sequence[str]) -> None:
@@ -30,15 +30,15 @@ class OwnPages:
         self.allowed = normalize_allowed_origins(allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or have it answered; those of WebSockets are looked at where these are opened."""
+        """Pass a request on, or reject it. The origins of WebSockets are checked when they are opened."""
         if scope["type"] == "http" and self.is_foreign(Headers(scope=scope)):
-            response = refusal(Request(scope), Forbidden("Pages of this origin may not ask."))
+            response = refusal(Request(scope), Forbidden("Origin not allowed. Add it to RUNSTATE_ALLOWED_ORIGINS."))
             await response(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
     def is_foreign(self, headers: Headers) -> bool:
-        """Whether a page of another site asks; following a link from there is no asking."""
+        """Return whether a page of another site sends the request. A link that is followed from there is allowed."""
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if ANY in self.allowed or site == "same-origin":
             return False
@@ -48,7 +48,7 @@ class OwnPages:
 
 
 def guards(hosts: Sequence[str], origins: Sequence[str]) -> list[Middleware]:
-    """What stands before everything: the hosts that the server goes by, if any are given, and whose pages may ask."""
+    """Return the outermost middleware: checks of the host name, if there are hosts, and of the origin."""
     try:
         normalize_allowed_origins(origins)
     except ValueError as error:
@@ -58,7 +58,7 @@ def guards(hosts: Sequence[str], origins: Sequence[str]) -> list[Middleware]:
         CORSMiddleware,
         allow_origins=[normalize_origin(each) or each for each in origins],
         allow_methods=("GET", "POST"),
-        allow_headers=(ANY,),  # who may ask at all may say anything: clients and tracers have headers of their own
+        allow_headers=(ANY,),  # clients and tracers have headers of their own
         expose_headers=("X-Request-ID", "Retry-After"),
     )
     return [*named, *([shared] if origins else []), Middleware(OwnPages, allowed=origins)]

@@ -1,4 +1,4 @@
-"""Header fields that come in several lines (RFC 9110, 5.3)."""
+"""Header fields in several lines (RFC 9110, 5.3)."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,19 +14,19 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class FieldLines:
-    """Joins the lines of a header field, so that the rest reads it whole; refuses a second Host.
+    """Joins the lines of each header field, and rejects requests with two Host lines.
 
-    Proxies and servers take different ones of two Host lines for the host, so neither can be trusted.
+    Proxies and servers disagree on which of two Host lines counts, so neither can be trusted.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or have it answered."""
+        """Pass a request on, or reject it."""
         lines = [*scope.get("headers", ())]
         if sum(name == HOST for name, _ in lines) > 1:
-            response = refusal(HTTPConnection(scope), BadRequest("A request has one Host line."))
+            response = refusal(HTTPConnection(scope), BadRequest("A request must not have more than one Host line."))
             await response(scope, receive, send)
             return
         if len(lines) > len(dict(lines)):
@@ -35,7 +35,7 @@ class FieldLines:
 
 
 def joined(lines: Headers) -> Headers:
-    """Return the header fields, each once, with commas between the values of its lines."""
+    """Return each header field once, with commas between the values of its lines."""
     fields: dict[bytes, list[bytes]] = {}
     for name, value in lines:
         fields.setdefault(name, []).append(value)

@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: what comes in, what goes out, and how a request that is none is refused."""
+"""GraphQL over HTTP: parses requests, writes responses, and rejects invalid requests."""
 
 import functools
 import re
@@ -38,39 +38,39 @@ from runstate.negotiation import is_named, preferred
 JSON: Final = "application/json"
 GRAPHQL: Final = "application/graphql-response+json"
 ANSWERS: Final = (JSON, GRAPHQL)
-"""The media types of answers; the first one if a client has no preference."""
+"""Media types of answers; the first one if the client has no preference."""
 
 ALLOWED: Final = {"GET": {OperationType.QUERY}, "POST": {OperationType.QUERY, OperationType.MUTATION}}
-SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 TRACE: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
-"""A `traceparent` as W3C has it; what it begins with is its version."""
+"""A `traceparent` header of W3C Trace Context. Versions after 00 may have further parts at the end."""
 
 PREFLIGHT_HEADER: Final = "GraphQL-Require-Preflight"
 PREFLIGHT: Final = {PREFLIGHT_HEADER.lower(), "apollo-require-preflight", "x-apollo-operation-name"}
-"""Headers, any of which says that a browser asked first whether another site may ask this."""
+"""Headers that a page of another site can send only after a preflight. A GET request needs one of them."""
 
 COME_BACK: Final = {"Retry-After": "1"}
 COMES_BACK: Final = frozenset({Code.OVERLOADED.value, Code.UNAVAILABLE.value})
-"""Codes of errors that are over in a moment."""
+"""Codes of temporary errors: the response has `Retry-After`."""
 
 MakeContext = Callable[[Request | WebSocket, str], Context]
-"""Makes the context of an operation for a connection and the id of the request."""
+"""Returns the context of an operation for a connection and the id of the request."""
 
 log = structlog.get_logger(__name__)
 
 
 class Incoming(Request):
-    """A request whose headers are looked through once, however many of them are asked for."""
+    """A request whose headers are decoded once. Starlette searches all headers for each name."""
 
     @functools.cached_property
     def headers(self) -> Any:
-        """The values of the header fields by their names in small letters."""
+        """Values of the header fields, by name in lower case."""
         return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
 
 
 class Endpoint(GraphQL[Context, None]):
-    """Where clients ask: over HTTP, over WebSockets with the one protocol that is still alive, and for events."""
+    """The GraphQL endpoint: HTTP, WebSockets with graphql-transport-ws, and server-sent events."""
 
     graphql_transport_ws_handler_class = Handler
     websocket_adapter_class = Adapter
@@ -97,15 +97,16 @@ class Endpoint(GraphQL[Context, None]):
             response = await self.respond(Incoming(scope, receive))
             await response(scope, receive, send)
         else:
+            # Strawberry serves the WebSockets.
             with self.observer.metrics.sockets.track_inprogress():
                 await super().__call__(scope, receive, send)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
-        """The context of an operation."""
+        """Return the context of an operation."""
         return self.make_context(request, request_id(request))
 
     async def on_ws_connect(self, context: Context) -> Any:
-        """Who opened a socket, from its first message on."""
+        """Authenticate a socket by its first message. Raise ConnectionRejectionError if its key is not valid."""
         if context.admit:
             try:
                 context.principal = await context.admit(context.connection_params)
@@ -114,12 +115,13 @@ class Endpoint(GraphQL[Context, None]):
         return UNSET
 
     def encode_json(self, data: object) -> str:
-        """JSON for a WebSocket, as text."""
+        """Return a WebSocket message as JSON text."""
         return dumped(data).decode()
 
     async def respond(self, request: Request) -> Response:
-        """The response to a request, whatever it is."""
+        """Return the response to a request. Every exception becomes an error response."""
         known_as = request_id(request)
+        # All log lines of the request have its id.
         bind_contextvars(request_id=known_as)
         try:
             response = await self._answer(request, known_as)
@@ -129,7 +131,7 @@ class Endpoint(GraphQL[Context, None]):
             response.headers.update(refused.headers)
         except ClientDisconnect:
             log.info("client_disconnected", request_id=known_as)
-            response = _response(400, _fault("The request was not complete.", Code.BAD_REQUEST, known_as), JSON)
+            response = _response(400, _fault("The request is incomplete.", Code.BAD_REQUEST, known_as), JSON)
         except Exception:
             log.exception("request_failed", request_id=known_as)
             response = _response(500, _fault("Internal error", Code.INTERNAL, known_as), JSON)
@@ -138,12 +140,12 @@ class Endpoint(GraphQL[Context, None]):
 
     async def _answer(self, request: Request, known_as: str) -> Response:
         if request.method not in ALLOWED:
-            raise RefusedError(405, "GraphQL is asked with GET or POST.", Allow="GET, POST")
+            raise RefusedError(405, "GraphQL requests must use GET or POST.", Allow="GET, POST")
         if request.method == "GET" and self.limits.preflight and PREFLIGHT.isdisjoint(request.headers.keys()):
-            raise RefusedError(400, f"GET needs a header that no other site can have sent: {PREFLIGHT_HEADER}.")
+            raise RefusedError(400, f"GET requests need the header `{PREFLIGHT_HEADER}`, which prevents CSRF.")
         accept = request.headers.get("accept")
         media_type = acceptable(accept)
-        asked = operation(await self._said(request))
+        asked = operation(await self._parameters(request))
         if is_named(accept, EVENTS) and wants_events(accept, self._kind(asked)):
             return await self._stream(request, asked, known_as)
         result = await self._execute(request, asked, self.make_context(request, known_as))
@@ -160,6 +162,7 @@ class Endpoint(GraphQL[Context, None]):
         return found.kind if found else None
 
     async def _stream(self, request: Request, asked: GraphQLRequest, known_as: str) -> Response:
+        # Once the stream has begun, its status cannot be 503 any more.
         if self.schema.in_flight.full:
             raise RefusedError(503, "Too many subscriptions are open.", Code.OVERLOADED, **COME_BACK)
         context = self.make_context(request, known_as)
@@ -175,8 +178,8 @@ class Endpoint(GraphQL[Context, None]):
         watched = self.observer.stream(results, asked, context, request.headers)
         return streamed(watched, principal=context.principal, request_id=known_as)
 
-    async def _said(self, request: Request) -> Any:
-        """What the request says, as the JSON object that it should be."""
+    async def _parameters(self, request: Request) -> Any:
+        """Return the parameters in the URL of a GET request, or the JSON body of a POST request."""
         if request.method == "GET":
             return _of_url(request.query_params)
         _check_content_type(request.headers.get("content-type", ""))
@@ -185,8 +188,9 @@ class Endpoint(GraphQL[Context, None]):
 
     async def _body(self, request: Request) -> bytes:
         limit = self.limits.body_bytes
-        too_large = RefusedError(413, f"A request has at most {limit} bytes.")
+        too_large = RefusedError(413, f"The body of a request must not exceed {limit} bytes.")
         length = request.headers.get("content-length", "")
+        # Rejected before the body is read; a chunked request has no length.
         if length.isdecimal() and int(length) > limit:
             raise too_large
         body = bytearray()
@@ -220,15 +224,15 @@ class Endpoint(GraphQL[Context, None]):
         except InvalidOperationTypeError as error:
             raise _not_allowed(error.operation_type) from error
         except (CannotGetOperationTypeError, MissingQueryError) as error:
-            raise RefusedError(400, "The document has no operation of this name.") from error
+            raise RefusedError(400, "The document has no operation with this name.") from error
 
 
 def request_id(connection: HTTPConnection) -> str:
-    """The id that the client gave the request, if it is a sane one; that of the trace that it is part of; a new one."""
+    """Return the id of a request: a valid `X-Request-ID`, otherwise the id of its trace, otherwise a new id."""
     if "request_id" not in connection.scope:
         given = connection.headers.get("x-request-id")
-        sane = given if given and SANE_ID.fullmatch(given) else None
-        connection.scope["request_id"] = sane or _traced(connection) or str(uuid4())
+        valid = given if given and REQUEST_ID.fullmatch(given) else None
+        connection.scope["request_id"] = valid or _traced(connection) or str(uuid4())
     return str(connection.scope["request_id"])
 
 
@@ -239,17 +243,18 @@ def _traced(connection: HTTPConnection) -> str | None:
 
 
 def acceptable(header: str | None) -> str:
-    """Return the media type of an answer that is no stream; RefusedError if the client takes no answer of any type."""
+    """Return the media type of an answer that is not a stream. Raise RefusedError if the client accepts none."""
     media_type = preferred(header, ANSWERS)
     if media_type is None and not is_named(header, EVENTS):
-        raise RefusedError(406, f"Answers come as {JSON} or {GRAPHQL}, streams as {EVENTS}.")
+        raise RefusedError(406, f"`Accept` must list {JSON} or {GRAPHQL}, or {EVENTS} for streams.")
     return media_type or JSON
 
 
 def wants_events(header: str | None, kind: OperationType | None) -> bool:
-    """Whether an operation is answered with events: a subscription if the client takes any, others if it prefers them.
+    """Return whether an operation is answered with events.
 
-    Clients that name every type that they know name events beside JSON.
+    A subscription is if the client accepts events. Others are only if it prefers events to JSON, because some clients
+    list every type that they know.
     """
     return is_named(header, EVENTS) and (
         kind is OperationType.SUBSCRIPTION or preferred(header, (*ANSWERS, EVENTS)) == EVENTS
@@ -261,41 +266,42 @@ def _check_content_type(header: str) -> None:
     name, *parameters = (part.strip().lower().replace('"', "") for part in header.split(";"))
     charsets = {each for each in parameters if each.startswith("charset=")}
     if name != JSON or not charsets <= {"charset=utf-8", "charset=utf8"}:
-        raise RefusedError(415, f"A request is {JSON} in UTF-8.", Accept=JSON)
+        raise RefusedError(415, f"The content type of a request must be {JSON} in UTF-8.", Accept=JSON)
 
 
 def _check_encoding(header: str) -> None:
     if header.strip().lower() not in {"", "identity"}:
         encodings = {"Accept-Encoding": "identity"}
-        raise RefusedError(415, "The body of a request is not compressed.", Code.BAD_REQUEST, **encodings)
+        raise RefusedError(415, "The body of a request must not be compressed.", Code.BAD_REQUEST, **encodings)
 
 
 def _of_url(parameters: Mapping[str, str]) -> dict[str, Any]:
-    said: dict[str, Any] = {name: parameters.get(name) or None for name in ("query", "operationName")}
+    found: dict[str, Any] = {name: parameters.get(name) or None for name in ("query", "operationName")}
     for name in ("variables", "extensions"):
-        said[name] = _parsed(parameters[name].encode()) if parameters.get(name) else None
-    return said
+        found[name] = _parsed(parameters[name].encode()) if parameters.get(name) else None
+    return found
 
 
 def _parsed(text: bytes) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise RefusedError(400, f"This is no JSON: {error}.") from error
+        raise RefusedError(400, f"The request is not valid JSON: {error}.") from error
 
 
 def _not_allowed(kind: OperationType) -> RefusedError:
     if kind is OperationType.SUBSCRIPTION:
-        return RefusedError(400, "A subscription needs a WebSocket, or a client that accepts text/event-stream.")
-    return RefusedError(405, "A mutation is asked with POST.", Allow="POST")
+        return RefusedError(400, "Subscriptions require a WebSocket, or `Accept: text/event-stream`.")
+    return RefusedError(405, "Mutations require POST.", Allow="POST")
 
 
 def _not_executed(body: dict[str, Any], media_type: str) -> Response:
-    """The response to an operation that was refused before it was executed."""
+    """Return the response to an operation that was rejected before its execution."""
     if _has_code(body, COMES_BACK):
         response = _response(503, body, media_type)
         response.headers.update(COME_BACK)
         return response
+    # GraphQL over HTTP: a client of application/json takes any other status for the answer of a proxy.
     if media_type == JSON:
         return _response(200, body, media_type)
     return _response(403 if _has_code(body, {Code.FORBIDDEN.value}) else 400, body, media_type)

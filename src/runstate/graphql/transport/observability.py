@@ -1,4 +1,4 @@
-"""What becomes of every operation: told to the log, to the metrics and, where it is set up, to a tracer."""
+"""Logs, metrics and, if they are enabled, traces of operations."""
 
 import functools
 import logging
@@ -38,7 +38,7 @@ REFUSED: Final = "refused"
 
 
 class Observer:
-    """Watches operations."""
+    """Records operations in the log, in metrics and in traces."""
 
     def __init__(self, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self.metrics = metrics
@@ -46,22 +46,22 @@ class Observer:
         self.log = structlog.get_logger(__name__).bind()
         self.ended = functools.lru_cache(maxsize=None)(metrics.operations.labels)
         self.took = functools.lru_cache(maxsize=None)(metrics.duration.labels)
-        """To look instruments up by their labels takes longer than to use them."""
+        """Cached, since finding an instrument by its labels takes longer than using it."""
         self.is_detailed = self.log.is_enabled_for(logging.DEBUG)
 
     def operation(self, asked: GraphQLRequest, context: Context, headers: Mapping[str, str]) -> "Observation":
-        """Watch an operation, from the start of a block to its end."""
+        """Return the context manager that observes an operation."""
         return Observation(self, asked, context) if self.tracing is None else Traced(self, asked, context, headers)
 
     def refused(self, code: Code, status: int, message: str, request_id: str) -> None:
-        """A request was none that asks for an operation."""
+        """Record a request that is not a valid GraphQL request."""
         self.metrics.errors.labels(code.value).inc()
         self.log.info("request_refused", code=code.value, status=status, message=message, request_id=request_id)
 
     async def stream(
         self, results: AsyncGenerator[Any, None], asked: GraphQLRequest, context: Context, headers: Mapping[str, str]
     ) -> AsyncGenerator[ExecutionResult, None]:
-        """The results of an operation, which ends with them."""
+        """Yield the results of an operation, and observe it until they end."""
         with self.operation(asked, context, headers) as seen:
             try:
                 async with aclosing(results):
@@ -74,7 +74,7 @@ class Observer:
 
 
 class Observation:
-    """One operation, while it is under way: `with` it."""
+    """An operation in flight; a context manager."""
 
     __slots__ = ("asked", "began", "codes", "context", "events", "observer", "outcome")
 
@@ -96,16 +96,17 @@ class Observation:
     ) -> None:
         if isinstance(error, Exception):
             self.outcome = REFUSED
-        self._tell(time.perf_counter() - self.began)
+        self._record(time.perf_counter() - self.began)
 
     def answered(self, result: ExecutionResult) -> None:
-        """The operation has its answer."""
+        """Record the errors of a result."""
         if result.errors:
             self._failed(result.errors, PARTIAL if result.data is not None else FAILED)
 
     def result(self, result: ExecutionResult) -> None:
-        """The operation has a result, and may have more."""
+        """Record a result of an operation that may have several."""
         if self.context.kind == "subscription" and result.data is not None:
+            # Counted with the first event: a subscription that is rejected has none.
             if not self.events:
                 self.observer.metrics.subscriptions.inc()
             self.events += 1
@@ -113,7 +114,7 @@ class Observation:
         self.answered(result)
 
     def gone(self) -> None:
-        """There are no more results."""
+        """Record the end of the results."""
         if self.events:
             self.observer.metrics.subscriptions.dec()
 
@@ -121,9 +122,10 @@ class Observation:
         self.outcome = outcome
         self.codes += [str((error.extensions or {}).get("code")) for error in errors]
 
-    def _tell(self, seconds: float) -> None:
+    def _record(self, seconds: float) -> None:
         kind, metrics = self.context.kind, self.observer.metrics
         self.observer.ended(kind, self.outcome).inc()
+        # The duration of a subscription is decided by the client.
         if kind != "subscription":
             self.observer.took(kind).observe(seconds)
         if self.context.cost is not None:
@@ -136,7 +138,7 @@ class Observation:
             self._log(seconds)
 
     def _log(self, seconds: float) -> None:
-        """One line, without anything that a client sent but the name of the operation."""
+        """Write one log line. It has the name of the operation, but no other text of the client."""
         self.observer.log.log(
             logging.DEBUG if self.outcome == OK else logging.INFO,
             "operation_answered",
@@ -154,7 +156,7 @@ class Observation:
 
 
 class Traced(Observation):
-    """An operation that is a span besides."""
+    """An operation in flight with a span."""
 
     __slots__ = ("headers", "span", "tracing")
 
@@ -169,18 +171,18 @@ class Traced(Observation):
         return super().__enter__()
 
     @override
-    def _tell(self, seconds: float) -> None:
-        super()._tell(seconds)
+    def _record(self, seconds: float) -> None:
+        super()._record(seconds)
         document = redacted(self.asked.query) if self.tracing.documents else None
         code = None if self.outcome == OK else next(iter(self.codes), Code.BAD_REQUEST.value)
         self.tracing.end(self.span, self.context.kind, self.asked.operation_name, document, code)
 
 
 class Redaction(Visitor):
-    """Takes the values out of a document."""
+    """Replaces the values in a document."""
 
     def enter(self, node: Node, *_: Any) -> StringValueNode | None:
-        """What stands for a node; null: it is kept as it is."""
+        """Return the replacement of a node; None keeps the node."""
         return BLANK if isinstance(node, IntValueNode | FloatValueNode | StringValueNode) else None
 
 
@@ -188,7 +190,7 @@ BLANK: Final = StringValueNode(value="…")
 
 
 def redacted(document: str) -> str | None:
-    """A document without the values that a client wrote into it; null: it is none."""
+    """Return a document without the values in it; None if it cannot be parsed."""
     try:
         return print_ast(visit(parse(document), Redaction()))
     except GraphQLError:

@@ -1,4 +1,4 @@
-"""What a client asks, over whatever transport."""
+"""GraphQL requests, on any transport."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ from runstate.graphql.errors import Code
 
 
 class RefusedError(Exception):
-    """The request is none that GraphQL can be asked with."""
+    """The request is not a valid GraphQL request."""
 
     def __init__(self, status: int, message: str, code: Code = Code.BAD_REQUEST, **headers: str) -> None:
         super().__init__(message)
@@ -24,25 +24,26 @@ class GraphQLRequest(NamedTuple):
     extensions: dict[str, Any] | None
 
 
-def operation(said: Any) -> GraphQLRequest:
-    """Return the operation in the body of a request; a part that is empty is as good as none."""
-    if not isinstance(said, dict):
-        raise RefusedError(400, "A request is a JSON object.")
-    said = {name: value for name, value in said.items() if value != ""}
-    query = said.get("query")
-    if query is None and _is_persisted(said.get("extensions")):
+def operation(body: Any) -> GraphQLRequest:
+    """Return the operation in the body of a request. An empty text counts as omitted."""
+    if not isinstance(body, dict):
+        raise RefusedError(400, "A request must be a JSON object.")
+    body = {name: value for name, value in body.items() if value != ""}
+    query = body.get("query")
+    # Clients recognize this message, and send the document next.
+    if query is None and _is_persisted(body.get("extensions")):
         raise RefusedError(200, "PersistedQueryNotSupported", Code.PERSISTED_QUERY_NOT_SUPPORTED)
     if not isinstance(query, str):
-        raise RefusedError(400, "`query` is the text of a GraphQL document.")
-    name = said.get("operationName")
+        raise RefusedError(400, "`query` must be the text of a GraphQL document.")
+    name = body.get("operationName")
     if not isinstance(name, str | None):
-        raise RefusedError(400, "`operationName` is a text or null.")
+        raise RefusedError(400, "`operationName` must be a text or null.")
     for part in ("variables", "extensions"):
-        if not isinstance(said.get(part), dict | None):
-            raise RefusedError(400, f"`{part}` is an object or null.")
-    return GraphQLRequest(query, said.get("variables"), name, said.get("extensions"))
+        if not isinstance(body.get(part), dict | None):
+            raise RefusedError(400, f"`{part}` must be an object or null.")
+    return GraphQLRequest(query, body.get("variables"), name, body.get("extensions"))
 
 
 def _is_persisted(extensions: Any) -> bool:
-    """Whether a client sends the digest of a document instead of the document."""
+    """Return whether a client sends the digest of a document instead of the document."""
     return isinstance(extensions, dict) and "persistedQuery" in extensions

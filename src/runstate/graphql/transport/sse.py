@@ -1,4 +1,4 @@
-"""GraphQL over server-sent events: graphql-sse with a connection for each operation."""
+"""GraphQL over server-sent events: the protocol graphql-sse, with one connection for each operation."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -17,6 +17,7 @@ EVENTS: Final = "text/event-stream"
 HEARTBEAT_SECONDS: Final = 12.0
 HEARTBEAT: Final = b":\n\n"
 COMPLETE: Final = b"event: complete\ndata:\n\n"
+# `X-Accel-Buffering` keeps nginx from holding events back.
 HEADERS: Final = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 END: Final = object()
 
@@ -30,18 +31,19 @@ def streamed(
     principal: Principal = UNRESTRICTED,
     request_id: str = "",
 ) -> StreamingResponse:
-    """The results of an operation as events, as they come; a comment now and then while there are none.
+    """Return a response with the results of an operation as events, and comments while no result comes.
 
-    Once who asked may do nothing any more, an error says so and nothing more comes.
+    The comments keep proxies from closing an idle connection. When the key of the client is revoked or expires, an
+    error is sent and the stream ends.
     """
     extensions = {"code": Unauthenticated.code, "requestId": request_id}
-    farewell = PreExecutionError(None, [GraphQLError(Unauthenticated().message, extensions=extensions)])
-    beating = _beating(results, heartbeat_seconds, principal, farewell)
+    revoked = PreExecutionError(None, [GraphQLError(Unauthenticated().message, extensions=extensions)])
+    beating = _beating(results, heartbeat_seconds, principal, revoked)
     return StreamingResponse(_events(results, beating), media_type=EVENTS, headers=HEADERS)
 
 
 async def _events(results: Results, beats: Results) -> AsyncGenerator[bytes, None]:
-    """Ends without an event when the server goes away, so that clients connect again."""
+    """Yield the events. If the server stops, end without `complete`, so that clients connect again."""
     async with aclosing(results), aclosing(beats) as beating:
         async for result in beating:
             if result is None:
@@ -54,14 +56,15 @@ async def _events(results: Results, beats: Results) -> AsyncGenerator[bytes, Non
 
 
 async def _beating(
-    results: Results, seconds: float, principal: Principal, farewell: ExecutionResult
+    results: Results, seconds: float, principal: Principal, revoked: ExecutionResult
 ) -> AsyncGenerator[ExecutionResult | None, None]:
-    """The results, and None whenever there is none for so long; the farewell when the principal may do no more."""
+    """Yield the results, None after each idle interval, and `revoked` once the principal's access ends."""
     over = principal.over or asyncio.Event()
     ending = asyncio.ensure_future(over.wait())
     waiting: asyncio.Future[Any] | None = None
     try:
         while not over.is_set():
+            # Kept after a timeout, because cancelling it would end the generator.
             waiting = waiting or asyncio.ensure_future(anext(results, END))
             done, _ = await asyncio.wait([waiting, ending], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if not done:
@@ -71,7 +74,7 @@ async def _beating(
                 if result is END:
                     return
                 yield result
-        yield farewell
+        yield revoked
     finally:
         ending.cancel()
         if waiting:
@@ -81,12 +84,12 @@ async def _beating(
 
 
 def goes_away(result: ExecutionResult) -> bool:
-    """Whether a result says that the server goes away, and nothing else."""
+    """Return whether a result only says that the server is stopping."""
     return any((error.extensions or {}).get("code") == ServerRestarting.code for error in result.errors or ())
 
 
 def body_of(result: ExecutionResult) -> dict[str, Any]:
-    """Return a result as JSON; that of an operation that was not executed has no data, not even null."""
+    """Return a result as JSON. That of an operation that was not executed has no `data`, not even null."""
     body: dict[str, Any] = {} if isinstance(result, PreExecutionError) else {"data": result.data}
     if result.errors:
         body["errors"] = [error.formatted for error in result.errors]

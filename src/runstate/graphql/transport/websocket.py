@@ -1,4 +1,4 @@
-"""GraphQL over WebSockets: graphql-transport-ws, where one bad message ends nothing but itself."""
+"""GraphQL over WebSockets: graphql-transport-ws. An invalid operation does not close the socket."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -29,23 +29,23 @@ from runstate.graphql.transport.request import GraphQLRequest, RefusedError, ope
 from runstate.graphql.transport.sse import goes_away
 
 COMES_BACK_LATER: Final = 1013
-"""How a socket is closed while it cannot be found out whose it is."""
+"""Close code if the key of the client cannot be checked now."""
 FORBIDDEN: Final = 4403
-"""How a socket is closed whose client is not let in, or no more."""
+"""Close code if the key of the client is not valid, or no longer valid."""
 COMES_BACK: Final = 1012
-"""How a socket is closed whose client is to connect again."""
+"""Close code if the server stops; clients connect again."""
 
 LONGEST_REASON: Final = 123
-"""How many bytes of a reason fit into the frame that closes a socket."""
+"""Maximum number of bytes of the reason in a close frame (RFC 6455)."""
 
 log = structlog.get_logger(__name__)
 
 
 class Adapter(ASGIWebSocketAdapter):
-    """A socket that is closed once, for a reason that may be as long as what the client said."""
+    """A socket that can be closed repeatedly and truncates the reason, which can quote the client."""
 
     length = 0
-    """How many characters the last message has."""
+    """Number of characters in the last message."""
 
     @override
     async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:
@@ -57,6 +57,7 @@ class Adapter(ASGIWebSocketAdapter):
         try:
             return await self.ws.receive_text()
         except KeyError as error:
+            # Starlette raises KeyError for a binary message.
             raise NonTextMessageReceived from error
 
     def _parsed(self, text: str) -> object:
@@ -70,37 +71,39 @@ class Adapter(ASGIWebSocketAdapter):
     async def send_json(self, message: Mapping[str, object]) -> None:
         try:
             await super().send_json(message)
-        except RuntimeError as error:  # the server has closed the socket, and its handler does not know yet
+        except RuntimeError as error:
+            # The socket is closed already, and its handler has not noticed yet.
             raise WebSocketDisconnected from error
 
     @override
     async def close(self, code: int, reason: str) -> None:
         if self.ws.application_state is not WebSocketState.DISCONNECTED:
+            # The limit can cut a character, and a reason can have surrogates, which UTF-8 cannot encode.
             fitting = reason.encode(errors="ignore")[:LONGEST_REASON].decode(errors="ignore")
             with suppress(WebSocketDisconnect, RuntimeError):
                 await super().close(code, fitting)
 
 
 class Handler(BaseGraphQLTransportWSHandler[Context, None]):
-    """One socket. Every operation has a context of its own, and what is wrong with one leaves the others alone."""
+    """One socket. Each operation has a context of its own; an invalid one does not affect the others."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.view: Any
         self.observer: Observer = self.view.observer
         self.headers: Mapping[str, str] = cast("Any", self.websocket).ws.headers
-        """What the socket was opened with."""
-        self.parted: set[str] = set()
-        """Operations that were told everything before the server goes away."""
+        """Headers of the request that opened the socket."""
+        self.restarted: set[str] = set()
+        """Ids of operations that ended because the server is stopping."""
         self.guard: asyncio.Task[None] | None = None
-        """Ends everything when the client's key lets in no more."""
+        """Closes the socket when the client's key is revoked or expires."""
 
     @override
     async def handle_message(self, message: Message) -> None:
         if isinstance(message, dict):
             await super().handle_message(message)
         else:
-            await self.handle_invalid_message("A message is a JSON object")
+            await self.handle_invalid_message("A message must be a JSON object")
 
     @override
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
@@ -110,6 +113,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
                 {"type": "connection_init", "payload": {} if payload is None else payload}
             )
         except Exception as error:
+            # The database may be unavailable, for example.
             if not as_known_error(error):
                 raise
             await self.websocket.close(COMES_BACK_LATER, "Try again later")
@@ -133,6 +137,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
     @override
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         over = self.context.principal.over
+        # The socket is about to be closed.
         if over and over.is_set():
             return
         try:
@@ -146,7 +151,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             await super().handle_subscribe(message)
 
     async def _refuse(self, key: object, refused: RefusedError) -> None:
-        """Say what is wrong; an id that is none is answered by its text, unless that is the id of another operation."""
+        """Send an error. An id that is not a text is sent as JSON, or empty if another operation has that id."""
         known_as = key if isinstance(key, str) else orjson.dumps(key).decode()
         if known_as in self.operations:
             known_as = ""
@@ -159,15 +164,16 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
     def _check_length(self) -> None:
         most = self.view.limits.body_bytes
         if cast("Adapter", self.websocket).length > most:
-            raise RefusedError(413, f"A message has at most {most} characters.")
+            raise RefusedError(413, f"A message must not exceed {most} characters.")
 
     def _check_load(self) -> None:
         most = self.max_subscriptions_per_connection
         if most is not None and len(self.operations) >= most:
-            raise RefusedError(429, f"A socket carries at most {most} operations at once.", Code.OVERLOADED)
+            raise RefusedError(429, f"A WebSocket can have at most {most} concurrent operations.", Code.OVERLOADED)
 
     @override
     async def handle_complete(self, message: CompleteMessage) -> None:
+        # Only operations whose id is a text are accepted.
         if isinstance(message.get("id"), str):
             await super().handle_complete(message)
 
@@ -181,7 +187,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             log.exception("operation_failed", operation=operation.id)
             await operation.send_initial_errors([self._error("Internal error", Code.INTERNAL)])
         finally:
-            await self._part()
+            await self._close_if_restarted()
 
     async def _answer(self, operation: Operation[Context, None]) -> None:
         context = self.context.fresh()
@@ -195,7 +201,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         async with aclosing(self.observer.stream(results, asked, context, self.headers)) as watched:
             async for result in watched:
                 if goes_away(result):
-                    self.parted.add(operation.id)
+                    self.restarted.add(operation.id)
                     return
                 if _is_an_end(result):
                     await operation.send_initial_errors(result.errors or [])
@@ -203,24 +209,24 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
                 await operation.send_next(result)
         await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
 
-    async def _part(self) -> None:
-        """Close the socket once everything that it carries was told that the server goes away."""
-        if self.parted and self.parted >= self.operations.keys():
-            self.parted.clear()
+    async def _close_if_restarted(self) -> None:
+        """Close the socket once all its operations have ended because the server is stopping."""
+        if self.restarted and self.restarted >= self.operations.keys():
+            self.restarted.clear()
             await self.websocket.close(COMES_BACK, "Service restart")
 
 
 def _is_an_end(result: ExecutionResult) -> bool:
-    """Whether an operation was refused or its stream broke, other than a field that failed."""
+    """Return whether an operation was rejected or its stream failed. An error of a field does not end it."""
     if isinstance(result, PreExecutionError):
         return True
     return result.data is None and all(error.path is None for error in result.errors or ())
 
 
 def _checked(message: SubscribeMessage) -> SubscribeMessage:
-    """Return a message with the operation as it is asked for; RefusedError if there is none."""
+    """Return a message with a valid operation. Raise RefusedError if it has none."""
     if not isinstance(message.get("id"), str) or not message["id"]:
-        raise RefusedError(400, "The id of an operation is a text.")
+        raise RefusedError(400, "The id of an operation must be a text that is not empty.")
     asked = operation(message.get("payload"))
     payload: SubscribeMessagePayload = {
         "query": asked.query,

@@ -1,6 +1,6 @@
-"""What a column can be compared with: one input a kind of value, each of which says what it means in SQL.
+"""Comparisons: one input for each kind of column, with its conditions in SQL.
 
-A comparison may come out as NULL in SQL where a column is null: that counts as false, and who negates says so.
+A condition on a column that is null can be NULL in SQL. NULL counts as false; `negated` makes it so.
 """
 
 import functools
@@ -38,17 +38,17 @@ Column = sa.ColumnElement[Any]
 
 
 def is_set(value: object) -> bool:
-    """Whether a client gave a member of an input: null counts as not given."""
+    """Return whether a client sent a value for a member of an input. Null counts as omitted."""
     return value is not UNSET and value is not None
 
 
 def negated(clause: Clause) -> Clause:
-    """The negation of a clause, where NULL is false."""
+    """Return the negation of a condition. NULL counts as false, so its negation is true."""
     return sa.not_(sa.func.coalesce(clause, sa.false()))
 
 
 def as_uuid(value: str) -> UUID | None:
-    """The UUID that a text stands for."""
+    """Return a text as a UUID; None if it is malformed."""
     try:
         return UUID(value)
     except ValueError:
@@ -56,43 +56,43 @@ def as_uuid(value: str) -> UUID | None:
 
 
 def member(description: str, name: str | None = None) -> Any:
-    """An optional member of an input."""
+    """Return an optional member of an input."""
     return strawberry.field(name=name, default=UNSET, description=description)
 
 
 class Conditions:
-    """An input that holds conditions. Null is none: who forgets a value would find everything."""
+    """An input with conditions. Null is rejected: a filter whose value is missing would match everything."""
 
     options: ClassVar[frozenset[str]] = frozenset()
-    """Members that are no conditions themselves."""
+    """Members that are not conditions."""
     may_be_empty: ClassVar[bool] = False
 
     @classmethod
     def check_members(cls, given: Mapping[str, Any]) -> None:
-        """Raise BadUserInput if a member is null, or none is a condition."""
+        """Raise BadUserInput if a member is null, or if no member is a condition."""
         name = getattr(cls, DEFINITION).name
         null = next((member for member, value in given.items() if value is None), None)
         if null is not None:
-            hint = ", or use `isNull: true` to find what is null" if hasattr(cls, "is_null") else ""
-            raise BadUserInput(f"`{null}` of {name} is null, which is no condition. Omit it{hint}.")
+            hint = ", or use `isNull: true` to match null" if hasattr(cls, "is_null") else ""
+            raise BadUserInput(f"`{null}` of {name} is null. Omit it{hint}.")
         if not cls.may_be_empty and given.keys() <= cls.options:
             raise BadUserInput(
-                f"{name} holds no condition. Give one, or omit the whole input. A variable without a value gives none."
+                f"{name} has no condition. Add one, or omit the input. A variable without a value counts as omitted."
             )
 
 
 @strawberry.input
 class Comparison(Conditions, Generic[T]):
-    """All that is given must hold."""
+    """Conditions on a value. All must hold."""
 
-    eq: T | None = member("It is this value.")
-    ne: T | None = member("It is not this value; null is not.")
-    in_: list[T] | None = member("It is one of these values; an empty list matches nothing.", name="in")
-    not_in: list[T] | None = member("It is none of these values; null is none.")
-    is_null: bool | None = member("Whether it is null.")
+    eq: T | None = member("The value equals this one.")
+    ne: T | None = member("The value differs from this one, or is null.")
+    in_: list[T] | None = member("The value is one of these; an empty list matches nothing.", name="in")
+    not_in: list[T] | None = member("The value differs from all of these, or is null.")
+    is_null: bool | None = member("True if the value is null; false if it is not.")
 
     def clauses(self, column: Column) -> Iterator[Clause]:
-        """What a column must meet."""
+        """Yield the conditions on a column."""
         if is_set(self.eq):
             yield self._equals(column, self.eq)
         if is_set(self.ne):
@@ -112,21 +112,21 @@ class Comparison(Conditions, Generic[T]):
         return sa.false() if known is None else column == known
 
     def known(self, value: Any) -> Any:
-        """The value as the column holds it; None: the column cannot hold it."""
+        """Return the value as the column holds it; None if the column cannot hold it."""
         return value
 
 
 @strawberry.input
 class Ordered(Comparison[T]):
-    """A comparison of values that have an order."""
+    """Conditions on a value that has an order. All must hold."""
 
-    gt: T | None = member("It is greater.")
-    gte: T | None = member("It is greater or equal.")
-    lt: T | None = member("It is less.")
-    lte: T | None = member("It is less or equal.")
+    gt: T | None = member("The value is greater than this one.")
+    gte: T | None = member("The value is greater than this one or equal to it.")
+    lt: T | None = member("The value is less than this one.")
+    lte: T | None = member("The value is less than this one or equal to it.")
 
     def clauses(self, column: Column) -> Iterator[Clause]:
-        """What a column must meet."""
+        """Yield the conditions on a column."""
         yield from super().clauses(column)
         if is_set(self.gt):
             yield column > self._bound(column, self.gt)
@@ -143,26 +143,26 @@ class Ordered(Comparison[T]):
 
 @input_type(name="IDComparison")
 class IdComparison(Comparison[strawberry.ID]):
-    """Conditions on an id: all must hold, and null is refused. A malformed id is the id of nothing."""
+    """Conditions on an id. All must hold; null is rejected. A malformed id equals no id."""
 
     def known(self, value: Any) -> UUID | None:
-        """The UUID, if it is one."""
+        """Return the id as a UUID; None if it is malformed."""
         return as_uuid(value)
 
 
 @input_type()
 class TextComparison(Comparison[str]):
-    """Conditions on a text: all must hold, and null is refused."""
+    """Conditions on a text. All must hold; null is rejected."""
 
-    contains: str | None = member("It contains this, in upper or lower case.")
-    starts_with: str | None = member("It starts with this; case counts.")
+    contains: str | None = member("The text contains this one, ignoring case.")
+    starts_with: str | None = member("The text starts with this one, with the same case.")
 
     def known(self, value: Any) -> str | None:
-        """The text, if it can be held."""
+        """Return the text; None if it contains NUL, which PostgreSQL cannot store."""
         return None if "\0" in value else value
 
     def clauses(self, column: Column) -> Iterator[Clause]:
-        """What a column must meet."""
+        """Yield the conditions on a column."""
         yield from super().clauses(column)
         for text, clause in ((self.contains, text_contains), (self.starts_with, _starts_with)):
             if is_set(text):
@@ -170,61 +170,63 @@ class TextComparison(Comparison[str]):
 
 
 def _starts_with(column: Column, text: str) -> Clause:
+    # LIKE ignores case on SQLite, and treats some characters as wildcards.
     return sa.func.substr(column, 1, len(text)) == text
 
 
 @input_type()
 class IntComparison(Ordered[int]):
-    """Conditions on a whole number: all must hold, and null is refused."""
+    """Conditions on an integer. All must hold; null is rejected."""
 
 
 @input_type()
 class FloatComparison(Ordered[float]):
-    """Conditions on a number: all must hold, and null is refused."""
+    """Conditions on a number. All must hold; null is rejected."""
 
 
 @input_type()
 class DateTimeComparison(Ordered[datetime]):
-    """Conditions on a time: all must hold, and null is refused."""
+    """Conditions on a time. All must hold; null is rejected."""
 
 
 @input_type()
 class BooleanComparison(Comparison[bool]):
-    """Conditions on a Boolean: all must hold, and null is refused."""
+    """Conditions on a Boolean. All must hold; null is rejected."""
 
 
 @input_type()
 class DateComparison(Ordered[date]):
-    """Conditions on a date: all must hold, and null is refused."""
+    """Conditions on a date. All must hold; null is rejected."""
 
 
 @input_type()
 class DurationComparison(Ordered[float]):
-    """Conditions on a duration in seconds: all must hold, and null is refused."""
+    """Conditions on a duration in seconds. All must hold; null is rejected."""
 
     def known(self, value: Any) -> timedelta:
-        """Return the length of time. Raise BadUserInput if it is longer than columns hold."""
+        """Return the duration. Raise BadUserInput if it is longer than a column can hold."""
         if abs(value) > LONGEST.total_seconds():
-            raise BadUserInput(f"A length of time is at most {LONGEST.total_seconds():.0f} seconds.")
+            raise BadUserInput(f"A duration is at most {LONGEST.total_seconds():.0f} seconds.")
         return timedelta(seconds=value)
 
 
 LONGEST: Final = timedelta(days=365_000)
-"""The longest length of time that a filter or a cursor holds: SQLite keeps one as that long after 1970."""
+"""The longest duration in a filter or a cursor. SQLAlchemy stores an interval on SQLite as a time after 1970."""
 
 
 @strawberry.input
 class ListComparison(Conditions, Generic[T]):
-    """Conditions on a list: all must hold, and null is refused."""
+    """Conditions on a list. All must hold; null is rejected."""
 
-    all: list[T] | None = member("They contain every one of these; an empty list asks for nothing.")
-    any: list[T] | None = member("They contain one of these at least; an empty list matches nothing.")
-    none: list[T] | None = member("They contain none of these.")
-    is_empty: bool | None = member("Whether there are none at all.")
+    all: list[T] | None = member("The list contains all of these; an empty list matches everything.")
+    any: list[T] | None = member("The list contains at least one of these; an empty list matches nothing.")
+    none: list[T] | None = member("The list contains none of these.")
+    is_empty: bool | None = member("True if the list is empty; false if it is not.")
 
     def clauses(self, column: Column) -> Iterator[Clause]:
         """Yield the conditions on a column that holds a list."""
         if is_set(self.all):
+            # No list contains a value that cannot be stored.
             wanted = self._stored(self.all)
             yield sa.false() if None in wanted else self.has_all(column, wanted)
         if is_set(self.any):
@@ -241,71 +243,71 @@ class ListComparison(Conditions, Generic[T]):
         return [value for value in self._stored(values) if value is not None]
 
     def stored(self, value: Any) -> Any:
-        """Return the value as JSON has it; null if no list can hold it."""
+        """Return the value as JSON; None if no list can hold it."""
         return value
 
     def has_all(self, column: Column, values: list[Any]) -> Clause:
-        """Whether a column has every value."""
+        """Return the condition that a column contains all values."""
         return has_all_tags(column, values)
 
     def has_any(self, column: Column, values: list[Any]) -> Clause:
-        """Whether a column has one of the values."""
+        """Return the condition that a column contains one of the values."""
         return has_any_tag(column, values)
 
 
 @input_type()
 class TagsComparison(ListComparison[str]):
-    """Conditions on tags: all must hold, and null is refused."""
+    """Conditions on tags. All must hold; null is rejected."""
 
     def stored(self, value: str) -> str | None:
-        """Return the text; null if it cannot be stored."""
+        """Return the text; None if it contains NUL, which PostgreSQL cannot store."""
         return None if "\0" in value else value
 
 
 @input_type(name="IDListComparison")
 class IdListComparison(ListComparison[strawberry.ID]):
-    """Conditions on a list of ids: all must hold, and null is refused. A malformed id is the id of nothing."""
+    """Conditions on a list of ids. All must hold; null is rejected. A malformed id equals no id."""
 
     def stored(self, value: str) -> str | None:
-        """Return the id as JSON has it; null if it is malformed."""
+        """Return the id as JSON; None if it is malformed."""
         known = as_uuid(value)
         return None if known is None else str(known)
 
 
 @input_type()
 class IntListComparison(ListComparison[int]):
-    """Conditions on a list of whole numbers: all must hold, and null is refused."""
+    """Conditions on a list of integers. All must hold; null is rejected."""
 
     def has_all(self, column: Column, values: list[Any]) -> Clause:
-        """Whether a column has every number."""
+        """Return the condition that a column contains all numbers."""
         return has_all_items(column, values)
 
     def has_any(self, column: Column, values: list[Any]) -> Clause:
-        """Whether a column has one of the numbers."""
+        """Return the condition that a column contains one of the numbers."""
         return has_any_item(column, values)
 
 
 @input_type(name="JSONComparison")
 class JsonComparison(Conditions):
-    """Conditions on a JSON value: all must hold, and null is refused. `and` joins conditions on several paths."""
+    """Conditions on a JSON value. All must hold; null is rejected. `and` combines conditions on several paths."""
 
     options = frozenset({"path"})
 
-    path: list[str] | None = member("The keys that lead to the value, places of a list among them; none: all of it.")
-    eq: strawberry.scalars.JSON | None = member("It is this value; 1 and 1.0 are the same.")
-    ne: strawberry.scalars.JSON | None = member("It is not this value; what is not there is not.")
+    path: list[str] | None = member("Path of the compared value: keys and list positions. By default all of it.")
+    eq: strawberry.scalars.JSON | None = member("The value equals this one; 1 and 1.0 are equal.")
+    ne: strawberry.scalars.JSON | None = member("The value differs from this one, or does not exist.")
     in_: list[strawberry.scalars.JSON] | None = member(
-        "It is one of these values; an empty list matches nothing.", name="in"
+        "The value is one of these; an empty list matches nothing.", name="in"
     )
-    not_in: list[strawberry.scalars.JSON] | None = member("It is none of these values; what is not there is none.")
+    not_in: list[strawberry.scalars.JSON] | None = member("The value differs from all of these, or does not exist.")
     contains: strawberry.scalars.JSON | None = member(
-        "It has these keys with values that contain these, or these items in any order; a list contains what is one "
-        "of its items."
+        "The value contains this one: objects are compared by key, recursively, and lists by items in any order. A "
+        "list also contains each of its items."
     )
-    is_null: bool | None = member("Whether it is null or not there.")
+    is_null: bool | None = member("True if the value is null or does not exist; false otherwise.")
 
     def clauses(self, column: Column) -> Iterator[Clause]:
-        """What a JSON column must meet."""
+        """Yield the conditions on a JSON column."""
         keys: list[str] = [] if self.path is UNSET else self.path or []
         if any("\0" in key for key in keys):
             keys = [NOWHERE]
@@ -325,22 +327,25 @@ class JsonComparison(Conditions):
 
 
 MOST_ITEMS: Final = 1_000
-"""Items of all lists in one JSON value."""
+"""Largest number of items in all lists of one JSON value."""
 MOST_NESTED: Final = 200
-"""Levels of one JSON value; the database takes 254."""
+"""Largest number of levels of one JSON value; the database accepts 254."""
 NOWHERE: Final = "\ufffd\ufffd no key \ufffd\ufffd"
-"""Stands for keys that nothing that is stored can have."""
+"""Key in place of one with NUL, which no stored value has."""
 
 
 def _json(compare: Callable[[Column, list[str], Any], Clause], column: Column, keys: list[str], value: Any) -> Clause:
-    """Return a condition. PostgreSQL compares two lists item by item and cannot be interrupted, so they are short."""
+    """Return a condition. Raise LimitExceeded if the lists in the value are too long.
+
+    PostgreSQL compares two lists item by item and cannot be interrupted.
+    """
     if (items := _items(value, 0)) > MOST_ITEMS:
         raise LimitExceeded("listItems", MOST_ITEMS, items)
     return sa.false() if _has_nul(value) else compare(column, keys, value)
 
 
 def _items(value: Any, depth: int) -> int:
-    """Return how many items the lists in a JSON value have; raise BadUserInput if it is nested too deeply."""
+    """Return the number of items in all lists of a JSON value. Raise BadUserInput if it is nested too deeply."""
     if depth > MOST_NESTED:
         raise BadUserInput("A JSON value is nested too deeply.")
     if isinstance(value, dict):
@@ -354,22 +359,24 @@ def _has_nul(value: Any) -> bool:
     return any(map(_has_nul, value)) if isinstance(value, list) else isinstance(value, str) and "\0" in value
 
 
+# Cached: a schema has one type of each name.
 @functools.cache
 def _of_enum(enum: type[Enum]) -> type:
     base: Any = Comparison[enum]  # type: ignore[valid-type]
     return _made(
-        base, f"{enum.__name__}Comparison", f"Conditions on a {enum.__name__}: all must hold, and null is refused."
+        base, f"{enum.__name__}Comparison", f"Conditions on a {enum.__name__}. All must hold; null is rejected."
     )
 
 
 @functools.cache
 def _of_enums(enum: type[Enum]) -> type:
     base: Any = ListComparison[enum]  # type: ignore[valid-type]
-    doc = f"Conditions on a list of {enum.__name__}: all must hold, and null is refused."
+    doc = f"Conditions on a list of {enum.__name__}. All must hold; null is rejected."
     return _made(base, f"{enum.__name__}ListComparison", doc, stored=lambda _, value: value.value)
 
 
 def _made(base: Any, name: str, doc: str, **body: Any) -> type:
+    # Unlike type(), new_class() accepts generic bases.
     return input_type()(new_class(name, (base,), exec_body=lambda empty: empty.update(body, __doc__=doc)))
 
 
@@ -391,7 +398,7 @@ KINDS: Final[dict[Any, type]] = {
 
 
 def comparison(annotation: Any) -> type:
-    """Return the comparison for a type of column. Raise RegistrationError if there is none."""
+    """Return the comparison for a type of column. Raise RegistrationError if no comparison is known."""
     if is_union(annotation) and len(variants(annotation)) == 1:
         return comparison(variants(annotation)[0])
     if is_enum(annotation):
@@ -400,6 +407,6 @@ def comparison(annotation: Any) -> type:
         return _of_enums(get_args(annotation)[0])
     if annotation not in KINDS:
         raise RegistrationError(
-            f"No comparison is known for {annotation}. Add one to `comparisons.KINDS`, or say `info=NOT_FILTERABLE`."
+            f"No comparison is known for {annotation}. Add one to `comparisons.KINDS`, or set `info=NOT_FILTERABLE`."
         )
     return KINDS[annotation]

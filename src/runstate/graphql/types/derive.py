@@ -1,8 +1,8 @@
-"""GraphQL types read off the classes that hold the data.
+"""GraphQL types derived from the classes that hold the data.
 
-A row, a document, a dataclass or an enum is a GraphQL type as it stands: `register_type` takes names, types,
-nullability and texts from the class, so that nothing is declared a second time. Strawberry finds the type under the
-attribute `__strawberry_definition__`, which this module sets on the class; that is its one trick.
+A row, a document, a dataclass or an enum needs no second declaration: `register_type` takes names, types, nullability
+and descriptions from the class. Strawberry finds the GraphQL type of a class in its attribute
+`__strawberry_definition__`; this module sets that attribute on the class itself.
 """
 
 import ast
@@ -55,7 +55,7 @@ C = TypeVar("C", bound="Computed")
 
 
 class Member(NamedTuple):
-    """One value that a class holds."""
+    """A value that a class holds."""
 
     name: str
     type: Any
@@ -64,7 +64,7 @@ class Member(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """One row that a row points at."""
+    """A row that another row refers to."""
 
     name: str
     key: str
@@ -74,23 +74,23 @@ class Reference(NamedTuple):
 
 
 class ReferenceLookup(NamedTuple):
-    """How a field is answered that has nothing but the row behind a key of its object."""
+    """A lookup that resolves a field: the row behind a key of its object."""
 
     target: type[Row]
     key: str
 
 
 Computed = Callable[[Any, Any], Any]
-"""Answers a field of an object, given the object and the context, at once."""
+"""Returns the value of a field for an object and the context; it is not a coroutine."""
 
 
 def is_row(thing: object) -> bool:
-    """Whether this is a class of rows, and not a variable that stands for one."""
+    """Return whether an argument is a row class, and not a type variable."""
     return isinstance(thing, type) and issubclass(thing, Row)
 
 
 def tables(row: type[B]) -> list[type[B]]:
-    """The classes with a table of their own among a row class and those below it."""
+    """Return the classes with a table of their own: a row class, or its subclasses."""
     if "__table__" in vars(row):
         return [row]
     return [table for below in row.__subclasses__() for table in tables(below)]
@@ -115,11 +115,12 @@ def members(cls: type) -> list[Member]:
 
 
 def _annotated(hint: Any, field: FieldInfo) -> Any:
-    """Return the type of a member with the name of its union, which may stand beside the type."""
+    """Return the type of a member. The name of a union may be in the `Field` of the member instead of the type."""
     return Annotated[hint, field] if field.discriminator and is_union(hint) else hint
 
 
 def _columns(row: type[Base]) -> Iterator[Member]:
+    # An interface has no table: its members are columns of each of its tables.
     columns = sa.inspect(tables(row)[0]).columns
     for name, hint in get_type_hints(row, include_extras=True).items():
         if name in columns and not (info := columns[name].info).get("private"):
@@ -127,7 +128,7 @@ def _columns(row: type[Base]) -> Iterator[Member]:
 
 
 def references(row: type[Row]) -> list[Reference]:
-    """The rows that a row points at; of an interface: those that all its rows point at by the same name."""
+    """Return the references of a row; of an interface, those that all its rows have under the same name."""
     if row in tables(row):
         return list(_relationships(row))
     each = [{reference.name: reference for reference in _relationships(table)} for table in tables(row)]
@@ -151,7 +152,8 @@ def _common(rows: Iterator[type[Row]]) -> type[Row]:
 
 
 def texts(cls: type) -> dict[str, str]:
-    """The texts that stand under the members of an enum or a dataclass."""
+    """Return the docstrings below the members of an enum or a dataclass, by member."""
+    # Python does not keep these docstrings, so they are read from the source.
     (written,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     body = cast("ast.ClassDef", written).body
     found = {}
@@ -182,16 +184,16 @@ def graphql_type_of(annotation: Any) -> Any:
 
 
 OTHER_TYPES: Final[dict[Any, Any]] = {UUID: strawberry.ID, Id: strawberry.ID, timedelta: float}
-"""Types that GraphQL has another type for: an interval is a number of seconds."""
+"""Python types with a different type in GraphQL: a duration is a number of seconds."""
 
 
 def optional(kind: Any) -> Any:
-    """A type or null, whatever the type is made of."""
+    """Return the nullable form of a type that is known at run time only."""
     return Optional[kind]  # noqa: UP045
 
 
 def list_of(kind: Any) -> Any:
-    """A list of a type, whatever the type is made of."""
+    """Return the list of a type that is known at run time only."""
     return list[kind]
 
 
@@ -201,19 +203,20 @@ class TypeOptions(TypedDict, total=False):
     implements: tuple[type[Row], ...]
     """Interfaces of the type; none by default."""
     name: str
-    """Name of the type; that of the class by default."""
+    """Name of the type; by default that of the class."""
     only: Collection[str]
-    """Members that the type has; all by default."""
+    """Members of the type; by default all members of the class."""
     renamed: dict[str, str]
-    """Other names of references."""
+    """Names of references that differ from their attributes."""
     descriptions: dict[str, str]
-    """Other texts of references."""
+    """Descriptions of references, instead of those of their relationships."""
 
 
 def register_type(*classes: type, registry: Registry = REGISTRY, **options: Unpack[TypeOptions]) -> None:
-    """Make GraphQL types of classes and of what they hold; an abstract row class becomes an interface."""
+    """Define the GraphQL types of classes and of the classes in their members; abstract row classes are interfaces."""
     for cls in classes:
         registry.require_open(cls, f"The GraphQL type of {cls.__name__}")
+        # Without options, a class may have been defined already as a member of another one.
         if options and DEFINITION in vars(cls):
             raise RegistrationError(
                 f"{cls.__name__} is registered twice. Register it once, before the types that hold it."
@@ -222,7 +225,7 @@ def register_type(*classes: type, registry: Registry = REGISTRY, **options: Unpa
 
 
 def define_type(cls: type, **options: Unpack[TypeOptions]) -> None:
-    """Make the GraphQL type of a class, and of each class that it holds, unless there is one."""
+    """Define the GraphQL type of a class and of the classes in its members, unless they have one already."""
     if DEFINITION in vars(cls):
         return
     if issubclass(cls, Enum):
@@ -231,13 +234,15 @@ def define_type(cls: type, **options: Unpack[TypeOptions]) -> None:
     only = options.get("only")
     stored = [member for member in members(cls) if only is None or member.name in only]
     inner = [each for member in stored for each in _held(member.type)]
-    for enum in (each for each in inner if issubclass(each, Enum)):  # Strawberry defines those that it meets undefined
+    # Enums are defined first: Strawberry defines an undefined enum itself, without descriptions.
+    for enum in (each for each in inner if issubclass(each, Enum)):
         define_type(enum)
     fields = {member.name: _stored(cls, member) for member in stored}
     if issubclass(cls, Row) and only is None:
         fields |= _references(cls, options)
     _attach_definition(cls, options.get("name", cls.__name__), fields, options.get("implements", ()))
-    for document in inner:  # only now: documents may hold themselves
+    # Documents are defined last, since they can contain the class itself.
+    for document in inner:
         define_type(document)
 
 
@@ -248,7 +253,7 @@ def _references(row: type[Row], options: TypeOptions) -> dict[str, tuple[Any, An
 
 
 def _stored(cls: type, member: Member) -> tuple[Any, Any]:
-    """Return the type of a member, and its field."""
+    """Return the type and the field of a member."""
     try:
         kind = graphql_type_of(member.type)
     except RegistrationError as error:
@@ -290,7 +295,7 @@ def _held(annotation: Any) -> Iterator[type]:
 def _attach_definition(
     cls: type, name: str, fields: dict[str, tuple[Any, Any]], implements: tuple[type[Row], ...]
 ) -> None:
-    """Have Strawberry define a stand-in, and move the definition to the class itself."""
+    """Let Strawberry define a stand-in, since it makes dataclasses, and move the definition to the class itself."""
     is_interface = issubclass(cls, Row) and cls not in tables(cls)
     make = strawberry.interface if is_interface else strawberry.type
     stand_in = make(class_of(name, (), fields, __module__=cls.__module__), name=name, description=description_of(cls))
@@ -311,13 +316,13 @@ def _name_of(value: object, *_: object) -> str:
 
 
 def implementing(interface: type[Row]) -> list[type[Row]]:
-    """The published rows of an interface."""
+    """Return the registered rows that implement an interface."""
     published = [row for row in tables(interface) if DEFINITION in vars(row)]
     return [row for row in published if definition_of(interface) in definition_of(row).interfaces]
 
 
 def definition_of(cls: type) -> StrawberryObjectDefinition:
-    """The GraphQL type that a published class is."""
+    """Return Strawberry's definition of a registered class."""
     return cast("StrawberryObjectDefinition", getattr(cls, DEFINITION))
 
 
@@ -326,7 +331,7 @@ def _target(reference: Reference) -> Any:
 
 
 def _followed(reference: Reference) -> Any:
-    """The row behind a key, loaded together with all that are asked for at the same time."""
+    """Return the field for the row behind a key. Rows that are requested at the same time are loaded together."""
 
     async def follow(root: Any, info: strawberry.Info[Any, Any]) -> Any:
         return await info.context.load(info, reference.target, getattr(root, reference.key))
@@ -338,7 +343,7 @@ def _followed(reference: Reference) -> Any:
 
 
 def reference_field(target: type[Row], key: str) -> Callable[[F], F]:
-    """A field that has nothing but the row behind a key of its object."""
+    """Return a decorator for fields that resolve to the row behind a key of their object."""
     metadata = {"lookup": ReferenceLookup(target, key)}
 
     def make(resolver: F) -> F:
@@ -356,11 +361,12 @@ def extends(
     held: str | None = None,
     size: int | None = None,
 ) -> Callable[[F], F]:
-    """Give a row a field that no column holds; what an interface gets its types get as well, unless they have it.
+    """Return a decorator that adds a field without a column to a row.
 
-    `needs` names the columns that the resolver reads: every column unless given. `lookup` says that the resolver does
-    nothing but follow a key, which can be done for many objects at once without it; `held` names an attribute that has
-    the answer unless it is null. `size` is that of a page unless a client says how large it is to be.
+    The types of an interface get the field too, unless they have one of this name. `needs` names the columns that the
+    resolver reads, by default all. `lookup` declares that the resolver only follows a key: plans then read the rows of
+    many objects together and do not call it. `held` names an attribute with the value; the resolver is called if it is
+    null. `size` is the default size of a page.
     """
     metadata = {"needs": needs, "lookup": lookup, "held": held, "size": size}
 
@@ -372,7 +378,7 @@ def extends(
 
 
 def computes(row: type[Base], *, needs: Collection[str]) -> Callable[[C], C]:
-    """Give a row a field that is computed, at once, of these columns and what the context knows."""
+    """Return a decorator that adds a field to a row, computed from these columns and the context without awaiting."""
 
     def add(compute: C) -> C:
         def resolve(root: Any, info: strawberry.Info[Any, Any]) -> Any:
@@ -392,23 +398,24 @@ def _added(resolver: Callable[..., Any], metadata: dict[Any, Any]) -> Any:
 
 
 def add_field(row: type[Base], name: str, make: Callable[[], StrawberryField], registry: Registry = REGISTRY) -> None:
-    """Give a row a field, and the rows below it unless they have one of this name."""
+    """Add a field to a row, and to those of its subclasses with a table that have no field of this name."""
     below = [table for table in tables(row) if table is not row]
     for cls in (row, *(table for table in below if not has_field(table, name))):
         registry.require_open(cls, f"The field {cls.__name__}.{name}")
         field = make()
         field.python_name = name
+        # A field of a type itself replaces the one from its interface.
         definition = definition_of(cls)
         definition.fields = [*(known for known in definition.fields if known.python_name != name), field]
 
 
 def has_field(cls: type, name: str) -> bool:
-    """Whether the GraphQL type of a class has a field of this Python name."""
+    """Return whether the GraphQL type of a class has a field with this Python name."""
     return any(field.python_name == name for field in definition_of(cls).fields)
 
 
 def class_of(name: str, bases: tuple[Any, ...], fields: dict[str, tuple[Any, Any]], **namespace: Any) -> type:
-    """Return a class with these annotated fields, as if it had been written down."""
+    """Return a class with these annotated fields. Raise RegistrationError if a base has an attribute of that name."""
     if taken := [field for field in fields if any(hasattr(base, field) for base in bases)]:
         raise RegistrationError(
             f"{name} cannot have the member {taken[0]}: {bases[0].__name__} has an attribute {taken[0]}."
@@ -420,15 +427,15 @@ def class_of(name: str, bases: tuple[Any, ...], fields: dict[str, tuple[Any, Any
 
 @dataclasses.dataclass(frozen=True)
 class DeferredType(LazyType[Any, Any]):
-    """A type that is made when the schema is, so that types can name each other."""
+    """A type that is made when the schema is built, so that types can refer to each other."""
 
     make: Callable[[], type] = lambda: NoneType
 
     def resolve_type(self) -> type:
-        """Make it."""
+        """Make the type."""
         return self.make()
 
 
 def lazy_type(name: str, make: Callable[[], type]) -> Any:
-    """A type of this name that is made when the schema is."""
+    """Return a type of this name that is made when the schema is built."""
     return DeferredType(name, __name__, None, make)

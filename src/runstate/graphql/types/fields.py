@@ -1,4 +1,4 @@
-"""Fields whose description is the docstring of what answers them."""
+"""Fields and types whose descriptions are docstrings."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -15,16 +15,16 @@ DEFINED_BY: Final = "strawberry-definition"
 """Extension of GraphQL types and fields that holds Strawberry's definition."""
 
 NEEDS: Final = "scope"
-"""Metadata of a field: the scope that it needs."""
+"""Metadata key of a field or a column: the scope that it needs."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 Root = strawberry.Parent[Any]
-"""The argument of a resolver that belongs to no class: what the field belongs to."""
+"""Type of the first argument of a resolver outside of a class: the object of the field."""
 
-Id = Annotated[strawberry.ID, strawberry.argument(description="Its id; a malformed one finds nothing.")]
-"""The argument of a query for one object."""
+Id = Annotated[strawberry.ID, strawberry.argument(description="Id of the object; a malformed id is unknown.")]
+"""The id argument of fields for one object."""
 
 
 def field(resolver: F, scope: Scope | None = None) -> F:
@@ -33,7 +33,7 @@ def field(resolver: F, scope: Scope | None = None) -> F:
 
 
 def cached_attribute(attribute: str) -> Callable[[F], F]:
-    """A field of a type that shows an attribute; the resolver answers where that is null."""
+    """Return a decorator for a field with the value of an attribute; the resolver is called if that is null."""
 
     def make(resolver: F) -> F:
         made = strawberry.field(resolver, description=description_of(resolver), metadata={"held": attribute})
@@ -66,13 +66,13 @@ def _declared(resolver: Callable[..., Any], scope: Scope | None) -> dict[str, An
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(strawberry.field,))
 def object_type(cls: type[T]) -> type[T]:
-    """An object type whose description is the docstring of its class."""
+    """Make an object type whose description is the docstring of its class."""
     return strawberry.type(cls, description=description_of(cls))
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(strawberry.field,))
 def input_type(*, name: str | None = None, one_of: bool = False) -> Callable[[type[T]], type[T]]:
-    """An input whose description is the docstring of its class."""
+    """Return a decorator that makes an input whose description is the docstring of its class."""
 
     def make(cls: type[T]) -> type[T]:
         made = strawberry.input(cls, name=name, one_of=one_of, description=description_of(cls))
@@ -83,7 +83,7 @@ def input_type(*, name: str | None = None, one_of: bool = False) -> Callable[[ty
 
 
 def description_of(thing: object) -> str:
-    """The docstring of something, on as few lines as its paragraphs."""
+    """Return the docstring of an object, with each paragraph on one line."""
     paragraphs = (inspect.getdoc(thing) or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in paragraphs)
 

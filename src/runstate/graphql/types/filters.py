@@ -1,4 +1,4 @@
-"""Which rows: `Where[Row]` has one member for each stored field and one for each reference."""
+"""Filters: `Where[Row]` has a member for each stored field and each reference."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
@@ -29,38 +29,38 @@ MOST_CONDITIONS: Final = 200
 
 
 class HasMany(NamedTuple):
-    """The rows that point at a row with a key; all of them: without a key."""
+    """The rows that refer to a row by a key; without a key, all rows of the table."""
 
     row: type[Row]
     key: str | None
 
 
 class Depth:
-    """How deep a filter may still go, and how many conditions it may still hold."""
+    """The depth of a filter and the number of its conditions. Raises BadUserInput if one is too large."""
 
     def __init__(self) -> None:
         self.level = 0
         self.conditions = 0
 
     def enter(self) -> None:
-        """One level deeper."""
+        """Go one level down."""
         self.level += 1
         if self.level > DEEPEST:
             raise BadUserInput(f"A filter is at most {DEEPEST} levels deep.")
 
     def leave(self) -> None:
-        """One level up."""
+        """Go one level up."""
         self.level -= 1
 
     def count(self) -> None:
-        """One condition more."""
+        """Count a condition."""
         self.conditions += 1
         if self.conditions > MOST_CONDITIONS:
             raise BadUserInput(f"A filter holds at most {MOST_CONDITIONS} conditions.")
 
 
 class Where(Conditions, Generic[R]):
-    """A condition on the rows of R; `Where[FlowRun]` is the input `FlowRunWhere`."""
+    """A condition on rows of R; `Where[FlowRun]` is the input `FlowRunWhere`."""
 
     may_be_empty = True
     row: ClassVar[type[Row]]
@@ -68,12 +68,13 @@ class Where(Conditions, Generic[R]):
     list_fields: ClassVar[dict[str, HasMany]]
 
     def clause(self, table: sa.FromClause, depth: Depth | None = None) -> Clause:
-        """What rows of a table, or of an alias of it, must meet. NULL counts as false."""
+        """Return the condition on rows of a table, or of an alias of it. NULL counts as false."""
         depth = depth or Depth()
         depth.enter()
-        asked_for = {name: value for name, value in vars(self).items() if is_set(value)}
-        parts = [part for name, value in asked_for.items() for part in self._parts(name, value, table, depth)]
+        present = {name: value for name, value in vars(self).items() if is_set(value)}
+        parts = [part for name, value in present.items() for part in self._parts(name, value, table, depth)]
         depth.leave()
+        # SQLAlchemy deprecates and_() without arguments.
         return sa.and_(sa.true(), *parts)
 
     def _parts(self, name: str, value: Any, table: sa.FromClause, depth: Depth) -> Iterator[Clause]:
@@ -99,13 +100,13 @@ class Where(Conditions, Generic[R]):
 
 
 class ListFilter(Conditions, Generic[R]):
-    """A condition on the rows that point at a row; `Some[TaskRun]` is the input `TaskRunListWhere`."""
+    """A condition on the rows that refer to a row; `ListFilter[TaskRun]` is the input `TaskRunListWhere`."""
 
     some: Any
     none: Any
 
     def clauses(self, table: sa.FromClause, many: HasMany, depth: Depth) -> Iterator[Clause]:
-        """What a row must meet."""
+        """Yield the conditions on a row."""
         if is_set(self.some):
             yield _exists_child(table, many, self.some, depth)
         if is_set(self.none):
@@ -119,7 +120,7 @@ class ListFilter(Conditions, Generic[R]):
 
 
 def refers(table: sa.FromClause, reference: Reference, where: Where[Any], depth: Depth) -> Clause:
-    """Whether a row points at one that meets a condition."""
+    """Return the condition that a row refers to a row that meets a condition."""
     target = reference.target.__table__.alias()
     found = sa.select(sa.literal(1)).where(target.c.id == table.c[reference.key], where.clause(target, depth))
     return found.correlate(table).exists()
@@ -135,20 +136,24 @@ def _where(row: type[Row]) -> type:
     name = f"{row.__name__}Where"
     own = Where.__class_getitem__(row)
     fields: dict[str, tuple[Any, Any]] = {
-        "and_": (optional(list_of(own)), member("All of these hold.", name="and")),
-        "or_": (optional(list_of(own)), member("One of these holds; an empty list matches nothing.", name="or")),
-        "not_": (optional(own), member("This does not hold.", name="not")),
+        "and_": (optional(list_of(own)), member("All of these conditions hold.", name="and")),
+        "or_": (
+            optional(list_of(own)),
+            member("At least one of these conditions holds; an empty list matches nothing.", name="or"),
+        ),
+        "not_": (optional(own), member("This condition does not hold.", name="not")),
     }
-    fields |= {stored.name: _compared(row, stored) for stored in members(row) if stored.filterable}
+    fields |= {stored.name: _comparison(row, stored) for stored in members(row) if stored.filterable}
     metadata = [(field.python_name, field.description, field.metadata) for field in definition_of(row).fields]
     references = {known: data["reference"] for known, _, data in metadata if "reference" in data}
     many = {known: data["many"] for known, _, data in metadata if "many" in data}
     docs = {known: doc for known, doc, _ in metadata}
     fields |= {
-        known: _asked(Where.__class_getitem__(reference.target), docs[known]) for known, reference in references.items()
+        known: _condition(Where.__class_getitem__(reference.target), docs[known])
+        for known, reference in references.items()
     }
-    fields |= {known: _asked(ListFilter.__class_getitem__(held.row), docs[known]) for known, held in many.items()}
-    doc = f"Conditions on {row.__name__} objects: all must hold. Omit what is no condition; null is refused."
+    fields |= {known: _condition(ListFilter.__class_getitem__(each.row), docs[known]) for known, each in many.items()}
+    doc = f"Conditions on {row.__name__} objects. All must hold; null is rejected."
     return input_type()(
         class_of(name, (Where,), fields, __doc__=doc, row=row, reference_fields=references, list_fields=many)
     )
@@ -157,19 +162,19 @@ def _where(row: type[Row]) -> type:
 def _list_where(row: type[Row]) -> type:
     where = optional(Where.__class_getitem__(row))
     fields = {
-        "some": (where, member("One of them at least meets this.")),
-        "none": (where, member("None of them meets this.")),
+        "some": (where, member("At least one of them meets this condition.")),
+        "none": (where, member("None of them meets this condition.")),
     }
-    doc = f"Conditions on the {row.__name__} objects that belong to it: all must hold, and null is refused."
+    doc = f"Conditions on the {row.__name__} objects that belong to the object. All must hold; null is rejected."
     return input_type()(class_of(f"{row.__name__}ListWhere", (ListFilter,), fields, __doc__=doc))
 
 
-def _compared(row: type[Row], stored: Member) -> tuple[Any, Any]:
+def _comparison(row: type[Row], stored: Member) -> tuple[Any, Any]:
     try:
-        return _asked(comparison(stored.type), stored.doc)
+        return _condition(comparison(stored.type), stored.doc)
     except RegistrationError as error:
         raise RegistrationError(f"{row.__name__}.{stored.name}: {error}") from error
 
 
-def _asked(kind: Any, doc: str | None) -> tuple[Any, Any]:
+def _condition(kind: Any, doc: str | None) -> tuple[Any, Any]:
     return optional(kind), member(doc or "")

@@ -1,4 +1,4 @@
-"""How inputs are made of what GraphQL gives."""
+"""Conversion of GraphQL's values to inputs and arguments."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ Convert = Callable[[Any], Any]
 
 
 def read(cls: type, value: Mapping[str, Any], _: object) -> Any:
-    """The input that GraphQL's values are; Strawberry's own way looks at the types of all members every time."""
+    """Return the input for GraphQL's values. Strawberry's own function inspects the types of all members each time."""
     known, blank = _reading(cls)
     if check := getattr(cls, "check_members", None):
         check(value)
@@ -27,15 +27,15 @@ def read(cls: type, value: Mapping[str, Any], _: object) -> Any:
 
 
 def made(cls: type, members: Mapping[str, Any]) -> Any:
-    """An input that holds these members."""
-    it: Any = object.__new__(cls)
-    it.__dict__.update(members)
-    return it
+    """Return an input with these members."""
+    result: Any = object.__new__(cls)
+    result.__dict__.update(members)
+    return result
 
 
 @functools.cache
 def _reading(cls: type) -> tuple[Mapping[str, tuple[str, Convert | None]], Mapping[str, Any]]:
-    """How the members of an input are read, by their names in GraphQL; and what they are unless given."""
+    """Return Python names and conversions of the members by GraphQL name, and their defaults by Python name."""
     fields = getattr(cls, DEFINITION).fields
     known = {
         field.graphql_name or to_camel_case(field.python_name): (field.python_name, _converted(field.type))
@@ -46,12 +46,12 @@ def _reading(cls: type) -> tuple[Mapping[str, tuple[str, Convert | None]], Mappi
 
 
 def member_names(cls: type) -> dict[str, str]:
-    """The names of the members of an input, by their names in GraphQL."""
+    """Return the Python names of the members of an input, by their GraphQL names."""
     return {name: member for name, (member, _) in _reading(cls)[0].items()}
 
 
 def _converted(kind: Any) -> Convert | None:
-    """What is done with a value of a type that is not null; None: nothing."""
+    """Return the conversion of non-null values of a type; None if they stay as they are."""
     if isinstance(kind, StrawberryOptional):
         return _converted(kind.of_type)
     if isinstance(kind, StrawberryList):
@@ -64,7 +64,7 @@ def _converted(kind: Any) -> Convert | None:
 
 
 def arguments(field: StrawberryField) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """How the arguments of a field are read."""
+    """Return the function that converts the arguments of a field."""
     known = {
         each.graphql_name or to_camel_case(each.python_name): (each.python_name, _converted(each.type))
         for each in field.arguments

@@ -1,4 +1,4 @@
-"""What clients send: `Input[Document]` has the members of a document, which checks them."""
+"""Inputs: `Input[Document]` has the members of a document, which validates them."""
 
 from collections.abc import Callable, Collection
 from functools import partial
@@ -34,21 +34,21 @@ MESSAGES = {
     "uuid_parsing": "The value is not a valid UUID.",
     "missing": "The field is required.",
 }
-"""Messages instead of Pydantic's, by type of error."""
+"""Messages that replace Pydantic's, by type of error."""
 SHOWN = (bool, int, float, str)
-"""Defaults of these types are shown in the schema."""
+"""Types of the defaults that the schema shows."""
 
 
 class Input(Generic[M]):
-    """The members of a document, as a client gave them; `Input[ProposeState]` is the input `ProposeStateInput`."""
+    """The members of a document as a client sent them; `Input[ProposeState]` is the input `ProposeStateInput`."""
 
     document_class: ClassVar[Any]
     """The document, or the union of documents."""
     make_document: ClassVar[Callable[[Any], Any]]
-    """Makes the document of its members; raises ValidationError."""
+    """Returns the document with these members; raises ValidationError."""
 
     def member_values(self) -> dict[str, Any]:
-        """What was given, by the names of the document. Null for what is never null counts as not given."""
+        """Return the values that were sent, by the names of the document, except null where `may_be_null` is false."""
         given = {name: value for name, value in vars(self).items() if value is not UNSET}
         return self.as_document(
             {name: _plain(value) for name, value in given.items() if value is not None or self.may_be_null(name)}
@@ -60,12 +60,13 @@ class Input(Generic[M]):
         return values
 
     def checked(self) -> M:
-        """The document, or `InvalidInput` that says where the first mistake is."""
+        """Return the document. Raise InvalidInput with the path of the first mistake."""
         try:
             return cast("M", type(self).make_document(self.member_values()))
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             path = [to_camel_case(str(part)) for part in first["loc"]]
+            # Pydantic puts a prefix before the messages of validators.
             message = MESSAGES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
             raise InvalidInput(message, path) from error
 
@@ -73,7 +74,7 @@ class Input(Generic[M]):
     def may_be_null(cls, name: str) -> bool:
         """Return whether null is passed to the document: as a value, or as a mistake in an update.
 
-        In other documents, null for a member that is never null counts as omitted.
+        In other documents, null for a member that cannot be null counts as omitted.
         """
         annotation = cls.document_class.model_fields[name].annotation
         return issubclass(cls.document_class, Changes) or annotation is Any or NoneType in get_args(annotation)
@@ -94,7 +95,7 @@ def _input_of(model: type[BaseModel]) -> type:
 
 
 def _extended(model: type[BaseModel]) -> type[BaseModel]:
-    """Return the document that a document extends without a member of its own: both have the same input."""
+    """Return the base of a document that adds no member to it, since they share one input; else the document."""
     base = model.__base__
     if model in REGISTRY.inputs or base is None or not issubclass(base, Document) or not base.model_fields:
         return model
@@ -102,19 +103,19 @@ def _extended(model: type[BaseModel]) -> type[BaseModel]:
 
 
 class UnionInput(Input[M]):
-    """One member for each document of a union; exactly one is given."""
+    """An input with one member for each document of a union. Exactly one of them is set."""
 
     document_union: ClassVar[DocumentUnion]
     bare_kinds: ClassVar[frozenset[str]]
-    """Kinds whose documents say nothing else: their only member is a truth value called as the kind, which is given."""
+    """Kinds of documents whose only member is a Boolean named as the kind. The input has that Boolean itself."""
 
     def member_values(self) -> dict[str, Any]:
-        """Return the members of the document that is given, with its kind."""
+        """Return the members of the document that is set, and its kind."""
         return self.as_document({kind: _plain(value) for kind, value in vars(self).items() if value is not UNSET})
 
     @classmethod
     def as_document(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Return the members of the document that is given, with its kind."""
+        """Return the members of the document that is set, and its kind."""
         ((kind, value),) = values.items()
         inner = {kind: value} if kind in cls.bare_kinds else value
         return {cls.document_union.discriminator: kind, **inner}
@@ -123,10 +124,9 @@ class UnionInput(Input[M]):
 def register_input(
     model: type[BaseModel], *, name: str | None = None, only: Collection[str] | None = None, one_of: bool = False
 ) -> None:
-    """Say how the input of a document differs from the document.
+    """Declare how the input of a document differs from the document.
 
-    With `only` it is of a part of the document, and every member may be left out; with `one_of` exactly one member
-    is given.
+    With `only`, the input has these members, and all are optional. With `one_of`, exactly one member must be set.
     """
     REGISTRY.require_open(model, f"The input of {model.__name__}")
     if model in REGISTRY.inputs:
@@ -140,7 +140,7 @@ def _of_document(model: type[BaseModel]) -> type:
     only = options.only
     chosen = _writable(model) if only is None else [member for member in members(model) if member.name in only]
     whole = only is None and not options.one_of
-    fields = {member.name: _asked(model, member, whole=whole) for member in chosen}
+    fields = {member.name: _input_field(model, member, whole=whole) for member in chosen}
     name = options.name or f"{model.__name__}Input"
     made = class_of(
         name,
@@ -163,7 +163,7 @@ def _of_union(annotation: Any, union: DocumentUnion) -> type:
         name,
         (UnionInput,),
         fields,
-        __doc__=f"{union.description} Exactly one of these.",
+        __doc__=f"{union.description} Exactly one member must be set.",
         __module__=__name__,
         document_class=annotation,
         make_document=TypeAdapter[Any](annotation).validate_python,
@@ -185,13 +185,14 @@ def _writable(model: type[BaseModel]) -> list[Member]:
     return [member for member in members(model) if not is_read_only(model.model_fields[member.name])]
 
 
-def _asked(model: type[BaseModel], member: Member, *, whole: bool) -> tuple[Any, Any]:
+def _input_field(model: type[BaseModel], member: Member, *, whole: bool) -> tuple[Any, Any]:
     field, kind = model.model_fields[member.name], _member_kind(model, member)
     if whole and field.is_required():
         return kind, strawberry.field(description=member.doc)
     if whole and isinstance(field.default, SHOWN):
         return kind, strawberry.field(description=member.doc, default=field.default)
     if whole and isinstance(field.default, list | tuple) and all(isinstance(item, SHOWN) for item in field.default):
+        # Strawberry's types are dataclasses, which accept no mutable default.
         return kind, strawberry.field(description=member.doc, default_factory=partial(list, field.default))
     return optional(kind), strawberry.field(description=member.doc, default=UNSET)
 
@@ -204,13 +205,14 @@ def _member_kind(model: type[BaseModel], member: Member) -> Any:
 
 
 def _kind(annotation: Any) -> Any:
-    """Return how an input calls a type: documents and unions of them are inputs of their own."""
+    """Return the GraphQL type of a member of an input. Documents and unions of documents are inputs themselves."""
     if union_of(annotation) or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return Input.__class_getitem__(annotation)
     if is_union(annotation):
         return optional(_kind(variants(annotation)[0]))
     if get_origin(annotation) in (list, tuple):
         return list_of(_kind(get_args(annotation)[0]))
+    # An enum that no answer has is not defined yet.
     if is_enum(annotation):
         define_type(annotation)
     return graphql_type_of(annotation)

@@ -1,4 +1,4 @@
-"""In which order: `OrderBy[Row]` has one member for each field that an index leads with."""
+"""Orders: `OrderBy[Row]` has a member for each field whose column is the first one of an index."""
 
 from collections.abc import Sequence
 from enum import Enum
@@ -16,27 +16,27 @@ R = TypeVar("R", bound=Row)
 
 
 class Direction(Enum):
-    """Which end comes first; nulls come last both ways."""
+    """Direction of an order. Nulls come last in both directions."""
 
     ASC = "ASC"
-    """The least first."""
+    """Ascending: smallest value first."""
     DESC = "DESC"
-    """The greatest first."""
+    """Descending: largest value first."""
 
 
 register_type(Direction)
 
 SORTED_IN_A_RUN: Final = {"version", "timestamp"}
-"""What states are sorted by besides: a run has few of them."""
+"""Columns that states can be sorted by without an index, since a run has few states."""
 
 
 class OrderBy(Generic[R]):
-    """An order of the rows of R; `OrderBy[FlowRun]` is the input `FlowRunOrderBy`."""
+    """One key of an order of rows of R; `OrderBy[FlowRun]` is the input `FlowRunOrderBy`."""
 
     row: ClassVar[type[Row]]
 
     def order_key(self) -> "Key":
-        """The column and its direction."""
+        """Return the column and its direction."""
         ((name, direction),) = ((name, value) for name, value in vars(self).items() if is_set(value))
         return Key(name, descending=direction is Direction.DESC)
 
@@ -49,7 +49,7 @@ class OrderBy(Generic[R]):
 
 def _order_by(row: type[Row]) -> type:
     fields = {stored.name: _sorted(stored) for stored in members(row) if stored.name in _leading(row)}
-    doc = f"What {row.__name__} objects are sorted by."
+    doc = f"Field to sort {row.__name__} objects by. Exactly one member must be set."
     return input_type(one_of=True)(class_of(f"{row.__name__}OrderBy", (OrderBy,), fields, __doc__=doc, row=row))
 
 
@@ -58,9 +58,10 @@ def _sorted(stored: Member) -> tuple[Any, Any]:
 
 
 def _leading(row: type[Row]) -> set[str]:
-    """The first columns of the table's indexes and keys."""
+    """Return the first columns of the indexes and unique keys of a table."""
     table = cast("sa.Table", row.__table__)
     unique = [each for each in table.constraints if isinstance(each, sa.UniqueConstraint | sa.PrimaryKeyConstraint)]
+    # An index that only one database has would leave the order slow on the other one.
     sorting = [each for each in table.indexes if "only" not in each.info]
     first = {next(iter(each.columns)).key for each in (*unique, *sorting) if each.columns}
     return first | (SORTED_IN_A_RUN if issubclass(row, State) else set())
@@ -73,25 +74,27 @@ class Key(NamedTuple):
     descending: bool = False
 
     def clause(self, table: sa.FromClause, *, backwards: bool, apart: bool = False) -> sa.ColumnElement[Any]:
-        """How to sort by it; backwards, nulls come first, unless they are read apart."""
+        """Return the SQL to sort by the column. Backwards, nulls come first, unless they are read apart."""
         column = table.c[self.column]
         ordered = column.desc() if self.descending is not backwards else column.asc()
         if apart or not column.nullable:
             return ordered
+        # By default nulls come first on SQLite, and last on PostgreSQL.
         return ordered.nulls_first() if backwards else ordered.nulls_last()
 
     def equals(self, table: sa.FromClause, value: Any) -> Clause:
-        """Whether a row stands where the value does."""
+        """Return the condition that a row has this value."""
         column = table.c[self.column]
         return column.is_(None) if value is None else column == sa.literal(value, column.type)
 
     def beyond(self, table: sa.FromClause, value: Any, *, backwards: bool) -> Clause:
-        """Whether a row stands strictly after the value, or before it."""
+        """Return the condition that a row comes after the value; backwards, before it."""
         column = table.c[self.column]
         if value is None:
             return column.is_not(None) if backwards else sa.false()
-        there = sa.literal(value, column.type)  # SQLAlchemy compares nothing with True or False otherwise
-        further = column < there if self.descending is not backwards else column > there
+        # SQLAlchemy does not compare a column with a plain True or False by < and >.
+        literal = sa.literal(value, column.type)
+        further = column < literal if self.descending is not backwards else column > literal
         return sa.or_(further, column.is_(None)) if column.nullable and not backwards else further
 
 
@@ -105,6 +108,7 @@ def order(row: type[Row], input_type: Sequence[OrderBy[Any]] | None) -> Order:
     keys: dict[str, Key] = {}
     for key in (by.order_key() for by in input_type):
         keys.setdefault(key.column, key)
+    # The id makes positions unique.
     keys.setdefault("id", Key("id", descending=input_type[-1].order_key().descending))
     return tuple(keys.values())
 
@@ -115,7 +119,7 @@ def _default_order(row: type[Row]) -> Order:
 
 
 def beyond(keys: Order, table: sa.FromClause, values: Sequence[Any], *, backwards: bool) -> Clause:
-    """Whether a row stands strictly after a position in an order, or strictly before it. NULL counts as false."""
+    """Return the condition that a row comes after a position in an order; backwards, before it. NULL is false."""
     parts = []
     same: list[Clause] = []
     for key, value in zip(keys, values, strict=True):
@@ -131,10 +135,10 @@ def _bound(key: Key, table: sa.FromClause, value: Any, *, backwards: bool) -> Cl
 
 
 def bound(key: Key, table: sa.FromClause, value: Any, *, backwards: bool) -> Clause:
-    """What a first column that is not null must meet in any case, so that an index on it can be used."""
+    """Return the condition on a first column without nulls that all rows beyond meet; an index serves it."""
     if value is None:
         return sa.true()
     column: sa.ColumnElement[Any] = table.c[key.column]
-    there = sa.literal(value, column.type)
-    further: Clause = column <= there if key.descending is not backwards else column >= there
+    literal = sa.literal(value, column.type)
+    further: Clause = column <= literal if key.descending is not backwards else column >= literal
     return further

@@ -1,4 +1,4 @@
-"""Problems: mistakes of a client as members of the unions that mutations return, derived from `runstate.errors`."""
+"""Problems: mistakes of clients as members of the unions that mutations return, derived from `runstate.errors`."""
 
 from collections.abc import Sequence
 from enum import Enum

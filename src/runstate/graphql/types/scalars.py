@@ -1,4 +1,4 @@
-"""Instants and JSON values, as clients write and read them."""
+"""Scalars: instants and JSON values, as clients send and receive them."""
 
 import re
 from datetime import UTC, datetime
@@ -10,15 +10,17 @@ import strawberry
 from graphql import GraphQLError, ValueNode, value_from_ast_untyped
 from strawberry.types.scalar import ScalarDefinition
 
+# datetime.fromisoformat() also accepts formats that are not in RFC 3339.
 RFC_3339: Final = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]([01]\d|2[0-3]):\d{2}:\d{2}(\.(?P<fraction>\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
 
 
 def instant(value: Any) -> datetime:
-    """The instant that a text in the form of RFC 3339 names; digits after the microseconds are dropped."""
+    """Return the instant of a text in RFC 3339 format. Digits beyond microseconds are dropped."""
     if not isinstance(value, str) or not (match := RFC_3339.fullmatch(value)):
-        raise GraphQLError("A DateTime is a text as in RFC 3339, with an offset: 2026-01-02T03:04:05Z.")
+        raise GraphQLError("A DateTime must be a text in RFC 3339 format with an offset, such as 2026-01-02T03:04:05Z.")
+    # RFC 3339 allows `t` and `z`.
     text = value.upper()
     if match["fraction"]:
         start, end = match.span("fraction")
@@ -26,29 +28,30 @@ def instant(value: Any) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise GraphQLError(f"There is no such instant: {value}") from error
+        raise GraphQLError(f"The date or time is out of range: {value}") from error
 
 
 def written(value: datetime) -> str:
-    """An instant in UTC with six fractional digits."""
+    """Return an instant as text, in UTC with six fractional digits."""
     return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def dumped(answer: object) -> bytes:
-    """An answer as JSON. Ids and instants may be in it as they are: they are written as the schema says."""
+    """Return an answer as JSON. UUIDs and datetimes in it are written as the schema defines."""
     return orjson.dumps(answer, option=orjson.OPT_UTC_Z)
 
 
 def json_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
-    """A JSON value that was written into the document; one in the variables was parsed from JSON already."""
+    """Return the JSON value of a literal in a document. Values of variables were parsed with the request."""
     return finite(value_from_ast_untyped(node, variables))
 
 
 def finite(value: Any) -> Any:
-    """A JSON value, if its numbers are finite."""
+    """Return a JSON value. Raise GraphQLError if a number in it is not finite."""
     match value:
+        # The literal 1e999 is parsed as infinity.
         case float() if not isfinite(value):
-            raise GraphQLError("A number in JSON is finite.")
+            raise GraphQLError("Numbers in JSON must be finite.")
         case list():
             return [finite(item) for item in value]
         case dict():
@@ -58,7 +61,7 @@ def finite(value: Any) -> Any:
 
 DateTime: Final = strawberry.scalar(
     name="DateTime",
-    description="An instant as in RFC 3339: refused without an offset, answered in UTC as Z with six fraction digits.",
+    description="Instant in RFC 3339 format. Input needs an offset; output is in UTC (`Z`) with six fractional digits.",
     specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
     serialize=written,
     parse_value=instant,
@@ -66,7 +69,7 @@ DateTime: Final = strawberry.scalar(
 
 JSON: Final = strawberry.scalar(
     name="JSON",
-    description="Any JSON value. Numbers are finite.",
+    description="Any JSON value. Numbers must be finite.",
     specified_by_url="https://www.rfc-editor.org/rfc/rfc8259",
     serialize=lambda value: value,
     parse_value=lambda value: value,
@@ -74,4 +77,4 @@ JSON: Final = strawberry.scalar(
 )
 
 SCALARS: Final[dict[object, ScalarDefinition]] = {datetime: DateTime, strawberry.scalars.JSON: JSON}
-"""Which scalar stands for which Python type."""
+"""Scalars of Python types."""

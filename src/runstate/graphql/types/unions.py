@@ -1,7 +1,7 @@
 """Unions of documents: `Annotated[A | B, Field(discriminator="kind", title="Schedule", description="…")]`.
 
-The title is the name in GraphQL. Answers have a union of the documents; inputs have a `@oneOf` input with a member for
-each document, named after its kind: the constant text of the member that the discriminator names.
+The title is the name in GraphQL. Answers have a union of the documents. Inputs have a `@oneOf` input with a member for
+each document, named by its kind: the literal text in the member that is the discriminator.
 """
 
 from enum import Enum
@@ -23,28 +23,28 @@ class DocumentUnion(NamedTuple):
     name: str
     description: str
     discriminator: str
-    """The member that tells the documents apart."""
+    """Name of the member that tells the documents apart."""
     kinds: dict[str, type[BaseModel]]
-    """The documents by their kind."""
+    """The documents, by kind."""
 
 
 def is_union(annotation: Any) -> bool:
-    """Whether a type is one of several, null included."""
+    """Return whether a type is a union. A type that is optional is one, too."""
     return get_origin(annotation) in (Union, UnionType)
 
 
 def is_enum(annotation: Any) -> bool:
-    """Whether a type is an enum."""
+    """Return whether a type is an enum."""
     return isinstance(annotation, type) and issubclass(annotation, Enum)
 
 
 def variants(annotation: Any) -> tuple[Any, ...]:
-    """Return the types that a union is made of, without null."""
+    """Return the members of a union, without null."""
     return tuple(each for each in get_args(annotation) if each is not NoneType)
 
 
 def simplified(annotation: Any) -> Any:
-    """Return a type without what is annotated on it and on its parts, except on unions of documents."""
+    """Return a type without its annotations and those of its parts. Unions of documents keep theirs."""
     if get_origin(annotation) is Annotated:
         return _simplified_union(annotation) or simplified(annotation.__origin__)
     parts = tuple(map(simplified, get_args(annotation)))
@@ -54,7 +54,7 @@ def simplified(annotation: Any) -> Any:
 
 
 def _simplified_union(annotation: Any) -> Any:
-    """Return a union of documents with null outside of it; null: the type is no union of documents."""
+    """Return a union of documents with null outside of its annotation; None for other types."""
     inner = annotation.__origin__
     if not is_union(inner) or len(variants(inner)) == 1:
         return None
@@ -63,7 +63,7 @@ def _simplified_union(annotation: Any) -> Any:
 
 
 def union_of(annotation: Any) -> DocumentUnion | None:
-    """Return the union of documents that a type is; RegistrationError if its declaration lacks something."""
+    """Return the declared union of a type; None for other types. Raise RegistrationError if it is incomplete."""
     if is_union(annotation) and len(variants(annotation)) > 1:
         raise unnamed(variants(annotation))
     if get_origin(annotation) is not Annotated:
@@ -78,10 +78,10 @@ def union_of(annotation: Any) -> DocumentUnion | None:
 
 
 def unnamed(types: tuple[Any, ...]) -> RegistrationError:
-    """Return the error about a union that has no name, or does not say how its documents are told apart."""
+    """Return the error for a union of other types than documents, or without a name or a discriminator."""
     names = " | ".join(getattr(each, "__name__", str(each)) for each in types)
     if not all(isinstance(each, type) and issubclass(each, BaseModel) for each in types):
-        return RegistrationError(f"GraphQL has no type for {names}: a union is of documents. Use Any for a JSON value.")
+        return RegistrationError(f"GraphQL has no type for {names}. Unions consist of documents. Use Any for JSON.")
     return RegistrationError(
         f"The union {names} needs a name, a description and a discriminator. Declare it once as "
         f'`Annotated[{names}, Field(discriminator="kind", title="NameInGraphQL", description="…")]`.'
@@ -91,8 +91,9 @@ def unnamed(types: tuple[Any, ...]) -> RegistrationError:
 def _kind_of(document: type[BaseModel], discriminator: str) -> str:
     field = document.model_fields.get(discriminator)
     kind = str(get_args(field.annotation)[0]) if field and is_kind(field.annotation) else ""
+    # The kind becomes the name of a member of the input.
     if not kind.isidentifier():
         raise RegistrationError(
-            f'{document.__name__} has no kind. Declare `{discriminator}: Literal["…"]` in it, with a name as the text.'
+            f'{document.__name__} has no kind. Declare `{discriminator}: Literal["…"]` in it, with an identifier.'
         )
     return kind

@@ -25,7 +25,7 @@ class InFlight:
     def operation(self) -> Iterator[None]:
         """Count a query or a mutation while it is executed."""
         if self.operations >= self.max_operations:
-            raise Overloaded("Too many operations are in flight; try again.")
+            raise Overloaded("Too many operations are in flight; retry.")
         self.operations += 1
         try:
             yield
@@ -36,7 +36,7 @@ class InFlight:
     def subscription(self) -> Iterator[None]:
         """Count a subscription while it is open."""
         if self.full:
-            raise Overloaded("Too many subscriptions are open; try again.")
+            raise Overloaded("Too many subscriptions are open; retry.")
         self.subscriptions += 1
         try:
             yield

@@ -1,7 +1,7 @@
-"""The cost of a document, and the scopes it needs: one walk that visits each fragment once, however often it is spread.
+"""The cost and the scopes of a document, computed in one walk that visits each fragment once.
 
-The numbers of objects on pages can depend on variables, so they stay functions of these. Everything else is a number
-from the first walk on.
+The numbers of objects on pages can depend on variables, so they are functions of the variables. Everything else is a
+number.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ MAX_AMOUNT: Final = 10**12
 PAGE_SIZES: Final = ("first", "last")
 """Arguments that hold the size of a page."""
 ITEMS: Final = ("nodes", "edges")
-"""Fields of a connection that answer with one object for each row on the page."""
+"""Fields of a connection with one object for each row on the page."""
 
 
 class VariableValues:
@@ -139,7 +139,7 @@ def together(costs: Sequence[SelectionCost]) -> SelectionCost:
 
 
 class CostVisitor:
-    """One walk over a document. Fields that the schema does not have count too; validation refuses them."""
+    """Computes the costs of a document. Unknown fields count, too; validation rejects them."""
 
     def __init__(
         self, schema: GraphQLSchema, paged: Collection[str], scopes: FieldScopes, document: DocumentNode
@@ -173,7 +173,7 @@ class CostVisitor:
 
     def _fragment(self, name: str) -> SelectionCost:
         if name not in self.costs and name in self.fragments:
-            self.costs[name] = NOTHING  # ends the recursion of a fragment that spreads itself; validation refuses it
+            self.costs[name] = NOTHING  # ends the recursion of a fragment that spreads itself; validation rejects it
             cost = self._on(self.fragments[name], None)
             self.costs[name] = cost._replace(fixed=memoized(cost.fixed), each=memoized(cost.each))
         return self.costs.get(name, NOTHING)
@@ -201,7 +201,7 @@ class CostVisitor:
 
 
 def _objects(node: FieldNode, field: GraphQLField | None, inner: SelectionCost, *, item: bool) -> Amount:
-    """Return the number of objects that a field answers with, those below included. An edge counts as its node."""
+    """Return the number of objects in the value of a field, at all levels. An edge and its node count as one."""
     if item:
         return total((node.name.value != "edges", inner.fixed, inner.each))
     if field and is_paged(field):
@@ -211,12 +211,12 @@ def _objects(node: FieldNode, field: GraphQLField | None, inner: SelectionCost, 
 
 
 def is_list(field: GraphQLField) -> bool:
-    """Whether a field answers with a list."""
+    """Return whether the value of a field is a list."""
     return isinstance(get_nullable_type(field.type), GraphQLList)
 
 
 def is_paged(field: GraphQLField) -> bool:
-    """Whether a field answers with an object that holds a page."""
+    """Return whether the value of a field is an object that holds a page."""
     return not is_list(field) and any(name in field.args for name in PAGE_SIZES)
 
 
@@ -238,7 +238,7 @@ def size(node: FieldNode, field: GraphQLField) -> Amount:
 
 
 def _default_size(field: GraphQLField) -> int | None:
-    """Return the size of a page that the schema names as the default."""
+    """Return the default size of a page in the schema; None if it has none."""
     defaults = [field.args[name].default_value for name in PAGE_SIZES if name in field.args]
     return next((each for each in defaults if isinstance(each, int)), None)
 
@@ -256,7 +256,7 @@ def _largest(sizes: list[Any], default: int) -> int:
 
 
 def _length(argument: ValueNode) -> Amount:
-    """Return the length of a list that is an argument; a single value is a list of one."""
+    """Return the length of a list in an argument; GraphQL takes a single value for a list of one."""
     if isinstance(argument, VariableNode):
         return lambda values: _length_of(_value(argument, values))
     return len(argument.values) if isinstance(argument, ListValueNode) else 1

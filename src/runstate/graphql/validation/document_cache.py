@@ -1,4 +1,4 @@
-"""Documents, parsed, measured and validated once however often they come."""
+"""A cache of documents that are parsed, measured and validated."""
 
 import time
 from collections import OrderedDict
@@ -33,29 +33,30 @@ from runstate.graphql.validation.list_sizes import ListSizes, LongestList
 from runstate.graphql.validation.scopes import ROOT_SCOPES, field_scopes
 
 MAX_CHARACTERS: Final = 65_536
-"""Most characters of all cached documents together. What is known of a document takes some 500 bytes for each."""
+"""Largest number of characters in all cached documents together. Each takes about 500 bytes of memory."""
 MAX_CACHED_CHARACTERS: Final = 16_384
-"""Most characters of a document that is cached."""
+"""Largest number of characters in a document that is cached."""
 MAX_COMPARISONS: Final = 50_000
-"""Largest number of comparisons that decide whether fields of one name can be merged; it grows quadratically."""
+"""Largest number of comparisons that decide whether fields with one name can be merged; it grows quadratically."""
 
 NOT_CHANGING: Final = frozenset({"createCsrfToken", "__typename"})
-"""Fields of `Mutation` that change nothing a CSRF token protects."""
+"""Fields of `Mutation` that need no CSRF token."""
 TOO_MANY_TOKENS: Final = "Document contains more than"
 """Start of the parser's message for a document with too many tokens."""
 
 
 class FieldsCanBeMergedRule(OverlappingFieldsCanBeMergedRule):
-    """The library's rule with a smaller budget: with the library's own it compares fields for more than a second."""
+    """The rule of graphql-core with a smaller budget. With its own budget it can take more than a second."""
 
     def __init__(self, context: ValidationContext) -> None:
         super().__init__(context)
         self.rule_context.remaining_complexity_budget = MAX_COMPARISONS
 
 
+# Compared by identity, since operations are keys of weak dictionaries.
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class Operation:
-    """An operation of a document, with all that is decided from the document alone."""
+    """An operation of a document, with everything that is known without its variables."""
 
     name: str | None
     kind: OperationType
@@ -65,13 +66,13 @@ class Operation:
     scopes: frozenset[Scope]
     """Scopes that a client needs."""
     changes: bool
-    """Whether it does anything but create a CSRF token."""
+    """Whether it needs a CSRF token, if the server requires them."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Default values of its variables, as JSON."""
 
 
 class Document(NamedTuple):
-    """A parsed document, its operations by name, and the errors that keep all of them from being executed."""
+    """A parsed document, its operations by name, and the errors that prevent the execution of all of them."""
 
     node: DocumentNode
     operations: Mapping[str | None, Operation]
@@ -82,9 +83,9 @@ class Document(NamedTuple):
         return next(iter(self.operations.values()), None) if name is None else self.operations.get(name)
 
     def errors_for(self, name: str | None) -> Sequence[GraphQLError]:
-        """Return the errors that keep the operation from being executed, also that a name is missing."""
+        """Return the errors that prevent the execution of an operation, including a missing name."""
         if not self.errors and name is None and len(self.operations) > 1:
-            return [GraphQLError("The document has several operations: `operationName` has to name one of them.")]
+            return [GraphQLError("The document has several operations: `operationName` must name one of them.")]
         return self.errors
 
 
@@ -101,11 +102,11 @@ class DocumentCache:
         self.timed: Callable[[str, float], None] = lambda _, __: None
         """Called with `parse` or `validate` and the seconds that it took, for a document that was not cached."""
         self.cached: OrderedDict[str, Document] = OrderedDict()
-        """The documents used last, the oldest first."""
+        """The most recently used documents, oldest first."""
         self.characters = self.hits = self.misses = 0
 
     def get(self, text: str) -> Document:
-        """Return a document; GraphQLSyntaxError if it cannot be parsed, LimitExceeded if it is too long."""
+        """Return a document. Raise GraphQLSyntaxError if it cannot be parsed, LimitExceeded if it is too long."""
         document = self.cached.get(text)
         if document is None:
             document = self._analyzed(text)
@@ -117,7 +118,7 @@ class DocumentCache:
         return document
 
     def _put(self, text: str, document: Document) -> None:
-        """Cache a document, and drop those that were not used for longest until there is room for it."""
+        """Cache a document, and drop the least recently used ones until there is room for it."""
         self.misses += 1
         self.cached[text] = document
         self.characters += len(text)
@@ -126,14 +127,14 @@ class DocumentCache:
             self.characters -= len(oldest)
 
     def find(self, text: str, name: str | None) -> Operation | None:
-        """Return an operation of a document; None if it has none of this name, or cannot be parsed."""
+        """Return an operation of a document; None if it does not exist or the document cannot be parsed."""
         try:
             return self.get(text).operation(name)
         except (GraphQLError, LimitExceeded):
             return None
 
     def changes(self, text: str, name: str | None) -> bool:
-        """Return whether an operation needs a CSRF token; one that does not exist needs none."""
+        """Return whether an operation needs a CSRF token; an unknown operation needs none."""
         operation = self.find(text, name)
         return operation is not None and operation.changes
 
@@ -143,7 +144,7 @@ class DocumentCache:
             check("listItems", operation.longest_list(variables), self.limits.list_items)
 
     def cost(self, operation: Operation, variables: Mapping[str, Any]) -> int:
-        """Return the largest number of objects in the answer; LimitExceeded if it is too large.
+        """Return the largest number of objects in the answer. Raise LimitExceeded if it is too large.
 
         Variables count as a client sent them: the cost is known before they are coerced.
         """
@@ -170,6 +171,7 @@ class DocumentCache:
         try:
             return parse(text, max_tokens=self.limits.tokens)
         except GraphQLSyntaxError as error:
+            # graphql-core has no exception of its own for this limit.
             if TOO_MANY_TOKENS in error.message:
                 raise LimitExceeded("tokens", self.limits.tokens) from None
             raise
@@ -182,6 +184,7 @@ class DocumentCache:
             name_of(each): self._operation(each, cost, visitor.fragments)
             for each, cost in zip(definitions, costs, strict=True)
         }
+        # A document beyond the limits is not validated, since that can take long.
         return Document(node, operations, self._limit_errors(costs) or self._validation_errors(node))
 
     def _operation(self, definition: OperationDefinitionNode, cost: SelectionCost, fragments: Fragments) -> Operation:

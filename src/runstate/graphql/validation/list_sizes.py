@@ -1,4 +1,4 @@
-"""Lengths of the lists in variables, as a client sent them. JSON values are not looked into."""
+"""Lengths of the lists in variables, as a client sent them. Lists in JSON values do not count."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ LongestList = Callable[[Any], int]
 
 
 class ListSizes:
-    """The places of lists in the values of each input type: nothing else of a value is visited."""
+    """The members of each input type that hold lists. Other members of a value are not visited."""
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self.schema = schema
@@ -30,20 +30,20 @@ class ListSizes:
             self.members[kind.name].update({name: each for name, each in found.items() if each})
 
     def of(self, kind: Any) -> LongestList | None:
-        """Return the measure of the values of a type; None if they hold no list."""
+        """Return the function that measures values of a type; None if they hold no list."""
         if isinstance(kind, GraphQLNonNull):
             return self.of(kind.of_type)
         if isinstance(kind, GraphQLList):
             inner = self.of(kind.of_type)
             return lambda value: _in_list(value, inner)
         if getattr(kind, "name", None) in self.with_lists:
-            # Inputs can hold each other, so the members are looked up when a value comes.
+            # Inputs can contain each other, so their members are complete only after the constructor.
             members = self.members[kind.name]
             return lambda value: _in_members(value, members)
         return None
 
     def of_variables(self, operation: OperationDefinitionNode) -> LongestList | None:
-        """Return the measure of the variables of an operation; None if they hold no list."""
+        """Return the function that measures the variables of an operation; None if they hold no list."""
         kinds = {
             each.variable.name.value: type_from_ast(self.schema, each.type)
             for each in operation.variable_definitions or ()

@@ -1,4 +1,4 @@
-"""Scopes that operations need. They are declared on fields and found once for a document, in the walk for its cost."""
+"""Scopes that operations need. Fields declare them; the visitor that computes the cost of a document collects them."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
@@ -12,7 +12,7 @@ from runstate.errors import Forbidden
 from runstate.graphql.types.fields import DEFINED_BY, NEEDS, metadata
 
 FieldScopes = Mapping[tuple[str, str], frozenset[Scope]]
-"""Scopes that fields need, by type and field; fields that need none are left out."""
+"""Scopes that fields need, by type and field. Fields that need none are omitted."""
 
 NO_SCOPES: Final = frozenset[Scope]()
 
@@ -21,14 +21,14 @@ ROOT_SCOPES: Final = {
     OperationType.SUBSCRIPTION: frozenset({Scope.READ}),
     OperationType.MUTATION: frozenset({Scope.PROPOSE}),
 }
-"""Scopes that an operation needs whatever its fields are."""
+"""Scopes that an operation needs regardless of its fields."""
 
 
 def field_scopes(schema: GraphQLSchema) -> FieldScopes:
     """Return the scopes that the fields of a schema need.
 
-    A field of an interface needs also what the field of any type with the interface needs: the document does not say
-    which type answers it. A field of `Mutation` without a scope needs `admin`.
+    A field of an interface also needs the scopes of that field in all types with the interface, since the document does
+    not decide which type answers. A field of `Mutation` without a scope needs `admin`.
     """
     kinds = [kind for kind in schema.type_map.values() if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType)]
     needed = {(kind.name, name): _needed(schema, kind, name) for kind in kinds for name in kind.fields}
@@ -44,7 +44,7 @@ def _needed(schema: GraphQLSchema, kind: GraphQLObjectType | GraphQLInterfaceTyp
 
 
 def _declared(kind: GraphQLObjectType | GraphQLInterfaceType, field: GraphQLField) -> Scope | None:
-    """Return the scope that a field, or the column that it shows, is declared with."""
+    """Return the scope that a field declares, or else the scope of its column."""
     declared = metadata(field)
     table = getattr(kind.extensions[DEFINED_BY].origin, "__table__", None) if "stored" in declared else None
     info = {} if table is None else table.c[declared["stored"]].info
@@ -57,7 +57,7 @@ def scopes_of(scopes: FieldScopes, owner: GraphQLNamedType | None, name: str) ->
 
 
 def check(needed: frozenset[Scope], principal: Principal) -> None:
-    """Raise Forbidden unless somebody has all the scopes that an operation needs."""
+    """Raise Forbidden if a principal lacks a scope that an operation needs."""
     missing = needed - principal.scopes
     if missing:
         raise Forbidden(f"This needs the scope {_listed(missing)}; {principal.name} has {_listed(principal.scopes)}.")
@@ -68,5 +68,5 @@ def _listed(scopes: Collection[Scope]) -> str:
 
 
 def _highest(scopes: Collection[Scope]) -> Iterable[Scope]:
-    """Return the scopes that no other of them includes."""
+    """Return the scopes that are not included in another one."""
     return (each for each in scopes if not any(each in included([other]) for other in scopes if other != each))
