@@ -17,7 +17,7 @@ UNSUPPORTED: Final = "unsupported startup parameter"
 """Part of the error message with which PgBouncer refuses a setting."""
 
 
-class Connection(asyncpg.Connection):  # type: ignore[type-arg]
+class Connection(asyncpg.Connection):
     """A connection whose statements end when they have received too many bytes.
 
     asyncpg keeps all rows of a statement in memory, and reads in portions only within a transaction, with a round trip
@@ -31,7 +31,8 @@ class Connection(asyncpg.Connection):  # type: ignore[type-arg]
 
     def measure(self) -> None:
         """Count what is received from now on."""
-        protocol, transport = self._protocol, self._transport
+        own: Any = self
+        protocol, transport = own._protocol, own._transport
         feed = protocol.data_received
 
         def data_received(data: bytes) -> None:

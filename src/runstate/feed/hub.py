@@ -225,14 +225,14 @@ class Hub(Generic[T]):
         """Offer the entries of a page to matching subscribers; return whether the page was the last one."""
         matching: defaultdict[LogFilter[T], list[T]] = defaultdict(list)
         for entry in page.entries:
-            for filter in self._matching(entry):
-                matching[filter].append(entry)
+            for condition in self._matching(entry):
+                matching[condition].append(entry)
         self.cursor = page.cursor
-        for filter, entries in matching.items():
-            offered = Page(entries, page.cursor)
-            for subscriber in self.audiences[filter]:
+        for condition, entries in matching.items():
+            offered, audience = Page(entries, page.cursor), self.audiences[condition]
+            for subscriber in audience:
                 subscriber.offer(offered)
-            self.rest_seconds += len(self.audiences[filter]) * self.settings.rest_seconds
+            self.rest_seconds += len(audience) * self.settings.rest_seconds
         self.has_changed |= bool(page.entries)
         return page.complete
 
@@ -261,11 +261,11 @@ class Hub(Generic[T]):
         future.set_result(self.cursor.seen)
 
     def _admit(self, subscriber: Subscriber[T]) -> None:
-        filter = subscriber.filter
-        if filter not in self.audiences:
-            self.audiences[filter] = set()
-            if filter.keys is None:
-                self.unkeyed.add(filter)
-            for key in filter.keys or ():
-                self.by_key[key].add(filter)
-        self.audiences[filter].add(subscriber)
+        condition = subscriber.filter
+        if condition not in self.audiences:
+            self.audiences[condition] = set()
+            if condition.keys is None:
+                self.unkeyed.add(condition)
+            for key in condition.keys or ():
+                self.by_key[key].add(condition)
+        self.audiences[condition].add(subscriber)

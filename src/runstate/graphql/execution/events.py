@@ -1,7 +1,7 @@
 """Events of subscriptions: executed once for all subscribers to the same, and not all the time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Final, NamedTuple
 from weakref import WeakSet
 

@@ -54,11 +54,11 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         # Collected fields are cached with their plans, for the next execution of the document.
         self._relevant_sub_fields = self.plans.sub_fields
         self.planning = self.plans.complete and not (self.middleware_manager and self.middleware_manager.middlewares)
-        self._begin()
+        self.begin()
         self.root_outcome: Callable[[], Awaitable[Any]] | None = None
         """Returns the value of the one root field, or raises its error, if its resolver was called already."""
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Begin an answer."""
         self.size = AnswerSize()
         self.used = Counter[str]()
@@ -69,7 +69,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
     def build_per_event_executor(self, payload: Any) -> "Executor":
         """Return an executor for an event of a subscription."""
         executor = cast("Executor", super().build_per_event_executor(payload))
-        executor._begin()
+        executor.begin()
         return executor
 
     @property

@@ -244,7 +244,7 @@ class Schema(strawberry.Schema):
                 shared = getattr(payload, "shared", None)
                 key = None if shared is None else (*base, shared)
                 event = await self._event(accepted, executor, payload, key)
-                yield ExecutionResult(event.data, self._presented(accepted.request, event.errors))
+                yield ExecutionResult(cast("Any", event.data), self._presented(accepted.request, event.errors))
 
     async def _event(self, accepted: AcceptedOperation, executor: Any, payload: Any, key: Hashable) -> EventAnswer:
         """Return the answer to an event of a subscription."""
@@ -254,7 +254,7 @@ class Schema(strawberry.Schema):
             self._size_of(each).check(result.data, self.documents.limits.answer_bytes)
             return written(result)
 
-        return await self.events.answer(accepted.operation, key, partial(each.execute_operation, False), write)
+        return await self.events.answer(accepted.operation, key, partial(each.execute_operation, serially=False), write)
 
     def _refused(self, request: ExecutionRequest, error: Exception) -> ExecutionResult:
         errors = error.errors if isinstance(error, RefusedOperation) else [as_graphql(error)]

@@ -17,7 +17,6 @@ from runstate.graphql.types.derive import Computed
 from runstate.graphql.types.fields import DEFINED_BY
 from runstate.rows import Base
 
-
 FIXED_CHARACTERS: Final = 40 + VALUE_BYTES
 """The most characters of a value of fixed length: ids, instants and numbers."""
 

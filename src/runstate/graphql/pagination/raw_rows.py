@@ -48,9 +48,7 @@ class RawRows:
     def objects(self) -> list[Row]:
         """The rows as objects; JSON that clients see as it is stored is not parsed."""
         written = shown_as_json(self.row)
-        columns = [
-            as_json(self.columns[name]) if name in written else self.values_of(name) for name in self.names
-        ]
+        columns = [as_json(self.columns[name]) if name in written else self.values_of(name) for name in self.names]
         return [self.row.of(dict(zip(self.names, each, strict=True))) for each in zip(*columns, strict=True)]
 
     @cached_property
