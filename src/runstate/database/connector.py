@@ -9,7 +9,7 @@ import asyncpg
 
 from runstate.database.address import Address
 from runstate.database.budget import ReadBudget
-from runstate.errors import LimitExceeded
+from runstate.errors import LimitExceeded, Overloaded
 
 OF_POOLERS: Final = frozenset({"application_name"})
 """Startup settings that a pooler supports; it refuses or ignores all others."""
@@ -26,13 +26,13 @@ class Connection(asyncpg.Connection):
 
     budget: ReadBudget | None = None
     """Limits the bytes that the current statement may receive."""
-    exceeded: LimitExceeded | None = None
+    exceeded: LimitExceeded | Overloaded | None = None
     """Set if the current statement has received too many bytes."""
 
     def measure(self) -> None:
         """Count what is received from now on."""
         own: Any = self
-        protocol, transport = own._protocol, own._transport
+        protocol, transport = own._protocol, own._transport  # noqa: SLF001 asyncpg has no other way
         feed = protocol.data_received
 
         def data_received(data: bytes) -> None:
@@ -47,13 +47,13 @@ class Connection(asyncpg.Connection):
         try:
             if self.budget is not None:
                 self.budget.spend(number)
-        except LimitExceeded as error:
+        except (LimitExceeded, Overloaded) as error:
             self.budget, self.exceeded = None, error
             self.deadline.reschedule(0)  # the statement is cancelled, here and on the server
 
     @asynccontextmanager
     async def within(self, budget: ReadBudget, _: Sequence[int] = ()) -> AsyncIterator[None]:
-        """Limit the bytes that are received within a block. Raise LimitExceeded if they are too many."""
+        """Limit the bytes that are received within a block. Raises LimitExceeded or Overloaded if they are too many."""
         self.budget = budget
         try:
             async with asyncio.timeout(None) as self.deadline:

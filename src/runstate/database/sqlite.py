@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runstate.database import json, lanes
 from runstate.database.budget import ReadBudget
-from runstate.errors import ConfigurationError, LimitExceeded
+from runstate.errors import ConfigurationError, LimitExceeded, Overloaded
 
 T = TypeVar("T")
 
@@ -208,7 +208,7 @@ class BufferedCursor(aiosqlite.Cursor):
                 getattr(cursor, method)(sql, parameters)
                 self._rows = self._fetched(cursor) if cursor.description else []
                 self._about = cursor.description, cursor.rowcount, cursor.lastrowid
-        except LimitExceeded as error:
+        except (LimitExceeded, Overloaded) as error:
             raise error.with_traceback(None) from None  # its frames hold what was read
         finally:
             self._of.parsed.clear()

@@ -20,7 +20,7 @@ from runstate.core.access.credentials import UNRESTRICTED, Principal
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.context import CommandContext
 from runstate.database import Database
-from runstate.database.budget import ANSWER_BYTES, ReadBudget
+from runstate.database.budget import ANSWER_BYTES, ANSWERS_AT_ONCE, ReadBudget, Room
 from runstate.database.dialects import among, among_given, as_given
 from runstate.database.driver import fetch, fetch_as_given
 from runstate.graphql.pagination.connection import PATHS, Connection, Pages
@@ -77,6 +77,8 @@ class Context:
         """Cost of the operation, once it is known."""
         self.answer_bytes = ANSWER_BYTES
         """Largest number of bytes of the answer, and of those that are read for it."""
+        self.room = Room(ANSWERS_AT_ONCE * ANSWER_BYTES)
+        """The room for large answers; that of the process for an operation that was accepted."""
 
     def fresh(self) -> "Context":
         """Return a context in which nothing was read yet, for one operation on a socket."""
@@ -94,7 +96,8 @@ class Context:
         """Drop everything that was read: before each event of a subscription, and after the operation."""
         self.cache.clear()
         vars(self).pop("now", None)
-        vars(self).pop("budget", None)
+        if budget := vars(self).pop("budget", None):
+            budget.release()
 
     @property
     def commands(self) -> CommandContext:
@@ -114,7 +117,7 @@ class Context:
     @cached_property
     def budget(self) -> ReadBudget:
         """The bytes that may still be read."""
-        return ReadBudget(self.answer_bytes)
+        return ReadBudget(self.answer_bytes, self.room)
 
     @cached_property
     def connection_slots(self) -> asyncio.Semaphore:

@@ -9,6 +9,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.tools import merge_types
 
+from runstate.database.budget import ANSWERS_AT_ONCE, Room
 from runstate.graphql.execution.events import Events
 from runstate.graphql.execution.executor import executor_with
 from runstate.graphql.execution.operation import Schema
@@ -45,7 +46,7 @@ def build_schema(limits: RequestLimits | None = None, *, plans: bool = True, kin
             each.is_one_of = each.extensions["strawberry-definition"].is_one_of
     schema.documents = DocumentCache(schema._schema, limits)  # noqa: SLF001
     schema.in_flight = InFlight(limits.operations, limits.subscriptions)
-    schema.events = Events()
+    schema.events, schema.room = Events(), Room(ANSWERS_AT_ONCE * limits.answer_bytes)
     schema.plan_cache, schema.fast_paths = plan_cache, WeakKeyDictionary()
     return schema
 

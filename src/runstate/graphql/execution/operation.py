@@ -20,6 +20,7 @@ from strawberry.types.graphql import OperationType
 from typing_extensions import override
 
 from runstate.core.access.credentials import UNRESTRICTED
+from runstate.database.budget import Room
 from runstate.errors import LimitExceeded
 from runstate.graphql.errors import log_errors, to_client_error
 from runstate.graphql.execution.answer_size import UNKNOWN, AnswerSize, check_size
@@ -69,6 +70,8 @@ class Schema(strawberry.Schema):
     documents: DocumentCache
     in_flight: InFlight
     events: Events
+    room: Room
+    """Room for large answers."""
     plan_cache: PlanCache
     fast_paths: WeakKeyDictionary[Operation, FastPath | None]
     """Fast paths of mutations that were executed once; None for those that need the executor."""
@@ -154,7 +157,7 @@ class Schema(strawberry.Schema):
         scopes.check(operation.scopes, getattr(request.context, "principal", UNRESTRICTED))
         self.documents.check_list_sizes(operation, request.variables)
         cost = self.documents.cost(operation, request.variables)
-        _annotate_context(request, cost=cost, answer_bytes=self.documents.limits.answer_bytes)
+        _annotate_context(request, cost=cost, answer_bytes=self.documents.limits.answer_bytes, room=self.room)
         return AcceptedOperation(request, document, operation, cost)
 
     async def _result(self, accepted: AcceptedOperation) -> ExecutionResult:
