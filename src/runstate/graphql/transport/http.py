@@ -114,12 +114,13 @@ class Endpoint(GraphQL[Context, None]):
                     {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
                 )
                 for start in range(0, len(body), PIECE_BYTES):
-                    piece = body[start : start + PIECE_BYTES]
-                    more = start + PIECE_BYTES < len(body)
+                    piece, more = body[start : start + PIECE_BYTES], start + PIECE_BYTES < len(body)
                     await send({"type": "http.response.body", "body": piece, "more_body": more})
         except Overloaded as error:
             known_as = request_id(HTTPConnection(scope))
-            refused = _response(503, _fault(error.message, Code.OVERLOADED, known_as), JSON)
+            # A mutation was executed: a client must not simply send it again.
+            code = Code.TIMEOUT if scope.get("kind") == OperationType.MUTATION.value else Code.OVERLOADED
+            refused = _response(503, _fault(error.message, code, known_as), JSON)
             refused.headers.update({**COME_BACK, "X-Request-ID": known_as})
             await refused(scope, receive, send)
 
@@ -170,7 +171,9 @@ class Endpoint(GraphQL[Context, None]):
         asked = operation(await self._parameters(request))
         if is_named(accept, EVENTS) and wants_events(accept, self._kind(asked)):
             return await self._stream(request, asked, known_as)
-        result = await self._execute(request, asked, self.make_context(request, known_as))
+        context = self.make_context(request, known_as)
+        result = await self._execute(request, asked, context)
+        request.scope["kind"] = context.kind
         body = body_of(result)
         if isinstance(result, PreExecutionError):
             return _not_executed(body, media_type)
