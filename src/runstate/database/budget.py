@@ -1,7 +1,9 @@
 """Bounds on the bytes that are read for one operation, and on those that a process holds for all of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
+from operator import itemgetter
 from threading import RLock
 from typing import Any, Final
 
@@ -15,6 +17,27 @@ SMALL_BYTES: Final = 2**18
 """Bytes of an answer that need no room. What is read for an answer needs none either, up to that number."""
 VALUE_BYTES: Final = 16
 """Bytes that each value counts, besides those of its text."""
+
+Rows = Sequence[Sequence[Any]]
+
+
+def texts_at(places: Sequence[int]) -> Callable[[Rows], Iterable[Any]]:
+    """Return a function that returns the texts in some columns of rows."""
+    if not places:
+        return lambda _: ()
+    get = itemgetter(*places)
+    if len(places) == 1:
+        return lambda rows: map(get, rows)
+    return lambda rows: chain.from_iterable(map(get, rows))
+
+
+def characters(texts: Iterable[Any]) -> int:
+    """Return the number of characters of texts. A joined text is the fastest way to count them."""
+    known = [*filter(None, texts)]
+    try:
+        return len("".join(known))
+    except TypeError:  # SQLite computes numbers from some JSON
+        return len("".join(map(str, known)))
 
 
 class Room:
@@ -71,11 +94,9 @@ class ReadBudget:
                 self.room.take(more)
                 self.held += more
 
-    def spend_rows(self, rows: Sequence[Sequence[Any]], texts: Sequence[int]) -> None:
-        """Count rows; `texts` are the places of their columns with text."""
-        columns = [*zip(*rows, strict=True)]
-        length = sum(sum(map(len, filter(None, columns[place]))) for place in texts)
-        self.spend(length + VALUE_BYTES * len(rows) * len(columns))
+    def spend_rows(self, rows: Rows, texts: Callable[[Rows], Iterable[Any]]) -> None:
+        """Count rows; `texts` returns their texts."""
+        self.spend(characters(texts(rows)) + VALUE_BYTES * len(rows) * len(rows[0]))
 
     def release(self) -> None:
         """Give back the room: what was read is not needed any more."""

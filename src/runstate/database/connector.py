@@ -1,7 +1,7 @@
 """New connections to PostgreSQL, directly or through a pooler such as PgBouncer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -52,7 +52,7 @@ class Connection(asyncpg.Connection):
             self.deadline.reschedule(0)  # the statement is cancelled, here and on the server
 
     @asynccontextmanager
-    async def within(self, budget: ReadBudget, _: Sequence[int] = ()) -> AsyncIterator[None]:
+    async def within(self, budget: ReadBudget, _: Any) -> AsyncIterator[None]:
         """Limit the bytes that are received within a block. Raises LimitExceeded or Overloaded if they are too many."""
         self.budget = budget
         try:

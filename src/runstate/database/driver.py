@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.cache_key import CacheKey
 
-from runstate.database.budget import ReadBudget
+from runstate.database.budget import ReadBudget, texts_at
 from runstate.database.dialects import reader
 from runstate.database.lanes import Pace
 from runstate.rows.base import DocumentColumn
@@ -47,7 +47,7 @@ class CompiledStatement:
         binds = [(name, self.compiled.binds[name].type) for name in self.compiled.positiontup]
         self.given = [(name.removeprefix(prefix), _bound(kind, dialect)) for name, kind in binds]
         columns = list(statement.exported_columns)
-        self.texts = [place for place, column in enumerate(columns) if isinstance(column.type, LONG)]
+        self.texts = texts_at([place for place, column in enumerate(columns) if isinstance(column.type, LONG)])
         converters = [reader(column.type, dialect) for column in columns]
         self.converted = [(place, convert) for place, convert in enumerate(converters) if convert is not None]
         self.pace = Pace()

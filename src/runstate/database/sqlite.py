@@ -4,7 +4,7 @@ import asyncio
 import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runstate.database import json, lanes
-from runstate.database.budget import ReadBudget
+from runstate.database.budget import ReadBudget, Rows, texts_at
 from runstate.errors import ConfigurationError, LimitExceeded, Overloaded
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ FETCH_LOCK = Lock()
 """Held while many rows are fetched. A thread releases the interpreter lock at each row, so threads that fetch at the
 same time hinder each other and take twice as long. Work before the first row is done concurrently.
 """
-MANY = 16
+MANY = 32
 """Number of rows that are fetched without the lock, and counted together: a row may have more than a megabyte."""
 FETCH_LOCK_SECONDS = 0.02
 """Time for which a thread waits for the lock."""
@@ -75,8 +75,8 @@ class Interruptible(aiosqlite.Connection):
         """Parsed JSON parameters of the current statement."""
         self.budget: ReadBudget | None = None
         """Limits the bytes that the current statement may read."""
-        self.texts: Sequence[int] = ()
-        """Places of the columns with text that the current statement reads."""
+        self.texts = texts_at(())
+        """Returns the texts of rows that the current statement reads."""
 
     async def _connect(self) -> aiosqlite.Connection:
         """Connect. After a failure, wait for the end of the thread: it reports to an event loop that may end sooner."""
@@ -152,8 +152,8 @@ class Interruptible(aiosqlite.Connection):
             await super().rollback()
 
     @asynccontextmanager
-    async def within(self, budget: ReadBudget, texts: Sequence[int]) -> AsyncIterator[None]:
-        """Limit the bytes of the rows that are fetched; `texts` are the places of columns with text."""
+    async def within(self, budget: ReadBudget, texts: Callable[[Rows], Iterable[Any]]) -> AsyncIterator[None]:
+        """Limit the bytes of the rows that are fetched; `texts` returns their texts."""
         self.budget, self.texts = budget, texts
         try:
             yield

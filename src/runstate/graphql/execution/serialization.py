@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from graphql import GraphQLEnumType
 from sqlalchemy.engine import Dialect
 
+from runstate.database.budget import characters
 from runstate.database.dialects import plain, processor
 from runstate.graphql.execution.fallbacks import Fallback
 from runstate.graphql.pagination.raw_rows import as_json
@@ -124,7 +125,9 @@ def of_column(column: sa.ColumnElement[Any], serializers: Serializers, dialect: 
 
 def length_of(column: sa.ColumnElement[Any]) -> LengthOf | None:
     """Return the function that counts the characters of the values of a column; None if each has at most 40."""
-    return _length if isinstance(column.type, sa.Text | sa.JSON | DocumentColumn) else None
+    if isinstance(column.type, sa.Text):
+        return characters
+    return _length if isinstance(column.type, sa.JSON | DocumentColumn) else None
 
 
 def _length(values: Sequence[str | None]) -> int:
