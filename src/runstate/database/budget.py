@@ -58,8 +58,8 @@ class Room:
                 raise Overloaded("Too many large answers are under way; try again.")
             self.taken += number
 
-    def give_back(self, number: int) -> None:
-        """Give back room that was taken."""
+    def release(self, number: int) -> None:
+        """Release room that was taken."""
         with self.lock:
             self.taken -= number
 
@@ -71,7 +71,7 @@ class Room:
         try:
             yield
         finally:
-            self.give_back(number)
+            self.release(number)
 
 
 class ReadBudget:
@@ -99,6 +99,6 @@ class ReadBudget:
         self.spend(characters(texts(rows)) + VALUE_BYTES * len(rows) * len(rows[0]))
 
     def release(self) -> None:
-        """Give back the room: what was read is not needed any more."""
-        self.room.give_back(self.held)
+        """Release the room: what was read is not needed any more."""
+        self.room.release(self.held)
         self.held = 0
