@@ -18,6 +18,8 @@ INTERRUPTED: Final = "SQLITE_INTERRUPT"
 LOST: Final = ("08", "57P")
 """First characters of the SQLSTATE of a lost connection."""
 
+TOO_MANY_DIGITS: Final = "integer string conversion"
+"""Part of the message of Python's ValueError for a number with more than 4,300 digits."""
 LONGEST_MESSAGE: Final = 600
 """Largest number of characters in a message: graphql-core quotes names and values of documents of any length."""
 
@@ -93,6 +95,8 @@ def as_known_error(raised: BaseException) -> RunstateError | None:
     """Return the error that a client sees instead of an exception; None if the exception is a bug."""
     if isinstance(raised, RunstateError):
         return raised if raised.code != Code.INTERNAL.value else None
+    if isinstance(raised, ValueError) and TOO_MANY_DIGITS in str(raised):
+        return BadUserInput("A number in the document has too many digits.")
     if isinstance(raised, sa.exc.DBAPIError):
         return _of_database(raised)
     return next((make() for kind, make in KNOWN.items() if isinstance(raised, kind)), None)

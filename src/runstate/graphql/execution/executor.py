@@ -39,7 +39,7 @@ from runstate.graphql.pagination.connection import Connection
 from runstate.graphql.pagination.raw_rows import RawRows
 
 T = TypeVar("T")
-MOST: Final = {"errors": 100, "resolvers": 4_000}
+MOST: Final = {"errors": 100, "resolvers": 4_000, "introspection": 40_000}
 """Largest numbers of fields of an operation that may fail, and that graphql-core executes one by one."""
 
 
@@ -137,8 +137,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         position_context: Any,
     ) -> AwaitableOrValue[Any]:
         """Execute a field. The resolver of a root field with a known outcome is not called."""
-        if not is_introspection_type(parent_type):
-            self._use("resolvers")
+        self._use("introspection" if is_introspection_type(parent_type) else "resolvers")
         if self.root_outcome is None or path.prev is not None:
             return super().execute_field(parent_type, source, field_details_list, path, position_context)
         nodes = [each.node for each in field_details_list]
