@@ -112,7 +112,9 @@ class Hub(Generic[T]):
         """Deliver all committed entries, end all streams, and stop."""
         if self.task is None or self.closing:
             return
+        # One more poll, so that everything committed so far is delivered.
         await self._within_grace(self.join())
+        # After the last poll: streams end when this is set and their buffer is empty.
         self.closing = True
         self.live.close()
         for subscriber in self.subscribers:
@@ -128,6 +130,7 @@ class Hub(Generic[T]):
 
     def wake(self) -> None:
         """Poll now if there are subscribers or live queries."""
+        # Otherwise every commit would cause a poll that delivers nothing.
         if self.subscribers or self.live.queries:
             self.has_changed = True
             self.has_news.set()
@@ -154,6 +157,7 @@ class Hub(Generic[T]):
         self.unkeyed.discard(filter)
         for key in filter.keys or ():
             self.by_key[key].discard(filter)
+            # An empty set would stay in memory for each key.
             if not self.by_key[key]:
                 del self.by_key[key]
 
@@ -188,6 +192,7 @@ class Hub(Generic[T]):
         rest, self.rest_seconds = min(self.rest_seconds, self.settings.longest_rest_seconds), 0.0
         if rest and not self.closing:
             await asyncio.sleep(rest)
+        # Cleared before the read: news that arrives during it causes another poll.
         self.has_news.clear()
         try:
             await self.retry_until_available(self._poll)
@@ -238,6 +243,7 @@ class Hub(Generic[T]):
 
     def _matching(self, entry: T) -> list[LogFilter[T]]:
         keyed: set[LogFilter[T]] = set()
+        # The keys of an entry are only needed while a subscriber selects by them.
         if self.by_key:
             keyed.update(*(self.by_key.get(key, ()) for key in self.log.keys(entry)))
         return [each for each in (*self.unkeyed, *keyed) if each.match(entry)]

@@ -20,6 +20,7 @@ class CacheEntry(Row):
 
     __tablename__ = "task_run_state_cache"
     __private__ = True
+    # Expired results are deleted, so that the table stays small.
     __retention__ = Retention("expires", replaces="digest")
 
     cache_key: Mapped[str] = mapped_column(doc="Key of the result, at most 2,000 characters.")
@@ -44,6 +45,16 @@ class ProposalAnswer(Base):
     created: Mapped[datetime] = mapped_column(index=True, doc="Time of the answer.")
     answer: Mapped[dict[str, Any]] = mapped_column(JSON, doc="Status, reason, rule and the verdict of each rule.")
     state_id: Mapped[UUID] = mapped_column(doc="Id of the state that was written.")
+
+
+class Heartbeat(Base):
+    """The last sign of life of the client of a run with `heartbeat_seconds`. Times are those of the database."""
+
+    __tablename__ = "heartbeat"
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True, doc="Id of the flow run or task run.")
+    version: Mapped[int] = mapped_column(doc="Version that the run had. It says nothing about later states.")
+    heard: Mapped[datetime] = mapped_column(doc="Time of the last heartbeat or proposal, by the database's clock.")
 
 
 class FlowRunInput(Row):

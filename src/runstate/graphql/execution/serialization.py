@@ -16,6 +16,7 @@ from sqlalchemy.engine import Dialect
 
 from runstate.database.budget import characters
 from runstate.database.dialects import plain, processor
+from runstate.documents.exact_json import LongFloat
 from runstate.graphql.execution.fallbacks import Fallback
 from runstate.graphql.pagination.raw_rows import as_json
 from runstate.graphql.types.scalars import written
@@ -43,6 +44,7 @@ class Serializers(dict[type, Convert]):
         return all(_is_flat(convert) for convert in self.values())
 
     def __missing__(self, kind: type) -> Convert:
+        # asyncpg returns a subclass of UUID.
         if UUID in self and issubclass(kind, UUID):
             return self.setdefault(kind, str)
         raise Fallback
@@ -58,12 +60,14 @@ def _is_flat(convert: Convert) -> bool:
 
 
 def _int(value: int) -> int:
+    # GraphQL's Int has 32 bits.
     if -LARGEST_INT <= value <= LARGEST_INT:
         return value
     raise Fallback
 
 
 def _float(value: float) -> float:
+    # JSON has neither infinity nor NaN.
     if isfinite(value):
         return value
     raise Fallback
@@ -81,7 +85,7 @@ WRITTEN: Final[Mapping[str, Mapping[type, Convert]]] = {
     "Float": {float: _float},
     "Boolean": {bool: None},
     "DateTime": {datetime: _instant},
-    "JSON": dict.fromkeys((orjson.Fragment, dict, list, str, int, float, bool)),
+    "JSON": dict.fromkeys((orjson.Fragment, dict, list, str, int, float, LongFloat, bool)),
 }
 """Serializers of scalars, by name and Python type."""
 
@@ -94,6 +98,7 @@ def of_scalar(name: str) -> Serializers | None:
 def of_enum(kind: GraphQLEnumType) -> Serializers | None:
     """Return the serializers of an enum; None if graphql-core has to write it."""
     cls = getattr(kind, "wrapped_cls", None)
+    # Plans write the value of a member, which therefore must be its name in GraphQL.
     if cls is None or any(name != value.value for name, value in kind.values.items()):
         return None
     # `_value_` is an attribute, and faster than the property `value`.
@@ -146,6 +151,7 @@ def _instants(values: Sequence[datetime | None]) -> list[Any]:
 
 
 def _floats(values: Sequence[float | None]) -> Sequence[float | None]:
+    # isfinite does not accept None; 0 is finite anyway.
     if all(map(isfinite, filter(None, values))):
         return values
     raise Fallback
