@@ -157,6 +157,7 @@ def set_bounds(settings: Settings) -> RequestLimits:
         directives=settings.max_directives,
         list_items=settings.max_list_items,
         cost=settings.max_cost,
+        answer_bytes=settings.max_answer_bytes,
         errors=settings.max_validation_errors,
         operation_seconds=settings.operation_timeout_seconds,
         operations=settings.max_concurrent_operations,

@@ -137,6 +137,10 @@ LIMIT_MESSAGES = {
     "directives": "The document has too many directives",
     "listItems": "A list is too long",
     "cost": "The answer could hold too many objects",
+    "errors": "Too many fields have failed",
+    "resolvers": "Too many fields have to be executed one by one",
+    "introspection": "The schema is selected too often",
+    "bytes": "The answer, or what is read for it, is too large in bytes",
 }
 """Messages by the name of the limit."""
 

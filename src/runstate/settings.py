@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretSt
 from runstate.core.access.keys import check_name
 from runstate.database import Database
 from runstate.database.address import parse
+from runstate.database.budget import ANSWER_BYTES
 from runstate.errors import ConfigurationError
 from runstate.services.runner import SERVICES, chosen, timed
 
@@ -196,6 +197,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         default=50_000,
         gt=0,
         description="Maximum number of objects that an answer may contain, computed before execution.",
+    )
+    max_answer_bytes: int = Field(
+        default=ANSWER_BYTES,
+        gt=0,
+        description="Maximum size of an answer, and of the values that are read for it, in bytes.",
     )
     max_validation_errors: int = Field(
         default=5, gt=0, description="Maximum number of validation errors that are reported."
