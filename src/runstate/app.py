@@ -88,6 +88,7 @@ def build_app(settings: Settings) -> Starlette:
             opened.push_async_callback(meter.stop)
             # Last: until here, `/readyz` answers that the server is starting.
             health.start(database, feed.transitions)
+            opened.push_async_callback(health.stop)
             app.state.database, app.state.feed, app.state.batcher = database, feed, batcher
             yield
 
@@ -156,6 +157,7 @@ def set_bounds(settings: Settings) -> RequestLimits:
         directives=settings.max_directives,
         list_items=settings.max_list_items,
         cost=settings.max_cost,
+        answer_bytes=settings.max_answer_bytes,
         errors=settings.max_validation_errors,
         operation_seconds=settings.operation_timeout_seconds,
         operations=settings.max_concurrent_operations,

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretSt
 from runstate.core.access.keys import check_name
 from runstate.database import Database
 from runstate.database.address import parse
+from runstate.database.budget import ANSWER_BYTES
 from runstate.errors import ConfigurationError
 from runstate.services.runner import SERVICES, chosen, timed
 
@@ -84,6 +85,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     """Settings of a server."""
 
     workers: int = Field(default=1, ge=1, description="Number of processes that serve; more than one needs PostgreSQL.")
+    worker_timeout_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="Seconds without a sign of life after which one of several processes is killed and replaced.",
+    )
     database_url: Annotated[str, _checked(parse)] = Field(
         default="sqlite+aiosqlite:///./runstate.db",
         description="SQLite file (`sqlite:///file`), or `postgresql://user:password@host/name`.",
@@ -191,6 +197,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         default=50_000,
         gt=0,
         description="Maximum number of objects that an answer may contain, computed before execution.",
+    )
+    max_answer_bytes: int = Field(
+        default=ANSWER_BYTES,
+        gt=0,
+        description="Maximum size of an answer, and of the values that are read for it, in bytes.",
     )
     max_validation_errors: int = Field(
         default=5, gt=0, description="Maximum number of validation errors that are reported."

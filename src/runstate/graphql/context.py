@@ -20,6 +20,7 @@ from runstate.core.access.credentials import UNRESTRICTED, Principal
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.context import CommandContext
 from runstate.database import Database
+from runstate.database.budget import ANSWER_BYTES, ANSWERS_AT_ONCE, ReadBudget, Room
 from runstate.database.dialects import among, among_given, as_given
 from runstate.database.driver import fetch, fetch_as_given
 from runstate.graphql.pagination.connection import PATHS, Connection, Pages
@@ -76,6 +77,10 @@ class Context:
         """Type of the operation, once the document is known."""
         self.cost: float | None = None
         """Cost of the operation, once it is known."""
+        self.answer_bytes = ANSWER_BYTES
+        """Largest number of bytes of the answer, and of those that are read for it."""
+        self.room = Room(ANSWERS_AT_ONCE * ANSWER_BYTES)
+        """The room for large answers; that of the process for an operation that was accepted."""
 
     def fresh(self) -> "Context":
         """Return a context in which nothing was read yet, for one operation on a socket."""
@@ -97,6 +102,8 @@ class Context:
         self.cache.clear()
         # A cached property: each event of a subscription has its own time.
         vars(self).pop("now", None)
+        if budget := vars(self).pop("budget", None):
+            budget.release()
 
     @property
     def commands(self) -> CommandContext:
@@ -114,6 +121,11 @@ class Context:
         return self.clock()
 
     @cached_property
+    def budget(self) -> ReadBudget:
+        """The bytes that may still be read."""
+        return ReadBudget(self.answer_bytes, self.room)
+
+    @cached_property
     def connection_slots(self) -> asyncio.Semaphore:
         """Limit on the database connections that the operation uses at the same time."""
         return asyncio.Semaphore(CONNECTIONS_AT_ONCE)
@@ -127,13 +139,13 @@ class Context:
         """Return the rows of a statement."""
         self.statements += 1
         async with self.connection_slots, self._connection(statement) as connection:
-            return await fetch(connection, statement, parameters)
+            return await fetch(connection, statement, parameters, self.budget)
 
     async def fetch_raw(self, statement: sa.Executable) -> Sequence[Sequence[Any]]:
         """Return the rows of a statement with columns `as_given`, as the driver returns them."""
         self.statements += 1
         async with self.connection_slots, self._connection(statement) as connection:
-            return await fetch_as_given(connection, statement)
+            return await fetch_as_given(connection, statement, self.budget)
 
     def _connection(self, statement: sa.Executable) -> AbstractAsyncContextManager[AsyncConnection]:
         # Subscriptions have connections of their own: their events do not wait for queries.
@@ -175,7 +187,7 @@ class Context:
             return await self.fetch_raw(statement)
         self.statements += 1
         async with self.connection_slots, self.database.read() as connection:
-            return await fetch_as_given(connection, statement)
+            return await fetch_as_given(connection, statement, self.budget)
 
     async def node(self, info: "Info", key: str) -> Row | None:
         """Return the row of any type with an id."""

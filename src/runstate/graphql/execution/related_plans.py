@@ -8,7 +8,7 @@ from graphql import GraphQLField, ListValueNode, ObjectValueNode, ValueNode, Var
 from graphql.execution.collect_fields import FieldDetailsList
 
 from runstate.graphql.execution.fallbacks import Fallback
-from runstate.graphql.execution.plans import Batch, Execution, Plan, all_of, fill
+from runstate.graphql.execution.plans import Batch, Execution, Plan, all_of, fill, overhead
 from runstate.graphql.pagination.connection import PATHS, Pages
 from runstate.graphql.pagination.keyset import PageArguments, PageQuery
 from runstate.graphql.pagination.raw_rows import RawRows
@@ -34,9 +34,11 @@ class Reference(NamedTuple):
         keys = batch.values_of(self.key)
         # Many objects of a list refer to the same row.
         ids = list(dict.fromkeys(each for each in keys if each is not None))
+        before = execution.size.characters
         by_id: dict[Any, Any] = {}
         for found in await all_of(each.write(ids, execution) for each in self.targets):
             by_id |= found
+        execution.size.repeat(before, len(keys) - len(ids) + 1)
         values = list(map(by_id.get, keys))
         # A row was deleted after its key was read.
         if None in values and not self.optional:
@@ -160,7 +162,10 @@ class ConnectionPlan:
         """Return the page of each parent as JSON."""
         answers = [self.template.copy() for _ in parents]
         for name, part in self.parts.items():
-            fill(answers, name, await part(pages, parents, execution))
+            values = await part(pages, parents, execution)
+            fill(answers, name, values)
+            execution.size.characters += sum(len(each) for each in values if isinstance(each, str))
+        execution.size.characters += overhead(self.template) * len(answers)
         return answers
 
 
@@ -179,6 +184,8 @@ class EdgesPlan:
     async def _edges(self, pages: Pages, execution: Execution, rows: RawRows) -> list[Any]:
         answers = [self.template.copy() for _ in range(len(rows))]
         positions = pages.cursors(rows) if self.cursors else []
+        written = overhead(self.template) * len(answers) + sum(map(len, positions)) * len(self.cursors)
+        execution.size.characters += written
         for name in self.cursors:
             fill(answers, name, positions)
         for name, plan in self.nodes.items():
