@@ -123,7 +123,8 @@ def shared_directory() -> Path | None:
 def set_services(settings: Settings) -> dict[str, Service]:
     """Return the services that have settings, bound to their values."""
     after = timedelta(seconds=settings.late_after_seconds)
-    retention = {name: getattr(settings, name) for name in retention_settings()}
+    # Without a value, rows are kept forever.
+    retention = {name: value for name in retention_settings() if (value := getattr(settings, name))}
     return {
         "late": replace(SERVICES["late"], run_once=partial(late.run_once, after=after)),
         "cleanup": replace(SERVICES["cleanup"], run_once=partial(cleanup.run_once, retention=retention)),

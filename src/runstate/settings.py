@@ -144,6 +144,9 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     transition_log_retention_days: float = Field(
         default=7, gt=0, description="Days for which the log of transitions is kept; older cursors expire."
     )
+    run_log_retention_days: float = Field(
+        default=30, ge=0, description="Days for which logs of runs are kept; 0 keeps them forever."
+    )
     slow_subscriber_timeout_seconds: float = Field(
         default=60,
         gt=0,

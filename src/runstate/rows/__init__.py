@@ -10,6 +10,7 @@ from runstate.rows.base import Base, Retention, Row, row_classes
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
 from runstate.rows.log import Installation, LogCheckpoint, LogEntry, LogFloor, Transition
+from runstate.rows.logs import Log, LogWrite
 from runstate.rows.orchestration import CacheEntry, FlowRunInput, ProposalAnswer
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
 from runstate.rows.tallies import CountedName, RunTally
@@ -28,9 +29,11 @@ __all__ = [
     "FlowRunInput",
     "FlowRunState",
     "Installation",
+    "Log",
     "LogCheckpoint",
     "LogEntry",
     "LogFloor",
+    "LogWrite",
     "ProposalAnswer",
     "Retention",
     "Row",

@@ -24,7 +24,7 @@ from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
 from runstate.errors import NotFound, Unavailable
-from runstate.rows import FlowRun, ProposalAnswer, Row, TaskRun
+from runstate.rows import FlowRun, Log, ProposalAnswer, Row, TaskRun
 
 R = TypeVar("R", bound=Row)
 
@@ -108,4 +108,5 @@ async def release_and_forget(connection: AsyncConnection, runs: Sequence[UUID], 
     for lease in [lease for run_id in runs for lease in unit.held_by(run_id)]:
         unit.release(unit.leases[lease.id], now)
     await write_limits(connection, unit, now)
-    await connection.execute(sa.delete(ProposalAnswer).where(among(ProposalAnswer.run_id, runs)))
+    for key in (ProposalAnswer.run_id, Log.flow_run_id, Log.task_run_id):
+        await connection.execute(sa.delete(key.class_).where(among(key, runs)))

@@ -1,9 +1,9 @@
 """Keyset pagination: a page starts at a position in the order, so that concurrent writes do not shift it."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
@@ -16,7 +16,7 @@ from runstate.graphql.pagination.cursors import fingerprint, position
 from runstate.graphql.pagination.raw_rows import RawRows
 from runstate.graphql.pagination.selection import Columns
 from runstate.graphql.types.comparisons import Clause, is_set, negated
-from runstate.graphql.types.filters import Where
+from runstate.graphql.types.filters import Extras, Where
 from runstate.graphql.types.orders import Order, OrderBy, beyond, bound, order
 from runstate.rows import Row
 
@@ -39,6 +39,14 @@ class PageArguments(Generic[R]):
     after: str | None = UNSET
     last: int | None = UNSET
     before: str | None = UNSET
+    conditions: Sequence[Callable[[sa.FromClause], Clause]] = ()
+    """Conditions of additional arguments."""
+
+    @classmethod
+    def of(cls, extras: Extras, given: Mapping[str, Any]) -> Self:
+        """Return the arguments that were sent to a list with additional arguments."""
+        common = {name: value for name, value in given.items() if name not in extras}
+        return cls(**common, conditions=extras.conditions(given))
 
     def size(self) -> int:
         """Return the size of a page. Raise BadUserInput if it is out of range."""
@@ -70,7 +78,9 @@ class PageQuery(Generic[R]):
         self.table = row.__table__
         self.keys: Order = order(row, arguments.order_by if is_set(arguments.order_by) else None)
         self.condition = arguments.where if isinstance(arguments.where, Where) else None
-        self.where: Clause = arguments.where.clause(self.table) if isinstance(arguments.where, Where) else sa.true()
+        self.extra = arguments.conditions
+        where = arguments.where.clause(self.table) if isinstance(arguments.where, Where) else sa.true()
+        self.where: Clause = sa.and_(where, *(condition(self.table) for condition in self.extra))
         self.size = arguments.size()
         self.backwards = is_set(arguments.last)
         self.after = _position(row, self.keys, "after", arguments.after)
@@ -156,6 +166,7 @@ class PageQuery(Generic[R]):
         groups = [self.parent] if self.parent else []
         query = count_query(self.row, self.condition, groups)
         scope = [among(query.counted.columns[self.parent], parents)] if self.parent else []
+        scope += [condition(query.counted.table) for condition in self.extra]
         counted = {(key[0] if key else None): number for *key, number in await fetch(query.counts(groups, *scope))}
         return [counted.get(parent, 0) for parent in parents]
 
