@@ -33,7 +33,7 @@ class Lines:
         self.size = 0
 
     async def of(self, entries: Sequence[LogWrite], where: Clause | None = None) -> list[Log]:
-        """Return the lines of entries, in order, without those that were deleted; with a condition, those that meet it."""
+        """Return the lines of entries, in order, without deleted ones; with a condition, those that meet it."""
         if where is not None:
             return _in_order(entries, await self._read(entries, where))
         missing = [entry for entry in entries if entry.first_id not in self.reads]
@@ -67,12 +67,12 @@ class Lines:
         self.size -= size
 
     async def _read(self, entries: Sequence[LogWrite], where: Clause | None = None) -> Groups:
-        ids = [id for entry in entries for id in _ids(entry)]
+        ids = [each for entry in entries for each in _ids(entry)]
         statement = sa.select(*TABLE.columns).where(among(TABLE.c.id, ids))
         async with self.database.read() as connection:
             rows = await fetch(connection, statement if where is None else statement.where(where))
         by_id = {line.id: line for line in map(line_of, rows)}
-        return {entry.first_id: [by_id[id] for id in _ids(entry) if id in by_id] for entry in entries}
+        return {entry.first_id: [by_id[each] for each in _ids(entry) if each in by_id] for entry in entries}
 
 
 def line_of(values: Sequence[Any]) -> Log:

@@ -63,13 +63,13 @@ async def follow_lines(
     stream.
     """
     hub = feed.logs
-    filter: LogFilter[LogWrite] = EVERYTHING if wanted.root is None else TreeFilter(feed.trees, wanted.root)
+    matching: LogFilter[LogWrite] = EVERYTHING if wanted.root is None else TreeFilter(feed.trees, wanted.root)
     start = None if after is None else hub.reader.decode(after)
     first = None if start or not tail else await hub.with_timeout(partial(_tail, hub.past, _last(wanted, tail)))
     transitions = None
     if wanted.until_final and wanted.root is not None:
         transitions = await follow_run(feed, RunKind.FLOW_RUN, wanted.root, until_final=True)
-    stream = EndingStream(hub, filter)
+    stream = EndingStream(hub, matching)
     pages = await opened(stream, first.cursor if first else start)
     return _parts(_Source(feed, wanted, pages, start), first, _ending(stream, transitions) if transitions else None)
 

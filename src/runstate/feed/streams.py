@@ -33,11 +33,11 @@ async def follow(
 
 async def opened(stream: "LogStream[T]", cursor: Cursor | None) -> AsyncGenerator[Page[T], None]:
     """Open a stream: return its pages after a cursor, by default new ones. Raises CursorExpired."""
-    hub, filter = stream.hub, stream.subscriber.filter
+    hub, matching = stream.hub, stream.subscriber.filter
     end = await hub.with_timeout(hub.join)
     if cursor is None:
         return stream.after(Page([], Cursor(end)))
-    return stream.after(await hub.with_timeout(partial(hub.past.page, cursor, end, filter)))
+    return stream.after(await hub.with_timeout(partial(hub.past.page, cursor, end, matching)))
 
 
 class Stream(ABC, Generic[T, Part]):

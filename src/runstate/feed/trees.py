@@ -28,6 +28,7 @@ class Trees:
         """Parent of each known flow run; None: it is no subflow run."""
         self.unknown: dict[UUID, float] = {}
         """When flow runs that do not exist were looked up, by the loop's clock."""
+        self.reading = asyncio.Lock()
 
     def contains(self, root: UUID, flow_run_id: UUID | None) -> bool | None:
         """Return whether a flow run belongs to the tree of another one; None if that has to be read."""
@@ -41,10 +42,16 @@ class Trees:
     async def within(self, root: UUID, entries: Iterable[LogWrite]) -> list[LogWrite]:
         """Return the entries whose flow run belongs to a tree."""
         some = list(entries)
-        unread = {entry.flow_run_id for entry in some if self.contains(root, entry.flow_run_id) is None}
-        if unread:
-            await self._read([each for each in unread if each])
+        if self._unread(root, some):
+            # One after another, so that many subscribers to new runs share one statement.
+            async with self.reading:
+                if unread := self._unread(root, some):
+                    await self._read(unread)
         return [entry for entry in some if self.contains(root, entry.flow_run_id)]
+
+    def _unread(self, root: UUID, entries: list[LogWrite]) -> list[UUID]:
+        ids = {entry.flow_run_id for entry in entries}
+        return [each for each in ids if each and self.contains(root, each) is None]
 
     def _is_unknown(self, flow_run_id: UUID) -> bool:
         looked = self.unknown.get(flow_run_id)
@@ -52,11 +59,11 @@ class Trees:
 
     async def _read(self, ids: list[UUID]) -> None:
         """Read the parents of flow runs, and those of their parents."""
-        run = sa.select(FlowRun.id, TaskRun.flow_run_id).outerjoin(TaskRun, TaskRun.id == FlowRun.parent_task_run_id)
-        above = run.where(among(FlowRun.id, ids)).cte("above", recursive=True)
-        every = above.union(run.join(above, above.c.flow_run_id == FlowRun.id))
+        runs = sa.select(FlowRun.id, TaskRun.flow_run_id).outerjoin(TaskRun, TaskRun.id == FlowRun.parent_task_run_id)
+        above = runs.where(among(FlowRun.id, ids)).cte("above", recursive=True)
+        every = above.union(runs.join(above, above.c.flow_run_id == FlowRun.id))
         async with self.database.read() as connection:
-            found = {child: parent for child, parent in await connection.execute(sa.select(every))}
+            found = {run: parent for run, parent in (await connection.execute(sa.select(every))).tuples()}
         if len(self.parents) + len(self.unknown) > MOST_KNOWN:
             self.parents.clear()
             self.unknown.clear()

@@ -54,9 +54,7 @@ class Log(Row):
     # No foreign keys: a line can arrive before its run, and checking each line would cost more than writing it.
     __table_args__ = (
         sa.Index(None, "flow_run_id", "timestamp", "id"),
-        sa.Index(
-            None, "task_run_id", "timestamp", "id", postgresql_where=KNOWN_TASK_RUN, sqlite_where=KNOWN_TASK_RUN
-        ),
+        sa.Index(None, "task_run_id", "timestamp", "id", postgresql_where=KNOWN_TASK_RUN, sqlite_where=KNOWN_TASK_RUN),
         sa.Index(None, "timestamp", "id"),
     )
 

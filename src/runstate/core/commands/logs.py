@@ -9,11 +9,11 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
+from asyncpg.pgproto.pgproto import UUID as PG_UUID  # made and written by PostgreSQL's driver several times faster
 
 from runstate.core.commands.command import command
 from runstate.core.context import CommandContext
-from runstate.database import bulk
-from runstate.database.bulk import append, inserted
+from runstate.database.bulk import append, table_of
 from runstate.database.queries.expiry import delete_in_batches
 from runstate.documents.logs import LogLine, WriteLogs
 from runstate.feed.log import LOG_WRITES
@@ -34,6 +34,7 @@ COLUMNS: Final = (
     "worker_id",
     "truncated",
 )
+ENTRY_COLUMNS: Final = ("written", "first_id", "lines", "size", "flow_run_id")
 FLOW_RUN: Final = COLUMNS.index("flow_run_id")
 CONSECUTIVE: Final = 2**10
 """Ids of the lines of one call: they differ in their last ten bits."""
@@ -48,7 +49,7 @@ MEMBERS: Final = 200
 class RefusedLine(NamedTuple):
     """A line that was not written."""
 
-    index: int
+    place: int
     """Position in the input, from 0."""
     path: str
     """Member with the mistake."""
@@ -79,13 +80,13 @@ async def write_logs(context: CommandContext, document: WriteLogs) -> WrittenLog
     refused: list[RefusedLine] = []
     for index, line in enumerate(document.logs):
         try:
-            records.append(_record(line, UUID(int=first + len(records)), now, ids))
+            records.append(_record(line, PG_UUID((first + len(records)).to_bytes(16)), now, ids))
         except InvalidLine as error:
             refused.append(RefusedLine(index, error.path, str(error)))
     if records:
         async with context.database.write() as transaction:
             await append(transaction.connection, Log, COLUMNS, records)
-            await bulk.write(transaction.connection, [inserted(LogWrite, _entries(records, now))])
+            await append(transaction.connection, LogWrite, ENTRY_COLUMNS, list(_entries(records, now)))
             transaction.notify(LOG_WRITES.channel)
     return WrittenLogs(len(records), refused)
 
@@ -98,54 +99,59 @@ class Ids(dict[str | None, UUID | None]):
 
 
 def _record(line: LogLine, id: UUID, now: datetime, ids: Ids) -> tuple[Any, ...]:
-    if line.level not in LEVELS:
+    level, logger, message = line.level, line.logger, line.message
+    if level not in LEVELS:
         raise InvalidLine("level", f"The level must be from {LEVELS[0]} to {LEVELS[-1]}.")
-    if len(line.logger) > LONGEST_LOGGER:
+    if len(logger) > LONGEST_LOGGER:
         raise InvalidLine("logger", f"The name of a logger has at most {LONGEST_LOGGER:,} characters.")
-    message = _storable(line.message)
-    return (
-        id,
-        now,
-        _storable(line.logger),
-        line.level,
-        message[:LONGEST_MESSAGE],
-        line.timestamp,
-        _id(ids, line, "flow_run_id"),
-        _id(ids, line, "task_run_id"),
-        _id(ids, line, "worker_id"),
-        len(message) > LONGEST_MESSAGE,
-    )
-
-
-def _id(ids: Ids, line: LogLine, name: str) -> UUID | None:
+    if "\0" in message or not message.isascii():
+        message = _storable(message)
+    if "\0" in logger or not logger.isascii():
+        logger = _storable(logger)
+    is_long = len(message) > LONGEST_MESSAGE
+    if is_long:
+        message = message[:LONGEST_MESSAGE]
     try:
-        return ids[getattr(line, name)]
+        runs = ids[line.flow_run_id], ids[line.task_run_id], ids[line.worker_id]
     except ValueError:
-        raise InvalidLine(name, "The value is not a valid UUID.") from None
+        raise InvalidLine(_malformed(line), "The value is not a valid UUID.") from None
+    return (id, now, logger, level, message, line.timestamp, *runs, is_long)
+
+
+def _malformed(line: LogLine) -> str:
+    names = ("flow_run_id", "task_run_id", "worker_id")
+    return next(name for name in names if (text := getattr(line, name)) is not None and not _is_uuid(text))
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _storable(text: str) -> str:
     """Return a text without NUL characters, and with U+FFFD in place of halves of surrogate pairs."""
-    if not text.isascii():
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text.replace("\0", "") if "\0" in text else text
+    text = text.replace("\0", "")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _entries(records: Sequence[tuple[Any, ...]], now: datetime) -> Iterator[dict[str, Any]]:
+def _entries(records: Sequence[tuple[Any, ...]], now: datetime) -> Iterator[tuple[Any, ...]]:
     """Yield the entries of the log of writes: consecutive lines of one flow run, as many as a page can hold."""
     for flow_run_id, lines in groupby(records, lambda record: record[FLOW_RUN]):
         for first, number, size in _parts(lines):
-            yield {"written": now, "first_id": first, "lines": number, "size": size, "flow_run_id": flow_run_id}
+            yield now, first, number, size, flow_run_id
 
 
 def _parts(lines: Iterator[tuple[Any, ...]]) -> Iterator[tuple[UUID, int, int]]:
     """Yield the first id, the number and the size of lines that make an entry."""
     first, number, size = None, 0, 0
-    for id, _, logger, _, message, *_ in lines:
+    for key, _, logger, _, message, *_ in lines:
         if first is not None and (number == MOST_TOGETHER or size > LARGEST_ENTRY):
             yield first, number, size
             first, number, size = None, 0, 0
-        first = first or id
+        first = first or key
         number, size = number + 1, size + len(message) + len(logger) + MEMBERS
     if first is not None:
         yield first, number, size
@@ -153,4 +159,4 @@ def _parts(lines: Iterator[tuple[Any, ...]]) -> Iterator[tuple[UUID, int, int]]:
 
 async def delete_logs(context: CommandContext, clause: sa.ColumnElement[bool]) -> int:
     """Delete the lines that meet a condition, in several transactions, and return their number."""
-    return await delete_in_batches(context.database, bulk.table_of(Log), clause)
+    return await delete_in_batches(context.database, table_of(Log), clause)

@@ -83,7 +83,9 @@ class Nested(NamedTuple):
             arguments = get_argument_values(self.field, first.node, execution.variables, first.fragment_variable_values)
             row, parent, extras = self.many
             selected = columns(row, [each.node for each in self.details], execution.fragments, PATHS)
-            self.queries[key] = PageQuery(row, PageArguments.of(extras, self.read(arguments)), selected, dialect, parent)
+            self.queries[key] = PageQuery(
+                row, PageArguments.of(extras, self.read(arguments)), selected, dialect, parent
+            )
         return self.queries[key]
 
 

@@ -47,7 +47,9 @@ FAMILY = Family(
     {
         "log": by_id(Log),
         "logs": rows_of(
-            Log, "All lines that meet a condition; oldest first by default.", tree=Extra(strawberry.ID, IN_TREE, _in_tree)
+            Log,
+            "All lines that meet a condition; oldest first by default.",
+            tree=Extra(strawberry.ID, IN_TREE, _in_tree),
         ),
     },
     {},
@@ -136,7 +138,7 @@ class Query:
     async def loggers(self, info: Info, where: Which = UNSET) -> list[str]:
         """The names of the loggers of lines, in alphabetical order, at most 1,000."""
         names = sa.select(TABLE.c.logger).distinct().order_by(TABLE.c.logger).limit(MOST_LOGGERS)
-        clause = where.clause(TABLE) if is_set(where) else sa.true()
+        clause = where.clause(TABLE) if where else sa.true()
         return [name for (name,) in await info.context.fetch(names.where(clause))]
 
     @query
@@ -157,7 +159,7 @@ class Mutation:
         exist yet.
         """
         result = await commands.write_logs(info.context.commands, input.checked())
-        refused = [RefusedLog(index=each.index, path=[each.path], message=each.message) for each in result.refused]
+        refused = [RefusedLog(index=each.place, path=[each.path], message=each.message) for each in result.refused]
         return WriteLogsPayload(written=result.written, refused=refused)
 
     @mutation(Scope.ADMIN, InvalidInput)
@@ -193,9 +195,7 @@ class Subscription:
         existing ones, in the order of `logs`. The first batch is sent at once and may be empty. Without lines, an empty
         batch is sent at least every 30 seconds, so that cursors stay valid.
         """
-        parts = await follow_lines(
-            _feed(info), _wanted(where, tree, until_final=until_final), *_start(after, tail)
-        )
+        parts = await follow_lines(_feed(info), _wanted(where, tree, until_final=until_final), *_start(after, tail))
         return _batches(info, parts)
 
 
