@@ -63,7 +63,7 @@ class Trees:
         above = runs.where(among(FlowRun.id, ids)).cte("above", recursive=True)
         every = above.union(runs.join(above, above.c.flow_run_id == FlowRun.id))
         async with self.database.read() as connection:
-            found = {run: parent for run, parent in (await connection.execute(sa.select(every))).tuples()}
+            found = dict((await connection.execute(sa.select(every))).tuples().all())
         if len(self.parents) + len(self.unknown) > MOST_KNOWN:
             self.parents.clear()
             self.unknown.clear()
