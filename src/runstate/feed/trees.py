@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from runstate.database import Database
 from runstate.database.dialects import among, among_selected
+from runstate.database.driver import fetch
 from runstate.database.queries.trees import tree_of
 from runstate.rows import FlowRun, LogWrite, TaskRun
 
@@ -60,10 +61,10 @@ class Trees:
     async def _read(self, ids: list[UUID]) -> None:
         """Read the parents of flow runs, and those of their parents."""
         runs = sa.select(FlowRun.id, TaskRun.flow_run_id).outerjoin(TaskRun, TaskRun.id == FlowRun.parent_task_run_id)
-        above = runs.where(among(FlowRun.id, ids)).cte("above", recursive=True)
+        above = runs.where(among(FlowRun.id, ids)).cte(recursive=True)
         every = above.union(runs.join(above, above.c.flow_run_id == FlowRun.id))
         async with self.database.read() as connection:
-            found = dict((await connection.execute(sa.select(every))).tuples().all())
+            found: dict[UUID, UUID | None] = dict(await fetch(connection, sa.select(every)))
         if len(self.parents) + len(self.unknown) > MOST_KNOWN:
             self.parents.clear()
             self.unknown.clear()

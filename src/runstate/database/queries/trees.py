@@ -10,7 +10,7 @@ from runstate.rows import FlowRun, TaskRun
 
 def tree_of(flow_run_id: UUID) -> sa.Select[Any]:
     """Select the ids of a flow run, which may be unknown, and of all its subflow runs."""
-    tree = sa.select(sa.literal(flow_run_id, sa.Uuid()).label("id")).cte("tree", recursive=True)
+    tree = sa.select(sa.literal(flow_run_id, sa.Uuid()).label("id")).cte(recursive=True)
     subflows = (
         sa.select(FlowRun.id)
         .join(TaskRun, TaskRun.id == FlowRun.parent_task_run_id)

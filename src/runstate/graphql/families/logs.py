@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import sqlalchemy as sa
 import strawberry
 from strawberry import UNSET
+from strawberry.utils.str_converters import to_camel_case
 
 from runstate.core.commands import logs as commands
 from runstate.database.bulk import table_of
@@ -159,7 +160,7 @@ class Mutation:
         exist yet.
         """
         result = await commands.write_logs(info.context.commands, input.checked())
-        refused = [RefusedLog(index=each.place, path=[each.path], message=each.message) for each in result.refused]
+        refused = [RefusedLog(index=each.place, path=[to_camel_case(each.path)], message=each.message) for each in result.refused]
         return WriteLogsPayload(written=result.written, refused=refused)
 
     @mutation(Scope.ADMIN, InvalidInput)
