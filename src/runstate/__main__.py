@@ -1,4 +1,4 @@
-"""`runstate serve | migrate | schema | verify | watch | demo | keys`."""
+"""`runstate serve | migrate | schema | verify | watch | logs | demo | keys`."""
 
 # First, because it disables the garbage collector during the imports below.
 import runstate.loading  # noqa: F401  # isort: skip
@@ -20,6 +20,7 @@ from runstate import logs
 from runstate.app import clock
 from runstate.cli.demo import run_demo
 from runstate.cli.keys import cli as keys
+from runstate.cli.logs import run_logs
 from runstate.cli.watch import REFUSED, RefusedError, run_watch, wish_of
 from runstate.core.checks.verify import verify as findings_of
 from runstate.database.address import parse
@@ -138,6 +139,22 @@ def watch(
     """
     try:
         raise typer.Exit(run_watch(url, wish_of(run, where, after, until_final=until_final), key))
+    except RefusedError as refused:
+        typer.echo(str(refused), err=True)
+        raise typer.Exit(REFUSED) from None
+
+
+@cli.command(name="logs")
+def logs_of_run(
+    run: Annotated[str, typer.Argument(help="Id of a flow run or of a task run.")],
+    url: Annotated[str, typer.Option(help="URL of the server.")] = "http://127.0.0.1:4200/graphql",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines too, until the run ends.")] = False,  # noqa: FBT002
+    tail: Annotated[int, typer.Option(min=0, max=1_000, help="With --follow: number of existing lines.")] = 100,
+    key: Key = None,
+) -> None:
+    """Print the logs of a run, those of its task runs and subflow runs among them, oldest first."""
+    try:
+        raise typer.Exit(run_logs(url, run, tail, key, follow=follow))
     except RefusedError as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(REFUSED) from None

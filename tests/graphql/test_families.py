@@ -81,6 +81,7 @@ WITHOUT: Final = {
     "ConcurrencyLease": "acquired and released",
     "CsrfToken": "a secret of its client",
     "FlowRunState": "proposed",
+    "Log": "written in bulk",
     "TaskRunState": "proposed",
 }
 """Public tables whose rows clients do not create."""

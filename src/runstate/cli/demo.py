@@ -252,16 +252,31 @@ class Demo:
         faults = itertools.chain(["Connection reset by peer"] * turn(task.faults, nth), itertools.repeat(""))
 
         async def attempt() -> str:
+            lines = [line(20, f"Task {task.name} was started")]
             await self.rest(task.seconds)
-            return await self.run(task.subflow, nth, task_run) if task.subflow else next(faults)
+            fault = await self.run(task.subflow, nth, task_run) if task.subflow else next(faults)
+            lines.append(line(40, fault) if fault else line(20, f"Task {task.name} was completed"))
+            await self.log(run, task_run, task, lines)
+            return fault
 
         details = cache(task, parameters) if task.cached_by else {}
         this = Run(self.api, self.tell, f"{run.label} / {task.name}", {"taskRunId": task_run})
         return task_run, await this.work(attempt, **details)
 
+    async def log(self, run: Run, task_run: str, task: Task, lines: list[dict[str, Any]]) -> None:
+        """Write lines of a task run."""
+        common = {**run.ref, "taskRunId": task_run, "logger": f"demo.{task.name}"}
+        fields = "... on WriteLogsPayload { written }"
+        await self.api.do("writeLogs", "WriteLogsInput", fields, logs=[{**common, **each} for each in lines])
+
     async def rest(self, seconds: float) -> None:
         """Sleep for some seconds, multiplied by the pace."""
         await asyncio.sleep(seconds * self.pace)
+
+
+def line(level: int, message: str) -> dict[str, Any]:
+    """Return a line of a log."""
+    return {"level": level, "message": message, "timestamp": datetime.now(UTC).isoformat()}
 
 
 def turn(values: tuple[Any, ...], nth: int) -> Any:
