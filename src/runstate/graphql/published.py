@@ -11,6 +11,8 @@ from runstate.graphql.pagination.connection import has_many
 from runstate.graphql.types.derive import register_type, tables
 from runstate.graphql.types.inputs import register_input
 from runstate.rows import (
+    Artifact,
+    ArtifactCollection,
     ConcurrencyLease,
     ConcurrencyLimit,
     CsrfToken,
@@ -29,6 +31,8 @@ from runstate.rows import (
 )
 
 __all__ = [
+    "Artifact",
+    "ArtifactCollection",
     "ConcurrencyLease",
     "ConcurrencyLimit",
     "CsrfToken",

@@ -6,6 +6,7 @@ from pkgutil import iter_modules
 from sqlalchemy.orm import configure_mappers
 
 from runstate.rows.access import ApiKey, CsrfToken
+from runstate.rows.artifacts import Artifact, ArtifactCollection
 from runstate.rows.base import Base, Retention, Row, row_classes
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
@@ -17,6 +18,8 @@ from runstate.rows.tallies import CountedName, RunTally
 
 __all__ = [
     "ApiKey",
+    "Artifact",
+    "ArtifactCollection",
     "Base",
     "CacheEntry",
     "ConcurrencyLease",

@@ -15,6 +15,7 @@ from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.orchestrate import lock_limits, write_limits
 from runstate.core.batch.requests import Answer, Created, CreateRun, ProposeState
 from runstate.core.batch.unit_of_work import UnitOfWork
+from runstate.core.commands.artifacts import delete_artifacts_of
 from runstate.core.commands.command import TRIES
 from runstate.core.commands.crud import Written, change, columns_of
 from runstate.core.context import CommandContext
@@ -108,5 +109,6 @@ async def release_and_forget(connection: AsyncConnection, runs: Sequence[UUID], 
     for lease in [lease for run_id in runs for lease in unit.held_by(run_id)]:
         unit.release(unit.leases[lease.id], now)
     await write_limits(connection, unit, now)
+    await delete_artifacts_of(connection, runs, now)
     for key in (ProposalAnswer.run_id, Log.flow_run_id, Log.task_run_id):
         await connection.execute(sa.delete(key.class_).where(among(key, runs)))

@@ -21,7 +21,7 @@ from runstate.graphql.types.derive import (
     members,
     optional,
 )
-from runstate.graphql.types.fields import input_type
+from runstate.graphql.types.fields import input_type, named
 from runstate.graphql.types.registry import REGISTRY, RegistrationError
 from runstate.rows import Row
 
@@ -218,7 +218,7 @@ def _list_where(row: type[Row]) -> type:
 
 def _comparison(row: type[Row], stored: Member) -> tuple[Any, Any]:
     try:
-        return _condition(comparison(stored.type), stored.doc)
+        return optional(comparison(stored.type)), member(stored.doc or "", named(stored.name))
     except RegistrationError as error:
         raise RegistrationError(f"{row.__name__}.{stored.name}: {error}") from error
 
