@@ -111,8 +111,10 @@ def not_null(value: Any) -> Any:
 
 Text = Annotated[str, AfterValidator(storable_text)]
 Name = Annotated[str, AfterValidator(storable_text), Field(min_length=1, max_length=255)]
+ShortText = Annotated[str, AfterValidator(storable_text), Field(max_length=255)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=255)]
-DashSlug = Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=255)]
+DashShortText = Annotated[str, AfterValidator(storable_text), Field(max_length=255)]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=255)]
 LongText = Annotated[str, AfterValidator(storable_text), Field(max_length=100_000)]
 Tags = Annotated[list[Name], Field(max_length=100), AfterValidator(without_duplicates)]
 JsonValue = Annotated[Any, AfterValidator(storable_json)]

@@ -6,7 +6,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship
 
-from runstate.documents.base import DashSlug, JsonValue, LongText, Name, ShortTexts
+from runstate.documents.base import DashSlug, JsonValue, LongText, ShortText, ShortTexts
 from runstate.rows.base import CREATE_ONLY, JSON, READ_ONLY, Row, reverse
 from runstate.rows.runs import FlowRun, TaskRun, known
 
@@ -64,7 +64,7 @@ class Artifact(Row):
     __indexed__ = ("created", "updated")
 
     key: Mapped[DashSlug | None] = mapped_column(info=CREATE_ONLY, doc=KEY)
-    type: Mapped[Name | None] = mapped_column(info=CREATE_ONLY, doc=TYPE)
+    type: Mapped[ShortText | None] = mapped_column(info=CREATE_ONLY, doc=TYPE)
     data: Mapped[JsonValue | None] = mapped_column(JSON, doc="Any JSON value, at most 512 KiB.")
     description: Mapped[LongText | None] = mapped_column(doc="Description for people, in Markdown.")
     metadata_: Mapped[ShortTexts | None] = mapped_column(
