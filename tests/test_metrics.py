@@ -130,7 +130,7 @@ async def test_proposals_are_counted_by_result(ask: Ask) -> None:
     assert told["runstate_verdicts_total,problem"] == 1
     assert told["runstate_batches_total"] == told["runstate_batch_requests_count"] == 7
     assert told["runstate_database_statements_total"] > 5
-    assert told["runstate_desk_waiting"] == told["runstate_desk_batches_under_way"] == 0
+    assert told["runstate_batcher_waiting"] == told["runstate_batcher_running_batches"] == 0
 
 
 async def test_the_pools_and_the_age_of_the_feed_are_exported(client: httpx.AsyncClient, kind: str) -> None:
