@@ -114,8 +114,8 @@ def operations(path: Path) -> list[OperationDefinitionNode]:
     return [each for each in parse(path.read_text()).definitions if isinstance(each, OperationDefinitionNode)]
 
 
-async def test_there_are_eleven_queries() -> None:
-    assert len(READY) == 11
+async def test_there_are_twelve_queries() -> None:
+    assert len(READY) == 12
 
 
 @pytest.mark.usefixtures("steps")

@@ -46,7 +46,8 @@ async def test_a_line_keeps_all_that_was_written(ask: Ask) -> None:
     task = await make_task_run(ask, flowRunId=run)
     given = line("text", 0.123456, flowRunId=run, taskRunId=task, workerId=str(uuid4()), level=45)
     await write(ask, given)
-    fields = "id message logger level levelName timestamp flowRunId taskRunId workerId truncated flowRun { id } taskRun { id }"
+    fields = """id message logger level levelName timestamp flowRunId taskRunId workerId truncated
+      flowRun { id } taskRun { id }"""
     (found,) = (await ask(f"{{ logs {{ nodes {{ {fields} }} }} }}"))["logs"]["nodes"]
 
     expected = {**given, "timestamp": "2026-01-05T12:00:00.123456Z", "levelName": "ERROR", "truncated": False}
@@ -102,7 +103,8 @@ async def test_equal_timestamps_are_sorted_as_written(ask: Ask) -> None:
     found: list[str] = []
     after = None
     while True:
-        document = "query($after: String) { logs(first: 200, after: $after) { nodes { message } pageInfo { endCursor hasNextPage } } }"
+        document = """query($after: String) { logs(first: 200, after: $after) {
+          nodes { message } pageInfo { endCursor hasNextPage } } }"""
         page = (await ask(document, after=after))["logs"]
         found += [each["message"] for each in page["nodes"]]
         after = page["pageInfo"]["endCursor"]
@@ -178,8 +180,8 @@ async def test_lines_are_deleted_with_their_run(ask: Ask) -> None:
     run = await make_flow_run(ask)
     task = await make_task_run(ask)
     await write(ask, line("run", flowRunId=run), line("task", taskRunId=task), line("none"))
-    for kind, id in (("FlowRun", run), ("TaskRun", task)):
-        await ask(f"mutation($id: ID!) {{ delete{kind}(id: $id) {{ __typename }} }}", id=id)
+    for kind, key in (("FlowRun", run), ("TaskRun", task)):
+        await ask(f"mutation($id: ID!) {{ delete{kind}(id: $id) {{ __typename }} }}", id=key)
 
     assert await messages(ask) == ["none"]
 

@@ -20,7 +20,7 @@ KINDS = {
     "NameTaken": "taken",
     "NotFound": "not_found",
 }
-"""What the recording calls a problem."""
+"""Names of problems in the recording."""
 OPERATIONS: dict[str, Operation] = {}
 
 
@@ -69,8 +69,8 @@ class Stores:
         if not isinstance(value, str):
             return value
         value = value.replace("{n}", self.nonce)
-        for name, id in self.ids.items():
-            value = value.replace(f"{{id:{name}}}", id)
+        for name, known in self.ids.items():
+            value = value.replace(f"{{id:{name}}}", known)
         return value
 
     def id(self, name: str) -> str:

@@ -55,7 +55,9 @@ async def collection(play: Stores, step: Step) -> Answer:
 
 def _where(play: Stores, wanted: Step, id: str) -> list[Any]:
     ids = {"ids": id, "run": "flowRunId", "task": "taskRunId"}
-    where: list[Any] = [{member: {"in": list(map(play.id, wanted[key]))}} for key, member in ids.items() if key in wanted]
+    where: list[Any] = [
+        {member: {"in": list(map(play.id, wanted[key]))}} for key, member in ids.items() if key in wanted
+    ]
     for key, member, how in (("keys", "key", "in"), ("key_like", "key", "contains"), ("types", "type", "in")):
         if key in wanted:
             where.append({member: {how: wanted[key]}})
@@ -87,9 +89,7 @@ async def artifacts(play: Stores, step: Step) -> Answer:
 async def collections(play: Stores, step: Step) -> Answer:
     """List collections."""
     where, order = _where(play, step["where"], "latestId"), step.get("order")
-    pages, count = await play.pages(
-        "artifactCollections", "ArtifactCollection", "key latestId", where, order=order
-    )
+    pages, count = await play.pages("artifactCollections", "ArtifactCollection", "key latestId", where, order=order)
     found = [[each["key"], play.name(each["latestId"])] for page in pages for each in page]
     return {"collections": found if order else sorted(found), "count": count}
 
@@ -108,5 +108,7 @@ async def propose(play: Stores, step: Step) -> Answer:
 async def state_data(play: Stores, step: Step) -> Answer:
     """Read the data of a run's state."""
     field = "flowRun" if step["kind"] == "flow_run" else "taskRun"
-    found = await play.ask(f"query($id: ID!) {{ it: {field}(id: $id) {{ state {{ data }} }} }}", id=play.id(step["run"]))
+    found = await play.ask(
+        f"query($id: ID!) {{ it: {field}(id: $id) {{ state {{ data }} }} }}", id=play.id(step["run"])
+    )
     return {"data": found["state"]["data"]}

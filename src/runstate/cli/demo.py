@@ -192,6 +192,8 @@ class Demo:
                 "flowRun", flowId=flow_id, name=name, parameters=parameters, tags=list(flow.tags), **more
             )
         run = Run(self.api, self.tell, name, {"flowRunId": run_id})
+        link = "[Dashboard](https://example.com/dashboards/1)"
+        await self.api.create("artifact", key=f"{flow.name}-dashboard", type="markdown", data=link, **run.ref)
         well = await run.work(lambda: self.stages(flow, nth, run, parameters))
         return "" if well else f"{flow.name} did not complete"
 
@@ -248,6 +250,9 @@ class Demo:
             policy={"retries": task.retries, "retryDelaysSeconds": [2 * self.pace]},
             taskInputs={"data": [{"input_type": "task_run", "id": each} for each in before]},
         )
+        progress = await self.api.create(
+            "artifact", type="progress", data=0, description=f"Progress of {task.name}", taskRunId=task_run, **run.ref
+        )
         # One item for each attempt.
         faults = itertools.chain(["Connection reset by peer"] * turn(task.faults, nth), itertools.repeat(""))
 
@@ -255,6 +260,9 @@ class Demo:
             lines = [line(20, f"Task {task.name} was started")]
             await self.rest(task.seconds)
             fault = await self.run(task.subflow, nth, task_run) if task.subflow else next(faults)
+            await self.api.do(
+                "updateArtifact", "UpdateArtifactInput", "__typename", id=progress, data=50 if fault else 100
+            )
             lines.append(line(40, fault) if fault else line(20, f"Task {task.name} was completed"))
             await self.log(run, task_run, task, lines)
             return fault

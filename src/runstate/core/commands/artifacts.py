@@ -13,6 +13,7 @@ from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert, insert_or_find, new_columns, remove
 from runstate.core.context import CommandContext
 from runstate.database.dialects import among
+from runstate.database.driver import fetch
 from runstate.errors import NotFound
 from runstate.rows import Artifact, ArtifactCollection
 from runstate.rows.documents import create_document, update_document
@@ -94,8 +95,7 @@ async def _lock(connection: AsyncConnection, artifacts: Sequence[UUID]) -> dict[
     """Lock the collections of artifacts, in the order of their ids; return the latest artifact of each."""
     of = sa.select(Artifact.collection_id).where(among(Artifact.id, artifacts))
     rows = sa.select(ArtifactCollection.id, ArtifactCollection.latest_id).where(ArtifactCollection.id.in_(of))
-    found = await connection.execute(rows.order_by(ArtifactCollection.id).with_for_update())
-    return {id: latest for id, latest in found}
+    return dict(await fetch(connection, rows.order_by(ArtifactCollection.id).with_for_update()))
 
 
 async def _renew(connection: AsyncConnection, locked: dict[UUID, UUID], now: Any) -> None:

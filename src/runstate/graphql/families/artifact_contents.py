@@ -10,6 +10,7 @@ import strawberry
 from runstate.graphql.types.fields import object_type
 
 MOST_ROWS: Final = 1_000
+COMPLETE: Final = 100
 LINK: Final = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<url>[^()\s]+)\)")
 JSON: Any = strawberry.scalars.JSON
 
@@ -86,7 +87,7 @@ def _image(data: Any) -> Image | None:
 
 def _progress(data: Any) -> Progress | None:
     is_number = isinstance(data, int | float) and not isinstance(data, bool)
-    return Progress(percent=data) if is_number and 0 <= data <= 100 else None
+    return Progress(percent=data) if is_number and 0 <= data <= COMPLETE else None
 
 
 def _table(data: Any) -> Table | None:

@@ -160,7 +160,10 @@ class Mutation:
         exist yet.
         """
         result = await commands.write_logs(info.context.commands, input.checked())
-        refused = [RefusedLog(index=each.place, path=[to_camel_case(each.path)], message=each.message) for each in result.refused]
+        refused = [
+            RefusedLog(index=each.place, path=[to_camel_case(each.path)], message=each.message)
+            for each in result.refused
+        ]
         return WriteLogsPayload(written=result.written, refused=refused)
 
     @mutation(Scope.ADMIN, InvalidInput)
