@@ -73,6 +73,7 @@ FAMILIES: Final[dict[str, Family]] = {
         key="idempotencyKey",
     ),
     "FlowRunInput": Family({"flowRunId": "a flow run", "key": "k", "value": {"n": 1}}, "return", key="key"),
+    "SavedSearch": Family({"name": "late runs"}, "update"),
     "TaskRun": Family(
         {"flowRunId": "a flow run", "taskKey": "t", "dynamicKey": "0", "name": "run", "tags": ["a", "a", "b"]},
         "return",
@@ -89,6 +90,7 @@ FAMILIES: Final[dict[str, Family]] = {
 WITHOUT: Final = {
     "ArtifactCollection": "created with their first artifact",
     "ConcurrencyLease": "acquired and released",
+    "Configuration": "set by key",
     "CsrfToken": "a secret of its client",
     "FlowRunState": "proposed",
     "Log": "written in bulk",
@@ -106,6 +108,11 @@ listed = pytest.mark.parametrize("name", LISTED)
 def camel(name: str) -> str:
     """Return the name of a field with objects of a type."""
     return name[0].lower() + name[1:]
+
+
+def plural(name: str) -> str:
+    """Return the name of the list of a type's objects."""
+    return camel(name) + ("es" if name.endswith("ch") else "s")
 
 
 def members(name: str) -> dict[str, Any]:
@@ -202,7 +209,7 @@ async def test_an_object_is_created_and_read(ask: Ask, name: str) -> None:
 async def test_objects_are_listed_and_filtered(ask: Ask, name: str) -> None:
     made = await make(ask, name)
     document = (
-        f"query($where: {name}Where) {{ it: {camel(name)}s(where: $where) "
+        f"query($where: {name}Where) {{ it: {plural(name)}(where: $where) "
         f"{{ totalCount nodes {{ {selection(name)} }} }} }}"
     )
 
@@ -218,7 +225,7 @@ async def test_objects_are_sorted_by_every_order(ask: Ask, name: str) -> None:
     key = FAMILIES[name].key
     second = await make(ask, name, {key: f"{FAMILIES[name].fields[key]}-2"})
     document = (
-        f"query($by: [{name}OrderBy!]) {{ it: {camel(name)}s(orderBy: $by, first: 1) "
+        f"query($by: [{name}OrderBy!]) {{ it: {plural(name)}(orderBy: $by, first: 1) "
         "{ nodes { id } pageInfo { endCursor } } }"
     )
     for member in members(f"{name}OrderBy"):

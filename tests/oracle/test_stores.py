@@ -5,16 +5,16 @@ import asyncio
 import pytest
 
 from tests.client import Ask
-from tests.oracle import stores_artifacts, stores_logs, stores_variables
+from tests.oracle import stores_artifacts, stores_logs, stores_searches, stores_variables
 from tests.oracle.recording import STORES, Scenario, read
 from tests.oracle.stores import Stores
 
 SCENARIOS = read(STORES)
-MODULES = (stores_artifacts, stores_logs, stores_variables)
+MODULES = (stores_artifacts, stores_logs, stores_searches, stores_variables)
 """Modules that register operations."""
 SHOWN = 10
 AT_ONCE = 8
-NOT_BUILT = ("block_", "default_storage", "ip_", "result", "run_input", "saved_search")
+NOT_BUILT = ("block_", "default_storage", "ip_", "result", "run_input")
 """Beginnings of the names of families whose tables do not exist yet."""
 FAMILIES = sorted({each.family for each in SCENARIOS if not each.family.startswith(NOT_BUILT)} - {"state_data"})
 

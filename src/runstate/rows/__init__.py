@@ -8,12 +8,14 @@ from sqlalchemy.orm import configure_mappers
 from runstate.rows.access import ApiKey, CsrfToken
 from runstate.rows.artifacts import Artifact, ArtifactCollection
 from runstate.rows.base import Base, Retention, Row, row_classes
+from runstate.rows.configurations import Configuration
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
 from runstate.rows.log import Installation, LogCheckpoint, LogEntry, LogFloor, Transition
 from runstate.rows.logs import Log, LogWrite
 from runstate.rows.orchestration import CacheEntry, FlowRunInput, ProposalAnswer
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
+from runstate.rows.saved_searches import SavedSearch
 from runstate.rows.tallies import CountedName, RunTally
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "CacheEntry",
     "ConcurrencyLease",
     "ConcurrencyLimit",
+    "Configuration",
     "CountedName",
     "CsrfToken",
     "Deployment",
@@ -42,6 +45,7 @@ __all__ = [
     "Row",
     "Run",
     "RunTally",
+    "SavedSearch",
     "State",
     "TaskRun",
     "TaskRunState",
