@@ -1,4 +1,4 @@
-"""`runstate serve | migrate | schema | verify | watch | logs | demo | keys`."""
+"""`runstate serve | migrate | schema | verify | watch | logs | demo | keys | secrets`."""
 
 # First, because it disables the garbage collector during the imports below.
 import runstate.loading  # noqa: F401  # isort: skip
@@ -21,6 +21,7 @@ from runstate.app import clock
 from runstate.cli.demo import run_demo
 from runstate.cli.keys import cli as keys
 from runstate.cli.logs import run_logs
+from runstate.cli.secrets import cli as secrets
 from runstate.cli.watch import REFUSED, RefusedError, run_watch, wish_of
 from runstate.core.checks.verify import verify as findings_of
 from runstate.database.address import parse
@@ -41,6 +42,7 @@ gc.freeze()  # modules are never freed, so collections need not visit their obje
 gc.enable()
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(keys, name="keys")
+cli.add_typer(secrets, name="secrets")
 
 Url = Annotated[
     str | None, typer.Option("--database-url", help="URL of the database; RUNSTATE_DATABASE_URL by default.")

@@ -33,6 +33,7 @@ from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
 from runstate.services import cleanup, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
+from runstate.secret_keys import keyring_of_secrets
 from runstate.settings import Settings, database_of
 from runstate.tracing import tracing_of
 from runstate.web.pages import PAGE, BrowserRedirect
@@ -71,6 +72,7 @@ def build_app(settings: Settings) -> Starlette:
             await feed.start()
             opened.push_async_callback(feed.stop)
             batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7)
+            batcher.context = replace(batcher.context, keyring=keyring_of_secrets(settings))
             batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)
             app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None

@@ -182,6 +182,12 @@ class Timeout(RunstateError):
     code = "TIMEOUT"
 
 
+class NoSecretKey(RunstateError):
+    """The server has no key for this secret: set RUNSTATE_SECRET_KEYS_FILE or RUNSTATE_SECRET_KEYS."""
+
+    code = "NO_SECRET_KEY"
+
+
 class SlowConsumer(RunstateError):
     """The subscriber stayed too far behind; subscribe again after the cursor."""
 

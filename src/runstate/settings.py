@@ -26,7 +26,7 @@ that Kubernetes sets for each Service whose name begins with `runstate`.
 """
 ADDRESS_OF_SERVICE: Final = re.compile(r"(tcp|udp|sctp)://.*")
 """The value to which Kubernetes sets RUNSTATE_PORT if there is a Service `runstate`."""
-SECRET: Final = frozenset({"auth_string", "database_url", "database_direct_url"})
+SECRET: Final = frozenset({"auth_string", "database_url", "database_direct_url", "secret_keys"})
 """Settings whose values are left out of error messages."""
 SIMILAR: Final = 0.85
 """Minimum similarity, from 0 to 1, at which a variable without the prefix is reported as a misspelt setting."""
@@ -113,6 +113,16 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         default=None,
         description="HTTP Basic credentials (`user:password`) accepted in addition to API keys. Requests with neither"
         " are rejected.",
+    )
+    secret_keys: SecretStr | None = Field(
+        default=None,
+        description="Comma-separated keys of the secrets of blocks, from `runstate secrets new-key`. The first one"
+        " encrypts.",
+    )
+    secret_keys_file: str | None = Field(
+        default=None,
+        description="File with such keys, one a line, readable by its owner only. By default, a server with SQLite on"
+        " loopback creates one beside the database.",
     )
     insecure: bool = Field(
         default=False, description="If true, the server serves other machines without authentication."

@@ -26,8 +26,7 @@ async def test_the_last_value_of_a_key_is_kept(ask: Ask) -> None:
 
 async def test_keys_of_the_server_and_large_values_are_refused(ask: Ask) -> None:
     reserved, large, no_object = [
-        await put(ask, key, value)
-        for key, value in (("runstate.workspace", {}), ("k", {"a": "x" * 65536}), ("k", [1]))
+        await put(ask, key, value) for key, value in (("runstate.workspace", {}), ("k", {"a": "x" * 65536}), ("k", [1]))
     ]
 
     assert (reserved["__typename"], reserved["path"]) == ("InvalidInput", ["key"])

@@ -89,6 +89,11 @@ FAMILIES: Final[dict[str, Family]] = {
 }
 WITHOUT: Final = {
     "ArtifactCollection": "created with their first artifact",
+    "BlockDocument": "encrypted, see the tests of blocks",
+    "BlockDocumentReference": "written with their document",
+    "BlockSchema": "found by checksum",
+    "BlockSchemaReference": "written with their schema",
+    "BlockType": "three come with the server",
     "ConcurrencyLease": "acquired and released",
     "Configuration": "set by key",
     "CsrfToken": "a secret of its client",

@@ -13,6 +13,11 @@ from runstate.graphql.types.inputs import register_input
 from runstate.rows import (
     Artifact,
     ArtifactCollection,
+    BlockDocument,
+    BlockDocumentReference,
+    BlockSchema,
+    BlockSchemaReference,
+    BlockType,
     ConcurrencyLease,
     ConcurrencyLimit,
     Configuration,
@@ -35,6 +40,11 @@ from runstate.rows import (
 __all__ = [
     "Artifact",
     "ArtifactCollection",
+    "BlockDocument",
+    "BlockDocumentReference",
+    "BlockSchema",
+    "BlockSchemaReference",
+    "BlockType",
     "ConcurrencyLease",
     "ConcurrencyLimit",
     "Configuration",

@@ -8,6 +8,13 @@ from sqlalchemy.orm import configure_mappers
 from runstate.rows.access import ApiKey, CsrfToken
 from runstate.rows.artifacts import Artifact, ArtifactCollection
 from runstate.rows.base import Base, Retention, Row, row_classes
+from runstate.rows.blocks import (
+    BlockDocument,
+    BlockDocumentReference,
+    BlockSchema,
+    BlockSchemaReference,
+    BlockType,
+)
 from runstate.rows.configurations import Configuration
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
@@ -23,6 +30,11 @@ __all__ = [
     "Artifact",
     "ArtifactCollection",
     "Base",
+    "BlockDocument",
+    "BlockDocumentReference",
+    "BlockSchema",
+    "BlockSchemaReference",
+    "BlockType",
     "CacheEntry",
     "ConcurrencyLease",
     "ConcurrencyLimit",
