@@ -105,7 +105,7 @@ async def tails(url: str, number: int) -> AsyncIterator[list[int]]:
             payload = {"query": TAIL, "variables": {"tree": runs[place] if place else None}}
             await socket.send(orjson.dumps({"type": "subscribe", "id": "1", "payload": payload}).decode())
             async for message in socket:
-                received[place] += message.count('"level"' if isinstance(message, str) else b'"level"')
+                received[place] += str(message).count('"level"')
 
     tasks = [asyncio.ensure_future(follow(place)) for place in range(number)]
     await asyncio.sleep(2)

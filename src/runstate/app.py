@@ -31,9 +31,9 @@ from runstate.graphql.validation.limits import RequestLimits
 from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
+from runstate.secret_keys import keyring_of_secrets
 from runstate.services import cleanup, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
-from runstate.secret_keys import keyring_of_secrets
 from runstate.settings import Settings, database_of
 from runstate.tracing import tracing_of
 from runstate.web.pages import PAGE, BrowserRedirect

@@ -126,8 +126,9 @@ async def test_readers_that_reconnect_get_every_line_once_and_in_order(live: Ask
         return found
 
     writers = [writer(run, name) for name, run in enumerate(runs)]
-    first, second, *_ = await asyncio.gather(reader(), reader(), *writers)
-    for found in (first, second):
+    readers = [asyncio.create_task(reader()) for _ in range(2)]
+    await asyncio.gather(*writers)
+    for found in await asyncio.gather(*readers):
         assert len(found) == len(set(found)) == WRITERS * CALLS * LINES
         for name in range(WRITERS):
             own = [int(each.partition(":")[2]) for each in found if each.startswith(f"{name}:")]

@@ -89,7 +89,7 @@ class Stores:
                 raise RefusedError("refused")
             raise Differs(json.dumps(errors)[:300])
         answer = body["data"]["it"]
-        kind = KINDS.get(answer.get("__typename")) if isinstance(answer, dict) else None
+        kind = KINDS.get(str(answer.get("__typename"))) if isinstance(answer, dict) else None
         if kind:
             raise RefusedError(kind, tuple(answer.get("path") or ()))
         return answer
@@ -170,7 +170,7 @@ def _difference_of_refusal(refused: RefusedError, recorded: Answer) -> str | Non
 def same(one: Any, other: Any) -> bool:
     """Return whether two JSON values are equal. True differs from 1, and 1 equals 1.0."""
     if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
+        return bool(one is other)
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -222,5 +222,5 @@ async def task_run(play: Stores, step: Step) -> Answer | None:
 
 
 def _source(source: Answer) -> Answer:
-    inner = {key: source[key] for key in ("id", "name", "type") if key in source}
+    inner: Answer = {key: source[key] for key in ("id", "name", "type") if key in source}
     return {"input_type": source["inputType"].lower(), **inner}

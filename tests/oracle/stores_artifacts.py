@@ -33,7 +33,7 @@ async def read_artifact(play: Stores, step: Step) -> Answer:
 @operation
 async def update_artifact(play: Stores, step: Step) -> Answer:
     """Update an artifact."""
-    given = {key: step[key] for key in ("description", "data", "metadata") if key in step}
+    given: Answer = {key: step[key] for key in ("description", "data", "metadata") if key in step}
     await play.mutate("updateArtifact", "artifact { id }", {"id": play.id(step["artifact"]), **given})
     return {"ok": True}
 

@@ -79,7 +79,7 @@ def _schema(play: Stores, found: Answer) -> Answer:
 @operation
 async def block_schema(play: Stores, step: Step) -> Answer:
     """Create a block schema, or find it."""
-    given = {key: step[key] for key in ("fields", "capabilities", "version") if key in step}
+    given: Answer = {key: step[key] for key in ("fields", "capabilities", "version") if key in step}
     given["blockTypeId"] = play.id(step["type"])
     payload = await play.mutate("createBlockSchema", f"created blockSchema {{ id {SCHEMA} }}", given)
     made = payload["blockSchema"]
@@ -158,7 +158,7 @@ def _document(play: Stores, found: Answer, data: Any) -> Answer:
 @operation
 async def block_document(play: Stores, step: Step) -> Answer:
     """Create a block document."""
-    given = {key: step[key] for key in ("name", "data") if key in step}
+    given: Answer = {key: step[key] for key in ("name", "data") if key in step}
     given["blockSchemaId"] = play.id(step["schema"])
     if "anonymous" in step:
         given["isAnonymous"] = step["anonymous"]
@@ -185,7 +185,8 @@ async def read_block_document(play: Stores, step: Step) -> Answer:
 @operation
 async def update_block_document(play: Stores, step: Step) -> Answer:
     """Update a block document."""
-    given = {"id": play.id(step["document"]), **{key: step[key] for key in ("data", "merge") if key in step}}
+    given: Answer = {key: step[key] for key in ("data", "merge") if key in step}
+    given["id"] = play.id(step["document"])
     if "schema" in step:
         given["blockSchemaId"] = play.id(step["schema"])
     await play.mutate("updateBlockDocument", "blockDocument { id }", given)

@@ -8,7 +8,7 @@ SEARCH = "name filters { object property type operation value }"
 @operation
 async def save_search(play: Stores, step: Step) -> Answer:
     """Create a saved search, or replace its conditions."""
-    given = {key: step[key] for key in ("name", "filters") if key in step}
+    given: Answer = {key: step[key] for key in ("name", "filters") if key in step}
     payload = await play.mutate("createSavedSearch", f"created savedSearch {{ id {SEARCH} }}", given)
     made = payload["savedSearch"]
     same = play.name(made["id"])

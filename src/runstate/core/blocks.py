@@ -11,7 +11,6 @@ EVERYTHING: Final = "*"
 """Part of a path that stands for all keys from there on."""
 DEFINITION: Final = "#/definitions/"
 REFERENCE: Final = "$ref"
-DOCUMENT_ID: Final = "block_document_id"
 ABSENT: Final = object()
 
 Data = dict[str, Any]
@@ -123,10 +122,11 @@ def split(data: Data) -> tuple[Data, dict[str, str]]:
         raise ValueError("`$ref` can only be the value of a key at the top of the data.")
     ids = {}
     for key, reference in nested.items():
-        found = reference.get(DOCUMENT_ID) if isinstance(reference, dict) else None
-        if not isinstance(found, str):
-            raise ValueError(f"`{key}` has a `$ref` without `{DOCUMENT_ID}`.")
-        ids[key] = found
+        match reference:
+            case {"block_document_id": str(found)}:
+                ids[key] = found
+            case _:
+                raise ValueError(f"`{key}` has a `$ref` without `block_document_id`.")
     return plain, ids
 
 

@@ -41,7 +41,9 @@ async def rotate(database: Database, keyring: Keyring) -> int:
 
 def _page(newest: str, after: UUID) -> sa.Select[Any]:
     others = sa.not_(BlockDocument.ciphertext.startswith(newest))
-    secrets = sa.select(BlockDocument.id, BlockDocument.ciphertext).where(others, BlockDocument.id > after)
+    secrets: sa.Select[Any] = sa.select(BlockDocument.id, BlockDocument.ciphertext).where(
+        others, BlockDocument.id > after
+    )
     return secrets.order_by(BlockDocument.id).limit(PAGE)
 
 

@@ -19,7 +19,7 @@ from runstate.database.dialects import among
 from runstate.database.driver import fetch
 from runstate.documents.base import Document
 from runstate.documents.blocks import CreateBlockDocument, UpdateBlockDocument
-from runstate.errors import InUse, InvalidInput, NameTaken, NotFound, NoSecretKey
+from runstate.errors import InUse, InvalidInput, NameTaken, NoSecretKey, NotFound
 from runstate.rows import BlockDocument, BlockDocumentReference, BlockSchema, BlockType, Configuration
 
 MOST_USERS: Final = 100
@@ -104,7 +104,7 @@ async def _schema(connection: AsyncConnection, schema_id: UUID) -> Schema:
     return Schema(*found[0])
 
 
-async def _name_taken(connection: AsyncConnection, type_id: UUID, name: str) -> Exception:
+async def _name_taken(connection: AsyncConnection, type_id: UUID, name: Any) -> Exception:
     same = sa.select(BlockDocument.id).where(BlockDocument.block_type_id == type_id, BlockDocument.name == name)
     taken = await connection.scalar(same)
     return NameTaken(taken, ["name"]) if taken else NotFound(message="The document was deleted meanwhile.")
@@ -213,17 +213,15 @@ async def read_data(
     below = sa.select(reference.parent_id, reference.name, reference.reference_id)
     found = await fetch(connection, documents.join(tree, tree.c.id == BlockDocument.id))
     links = await fetch(connection, below.join(tree, tree.c.id == reference.parent_id)) if found else []
-    plain = {id: _shown(keyring.decrypt(text, about(id)), definition, reveal) for id, text, definition in found}
+    plain: dict[UUID, Data] = {}
+    for key, text, definition in found:
+        clear = keyring.decrypt(text, about(key))
+        plain[key] = clear if reveal else hidden(clear, secret_fields(definition))
 
-    def whole(id: UUID) -> Data:
-        return plain.get(id, {}) | {name: whole(nested) for parent, name, nested in links if parent == id}
+    def whole(key: UUID) -> Data:
+        return plain.get(key, {}) | {name: whole(nested) for parent, name, nested in links if parent == key}
 
-    return {id: whole(id) for id in ids if id in plain}
-
-
-def _shown(data: Data, definition: Mapping[str, Any], reveal: bool) -> Data:
-    shown: Data = data if reveal else hidden(data, secret_fields(definition))
-    return shown
+    return {key: whole(key) for key in ids if key in plain}
 
 
 @command(BlockDocument)

@@ -99,9 +99,10 @@ async def create_block_schema(context: CommandContext, document: CreateBlockSche
         same = BlockSchema.version == document.version
         existing = await _newest(connection, document.block_type_id, found, same)
         if document.dry_run:
-            return WrittenSchema(existing, found, existing is None)
+            return WrittenSchema(existing, found, created=existing is None)
         if existing is not None:
-            return WrittenSchema(await _with_secrets(context, connection, existing, document.fields_), found, False)
+            extended = await _with_secrets(context, connection, existing, document.fields_)
+            return WrittenSchema(extended, found, created=False)
         columns = {
             "block_type_id": document.block_type_id,
             "checksum": found,
@@ -112,9 +113,9 @@ async def create_block_schema(context: CommandContext, document: CreateBlockSche
         made = await insert_or_skip(connection, BlockSchema, fresh(context) | columns)
         if made is None:
             row = await _newest(connection, document.block_type_id, found, same)
-            return WrittenSchema(row, found, False)
+            return WrittenSchema(row, found, created=False)
         await _add_references(context, connection, made, document.fields_.get("definitions"))
-        return WrittenSchema(made, found, True)
+        return WrittenSchema(made, found, created=True)
 
 
 async def _newest(

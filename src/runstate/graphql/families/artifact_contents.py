@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 import strawberry
@@ -58,7 +58,7 @@ class Table:
 
 
 for _content in (Markdown, Link, Image, Progress, Table):
-    _content.__strawberry_definition__.name = f"{_content.__name__}Content"  # type: ignore[attr-defined]
+    cast("Any", _content).__strawberry_definition__.name = f"{_content.__name__}Content"
 
 
 def content_of(kind: str | None, data: Any) -> Any:

@@ -53,7 +53,8 @@ ArtifactContent = Annotated[
 @extends(Artifact, needs={"type", "data"})
 async def content(root: strawberry.Parent[Artifact]) -> ArtifactContent | None:
     """The data, read as the type says; null for other types, and for data that does not fit the type."""
-    return content_of(root.type, root.data)
+    found: Image | Link | Markdown | Progress | Table | None = content_of(root.type, root.data)
+    return found
 
 
 @extends(Artifact, needs={"collection_id"})

@@ -52,11 +52,11 @@ register_input(BlockSchemaRef, name="BlockSchemaRef", one_of=True)
 ALL: PageArguments[Any] = PageArguments(first=LARGEST_SIZE)
 
 
-def _with_anonymous(table: sa.FromClause, value: bool) -> Any:
+def _with_anonymous(table: sa.FromClause, value: Any) -> Any:
     return sa.true() if value else table.c.is_anonymous.is_(False)
 
 
-ANONYMOUS = Extra(bool, "True to list anonymous documents too.", _with_anonymous, False)
+ANONYMOUS = Extra(bool, "True to list anonymous documents too.", _with_anonymous, default=False)
 CREATE_TYPE = Command(block_types.create_block_type, block_types.CreateBlockType, (InvalidInput, NameTaken))
 UPDATE_TYPE = Command(block_types.update_block_type, block_types.UpdateBlockType, (InvalidInput, NotFound))
 DELETE_TYPE = Delete(
@@ -179,11 +179,12 @@ class Query:
         ref, table = by.checked(), table_of(BlockSchema)
         if ref.id:
             return await info.context.load(info, BlockSchema, ref.id)
-        wanted = ref.checksum_and_version or ref
-        found = sa.select(table.c.id).where(table.c.checksum == wanted.checksum).order_by(table.c.id.desc()).limit(1)
+        wanted: Any = ref.checksum_and_version or ref
+        newest = sa.select(table.c.id).where(table.c.checksum == wanted.checksum).order_by(table.c.id.desc()).limit(1)
         if ref.checksum_and_version:
-            found = found.where(table.c.version == wanted.version)
-        return await _first(info, BlockSchema, found)
+            newest = newest.where(table.c.version == wanted.version)
+        found = await info.context.fetch(newest)
+        return await info.context.load(info, BlockSchema, found[0][0]) if found else None
 
     @query
     async def block_capabilities(self, info: Info) -> list[str]:
@@ -211,11 +212,6 @@ class Query:
         table = table_of(Configuration)
         found = await info.context.fetch(sa.select(table.c.value).where(table.c.key == block_documents.STORAGE))
         return await info.context.load(info, BlockDocument, found[0][0]["block_document_id"]) if found else None
-
-
-async def _first(info: Info, row: Any, ids: sa.Select[Any]) -> Any:
-    found = await info.context.fetch(ids)
-    return await info.context.load(info, row, found[0][0]) if found else None
 
 
 async def _document(info: Info, ref: BlockDocumentRef) -> BlockDocument | None:

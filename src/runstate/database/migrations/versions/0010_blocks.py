@@ -1,6 +1,7 @@
 """Blocks."""
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ down_revision = "0009"
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 PREFIX = UUID("019ac2f3-b800-7000-8000-000000000000").int
 """First of the ids of the types and schemas that come with the server."""
-PROTECTED = (
+PROTECTED: tuple[tuple[str, str, str, dict[str, Any], list[str], str], ...] = (
     (
         "secret",
         "Secret",
