@@ -2,14 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from tests.client import Ask
 from tests.graphql.mutations import PROBLEM, do, make_flow_run, make_task_run
-from tests.subscribing import Listening, asking, connected, listening
+from tests.subscribing import Listening, connected
 
 COLLECTION = """query($key: String!) { artifactCollection(by: {key: $key}) {
   id latestId data updated latest { id data isLatest } versions { totalCount nodes { id created } } } }"""
@@ -125,20 +124,6 @@ async def test_artifacts_are_deleted_with_their_run(ask: Ask) -> None:
 
     assert (await collection(ask))["latestId"] == older["id"]
     assert await collection(ask, "only") is None
-
-
-@pytest.fixture
-async def server(url: str) -> AsyncIterator[Listening]:
-    """Yield a server."""
-    async with listening(url) as server:
-        yield server
-
-
-@pytest.fixture
-async def live(server: Listening) -> AsyncIterator[Ask]:
-    """Yield a client of the server over HTTP."""
-    async with asking(server) as ask:
-        yield ask
 
 
 async def test_the_progress_of_a_task_is_followed_live(server: Listening, live: Ask) -> None:

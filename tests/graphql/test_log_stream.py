@@ -1,7 +1,6 @@
 """The subscription `logs` over WebSockets, on both databases."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,32 +8,11 @@ import pytest
 from tests.client import Ask
 from tests.graphql.mutations import make_flow_run, propose
 from tests.graphql.test_logs import line, subflow, write
-from tests.subscribing import Listening, Socket, Subscription, asking, connected, listening
+from tests.subscribing import Listening, Socket, Subscription, connected
 
 LOGS = """subscription($where: LogWhere, $tree: ID, $after: String, $tail: Int! = 0, $untilFinal: Boolean! = false) {
   logs(where: $where, tree: $tree, after: $after, tail: $tail, untilFinal: $untilFinal) { cursor logs { message } } }"""
 WRITERS, CALLS, LINES = 3, 20, 7
-
-
-@pytest.fixture
-async def server(url: str) -> AsyncIterator[Listening]:
-    """Yield a server."""
-    async with listening(url) as server:
-        yield server
-
-
-@pytest.fixture
-async def live(server: Listening) -> AsyncIterator[Ask]:
-    """Yield a client of the server over HTTP."""
-    async with asking(server) as ask:
-        yield ask
-
-
-@pytest.fixture
-async def socket(server: Listening) -> AsyncIterator[Socket]:
-    """Yield a WebSocket."""
-    async with connected(server) as socket:
-        yield socket
 
 
 async def batch(subscription: Subscription) -> tuple[list[str], str]:
