@@ -104,6 +104,7 @@ def build_app(settings: Settings) -> Starlette:
     app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
     app.router.redirect_slashes = False  # Starlette redirects to absolute URLs, which are wrong behind a proxy
     app.state.health = health
+    app.state.public_url = settings.public_url and settings.public_url.rstrip("/")
     return app
 
 
@@ -161,10 +162,16 @@ def set_bounds(settings: Settings) -> RequestLimits:
     )
 
 
+def url_of(connection: Request | WebSocket) -> str:
+    """Return the URL of the server as the client addressed it."""
+    url = connection.base_url
+    return str(url.replace(scheme=url.scheme.replace("ws", "http"))).rstrip("/")
+
+
 def make_context(connection: Request | WebSocket, request_id: str) -> Context:
     """Return the context of an operation."""
     state = connection.app.state
-    return Context(
+    context = Context(
         state.database,
         clock,
         request_id=request_id,
@@ -174,3 +181,5 @@ def make_context(connection: Request | WebSocket, request_id: str) -> Context:
         csrf=state.csrf,
         admit=partial(admit, state.credentials, connection) if state.credentials else None,
     )
+    context.url = state.public_url or url_of(connection)
+    return context

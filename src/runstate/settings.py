@@ -106,6 +106,9 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=4200, ge=0, le=65535, description="Port to listen on; 0 for any free port.")
+    public_url: str | None = Field(
+        default=None, description="URL of the server for its clients, such as https://runs.example.org."
+    )
     authentication: Annotated[Literal["off", "keys"], BeforeValidator(_without_case)] = Field(
         default="off", description="`keys`: clients must send an API key created with `runstate keys create`."
     )

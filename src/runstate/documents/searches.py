@@ -10,7 +10,7 @@ from runstate.documents.base import Document, JsonValue, ShortText
 class SavedSearchFilter(Document):
     """A condition of a saved search."""
 
-    object: ShortText = Field(description="What is searched: `flow_run`, `deployment`, …")
+    object: ShortText = Field(description="The searched objects: `flow_run`, `deployment`, …")
     property: ShortText = Field(description="The property that is compared.")
     type: ShortText = Field(description="Type of the property: `string`, …")
     operation: ShortText = Field(description="The comparison: `equals`, …")

@@ -64,6 +64,8 @@ class Context:
         self.feed = feed
         self.csrf = csrf
         self.admit = admit
+        self.url = ""
+        """URL of the server as the client knows it, without a slash at its end."""
         self.connection_params: dict[str, Any] = {}
         """Payload of the first message on a socket."""
         self.cache: dict[Hashable, Any] = {}
@@ -77,7 +79,7 @@ class Context:
 
     def fresh(self) -> "Context":
         """Return a context in which nothing was read yet, for one operation on a socket."""
-        return Context(
+        context = Context(
             self.database,
             self.clock,
             request_id=self.request_id,
@@ -86,6 +88,8 @@ class Context:
             feed=self.feed,
             csrf=self.csrf,
         )
+        context.url = self.url
+        return context
 
     def forget(self) -> None:
         """Drop everything that was read: before each event of a subscription, and after the operation."""

@@ -158,7 +158,7 @@ UpdateBlockDocumentPayload: Any = payload(
 SetDefaultResultStoragePayload: Any = payload(
     "SetDefaultResultStoragePayload",
     "The default storage of results.",
-    default_result_storage=(BlockDocument | None, "The document; null if there is none."),
+    default_result_storage=(BlockDocument | None, "The document; null without one."),
 )
 WhichSchema = Annotated[Input[BlockSchemaRef], strawberry.argument(description="The schema.")]
 WhichDocument = Annotated[Input[BlockDocumentRef], strawberry.argument(description="The document.")]
@@ -208,7 +208,7 @@ class Query:
 
     @query
     async def default_result_storage(self, info: Info) -> BlockDocument | None:
-        """The block document that stores results by default; null if there is none."""
+        """The block document that stores results by default; null without one."""
         table = table_of(Configuration)
         found = await info.context.fetch(sa.select(table.c.value).where(table.c.key == block_documents.STORAGE))
         return await info.context.load(info, BlockDocument, found[0][0]["block_document_id"]) if found else None

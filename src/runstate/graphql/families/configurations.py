@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import strawberry
 
-from runstate.core.commands import configurations, crud
+from runstate.core.commands import configurations
 from runstate.documents.access import Scope
 from runstate.errors import InvalidInput
 from runstate.graphql.context import Info
@@ -21,7 +21,7 @@ SetConfigurationPayload: Any = payload(
 FAMILY = Family(
     Configuration,
     {},
-    {"delete_configuration": deletion(Configuration, Delete(crud.delete(Configuration)), Scope.ADMIN)},
+    {"delete_configuration": deletion(Configuration, Delete(configurations.delete_configuration), Scope.ADMIN)},
 )
 Key = Annotated[str, strawberry.argument(description="The key.")]
 New = Annotated[Input[configurations.SetConfiguration], strawberry.argument(description="The setting.")]
