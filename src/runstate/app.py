@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from uuid_utils.compat import uuid7
 
+from runstate.core.access.allowlist import CHANNEL, AllowlistCache
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.batch.batcher import Batcher
 from runstate.database.migrate import migrate
@@ -69,6 +70,8 @@ def build_app(settings: Settings) -> Starlette:
             await migrate(database)
             hub_settings = HubSettings(slow_subscriber_timeout_seconds=settings.slow_subscriber_timeout_seconds)
             feed = Feed(database, hub_settings, meter.delivered)
+            allowlist = AllowlistCache(database.keys, clock)
+            feed.notifications.subscribe(CHANNEL, allowlist.has_news.set)
             await feed.start()
             opened.push_async_callback(feed.stop)
             batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7)
@@ -76,6 +79,9 @@ def build_app(settings: Settings) -> Starlette:
             batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)
             app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None
+            await allowlist.start()
+            opened.push_async_callback(allowlist.stop)
+            app.state.allowlist = allowlist
             app.state.credentials = keyring_of(settings, database, clock)
             if app.state.credentials:
                 app.state.credentials.start()
@@ -182,4 +188,5 @@ def make_context(connection: Request | WebSocket, request_id: str) -> Context:
         admit=partial(admit, state.credentials, connection) if state.credentials else None,
     )
     context.url = state.public_url or url_of(connection)
+    context.address = getattr(connection.state, "address", None)
     return context

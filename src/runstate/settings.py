@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import partial
+from ipaddress import ip_network
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -75,6 +76,15 @@ def check_origins(origins: tuple[str, ...]) -> None:
             raise ConfigurationError(f"should contain origins such as https://app.example, not `{origin}`.")
 
 
+def check_networks(networks: tuple[str, ...]) -> None:
+    """Raise ConfigurationError unless each text is an IP address or network."""
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError as error:
+            raise ConfigurationError(f"should contain networks such as 10.0.0.0/8: {error}.") from None
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """Comma-separated texts."""
 
@@ -138,6 +148,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     allowed_origins: Annotated[Names, _checked(check_origins)] = Field(
         default=(),
         description="Comma-separated origins of other sites whose pages may send requests (CORS, WebSocket).",
+    )
+    trusted_proxies: Annotated[Names, _checked(check_networks)] = Field(
+        default=(),
+        description="Comma-separated networks of proxies whose `X-Forwarded-For` names the client; for the IP"
+        " allowlist.",
     )
     csrf: bool = Field(default=False, description="If true, mutations over HTTP need a token from `createCsrfToken`.")
     services: Annotated[str, BeforeValidator(_without_case), _checked(chosen)] = Field(

@@ -91,8 +91,8 @@ async def test_no_secret_is_in_the_database_or_in_the_logs(
 
 async def test_clear_text_needs_the_scope_secrets(url: str, database: Database) -> None:
     async with listening(url, authentication="keys") as server:
-        for scope, may in (("admin", False), ("secrets", True)):
-            async with asking_with(server, await Keys(database).make(scope, scope)) as ask:
+        for scope, may in (("admin", False), ("read secrets", True)):
+            async with asking_with(server, await Keys(database).make(scope.replace(" ", "-"), scope)) as ask:
                 body = await ask.raw(REVEAL, id="01890000-0000-7000-8000-000000000000")
             assert ("errors" not in body) is may, body
 

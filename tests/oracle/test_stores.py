@@ -5,24 +5,32 @@ import asyncio
 import pytest
 
 from tests.client import Ask
-from tests.oracle import stores_artifacts, stores_blocks, stores_logs, stores_searches, stores_variables
+from tests.oracle import (
+    stores_allowlist,
+    stores_artifacts,
+    stores_blocks,
+    stores_logs,
+    stores_searches,
+    stores_variables,
+)
 from tests.oracle.recording import STORES, Scenario, read
 from tests.oracle.stores import Stores
 
 SCENARIOS = read(STORES)
-MODULES = (stores_artifacts, stores_blocks, stores_logs, stores_searches, stores_variables)
+MODULES = (stores_allowlist, stores_artifacts, stores_blocks, stores_logs, stores_searches, stores_variables)
 """Modules that register operations."""
 SHOWN = 10
 AT_ONCE = 8
-NOT_BUILT = ("ip_", "result", "run_input")
+ALONE = {"default_storage", "ip_access", "ip_entry"}
+"""Families about what there is only one of: their scenarios are played one after another."""
+NOT_BUILT = ("result", "run_input")
 """Beginnings of the names of families whose tables do not exist yet."""
 FAMILIES = sorted({each.family for each in SCENARIOS if not each.family.startswith(NOT_BUILT)} - {"state_data"})
 
 
 async def differences_of(ask: Ask, scenarios: list[Scenario]) -> list[str]:
     """Play scenarios concurrently; return their differences from the recording."""
-    # There is only one default storage.
-    gate = asyncio.Semaphore(1 if scenarios[0].family == "default_storage" else AT_ONCE)
+    gate = asyncio.Semaphore(1 if scenarios[0].family in ALONE else AT_ONCE)
 
     async def one(scenario: Scenario) -> str | None:
         async with gate:
