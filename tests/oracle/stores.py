@@ -170,7 +170,7 @@ def _difference_of_refusal(refused: RefusedError, recorded: Answer) -> str | Non
 def same(one: Any, other: Any) -> bool:
     """Return whether two JSON values are equal. True differs from 1, and 1 equals 1.0."""
     if isinstance(one, bool) or isinstance(other, bool):
-        return bool(one is other)
+        return type(one) is type(other) and bool(one == other)
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
