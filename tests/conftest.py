@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from runstate.app import build_app
@@ -102,7 +103,7 @@ async def database(url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def app(url: str) -> AsyncIterator[Starlette]:
     """Yield the application with the database, started and without background services."""
-    app = build_app(Settings(database_url=url, services="off", secret_keys=SECRET_KEY))
+    app = build_app(Settings(database_url=url, services="off", secret_keys=SecretStr(SECRET_KEY)))
     async with running(app):
         yield app
 

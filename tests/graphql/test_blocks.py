@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
+from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from runstate.core.keyring import Keyring, key_id, new_key, parse_keys
@@ -148,7 +149,7 @@ def test_keys_come_from_a_file_that_only_its_owner_reads(tmp_path: Path) -> None
 
     assert len(keyring_of_secrets(settings).keys) == 2
     with pytest.raises(ConfigurationError, match="Key 1 is not one of 32 bytes") as refused:
-        keyring_of_secrets(Settings(secret_keys=PLANTED))
+        keyring_of_secrets(Settings(secret_keys=SecretStr(PLANTED)))
     assert PLANTED not in str(refused.value)
 
 

@@ -139,8 +139,8 @@ class Stores:
 
 
 def _is_about_values(error: Any) -> bool:
-    code = error.get("extensions", {}).get("code")
-    return code == "INVALID_INPUT" or (code == "BAD_USER_INPUT" and error["message"].startswith("Variable "))
+    code = str(error.get("extensions", {}).get("code"))
+    return code == "INVALID_INPUT" or (code == "BAD_USER_INPUT" and str(error["message"]).startswith("Variable "))
 
 
 def _camel(name: str) -> str:

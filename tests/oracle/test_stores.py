@@ -22,7 +22,7 @@ MODULES = (stores_allowlist, stores_artifacts, stores_blocks, stores_logs, store
 SHOWN = 10
 AT_ONCE = 8
 ALONE = {"default_storage", "ip_access", "ip_entry"}
-"""Families about what there is only one of: their scenarios are played one after another."""
+"""Families whose scenarios change one object of the server: they are played one after another."""
 NOT_BUILT = ("result", "run_input")
 """Beginnings of the names of families whose tables do not exist yet."""
 FAMILIES = sorted({each.family for each in SCENARIOS if not each.family.startswith(NOT_BUILT)} - {"state_data"})

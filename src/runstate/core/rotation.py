@@ -41,10 +41,8 @@ async def rotate(database: Database, keyring: Keyring) -> int:
 
 def _page(newest: str, after: UUID) -> sa.Select[Any]:
     others = sa.not_(BlockDocument.ciphertext.startswith(newest))
-    secrets: sa.Select[Any] = sa.select(BlockDocument.id, BlockDocument.ciphertext).where(
-        others, BlockDocument.id > after
-    )
-    return secrets.order_by(BlockDocument.id).limit(PAGE)
+    columns: list[Any] = [BlockDocument.id, BlockDocument.ciphertext]
+    return sa.select(*columns).where(others, BlockDocument.id > after).order_by(BlockDocument.id).limit(PAGE)
 
 
 async def used_keys(database: Database) -> dict[str, int]:
