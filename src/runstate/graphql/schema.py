@@ -34,7 +34,7 @@ def build_schema(limits: RequestLimits | None = None, *, plans: bool = True, kin
         query=query,
         mutation=mutation,
         subscription=subscription,
-        types=implementing(Row),
+        types=[*implementing(Row), *(kind for family in families() for kind in getattr(family, "IMPLEMENTATIONS", ()))],
         execution_context_class=executor_with(plan_cache) if plans else StrawberryGraphQLCoreExecutionContext,
         config=StrawberryConfig(scalar_map=SCALARS),
     )
