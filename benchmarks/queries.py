@@ -46,6 +46,8 @@ WHOLE = """query($id: ID!) { flowRun(id: $id) { id name stateType taskRuns(first
   nodes { id name stateType startTime endTime states { nodes { id type name timestamp version } } } } } }"""
 GROUPED = "{ flowRunCounts(groupBy: [FLOW, STATE_TYPE]) { flowId stateType count } }"
 OF_FLOW = """query($id: ID!) { flowRunCountsByState(where: {flow: {id: {eq: $id}}}) { stateType count } }"""
+WAITING = """{ concurrencyLimit(by: {name: "tag:busy"}) { waitingCount
+  waiting(first: 50) { nodes { created run { id name stateType } flowRun { id name } } } } }"""
 A_FLOW = "{ flows(first: 1) { nodes { id } } }"
 TINY = "{ __typename }"
 Url = Annotated[str, typer.Option(help="Database that benchmarks/populate.py has filled.")]
@@ -161,6 +163,7 @@ async def queries(client: Client) -> list[Query]:
         Query("a flow run with its 100 task runs and their states", 15, WHOLE, {"id": run}),
         Query("flow runs by flow and state", 3, GROUPED, {}),
         Query("flow runs of a flow by state", 3, OF_FLOW, {"id": flow}),
+        Query("50 of the 1,000 waiting runs of a limit", 5, WAITING, {}),
     ]
 
 

@@ -13,6 +13,7 @@ from secrets import token_bytes
 
 from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from uuid_utils.compat import uuid7
@@ -33,7 +34,7 @@ from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
 from runstate.secret_keys import keyring_of_secrets
-from runstate.services import cleanup, late, log_retention
+from runstate.services import cleanup, heartbeats, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings, database_of
 from runstate.tracing import tracing_of
@@ -108,6 +109,7 @@ def build_app(settings: Settings) -> Starlette:
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
+    app.router.default = PlainTextResponse("Not Found", 404)  # Starlette closes WebSockets there with 403
     app.router.redirect_slashes = False  # Starlette redirects to absolute URLs, which are wrong behind a proxy
     app.state.health = health
     app.state.public_url = settings.public_url and settings.public_url.rstrip("/")
@@ -132,9 +134,12 @@ def shared_directory() -> Path | None:
 def set_services(settings: Settings) -> dict[str, Service]:
     """Return the services that have settings, bound to their values."""
     after = timedelta(seconds=settings.late_after_seconds)
+    heartbeat_service = SERVICES["heartbeats"]
+    attention = heartbeats.Attention(settings.service_intervals.get("heartbeats", heartbeat_service.seconds))
     # Without a value, rows are kept forever.
     retention = {name: value for name in retention_settings() if (value := getattr(settings, name))}
     return {
+        "heartbeats": replace(heartbeat_service, run_once=partial(heartbeats.run_once, attention=attention)),
         "late": replace(SERVICES["late"], run_once=partial(late.run_once, after=after)),
         "cleanup": replace(SERVICES["cleanup"], run_once=partial(cleanup.run_once, retention=retention)),
         "log-retention": replace(

@@ -96,6 +96,7 @@ WITHOUT: Final = {
     "BlockType": "three come with the server",
     "ConcurrencyLease": "acquired and released",
     "Configuration": "set by key",
+    "ConcurrencyWaiter": "proposals that were delayed",
     "CsrfToken": "a secret of its client",
     "FlowRunState": "proposed",
     "Log": "written in bulk",

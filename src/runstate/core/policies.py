@@ -96,6 +96,9 @@ CANCEL: Final[tuple[Rule[FlowRun], ...]] = (
 )
 """Proposals of `cancelFlowRun`, also for flow runs that are paused in their process."""
 
+RETRY: Final[tuple[Rule[FlowRun], ...]] = (terminal.retry_only_after_the_end, *CORE_FLOW)
+"""Proposals of `retryFlowRun`: the rules for proposals of clients, for ended runs only."""
+
 MARK_LATE: Final[tuple[Rule[FlowRun], ...]] = (
     scheduling.late_once_and_only_when_scheduled,
     concurrency.cancel_late_run_without_slot,

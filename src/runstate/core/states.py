@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from runstate.documents.decisions import StateDecision
 from runstate.documents.states import FINAL_TYPES, Json, StateDetails, StateType
 from runstate.errors import InvalidInput
 
@@ -31,6 +32,8 @@ class State:
     version: int | None = None
     persisted: bool | None = None
     """Whether `data` refers to a persisted result; derived from it by default."""
+    decision: StateDecision | None = None
+    """The decision that wrote it; null for an acceptance without changes. Loaded states do not have it."""
     copied_from: UUID | None = None
     """Id of the stored state whose data is copied inside the database."""
 
@@ -100,7 +103,7 @@ class State:
 
     def fresh_copy(self, **changes: Any) -> State:
         """Return a copy for a new proposal, without id, timestamp and version."""
-        return replace(self, **{"id": None, "timestamp": None, "version": None, **changes})
+        return replace(self, **{"id": None, "timestamp": None, "version": None, "decision": None, **changes})
 
     def with_details(self, **changes: Any) -> State:
         """Return a copy with changed details."""

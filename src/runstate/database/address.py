@@ -30,6 +30,12 @@ TO_DRIVER: Final = frozenset(
 """Parameters that asyncpg interprets like libpq."""
 TRANSLATED: Final = frozenset({"application_name", "connect_timeout", "options", "ssl"})
 """Parameters that asyncpg does not know, or knows by another name."""
+WITHOUT_EFFECT: Final = {
+    "channel_binding": {"disable", "prefer"},
+    "gssencmode": {"disable", "prefer"},
+    "client_encoding": {"auto", "utf8", "utf-8"},
+}
+"""Parameters of libpq that are accepted with these values, which ask for what asyncpg does."""
 OF_SQLITE: Final = frozenset({"timeout", "uri", "mode", "cache", "immutable", "nolock", "vfs"})
 """Parameters of the driver and of SQLite itself."""
 PASSWORD: Final = re.compile(r"(?<=:)[^:@/]*(?=@)|(?<=password=)[^&]*")
@@ -86,6 +92,8 @@ def _postgresql(rest: str, shown: str) -> Address:
     if parts.fragment:
         raise ValueError("write # as %23")
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    asked = {name: value for name, value in parameters.items() if value.lower() in WITHOUT_EFFECT.get(name, ())}
+    parameters = {name: value for name, value in parameters.items() if name not in asked}
     _check_known(parameters, TO_DRIVER | TRANSLATED, shown)
     if "ssl" in parameters:
         parameters["sslmode"] = parameters.pop("ssl")

@@ -76,7 +76,13 @@ def replaced(row: type[Base], keys: tuple[str, ...], rows: Iterable[dict[str, An
 
 def deleted(row: type[Base], ids: Collection[UUID]) -> TableWrite:
     """Return the write that deletes rows by id."""
-    return TableWrite(table_of(row), WriteMode.DELETE, ("id",), [{"id": each} for each in ids])
+    return deleted_by_key(row, ("id",), [(each,) for each in ids])
+
+
+def deleted_by_key(row: type[Base], keys: tuple[str, ...], values: Iterable[tuple[Any, ...]]) -> TableWrite:
+    """Return the write that deletes rows by their values in some columns."""
+    rows = [dict(zip(keys, each, strict=True)) for each in values]
+    return TableWrite(table_of(row), WriteMode.DELETE, keys, rows)
 
 
 async def write(connection: AsyncConnection, changes: Sequence[TableWrite]) -> None:
@@ -133,7 +139,7 @@ def _single(table: sa.Table, way: WriteMode, columns: tuple[str, ...], keys: tup
         case WriteMode.UPDATE:
             return sa.update(table).where(table.c.id == given.pop("id")).values(given)
         case WriteMode.DELETE:
-            return sa.delete(table).where(table.c.id == given["id"])
+            return sa.delete(table).where(*(table.c[name] == given[name] for name in columns))
 
 
 @functools.cache
@@ -185,7 +191,7 @@ def _replace(table: sa.Table, columns: tuple[str, ...], keys: tuple[str, ...], p
 
 def _delete(table: sa.Table, columns: tuple[str, ...], _: tuple[str, ...], place: int) -> Any:
     rows = _rows(table, columns, place)
-    return sa.delete(table).where(table.c.id == rows.c.id)
+    return sa.delete(table).where(*(table.c[name] == rows.c[name] for name in columns))
 
 
 PARTS: Final[Mapping[WriteMode, Callable[..., Any]]] = {

@@ -12,11 +12,11 @@ from threading import Lock
 from typing import Any, Self, TypeVar
 
 import aiosqlite
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runstate.database import json, lanes
+from runstate.documents import exact_json
 from runstate.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class Interruptible(aiosqlite.Connection):
     def parse(self, text: str) -> Any:
         """Return the value of a JSON parameter. It is parsed once for all rows."""
         if text not in self.parsed:
-            self.parsed[text] = orjson.loads(text)
+            self.parsed[text] = exact_json.loads(text)
         return self.parsed[text]
 
     def function(self, function: Callable[..., T], *arguments: Any) -> T | None:
@@ -300,7 +300,12 @@ def _watch_statements(connection: Any, _: Any) -> None:
 
 def _text_contains(statement: Interruptible, value: str | None, text: str) -> bool | None:
     statement.check()
-    return None if value is None else text.lower() in value.lower()
+    return None if value is None else _lower(text) in _lower(value)
+
+
+def _lower(text: str) -> str:
+    """Return a text in lower case, each character by itself like PostgreSQL: Python looks at their neighbours too."""
+    return text.replace("İ", "i").replace("Σ", "σ").lower()  # noqa: RUF001 Greek
 
 
 def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:

@@ -10,13 +10,16 @@ from runstate.feed.log_stream import LinePart, Wanted, follow_lines
 from runstate.feed.reader import Page, Reader
 from runstate.feed.retention import prune_log
 from runstate.feed.run_stream import follow_run
+from runstate.feed.slots import SLOTS, FreeSlots
 from runstate.feed.streams import follow
 
 __all__ = [
     "DELETIONS",
     "EVERYTHING",
+    "SLOTS",
     "TRANSITIONS",
     "Feed",
+    "FreeSlots",
     "Hub",
     "HubSettings",
     "LinePart",

@@ -8,6 +8,7 @@ from runstate.feed.hub import DEFAULTS, Hub, HubSettings
 from runstate.feed.lines import Lines
 from runstate.feed.log import LOG_WRITES, TRANSITIONS
 from runstate.feed.notifications import Notifications
+from runstate.feed.slots import SlotWatch
 from runstate.feed.trees import Trees
 from runstate.rows import Transition
 
@@ -27,12 +28,14 @@ class Feed:
         self.lines = Lines(database.subscriptions)
         self.trees = Trees(database.subscriptions)
         self.deletions = DeletionWatch(database.subscriptions, self.notifications)
+        self.slots = SlotWatch(database.subscriptions, self.notifications)
 
     async def start(self) -> None:
         """Start reading and receiving notifications."""
         await self.transitions.start()
         await self.logs.start()
         self.deletions.start()
+        self.slots.start()
         self.notifications.start()
 
     async def stop(self) -> None:
@@ -40,4 +43,5 @@ class Feed:
         await self.transitions.stop()
         await self.logs.stop()
         await self.deletions.stop()
+        await self.slots.stop()
         await self.notifications.stop()

@@ -69,6 +69,8 @@ class Context:
         """Address of the client; None for a local socket."""
         self.url = ""
         """URL of the server as the client knows it, without a slash at its end."""
+        self.reports_cost = False
+        """Whether answers contain the cost of the operation, even far below the limit."""
         self.connection_params: dict[str, Any] = {}
         """Payload of the first message on a socket."""
         self.cache: dict[Hashable, Any] = {}
@@ -92,6 +94,7 @@ class Context:
             csrf=self.csrf,
         )
         context.url, context.address = self.url, self.address
+        context.reports_cost = self.reports_cost
         return context
 
     def forget(self) -> None:

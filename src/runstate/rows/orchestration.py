@@ -46,6 +46,16 @@ class ProposalAnswer(Base):
     state_id: Mapped[UUID] = mapped_column(doc="Id of the state that was written.")
 
 
+class Heartbeat(Base):
+    """The last sign of life of the client of a run with `heartbeat_seconds`. Times are those of the database."""
+
+    __tablename__ = "heartbeat"
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True, doc="Id of the flow run or task run.")
+    version: Mapped[int] = mapped_column(doc="Version that the run had. It says nothing about later states.")
+    heard: Mapped[datetime] = mapped_column(doc="Time of the last heartbeat or proposal, by the database's clock.")
+
+
 class FlowRunInput(Row):
     """A keyed value for a flow run: the input that a paused run waits for, or a message of another program."""
 

@@ -7,7 +7,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from runstate.documents.base import JsonObject, Name, Tags
+from runstate.documents.base import HeartbeatSeconds, JsonObject, Name, Tags
+from runstate.documents.decisions import LastAnswer, StateDecision
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateDetails, StateType
 from runstate.documents.task_inputs import TaskInputs
@@ -57,6 +58,9 @@ class State(Row):
         default="anonymous", doc="Name of the client that proposed it; `anonymous` without authentication."
     )
     request_id: Mapped[str | None] = mapped_column(doc="Id of the request that proposed it, as in the server's log.")
+    decision: Mapped[StateDecision | None] = mapped_column(
+        DocumentColumn(StateDecision), info=PRIVATE, doc="The decision that wrote it; null for a plain acceptance."
+    )
 
     @property
     def is_final(self) -> bool:
@@ -93,6 +97,16 @@ class Run(Tagged, Row):
     end_time: Mapped[datetime | None] = mapped_column(info=READ_ONLY, doc="Time at which it entered a final state.")
     total_run_time_seconds: Mapped[float] = mapped_column(
         default=0.0, info=READ_ONLY, doc="Seconds spent in RUNNING, up to the last change of state."
+    )
+    heartbeat_seconds: Mapped[HeartbeatSeconds | None] = mapped_column(
+        doc="Interval in seconds, 1 to 86,400, in which the client of a RUNNING or CANCELLING run sends `heartbeat` or "
+        "a proposal. After three intervals without either, the run crashes. Null: it is not monitored."
+    )
+    last_answer: Mapped[LastAnswer | None] = mapped_column(
+        DocumentColumn(LastAnswer),
+        info=READ_ONLY | NOT_FILTERABLE,
+        doc="The answer to the last proposal that wrote no state, or that rescheduled the run because a limit is full; "
+        "the next state clears it.",
     )
 
 

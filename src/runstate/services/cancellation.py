@@ -37,15 +37,15 @@ async def run_once(
 def _end_subflow(run: Found) -> ProposeState:
     """Propose CANCELLING if the subflow run has infrastructure of its own to stop, else CANCELLED."""
     end = cancelling if run.deployment_id else cancelled
-    return forced(RunKind.FLOW_RUN, run, end(message=WITH_ITS_PARENT))
+    return forced("cancellation", RunKind.FLOW_RUN, run, end(message=WITH_ITS_PARENT))
 
 
 def _end_task(run: Found) -> ProposeState:
-    return forced(RunKind.TASK_RUN, run, cancelled(message=WITH_ITS_FLOW_RUN))
+    return forced("cancellation", RunKind.TASK_RUN, run, cancelled(message=WITH_ITS_FLOW_RUN))
 
 
 async def _end_stuck(batcher: Batcher, now: datetime, stuck_after: timedelta) -> int:
     end = cancelled(message=TOO_LONG.format(stuck_after.total_seconds()))
     return await propose_all(
-        batcher, stuck_cancellations(now - stuck_after), lambda run: forced(RunKind.FLOW_RUN, run, end)
+        batcher, stuck_cancellations(now - stuck_after), lambda run: forced("cancellation", RunKind.FLOW_RUN, run, end)
     )

@@ -52,5 +52,5 @@ async def _end_some(database: Database, limit_id: UUID, now: datetime) -> int:
                 unit.gone_leases.add(lease.id)
             else:
                 unit.release(lease, now)
-        await write_limits(connection, unit, now)
+        await write_limits(transaction, unit, now)
     return len(expired)

@@ -27,4 +27,4 @@ async def run_once(
 
 
 async def _end(batcher: Batcher, kind: RunKind, due: DueQuery) -> int:
-    return await propose_all(batcher, due, lambda run: forced(kind, run, ORPHANED))
+    return await propose_all(batcher, due, lambda run: forced("orphans", kind, run, ORPHANED))

@@ -16,7 +16,7 @@ from runstate.database import Database
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among, insert_or_skip
 from runstate.database.queries.orchestration import all_of
-from runstate.documents.access import ANONYMOUS, SERVER, Scope
+from runstate.documents.access import ANONYMOUS, Scope, is_service
 from runstate.errors import ConfigurationError
 from runstate.rows import ApiKey
 
@@ -28,8 +28,8 @@ SECRET_BYTES: Final = 30
 WELL_FORMED: Final = re.compile(r"((rs_[a-z2-7]{8})_[a-z2-7]{48})([a-z2-7]{7})")
 """The format of a key: prefix, secret, and a checksum that detects mistyped keys without a lookup."""
 NAME: Final = re.compile(r"[\w.:@/+-]{1,100}")
-RESERVED: Final = frozenset({ANONYMOUS, SERVER})
-"""Names of the server's own actors, which no key can have."""
+RESERVED: Final = frozenset({ANONYMOUS, "runstate"})
+"""Names that no key can have."""
 
 
 def mint(draw: Draw) -> str:
@@ -60,7 +60,7 @@ def _written(octets: bytes) -> str:
 
 def check_name(name: str) -> str:
     """Return the name of a key or user. Raise ConfigurationError if it is malformed or reserved."""
-    if not NAME.fullmatch(name) or name in RESERVED:
+    if not NAME.fullmatch(name) or name in RESERVED or is_service(name):
         names = " and ".join(sorted(RESERVED))
         raise ConfigurationError(
             f"`{name}` is not a valid name: use 1 to 100 letters, digits or any of _.:@/+-; {names} are reserved."

@@ -19,6 +19,7 @@ from runstate.core.batch.decide import Environment
 from runstate.core.batch.orchestrate import Attempt, orchestrate, unique_key
 from runstate.core.batch.requests import CreateRun, Outcome, Request
 from runstate.core.context import CommandContext
+from runstate.core.heartbeats import Heartbeats
 from runstate.database import Database
 from runstate.errors import Overloaded, RunstateError, Timeout, Unavailable
 
@@ -74,6 +75,7 @@ class Batcher:
     ) -> None:
         self.context = CommandContext(database, clock, new_id, draw)
         self.database = database
+        self.heartbeats = Heartbeats(database)
         self.clock, self.draw, self.new_id = clock, draw, new_id
         self.on_outcomes: Callable[[Sequence[Outcome]], None] = lambda _: None
         """Called with the outcomes of each batch."""
@@ -110,6 +112,7 @@ class Batcher:
         self._start()
         while self.in_flight:
             await asyncio.wait(list(self.in_flight))
+        await self.heartbeats.close()
         await self.context.json_schemas.close()
 
     def _start(self) -> None:
@@ -211,7 +214,9 @@ class Batcher:
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
         environment = Environment(self.clock(), self.draw, self.new_id)
         *earlier, attempt = attempts
-        return await orchestrate(self.database.batches, requests, environment, attempt=attempt, earlier=earlier)
+        outcomes = await orchestrate(self.database.batches, requests, environment, attempt=attempt, earlier=earlier)
+        self.heartbeats.note(attempt.heard)
+        return outcomes
 
 
 def is_lost(error: Exception) -> bool:

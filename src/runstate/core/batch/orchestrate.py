@@ -16,17 +16,18 @@ from runstate.core.batch.decide import Environment, decide_request, references, 
 from runstate.core.batch.requests import CreateRun, Outcome, ProposeState, Request
 from runstate.core.batch.unit_of_work import Entered, UnitOfWork
 from runstate.core.states import State, is_unpersisted
-from runstate.database import Database, bulk
-from runstate.database.bulk import TableWrite, deleted, insert_missing, inserted, replaced, updated
+from runstate.database import Database, Transaction, bulk
+from runstate.database.bulk import TableWrite, deleted, deleted_by_key, insert_missing, inserted, replaced, updated
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
 from runstate.database.queries.tallies import TallyKey
 from runstate.documents.states import RunKind, StateType
-from runstate.feed import TRANSITIONS
+from runstate.feed import SLOTS, TRANSITIONS
 from runstate.rows import (
     CacheEntry,
     ConcurrencyLease,
     ConcurrencyLimit,
+    ConcurrencyWaiter,
     Deployment,
     Flow,
     FlowRun,
@@ -38,6 +39,7 @@ from runstate.rows import (
     Transition,
 )
 
+WAITER = ("run_id", "limit_id")
 TAKES_DEPLOYMENT_SLOT = frozenset({StateType.PENDING, StateType.RUNNING, StateType.SCHEDULED})
 """Proposed state types for which rules look at the limit of the deployment."""
 
@@ -49,6 +51,8 @@ class Attempt:
     outcomes: list[Outcome] | None = None
     minted: set[UUID] = field(default_factory=set)
     """Ids of the states that the attempt writes."""
+    heard: dict[UUID, int] = field(default_factory=dict)
+    """Versions of the monitored runs whose clients made the requests, by id of the run."""
     is_committed: bool = False
     """Whether the attempt is known to be committed."""
     is_undone: bool = False
@@ -85,6 +89,7 @@ async def orchestrate(
         committed = await _committed(transaction.connection, earlier)
         if committed is not None:
             transaction.notify(TRANSITIONS.channel)  # the lost attempt notified nobody
+            transaction.notify(SLOTS)
             return committed
         outcomes = [decide_request(request, unit, environment) for request in requests]
         await write(transaction.connection, unit, environment.now)
@@ -92,8 +97,11 @@ async def orchestrate(
             minted = {each.state.id for each in unit.transitions if each.state.id}
             transaction.before_commit(partial(attempt.prepare, minted, outcomes))
             transaction.after_commit(attempt.commit)
+            attempt.heard = unit.heard
         if unit.transitions:
             transaction.notify(TRANSITIONS.channel)
+        if unit.has_released:
+            transaction.notify(SLOTS)
     return outcomes
 
 
@@ -329,6 +337,8 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
         inserted(CacheEntry, [vars(entry) for entry in unit.new_cached]),
         inserted(ProposalAnswer, [vars(answer) for answer in unit.new_answers]),
         replaced(FlowRunInput, ("flow_run_id", "key"), [vars(each) for each in unit.new_inputs]),
+        replaced(ConcurrencyWaiter, WAITER, [vars(each) for each in unit.waiters.values()]),
+        deleted_by_key(ConcurrencyWaiter, WAITER, sorted(unit.gone_waiters)),
     ]
     await _advance_leases(connection, unit)
     await bulk.write(connection, changes)
@@ -336,10 +346,12 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
     await sql.copy_data(connection, copies)  # type: ignore[arg-type]
 
 
-async def write_limits(connection: AsyncConnection, unit: UnitOfWork, now: datetime) -> None:
+async def write_limits(transaction: Transaction, unit: UnitOfWork, now: datetime) -> None:
     """Write changed limits and leases."""
-    await _advance_leases(connection, unit)
-    await bulk.write(connection, _limit_changes(unit, now))
+    await _advance_leases(transaction.connection, unit)
+    await bulk.write(transaction.connection, _limit_changes(unit, now))
+    if unit.has_released:
+        transaction.notify(SLOTS)
 
 
 async def _advance_leases(connection: AsyncConnection, unit: UnitOfWork) -> None:

@@ -14,8 +14,9 @@ from uuid import UUID
 from runstate.core import policies, states
 from runstate.core.commands import run_inputs
 from runstate.core.policies import CORE_FLOW, CORE_TASK
-from runstate.core.proposal import ANY, Decision, OrchestrationStatus, Proposal, Rule, decide
+from runstate.core.proposal import ANY, Decision, Proposal, Rule, decide
 from runstate.core.states import State
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateDetails, StateType
 from runstate.rows import FlowRun, TaskRun

@@ -23,19 +23,19 @@ ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 """SQLSTATE of serialization failures and deadlocks: PostgreSQL rolled the transaction back, and a retry may succeed."""
 
 
-def command(row: type[Row], *, notify: bool = True) -> Callable[[Verb[D, P, T]], Verb[D, P, T]]:
+def command(row: type[Row], *, notify: str | None = TRANSITIONS.channel) -> Callable[[Verb[D, P, T]], Verb[D, P, T]]:
     """Return a decorator that makes a command of a function that writes rows of one table.
 
     The command is retried after serialization failures and deadlocks. Violated constraints become problems: NameTaken
-    for a unique key, NotFound for a foreign key of the document, InUse for a row that others refer to. Subscribers are
-    notified afterwards. `notify=False` is for frequent commands whose changes no subscription shows.
+    for a unique key, NotFound for a foreign key of the document, InUse for a row that others refer to. Subscribers of
+    a channel are notified afterwards. `notify=None` is for commands that notify by themselves, or change nothing shown.
     """
 
     def decorate(verb: Verb[D, P, T]) -> Verb[D, P, T]:
         async def run(context: CommandContext, document: D, *args: P.args, **kwargs: P.kwargs) -> T:
             result = await repeat(context, document, *args, **kwargs)
             if notify:
-                context.database.notify(TRANSITIONS.channel)
+                context.database.notify(notify)
             return result
 
         async def repeat(context: CommandContext, document: D, *args: P.args, **kwargs: P.kwargs) -> T:

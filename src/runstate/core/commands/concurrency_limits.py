@@ -17,12 +17,13 @@ from runstate.core.commands.command import TRIES, command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert_or_skip, remove
 from runstate.core.commands.proposals import referred
 from runstate.core.context import CommandContext
-from runstate.core.slots import occupied, retry_delay, seconds_until_room
+from runstate.core.slots import capacity, occupied, retry_delay, seconds_until_room
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
 from runstate.documents.states import FINAL_TYPES, RunKind
 from runstate.errors import InvalidInput, NotFound, Unavailable
+from runstate.feed import SLOTS
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit
 from runstate.rows.documents import create_document, update_document
 
@@ -42,7 +43,7 @@ class Acquired:
     """If a limit is full: seconds after which to try again."""
 
 
-@command(ConcurrencyLimit)
+@command(ConcurrencyLimit, notify=SLOTS)
 async def create_limit(context: CommandContext, document: Any) -> Written[ConcurrencyLimit]:
     """Create a limit, or update the one with this name."""
     columns = columns_of(document)
@@ -58,7 +59,7 @@ async def create_limit(context: CommandContext, document: Any) -> Written[Concur
     raise Unavailable
 
 
-@command(ConcurrencyLimit)
+@command(ConcurrencyLimit, notify=SLOTS)
 async def update_limit(context: CommandContext, document: Any) -> ConcurrencyLimit:
     """Update the given fields of a limit. A lower number of slots releases none that are held."""
     async with context.database.write() as transaction:
@@ -95,7 +96,7 @@ async def _change(
     return changed
 
 
-@command(ConcurrencyLimit)
+@command(ConcurrencyLimit, notify=SLOTS)
 async def delete_limit(context: CommandContext, limit_id: UUID) -> None:
     """Delete a limit of clients with its leases."""
     async with context.database.write() as transaction:
@@ -103,7 +104,7 @@ async def delete_limit(context: CommandContext, limit_id: UUID) -> None:
         await remove(transaction.connection, ConcurrencyLimit, limit_id)
 
 
-@command(ConcurrencyLimit, notify=False)
+@command(ConcurrencyLimit, notify=None)
 async def acquire_concurrency_slots(context: CommandContext, given: requests.AcquireConcurrencySlots) -> Acquired:
     """Acquire slots of all named limits, or of none if one is full; unknown and inactive limits are ignored."""
     async with context.database.write() as transaction:
@@ -111,10 +112,11 @@ async def acquire_concurrency_slots(context: CommandContext, given: requests.Acq
         run_id = await _lock_holder(connection, given.run) if given.run else None
         unit = await _lock_limits(connection, names=given.names)
         active = [limit for limit in unit.limits.values() if limit.active]
-        small = next((limit for limit in active if limit.limit < given.slots), None)
+        small = next((limit for limit in active if capacity(limit) < given.slots), None)
         if small is not None:
+            most = int(capacity(small))
             raise InvalidInput(
-                f"The limit {small.name} has only {small.limit} slots: {given.slots} can never be acquired.", ("slots",)
+                f"The limit {small.name} has only {most} slots: {given.slots} can never be acquired.", ("slots",)
             )
         if any(seconds_until_room(limit, given.slots, now) > 0 for limit in active):
             return Acquired(retry_after_seconds=_retry_after(active, given.slots, now, context.draw()))
@@ -124,7 +126,7 @@ async def acquire_concurrency_slots(context: CommandContext, given: requests.Acq
             "expires": now + timedelta(seconds=given.lease_seconds),
         }
         acquired = [unit.acquire(limit.id, given.slots, now, id=context.new_id(), **held) for limit in active]
-        await write_limits(connection, unit, now)
+        await write_limits(transaction, unit, now)
     return Acquired(leases=acquired)
 
 
@@ -158,7 +160,7 @@ async def _lock_limits(connection: AsyncConnection, **which: Any) -> UnitOfWork:
     return unit
 
 
-@command(ConcurrencyLimit, notify=False)
+@command(ConcurrencyLimit, notify=None)
 async def release_concurrency_slots(context: CommandContext, given: requests.ReleaseConcurrencySlots) -> list[UUID]:
     """Release leases and return the ids of those that existed. Leases that a state of a run acquired are kept."""
     async with context.database.write() as transaction:
@@ -168,11 +170,11 @@ async def release_concurrency_slots(context: CommandContext, given: requests.Rel
         there = [lease for lease in known if not lease.automatic]
         for lease in there:
             unit.release(unit.leases[lease.id], now)
-        await write_limits(transaction.connection, unit, now)
+        await write_limits(transaction, unit, now)
     return [lease.id for lease in there]
 
 
-@command(ConcurrencyLimit, notify=False)
+@command(ConcurrencyLimit, notify=None)
 async def renew_concurrency_leases(context: CommandContext, given: requests.RenewConcurrencyLeases) -> list[UUID]:
     """Let leases expire some seconds from now and return the ids of those that existed. Decay is not delayed."""
     async with context.database.write() as transaction:
@@ -181,11 +183,11 @@ async def renew_concurrency_leases(context: CommandContext, given: requests.Rene
         there = [lease for each in dict.fromkeys(given.lease_ids) if (lease := unit.leases.get(each))]
         for lease in there:
             unit.renew(lease, now + timedelta(seconds=given.lease_seconds), now)
-        await write_limits(transaction.connection, unit, now)
+        await write_limits(transaction, unit, now)
     return [lease.id for lease in there]
 
 
-@command(ConcurrencyLimit)
+@command(ConcurrencyLimit, notify=SLOTS)
 async def reset_limit(context: CommandContext, limit_id: UUID) -> ConcurrencyLimit:
     """Release all slots of a limit, regardless of their holders."""
     async with context.database.write() as transaction:

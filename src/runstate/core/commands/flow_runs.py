@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from random import Random
 from typing import Any, Final
 from uuid import UUID
 
+import coolname
 import sqlalchemy as sa
 from pydantic import Field
 
@@ -38,11 +40,21 @@ RUN_NAME: Final = (Name | None, Field(default=None, description="Name for people
 CreateFlowRun = create_document(FlowRun, name=RUN_NAME, state=STATE)
 UpdateFlowRun = update_document(FlowRun)
 
+WORDS: Final = Random()  # noqa: S311 names are not secret
+"""Chooses the words of names; seeded for each name."""
+coolname.replace_random(WORDS)
+
+
+def readable_name(id: UUID) -> str:
+    """Return the default name of a run: an adjective and an animal, such as `zealous-otter`, chosen by its id."""
+    WORDS.seed(id.int)
+    return coolname.generate_slug(2)
+
 
 def new_flow_run(document: Any, id: UUID, now: datetime, **actor: Any) -> CreateRun:
     """Return the request that creates a flow run."""
     columns = new_columns(FlowRun, document) | {"id": id, "created": now, "updated": now}
-    columns["name"] = document.name or f"flow-run-{id.hex[-8:]}"
+    columns["name"] = document.name or readable_name(id)
     return CreateRun(run=FlowRun.of(NEW | columns), state=stated(document.state), **actor)
 
 
@@ -113,7 +125,7 @@ async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[boo
         return []
     asked = sa.select(TaskRun.id).where(among(TaskRun.flow_run_id, runs)).order_by(TaskRun.id).with_for_update()
     tasks = list((await connection.execute(asked)).scalars())
-    await release_and_forget(connection, [*runs, *tasks], now)
+    await release_and_forget(transaction, [*runs, *tasks], now)
     await tallies.subtract(connection, flow_runs=runs, task_runs=tasks)
     await connection.execute(sa.delete(FlowRun).where(among(FlowRun.id, runs)))
     transaction.notify(DELETIONS)

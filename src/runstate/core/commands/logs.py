@@ -71,7 +71,7 @@ class InvalidLine(Exception):
         self.path = path
 
 
-@command(Log, notify=False)
+@command(Log, notify=None)
 async def write_logs(context: CommandContext, document: WriteLogs) -> WrittenLogs:
     """Write lines in order and in one transaction. Lines that cannot be stored are refused; the others are written."""
     now, ids = context.clock(), Ids()

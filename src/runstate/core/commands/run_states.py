@@ -39,4 +39,6 @@ async def _delete_state(context: CommandContext, row: type[FlowRunState | TaskRu
         )
         if any(each.run.state_id == state_id for each in locked):
             raise InvalidInput("The run is in this state; only states that it has left can be deleted.", ["id"])
+        if row is TaskRunState:
+            await sql.forget_results(connection, TaskRunState.id == state_id)
         await remove(connection, row, state_id)

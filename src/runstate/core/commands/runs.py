@@ -20,12 +20,13 @@ from runstate.core.commands.command import TRIES
 from runstate.core.commands.crud import Written, change, columns_of
 from runstate.core.context import CommandContext
 from runstate.core.states import NO_DETAILS, State
+from runstate.database import Transaction
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
 from runstate.errors import NotFound, Unavailable
-from runstate.rows import FlowRun, Log, ProposalAnswer, Row, TaskRun
+from runstate.rows import ConcurrencyWaiter, FlowRun, Log, ProposalAnswer, Row, TaskRun, TaskRunState
 
 R = TypeVar("R", bound=Row)
 
@@ -41,6 +42,7 @@ NEW: dict[str, Any] = {
     "start_time": None,
     "end_time": None,
     "total_run_time_seconds": 0.0,
+    "last_answer": None,
 }
 """Columns of a run that has not entered a state yet."""
 
@@ -102,13 +104,14 @@ async def change_run(
     return changed
 
 
-async def release_and_forget(connection: AsyncConnection, runs: Sequence[UUID], now: datetime) -> None:
+async def release_and_forget(transaction: Transaction, runs: Sequence[UUID], now: datetime) -> None:
     """Release the slots of runs, and delete rows that refer to them without a foreign key."""
-    unit = UnitOfWork()
+    unit, connection = UnitOfWork(), transaction.connection
     await lock_limits(connection, unit, holders=runs)
     for lease in [lease for run_id in runs for lease in unit.held_by(run_id)]:
         unit.release(unit.leases[lease.id], now)
-    await write_limits(connection, unit, now)
+    await write_limits(transaction, unit, now)
     await delete_artifacts_of(connection, runs, now)
-    for key in (ProposalAnswer.run_id, Log.flow_run_id, Log.task_run_id):
+    await sql.forget_results(connection, among(TaskRunState.run_id, runs))
+    for key in (ProposalAnswer.run_id, ConcurrencyWaiter.run_id, Log.flow_run_id, Log.task_run_id):
         await connection.execute(sa.delete(key.class_).where(among(key, runs)))

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.orchestrate import lock_limits, write_limits
@@ -19,6 +18,7 @@ from runstate.core.commands.crud import Written, new_columns
 from runstate.core.commands.flow_runs import RUN_NAME, STATE
 from runstate.core.commands.runs import NEW, change_run, create_run, release_and_forget, stated
 from runstate.core.context import CommandContext
+from runstate.database import Transaction
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
@@ -54,18 +54,18 @@ async def update_task_run(context: CommandContext, document: Any) -> TaskRun:
         changed: TaskRun = await change_run(context, connection, locked[0].run, document)
         lost = set(locked[0].run.tags) - set(changed.tags)
         if lost:
-            await _release(context, connection, document.id, {f"tag:{tag}" for tag in lost})
+            await _release(context, transaction, document.id, {f"tag:{tag}" for tag in lost})
     return changed
 
 
-async def _release(context: CommandContext, connection: AsyncConnection, run_id: UUID, names: set[str]) -> None:
+async def _release(context: CommandContext, transaction: Transaction, run_id: UUID, names: set[str]) -> None:
     """Release the slots of limits with these names that a state of the run acquired."""
     unit, now = UnitOfWork(), context.clock()
-    await lock_limits(connection, unit, holders=[run_id])
+    await lock_limits(transaction.connection, unit, holders=[run_id])
     for lease in unit.held_by(run_id):
         if lease.automatic and unit.limits[lease.limit_id].name in names:
             unit.release(lease, now)
-    await write_limits(connection, unit, now)
+    await write_limits(transaction, unit, now)
 
 
 @command(TaskRun)
@@ -85,7 +85,7 @@ async def delete_many_task_runs(context: CommandContext, ids: Collection[UUID]) 
         await connection.execute(subflows.with_for_update())
         runs = [each.run.id for each in await sql.lock_task_runs(connection, wanted)]
         if runs:
-            await release_and_forget(connection, runs, now)
+            await release_and_forget(transaction, runs, now)
             await tallies.subtract(connection, task_runs=runs)
             await connection.execute(sa.delete(TaskRun).where(among(TaskRun.id, runs)))
             transaction.notify(DELETIONS)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from runstate.documents import exact_json
 from runstate.documents.states import Json
 from runstate.errors import InvalidInput, Overloaded
 
@@ -104,8 +105,8 @@ async def _started() -> Process:
 
 def _line(value: Json, limit: int, path: tuple[str, ...]) -> bytes:
     try:
-        line = orjson.dumps(value)
-    except TypeError as error:  # nested too deeply, or an integer of more than 64 bits
+        line = exact_json.dumps(value)
+    except (TypeError, RecursionError) as error:  # nested too deeply
         raise InvalidInput(f"The JSON value cannot be validated: {error}.", path) from None
     if len(line) > limit:
         raise InvalidInput(f"The JSON value is too large: {len(line)} bytes, at most {limit} are allowed.", path)

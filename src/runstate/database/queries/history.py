@@ -78,8 +78,8 @@ class Intervals:
     def filled(self, counted: Iterable[Any]) -> list[HistoryInterval]:
         """Return all intervals, filled from rows with the index of an interval and the columns of a `HistoryState`."""
         states: list[list[HistoryState]] = [[] for _ in range(self.number)]
-        for place, *columns in counted:
-            states[place].append(HistoryState(*columns))
+        for place, state_type, name, count, *seconds in counted:
+            states[place].append(HistoryState(state_type, name, count, *(round(each, 6) for each in seconds)))
         starts = [self.since + place * self.length for place in range(self.number)]
         return [HistoryInterval(start, start + self.length, held) for start, held in zip(starts, states, strict=True)]
 

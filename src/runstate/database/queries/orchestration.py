@@ -31,11 +31,12 @@ from runstate.rows.base import Duration
 B = TypeVar("B", bound=Base)
 
 RUN = ("id", "tags", "state_id", "state_type", "state_name", "state_timestamp", "version", "run_count", "policy")
+KEPT = ("last_answer", "heartbeat_seconds")
 TIMES = ("expected_start_time", "next_scheduled_start_time", "start_time", "end_time", "total_run_time_seconds")
-FLOW_RUN = (*RUN, *TIMES, "flow_id", "deployment_id", "parent_task_run_id", "infrastructure_pid")
-TASK_RUN = (*RUN, *TIMES, "flow_run_id", "flow_run_run_count")
+FLOW_RUN = (*RUN, *TIMES, *KEPT, "flow_id", "deployment_id", "parent_task_run_id", "infrastructure_pid")
+TASK_RUN = (*RUN, *TIMES, *KEPT, "flow_run_id", "flow_run_run_count")
 STATE = ("id", "run_id", "type", "name", "message", "timestamp", "version", "details", "persisted")
-MOVED = (*RUN[2:-1], *TIMES)
+MOVED = (*RUN[2:-1], *TIMES, "last_answer")
 FLOW_RUN_MOVED = ("updated", *MOVED, "policy")
 """Columns of a flow run that a transition may change."""
 TASK_RUN_MOVED = ("updated", *MOVED, "flow_run_run_count")
@@ -263,6 +264,19 @@ async def cached_states(connection: AsyncConnection, keys: Collection[str], now:
     )
     found = (await connection.execute(asked)).mappings()
     return {each["cache_key"]: TaskRunState.of({name: each[name] for name in STATE}) for each in found}
+
+
+async def forget_results(connection: AsyncConnection, states: sa.ColumnElement[bool]) -> None:
+    """Delete the cached results of task run states that are about to be deleted, and the older ones of their keys.
+
+    The newest result of a key decides. If it is deleted, the key has no result.
+    """
+    gone = sa.orm.aliased(CacheEntry)
+    theirs = gone.state_id.in_(sa.select(TaskRunState.id).where(states))
+    newer = sa.tuple_(gone.created, gone.id) >= sa.tuple_(CacheEntry.created, CacheEntry.id)
+    keys = CacheEntry.digest.in_(sa.select(gone.digest).where(theirs))
+    replaced = sa.exists().where(gone.digest == CacheEntry.digest, theirs, newer)
+    await connection.execute(sa.delete(CacheEntry).where(keys, replaced))
 
 
 async def answers(connection: AsyncConnection, runs: Collection[UUID], keys: Collection[str]) -> list[ProposalAnswer]:

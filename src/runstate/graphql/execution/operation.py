@@ -244,8 +244,12 @@ class Schema(strawberry.Schema):
         log_errors(errors, request_id)
         return [to_client_error(error, request_id) for error in errors]
 
-    def _extensions(self, accepted: AcceptedOperation) -> dict[str, Any]:
-        return {"cost": {"requested": accepted.cost, "limit": self.documents.limits.cost}}
+    def _extensions(self, accepted: AcceptedOperation) -> dict[str, Any] | None:
+        """Return the cost if the client requested it, or if it is above half of the limit."""
+        limit = self.documents.limits.cost
+        if 2 * accepted.cost > limit or getattr(accepted.request.context, "reports_cost", False):
+            return {"cost": {"requested": accepted.cost, "limit": limit}}
+        return None
 
 
 def _annotate_context(request: ExecutionRequest, **values: Any) -> None:

@@ -14,6 +14,7 @@ from graphql import GraphQLEnumType
 from sqlalchemy.engine import Dialect
 
 from runstate.database.dialects import plain, processor
+from runstate.documents.exact_json import LongFloat
 from runstate.graphql.execution.fallbacks import Fallback
 from runstate.graphql.types.scalars import written
 from runstate.rows.base import DocumentColumn, Timestamp
@@ -65,7 +66,7 @@ WRITTEN: Final[Mapping[str, Mapping[type, Convert]]] = {
     "Float": {float: _float},
     "Boolean": {bool: None},
     "DateTime": {datetime: _instant},
-    "JSON": dict.fromkeys((dict, list, str, int, float, bool)),
+    "JSON": dict.fromkeys((dict, list, str, int, float, LongFloat, bool)),
 }
 """Serializers of scalars, by name and Python type."""
 

@@ -10,7 +10,7 @@ from runstate.core.batch.requests import Answer, Outcome
 from runstate.core.batch.requests import ProposeState as Request
 from runstate.core.commands import proposals, run_inputs
 from runstate.core.commands.runs import decided
-from runstate.core.policies import CANCEL
+from runstate.core.policies import CANCEL, RETRY
 from runstate.core.proposal import Rule
 from runstate.core.states import State as Proposed
 from runstate.documents.access import Scope
@@ -153,4 +153,4 @@ class Mutation:
         """Retry an ended flow run of a deployment. Its new state is SCHEDULED with the name AwaitingRetry."""
         document = input.checked()
         state = proposals.retried(document, info.context.now)
-        return await decided(info.context.batcher, _verb(info, "retry", document, state))
+        return await decided(info.context.batcher, _verb(info, "retry", document, state, RETRY))

@@ -124,7 +124,7 @@ class Query:
         """
         clause = where.clause(FlowRun.__table__) if where else sa.true()
         ((average,),) = await info.context.fetch(history.lateness(FlowRun, clause, info.context.now))
-        return None if average is None else float(average)
+        return None if average is None else round(float(average), 6)
 
 
 @strawberry.type

@@ -23,6 +23,7 @@ from strawberry.types.graphql import OperationType
 from structlog.contextvars import bind_contextvars
 from uuid_utils import uuid4
 
+from runstate.documents import exact_json
 from runstate.errors import Forbidden, Unauthenticated
 from runstate.graphql.context import Context
 from runstate.graphql.errors import Code
@@ -49,6 +50,9 @@ TRACE: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-
 PREFLIGHT_HEADER: Final = "GraphQL-Require-Preflight"
 PREFLIGHT: Final = {PREFLIGHT_HEADER.lower(), "apollo-require-preflight", "x-apollo-operation-name"}
 """Headers that a page of another site can send only after a preflight. A GET request needs one of them."""
+
+COST_HEADER: Final = "GraphQL-Cost"
+"""Request header; if its value is `report`, answers contain the cost of the operation."""
 
 COME_BACK: Final = {"Retry-After": "1"}
 COMES_BACK: Final = frozenset({Code.OVERLOADED.value, Code.UNAVAILABLE.value})
@@ -103,7 +107,12 @@ class Endpoint(GraphQL[Context, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """Return the context of an operation."""
-        return self.make_context(request, request_id(request))
+        return self._context(request, request_id(request))
+
+    def _context(self, request: Request | WebSocket, known_as: str) -> Context:
+        context = self.make_context(request, known_as)
+        context.reports_cost = request.headers.get(COST_HEADER.lower()) == "report"
+        return context
 
     async def on_ws_connect(self, context: Context) -> Any:
         """Authenticate a socket by its first message. Raise ConnectionRejectionError if its key is not valid."""
@@ -148,7 +157,7 @@ class Endpoint(GraphQL[Context, None]):
         asked = operation(await self._parameters(request))
         if is_named(accept, EVENTS) and wants_events(accept, self._kind(asked)):
             return await self._stream(request, asked, known_as)
-        result = await self._execute(request, asked, self.make_context(request, known_as))
+        result = await self._execute(request, asked, self._context(request, known_as))
         body = body_of(result)
         if isinstance(result, PreExecutionError):
             return _not_executed(body, media_type)
@@ -165,7 +174,7 @@ class Endpoint(GraphQL[Context, None]):
         # Once the stream has begun, its status cannot be 503 any more.
         if self.schema.in_flight.full:
             raise RefusedError(503, "Too many subscriptions are open.", Code.OVERLOADED, **COME_BACK)
-        context = self.make_context(request, known_as)
+        context = self._context(request, known_as)
         await self._check_token(request, asked, context)
         results = await self.schema.stream(
             asked.query,
@@ -284,7 +293,7 @@ def _of_url(parameters: Mapping[str, str]) -> dict[str, Any]:
 
 def _parsed(text: bytes) -> Any:
     try:
-        return orjson.loads(text)
+        return exact_json.loads(text)
     except orjson.JSONDecodeError as error:
         raise RefusedError(400, f"The request is not valid JSON: {error}.") from error
 

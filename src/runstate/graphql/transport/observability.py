@@ -36,6 +36,9 @@ PARTIAL: Final = "partial"
 FAILED: Final = "failed"
 REFUSED: Final = "refused"
 
+LONGEST_NAME: Final = 200
+"""Largest number of characters of an operation's name in a log line or a span."""
+
 
 class Observer:
     """Records operations in the log, in metrics and in traces."""
@@ -98,6 +101,11 @@ class Observation:
             self.outcome = REFUSED
         self._record(time.perf_counter() - self.began)
 
+    @property
+    def name(self) -> str | None:
+        """The start of the name of the operation; None if the request has none."""
+        return self.asked.operation_name and self.asked.operation_name[:LONGEST_NAME]
+
     def answered(self, result: ExecutionResult) -> None:
         """Record the errors of a result."""
         if result.errors:
@@ -143,7 +151,7 @@ class Observation:
             logging.DEBUG if self.outcome == OK else logging.INFO,
             "operation_answered",
             type=self.context.kind,
-            operation=self.asked.operation_name,
+            operation=self.name,
             document=sha256(self.asked.query.encode()).hexdigest()[:16],
             outcome=self.outcome,
             codes=self.codes,
@@ -175,7 +183,7 @@ class Traced(Observation):
         super()._record(seconds)
         document = redacted(self.asked.query) if self.tracing.documents else None
         code = None if self.outcome == OK else next(iter(self.codes), Code.BAD_REQUEST.value)
-        self.tracing.end(self.span, self.context.kind, self.asked.operation_name, document, code)
+        self.tracing.end(self.span, self.context.kind, self.name, document, code)
 
 
 class Redaction(Visitor):

@@ -22,6 +22,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from typing_extensions import override
 
+from runstate.documents import exact_json
 from runstate.graphql.context import Context
 from runstate.graphql.errors import Code, as_known_error
 from runstate.graphql.transport.observability import Observer
@@ -63,7 +64,7 @@ class Adapter(ASGIWebSocketAdapter):
     def _parsed(self, text: str) -> object:
         self.length = len(text)
         try:
-            return orjson.loads(text)
+            return exact_json.loads(text)
         except orjson.JSONDecodeError as error:
             raise NonJsonMessageReceived from error
 

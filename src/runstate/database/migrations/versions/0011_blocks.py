@@ -9,8 +9,8 @@ from alembic import op
 
 from runstate.database.migrations.types import JSON, Timestamp
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)

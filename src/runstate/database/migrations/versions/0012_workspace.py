@@ -9,8 +9,8 @@ from uuid_utils.compat import uuid7
 
 from runstate.database.migrations.types import JSON, Timestamp
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 
 KEY = "runstate.workspace"
 
