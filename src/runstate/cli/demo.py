@@ -193,6 +193,7 @@ class Demo:
         run = Run(self.api, self.tell, f"{flow.name} / {made['name']}", {"flowRunId": made["id"]})
         link = "[Dashboard](https://example.com/dashboards/1)"
         await self.api.create("artifact", key=f"{flow.name}-dashboard", type="markdown", data=link, **run.ref)
+        await self.log(run, flow.name, line(20, f"Flow {flow.name} was started"))
         well = await run.work(lambda: self.stages(flow, nth, run, parameters))
         return "" if well else f"{flow.name} did not complete"
 
@@ -264,16 +265,16 @@ class Demo:
                 "updateArtifact", "UpdateArtifactInput", "__typename", id=progress["id"], data=50 if fault else 100
             )
             lines.append(line(40, fault) if fault else line(20, f"Task {task.name} was completed"))
-            await self.log(run, task_run, task, lines)
+            await self.log(run, task.name, *lines, task_run=task_run)
             return fault
 
         details = cache(task, parameters) if task.cached_by else {}
         this = Run(self.api, self.tell, f"{run.label} / {task.name}", {"taskRunId": task_run})
         return task_run, await this.work(attempt, **details)
 
-    async def log(self, run: Run, task_run: str, task: Task, lines: list[dict[str, Any]]) -> None:
-        """Write lines of a task run."""
-        common = {**run.ref, "taskRunId": task_run, "logger": f"demo.{task.name}"}
+    async def log(self, run: Run, name: str, *lines: dict[str, Any], task_run: str | None = None) -> None:
+        """Write lines of a flow run or of a task run; the name is that of the flow or the task."""
+        common = {**run.ref, "taskRunId": task_run, "logger": f"demo.{name}"}
         fields = "... on WriteLogsPayload { written }"
         await self.api.do("writeLogs", "WriteLogsInput", fields, logs=[{**common, **each} for each in lines])
 
