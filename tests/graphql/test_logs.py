@@ -195,14 +195,3 @@ async def test_lines_expire_by_the_time_of_their_arrival(ask: Ask, app: Starlett
     assert await cleanup.run_once(batcher, batcher.clock() + timedelta(days=31), retention={}) == 0
     assert await cleanup.run_once(batcher, batcher.clock() + timedelta(days=31), retention=retention) == 2
     assert await messages(ask) == []
-
-
-async def test_a_call_executes_the_same_number_of_statements_however_many_lines(ask: Ask, app: Starlette) -> None:
-    database = app.state.database
-    counts = []
-    for number in (1, 1, 100, 900):
-        before = database.statements
-        await write(ask, *([line()] * number))
-        counts.append(database.statements - before)
-
-    assert len(set(counts[1:])) == 1

@@ -7,6 +7,7 @@ from secrets import token_bytes
 from typing import Any, Final
 
 import orjson
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from runstate.errors import ConfigurationError, NoSecretKey
 
@@ -46,10 +47,7 @@ class Keyring:
         return orjson.loads(_cipher(self.keys[key]).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], about.encode()))
 
 
-def _cipher(key: bytes) -> Any:
-    # Imported late: it takes longer than the start of the server should, and most servers have no secrets.
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
-
+def _cipher(key: bytes) -> AESGCM:
     return AESGCM(key)
 
 

@@ -62,7 +62,7 @@ class BlockSchema(Row):
     )
     definition: Mapped[dict[str, Any]] = mapped_column(JSON, info=PRIVATE, doc="The fields as they were given.")
     capabilities: Mapped[list[str]] = mapped_column(
-        JSON, info=READ_ONLY, doc="Abilities of its blocks: `write-path`, …"
+        JSON, info=READ_ONLY, doc="Abilities of its blocks, such as `write-path`."
     )
     version: Mapped[str] = mapped_column(info=READ_ONLY, doc="Version for people; `non-versioned` by default.")
 
