@@ -195,3 +195,20 @@ async def test_lines_expire_by_the_time_of_their_arrival(ask: Ask, app: Starlett
     assert await cleanup.run_once(batcher, batcher.clock() + timedelta(days=31), retention={}) == 0
     assert await cleanup.run_once(batcher, batcher.clock() + timedelta(days=31), retention=retention) == 2
     assert await messages(ask) == []
+
+
+async def test_each_of_several_runs_has_a_page_of_its_own(ask: Ask) -> None:
+    runs = [await make_flow_run(ask) for _ in range(3)]
+    await write(ask, *(line(f"{run}{n}", n, flowRunId=runs[run]) for n in range(4) for run in range(2)))
+    page = "nodes { message } totalCount pageInfo { hasNextPage hasPreviousPage endCursor startCursor }"
+    document = f"""{{ flowRuns(orderBy: [{{created: ASC}}]) {{ nodes {{
+        a: logs(first: 3) {{ {page} }} b: logs(last: 1) {{ {page} }} }} }} }}"""
+    found = (await ask(document))["flowRuns"]["nodes"]
+
+    shown = [[[each["message"] for each in run[alias]["nodes"]] for alias in ("a", "b")] for run in found]
+    assert shown == [[["00", "01", "02"], ["03"]], [["10", "11", "12"], ["13"]], [[], []]]
+    more = [(run["a"]["pageInfo"]["hasNextPage"], run["b"]["pageInfo"]["hasPreviousPage"]) for run in found]
+    assert more == [(True, True), (True, True), (False, False)]
+    following = document.replace("first: 3", f'first: 3, after: "{found[0]["a"]["pageInfo"]["endCursor"]}"')
+    rest = (await ask(following))["flowRuns"]["nodes"]
+    assert [[each["message"] for each in run["a"]["nodes"]] for run in rest] == [["03"], ["12", "13"], []]

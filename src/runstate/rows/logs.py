@@ -19,6 +19,7 @@ class Log(Row):
     __tablename__ = "log"
     __order__ = ("timestamp", "id")
     __searched__ = ("message", "logger")
+    __numerous__ = True
     __retention__ = Retention("id", setting="run_log_retention_days")
 
     updated = None  # type: ignore[assignment]  # A line is never updated, so the column would only make the largest table larger.

@@ -19,6 +19,7 @@ from runstate.graphql.types.comparisons import Clause, is_set, negated
 from runstate.graphql.types.filters import Extras, Where
 from runstate.graphql.types.orders import Order, OrderBy, beyond, bound, order
 from runstate.rows import Row
+from runstate.rows.base import ArrayParameter
 
 R = TypeVar("R", bound=Row)
 Fetch = Callable[[sa.Executable], Awaitable[Sequence[Any]]]
@@ -75,6 +76,7 @@ class PageQuery(Generic[R]):
     ) -> None:
         self.row = row
         self.parent = parent
+        self.dialect = dialect
         self.table = row.__table__
         self.keys: Order = order(row, arguments.order_by if is_set(arguments.order_by) else None)
         self.condition = arguments.where if isinstance(arguments.where, Where) else None
@@ -184,13 +186,13 @@ class PageQuery(Generic[R]):
     def _by(self) -> sa.ColumnElement[Any]:
         return self.table.c[self.parent] if self.parent else sa.null().label("parent")
 
-    def _scope(self, parents: list[Any]) -> list[Clause]:
-        if self.parent is None:
+    def _scope(self, parents: list[Any] | None) -> list[Clause]:
+        if self.parent is None or parents is None:
             return [self.where]
         column = self.table.c[self.parent]
         return [column == parents[0] if len(parents) == 1 else among(column, parents), self.where]
 
-    def _between(self, parents: list[Any]) -> list[Clause]:
+    def _between(self, parents: list[Any] | None) -> list[Clause]:
         conditions = self._scope(parents)
         if self.after is not None:
             conditions.append(beyond(self.keys, self.table, self.after, backwards=False))
@@ -201,9 +203,21 @@ class PageQuery(Generic[R]):
     def _pages(self, parents: list[Any]) -> Statement:
         """Return the statement for the pages of several parents. The rows of each parent are numbered."""
         places = [key.clause(self.table, backwards=self.backwards) for key in self.keys]
+        if self.row.__numerous__ and self.dialect.name == "postgresql":
+            return self._laterally(parents, places)
         place = sa.func.row_number().over(partition_by=self._by(), order_by=places).label("place")
         numbered = sa.select(*self._selected(), place).where(*self._between(parents)).subquery()
         return sa.select(numbered).where(numbered.c.place <= self.size + 1).order_by(numbered.c.place)
+
+    def _laterally(self, parents: list[Any], places: list[Any]) -> Statement:
+        """Return the same statement with one look into the index for each parent; SQLite has no LATERAL."""
+        column = self.table.c[str(self.parent)]
+        ids = sa.func.unnest(sa.literal(parents, ArrayParameter(column.type)))
+        given = ids.table_valued(sa.column("id", column.type), name="parents").render_derived()
+        place = sa.func.row_number().over(order_by=places).label("place")
+        rows = sa.select(*self._selected(), place).where(column == given.c.id, *self._between(None))
+        page = rows.order_by(*places).limit(self.size + 1).lateral("page")
+        return sa.select(page).select_from(given.join(page, sa.true())).order_by(page.c.place)
 
     def _result(self, read: Sequence[Sequence[Any]]) -> PageResult:
         page = read[: self.size]
