@@ -28,7 +28,7 @@ from runstate.database.address import parse
 from runstate.database.failures import FAILURES, reason
 from runstate.database.migrate import check_head
 from runstate.database.migrate import migrate as bring_to_head
-from runstate.errors import ConfigurationError
+from runstate.errors import ConfigurationError, RunstateError
 from runstate.exposure import check_exposure
 from runstate.graphql.schema import build_schema, sdl
 from runstate.listeners import bind
@@ -254,7 +254,7 @@ def main() -> None:
     """Run a command. Print errors of the configuration and of the database in one line, without a traceback."""
     try:
         cli()
-    except ConfigurationError as error:
+    except RunstateError as error:
         message = error.message
     except FAILURES as error:
         # The line that is printed suffices for operators; the traceback is for developers.

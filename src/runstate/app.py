@@ -63,6 +63,7 @@ def build_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
             database = database_of(settings)
+            # Pushed first, so that it is closed last.
             opened.push_async_callback(database.close)
             if tracing:
                 # In a thread, because sending the remaining spans blocks.
@@ -79,6 +80,7 @@ def build_app(settings: Settings) -> Starlette:
             batcher.context = replace(batcher.context, keyring=keyring_of_secrets(settings))
             batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)
+            # Tokens must be unpredictable for attackers, unlike the random numbers of the batcher.
             app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None
             await allowlist.start()
             opened.push_async_callback(allowlist.stop)
@@ -92,7 +94,9 @@ def build_app(settings: Settings) -> Starlette:
             opened.push_async_callback(runner.stop)
             meter.start(database, feed.transitions, batcher)
             opened.push_async_callback(meter.stop)
+            # Last: until here, `/readyz` answers that the server is starting.
             health.start(database, feed.transitions)
+            opened.push_async_callback(health.stop)
             app.state.database, app.state.feed, app.state.batcher = database, feed, batcher
             yield
 
@@ -135,6 +139,7 @@ def set_services(settings: Settings) -> dict[str, Service]:
     """Return the services that have settings, bound to their values."""
     after = timedelta(seconds=settings.late_after_seconds)
     heartbeat_service = SERVICES["heartbeats"]
+    # One for the process: it knows the gaps between the rounds of its own service.
     attention = heartbeats.Attention(settings.service_intervals.get("heartbeats", heartbeat_service.seconds))
     # Without a value, rows are kept forever.
     retention = {name: value for name in retention_settings() if (value := getattr(settings, name))}
@@ -162,6 +167,7 @@ def set_bounds(settings: Settings) -> RequestLimits:
         directives=settings.max_directives,
         list_items=settings.max_list_items,
         cost=settings.max_cost,
+        answer_bytes=settings.max_answer_bytes,
         errors=settings.max_validation_errors,
         operation_seconds=settings.operation_timeout_seconds,
         operations=settings.max_concurrent_operations,

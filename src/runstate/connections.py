@@ -168,6 +168,7 @@ class Unread:
     def is_over(self, transport: asyncio.WriteTransport, now: float, seconds: float) -> bool:
         """Return whether data have waited for so many seconds and the client has read none of them."""
         size = transport.get_write_buffer_size()
+        # A smaller buffer means that the client has read something.
         if not size or size < self.size:
             self.since = now
         self.size = size

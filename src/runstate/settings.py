@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretSt
 from runstate.core.access.keys import check_name
 from runstate.database import Database
 from runstate.database.address import parse
+from runstate.database.budget import ANSWER_BYTES
 from runstate.errors import ConfigurationError
 from runstate.services.runner import SERVICES, chosen, timed
 
@@ -53,6 +54,7 @@ def _checked(check: Callable[[Any], object]) -> AfterValidator:
             if value is not None:
                 check(value)
         except ConfigurationError as error:
+            # Pydantic collects ValueErrors only, and all mistakes are reported at once.
             raise ValueError(str(error)) from error
         return value
 
@@ -93,6 +95,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     """Settings of a server."""
 
     workers: int = Field(default=1, ge=1, description="Number of processes that serve; more than one needs PostgreSQL.")
+    worker_timeout_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="Seconds without a sign of life after which one of several processes is killed and replaced.",
+    )
     database_url: Annotated[str, _checked(parse)] = Field(
         default="sqlite+aiosqlite:///./runstate.db",
         description="SQLite file (`sqlite:///file`), or `postgresql://user:password@host/name`.",
@@ -222,6 +229,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         gt=0,
         description="Maximum number of objects that an answer may contain, computed before execution.",
     )
+    max_answer_bytes: int = Field(
+        default=ANSWER_BYTES,
+        gt=0,
+        description="Maximum size of an answer, and of the values that are read for it, in bytes.",
+    )
     max_validation_errors: int = Field(
         default=5, gt=0, description="Maximum number of validation errors that are reported."
     )
@@ -284,6 +296,7 @@ def load(environ: Mapping[str, str], **options: Any) -> Settings:
 
     Raise ConfigurationError with a line for each invalid value.
     """
+    # An option that is not used must not hide the variable.
     options = {name: value for name, value in options.items() if value is not None}
     try:
         return Settings(**(_from_environment(environ) | options))
@@ -306,6 +319,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 def _mistake(location: tuple[int | str, ...], value: Any, message: str, options: Mapping[str, Any]) -> str:
     name, *inside = map(str, location)
     variable = f"--{name.replace('_', '-')}" if name in options else PREFIX + name.upper()
+    # A message must not show a password.
     shown = "" if name in SECRET else f"={value}"
     where = "".join(f" at `{each}`" for each in inside)
     message = message.removeprefix("Value error, ").removeprefix("Input ").removesuffix(".")

@@ -133,6 +133,7 @@ class Run:
     async def change(self, mutation: str, kind: str, **given: Any) -> Answer:
         """Execute a mutation that changes the state; return the result."""
         answer = await self.api.do(mutation, kind, ANSWER, **given)
+        # `start` reports a wait.
         if answer["status"] != "WAIT":
             self.tell(self.label, answer["state"]["name"], answer["reason"] or answer["state"]["message"] or "")
         return answer
@@ -326,5 +327,6 @@ def run_demo(url: str, key: str | None, runs: int | None, speed: float) -> None:
     except KeyboardInterrupt:
         typer.echo("Stopped.")
     except (OSError, websockets.WebSocketException) as error:
+        # A rejected key or path has a message of its own.
         insist_on_coming_back(error)
         raise RefusedError(f"Cannot connect to a server at {url}: {error}") from error

@@ -126,6 +126,7 @@ def _with_database(url: str | None, do: Callable[[Database], Awaitable[T]], *, m
         try:
             if may_be_new and await is_new(database):
                 await migrate(database)
+                # On standard error, because a pipe gets the key from standard output.
                 typer.echo(f"The tables in {database.shown} were created.", err=True)
             await check_head(database)
             return await do(database)

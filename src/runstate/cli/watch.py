@@ -129,6 +129,7 @@ class OneRun:
         node = (await session.ask(KIND, id=self.run))["node"]
         if node is None or "stateType" not in node:
             raise RefusedError(f"No run has the id {self.run}.")
+        # A run that has ended already may have no further transition.
         self.state_type = node["stateType"]
         ref = {"flowRunId" if node["__typename"] == "FlowRun" else "taskRunId": self.run}
         return {"run": ref, "afterVersion": self.version, "untilFinal": self.until_final}
@@ -146,6 +147,7 @@ class OneRun:
 
 def named(entry: Entry) -> Entry:
     """Return a transition with the names of its run, flow run and flow, instead of its run; None if it has none."""
+    # The run of a transition is null once it is deleted.
     run = entry.pop("run") or {}
     flow_run = run if "flow" in run else run.get("flowRun") or {}
     flow = flow_run.get("flow") or {}
@@ -284,6 +286,7 @@ def as_json(entry: Entry) -> None:
     """Print a transition as a line of JSON. Raise UnheardError if the pipe is closed."""
     try:
         sys.stdout.write(orjson.dumps(entry).decode() + "\n")
+        # Python buffers a pipe, but its reader expects each transition when it is committed.
         sys.stdout.flush()
     except BrokenPipeError as error:
         raise UnheardError from error

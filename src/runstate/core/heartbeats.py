@@ -13,8 +13,8 @@ from uuid import UUID
 import structlog
 
 from runstate.database import Database
+from runstate.database.failures import is_temporary
 from runstate.database.queries import heartbeats as sql
-from runstate.feed.loop import DATABASE_ERRORS
 
 log = structlog.get_logger(__name__)
 
@@ -41,13 +41,16 @@ class Heartbeats:
         for run_id, version in heard.items():
             known, _ = self.received.get(run_id, (0, 0.0))
             self.received[run_id] = max(version, known), now
+        # The task ends when nothing is left to write.
         if self.task is None or self.task.done():
+            # The task serves all requests, so it must not inherit the context of the first one.
             self.task = loop.create_task(self._write_at_intervals(), context=Context())
 
     async def close(self) -> None:
         """Write what is left."""
         if self.task:
             self.task.cancel()
+            # The task ends with CancelledError, which is expected.
             with suppress(asyncio.CancelledError):
                 await self.task
         await self.write()
@@ -63,10 +66,13 @@ class Heartbeats:
             return
         received, self.received = self.received, {}
         now = asyncio.get_running_loop().time()
+        # Ages in place of times, because the clock of the database decides.
         heard = [(run_id, version, timedelta(seconds=now - at)) for run_id, (version, at) in received.items()]
         try:
             async with self.database.write() as transaction:
                 await sql.record(transaction.connection, heard)
-        except DATABASE_ERRORS as error:
-            log.warning("heartbeats could not be written", runs=len(heard), error=repr(error))
+        except Exception as error:
+            if not is_temporary(error):
+                log.exception("heartbeats could not be written", runs=len(heard))
+            # Heartbeats that arrived meanwhile are newer.
             self.received = received | self.received

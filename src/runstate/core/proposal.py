@@ -174,7 +174,9 @@ class Rule(Generic[R]):
         self.leaving = leaving
         self.entering = entering
         self.name = judge.__name__
+        # Shared by all proposals, because most rules have no objection.
         self.passed = RuleOutcome(self.name, RuleVerdict.PASS)
+        # The docstring is the description of the rule in docs/states.md.
         self.__doc__ = getdoc(judge)
 
     def concerns(self, leaving: StateType | None, entering: StateType) -> bool:
@@ -227,6 +229,7 @@ def decide(proposal: Proposal[R], policy: Sequence[Rule[R]]) -> Decision[R]:
     after_bookkeeping: dict[str, Any] = {}
     leaving = proposal.initial_type
     for each in policy:
+        # An earlier rule can have changed the type of the proposed state.
         if not each.concerns(leaving, current.proposed.type):
             continue
         verdict = each.judge(current)
@@ -251,6 +254,7 @@ def decide(proposal: Proposal[R], policy: Sequence[Rule[R]]) -> Decision[R]:
 
 
 def _amended(proposal: Proposal[R], amend: Amend) -> Proposal[R]:
+    # Effects alone change nothing that later rules read.
     if amend.state is None and not amend.run:
         return proposal
     return replace(proposal, run=proposal.run.replace(**amend.run), proposed=amend.state or proposal.proposed)

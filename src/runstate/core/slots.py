@@ -34,6 +34,7 @@ def capacity(limit: ConcurrencyLimit) -> float:
     """Return the number of slots that can be occupied; with decay, at most those that become free in 1,000 years."""
     if limit.slot_decay_per_second == 0:
         return limit.limit
+    # With a decay close to 0, the drain time would not fit into a datetime.
     return min(float(limit.limit), limit.slot_decay_per_second * LONGEST_DRAIN_SECONDS)
 
 
@@ -64,7 +65,9 @@ def retry_delay(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float,
 def after_acquire(limit: ConcurrencyLimit, slots: int, now: datetime) -> ConcurrencyLimit:
     """Return the limit after slots were acquired."""
     if limit.slot_decay_per_second == 0:
+        # Waiting times are estimated from the time of the last change.
         return limit.replace(occupied=limit.occupied + slots, updated=now)
+    # If the drain time has passed, all slots are free.
     start = max(now, limit.drained or now)
     return limit.replace(drained=start + timedelta(seconds=slots / limit.slot_decay_per_second))
 

@@ -40,6 +40,7 @@ class State:
     def __post_init__(self) -> None:
         """Set the defaults of the name and of `persisted`."""
         if not self.name:
+            # Attributes of a frozen dataclass cannot be assigned otherwise.
             object.__setattr__(self, "name", self.type.value.capitalize())
         if self.persisted is None:
             object.__setattr__(self, "persisted", is_persisted(self.data))

@@ -69,6 +69,7 @@ def updated(row: type[Base], columns: Sequence[str], rows: Iterable[Any]) -> Tab
 
 def replaced(row: type[Base], keys: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> TableWrite:
     """Return the write that inserts or replaces rows by unique key; of several rows with one key, the last is used."""
+    # PostgreSQL refuses to update a row twice in one statement.
     last = {tuple(each[key] for key in keys): each for each in rows}
     there = list(last.values())
     return TableWrite(table_of(row), WriteMode.REPLACE, tuple(there[0]) if there else (), there, keys)
@@ -127,6 +128,7 @@ async def insert_missing(connection: AsyncConnection, row: type[Base], rows: Seq
     return {key for (key,) in await fetch(connection, statement, {"rows0": _numbered(rows)})}
 
 
+# Building a statement takes longer than executing it.
 @functools.cache
 def _single(table: sa.Table, way: WriteMode, columns: tuple[str, ...], keys: tuple[str, ...]) -> Any:
     """Return the SQLite statement that writes one row."""
@@ -154,6 +156,7 @@ def _kept(columns: Sequence[str], keys: Sequence[str]) -> list[str]:
 
 
 def _given(change: TableWrite) -> list[dict[str, Any]]:
+    # Only a sequence depends on the order of rows, and sorting costs time.
     return _numbered(change.rows) if _is_numbered(change.table) else change.rows
 
 

@@ -169,6 +169,7 @@ def _with_tags(element: HasTags, compiler: SQLCompiler, condition: str, **kw: An
     table = next((base.table for base in column.base_columns if isinstance(base, sa.Column)), None)
     if table is None or not any(index.name == f"ix_{table.name}_tags_list" for index in table.indexes):
         return condition.format(had=held, asked=asked)
+    # The partial index has the same condition; without it, SQLite does not use the index.
     lists = f"SELECT DISTINCT tags FROM {table.name} WHERE tags <> '[]'"
     of_list = condition.format(had="listed.tags", asked=asked)
     return f"({held} <> '[]' AND {held} IN (SELECT listed.tags FROM ({lists}) AS listed WHERE {of_list}))"
@@ -243,6 +244,7 @@ class DatabaseTime(FunctionElement[datetime]):
 
 @compiles(DatabaseTime, "postgresql")
 def _time_postgresql(element: DatabaseTime, compiler: SQLCompiler, **kw: Any) -> str:
+    # now() is the time at which the transaction began.
     return "statement_timestamp()"
 
 
@@ -280,7 +282,7 @@ def as_given(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """Return a column whose values are not converted by SQLAlchemy; JSON is cast to text."""
     if isinstance(column.type, sa.JSON | DocumentColumn):
         return sa.cast(column, TEXT).label(column.key)
-    return sa.type_coerce(column, AS_IT_IS)
+    return sa.type_coerce(column, TEXT if isinstance(column.type, sa.Text) else AS_IT_IS)
 
 
 @functools.lru_cache(1024)
@@ -374,6 +376,7 @@ def _instant_postgresql(element: InstantOf, compiler: SQLCompiler, **kw: Any) ->
 @compiles(InstantOf, "sqlite")
 def _instant_sqlite(element: InstantOf, compiler: SQLCompiler, **kw: Any) -> str:
     (text,) = element.clauses
+    # A double of days since 4714 BC is too coarse for microseconds.
     return f"CAST(round((julianday({compiler.process(text, **kw)}) - 2440587.5) * 86400000) AS INTEGER) * 1000"
 
 
@@ -422,6 +425,7 @@ def _path(keys: Iterable[str]) -> sa.ColumnElement[Any]:
 @compiles(JsonEquals, "postgresql")
 def _json_holds_postgresql(element: JsonEquals, compiler: SQLCompiler, **kw: Any) -> str:
     column, path, value = (compiler.process(each, **kw) for each in element.clauses)
+    # An absent path results in NULL, and so would its negation.
     return f"coalesce(({column} #> {path}) {element.operator} {value}, false)"
 
 
@@ -434,6 +438,7 @@ def _json_holds_sqlite(element: JsonEquals, compiler: SQLCompiler, **kw: Any) ->
 @compiles(JsonIsNull, "postgresql")
 def _json_null_postgresql(element: JsonIsNull, compiler: SQLCompiler, **kw: Any) -> str:
     column, path = (compiler.process(each, **kw) for each in element.clauses)
+    # An absent path is NULL in SQL, and a stored null is not.
     return f"coalesce({column} #> {path}, 'null'::jsonb) = 'null'::jsonb"
 
 

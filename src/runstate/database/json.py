@@ -15,6 +15,7 @@ def _kept(value: Any) -> Any:
     if isinstance(value, UUID):  # orjson does not accept subclasses, and asyncpg returns one
         return str(value)
     if isinstance(value, BaseModel):
+        # Pydantic writes the text directly: a dictionary in between would cost time.
         return orjson.Fragment(
             value.__pydantic_serializer__.to_json(value, exclude_defaults=omits_defaults(type(value)))
         )
@@ -60,6 +61,7 @@ def at(statement: Statement, document: str | None, path: str) -> tuple[bool, Any
 
 
 def _place(key: str, length: int) -> int | None:
+    # int() also accepts spaces and underscores.
     if not key.removeprefix("-").isdecimal():
         return None
     place = int(key) + (length if key.startswith("-") else 0)
@@ -119,6 +121,7 @@ def _covers_items(statement: Statement, values: list[Any], wanted: list[Any]) ->
 
 
 def _covers_containers(statement: Statement, values: list[Any], wanted: list[Any]) -> bool:
+    # Equal items are found by their text in linear time; only the others are compared with each value.
     known = set(map(_written, values))
     for item in wanted:
         statement.check()
@@ -133,6 +136,7 @@ def _covers_checked(statement: Statement, value: Any, item: Any) -> bool:
 
 
 def _scalar(value: Any) -> tuple[bool, Any]:
+    # In Python, True equals 1; in JSON, it does not.
     return isinstance(value, bool), exact_json.comparable(value)
 
 

@@ -28,6 +28,7 @@ def configuration(connection: sa.Connection | None = None, scripts: Path = SCRIP
     """Return Alembic's configuration for migrations that run on a connection."""
     config = Config()
     config.set_main_option("script_location", str(scripts))
+    # Alembic warns if it is missing.
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
@@ -53,6 +54,7 @@ async def changing_tables(database: Database) -> AsyncIterator[AsyncConnection]:
             async with connection.begin():
                 yield connection
         finally:
+            # Also after an error: the connection returns to the pool.
             await _enforce_foreign_keys(connection, "ON")
 
 
@@ -99,6 +101,7 @@ def revisions() -> list[str]:
 
 async def _enforce_foreign_keys(connection: AsyncConnection, switch: str) -> None:
     if connection.dialect.name == "sqlite":
+        # SQLAlchemy would begin a transaction, in which SQLite ignores this pragma.
         await driver_of(connection).fetch(f"PRAGMA foreign_keys = {switch}")
 
 
@@ -127,7 +130,9 @@ def _made_by_later_version(found: str, shown: str) -> ConfigurationError:
 
 def _upgrade(connection: sa.Connection, schema: str | None, shown: str) -> None:
     if connection.dialect.name == "postgresql":
+        # Changing a large table takes longer than statements of clients may.
         connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        # The lock ends with the transaction, also if the process is killed.
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
         if schema and not connection.scalar(sa.select(sa.func.to_regnamespace(quoted_name(schema)))):
             connection.execute(CreateSchema(schema))

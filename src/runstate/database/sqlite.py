@@ -4,8 +4,8 @@ import asyncio
 import math
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -13,11 +13,12 @@ from typing import Any, Self, TypeVar
 
 import aiosqlite
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from runstate.database import json, lanes
+from runstate.database.budget import ReadBudget, Rows, texts_at
 from runstate.documents import exact_json
-from runstate.errors import ConfigurationError
+from runstate.errors import ConfigurationError, LimitExceeded, Overloaded
 
 T = TypeVar("T")
 
@@ -30,8 +31,8 @@ FETCH_LOCK = Lock()
 """Held while many rows are fetched. A thread releases the interpreter lock at each row, so threads that fetch at the
 same time hinder each other and take twice as long. Work before the first row is done concurrently.
 """
-MANY = 20
-"""Number of rows that are fetched without the lock."""
+MANY = 32
+"""Number of rows that are fetched without the lock, and counted together: a row may have more than a megabyte."""
 FETCH_LOCK_SECONDS = 0.02
 """Time for which a thread waits for the lock."""
 WORK_SECONDS = 0.0001
@@ -72,6 +73,10 @@ class Interruptible(aiosqlite.Connection):
         """Returns the number of writing transactions."""
         self.parsed: dict[str, Any] = {}
         """Parsed JSON parameters of the current statement."""
+        self.budget: ReadBudget | None = None
+        """Limits the bytes that the current statement may read."""
+        self.texts = texts_at(())
+        """Returns the texts of rows that the current statement reads."""
 
     async def _connect(self) -> aiosqlite.Connection:
         """Connect. After a failure, wait for the end of the thread: it reports to an event loop that may end sooner."""
@@ -143,8 +148,18 @@ class Interruptible(aiosqlite.Connection):
     async def rollback(self) -> None:
         """Roll back if a transaction has begun, and drop deferred statements."""
         self.deferred = []
+        # BEGIN is deferred, so there may be no transaction yet.
         if self.in_transaction:
             await super().rollback()
+
+    @asynccontextmanager
+    async def within(self, budget: ReadBudget, texts: Callable[[Rows], Iterable[Any]]) -> AsyncIterator[None]:
+        """Limit the bytes of the rows that are fetched; `texts` returns their texts."""
+        self.budget, self.texts = budget, texts
+        try:
+            yield
+        finally:
+            self.budget = None
 
     async def fetch(self, sql: str, *parameters: Any) -> list[Any]:
         """Return the rows of a statement."""
@@ -192,10 +207,35 @@ class BufferedCursor(aiosqlite.Cursor):
         try:
             with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 aiosqlite uses it in its thread, too
                 getattr(cursor, method)(sql, parameters)
-                self._rows = _fetched(cursor) if cursor.description else []
+                self._rows = self._fetched(cursor) if cursor.description else []
                 self._about = cursor.description, cursor.rowcount, cursor.lastrowid
+        except (LimitExceeded, Overloaded) as error:
+            raise error.with_traceback(None) from None  # its frames hold what was read
         finally:
+            # The parameters of earlier statements would fill the memory.
             self._of.parsed.clear()
+
+    def _fetched(self, cursor: sqlite3.Cursor) -> list[Any]:
+        """Return the rows of a cursor. Threads fetch many rows in turn, but none waits long for another."""
+        rows = self._some(cursor)
+        if len(rows) < MANY:
+            return rows
+        alone = FETCH_LOCK.acquire(timeout=FETCH_LOCK_SECONDS)
+        try:
+            if self._of.budget is None:
+                return rows + cursor.fetchall()
+            while more := self._some(cursor):
+                rows += more
+            return rows
+        finally:
+            if alone:
+                FETCH_LOCK.release()
+
+    def _some(self, cursor: sqlite3.Cursor) -> list[Any]:
+        rows = cursor.fetchmany(MANY)
+        if rows and self._of.budget:
+            self._of.budget.spend_rows(rows, self._of.texts)
+        return rows
 
     async def fetchall(self) -> list[Any]:
         """Return all rows."""
@@ -218,19 +258,6 @@ class BufferedCursor(aiosqlite.Cursor):
     def lastrowid(self) -> int | None:
         """Row id of the last inserted row."""
         return self._about[2]
-
-
-def _fetched(cursor: sqlite3.Cursor) -> list[Any]:
-    """Return the rows of a cursor. Threads fetch many rows in turn, but none waits long for another."""
-    rows = cursor.fetchmany(MANY)
-    if len(rows) < MANY:
-        return rows
-    alone = FETCH_LOCK.acquire(timeout=FETCH_LOCK_SECONDS)
-    try:
-        return rows + cursor.fetchall()
-    finally:
-        if alone:
-            FETCH_LOCK.release()
 
 
 def _nothing() -> None:
@@ -256,6 +283,7 @@ def _set_deadline(seconds: float) -> Callable[..., None]:
 
 def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine, AsyncEngine]:
     """Return the engine of the writer, with one connection, and the engine of the readers."""
+    # Each connection would have a database of its own.
     if url.database in (None, "", ":memory:"):
         raise ConfigurationError("In-memory SQLite databases are not supported. Use a file: sqlite:///runstate.db.")
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
@@ -268,6 +296,7 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
     }
     writer = create_async_engine(url, pool_size=1, **options)
     reader = create_async_engine(url, pool_size=READERS, pool_use_lifo=True, **options)
+    # A transaction that reads first and asks for the write lock later could fail, so writers lock the file at once.
     for engine, begin in ((writer, BEGIN_WRITING), (reader, "BEGIN")):
         sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite(read_only=engine is reader))
         sa.event.listen(engine.sync_engine, "connect", _watch_statements)
@@ -275,6 +304,12 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
         sa.event.listen(engine.sync_engine, "before_cursor_execute", _set_deadline(statement_timeout_seconds))
     sa.event.listen(reader.sync_engine, "connect", _give_way(writer))
     return writer, reader
+
+
+async def touch(connection: AsyncConnection) -> None:
+    """Write a page of the file without changing anything."""
+    version = await connection.scalar(sa.text("PRAGMA user_version"))
+    await connection.exec_driver_sql(f"PRAGMA user_version = {version}")
 
 
 def _give_way(writer: AsyncEngine) -> Callable[[Any, Any], None]:
@@ -317,10 +352,13 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         _write_ahead(cursor)
         for pragma in (
+            # With NORMAL, a power failure could lose committed transactions of the write-ahead log.
             "synchronous = FULL",
+            # SQLite does not enforce them by default.
             "foreign_keys = ON",
             "cache_size = -65536",
             "temp_store = MEMORY",
+            # A reader that wrote would compete with the one writer.
             *(["query_only = ON"] if read_only else []),
         ):
             cursor.execute(f"PRAGMA {pragma}")
@@ -334,6 +372,7 @@ def _write_ahead(cursor: Any) -> None:
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
+            # With a write-ahead log, readers and the writer do not block each other.
             cursor.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > until:

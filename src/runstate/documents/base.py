@@ -66,6 +66,7 @@ def storable_text(text: str) -> str:
     """A text that every database can keep: no NUL character, no half of a surrogate pair."""
     if "\0" in text:
         raise ValueError("the NUL character cannot be stored")
+    # ASCII has no surrogates, and most texts are ASCII.
     if not text.isascii():
         try:
             text.encode()
@@ -82,6 +83,7 @@ def storable_json(value: Any, *, at_most: int = LARGEST_JSON_BYTES) -> Any:
         raise ValueError(f"the value is not JSON that can be stored: {error}") from None
     if len(written) > at_most:
         raise ValueError(f"the value has {len(written):,} bytes of JSON; at most {at_most:,} are stored")
+    # In the written text each NUL is an escape sequence, however deep it is nested.
     if NUL.search(written):
         raise ValueError("the NUL character cannot be stored")
     return value

@@ -71,6 +71,7 @@ AT_MOST_EVERY_SECONDS: Final = 1.0
 
 def is_repeated(answer: LastAnswer, last: LastAnswer | None) -> bool:
     """Whether an answer says the same as the one that was recorded a moment ago."""
+    # If the clock went back, the answer is recorded again.
     if last is None or not 0 <= (answer.at - last.at).total_seconds() < AT_MOST_EVERY_SECONDS:
         return False
     said = (answer.status, answer.rule, answer.limit_ids, answer.proposed)

@@ -33,6 +33,8 @@ class LongFloat(float):
 
     __slots__ = ("text",)
 
+    text: str
+
     def __new__(cls, text: str) -> Self:
         """Keep the text of a number."""
         self = super().__new__(cls, text)
@@ -41,7 +43,9 @@ class LongFloat(float):
 
     @override
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, int | float) and Decimal(self.text) == _decimal(other)
+        if not isinstance(other, int | float) or isinstance(other, bool):
+            return False
+        return Decimal(self.text) == _decimal(other)
 
     @override
     def __ne__(self, other: object) -> bool:
@@ -49,27 +53,26 @@ class LongFloat(float):
 
     @override
     def __hash__(self) -> int:
+        # Equal numbers need equal hashes; those of Decimal agree with int and float.
         return hash(Decimal(self.text))
 
 
 def loads(text: str | bytes) -> Any:
     """Return the value of a JSON text. Raise orjson.JSONDecodeError if it is invalid or a number is out of range."""
     value = orjson.loads(text)
+    # Too short to contain one of the marks.
     if len(text) < len(TINY):
         return value
     marks = (text.encode() if isinstance(text, str) else text).translate(MARKS)
+    # Parsing with all digits is slow, so only texts that may need it are parsed again.
     return _exact(text) if LONG in marks or TINY in marks else value
 
 
 def _exact(text: str | bytes) -> Any:
     try:
-        return json.loads(text, parse_int=_integer, parse_float=_float)
+        return json.loads(text, parse_float=_float)
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise orjson.JSONDecodeError(str(error), "", 0) from None
-
-
-def _integer(text: str) -> int:
-    return int(text)
 
 
 def _float(text: str) -> float:
@@ -81,9 +84,7 @@ def _float(text: str) -> float:
 
 
 def _decimal(number: float) -> Decimal:
-    if isinstance(number, LongFloat):
-        return Decimal(number.text)
-    return Decimal(repr(number) if isinstance(number, float) else number)
+    return Decimal(number.text if isinstance(number, LongFloat) else repr(number))
 
 
 def comparable(value: Any) -> Any:
@@ -103,6 +104,7 @@ def dumps(value: Any, *, default: Callable[[Any], Any] = written, option: int | 
     try:
         return orjson.dumps(value, default, option)
     except TypeError:
+        # Only after a failure: integers of more than 64 bits are rare.
         return orjson.dumps(_replaced(value, _long_integer), default, option)
 
 
@@ -132,5 +134,6 @@ def _long_integer(value: Any) -> orjson.Fragment | None:
 
 def _large_float(value: Any) -> orjson.Fragment | None:
     """Return a number that orjson writes with a positive exponent."""
+    # Not `isinstance`: a LongFloat is written with its own digits.
     is_large = type(value) is float and abs(value) >= LARGE_FLOAT
     return orjson.Fragment(f"{Decimal(repr(value)):f}.0") if is_large else None

@@ -36,6 +36,7 @@ class Feed:
         await self.logs.start()
         self.deletions.start()
         self.slots.start()
+        # Last: only after the first connection is it known whether the server is a pooler.
         self.notifications.start()
 
     async def stop(self) -> None:

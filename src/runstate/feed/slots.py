@@ -88,10 +88,12 @@ class SlotWatch:
     async def stop(self) -> None:
         """End all streams, and stop."""
         self.closing = True
+        # They must notice that the server stops.
         for waiter in self.waiters:
             waiter.has_news.set()
         if self.task:
             self.task.cancel()
+            # The task ends with CancelledError, which is expected.
             await asyncio.gather(self.task, return_exceptions=True)
 
     async def follow(self, names: Sequence[str]) -> AsyncGenerator[list[FreeSlots], None]:
@@ -140,6 +142,7 @@ class SlotWatch:
     def _wake(self, free: FreeSlots, changed: datetime | None) -> None:
         """Wake waiters: at most some for each free slot, first those that were not woken for the longest time."""
         waiting = [each for each in self.waiters if each.needs(free.name, changed)]
+        # Without an active limit, all of them can go on.
         most = len(waiting) if free.slots is None else WOKEN_FOR_EACH_SLOT * free.slots
         for waiter in waiting[:most]:
             self.waiters.remove(waiter)

@@ -21,6 +21,7 @@ from runstate.core.access.credentials import UNRESTRICTED, Principal
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.context import CommandContext
 from runstate.database import Database
+from runstate.database.budget import ANSWER_BYTES, ANSWERS_AT_ONCE, ReadBudget, Room
 from runstate.database.dialects import among, among_given, as_given
 from runstate.database.driver import fetch, fetch_as_given
 from runstate.graphql.pagination.connection import PATHS, Connection, Pages
@@ -81,9 +82,14 @@ class Context:
         """Type of the operation, once the document is known."""
         self.cost: float | None = None
         """Cost of the operation, once it is known."""
+        self.answer_bytes = ANSWER_BYTES
+        """Largest number of bytes of the answer, and of those that are read for it."""
+        self.room = Room(ANSWERS_AT_ONCE * ANSWER_BYTES)
+        """The room for large answers; that of the process for an operation that was accepted."""
 
     def fresh(self) -> "Context":
         """Return a context in which nothing was read yet, for one operation on a socket."""
+        # Without `admit`: the socket is authenticated already.
         context = Context(
             self.database,
             self.clock,
@@ -100,7 +106,10 @@ class Context:
     def forget(self) -> None:
         """Drop everything that was read: before each event of a subscription, and after the operation."""
         self.cache.clear()
+        # A cached property: each event of a subscription has its own time.
         vars(self).pop("now", None)
+        if budget := vars(self).pop("budget", None):
+            budget.release()
 
     @property
     def commands(self) -> CommandContext:
@@ -118,6 +127,11 @@ class Context:
         return self.clock()
 
     @cached_property
+    def budget(self) -> ReadBudget:
+        """The bytes that may still be read."""
+        return ReadBudget(self.answer_bytes, self.room)
+
+    @cached_property
     def connection_slots(self) -> asyncio.Semaphore:
         """Limit on the database connections that the operation uses at the same time."""
         return asyncio.Semaphore(CONNECTIONS_AT_ONCE)
@@ -131,13 +145,13 @@ class Context:
         """Return the rows of a statement."""
         self.statements += 1
         async with self.connection_slots, self._connection(statement) as connection:
-            return await fetch(connection, statement, parameters)
+            return await fetch(connection, statement, parameters, self.budget)
 
     async def fetch_raw(self, statement: sa.Executable) -> Sequence[Sequence[Any]]:
         """Return the rows of a statement with columns `as_given`, as the driver returns them."""
         self.statements += 1
         async with self.connection_slots, self._connection(statement) as connection:
-            return await fetch_as_given(connection, statement)
+            return await fetch_as_given(connection, statement, self.budget)
 
     def _connection(self, statement: sa.Executable) -> AbstractAsyncContextManager[AsyncConnection]:
         # Subscriptions have connections of their own: their events do not wait for queries.
@@ -160,7 +174,9 @@ class Context:
     async def rows(self, row: type[Row], keys: Sequence[UUID], selected: Columns) -> RawRows:
         """Return the rows with these ids that exist. Rows that are loaded at the same time are read together."""
         wanted = selected | {"id"}
+        # Sorted, so that the statement of a selection is always the same.
         none = RawRows(row, sorted(wanted), (), self.dialect)
+        # Fields that select different columns cannot share a loader.
         loader = self._cached((row, wanted), lambda: DataLoader(partial(self._values, none)))
         return none.with_values([values for values in await loader.load_many(keys) if values is not None])
 
@@ -177,7 +193,7 @@ class Context:
             return await self.fetch_raw(statement)
         self.statements += 1
         async with self.connection_slots, self.database.read() as connection:
-            return await fetch_as_given(connection, statement)
+            return await fetch_as_given(connection, statement, self.budget)
 
     async def node(self, info: "Info", key: str) -> Row | None:
         """Return the row of any type with an id."""
@@ -206,6 +222,7 @@ class Context:
 
     def _expected_type(self, info: "Info") -> type[Row] | None:
         """Return the type of node that a selection names; None if it names none, or several."""
+        # Strawberry's public selections are converted copies without the nodes of the document.
         raw = info._raw_info  # noqa: SLF001
         named = type_conditions(raw.field_nodes, raw.fragments)
         types = [row for row in implementing(Row) if not named.isdisjoint(_names(row))]
@@ -222,6 +239,7 @@ class Context:
         return await self._by_id(info, row, ids)
 
     async def _types_of(self, ids: Sequence[UUID]) -> list[type[Row] | None]:
+        # Cached for this operation only, because a node can be deleted.
         loader = self._cached("types", lambda: DataLoader(self._types))
         return await loader.load_many(ids) if ids else []
 

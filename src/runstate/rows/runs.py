@@ -58,7 +58,7 @@ class State(Row):
         default="anonymous", doc="Name of the client that proposed it; `anonymous` without authentication."
     )
     request_id: Mapped[str | None] = mapped_column(doc="Id of the request that proposed it, as in the server's log.")
-    decision: Mapped[StateDecision | None] = mapped_column(
+    decision_record: Mapped[StateDecision | None] = mapped_column(
         DocumentColumn(StateDecision), info=PRIVATE, doc="The decision that wrote it; null for a plain acceptance."
     )
 
@@ -125,6 +125,7 @@ def run_rules(table: str) -> tuple[sa.schema.SchemaItem, ...]:
         sa.CheckConstraint("version >= 0", name="version_not_negative"),
         sa.CheckConstraint("run_count >= 0", name="run_count_not_negative"),
         sa.CheckConstraint("total_run_time_seconds >= 0", name="run_time_not_negative"),
+        # JSON columns have no index, because every new run would have to maintain it.
         sa.Index(f"ix_{table}_name", "name"),
         sa.Index(f"ix_{table}_created", "created"),
         known(table, "expected_start_time"),
@@ -144,6 +145,7 @@ class FlowRun(Run):
         sa.ForeignKey(Flow.id, ondelete="CASCADE"), info=CREATE_ONLY, doc="Id of the flow."
     )
     deployment_id: Mapped[UUID | None] = mapped_column(
+        # The runs of a deleted deployment are kept.
         sa.ForeignKey(Deployment.id, ondelete="SET NULL"),
         index=True,
         info=CREATE_ONLY,
@@ -223,6 +225,7 @@ class TaskRun(Run):
 
     __table_args__ = (
         sa.UniqueConstraint("flow_run_id", "task_key", "dynamic_key"),
+        # The key above does not apply to rows with NULL in one of its columns.
         sa.Index(
             "uq_task_run_task_key_dynamic_key",
             "task_key",

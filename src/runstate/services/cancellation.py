@@ -28,6 +28,7 @@ async def run_once(
 ) -> int:
     """Cancel unfinished runs of cancelled flow runs and overdue cancellations, and return the number of runs."""
     return (
+        # Subflow runs come first: the task runs that represent them end with them.
         await propose_all(batcher, subflow_runs_left_over(), _end_subflow)
         + await propose_all(batcher, task_runs_left_over(now - follow_up), _end_task)
         + await _end_stuck(batcher, now, stuck_after)

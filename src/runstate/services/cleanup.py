@@ -18,6 +18,7 @@ NO_SETTINGS: Final[Mapping[str, float]] = MappingProxyType({})
 async def run_once(batcher: Batcher, now: datetime, *, retention: Mapping[str, float] = NO_SETTINGS) -> int:
     """Delete expired rows, except log entries, and return their number; *retention* has values of settings by name."""
     database = batcher.database
+    # Heartbeats have no retention: they are needed for as long as their run is monitored.
     return await delete_expired(database, now, retention) + await delete_in_batches(
         database, table_of(Heartbeat), is_stale()
     )

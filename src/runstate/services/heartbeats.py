@@ -39,8 +39,10 @@ class Attention:
     def begin_round(self, now: datetime) -> None:
         """Note that a round begins."""
         passed = (now - self.last).total_seconds() if self.last else -1
+        # In the first round, or if the clock went back, any time may have passed.
         gap = passed - self.interval_seconds if passed >= 0 else inf
         if gap >= SHORTEST_SECONDS:
+            # An older gap that is not longer than this one decides nothing any more.
             self.gaps = [*((end, seconds) for end, seconds in self.gaps if seconds > gap), (now, gap)]
         self.last = now
 
@@ -77,6 +79,7 @@ def _end(batcher: Batcher, kind: RunKind, attention: Attention | None, run: Foun
         kind=kind,
         run_id=run.id,
         state=_end_of(kind, run),
+        # Replicas propose the version that they have read, so a run crashes once.
         expected_version=run.version,
         actor=f"{SERVICE}heartbeats",
         quirks=False,

@@ -29,6 +29,7 @@ async def propose_all(batcher: Batcher, due: DueQuery, proposal: Callable[[Found
 
 
 def _has_entered(outcome: Outcome) -> bool:
+    # Problems are expected: the run has changed since it was read, or is gone.
     if isinstance(outcome, Exception) and not isinstance(outcome, RunstateError):
         log.error("a proposal failed", exc_info=outcome)
     return isinstance(outcome, Answer) and outcome.written is not None

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from runstate.core.batch.batcher import Batcher
+from runstate.database.failures import is_temporary, reason
 from runstate.errors import ConfigurationError
 from runstate.services import (
     cancellation,
@@ -108,13 +109,18 @@ class Runner:
         while not self.stopping.is_set():
             await self._round(name, service)
             with suppress(TimeoutError):
+                # Not `sleep`, so that a stop ends the pause at once.
                 await asyncio.wait_for(self.stopping.wait(), service.seconds)
 
     async def _round(self, name: str, service: Service) -> None:
         try:
             done = await service.run_once(self.batcher, self.batcher.clock())
-        except Exception:
-            log.exception("service failed", service=name)
+        # The loop must go on: the next round may succeed.
+        except Exception as error:
+            if is_temporary(error):
+                log.warning("service_postponed", service=name, reason=reason(error))
+            else:
+                log.exception("service failed", service=name)
             self.ended(name, None)
         else:
             self.ended(name, done)

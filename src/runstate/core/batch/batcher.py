@@ -12,8 +12,7 @@ from typing import cast
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import IntegrityError
 
 from runstate.core.batch.decide import Environment
 from runstate.core.batch.orchestrate import Attempt, orchestrate, unique_key
@@ -21,7 +20,8 @@ from runstate.core.batch.requests import CreateRun, Outcome, Request
 from runstate.core.context import CommandContext
 from runstate.core.heartbeats import Heartbeats
 from runstate.database import Database
-from runstate.errors import Overloaded, RunstateError, Timeout, Unavailable
+from runstate.database.failures import Kind, as_answer, failure_of, reason
+from runstate.errors import Overloaded, Timeout
 
 log = structlog.get_logger(__name__)
 
@@ -35,11 +35,8 @@ SLOW_BATCH_SECONDS = 0.05
 """Time after which a running batch counts as slow (it is probably waiting for a lock) and the next one may start."""
 TRIES = 5
 FIRST_PAUSE_SECONDS = 0.05
-RETRYABLE = frozenset({"40001", "40P01", "55P03"})
-"""SQLSTATE of serialization failure, deadlock, lock not available."""
-UNREACHABLE = ("08", "57P", "53300")
-"""SQLSTATE prefixes of connection failure, server starting or stopping, too many connections."""
-STATEMENT_TIMEOUT = "57014"
+RETRIED_AFTER_PAUSE = frozenset({Kind.LOST, Kind.STALE})
+"""Failures that another connection may not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +80,7 @@ class Batcher:
         self.first_pause_seconds = first_pause_seconds
         self.waiting: deque[PendingRequests] = deque()
         self.in_flight: dict[asyncio.Task[None], RunningBatch] = {}
+        # SQLite has one writer: a second batch would only wait for its lock.
         self.max_running = 1 if database.is_sqlite else BATCHES_AT_ONCE
         self.closed = False
 
@@ -92,9 +90,11 @@ class Batcher:
         Raises Overloaded if the queue is full. Raises Timeout if there is no outcome in time: the requests may or may
         not have been carried out. Cancelling the caller does not cancel its requests.
         """
+        # Without a limit, the queue would grow for as long as the database is slow.
         if self.closed or len(self.waiting) >= self.queue_size:
             raise Overloaded
         loop = asyncio.get_running_loop()
+        # Computed once: every batch that starts compares the keys of all waiting requests.
         keys = frozenset(key for request in requests for key in _keys(request))
         pending = PendingRequests(requests, loop.create_future(), keys)
         self.waiting.append(pending)
@@ -104,14 +104,17 @@ class Batcher:
             # Without the shield, cancelling the caller would cancel the future that the batch resolves.
             return await asyncio.shield(pending.outcomes)
         finally:
+            # A pending timer would keep the requests in memory until the timeout.
             timer.cancel()
 
     async def close(self) -> None:
         """Accept no more requests, and answer those that wait."""
         self.closed = True
+        # Requests that were submitted in this iteration of the loop have not been started yet.
         self._start()
         while self.in_flight:
             await asyncio.wait(list(self.in_flight))
+        # After the batches, whose requests count as heartbeats.
         await self.heartbeats.close()
         await self.context.json_schemas.close()
 
@@ -119,12 +122,14 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while self.waiting and self._can_start(loop.time()):
             batch = self._next_batch()
+            # All waiting requests concern runs of running batches; the end of those starts the next batch.
             if not batch:
                 return
             keys = frozenset[object]().union(*(pending.keys for pending in batch))
             # A batch serves many requests, so it must not inherit the context of the request that starts it.
             task = loop.create_task(self._execute(batch), context=Context())
             self.in_flight[task] = RunningBatch(keys, loop.time() + SLOW_BATCH_SECONDS)
+            # If the running batch waits for a lock, no other event starts the next one.
             if self.max_running > 1:
                 loop.call_later(SLOW_BATCH_SECONDS, self._start)
 
@@ -143,7 +148,9 @@ class Batcher:
         busy = set[object]().union(*(each.keys for each in self.in_flight.values()))
         batch, postponed, size = list[PendingRequests](), deque[PendingRequests](), 0
         for pending in self.waiting:
+            # Requests that were submitted together share a transaction, so they are never split.
             if size >= REQUESTS_A_BATCH or not busy.isdisjoint(pending.keys):
+                # Later requests for the same runs must not overtake these.
                 postponed.append(pending)
                 busy |= pending.keys
             else:
@@ -180,8 +187,10 @@ class Batcher:
         If the database is unreachable, or if it is unknown whether the requests were carried out, all of them fail.
         """
         outcomes: list[Outcome] = []
+        # A single request has failed alone already.
         for request in requests if len(requests) > 1 else ():
-            if is_lost(error) or isinstance(error, Timeout):
+            # A lost database is not tried again for each request. After a Timeout, they may be committed already.
+            if concerns_all(error):
                 break
             try:
                 outcomes += await self._try_repeatedly([request])
@@ -202,44 +211,43 @@ class Batcher:
             try:
                 return await self._attempt(requests, attempts)
             except Exception as error:
+                # What is committed must not be executed again, so an exception of a callback cannot start a retry.
                 if attempts[-1].is_committed and attempts[-1].outcomes is not None:
                     log.exception("a batch was committed, and a callback failed after it")
                     return attempts[-1].outcomes
-                if len(attempts) == TRIES or not is_passing(error):
+                attempts[-1].is_undone = failure_of(error).is_answered
+                if len(attempts) == TRIES or not is_retried(error):
+                    # Any other error would tell the client that nothing was written.
                     raise _doubtful(attempts) or error from None
-                log.info("a batch is retried", attempt=len(attempts), error=str(error)[:200])
+                log.info("a batch is retried", attempt=len(attempts), reason=reason(error)[:200])
                 # A conflict is over at once; a lost database needs time to return.
-                await asyncio.sleep(self.first_pause_seconds * 4 ** (len(attempts) - 1) if is_lost(error) else 0)
+                await asyncio.sleep(self.first_pause_seconds * 4 ** (len(attempts) - 1) if needs_pause(error) else 0)
 
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
+        # A retry has its own time, because it can begin much later.
         environment = Environment(self.clock(), self.draw, self.new_id)
         *earlier, attempt = attempts
         outcomes = await orchestrate(self.database.batches, requests, environment, attempt=attempt, earlier=earlier)
+        # Written together later, so that the batch itself writes nothing for heartbeats.
         self.heartbeats.note(attempt.heard)
         return outcomes
 
 
-def is_lost(error: Exception) -> bool:
-    """Return whether the connection to the database was lost or could not be opened."""
-    return isinstance(error, OSError | PoolTimeout) or (
-        isinstance(error, DBAPIError)
-        and (error.connection_invalidated or (_sqlstate(error) or "").startswith(UNREACHABLE) or _is_busy(error))
-    )
+def needs_pause(error: Exception) -> bool:
+    """Return whether a retry needs another connection, which may take a while."""
+    return failure_of(error).kind in RETRIED_AFTER_PAUSE
 
 
-def is_passing(error: Exception) -> bool:
-    """Return whether the same batch may succeed if it is retried."""
+def is_retried(error: Exception) -> bool:
+    """Return whether the same batch may succeed within seconds."""
     # A constraint can only be violated by a race with another transaction, whose result the retry sees.
-    return is_lost(error) or isinstance(error, IntegrityError) or _sqlstate(error) in RETRYABLE
+    return needs_pause(error) or isinstance(error, IntegrityError) or failure_of(error).kind is Kind.CONFLICT
 
 
-def _sqlstate(error: Exception) -> str | None:
-    return getattr(getattr(error, "orig", None), "sqlstate", None)
-
-
-def _is_busy(error: Exception) -> bool:
-    """Return whether another process held the lock of the SQLite file for too long."""
-    return getattr(getattr(error, "orig", None), "sqlite_errorname", None) == "SQLITE_BUSY"
+def concerns_all(error: Exception) -> bool:
+    """Return whether a failure is not that of a single request, or if it is unknown what was committed."""
+    failure = failure_of(error)
+    return isinstance(error, Timeout) or (failure.is_temporary and failure.kind is not Kind.CONFLICT)
 
 
 def _doubtful(attempts: Sequence[Attempt]) -> Timeout | None:
@@ -247,19 +255,17 @@ def _doubtful(attempts: Sequence[Attempt]) -> Timeout | None:
 
 
 def _failure(error: Exception) -> Exception:
-    if isinstance(error, RunstateError):
-        return error
-    if _sqlstate(error) == STATEMENT_TIMEOUT:
-        return Timeout()
-    return Unavailable() if is_lost(error) else error
+    return as_answer(error) or error
 
 
 def _time_out(pending: PendingRequests) -> None:
+    # The timer can fire after the result is set, before the caller has been woken up.
     if not pending.outcomes.done():
         pending.outcomes.set_exception(Timeout())
 
 
 def _resolve(pending: PendingRequests, outcomes: list[Outcome]) -> None:
+    # The caller may have been answered with Timeout.
     if not pending.outcomes.done():
         pending.outcomes.set_result(outcomes)
 
@@ -267,5 +273,6 @@ def _resolve(pending: PendingRequests, outcomes: list[Outcome]) -> None:
 def _keys(request: Request) -> list[object]:
     """Return the keys that two running batches must not share."""
     if isinstance(request, CreateRun):
+        # Two creations with the same unique key concern one run, although their new ids differ.
         return [unique_key(request.run)]
     return [request.run_id]

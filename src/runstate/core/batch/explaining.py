@@ -30,6 +30,7 @@ def explained(decision: Decision[Any], request: ProposeState) -> StateDecision |
     return None
 
 
+# Forced states have few different decisions, so each is made once.
 @functools.cache
 def _without_proposal(origin: str, amended_by: tuple[str, ...]) -> StateDecision:
     return StateDecision(rule=origin, amended_by=amended_by)
@@ -39,6 +40,7 @@ def _origin(run: FlowRun | TaskRun, request: ProposeState) -> str | None:
     """Return the name in place of a rule of a state that no client proposed to the rules. First states have none."""
     if is_service(request.actor):
         return request.actor
+    # First states are written as if forced, but count as accepted.
     if not request.force or run.version == 0:
         return None
     return FOLLOW if request.state.details.child_flow_run_id else FORCE

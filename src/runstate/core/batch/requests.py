@@ -50,6 +50,7 @@ class ProposeState:
             return sha256(self.fingerprint_source.encode()).hexdigest()
         state = self.state
         parts = [state.type.value, state.name, state.message, state.data, state.details.model_dump(mode="json")]
+        # Equal data with another order of keys is the same proposal.
         return sha256(exact_json.dumps([*parts, self.force], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

@@ -108,12 +108,14 @@ class UnitOfWork:
 
     def slots_of(self, run: FlowRun | TaskRun, new_id: Callable[[], UUID]) -> tuple[Slot, ...]:
         """Return the limits that apply to a run, each with the lease that the run holds."""
+        # Slots that a client acquired for the run do not count for its states.
         held = {lease.limit_id: lease for lease in self.held_by(run.id) if lease.automatic}
         return tuple(Slot(limit, held.get(limit.id), new_id()) for limit in self._limits_of(run))
 
     def _limits_of(self, run: FlowRun | TaskRun) -> list[ConcurrencyLimit]:
         if isinstance(run, TaskRun):
             names = {f"tag:{tag}" for tag in run.tags}
+            # Sets of strings are ordered differently in each process, but decisions must be repeatable.
             return [
                 self.limits[each] for each in sorted(self.limit_ids[name] for name in names & self.limit_ids.keys())
             ]
@@ -137,6 +139,7 @@ class UnitOfWork:
                 self.waiters.pop((run.id, limit_id), None)
                 self.gone_waiters.add((run.id, limit_id))
         for limit_id, at in waits_for.items():
+            # A run can stop waiting for a limit and wait again in the same batch.
             self.gone_waiters.discard((run.id, limit_id))
             self.waiters[run.id, limit_id] = _waiter(run, limit_id, at, new_id())
 
@@ -165,6 +168,7 @@ class UnitOfWork:
         self.new_cached.append(CacheEntry.of({**entry, "digest": digest(key), "state_id": state.id}))
         self.cached.pop(key, None)  # the newest result replaces older ones even if it has expired already
         if expires is None or expires > now:
+            # A later task run of the batch gets the data by a copy inside the database, as from a stored entry.
             self.cached[key] = state.fresh_copy(data=None, copied_from=state.id)
 
     def acquire(
@@ -227,6 +231,7 @@ class UnitOfWork:
     def change_lease(self, lease: ConcurrencyLease) -> None:
         """Record changed columns of a lease."""
         self.leases[lease.id] = lease
+        # A new lease is inserted with its last columns.
         if lease.id not in self.new_leases:
             self.changed_leases.add(lease.id)
 
@@ -240,6 +245,8 @@ class UnitOfWork:
 
 
 def _waiter(run: FlowRun | TaskRun, limit_id: UUID, now: datetime, id: UUID) -> ConcurrencyWaiter:
-    kind = RunKind.TASK_RUN if isinstance(run, TaskRun) else RunKind.FLOW_RUN
-    columns = {"id": id, "created": now, "updated": now, "limit_id": limit_id, "run_id": run.id, "run_kind": kind}
-    return ConcurrencyWaiter.of(columns)
+    kind, flow_run_id = RunKind.FLOW_RUN, run.id
+    if isinstance(run, TaskRun):
+        kind, flow_run_id = RunKind.TASK_RUN, run.flow_run_id
+    its = {"limit_id": limit_id, "run_id": run.id, "run_kind": kind, "flow_run_id": flow_run_id}
+    return ConcurrencyWaiter.of({"id": id, "created": now, "updated": now, **its})

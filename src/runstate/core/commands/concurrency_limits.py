@@ -52,10 +52,12 @@ async def create_limit(context: CommandContext, document: Any) -> Written[Concur
     async with context.database.write() as transaction:
         connection = transaction.connection
         for _ in range(TRIES):  # an existing limit can be deleted before it is locked
+            # A violated constraint would abort the whole transaction on PostgreSQL.
             if (made := await insert_or_skip(connection, ConcurrencyLimit, fresh(context) | columns)) is not None:
                 return Written(made)
             if existing := await sql.lock_limits(connection, names=[document.name]):
                 return Written(await _change(connection, existing[0], columns, context.clock()), created=False)
+    # Only if other clients keep creating and deleting the limit.
     raise Unavailable
 
 
@@ -109,9 +111,11 @@ async def acquire_concurrency_slots(context: CommandContext, given: requests.Acq
     """Acquire slots of all named limits, or of none if one is full; unknown and inactive limits are ignored."""
     async with context.database.write() as transaction:
         connection, now = transaction.connection, context.clock()
+        # Runs are locked before limits, as in batches, to avoid deadlocks.
         run_id = await _lock_holder(connection, given.run) if given.run else None
         unit = await _lock_limits(connection, names=given.names)
         active = [limit for limit in unit.limits.values() if limit.active]
+        # Waiting cannot help here, so the client gets an error in place of a delay.
         small = next((limit for limit in active if capacity(limit) < given.slots), None)
         if small is not None:
             most = int(capacity(small))
@@ -119,6 +123,7 @@ async def acquire_concurrency_slots(context: CommandContext, given: requests.Acq
                 f"The limit {small.name} has only {most} slots: {given.slots} can never be acquired.", ("slots",)
             )
         if any(seconds_until_room(limit, given.slots, now) > 0 for limit in active):
+            # A refused request writes nothing: with decay, it must not delay others.
             return Acquired(retry_after_seconds=_retry_after(active, given.slots, now, context.draw()))
         held: dict[str, Any] = {
             "run_id": run_id,
@@ -137,6 +142,7 @@ async def _lock_holder(connection: AsyncConnection, run: requests.RunRef) -> UUI
     """
     kind, run_id = referred(run)
     locked = (
+        # Shared, as for transitions of task runs: all of them only need the flow run not to end.
         await sql.lock_flow_runs(connection, [run_id], shared=True)
         if kind is RunKind.FLOW_RUN
         else await sql.lock_task_runs(connection, [run_id])
@@ -166,9 +172,12 @@ async def release_concurrency_slots(context: CommandContext, given: requests.Rel
     async with context.database.write() as transaction:
         now = context.clock()
         unit = await _lock_limits(transaction.connection, leases=given.lease_ids)
+        # An id that is named twice is released once.
         known = [lease for each in dict.fromkeys(given.lease_ids) if (lease := unit.leases.get(each))]
+        # A run still uses the slots of its state: releasing them would let another run exceed the limit.
         there = [lease for lease in known if not lease.automatic]
         for lease in there:
+            # With decay, an earlier release has advanced this lease.
             unit.release(unit.leases[lease.id], now)
         await write_limits(transaction, unit, now)
     return [lease.id for lease in there]
@@ -192,6 +201,7 @@ async def reset_limit(context: CommandContext, limit_id: UUID) -> ConcurrencyLim
     """Release all slots of a limit, regardless of their holders."""
     async with context.database.write() as transaction:
         connection = transaction.connection
+        # Not `_lock`, which refuses limits of deployments: those can be reset, too.
         if not await sql.lock_limits(connection, ids=[limit_id]):
             raise NotFound(limit_id)
         await connection.execute(sa.delete(ConcurrencyLease).where(among(ConcurrencyLease.limit_id, [limit_id])))

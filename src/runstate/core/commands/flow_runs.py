@@ -42,11 +42,13 @@ UpdateFlowRun = update_document(FlowRun)
 
 WORDS: Final = Random()  # noqa: S311 names are not secret
 """Chooses the words of names; seeded for each name."""
+# coolname draws from a generator of its module, which cannot be seeded for each name.
 coolname.replace_random(WORDS)
 
 
 def readable_name(id: UUID) -> str:
     """Return the default name of a run: an adjective and an animal, such as `zealous-otter`, chosen by its id."""
+    # The words depend on the id only, so the name of a run can be found again.
     WORDS.seed(id.int)
     return coolname.generate_slug(2)
 
@@ -123,9 +125,11 @@ async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[boo
     runs = [run for run, is_chosen in locked if is_chosen]
     if not runs:
         return []
+    # Locks are acquired as in batches: flow runs, then task runs, each in order of ids.
     asked = sa.select(TaskRun.id).where(among(TaskRun.flow_run_id, runs)).order_by(TaskRun.id).with_for_update()
     tasks = list((await connection.execute(asked)).scalars())
     await release_and_forget(transaction, [*runs, *tasks], now)
+    # Before the deletion, since the rows are counted.
     await tallies.subtract(connection, flow_runs=runs, task_runs=tasks)
     await connection.execute(sa.delete(FlowRun).where(among(FlowRun.id, runs)))
     transaction.notify(DELETIONS)

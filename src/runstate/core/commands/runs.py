@@ -73,6 +73,7 @@ async def create_run(batcher: Batcher, request: CreateRun) -> Written[Any]:
         if isinstance(outcome, Exception):
             raise outcome
         made = cast("Created", outcome)
+        # A run that this request created needs no further statement.
         run = made.run or await find(batcher.context, type(request.run), made.run_id)
         if run is not None:
             return Written(run, made.created)
@@ -109,6 +110,7 @@ async def release_and_forget(transaction: Transaction, runs: Sequence[UUID], now
     unit, connection = UnitOfWork(), transaction.connection
     await lock_limits(connection, unit, holders=runs)
     for lease in [lease for run_id in runs for lease in unit.held_by(run_id)]:
+        # With decay, an earlier release has advanced this lease.
         unit.release(unit.leases[lease.id], now)
     await write_limits(transaction, unit, now)
     await delete_artifacts_of(connection, runs, now)

@@ -34,6 +34,7 @@ UpdateTaskRun = update_document(TaskRun)
 def new_task_run(document: Any, id: UUID, now: datetime, **actor: Any) -> CreateRun:
     """Return the request that creates a task run."""
     columns = new_columns(TaskRun, document) | {"id": id, "created": now, "updated": now}
+    # A task key can be as long as a name, so the generated name is cut.
     columns["name"] = document.name or f"{document.task_key}-{id.hex[-8:]}"[:255]
     return CreateRun(run=TaskRun.of(NEW | {"flow_run_run_count": 0} | columns), state=stated(document.state), **actor)
 
@@ -82,6 +83,7 @@ async def delete_many_task_runs(context: CommandContext, ids: Collection[UUID]) 
         connection, now = transaction.connection, context.clock()
         wanted = sorted(ids)
         subflows = sa.select(FlowRun.id).where(among(FlowRun.parent_task_run_id, wanted)).order_by(FlowRun.id)
+        # Flow runs are locked before task runs, and the deletion changes their `parent_task_run_id`.
         await connection.execute(subflows.with_for_update())
         runs = [each.run.id for each in await sql.lock_task_runs(connection, wanted)]
         if runs:

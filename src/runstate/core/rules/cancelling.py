@@ -31,8 +31,10 @@ def _has_process(proposal: Proposal[FlowRun]) -> bool:
     """Whether a SCHEDULED run has a process to stop. Its `infrastructure_pid` may be that of an earlier process."""
     policy, name = proposal.run.policy, proposal.initial_name
     submitted = proposal.run.infrastructure_pid is not None and name != "Resuming"
+    # The reference cancels a run that awaits a retry in its process at once, too.
     if proposal.quirks:
         return submitted
+    # The process itself waits for the retry.
     if name == "AwaitingRetry" and policy.retry_type == "in_process":
         return True
     return submitted and not policy.resuming and policy.retry_type != "reschedule"

@@ -49,6 +49,7 @@ def take_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Amend 
     slot = _wanted(proposal)
     if slot is None:
         return None
+    # A limit of zero never has a free slot, so waiting would be useless.
     if slot.limit.limit == 0:
         return Abort(reason=NO_SLOTS.format(slot.limit.name))
     if seconds_until_room(slot.limit, 1, proposal.now) > 0:
@@ -96,6 +97,7 @@ def cancel_late_run_without_slot(proposal: Proposal[FlowRun]) -> Reject | None:
 
 
 def _wanted(proposal: Proposal[Any]) -> Slot | None:
+    # A run keeps the slot that it holds, even if the limit was lowered or switched off since.
     return next((slot for slot in proposal.slots if slot.held is None and slot.limit.active), None)
 
 
@@ -110,6 +112,7 @@ def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
         names = ", ".join(slot.limit.name for slot in full)
         return Wait(
             reason=FULL.format(names),
+            # A retry needs a slot of every limit at once.
             seconds=max(retry_delay(each.limit, 1, proposal.now, proposal.draw, _attempts(proposal)) for each in full),
             limits=tuple(each.limit.id for each in full),
         )

@@ -87,6 +87,7 @@ def note_the_resuming(proposal: Proposal[FlowRun]) -> Amend:
     """A run that leaves a pause is marked as resuming until it enters RUNNING or ends."""
     if proposal.quirks:
         return Amend(after_bookkeeping=_resuming(proposal))
+    # Before the bookkeeping, which then does not count the resumption as a further run.
     return Amend(run=_resuming(proposal))
 
 

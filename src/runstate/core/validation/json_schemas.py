@@ -35,6 +35,7 @@ class JsonSchemas:
 
     def __init__(self) -> None:
         self.process: Process | None = None
+        # The process answers one request after another.
         self.turn = asyncio.Lock()
         self.waiting = 0
 
@@ -55,8 +56,10 @@ class JsonSchemas:
 
     async def close(self) -> None:
         """End the process."""
+        # Cleared before the wait, so that the next caller starts another process.
         process, self.process = self.process, None
         if process:
+            # The process may have ended already: it ends itself when a request uses too much.
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
@@ -88,6 +91,7 @@ class JsonSchemas:
                 process.stdin.write(request)
                 await process.stdin.drain()
                 answer = await process.stdout.readline()
+        # The process is killed below, so that it cannot keep the next request waiting.
         except (TimeoutError, ConnectionError):
             answer = b""
         finally:
@@ -98,6 +102,7 @@ class JsonSchemas:
 
 async def _started() -> Process:
     """Start the process in its own session, so that signals of a terminal reach the server only."""
+    # `-P` keeps the folder of the script out of the search path of modules.
     return await asyncio.create_subprocess_exec(
         sys.executable, "-P", str(WORKER), stdin=PIPE, stdout=PIPE, start_new_session=True
     )

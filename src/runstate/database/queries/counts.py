@@ -46,9 +46,11 @@ class CountedTable:
         columns = [self.columns[name] for name in groups]
         number = self.number.label("count")
         statement = sa.select(*columns, number).select_from(self._source(columns)).where(*conditions)
+        # The tallies of a group that all its runs have left add up to 0.
         return statement.group_by(*columns).having(self.number != 0) if columns else statement
 
     def _source(self, columns: Sequence[Any]) -> sa.FromClause:
+        # The join costs time, so it is made only for columns that need it.
         if self.joined is None or all(column.table is self.table for column in columns):
             return self.table
         return self.joined
@@ -61,6 +63,7 @@ def _named(columns: Any) -> dict[str, sa.ColumnElement[Any]]:
 def _task_runs() -> CountedTable:
     task_run, flow_run = TaskRun.__table__, FlowRun.__table__
     columns = _named(task_run.c) | {name: flow_run.c[name] for name in OF_FLOW_RUN}
+    # Task runs without a flow run are counted, too.
     joined = task_run.outerjoin(flow_run, flow_run.c.id == task_run.c.flow_run_id)
     return CountedTable(task_run, columns, sa.func.count(), joined)
 
@@ -68,6 +71,7 @@ def _task_runs() -> CountedTable:
 def _tallies(kind: RunKind) -> CountedTable:
     table = tallied(kind)
     columns = {name: table.c[name] for name in (*OF_FLOW_RUN, "state_type", "state_name")}
+    # PostgreSQL adds bigint values up to a numeric value.
     number = sa.func.coalesce(sa.func.sum(table.c.number), 0)
     return CountedTable(table, columns, sa.cast(number, NUMBER))
 

@@ -49,6 +49,7 @@ async def monitored_runs(
     return [MonitoredRun(*each) for each in await fetch(connection, _runs(tuple(given)), given)] if given else []
 
 
+# Building a statement takes longer than executing it.
 @functools.cache
 def _runs(kinds: tuple[str, ...]) -> Any:
     rows: dict[str, type[FlowRun | TaskRun]] = {FLOW_RUN.name: FlowRun, TASK_RUN.name: TaskRun}
@@ -91,6 +92,7 @@ def silent_runs(run: type[FlowRun | TaskRun]) -> DueQuery:
     query = (
         sa.select(run.id, run.version, run.state_type, run.state_timestamp, run.heartbeat_seconds)
         .add_columns(silent.label("silent"))
+        # A run that has entered another state since has its full time again.
         .outerjoin(Heartbeat, (Heartbeat.run_id == run.id) & (Heartbeat.version == run.version))
         .where(
             run.state_type.in_(MONITORED_TYPES),

@@ -65,6 +65,7 @@ class Intervals:
             number = max(0, ceil((until - since) / length))
             if number > MOST_INTERVALS:
                 raise BadUserInput(f"At most {MOST_INTERVALS} intervals are allowed; these are {number}.")
+            # Raises OverflowError if the last interval ends after the year 9999.
             since + number * length
         except OverflowError as error:
             raise BadUserInput("The intervals end after the year 9999.") from error
@@ -79,6 +80,7 @@ class Intervals:
         """Return all intervals, filled from rows with the index of an interval and the columns of a `HistoryState`."""
         states: list[list[HistoryState]] = [[] for _ in range(self.number)]
         for place, state_type, name, count, *seconds in counted:
+            # Sums of floats are not exact; answers have at most six decimals.
             states[place].append(HistoryState(state_type, name, count, *(round(each, 6) for each in seconds)))
         starts = [self.since + place * self.length for place in range(self.number)]
         return [HistoryInterval(start, start + self.length, held) for start, held in zip(starts, states, strict=True)]
@@ -88,6 +90,7 @@ def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals,
     """Return the query for the index of an interval and the columns of a `HistoryState`, for each group with runs."""
     table = run.__table__
     since, until = (sa.literal(instant, INSTANT) for instant in (intervals.since, intervals.until))
+    # A double of seconds is not exact; rounding restores whole microseconds.
     microseconds = sa.cast(sa.func.round(seconds_between(since, table.c.expected_start_time) * 1e6), NUMBER)
     place = (microseconds // sa.literal(intervals.length // MICROSECOND, NUMBER)).label("place")
     counted = sa.func.count().label("count")
@@ -101,7 +104,9 @@ def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals,
             sa.func.sum(start_time_delta_of(table, now)),
         )
         .where(where, table.c.expected_start_time >= since, table.c.expected_start_time < until)
+        # Runs without a state have no place in the answer, whose types and names are not null.
         .where(table.c.state_type.is_not(None), table.c.state_name.is_not(None))
+        # By name: with parameters in it, PostgreSQL takes the repeated expression for a different one.
         .group_by(sa.text("place"), table.c.state_type, table.c.state_name)
         .order_by(sa.text("place"), counted.desc(), table.c.state_type, table.c.state_name)
     )

@@ -91,12 +91,15 @@ async def lock_task_runs(
     return await _locked(connection, TaskRun, TASK_RUN, TaskRunState, asked, {"ids": ids, "related": of_subflows})
 
 
+# Building a statement takes longer than executing it.
 @functools.cache
 def _locking_flow_runs(*, by_id: bool, of_tasks: bool, shared: bool) -> sa.Select[Any]:
     related = sa.select(TaskRun.flow_run_id).where(among_given(TaskRun.id, "related"))
     wanted = _wanted(FlowRun, related, by_id=by_id, by_relation=of_tasks)
     selected = sa.select(*columns(FlowRun, FLOW_RUN), *columns(FlowRunState, STATE), *RUN_CONTEXT)
     asked = selected.outerjoin(FlowRunState, FlowRunState.id == FlowRun.state_id).where(wanted).order_by(FlowRun.id)
+    # `key_share`: rows that refer to the run can be inserted meanwhile.
+    # `of`: PostgreSQL cannot lock the optional side of an outer join.
     return asked.with_for_update(read=shared, key_share=not shared, of=FlowRun)
 
 
@@ -139,6 +142,7 @@ async def _locked(
     found: list[Locked] = []
     parameters = {name: list(ids) for name, ids in given.items() if ids}
     for *values, flow_id, deployment_id, limited in await fetch(connection, asked, parameters):
+        # The columns of the state follow those of the run.
         row = run.of(dict(zip(names, values, strict=False)))
         there = values[len(names)] is not None
         its_state = state.of(dict(zip(STATE, values[len(names) :], strict=True))) if there else None
@@ -194,6 +198,7 @@ def _locking_limits(known: frozenset[str]) -> sa.Select[Any]:
     held = sa.select(ConcurrencyLease.limit_id)
     ways = {
         "ids": among_given(ConcurrencyLimit.id, "ids"),
+        # A client must not reach the limit of a deployment by its name.
         "names": among_given(ConcurrencyLimit.name, "names") & ConcurrencyLimit.deployment_id.is_(None),
         "holders": among_selected(ConcurrencyLimit.id, held.where(among_given(ConcurrencyLease.run_id, "holders"))),
         "leases": among_selected(ConcurrencyLimit.id, held.where(among_given(ConcurrencyLease.id, "leases"))),
@@ -256,10 +261,12 @@ async def cached_states(connection: AsyncConnection, keys: Collection[str], now:
         sa.select(CacheEntry.cache_key, *columns(TaskRunState, STATE))
         .join(TaskRunState, TaskRunState.id == CacheEntry.state_id)
         .where(
+            # Keys can be long, so only their digests are indexed.
             among(CacheEntry.digest, [digest(key) for key in keys]),
             CacheEntry.expires.is_(None) | (CacheEntry.expires > now),
             CacheEntry.id == newest,
         )
+        # Otherwise the state could be deleted before its data is copied.
         .with_for_update(read=True, key_share=True, of=TaskRunState)
     )
     found = (await connection.execute(asked)).mappings()
@@ -335,6 +342,7 @@ async def flow_runs_by_key(
     """Return the ids of flow runs by flow id and idempotency key."""
     if not keys:
         return {}
+    # These conditions also select other combinations of the values; callers ignore them.
     asked = sa.select(FlowRun.flow_id, FlowRun.idempotency_key, FlowRun.id).where(
         among(FlowRun.flow_id, sorted({flow for flow, _ in keys})),
         among(FlowRun.idempotency_key, sorted({key for _, key in keys})),

@@ -21,13 +21,15 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.field import StrawberryField
 
 from runstate.graphql.execution.plan_cache import OperationPlans
-from runstate.graphql.execution.plans import AnyObjects, Objects, Plan, Step, is_a
+from runstate.graphql.execution.plans import AnyObjects, Objects, Plan, Related, Step, is_a
 from runstate.graphql.execution.related_plans import (
     PAGE_PARTS,
     ConnectionPlan,
     EdgesPlan,
     Nested,
+    Number,
     Reference,
+    ReferenceTarget,
     variables_in,
     write_nodes,
 )
@@ -38,6 +40,7 @@ from runstate.graphql.types.derive import ReferenceLookup
 from runstate.graphql.types.fields import DEFINED_BY, metadata
 from runstate.graphql.types.filters import HasMany
 from runstate.graphql.types.input_values import DEFINITION, arguments
+from runstate.rows import Row
 
 
 class Planner:
@@ -52,10 +55,12 @@ class Planner:
         """Return the plan for the selected fields of objects of a type."""
         if DEFINED_BY not in kind.extensions:
             return None
+        # A selection cannot be hashed. It is kept with its plan, so that its id stays unique.
         cached = self.plans.plans.get(id(selected))
         if cached is None:
             try:
                 plan = self._planned(kind, selected)
+            # A selection that is too deep for a plan is left to graphql-core.
             except RecursionError:
                 return None
             cached = self.plans.plans[id(selected)] = selected, plan
@@ -67,6 +72,7 @@ class Planner:
         if runtime is None:
             return None
         collected = self.executor.collect_subfields(runtime, details)
+        # Deferred fields come later, but a plan answers in one piece.
         return None if collected.new_defer_usages else self.plan(runtime, collected.grouped_field_set)
 
     def plans_of_list(
@@ -129,7 +135,7 @@ class Planner:
             plan.computes = plan.computes or computed is not None
             plan.steps.append(Step(name, details, attribute, serializers, computed))
             return
-        related = self._reference(name, field, details) or self._nested(name, field, details)
+        related = self._related(name, field, details)
         plan.related += [related] if related else []
         plan.unplanned += related is None
         plan.steps.append(Step(name, details, None, Serializers(), related=related))
@@ -137,21 +143,32 @@ class Planner:
     def _serializers_of_field(self, field: GraphQLField, details: FieldDetailsList) -> Serializers | None:
         if is_basic(field) or "computed" in metadata(field):
             return self._serializers(field.type, details)
+        # The class of a value is known only when it is written.
         types = [self._objects(each, details) for each in self.possible_types(get_named_type(field.type))]
         return None if None in types else AnyObjects(cast("list[Objects]", types))
+
+    def _related(self, name: str, field: GraphQLField, details: FieldDetailsList) -> Related | None:
+        count = metadata(field).get("count")
+        if isinstance(count, HasMany):
+            return Number(name, count, details)
+        return self._reference(name, field, details) or self._nested(name, field, details)
 
     def _reference(self, name: str, field: GraphQLField, details: FieldDetailsList) -> Reference | None:
         lookup = metadata(field).get("lookup")
         optional = not isinstance(field.type, GraphQLNonNull)
         kind = field.type if optional else cast("Any", field.type).of_type
-        if not isinstance(lookup, ReferenceLookup) or not isinstance(kind, GraphQLObjectType):
+        if not isinstance(lookup, ReferenceLookup) or not (isinstance(kind, GraphQLObjectType) or lookup.others):
             return None
-        plan = self.plan_of_class(kind, details, lookup.target)
+        targets = [self._reference_target(kind, details, row) for row in (lookup.target, *lookup.others)]
+        return None if None in targets else Reference(name, lookup.key, cast("Any", targets), optional)
+
+    def _reference_target(self, kind: Any, details: FieldDetailsList, row: type[Row]) -> ReferenceTarget | None:
+        plan = self.plan_of_class(kind, details, row)
         if plan is None or plan.unplanned:
             return None
+        # Rows of a reference are written as a whole, so graphql-core can execute no field of them.
         nodes = [each.node for each in details]
-        read = columns(lookup.target, nodes, self.executor.fragment_definitions, ((),))
-        return Reference(name, lookup, read, plan, optional)
+        return ReferenceTarget(row, columns(row, nodes, self.executor.fragment_definitions, ((),)), plan)
 
     def _nested(self, name: str, field: GraphQLField, details: FieldDetailsList) -> Nested | None:
         many, kind = metadata(field).get("many"), get_named_type(field.type)
@@ -160,6 +177,7 @@ class Planner:
         collected = self.executor.collect_subfields(kind, details)
         plan = None if collected.new_defer_usages else self.connection_plan(kind, collected.grouped_field_set)
         read = arguments(field.extensions[DEFINED_BY])
+        # The query of the field is cached by the values of these variables.
         variables = tuple(set(variables_in(each.value for each in details[0].node.arguments or ())))
         return Nested(name, many, field, read, details, plan, variables, {}) if plan else None
 

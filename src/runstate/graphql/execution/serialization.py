@@ -9,13 +9,16 @@ from types import NoneType
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 from graphql import GraphQLEnumType
 from sqlalchemy.engine import Dialect
 
+from runstate.database.budget import characters
 from runstate.database.dialects import plain, processor
 from runstate.documents.exact_json import LongFloat
 from runstate.graphql.execution.fallbacks import Fallback
+from runstate.graphql.pagination.raw_rows import as_json
 from runstate.graphql.types.scalars import written
 from runstate.rows.base import DocumentColumn, Timestamp
 
@@ -28,10 +31,20 @@ WriteColumn = Callable[[Sequence[Any]], Iterable[Any]]
 """Returns the values of a column, as the driver returned them, as JSON."""
 
 
+LengthOf = Callable[[Sequence[Any]], int]
+"""Returns the number of characters of the values of a column, as the driver returned them."""
+
+
 class Serializers(dict[type, Convert]):
     """Serializers of the values of a field, by Python type. Other types fall back."""
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether values have no fields of their own."""
+        return all(_is_flat(convert) for convert in self.values())
+
     def __missing__(self, kind: type) -> Convert:
+        # asyncpg returns a subclass of UUID.
         if UUID in self and issubclass(kind, UUID):
             return self.setdefault(kind, str)
         raise Fallback
@@ -42,13 +55,19 @@ class Serializers(dict[type, Convert]):
         return value if convert is None else convert(value)
 
 
+def _is_flat(convert: Convert) -> bool:
+    return not isinstance(convert, partial) or all(each.is_flat for each in convert.args)
+
+
 def _int(value: int) -> int:
+    # GraphQL's Int has 32 bits.
     if -LARGEST_INT <= value <= LARGEST_INT:
         return value
     raise Fallback
 
 
 def _float(value: float) -> float:
+    # JSON has neither infinity nor NaN.
     if isfinite(value):
         return value
     raise Fallback
@@ -66,7 +85,7 @@ WRITTEN: Final[Mapping[str, Mapping[type, Convert]]] = {
     "Float": {float: _float},
     "Boolean": {bool: None},
     "DateTime": {datetime: _instant},
-    "JSON": dict.fromkeys((dict, list, str, int, float, LongFloat, bool)),
+    "JSON": dict.fromkeys((orjson.Fragment, dict, list, str, int, float, LongFloat, bool)),
 }
 """Serializers of scalars, by name and Python type."""
 
@@ -79,6 +98,7 @@ def of_scalar(name: str) -> Serializers | None:
 def of_enum(kind: GraphQLEnumType) -> Serializers | None:
     """Return the serializers of an enum; None if graphql-core has to write it."""
     cls = getattr(kind, "wrapped_cls", None)
+    # Plans write the value of a member, which therefore must be its name in GraphQL.
     if cls is None or any(name != value.value for name, value in kind.values.items()):
         return None
     # `_value_` is an attribute, and faster than the property `value`.
@@ -102,8 +122,21 @@ def of_column(column: sa.ColumnElement[Any], serializers: Serializers, dialect: 
         convert = plain(column.type, dialect)
         finish = FINISH.get(kind)
         return convert if finish is None else lambda values: finish(convert(values))
+    if isinstance(column.type, sa.JSON) and orjson.Fragment in serializers:
+        return as_json
     write = partial(_value, processor(column.type, dialect), serializers)
     return partial(_distinct, write) if kind in FEW_VALUES else partial(map, write)
+
+
+def length_of(column: sa.ColumnElement[Any]) -> LengthOf | None:
+    """Return the function that counts the characters of the values of a column; None if each has at most 40."""
+    if isinstance(column.type, sa.Text):
+        return characters
+    return _length if isinstance(column.type, sa.JSON | DocumentColumn) else None
+
+
+def _length(values: Sequence[str | None]) -> int:
+    return sum(map(len, filter(None, values)))
 
 
 WHOLE_COLUMN: Final[Mapping[type, type]] = {sa.Text: str, sa.Uuid: UUID, sa.Double: float, Timestamp: datetime}
@@ -118,6 +151,7 @@ def _instants(values: Sequence[datetime | None]) -> list[Any]:
 
 
 def _floats(values: Sequence[float | None]) -> Sequence[float | None]:
+    # isfinite does not accept None; 0 is finite anyway.
     if all(map(isfinite, filter(None, values))):
         return values
     raise Fallback

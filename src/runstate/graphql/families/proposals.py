@@ -42,6 +42,7 @@ proposing = mutation(Scope.PROPOSE, *PROBLEMS, returns=Answer, result="ProposeSt
 async def state_of_answer(root: strawberry.Parent[Answer], info: Info) -> State | None:
     """The state of the run after the decision: the proposed state, another one, or the previous state."""
     row: type[State] = FlowRunState if root.kind is RunKind.FLOW_RUN else TaskRunState
+    # A state that this request wrote needs no statement.
     return root.written or await info.context.load(info, row, root.state_id)
 
 
@@ -76,6 +77,7 @@ async def _checked(info: Info, document: Input[ProposeState]) -> Request | Inval
     try:
         request = proposals.proposed(document.checked(), **actor(info))
         await run_inputs.check_keyset(info.context.commands, request)
+    # Other proposals of the list are decided all the same.
     except InvalidInput as error:
         return error
     return request
@@ -100,6 +102,7 @@ class Mutation:
         """Propose a state for a run. Rules accept, reject, delay or abort the proposal; nothing else changes states."""
         return await _decided(info, proposals.proposed(input.checked(), **actor(info)))
 
+    # Not the decorator `mutation`: here, problems are members of the list.
     @partial(fields.mutation, scope=Scope.PROPOSE)
     async def propose_states(
         self, info: Info, inputs: Annotated[list[Input[ProposeState]], PROPOSAL]

@@ -86,6 +86,7 @@ class RunCounting:
             raise BadUserInput(f"`first` must be from 1 to {MOST_GROUPS}.")
         self.kind = RUN_KINDS[run]
         known = counted_table(run).columns
+        # A column that this kind of run does not have is null in every group.
         self.groups = [name for name in dict.fromkeys(each.value for each in group_by) if name in known]
         # UNSET is false, so it counts as omitted.
         self.statement = count_query(run, where or None, self.groups).largest(self.groups, first)
@@ -147,5 +148,6 @@ async def _live_counts(info: Info, counting: RunCounting) -> AsyncGenerator[list
     feed: Feed = info.context.feed
     async with aclosing(feed.transitions.live.rows(counting.statement)) as results:
         async for rows in results:
+            # Each event reads anew, at its own time.
             info.context.forget()
             yield counting.counts(rows)

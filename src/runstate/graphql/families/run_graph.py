@@ -82,6 +82,7 @@ async def graph_of_flow_run(
     size = first if is_set(first) else LARGEST
     if not 1 <= (size or 0) <= LARGEST:
         raise BadUserInput(f"`first` must be from 1 to {LARGEST}.")
+    # Read for each page as a whole: the order of the nodes and their edges depend on all of them.
     found = graph.nodes(await info.context.fetch(graph.task_runs_of(root.id)))
     if is_set(since):
         found = [node for node in found if node.end_time is None or (since and node.end_time >= since)]

@@ -31,15 +31,17 @@ def is_final(root: State, _: Context) -> bool:
     return root.is_final
 
 
-@computes(State, needs={"decision", "type", "name"})
+@computes(State, needs={"decision_record", "type", "name"})
 def decision(root: State, _: Context) -> StateDecision:
     """The decision that wrote the state."""
-    return root.decision or StateDecision(proposed=ProposedType(type=root.type, name=root.name))
+    # An acceptance without changes is not stored.
+    return root.decision_record or StateDecision(proposed=ProposedType(type=root.type, name=root.name))
 
 
 @extends(cast("Any", LastAnswer), name="limits")
 async def limits_of_answer(root: strawberry.Parent[LastAnswer], info: Info) -> list[ConcurrencyLimit]:
     """The full limits that the run waits for; empty if it waits for something else."""
+    # One statement loads all of them.
     found = await asyncio.gather(*(info.context.load(info, ConcurrencyLimit, each) for each in root.limit_ids))
     return [each for each in found if each]
 
@@ -107,6 +109,7 @@ async def delete_many(
     known = {each: as_uuid(each) for each in ids}
     gone = set(await delete(info.context.commands, {key for key in known.values() if key}))
     return DeleteManyPayload(
+        # Texts of different spelling can be the same id.
         deleted_ids=[strawberry.ID(str(key)) for key in dict.fromkeys(known.values()) if key in gone],
         missing_ids=[each for each, key in known.items() if key not in gone],
     )

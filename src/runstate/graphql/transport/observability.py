@@ -69,6 +69,7 @@ class Observer:
             try:
                 async with aclosing(results):
                     async for result in results:
+                        # A stop of the server is no failure of the operation.
                         if not goes_away(result):
                             seen.result(result)
                         yield result
@@ -97,6 +98,7 @@ class Observation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # A cancellation is no rejection: the client has gone, or the server stops.
         if isinstance(error, Exception):
             self.outcome = REFUSED
         self._record(time.perf_counter() - self.began)
@@ -104,6 +106,7 @@ class Observation:
     @property
     def name(self) -> str | None:
         """The start of the name of the operation; None if the request has none."""
+        # A client can choose a name of any length.
         return self.asked.operation_name and self.asked.operation_name[:LONGEST_NAME]
 
     def answered(self, result: ExecutionResult) -> None:
@@ -132,6 +135,7 @@ class Observation:
 
     def _record(self, seconds: float) -> None:
         kind, metrics = self.context.kind, self.observer.metrics
+        # Labels need few values, so they do not contain the name of the operation, which a client chooses.
         self.observer.ended(kind, self.outcome).inc()
         # The duration of a subscription is decided by the client.
         if kind != "subscription":
@@ -152,6 +156,7 @@ class Observation:
             "operation_answered",
             type=self.context.kind,
             operation=self.name,
+            # The text of a document can contain secrets.
             document=sha256(self.asked.query.encode()).hexdigest()[:16],
             outcome=self.outcome,
             codes=self.codes,

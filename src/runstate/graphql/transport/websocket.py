@@ -23,6 +23,7 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 from typing_extensions import override
 
 from runstate.documents import exact_json
+from runstate.errors import Overloaded
 from runstate.graphql.context import Context
 from runstate.graphql.errors import Code, as_known_error
 from runstate.graphql.transport.observability import Observer
@@ -62,6 +63,7 @@ class Adapter(ASGIWebSocketAdapter):
             raise NonTextMessageReceived from error
 
     def _parsed(self, text: str) -> object:
+        # Kept for `_check_length`, because the handler gets the parsed message only.
         self.length = len(text)
         try:
             return exact_json.loads(text)
@@ -71,7 +73,11 @@ class Adapter(ASGIWebSocketAdapter):
     @override
     async def send_json(self, message: Mapping[str, object]) -> None:
         try:
-            await super().send_json(message)
+            text = str(self.view.encode_json(message))
+            with self.view.schema.room.holding(len(text)):
+                await self.ws.send_text(text)
+        except WebSocketDisconnect as error:
+            raise WebSocketDisconnected from error
         except RuntimeError as error:
             # The socket is closed already, and its handler has not noticed yet.
             raise WebSocketDisconnected from error
@@ -124,9 +130,11 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _end_when(self, over: asyncio.Event) -> None:
         await over.wait()
+        # First, so that no event is sent after the key has ended.
         for key in list(self.operations):
             await self.cleanup_operation(key)
         with suppress(WebSocketDisconnect, RuntimeError):
+            # The client may have closed the socket already.
             await self.websocket.close(FORBIDDEN, "The key was revoked or has expired")
 
     @override
@@ -142,6 +150,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         if over and over.is_set():
             return
         try:
+            # Otherwise the base class closes the socket.
             if self.connection_acknowledged:
                 message = _checked(message)
                 self._check_length()
@@ -164,6 +173,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
 
     def _check_length(self) -> None:
         most = self.view.limits.body_bytes
+        # Uvicorn accepts twice this length, so that a long message is an error of its operation only.
         if cast("Adapter", self.websocket).length > most:
             raise RefusedError(413, f"A message must not exceed {most} characters.")
 
@@ -184,6 +194,8 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             await self._answer(operation)
         except WebSocketDisconnected:
             log.debug("client_gone", operation=operation.id)
+        except Overloaded as error:
+            await operation.send_initial_errors([self._error(error.message, Code.OVERLOADED)])
         except Exception:
             log.exception("operation_failed", operation=operation.id)
             await operation.send_initial_errors([self._error("Internal error", Code.INTERNAL)])
@@ -202,6 +214,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         async with aclosing(self.observer.stream(results, asked, context, self.headers)) as watched:
             async for result in watched:
                 if goes_away(result):
+                    # Without `complete`, so that the client subscribes again.
                     self.restarted.add(operation.id)
                     return
                 if _is_an_end(result):

@@ -78,6 +78,8 @@ class ReferenceLookup(NamedTuple):
 
     target: type[Row]
     key: str
+    others: tuple[type[Row], ...] = ()
+    """Further types that the row can have: ids are unique over all types."""
 
 
 Computed = Callable[[Any, Any], Any]
@@ -336,6 +338,7 @@ def _followed(reference: Reference) -> Any:
     async def follow(root: Any, info: strawberry.Info[Any, Any]) -> Any:
         return await info.context.load(info, reference.target, getattr(root, reference.key))
 
+    # Strawberry reads types from annotations; these are known at run time only.
     follow.__annotations__ |= {"root": Root, "return": _target(reference)}
     lookup = ReferenceLookup(reference.target, reference.key)
     metadata = {"reference": reference, "lookup": lookup, "needs": (reference.key,)}
@@ -360,15 +363,16 @@ def extends(
     lookup: ReferenceLookup | None = None,
     held: str | None = None,
     size: int | None = None,
+    count: Any = None,
 ) -> Callable[[F], F]:
     """Return a decorator that adds a field without a column to a row.
 
     The types of an interface get the field too, unless they have one of this name. `needs` names the columns that the
     resolver reads, by default all. `lookup` declares that the resolver only follows a key: plans then read the rows of
     many objects together and do not call it. `held` names an attribute with the value; the resolver is called if it is
-    null. `size` is the default size of a page.
+    null. `size` is the default size of a page. `count` declares that the value is the number of these rows (`HasMany`).
     """
-    metadata = {"needs": needs, "lookup": lookup, "held": held, "size": size}
+    metadata = {"needs": needs, "lookup": lookup, "held": held, "size": size, "count": count}
 
     def add(resolver: F) -> F:
         add_field(row, name or resolver.__name__, lambda: _added(resolver, metadata))
@@ -422,6 +426,7 @@ def class_of(name: str, bases: tuple[Any, ...], fields: dict[str, tuple[Any, Any
         )
     annotations = {name: annotation for name, (annotation, _) in fields.items()}
     body = {name: field for name, (_, field) in fields.items()} | namespace | {"__annotations__": annotations}
+    # Unlike type(), new_class() accepts generic bases.
     return new_class(name, bases, exec_body=lambda empty: empty.update(body))
 
 

@@ -54,6 +54,7 @@ def json_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> An
     """Return the JSON value of a literal in a document. Values of variables were parsed with the request."""
     match node:
         case IntValueNode(value=text) | FloatValueNode(value=text):
+            # graphql-core would read a double, which has fewer digits.
             return _number(text)
         case ListValueNode(values=values):
             return [json_literal(each, variables) for each in values]

@@ -46,6 +46,8 @@ LARGEST_PAGE: Final = 1_000
 MAX_AMOUNT: Final = 10**12
 """Cap of every number here: fragments that spread each other twice grow exponentially."""
 
+MOST_DIGITS: Final = 12
+"""Digits of a number that are read: a longer one is larger than any page."""
 PAGE_SIZES: Final = ("first", "last")
 """Arguments that hold the size of a page."""
 ITEMS: Final = ("nodes", "edges")
@@ -114,6 +116,7 @@ def memoized(amount: Amount) -> Amount:
         return amount
 
     def look_up(values: VariableValues) -> int:
+        # Amounts live as long as their document, so their ids are unique during a request.
         if id(amount) not in values.amounts:
             values.amounts[id(amount)] = amount(values)
         return values.amounts[id(amount)]
@@ -175,6 +178,7 @@ class CostVisitor:
         if name not in self.costs and name in self.fragments:
             self.costs[name] = NOTHING  # ends the recursion of a fragment that spreads itself; validation rejects it
             cost = self._on(self.fragments[name], None)
+            # A fragment that is spread many times is evaluated once for a request.
             self.costs[name] = cost._replace(fixed=memoized(cost.fixed), each=memoized(cost.each))
         return self.costs.get(name, NOTHING)
 
@@ -269,7 +273,7 @@ def _length_of(value: Any) -> int:
 def _value(node: ValueNode, values: VariableValues) -> Any:
     if isinstance(node, VariableNode):
         return values.variables.get(node.name.value)
-    return int(node.value) if isinstance(node, IntValueNode) else None
+    return int(node.value[:MOST_DIGITS]) if isinstance(node, IntValueNode) else None
 
 
 def longest(value: ValueNode) -> int:

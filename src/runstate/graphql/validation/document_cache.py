@@ -81,6 +81,7 @@ class Operation:
     """Finds the length of the longest list in the variables; None if they hold no list."""
     scopes: frozenset[Scope]
     """Scopes that a client needs."""
+    root_fields: int
     changes: bool
     """Whether it needs a CSRF token, if the server requires them."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -183,6 +184,7 @@ class DocumentCache:
         self.timed(phase, time.perf_counter() - began)
 
     def _parsed(self, text: str) -> DocumentNode:
+        # Checked first: parsing takes time in proportion to the text.
         check("characters", len(text), self.limits.characters)
         try:
             document = parse(text, max_tokens=self.limits.tokens)
@@ -191,6 +193,7 @@ class DocumentCache:
             if TOO_MANY_TOKENS in error.message:
                 raise LimitExceeded("tokens", self.limits.tokens) from None
             raise
+        # Few documents have such a number, so most are not visited.
         if LONG_NUMBER.search(text):
             visit(document, LongNumbers())
         return document
@@ -215,6 +218,7 @@ class DocumentCache:
             cost=cost.fixed,
             longest_list=self.list_sizes.of_variables(definition),
             scopes=cost.scopes | ROOT_SCOPES[kind],
+            root_fields=cost.fields,
             changes=kind is OperationType.MUTATION and not names <= NOT_CHANGING,
             defaults=default_values(definition),
         )
@@ -237,7 +241,9 @@ class DocumentCache:
             self.schema,
             node,
             self.rules,
+            # A document can repeat a mistake thousands of times.
             max_errors=self.limits.errors,
+            # Suggestions reveal names of the schema.
             hide_suggestions=not self.limits.suggestions,
         )
 
