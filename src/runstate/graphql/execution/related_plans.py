@@ -68,7 +68,7 @@ class Number(NamedTuple):
 
     async def fill(self, answers: list[dict[str, Any]], batch: Batch, execution: Execution) -> None:
         """Count the rows and put their numbers into the answers."""
-        row, parent = self.many
+        row, parent, _ = self.many
 
         def query() -> PageQuery[Any]:
             return PageQuery(row, PageArguments(), frozenset({"id"}), execution.context.dialect, parent)
