@@ -152,9 +152,17 @@ def difference_of(answer: Any, recorded: Any) -> str | None:
     """Return the difference between an answer and the recorded one; None if they agree."""
     if isinstance(answer, RefusedError):
         return _difference_of_refusal(answer, recorded or {})
-    if recorded is None or same(json.loads(json.dumps(answer)), recorded):
+    if recorded is None or same(_ordered(json.loads(json.dumps(answer))), _ordered(recorded)):
         return None
     return f"answer {json.dumps(answer)[:600]}, recorded {json.dumps(recorded)[:600]}"
+
+
+def _ordered(answer: Any) -> Any:
+    """Return an answer with the sources of each argument in one order: the reference keeps them as a set."""
+    if not isinstance(answer, dict) or "inputs" not in answer:
+        return answer
+    inputs = {key: sorted(each, key=lambda source: sorted(source.items())) for key, each in answer["inputs"].items()}
+    return {**answer, "inputs": inputs}
 
 
 def _difference_of_refusal(refused: RefusedError, recorded: Answer) -> str | None:
