@@ -12,6 +12,8 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from runstate.database.failures import as_answer
 from runstate.errors import BadUserInput, RunstateError, Timeout
 
+TOO_MANY_DIGITS: Final = "integer string conversion"
+"""Part of the message of Python's ValueError for a number with more than 4,300 digits."""
 LONGEST_MESSAGE: Final = 600
 """Largest number of characters in a message: graphql-core quotes names and values of documents of any length."""
 
@@ -47,6 +49,8 @@ class Code(Enum):
     """The log no longer goes back to the cursor; `extensions.oldest` is the oldest valid cursor."""
     SLOW_CONSUMER = "SLOW_CONSUMER"
     """The subscriber stayed too far behind; subscribe again after `extensions.cursor`."""
+    NO_SECRET_KEY = "NO_SECRET_KEY"  # noqa: S105 not a secret
+    """The server has no key for the secrets of a block."""
     RESTARTING = "RESTARTING"
     """The server is stopping; subscribe again."""
     UNAUTHENTICATED = "UNAUTHENTICATED"
@@ -87,6 +91,8 @@ def as_known_error(raised: BaseException) -> RunstateError | None:
     if isinstance(raised, RunstateError):
         # An error without a code of its own is a bug, too.
         return raised if raised.code != Code.INTERNAL.value else None
+    if isinstance(raised, ValueError) and TOO_MANY_DIGITS in str(raised):
+        return BadUserInput("A number in the document has too many digits.")
     return as_answer(raised) or next((make() for kind, make in KNOWN.items() if isinstance(raised, kind)), None)
 
 

@@ -94,6 +94,8 @@ class TransitionBatch:
 
     cursor: str = strawberry.field(description="Cursor to continue after this batch, on any server.")
     transitions: list[Transition] = strawberry.field(description="At most 100; empty if there were none for a while.")
+    shared: strawberry.Private[Any] = None
+    """Equal for batches with the same transitions and cursor."""
 
 
 @extends(Transition)
@@ -191,7 +193,10 @@ async def _batches(info: Info, pages: AsyncGenerator[Page[Any], None]) -> AsyncG
         async for page in pages:
             # Each event reads anew, at its own time.
             info.context.forget()
-            yield TransitionBatch(cursor=_hub(info).reader.encode(page.cursor), transitions=page.entries)
+            cursor, entries = _hub(info).reader.encode(page.cursor), page.entries
+            yield TransitionBatch(
+                cursor=cursor, transitions=entries, shared=(cursor, len(entries), entries[0].seq if entries else 0)
+            )
 
 
 async def _singly(info: Info, pieces: AsyncGenerator[RunHistoryPage, None]) -> AsyncGenerator[Transition, None]:
