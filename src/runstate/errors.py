@@ -180,10 +180,24 @@ class Unavailable(RunstateError):
     code = "UNAVAILABLE"
 
 
+class DatabaseMoved(Unavailable):
+    """The database file was deleted or replaced while it was in use; nothing was written. Restart the server."""
+
+
 class Timeout(RunstateError):
     """The operation timed out. Its writes may or may not have been committed."""
 
     code = "TIMEOUT"
+
+
+class NoSecretKey(RunstateError):
+    """The server has no key for this secret: set RUNSTATE_SECRET_KEYS_FILE or RUNSTATE_SECRET_KEYS."""
+
+    code = "NO_SECRET_KEY"
+
+
+class UnknownOutcome(Timeout):
+    """The connection to the database was lost during COMMIT. What was to be written may have been."""
 
 
 class SlowConsumer(RunstateError):

@@ -112,13 +112,17 @@ class Connector:
         return await self._dial(kept, statement_cache_size=0)  # a prepared statement belongs to one session
 
     async def _dial(self, settings: Mapping[str, str], **options: Any) -> "asyncpg.Connection[Any]":
-        connection: Connection = await asyncpg.connect(
-            self.address.dsn,
-            server_settings=dict(settings),
-            timeout=self.address.connect_seconds,
-            connection_class=Connection,
-            **options,
-        )
+        """Open a connection. Raise ConnectionError if the database is not reached, whatever the system calls that."""
+        try:
+            connection: Connection = await asyncpg.connect(
+                self.address.dsn,
+                server_settings=dict(settings),
+                timeout=self.address.connect_seconds,
+                connection_class=Connection,
+                **options,
+            )
+        except OSError as error:
+            raise ConnectionError(str(error)) from error
         connection.measure()
         return connection
 

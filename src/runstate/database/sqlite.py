@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 import aiosqlite
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from runstate.database import json, lanes
 from runstate.database.budget import ReadBudget, Rows, texts_at
@@ -304,6 +304,12 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
         sa.event.listen(engine.sync_engine, "before_cursor_execute", _set_deadline(statement_timeout_seconds))
     sa.event.listen(reader.sync_engine, "connect", _give_way(writer))
     return writer, reader
+
+
+async def touch(connection: AsyncConnection) -> None:
+    """Write a page of the file without changing anything."""
+    version = await connection.scalar(sa.text("PRAGMA user_version"))
+    await connection.exec_driver_sql(f"PRAGMA user_version = {version}")
 
 
 def _give_way(writer: AsyncEngine) -> Callable[[Any, Any], None]:

@@ -11,11 +11,12 @@ from uuid import UUID
 import structlog
 
 from runstate.database import Database
+from runstate.database.failures import is_temporary
 from runstate.errors import CursorExpired, InvalidInput, Unavailable
 from runstate.feed.cursor import Cursor, Position
 from runstate.feed.live_queries import LiveQueries
 from runstate.feed.log import Log, LogFilter, T
-from runstate.feed.loop import DATABASE_ERRORS, repeat
+from runstate.feed.loop import repeat
 from runstate.feed.notifications import Notifications
 from runstate.feed.reader import Page, Reader
 from runstate.feed.subscriber import Subscriber
@@ -173,8 +174,9 @@ class Hub(Generic[T]):
         while True:
             try:
                 return await read()
-            except DATABASE_ERRORS as error:
-                logger.warning("the log cannot be read", log=self.log.name, error=repr(error))
+            except Exception as error:
+                if not is_temporary(error):
+                    raise
                 await asyncio.sleep(self.settings.poll_seconds)
 
     async def with_timeout(self, read: Callable[[], Awaitable[R]], seconds: float = 10) -> R:

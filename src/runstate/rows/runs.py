@@ -11,6 +11,7 @@ from runstate.documents.base import HeartbeatSeconds, JsonObject, Name, Tags
 from runstate.documents.decisions import LastAnswer, StateDecision
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateDetails, StateType
+from runstate.documents.task_inputs import TaskInputs
 from runstate.rows.base import (
     CREATE_ONLY,
     JSON,
@@ -57,7 +58,7 @@ class State(Row):
         default="anonymous", doc="Name of the client that proposed it; `anonymous` without authentication."
     )
     request_id: Mapped[str | None] = mapped_column(doc="Id of the request that proposed it, as in the server's log.")
-    decision: Mapped[StateDecision | None] = mapped_column(
+    decision_record: Mapped[StateDecision | None] = mapped_column(
         DocumentColumn(StateDecision), info=PRIVATE, doc="The decision that wrote it; null for a plain acceptance."
     )
 
@@ -208,8 +209,8 @@ class TaskRun(Run):
         info=NOT_FILTERABLE,
         doc="Retry policy. Omitted members keep their value.",
     )
-    task_inputs: Mapped[JsonObject] = mapped_column(
-        default=dict, doc="Origin of each argument: task runs, parameters, constants."
+    task_inputs: Mapped[TaskInputs] = mapped_column(
+        JSON, default=dict, doc="Origin of each argument: task runs, parameters, constants."
     )
     flow_run_run_count: Mapped[int] = mapped_column(
         default=0, info=READ_ONLY, doc="Run count of the flow run when the task run last entered RUNNING."

@@ -193,10 +193,19 @@ class Endpoint(GraphQL[Context, None]):
         body = body_of(result)
         if isinstance(result, PreExecutionError):
             return _not_executed(body, media_type)
-        response = _response(200, body, media_type)
-        if _has_code(body, COMES_BACK):
-            response.headers.update(COME_BACK)
+        if not _has_code(body, COMES_BACK):
+            return _response(200, body, media_type)
+        status = 503 if media_type == GRAPHQL and self._has_done_nothing(asked, body) else 200
+        response = _response(status, body, media_type)
+        response.headers.update(COME_BACK)
         return response
+
+    def _has_done_nothing(self, asked: GraphQLRequest, body: dict[str, Any]) -> bool:
+        """Whether the whole operation can be repeated: nothing of it is answered, and it has written nothing."""
+        found = self.schema.documents.find(asked.query, asked.operation_name)
+        may_be_partial = found is None or (found.kind is OperationType.MUTATION and found.root_fields > 1)
+        codes = {error["extensions"]["code"] for error in body["errors"]}
+        return body["data"] is None and not may_be_partial and codes <= COMES_BACK
 
     def _kind(self, asked: GraphQLRequest) -> OperationType | None:
         found = self.schema.documents.find(asked.query, asked.operation_name)
