@@ -190,6 +190,12 @@ class Timeout(RunstateError):
     code = "TIMEOUT"
 
 
+class NoSecretKey(RunstateError):
+    """The server has no key for this secret: set RUNSTATE_SECRET_KEYS_FILE or RUNSTATE_SECRET_KEYS."""
+
+    code = "NO_SECRET_KEY"
+
+
 class UnknownOutcome(Timeout):
     """The connection to the database was lost during COMMIT. What was to be written may have been."""
 

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
+from runstate.core.access.allowlist import Address
 from runstate.core.access.credentials import UNRESTRICTED, Principal
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.context import CommandContext
@@ -65,6 +66,10 @@ class Context:
         self.feed = feed
         self.csrf = csrf
         self.admit = admit
+        self.address: Address | None = None
+        """Address of the client; None for a local socket."""
+        self.url = ""
+        """URL of the server as the client knows it, without a slash at its end."""
         self.reports_cost = False
         """Whether answers contain the cost of the operation, even far below the limit."""
         self.connection_params: dict[str, Any] = {}
@@ -94,6 +99,7 @@ class Context:
             feed=self.feed,
             csrf=self.csrf,
         )
+        context.url, context.address = self.url, self.address
         context.reports_cost = self.reports_cost
         return context
 

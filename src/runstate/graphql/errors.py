@@ -49,6 +49,8 @@ class Code(Enum):
     """The log no longer goes back to the cursor; `extensions.oldest` is the oldest valid cursor."""
     SLOW_CONSUMER = "SLOW_CONSUMER"
     """The subscriber stayed too far behind; subscribe again after `extensions.cursor`."""
+    NO_SECRET_KEY = "NO_SECRET_KEY"  # noqa: S105 not a secret
+    """The server has no key for the secrets of a block."""
     RESTARTING = "RESTARTING"
     """The server is stopping; subscribe again."""
     UNAUTHENTICATED = "UNAUTHENTICATED"

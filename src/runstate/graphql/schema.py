@@ -36,8 +36,8 @@ def build_schema(limits: RequestLimits | None = None, *, plans: bool = True, kin
         query=query,
         mutation=mutation,
         subscription=subscription,
-        # Types that are found only by `node(id:)` are no type of a field.
-        types=implementing(Row),
+        # Types that are found only by `node(id:)` or by an interface are no type of a field.
+        types=[*implementing(Row), *(kind for family in families() for kind in getattr(family, "IMPLEMENTATIONS", ()))],
         execution_context_class=executor_with(plan_cache) if plans else StrawberryGraphQLCoreExecutionContext,
         config=StrawberryConfig(scalar_map=SCALARS),
     )

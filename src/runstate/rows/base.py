@@ -268,6 +268,10 @@ class Row(Base):
     """Columns to sort by if a client gives no order; a minus sign stands for descending."""
     __indexed__: ClassVar[tuple[str, ...]] = ()
     """Columns that have an index, so that clients can sort by them."""
+    __numerous__: ClassVar[bool] = False
+    """Whether an object can have so many of these rows that a page must not read all of them."""
+    __searched__: ClassVar[tuple[str, ...]] = ()
+    """Columns with the text that the member `search` of filters looks at, joined by spaces."""
 
     id: Mapped[UUID] = mapped_column(
         primary_key=True, sort_order=-3, info=READ_ONLY, doc="Unique over all types; a UUID of version 7."

@@ -245,8 +245,7 @@ class UnitOfWork:
 
 
 def _waiter(run: FlowRun | TaskRun, limit_id: UUID, now: datetime, id: UUID) -> ConcurrencyWaiter:
-    kind, flow_run_id = RunKind.FLOW_RUN, run.id
-    if isinstance(run, TaskRun):
-        kind, flow_run_id = RunKind.TASK_RUN, run.flow_run_id
+    kind = RunKind.TASK_RUN if isinstance(run, TaskRun) else RunKind.FLOW_RUN
+    flow_run_id: UUID | None = run.flow_run_id if isinstance(run, TaskRun) else run.id
     its = {"limit_id": limit_id, "run_id": run.id, "run_kind": kind, "flow_run_id": flow_run_id}
     return ConcurrencyWaiter.of({"id": id, "created": now, "updated": now, **its})

@@ -68,7 +68,7 @@ class Number(NamedTuple):
 
     async def fill(self, answers: list[dict[str, Any]], batch: Batch, execution: Execution) -> None:
         """Count the rows and put their numbers into the answers."""
-        row, parent = self.many
+        row, parent, _ = self.many
 
         def query() -> PageQuery[Any]:
             return PageQuery(row, PageArguments(), frozenset({"id"}), execution.context.dialect, parent)
@@ -117,9 +117,11 @@ class Nested(NamedTuple):
             # Fields with one name in an answer have equal arguments: validation has checked it.
             first = self.details[0]
             arguments = get_argument_values(self.field, first.node, execution.variables, first.fragment_variable_values)
-            row, parent = self.many
+            row, parent, extras = self.many
             selected = columns(row, [each.node for each in self.details], execution.fragments, PATHS)
-            self.queries[key] = PageQuery(row, PageArguments(**self.read(arguments)), selected, dialect, parent)
+            self.queries[key] = PageQuery(
+                row, PageArguments.of(extras, self.read(arguments)), selected, dialect, parent
+            )
         return self.queries[key]
 
 

@@ -142,7 +142,7 @@ def _length(values: Sequence[str | None]) -> int:
 WHOLE_COLUMN: Final[Mapping[type, type]] = {sa.Text: str, sa.Uuid: UUID, sa.Double: float, Timestamp: datetime}
 """Types of columns that are converted as a whole, and the Python types of their values."""
 
-FEW_VALUES: Final = (sa.Enum, sa.Integer, sa.Boolean, sa.JSON, DocumentColumn)
+FEW_VALUES: Final = (sa.Enum, sa.Integer, sa.SmallInteger, sa.Boolean, sa.JSON, DocumentColumn)
 """Types of columns with few different values."""
 
 

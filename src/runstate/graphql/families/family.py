@@ -1,6 +1,7 @@
 """Families: the root fields of one table, derived from its row and a short declaration."""
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Annotated, Any, Final, NamedTuple
 
 import strawberry
@@ -76,9 +77,7 @@ def family(
     without rules; with `overwrite` the creation has an option to update an existing row.
     """
     name = str(row.__tablename__)
-    reference = reference_document(row, lookup) if lookup else None
-    if reference:
-        register_input(reference, name=reference.__name__, one_of=True)
+    reference = reference_of(row, lookup) if lookup else None
     create = create or _create(row, overwrite=overwrite)
     update = update or Command(
         crud.update(row), update_document(row, by=reference), (InvalidInput, NameTaken, NotFound)
@@ -86,7 +85,7 @@ def family(
     return Family(
         row,
         {
-            name: _by_reference(row, reference, lookup) if lookup else by_id(row),
+            name: by_reference(row, lookup) if lookup else by_id(row),
             plural or f"{name}s": rows_of(row, f"All {noun(row)}s that meet a condition."),
         },
         {
@@ -120,7 +119,17 @@ def by_id(row: type[Row]) -> Any:
     return query(get)
 
 
-def _by_reference(row: type[Row], reference: Any, lookup: str) -> Any:
+@cache
+def reference_of(row: type[Row], lookup: str) -> Any:
+    """Return the document that names a row by its id or by a unique column, registered as an input."""
+    reference = reference_document(row, lookup)
+    register_input(reference, name=reference.__name__, one_of=True)
+    return reference
+
+
+def by_reference(row: type[Row], lookup: str) -> Any:
+    """Return the query of one object by its id or by a unique column."""
+    reference = reference_of(row, lookup)
     argument = strawberry.argument(description=f"The id or {lookup} of the {noun(row)}.")
 
     async def get(self: Any, info: Info, by: Any) -> Any:

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Dialect
 from strawberry.scalars import JSON
 
 from runstate.database.dialects import processor
+from runstate.documents import exact_json
 from runstate.graphql.types.derive import definition_of
 from runstate.rows import Row
 
@@ -23,7 +24,12 @@ def shown_as_json(row: type[Row]) -> frozenset[str]:
 
 def as_json(values: Sequence[str | None]) -> list[orjson.Fragment | None]:
     """Return texts of JSON as parts of an answer. Parsed, a value can take thirty times the memory of its text."""
-    return [None if value is None else orjson.Fragment(value) for value in values]
+    return [None if value is None else orjson.Fragment(_compact(value)) for value in values]
+
+
+def _compact(text: str) -> str | bytes:
+    """Return a text of JSON without the white space that PostgreSQL puts into it."""
+    return exact_json.dumps(exact_json.loads(text)) if " " in text else text
 
 
 class RawRows:

@@ -74,7 +74,7 @@ class Adapter(ASGIWebSocketAdapter):
     async def send_json(self, message: Mapping[str, object]) -> None:
         try:
             text = str(self.view.encode_json(message))
-            with self.view.schema.room.holding(len(text)):
+            with cast("Any", self.view.schema).room.holding(len(text)):
                 await self.ws.send_text(text)
         except WebSocketDisconnect as error:
             raise WebSocketDisconnected from error

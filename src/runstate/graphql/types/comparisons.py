@@ -397,6 +397,7 @@ KINDS: Final[dict[Any, type]] = {
     list[UUID]: IdListComparison,
     list[int]: IntListComparison,
     dict[str, Any]: JsonComparison,
+    dict[str, str]: JsonComparison,
     Any: JsonComparison,
 }
 

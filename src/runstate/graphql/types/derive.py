@@ -43,7 +43,7 @@ from strawberry.types.lazy_type import LazyType
 
 from runstate.documents.base import is_kind
 from runstate.errors import Id
-from runstate.graphql.types.fields import Root, description_of
+from runstate.graphql.types.fields import Root, description_of, named
 from runstate.graphql.types.input_values import DEFINITION
 from runstate.graphql.types.registry import REGISTRY, RegistrationError, Registry
 from runstate.graphql.types.unions import is_union, simplified, union_of, variants
@@ -262,7 +262,7 @@ def _stored(cls: type, member: Member) -> tuple[Any, Any]:
         raise RegistrationError(f"{cls.__name__}.{member.name}: {error}") from error
     metadata: dict[Any, Any] = {"stored": member.name, "needs": (member.name,)}
     if timedelta not in (member.type, *variants(member.type)):
-        return kind, strawberry.field(description=member.doc, metadata=metadata)
+        return kind, strawberry.field(name=named(member.name), description=member.doc, metadata=metadata)
     compute = partial(_seconds, member.name)
 
     def resolve(root: Any) -> Any:
