@@ -137,6 +137,8 @@ LIMIT_MESSAGES = {
     "directives": "The document has too many directives",
     "listItems": "A list is too long",
     "cost": "The answer could hold too many objects",
+    "quantiles": "A distribution has too many quantiles",
+    "pageSize": "A page is too large",
 }
 """Messages by the name of the limit."""
 

@@ -2,21 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from math import ceil
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-from runstate.database.dialects import NUMBER, seconds_between
 from runstate.database.queries.estimates import run_time_of, start_time_delta_of
+from runstate.database.queries.intervals import Intervals
 from runstate.documents.states import StateType
-from runstate.errors import BadUserInput
-from runstate.rows.base import MICROSECOND, Timestamp
 from runstate.rows.runs import Run
-
-MOST_INTERVALS: Final = 500
-INSTANT: Final = Timestamp()
 
 
 @dataclass(frozen=True)
@@ -47,49 +41,18 @@ class HistoryInterval:
     """How many runs are in which states, most runs first."""
 
 
-@dataclass(frozen=True)
-class Intervals:
-    """Intervals of one length from `since`, the last of which may reach beyond `until`."""
-
-    since: datetime
-    length: timedelta
-    number: int
-
-    @classmethod
-    def over(cls, since: datetime, until: datetime, seconds: float) -> "Intervals":
-        """The intervals that cover a span of time."""
-        if seconds < 1:
-            raise BadUserInput("An interval is at least a second long.")
-        try:
-            length = timedelta(seconds=seconds)
-            number = max(0, ceil((until - since) / length))
-            if number > MOST_INTERVALS:
-                raise BadUserInput(f"There are at most {MOST_INTERVALS} intervals; these are {number}.")
-            since + number * length
-        except OverflowError as error:
-            raise BadUserInput("The intervals reach beyond the end of time.") from error
-        return cls(since, length, number)
-
-    @property
-    def until(self) -> datetime:
-        """The end of the last interval."""
-        return self.since + self.number * self.length
-
-    def filled(self, counted: Iterable[Any]) -> list[HistoryInterval]:
-        """Every interval, with what was counted in it: rows of the place of an interval and a `HistoryState`."""
-        states: list[list[HistoryState]] = [[] for _ in range(self.number)]
-        for place, *columns in counted:
-            states[place].append(HistoryState(*columns))
-        starts = [self.since + place * self.length for place in range(self.number)]
-        return [HistoryInterval(start, start + self.length, held) for start, held in zip(starts, states, strict=True)]
+def filled(intervals: Intervals, counted: Iterable[Any]) -> list[HistoryInterval]:
+    """Return every interval with its states; the rows have the place of an interval and the columns of a state."""
+    states: list[list[HistoryState]] = [[] for _ in intervals]
+    for place, *columns in counted:
+        states[place].append(HistoryState(*columns))
+    return [HistoryInterval(start, end, held) for (start, end), held in zip(intervals, states, strict=True)]
 
 
 def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals, now: datetime) -> sa.Select[Any]:
     """The place of an interval and the columns of a `HistoryState`, for each that has runs."""
     table = run.__table__
-    since, until = (sa.literal(instant, INSTANT) for instant in (intervals.since, intervals.until))
-    microseconds = sa.cast(sa.func.round(seconds_between(since, table.c.expected_start_time) * 1e6), NUMBER)
-    place = (microseconds // sa.literal(intervals.length // MICROSECOND, NUMBER)).label("place")
+    place = intervals.place(table.c.expected_start_time).label("place")
     counted = sa.func.count().label("count")
     return (
         sa.select(
@@ -100,7 +63,7 @@ def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals,
             sa.func.sum(run_time_of(table, now)),
             sa.func.sum(start_time_delta_of(table, now)),
         )
-        .where(where, table.c.expected_start_time >= since, table.c.expected_start_time < until)
+        .where(where, intervals.contain(table.c.expected_start_time))
         .where(table.c.state_type.is_not(None), table.c.state_name.is_not(None))
         .group_by(sa.text("place"), table.c.state_type, table.c.state_name)
         .order_by(sa.text("place"), counted.desc(), table.c.state_type, table.c.state_name)
