@@ -6,14 +6,15 @@ from runstate.feed.filter import TagFilter, TransitionFilter
 from runstate.feed.history import RunHistoryPage
 from runstate.feed.hub import Hub, HubSettings
 from runstate.feed.log import EVERYTHING, TRANSITIONS, Log, LogFilter, all_logs
-from runstate.feed.reader import Page, Reader
+from runstate.feed.reader import PAGE_SIZE, Page, Reader
 from runstate.feed.retention import prune_log
 from runstate.feed.run_stream import follow_run
-from runstate.feed.streams import follow
+from runstate.feed.streams import follow, read_log
 
 __all__ = [
     "DELETIONS",
     "EVERYTHING",
+    "PAGE_SIZE",
     "TRANSITIONS",
     "Feed",
     "Hub",
@@ -29,4 +30,5 @@ __all__ = [
     "follow",
     "follow_run",
     "prune_log",
+    "read_log",
 ]

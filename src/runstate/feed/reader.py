@@ -104,10 +104,22 @@ class Reader(Generic[T]):
         seen = Position.parse(head.floor) if head.floor else NOTHING_SEEN
         return Cursor(seen, self._position(head), found[-1] or 0)
 
-    async def page(self, cursor: Cursor, upto: Position | None = None, filter: LogFilter[T] = EVERYTHING) -> Page[T]:
+    async def beginning(self) -> Cursor:
+        """Return a cursor from which all entries follow that retention has not deleted."""
+        async with self.database.read() as connection:
+            floor = await connection.scalar(sa.select(LogFloor.position).where(LogFloor.log == self.log.name))
+        return Cursor(Position.parse(floor) if floor else NOTHING_SEEN)
+
+    async def page(
+        self,
+        cursor: Cursor,
+        upto: Position | None = None,
+        filter: LogFilter[T] = EVERYTHING,
+        size: int | None = None,
+    ) -> Page[T]:
         """Return the next matching entries after a cursor, up to a later position or to the current end.
 
-        Raises CursorExpired if some of them were deleted, and InvalidInput if the cursor is ahead of the log.
+        `size` is the largest number of entries if it is less than the page size. Raises CursorExpired if some of them were deleted, and InvalidInput if the cursor is ahead of the log.
         """
         async with self.database.read() as connection:
             target = cursor.upto or await self._next_stop(connection, cursor.seen, upto)
@@ -116,8 +128,9 @@ class Reader(Generic[T]):
         now = self._position(head)
         self._check(cursor, now, head.floor)
         if part is Part.LIVE and len(rows) > self.page_size and not self.visibility.is_ordered_by_seq:
-            return await self.page(cursor, now, filter)
-        return self._page([self.log.entry(row) for row in rows], cursor, target or now, upto or now)
+            return await self.page(cursor, now, filter, size)
+        found = [self.log.entry(row) for row in rows]
+        return self._page(found, cursor, target or now, upto or now, size or self.page_size)
 
     async def _next_stop(self, connection: AsyncConnection, seen: Position, upto: Position | None) -> Position | None:
         if upto is None or upto.top - seen.top < CHECKPOINT_DISTANCE or self.visibility.is_ordered_by_seq:
@@ -217,8 +230,8 @@ class Reader(Generic[T]):
         if floor and not cursor.seen.covers(oldest := Position.parse(floor)):
             raise CursorExpired(self.encode(Cursor(oldest)))
 
-    def _page(self, found: list[T], cursor: Cursor, end: Position, upto: Position) -> Page[T]:
-        entries = self._fitting(found[: self.page_size])
+    def _page(self, found: list[T], cursor: Cursor, end: Position, upto: Position, size: int) -> Page[T]:
+        entries = self._fitting(found[:size])
         if len(entries) < len(found):
             return Page(entries, Cursor(cursor.seen, end, entries[-1].seq), complete=False)
         return Page(found, Cursor(end), complete=end.covers(upto))

@@ -34,6 +34,15 @@ async def follow(
     return LogStream(hub, filter).after(await hub.with_timeout(partial(hub.past.page, cursor, end, filter)))
 
 
+async def read_log(hub: Hub[T], filter: LogFilter[T], after: str | None, size: int) -> Page[T]:
+    """Return a page of matching entries after a cursor, by default from the beginning of the log.
+
+    Raises InvalidInput or CursorExpired.
+    """
+    cursor = await hub.with_timeout(hub.past.beginning) if after is None else hub.reader.decode(after)
+    return await hub.with_timeout(partial(hub.past.page, cursor, None, filter, size))
+
+
 class Stream(ABC, Generic[T, Part]):
     """One subscription: parts read from the log, then parts from the hub; from the log again if it fell behind."""
 

@@ -263,6 +263,8 @@ class Row(Base):
     """Columns to sort by if a client gives no order; a minus sign stands for descending."""
     __indexed__: ClassVar[tuple[str, ...]] = ()
     """Columns with an index each: clients can sort by them."""
+    __sorted__: ClassVar[tuple[str, ...]] = ()
+    """Columns without an index that clients can sort by all the same."""
 
     id: Mapped[UUID] = mapped_column(
         primary_key=True, sort_order=-3, info=READ_ONLY, doc="Unique over all types; a UUID of version 7."

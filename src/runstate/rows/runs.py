@@ -35,6 +35,7 @@ class State(Row):
 
     __abstract__ = True
     __order__ = ("version", "id")
+    __sorted__ = ("version", "timestamp")  # a run has few states
 
     type: Mapped[StateType] = mapped_column(STATE_TYPE, doc="Type of the state; rules depend on it.")
     name: Mapped[str] = mapped_column(doc="Name of the state; the type in words by default.")
@@ -65,6 +66,8 @@ class Run(Tagged, Row):
     """A flow run or a task run."""
 
     __abstract__ = True
+    # Indexes of columns that each state changes would cost every proposal.
+    __sorted__ = ("updated", "state_timestamp", "run_count", "total_run_time_seconds")
 
     name: Mapped[Name] = mapped_column(doc="Name for people; not unique.")
     tags: Mapped[Tags] = mapped_column(JSON, default=list, doc="Labels to filter by; concurrency limits apply by tag.")

@@ -1,10 +1,21 @@
-"""Flows: flow, flows, createFlow, updateFlow, deleteFlow."""
+"""Flows: flow, flows, createFlow, updateFlow, deleteFlow; and the tasks of a flow."""
+
+from typing import Annotated, Final
+
+import strawberry
 
 from runstate.core.commands import flows
+from runstate.database.queries.tasks import tasks_of
 from runstate.documents.access import Scope
-from runstate.errors import InvalidInput, NameTaken, NotFound
+from runstate.errors import InvalidInput, LimitExceeded, NameTaken, NotFound
+from runstate.graphql.context import Info
 from runstate.graphql.families.family import Command, Delete, family
-from runstate.graphql.published import Flow
+from runstate.graphql.published import Flow, TaskRun
+from runstate.graphql.types.derive import extends, reference_field
+from runstate.graphql.types.fields import object_type
+
+MOST_RUNS: Final = 500
+Runs = Annotated[int, strawberry.argument(description=f"Number of newest flow runs to look at, at most {MOST_RUNS}.")]
 
 FAMILY = family(
     Flow,
@@ -19,3 +30,25 @@ FAMILY = family(
     update=Command(flows.update_flow, flows.UpdateFlow, (InvalidInput, NameTaken, NotFound)),
     delete=Delete(flows.delete_flow, "Delete a flow with its runs, and its deployments with their limits."),
 )
+
+
+@object_type
+class FlowTask:
+    """A task of a flow."""
+
+    key: str = strawberry.field(description="Task key.")
+    latest_run_id: strawberry.ID = strawberry.field(description="Id of its newest task run.")
+
+    @reference_field(TaskRun, "latest_run_id")
+    async def latest_run(self, info: Info) -> TaskRun | None:
+        """Its newest task run."""
+        return await info.context.load(info, TaskRun, self.latest_run_id)
+
+
+@extends(Flow, needs=())
+async def tasks(root: strawberry.Parent[Flow], info: Info, in_latest_runs: Runs = 100) -> list[FlowTask]:
+    """The tasks in the newest runs of the flow, by key."""
+    if in_latest_runs > MOST_RUNS:
+        raise LimitExceeded("pageSize", MOST_RUNS, in_latest_runs)
+    found = await info.context.fetch(tasks_of(root.id, max(in_latest_runs, 0)))
+    return [FlowTask(key=key, latest_run_id=strawberry.ID(str(run))) for key, run in found]

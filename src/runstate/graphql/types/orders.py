@@ -1,4 +1,4 @@
-"""Orders: `OrderBy[Row]` has a member for each field whose column is the first one of an index."""
+"""Orders: `OrderBy[Row]` has a member for each field whose column is the first one of an index, and for a few others."""
 
 from collections.abc import Sequence
 from enum import Enum
@@ -26,8 +26,8 @@ class Direction(Enum):
 
 register_type(Direction)
 
-SORTED_IN_A_RUN: Final = {"version", "timestamp"}
-"""Columns that states can be sorted by without an index, since a run has few states."""
+
+WITHOUT_INDEX: Final = "No index serves this order: combine it with a condition that few objects meet."
 
 
 class OrderBy(Generic[R]):
@@ -48,13 +48,15 @@ class OrderBy(Generic[R]):
 
 
 def _order_by(row: type[Row]) -> type:
-    fields = {stored.name: _sorted(stored) for stored in members(row) if stored.name in _leading(row)}
+    known = _leading(row) | set(row.__sorted__)
+    fields = {stored.name: _sorted(row, stored) for stored in members(row) if stored.name in known}
     doc = f"Field to sort {row.__name__} objects by. Exactly one member must be set."
     return input_type(one_of=True)(class_of(f"{row.__name__}OrderBy", (OrderBy,), fields, __doc__=doc, row=row))
 
 
-def _sorted(stored: Member) -> tuple[Any, Any]:
-    return optional(Direction), member(stored.doc or "")
+def _sorted(row: type[Row], stored: Member) -> tuple[Any, Any]:
+    slow = stored.name in row.__sorted__ and not issubclass(row, State)
+    return optional(Direction), member(f"{stored.doc} {WITHOUT_INDEX}" if slow else stored.doc or "")
 
 
 def _leading(row: type[Row]) -> set[str]:
@@ -64,7 +66,7 @@ def _leading(row: type[Row]) -> set[str]:
     # An index that only one database has would leave the order slow on the other one.
     sorting = [each for each in table.indexes if "only" not in each.info]
     first = {next(iter(each.columns)).key for each in (*unique, *sorting) if each.columns}
-    return first | (SORTED_IN_A_RUN if issubclass(row, State) else set())
+    return first
 
 
 class Key(NamedTuple):
