@@ -11,7 +11,8 @@ from tests.client import Ask
 from tests.graphql.factories import at, make_flow, make_flow_run, make_task_run, store
 
 NAMES = """query($where: FlowRunWhere, $orderBy: [FlowRunOrderBy!], $after: String) {
-  flowRuns(where: $where, orderBy: $orderBy, first: 2, after: $after) { nodes { name } pageInfo { endCursor hasNextPage } } }"""
+  flowRuns(where: $where, orderBy: $orderBy, first: 2, after: $after) {
+    nodes { name } pageInfo { endCursor hasNextPage } } }"""
 
 
 async def names(ask: Ask, **variables: Any) -> list[str]:

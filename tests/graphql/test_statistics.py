@@ -296,7 +296,7 @@ async def test_the_share_of_a_quantile_can_be_a_variable(database: Database, ask
     ("arguments", "code"),
     [
         ("first: 0", "BAD_USER_INPUT"),
-        ("first: 2001", "BAD_USER_INPUT"),
+        ("first: 2001", "LIMIT_EXCEEDED"),
         ("interval: {seconds: 60}", "BAD_USER_INPUT"),
         ("interval: {seconds: 0.5}, since: {secondsAgo: 60}", "BAD_USER_INPUT"),
         ("interval: {seconds: 1}, since: {secondsAgo: 600}", "BAD_USER_INPUT"),

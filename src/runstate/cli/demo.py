@@ -246,7 +246,7 @@ class Demo:
             name=task.name,
             tags=list(task.tags),
             policy={"retries": task.retries, "retryDelaysSeconds": [2 * self.pace]},
-            taskInputs={"data": [{"input_type": "task_run", "id": each} for each in before]},
+            taskInputs=[{"name": "data", "sources": [{"taskRun": {"id": each}} for each in before]}],
         )
         # One item for each attempt.
         faults = itertools.chain(["Connection reset by peer"] * turn(task.faults, nth), itertools.repeat(""))

@@ -119,7 +119,8 @@ class Reader(Generic[T]):
     ) -> Page[T]:
         """Return the next matching entries after a cursor, up to a later position or to the current end.
 
-        `size` is the largest number of entries if it is less than the page size. Raises CursorExpired if some of them were deleted, and InvalidInput if the cursor is ahead of the log.
+        `size` is the largest number of entries, at most the page size. Raises CursorExpired if some of them were
+        deleted, and InvalidInput if the cursor is ahead of the log.
         """
         async with self.database.read() as connection:
             target = cursor.upto or await self._next_stop(connection, cursor.seen, upto)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from runstate.documents.base import JsonObject, Name, Tags
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateDetails, StateType
+from runstate.documents.task_inputs import TaskInputs
 from runstate.rows.base import (
     CREATE_ONLY,
     JSON,
@@ -193,8 +194,8 @@ class TaskRun(Run):
         info=NOT_FILTERABLE,
         doc="Retry policy. Omitted members keep their value.",
     )
-    task_inputs: Mapped[JsonObject] = mapped_column(
-        default=dict, doc="Origin of each argument: task runs, parameters, constants."
+    task_inputs: Mapped[TaskInputs] = mapped_column(
+        DocumentColumn(TaskInputs), default=list, info=NOT_FILTERABLE, doc="Arguments, and the sources of their values."
     )
     flow_run_run_count: Mapped[int] = mapped_column(
         default=0, info=READ_ONLY, doc="Run count of the flow run when the task run last entered RUNNING."

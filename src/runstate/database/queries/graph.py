@@ -11,12 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from runstate.documents.states import RunKind, StateType
+from runstate.documents.task_inputs import CALLED_IN, TaskInput, TaskRunSource
 from runstate.errors import InvalidInput
 from runstate.rows import Flow, FlowRun, TaskRun
 
 MOST_NODES: Final = 10_000
-PARENTS: Final = "__parents__"
-"""Where the inputs of a task run say which task runs it was called in."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class GraphNode:
 
     kind: RunKind
     """Whether it is a task run or a flow run."""
-    id: UUID
+    run_id: UUID
     """Id of the task run or the subflow run."""
     task_run_id: UUID
     """Id of the task run: itself, or the one that stands for the subflow run."""
@@ -38,11 +37,11 @@ class GraphNode:
     end_time: datetime | None
     """When it ended; null: it has not."""
     parents: list[UUID] = field(default_factory=list)
-    """Ids of the nodes whose results it was given."""
+    """Run ids of the nodes whose results it was given."""
     children: list[UUID] = field(default_factory=list)
-    """Ids of the nodes that were given its result."""
+    """Run ids of the nodes that were given its result."""
     encapsulating: list[UUID] = field(default_factory=list)
-    """Ids of the nodes that it was called in."""
+    """Run ids of the nodes that it was called in."""
 
 
 class Edge(Enum):
@@ -93,15 +92,15 @@ def nodes(rows: Iterable[Any]) -> list[GraphNode]:
             if other is None or other is node:
                 continue
             if edge is Edge.CALLED_IN:
-                node.encapsulating.append(other.id)
+                node.encapsulating.append(other.run_id)
             else:
-                node.parents.append(other.id)
-                other.children.append(node.id)
+                node.parents.append(other.run_id)
+                other.children.append(node.run_id)
     return sorted(known.values(), key=_place)
 
 
 def _place(node: GraphNode) -> tuple[Any, ...]:
-    return node.start_time, node.end_time is None, node.end_time or node.start_time, node.id
+    return node.start_time, node.end_time is None, node.end_time or node.start_time, node.run_id
 
 
 def _node(
@@ -117,16 +116,10 @@ def _node(
     return GraphNode(kind, subflow_id or task_run_id, task_run_id, label, state_type, begins, end)
 
 
-def _edges(task_inputs: Any) -> Iterator[tuple[Edge, UUID]]:
-    """The task runs that inputs name. Inputs are the client's: what has another form names nothing."""
-    for name, named in task_inputs.items() if isinstance(task_inputs, dict) else ():
-        for each in named if isinstance(named, list) else ():
-            if isinstance(each, dict) and isinstance(each.get("id"), str) and (known := _uuid(each["id"])):
-                yield Edge.CALLED_IN if name == PARENTS else Edge.GIVEN, known
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
+def _edges(task_inputs: Iterable[TaskInput]) -> Iterator[tuple[Edge, UUID]]:
+    """Yield the task runs that inputs come from."""
+    for each in task_inputs:
+        edge = Edge.CALLED_IN if each.name == CALLED_IN else Edge.GIVEN
+        for source in each.sources:
+            if isinstance(source, TaskRunSource):
+                yield edge, source.id

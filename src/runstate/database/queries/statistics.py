@@ -1,4 +1,4 @@
-"""Statistics of runs in groups: outcomes, and distributions of run times and lateness. Only what is asked is computed."""
+"""Statistics of runs in groups: outcomes, and distributions of run times and lateness, as far as they are requested."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +61,7 @@ def _lateness(table: sa.FromClause, now: datetime) -> sa.ColumnElement[Any]:
 
 
 class Distribution(NamedTuple):
-    """What is asked about a measure."""
+    """The requested aggregates of a measure."""
 
     measure: Measure
     parts: frozenset[str]

@@ -7,9 +7,10 @@ import strawberry
 from runstate.core.commands import flows
 from runstate.database.queries.tasks import tasks_of
 from runstate.documents.access import Scope
-from runstate.errors import InvalidInput, LimitExceeded, NameTaken, NotFound
+from runstate.errors import InvalidInput, NameTaken, NotFound
 from runstate.graphql.context import Info
 from runstate.graphql.families.family import Command, Delete, family
+from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.published import Flow, TaskRun
 from runstate.graphql.types.derive import extends, reference_field
 from runstate.graphql.types.fields import object_type
@@ -48,7 +49,6 @@ class FlowTask:
 @extends(Flow, needs=())
 async def tasks(root: strawberry.Parent[Flow], info: Info, in_latest_runs: Runs = 100) -> list[FlowTask]:
     """The tasks in the newest runs of the flow, by key."""
-    if in_latest_runs > MOST_RUNS:
-        raise LimitExceeded("pageSize", MOST_RUNS, in_latest_runs)
-    found = await info.context.fetch(tasks_of(root.id, max(in_latest_runs, 0)))
-    return [FlowTask(key=key, latest_run_id=strawberry.ID(str(run))) for key, run in found]
+    runs = checked_size(in_latest_runs, MOST_RUNS, "inLatestRuns")
+    found = await info.context.fetch(tasks_of(root.id, runs))
+    return [FlowTask(key=key, latest_run_id=run) for key, run in found]

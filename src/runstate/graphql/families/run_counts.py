@@ -12,10 +12,10 @@ from strawberry import UNSET
 from runstate.database.queries import history
 from runstate.database.queries.counts import RUN_KINDS, counted_table
 from runstate.documents.states import RunKind, StateType
-from runstate.errors import BadUserInput
 from runstate.feed import Feed
 from runstate.graphql.context import Info
 from runstate.graphql.pagination.counts import count_query
+from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.published import Deployment, Flow, FlowRun, Run, TaskRun
 from runstate.graphql.types.derive import reference_field, register_type
 from runstate.graphql.types.fields import object_type, query, subscription
@@ -108,12 +108,11 @@ class RunCounting:
     """The statement that counts runs in groups, and the answer to it."""
 
     def __init__(self, run: type[Run], where: Any, group_by: Sequence[RunGrouping], first: int) -> None:
-        if not 1 <= first <= MOST_GROUPS:
-            raise BadUserInput(f"`first` must be from 1 to {MOST_GROUPS}.")
+        most = checked_size(first, MOST_GROUPS)
         self.kind = RUN_KINDS[run]
         self.groups = columns_of(run, group_by)
         # UNSET is false, so it counts as omitted.
-        self.statement = count_query(run, where or None, self.groups).largest(self.groups, first)
+        self.statement = count_query(run, where or None, self.groups).largest(self.groups, most)
 
     def counts(self, rows: Sequence[Sequence[Any]]) -> list[RunCount]:
         """Return a count for each row of the statement."""

@@ -25,6 +25,7 @@ from runstate.graphql.families.run_counts import (
     columns_of,
 )
 from runstate.graphql.pagination.selection import selected
+from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.published import FlowRun, Run, TaskRun
 from runstate.graphql.types.derive import register_type
 from runstate.graphql.types.fields import field, input_type, object_type, query
@@ -78,7 +79,7 @@ class Distribution:
 
     @field
     def quantile(self, at: Annotated[float, Share]) -> float | None:
-        """The value that this share of the runs does not exceed, interpolated: 0.5 is the median. Null without values."""
+        """The value that this share of the runs does not exceed, interpolated. Null without values."""
         return self.quantiles[at]
 
 
@@ -180,8 +181,6 @@ def _instant(info: Info, given: TimeInput) -> datetime:
 async def _statistics(
     info: Info, run: type[Run], where: Any, group_by: Sequence[RunGrouping], times: Times, by: RunTime, first: int
 ) -> list[RunStatistics]:
-    if not 1 <= first <= MOST_GROUPS:
-        raise BadUserInput(f"`first` must be from 1 to {MOST_GROUPS}.")
     time = run.__table__.c[by.value]
     wanted = _Selected(info)
     asked = StatisticsQuery(
@@ -194,7 +193,7 @@ async def _statistics(
         outcomes=wanted.outcomes,
         distributions=wanted.distributions,
     )
-    rows = await info.context.fetch(asked.statement(first))
+    rows = await info.context.fetch(asked.statement(checked_size(first, MOST_GROUPS)))
     found = [_of_group(run, asked, dict(zip(asked.names, row, strict=True))) for row in rows]
     return sorted(found, key=lambda each: each.start) if times.intervals else found  # type: ignore[arg-type,return-value]
 

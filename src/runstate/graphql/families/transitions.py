@@ -10,7 +10,7 @@ from strawberry import UNSET
 
 from runstate.documents.requests import RunRef
 from runstate.documents.states import RunKind, StateType
-from runstate.errors import BadUserInput, LimitExceeded
+from runstate.errors import BadUserInput
 from runstate.feed import (
     EVERYTHING,
     PAGE_SIZE,
@@ -26,6 +26,7 @@ from runstate.feed import (
     read_log,
 )
 from runstate.graphql.context import Info
+from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.published import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState, Transition
 from runstate.graphql.types.comparisons import Conditions, TagsComparison, as_uuid, is_set, member
 from runstate.graphql.types.derive import extends
@@ -132,12 +133,8 @@ class Query:
         The cursors are those of the subscription. An invalid cursor is an error with the code INVALID_INPUT or
         CURSOR_EXPIRED.
         """
-        if first > PAGE_SIZE:
-            raise LimitExceeded("pageSize", PAGE_SIZE, first)
-        if first < 1:
-            raise BadUserInput("`first` must be at least 1.")
-        page = await read_log(_hub(info), _filter(where), after if is_set(after) else None, first)
-        return _batch(info, page)
+        size, start = checked_size(first, PAGE_SIZE), after if is_set(after) else None
+        return _batch(info, await read_log(_hub(info), _filter(where), start, size))
 
     @query
     async def transition_cursor(self, info: Info) -> str:

@@ -15,6 +15,7 @@ from runstate.graphql.pagination.counts import count_query
 from runstate.graphql.pagination.cursors import fingerprint, position
 from runstate.graphql.pagination.raw_rows import RawRows
 from runstate.graphql.pagination.selection import Columns
+from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.types.comparisons import Clause, is_set, negated
 from runstate.graphql.types.filters import Where
 from runstate.graphql.types.orders import Order, OrderBy, beyond, bound, order
@@ -41,15 +42,12 @@ class PageArguments(Generic[R]):
     before: str | None = UNSET
 
     def size(self) -> int:
-        """Return the size of a page. Raise BadUserInput if it is out of range."""
+        """Return the size of a page. Raise LimitExceeded or BadUserInput if it is out of range."""
         if is_set(self.first) and is_set(self.last):
             raise BadUserInput("`first` and `last` exclude each other. Send one of them.")
-        size = self.last if is_set(self.last) else self.first
-        if not is_set(size):
-            return DEFAULT_SIZE
-        if not 1 <= (size or 0) <= LARGEST_SIZE:
-            raise BadUserInput(f"`first` and `last` must be between 1 and {LARGEST_SIZE}.")
-        return size or 0
+        name = "last" if is_set(self.last) else "first"
+        size = getattr(self, name)
+        return checked_size(size, LARGEST_SIZE, name) if is_set(size) else DEFAULT_SIZE
 
 
 class PageResult(NamedTuple):

@@ -1,4 +1,4 @@
-"""Orders: `OrderBy[Row]` has a member for each field whose column is the first one of an index, and for a few others."""
+"""Orders: `OrderBy[Row]` has a member for each field whose column is the first one of an index, and a few others."""
 
 from collections.abc import Sequence
 from enum import Enum
@@ -65,8 +65,7 @@ def _leading(row: type[Row]) -> set[str]:
     unique = [each for each in table.constraints if isinstance(each, sa.UniqueConstraint | sa.PrimaryKeyConstraint)]
     # An index that only one database has would leave the order slow on the other one.
     sorting = [each for each in table.indexes if "only" not in each.info]
-    first = {next(iter(each.columns)).key for each in (*unique, *sorting) if each.columns}
-    return first
+    return {next(iter(each.columns)).key for each in (*unique, *sorting) if each.columns}
 
 
 class Key(NamedTuple):
