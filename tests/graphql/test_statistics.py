@@ -407,7 +407,8 @@ async def test_a_history_takes_calendar_intervals(database: Database, ask: Ask) 
 
     data = await ask(
         """query($interval: IntervalInput!) { flowRunHistory(
-        since: "2026-03-29T00:00:00Z", until: "2026-03-30T12:00:00Z", intervalSeconds: 1, interval: $interval) { start end states { count } } }""",
+        since: "2026-03-29T00:00:00Z", until: "2026-03-30T12:00:00Z", intervalSeconds: 1, interval: $interval
+        ) { start end states { count } } }""",
         interval=BERLIN,
     )
 

@@ -3,6 +3,7 @@
 The row declares names, types, validation and texts; a family adds only what no column holds.
 """
 
+import functools
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 from uuid import UUID
@@ -35,13 +36,15 @@ def writable(row: type[Row], *, once: bool) -> Iterator[Writable]:
             yield Writable(str(column.key), annotation, column)
 
 
-def create_document(row: type[Row], *, without: Collection[str] = (), doc: str = "", **more: Any) -> Any:
+def create_document(
+    row: type[Row], *, without: Collection[str] = (), doc: str = "", called: str = "", **more: Any
+) -> Any:
     """Return the document that a new row is created from: `CreateFlow` for `Flow`. `more` adds or replaces fields."""
     fields: Fields = {}
     for name, annotation, column in writable(row, once=True):
         is_required = is_marked(column, REQUIRED) or (column.default is None and not column.nullable)
         fields[name] = annotation, Field(default=... if is_required else None, description=column.doc)
-    return _document(f"Create{row.__name__}", Document, doc or f"A new {noun(row)}.", fields | more, without)
+    return _document(called or f"Create{row.__name__}", Document, doc or f"A new {noun(row)}.", fields | more, without)
 
 
 def update_document(
@@ -66,6 +69,7 @@ def _changed(annotation: Any, column: sa.Column[Any]) -> Any:
     return annotation if column.nullable else Annotated[annotation, BeforeValidator(not_null)]
 
 
+@functools.cache
 def reference_document(row: type[Row], key: str = "name") -> Any:
     """Return the document that names a row by its id or by a unique column: `FlowRef` for `Flow`."""
     names = noun(row)

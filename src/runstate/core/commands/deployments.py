@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.commands.by_name import CREATE_FLOW, FLOW, flow_id_of, given
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert, insert_or_find, remove
 from runstate.core.commands.flow_runs import delete_flow_runs
@@ -26,7 +27,24 @@ LIMIT: Final = (
 )
 CreateDeployment = create_document(Deployment, concurrency_limit=LIMIT)
 UpdateDeployment = update_document(Deployment, concurrency_limit=LIMIT)
+DeployFlow = create_document(
+    Deployment,
+    called="DeployFlow",
+    doc="A new deployment of a flow that is named.",
+    without=("flow_id",),
+    flow=FLOW,
+    create_flow=CREATE_FLOW,
+    concurrency_limit=LIMIT,
+)
 KEY: Final = ("flow_id", "name")
+
+
+async def deploy_flow(context: CommandContext, document: Any) -> Written[Deployment]:
+    """Create or update a deployment as `create_deployment` does, of a flow that is named and perhaps created."""
+    flow_id = await flow_id_of(context, document.flow, create=document.create_flow)
+    columns = given(document, "flow", "create_flow")
+    written: Written[Deployment] = await create_deployment(context, CreateDeployment(**columns, flow_id=flow_id))
+    return written
 
 
 @command(Deployment)

@@ -1,4 +1,4 @@
-"""Flow runs: flowRun, flowRuns, createFlowRun, updateFlowRun, deleteFlowRun, deleteFlowRuns."""
+"""Flow runs: flowRun, flowRuns, createFlowRun, runFlow, updateFlowRun, deleteFlowRun, deleteFlowRuns."""
 
 from typing import Annotated, Any
 
@@ -51,6 +51,13 @@ class Mutation:
         """
         document, context = input.checked(), info.context
         written = await flow_runs.create_flow_run(context.batcher, document, context.now, **actor(info))
+        return CreateFlowRunPayload(flow_run=written.row, created=written.created)
+
+    @mutation(Scope.PROPOSE, NotFound, InvalidInput, returns=CreateFlowRunPayload, result="CreateFlowRunResult")
+    async def run_flow(self, info: Info, input: Annotated[Input[flow_runs.RunFlow], NEW]) -> Any:
+        """Create a flow run as createFlowRun does. The flow is named, and can be created with its first run."""
+        document, context = input.checked(), info.context
+        written = await flow_runs.run_flow(context.batcher, document, context.now, **actor(info))
         return CreateFlowRunPayload(flow_run=written.row, created=written.created)
 
     @mutation(Scope.ADMIN, InvalidInput, returns=DeleteManyPayload, result="DeleteManyResult")
