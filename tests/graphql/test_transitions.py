@@ -75,7 +75,8 @@ async def test_a_transition_says_what_happened(live: Ask, socket: Socket) -> Non
 
 
 PAGE = """query($after: String, $first: Int!, $where: TransitionWhere) {
-  transitions(after: $after, first: $first, where: $where) { cursor hasMore transitions { runId version stateType } } }"""
+  transitions(after: $after, first: $first, where: $where) {
+    cursor hasMore transitions { runId version stateType } } }"""
 
 
 async def test_the_log_is_read_page_by_page(live: Ask) -> None:

@@ -10,13 +10,14 @@ from runstate.rows.base import Base, Retention, Row, row_classes
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
 from runstate.rows.log import Installation, LogCheckpoint, LogEntry, LogFloor, Transition
-from runstate.rows.orchestration import CacheEntry, FlowRunInput, ProposalAnswer
+from runstate.rows.orchestration import BulkOperation, CacheEntry, FlowRunInput, ProposalAnswer
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
 from runstate.rows.tallies import CountedName, RunTally
 
 __all__ = [
     "ApiKey",
     "Base",
+    "BulkOperation",
     "CacheEntry",
     "ConcurrencyLease",
     "ConcurrencyLimit",

@@ -134,6 +134,13 @@ async def delete_many_flow_runs(context: CommandContext, ids: Collection[UUID]) 
         return await delete_flow_runs(transaction, among(FlowRun.id, sorted(ids)), context.clock())
 
 
+@command(FlowRun)
+async def delete_matching_flow_runs(context: CommandContext, which: sa.ColumnElement[bool]) -> list[UUID]:
+    """Delete the flow runs that meet a condition, each as `delete_flow_run` does; return their ids."""
+    async with context.database.write() as transaction:
+        return await delete_flow_runs(transaction, which, context.clock())
+
+
 async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[bool], now: datetime) -> list[UUID]:
     """Delete flow runs with all that is theirs; their ids. Their subflow runs, which stay, are locked with them."""
     connection = transaction.connection

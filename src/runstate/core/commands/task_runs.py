@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from runstate.core.commands.crud import Written, new_columns
 from runstate.core.commands.flow_runs import RUN_NAME, STATE
 from runstate.core.commands.runs import NEW, change_run, create_run, release_and_forget, stated
 from runstate.core.context import CommandContext
+from runstate.database import Transaction
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
@@ -79,14 +80,29 @@ async def delete_task_run(context: CommandContext, task_run_id: UUID) -> None:
 async def delete_many_task_runs(context: CommandContext, ids: Collection[UUID]) -> list[UUID]:
     """Delete the task runs with these ids as one is deleted; the ids of those that were there."""
     async with context.database.write() as transaction:
-        connection, now = transaction.connection, context.clock()
-        wanted = sorted(ids)
-        subflows = sa.select(FlowRun.id).where(among(FlowRun.parent_task_run_id, wanted)).order_by(FlowRun.id)
-        await connection.execute(subflows.with_for_update())
-        runs = [each.run.id for each in await sql.lock_task_runs(connection, wanted)]
-        if runs:
-            await release_and_forget(connection, runs, now)
-            await tallies.subtract(connection, task_runs=runs)
-            await connection.execute(sa.delete(TaskRun).where(among(TaskRun.id, runs)))
-            transaction.notify(DELETIONS)
+        return await _delete(transaction, sorted(ids), sa.true(), context.clock())
+
+
+@command(TaskRun)
+async def delete_matching_task_runs(context: CommandContext, which: sa.ColumnElement[bool]) -> list[UUID]:
+    """Delete the task runs that meet a condition, each as `delete_task_run` does; return their ids."""
+    async with context.database.write() as transaction:
+        found = await transaction.connection.execute(sa.select(TaskRun.id).where(which).order_by(TaskRun.id))
+        return await _delete(transaction, list(found.scalars()), which, context.clock())
+
+
+async def _delete(
+    transaction: Transaction, ids: Sequence[UUID], which: sa.ColumnElement[bool], now: datetime
+) -> list[UUID]:
+    """Lock task runs and the subflow runs that they stand for, and delete those that meet a condition."""
+    connection = transaction.connection
+    subflows = sa.select(FlowRun.id).where(among(FlowRun.parent_task_run_id, ids)).order_by(FlowRun.id)
+    await connection.execute(subflows.with_for_update())
+    locked = [each.run.id for each in await sql.lock_task_runs(connection, ids)]
+    runs = list((await connection.execute(sa.select(TaskRun.id).where(among(TaskRun.id, locked), which))).scalars())
+    if runs:
+        await release_and_forget(connection, runs, now)
+        await tallies.subtract(connection, task_runs=runs)
+        await connection.execute(sa.delete(TaskRun).where(among(TaskRun.id, runs)))
+        transaction.notify(DELETIONS)
     return runs
