@@ -38,12 +38,13 @@ migration: $(TESTING) ## Write the next migration from the row classes: make mig
 test: $(TESTING) ## Run all tests on SQLite and PostgreSQL (RUNSTATE_TEST_POSTGRES_URL, or a server of its own)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGUMENTS)
 
-check: $(TESTING) ## Check style, types, imports and the schema
+check: $(TESTING) ## Check style, types, imports, the schema and the English of texts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m runstate schema | diff -u schema.graphql -
+	$(BIN)/python tools/prose.py
 
 bench: $(TESTING) ## Measure all kinds of work against bare loops over the databases; ARGUMENTS="--only page --seconds 20"
 	@$(BIN)/python -m benchmarks.bench $(ARGUMENTS)

@@ -1,4 +1,4 @@
-"""The application as a client meets it: over HTTP, between its start and its end."""
+"""A client of the application: over HTTP, in this process, between its start and its shutdown."""
 
 import asyncio
 from collections.abc import AsyncIterator, MutableMapping
@@ -12,20 +12,23 @@ Message = MutableMapping[str, Any]
 
 
 class Ask:
-    """Asks over HTTP: `data = await ask("query($id: ID!) { … }", id=…)`; errors in the answer fail the test."""
+    """Sends operations over HTTP: `data = await ask("query($id: ID!) { … }", id=…)`.
+
+    Errors in the response fail the test.
+    """
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self.client = client
 
     async def __call__(self, document: str, /, **variables: Any) -> Any:
-        """The data of an answer that has no errors."""
+        """Return the data of a response; AssertionError: it has errors."""
         body = await self.raw(document, **variables)
         if body.get("errors"):
             raise AssertionError(body["errors"])
         return body["data"]
 
     async def raw(self, document: str, /, **variables: Any) -> dict[str, Any]:
-        """The whole answer, errors and all."""
+        """Return the whole response, including errors."""
         reply = await self.client.post("/graphql", json={"query": document, "variables": variables})
         body: dict[str, Any] = reply.json()
         return body
@@ -33,7 +36,7 @@ class Ask:
 
 @asynccontextmanager
 async def running(app: Starlette) -> AsyncIterator[None]:
-    """Start the application, and end it; both in one task of its own, as a server does."""
+    """Start the application and shut it down, both in one task, as a server does."""
     heard, said = asyncio.Queue[Message](), asyncio.Queue[Message]()
     scope: Message = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
     lifespan = asyncio.create_task(app(scope, heard.get, said.put))
@@ -53,7 +56,7 @@ async def _answered(said: asyncio.Queue[Message], event: str) -> None:
 
 @asynccontextmanager
 async def asking(app: Starlette) -> AsyncIterator[Ask]:
-    """Ask an application that is running in this process."""
+    """Yield a client of an application that runs in this process."""
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:4200", timeout=60) as client:
         yield Ask(client)

@@ -1,4 +1,4 @@
-"""What tests ask for: databases of both kinds, the application over HTTP, a server process."""
+"""Fixtures for all tests: databases of both kinds, the application over HTTP, server processes."""
 
 import asyncio
 import shutil
@@ -24,31 +24,31 @@ KINDS = ("sqlite", "postgresql")
 
 
 def pytest_configure() -> None:
-    """Being asked to stop is like Ctrl-C: what was started is stopped too."""
+    """Handle SIGTERM like Ctrl-C, so that started processes are stopped too."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Have the processes that share the tests share the PostgreSQL server too."""
+    """Share the PostgreSQL server with the worker processes of pytest-xdist."""
     node.workerinput["postgresql"] = server(node.config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the PostgreSQL server, if there was one."""
+    """Stop the PostgreSQL server if this process started one."""
     if OURS in config.stash:
         config.stash[OURS].stop()
 
 
 @pytest.fixture(scope="session")
 def postgresql(request: pytest.FixtureRequest) -> str:
-    """The URL of a PostgreSQL server, of its database for administration."""
+    """Return the URL of the administration database of a PostgreSQL server."""
     return server(request.config)
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite database, to be copied."""
+    """Return a migrated, empty SQLite database to copy."""
     file = tmp_path_factory.mktemp("template") / "runstate.db"
     asyncio.run(make_tables(sqlite_url(file)))
     return file
@@ -56,7 +56,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgresql_template(postgresql: str) -> Iterator[str]:
-    """The name of a migrated, empty PostgreSQL database, to be copied."""
+    """Yield the name of a migrated, empty PostgreSQL database to copy."""
     with postgresql_database(postgresql) as url:
         asyncio.run(make_tables(url))
         yield str(sa.make_url(url).database)
@@ -64,13 +64,13 @@ def postgresql_template(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
-    """Which database: the test runs once on each."""
+    """Return the kind of the database; the test runs once for each."""
     return str(request.param)
 
 
 @pytest.fixture
 def blank_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database without tables."""
+    """Yield the URL of a database without tables."""
     if kind == "sqlite":
         yield sqlite_url(tmp_path / "blank.db")
     else:
@@ -80,7 +80,7 @@ def blank_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iter
 
 @pytest.fixture
 def url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a migrated, empty database."""
+    """Yield the URL of a migrated, empty database."""
     template = request.getfixturevalue(f"{kind}_template")
     if kind == "sqlite":
         yield sqlite_url(Path(shutil.copy(template, tmp_path / "runstate.db")))
@@ -91,7 +91,7 @@ def url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[s
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
-    """A migrated, empty database."""
+    """Yield a migrated, empty database."""
     database = Database(url)
     yield database
     await database.close()
@@ -99,7 +99,7 @@ async def database(url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def app(url: str) -> AsyncIterator[Starlette]:
-    """The application on the database, without services in the background; started, and ended afterwards."""
+    """Yield the application with the database, started and without background services."""
     app = build_app(Settings(database_url=url, services="off"))
     async with running(app):
         yield app
@@ -107,19 +107,19 @@ async def app(url: str) -> AsyncIterator[Starlette]:
 
 @pytest.fixture
 async def ask(app: Starlette) -> AsyncIterator[Ask]:
-    """Asks the application over HTTP."""
+    """Yield a client of the application over HTTP."""
     async with asking(app) as ask:
         yield ask
 
 
 @pytest.fixture
 async def serve(url: str) -> AsyncIterator[Serve]:
-    """Starts servers, each a process of its own, with variables in its environment; `server.url` is where to ask."""
+    """Yield a function that starts server processes with environment variables; requests go to `server.url`."""
     async with AsyncExitStack() as servers:
         yield Serve(servers, {"RUNSTATE_DATABASE_URL": url, "RUNSTATE_SERVICES": "off"})
 
 
 @pytest.fixture(scope="session")
 def clients() -> Packages:
-    """The npm packages that clients are written with."""
+    """Return the npm packages of GraphQL clients."""
     return packages(Path(__file__).parent / "clients")

@@ -1,4 +1,4 @@
-"""Servers that let in who has a key, and clients that have one."""
+"""Servers that require an API key, and clients that send one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,36 +19,36 @@ from tests.subscribing import Listening, Socket, dialled
 
 
 class Keys:
-    """Makes keys, and takes them back, as another process would."""
+    """Creates and revokes API keys like another process."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     async def make(self, name: str, scope: str = "admin", expires: datetime | None = None) -> str:
-        """A new key."""
+        """Create a key; return its text."""
         text = keys.mint(token_bytes)
         now = datetime.now(UTC)
         await keys.create(self.database, now, text, id=uuid4(), name=name, scopes=[Scope(scope)], expires=expires)
         return text
 
     async def revoke(self, name: str) -> float:
-        """Take a key back; when that was done, by the loop's clock."""
+        """Revoke a key; return the time of the event loop after that."""
         assert await keys.revoke(self.database, datetime.now(UTC), name)
         return asyncio.get_running_loop().time()
 
     async def used(self, name: str) -> datetime | None:
-        """When a key was last used."""
+        """Return when a key was last used."""
         return next(key.used for key in await keys.every_key(self.database) if key.name == name)
 
 
 def bearing(key: str) -> dict[str, str]:
-    """The header that carries a key."""
+    """Return the header with a key."""
     return {"Authorization": f"Bearer {key}"}
 
 
 @asynccontextmanager
 async def asking_with(server: Listening, key: str | None, **headers: str) -> AsyncIterator[Ask]:
-    """Ask over HTTP with a key."""
+    """Yield a client over HTTP that sends a key."""
     base = f"http://{server.address.removesuffix('/graphql')}"
     carried = {**(bearing(key) if key else {}), **headers}
     async with httpx.AsyncClient(base_url=base, timeout=60, headers=carried) as client:
@@ -57,21 +57,21 @@ async def asking_with(server: Listening, key: str | None, **headers: str) -> Asy
 
 @asynccontextmanager
 async def connected_with(server: Listening, key: str, **options: Any) -> AsyncIterator[Socket]:
-    """A WebSocket that was opened with a key."""
+    """Yield a WebSocket that is initialized with a key."""
     async with dialled(server, **options) as socket:
         assert await initialised(socket, bearing(key)) == {"type": "connection_ack"}
         yield socket
 
 
 async def initialised(socket: Socket, payload: Any) -> dict[str, Any]:
-    """What the first message on a socket is answered with."""
+    """Send `connection_init` with a payload; return the reply."""
     await socket.say({"type": "connection_init", "payload": payload})
     return await socket.hear()
 
 
 @asynccontextmanager
 async def statements(database: Database, word: str) -> AsyncIterator[list[str]]:
-    """The statements with a word in them that are executed meanwhile."""
+    """Record the executed statements that contain a word."""
     found: list[str] = []
 
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:

@@ -1,4 +1,4 @@
-"""Databases for tests: one PostgreSQL server for all of them, and databases that are made and dropped quickly."""
+"""Databases for tests: one PostgreSQL server for all, and databases that are created and dropped quickly."""
 
 import asyncio
 import os
@@ -23,14 +23,14 @@ full_page_writes = off
 synchronous_commit = off
 max_connections = 300
 """
-"""What a server may do that nobody expects to survive the machine."""
+"""Settings of a server whose data need not survive a crash of the machine."""
 
 WAITING = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-"""Who waits for a lock in one database: those of other tests are on the same server."""
+"""Clause for connections that wait for a lock in this database; other tests share the server."""
 
 
 class PostgreSQL:
-    """A PostgreSQL server of our own, in a directory that goes with it."""
+    """A PostgreSQL server of the tests, in a temporary directory."""
 
     def __init__(self) -> None:
         self.directory = tempfile.TemporaryDirectory(prefix="runstate-", ignore_cleanup_errors=True)
@@ -43,7 +43,7 @@ class PostgreSQL:
         self.url = self.server.get_uri()
 
     def stop(self) -> None:
-        """Stop the server and forget what it kept."""
+        """Stop the server and delete its data."""
         self.server.cleanup()
         self.directory.cleanup()
 
@@ -52,7 +52,7 @@ OURS = pytest.StashKey[PostgreSQL]()
 
 
 def server(config: pytest.Config) -> str:
-    """Where PostgreSQL is: as RUNSTATE_TEST_POSTGRES_URL says, as the process that started this one says, or here."""
+    """Return the URL of a server: from RUNSTATE_TEST_POSTGRES_URL, from the parent process, or of a new one."""
     given = os.environ.get("RUNSTATE_TEST_POSTGRES_URL") or getattr(config, "workerinput", {}).get("postgresql")
     if not given and OURS not in config.stash:
         config.stash[OURS] = PostgreSQL()
@@ -61,7 +61,7 @@ def server(config: pytest.Config) -> str:
 
 
 async def say(url: str, statement: str) -> None:
-    """Execute a statement outside of any transaction."""
+    """Execute a statement outside of a transaction."""
     address = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     connection = await asyncpg.connect(address)
     try:
@@ -71,15 +71,15 @@ async def say(url: str, statement: str) -> None:
 
 
 async def somebody_waits(database: Database, count: int = 1) -> None:
-    """Wait until so many wait for a lock that another connection to this PostgreSQL database holds."""
+    """Wait until this many connections to this PostgreSQL database wait for a lock."""
     waiting = sa.text(f"SELECT count(*) >= {count} {WAITING}")
     async with database.read() as connection, asyncio.timeout(30):
         while not await connection.scalar(waiting):
-            pass  # each look takes a turn
+            pass  # each check takes an iteration of the event loop
 
 
 def ended(database: Database, how: str) -> list[str]:
-    """Grows by one with each transaction that is ended by COMMIT, or by ROLLBACK, on connections made from now on."""
+    """Return a list that grows by one for each COMMIT or ROLLBACK on connections opened from now on."""
     said: list[str] = []
     engine = database.writer.sync_engine
 
@@ -96,7 +96,7 @@ def ended(database: Database, how: str) -> list[str]:
 
 @contextmanager
 def postgresql_database(server: str, template: str = "template1") -> Iterator[str]:
-    """A database of one's own: the URL of a copy of the template, dropped afterwards."""
+    """Yield the URL of a copy of the template, which is dropped afterwards."""
     name = f"runstate_{uuid4().hex}"
     asyncio.run(say(server, f'CREATE DATABASE {name} TEMPLATE "{template}"'))
     try:
@@ -106,12 +106,12 @@ def postgresql_database(server: str, template: str = "template1") -> Iterator[st
 
 
 def sqlite_url(file: Path) -> str:
-    """The URL of a SQLite database."""
+    """Return the URL of a SQLite database."""
     return f"sqlite+aiosqlite:///{file}"
 
 
 async def make_tables(url: str) -> None:
-    """Migrate a database to the newest shape."""
+    """Migrate a database to the newest revision."""
     database = Database(url)
     await migrate(database)
     await database.close()

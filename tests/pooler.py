@@ -1,4 +1,4 @@
-"""PgBouncer in front of a database, as hosting providers have it."""
+"""PgBouncer in front of a database, configured like those of hosting providers."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ PREPARING = "max_prepared_statements = 100"
 
 
 def prepares_statements() -> bool:
-    """Whether this PgBouncer can prepare statements itself: since 1.21."""
+    """Return whether this PgBouncer supports prepared statements (1.21 or later)."""
     if PROGRAM is None:
         lacking("pgbouncer is not installed here.")
     printed = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603
@@ -45,7 +45,7 @@ def prepares_statements() -> bool:
 
 @asynccontextmanager
 async def pooled(url: str, directory: Path, more: str = "") -> AsyncIterator[str]:
-    """The URL of a database through a PgBouncer in transaction mode; skips where there is none."""
+    """Yield the URL of a database through a PgBouncer in transaction mode; skip the test if there is no PgBouncer."""
     if PROGRAM is None:
         lacking("pgbouncer is not installed here.")
     with socket.socket() as free:
@@ -70,7 +70,7 @@ def _place(url: sa.URL) -> str:
 
 
 def _user(url: sa.URL) -> list[str]:
-    """PgBouncer does not run as root: it is who may use the socket of PostgreSQL."""
+    """Return the arguments that run PgBouncer as the user of PostgreSQL's socket: it refuses to run as root."""
     if os.geteuid():
         return []
     place = url.query.get("host")

@@ -1,4 +1,4 @@
-"""Servers as processes of their own, as they run elsewhere."""
+"""Servers as processes of their own."""
 
 import asyncio
 import os
@@ -17,21 +17,21 @@ PATIENCE_SECONDS = 60
 
 
 class DidNotStartError(AssertionError):
-    """A server ended before it listened; the message is what it said."""
+    """A server that ended before it listened; the message is its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that listens."""
+    """A server that is listening."""
 
     url: str
     process: Process
     output: asyncio.Task[bytes]
     greeting: str
-    """All that it printed before it listened."""
+    """Output before the server listened."""
 
     async def stop(self, by: Signals = SIGTERM) -> int:
-        """Ask the server to stop; its exit code."""
+        """Stop the server with a signal; return its exit code."""
         if self.process.returncode is None:
             self.process.send_signal(by)
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -39,19 +39,19 @@ class Server:
 
 
 class Serve:
-    """Starts servers that are stopped when the test ends."""
+    """Starts servers that are stopped at the end of the test."""
 
     def __init__(self, servers: AsyncExitStack, environment: Mapping[str, str]) -> None:
         self.servers = servers
         self.environment = environment
 
     async def __call__(self, **environment: str) -> Server:
-        """Start a server with these variables in its environment, and wait until it listens."""
+        """Start a server with variables in its environment, and wait until it listens."""
         return await self.servers.enter_async_context(serving({**self.environment, **environment}))
 
 
 async def run(*arguments: str, environment: Mapping[str, str]) -> Process:
-    """Start `runstate` with some arguments, and no settings but those of the environment given."""
+    """Start `runstate` with arguments; settings come from the given environment only."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTATE_")}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "runstate", *arguments),
@@ -63,7 +63,7 @@ async def run(*arguments: str, environment: Mapping[str, str]) -> Process:
 
 @asynccontextmanager
 async def serving(environment: Mapping[str, str]) -> AsyncIterator[Server]:
-    """A server on a free port; killed by its process id if it does not stop when it is asked to."""
+    """Yield a server on a free port; its process is killed if it does not stop."""
     process = await run("serve", environment={"RUNSTATE_HOST": "127.0.0.1", "RUNSTATE_PORT": "0", **environment})
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -80,7 +80,7 @@ async def serving(environment: Mapping[str, str]) -> AsyncIterator[Server]:
 
 
 async def _address(process: Process) -> tuple[str, str]:
-    """Where the server says that it listens, and all that it said until then."""
+    """Return the URL at which the server listens, and its output until then."""
     assert process.stdout
     said = b""
     async for line in process.stdout:

@@ -1,4 +1,4 @@
-"""The application as a subscriber meets it: over real sockets, in this process."""
+"""The application over real sockets, in this process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -21,11 +21,11 @@ PROTOCOL: Any = ["graphql-transport-ws"]
 
 
 class Listening(Server):
-    """The server, ended by the test and by no signal."""
+    """A server that a test stops without a signal."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the test runner."""
+        """Leave signals to pytest."""
         yield
 
     def __init__(self, settings: Settings) -> None:
@@ -33,30 +33,30 @@ class Listening(Server):
         self.listens = asyncio.Event()
 
     async def startup(self, sockets: Any = None) -> None:
-        """Start, and say so."""
+        """Start, and set the event."""
         await super().startup(sockets)
         self.listens.set()
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """Host and port."""
         return f"127.0.0.1:{self.servers[0].sockets[0].getsockname()[1]}/graphql"
 
     @property
     def hub(self) -> Hub[Transition]:
-        """Its hub."""
+        """Hub of the server."""
         hub: Hub[Transition] = self.app.state.feed.transitions
         return hub
 
     @property
     def starlette(self) -> Starlette:
-        """Its application."""
+        """Application of the server."""
         return self.app
 
 
 @asynccontextmanager
 async def listening(url: str, **settings: Any) -> AsyncIterator[Listening]:
-    """A server on a free port."""
+    """Yield a server on a free port."""
     server = Listening(Settings(database_url=url, services="off", port=0, **settings))
     running = asyncio.ensure_future(server.serve())
     await server.listens.wait()
@@ -67,13 +67,13 @@ async def listening(url: str, **settings: Any) -> AsyncIterator[Listening]:
 
 @asynccontextmanager
 async def asking(server: Listening) -> AsyncIterator[Ask]:
-    """Ask it over HTTP."""
+    """Yield a client of the server over HTTP."""
     async with httpx.AsyncClient(base_url=f"http://{server.address.removesuffix('/graphql')}", timeout=60) as client:
         yield Ask(client)
 
 
 class Socket:
-    """One WebSocket, message by message."""
+    """A WebSocket."""
 
     def __init__(self, server: Listening, connection: ClientConnection) -> None:
         self.server = server
@@ -81,11 +81,11 @@ class Socket:
         self.waiting: list[dict[str, Any]] = []
 
     async def say(self, message: Any) -> None:
-        """Send a message, whatever it is."""
+        """Send a message of any type."""
         await self.connection.send(message if isinstance(message, str | bytes) else orjson.dumps(message).decode())
 
     async def hear(self) -> dict[str, Any]:
-        """The next message."""
+        """Return the next message."""
         async with asyncio.timeout(30):
             text = await self.connection.recv()
         assert isinstance(text, str)
@@ -98,7 +98,7 @@ class Socket:
         return Subscription(self, key)
 
     async def closed(self) -> int | None:
-        """The code with which the server closed the socket; whatever came before is dropped."""
+        """Return the close code of the socket; earlier messages are dropped."""
         async with asyncio.timeout(30):
             with suppress(websockets.ConnectionClosed):
                 while True:
@@ -107,14 +107,14 @@ class Socket:
 
 
 class Subscription:
-    """One operation on a socket."""
+    """An operation on a socket."""
 
     def __init__(self, socket: Socket, key: str) -> None:
         self.socket = socket
         self.key = key
 
     async def message(self) -> dict[str, Any]:
-        """Its next message; those of other operations wait."""
+        """Return its next message; those of other operations are kept."""
         for number, message in enumerate(self.socket.waiting):
             if message.get("id") == self.key:
                 return self.socket.waiting.pop(number)
@@ -123,39 +123,39 @@ class Subscription:
         return message
 
     async def next(self) -> Any:
-        """The data of its next event."""
+        """Return the data of its next event."""
         message = await self.message()
         assert message["type"] == "next", message
         assert "errors" not in message["payload"], message
         return message["payload"]["data"]
 
     async def error(self) -> dict[str, Any]:
-        """The first of the errors that it ends with."""
+        """Return its first error."""
         message = await self.message()
         assert message["type"] == "error", message
         error: dict[str, Any] = message["payload"][0]
         return error
 
     async def completed(self) -> None:
-        """Its end."""
+        """Wait for its completion."""
         message = await self.message()
         assert message["type"] == "complete", message
 
     async def stop(self) -> None:
-        """Want no more of it."""
+        """Complete it from the client."""
         await self.socket.say({"type": "complete", "id": self.key})
 
 
 @asynccontextmanager
 async def dialled(server: Listening, **options: Any) -> AsyncIterator[Socket]:
-    """A WebSocket on which nothing was said yet."""
+    """Yield a WebSocket before its initialization."""
     async with websockets.connect(f"ws://{server.address}", subprotocols=PROTOCOL, **options) as connection:
         yield Socket(server, connection)
 
 
 @asynccontextmanager
 async def connected(server: Listening, **options: Any) -> AsyncIterator[Socket]:
-    """A WebSocket on which operations can be started."""
+    """Yield an initialized WebSocket."""
     async with dialled(server, **options) as socket:
         await socket.say({"type": "connection_init"})
         assert await socket.hear() == {"type": "connection_ack"}

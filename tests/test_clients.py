@@ -1,4 +1,4 @@
-"""docs/clients.md: what it shows is generated, compiled and run, against a server."""
+"""docs/clients.md: its examples are generated, compiled and run against a server."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ STRICT = (
     *("--target", "es2022", "--module", "nodenext", "--types", "node"),
 )
 STAND_IN = f"""#!{sys.executable}
-# What websocat does with these options, where it is not installed.
+# A replacement of websocat with these options, used if it is not installed.
 import sys
 import websockets.sync.client as client
 options, protocol, url = sys.argv[1:3], sys.argv[3], sys.argv[4]
@@ -45,33 +45,33 @@ with client.connect(url, subprotocols=[protocol]) as socket:
 
 @pytest.fixture
 def kind() -> str:
-    """Clients are the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
 @pytest.fixture
 async def server(url: str) -> AsyncIterator[Listening]:
-    """A server in this process."""
+    """Yield a server in this process."""
     async with listening(url) as server:
         yield server
 
 
 @pytest.fixture
 async def live(server: Listening) -> AsyncIterator[Ask]:
-    """Asks it over HTTP."""
+    """Yield a client of the server over HTTP."""
     async with asking(server) as live:
         yield live
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """A directory in which the snippets are files that ask the server, beside the schema."""
+    """A directory with the schema and the page's examples as files."""
 
     directory: Path
     environment: dict[str, str]
 
     async def run(self, *command: str | Path) -> str:
-        """The output of a command; AssertionError: it failed."""
+        """Return the output of a command; AssertionError: it failed."""
         async with self.started(*command) as process, asyncio.timeout(120):
             output, _ = await process.communicate()
         assert process.returncode == 0, output.decode()
@@ -79,7 +79,7 @@ class Workshop:
 
     @asynccontextmanager
     async def started(self, *command: str | Path) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A command under way, with all that it started; killed at the end."""
+        """Yield a running command; its process group is killed at the end."""
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=self.directory,
@@ -99,7 +99,7 @@ class Workshop:
 
 @pytest.fixture
 def workshop(tmp_path: Path, server: Listening, clients: Packages) -> Workshop:
-    """The page's snippets, about to be run."""
+    """Return a directory with the page's examples."""
     place = server.address.removesuffix("/graphql")
     for name, text in SNIPPETS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -111,25 +111,25 @@ def workshop(tmp_path: Path, server: Listening, clients: Packages) -> Workshop:
 
 
 async def line(process: asyncio.subprocess.Process) -> str:
-    """What a process prints next."""
+    """Return the next line of a process."""
     assert process.stdout
     async with asyncio.timeout(60):
         return (await process.stdout.readline()).decode().strip()
 
 
-def test_every_snippet_is_run() -> None:
+def test_every_example_is_run() -> None:
     mine = Path(__file__).read_text()
     assert [name for name in SNIPPETS if f'"{name}"' not in mine] == []
 
 
-async def test_curl_asks(workshop: Workshop, live: Ask) -> None:
+async def test_curl_sends_a_query(workshop: Workshop, live: Ask) -> None:
     await make_flow_run(live, name="otter")
     answer = orjson.loads(await workshop.run("sh", "ask.sh"))
 
     assert answer["data"]["flowRuns"]["nodes"] == [{"name": "otter", "stateName": "Pending"}]
 
 
-async def test_curl_is_told_of_events(workshop: Workshop, live: Ask) -> None:
+async def test_curl_receives_events(workshop: Workshop, live: Ask) -> None:
     async with workshop.started("sh", "events.sh") as process:
         assert await line(process) == "event: next"
         assert '"runCounts":[]' in await line(process)
@@ -138,7 +138,7 @@ async def test_curl_is_told_of_events(workshop: Workshop, live: Ask) -> None:
             assert said in {"", "event: next", ":"}
 
 
-async def test_websocat_is_told_of_events(workshop: Workshop) -> None:
+async def test_websocat_receives_events(workshop: Workshop) -> None:
     if not shutil.which("websocat"):
         (workshop.directory / "websocat").write_text(STAND_IN)
         (workshop.directory / "websocat").chmod(0o755)
@@ -151,7 +151,7 @@ async def test_websocat_is_told_of_events(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("command", [(sys.executable, "follow.py"), (BIN / "node", "follow.ts")], ids=["py", "ts"])
-async def test_who_follows_misses_nothing(
+async def test_a_follower_misses_nothing(
     workshop: Workshop, server: Listening, command: tuple[str | Path, str]
 ) -> None:
     async with asking(server) as ask:
@@ -172,7 +172,7 @@ async def test_who_follows_misses_nothing(
 
 
 def ariadne() -> Path:
-    """The programs of an environment that has ariadne-codegen; it needs an older graphql-core than the server."""
+    """Return the programs of an environment with ariadne-codegen, which needs an older graphql-core than the server."""
     home = ROOT / "build" / "ariadne-codegen"
     home.mkdir(parents=True, exist_ok=True)
     stamp = home / "installed"
@@ -187,7 +187,7 @@ def ariadne() -> Path:
     return home / "bin"
 
 
-async def test_ariadne_codegen_makes_a_client_that_works(workshop: Workshop, live: Ask) -> None:
+async def test_ariadne_codegen_generates_a_working_client(workshop: Workshop, live: Ask) -> None:
     programs = ariadne()
     (workshop.directory / "relay").rename(workshop.directory / "other")
     await make_flow_run(live)
@@ -199,7 +199,7 @@ async def test_ariadne_codegen_makes_a_client_that_works(workshop: Workshop, liv
     assert said.split("\n") == ["ACCEPT", "ACCEPT", "1 Pending", "2 Running", "3 Completed", ""]
 
 
-async def test_code_generator_makes_types_that_hold(workshop: Workshop, live: Ask) -> None:
+async def test_code_generator_generates_correct_types(workshop: Workshop, live: Ask) -> None:
     await make_flow_run(live)
     await workshop.run("graphql-codegen", "--config", "codegen.ts")
     await workshop.run(
@@ -216,7 +216,7 @@ async def test_code_generator_makes_types_that_hold(workshop: Workshop, live: As
     assert [orjson.loads(each)["runTransitions"] for each in lines[2:]] == told
 
 
-async def test_apollo_client_asks_changes_and_is_told(workshop: Workshop, live: Ask) -> None:
+async def test_apollo_client_sends_queries_mutations_and_subscriptions(workshop: Workshop, live: Ask) -> None:
     run = await make_flow_run(live)
     said = await workshop.run("node", "apollo.ts")
 
@@ -225,7 +225,7 @@ async def test_apollo_client_asks_changes_and_is_told(workshop: Workshop, live: 
     assert told["flowRun"]["stateName"] == "Cancelling"
 
 
-async def test_urql_asks_and_is_told(workshop: Workshop, live: Ask) -> None:
+async def test_urql_sends_queries_and_subscriptions(workshop: Workshop, live: Ask) -> None:
     await make_flow_run(live, name="otter")
     await workshop.run("tsc", *STRICT, "urql.ts")
 
@@ -249,7 +249,7 @@ await ask({});
 """
 
 
-async def test_urql_asks_with_get_if_the_header_is_sent(workshop: Workshop, server: Listening) -> None:
+async def test_urql_sends_queries_with_get_if_the_header_is_sent(workshop: Workshop, server: Listening) -> None:
     place = server.address.removesuffix("/graphql")
     (workshop.directory / "get.ts").write_text(GET.replace("127.0.0.1:4200", place))
 
@@ -274,7 +274,7 @@ console.log(JSON.stringify(bodies.map((body) => "query" in JSON.parse(body))));
 """
 
 
-async def test_apollos_persisted_query_link_sends_documents_once_told(workshop: Workshop, server: Listening) -> None:
+async def test_apollos_persisted_query_link_falls_back_to_documents(workshop: Workshop, server: Listening) -> None:
     place = server.address.removesuffix("/graphql")
     (workshop.directory / "persisted.ts").write_text(PERSISTED.replace("127.0.0.1:4200", place))
 
@@ -295,7 +295,7 @@ console.log(JSON.stringify(Object.values(runs).filter((each) => each.__typename 
 """
 
 
-async def test_relay_compiles_and_asks(workshop: Workshop, live: Ask) -> None:
+async def test_relay_compiles_and_sends_queries(workshop: Workshop, live: Ask) -> None:
     run = await make_flow_run(live, name="otter")
     assert {"relay.config.json", "relay/environment.ts", "relay/Runs.ts"} <= set(SNIPPETS)
     (workshop.directory / "relay" / "__generated__").mkdir()
@@ -309,5 +309,5 @@ async def test_relay_compiles_and_asks(workshop: Workshop, live: Ask) -> None:
     assert (kept["id"], kept["name"], kept["stateName"]) == (run, "otter", "Pending")
 
 
-async def test_the_schema_has_nothing_that_a_linter_finds(workshop: Workshop) -> None:
+async def test_the_schema_passes_its_linter(workshop: Workshop) -> None:
     assert "0 errors detected" in await workshop.run("graphql-schema-linter", "schema.graphql")

@@ -1,4 +1,4 @@
-"""`runstate demo`: what it leaves behind did really happen, and each ready query finds something in it."""
+"""`runstate demo`: the transitions that it reports are stored, and each query of GraphiQL's tabs finds something."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -24,28 +24,28 @@ COUNTS = "{ flowRunCounts(groupBy: [FLOW, STATE_NAME]) { flow { name } stateName
 
 @pytest.fixture
 async def server(url: str) -> Any:
-    """A server in this process."""
+    """Yield a server in this process."""
     async with listening(url) as server:
         yield server
 
 
 @pytest.fixture
 async def live(server: Listening) -> Any:
-    """Asks it over HTTP."""
+    """Yield a client of the server over HTTP."""
     async with asking(server) as live:
         yield live
 
 
 @pytest.fixture
-async def told(server: Listening) -> list[tuple[str, str, str]]:
-    """What the demo said of a dozen runs, which took no time."""
-    told: list[tuple[str, str, str]] = []
-    await demo(socket_address(server.address), None, RUNS, 0, lambda *step: told.append(step))
-    return told
+async def steps(server: Listening) -> list[tuple[str, str, str]]:
+    """Return the output of a demo of twelve runs that take no time."""
+    steps: list[tuple[str, str, str]] = []
+    await demo(socket_address(server.address), None, RUNS, 0, lambda *step: steps.append(step))
+    return steps
 
 
-async def test_runs_go_through_and_end_in_every_way(live: Ask, url: str, told: list[tuple[str, str, str]]) -> None:
-    assert {"AwaitingRetry", "Retrying", "Cached", "Paused", "Cancelling"} <= {state for _, state, _ in told}
+async def test_runs_end_in_every_final_state(live: Ask, url: str, steps: list[tuple[str, str, str]]) -> None:
+    assert {"AwaitingRetry", "Retrying", "Cached", "Paused", "Cancelling"} <= {state for _, state, _ in steps}
     counts = {
         (each["flow"]["name"], each["stateName"]): each["count"] for each in (await live(COUNTS))["flowRunCounts"]
     }
@@ -66,7 +66,7 @@ async def test_runs_go_through_and_end_in_every_way(live: Ask, url: str, told: l
 
 
 async def findings(url: str) -> list[str]:
-    """What does not agree in a database."""
+    """Return the findings of `verify`."""
     database = Database(url)
     found = await verify(database, datetime.now(UTC))
     await database.close()
@@ -80,7 +80,7 @@ async def test_a_second_demo_adds_to_the_first(live: Ask, server: Listening) -> 
     assert (await live('{ flowRunCount(where: { stateName: { eq: "Completed" } }) }'))["flowRunCount"] == 3
 
 
-async def test_without_a_server_it_says_so() -> None:
+async def test_an_unreachable_server_is_reported() -> None:
     process = await run("demo", "--url", "http://127.0.0.1:1/graphql", "--runs", "1", environment={})
     output, _ = await process.communicate()
 
@@ -88,7 +88,7 @@ async def test_without_a_server_it_says_so() -> None:
     assert b"Cannot connect to a server at http://127.0.0.1:1/graphql" in output
 
 
-async def test_what_the_server_refuses_ends_it(server: Listening) -> None:
+async def test_a_refusal_of_the_server_ends_the_demo(server: Listening) -> None:
     async with websockets.connect(f"ws://{server.address}", subprotocols=[PROTOCOL]) as socket:
         session = Session(socket)
         await session.begin()
@@ -96,7 +96,7 @@ async def test_what_the_server_refuses_ends_it(server: Listening) -> None:
             await Api(session).do("cancelFlowRun", "CancelFlowRunInput", "__typename", id="nothing")
 
 
-async def test_a_server_that_wants_a_key_is_given_one(url: str) -> None:
+async def test_the_demo_sends_a_key(url: str) -> None:
     async with listening(url, auth_string="ada:lovelace") as server:
         environment = {"RUNSTATE_API_KEY": "ada:lovelace"}
         arguments = ("demo", "--url", server.address, "--runs", "1", "--pace", "0")
@@ -110,16 +110,16 @@ async def test_a_server_that_wants_a_key_is_given_one(url: str) -> None:
 
 
 def operations(path: Path) -> list[OperationDefinitionNode]:
-    """The operations of a ready query."""
+    """Return the operations of a query."""
     return [each for each in parse(path.read_text()).definitions if isinstance(each, OperationDefinitionNode)]
 
 
-async def test_there_are_ten_ready_queries() -> None:
+async def test_there_are_ten_queries() -> None:
     assert len(READY) == 10
 
 
-@pytest.mark.usefixtures("told")
-async def test_each_ready_query_finds_something(live: Ask, server: Listening) -> None:
+@pytest.mark.usefixtures("steps")
+async def test_each_query_finds_something(live: Ask, server: Listening) -> None:
     known = await live("{ flows(first: 1) { nodes { id } } flowRuns(first: 1) { nodes { id } } }")
     now = datetime.now(UTC)
     variables = {
@@ -139,7 +139,7 @@ async def test_each_ready_query_finds_something(live: Ask, server: Listening) ->
 async def answered(
     live: Ask, server: Listening, document: str, operation: OperationDefinitionNode, variables: dict[str, Any]
 ) -> dict[str, Any]:
-    """The data of an operation's answer, or of its first event."""
+    """Return the data of an operation's answer, or of its first event."""
     name = operation.name.value if operation.name else None
     payload = {"query": document, "operationName": name, "variables": variables}
     if operation.operation is OperationType.SUBSCRIPTION:
@@ -154,7 +154,7 @@ async def answered(
 
 
 def found(value: Any) -> bool:
-    """Whether there is something in an answer: no problem, no empty list of nodes."""
+    """Return whether an answer contains something: no problem, and no empty list of nodes."""
     if isinstance(value, dict):
         return "code" not in value and value.get("nodes", True) != []
     return bool(value)

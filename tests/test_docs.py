@@ -1,4 +1,4 @@
-"""The documentation names what is there."""
+"""The documentation names existing files, settings and code."""
 
 import re
 import textwrap
@@ -14,20 +14,20 @@ LINK = re.compile(r"\]\(([\w./-]+)\)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_page_names_is_there(page: Path) -> None:
+def test_names_in_pages_exist(page: Path) -> None:
     text = page.read_text()
     named = [ROOT / path for path in TEST.findall(text)] + [page.parent / path for path in LINK.findall(text)]
     assert [str(path) for path in named if not path.exists()] == []
 
 
-def test_every_setting_stands_in_the_readme() -> None:
+def test_every_setting_is_in_the_readme() -> None:
     settings = (ROOT / "src/runstate/settings.py").read_text()
     names = re.findall(r"^    (\w+): .* = Field\($|^    (\w+): .* = Field\(.*$", settings, re.MULTILINE)
     readme = PAGES[0].read_text()
     assert [name for pair in names for name in pair if name and f"`RUNSTATE_{name.upper()}`" not in readme] == []
 
 
-def test_the_blocks_that_name_a_file_are_the_file() -> None:
+def test_code_blocks_with_a_path_equal_the_file() -> None:
     blocks = BLOCK.findall((ROOT / "docs/changing.md").read_text())
     assert "src/runstate/rows/variables.py" in dict(blocks)
     assert "src/runstate/graphql/families/variables.py" in dict(blocks)

@@ -1,4 +1,4 @@
-"""The page about filters: each of its examples is a filter of the type that it is said to be."""
+"""The page about filters: each example is a valid filter of its type."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,12 @@ from graphql import parse, validate
 from runstate.graphql.schema import build_schema
 
 PAGE = (Path(__file__).parent.parent / "docs" / "filters.md").read_text()
-SCHEMA = build_schema()._schema  # noqa: SLF001 the graphql-core schema is nowhere else
+SCHEMA = build_schema()._schema  # noqa: SLF001 it has no public name
 LISTS = {"FlowWhere": "flows", "FlowRunWhere": "flowRuns", "TaskRunWhere": "taskRuns", "DeploymentWhere": "deployments"}
 
 
 def examples() -> list[tuple[str, str]]:
-    """The list that each example of the table is for, and the example."""
+    """Return the examples of the table with the connections that they filter."""
     found, asked = [], ""
     for cell in re.findall(r"^\| .+ \| `(.+)` \|$", PAGE, re.MULTILINE):
         if cell in LISTS:
@@ -30,5 +30,5 @@ def test_every_kind_of_row_has_examples() -> None:
 
 
 @pytest.mark.parametrize(("asked", "where"), examples())
-def test_an_example_can_be_asked(asked: str, where: str) -> None:
+def test_an_example_is_accepted(asked: str, where: str) -> None:
     assert validate(SCHEMA, parse(f"{{ {asked}(where: {where}) {{ totalCount }} }}")) == []

@@ -1,4 +1,4 @@
-"""Whether the server runs, and whether it is ready: what load balancers ask."""
+"""Health checks: whether the server is alive, and whether it is ready."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ async def written(app: Starlette, statement: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/health"])
-async def test_a_server_that_runs_says_so_without_looking_at_anything(
+async def test_a_live_server_answers_without_executing_statements(
     client: httpx.AsyncClient, app: Starlette, path: str
 ) -> None:
     before = app.state.database.statements
@@ -43,13 +43,13 @@ async def test_a_server_that_runs_says_so_without_looking_at_anything(
     assert app.state.database.statements - before <= 2  # the feed's
 
 
-async def test_a_server_that_is_ready_names_what_it_looked_at(client: httpx.AsyncClient) -> None:
+async def test_a_ready_server_lists_its_checks(client: httpx.AsyncClient) -> None:
     reply = await client.get("/readyz")
 
     assert (reply.status_code, reply.json()) == (200, {"status": "ok", "checks": READY})
 
 
-async def test_a_server_is_not_ready_while_the_database_is_away(url: str) -> None:
+async def test_a_server_is_not_ready_while_the_database_is_unreachable(url: str) -> None:
     async with listening(url) as server:
         server.starlette.state.health.database = nowhere = Database("postgresql+asyncpg://127.0.0.1:1/nothing")
         reply = await answer(server)
@@ -61,9 +61,7 @@ async def test_a_server_is_not_ready_while_the_database_is_away(url: str) -> Non
     assert reply.json()["checks"]["migrations"] == "unknown"
 
 
-async def test_a_server_is_not_ready_while_tables_are_older_than_it_is(
-    client: httpx.AsyncClient, app: Starlette
-) -> None:
+async def test_a_server_is_not_ready_while_migrations_are_missing(client: httpx.AsyncClient, app: Starlette) -> None:
     app.state.health.revisions.insert(0, "0999")
 
     reply = await client.get("/readyz")
@@ -72,13 +70,13 @@ async def test_a_server_is_not_ready_while_tables_are_older_than_it_is(
     assert reply.json()["checks"]["migrations"].endswith("not 0999")
 
 
-async def test_a_server_goes_on_with_tables_of_a_later_version(client: httpx.AsyncClient, app: Starlette) -> None:
+async def test_a_server_is_ready_with_tables_of_a_later_version(client: httpx.AsyncClient, app: Starlette) -> None:
     await written(app, "UPDATE alembic_version SET version_num = '9999'")
 
     assert (await client.get("/readyz")).status_code == 200
 
 
-async def test_a_server_is_not_ready_while_its_feed_stands_still(client: httpx.AsyncClient, app: Starlette) -> None:
+async def test_a_server_is_not_ready_while_its_feed_is_stuck(client: httpx.AsyncClient, app: Starlette) -> None:
     app.state.feed.transitions.task.cancel()
     app.state.feed.transitions.polled_at -= 3600
 
@@ -88,7 +86,7 @@ async def test_a_server_is_not_ready_while_its_feed_stands_still(client: httpx.A
     assert reply.json()["checks"]["feed"].startswith("stale")
 
 
-def test_news_may_be_a_few_seconds_old() -> None:
+def test_the_feed_may_be_a_few_seconds_behind() -> None:
     assert feed_status(4.9) == "ok"
     assert feed_status(6) == "stale for 6 s"
 
@@ -101,7 +99,7 @@ async def test_a_server_that_has_not_started_is_not_ready(url: str) -> None:
     assert (reply.status_code, reply.json()["checks"]) == (503, {"serving": "starting"})
 
 
-async def test_many_who_ask_at_once_make_one_statement(client: httpx.AsyncClient, app: Starlette) -> None:
+async def test_concurrent_checks_execute_one_statement(client: httpx.AsyncClient, app: Starlette) -> None:
     seen: list[str] = []
     engine = app.state.database.reader.sync_engine
 
@@ -122,12 +120,12 @@ async def answer(server: Listening) -> httpx.Response:
 
 @pytest.fixture
 async def draining(url: str) -> AsyncIterator[Listening]:
-    """A server that takes its time to end."""
+    """Yield a server that drains for some time before it stops."""
     async with listening(url, shutdown_drain_seconds=30) as server:
         yield server
 
 
-async def test_a_server_that_ends_says_first_that_it_is_not_ready_and_then_has_clients_come_back(
+async def test_a_stopping_server_is_first_not_ready_and_then_disconnects_its_clients(
     draining: Listening,
 ) -> None:
     async with connected(draining) as socket:
@@ -145,7 +143,7 @@ async def test_a_server_that_ends_says_first_that_it_is_not_ready_and_then_has_c
         assert await socket.closed() == 1012
 
 
-async def test_a_server_that_drains_ends_well(serve: Serve) -> None:
+async def test_a_server_that_drains_exits_normally(serve: Serve) -> None:
     server = await serve(RUNSTATE_SHUTDOWN_DRAIN_SECONDS="0.2")
 
     assert await server.stop(SIGTERM) == 0

@@ -1,4 +1,4 @@
-"""The house's own rules. That imports go one way is import-linter's to say: `make check`."""
+"""Conventions of the code. The direction of imports is checked by import-linter: `make check`."""
 
 import ast
 import pkgutil
@@ -20,7 +20,7 @@ SOURCES = sorted(file for folder in ("src", "tests", "tools", "benchmarks") for 
 
 
 def declared_rules() -> dict[str, Rule[Any]]:
-    """Every rule, by the module and name that it is declared under."""
+    """Return every rule by its module and name."""
     modules = [import_module(f"{rules.__name__}.{each.name}") for each in pkgutil.iter_modules(rules.__path__)]
     return {
         f"{module.__name__.rpartition('.')[2]}.{name}": each
@@ -31,12 +31,12 @@ def declared_rules() -> dict[str, Rule[Any]]:
 
 
 def declared_policies() -> dict[str, tuple[Rule[Any], ...]]:
-    """Every policy, by name."""
+    """Return every policy by name."""
     return {name: each for name, each in vars(policies).items() if name.isupper() and isinstance(each, tuple)}
 
 
 @pytest.mark.parametrize("name", declared_rules())
-def test_a_rule_says_in_a_sentence_what_holds(name: str) -> None:
+def test_a_rule_has_a_sentence_as_docstring(name: str) -> None:
     rule = declared_rules()[name]
 
     assert rule.__doc__
@@ -45,19 +45,19 @@ def test_a_rule_says_in_a_sentence_what_holds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", declared_rules())
-def test_a_rule_stands_in_a_policy(name: str) -> None:
+def test_a_rule_is_part_of_a_policy(name: str) -> None:
     assert any(declared_rules()[name] in policy for policy in declared_policies().values())
 
 
 @pytest.mark.parametrize("name", declared_policies())
-def test_a_policy_asks_each_rule_once(name: str) -> None:
+def test_a_policy_contains_each_rule_once(name: str) -> None:
     policy = declared_policies()[name]
 
     assert all(isinstance(each, Rule) for each in policy)
     assert len(set(policy)) == len(policy)
 
 
-def test_rules_have_names_of_their_own() -> None:
+def test_rule_names_are_unique() -> None:
     names = [rule.name for rule in declared_rules().values()]
 
     assert names
@@ -65,19 +65,19 @@ def test_rules_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=str)
-def test_a_column_says_what_it_holds(column: sa.Column[Any]) -> None:
+def test_a_column_is_documented(column: sa.Column[Any]) -> None:
     assert column.doc
     assert column.doc.endswith(".")
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__name__)
-def test_a_table_and_what_it_refers_to_say_what_they_are(table: type[Base]) -> None:
+def test_tables_and_relationships_are_documented(table: type[Base]) -> None:
     assert table.__doc__
     assert [each.key for each in sa.inspect(table).relationships if not each.doc] == []
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_imports_stand_at_the_top_of_a_module(file: Path) -> None:
+def test_imports_are_at_the_top_of_a_module(file: Path) -> None:
     functions = [
         node
         for node in ast.walk(ast.parse(file.read_bytes()))
@@ -92,7 +92,7 @@ def test_imports_stand_at_the_top_of_a_module(file: Path) -> None:
     assert inside == []
 
 
-def test_no_module_is_a_drawer_for_anything() -> None:
+def test_no_module_has_a_name_for_anything() -> None:
     drawers = {"utils", "util", "helpers", "helper", "common", "misc"}
 
     assert [file for file in SOURCES if drawers & {file.stem, *file.relative_to(ROOT).parts}] == []

@@ -1,4 +1,4 @@
-"""`runstate keys`: made once, listed, revoked."""
+"""`runstate keys`: keys are created, listed and revoked."""
 
 import os
 import pty
@@ -18,14 +18,14 @@ from tests.serving import SOURCE
 
 
 def say(url: str, *words: str) -> list[dict[str, Any]]:
-    """The lines that a command prints."""
+    """Return the lines that a command prints."""
     result = CliRunner(env={"RUNSTATE_DATABASE_URL": url}).invoke(cli, ["keys", *words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return [orjson.loads(line) for line in result.stdout.splitlines()]
 
 
 def on_a_terminal(url: str, *words: str) -> str:
-    """What a command prints on a terminal."""
+    """Return the output of a command on a terminal."""
     ours, theirs = pty.openpty()
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE), "TERM": "dumb", "RUNSTATE_DATABASE_URL": url}
     command = [sys.executable, "-m", "runstate", "keys", *words]
@@ -53,7 +53,7 @@ def test_a_key_may_expire(url: str) -> None:
     assert timedelta(days=29) < expires - datetime.now(UTC) <= timedelta(days=30)
 
 
-def test_a_revoked_key_stays_in_the_list(url: str) -> None:
+def test_a_revoked_key_stays_listed(url: str) -> None:
     say(url, "create", "ci", "--scope", "read")
     (revoked,) = say(url, "revoke", "ci")
 
@@ -61,12 +61,12 @@ def test_a_revoked_key_stays_in_the_list(url: str) -> None:
     assert say(url, "list") == [revoked]
 
 
-def test_there_has_to_be_a_key_to_be_revoked(url: str) -> None:
+def test_an_unknown_key_cannot_be_revoked(url: str) -> None:
     with pytest.raises(ConfigurationError, match="There is no key `nobody`"):
         say(url, "revoke", "nobody")
 
 
-def test_there_have_to_be_tables(blank_url: str) -> None:
+def test_missing_tables_are_reported(blank_url: str) -> None:
     with pytest.raises(ConfigurationError, match="runstate migrate"):
         say(blank_url, "list")
 
@@ -83,6 +83,6 @@ def test_on_a_terminal_keys_are_a_table(url: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "0d", "-1d", "1y", "1.5h", "30d12h"])
-def test_a_time_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_time_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="A duration is a number"):
         lasting(text)

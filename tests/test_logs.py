@@ -1,4 +1,4 @@
-"""What a server logs: lines for programs where nobody watches, of whatever library."""
+"""Logs of a server: JSON lines if the output is not a terminal, including those of libraries."""
 
 from io import StringIO
 from typing import Any
@@ -26,12 +26,12 @@ async def ask(server: Server, *bodies: Any) -> None:
 
 
 async def lines(server: Server) -> list[str]:
-    """What the server said from when it listened to its end, but for where it keeps its data."""
+    """Return the output of a server after it listened, except for the line about its database."""
     assert await server.stop() == 0
     return [line for line in (await server.output).decode().splitlines() if not line.startswith("Database: ")]
 
 
-async def test_away_from_a_terminal_every_line_is_json(serve: Serve) -> None:
+async def test_every_line_is_json_if_the_output_is_not_a_terminal(serve: Serve) -> None:
     server = await serve()
     await ask(server, MISTAKE, 5)
 
@@ -59,7 +59,7 @@ async def test_away_from_a_terminal_every_line_is_json(serve: Serve) -> None:
     assert (refused["code"], refused["status"], refused["request_id"]) == ("BAD_REQUEST", 400, "given")
 
 
-async def test_operations_that_go_well_are_told_to_those_who_look_closely(serve: Serve) -> None:
+async def test_successful_operations_are_logged_at_the_level_debug(serve: Serve) -> None:
     server = await serve(RUNSTATE_LOG_LEVEL="debug")
     await ask(server, {"query": "{ flowRunCount }"})
 
@@ -70,14 +70,14 @@ async def test_operations_that_go_well_are_told_to_those_who_look_closely(serve:
     assert answered["cost"] >= 1
 
 
-async def test_little_is_said_where_little_is_wanted(serve: Serve) -> None:
+async def test_the_level_limits_the_lines(serve: Serve) -> None:
     server = await serve(RUNSTATE_LOG_LEVEL="warning")
     await ask(server, MISTAKE)
 
     assert await lines(server) == []
 
 
-async def test_lines_for_people_can_be_asked_for(serve: Serve) -> None:
+async def test_text_lines_are_a_setting(serve: Serve) -> None:
     server = await serve(RUNSTATE_LOG_FORMAT="text")
     await ask(server, MISTAKE)
 
@@ -87,7 +87,7 @@ async def test_lines_for_people_can_be_asked_for(serve: Serve) -> None:
     assert "{" not in said
 
 
-async def test_nothing_that_a_client_sent_is_logged_but_names(serve: Serve) -> None:
+async def test_values_sent_by_clients_are_not_logged(serve: Serve) -> None:
     server = await serve(RUNSTATE_LOG_LEVEL="debug")
     await ask(server, MISTAKE)
 

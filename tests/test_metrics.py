@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""Metrics for Prometheus."""
 
 import asyncio
 from collections import Counter
@@ -32,7 +32,7 @@ Figures = Mapping[str, float]
 
 
 async def figures(client: httpx.AsyncClient) -> Figures:
-    """All that is told, by name and labels as they are written."""
+    """Return all metrics by name and labels, as they are written."""
     reply = await client.get("/metrics")
     assert reply.status_code == 200
     return {
@@ -43,9 +43,9 @@ async def figures(client: httpx.AsyncClient) -> Figures:
 
 
 async def becoming(client: httpx.AsyncClient, wanted: Callable[[Figures], bool]) -> Figures:
-    """The figures, once they are as wanted."""
+    """Return the metrics once they meet a condition."""
     async with asyncio.timeout(30):
-        while not wanted(told := await figures(client)):  # noqa: ASYNC110 nothing tells
+        while not wanted(told := await figures(client)):  # noqa: ASYNC110 there is no event to await
             await asyncio.sleep(0.01)
         return told
 
@@ -103,7 +103,7 @@ async def test_operations_are_counted_by_type_and_outcome(ask: Ask) -> None:
     assert told["graphql_errors_total,BAD_REQUEST"] == 2
 
 
-async def test_documents_are_timed_once(ask: Ask) -> None:
+async def test_documents_are_measured_once(ask: Ask) -> None:
     for _ in range(3):
         await ask("{ __typename }")
 
@@ -116,7 +116,7 @@ async def test_documents_are_timed_once(ask: Ask) -> None:
     assert told["graphql_operation_cost_count"] == 3
 
 
-async def test_proposals_are_counted_by_what_became_of_them(ask: Ask) -> None:
+async def test_proposals_are_counted_by_result(ask: Ask) -> None:
     flow = (await ask(FLOW))["createFlow"]["flow"]["id"]
     run = (await ask(RUN, flow=flow))["createFlowRun"]["flowRun"]["id"]
     kinds = ("RUNNING", "FAILED", "RUNNING", "COMPLETED", "COMPLETED")
@@ -130,10 +130,10 @@ async def test_proposals_are_counted_by_what_became_of_them(ask: Ask) -> None:
     assert told["runstate_verdicts_total,problem"] == 1
     assert told["runstate_batches_total"] == told["runstate_batch_requests_count"] == 7
     assert told["runstate_database_statements_total"] > 5
-    assert told["runstate_desk_waiting"] == told["runstate_desk_batches_under_way"] == 0
+    assert told["runstate_batcher_waiting"] == told["runstate_batcher_running_batches"] == 0
 
 
-async def test_the_pools_and_the_age_of_the_feed_are_told(client: httpx.AsyncClient, kind: str) -> None:
+async def test_the_pools_and_the_age_of_the_feed_are_exported(client: httpx.AsyncClient, kind: str) -> None:
     told = await figures(client)
 
     pools = {"writer": 1, "reader": READERS} if kind == "sqlite" else {"all": 20}
@@ -168,7 +168,7 @@ async def test_subscriptions_are_counted_while_they_last(outside: httpx.AsyncCli
     await becoming(outside, lambda told: not told["ws_connections"])
 
 
-async def test_services_tell_when_they_last_did_their_work(url: str) -> None:
+async def test_services_export_the_time_of_their_last_round(url: str) -> None:
     app = build_app(Settings(database_url=url, services="late"))
     async with running(app), asking(app) as ask:
         told = await becoming(ask.client, lambda told: "runstate_service_rounds_total,ok,late" in told)
@@ -178,14 +178,14 @@ async def test_services_tell_when_they_last_did_their_work(url: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_a_pool_is_as_large_as_the_settings_say(url: str) -> None:
+async def test_the_size_of_a_pool_is_the_setting(url: str) -> None:
     app = build_app(Settings(database_url=url, services="off", database_connections=16))
     async with running(app), asking(app) as ask:
         assert (await figures(ask.client))["runstate_pool_size,all"] == 16
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_who_is_let_go_for_being_slow_is_counted(app: Starlette) -> None:
+async def test_disconnected_slow_subscribers_are_counted(app: Starlette) -> None:
     metrics = Metrics()
 
     async def results() -> AsyncGenerator[ExecutionResult, None]:
@@ -205,14 +205,14 @@ async def test_who_is_let_go_for_being_slow_is_counted(app: Starlette) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_metrics_can_be_switched_off(url: str) -> None:
+async def test_metrics_can_be_turned_off(url: str) -> None:
     app = build_app(Settings(database_url=url, services="off", metrics=False))
     async with running(app), asking(app) as ask:
         assert (await ask.client.get("/metrics")).status_code == 404
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_where_keys_are_needed_one_that_reads_is_needed_for_metrics_and_none_for_health(url: str) -> None:
+async def test_metrics_need_a_key_with_the_scope_read_and_health_checks_need_none(url: str) -> None:
     database = Database(url)
     key = await Keys(database).make("prometheus", "read")
     await database.close()
@@ -225,14 +225,14 @@ async def test_where_keys_are_needed_one_that_reads_is_needed_for_metrics_and_no
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_two_applications_in_a_process_count_apart(url: str, app: Starlette, ask: Ask) -> None:
+async def test_two_applications_in_a_process_count_separately(url: str, app: Starlette, ask: Ask) -> None:
     await ask("{ __typename }")
     other = build_app(Settings(database_url=url, services="off"))
     async with running(other), asking(other) as another:
         assert "graphql_operations_total,ok,query" not in await figures(another.client)
 
 
-def test_every_figure_stands_in_the_documentation() -> None:
+def test_every_metric_is_documented() -> None:
     page = PAGE.read_text()
     told = {family.name for family in Metrics().registry.collect()}
     own = {name for name in told if not name.startswith(("process_", "python_"))}

@@ -1,4 +1,4 @@
-"""What a client prefers, by Accept and its kin."""
+"""Content negotiation by Accept and similar headers."""
 
 import pytest
 
@@ -30,17 +30,17 @@ OFFERS = ("a/json", "a/graphql", "text/html")
         (",,;", None),
     ],
 )
-def test_the_offer_that_is_wanted_most_is_chosen(header: str | None, expected: str | None) -> None:
+def test_the_offer_with_the_highest_quality_is_chosen(header: str | None, expected: str | None) -> None:
     assert preferred(header, OFFERS) == expected
 
 
-def test_a_token_has_a_wildcard_too() -> None:
+def test_a_wildcard_matches_tokens() -> None:
     assert rank("gzip, *;q=0.1", "br").quality == 0.1
     assert rank("gzip, br;q=0", "br").quality == 0
     assert rank("", "br").quality == 0
 
 
-def test_a_wildcard_names_nothing() -> None:
+def test_a_wildcard_does_not_name_a_media_type() -> None:
     assert is_named("text/html, */*", "text/html")
     assert not is_named("*/*", "text/html")
     assert not is_named("text/html;q=0", "text/html")

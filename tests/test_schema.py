@@ -1,4 +1,4 @@
-"""The schema: it is what the code says, holds what clients rely on, and describes everything."""
+"""The schema: the file equals the code, keeps its promises to clients, and is documented."""
 
 import shutil
 import subprocess
@@ -37,7 +37,7 @@ from runstate.rows import Row
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ours.build_schema()
-HERE: GraphQLSchema = SCHEMA._schema  # noqa: SLF001 the graphql-core schema is nowhere else
+HERE: GraphQLSchema = SCHEMA._schema  # noqa: SLF001 it has no public name
 PRINTED = build_schema(ours.sdl(SCHEMA))
 CONTRACT = build_schema((ROOT / "tests" / "contract.graphql").read_text())
 PROMISED = sorted(name for name in CONTRACT.type_map if not name.startswith("__"))
@@ -45,40 +45,40 @@ OWN = sorted(name for name in HERE.type_map if not name.startswith("__"))
 PUBLISHED = [row for row in tables(Row) if DEFINITION in vars(row)]
 
 
-def test_the_file_is_what_the_code_says() -> None:
+def test_the_file_equals_the_code() -> None:
     assert (ROOT / "schema.graphql").read_text() == ours.sdl(SCHEMA), "run: make schema"
 
 
-def test_it_is_valid_and_so_is_its_text() -> None:
+def test_the_schema_and_its_text_are_valid() -> None:
     assert validate_schema(PRINTED) == []
 
 
 def git(*words: str) -> str | None:
-    """What git says; null: it cannot."""
+    """Return the output of git; None: it failed."""
     command = [shutil.which("git") or "git", "-C", str(ROOT), *words]
     said = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     return said.stdout.strip() if said.returncode == 0 else None
 
 
 def released() -> GraphQLSchema | None:
-    """The schema of the last release; null: there was none yet, or this is no clone."""
+    """Return the schema of the last release; None: nothing was released, or this is not a clone."""
     tag = git("describe", "--tags", "--abbrev=0")
     text = git("show", f"{tag}:schema.graphql") if tag else None
     return build_schema(text) if text else None
 
 
 def breaking(before: GraphQLSchema | None) -> list[str]:
-    """What would break a document that was valid before."""
+    """Return the changes that invalidate documents of an earlier schema."""
     return [change.description for change in find_breaking_changes(before, PRINTED)] if before else []
 
 
-def test_no_document_breaks_that_the_last_release_or_the_contract_allows() -> None:
+def test_documents_of_the_last_release_and_the_contract_stay_valid() -> None:
     assert breaking(CONTRACT) == []
     assert breaking(released()) == []
 
 
 def missing(promised: Any, here: Any) -> Iterator[str]:
-    """What a type lacks of what was promised."""
+    """Yield the members of a promised type that are missing."""
     if type(promised) is not type(here):
         yield f"it is a {type(here).__name__}"
         return
@@ -96,7 +96,7 @@ def missing(promised: Any, here: Any) -> Iterator[str]:
 
 
 def missing_fields(promised: Any, here: Any) -> Iterator[str]:
-    """Which fields or arguments are not there as they were promised."""
+    """Yield the fields or arguments that are missing or have another type."""
     for name, field in promised.items():
         if name not in here:
             yield f"{name} is missing"
@@ -116,20 +116,20 @@ def arguments(field: Any) -> Any:
 
 
 def is_needed(field: Any) -> bool:
-    """Whether an argument or a member of an input cannot be left out."""
+    """Return whether an argument or a member of an input is required."""
     if isinstance(field, GraphQLArgument):
         return is_required_argument(field)
     return isinstance(field, GraphQLInputField) and is_required_input_field(field)
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_it_holds_what_clients_rely_on(name: str) -> None:
+def test_the_schema_contains_the_contract(name: str) -> None:
     assert name in PRINTED.type_map
     assert list(missing(CONTRACT.type_map[name], PRINTED.type_map[name])) == []
 
 
 def undescribed(named: Any) -> Iterator[str]:
-    """What of a type has no description."""
+    """Yield the members of a type without a description."""
     if not named.description:
         yield "itself"
     for name, value in getattr(named, "values", {}).items():
@@ -142,12 +142,12 @@ def undescribed(named: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_everything_is_described(name: str) -> None:
+def test_everything_has_a_description(name: str) -> None:
     assert list(undescribed(HERE.type_map[name])) == []
 
 
 def differing(one: GraphQLObjectType, other: GraphQLObjectType, seen: set[frozenset[str]]) -> Iterator[str]:
-    """Fields of the same name whose types cannot stand in one place of an answer."""
+    """Yield fields of the same name whose types cannot be merged in an answer."""
     if frozenset((one.name, other.name)) in seen or one is other:
         return
     seen.add(frozenset((one.name, other.name)))
@@ -164,7 +164,7 @@ def differing(one: GraphQLObjectType, other: GraphQLObjectType, seen: set[frozen
 
 
 def wrapping(kind: Any) -> tuple[str, Any]:
-    """The lists and nullability around a type, and the type."""
+    """Return the lists and nullability around a type, and the type."""
     around = ""
     while isinstance(kind, GraphQLList | GraphQLNonNull):
         around += "[" if isinstance(kind, GraphQLList) else "!"
@@ -179,13 +179,13 @@ def possible(kind: Any) -> list[GraphQLObjectType]:
 @pytest.mark.parametrize(
     "abstract", [each for each in HERE.type_map.values() if isinstance(each, GraphQLUnionType | GraphQLInterfaceType)]
 )
-def test_types_that_stand_in_one_place_never_give_a_name_two_types(abstract: Any) -> None:
+def test_fields_of_types_in_one_place_have_mergeable_types(abstract: Any) -> None:
     seen: set[frozenset[str]] = set()
 
     assert [each for one, other in combinations(possible(abstract), 2) for each in differing(one, other, seen)] == []
 
 
-def test_types_give_what_their_interfaces_promise() -> None:
+def test_types_implement_their_interfaces() -> None:
     for named in HERE.type_map.values():
         for interface in getattr(named, "interfaces", ()):
             for name, field in interface.fields.items():
@@ -193,7 +193,7 @@ def test_types_give_what_their_interfaces_promise() -> None:
 
 
 @pytest.mark.parametrize("row", PUBLISHED)
-def test_what_is_stored_is_declared_nowhere_else(row: type[Row]) -> None:
+def test_columns_are_declared_only_in_rows(row: type[Row]) -> None:
     stored = {member.name for member in members(row)} | {reference.name for reference in references(row)}
     derived = {
         field.python_name
@@ -206,13 +206,13 @@ def test_what_is_stored_is_declared_nowhere_else(row: type[Row]) -> None:
     assert declared & stored <= {"limit"}, "a reference may be published under another name"
 
 
-def test_nothing_private_is_published() -> None:
+def test_no_private_table_is_published() -> None:
     for row in PUBLISHED:
         private = {column.key for column in row.__table__.columns if column.info.get("private")}
         assert [name for name in private if has_field(row, name)] == []
 
 
-def test_every_exception_has_a_code_of_the_list() -> None:
+def test_every_exception_has_a_code_from_the_list() -> None:
     errors: list[type[RunstateError]] = [RunstateError, *RunstateError.__subclasses__()]
 
     assert {error.code for error in errors} <= {code.value for code in Code}

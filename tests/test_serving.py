@@ -1,4 +1,4 @@
-"""The server as a process: it starts on either database, and ends when it is asked to."""
+"""The server as a process: it starts on both databases and stops on a signal."""
 
 import asyncio
 from pathlib import Path
@@ -21,7 +21,7 @@ async def ask(url: str, document: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("signal", [SIGINT, SIGTERM])
-async def test_a_server_answers_until_it_is_asked_to_stop(serve: Serve, signal: Signals) -> None:
+async def test_a_server_answers_until_it_is_stopped(serve: Serve, signal: Signals) -> None:
     server = await serve()
 
     reply = await ask(server.url, "{ flows { totalCount } }")
@@ -32,14 +32,14 @@ async def test_a_server_answers_until_it_is_asked_to_stop(serve: Serve, signal: 
         await ask(server.url, "{ __typename }")
 
 
-async def test_a_server_makes_the_tables_that_are_missing(serve: Serve, blank_url: str) -> None:
+async def test_a_server_creates_missing_tables(serve: Serve, blank_url: str) -> None:
     server = await serve(RUNSTATE_DATABASE_URL=blank_url)
 
     assert (await ask(server.url, "{ flows { totalCount } }")).json()["data"]
     assert await server.stop() == 0
 
 
-async def test_what_was_written_is_there_after_a_restart(serve: Serve) -> None:
+async def test_written_rows_exist_after_a_restart(serve: Serve) -> None:
     server = await serve()
     await ask(server.url, 'mutation { createFlow(input: { name: "kept" }) { __typename } }')
     await server.stop()
@@ -62,12 +62,12 @@ async def test_two_servers_share_a_postgresql_but_not_a_file(serve: Serve, kind:
 
 
 @pytest.mark.parametrize("variable", ["RUNSTATE_PORT", "RUNSTATE_DATABASE_URL"])
-async def test_a_server_that_is_misconfigured_does_not_start(serve: Serve, variable: str) -> None:
+async def test_a_misconfigured_server_does_not_start(serve: Serve, variable: str) -> None:
     with pytest.raises(DidNotStartError):
         await serve(**{variable: "nonsense"})
 
 
-async def test_tables_can_be_made_without_serving(blank_url: str) -> None:
+async def test_tables_can_be_created_without_serving(blank_url: str) -> None:
     process = await run("migrate", environment={"RUNSTATE_DATABASE_URL": blank_url})
 
     assert await process.wait() == 0

@@ -1,4 +1,4 @@
-"""Settings from the environment: what others set there is none of ours, and mistakes are named."""
+"""Settings from the environment: unrelated variables are ignored, and errors are named."""
 
 import socket
 from pathlib import Path
@@ -27,7 +27,7 @@ KUBERNETES = {
 
 @pytest.fixture
 def kind() -> str:
-    """Nothing here looks at the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
@@ -37,13 +37,13 @@ def mistakes(environ: dict[str, str], **options: Any) -> list[str]:
     return failed.value.message.splitlines()
 
 
-def test_what_kubernetes_says_of_a_service_is_no_setting() -> None:
+def test_variables_of_kubernetes_services_are_ignored() -> None:
     assert load(KUBERNETES) == Settings()
     assert unknown_variables(KUBERNETES) == {}
     assert load({"RUNSTATE_PORT": "4300"}).port == 4300
 
 
-def test_white_space_around_a_value_is_no_part_of_it() -> None:
+def test_white_space_around_a_value_is_ignored() -> None:
     settings = load({"RUNSTATE_AUTH_STRING": " user:secret word\n", "RUNSTATE_HOST": "::1\r\n", "RUNSTATE_PORT": "\t"})
 
     assert settings.auth_string
@@ -52,7 +52,7 @@ def test_white_space_around_a_value_is_no_part_of_it() -> None:
 
 
 @pytest.mark.parametrize("value", ["DEBUG", "Debug", "debug"])
-def test_words_are_known_in_any_case(value: str) -> None:
+def test_values_are_case_insensitive(value: str) -> None:
     environ = {"RUNSTATE_LOG_LEVEL": value, "RUNSTATE_LOG_FORMAT": "JSON", "RUNSTATE_SERVICES": "Off"}
     settings = load(environ | {"RUNSTATE_AUTHENTICATION": "Keys"})
 
@@ -60,7 +60,7 @@ def test_words_are_known_in_any_case(value: str) -> None:
     assert (settings.services, settings.authentication) == ("off", "keys")
 
 
-def test_all_mistakes_are_told_at_once_each_with_its_variable() -> None:
+def test_all_errors_are_reported_at_once_with_their_variables() -> None:
     found = mistakes(
         {
             "RUNSTATE_PORT": "seventy",
@@ -86,13 +86,13 @@ def test_all_mistakes_are_told_at_once_each_with_its_variable() -> None:
 
 
 @pytest.mark.parametrize("value", ["late=5", "[]", "{", '{"latte": 5}'])
-def test_a_value_that_is_no_json_names_its_variable(value: str) -> None:
+def test_invalid_json_is_reported_with_its_variable(value: str) -> None:
     (found,) = mistakes({"RUNSTATE_SERVICE_INTERVALS": value})
 
     assert found.startswith("RUNSTATE_SERVICE_INTERVALS=")
 
 
-def test_a_variable_that_is_misspelt_is_told_with_the_setting_that_is_probably_meant() -> None:
+def test_an_unknown_variable_is_reported_with_a_suggestion() -> None:
     misspelt = {
         "RUNSTATE_DATABSE_URL": "RUNSTATE_DATABASE_URL",
         "RUNSTATE_SUGGESTIONS": "RUNSTATE_FIELD_SUGGESTIONS",
@@ -105,14 +105,14 @@ def test_a_variable_that_is_misspelt_is_told_with_the_setting_that_is_probably_m
     assert unknown_variables(dict.fromkeys(misspelt, "x") | known) == misspelt
 
 
-async def test_a_misspelt_variable_is_a_warning_of_the_server(serve: Serve) -> None:
+async def test_an_unknown_variable_is_logged_as_a_warning(serve: Serve) -> None:
     server = await serve(RUNSTATE_WOKERS="4", RUNSTATE_LOG_FORMAT="json")
     await server.stop()
 
     assert '"variable": "RUNSTATE_WOKERS", "probably": "RUNSTATE_WORKERS"' in server.greeting
 
 
-async def test_a_port_in_use_is_told_in_one_line_before_there_are_tables(serve: Serve, tmp_path: Path) -> None:
+async def test_a_port_in_use_is_reported_in_one_line_before_tables_are_created(serve: Serve, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         url = sqlite_url(tmp_path / "new.db")
@@ -123,7 +123,7 @@ async def test_a_port_in_use_is_told_in_one_line_before_there_are_tables(serve: 
     assert not (tmp_path / "new.db").exists()
 
 
-async def test_a_host_that_is_none_is_told_in_one_line(serve: Serve) -> None:
+async def test_an_invalid_host_is_reported_in_one_line(serve: Serve) -> None:
     with pytest.raises(DidNotStartError, match=r"^Cannot listen on no\.such\.host\.invalid, port 0: .*\.\n$"):
         await serve(RUNSTATE_HOST="no.such.host.invalid", RUNSTATE_INSECURE="true")
 

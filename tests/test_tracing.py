@@ -1,4 +1,4 @@
-"""Spans, as a collector gets them."""
+"""Spans as a collector receives them."""
 
 import asyncio
 import sys
@@ -26,7 +26,7 @@ def kind() -> str:
 
 
 class Collector:
-    """Takes spans by OTLP over HTTP."""
+    """Receives spans by OTLP over HTTP."""
 
     def __init__(self) -> None:
         self.received: list[ExportTraceServiceRequest] = []
@@ -34,7 +34,7 @@ class Collector:
 
     @property
     def spans(self) -> list[Span]:
-        """All that came."""
+        """All received spans."""
         return [
             span
             for request in self.received
@@ -45,7 +45,7 @@ class Collector:
 
     @property
     def services(self) -> set[str]:
-        """From whom."""
+        """Names of the services that sent spans."""
         return {
             attribute.value.string_value
             for request in self.received
@@ -80,7 +80,7 @@ async def collecting() -> AsyncIterator[Collector]:
         yield collector
 
 
-def told(span: Span) -> dict[str, str]:
+def attributes(span: Span) -> dict[str, str]:
     return {attribute.key: attribute.value.string_value for attribute in span.attributes}
 
 
@@ -98,13 +98,13 @@ async def test_every_operation_is_a_span_in_the_trace_of_its_request(serve: Serv
     assert {(each.trace_id.hex(), each.parent_span_id.hex()) for each in collector.spans} == {(TRACE, PARENT)}
     assert reply.headers["x-request-id"] == TRACE
     assert (fine.name, fine.kind, fine.status.code) == ("query", Span.SPAN_KIND_SERVER, Status.STATUS_CODE_UNSET)
-    assert told(fine) == {"graphql.operation.type": "query", "graphql.operation.name": "Mine"}
+    assert attributes(fine) == {"graphql.operation.type": "query", "graphql.operation.name": "Mine"}
     assert (wrong.name, wrong.status.code) == ("query", Status.STATUS_CODE_ERROR)
-    assert told(wrong)["error.type"] == "BAD_USER_INPUT"
-    assert (none.name, told(none)["error.type"]) == ("GraphQL Operation", "GRAPHQL_PARSE_FAILED")
+    assert attributes(wrong)["error.type"] == "BAD_USER_INPUT"
+    assert (none.name, attributes(none)["error.type"]) == ("GraphQL Operation", "GRAPHQL_PARSE_FAILED")
 
 
-async def test_spans_have_documents_when_that_is_asked_for(serve: Serve) -> None:
+async def test_spans_contain_documents_if_the_setting_is_on(serve: Serve) -> None:
     async with collecting() as collector:
         server = await serve(
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
@@ -117,11 +117,11 @@ async def test_spans_have_documents_when_that_is_asked_for(serve: Serve) -> None
 
     (span,) = collector.spans
     assert collector.services == {"orchestration"}
-    assert "flow(by: { name:" in told(span)["graphql.document"]
-    assert "secret" not in told(span)["graphql.document"]
+    assert "flow(by: { name:" in attributes(span)["graphql.document"]
+    assert "secret" not in attributes(span)["graphql.document"]
 
 
-def test_a_document_is_told_without_its_values() -> None:
+def test_a_document_is_redacted() -> None:
     said = '{ flowRuns(first: 7, where: {name: {in: ["a", "b"]}, runCount: {gt: 1.5}}) { nodes { id } } }'
     blank = redacted(said) or ""
 
@@ -144,16 +144,16 @@ def test_a_document_is_told_without_its_values() -> None:
     ],
     ids=["nothing", "endpoint", "traces", "grpc", "none", "disabled", "several"],
 )
-def test_the_environment_says_where_spans_go(environment: dict[str, str], names: list[str]) -> None:
+def test_the_environment_configures_the_exporter(environment: dict[str, str], names: list[str]) -> None:
     assert exporters(environment) == names
 
 
-def test_who_asks_for_an_exporter_that_there_is_not_is_told() -> None:
+def test_an_unknown_exporter_is_reported() -> None:
     with pytest.raises(ConfigurationError, match="exporter `zipkin` is not installed"):
         tracing_of({"OTEL_TRACES_EXPORTER": "zipkin"})
 
 
-async def test_nothing_of_it_is_loaded_where_no_spans_are_wanted() -> None:
+async def test_without_spans_no_library_is_loaded() -> None:
     loaded = "import sys, runstate.__main__; print([name for name in sys.modules if 'opentelemetry' in name])"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", loaded, stdout=asyncio.subprocess.PIPE)
     said, _ = await process.communicate()

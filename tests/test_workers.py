@@ -1,4 +1,4 @@
-"""Several processes that serve on one address."""
+"""Several worker processes on one address."""
 
 import asyncio
 import re
@@ -24,7 +24,7 @@ def kind() -> str:
 
 
 def children(server: Server) -> set[int]:
-    """The workers of a server, as the operating system knows them."""
+    """Return the process ids of a server's workers."""
     known = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
     commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in known}
     return {pid for pid, command in commands.items() if b"spawn_main" in command}
@@ -32,14 +32,14 @@ def children(server: Server) -> set[int]:
 
 @asynccontextmanager
 async def fresh() -> AsyncIterator[httpx.AsyncClient]:
-    """A client that connects again for every request, so that any worker may answer."""
+    """Yield a client that reconnects for every request, so that any worker may answer."""
     limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, limits=limits) as client:
         yield client
 
 
 async def operations(client: httpx.AsyncClient, url: str) -> float:
-    """How many queries the workers have answered, as one of them says."""
+    """Return the number of queries that all workers have answered, as one of them reports it."""
     reply = await client.get(url.replace("/graphql", "/metrics"))
     return sum(
         sample.value
@@ -51,12 +51,12 @@ async def operations(client: httpx.AsyncClient, url: str) -> float:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110 nothing tells
+        while not condition():  # noqa: ASYNC110 there is no event to await
             await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("signal", [SIGTERM, SIGINT])
-async def test_workers_answer_on_one_address_and_end_together(serve: Serve, signal: Signals) -> None:
+async def test_workers_answer_on_one_address_and_stop_together(serve: Serve, signal: Signals) -> None:
     server = await serve(RUNSTATE_WORKERS="2")
     async with fresh() as client:
         for _ in range(20):
@@ -70,7 +70,7 @@ async def test_workers_answer_on_one_address_and_end_together(serve: Serve, sign
     assert said.count("Traceback") == 0
 
 
-async def test_a_worker_that_is_killed_is_replaced(serve: Serve) -> None:
+async def test_a_killed_worker_is_replaced(serve: Serve) -> None:
     server = await serve(RUNSTATE_WORKERS="2")
     async with fresh() as client:
         await client.post(server.url, json=QUERY)
@@ -83,7 +83,7 @@ async def test_a_worker_that_is_killed_is_replaced(serve: Serve) -> None:
     assert await server.stop() == 0
 
 
-async def test_each_worker_tells_the_figures_of_all(serve: Serve) -> None:
+async def test_each_worker_exports_the_metrics_of_all(serve: Serve) -> None:
     server = await serve(RUNSTATE_WORKERS="2")
     async with fresh() as client:
         for _ in range(30):
@@ -95,7 +95,7 @@ async def test_each_worker_tells_the_figures_of_all(serve: Serve) -> None:
     assert told == after == {30}
 
 
-async def test_workers_end_with_the_process_that_started_them(serve: Serve) -> None:
+async def test_workers_end_with_their_parent_process(serve: Serve) -> None:
     server = await serve(RUNSTATE_WORKERS="2")
     async with fresh() as client:
         await client.post(server.url, json=QUERY)
@@ -106,12 +106,12 @@ async def test_workers_end_with_the_process_that_started_them(serve: Serve) -> N
     await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 
-async def test_one_process_owns_a_sqlite_file(serve: Serve, tmp_path: Path) -> None:
+async def test_a_sqlite_file_has_one_process(serve: Serve, tmp_path: Path) -> None:
     with pytest.raises(DidNotStartError, match=re.escape("use PostgreSQL for several workers")):
         await serve(RUNSTATE_WORKERS="2", RUNSTATE_DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path / 'r.db'}")
 
 
-async def test_what_is_wrong_with_the_settings_is_said_once(serve: Serve) -> None:
+async def test_invalid_settings_are_reported_once(serve: Serve) -> None:
     with pytest.raises(DidNotStartError, match="Unknown service `latte`") as failed:
         await serve(RUNSTATE_WORKERS="2", RUNSTATE_SERVICES="latte")
 

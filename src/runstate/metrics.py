@@ -100,8 +100,8 @@ class Metrics:
             "Answers to proposals: accept, reject, wait, abort, or problem.",
             ("status",),
         )
-        self.waiting = self._gauge("runstate_desk_waiting", "Requests that wait for the next batch.")
-        self.under_way = self._gauge("runstate_desk_batches_under_way", "Batches that are being executed.")
+        self.waiting = self._gauge("runstate_batcher_waiting", "Requests that wait for the next batch.")
+        self.under_way = self._gauge("runstate_batcher_running_batches", "Batches that are being executed.")
 
     def _of_services(self) -> None:
         self.rounds = self._counter(

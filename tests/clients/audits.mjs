@@ -1,4 +1,4 @@
-// Prints what the audits of GraphQL over HTTP say, as JSON: node audits.mjs URL [HEADERS].
+// Prints the results of the audits of GraphQL over HTTP as JSON: node audits.mjs URL [HEADERS].
 import { auditServer } from "graphql-http";
 
 const [url, headers = "{}"] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-// Prints the documents with which GraphiQL and graphql-codegen ask for a schema, as a JSON list.
+// Prints the introspection documents of GraphiQL and graphql-codegen as a JSON list.
 import { getIntrospectionQuery } from "graphql";
 
 const everything = {

@@ -1,4 +1,4 @@
-"""What holds of everything that is stored about some runs and limits, whoever wrote it at the same time as whom."""
+"""Invariants of stored runs and limits that hold after any concurrent writes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Run = FlowRun | TaskRun
 
 
 async def audit(database: Database, runs: Sequence[Run], limits: Sequence[ConcurrencyLimit]) -> None:
-    """Runs, their states, the log, limits and leases agree."""
+    """Check that runs, their states, the log, limits and leases agree."""
     now = {run.id: run for run in await stored_runs(database, runs)}
     log = await log_of(database, runs)
     for run in runs:
@@ -31,7 +31,7 @@ async def audit(database: Database, runs: Sequence[Run], limits: Sequence[Concur
 
 
 async def stored_runs(database: Database, runs: Sequence[Run]) -> list[Any]:
-    """Runs as they are stored."""
+    """Return the runs as they are stored."""
     flows, tasks = ([run.id for run in runs if isinstance(run, kind)] for kind in (FlowRun, TaskRun))
     return [
         *await rows_of(database, FlowRun, FlowRun.id, flows),
@@ -40,17 +40,17 @@ async def stored_runs(database: Database, runs: Sequence[Run]) -> list[Any]:
 
 
 async def log_of(database: Database, runs: Sequence[Run]) -> list[Transition]:
-    """What the log says of runs, in order."""
+    """Return the log entries of runs in order."""
     return await rows_of(database, Transition, Transition.run_id, [run.id for run in runs], Transition.seq)
 
 
 def may_hold(run: Run) -> bool:
-    """Whether the run is in a state in which slots are held."""
+    """Return whether the run is in a state that holds slots."""
     return run.state_type in (HOLDING_TASK if isinstance(run, TaskRun) else HOLDING)
 
 
 def look_at(run: Any, history: Sequence[Any], log: Sequence[Transition]) -> None:
-    """A run, its states and its log entries agree."""
+    """Check that a run, its states and its log entries agree."""
     assert [state.version for state in history] == list(range(1, run.version + 1))
     assert [(entry.version, entry.state_id) for entry in log] == [(state.version, state.id) for state in history]
     for before, after in pairwise(log):
@@ -65,7 +65,7 @@ def look_at(run: Any, history: Sequence[Any], log: Sequence[Transition]) -> None
 
 
 async def most_at_once(database: Database, runs: Sequence[Run]) -> int:
-    """How many of the runs have held a slot at once, at most, as the log tells it."""
+    """Return the largest number of runs that held a slot at the same time, computed from the log."""
     tasks = {run.id for run in runs if isinstance(run, TaskRun)}
     holding, most = Counter[UUID](), 0
     for entry in await log_of(database, runs):

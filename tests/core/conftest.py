@@ -1,4 +1,4 @@
-"""Databases that tests with runs of their own share: making one takes longer than most tests."""
+"""Databases shared by tests that create runs of their own: creating a database takes longer than most tests."""
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +13,7 @@ from tests.databases import postgresql_database, sqlite_url
 
 @pytest.fixture(scope="module", params=KINDS)
 def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a migrated database; each module has one of each kind."""
+    """Yield the URL of a migrated database; each module has one of each kind."""
     template = request.getfixturevalue(f"{request.param}_template")
     if request.param == "sqlite":
         yield sqlite_url(Path(shutil.copy(template, tmp_path_factory.mktemp("shared") / "runstate.db")))
@@ -24,14 +24,14 @@ def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def postgresql_url(postgresql: str, postgresql_template: str) -> Iterator[str]:
-    """The URL of a migrated, empty PostgreSQL database."""
+    """Yield the URL of a migrated, empty PostgreSQL database."""
     with postgresql_database(postgresql, postgresql_template) as url:
         yield url
 
 
 @pytest.fixture
 async def shared(shared_url: str) -> AsyncIterator[Database]:
-    """A migrated database in which other tests have left their rows."""
+    """Yield a migrated database that contains rows of other tests."""
     database = Database(shared_url)
     yield database
     await database.close()

@@ -1,4 +1,4 @@
-"""Runs, limits, leases and proposals made by hand: rules judge them without a database."""
+"""Runs, limits, leases and proposals in memory: rules are tested without a database."""
 
 import os
 from collections.abc import Iterable
@@ -22,13 +22,13 @@ B = TypeVar("B")
 
 NOW: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NOT_ASKED: Final = "not asked"
-"""What a rule says of a proposal that it is not about."""
+"""Result of a rule that does not apply to the proposal."""
 
 THOROUGH: Final = os.environ.get("RUNSTATE_THOROUGH", "") not in ("", "0")
 
 
 def examples(moderately: int, **more: Any) -> settings:
-    """How many examples hypothesis tries: always the same ones, or twenty times as many new ones if it is thorough."""
+    """Return settings for hypothesis: always the same examples, or twenty times as many new ones in thorough runs."""
     return settings(
         max_examples=moderately * 20 if THOROUGH else moderately,
         derandomize=not THOROUGH,
@@ -39,12 +39,12 @@ def examples(moderately: int, **more: Any) -> settings:
 
 
 def in_seconds(seconds: float) -> datetime:
-    """So long after NOW, or before it."""
+    """Return the instant that is this many seconds after NOW."""
     return NOW + timedelta(seconds=seconds)
 
 
 def details(**values: Any) -> StateDetails:
-    """Details of a state."""
+    """Return details of a state."""
     return StateDetails(**values)
 
 
@@ -64,7 +64,7 @@ def _columns() -> dict[str, Any]:
 
 
 def flow_run(**columns: Any) -> FlowRun:
-    """A flow run without a state, or with the columns given."""
+    """Return a flow run without a state, except for the given columns."""
     own: dict[str, Any] = dict.fromkeys(
         ("deployment_id", "parent_task_run_id", "idempotency_key", "infrastructure_pid", "flow_version")
     )
@@ -73,7 +73,7 @@ def flow_run(**columns: Any) -> FlowRun:
 
 
 def task_run(**columns: Any) -> TaskRun:
-    """A task run without a state, or with the columns given."""
+    """Return a task run without a state, except for the given columns."""
     own: dict[str, Any] = dict.fromkeys(("flow_run_id", "cache_key", "task_version"))
     own |= {"task_key": "task", "dynamic_key": str(uuid7()), "policy": TaskRunPolicy()}
     own |= {"task_inputs": [], "flow_run_run_count": 0}
@@ -81,7 +81,7 @@ def task_run(**columns: Any) -> TaskRun:
 
 
 def limit(slots: int = 1, **columns: Any) -> ConcurrencyLimit:
-    """A limit of which nothing is taken, or with the columns given."""
+    """Return a limit without occupied slots, except for the given columns."""
     identity = {"id": uuid7(), "created": NOW, "updated": NOW}
     named = {"name": f"limit-{uuid7()}", "limit": slots, "active": True, "occupied": 0}
     decay = {"slot_decay_per_second": 0.0, "drained": None, "average_slot_occupancy_seconds": 2.0}
@@ -89,19 +89,19 @@ def limit(slots: int = 1, **columns: Any) -> ConcurrencyLimit:
 
 
 def lease(on: ConcurrencyLimit, **columns: Any) -> ConcurrencyLease:
-    """One slot that somebody holds until it is given back."""
+    """Return a lease of one slot that is held until it is released."""
     identity = {"id": uuid7(), "created": NOW, "updated": NOW, "limit_id": on.id}
     held = {"slots": 1, "holder": None, "run_id": None, "automatic": True, "expires": None}
     return ConcurrencyLease.of({**identity, **held, **columns})
 
 
 def slot(on: ConcurrencyLimit, held: ConcurrencyLease | None = None) -> Slot:
-    """A run's place in a limit."""
+    """Return the slot of a run: its limit and its lease, if any."""
     return Slot(on, held, uuid7())
 
 
 def deployment(on: ConcurrencyLimit | None = None, **columns: Any) -> Deployment:
-    """A deployment, with a limit or without."""
+    """Return a deployment, with or without a limit."""
     identity = {"id": uuid7(), "created": NOW, "updated": NOW, "name": f"deployment-{uuid7()}"}
     limited = {"concurrency_limit_id": on.id if on else None, "concurrency_options": None}
     own = {"flow_id": UUID(int=7), "paused": False, "parameters": {}, "tags": [], "work_queue_name": None}
@@ -109,12 +109,12 @@ def deployment(on: ConcurrencyLimit | None = None, **columns: Any) -> Deployment
 
 
 def entered(state: State, at: datetime = NOW - timedelta(minutes=1)) -> State:
-    """The state as one that a run is in: with id, time and version."""
+    """Return the state as entered by a run: with id, time and version."""
     return replace(state, id=state.id or uuid7(), timestamp=state.timestamp or at, version=state.version or 1)
 
 
 def being_in(run: R, state: State | None) -> R:
-    """The run with the columns that being in a state gives it."""
+    """Return the run with the columns that entering the state sets."""
     if state is None:
         return run
     current = {"state_id": state.id, "state_type": state.type, "state_name": state.name}
@@ -122,7 +122,7 @@ def being_in(run: R, state: State | None) -> R:
 
 
 def propose(run: R, initial: State | None, proposed: State, **facts: Any) -> Proposal[R]:
-    """A proposal for a run that is in one state, or none, to enter another."""
+    """Return a proposal to a run: from its current state (None: no state) to another one."""
     current = entered(initial) if initial else None
     return Proposal(run=being_in(run, current), initial=current, proposed=proposed, **{"now": NOW, **facts})
 
@@ -130,26 +130,26 @@ def propose(run: R, initial: State | None, proposed: State, **facts: Any) -> Pro
 def asked(
     rule: Rule[R], run: R, initial: State | None, proposed: State, **facts: Any
 ) -> Verdict | Literal["not asked"]:
-    """What a rule says of a proposal, if it is about such ones."""
+    """Return the verdict of a rule on a proposal, or NOT_ASKED if the rule does not apply."""
     proposal = propose(run, initial, proposed, **facts)
     return rule(proposal) if rule.concerns(proposal.initial_type, proposal.proposed.type) else NOT_ASKED
 
 
 def decided(policy: tuple[Rule[R], ...], run: R, initial: State | None, proposed: State, **facts: Any) -> Decision[R]:
-    """What the rules of a policy come to."""
+    """Return the decision of a policy's rules."""
     return decide(propose(run, initial, proposed, **facts), policy)
 
 
 def plain(kind: StateType) -> State:
-    """A state of a type, with nothing besides."""
+    """Return a state of a type with defaults only."""
     return State(type=kind, details=StateDetails(scheduled_time=NOW if kind is StateType.SCHEDULED else None))
 
 
 def all_but(*kinds: StateType) -> list[StateType]:
-    """The other state types, in their order."""
+    """Return the other state types in their order."""
     return [kind for kind in StateType if kind not in kinds]
 
 
 def pairs(first: Iterable[A], second: Iterable[B]) -> list[tuple[A, B]]:
-    """Each of the first with each of the second."""
+    """Return the pairs of an item of the first with an item of the second."""
     return list(product(first, second))

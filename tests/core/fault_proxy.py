@@ -1,4 +1,4 @@
-"""A way to PostgreSQL that can be cut anywhere: between asyncpg and the server, message by message."""
+"""A proxy between asyncpg and PostgreSQL that cuts a connection at a chosen message."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,33 +8,33 @@ from enum import Enum, auto
 import sqlalchemy as sa
 
 STARTUP = 8
-"""Bytes of the request for encryption, which has no type."""
+"""Length in bytes of the SSL request, a message without a type."""
 ENDS_EXCHANGE = frozenset({b"Q", b"S", b"H"})
-"""Query, Sync and Flush: what the client sends before it waits for the server."""
+"""Query, Sync and Flush: messages after which the client waits for the server."""
 
 TURNS = 3
-"""Of the loop, until a connection that was accepted in the one before has its task, and that has begun."""
+"""Iterations of the event loop until an accepted connection has a task that runs."""
 
 
 class Cut(Enum):
-    """What happens to one message of the client's."""
+    """The fate of one message from the client."""
 
     BEFORE = auto()
-    """The server never sees it."""
+    """The server does not receive it."""
     AFTER = auto()
-    """The server sees it, and the connection is gone at once."""
+    """The server receives it, and the connection is cut immediately."""
     REPLY = auto()
-    """The server sees it and does what it says; its reply is lost."""
+    """The server receives and executes it; the reply is lost."""
     LATE = auto()
-    """The client's connection is gone; the server sees the message later, when it is released."""
+    """The client's connection is cut; the server receives the message later, when it is released."""
 
 
 def untouched(_message: bytes, _number: int) -> None:
-    """Nothing happens to a message."""
+    """Leave a message alone."""
 
 
 class Proxy:
-    """Forwards what asyncpg and PostgreSQL tell each other, until it is told to cut."""
+    """Forwards messages between asyncpg and PostgreSQL until it cuts the connection."""
 
     def __init__(self, server: sa.URL) -> None:
         self.server = server
@@ -42,17 +42,17 @@ class Proxy:
         self.open = True
         """Whether connections are accepted."""
         self.gate = asyncio.Event()
-        """Connections wait here until it is set."""
+        """Set while connections may proceed."""
         self.gate.set()
         self.exchanges = 0
-        """How often a client has waited for the server."""
+        """Number of times that a client waited for the server."""
         self.wanted: Callable[[bytes, int], Cut | None] = untouched
         self.released = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
-        """Where clients reach the server through this."""
+        """URL at which clients reach the server through the proxy."""
         here = sa.URL.create(
             self.server.drivername,
             username=self.server.username,
@@ -65,7 +65,7 @@ class Proxy:
         return here.render_as_string(hide_password=False)
 
     def cut(self, where: Cut, when: Callable[[bytes, int], bool]) -> None:
-        """Cut once, at the first message for which *when* holds, given the message and the number of its exchange."""
+        """Cut once, at the first message for which *when* is true, given the message and its exchange number."""
         self.exchanges = 0
 
         def wanted(message: bytes, number: int) -> Cut | None:
@@ -77,7 +77,7 @@ class Proxy:
         self.wanted = wanted
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Forward one connection in both directions, unless none is accepted."""
+        """Forward one connection in both directions, or refuse it while the proxy is closed."""
         task = asyncio.current_task()
         assert task
         self.tasks.add(task)
@@ -105,7 +105,7 @@ async def closed(writer: asyncio.StreamWriter) -> None:
 
 
 class Link:
-    """One connection of a client, and the one to the server that goes with it."""
+    """One connection of a client and the matching connection to the server."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Link:
         self.is_cut = False
 
     async def forward(self) -> None:
-        """Forward messages until one side is gone, or it is cut."""
+        """Forward messages until one side closes or the connection is cut."""
         replies = asyncio.ensure_future(self._reply())
         try:
             with suppress(asyncio.IncompleteReadError):
@@ -132,11 +132,11 @@ class Link:
             replies.cancel()
             ends = (self.to_server, self.to_client)
             for end in ends:
-                end.close()  # here, not in a task: it might be cancelled before it has begun
+                end.close()  # here, not in a task: the task could be cancelled before it starts
             await asyncio.gather(replies, *(end.wait_closed() for end in ends), return_exceptions=True)
 
     async def _reply(self) -> None:
-        """Tell the client what the server says, until it is cut: the first reply after that is the last."""
+        """Forward messages of the server to the client until the cut; the first reply after the cut is the last."""
         try:
             while (said := await self.from_server.read(65536)) and not self.is_cut:
                 self.to_client.write(said)
@@ -144,7 +144,7 @@ class Link:
             self.to_client.close()
 
     async def _ask(self) -> Cut:
-        """Tell the server what the client says, from its greeting on, until it is cut."""
+        """Forward messages of the client to the server, from its greeting on, until the cut."""
         await self._greet()
         while True:
             kind = await self.from_client.readexactly(1)
@@ -177,7 +177,7 @@ class Link:
 
 @asynccontextmanager
 async def proxied(url: str) -> AsyncIterator[Proxy]:
-    """A proxy before the server of a database."""
+    """Yield a proxy in front of the server of a database."""
     proxy = Proxy(sa.make_url(url))
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]

@@ -1,4 +1,4 @@
-"""Requests played against facts in memory, one after another: the whole core but the database."""
+"""A store in memory that decides requests one after another: the core without a database."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,26 +18,26 @@ from tests.core.factories import NOW
 
 
 def proposal(run: FlowRun | TaskRun, state: State, **more: Any) -> ProposeState:
-    """The request that a run enters a state."""
+    """Return a request to enter a state."""
     kind = RunKind.TASK_RUN if isinstance(run, TaskRun) else RunKind.FLOW_RUN
     return ProposeState(kind=kind, run_id=run.id, state=state, **more)
 
 
 def written(row: Base) -> dict[str, Any]:
-    """The columns of a row."""
+    """Return the columns of a row."""
     return dict(vars(row))
 
 
 @dataclass
 class Memory:
-    """A unit, and the time, chance and ids that requests are played with."""
+    """A unit of work, and the clock, random numbers and ids for decisions."""
 
     unit: UnitOfWork = field(default_factory=UnitOfWork)
     now: datetime = NOW
     draw: float = 0.5
 
     def have(self, *rows: Base) -> None:
-        """Let rows be there."""
+        """Add rows."""
         for row in rows:
             match row:
                 case FlowRun() | TaskRun():
@@ -50,19 +50,19 @@ class Memory:
                     self.unit.deployments[row.id] = row
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, or the clock go back."""
+        """Move the clock, forwards or backwards."""
         self.now += timedelta(seconds=seconds)
 
     def decide_request(self, request: Request) -> Outcome:
-        """Play a request."""
+        """Decide a request and return the outcome."""
         return decide_request(request, self.unit, Environment(now=self.now, draw=lambda: self.draw, new_id=uuid7))
 
     def propose(self, run: FlowRun | TaskRun, state: State, **more: Any) -> Answer:
-        """Propose a state; what is not answered is an error."""
+        """Propose a state; AssertionError: the outcome is not an answer."""
         return answer(self.decide_request(proposal(run, state, **more)))
 
     def create(self, run: FlowRun | TaskRun, state: State) -> Created:
-        """Create a run, which enters its first state."""
+        """Create a run with its first state."""
         self.unit.created.add(run.id)
         self.have(run)
         outcome = self.decide_request(CreateRun(run=run, state=state))
@@ -70,28 +70,28 @@ class Memory:
         return outcome
 
     def run(self, run: FlowRun | TaskRun) -> Any:
-        """The run as it is now."""
+        """Return the current row of the run."""
         return self.unit.runs[run.id]
 
     def state(self, run: FlowRun | TaskRun) -> State:
-        """The state that a run is in now."""
+        """Return the current state of the run."""
         return self.unit.states[run.id]
 
     def history(self, run: FlowRun | TaskRun) -> list[State]:
-        """The states that a run has entered here."""
+        """Return the states that a run entered, oldest first."""
         return [each.state for each in self.unit.transitions if each.run.id == run.id]
 
     def held(self, run: FlowRun | TaskRun) -> list[ConcurrencyLease]:
-        """The leases that a run holds."""
+        """Return the leases of a run."""
         return self.unit.held_by(run.id)
 
     def snapshot(self) -> dict[str, Any]:
-        """All facts, as they are now."""
+        """Return a copy of all rows."""
         return {each.name: _copied(getattr(self.unit, each.name)) for each in fields(self.unit)}
 
 
 def answer(outcome: Outcome) -> Answer:
-    """The outcome, which is an answer."""
+    """Return the outcome as an answer; AssertionError: it is something else."""
     assert isinstance(outcome, Answer), outcome
     return outcome
 

@@ -1,4 +1,4 @@
-"""Anything that anybody may propose, drawn by hypothesis; instants count from when it is proposed."""
+"""Hypothesis strategies for proposals; instants are relative to the time of the proposal."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from tests.core.store_in_memory import proposal
 
 @dataclass(frozen=True)
 class Anything:
-    """What is proposed, for whichever run."""
+    """A proposal without a run."""
 
     kind: StateType
     name: str
@@ -27,7 +27,7 @@ class Anything:
     more: dict[str, Any]
 
     def __call__(self, run: FlowRun | TaskRun, now: datetime, own: str = "") -> ProposeState:
-        """The request that a run enters it; *own* makes cache keys another's."""
+        """Return a request for a run; *own* makes cache keys unique."""
         said: dict[str, Any] = {key: now + timedelta(seconds=at) for key, at in self.times.items() if at is not None}
         said |= self.details | ({"cache_key": self.cache_key + own} if self.cache_key else {})
         state = State(type=self.kind, name=self.name, data=self.data, details=StateDetails(**said))

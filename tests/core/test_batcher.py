@@ -1,4 +1,4 @@
-"""The batcher: requests that come together share transactions, and each gets its answer."""
+"""The batcher: concurrent requests share transactions, and each gets its answer."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -30,7 +30,7 @@ ACCEPT = OrchestrationStatus.ACCEPT
 
 @asynccontextmanager
 async def open_batcher(database: Database, **more: Any) -> AsyncIterator[Batcher]:
-    """A batcher at which time stands still; closed at the end."""
+    """Yield a batcher whose clock stands still."""
     batcher = Batcher(database, clock=lambda: NOW, draw=lambda: 0.5, new_id=uuid7, **more)
     try:
         yield batcher
@@ -40,14 +40,14 @@ async def open_batcher(database: Database, **more: Any) -> AsyncIterator[Batcher
 
 @asynccontextmanager
 async def held_up(database: Database, run: FlowRun) -> AsyncIterator[None]:
-    """While somebody else writes to a run, nobody can."""
+    """Hold the lock of a run in another transaction."""
     async with database.write() as transaction:
         await sql.lock_flow_runs(transaction.connection, [run.id], shared=False)
         yield
 
 
 async def some(database: Database, count: int) -> list[FlowRun]:
-    """Flow runs without a state."""
+    """Create flow runs without a state."""
     its_flow = flow()
     runs = [flow_run(flow_id=its_flow.id) for _ in range(count)]
     await put(database, its_flow, *runs)
@@ -55,7 +55,7 @@ async def some(database: Database, count: int) -> list[FlowRun]:
 
 
 async def turns(condition: Callable[[], bool]) -> None:
-    """Let others go on until something is so."""
+    """Run the event loop until a condition holds."""
     for _ in range(1000):
         if condition():
             return
@@ -64,7 +64,7 @@ async def turns(condition: Callable[[], bool]) -> None:
 
 
 async def started(batcher: Batcher, *requests: Any) -> asyncio.Future[list[Outcome]]:
-    """What is asked for, in a batch of its own that has started."""
+    """Submit requests and wait until their batch has started."""
     asked = asyncio.ensure_future(batcher.submit(requests))
     await turns(lambda: len(batcher.in_flight) == 1)
     return asked
@@ -83,12 +83,12 @@ async def test_one_request_gets_its_answer(database: Database) -> None:
     assert (said.status, said.state_id) == (ACCEPT, (await run_of(database, run)).state_id)
 
 
-async def test_who_asks_for_nothing_gets_nothing(database: Database) -> None:
+async def test_no_requests_get_no_answers(database: Database) -> None:
     async with open_batcher(database) as batcher:
         assert await batcher.submit([]) == []
 
 
-async def test_many_requests_at_once_leave_no_gap_and_are_all_answered(database: Database) -> None:
+async def test_many_concurrent_requests_are_all_answered_and_versions_have_no_gap(database: Database) -> None:
     runs = await some(database, 10)
     async with open_batcher(database) as batcher:
         asked = [batcher.submit([proposal(runs[number % 10], running(message=str(number)))]) for number in range(200)]
@@ -102,7 +102,7 @@ async def test_many_requests_at_once_leave_no_gap_and_are_all_answered(database:
         assert (await run_of(database, run)).run_count == 20
 
 
-async def test_each_answer_tells_the_state_that_its_request_wrote(database: Database) -> None:
+async def test_each_answer_has_the_state_that_its_request_wrote(database: Database) -> None:
     runs = await some(database, 3)
     async with open_batcher(database) as batcher:
         asked = [batcher.submit([proposal(runs[number % 3], running(message=str(number)))]) for number in range(30)]
@@ -117,16 +117,16 @@ async def test_each_answer_tells_the_state_that_its_request_wrote(database: Data
         assert written[answer.state_id].version == answer.written.version == number // 3 + 1
 
 
-async def test_requests_that_come_together_share_transactions(database: Database) -> None:
+async def test_concurrent_requests_share_transactions(database: Database) -> None:
     counted = ended(database, "COMMIT")
     runs = await some(database, 200)
     async with open_batcher(database) as batcher:
         await asyncio.gather(*(batcher.submit([proposal(run, running())]) for run in runs))
 
-    assert len(counted) <= 1 + 2 * BATCHES_AT_ONCE  # the first is that of the runs
+    assert len(counted) <= 1 + 2 * BATCHES_AT_ONCE  # the first transaction creates the runs
 
 
-async def test_a_request_that_comes_alone_starts_at_once(database: Database) -> None:
+async def test_a_single_request_starts_immediately(database: Database) -> None:
     counted = ended(database, "COMMIT")
     (run,) = await some(database, 1)
     async with open_batcher(database) as batcher:
@@ -136,7 +136,7 @@ async def test_a_request_that_comes_alone_starts_at_once(database: Database) -> 
     assert len(counted) == 1 + 3
 
 
-async def test_a_batch_does_not_grow_without_end(database: Database) -> None:
+async def test_a_batch_has_a_maximum_size(database: Database) -> None:
     counted = ended(database, "COMMIT")
     runs = await some(database, 2 * REQUESTS_A_BATCH)
     async with open_batcher(database) as batcher:
@@ -148,7 +148,7 @@ async def test_a_batch_does_not_grow_without_end(database: Database) -> None:
     assert len(counted) >= 1 + 3
 
 
-async def test_requests_that_were_made_together_are_answered_in_order(database: Database) -> None:
+async def test_requests_of_one_submission_are_answered_in_order(database: Database) -> None:
     counted = ended(database, "COMMIT")
     one, two = await some(database, 2)
     async with open_batcher(database) as batcher:
@@ -169,7 +169,7 @@ async def test_requests_that_were_made_together_are_answered_in_order(database: 
     assert len(counted) == 1 + 1
 
 
-async def test_nobody_is_overtaken_by_who_comes_later(database: Database) -> None:
+async def test_a_later_request_does_not_overtake_an_earlier_one(database: Database) -> None:
     one, two = await some(database, 2)
     async with open_batcher(database) as batcher:
         async with held_up(database, one):
@@ -182,7 +182,7 @@ async def test_nobody_is_overtaken_by_who_comes_later(database: Database) -> Non
     assert [state.name for state in await history_of(database, two)] == ["Pending", "Running"]
 
 
-async def test_a_run_that_is_created_by_many_at_once_is_created_once(database: Database) -> None:
+async def test_a_run_that_many_requests_create_at_once_is_created_once(database: Database) -> None:
     its_flow = flow()
     await put(database, its_flow)
     runs = [flow_run(flow_id=its_flow.id, idempotency_key="k") for _ in range(20)]
@@ -201,11 +201,11 @@ async def test_a_run_that_is_created_by_many_at_once_is_created_once(database: D
 
 @rule()
 def broken(proposal: Proposal[FlowRun]) -> None:
-    """It cannot be asked."""
+    """Raise an error."""
     raise LookupError("broken")
 
 
-async def test_a_request_that_cannot_be_answered_fails_alone(database: Database) -> None:
+async def test_a_request_that_raises_fails_alone(database: Database) -> None:
     runs = await some(database, 9)
     async with open_batcher(database) as batcher:
         asked = [
@@ -244,7 +244,7 @@ async def test_a_request_whose_statement_fails_does_not_fail_the_others(database
     assert (await run_of(database, stray)).version == 0
 
 
-async def test_a_request_that_cannot_be_answered_leaves_the_others_in_order(database: Database) -> None:
+async def test_a_request_that_raises_leaves_the_order_of_the_others(database: Database) -> None:
     (run,) = await some(database, 1)
     async with open_batcher(database) as batcher:
         states = [pending(), running(), failed(), completed()]
@@ -255,7 +255,7 @@ async def test_a_request_that_cannot_be_answered_leaves_the_others_in_order(data
     assert [state.name for state in await history_of(database, run)] == ["Pending", "Running", "Completed"]
 
 
-async def test_who_is_to_be_told_is_told_once_for_a_transaction_that_wrote(database: Database) -> None:
+async def test_the_feed_is_notified_once_for_each_transaction_that_wrote(database: Database) -> None:
     runs, told = await some(database, 3), list[str]()
     database.listeners.append(told.append)
     async with open_batcher(database) as batcher:
@@ -265,7 +265,7 @@ async def test_who_is_to_be_told_is_told_once_for_a_transaction_that_wrote(datab
     assert told == [TRANSITIONS.channel]
 
 
-async def test_what_was_committed_is_not_done_again_because_telling_of_it_failed(database: Database) -> None:
+async def test_a_committed_batch_is_not_retried_if_its_notification_fails(database: Database) -> None:
     (run,) = await some(database, 1)
 
     def fail(_: str) -> None:
@@ -279,7 +279,7 @@ async def test_what_was_committed_is_not_done_again_because_telling_of_it_failed
     assert len(await history_of(database, run)) == 2
 
 
-async def test_what_is_too_much_is_refused_and_the_rest_is_done(database: Database) -> None:
+async def test_requests_beyond_the_limit_are_refused_and_the_others_are_executed(database: Database) -> None:
     (run,) = await some(database, 1)
     async with open_batcher(database, queue_size=5) as batcher:
         async with held_up(database, run):
@@ -294,7 +294,7 @@ async def test_what_is_too_much_is_refused_and_the_rest_is_done(database: Databa
     assert len(await history_of(database, run)) == 7
 
 
-async def test_who_waits_too_long_is_told_and_what_was_asked_is_done(database: Database) -> None:
+async def test_a_request_that_times_out_is_answered_and_still_executed(database: Database) -> None:
     (run,) = await some(database, 1)
     async with open_batcher(database, timeout_seconds=0.01) as batcher, held_up(database, run):
         asked = [asyncio.ensure_future(batcher.submit([proposal(run, running())])) for _ in range(2)]
@@ -304,7 +304,7 @@ async def test_who_waits_too_long_is_told_and_what_was_asked_is_done(database: D
     assert len(await history_of(database, run)) == 2
 
 
-async def test_what_was_asked_by_somebody_who_went_away_is_done(database: Database) -> None:
+async def test_a_request_of_a_cancelled_caller_is_still_executed(database: Database) -> None:
     (run,) = await some(database, 1)
     async with open_batcher(database) as batcher:
         async with held_up(database, run):
@@ -320,7 +320,7 @@ async def test_what_was_asked_by_somebody_who_went_away_is_done(database: Databa
     assert [state.name for state in await history_of(database, run)] == ["Running", "Running", "Completed"]
 
 
-async def test_a_desk_that_is_closed_answers_those_who_wait_and_nobody_else(database: Database) -> None:
+async def test_a_closed_batcher_answers_waiting_requests_and_refuses_new_ones(database: Database) -> None:
     runs = await some(database, 2)
     async with open_batcher(database) as batcher:
         async with held_up(database, runs[0]):
@@ -337,7 +337,7 @@ async def test_a_desk_that_is_closed_answers_those_who_wait_and_nobody_else(data
     assert statuses([outcome for task in asked for outcome in task.result()]) == [ACCEPT] * 3
 
 
-async def test_two_desks_take_turns_at_a_run_and_each_knows_what_the_other_left(database: Database, url: str) -> None:
+async def test_two_batchers_take_turns_at_a_run_and_see_each_others_writes(database: Database, url: str) -> None:
     runs, second = await some(database, 3), Database(url)
     async with open_batcher(database) as batcher, open_batcher(second) as other:
         asked = [
@@ -356,7 +356,7 @@ async def test_two_desks_take_turns_at_a_run_and_each_knows_what_the_other_left(
         assert [each.previous_state_name for each in told] == [None, *names[:-1]]
 
 
-async def test_a_proposal_that_waited_for_a_run_is_about_the_state_that_it_found_then(database: Database) -> None:
+async def test_a_proposal_that_waited_for_a_lock_is_decided_on_the_state_found_then(database: Database) -> None:
     (run,) = await some(database, 1)
     async with open_batcher(database) as batcher:
         await batcher.submit([proposal(run, running())])
@@ -366,7 +366,7 @@ async def test_a_proposal_that_waited_for_a_run_is_about_the_state_that_it_found
             decide_request(proposal(run, failed()), unit, environment)
             await write(transaction.connection, unit, NOW)
             asked = asyncio.create_task(batcher.submit([proposal(run, pending(), force=True)]))
-            if not database.is_sqlite:  # where it waits for the only connection that writes
+            if not database.is_sqlite:  # on SQLite it waits for the only writing connection
                 await somebody_waits(database)
         await asked
 

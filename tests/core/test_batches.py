@@ -1,4 +1,4 @@
-"""What is proposed together is answered as if it were proposed one after another, on both databases."""
+"""Proposals in one batch get the same answers as proposals one after another, on both databases."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ NEW = ("keyed", "same key", "unkeyed", "child", "same child", "new subflow", "ta
 
 
 def cast() -> tuple[Cast, Cast]:
-    """The runs that a story is about, and those that it may create."""
+    """Return the runs of a scenario, and the runs that it can create."""
     made = Cast()
     its_flow = made.add("flow", flow())
     one = made.add("one slot", limit(1, name=f"one-{made.own}"))
@@ -94,7 +94,7 @@ def cast() -> tuple[Cast, Cast]:
 
 @dataclass(frozen=True)
 class Propose:
-    """Something is proposed for a run."""
+    """A step: a proposal to a run."""
 
     run: str
     said: Callable[[FlowRun | TaskRun, datetime, str], Request]
@@ -102,7 +102,7 @@ class Propose:
 
 @dataclass(frozen=True)
 class Create:
-    """A run is created."""
+    """A step: the creation of a run."""
 
     run: str
     kind: StateType = StateType.PENDING
@@ -110,11 +110,11 @@ class Create:
 
 Step = Propose | Create
 Story = Sequence[tuple[float, Sequence[Step]]]
-"""After how many seconds what is asked for together."""
+"""Steps that are submitted together, with the seconds that pass before them."""
 
 
-class Telling:
-    """A story that happens to a cast of its own."""
+class Scenario:
+    """A scenario with a cast of its own."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -122,45 +122,45 @@ class Telling:
         self.outcomes: list[Outcome] = []
 
     async def begin(self) -> None:
-        """Let the runs be there."""
+        """Insert the rows of the cast."""
         await put(self.database, *self.cast.rows.values())
         for name, row in self.new.rows.items():
             self.cast.add(name, row)
 
     def request(self, step: Step, now: datetime) -> Request:
-        """What a step asks for."""
+        """Return the request of a step."""
         run: Any = self.cast.rows[step.run]
         if isinstance(step, Create):
             return CreateRun(run=run.replace(created=now, updated=now), state=State(type=step.kind))
         return step.said(run, now, self.cast.own)
 
     async def ask(self, seconds: float, steps: Sequence[Step]) -> None:
-        """Ask for something in one transaction."""
+        """Submit steps in one transaction."""
         environment = Environment(now=in_seconds(seconds), draw=lambda: 0.5, new_id=uuid7)
         requests = [self.request(step, environment.now) for step in steps]
         self.outcomes += await orchestrate(self.database, requests, environment)
 
-    async def told(self) -> dict[str, Any]:
-        """All that came of it."""
-        return await self.cast.told(self.database, self.outcomes)
+    async def contents(self) -> dict[str, Any]:
+        """Return the content of the database and the outcomes."""
+        return await self.cast.contents(self.database, self.outcomes)
 
 
-async def tell(database: Database, story: Story) -> dict[str, Any]:
-    """What comes of a story, and that it is the same whether its steps are taken together or one after another."""
-    together, apart = Telling(database), Telling(database)
-    for telling in (together, apart):
-        await telling.begin()
+async def play(database: Database, story: Story) -> dict[str, Any]:
+    """Return the result of a story; check that it is the same in one batch as one after another."""
+    together, apart = Scenario(database), Scenario(database)
+    for scenario in (together, apart):
+        await scenario.begin()
     for seconds, steps in story:
         await together.ask(seconds, steps)
         for step in steps:
             await apart.ask(seconds, [step])
-    told = await together.told()
-    assert told == await apart.told()
-    return told
+    contents = await together.contents()
+    assert contents == await apart.contents()
+    return contents
 
 
 def to(run: str, state: State | StateType, **more: Any) -> Propose:
-    """A step: a run is to enter a state."""
+    """Return a step that proposes a state to a run."""
     proposed = State(type=state) if isinstance(state, StateType) else state
 
     def said(row: FlowRun | TaskRun, now: datetime, own: str) -> Request:
@@ -171,7 +171,7 @@ def to(run: str, state: State | StateType, **more: Any) -> Propose:
 
 
 def resume(run: str, **more: Any) -> Propose:
-    """A step: a paused run goes on with what it waited for."""
+    """Return a step that resumes a paused run."""
     return to(
         run, running(), policy=RESUME, fingerprint_source="resume", run_input_to_store=("response", {"a": 1}), **more
     )
@@ -307,19 +307,19 @@ STORIES: dict[str, Story] = {
 
 
 @pytest.mark.parametrize("name", STORIES)
-async def test_what_is_asked_for_together_comes_out_as_one_after_another(shared: Database, name: str) -> None:
-    told = await tell(shared, STORIES[name])
+async def test_a_batch_gives_the_same_result_as_single_requests(shared: Database, name: str) -> None:
+    contents = await play(shared, STORIES[name])
 
-    assert len(told["outcomes"]) == sum(len(steps) for _, steps in STORIES[name])
+    assert len(contents["outcomes"]) == sum(len(steps) for _, steps in STORIES[name])
 
 
 def step_of(run: str, said: Anything | StateType) -> Step:
-    """A step drawn at random; a bare type creates the run."""
+    """Return a random step; a bare type creates the run."""
     return Create(run, said) if isinstance(said, StateType) else Propose(run, said)
 
 
 def creates_each_once(steps: Sequence[Step]) -> bool:
-    """Whether no run is created twice: ids are minted for each creation."""
+    """Return whether no run is created twice: ids are generated for each creation."""
     created = [step.run for step in steps if isinstance(step, Create)]
     return len(created) == len(set(created))
 
@@ -333,12 +333,12 @@ stories = st.lists(st.tuples(st.integers(-5, 60), batches), min_size=1, max_size
 
 @examples(15)
 @given(story=stories)
-async def test_anything_asked_for_together_comes_out_as_one_after_another(shared: Database, story: Story) -> None:
-    await tell(shared, [(-9, [to("deployed", running()), to("alone", running())]), *story])
+async def test_a_random_batch_gives_the_same_result_as_single_requests(shared: Database, story: Story) -> None:
+    await play(shared, [(-9, [to("deployed", running()), to("alone", running())]), *story])
 
 
 async def statements(database: Database, requests: list[Any]) -> int:
-    """How many statements answering takes, besides those that begin and end the transaction."""
+    """Return the number of statements for requests, without BEGIN and COMMIT."""
     begins = 1 if database.is_sqlite else 0
     before = database.statements
     await orchestrate(database, requests, Environment(now=NOW, draw=lambda: 0.5, new_id=uuid7))
@@ -346,7 +346,7 @@ async def statements(database: Database, requests: list[Any]) -> int:
 
 
 @pytest.mark.parametrize("count", [1, 2, 200])
-async def test_a_batch_of_task_runs_without_limits_takes_six_statements_at_most(database: Database, count: int) -> None:
+async def test_a_batch_of_task_runs_without_limits_takes_at_most_six_statements(database: Database, count: int) -> None:
     its_flow = flow()
     parent = flow_run(flow_id=its_flow.id)
     tasks = [task_run(flow_run_id=parent.id, dynamic_key=str(number)) for number in range(count)]
@@ -359,11 +359,11 @@ async def test_a_batch_of_task_runs_without_limits_takes_six_statements_at_most(
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_a_batch_of_everything_takes_fourteen_statements_at_most(database: Database) -> None:
-    telling = Telling(database)
-    await telling.begin()
-    await telling.ask(0, [to("deployed", running()), to("alone", running()), to("alone", paused(NOW))])
-    await telling.ask(1, [to("one", running()), to("stray", completed(data={"type": "reference"}, details=KEYED))])
+async def test_a_batch_with_requests_of_all_kinds_takes_at_most_fourteen_statements(database: Database) -> None:
+    scenario = Scenario(database)
+    await scenario.begin()
+    await scenario.ask(0, [to("deployed", running()), to("alone", running()), to("alone", paused(NOW))])
+    await scenario.ask(1, [to("one", running()), to("stray", completed(data={"type": "reference"}, details=KEYED))])
     everything: list[Step] = [
         *(Create(name) for name in ("keyed", "same key", "child", "same child", "new subflow", "unkeyed")),
         resume("alone"),
@@ -374,13 +374,13 @@ async def test_a_batch_of_everything_takes_fourteen_statements_at_most(database:
         to("late", running(details=KEYED)),
         to("stray", failed()),
     ]
-    requests = [telling.request(step, in_seconds(2)) for step in everything]
+    requests = [scenario.request(step, in_seconds(2)) for step in everything]
 
     assert await statements(database, requests) <= 14
 
 
 @pytest.mark.parametrize("count", [1, 2, 60])
-async def test_new_task_runs_take_as_many_statements_as_one(database: Database, count: int) -> None:
+async def test_creating_many_task_runs_takes_as_many_statements_as_creating_one(database: Database, count: int) -> None:
     its_flow = flow()
     parent = flow_run(flow_id=its_flow.id)
     await put(database, its_flow, parent)
@@ -391,28 +391,28 @@ async def test_new_task_runs_take_as_many_statements_as_one(database: Database, 
     assert taken <= 6
 
 
-async def test_who_is_told_is_told_once_a_state_was_written(database: Database) -> None:
-    telling, told = Telling(database), list[str]()
-    await telling.begin()
-    database.listeners.append(told.append)
+async def test_the_feed_is_notified_once_after_a_state_was_written(database: Database) -> None:
+    scenario, channels = Scenario(database), list[str]()
+    await scenario.begin()
+    database.listeners.append(channels.append)
     environment = Environment(now=NOW, draw=lambda: 0.5, new_id=uuid7)
     for step in (to("alone", paused(NOW)), to("alone", running(), dry_run=True), to("alone", running())):
-        await orchestrate(database, [telling.request(step, NOW)], environment)
+        await orchestrate(database, [scenario.request(step, NOW)], environment)
 
-    assert told == [TRANSITIONS.channel]
-
-
-async def test_that_there_is_no_result_is_answered_and_not_stored(database: Database) -> None:
-    telling = Telling(database)
-    await telling.begin()
-    await telling.ask(0, [to("stray", completed(data={"type": "unpersisted"})), to("alone", completed(data={"a": 1}))])
-    told = await telling.told()
-
-    assert [said["written"]["data"] for said in told["outcomes"]] == [{"type": "unpersisted"}, {"a": 1}]
-    assert (told["states"]["stray 1"]["data"], told["states"]["alone 1"]["data"]) == (None, {"a": 1})
+    assert channels == [TRANSITIONS.channel]
 
 
-async def test_a_result_that_is_to_be_copied_cannot_be_deleted_meanwhile(postgresql_url: str) -> None:
+async def test_data_that_marks_a_missing_result_is_answered_and_not_stored(database: Database) -> None:
+    scenario = Scenario(database)
+    await scenario.begin()
+    await scenario.ask(0, [to("stray", completed(data={"type": "unpersisted"})), to("alone", completed(data={"a": 1}))])
+    contents = await scenario.contents()
+
+    assert [said["written"]["data"] for said in contents["outcomes"]] == [{"type": "unpersisted"}, {"a": 1}]
+    assert (contents["states"]["stray 1"]["data"], contents["states"]["alone 1"]["data"]) == (None, {"a": 1})
+
+
+async def test_a_result_that_is_about_to_be_copied_cannot_be_deleted_concurrently(postgresql_url: str) -> None:
     source = task_run()
     delete = "SET lock_timeout = '10ms'; DELETE FROM task_run"
     async with opened(postgresql_url) as database:

@@ -1,4 +1,4 @@
-"""Who is let in: checked once, looked at again for as long as it is in use."""
+"""Authentication: a key is looked up once and checked again while it is in use."""
 
 import gc
 from base64 import b64encode
@@ -17,12 +17,12 @@ NOW = datetime.now(UTC)
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A clock that tests set."""
 
     now = NOW
 
     def __call__(self) -> datetime:
-        """The time."""
+        """Return the time."""
         return self.now
 
 
@@ -38,7 +38,7 @@ def keys(database: Database) -> Keys:
 
 @pytest.fixture
 def credentials(database: Database, clock: Clock) -> CredentialCache:
-    """A credentials that looks when it is told to."""
+    """Yield a cache of credentials that checks keys only when a test calls for it."""
     return CredentialCache(database, clock, auth_string="ops:sécret", look_seconds=3600)
 
 
@@ -58,7 +58,7 @@ async def test_a_key_is_looked_up_once(database: Database, keys: Keys, credentia
     assert len(read) == 1
 
 
-async def test_keys_in_use_are_looked_at_in_one_statement(
+async def test_all_keys_in_use_are_checked_in_one_statement(
     database: Database, keys: Keys, credentials: CredentialCache
 ) -> None:
     held = [await credentials.admit(f"Bearer {await keys.make(name)}") for name in ("a", "b", "c")]
@@ -70,7 +70,7 @@ async def test_keys_in_use_are_looked_at_in_one_statement(
     assert [each.over.is_set() for each in held if each.over] == [False] * 3
 
 
-async def test_when_no_key_is_in_use_nothing_is_looked_at(
+async def test_nothing_is_checked_if_no_key_is_in_use(
     database: Database, keys: Keys, credentials: CredentialCache
 ) -> None:
     await keys.make("idle")
@@ -81,7 +81,7 @@ async def test_when_no_key_is_in_use_nothing_is_looked_at(
     assert read == []
 
 
-async def test_what_holds_a_key_has_it_looked_at(keys: Keys, credentials: CredentialCache) -> None:
+async def test_an_open_connection_keeps_its_key_checked(keys: Keys, credentials: CredentialCache) -> None:
     holder = await credentials.admit(f"Bearer {await keys.make('long')}")
     assert isinstance(holder, ApiKeyPrincipal)
     holder.used -= KEPT_SECONDS
@@ -94,7 +94,7 @@ async def test_what_holds_a_key_has_it_looked_at(keys: Keys, credentials: Creden
     assert holder.over.is_set()
 
 
-async def test_a_key_that_nothing_holds_is_forgotten(keys: Keys, credentials: CredentialCache) -> None:
+async def test_a_key_without_connections_is_forgotten(keys: Keys, credentials: CredentialCache) -> None:
     holder = await credentials.admit(f"Bearer {await keys.make('short')}")
     assert isinstance(holder, ApiKeyPrincipal)
     holder.used -= KEPT_SECONDS
@@ -105,7 +105,7 @@ async def test_a_key_that_nothing_holds_is_forgotten(keys: Keys, credentials: Cr
     assert (len(credentials.known), len(credentials.holders)) == (0, 0)
 
 
-async def test_a_revoked_key_is_over_with_the_next_look(keys: Keys, credentials: CredentialCache) -> None:
+async def test_a_revoked_key_is_refused_after_the_next_check(keys: Keys, credentials: CredentialCache) -> None:
     key = await keys.make("ci")
     holder = await credentials.admit(f"Bearer {key}")
     await keys.revoke("ci")
@@ -117,9 +117,7 @@ async def test_a_revoked_key_is_over_with_the_next_look(keys: Keys, credentials:
         await credentials.admit(f"Bearer {key}")
 
 
-async def test_a_key_that_has_expired_is_refused_at_once(
-    keys: Keys, credentials: CredentialCache, clock: Clock
-) -> None:
+async def test_an_expired_key_is_refused_immediately(keys: Keys, credentials: CredentialCache, clock: Clock) -> None:
     key = await keys.make("ci", expires=NOW + timedelta(minutes=5))
     holder = await credentials.admit(f"Bearer {key}")
     clock.now = NOW + timedelta(minutes=5)
@@ -131,7 +129,7 @@ async def test_a_key_that_has_expired_is_refused_at_once(
     assert holder.over.is_set()
 
 
-async def test_what_is_known_is_not_trusted_when_nobody_has_looked(keys: Keys, credentials: CredentialCache) -> None:
+async def test_cached_keys_are_not_trusted_if_the_check_is_overdue(keys: Keys, credentials: CredentialCache) -> None:
     key = await keys.make("ci")
     await credentials.admit(f"Bearer {key}")
     await keys.revoke("ci")
@@ -154,7 +152,7 @@ async def test_a_key_with_another_secret_is_refused(keys: Keys, credentials: Cre
         await credentials.admit(f"Bearer {forged}")
 
 
-async def test_user_and_password_may_do_everything(credentials: CredentialCache) -> None:
+async def test_user_and_password_grant_every_scope(credentials: CredentialCache) -> None:
     principal = await credentials.admit(basic("ops:sécret"))
 
     assert principal.name == "ops"
@@ -180,12 +178,12 @@ async def test_user_and_password_may_do_everything(credentials: CredentialCache)
         "ops:sécret",
     ],
 )
-async def test_nobody_else_is_let_in(credentials: CredentialCache, authorization: str | None) -> None:
+async def test_other_credentials_are_refused(credentials: CredentialCache, authorization: str | None) -> None:
     with pytest.raises(Unauthenticated):
         await credentials.admit(authorization)
 
 
-async def test_there_is_no_user_unless_one_is_set(database: Database, clock: Clock) -> None:
+async def test_without_the_setting_no_user_is_accepted(database: Database, clock: Clock) -> None:
     credentials = CredentialCache(database, clock)
 
     for text in (":", "", "None"):
@@ -193,7 +191,7 @@ async def test_there_is_no_user_unless_one_is_set(database: Database, clock: Clo
             await credentials.admit(basic(text))
 
 
-async def test_when_a_key_was_last_used_is_kept_now_and_then(
+async def test_the_time_of_the_last_use_is_written_at_intervals(
     database: Database, keys: Keys, credentials: CredentialCache, clock: Clock
 ) -> None:
     key = await keys.make("ci")

@@ -1,4 +1,4 @@
-"""One request after the other: what is answered, and what is noted."""
+"""Decisions on single requests: the answer, and the rows to write."""
 
 from typing import Any
 from uuid import UUID
@@ -31,7 +31,7 @@ WAIT, ABORT = OrchestrationStatus.WAIT, OrchestrationStatus.ABORT
 
 @pytest.fixture
 def memory() -> Memory:
-    """Facts in memory: none yet."""
+    """Return an empty store."""
     return Memory()
 
 
@@ -48,7 +48,7 @@ def test_an_accepted_state_is_entered(memory: Memory) -> None:
     assert (said.written.actor, said.written.request_id, said.written.created) == ("me", "r", NOW)
 
 
-def test_what_was_left_and_entered_is_noted(memory: Memory) -> None:
+def test_the_state_left_and_the_state_entered_are_logged(memory: Memory) -> None:
     run = flow_run()
     memory.have(run)
     memory.propose(run, pending())
@@ -64,9 +64,7 @@ def test_what_was_left_and_entered_is_noted(memory: Memory) -> None:
     ("state", "status"),
     [(running(), WAIT), (paused(NOW), REJECT), (State(type=StateType.SCHEDULED, name="Late"), REJECT)],
 )
-def test_a_state_that_is_not_entered_leaves_everything_as_it_was(
-    memory: Memory, state: State, status: OrchestrationStatus
-) -> None:
+def test_a_refused_state_changes_nothing(memory: Memory, state: State, status: OrchestrationStatus) -> None:
     run = flow_run()
     memory.have(run)
     memory.propose(run, late(NOW, in_seconds(9)), force=True)
@@ -79,14 +77,14 @@ def test_a_state_that_is_not_entered_leaves_everything_as_it_was(
     assert memory.snapshot() == before
 
 
-def test_a_run_without_a_state_stays_without_one_if_none_is_entered(memory: Memory) -> None:
+def test_a_run_without_a_state_has_none_after_a_refusal(memory: Memory) -> None:
     run = flow_run()
     memory.have(run)
 
     assert memory.propose(run, paused(NOW)).state_id is None
 
 
-def test_the_answer_tells_every_rule_that_looked(memory: Memory) -> None:
+def test_the_answer_names_every_evaluated_rule(memory: Memory) -> None:
     run = flow_run()
     memory.have(run)
     memory.propose(run, cancelling(), force=True)
@@ -102,14 +100,14 @@ def test_the_answer_tells_every_rule_that_looked(memory: Memory) -> None:
     )
 
 
-def test_a_run_that_is_not_there_is_not_found(memory: Memory) -> None:
+def test_an_unknown_run_is_not_found(memory: Memory) -> None:
     missing = memory.decide_request(proposal(flow_run(), running()))
 
     assert isinstance(missing, NotFound)
     assert missing.missing_id
 
 
-def test_a_flow_run_is_no_task_run(memory: Memory) -> None:
+def test_the_id_of_a_flow_run_is_not_found_as_a_task_run(memory: Memory) -> None:
     flow, task = flow_run(), task_run()
     memory.have(flow, task)
 
@@ -117,7 +115,7 @@ def test_a_flow_run_is_no_task_run(memory: Memory) -> None:
     assert isinstance(memory.decide_request(proposal(flow_run(id=task.id), running())), NotFound)
 
 
-def test_who_expects_the_version_that_the_run_has_is_answered(memory: Memory) -> None:
+def test_a_proposal_with_the_expected_version_is_accepted(memory: Memory) -> None:
     run = flow_run()
     memory.have(run)
 
@@ -126,7 +124,7 @@ def test_who_expects_the_version_that_the_run_has_is_answered(memory: Memory) ->
 
 
 @pytest.mark.parametrize("expected", [0, 2, -1])
-def test_who_expects_another_version_is_told_which_it_is(memory: Memory, expected: int) -> None:
+def test_a_proposal_with_another_expected_version_gets_the_current_version(memory: Memory, expected: int) -> None:
     run = flow_run()
     memory.have(run)
     memory.propose(run, pending())
@@ -138,7 +136,7 @@ def test_who_expects_another_version_is_told_which_it_is(memory: Memory, expecte
     assert memory.snapshot() == before
 
 
-def test_the_same_proposal_under_the_same_key_is_answered_as_before(memory: Memory) -> None:
+def test_a_repeated_proposal_with_the_same_key_gets_the_stored_answer(memory: Memory) -> None:
     run = flow_run()
     memory.have(run)
     first = memory.propose(run, running(message="m"), idempotency_key="k")
@@ -151,7 +149,7 @@ def test_the_same_proposal_under_the_same_key_is_answered_as_before(memory: Memo
     assert memory.snapshot() == before
 
 
-def test_a_rejection_that_wrote_something_is_answered_as_before(memory: Memory) -> None:
+def test_a_rejection_that_wrote_something_is_stored_with_its_key(memory: Memory) -> None:
     run = flow_run(policy=FlowRunPolicy(retries=5))
     memory.have(run)
     memory.propose(run, running())
@@ -163,7 +161,7 @@ def test_a_rejection_that_wrote_something_is_answered_as_before(memory: Memory) 
     assert len(memory.history(run)) == 2
 
 
-def test_an_answer_that_wrote_nothing_is_found_anew(memory: Memory) -> None:
+def test_an_answer_that_wrote_nothing_is_decided_again(memory: Memory) -> None:
     run = flow_run()
     memory.have(run)
     memory.propose(run, scheduled(NOW, in_seconds(5)))
@@ -176,7 +174,7 @@ def test_an_answer_that_wrote_nothing_is_found_anew(memory: Memory) -> None:
 @pytest.mark.parametrize(
     "other", [{"state": pending()}, {"state": running(message="m")}, {"state": running(), "force": True}]
 )
-def test_another_proposal_under_the_same_key_is_refused(memory: Memory, other: dict[str, Any]) -> None:
+def test_another_proposal_with_the_same_key_is_refused(memory: Memory, other: dict[str, Any]) -> None:
     run = flow_run()
     memory.have(run)
     memory.propose(run, running(), idempotency_key="k")
@@ -184,7 +182,7 @@ def test_another_proposal_under_the_same_key_is_refused(memory: Memory, other: d
     assert isinstance(memory.decide_request(proposal(run, idempotency_key="k", **other)), IdempotencyConflict)
 
 
-def test_a_key_is_the_runs_own(memory: Memory) -> None:
+def test_keys_belong_to_one_run(memory: Memory) -> None:
     one, two = flow_run(), flow_run()
     memory.have(one, two)
     memory.propose(one, running(), idempotency_key="k")
@@ -192,7 +190,7 @@ def test_a_key_is_the_runs_own(memory: Memory) -> None:
     assert not memory.propose(two, pending(), idempotency_key="k").replayed
 
 
-def test_a_dry_run_tells_what_would_be_written_and_writes_nothing(memory: Memory) -> None:
+def test_a_dry_run_returns_what_would_be_written_and_writes_nothing(memory: Memory) -> None:
     run, limited = task_run(tags=["a"]), limit(1, name="tag:a")
     memory.have(run, limited)
     before = memory.snapshot()
@@ -204,7 +202,7 @@ def test_a_dry_run_tells_what_would_be_written_and_writes_nothing(memory: Memory
     assert memory.snapshot() == before
 
 
-def test_a_dry_run_of_what_would_not_be_written_proposes_nothing(memory: Memory) -> None:
+def test_a_dry_run_of_a_refused_proposal_returns_no_state(memory: Memory) -> None:
     run = flow_run()
     memory.have(run)
     memory.propose(run, scheduled(NOW, in_seconds(5)))
@@ -221,7 +219,7 @@ def test_a_scheduled_state_without_a_time_is_due_now(memory: Memory) -> None:
     assert memory.state(run).details.scheduled_time == NOW
 
 
-def test_rules_see_no_earlier_time_than_the_runs_own(memory: Memory) -> None:
+def test_rules_see_no_time_before_the_runs_last_state(memory: Memory) -> None:
     run = flow_run()
     memory.have(run)
     memory.wait(9)
@@ -253,7 +251,7 @@ def test_a_policy_is_chosen_by_the_kind_of_run_and_by_force(request_: Any, polic
     assert policy_for(request_, run) is policy
 
 
-def test_a_new_run_enters_its_first_state_whatever_the_rules_say(memory: Memory) -> None:
+def test_a_new_run_enters_its_first_state_without_rules(memory: Memory) -> None:
     run = flow_run()
     made = memory.create(run, paused(NOW))
 
@@ -261,7 +259,7 @@ def test_a_new_run_enters_its_first_state_whatever_the_rules_say(memory: Memory)
     assert (memory.state(run).type, memory.run(run).version) == (StateType.PAUSED, 1)
 
 
-def test_a_run_that_was_there_is_answered_instead(memory: Memory) -> None:
+def test_an_existing_run_is_returned_by_a_creation(memory: Memory) -> None:
     there, new = flow_run(), flow_run()
     memory.have(there)
     memory.unit.existing[new.id] = there.id
@@ -272,7 +270,7 @@ def test_a_run_that_was_there_is_answered_instead(memory: Memory) -> None:
     assert memory.history(there) == []
 
 
-def test_a_run_is_created_once_however_often_it_is_asked_for(memory: Memory) -> None:
+def test_a_run_is_created_once_by_repeated_requests(memory: Memory) -> None:
     run = flow_run()
     memory.create(run, pending())
     again = memory.decide_request(CreateRun(run=run, state=pending()))
@@ -281,7 +279,7 @@ def test_a_run_is_created_once_however_often_it_is_asked_for(memory: Memory) -> 
     assert (again.created, again.run_id, len(memory.history(run))) == (False, run.id, 1)
 
 
-def test_a_run_that_is_yet_to_be_created_is_not_found(memory: Memory) -> None:
+def test_a_run_that_is_created_later_is_not_found(memory: Memory) -> None:
     run = flow_run()
     memory.have(run)
     memory.unit.created.add(run.id)
@@ -293,7 +291,7 @@ def test_a_run_that_is_yet_to_be_created_is_not_found(memory: Memory) -> None:
     "run",
     [flow_run(parent_task_run_id=UUID(int=6)), flow_run(deployment_id=UUID(int=6)), task_run(flow_run_id=UUID(int=6))],
 )
-def test_a_run_of_something_that_is_not_there_is_not_created(memory: Memory, run: Any) -> None:
+def test_a_run_with_unknown_references_is_not_created(memory: Memory, run: Any) -> None:
     memory.unit.dangling[run.id] = UUID(int=6)
     said = memory.decide_request(CreateRun(run=run, state=pending()))
 
@@ -316,7 +314,7 @@ def test_the_task_run_of_a_subflow_run_enters_the_same_states(memory: Memory) ->
     assert [each.actor for each in memory.unit.transitions] == ["me", "me"]
 
 
-def test_an_input_that_a_subflow_run_waits_for_is_stored_for_that_run_alone(memory: Memory) -> None:
+def test_the_input_of_a_resumed_subflow_run_is_stored_for_that_run_only(memory: Memory) -> None:
     parent = task_run()
     subflow = flow_run(parent_task_run_id=parent.id)
     memory.have(parent, subflow)
@@ -328,7 +326,7 @@ def test_an_input_that_a_subflow_run_waits_for_is_stored_for_that_run_alone(memo
     assert [state.name for state in memory.history(parent)] == ["Running", "Paused", "Running"]
 
 
-def test_the_task_run_of_a_subflow_run_enters_what_the_subflow_run_entered_instead(memory: Memory) -> None:
+def test_the_task_run_of_a_subflow_run_enters_the_replacement_state(memory: Memory) -> None:
     parent = task_run()
     subflow = flow_run(parent_task_run_id=parent.id, policy=FlowRunPolicy(retries=1))
     memory.have(parent, subflow)
@@ -339,7 +337,7 @@ def test_the_task_run_of_a_subflow_run_enters_what_the_subflow_run_entered_inste
     assert memory.unit.answers.keys() == {(subflow.id, "k"), (subflow.id, "l")}
 
 
-def test_the_task_run_of_a_subflow_run_stays_if_the_subflow_run_does(memory: Memory) -> None:
+def test_the_task_run_of_a_subflow_run_stays_if_the_proposal_is_refused(memory: Memory) -> None:
     parent = task_run()
     subflow = flow_run(parent_task_run_id=parent.id)
     memory.have(parent, subflow)
@@ -349,7 +347,7 @@ def test_the_task_run_of_a_subflow_run_stays_if_the_subflow_run_does(memory: Mem
     assert memory.history(parent) == []
 
 
-def test_what_a_pause_notes_is_kept_although_the_run_stays_paused(memory: Memory) -> None:
+def test_columns_of_a_pause_are_written_even_if_the_run_stays_paused(memory: Memory) -> None:
     run = flow_run()
     memory.have(run)
     memory.propose(run, running())
@@ -360,7 +358,7 @@ def test_what_a_pause_notes_is_kept_although_the_run_stays_paused(memory: Memory
     assert memory.run(run).policy == FlowRunPolicy(resuming=True, pause_keys=("here",))
 
 
-def test_a_fingerprint_is_the_same_for_the_same_proposal_only() -> None:
+def test_a_fingerprint_is_the_same_only_for_equal_proposals() -> None:
     run = flow_run()
     one = proposal(run, running(data={"b": 1, "a": 2}), actor="me", request_id="1")
     same = proposal(run, running(data={"a": 2, "b": 1}), actor="you", request_id="2", expected_version=3)

@@ -1,4 +1,4 @@
-"""Decisions about shared things: cached results, slots and their leases."""
+"""Decisions about shared rows: cached results, slots and their leases."""
 
 from datetime import datetime
 
@@ -27,11 +27,11 @@ WAIT, ABORT = OrchestrationStatus.WAIT, OrchestrationStatus.ABORT
 
 @pytest.fixture
 def memory() -> Memory:
-    """Facts in memory: none yet."""
+    """Return an empty store."""
     return Memory()
 
 
-def test_a_result_is_shared_under_its_cache_key(memory: Memory) -> None:
+def test_a_result_is_reused_by_its_cache_key(memory: Memory) -> None:
     keyed = details(cache_key="k")
     first, second = task_run(), task_run()
     memory.have(first, second)
@@ -48,7 +48,9 @@ def test_a_result_is_shared_under_its_cache_key(memory: Memory) -> None:
 @pytest.mark.parametrize(
     ("expires", "name"), [(in_seconds(9), "Cached"), (None, "Cached"), (in_seconds(-1), "Running")]
 )
-def test_the_newest_result_of_a_key_decides_expired_or_not(memory: Memory, expires: datetime | None, name: str) -> None:
+def test_only_the_newest_result_of_a_key_is_used_even_if_it_has_expired(
+    memory: Memory, expires: datetime | None, name: str
+) -> None:
     runs = [task_run() for _ in range(3)]
     memory.have(*runs)
     for run, message, expiration in zip(runs, "ab", (None, expires), strict=False):
@@ -59,7 +61,7 @@ def test_the_newest_result_of_a_key_decides_expired_or_not(memory: Memory, expir
     assert memory.state(runs[2]).message == ("b" if name == "Cached" else None)
 
 
-def test_a_result_under_a_long_key_is_written_and_not_shared(memory: Memory) -> None:
+def test_a_result_with_a_long_key_is_written_and_not_reused(memory: Memory) -> None:
     run, keyed = task_run(), details(cache_key="k" * 2001)
     memory.have(run)
     said = memory.propose(run, completed(details=keyed))
@@ -68,7 +70,7 @@ def test_a_result_under_a_long_key_is_written_and_not_shared(memory: Memory) -> 
     assert memory.unit.new_cached == []
 
 
-def test_a_run_that_starts_holds_a_slot_until_it_leaves(memory: Memory) -> None:
+def test_a_running_run_holds_a_slot_until_it_leaves_running(memory: Memory) -> None:
     run, other, limited = task_run(tags=["a"]), task_run(tags=["a", "b"]), limit(1, name="tag:a")
     memory.have(run, other, limited)
 
@@ -85,7 +87,7 @@ def test_a_run_that_starts_holds_a_slot_until_it_leaves(memory: Memory) -> None:
 
 
 @pytest.mark.parametrize("state", [completed(), awaiting_retry(NOW), pending(), paused(NOW)])
-def test_every_state_in_which_nothing_runs_gives_the_slot_back(memory: Memory, state: State) -> None:
+def test_every_state_that_runs_nothing_releases_the_slot(memory: Memory, state: State) -> None:
     run, limited = task_run(tags=["a"]), limit(1, name="tag:a")
     memory.have(run, limited)
     memory.propose(run, running())
@@ -95,7 +97,7 @@ def test_every_state_in_which_nothing_runs_gives_the_slot_back(memory: Memory, s
     assert memory.unit.limits[limited.id].occupied == 0
 
 
-def test_a_retry_gives_the_slot_back_and_takes_it_again(memory: Memory) -> None:
+def test_a_retry_releases_the_slot_and_acquires_it_again(memory: Memory) -> None:
     run, limited = task_run(tags=["a"], policy=TaskRunPolicy(retries=1)), limit(1, name="tag:a")
     memory.have(run, limited)
     memory.propose(run, running())
@@ -107,7 +109,7 @@ def test_a_retry_gives_the_slot_back_and_takes_it_again(memory: Memory) -> None:
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_force_takes_no_slot_and_gives_back_what_is_held(memory: Memory, *, force: bool) -> None:
+def test_force_acquires_no_slot_and_releases_held_slots(memory: Memory, *, force: bool) -> None:
     run, limited = task_run(tags=["a"]), limit(1, name="tag:a")
     memory.have(run, limited)
     memory.propose(run, running(), force=force)
@@ -117,7 +119,7 @@ def test_force_takes_no_slot_and_gives_back_what_is_held(memory: Memory, *, forc
     assert memory.unit.limits[limited.id].occupied == 0
 
 
-def test_a_new_run_takes_no_slot(memory: Memory) -> None:
+def test_a_new_run_acquires_no_slot(memory: Memory) -> None:
     run, limited = task_run(tags=["a"]), limit(1, name="tag:a")
     memory.have(limited)
     memory.create(run, running())
@@ -125,7 +127,7 @@ def test_a_new_run_takes_no_slot(memory: Memory) -> None:
     assert memory.held(run) == []
 
 
-def test_slots_that_a_client_took_for_a_run_are_given_back_when_it_ends(memory: Memory) -> None:
+def test_slots_that_a_client_acquired_for_a_run_are_released_when_it_ends(memory: Memory) -> None:
     run, limited = task_run(), limit(3, occupied=2)
     mine = lease(limited, run_id=run.id, automatic=False)
     others = lease(limited, run_id=None, automatic=False, holder="another")
@@ -140,7 +142,7 @@ def test_slots_that_a_client_took_for_a_run_are_given_back_when_it_ends(memory: 
     assert memory.unit.gone_leases == {mine.id}
 
 
-def test_slots_that_a_client_took_for_a_run_are_not_those_that_it_runs_with(memory: Memory) -> None:
+def test_slots_that_a_client_acquired_for_a_run_do_not_count_as_its_own(memory: Memory) -> None:
     run, limited = task_run(tags=["a"]), limit(2, name="tag:a", occupied=1)
     mine = lease(limited, run_id=run.id, automatic=False)
     memory.have(run, limited, mine)
@@ -169,7 +171,7 @@ def test_a_claimed_flow_run_holds_its_deployments_slot_from_pending_on(memory: M
     assert memory.state(run).details.deployment_concurrency_lease_id is None
 
 
-def test_a_claimed_run_whose_slot_has_freed_itself_starts_without_another(memory: Memory) -> None:
+def test_a_claimed_run_whose_slot_has_decayed_starts_without_another(memory: Memory) -> None:
     limited = limit(1, slot_decay_per_second=0.5)
     deployed = deployment(limited)
     run, other = flow_run(deployment_id=deployed.id), flow_run(deployment_id=deployed.id)
@@ -183,7 +185,7 @@ def test_a_claimed_run_whose_slot_has_freed_itself_starts_without_another(memory
     assert memory.held(run) == []
 
 
-def test_a_deployment_that_cancels_new_runs_cancels_the_one_without_a_slot(memory: Memory) -> None:
+def test_a_deployment_that_cancels_new_runs_cancels_a_run_without_a_slot(memory: Memory) -> None:
     limited = limit(1, occupied=1)
     options = ConcurrencyOptions(collision_strategy=CollisionStrategy.CANCEL_NEW)
     deployed = deployment(limited, concurrency_options=options)
@@ -195,7 +197,7 @@ def test_a_deployment_that_cancels_new_runs_cancels_the_one_without_a_slot(memor
 
 
 @pytest.mark.parametrize(("state", "expires"), [(pending(), 60), (running(), None), (cancelling(), None)])
-def test_a_lease_expires_only_while_the_run_that_took_it_is_pending(
+def test_a_lease_has_an_expiry_only_while_its_run_is_pending(
     memory: Memory, state: State, expires: float | None
 ) -> None:
     limited = limit(1)
@@ -210,7 +212,7 @@ def test_a_lease_expires_only_while_the_run_that_took_it_is_pending(
     assert [each.expires for each in memory.held(run)] == [None if expires is None else in_seconds(expires)]
 
 
-def test_a_lease_of_slots_that_free_themselves_is_not_renewed(memory: Memory) -> None:
+def test_a_lease_of_a_rate_limit_is_not_renewed(memory: Memory) -> None:
     limited = limit(1, slot_decay_per_second=0.1)
     deployed = deployment(limited)
     run = flow_run(deployment_id=deployed.id)
@@ -224,7 +226,7 @@ def test_a_lease_of_slots_that_free_themselves_is_not_renewed(memory: Memory) ->
     assert memory.unit.limits[limited.id].drained == in_seconds(1)
 
 
-def test_slots_that_free_themselves_are_counted_from_the_time_that_the_rules_saw(memory: Memory) -> None:
+def test_decay_is_counted_from_the_time_that_the_rules_saw(memory: Memory) -> None:
     run, limited = task_run(tags=["a"]), limit(1, name="tag:a", slot_decay_per_second=1, drained=in_seconds(0.5))
     memory.have(run, limited)
     memory.wait(1)

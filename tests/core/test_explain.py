@@ -1,4 +1,4 @@
-"""The page about states, policies and rules is what the code says."""
+"""The page about states, policies and rules equals what the code generates."""
 
 import asyncio
 import os
@@ -24,11 +24,11 @@ RULES: set[Rule[Any]] = {each for policy in vars(policies).values() if isinstanc
 S = StateType
 
 
-def test_the_page_is_what_the_code_says() -> None:
+def test_the_page_is_up_to_date() -> None:
     assert FILE.read_text(encoding="utf-8") == PAGE
 
 
-async def test_the_page_is_the_same_whatever_order_sets_are_in() -> None:
+async def test_the_page_does_not_depend_on_the_order_of_sets() -> None:
     command = f"from {explain.__name__} import states_page; print(states_page(), end='')"
     changed = {"PYTHONHASHSEED": "1", "PYTHONIOENCODING": "utf-8", "PYTHONPATH": os.pathsep.join(sys.path)}
     process = await asyncio.create_subprocess_exec(
@@ -40,12 +40,12 @@ async def test_the_page_is_the_same_whatever_order_sets_are_in() -> None:
 
 
 @pytest.mark.parametrize("each", sorted(RULES | set(run_inputs.RESUME), key=repr), ids=repr)
-def test_the_page_says_every_rule(each: Rule[Any]) -> None:
+def test_the_page_describes_every_rule(each: Rule[Any]) -> None:
     assert f"`{each.name}`" in PAGE
     assert " ".join(str(each.__doc__).split()) in PAGE
 
 
-def test_the_page_says_each_rule_of_a_policy_in_order() -> None:
+def test_the_page_lists_the_rules_of_a_policy_in_order() -> None:
     written: dict[str, tuple[Rule[Any], ...]] = {"### CORE_FLOW": CORE_FLOW, "### CORE_TASK": CORE_TASK}
     for heading, policy in written.items():
         section = PAGE.partition(heading)[2].partition("\n### ")[0]
@@ -54,7 +54,7 @@ def test_the_page_says_each_rule_of_a_policy_in_order() -> None:
         assert places == sorted(places)
 
 
-def test_the_page_says_every_type_and_every_named_state() -> None:
+def test_the_page_names_every_type_and_every_named_state() -> None:
     assert len(constructors()) == 19
     for make in constructors():
         assert f"| `{make.__name__}` |" in PAGE
@@ -62,7 +62,7 @@ def test_the_page_says_every_type_and_every_named_state() -> None:
         assert f"\n| {kind.value} |" in PAGE
 
 
-def test_the_page_draws_what_leads_where() -> None:
+def test_the_page_draws_the_transitions() -> None:
     diagram = PAGE.partition("```mermaid")[2].partition("```")[0].splitlines()
     arrows = {line.strip() for line in diagram if "-->" in line}
 
@@ -81,20 +81,20 @@ def test_the_page_draws_what_leads_where() -> None:
         (frozenset({S.FAILED}), "FAILED"),
     ],
 )
-def test_sets_of_types_are_said_in_words(types: frozenset[StateType | None], words: str) -> None:
+def test_sets_of_types_are_written_in_words(types: frozenset[StateType | None], words: str) -> None:
     assert in_words(types, ANY) == words
 
 
-def test_what_a_rule_is_about_is_said_in_words() -> None:
+def test_the_transitions_of_a_rule_are_written_in_words() -> None:
     assert left_in_words(cancelling.finish_cancelling) == "CANCELLING"
     assert entered_in_words(cancelling.finish_cancelling) == "anything but CANCELLED"
     assert left_in_words(concurrency.take_deployment_slot) == "anything but PENDING, RUNNING, CANCELLING"
     assert entered_in_words(terminal.reset_flow_run) == "any type that is not final"
 
 
-def test_a_rule_about_everything_is_about_anything() -> None:
+def test_a_rule_about_every_transition_is_written_as_any() -> None:
     @rule()
     def everything(proposal: Proposal[FlowRun]) -> None:
-        """It has no objections."""
+        """Accept every proposal."""
 
     assert (left_in_words(everything), entered_in_words(everything)) == ("anything", "anything")

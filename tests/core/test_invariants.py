@@ -1,4 +1,4 @@
-"""What always holds, whatever is proposed in whatever order: a state machine over the core without a database."""
+"""Invariants that hold after any sequence of proposals: a state machine over the core without a database."""
 
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,7 @@ CLOSE = 1e-3
 
 
 class Orchestration(RuleBasedStateMachine):
-    """Some runs, limits and deployments, and everything that is proposed for them."""
+    """Some runs, limits and deployments, and random proposals to them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,13 +34,13 @@ class Orchestration(RuleBasedStateMachine):
         self.runs: list[Run] = []
         self.new: list[Run] = []
         self.most: dict[UUID, int] = {}
-        """Of each limit, the most slots that may be held: its own, or what was held when it was lowered."""
+        """Most slots that may be held, by limit: its own number, or the slots held when it was lowered."""
         self.gone: set[UUID] = set()
-        """Leases that were given back."""
+        """Ids of released leases."""
 
     @initialize(slots=st.integers(1, 2), decay=st.sampled_from([0.05, 1]))
     def begin(self, slots: int, decay: float) -> None:
-        """Have flow runs, with a deployment and without, a subflow run, and task runs with tags."""
+        """Create flow runs with and without a deployment, a subflow run, and task runs with tags."""
         limits = [limit(slots, name="deployment"), limit(1, name="tag:a"), limit(slots, name="tag:b")]
         limits.append(limit(1, name="tag:rate", slot_decay_per_second=decay))
         cancels = ConcurrencyOptions(collision_strategy=CollisionStrategy.CANCEL_NEW, grace_period_seconds=60)
@@ -59,20 +59,20 @@ class Orchestration(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 100), said=anything, draw=st.floats(0, 1))
     def propose(self, at: int, said: Anything, draw: float) -> None:
-        """Anybody proposes anything for any run."""
+        """Propose any state to any run."""
         self.memory.draw = draw
         self.ask(said(self.runs[at % len(self.runs)], self.memory.now))
 
     @rule(at=st.integers(0, 100))
     def find_late(self, at: int) -> None:
-        """The service for late runs finds one."""
+        """Mark a run as late, as the service does."""
         run = self.runs[at % len(self.runs)]
         if isinstance(run, FlowRun):
             self.ask(proposal(run, late(self.memory.now), policy=MARK_LATE))
 
     @rule(kind=st.sampled_from(StateType))
     def create(self, kind: StateType) -> None:
-        """Somebody creates a run."""
+        """Create a run."""
         if self.new:
             run = self.new.pop()
             self.memory.create(run, State(type=kind))
@@ -82,12 +82,12 @@ class Orchestration(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(-3, 30))
     def wait(self, seconds: int) -> None:
-        """Time passes, or the clock goes back."""
+        """Move the clock, forwards or backwards."""
         self.memory.wait(seconds)
 
     @rule(at=st.integers(0, 3), slots=st.integers(0, 3))
     def change_limit(self, at: int, slots: int) -> None:
-        """Somebody changes how many slots there are."""
+        """Change the number of slots of a limit."""
         limits = self.memory.unit.limits
         each = limits[sorted(limits)[at]]
         limits[each.id] = each.replace(limit=slots)
@@ -95,18 +95,18 @@ class Orchestration(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        """The service for leases takes back those that have expired."""
+        """Release expired leases, as the service does."""
         now, leases = self.memory.now, list(self.memory.unit.leases.values())
         for each in leases:
             if each.expires is not None and each.expires <= now:
                 self.memory.unit.release(self.memory.unit.leases[each.id], now)
 
     def slots_of(self, limit_id: UUID) -> int:
-        """How many slots of a limit are held."""
+        """Return the number of held slots of a limit."""
         return sum(each.slots for each in self.memory.unit.leases.values() if each.limit_id == limit_id)
 
     def ask(self, request: ProposeState) -> None:
-        """Propose, and look at what became of it."""
+        """Propose, and check the answer."""
         before, entered = self.memory.snapshot(), len(self.memory.unit.transitions)
         outcome = self.memory.decide_request(request)
         written = self.memory.unit.transitions[entered:]
@@ -118,7 +118,7 @@ class Orchestration(RuleBasedStateMachine):
         self.look(request, outcome, before, [each.run.id for each in written])
 
     def look(self, request: ProposeState, said: Answer, before: dict[str, Any], written: list[UUID]) -> None:
-        """An answer says what was written."""
+        """Check that an answer agrees with what was written."""
         silent = said.status in {OrchestrationStatus.WAIT, OrchestrationStatus.ABORT}
         if silent or request.dry_run or said.replayed:
             assert self.memory.snapshot() == before
@@ -137,7 +137,7 @@ class Orchestration(RuleBasedStateMachine):
 
     @invariant()
     def columns_agree(self) -> None:
-        """A run's columns say what its history says."""
+        """Check that a run's columns agree with its history."""
         for each in self.runs:
             run, history = self.memory.run(each), self.memory.history(each)
             assert [state.version for state in history] == list(range(1, len(history) + 1))
@@ -157,14 +157,14 @@ class Orchestration(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_of_running(self) -> None:
-        """A run counts no more often than it entered RUNNING."""
+        """Check that a run's counter is at most the number of its RUNNING states."""
         for each in self.runs:
             ran = sum(state.is_running for state in self.memory.history(each))
             assert self.memory.run(each).run_count <= ran
 
     @invariant()
     def limits_are_kept(self) -> None:
-        """No more slots are held than there are, and as many as the leases say."""
+        """Check that held slots do not exceed the limit and agree with the leases."""
         now = self.memory.now
         for each in self.memory.unit.limits.values():
             leases = [it for it in self.memory.unit.leases.values() if it.limit_id == each.id]
@@ -180,7 +180,7 @@ class Orchestration(RuleBasedStateMachine):
 
     @invariant()
     def leases_are_held_by_who_may(self) -> None:
-        """A run holds one slot of a limit at most, while it may; a lease that was given back is gone."""
+        """Check that a run holds at most one slot of a limit, in states that hold slots; released leases are gone."""
         leases = list(self.memory.unit.leases.values())
         assert not self.gone & {each.id for each in leases}
         held = [(each.run_id, each.limit_id) for each in leases if each.automatic]
@@ -192,7 +192,7 @@ class Orchestration(RuleBasedStateMachine):
 
     @invariant()
     def mirrors_follow(self) -> None:
-        """A subflow run's task run enters each state of the subflow run."""
+        """Check that a subflow run's task run enters each state of the subflow run."""
         for each in self.runs:
             if isinstance(each, FlowRun) and each.parent_task_run_id:
                 parent = self.memory.unit.runs[each.parent_task_run_id]
@@ -201,7 +201,7 @@ class Orchestration(RuleBasedStateMachine):
 
     @invariant()
     def answers_are_kept_once(self) -> None:
-        """An idempotency key of a run has one answer."""
+        """Check that each idempotency key of a run has one answer."""
         kept = [(each.run_id, each.key) for each in self.memory.unit.new_answers]
         assert len(kept) == len(set(kept))
 

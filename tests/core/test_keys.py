@@ -1,4 +1,4 @@
-"""Keys: what they look like, what is kept of them, and for how long they let in."""
+"""API keys: their form, what is stored of them, and how long they are valid."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def drawing(seed: int = 0) -> Callable[[int], bytes]:
     return lambda number: bytes((seed + place) % 256 for place in range(number))
 
 
-async def a_key(database: Database, name: str = "ci", seed: int = 0, expires: datetime | None = None) -> str:
+async def make_key(database: Database, name: str = "ci", seed: int = 0, expires: datetime | None = None) -> str:
     text = keys.mint(drawing(seed))
     await keys.create(database, NOW, text, id=uuid4(), name=name, scopes=[Scope.READ], expires=expires)
     return text
@@ -35,7 +35,7 @@ async def found(database: Database, text: str, now: datetime = NOW) -> str | Non
     return key.name if key else None
 
 
-def test_a_key_can_be_told_from_other_secrets() -> None:
+def test_a_key_is_recognizable_by_its_prefix() -> None:
     assert re.fullmatch(r"rs_[a-z2-7]{8}_[a-z2-7]{55}", keys.mint(drawing()))
 
 
@@ -47,7 +47,7 @@ def test_two_keys_have_nothing_in_common() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 3, 12, 40, 66])
-def test_a_mistyped_key_is_none(place: int) -> None:
+def test_a_mistyped_key_is_invalid(place: int) -> None:
     text = keys.mint(drawing())
     mistyped = text[:place] + ("a" if text[place] != "a" else "b") + text[place + 1 :]
 
@@ -56,7 +56,7 @@ def test_a_mistyped_key_is_none(place: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "rs_", "admin:secret", "rs_aaaaaaaa_é", "x" * 5000])
-def test_anything_else_is_no_key(text: str) -> None:
+def test_other_texts_are_not_keys(text: str) -> None:
     assert keys.prefix_of(text) is None
 
 
@@ -75,8 +75,8 @@ def test_a_scope_includes_those_before_it(scopes: list[Scope], all_of_them: set[
     assert included(scopes) == all_of_them
 
 
-async def test_only_a_digest_of_a_key_is_kept(database: Database) -> None:
-    text = await a_key(database)
+async def test_only_a_digest_of_a_key_is_stored(database: Database) -> None:
+    text = await make_key(database)
 
     async with database.read() as connection:
         (row,) = (await connection.execute(sa.select(*ApiKey.__table__.columns))).mappings()
@@ -84,15 +84,15 @@ async def test_only_a_digest_of_a_key_is_kept(database: Database) -> None:
     assert row["digest"] == keys.digest(text)
 
 
-async def test_a_key_lets_in_until_it_expires(database: Database) -> None:
-    text = await a_key(database, expires=LATER)
+async def test_a_key_is_valid_until_it_expires(database: Database) -> None:
+    text = await make_key(database, expires=LATER)
 
     assert await found(database, text) == "ci"
     assert await found(database, text, LATER) is None
 
 
-async def test_a_key_lets_in_until_it_is_revoked(database: Database) -> None:
-    text = await a_key(database)
+async def test_a_key_is_valid_until_it_is_revoked(database: Database) -> None:
+    text = await make_key(database)
     revoked = await keys.revoke(database, LATER, "ci")
     again = await keys.revoke(database, LATER + timedelta(days=1), "ci")
 
@@ -102,27 +102,27 @@ async def test_a_key_lets_in_until_it_is_revoked(database: Database) -> None:
     assert await found(database, text) is None
 
 
-async def test_nobody_has_a_key_of_another_name(database: Database) -> None:
+async def test_a_key_of_an_unknown_name_is_not_found(database: Database) -> None:
     assert await keys.revoke(database, NOW, "nobody") is None
 
 
-async def test_a_name_stands_for_one_key_only(database: Database) -> None:
-    await a_key(database)
+async def test_the_name_of_a_revoked_key_cannot_be_reused(database: Database) -> None:
+    await make_key(database)
     await keys.revoke(database, NOW, "ci")
 
     with pytest.raises(ConfigurationError, match="belongs to another key"):
-        await a_key(database, seed=1)
+        await make_key(database, seed=1)
 
 
 @pytest.mark.parametrize("name", ["", "runstate", "anonymous", "a b", "x" * 101, "line\n"])
-def test_some_names_cannot_be_had(name: str) -> None:
+def test_invalid_names_are_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="is not a valid name"):
         keys.check_name(name)
 
 
-async def test_one_question_tells_which_keys_still_let_in(database: Database) -> None:
+async def test_one_statement_returns_which_keys_are_valid(database: Database) -> None:
     for seed, name in enumerate(("good", "expired", "revoked")):
-        await a_key(database, name, seed, NOW if name == "expired" else None)
+        await make_key(database, name, seed, NOW if name == "expired" else None)
     await keys.revoke(database, NOW, "revoked")
     ids = {key.id: key.name for key in await keys.every_key(database)}
 

@@ -1,4 +1,4 @@
-"""Arithmetic of limits: slots that are held until given back, and slots that free themselves."""
+"""Arithmetic of limits: slots that are held until they are released, and slots that decay."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,64 +16,64 @@ from runstate.rows import ConcurrencyLease, ConcurrencyLimit
 from tests.core.factories import NOW, examples, in_seconds, lease, limit
 
 CLOSE = 1e-3
-"""Instants are whole microseconds, so slots that free themselves quickly are counted to a thousandth."""
+"""Timestamps are whole microseconds, so the slots of a fast decay are exact to a thousandth only."""
 
 
 def drained_in(seconds: float | None, slots: int = 4, decay: float = 2) -> ConcurrencyLimit:
-    """A limit whose slots free themselves, the last one in some seconds."""
+    """Return a limit with decaying slots; the last one is free after this many seconds."""
     drained = None if seconds is None else in_seconds(seconds)
     return limit(slots, slot_decay_per_second=decay, drained=drained)
 
 
 @pytest.mark.parametrize("taken_slots", [0, 1, 3])
-def test_slots_that_are_held_are_occupied_for_ever(taken_slots: int) -> None:
+def test_held_slots_stay_occupied(taken_slots: int) -> None:
     held = limit(3, occupied=taken_slots)
 
     assert occupied(held, NOW) == occupied(held, in_seconds(1e6)) == taken_slots
 
 
 @pytest.mark.parametrize(("seconds", "slots"), [(None, 0), (-5, 0), (0, 0), (0.5, 1), (2, 4)])
-def test_slots_that_decay_free_themselves_at_a_fixed_rate(seconds: float | None, slots: float) -> None:
+def test_slots_decay_at_a_fixed_rate(seconds: float | None, slots: float) -> None:
     assert occupied(drained_in(seconds), NOW) == slots
 
 
 @pytest.mark.parametrize(("held", "asked", "seconds"), [(0, 3, 0), (2, 1, 0), (3, 1, inf), (2, 2, inf), (0, 4, inf)])
-def test_there_is_room_once_enough_was_given_back(held: int, asked: int, seconds: float) -> None:
+def test_slots_are_available_after_enough_are_released(held: int, asked: int, seconds: float) -> None:
     assert seconds_until_room(limit(3, occupied=held), asked, NOW) == seconds
 
 
 @pytest.mark.parametrize(
     ("drained", "asked", "seconds"), [(None, 4, 0), (2, 1, 0.5), (2, 4, 2), (1, 2, 0), (1, 3, 0.5), (None, 5, inf)]
 )
-def test_there_is_room_once_enough_has_freed_itself(drained: float | None, asked: int, seconds: float) -> None:
+def test_slots_are_available_after_enough_have_decayed(drained: float | None, asked: int, seconds: float) -> None:
     assert seconds_until_room(drained_in(drained), asked, NOW) == seconds
 
 
-def test_a_limit_that_is_switched_off_always_has_room() -> None:
+def test_an_inactive_limit_always_has_slots() -> None:
     assert seconds_until_room(limit(1, occupied=7, active=False), 9, NOW) == 0
     assert seconds_until_room(limit(0, active=False), 1, NOW) == 0
 
 
-def test_a_limit_of_0_never_has_room() -> None:
+def test_a_limit_of_0_never_has_slots() -> None:
     assert seconds_until_room(limit(0), 1, NOW) == inf
     assert seconds_until_room(drained_in(None, slots=0), 1, NOW) == inf
 
 
-def test_a_limit_that_was_lowered_has_room_once_what_is_held_is_below_it() -> None:
+def test_a_lowered_limit_has_slots_once_fewer_are_held() -> None:
     assert seconds_until_room(limit(2, occupied=5), 1, NOW) == inf
     assert seconds_until_room(drained_in(5, slots=2), 1, NOW) == 4.5
 
 
-def test_taken_slots_are_held() -> None:
+def test_acquired_slots_are_held() -> None:
     assert after_acquire(limit(3, occupied=1), 2, NOW).occupied == 3
 
 
 @pytest.mark.parametrize(("drained", "until"), [(None, 1.5), (-9, 1.5), (0, 1.5), (0.5, 2)])
-def test_taken_slots_free_themselves_after_those_taken_before(drained: float | None, until: float) -> None:
+def test_acquired_slots_decay_after_those_acquired_before(drained: float | None, until: float) -> None:
     assert after_acquire(drained_in(drained), 3, NOW).drained == in_seconds(until)
 
 
-def test_slots_that_are_given_back_are_free() -> None:
+def test_released_slots_are_free() -> None:
     held = limit(3, occupied=3)
 
     assert after_release(held, lease(held, slots=2), NOW).occupied == 1
@@ -83,7 +83,9 @@ def test_slots_that_are_given_back_are_free() -> None:
     ("slots", "average", "held_for", "moved"),
     [(1, 2, 10, 6), (1, 2, 2, 2), (2, 2, 10, 4), (4, 8, 0, 8 - 7.9 / 8), (0, 2, 10, 6), (1, 2, -5, 1.05)],
 )
-def test_how_long_slots_are_held_moves_their_average(slots: int, average: float, held_for: float, moved: float) -> None:
+def test_the_time_that_slots_are_held_moves_the_average(
+    slots: int, average: float, held_for: float, moved: float
+) -> None:
     held = limit(slots, occupied=1, average_slot_occupancy_seconds=average)
     returned = after_release(held, lease(held, created=in_seconds(-held_for)), NOW)
 
@@ -97,27 +99,27 @@ def test_the_average_is_about_one_slot() -> None:
 
 
 @pytest.mark.parametrize(("expires", "slots"), [(None, 0), (-1, 0), (0, 0), (0.5, 1), (1, 2), (9, 3)])
-def test_of_a_lease_only_some_slots_may_have_freed_themselves(expires: float | None, slots: float) -> None:
+def test_slots_of_a_lease_decay_one_after_another(expires: float | None, slots: float) -> None:
     on = drained_in(9)
     held = lease(on, slots=3, expires=None if expires is None else in_seconds(expires))
 
     assert remaining_slots(on, held, NOW) == slots
 
 
-def test_what_has_not_freed_itself_when_it_is_given_back_is_free_then() -> None:
+def test_a_release_frees_the_slots_that_have_not_decayed() -> None:
     on = drained_in(2)
 
     assert after_release(on, lease(on, slots=1, expires=in_seconds(2)), NOW).drained == in_seconds(1.5)
     assert after_release(on, lease(on, slots=4, expires=in_seconds(0.5)), NOW).drained == in_seconds(1.5)
 
 
-def test_what_has_freed_itself_when_it_is_given_back_is_not_freed_twice() -> None:
+def test_a_release_does_not_free_decayed_slots_again() -> None:
     on = drained_in(2)
 
     assert after_release(on, lease(on, slots=1, expires=in_seconds(-1)), NOW).drained == in_seconds(2)
 
 
-def test_slots_behind_those_given_back_free_themselves_sooner() -> None:
+def test_slots_behind_released_ones_decay_sooner() -> None:
     on = drained_in(2)
     gone, behind = lease(on, slots=2, expires=in_seconds(1)), lease(on, slots=2, expires=in_seconds(2))
 
@@ -126,7 +128,7 @@ def test_slots_behind_those_given_back_free_themselves_sooner() -> None:
 
 
 @pytest.mark.parametrize("decay", [1e-300, 1e-12, 1e-6, 1e-3, 1, 1e6])
-def test_slots_that_would_take_ages_to_free_themselves_are_not_taken(decay: float) -> None:
+def test_slots_that_would_decay_too_late_are_not_acquired(decay: float) -> None:
     for slots in (1, 100, 2**31 - 1):
         bucket = limit(slots, slot_decay_per_second=decay)
         if seconds_until_room(bucket, slots, NOW) == 0:
@@ -143,7 +145,7 @@ moments = st.lists(st.tuples(st.floats(0, 20), st.integers(1, 10)), max_size=40)
 
 @examples(100)
 @given(slots=sizes, decay=rates, asked=moments)
-def test_no_window_sees_more_slots_taken_than_the_limit_and_what_freed_itself(
+def test_no_time_window_sees_more_acquisitions_than_the_limit_and_its_decay(
     slots: int, decay: float, asked: list[tuple[float, int]]
 ) -> None:
     bucket, now = limit(slots, slot_decay_per_second=decay), NOW
@@ -163,7 +165,9 @@ def test_no_window_sees_more_slots_taken_than_the_limit_and_what_freed_itself(
 
 @examples(100)
 @given(slots=sizes, decay=rates, wanted=sizes, drained=st.floats(0, 100))
-def test_there_is_room_after_the_wait_and_not_before(slots: int, decay: float, wanted: int, drained: float) -> None:
+def test_slots_are_available_after_the_delay_and_not_before(
+    slots: int, decay: float, wanted: int, drained: float
+) -> None:
     assume(wanted <= slots)
     bucket = drained_in(drained, slots, decay)
     wait = seconds_until_room(bucket, wanted, NOW)
@@ -175,7 +179,7 @@ def test_there_is_room_after_the_wait_and_not_before(slots: int, decay: float, w
 
 @dataclass(frozen=True)
 class Move:
-    """After a while somebody asks for slots, or gives some back."""
+    """An acquisition or a release, after some seconds."""
 
     pause: float
     wanted: int
@@ -188,7 +192,7 @@ moves = st.lists(
 
 
 def played(on: ConcurrencyLimit, moves: list[Move]) -> list[tuple[datetime, ConcurrencyLimit, list[ConcurrencyLease]]]:
-    """What a limit and its leases were after each move."""
+    """Return the limit and its leases after each move."""
     unit, now, seen = UnitOfWork(limits={on.id: on}), NOW, []
     pace = on.slot_decay_per_second or 1
     for number, move in enumerate(moves):
@@ -204,9 +208,7 @@ def played(on: ConcurrencyLimit, moves: list[Move]) -> list[tuple[datetime, Conc
 
 @examples(100)
 @given(slots=sizes, decay=rates, moves=moves)
-def test_a_limit_that_decays_is_drained_when_the_last_of_its_leases_is(
-    slots: int, decay: float, moves: list[Move]
-) -> None:
+def test_a_limit_with_decay_is_drained_when_its_last_lease_is(slots: int, decay: float, moves: list[Move]) -> None:
     for now, bucket, leases in played(limit(slots, slot_decay_per_second=decay), moves):
         latest = max((each.expires for each in leases if each.expires), default=now)
         rest = sum(remaining_slots(bucket, each, now) for each in leases)
@@ -220,14 +222,14 @@ def test_a_limit_that_decays_is_drained_when_the_last_of_its_leases_is(
 
 @examples(100)
 @given(slots=sizes, moves=moves)
-def test_a_limit_without_decay_counts_what_its_leases_hold(slots: int, moves: list[Move]) -> None:
+def test_a_limit_without_decay_counts_the_slots_of_its_leases(slots: int, moves: list[Move]) -> None:
     for now, held, leases in played(limit(slots), moves):
         assert occupied(held, now) == sum(each.slots for each in leases) <= slots
 
 
 @examples(50)
 @given(slots=sizes, decay=st.just(0) | rates, moves=moves, wanted=st.integers(1, 20))
-def test_asking_changes_nothing(slots: int, decay: float, moves: list[Move], wanted: int) -> None:
+def test_reading_a_limit_changes_nothing(slots: int, decay: float, moves: list[Move], wanted: int) -> None:
     for now, each, _ in played(limit(slots, slot_decay_per_second=decay), moves):
         before = dict(vars(each))
         seconds_until_room(each, wanted, now)
@@ -238,7 +240,7 @@ def test_asking_changes_nothing(slots: int, decay: float, moves: list[Move], wan
 
 @examples(50)
 @given(decay=rates, wanted=st.lists(st.integers(1, 5), min_size=1, max_size=8), order=st.randoms())
-def test_giving_everything_back_at_once_leaves_nothing_taken(decay: float, wanted: list[int], order: Random) -> None:
+def test_releasing_everything_at_once_leaves_nothing_occupied(decay: float, wanted: list[int], order: Random) -> None:
     bucket = limit(100, slot_decay_per_second=decay)
     unit = UnitOfWork(limits={bucket.id: bucket})
     leases = [unit.acquire(bucket.id, each, NOW, id=UUID(int=at), expires=None) for at, each in enumerate(wanted)]

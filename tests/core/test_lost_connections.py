@@ -1,4 +1,4 @@
-"""Connections that are lost before, during and after COMMIT: nothing is done twice, and nothing answered is missing."""
+"""Connections lost before, during and after COMMIT: nothing is executed twice, and no answered write is missing."""
 
 import asyncio
 from collections import Counter
@@ -33,25 +33,25 @@ COMMIT = b"COMMIT\0"
 
 @dataclass
 class Way:
-    """A database, and the way to it that can be cut."""
+    """A database, reached through a proxy and directly."""
 
     proxy: Proxy
     database: Database
-    """By that way."""
+    """Connected through the proxy."""
     direct: Database
-    """By another one."""
+    """Connected directly."""
 
 
 @pytest.fixture(scope="module")
 def direct_url(postgresql: str, postgresql_template: str) -> Iterator[str]:
-    """The URL of a migrated PostgreSQL database."""
+    """Yield the URL of a migrated PostgreSQL database."""
     with postgresql_database(postgresql, postgresql_template) as url:
         yield url
 
 
 @pytest.fixture
 async def way(direct_url: str) -> AsyncIterator[Way]:
-    """A migrated PostgreSQL database, and two ways to it."""
+    """Yield a migrated PostgreSQL database, reached through a proxy and directly."""
     async with proxied(direct_url) as proxy:
         made = Way(proxy, Database(proxy.url), Database(direct_url))
         yield made
@@ -61,7 +61,7 @@ async def way(direct_url: str) -> AsyncIterator[Way]:
 
 @asynccontextmanager
 async def open_batcher(way: Way, **more: Any) -> AsyncIterator[Batcher]:
-    """A batcher that reaches its database by the way, and does not wait long before it tries again."""
+    """Yield a batcher that is connected through the proxy and retries quickly."""
     batcher = Batcher(
         way.database, clock=lambda: NOW, draw=lambda: 0.5, new_id=uuid7, **({"first_pause_seconds": 0.001} | more)
     )
@@ -71,7 +71,7 @@ async def open_batcher(way: Way, **more: Any) -> AsyncIterator[Batcher]:
 
 @dataclass
 class Work:
-    """Some requests, and what they are about."""
+    """Some requests and their rows."""
 
     limit: ConcurrencyLimit
     run: FlowRun
@@ -80,7 +80,7 @@ class Work:
 
     @property
     def requests(self) -> list[Any]:
-        """A run enters two states, another is created, and a task run takes a slot."""
+        """Return requests: a run enters two states, another run is created, and a task run acquires a slot."""
         return [
             proposal(self.run, running()),
             CreateRun(run=self.new, state=pending()),
@@ -90,7 +90,7 @@ class Work:
 
 
 async def work(way: Way) -> Work:
-    """Work of its own."""
+    """Insert the rows for new requests."""
     its_flow, limited = flow(), limit(1, name=f"tag:{uuid7()}")
     runs = [flow_run(flow_id=its_flow.id) for _ in range(2)]
     task = task_run(tags=[limited.name.removeprefix("tag:")])
@@ -99,7 +99,7 @@ async def work(way: Way) -> Work:
 
 
 async def done_once(way: Way, work: Work, outcomes: list[Outcome]) -> None:
-    """Every request was answered, and carried out once."""
+    """Check that every request was answered and executed once."""
     first, made, second, taken = outcomes
     assert isinstance(first, Answer)
     assert isinstance(second, Answer)
@@ -114,7 +114,7 @@ async def done_once(way: Way, work: Work, outcomes: list[Outcome]) -> None:
 
 
 async def as_often_in_the_log(way: Way, work: Work, entries: int) -> None:
-    """The log has so many entries, and as many slots are taken as leases say."""
+    """Check that the log has this many entries, and that occupied slots equal the leases."""
     runs = [work.run.id, work.new.id, work.task.id]
     assert len(await rows_of(way.direct, Transition, Transition.run_id, runs)) == entries
     leases = await rows_of(way.direct, ConcurrencyLease, ConcurrencyLease.limit_id, [work.limit.id])
@@ -123,12 +123,12 @@ async def as_often_in_the_log(way: Way, work: Work, entries: int) -> None:
 
 
 def at(exchange: int) -> Callable[[bytes, int], bool]:
-    """At an exchange."""
+    """Return a condition for messages of one exchange."""
     return lambda _, number: number == exchange
 
 
 @pytest.mark.parametrize("where", [Cut.BEFORE, Cut.AFTER, Cut.REPLY])
-async def test_work_is_done_once_wherever_its_connection_is_cut(way: Way, where: Cut) -> None:
+async def test_requests_are_executed_once_wherever_the_connection_is_cut(way: Way, where: Cut) -> None:
     async with open_batcher(way) as batcher:
         await batcher.submit((await work(way)).requests)
         way.proxy.exchanges = 0
@@ -143,7 +143,7 @@ async def test_work_is_done_once_wherever_its_connection_is_cut(way: Way, where:
 
 
 @pytest.mark.parametrize("where", [Cut.BEFORE, Cut.AFTER, Cut.REPLY])
-async def test_work_of_many_is_done_once_if_the_connection_is_cut_at_commit(way: Way, where: Cut) -> None:
+async def test_a_batch_is_executed_once_if_the_connection_is_cut_at_commit(way: Way, where: Cut) -> None:
     async with open_batcher(way) as batcher:
         works = [await work(way) for _ in range(10)]
         way.proxy.cut(where, lambda message, _: COMMIT in message)
@@ -153,13 +153,13 @@ async def test_work_of_many_is_done_once_if_the_connection_is_cut_at_commit(way:
 
 
 async def until(way: Way, condition: str) -> None:
-    """Until it is so, by the direct way."""
+    """Wait until a condition holds, by queries on the direct connection."""
     async with way.direct.read() as connection:
         while not (await connection.execute(sa.text(f"SELECT {condition}"))).scalar_one():
             continue
 
 
-async def test_work_is_done_once_if_commit_arrives_while_it_is_tried_again(way: Way) -> None:
+async def test_requests_are_executed_once_if_commit_arrives_during_the_retry(way: Way) -> None:
     async with open_batcher(way) as batcher:
         task = await work(way)
         way.proxy.cut(Cut.LATE, lambda message, _: COMMIT in message)
@@ -169,7 +169,7 @@ async def test_work_is_done_once_if_commit_arrives_while_it_is_tried_again(way: 
         await done_once(way, task, await asked)
 
 
-async def test_a_run_is_created_once_if_commit_arrives_while_it_is_tried_again(way: Way) -> None:
+async def test_a_run_is_created_once_if_commit_arrives_during_the_retry(way: Way) -> None:
     async with open_batcher(way) as batcher:
         task = await work(way)
         way.proxy.cut(Cut.LATE, lambda message, _: COMMIT in message)
@@ -183,7 +183,7 @@ async def test_a_run_is_created_once_if_commit_arrives_while_it_is_tried_again(w
     assert [state.version for state in await history_of(way.direct, task.new)] == [1]
 
 
-async def test_work_is_done_once_if_its_reply_is_lost_again_and_again(way: Way) -> None:
+async def test_requests_are_executed_once_if_the_reply_is_lost_repeatedly(way: Way) -> None:
     async with open_batcher(way) as batcher:
         task, lost = await work(way), 0
 
@@ -198,9 +198,7 @@ async def test_work_is_done_once_if_its_reply_is_lost_again_and_again(way: Way) 
 
 
 @pytest.mark.parametrize(("where", "entries"), [(Cut.BEFORE, 0), (Cut.REPLY, 4)])
-async def test_who_cannot_know_whether_work_was_done_says_so_and_does_not_do_it_again(
-    way: Way, where: Cut, entries: int
-) -> None:
+async def test_an_unknown_outcome_is_reported_and_not_retried(way: Way, where: Cut, entries: int) -> None:
     async with open_batcher(way) as batcher:
         task = await work(way)
 
@@ -217,7 +215,7 @@ async def test_who_cannot_know_whether_work_was_done_says_so_and_does_not_do_it_
     await as_often_in_the_log(way, task, entries)
 
 
-async def test_work_is_not_done_while_the_database_is_away_and_is_done_when_it_is_back(way: Way) -> None:
+async def test_requests_fail_while_the_database_is_unreachable_and_succeed_afterwards(way: Way) -> None:
     async with open_batcher(way) as batcher:
         task = await work(way)
         way.proxy.open = False
@@ -228,7 +226,7 @@ async def test_work_is_not_done_while_the_database_is_away_and_is_done_when_it_i
         await done_once(way, task, await batcher.submit(task.requests))
 
 
-async def test_a_database_that_is_away_is_not_asked_once_for_each_request(way: Way) -> None:
+async def test_an_unreachable_database_is_not_tried_once_for_each_request(way: Way) -> None:
     runs = await some(way.direct, 50)
     async with open_batcher(way) as batcher:
         asked = 0
@@ -247,11 +245,11 @@ async def test_a_database_that_is_away_is_not_asked_once_for_each_request(way: W
 
 
 async def end_connections(way: Way, which: str) -> None:
-    """Have the server end connections to the database."""
+    """Terminate connections to the database on the server."""
     await say(way.direct.url.render_as_string(hide_password=False), f"SELECT pg_terminate_backend(pid) {which}")
 
 
-async def test_connections_that_the_server_ended_are_made_anew(way: Way) -> None:
+async def test_terminated_connections_are_replaced(way: Way) -> None:
     others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     (run,) = await some(way.direct, 1)
     async with open_batcher(way) as batcher:
@@ -264,7 +262,7 @@ async def test_connections_that_the_server_ended_are_made_anew(way: Way) -> None
     assert len(await history_of(way.direct, run)) == 3
 
 
-async def test_work_whose_connection_the_server_ended_is_done_once(way: Way) -> None:
+async def test_requests_are_executed_once_if_the_server_terminates_the_connection(way: Way) -> None:
     task = await work(way)
     async with open_batcher(way) as batcher:
         async with held_up(way.direct, task.run):
@@ -274,7 +272,7 @@ async def test_work_whose_connection_the_server_ended_is_done_once(way: Way) -> 
         await done_once(way, task, await asked)
 
 
-async def test_work_is_not_done_twice_because_one_of_its_runs_was_deleted_meanwhile(way: Way) -> None:
+async def test_a_batch_is_not_executed_twice_if_one_of_its_runs_was_deleted_meanwhile(way: Way) -> None:
     task, (other,) = await work(way), await some(way.direct, 1)
     async with open_batcher(way) as batcher:
 
@@ -297,14 +295,14 @@ async def test_work_is_not_done_twice_because_one_of_its_runs_was_deleted_meanwh
     await done_once(way, task, outcomes)
 
 
-async def test_a_request_that_cannot_be_answered_any_more_fails_alone_once_it_is_known_that_nothing_was_done(
+async def test_a_request_that_fails_in_the_retry_fails_alone_once_the_first_attempt_is_known_to_have_failed(
     way: Way,
 ) -> None:
     asked = list[str]()
 
     @rule()
     def only_once(proposal: Proposal[FlowRun]) -> None:
-        """It can be asked only once."""
+        """Raise an error from the second evaluation on."""
         asked.append("asked")
         if len(asked) > 1:
             raise LookupError
@@ -319,7 +317,7 @@ async def test_a_request_that_cannot_be_answered_any_more_fails_alone_once_it_is
     assert [len(await history_of(way.direct, run)) for run in (one, two)] == [1, 0]
 
 
-async def test_who_waits_too_long_for_a_lock_is_told_and_the_others_are_answered(direct_url: str, way: Way) -> None:
+async def test_a_request_that_times_out_on_a_lock_fails_and_the_others_are_answered(direct_url: str, way: Way) -> None:
     one, two, three = await some(way.direct, 3)
     way.database = impatient = Database(direct_url, statement_timeout_seconds=0.1)
     async with held_up(way.direct, two), open_batcher(way) as batcher:
@@ -330,15 +328,15 @@ async def test_who_waits_too_long_for_a_lock_is_told_and_the_others_are_answered
     assert [len(await history_of(way.direct, run)) for run in (one, two, three)] == [1, 0, 1]
 
 
-class Trouble:
-    """Cuts connections by chance, somewhere in the course of things."""
+class RandomCuts:
+    """Cuts connections at random messages."""
 
     def __init__(self, seed: int, once_in: int) -> None:
         self.chance, self.once_in = Random(seed), once_in
         self.cuts = 0
 
     def cut(self, message: bytes, _number: int) -> Cut | None:
-        """Cut now and then when the client begins to wait for the server."""
+        """Cut at random when the client starts to wait for the server."""
         if message[:1] not in ENDS_EXCHANGE or self.chance.randrange(self.once_in):
             return None
         self.cuts += 1
@@ -346,10 +344,10 @@ class Trouble:
 
 
 @pytest.mark.parametrize("seed", range(20 if THOROUGH else 2))
-async def test_whatever_is_cut_nothing_is_done_twice_and_nothing_answered_is_missing(way: Way, seed: int) -> None:
+async def test_random_cuts_execute_nothing_twice_and_lose_no_answered_write(way: Way, seed: int) -> None:
     runs = await some(way.direct, 5)
-    trouble = Trouble(seed, 25)
-    way.proxy.wanted = trouble.cut
+    cuts = RandomCuts(seed, 25)
+    way.proxy.wanted = cuts.cut
     answered: dict[str, Outcome] = {}
 
     async def client(batcher: Batcher, number: int) -> None:
@@ -363,7 +361,7 @@ async def test_whatever_is_cut_nothing_is_done_twice_and_nothing_answered_is_mis
         await asyncio.gather(*(client((one, two)[number % 2], number) for number in range(16)))
     way.proxy.wanted = untouched
 
-    assert trouble.cuts > 0
+    assert cuts.cuts > 0
     await audit(way.direct, runs, [])
     histories = [await history_of(way.direct, run) for run in runs]
     done = Counter(state.message for history in histories for state in history)

@@ -1,4 +1,4 @@
-"""Which plain states lead to which: the whole table, for flow runs and for task runs."""
+"""Transitions between plain states: the complete table, for flow runs and for task runs."""
 
 from typing import Final
 from uuid import UUID
@@ -57,13 +57,13 @@ DEPLOYED: Final = UUID(int=8)
 
 
 def cells(table: str) -> dict[tuple[str, StateType], str]:
-    """A table by its row and column."""
+    """Return the cells of a table by row and column."""
     _, *lines = (line.split() for line in table.strip().splitlines())
     return {(row, kind): cell for row, *said in lines for kind, cell in zip(COLUMNS, said, strict=True)}
 
 
 def letter(decision: Decision[FlowRun]) -> str:
-    """A decision as the table has it."""
+    """Return the letter of a decision in the table."""
     if decision.status is OrchestrationStatus.REJECT and decision.state:
         return "C" if decision.state.is_cancelled else "?"
     return {"ACCEPT": "A", "REJECT": "R", "ABORT": "X", "WAIT": "W"}[decision.status.value]
@@ -75,7 +75,7 @@ def initial(kind: StateType | None) -> State | None:
 
 @pytest.mark.parametrize("deployment_id", [None, DEPLOYED], ids=["alone", "deployed"])
 @pytest.mark.parametrize(("left", "kind"), pairs(ROWS, COLUMNS))
-def test_flow_runs_go_from_state_to_state(left: S | None, kind: S, deployment_id: UUID | None) -> None:
+def test_flow_runs_follow_the_table(left: S | None, kind: S, deployment_id: UUID | None) -> None:
     said = cells(FLOW_RUNS)[left.value if left else "NONE", kind]
     expected = said.replace("D", "A" if deployment_id else "X")
 
@@ -83,7 +83,7 @@ def test_flow_runs_go_from_state_to_state(left: S | None, kind: S, deployment_id
 
 
 @pytest.mark.parametrize(("left", "kind"), pairs(ROWS, COLUMNS))
-def test_what_is_accepted_is_entered_as_proposed(left: S | None, kind: S) -> None:
+def test_accepted_states_are_entered_as_proposed(left: S | None, kind: S) -> None:
     decision = decided(CORE_FLOW, flow_run(deployment_id=DEPLOYED), initial(left), plain(kind))
 
     entered_kind = {"A": kind, "C": S.CANCELLED}.get(letter(decision))
@@ -91,7 +91,9 @@ def test_what_is_accepted_is_entered_as_proposed(left: S | None, kind: S) -> Non
 
 
 @pytest.mark.parametrize(("left", "kind"), pairs(ROWS, COLUMNS))
-def test_task_runs_go_everywhere_but_from_their_end_to_where_it_cannot_lead(left: S | None, kind: S) -> None:
+def test_task_runs_may_enter_any_state_except_cancelling_paused_and_crashed_after_a_final_one(
+    left: S | None, kind: S
+) -> None:
     never = left in FINAL_TYPES and kind in {S.CANCELLING, S.PAUSED, S.CRASHED}
     state = entered(running())
     flow = {"flow_run": being_in(flow_run(), state), "flow_state": state}
@@ -104,7 +106,7 @@ def test_task_runs_go_everywhere_but_from_their_end_to_where_it_cannot_lead(left
 
 
 @pytest.mark.parametrize("kind", S)
-def test_a_task_run_whose_result_is_kept_goes_nowhere(kind: S) -> None:
+def test_a_task_run_with_a_persisted_result_enters_no_other_state(kind: S) -> None:
     decision = decided(CORE_TASK, task_run(), completed(data={"type": "reference"}), plain(kind))
 
     never = kind in {S.CANCELLING, S.PAUSED, S.CRASHED}
@@ -113,7 +115,7 @@ def test_a_task_run_whose_result_is_kept_goes_nowhere(kind: S) -> None:
 
 
 @pytest.mark.parametrize("kind", S)
-def test_a_flow_run_whose_result_is_kept_only_ends_otherwise(kind: S) -> None:
+def test_a_flow_run_with_a_persisted_result_may_enter_other_final_states_only(kind: S) -> None:
     decision = decided(CORE_FLOW, flow_run(deployment_id=DEPLOYED), completed(data={"type": "reference"}), plain(kind))
 
     aborted = kind in {S.CANCELLING, S.PAUSED, S.CRASHED}
@@ -121,7 +123,7 @@ def test_a_flow_run_whose_result_is_kept_only_ends_otherwise(kind: S) -> None:
     assert letter(decision) == ("X" if aborted else "A" if accepted else "R")
 
 
-def test_running_again_is_accepted_and_named_so() -> None:
+def test_running_again_is_accepted_with_another_name() -> None:
     decision = decided(CORE_TASK, task_run(run_count=1), running(), running())
 
     assert decision.state == running(name="Rerunning")
@@ -130,46 +132,46 @@ def test_running_again_is_accepted_and_named_so() -> None:
 @pytest.mark.parametrize(
     "state", [scheduled(NOW, in_seconds(9)), pending(details=details(scheduled_time=in_seconds(9)))]
 )
-def test_what_is_scheduled_for_later_waits(state: State) -> None:
+def test_a_run_waits_until_its_scheduled_time(state: State) -> None:
     assert decided(CORE_FLOW, flow_run(), state, running()).retry_after_seconds == 9
     assert decided(CORE_TASK, task_run(), state, running()).retry_after_seconds == 9
 
 
-def test_what_was_made_already_is_rejected_even_where_it_would_be_aborted() -> None:
+def test_a_repeated_transition_is_rejected_even_where_it_would_be_aborted() -> None:
     same = details(transition_id=UUID(int=1))
 
     assert letter(decided(CORE_FLOW, flow_run(), completed(details=same), paused(NOW, details=same))) == "R"
 
 
-def test_a_run_waits_for_its_time_rather_than_for_a_slot() -> None:
+def test_the_scheduled_time_precedes_the_slots() -> None:
     full = (slot(limit(1, occupied=1)),)
     decision = decided(CORE_FLOW, flow_run(), awaiting_retry(NOW, in_seconds(99)), running(), slots=full)
 
     assert (decision.rule, decision.retry_after_seconds) == ("wait_for_scheduled_time", 99)
 
 
-def test_a_run_that_does_not_get_in_takes_no_slot() -> None:
+def test_a_run_that_does_not_start_acquires_no_slot() -> None:
     free, initial = (slot(limit(1)),), pending(details=details(scheduled_time=in_seconds(99)))
     decision = decided(CORE_FLOW, flow_run(), initial, running(), slots=free)
 
     assert (decision.status, decision.effects) == (OrchestrationStatus.WAIT, ())
 
 
-def test_a_flow_run_with_infrastructure_is_cancelled_in_steps() -> None:
+def test_a_flow_run_with_infrastructure_is_cancelled_in_two_steps() -> None:
     run = flow_run(infrastructure_pid="42")
 
     assert letter(decided(CORE_FLOW, run, scheduled(NOW), plain(S.CANCELLING))) == "A"
 
 
 @pytest.mark.parametrize(("left", "kind"), pairs(ROWS, COLUMNS))
-def test_force_leads_everywhere_but_cancels_at_once_where_nothing_runs(left: S | None, kind: S) -> None:
+def test_force_allows_every_transition_and_cancels_immediately_where_nothing_runs(left: S | None, kind: S) -> None:
     at_once = (left, kind) == (S.SCHEDULED, S.CANCELLING)
 
     assert letter(decided(MINIMAL_FLOW, flow_run(), initial(left), plain(kind))) == ("C" if at_once else "A")
     assert decided(MINIMAL_TASK, task_run(), initial(left), plain(kind)).state == plain(kind)
 
 
-def test_force_does_not_lose_a_result() -> None:
+def test_force_does_not_discard_a_result() -> None:
     kept = completed(data={"type": "reference"})
 
     assert letter(decided(MINIMAL_FLOW, flow_run(), kept, completed())) == "R"

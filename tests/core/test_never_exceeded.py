@@ -1,4 +1,4 @@
-"""Limits under load on PostgreSQL: two desks, many clients, and never a slot more than there are."""
+"""Limits under load on PostgreSQL: two batchers, many clients, and never more slots held than exist."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,14 +37,14 @@ EXCEEDED = sa.text(
 
 @pytest.fixture
 async def database(postgresql_url: str) -> AsyncIterator[Database]:
-    """The same database."""
+    """Yield a database with connections of its own to the URL of the batchers."""
     database = Database(postgresql_url)
     yield database
     await database.close()
 
 
 class Field:
-    """Runs that want the slots of a deployment and of tags."""
+    """Runs that compete for the slots of a deployment and of tags."""
 
     def __init__(self) -> None:
         self.flow: Flow = flow()
@@ -61,20 +61,20 @@ class Field:
         self.mirrors = stands_for
 
     def flow_run(self, **columns: Any) -> FlowRun:
-        """A run of the deployment."""
+        """Return a run of the deployment."""
         return flow_run(flow_id=self.flow.id, deployment_id=self.deployment.id, **columns)
 
     def task_run(self, *tags: str, **columns: Any) -> TaskRun:
-        """A task run with tags."""
+        """Return a task run with tags."""
         return task_run(tags=list(tags), policy=TaskRunPolicy(retries=2), **columns)
 
     @property
     def rows(self) -> list[Any]:
-        """What is there from the beginning."""
+        """Rows to insert first."""
         return [self.flow, *self.limits, self.deployment, *self.runs, *self.mirrors]
 
     def with_slots_of(self, number: int) -> list[Run]:
-        """The runs that a limit is about."""
+        """Return the runs of a limit."""
         if number == 0:
             return [run for run in self.runs if isinstance(run, FlowRun) and run.deployment_id]
         tag = self.limits[number].name.removeprefix("tag:")
@@ -82,20 +82,20 @@ class Field:
 
 
 class Client:
-    """Proposes whatever comes to its mind, and keeps what it is told."""
+    """A client that proposes random states and keeps the answers."""
 
     def __init__(self, number: int, batcher: Batcher, field: Field) -> None:
         self.chance, self.batcher, self.field = Random(number), batcher, field
         self.outcomes: list[Outcome] = []
 
     async def work(self) -> None:
-        """Propose states for random runs, some of them together, and create some runs."""
+        """Propose states for random runs, some in one submission, and create runs."""
         for _ in range(PROPOSALS):
             requests = [self.request() for _ in range(self.chance.choice([1, 1, 1, 2, 4]))]
             self.outcomes += await self.batcher.submit(requests)
 
     def request(self) -> Any:
-        """A state for a run, or now and then a run that others want to create as well."""
+        """Return a proposal, or sometimes the creation of a run that other clients create too."""
         if self.chance.random() < 0.05:
             key = str(self.chance.randrange(5))
             return CreateRun(run=self.field.flow_run(idempotency_key=key), state=State(type=S.SCHEDULED))
@@ -106,7 +106,7 @@ class Client:
 
 @asynccontextmanager
 async def open_batcher(url: str) -> AsyncIterator[Batcher]:
-    """A batcher with a database of its own."""
+    """Yield a batcher with a database of its own."""
     database = Database(url)
     batcher = Batcher(database, clock=lambda: datetime.now(UTC), draw=Random(0).random, new_id=uuid7)
     yield batcher
@@ -115,7 +115,7 @@ async def open_batcher(url: str) -> AsyncIterator[Batcher]:
 
 
 async def watch(database: Database, done: asyncio.Event) -> list[int]:
-    """How many limits were exceeded, or did not agree with their leases, each time that somebody looked."""
+    """Return, for each check until the end, the number of limits that were exceeded or disagreed with their leases."""
     seen = list[int]()
     async with database.read() as connection:
         while not done.is_set():
@@ -124,13 +124,13 @@ async def watch(database: Database, done: asyncio.Event) -> list[int]:
 
 
 async def deadlocks(database: Database) -> int:
-    """How many deadlocks PostgreSQL has counted."""
+    """Return the number of deadlocks that PostgreSQL counted."""
     counted = sa.text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
     async with database.read() as connection:
         return int((await connection.execute(counted)).scalar_one())
 
 
-async def test_no_limit_is_exceeded_whoever_asks_at_once(postgresql_url: str, database: Database) -> None:
+async def test_concurrent_clients_exceed_no_limit(postgresql_url: str, database: Database) -> None:
     field, done = Field(), asyncio.Event()
     await put(database, *field.rows)
     async with open_batcher(postgresql_url) as one, open_batcher(postgresql_url) as two:
@@ -150,7 +150,7 @@ async def test_no_limit_is_exceeded_whoever_asks_at_once(postgresql_url: str, da
     assert await deadlocks(database) == 0
 
 
-async def test_the_log_tells_that_no_limit_was_exceeded(postgresql_url: str, database: Database) -> None:
+async def test_the_log_shows_that_no_limit_was_exceeded(postgresql_url: str, database: Database) -> None:
     field = Field()
     await put(database, *field.rows)
     async with open_batcher(postgresql_url) as one, open_batcher(postgresql_url) as two:

@@ -1,4 +1,4 @@
-"""How rules come to a verdict: in order, each on what the earlier ones amended, until one ends the matter."""
+"""The verdict of rules: evaluated in order, each on the proposal as amended by earlier ones, until one decides."""
 
 from typing import Any
 
@@ -36,34 +36,34 @@ ENDS: dict[OrchestrationStatus, Any] = {
 
 
 def says(said: Verdict, **types: Any) -> Rule[FlowRun]:
-    """A rule that always says the same."""
+    """Return a rule with a fixed verdict."""
 
     @rule(**types)
     def always(proposal: Proposal[FlowRun]) -> Verdict:
-        """It says what it always says."""
+        """Return the fixed verdict."""
         return said
 
     return always
 
 
 def hears(heard: list[Proposal[FlowRun]]) -> Rule[FlowRun]:
-    """A rule without objections that keeps what it is asked."""
+    """Return a rule that accepts every proposal and records it."""
 
     @rule()
     def listen(proposal: Proposal[FlowRun]) -> None:
-        """It only listens."""
+        """Record the proposal."""
         heard.append(proposal)
 
     return listen
 
 
-def test_a_rule_has_the_name_and_the_sentence_of_its_function() -> None:
+def test_a_rule_has_the_name_and_the_docstring_of_its_function() -> None:
     listener = hears([])
 
     assert (listener.name, repr(listener), listener.__doc__) == ("listen", "listen", "It only listens.")
 
 
-def test_a_rule_is_about_every_transition_unless_it_says_which() -> None:
+def test_a_rule_applies_to_every_transition_by_default() -> None:
     listener = hears([])
 
     assert {None, *S} == ANY == listener.leaving == listener.entering
@@ -71,7 +71,7 @@ def test_a_rule_is_about_every_transition_unless_it_says_which() -> None:
 
 @pytest.mark.parametrize("left", [None, S.SCHEDULED, S.RUNNING])
 @pytest.mark.parametrize("entered", [S.PENDING, S.RUNNING])
-def test_a_rule_is_asked_if_it_is_about_the_types_left_and_entered(left: S | None, entered: S) -> None:
+def test_a_rule_applies_to_the_types_left_and_entered(left: S | None, entered: S) -> None:
     judge = says(None, leaving={None, S.SCHEDULED}, entering={S.RUNNING})
 
     assert judge.concerns(left, entered) is (left in (None, S.SCHEDULED) and entered is S.RUNNING)
@@ -85,14 +85,14 @@ def test_without_rules_everything_is_accepted_as_proposed() -> None:
     assert (decision.reason, decision.rule, decision.considered) == (None, None, ())
 
 
-def test_without_objections_everything_is_accepted_as_proposed() -> None:
+def test_rules_without_a_verdict_accept_the_proposal() -> None:
     decision = decided((says(None), says(None)), flow_run(), None, running())
 
     assert (decision.status, decision.state) == (Status.ACCEPT, running())
     assert decision.considered == (RuleOutcome("always", RuleVerdict.PASS), RuleOutcome("always", RuleVerdict.PASS))
 
 
-def test_later_rules_look_at_what_earlier_ones_amended() -> None:
+def test_later_rules_see_earlier_amendments() -> None:
     heard: list[Proposal[FlowRun]] = []
     policy = (says(Amend(state=running(name="Retrying"))), says(Amend(run={"run_count": 9})), hears(heard))
     decision = decided(policy, flow_run(), scheduled(NOW), running())
@@ -102,7 +102,7 @@ def test_later_rules_look_at_what_earlier_ones_amended() -> None:
     assert decision.run.run_count == 9
 
 
-def test_an_amendment_of_the_type_changes_which_rules_are_asked() -> None:
+def test_an_amended_type_changes_which_rules_apply() -> None:
     only_running = says(Abort(reason="never"), entering={S.RUNNING})
     decision = decided((says(Amend(state=cancelled())), only_running), flow_run(), None, running())
 
@@ -110,21 +110,21 @@ def test_an_amendment_of_the_type_changes_which_rules_are_asked() -> None:
     assert [each.rule for each in decision.considered] == ["always"]
 
 
-def test_effects_add_up_in_order() -> None:
+def test_effects_accumulate_in_order() -> None:
     one, two = CacheResult("one", None), CacheResult("two", None)
     decision = decided((says(Amend(effects=(one,))), says(Amend(effects=(two,)))), flow_run(), None, running())
 
     assert decision.effects == (one, two)
 
 
-def test_columns_for_afterwards_add_up_and_the_last_rule_wins() -> None:
+def test_columns_set_after_the_transition_accumulate_and_the_last_rule_wins() -> None:
     policy = (says(Amend(after_bookkeeping={"a": 1, "b": 1})), says(Amend(after_bookkeeping={"b": 2})))
 
     assert decided(policy, flow_run(), None, running()).after_bookkeeping == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize(("status", "said"), ENDS.items())
-def test_the_first_objection_ends_the_matter(status: OrchestrationStatus, said: Any) -> None:
+def test_the_first_refusal_ends_the_evaluation(status: OrchestrationStatus, said: Any) -> None:
     heard: list[Proposal[FlowRun]] = []
     decision = decided((says(said), hears(heard)), flow_run(), scheduled(NOW), running())
 
@@ -134,7 +134,7 @@ def test_the_first_objection_ends_the_matter(status: OrchestrationStatus, said: 
 
 
 @pytest.mark.parametrize("said", ENDS.values())
-def test_an_objection_drops_what_was_amended(said: Any) -> None:
+def test_a_refusal_drops_earlier_amendments(said: Any) -> None:
     amend = Amend(
         state=cancelled(), run={"run_count": 9}, effects=(CacheResult("k", None),), after_bookkeeping={"policy": 1}
     )
@@ -144,7 +144,7 @@ def test_an_objection_drops_what_was_amended(said: Any) -> None:
     assert (decision.state, decision.effects, decision.after_bookkeeping) == (None, (), {})
 
 
-def test_a_rejection_may_put_another_state_in_place_and_amend_the_run_for_it() -> None:
+def test_a_rejection_may_name_another_state_and_amend_the_run() -> None:
     policy = FlowRunPolicy(retries=1)
     said = Reject(reason="because", instead=cancelled(), run={"policy": policy}, after_bookkeeping={"run_count": 3})
     decision = decided((says(said),), flow_run(), scheduled(NOW), running())
@@ -153,21 +153,21 @@ def test_a_rejection_may_put_another_state_in_place_and_amend_the_run_for_it() -
     assert decision.after_bookkeeping == {"run_count": 3}
 
 
-def test_a_wait_says_how_long() -> None:
+def test_a_delay_has_its_length() -> None:
     decision = decided((says(Wait(reason="because", seconds=5)),), flow_run(), None, running())
 
     assert decision.retry_after_seconds == 5
     assert decided((), flow_run(), None, running()).retry_after_seconds is None
 
 
-def test_an_amendment_may_say_why() -> None:
+def test_an_amendment_may_have_a_reason() -> None:
     decision = decided((says(Amend(reason="because")),), flow_run(), None, running())
 
     assert decision.reason is None
     assert decision.considered == (RuleOutcome("always", RuleVerdict.AMEND, "because"),)
 
 
-def test_deciding_leaves_the_proposal_as_it_was() -> None:
+def test_a_decision_does_not_change_the_proposal() -> None:
     proposal = propose(flow_run(run_count=2), scheduled(NOW), running())
     before = dict(vars(proposal.run))
     decide(proposal, (says(Amend(state=cancelled(), run={"run_count": 9})),))
@@ -176,7 +176,7 @@ def test_deciding_leaves_the_proposal_as_it_was() -> None:
     assert proposal.proposed == running()
 
 
-def test_a_proposal_knows_what_the_run_is_in() -> None:
+def test_a_proposal_has_the_current_type_of_the_run() -> None:
     first, later = propose(flow_run(), None, running()), propose(flow_run(), scheduled(NOW), running())
 
     assert (first.initial_type, first.initial_name) == (None, None)

@@ -1,4 +1,4 @@
-"""Limits whose slots free themselves, in a database: what starts and ends under them."""
+"""Rate limits in a database: the slots of runs that start and end."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ from tests.core.stored import put, rows_of
 
 
 async def enter(database: Database, state: State, *runs: TaskRun, seconds: float = 0) -> None:
-    """Have task runs enter a state together."""
+    """Have task runs enter a state in one transaction."""
     environment = Environment(now=in_seconds(seconds), draw=lambda: 0.5, new_id=uuid7)
     outcomes: list[Any] = await orchestrate(database, [proposal(run, state) for run in runs], environment)
     assert [each.status for each in outcomes] == [OrchestrationStatus.ACCEPT] * len(runs)
 
 
 async def expiries(database: Database, on: ConcurrencyLimit) -> dict[Any, float]:
-    """Return when the leases of a limit expire, in seconds after NOW, by the run that holds them."""
+    """Return when the leases of a limit expire, in seconds after NOW, by run."""
     leases = await rows_of(database, ConcurrencyLease, ConcurrencyLease.limit_id, [on.id])
     return {each.run_id: (each.expires - NOW).total_seconds() for each in leases if each.expires}
 
@@ -40,7 +40,7 @@ async def test_a_start_loads_no_lease_of_another_run(database: Database) -> None
     assert (list(unit.limits), list(unit.leases)) == ([on.id], [])
 
 
-async def test_slots_behind_those_that_are_given_back_are_free_sooner(database: Database) -> None:
+async def test_slots_behind_released_ones_are_free_sooner(database: Database) -> None:
     on = limit(9, name="tag:rate", slot_decay_per_second=0.5)
     first, second, third, fourth, new = runs = [task_run(tags=["rate"]) for _ in range(5)]
     await put(database, on, *runs)

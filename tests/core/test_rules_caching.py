@@ -1,4 +1,4 @@
-"""Results that later task runs share."""
+"""Cached results of task runs."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ KEYED = details(cache_key="k")
 CACHED = entered(completed(message="done", data={"type": "reference"}, details=KEYED))
 
 
-def test_a_task_run_with_a_cached_result_takes_it_over() -> None:
+def test_a_task_run_with_a_cached_result_completes_with_it() -> None:
     said = asked(use_cached_result, task_run(), scheduled(NOW), running(details=KEYED), cached=CACHED)
 
     assert isinstance(said, Reject)
@@ -31,14 +31,14 @@ def test_a_task_run_that_refreshes_the_cache_runs() -> None:
     assert asked(use_cached_result, task_run(), scheduled(NOW), refreshing, cached=CACHED) is None
 
 
-def test_a_refresh_that_is_denied_is_none() -> None:
+def test_a_disabled_refresh_is_ignored() -> None:
     refreshing = running(details=details(cache_key="k", refresh_cache=False))
 
     assert isinstance(asked(use_cached_result, task_run(), None, refreshing, cached=CACHED), Reject)
 
 
 @pytest.mark.parametrize("kind", all_but(StateType.RUNNING))
-def test_cached_results_are_for_those_who_start(kind: StateType) -> None:
+def test_cached_results_are_used_only_by_runs_that_start(kind: StateType) -> None:
     assert asked(use_cached_result, task_run(), None, plain(kind), cached=CACHED) == NOT_ASKED
 
 
@@ -59,22 +59,22 @@ def test_a_key_may_have_2000_characters(state: State) -> None:
     assert asked(refuse_long_cache_key, task_run(), running(), state) is None
 
 
-def test_a_result_with_a_key_is_remembered_until_it_expires() -> None:
+def test_a_result_with_a_key_is_stored_until_it_expires() -> None:
     state = completed(details=details(cache_key="k", cache_expiration=in_seconds(5)))
 
     assert asked(cache_result, task_run(), running(), state) == Amend(effects=(CacheResult("k", in_seconds(5)),))
 
 
-def test_a_result_without_expiration_is_remembered_for_ever() -> None:
+def test_a_result_without_expiration_is_stored_indefinitely() -> None:
     assert asked(cache_result, task_run(), running(), with_key(1)) == Amend(effects=(CacheResult("k", None),))
 
 
 @pytest.mark.parametrize("state", [completed(), completed(details=details(cache_key=""))])
-def test_a_result_without_a_key_is_not_remembered(state: State) -> None:
+def test_a_result_without_a_key_is_not_stored(state: State) -> None:
     assert asked(cache_result, task_run(), running(), state) is None
 
 
 @pytest.mark.parametrize("kind", all_but(StateType.COMPLETED))
-def test_only_results_are_remembered(kind: StateType) -> None:
+def test_only_results_are_stored(kind: StateType) -> None:
     assert asked(cache_result, task_run(), running(), plain(kind)) == NOT_ASKED
     assert asked(refuse_long_cache_key, task_run(), running(), plain(kind)) == NOT_ASKED

@@ -14,18 +14,18 @@ S = StateType
 
 
 @pytest.mark.parametrize("kind", all_but(S.CANCELLED))
-def test_a_run_that_is_being_cancelled_goes_nowhere_else(kind: StateType) -> None:
+def test_a_cancelling_run_enters_no_other_state(kind: StateType) -> None:
     said = asked(finish_cancelling, flow_run(), cancelling(), plain(kind))
 
     assert said == Reject(reason="The run is being cancelled: it can only become CANCELLED.")
 
 
-def test_a_run_that_is_being_cancelled_can_be_cancelled() -> None:
+def test_a_cancelling_run_can_be_cancelled() -> None:
     assert asked(finish_cancelling, flow_run(), cancelling(), cancelled()) == NOT_ASKED
 
 
 @pytest.mark.parametrize("kind", [None, *all_but(S.CANCELLING)])
-def test_only_runs_that_are_being_cancelled_are_held_to_it(kind: StateType | None) -> None:
+def test_only_cancelling_runs_are_restricted(kind: StateType | None) -> None:
     assert asked(finish_cancelling, flow_run(), plain(kind) if kind else None, running()) == NOT_ASKED
 
 
@@ -39,7 +39,7 @@ def test_only_runs_that_are_being_cancelled_are_held_to_it(kind: StateType | Non
         (suspended(NOW), {}),
     ],
 )
-def test_where_nothing_runs_cancelling_is_done_at_once(initial: State, columns: dict[str, Any]) -> None:
+def test_a_run_without_infrastructure_is_cancelled_immediately(initial: State, columns: dict[str, Any]) -> None:
     said = asked(cancel_at_once_without_infrastructure, flow_run(**columns), initial, cancelling(message="enough"))
 
     assert said == Reject(
@@ -51,12 +51,12 @@ def test_where_nothing_runs_cancelling_is_done_at_once(initial: State, columns: 
     ("initial", "columns"),
     [(scheduled(NOW), {"infrastructure_pid": "42"}), (paused(NOW), {}), (paused(NOW), {"infrastructure_pid": "42"})],
 )
-def test_where_something_runs_it_has_to_be_torn_down(initial: State, columns: dict[str, Any]) -> None:
+def test_a_run_with_infrastructure_is_cancelled_in_two_steps(initial: State, columns: dict[str, Any]) -> None:
     said = asked(cancel_at_once_without_infrastructure, flow_run(**columns), initial, cancelling())
 
     assert said is None
 
 
 @pytest.mark.parametrize("initial", [None, pending(), running(), cancelling()])
-def test_runs_that_are_under_way_are_cancelled_in_steps(initial: State | None) -> None:
+def test_started_runs_are_cancelled_in_two_steps(initial: State | None) -> None:
     assert asked(cancel_at_once_without_infrastructure, flow_run(), initial, cancelling()) == NOT_ASKED

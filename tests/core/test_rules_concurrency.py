@@ -1,4 +1,4 @@
-"""Slots of limits: who takes one, who keeps one, and what becomes of those who find none."""
+"""Slots of limits: which runs acquire one, which keep one, and what happens to a run without one."""
 
 from typing import Any
 from uuid import UUID
@@ -78,7 +78,7 @@ def state_of(kind: StateType | None) -> State | None:
     return plain(kind) if kind else None
 
 
-def test_slots_are_held_while_a_run_may_use_what_the_limit_protects() -> None:
+def test_slots_are_held_while_a_run_uses_the_resource_of_the_limit() -> None:
     assert {S.PENDING, S.RUNNING, S.CANCELLING} == HOLDING
     assert {S.RUNNING, S.CANCELLING} == HOLDING_TASK
 
@@ -91,14 +91,14 @@ def test_a_run_that_keeps_its_slot_keeps_the_id_of_its_lease(left: S, entered: S
     assert said.state == plain(entered).with_details(**LEASED.model_dump())
 
 
-def test_a_run_without_a_lease_carries_none() -> None:
+def test_a_run_without_a_lease_has_no_lease_id() -> None:
     assert asked(carry_lease, flow_run(), pending(), running()) is None
 
 
 @pytest.mark.parametrize(
     ("left", "entered"), [*pairs(OUTSIDE, S), *pairs(sorted(HOLDING, key=str), [kind for kind in OUTSIDE if kind])]
 )
-def test_a_run_that_leaves_or_has_no_slot_carries_no_lease(left: S | None, entered: S) -> None:
+def test_a_run_that_leaves_or_has_no_slot_has_no_lease_id(left: S | None, entered: S) -> None:
     initial = state_of(left)
     leased = initial.with_details(**LEASED.model_dump()) if initial else None
 
@@ -106,7 +106,7 @@ def test_a_run_that_leaves_or_has_no_slot_carries_no_lease(left: S | None, enter
 
 
 @pytest.mark.parametrize("left", OUTSIDE)
-def test_a_run_that_is_claimed_takes_a_slot_for_its_grace_period(left: S | None) -> None:
+def test_a_claimed_run_acquires_a_slot_for_its_grace_period(left: S | None) -> None:
     place = free()
     said = asked(take_deployment_slot, flow_run(), state_of(left), pending(message="m"), slots=(place,))
 
@@ -116,7 +116,7 @@ def test_a_run_that_is_claimed_takes_a_slot_for_its_grace_period(left: S | None)
     )
 
 
-def test_the_deployment_says_how_long_a_claimed_run_may_take_to_start() -> None:
+def test_the_deployment_sets_the_grace_period_of_a_claimed_run() -> None:
     place = free()
     said = asked(take_deployment_slot, flow_run(), scheduled(NOW), pending(), slots=(place,), concurrency=PATIENT)
 
@@ -140,7 +140,7 @@ def test_a_claimed_run_without_a_slot_is_cancelled_if_the_deployment_cancels_new
     )
 
 
-def test_a_run_whose_limit_has_no_slots_at_all_is_not_claimed() -> None:
+def test_a_run_whose_limit_has_0_slots_is_not_claimed() -> None:
     said = asked(take_deployment_slot, flow_run(), scheduled(NOW), pending(), slots=(none_at_all(),))
 
     assert said == Abort(reason="The limit none has no slots.")
@@ -152,13 +152,13 @@ def test_a_run_without_a_limit_is_claimed(slots: tuple[Slot, ...]) -> None:
 
 
 @pytest.mark.parametrize("left", [S.PENDING, S.RUNNING, S.CANCELLING])
-def test_a_run_that_has_its_slot_takes_no_other(left: S) -> None:
+def test_a_run_that_holds_its_slot_acquires_no_other(left: S) -> None:
     assert asked(take_deployment_slot, flow_run(), plain(left), pending(), slots=(free(),)) == NOT_ASKED
     assert asked(take_deployment_slot_again, flow_run(), plain(left), running(), slots=(free(),)) == NOT_ASKED
 
 
 @pytest.mark.parametrize("kind", all_but(S.PENDING))
-def test_only_being_claimed_takes_a_slot_for_a_while(kind: S) -> None:
+def test_only_a_claim_acquires_a_slot_for_a_grace_period(kind: S) -> None:
     assert asked(take_deployment_slot, flow_run(), scheduled(NOW), plain(kind), slots=(free(),)) == NOT_ASKED
 
 
@@ -175,7 +175,7 @@ def test_a_claimed_run_that_starts_keeps_its_slot_of_a_limit_that_was_lowered_or
         assert asked(keep_deployment_slot, flow_run(), pending(details=LEASED), running(), slots=(place,)) is None
 
 
-def test_a_claimed_run_that_lost_its_slot_takes_another() -> None:
+def test_a_claimed_run_that_lost_its_slot_acquires_another() -> None:
     place = free()
     said = asked(keep_deployment_slot, flow_run(), pending(details=LEASED), running(message="m"), slots=(place,))
 
@@ -186,7 +186,7 @@ def test_a_claimed_run_that_lost_its_slot_takes_another() -> None:
 
 
 @pytest.mark.parametrize("place", [full(), none_at_all()])
-def test_a_claimed_run_that_lost_its_slot_and_finds_no_other_is_cancelled(place: Slot) -> None:
+def test_a_claimed_run_that_lost_its_slot_is_cancelled_if_none_is_free(place: Slot) -> None:
     said = asked(keep_deployment_slot, flow_run(), pending(details=LEASED), running(), slots=(place,))
 
     assert isinstance(said, Reject)
@@ -194,12 +194,12 @@ def test_a_claimed_run_that_lost_its_slot_and_finds_no_other_is_cancelled(place:
 
 
 @pytest.mark.parametrize("slots", [(), (full(active=False),)])
-def test_a_claimed_run_whose_limit_is_gone_starts(slots: tuple[Slot, ...]) -> None:
+def test_a_claimed_run_whose_limit_is_deleted_starts(slots: tuple[Slot, ...]) -> None:
     assert asked(keep_deployment_slot, flow_run(), pending(details=LEASED), running(), slots=slots) is None
     assert asked(keep_deployment_slot, flow_run(), pending(), running(), slots=slots) is None
 
 
-def test_a_run_that_was_claimed_by_force_takes_its_slot_when_it_starts() -> None:
+def test_a_run_that_was_claimed_by_force_acquires_its_slot_when_it_starts() -> None:
     place = free()
     said = asked(keep_deployment_slot, flow_run(), pending(), running(), slots=(place,))
 
@@ -215,7 +215,7 @@ def test_a_run_that_was_claimed_by_force_waits_for_its_slot() -> None:
 
 
 @pytest.mark.parametrize("left", [kind for kind in OUTSIDE if kind is not S.PENDING])
-def test_a_run_that_starts_unclaimed_takes_a_slot_until_it_leaves(left: S | None) -> None:
+def test_a_run_that_starts_unclaimed_acquires_a_slot_until_it_leaves(left: S | None) -> None:
     place = free()
     said = asked(take_deployment_slot_again, flow_run(), state_of(left), running(), slots=(place,))
 
@@ -235,7 +235,7 @@ def test_a_run_that_starts_unclaimed_waits_for_a_slot(
     assert isinstance(said, Wait)
 
 
-def test_a_run_that_starts_unclaimed_is_refused_if_there_are_no_slots_at_all() -> None:
+def test_a_run_that_starts_unclaimed_is_refused_if_the_limit_has_0_slots() -> None:
     said = asked(take_deployment_slot_again, flow_run(), None, running(), slots=(none_at_all(),))
 
     assert said == Abort(reason="The limit none has no slots.")
@@ -247,7 +247,7 @@ def test_a_run_without_a_limit_starts(slots: tuple[Slot, ...]) -> None:
 
 
 @pytest.mark.parametrize("left", [None, *S])
-def test_a_task_run_that_starts_takes_a_slot_for_each_tag(left: S | None) -> None:
+def test_a_task_run_that_starts_acquires_a_slot_for_each_tag(left: S | None) -> None:
     places = (free(), free())
     said = asked(take_tag_slots, task_run(), state_of(left), running(), slots=places)
 
@@ -255,7 +255,7 @@ def test_a_task_run_that_starts_takes_a_slot_for_each_tag(left: S | None) -> Non
 
 
 @pytest.mark.parametrize("kind", all_but(S.RUNNING))
-def test_a_task_run_takes_slots_only_to_run(kind: S) -> None:
+def test_a_task_run_acquires_slots_only_to_run(kind: S) -> None:
     assert asked(take_tag_slots, task_run(), running(), plain(kind), slots=(free(),)) == NOT_ASKED
 
 
@@ -264,20 +264,20 @@ def test_a_task_run_without_limited_tags_starts() -> None:
     assert asked(take_tag_slots, task_run(), pending(), running(), slots=(full(active=False),)) is None
 
 
-def test_a_task_run_that_lacks_one_slot_takes_none() -> None:
+def test_a_task_run_that_lacks_one_slot_acquires_none() -> None:
     said = asked(take_tag_slots, task_run(), pending(), running(), slots=(free(), full(), full()))
 
     assert isinstance(said, Wait)
     assert said.reason == "The limit few, few is full."
 
 
-def test_a_task_run_with_a_tag_without_slots_never_starts() -> None:
+def test_a_task_run_with_a_tag_of_0_slots_never_starts() -> None:
     said = asked(take_tag_slots, task_run(), pending(), running(), slots=(full(), none_at_all()))
 
     assert said == Abort(reason="The limit none has no slots.")
 
 
-def test_a_task_run_that_has_its_slots_takes_no_others() -> None:
+def test_a_task_run_that_holds_its_slots_acquires_no_others() -> None:
     place, other = held(limit(1, occupied=1)), free()
 
     assert asked(take_tag_slots, task_run(), running(), running(), slots=(place,)) is None
@@ -294,17 +294,17 @@ def waits(**facts: Any) -> float:
 
 @examples(50)
 @given(draw=st.floats(0, 1), average=st.floats(0, 1000))
-def test_who_waits_asks_again_before_long(draw: float, average: float) -> None:
+def test_the_retry_delay_has_a_minimum_and_a_maximum(draw: float, average: float) -> None:
     place = full(average_slot_occupancy_seconds=average)
 
     assert 0.1 <= waits(slots=(place,), draw=draw) <= 30
 
 
-def test_who_waits_for_a_tag_asks_again_within_10_seconds() -> None:
+def test_the_retry_delay_of_a_tag_is_at_most_10_seconds() -> None:
     assert waits(slots=(slot(limit(1, name="tag:a", occupied=1, average_slot_occupancy_seconds=1e6)),), draw=1) == 10
 
 
-def test_waits_are_spread_by_chance_around_how_long_slots_are_held() -> None:
+def test_retry_delays_are_random_around_the_average_time_that_slots_are_held() -> None:
     place = full(average_slot_occupancy_seconds=2)
     drawn = [waits(slots=(place,), draw=number / 1000) for number in range(1000)]
 
@@ -312,13 +312,13 @@ def test_waits_are_spread_by_chance_around_how_long_slots_are_held() -> None:
     assert sum(drawn) / len(drawn) == pytest.approx(2, rel=0.05)
 
 
-def test_who_waits_for_slots_that_free_themselves_waits_as_long_as_that_takes() -> None:
+def test_the_retry_delay_of_a_rate_limit_is_the_time_of_the_decay() -> None:
     place = slot(limit(1, slot_decay_per_second=0.1, drained=in_seconds(4)))
 
     assert waits(slots=(place,)) == pytest.approx(4)
 
 
-def test_who_waits_for_several_slots_waits_for_the_last_one() -> None:
+def test_the_retry_delay_of_several_slots_is_that_of_the_last_one() -> None:
     places = [slot(limit(1, slot_decay_per_second=0.1, drained=in_seconds(seconds))) for seconds in (2, 9, 4)]
 
     assert waits(slots=tuple(places)) == pytest.approx(9)
@@ -331,7 +331,7 @@ def lateness(place: Slot, options: ConcurrencyOptions | None, proposed: State) -
 
 
 @pytest.mark.parametrize("place", [full(), none_at_all()])
-def test_a_late_run_that_would_find_no_slot_is_cancelled_if_the_deployment_cancels_new_runs(place: Slot) -> None:
+def test_a_late_run_without_a_free_slot_is_cancelled_if_the_deployment_cancels_new_runs(place: Slot) -> None:
     said = lateness(place, CANCEL_NEW, late(NOW))
 
     assert isinstance(said, Reject)

@@ -1,4 +1,4 @@
-"""Task runs under their flow run."""
+"""Task runs of a flow run."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_a_task_run_does_not_start_before_its_flow_run_has_a_state() -> None:
 
 
 @pytest.mark.parametrize("pause", [paused(NOW, timeout_seconds=5), suspended(NOW, pause_key="here"), paused(NOW)])
-def test_a_task_run_of_a_paused_flow_run_is_paused_as_long(pause: State) -> None:
+def test_a_task_run_of_a_paused_flow_run_is_paused_until_the_same_time(pause: State) -> None:
     said = asked(run_only_in_running_flow, task_run(), scheduled(NOW), running(), **inside(pause))
 
     assert isinstance(said, Reject)
@@ -49,5 +49,5 @@ def test_a_task_run_of_a_paused_flow_run_is_paused_as_long(pause: State) -> None
 
 
 @pytest.mark.parametrize("kind", all_but(StateType.RUNNING))
-def test_a_task_run_enters_other_states_whatever_its_flow_run_does(kind: StateType) -> None:
+def test_a_task_run_enters_other_states_regardless_of_its_flow_run(kind: StateType) -> None:
     assert asked(run_only_in_running_flow, task_run(), running(), plain(kind), **inside(None)) == NOT_ASKED

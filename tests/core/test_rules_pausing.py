@@ -37,7 +37,7 @@ def test_a_running_flow_run_can_be_paused(state: State) -> None:
 def test_a_flow_run_that_is_not_running_cannot_be_paused(kind: StateType) -> None:
     said = asked(pause_while_running, flow_run(), plain(kind), paused(NOW))
 
-    assert said == Reject(reason=f"Only a running run can be paused: it is in {plain(kind).name}.")
+    assert said == Reject(reason=f"Only a RUNNING run can be paused: it is in {plain(kind).name}.")
 
 
 def test_a_flow_run_without_a_state_cannot_be_paused() -> None:
@@ -50,7 +50,7 @@ def test_a_flow_run_pauses_once_for_each_key() -> None:
     run = flow_run(policy=FlowRunPolicy(pause_keys=("here",)))
     said = asked(pause_once_for_each_key, run, running(), paused(NOW, pause_key="here"))
 
-    assert said == Reject(reason="The run has been paused with this pause key already.")
+    assert said == Reject(reason="The run has already been paused with this pause key.")
 
 
 @pytest.mark.parametrize("key", ["there", None])
@@ -92,7 +92,7 @@ def noted(run: Any, state: State) -> Any:
     return said.after_bookkeeping
 
 
-def test_a_pause_is_noted_under_its_key_once_the_run_is_paused() -> None:
+def test_a_pause_is_recorded_under_its_key_once_the_run_is_paused() -> None:
     run = flow_run(policy=FlowRunPolicy(retries=2, pause_keys=("there",)))
 
     assert noted(run, paused(NOW, pause_key="here")) == {
@@ -100,17 +100,17 @@ def test_a_pause_is_noted_under_its_key_once_the_run_is_paused() -> None:
     }
 
 
-def test_a_pause_without_a_key_is_noted_under_one_of_its_own() -> None:
+def test_a_pause_without_a_key_is_recorded_under_a_generated_one() -> None:
     assert noted(flow_run(), paused(NOW)) == {"policy": FlowRunPolicy(pause_keys=(str(UUID(int=3)),))}
 
 
 @pytest.mark.parametrize("kind", [S.RUNNING, S.SCHEDULED, S.COMPLETED, S.FAILED, S.CANCELLED, S.CRASHED])
-def test_a_paused_run_goes_on_is_scheduled_or_ends(kind: StateType) -> None:
+def test_a_paused_run_can_be_resumed_scheduled_or_ended(kind: StateType) -> None:
     assert asked(leave_pause_only_to_resume_or_end, RUN, paused(NOW), plain(kind)) is None
 
 
 @pytest.mark.parametrize("kind", [S.PENDING, S.PAUSED, S.CANCELLING])
-def test_a_paused_run_does_nothing_else_but_is_asked_to(kind: StateType) -> None:
+def test_a_paused_run_enters_no_other_state(kind: StateType) -> None:
     said = asked(leave_pause_only_to_resume_or_end, RUN, paused(NOW), plain(kind))
 
     assert said == Reject(reason="A paused run can only be resumed, be scheduled or end.", after_bookkeeping=RESUMING)
@@ -130,7 +130,7 @@ def test_a_paused_run_is_resumed_without_a_deployment() -> None:
     assert asked(resume_suspended_needs_deployment, RUN, paused(NOW), running()) is None
 
 
-def test_a_run_that_is_resumed_too_late_fails() -> None:
+def test_a_run_that_is_resumed_after_its_pause_expired_fails() -> None:
     said = asked(expired_pause_fails, RUN, paused(NOW, pause_expiration_time=in_seconds(-1)), running())
 
     assert said == Reject(
@@ -141,7 +141,7 @@ def test_a_run_that_is_resumed_too_late_fails() -> None:
 
 
 @pytest.mark.parametrize("until", [None, NOW, in_seconds(1)])
-def test_a_run_that_is_resumed_in_time_goes_on(until: Any) -> None:
+def test_a_run_that_is_resumed_in_time_continues(until: Any) -> None:
     assert asked(expired_pause_fails, RUN, paused(NOW, pause_expiration_time=until), running()) is None
 
 
@@ -152,7 +152,7 @@ def test_a_run_that_leaves_a_pause_is_resuming(kind: StateType) -> None:
 
 @pytest.mark.parametrize("rule", [pause_while_running, pause_once_for_each_key, suspend_needs_deployment])
 @pytest.mark.parametrize("kind", all_but(S.PAUSED))
-def test_only_pauses_are_judged_as_pauses(rule: Any, kind: StateType) -> None:
+def test_rules_of_pauses_apply_to_pauses_only(rule: Any, kind: StateType) -> None:
     assert asked(rule, flow_run(), running(), plain(kind)) == NOT_ASKED
 
 

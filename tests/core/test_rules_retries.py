@@ -1,4 +1,4 @@
-"""Trying again."""
+"""Retries."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ S = StateType
 
 
 @pytest.mark.parametrize(("retries", "run_count"), [(1, 1), (1, 0), (2, 2), (3, 1)])
-def test_a_flow_run_that_fails_awaits_its_retry(retries: int, run_count: int) -> None:
+def test_a_failed_flow_run_awaits_its_retry(retries: int, run_count: int) -> None:
     policy = FlowRunPolicy(retries=retries, retry_delay_seconds=5, resuming=True, pause_keys=("here",))
     said = asked(
         retry_failed_flow_run,
@@ -51,7 +51,7 @@ def test_a_flow_run_that_fails_awaits_its_retry(retries: int, run_count: int) ->
 
 
 @pytest.mark.parametrize("delay", [None, 0])
-def test_a_flow_run_without_a_delay_is_retried_at_once(delay: float | None) -> None:
+def test_a_flow_run_without_a_delay_is_retried_immediately(delay: float | None) -> None:
     run = flow_run(policy=FlowRunPolicy(retries=1, retry_delay_seconds=delay), run_count=1)
     said = asked(retry_failed_flow_run, run, running(), failed())
 
@@ -60,7 +60,7 @@ def test_a_flow_run_without_a_delay_is_retried_at_once(delay: float | None) -> N
 
 
 @pytest.mark.parametrize("failure", [timed_out(), failed(details=details(retriable=False))])
-def test_a_flow_run_is_retried_however_it_failed(failure: State) -> None:
+def test_a_flow_run_is_retried_after_every_kind_of_failure(failure: State) -> None:
     run = flow_run(policy=FlowRunPolicy(retries=1), run_count=1)
 
     assert isinstance(asked(retry_failed_flow_run, run, running(), failure), Reject)
@@ -78,7 +78,7 @@ def failing(**policy: Any) -> TaskRun:
     return task_run(policy=TaskRunPolicy(**policy), run_count=1)
 
 
-def test_a_task_run_that_fails_awaits_its_retry() -> None:
+def test_a_failed_task_run_awaits_its_retry() -> None:
     said = asked(retry_failed_task_run, failing(retries=1), running(), failed(message="m", data={"a": 1}))
 
     assert said == Reject(
@@ -93,7 +93,7 @@ def test_a_task_run_without_retries_left_fails(retries: int | None, run_count: i
     assert asked(retry_failed_task_run, run, running(), failed()) is None
 
 
-def test_a_task_run_that_failed_for_good_is_not_retried() -> None:
+def test_a_task_run_whose_failure_is_final_is_not_retried() -> None:
     failure = failed(details=details(retriable=False))
 
     assert asked(retry_failed_task_run, failing(retries=1), running(), failure) is None
@@ -115,20 +115,20 @@ def delay_of(run: TaskRun, **facts: Any) -> float:
 
 
 @pytest.mark.parametrize(("run_count", "delay"), [(0, 3), (1, 3), (2, 7), (3, 9), (4, 9), (9, 9)])
-def test_each_retry_has_its_delay_and_the_last_one_counts_on(run_count: int, delay: float) -> None:
+def test_each_retry_has_its_delay_and_further_ones_use_the_last(run_count: int, delay: float) -> None:
     policy = TaskRunPolicy(retries=99, retry_delays_seconds=(3, 7, 9))
 
     assert delay_of(task_run(policy=policy, run_count=run_count)) == delay
 
 
 @pytest.mark.parametrize("delays", [None, (), (0,)])
-def test_a_task_run_without_delays_is_retried_at_once(delays: tuple[float, ...] | None) -> None:
+def test_a_task_run_without_delays_is_retried_immediately(delays: tuple[float, ...] | None) -> None:
     assert delay_of(failing(retries=1, retry_delays_seconds=delays, retry_jitter_factor=0.5), draw=0.9) == 0
 
 
 @examples(50)
 @given(draw=st.floats(0, 1), factor=st.floats(0, 3), delay=st.floats(0, 1000))
-def test_a_delay_is_drawn_around_its_value(draw: float, factor: float, delay: float) -> None:
+def test_a_delay_with_jitter_is_random_around_its_value(draw: float, factor: float, delay: float) -> None:
     drawn = delay_of(failing(retries=1, retry_delays_seconds=(delay,), retry_jitter_factor=factor), draw=draw)
 
     assert max(0, delay * (1 - factor)) - 1e-6 <= drawn <= delay * (1 + factor) + 1e-6
@@ -171,16 +171,16 @@ def test_a_task_run_that_runs_again_is_rerunning(kind: StateType | None) -> None
 
 
 @pytest.mark.parametrize("kind", all_but(S.RUNNING))
-def test_only_further_runs_are_renamed_and_noted(kind: StateType) -> None:
+def test_only_later_attempts_are_renamed_and_recorded(kind: StateType) -> None:
     assert asked(name_further_runs, task_run(run_count=1), running(), plain(kind)) == NOT_ASKED
     assert asked(note_attempt_of_flow_run, task_run(), running(), plain(kind)) == NOT_ASKED
 
 
-def test_a_task_run_remembers_the_attempt_of_its_flow_run() -> None:
+def test_a_task_run_stores_the_attempt_of_its_flow_run() -> None:
     said = asked(note_attempt_of_flow_run, task_run(), pending(), running(), flow_run=flow_run(run_count=4))
 
     assert said == Amend(run={"flow_run_run_count": 4})
 
 
-def test_a_task_run_without_a_flow_run_has_nothing_to_remember() -> None:
+def test_a_task_run_without_a_flow_run_stores_no_attempt() -> None:
     assert asked(note_attempt_of_flow_run, task_run(), pending(), running()) is None

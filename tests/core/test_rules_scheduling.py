@@ -1,4 +1,4 @@
-"""When a run may start."""
+"""Scheduled times and claims."""
 
 from datetime import datetime
 from uuid import UUID
@@ -34,7 +34,7 @@ CLAIMED = [S.PENDING, S.RUNNING, S.CANCELLING, S.CANCELLED]
 
 
 @pytest.mark.parametrize("initial", [pending(), running(), cancelling(), cancelled(), submitting()])
-def test_a_run_that_was_claimed_is_not_claimed_again(initial: State) -> None:
+def test_a_claimed_run_cannot_be_claimed_again(initial: State) -> None:
     said = Abort(reason=f"The run is in {initial.name} and cannot be claimed.")
 
     assert asked(claim_once, flow_run(), initial, pending()) == said
@@ -42,7 +42,7 @@ def test_a_run_that_was_claimed_is_not_claimed_again(initial: State) -> None:
 
 
 @pytest.mark.parametrize("initial", [running(), cancelling(), cancelled()])
-def test_only_a_pending_run_moves_on_to_another_pending_state(initial: State) -> None:
+def test_only_a_pending_run_enters_another_pending_state(initial: State) -> None:
     assert isinstance(asked(claim_once, flow_run(), initial, submitting()), Abort)
 
 
@@ -55,19 +55,21 @@ def test_only_a_pending_run_moves_on_to_another_pending_state(initial: State) ->
         (pending(), pending(name="Mine")),
     ],
 )
-def test_a_claimed_run_moves_on_with_its_scheduled_time(initial: State, proposed: State) -> None:
+def test_a_claimed_run_that_enters_another_pending_state_keeps_its_scheduled_time(
+    initial: State, proposed: State
+) -> None:
     said = asked(claim_once, flow_run(), initial.with_details(scheduled_time=in_seconds(5)), proposed)
 
     assert said == Amend(state=proposed.with_details(scheduled_time=in_seconds(5)))
 
 
 @pytest.mark.parametrize("initial", [submitting(), pending(name="Mine"), pending()])
-def test_a_claimed_run_does_not_move_on_to_where_it_is(initial: State) -> None:
+def test_a_claimed_run_does_not_enter_its_current_state_again(initial: State) -> None:
     assert isinstance(asked(claim_once, flow_run(), initial, initial), Abort)
 
 
 @pytest.mark.parametrize("left", [None, *all_but(*CLAIMED)])
-def test_a_run_that_nobody_claimed_can_be_claimed(left: StateType | None) -> None:
+def test_an_unclaimed_run_can_be_claimed(left: StateType | None) -> None:
     assert asked(claim_once, flow_run(), plain(left) if left else None, pending()) == NOT_ASKED
 
 
@@ -77,7 +79,7 @@ def test_only_pending_is_a_claim(kind: StateType) -> None:
 
 
 @pytest.mark.parametrize("initial", [scheduled(NOW, details=SOON), late(NOW, details=SOON)])
-def test_a_claimed_run_keeps_the_time_it_is_scheduled_for(initial: State) -> None:
+def test_a_claimed_run_keeps_its_scheduled_time(initial: State) -> None:
     said = asked(carry_scheduled_time, flow_run(), initial, pending(message="m"))
 
     assert said == Amend(state=pending(message="m", details=SOON))
@@ -88,14 +90,14 @@ def test_a_claim_may_name_another_time() -> None:
 
 
 @pytest.mark.parametrize("left", [None, *all_but(S.SCHEDULED)])
-def test_only_a_scheduled_run_has_a_time_to_keep(left: StateType | None) -> None:
+def test_only_a_scheduled_run_has_a_scheduled_time_to_keep(left: StateType | None) -> None:
     assert asked(carry_scheduled_time, flow_run(), plain(left) if left else None, pending()) == NOT_ASKED
 
 
 @pytest.mark.parametrize(
     "initial", [scheduled(NOW, details=SOON), awaiting_retry(NOW, details=SOON), pending(details=SOON)]
 )
-def test_a_run_that_is_scheduled_for_later_waits(initial: State) -> None:
+def test_a_run_waits_until_its_scheduled_time(initial: State) -> None:
     said = Wait(reason="The scheduled time is in the future.", seconds=5)
 
     assert asked(wait_for_scheduled_time, flow_run(), initial, running()) == said
@@ -103,12 +105,12 @@ def test_a_run_that_is_scheduled_for_later_waits(initial: State) -> None:
 
 
 @pytest.mark.parametrize("due", [None, NOW, in_seconds(-5)])
-def test_a_run_whose_time_has_come_runs(due: datetime | None) -> None:
+def test_a_run_starts_at_its_scheduled_time(due: datetime | None) -> None:
     assert asked(wait_for_scheduled_time, flow_run(), pending(details=details(scheduled_time=due)), running()) is None
 
 
 @pytest.mark.parametrize("left", [None, *all_but(S.SCHEDULED, S.PENDING)])
-def test_only_scheduled_and_claimed_runs_wait_for_their_time(left: StateType | None) -> None:
+def test_only_scheduled_and_claimed_runs_wait_for_their_scheduled_time(left: StateType | None) -> None:
     assert asked(wait_for_scheduled_time, flow_run(), plain(left) if left else None, running()) == NOT_ASKED
 
 
@@ -135,7 +137,7 @@ def test_a_scheduled_run_becomes_late() -> None:
 def test_a_late_run_does_not_become_late_again() -> None:
     said = asked(late_once_and_only_when_scheduled, flow_run(), late(NOW), late(NOW))
 
-    assert said == Reject(reason="The run is late already.")
+    assert said == Reject(reason="The run is already late.")
 
 
 @pytest.mark.parametrize("left", [None, *all_but(S.SCHEDULED)])
@@ -145,5 +147,5 @@ def test_only_a_scheduled_run_becomes_late(left: StateType | None) -> None:
     assert said == Reject(reason="Only a scheduled run can become late.")
 
 
-def test_a_late_run_can_be_scheduled_anew() -> None:
+def test_a_late_run_can_be_scheduled_again() -> None:
     assert asked(late_once_and_only_when_scheduled, flow_run(), late(NOW), scheduled(NOW)) is None

@@ -1,4 +1,4 @@
-"""Leaving a final state, and results that must not be lost."""
+"""Transitions out of a final state, and results that must not be lost."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ KEPT = Reject(reason="The run has completed and its result is persisted.")
 
 
 @pytest.mark.parametrize(("left", "entered"), pairs(FINAL, NEVER))
-def test_a_run_that_has_ended_cannot_be_paused_cancelled_in_steps_or_crash(left: S, entered: S) -> None:
+def test_a_run_that_has_ended_cannot_be_paused_cancelled_in_two_steps_or_crash(left: S, entered: S) -> None:
     said = Abort(reason=f"The run has already ended as {plain(left).name}.")
 
     assert asked(final_states_are_terminal, flow_run(), plain(left), plain(entered)) == said
@@ -37,38 +37,38 @@ def test_a_run_that_has_ended_cannot_be_paused_cancelled_in_steps_or_crash(left:
 
 
 @pytest.mark.parametrize(("left", "entered"), pairs(FINAL, all_but(*NEVER)))
-def test_a_run_that_has_ended_may_do_the_rest(left: S, entered: S) -> None:
+def test_a_run_that_has_ended_may_enter_other_states(left: S, entered: S) -> None:
     assert asked(final_states_are_terminal, flow_run(), plain(left), plain(entered)) == NOT_ASKED
 
 
 @pytest.mark.parametrize(("left", "entered"), pairs([None, *NOT_FINAL], NEVER))
-def test_a_run_that_has_not_ended_can_be_paused_cancelled_in_steps_and_crash(left: S | None, entered: S) -> None:
+def test_a_run_that_has_not_ended_can_be_paused_cancelled_in_two_steps_and_crash(left: S | None, entered: S) -> None:
     assert asked(final_states_are_terminal, flow_run(), plain(left) if left else None, plain(entered)) == NOT_ASKED
 
 
 @pytest.mark.parametrize("entered", NOT_FINAL)
-def test_a_flow_run_whose_result_is_kept_does_not_run_again(entered: S) -> None:
+def test_a_flow_run_with_a_persisted_result_does_not_run_again(entered: S) -> None:
     assert asked(keep_result_of_flow_run, flow_run(), completed(data=RESULT), plain(entered)) == KEPT
 
 
 @pytest.mark.parametrize(("entered", "data"), pairs(NOT_FINAL, NO_RESULT))
-def test_a_flow_run_whose_result_is_not_kept_may_run_again(entered: S, data: Any) -> None:
+def test_a_flow_run_without_a_persisted_result_may_run_again(entered: S, data: Any) -> None:
     assert asked(keep_result_of_flow_run, flow_run(), completed(data=data), plain(entered)) is None
 
 
 @pytest.mark.parametrize("left", [failed(data=RESULT), running(data=RESULT)])
-def test_only_results_of_completed_runs_are_kept(left: State) -> None:
+def test_only_results_of_completed_runs_are_protected(left: State) -> None:
     assert asked(keep_result_of_flow_run, flow_run(), left, running()) == NOT_ASKED
     assert asked(keep_result_of_task_run, task_run(), left, running()) == NOT_ASKED
 
 
 @pytest.mark.parametrize("entered", FINAL)
-def test_a_flow_run_whose_result_is_kept_may_end_otherwise(entered: S) -> None:
+def test_a_flow_run_with_a_persisted_result_may_enter_another_final_state(entered: S) -> None:
     assert asked(keep_result_of_flow_run, flow_run(), completed(data=RESULT), plain(entered)) == NOT_ASKED
 
 
 @pytest.mark.parametrize("data", NO_RESULT)
-def test_a_result_is_not_replaced_by_none(data: Any) -> None:
+def test_a_result_is_not_replaced_by_a_completion_without_one(data: Any) -> None:
     said = asked(keep_persisted_result, flow_run(), completed(data=RESULT), completed(data=data))
 
     assert said == Reject(reason="The persisted result of the run would be lost.")
@@ -79,7 +79,7 @@ def test_a_result_is_replaced_by_another() -> None:
 
 
 @pytest.mark.parametrize(("left", "entered"), pairs(NO_RESULT, [*NO_RESULT, RESULT]))
-def test_where_there_is_no_result_none_is_lost(left: Any, entered: Any) -> None:
+def test_a_run_without_a_result_loses_none(left: Any, entered: Any) -> None:
     assert asked(keep_persisted_result, flow_run(), completed(data=left), completed(data=entered)) is None
 
 
@@ -112,31 +112,31 @@ NOTED = FlowRunPolicy(retries=3, resuming=True, pause_keys=("here",), retry_type
 @pytest.mark.parametrize(
     ("proposed", "retry_type"), [(scheduled(NOW), "reschedule"), (pending(), None), (running(), None)]
 )
-def test_a_flow_run_that_leaves_its_end_forgets_its_pauses(proposed: State, retry_type: str | None) -> None:
+def test_a_flow_run_that_leaves_a_final_state_forgets_its_pauses(proposed: State, retry_type: str | None) -> None:
     said = asked(reset_flow_run, flow_run(policy=NOTED), failed(), proposed)
 
     assert said == Amend(run={"policy": FlowRunPolicy(retries=3, retry_type=retry_type)})
 
 
 @pytest.mark.parametrize(("left", "entered"), [*pairs(FINAL, FINAL), *pairs([None, *NOT_FINAL], S)])
-def test_a_flow_run_that_does_not_leave_its_end_forgets_nothing(left: S | None, entered: S) -> None:
+def test_a_flow_run_that_stays_in_its_final_state_forgets_no_pauses(left: S | None, entered: S) -> None:
     said = asked(reset_flow_run, flow_run(policy=NOTED), plain(left) if left else None, plain(entered))
 
     assert said == NOT_ASKED
 
 
 @pytest.mark.parametrize("entered", S)
-def test_a_task_run_whose_result_is_kept_stays_completed(entered: S) -> None:
+def test_a_task_run_with_a_persisted_result_stays_completed(entered: S) -> None:
     assert asked(keep_result_of_task_run, task_run(), completed(data=RESULT), plain(entered)) == KEPT
 
 
 @pytest.mark.parametrize(("entered", "data"), pairs(S, NO_RESULT))
-def test_a_task_run_whose_result_is_not_kept_may_go_on(entered: S, data: Any) -> None:
+def test_a_task_run_without_a_persisted_result_may_run_again(entered: S, data: Any) -> None:
     assert asked(keep_result_of_task_run, task_run(), completed(data=data), plain(entered)) is None
 
 
 @pytest.mark.parametrize(("left", "entered"), pairs(FINAL, [S.SCHEDULED, S.PENDING]))
-def test_a_task_run_that_leaves_its_end_counts_from_0(left: S, entered: S) -> None:
+def test_a_task_run_that_leaves_a_final_state_counts_retries_from_0(left: S, entered: S) -> None:
     said = asked(reset_task_run, task_run(run_count=3), plain(left), plain(entered), flow_run=flow_run(run_count=2))
 
     assert said == Amend(run={"run_count": 0})
@@ -161,5 +161,5 @@ def test_a_task_run_without_a_flow_run_runs_again_under_the_same_name() -> None:
 
 
 @pytest.mark.parametrize("left", [None, *NOT_FINAL])
-def test_a_task_run_that_has_not_ended_counts_on(left: S | None) -> None:
+def test_a_task_run_that_has_not_ended_keeps_its_retry_count(left: S | None) -> None:
     assert asked(reset_task_run, task_run(), plain(left) if left else None, running()) == NOT_ASKED

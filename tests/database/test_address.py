@@ -1,4 +1,4 @@
-"""The URL of a database: every form in which it is handed out, and what is wrong with one that is none."""
+"""The URL of a database: every accepted form, and the errors for invalid ones."""
 
 import asyncio
 from pathlib import Path
@@ -19,7 +19,7 @@ BASE = "postgresql://user:secret@db.example:5433/runs"
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg"])
-def test_postgresql_goes_by_three_schemes(scheme: str) -> None:
+def test_postgresql_urls_have_three_schemes(scheme: str) -> None:
     address = parse(BASE.replace("postgresql", scheme))
 
     assert address.dsn == BASE
@@ -32,7 +32,7 @@ def test_postgresql_goes_by_three_schemes(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "sqlite+aiosqlite"])
-def test_sqlite_goes_by_two_schemes(scheme: str, tmp_path: Path) -> None:
+def test_sqlite_urls_have_two_schemes(scheme: str, tmp_path: Path) -> None:
     assert parse(f"{scheme}:///{tmp_path}/a.db").file == tmp_path / "a.db"
     assert parse(f"{scheme}:///a.db").file == Path("a.db")
     assert parse(f"{scheme}://").file is None
@@ -47,14 +47,14 @@ def test_sqlite_goes_by_two_schemes(scheme: str, tmp_path: Path) -> None:
         ("options=--search_path=a,%5C%20b", {"search_path": "a, b"}),
     ],
 )
-def test_settings_of_a_session_may_stand_in_the_url(query: str, settings: dict[str, str]) -> None:
+def test_a_url_may_contain_session_settings(query: str, settings: dict[str, str]) -> None:
     address = parse(f"{BASE}?{query}&sslmode=disable")
 
     assert address.settings == settings
     assert address.dsn == f"{BASE}?sslmode=disable"
 
 
-def test_several_hosts_and_a_time_to_connect_in_may_be_named() -> None:
+def test_a_url_may_contain_several_hosts_and_a_connect_timeout() -> None:
     hosts = "postgresql://u:p@one:1,[::1]:2,three/runs?target_session_attrs=read-write"
     address = parse(f"{hosts}&connect_timeout=10&ssl=require")
 
@@ -70,13 +70,13 @@ def test_several_hosts_and_a_time_to_connect_in_may_be_named() -> None:
         ("", "starts with sqlite:///"),
         (f"{BASE}?server_settings=search_path%3Dapp", "`server_settings`"),
         (f"{BASE}?sslmod=require&command_timeout=1", "`command_timeout`, `sslmod`"),
-        (f"{BASE}?options=search_path", "options has -c name=value"),
+        (f"{BASE}?options=search_path", "options must consist of -c name=value"),
         (f"{BASE}?connect_timeout=soon", "is malformed"),
-        ("postgresql://user:se#cret@db/runs", "written %23"),
+        ("postgresql://user:se#cret@db/runs", "write # as %23"),
         ("sqlite:///a.db?foreign_keys=on", "`foreign_keys`"),
     ],
 )
-def test_what_is_wrong_with_a_url_is_named_without_its_password(url: str, message: str) -> None:
+def test_an_error_in_a_url_is_named_without_its_password(url: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as failed:
         parse(url)
 
@@ -90,7 +90,7 @@ def test_no_password_is_shown() -> None:
 
 
 async def output(*command: str, **environment: str) -> tuple[int | None, str]:
-    """The exit code of a command and what it prints besides the log."""
+    """Return the exit code of a command and its output without the log."""
     process = await run(*command, environment={f"RUNSTATE_{name.upper()}": each for name, each in environment.items()})
     printed, _ = await asyncio.wait_for(process.communicate(), timeout=120)
     return process.returncode, "".join(line for line in printed.decode().splitlines(True) if line[0] != "{")  # noqa: FBT003
@@ -110,7 +110,9 @@ async def output(*command: str, **environment: str) -> tuple[int | None, str]:
     ],
 )
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_what_postgresql_refuses_is_one_line(blank_url: str, change: dict[str, Any], message: str) -> None:
+async def test_an_error_of_postgresql_is_printed_in_one_line(
+    blank_url: str, change: dict[str, Any], message: str
+) -> None:
     made = sa.make_url(blank_url)
     named = {"user": made.username, "password": made.password or "", "dbname": made.database, "host": made.host}
     parts = {**named, **made.query, **change}
@@ -123,7 +125,7 @@ async def test_what_postgresql_refuses_is_one_line(blank_url: str, change: dict[
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "verify"])
-async def test_what_sqlite_cannot_use_is_one_line(tmp_path: Path, command: str) -> None:
+async def test_an_error_of_sqlite_is_printed_in_one_line(tmp_path: Path, command: str) -> None:
     (tmp_path / "file").write_text("this is no database" * 100)
     for path in (tmp_path / "file", tmp_path / "file" / "in.db", Path("/proc/nothing/runs.db"), tmp_path):
         code, printed = await output(command, database_url=f"sqlite:///{path}", port="0")
@@ -136,13 +138,11 @@ async def test_a_database_without_tables_cannot_be_verified(blank_url: str) -> N
     code, printed = await output("verify", database_url=blank_url)
 
     assert (code, printed.count("\n")) == (1, 1), printed
-    assert "has no tables of runstate: `runstate migrate`" in printed
+    assert "has no tables of runstate. Create them with `runstate migrate`" in printed
 
 
 @pytest.mark.parametrize("command", [("serve",), ("migrate",), ("verify",), ("keys", "list")], ids=" ".join)
-async def test_tables_of_a_later_version_are_told_as_such(
-    database: Database, url: str, command: tuple[str, ...]
-) -> None:
+async def test_tables_of_a_later_version_are_reported(database: Database, url: str, command: tuple[str, ...]) -> None:
     async with database.write() as transaction:
         await transaction.connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
 
@@ -154,7 +154,7 @@ async def test_tables_of_a_later_version_are_told_as_such(
 
 @pytest.mark.parametrize("kind", ["postgresql"])
 @pytest.mark.parametrize("schema", ["app", "Two Words", 'a"b'])
-async def test_installations_have_schemas_of_their_own(blank_url: str, schema: str) -> None:
+async def test_installations_in_separate_schemas_are_independent(blank_url: str, schema: str) -> None:
     databases = [Database(blank_url), Database(blank_url, schema=schema)]
     for each in databases:
         await migrate(each)
@@ -173,7 +173,7 @@ async def test_installations_have_schemas_of_their_own(blank_url: str, schema: s
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_a_search_path_in_the_url_is_heeded(blank_url: str) -> None:
+async def test_a_search_path_in_the_url_is_used(blank_url: str) -> None:
     await say(blank_url, "CREATE SCHEMA app")
     database = Database(f"{blank_url}{'&' if '?' in blank_url else '?'}options=-csearch_path%3Dapp")
     await migrate(database)

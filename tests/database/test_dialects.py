@@ -1,4 +1,4 @@
-"""What differs between SQLite and PostgreSQL gives the same answers on both."""
+"""Expressions that differ between SQLite and PostgreSQL give the same results on both."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ TAGS: tuple[list[str], ...] = ([], ["a"], ["a", "b"], ["b", 'quo"te, {brace}'], 
 
 
 async def flows(database: Database) -> None:
-    """One flow for each list of tags, named by its number; each was updated a little later than made."""
+    """Insert one flow for each list of tags, named by its index; each was updated after its creation."""
     async with database.write() as transaction:
         rows = [
             {
@@ -34,7 +34,7 @@ async def flows(database: Database) -> None:
 
 
 async def those(database: Database, condition: sa.ColumnElement[bool]) -> list[int]:
-    """The numbers of the flows that meet a condition."""
+    """Return the indexes of the flows that meet a condition."""
     async with database.read() as connection:
         names = (await connection.execute(sa.select(Flow.name).where(condition).order_by(Flow.name))).scalars()
         return [int(name) for name in names]
@@ -70,7 +70,9 @@ async def test_among_finds_rows_by_many_values(
         ([], []),
     ],
 )
-async def test_any_tag_is_enough(database: Database, tags: list[str], expected: list[int]) -> None:
+async def test_has_any_tag_finds_rows_with_one_of_the_tags(
+    database: Database, tags: list[str], expected: list[int]
+) -> None:
     await flows(database)
 
     assert await those(database, has_any_tag(Flow.tags, tags)) == expected
@@ -88,13 +90,13 @@ async def test_any_tag_is_enough(database: Database, tags: list[str], expected: 
         ([], [0, 1, 2, 3, 4, 5]),
     ],
 )
-async def test_all_tags_are_needed(database: Database, tags: list[str], expected: list[int]) -> None:
+async def test_has_all_tags_finds_rows_with_every_tag(database: Database, tags: list[str], expected: list[int]) -> None:
     await flows(database)
 
     assert await those(database, has_all_tags(Flow.tags, tags)) == expected
 
 
-async def test_seconds_between_instants_are_a_number_with_microseconds(database: Database) -> None:
+async def test_seconds_between_timestamps_are_a_number_with_microseconds(database: Database) -> None:
     await flows(database)
     seconds = seconds_between(Flow.created, Flow.updated)
     async with database.read() as connection:
@@ -104,14 +106,14 @@ async def test_seconds_between_instants_are_a_number_with_microseconds(database:
     assert await those(database, seconds > 400_000) == [4, 5]
 
 
-async def test_seconds_until_a_given_instant_are_counted_too(database: Database) -> None:
+async def test_seconds_until_a_given_time_are_computed_alike(database: Database) -> None:
     await flows(database)
     later = sa.literal(START + timedelta(seconds=1.5), Flow.created.type)
 
     assert await those(database, seconds_between(Flow.created, later) > 1) == [0, 1, 2, 3, 4, 5]
 
 
-async def test_a_number_taken_out_of_a_document_is_that_number(database: Database) -> None:
+async def test_a_number_in_a_json_column_is_extracted_exactly(database: Database) -> None:
     row = {"id": UUID(int=1), "created": START, "updated": START, "name": "one", "tags": []}
     async with database.write() as transaction:
         await transaction.connection.execute(sa.insert(Flow), [{**row, "labels": {"n": 5, "f": 0.5, "t": "5"}}])
@@ -122,7 +124,7 @@ async def test_a_number_taken_out_of_a_document_is_that_number(database: Databas
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_what_sqlite_computes_from_a_document_may_be_a_number(database: Database) -> None:
+async def test_an_expression_over_json_on_sqlite_may_be_a_number(database: Database) -> None:
     computed = sa.func.json_extract('{"n": 5, "f": 0.5}', sa.literal_column("'$.n'"), type_=JSON)
     async with database.read() as connection:
         assert await connection.scalar(sa.select(computed)) == 5

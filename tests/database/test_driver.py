@@ -1,4 +1,4 @@
-"""The way to the driver: statements that differ in their values only are made ready once, and none is kept for ever."""
+"""Compiled statements: compiled once for all values, and freed when they are no longer used."""
 
 import gc
 import weakref
@@ -11,7 +11,7 @@ from runstate.database import Database
 from runstate.database.driver import BY_DIALECT, MOST, fetch, fetch_as_given
 
 
-async def test_statements_that_differ_in_their_values_are_ready_once(database: Database) -> None:
+async def test_statements_that_differ_only_in_values_are_compiled_once(database: Database) -> None:
     async with database.read() as connection:
         found = [await fetch(connection, sa.select(sa.literal(number), sa.literal("x"))) for number in range(3)]
 
@@ -19,7 +19,7 @@ async def test_statements_that_differ_in_their_values_are_ready_once(database: D
     assert len(BY_DIALECT[database.reader.dialect].ready) == 1
 
 
-async def test_a_statement_may_be_asked_again_with_other_values(database: Database) -> None:
+async def test_a_compiled_statement_is_executed_with_other_values(database: Database) -> None:
     asked = sa.select(sa.bindparam("given", type_=sa.Integer()) + sa.literal(1))
     async with database.read() as connection:
         assert [await fetch(connection, asked, {"given": number}) for number in (1, 5)] == [[[2]], [[6]]]
@@ -33,7 +33,7 @@ async def test_a_list_in_a_statement_may_have_any_length(database: Database, val
         assert [bool(there) for (there,) in await fetch_as_given(connection, asked)] == [1 in values]
 
 
-async def test_statements_are_let_go(database: Database) -> None:
+async def test_compiled_statements_are_freed(database: Database) -> None:
     held: list[weakref.ref[Any]] = []
     async with database.read() as connection:
         for number in range(MOST + 1):

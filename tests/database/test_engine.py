@@ -1,4 +1,4 @@
-"""The engine: what is written as a whole, and what is told of it."""
+"""The engine: transactions and the notifications after them."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ async def names(database: Database) -> list[str]:
         return list((await connection.execute(sa.select(Flow.name).order_by(Flow.name))).scalars())
 
 
-async def test_a_transaction_is_told_of_after_it_can_be_read(database: Database) -> None:
+async def test_a_commit_is_notified_after_it_is_visible(database: Database) -> None:
     told: list[str] = []
     async with database.write() as transaction:
         await transaction.connection.execute(sa.insert(Flow), [flow("one"), flow("two")])
@@ -46,7 +46,7 @@ async def test_a_transaction_is_told_of_after_it_can_be_read(database: Database)
     assert await names(database) == ["one", "two"]
 
 
-async def test_a_transaction_that_raises_leaves_nothing_and_tells_nobody(database: Database) -> None:
+async def test_a_transaction_that_raises_writes_and_notifies_nothing(database: Database) -> None:
     told: list[str] = []
 
     async def fail() -> None:
@@ -61,7 +61,7 @@ async def test_a_transaction_that_raises_leaves_nothing_and_tells_nobody(databas
     assert await names(database) == []
 
 
-async def test_a_transaction_that_cannot_commit_tells_nobody(database: Database) -> None:
+async def test_a_transaction_that_cannot_commit_notifies_nothing(database: Database) -> None:
     told: list[str] = []
 
     async def fail() -> None:
@@ -76,7 +76,7 @@ async def test_a_transaction_that_cannot_commit_tells_nobody(database: Database)
     assert await names(database) == []
 
 
-async def test_what_a_row_refers_to_must_exist(database: Database) -> None:
+async def test_a_reference_must_exist(database: Database) -> None:
     deployment = {**flow("deployment"), "flow_id": UUID(int=1), "parameters": {}, "paused": False}
     del deployment["labels"]
 
@@ -88,7 +88,7 @@ async def test_what_a_row_refers_to_must_exist(database: Database) -> None:
         await write()
 
 
-async def test_an_instant_comes_back_as_it_was_in_utc_to_the_microsecond(database: Database) -> None:
+async def test_a_timestamp_is_read_in_utc_with_microseconds(database: Database) -> None:
     async with database.write() as transaction:
         await transaction.connection.execute(sa.insert(Flow), [flow("one")])
     async with database.read() as connection:
@@ -101,7 +101,8 @@ async def test_every_statement_is_counted(database: Database) -> None:
         await names(database)
         counts.append(database.statements)
 
-    assert counts[2] - counts[1] == counts[1] - counts[0] == (2 if database.is_sqlite else 1)  # SQLite's BEGIN is one
+    # BEGIN is a statement on SQLite.
+    assert counts[2] - counts[1] == counts[1] - counts[0] == (2 if database.is_sqlite else 1)
 
 
 async def test_readers_of_sqlite_cannot_write(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ async def write_something(database: Database) -> None:
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_a_transaction_that_is_cancelled_leaves_nothing_and_stays_open_nowhere(database: Database) -> None:
+async def test_a_cancelled_transaction_writes_nothing_and_is_closed(database: Database) -> None:
     async def hang() -> None:
         async with database.write() as transaction:
             await transaction.connection.execute(sa.insert(Flow), [flow("one")])
@@ -135,18 +136,18 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_and_stays_open_now
     hanging = asyncio.ensure_future(hang())
     async with database.read() as connection, asyncio.timeout(30):
         while not await connection.scalar(ASLEEP):
-            pass  # each look takes a turn
+            pass  # each check takes an iteration of the event loop
         hanging.cancel()
         with pytest.raises(asyncio.CancelledError):
             await hanging
         while await connection.scalar(OPEN):
-            pass  # until its end has come there
+            pass  # until the cancelled task has ended
     await write_something(database)
     assert len(await names(database)) == 1
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_who_fetches_many_rows_waits_for_others_but_not_for_ever(database: Database) -> None:
+async def test_fetching_many_rows_waits_for_the_lock_for_a_limited_time(database: Database) -> None:
     async with database.write() as transaction:
         await transaction.connection.execute(sa.insert(Flow), [flow(f"{number:03}") for number in range(100)])
 
@@ -156,7 +157,7 @@ async def test_who_fetches_many_rows_waits_for_others_but_not_for_ever(database:
     assert read == [[f"{number:03}" for number in range(100)]] * 3
 
 
-async def test_a_statement_that_writes_ends_at_the_timeout_and_the_next_one_is_executed(url: str) -> None:
+async def test_a_writing_statement_ends_at_the_timeout_and_the_next_one_is_executed(url: str) -> None:
     database = Database(url, statement_timeout_seconds=0.1)
     endless = (
         "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT 1 - x FROM n) DELETE FROM flow WHERE 2 IN (SELECT x FROM n)"
@@ -184,19 +185,19 @@ async def test_writers_leave_connections_for_readers(url: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_connections_that_ended_while_nobody_used_them_are_not_written_with(url: str, database: Database) -> None:
+async def test_connections_that_were_closed_while_idle_are_not_used_to_write(url: str, database: Database) -> None:
     await asyncio.gather(*(write_something(database) for _ in range(5)))
     assert database.connections
     kept = [driver_of(each) for each in database.connections.kept]
     await say(url, f"SELECT pg_terminate_backend(pid) {OTHERS}")
     async with asyncio.timeout(30):
         while not all(each.is_closed() for each in kept):
-            await say(url, "SELECT")  # which takes a moment
+            await say(url, "SELECT")  # executing it takes a moment
     await write_something(database)
     assert len(await names(database)) == 6
 
 
-async def test_what_a_driver_raises_is_what_sqlalchemy_would_raise(database: Database) -> None:
+async def test_errors_of_a_driver_are_raised_as_those_of_sqlalchemy(database: Database) -> None:
     columns = flow("same")
     twice = TableWrite(table_of(Flow), WriteMode.INSERT, tuple(columns), [columns, columns])
 
@@ -213,7 +214,7 @@ SCANNED = sa.text("SELECT sum(seq_scan) FROM pg_stat_xact_user_tables WHERE reln
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_who_writes_does_not_plan_to_read_whole_tables_even_while_they_are_new(database: Database) -> None:
+async def test_writers_do_not_plan_sequential_scans_even_of_new_tables(database: Database) -> None:
     async with database.write() as transaction:
         await lock_task_runs(transaction.connection, [uuid4() for _ in range(16)])
         assert (await transaction.connection.execute(SCANNED)).scalar_one() == 0

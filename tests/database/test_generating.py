@@ -1,4 +1,4 @@
-"""Migrations that are written by a command: there and back on both databases, without an edit."""
+"""Generated migrations: upgrade and downgrade on both databases, without manual edits."""
 
 import copy
 import shutil
@@ -31,14 +31,14 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
 class Megabytes(sa.TypeDecorator[int]):
-    """A type that migrations do not know."""
+    """A type without a frozen copy for migrations."""
 
     impl = sa.Integer
     cache_ok = True
 
 
 class Both(NamedTuple):
-    """Databases of both kinds, with the same rows."""
+    """A SQLite and a PostgreSQL database with the same rows."""
 
     sqlite: Database
     postgresql: Database
@@ -61,7 +61,7 @@ async def both(urls: tuple[str, str]) -> AsyncIterator[Both]:
 
 
 async def insert_some(database: Database) -> None:
-    """Insert rows that refer to each other."""
+    """Insert rows with references to each other."""
     own = {"id": UUID(int=1), "created": NOW, "updated": NOW, "name": "one"}
     run = {**own, "flow_id": own["id"], "deployment_id": own["id"], "policy": FlowRunPolicy()}
     async with database.write() as transaction:
@@ -72,24 +72,24 @@ async def insert_some(database: Database) -> None:
 
 @pytest.fixture
 def scripts(tmp_path: Path) -> Path:
-    """The migrations, in a directory where another one does no harm."""
+    """Return a copy of the migrations in a temporary directory."""
     return Path(shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__")))
 
 
 @pytest.fixture
 def declared() -> sa.MetaData:
-    """The tables of the classes, to be changed."""
+    """Return the declared tables, to change."""
     return copy.deepcopy(Base.metadata)
 
 
 async def differences(database: Database, metadata: sa.MetaData) -> list[Any]:
-    """The changes that the database needs to have the declared tables."""
+    """Return the differences between the database and the declared tables."""
     async with database.read() as connection:
         return list((await connection.run_sync(changes, metadata)).there.as_diffs())
 
 
 async def rows(database: Database) -> list[int]:
-    """The numbers of rows in some tables."""
+    """Return the number of rows in some tables."""
     async with database.read() as connection:
         asked = [sa.select(sa.func.count()).select_from(sa.table(name)) for name in ("flow", "deployment", "flow_run")]
         return [(await connection.execute(each)).scalar_one() for each in asked]
@@ -159,7 +159,7 @@ CHANGES = (with_a_table, with_a_table_that_counts, with_columns, with_indexes, w
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-async def test_a_generated_migration_leads_there_and_back(
+async def test_a_generated_migration_upgrades_and_downgrades(
     both: Both, scripts: Path, declared: sa.MetaData, change: Callable[[sa.MetaData], None]
 ) -> None:
     change(declared)
@@ -170,7 +170,7 @@ async def test_a_generated_migration_leads_there_and_back(
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-async def test_a_generated_migration_takes_away_what_is_not_declared_any_more(
+async def test_a_generated_migration_drops_what_is_no_longer_declared(
     both: Both, scripts: Path, declared: sa.MetaData, change: Callable[[sa.MetaData], None]
 ) -> None:
     change(declared)
@@ -182,7 +182,7 @@ async def test_a_generated_migration_takes_away_what_is_not_declared_any_more(
 
 
 async def leads(database: Database, scripts: Path, old: sa.MetaData, new: sa.MetaData) -> None:
-    """Check that the newest migration leads from the old tables to the new ones, back, and there again."""
+    """Check that the newest migration leads from the old tables to the new ones, back, and to the new ones again."""
     before = await rows(database)
     await upgrade(database, scripts=scripts)
     assert await differences(database, new) == []
@@ -193,7 +193,7 @@ async def leads(database: Database, scripts: Path, old: sa.MetaData, new: sa.Met
     assert await rows(database) == before
 
 
-async def test_a_generated_migration_says_what_both_databases_need(
+async def test_a_generated_migration_has_the_options_of_both_databases(
     both: Both, scripts: Path, declared: sa.MetaData
 ) -> None:
     with_a_table(declared)
@@ -217,13 +217,11 @@ async def test_a_generated_migration_says_what_both_databases_need(
 
 
 def newest() -> str:
-    """The number of the newest migration."""
+    """Return the number of the newest migration."""
     return str(ScriptDirectory.from_config(configuration()).get_current_head())
 
 
-async def test_a_generated_migration_is_in_the_style_of_the_house(
-    both: Both, scripts: Path, declared: sa.MetaData
-) -> None:
+async def test_a_generated_migration_passes_the_linters(both: Both, scripts: Path, declared: sa.MetaData) -> None:
     for change in CHANGES:
         change(declared)
     written = await generate("everything", *both, declared, scripts)
@@ -233,7 +231,7 @@ async def test_a_generated_migration_is_in_the_style_of_the_house(
 
 
 def objections(file: Path) -> bytes:
-    """Everything that ruff says of a file, as if it were one of the migrations."""
+    """Return the output of ruff for a file, checked as one of the migrations."""
     place, said = str(SCRIPTS / "versions" / file.name), b""
     for command in (["check", "--quiet"], ["format", "--quiet", "--diff"]):
         given = [sys.executable, "-m", "ruff", *command, "--stdin-filename", place, "-"]
@@ -241,7 +239,7 @@ def objections(file: Path) -> bytes:
     return said
 
 
-async def test_nothing_is_written_where_nothing_has_changed(both: Both, scripts: Path) -> None:
+async def test_no_migration_is_written_without_changes(both: Both, scripts: Path) -> None:
     before = sorted(scripts.rglob("*.py"))
 
     assert await generate("nothing", *both, scripts=scripts) is None

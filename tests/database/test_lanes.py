@@ -1,4 +1,4 @@
-"""Each kind of work has connections of its own."""
+"""Each kind of work has its own connections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ def kinds(number: int) -> list[Any]:
 
 
 async def learn(database: Database, *statements: Any) -> None:
-    """Execute statements, so that it is known how long they take."""
+    """Execute statements so that their duration is known."""
     for statement in statements:
         async with database.query(statement) as connection:
             await fetch(connection, statement)
@@ -41,7 +41,7 @@ async def every_query_connection(database: Database) -> AsyncIterator[None]:
         yield
 
 
-async def test_queries_keep_no_other_work_waiting(database: Database) -> None:
+async def test_queries_do_not_delay_other_work(database: Database) -> None:
     async with every_query_connection(database), asyncio.timeout(30):
         for lane in (database, database.feed, database.health, database.keys, database.subscriptions):
             async with lane.read() as connection:
@@ -51,9 +51,7 @@ async def test_queries_keep_no_other_work_waiting(database: Database) -> None:
                 await transaction.connection.execute(sa.delete(Flow))
 
 
-async def test_a_query_is_refused_early_if_there_are_too_many(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_query_beyond_the_queue_is_refused_early(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database.query_lanes.fast, "patience_seconds", 0.01)
     async with every_query_connection(database):
         with pytest.raises(Overloaded):
@@ -61,7 +59,7 @@ async def test_a_query_is_refused_early_if_there_are_too_many(
     await learn(database, ANY)
 
 
-async def test_one_kind_of_query_does_not_get_every_connection(database: Database) -> None:
+async def test_one_slow_kind_of_query_does_not_use_every_connection(database: Database) -> None:
     await learn(database, ANY)
     async with AsyncExitStack() as held:
         while not pace_of(database.reader.dialect, ANY).lane.slots.locked():
@@ -92,7 +90,7 @@ def test_a_fast_query_is_not_slow_because_it_once_waited_for_a_lock() -> None:
     assert pace.is_slow
 
 
-async def test_more_than_may_wait_are_refused_at_once() -> None:
+async def test_queries_beyond_the_queue_are_refused_immediately() -> None:
     lane = Lane(1, waiting=1)
     async with lane.turn():
         waiting = asyncio.create_task(lane.turn().__aenter__())

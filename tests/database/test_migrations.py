@@ -1,4 +1,4 @@
-"""Migrations: one chain, both databases, however many replicas start."""
+"""Migrations: one history for both databases and any number of replicas."""
 
 import ast
 import asyncio
@@ -21,7 +21,7 @@ FROZEN = "runstate.database.migrations.types"
 
 
 async def differences(database: Database) -> list[Any]:
-    """The changes that are not migrated yet."""
+    """Return the differences between the database and the declared tables."""
     async with database.read() as connection:
         return list((await connection.run_sync(changes, Base.metadata)).there.as_diffs())
 
@@ -41,7 +41,7 @@ async def test_a_new_database_gets_every_table(blank_url: str) -> None:
     await database.close()
 
 
-async def test_the_tables_are_those_of_the_rows(database: Database) -> None:
+async def test_migrated_tables_equal_the_row_classes(database: Database) -> None:
     assert await differences(database) == []
 
 
@@ -64,7 +64,7 @@ async def test_replicas_that_start_together_migrate_once(blank_url: str) -> None
         await replica.close()
 
 
-async def test_a_migration_that_fails_leaves_nothing(blank_url: str) -> None:
+async def test_a_migration_that_fails_changes_nothing(blank_url: str) -> None:
     database = Database(blank_url)
     async with database.write() as transaction:
         await transaction.connection.execute(sa.text("CREATE TABLE task_run (id INTEGER)"))
@@ -78,7 +78,7 @@ async def test_a_migration_that_fails_leaves_nothing(blank_url: str) -> None:
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The modules that a module imports from."""
+    """Yield the modules that a module imports from."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names)
@@ -96,6 +96,9 @@ def test_the_frozen_types_import_no_live_code() -> None:
 
 
 @pytest.mark.parametrize("table", Base.metadata.sorted_tables, ids=str)
-def test_an_index_is_made_of_columns(table: sa.Table) -> None:
-    """SQLAlchemy does not see an index of an expression on SQLite, so a table that is rebuilt would lose it."""
+def test_indexes_consist_of_columns(table: sa.Table) -> None:
+    """Check that no index is on an expression.
+
+    SQLAlchemy does not reflect such an index on SQLite, so a rebuilt table would lose it.
+    """
     assert all(isinstance(each, sa.Column) for index in table.indexes for each in index.expressions)

@@ -1,4 +1,4 @@
-"""PostgreSQL behind PgBouncer in transaction mode: a session is lent for one transaction."""
+"""PostgreSQL behind PgBouncer in transaction mode: a server connection belongs to a client for one transaction only."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,14 +28,14 @@ def kind() -> str:
 
 @pytest.fixture(params=["", IGNORING, f"{IGNORING}\n{PREPARING}"], ids=["plain", "ignoring", "preparing"])
 async def through(request: pytest.FixtureRequest, blank_url: str, tmp_path: Path) -> AsyncIterator[str]:
-    """The URL of a database without tables, through PgBouncer as it comes and as people set it up."""
+    """Yield the URL of a database without tables, through PgBouncer with default and with common settings."""
     if PREPARING in request.param and not prepares_statements():
         pytest.skip("This pgbouncer does not prepare statements: that came with 1.21.")
     async with pooled(blank_url, tmp_path, request.param) as url:
         yield url
 
 
-async def test_runs_are_made_moved_and_read_by_many_at_once(through: str) -> None:
+async def test_concurrent_clients_create_orchestrate_and_read_runs(through: str) -> None:
     app = build_app(Settings(database_url=through))
     async with running(app), asking(app) as ask:
 
@@ -54,7 +54,7 @@ async def test_runs_are_made_moved_and_read_by_many_at_once(through: str) -> Non
         assert (ready.status_code, await verify(app.state.database, datetime.now(UTC))) == (200, [])
 
 
-async def test_settings_hold_in_every_transaction_and_nowhere_else(through: str, blank_url: str) -> None:
+async def test_settings_apply_to_every_transaction_and_are_not_left_behind(through: str, blank_url: str) -> None:
     database, direct = Database(through, statement_timeout_seconds=3, schema="app"), Database(blank_url)
     await migrate(database)
     assert await at_head(database)
@@ -71,7 +71,7 @@ async def test_settings_hold_in_every_transaction_and_nowhere_else(through: str,
         await each.close()
 
 
-async def test_an_error_leaves_nothing_behind(through: str) -> None:
+async def test_an_error_leaves_the_connection_usable(through: str) -> None:
     database = Database(through)
     for _ in range(8):
         with pytest.raises(sa.exc.DBAPIError):
@@ -82,7 +82,7 @@ async def test_an_error_leaves_nothing_behind(through: str) -> None:
     await database.close()
 
 
-async def test_replicas_notify_each_other_past_the_pooler_if_there_is_a_way(through: str, blank_url: str) -> None:
+async def test_replicas_notify_each_other_by_a_direct_connection(through: str, blank_url: str) -> None:
     ways = {None: False, blank_url: True}
     for direct_url, listens in ways.items():
         database = Database(through, direct_url=direct_url)

@@ -1,4 +1,4 @@
-"""SQLite changes a table by filling a new one: rows, references, indexes and counters are as before."""
+"""Rebuilt tables on SQLite: rows, references, indexes and counters are unchanged."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +12,7 @@ from runstate.rows import Base, FlowRunInput
 from tests.migrating import downgrade, upgrade
 
 BEFORE = "0003"
-"""The last shape in which SQLite made numbers of JSON texts that look like one."""
+"""The last revision in which SQLite stored JSON texts that look like numbers as numbers."""
 FLOW, FLOW_RUN, TASK_RUN, SUBFLOW_RUN = (f"{number:032x}" for number in range(1, 5))
 RUN = {"name": "run", "tags": '["a"]', "labels": "{}", "version": 0, "run_count": 0, "total_run_time_seconds": 0.0}
 OF_FLOW = {**RUN, "flow_id": FLOW, "parameters": '{"x": 1.0}', "context": "{}", "policy": "{}"}
@@ -25,18 +25,18 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
 ]
 WRITTEN = ["5", "1.0", "0.1", "0.30000000000000004", "1e300", "12345678901234567890", '"5"', "true", "[1.0]", "{}"]
 READ = [5, 1, 0.1, 0.30000000000000004, 1e300, 12345678901234567168.0, "5", True, [1.0], {}]
-"""Values as SQLite kept them: 1 for 1.0, and the nearest fraction for an integer of twenty digits."""
+"""Values as SQLite stored them: 1 for 1.0, and the nearest fraction for an integer of twenty digits."""
 
 
 async def insert(database: Database, table: str, **columns: Any) -> None:
-    """Insert a row as it is, whatever the classes say about the table today."""
+    """Insert a row at an old revision, without the row classes of today."""
     names = sa.table(table, *map(sa.column, columns))
     async with database.write() as transaction:
         await transaction.connection.execute(sa.insert(names).values(columns))
 
 
 async def select(database: Database, statement: str) -> list[tuple[Any, ...]]:
-    """The rows of a statement, as SQLite has them."""
+    """Return the rows of a statement as SQLite returns them."""
     async with database.read() as connection:
         return [tuple(row) for row in await connection.execute(sa.text(statement))]
 
@@ -50,7 +50,7 @@ async def note(database: Database, version: int) -> None:
 
 @pytest.fixture
 async def old(blank_url: str) -> AsyncIterator[Database]:
-    """A database from before, with rows."""
+    """Yield a database at the old revision, with rows."""
     database = Database(blank_url)
     await upgrade(database, BEFORE)
     for table, columns in ROWS:
@@ -63,13 +63,13 @@ async def old(blank_url: str) -> AsyncIterator[Database]:
 
 
 async def values(database: Database) -> list[Any]:
-    """The values of inputs, in the order in which they were written."""
+    """Return the values of inputs, oldest first."""
     async with database.read() as connection:
         return list((await connection.execute(sa.select(FlowRunInput.value).order_by(FlowRunInput.id))).scalars())
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_json_from_before_is_text_with_the_same_value(old: Database) -> None:
+async def test_upgraded_json_is_text_with_the_same_value(old: Database) -> None:
     await upgrade(old)
 
     assert await values(old) == READ
@@ -78,7 +78,7 @@ async def test_json_from_before_is_text_with_the_same_value(old: Database) -> No
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_the_way_back_leads_to_the_old_tables(old: Database) -> None:
+async def test_a_downgrade_restores_the_old_tables(old: Database) -> None:
     before = await select(old, "SELECT * FROM flow_run_input ORDER BY id")
     await upgrade(old)
     await downgrade(old, BEFORE)
@@ -87,7 +87,7 @@ async def test_the_way_back_leads_to_the_old_tables(old: Database) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_rows_that_refer_to_a_rebuilt_table_stay(old: Database) -> None:
+async def test_rows_that_reference_a_rebuilt_table_stay(old: Database) -> None:
     references = "SELECT id, flow_id, parent_task_run_id FROM flow_run ORDER BY id"
     before = await select(old, references)
     await upgrade(old)
@@ -98,7 +98,7 @@ async def test_rows_that_refer_to_a_rebuilt_table_stay(old: Database) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_rebuilt_tables_have_the_indexes_that_they_had(old: Database) -> None:
+async def test_rebuilt_tables_keep_their_indexes(old: Database) -> None:
     indexes = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"
     before = await select(old, indexes)
     await upgrade(old, "0004")
@@ -109,7 +109,7 @@ async def test_rebuilt_tables_have_the_indexes_that_they_had(old: Database) -> N
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.parametrize("kept", [2, 0], ids=["some are kept", "all are gone"])
-async def test_the_log_does_not_give_out_a_number_twice(old: Database, kept: int) -> None:
+async def test_the_log_does_not_reuse_a_number(old: Database, kept: int) -> None:
     for version in (1, 2, 3):
         await note(old, version)
     async with old.write() as transaction:
@@ -121,7 +121,7 @@ async def test_the_log_does_not_give_out_a_number_twice(old: Database, kept: int
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_references_are_looked_at_again_after_migrating(old: Database) -> None:
+async def test_foreign_keys_are_enforced_again_after_migrating(old: Database) -> None:
     await upgrade(old)
 
     with pytest.raises(sa.exc.IntegrityError):
@@ -129,7 +129,7 @@ async def test_references_are_looked_at_again_after_migrating(old: Database) -> 
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_a_migration_after_which_a_reference_leads_nowhere_is_taken_back(old: Database) -> None:
+async def test_a_migration_that_breaks_a_reference_is_rolled_back(old: Database) -> None:
     async with changing_tables(old) as connection:
         await connection.execute(sa.text("DELETE FROM flow"))
 
@@ -140,7 +140,7 @@ async def test_a_migration_after_which_a_reference_leads_nowhere_is_taken_back(o
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_tables_count_on_where_their_class_says_so(database: Database) -> None:
+async def test_tables_have_autoincrement_where_their_class_declares_it(database: Database) -> None:
     counting = await select(database, "SELECT name FROM sqlite_schema WHERE sql LIKE '%AUTOINCREMENT%'")
 
     tables = Base.metadata.tables.values()

@@ -1,4 +1,4 @@
-"""Verifying: a healthy database gives no cause for a word, and each kind of damage has a name."""
+"""`verify`: no findings in a healthy database, and a named finding for each kind of damage."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ async def make(database: Database) -> AsyncIterator[Making]:
 
 @dataclass
 class LivedIn:
-    """A database with something of everything in it."""
+    """A database with rows of every kind."""
 
     make: Making
     flow_run: UUID
@@ -58,35 +58,35 @@ class LivedIn:
     limits: dict[str, UUID]
 
     async def findings(self) -> list[str]:
-        """What verifying says now."""
+        """Return the findings of `verify`."""
         return await verify(self.make.database, self.make.clock.now)
 
     def flow_run_has(self, **columns: Any) -> sa.Executable:
-        """Other columns of the flow run that is RUNNING."""
+        """Return a statement that changes columns of the RUNNING flow run."""
         return change(FlowRun, FlowRun.id == self.flow_run, **columns)
 
     def task_run_has(self, **columns: Any) -> sa.Executable:
-        """Other columns of the task run that is RUNNING."""
+        """Return a statement that changes columns of the RUNNING task run."""
         return change(TaskRun, TaskRun.id == self.task_run, **columns)
 
     def state_has(self, version: int, /, **columns: Any) -> sa.Executable:
-        """Other columns of a state of the flow run."""
+        """Return a statement that changes columns of a state of the flow run."""
         return change(FlowRunState, state_of(self.flow_run, version, FlowRunState), **columns)
 
     def task_run_state_has(self, version: int, /, **columns: Any) -> sa.Executable:
-        """Other columns of a state of the task run."""
+        """Return a statement that changes columns of a state of the task run."""
         return change(TaskRunState, state_of(self.task_run, version, TaskRunState), **columns)
 
     def entry_has(self, run: UUID, version: int, /, **columns: Any) -> sa.Executable:
-        """Other columns of an entry of the log."""
+        """Return a statement that changes columns of an entry of the log."""
         return change(Transition, state_of(run, version, Transition), **columns)
 
     def limit_has(self, name: str, /, **columns: Any) -> sa.Executable:
-        """Other columns of a limit."""
+        """Return a statement that changes columns of a limit."""
         return change(ConcurrencyLimit, ConcurrencyLimit.id == self.limits[name], **columns)
 
     def held(self, by: UUID) -> list[sa.Executable]:
-        """One more lease of a limit, counted."""
+        """Return statements that add a lease of a limit and count it."""
         made = {"id": uuid4(), "created": NOW, "updated": NOW, "limit_id": self.limits["manual"], "slots": 1}
         lease = sa.insert(ConcurrencyLease).values({**made, "run_id": by, "automatic": True})
         return [lease, self.limit_has("manual", occupied=ConcurrencyLimit.occupied + 1)]
@@ -151,7 +151,7 @@ async def test_an_empty_database_is_healthy(make: Making) -> None:
     assert await verify(make.database, NOW) == []
 
 
-async def test_a_database_that_was_lived_in_is_healthy(lived_in: LivedIn) -> None:
+async def test_a_database_with_rows_of_every_kind_is_healthy(lived_in: LivedIn) -> None:
     assert await lived_in.findings() == []
 
 
@@ -166,28 +166,28 @@ async def test_services_leave_a_database_healthy(lived_in: LivedIn) -> None:
 Damage = Callable[[LivedIn], list[sa.Executable]]
 AGO = NOW - HOUR
 
-MISPLACED = "Flow runs that are not in the state of their version"
+MISPLACED = "Flow runs that differ from the state of their version"
 MISCOUNTED = "Flow runs whose version is not that of their newest state"
-BACK = "Flow runs that went back in time"
-ENDED = "Flow runs whose end time does not go with their state"
-BEHIND = "Flow runs that are behind the log"
-UNLOGGED = "States of flow runs that the log lacks"
-MISLOGGED = "States of flow runs of which the log says something else"
-TASK_MISPLACED = "Task runs that are not in the state of their version"
+BACK = "Flow runs with a state that is older than the previous one"
+ENDED = "Flow runs whose end time does not match their state"
+BEHIND = "Flow runs whose version is lower than in the log"
+UNLOGGED = "States of flow runs that are missing in the log"
+MISLOGGED = "States of flow runs that differ from the log"
+TASK_MISPLACED = "Task runs that differ from the state of their version"
 TASK_MISCOUNTED = "Task runs whose version is not that of their newest state"
-TASK_BACK = "Task runs that went back in time"
-TASK_ENDED = "Task runs whose end time does not go with their state"
-TASK_BEHIND = "Task runs that are behind the log"
-TASK_UNLOGGED = "States of task runs that the log lacks"
-TASK_MISLOGGED = "States of task runs of which the log says something else"
-COUNTED = "Limits that count other slots than their leases hold"
-DRAINED = "Limits with decay that are drained at another time than their leases"
-NOBODYS = "Leases without an end of runs that do not exist"
-KEPT = "Leases of flow runs that have left PENDING and RUNNING"
-TASK_KEPT = "Leases of task runs that have left RUNNING"
-SUMMED = "Flow runs of which another number is added up than there is"
-TASK_SUMMED = "Task runs of which another number is added up than there is"
-TWICE = "Runs that hold one limit twice"
+TASK_BACK = "Task runs with a state that is older than the previous one"
+TASK_ENDED = "Task runs whose end time does not match their state"
+TASK_BEHIND = "Task runs whose version is lower than in the log"
+TASK_UNLOGGED = "States of task runs that are missing in the log"
+TASK_MISLOGGED = "States of task runs that differ from the log"
+COUNTED = "Limits whose occupied slots differ from their leases"
+DRAINED = "Limits with decay whose drain time differs from their leases"
+NOBODYS = "Leases without expiry of unknown runs"
+KEPT = "Leases of flow runs that are not PENDING, RUNNING or CANCELLING"
+TASK_KEPT = "Leases of task runs that are not RUNNING or CANCELLING"
+SUMMED = "Flow runs whose tally differs from their number"
+TASK_SUMMED = "Task runs whose tally differs from their number"
+TWICE = "Runs with two leases of one limit"
 
 DAMAGES: dict[str, tuple[Damage, list[str]]] = {
     "another state id": (lambda it: [it.flow_run_has(state_id=uuid4())], [MISPLACED]),
@@ -251,14 +251,14 @@ DAMAGES: dict[str, tuple[Damage, list[str]]] = {
 }
 
 
-def test_every_check_has_a_damage_that_it_finds() -> None:
+def test_every_check_has_a_damage_in_these_tests() -> None:
     found = {finding for _, expected in DAMAGES.values() for finding in expected}
     run_times = {"Flow runs whose run time is negative", "Task runs whose run time is negative"}
 
     assert {check.finding for check in all_checks()} == found | run_times
 
 
-async def test_a_check_of_a_new_subject_is_a_query_and_a_name(make: Making) -> None:
+async def test_a_new_check_consists_of_a_query_and_a_name(make: Making) -> None:
     run = await make.flow_run()
     check = Check("Flow runs that there should not be", sa.select(FlowRun.id))
 
@@ -270,7 +270,7 @@ def names(findings: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("what", DAMAGES)
-async def test_damage_is_called_by_its_name_and_nothing_else_is(lived_in: LivedIn, what: str) -> None:
+async def test_damage_is_found_by_the_expected_check_only(lived_in: LivedIn, what: str) -> None:
     damage, expected = DAMAGES[what]
     for statement in damage(lived_in):
         await lived_in.make.execute(statement)
@@ -288,21 +288,21 @@ async def let_in_run_times_below_zero(database: Database) -> None:
         await connection.execute(sa.text(ignore if database.is_sqlite else drop))
 
 
-async def test_a_run_time_below_zero_is_found_where_the_database_let_it_in(lived_in: LivedIn) -> None:
+async def test_a_negative_run_time_is_found_where_the_database_accepts_it(lived_in: LivedIn) -> None:
     await let_in_run_times_below_zero(lived_in.make.database)
     await lived_in.make.execute(lived_in.flow_run_has(total_run_time_seconds=-1))
 
     assert names(await lived_in.findings()) == ["Flow runs whose run time is negative"]
 
 
-async def test_a_finding_says_which_and_how_many(lived_in: LivedIn) -> None:
+async def test_a_finding_has_ids_and_their_number(lived_in: LivedIn) -> None:
     await lived_in.make.execute(lived_in.limit_has("manual", occupied=4))
     (finding,) = await lived_in.findings()
 
     assert finding == f"{COUNTED} (1): {lived_in.limits['manual']}."
 
 
-async def test_a_finding_about_many_names_the_first_ten(make: Making) -> None:
+async def test_a_finding_about_many_rows_has_the_first_ten_ids(make: Making) -> None:
     runs = await make.flow_runs([states.running()] * 12)
     await make.execute(change(FlowRun, end_time=NOW))
 
@@ -311,7 +311,7 @@ async def test_a_finding_about_many_names_the_first_ten(make: Making) -> None:
     assert finding == f"{ENDED} (12): {', '.join(str(run) for run in sorted(runs)[:10])} …"
 
 
-async def test_what_a_log_no_longer_has_to_hold_is_not_missed(lived_in: LivedIn) -> None:
+async def test_entries_removed_by_retention_are_not_findings(lived_in: LivedIn) -> None:
     make, keep = lived_in.make, HOUR
     await prune_log(make.database, TRANSITIONS, make.clock.now, keep)
     make.clock.forward(hours=1)
@@ -324,7 +324,7 @@ async def test_what_a_log_no_longer_has_to_hold_is_not_missed(lived_in: LivedIn)
     assert await lived_in.findings() == [f"{UNLOGGED} (1): {state.id}."]
 
 
-async def test_a_log_that_was_left_behind_is_not_missed(lived_in: LivedIn) -> None:
+async def test_a_missing_log_of_an_old_run_is_not_a_finding(lived_in: LivedIn) -> None:
     await lived_in.make.execute(sa.delete(Transition))
 
     assert await lived_in.findings() == []
@@ -334,7 +334,7 @@ async def flow_runs(connection: AsyncConnection) -> int:
     return (await connection.execute(sa.select(sa.func.count()).select_from(FlowRun))).scalar_one()
 
 
-async def test_everything_is_seen_at_one_moment(lived_in: LivedIn) -> None:
+async def test_all_checks_read_one_snapshot(lived_in: LivedIn) -> None:
     async with sql.snapshot(lived_in.make.database) as connection:
         before = await flow_runs(connection)
         await lived_in.make.flow_run()
@@ -343,13 +343,13 @@ async def test_everything_is_seen_at_one_moment(lived_in: LivedIn) -> None:
         assert await flow_runs(connection) == before + 1
 
 
-async def test_verifying_cannot_change_anything(lived_in: LivedIn) -> None:
+async def test_verify_cannot_write(lived_in: LivedIn) -> None:
     async with sql.snapshot(lived_in.make.database) as connection:
         with pytest.raises(sa.exc.DBAPIError, match=r"read-?only"):
             await connection.execute(lived_in.limit_has("manual", occupied=0))
 
 
-async def test_a_reader_is_as_before_after_verifying(lived_in: LivedIn) -> None:
+async def test_a_reading_connection_has_its_old_settings_after_verify(lived_in: LivedIn) -> None:
     await lived_in.findings()
     async with lived_in.make.database.read() as connection:
         before = await flow_runs(connection)

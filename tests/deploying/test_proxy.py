@@ -1,4 +1,4 @@
-"""Two replicas behind the proxy that the compose file starts, over TLS, with the same file."""
+"""Two replicas behind the proxy of the compose file, over TLS, with the same configuration."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ LISTEN = "subscription { transitions { transitions { version } } }"
 
 @dataclass(frozen=True, slots=True)
 class Proxied:
-    """Two servers, and where they are found together."""
+    """Two servers behind a proxy."""
 
     servers: list[Server]
     https: int
@@ -43,11 +43,11 @@ class Proxied:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """URL of the proxy."""
         return f"https://localhost:{self.https}"
 
     def client(self) -> httpx.AsyncClient:
-        """Somebody with a key who trusts the proxy's certificate."""
+        """Return a client with a key that trusts the proxy's certificate."""
         return httpx.AsyncClient(
             base_url=self.url, headers=bearing(self.key), verify=self.trust, timeout=PATIENCE_SECONDS
         )
@@ -59,7 +59,7 @@ def kind() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody listens on."""
+    """Return ports on loopback that are free."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
@@ -69,7 +69,7 @@ def free_ports(count: int) -> list[int]:
 
 @asynccontextmanager
 async def caddy(environment: Mapping[str, str]) -> AsyncIterator[None]:
-    """The proxy, as long as the block runs."""
+    """Run the proxy while the block runs."""
     command = ("caddy", "run", "--adapter", "caddyfile", "--config", str(PROXY))
     process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **environment}, stderr=DEVNULL)
     try:
@@ -80,9 +80,9 @@ async def caddy(environment: Mapping[str, str]) -> AsyncIterator[None]:
 
 
 async def root_of(file: Path, url: str) -> ssl.SSLContext:
-    """Trust in the proxy's own authority, once it has one and both replicas are found ready."""
+    """Wait until the proxy has its certificate authority and healthy replicas; return a context that trusts it."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not file.exists():  # noqa: ASYNC110 nothing tells
+        while not file.exists():  # noqa: ASYNC110 there is no event to await
             await asyncio.sleep(0.05)
         trust = ssl.create_default_context(cafile=str(file))
         async with httpx.AsyncClient(verify=trust) as client:
@@ -118,13 +118,13 @@ async def proxied(serve: Serve, url: str, tmp_path: Path) -> AsyncIterator[Proxi
 
 
 class Listener:
-    """A subscriber over a WebSocket through the proxy, as a browser's page would be."""
+    """A subscriber over a WebSocket through the proxy, with the headers of a browser."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
 
     async def hear(self) -> dict[str, Any]:
-        """The next message."""
+        """Return the next message."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             message: dict[str, Any] = orjson.loads(await self.connection.recv())
         return message
@@ -154,7 +154,7 @@ async def make_run(ask: Ask) -> None:
     await ask(RUN, flow=flow["createFlow"]["flow"]["id"])
 
 
-async def test_queries_websockets_and_events_go_through_over_tls(proxied: Proxied) -> None:
+async def test_queries_websockets_and_events_pass_the_proxy_over_tls(proxied: Proxied) -> None:
     async with proxied.client() as client, listening(proxied) as listener:
         events = {"Accept": "text/event-stream"}
         async with client.stream("POST", "/graphql", json={"query": LISTEN}, headers=events) as stream:
@@ -170,7 +170,7 @@ async def test_queries_websockets_and_events_go_through_over_tls(proxied: Proxie
     assert orjson.loads(heard.removeprefix("data: "))["data"] == told["payload"]["data"]
 
 
-async def test_plain_http_is_sent_to_tls_and_what_is_for_operators_stays_inside(proxied: Proxied) -> None:
+async def test_plain_http_is_redirected_and_operators_endpoints_are_not_reachable(proxied: Proxied) -> None:
     async with proxied.client() as client:
         moved = await client.get(f"http://localhost:{proxied.http}/graphql")
         hidden = [(await client.get(path)).status_code for path in ("/metrics", "/healthz", "/readyz", "/health")]
@@ -181,7 +181,7 @@ async def test_plain_http_is_sent_to_tls_and_what_is_for_operators_stays_inside(
     assert stranger.status_code == 401
 
 
-async def test_no_request_fails_while_a_replica_goes_and_its_subscribers_are_told_to_come_back(
+async def test_no_request_fails_while_a_replica_stops_and_its_subscribers_reconnect(
     proxied: Proxied,
 ) -> None:
     async with listening(proxied) as first, listening(proxied) as second, proxied.client() as client:
@@ -201,7 +201,7 @@ async def test_no_request_fails_while_a_replica_goes_and_its_subscribers_are_tol
 
 
 async def ended(listener: Listener) -> int | None:
-    """How the socket of a subscriber was closed; null: it was told what happened."""
+    """Return the close code of the socket; None if a transition arrived first, 0 if another message did."""
     try:
         return None if (await listener.hear())["type"] == "next" else 0
     except websockets.ConnectionClosed as closed:

@@ -1,4 +1,4 @@
-"""Hubs that poll only when they are woken, unless a test says otherwise."""
+"""Fixtures for tests of the feed: hubs that poll only when they are notified, by default."""
 
 from collections.abc import AsyncIterator
 
@@ -14,7 +14,7 @@ QUIET = HubSettings(poll_seconds=NEVER, pause_seconds=0, heartbeat_seconds=NEVER
 
 @pytest.fixture
 async def feed(database: Database) -> AsyncIterator[Feed]:
-    """The feed of a process on the database, without notifications from other processes."""
+    """Yield the feed of a process, without notifications from other processes."""
     feed = Feed(database, QUIET)
     await feed.transitions.start()
     feed.deletions.start()
@@ -24,5 +24,5 @@ async def feed(database: Database) -> AsyncIterator[Feed]:
 
 @pytest.fixture
 def hub(feed: Feed) -> Hub[Transition]:
-    """The hub of the log of transitions."""
+    """Return the hub of the log of transitions."""
     return feed.transitions

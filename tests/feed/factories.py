@@ -1,4 +1,4 @@
-"""Entries of the log, written as the rules would write them: a run's versions one after another."""
+"""Entries of the log as the batch writes them: the versions of a run in order."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def entry(run_id: UUID, version: int = 1, **columns: Any) -> dict[str, Any]:
-    """The columns of the entry for a run that enters a state."""
+    """Return the columns of an entry: a run enters a state."""
     return {
         "run_kind": RunKind.FLOW_RUN,
         "run_id": run_id,
@@ -37,23 +37,23 @@ def entry(run_id: UUID, version: int = 1, **columns: Any) -> dict[str, Any]:
 
 
 async def insert(connection: AsyncConnection, *entries: dict[str, Any]) -> None:
-    """Add entries to the log, in a transaction that is under way."""
+    """Insert entries in the transaction of a connection."""
     await connection.execute(sa.insert(Transition), list(entries))
 
 
 async def write(database: Database, *entries: dict[str, Any]) -> None:
-    """Add entries to the log, in a transaction of their own."""
+    """Insert entries in a transaction of their own."""
     async with database.write() as transaction:
         await insert(transaction.connection, *entries)
 
 
 async def open_reader(database: Database, page_size: int = 100) -> Reader[Transition]:
-    """A reader of the log of transitions."""
+    """Return a reader of the log of transitions."""
     return await Reader.open(database, TRANSITIONS, page_size)
 
 
 async def read_all(reader: Reader[T], cursor: Cursor) -> Page[T]:
-    """Everything after a cursor; between two pages the cursor goes to a client and back."""
+    """Return all entries after a cursor; the cursor is encoded and decoded between pages."""
     found: list[T] = []
     while True:
         page = await reader.page(cursor)
@@ -65,17 +65,17 @@ async def read_all(reader: Reader[T], cursor: Cursor) -> Page[T]:
 
 
 def states(entries: Iterable[Any]) -> list[UUID]:
-    """The ids of the states entered."""
+    """Return the ids of the entered states."""
     return [each["state_id"] if isinstance(each, dict) else each.state_id for each in entries]
 
 
 def end(position: Position) -> Position:
-    """The end of the log. Other transactions in progress may be those of another test on the same server."""
+    """Return the end of the log without transactions in progress: tests of other processes share the server."""
     return replace(position, xip=())
 
 
 class Writers:
-    """Transactions that are begun, filled, committed and rolled back in any order, as row locks allow."""
+    """Transactions that begin, insert, commit and roll back in random order, as far as row locks allow."""
 
     def __init__(
         self,

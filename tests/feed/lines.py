@@ -1,4 +1,4 @@
-"""A second log, of text lines, which is declared in tests only."""
+"""A second log, declared only in tests: lines of text."""
 
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from tests.feed.factories import NOON
 
 
 class Line(LogEntry):
-    """One line of a program's output."""
+    """A line of a program's output."""
 
     metadata = sa.MetaData(naming_convention=LogEntry.metadata.naming_convention)
 
@@ -24,9 +24,9 @@ class Line(LogEntry):
     __text__ = "text"
 
     run_id: Mapped[UUID] = mapped_column(doc="Id of the run that wrote it.")
-    number: Mapped[int] = mapped_column(doc="Number of the line: 1, 2, 3 … in the run.")
-    text: Mapped[str] = mapped_column(doc="The line.")
-    occurred: Mapped[datetime] = mapped_column(doc="When it was written.")
+    number: Mapped[int] = mapped_column(doc="Number of the line in the run: 1, 2, 3 …")
+    text: Mapped[str] = mapped_column(doc="Text of the line.")
+    occurred: Mapped[datetime] = mapped_column(doc="Time of writing.")
 
     __table_args__ = log_table(sa.UniqueConstraint("run_id", "number"))
 
@@ -46,13 +46,13 @@ class LineFilter:
         return (self.keys is None or entry.run_id in self.keys) and self.text in entry.text
 
     def clauses(self) -> list[sa.ColumnElement[bool]]:
-        """Return the same in SQL."""
+        """Return the condition in SQL."""
         of_run = [] if self.keys is None else [Line.run_id.in_(self.keys)]
         return [*of_run, Line.text.contains(self.text, autoescape=True)]
 
 
 def line(run_id: UUID | None = None, number: int = 1, text: str = "hello") -> dict[str, Any]:
-    """The columns of a line."""
+    """Return the columns of a line."""
     return {"run_id": run_id or uuid4(), "number": number, "text": text, "occurred": NOON}
 
 

@@ -1,4 +1,4 @@
-"""A second log is read by the same classes: gapless, in order, filtered, pruned, and apart from the first."""
+"""The feed of a second log: gapless, in order, filtered, pruned, and separate from the first log."""
 
 import asyncio
 import random
@@ -26,14 +26,14 @@ WEEK = timedelta(days=7)
 
 @pytest.fixture
 async def database(database: Database) -> Database:
-    """A database with the table of lines."""
+    """Return a database with the table of lines."""
     await create_lines(database)
     return database
 
 
 @pytest.fixture
 async def hub(database: Database) -> AsyncIterator[Hub[Line]]:
-    """A hub of the log of lines."""
+    """Yield a hub of the log of lines."""
     hub = Hub(database, LINES, Notifications(database), QUIET)
     await hub.start()
     yield hub
@@ -41,14 +41,14 @@ async def hub(database: Database) -> AsyncIterator[Hub[Line]]:
 
 
 async def take(stream: AsyncGenerator[Page[Line], None], number: int) -> list[str]:
-    """The texts of the next lines."""
+    """Return the texts of the next lines."""
     taken: list[str] = []
     while len(taken) < number:
         taken += [each.text for each in (await anext(stream)).entries]
     return taken
 
 
-async def test_a_stream_goes_from_a_cursor_to_what_is_committed_now(hub: Hub[Line]) -> None:
+async def test_a_stream_continues_from_a_cursor_to_new_commits(hub: Hub[Line]) -> None:
     await write_lines(hub.database, line(text="before"))
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         cursor = hub.reader.encode((await anext(stream)).cursor)
@@ -115,7 +115,7 @@ async def test_pruning_one_log_leaves_the_other(database: Database) -> None:
 @pytest.mark.parametrize(
     ("number", "texts"), [(0, []), (2, ["3", "4"]), (5, ["0", "1", "2", "3", "4"]), (9, ["0", "1", "2", "3", "4"])]
 )
-async def test_a_stream_begins_with_the_last_lines(hub: Hub[Line], number: int, texts: list[str]) -> None:
+async def test_a_stream_starts_with_the_last_lines(hub: Hub[Line], number: int, texts: list[str]) -> None:
     await write_lines(hub.database, *(line(text=str(each)) for each in range(5)))
 
     async with aclosing(await follow(hub, EVERYTHING, tail=number)) as stream:
@@ -124,7 +124,7 @@ async def test_a_stream_begins_with_the_last_lines(hub: Hub[Line], number: int, 
         assert await take(stream, 1) == ["live"]
 
 
-async def test_the_last_lines_are_those_that_match(hub: Hub[Line]) -> None:
+async def test_the_last_lines_are_the_last_that_match(hub: Hub[Line]) -> None:
     run = uuid4()
     written = [line(run if each % 2 else None, each, str(each)) for each in range(500)]
     await write_lines(hub.database, *written)
@@ -135,7 +135,7 @@ async def test_the_last_lines_are_those_that_match(hub: Hub[Line]) -> None:
     assert found == [str(each) for each in range(201, 500, 2)]
 
 
-async def test_the_last_lines_of_a_pruned_log_are_those_that_are_left(hub: Hub[Line]) -> None:
+async def test_the_last_lines_of_a_pruned_log_are_the_remaining_ones(hub: Hub[Line]) -> None:
     await write_lines(hub.database, line(text="old"))
     await prune_log(hub.database, LINES, NOON, WEEK)
     await write_lines(hub.database, line(text="new"))
@@ -171,18 +171,18 @@ async def test_the_last_lines_miss_no_transaction_that_commits_late(hub: Hub[Lin
 
 
 class Client:
-    """A client that drops its connection again and again, and resumes by cursor on any replica."""
+    """A client that disconnects repeatedly and resumes by cursor on any replica."""
 
     def __init__(self, hubs: list[Hub[Line]], chance: random.Random, filter: LogFilter[Line], cursor: str) -> None:
         self.hubs, self.chance, self.filter, self.cursor = hubs, chance, filter, cursor
         self.found: list[Line] = []
 
     def expected(self, writers: Writers) -> list[dict[str, Any]]:
-        """The lines that it must receive."""
+        """Return the lines that it must receive."""
         return [each for each in writers.committed if self.filter.match(Line.of(each))]
 
     async def listen(self, writers: Writers, written: asyncio.Event) -> None:
-        """Receive lines until everything was written and has arrived."""
+        """Receive lines until all lines are written and received."""
         while not written.is_set() or len(self.found) < len(self.expected(writers)):
             hub = self.chance.choice(self.hubs)
             async with aclosing(await follow(hub, self.filter, self.cursor)) as stream:
@@ -203,7 +203,7 @@ async def scribble(writers: Writers, hub: Hub[Line], written: asyncio.Event) -> 
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_clients_that_drop_out_at_random_get_every_line_once(database: Database, seed: int) -> None:
+async def test_clients_that_disconnect_at_random_receive_every_line_once(database: Database, seed: int) -> None:
     chance = random.Random(seed)
     writers = Writers(database, chance, runs=8, row=Line, make=line)
     settings = replace(QUIET, poll_seconds=0.01, heartbeat_seconds=0.02)

@@ -1,4 +1,4 @@
-"""Cursors survive a crash of the database."""
+"""Cursors stay valid after a crash of the database."""
 
 import asyncio
 import os
@@ -22,20 +22,20 @@ from tests.feed.factories import entry, insert, open_reader, read_all, states, w
 
 
 class Fragile:
-    """A PostgreSQL server that may be killed; what was committed is kept."""
+    """A PostgreSQL server that may be killed; commits are kept."""
 
     def __init__(self) -> None:
         self.postgresql = PostgreSQL()
         self.url = self.postgresql.url.replace("postgresql://", "postgresql+asyncpg://")
 
     async def restart(self) -> None:
-        """Kill the server, and start it again."""
+        """Kill the server and start it again."""
         server = self.postgresql.server
         arguments = ("-w", "-D", str(server.pgdata), "-m", "immediate", "restart")
         await asyncio.to_thread(pgexec, "pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
 
     async def crash(self, database: Database) -> None:
-        """Kill one of the server's processes, upon which it gives up all others and recovers."""
+        """Kill one process of the server: PostgreSQL then ends all connections and recovers."""
         async with database.reader.connect() as victim:
             os.kill(await victim.scalar(sa.text("SELECT pg_backend_pid()")), signal.SIGKILL)
             await victim.invalidate()
@@ -53,7 +53,7 @@ class Fragile:
 
 @pytest.fixture(scope="module")
 def fragile() -> Iterator[Fragile]:
-    """A server of the module's own."""
+    """Yield a server of this module."""
     fragile = Fragile()
     yield fragile
     fragile.postgresql.stop()
@@ -61,7 +61,7 @@ def fragile() -> Iterator[Fragile]:
 
 @pytest.fixture
 async def database(fragile: Fragile) -> AsyncIterator[Database]:
-    """A database on the server, whose commits wait for the disk as they do by default."""
+    """Yield a database on the server whose commits wait for the disk, as by default."""
     name = f"runstate_{uuid4().hex}"
     connection = await asyncpg.connect(fragile.postgresql.url)
     await connection.execute(f"CREATE DATABASE {name}")
@@ -74,7 +74,7 @@ async def database(fragile: Fragile) -> AsyncIterator[Database]:
 
 
 async def roll_back(database: Database, *, times: int = 20) -> int:
-    """Use transaction ids up and write nothing; the last of them."""
+    """Use transaction ids without writing; return the last one."""
     used = 0
     for _ in range(times):
         async with database.writer.connect() as connection, connection.begin() as transaction:
@@ -85,15 +85,13 @@ async def roll_back(database: Database, *, times: int = 20) -> int:
 
 
 async def written_by(database: Database) -> list[int]:
-    """The transaction ids in the log."""
+    """Return the transaction ids in the log."""
     async with database.read() as connection:
         return [int(xid) for xid in await connection.scalars(sa.text("SELECT xid::text FROM transition ORDER BY seq"))]
 
 
 @pytest.mark.parametrize("way", ["restart", "crash"])
-async def test_a_transaction_id_that_is_handed_out_again_is_read(
-    fragile: Fragile, database: Database, way: str
-) -> None:
+async def test_an_entry_with_a_reused_transaction_id_is_read(fragile: Fragile, database: Database, way: str) -> None:
     reader = await open_reader(database)
     await write(database, entry(uuid4()))
     used = await roll_back(database)
@@ -145,7 +143,7 @@ async def test_a_batch_is_finished_after_a_crash(fragile: Fragile, database: Dat
     assert states([*first.entries, *rest.entries]) == states([*before, *after])
 
 
-async def test_commits_that_did_not_wait_for_the_disk_may_be_lost_but_none_after_them(
+async def test_asynchronous_commits_may_be_lost_in_a_crash_but_none_after_them(
     fragile: Fragile, database: Database
 ) -> None:
     reader = await open_reader(database)
@@ -164,7 +162,7 @@ async def test_commits_that_did_not_wait_for_the_disk_may_be_lost_but_none_after
     assert states((await read_all(reader, lost)).entries) == states([written])
 
 
-async def test_a_server_that_was_started_earlier_may_take_over(database: Database) -> None:
+async def test_a_server_that_was_started_earlier_may_be_promoted(database: Database) -> None:
     reader = await open_reader(database)
     await write(database, entry(uuid4()))
     async with database.write() as transaction:
@@ -179,7 +177,7 @@ async def test_a_server_that_was_started_earlier_may_take_over(database: Databas
     assert (await read_all(Reader(database, TRANSITIONS, reader.installation), news.cursor)).entries == []
 
 
-async def test_a_stream_goes_on_after_a_crash(fragile: Fragile, database: Database) -> None:
+async def test_a_stream_continues_after_a_crash(fragile: Fragile, database: Database) -> None:
     feed = Feed(database, HubSettings(poll_seconds=0.01))
     await feed.start()
     async with aclosing(await follow(feed.transitions, TransitionFilter())) as stream:
@@ -195,7 +193,7 @@ async def test_a_stream_goes_on_after_a_crash(fragile: Fragile, database: Databa
 
 
 async def _survive(database: Database, written: dict[str, Any]) -> None:
-    """Write an entry; connections from before the crash are given up first."""
+    """Write an entry after closing the connections from before the crash."""
     async with asyncio.timeout(30):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Cursors: what a client keeps says exactly where it was, and of which database."""
+"""Cursors: each has an exact position in one log of one database."""
 
 from uuid import UUID, uuid4
 
@@ -54,13 +54,13 @@ def test_a_malformed_cursor_is_refused(text: str) -> None:
 
 
 @given(cursors(), st.data())
-def test_a_cursor_with_a_slip_is_refused(cursor: Cursor, data: st.DataObject) -> None:
+def test_a_cursor_with_a_changed_character_is_refused(cursor: Cursor, data: st.DataObject) -> None:
     text = cursor.encode(HERE, LOG)
     place = data.draw(st.integers(min_value=0, max_value=len(text) - 1))
     letter = "A" if text[place] != "A" else "B"
     slipped = text[:place] + letter + text[place + 1 :]
     try:
-        assert Cursor.decode(slipped, HERE, LOG) == cursor  # bits of the last letter that say nothing
+        assert Cursor.decode(slipped, HERE, LOG) == cursor  # unused bits of the last letter
     except InvalidInput:
         pass
     else:
@@ -76,7 +76,7 @@ def test_a_cursor_is_short_however_many_transactions_are_open() -> None:
 
 
 @given(positions())
-def test_a_position_is_its_text(position: Position) -> None:
+def test_a_position_is_parsed_from_its_text(position: Position) -> None:
     assert Position.parse(position.text()) == position
 
 
@@ -89,14 +89,14 @@ def test_a_malformed_position_is_refused(text: str) -> None:
         Position.parse(text)
 
 
-def test_a_snapshot_is_cut_behind_the_newest_entry_that_it_sees() -> None:
+def test_a_snapshot_is_cut_after_the_newest_visible_entry() -> None:
     position = Position.of_snapshot("90:100:90,95,97", newest=95, boot=1, top=2)
 
     assert position == Position(96, (90, 95), 1, 2)
     assert position.snapshot == "90:96:90,95"
 
 
-def test_an_empty_log_is_seen_by_a_snapshot_of_nothing() -> None:
+def test_an_empty_log_has_the_position_of_an_empty_snapshot() -> None:
     assert Position.of_snapshot("90:100:90", newest=0, boot=0, top=0).snapshot == "1:1:"
 
 
@@ -117,7 +117,7 @@ def test_a_later_position_covers_an_earlier_one(later: Position, earlier: Positi
     assert later.covers(earlier) is covers
 
 
-def test_the_id_of_the_database_is_part_of_the_cursor() -> None:
+def test_a_cursor_contains_the_id_of_the_database() -> None:
     cursor = Cursor(Position(7))
 
     assert cursor.encode(UUID(int=1), LOG) != cursor.encode(UUID(int=2), LOG)

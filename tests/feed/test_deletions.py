@@ -1,4 +1,4 @@
-"""Watched rows: a deletion is noticed in every process, with few statements."""
+"""Watched rows: every process notices a deletion, with few statements."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ ROWS = {RunKind.FLOW_RUN: FlowRun, RunKind.TASK_RUN: TaskRun}
 
 
 async def delete(database: Database, kind: RunKind, *runs: UUID, notify: bool = True) -> None:
-    """Delete runs, as a command does."""
+    """Delete runs as a command does."""
     async with database.write() as transaction:
         await transaction.connection.execute(sa.delete(ROWS[kind]).where(ROWS[kind].id.in_(runs)))
         if notify:
@@ -31,7 +31,7 @@ async def delete(database: Database, kind: RunKind, *runs: UUID, notify: bool = 
 
 @pytest.fixture
 async def watch(database: Database) -> AsyncIterator[DeletionWatch]:
-    """A watch that checks only when it is notified."""
+    """Yield a watch that checks only when it is notified."""
     watch = DeletionWatch(database, Notifications(database), interval_seconds=NEVER, pause_seconds=0)
     watch.start()
     yield watch
@@ -62,7 +62,7 @@ async def test_a_deletion_without_a_notification_is_noticed_at_the_next_check(da
     await watch.stop()
 
 
-async def test_a_thousand_watched_rows_are_one_statement_and_none_while_nothing_is_deleted(
+async def test_a_thousand_watched_rows_take_one_statement_and_none_without_deletions(
     watch: DeletionWatch,
 ) -> None:
     run = await make_run(watch.database, RunKind.FLOW_RUN, [StateType.PENDING])

@@ -1,4 +1,4 @@
-"""The filter of transitions: memory and SQL agree on every transition."""
+"""The filter of transitions: evaluation in memory and in SQL agree."""
 
 import random
 from typing import Any
@@ -17,7 +17,7 @@ NAMES = ["Running", "Retrying", "nul\0"]
 
 
 def some(chance: random.Random, values: list[Any]) -> Any:
-    """Nothing, or a few of the values, perhaps none."""
+    """Return None or a random sample of the values, perhaps empty."""
     return chance.choice([None, frozenset(chance.sample(values, chance.randint(0, len(values))))])
 
 

@@ -27,7 +27,7 @@ from tests.feed.factories import NOON, Writers, end, entry, states, write
 
 @asynccontextmanager
 async def running(database: Database, **settings: float) -> AsyncIterator[Hub[Transition]]:
-    """A hub with settings of its own."""
+    """Yield a hub with the given settings."""
     hub = Hub(database, TRANSITIONS, Notifications(database), replace(QUIET, **settings))
     await hub.start()
     yield hub
@@ -35,14 +35,14 @@ async def running(database: Database, **settings: float) -> AsyncIterator[Hub[Tr
 
 
 async def commit(hub: Hub[Transition], *entries: dict[str, Any]) -> None:
-    """Write entries as this replica does: notify after the commit."""
+    """Write entries like this replica: notify after the commit."""
     async with hub.database.write() as transaction:
         await transaction.connection.execute(Transition.__table__.insert(), list(entries))  # type: ignore[attr-defined]
         transaction.notify(TRANSITIONS.channel)
 
 
 async def take(stream: AsyncGenerator[Page[Transition], None], number: int) -> list[Transition]:
-    """The next transitions."""
+    """Return the next transitions."""
     taken: list[Transition] = []
     while len(taken) < number:
         taken += (await anext(stream)).entries
@@ -56,11 +56,11 @@ async def joined(hub: Hub[Transition]) -> None:
 
 
 def kept(hub: Hub[Transition], page: Page[Transition]) -> str:
-    """The cursor that a client stores."""
+    """Return the cursor that a client would store."""
     return hub.reader.encode(page.cursor)
 
 
-async def test_the_first_page_comes_at_once_and_is_empty(hub: Hub[Transition]) -> None:
+async def test_the_first_page_arrives_immediately_and_is_empty(hub: Hub[Transition]) -> None:
     await write(hub.database, entry(uuid4()))
 
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
@@ -76,7 +76,7 @@ async def test_a_commit_is_delivered_without_waiting_for_the_next_poll(hub: Hub[
         assert states(await take(stream, 1)) == states([written])
 
 
-async def test_commits_of_others_are_found_by_polling(database: Database) -> None:
+async def test_commits_without_a_notification_are_found_by_polling(database: Database) -> None:
     async with running(database, poll_seconds=0.01) as hub, aclosing(await follow(hub, EVERYTHING)) as stream:
         await anext(stream)
         written = entry(uuid4())
@@ -85,7 +85,7 @@ async def test_commits_of_others_are_found_by_polling(database: Database) -> Non
         assert states(await take(stream, 1)) == states([written])
 
 
-async def test_after_a_cursor_come_all_since_then_and_then_what_is_new(hub: Hub[Transition]) -> None:
+async def test_a_stream_after_a_cursor_has_the_entries_since_then_and_new_ones(hub: Hub[Transition]) -> None:
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         cursor = kept(hub, await anext(stream))
     old = [entry(uuid4()) for _ in range(250)]
@@ -100,7 +100,7 @@ async def test_after_a_cursor_come_all_since_then_and_then_what_is_new(hub: Hub[
     assert states(found) == states([*old, new])
 
 
-async def test_a_page_has_a_hundred_transitions_at_most(hub: Hub[Transition]) -> None:
+async def test_a_page_has_at_most_a_hundred_transitions(hub: Hub[Transition]) -> None:
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         await anext(stream)
         await commit(hub, *(entry(uuid4()) for _ in range(250)))
@@ -131,7 +131,7 @@ async def test_each_subscriber_receives_its_matching_entries(hub: Hub[Transition
     waiting["nothing"].cancel()
 
 
-async def test_a_delivery_costs_no_statement(hub: Hub[Transition]) -> None:
+async def test_a_delivery_takes_no_statement(hub: Hub[Transition]) -> None:
     run = uuid4()
     streams = [await follow(hub, TransitionFilter(run_ids=frozenset({run}))) for _ in range(20)]
     for stream in streams:
@@ -145,7 +145,7 @@ async def test_a_delivery_costs_no_statement(hub: Hub[Transition]) -> None:
     await commit(hub, entry(run, 2))
     await asyncio.wait(waiting)
 
-    assert hub.database.statements - before <= 6  # BEGIN, the insert, one or two looks of the hub
+    assert hub.database.statements - before <= 6  # BEGIN, the insert, and one or two reads of the hub
     for stream in streams:
         await stream.aclose()
 
@@ -261,14 +261,14 @@ async def test_shutdown_does_not_wait_indefinitely(database: Database) -> None:
     assert not hub.subscribers
 
 
-async def test_a_bad_cursor_is_refused_before_there_is_a_stream(hub: Hub[Transition]) -> None:
+async def test_a_malformed_cursor_is_refused_before_the_stream_starts(hub: Hub[Transition]) -> None:
     with pytest.raises(InvalidInput):
         await follow(hub, EVERYTHING, "nonsense")
     with pytest.raises(InvalidInput):
         await follow(hub, EVERYTHING, Cursor(await hub.reader.position()).encode(uuid4(), TRANSITIONS.name))
 
 
-async def test_an_expired_cursor_is_refused_before_there_is_a_stream(hub: Hub[Transition]) -> None:
+async def test_an_expired_cursor_is_refused_before_the_stream_starts(hub: Hub[Transition]) -> None:
     async with aclosing(await follow(hub, EVERYTHING)) as stream:
         cursor = kept(hub, await anext(stream))
     await write(hub.database, entry(uuid4()))
@@ -298,7 +298,7 @@ async def test_a_subscriber_that_missed_pruned_entries_gets_an_error(hub: Hub[Tr
         await waiting
 
 
-async def test_a_stream_that_is_closed_leaves_nothing_behind(hub: Hub[Transition]) -> None:
+async def test_a_closed_stream_leaves_no_subscriber(hub: Hub[Transition]) -> None:
     unused = await follow(hub, EVERYTHING)
     waited = await follow(hub, TransitionFilter(run_ids=frozenset({uuid4()})))
     await anext(waited)
@@ -312,13 +312,13 @@ async def test_a_stream_that_is_closed_leaves_nothing_behind(hub: Hub[Transition
     assert (hub.subscribers, hub.unkeyed, dict(hub.by_key)) == (set(), set(), {})
 
 
-async def test_without_a_database_a_subscriber_is_refused_in_time(hub: Hub[Transition]) -> None:
+async def test_a_subscriber_is_refused_in_time_without_a_database(hub: Hub[Transition]) -> None:
     with pytest.raises(Unavailable):
         await hub.with_timeout(asyncio.Event().wait, seconds=0.01)
 
 
 class Client:
-    """A client that drops its connection again and again."""
+    """A client that disconnects repeatedly."""
 
     def __init__(
         self, hubs: list[Hub[Transition]], chance: random.Random, filter: LogFilter[Transition], cursor: str
@@ -330,7 +330,7 @@ class Client:
         self.found: list[Transition] = []
 
     async def listen(self, writers: Writers, written: asyncio.Event) -> None:
-        """Receive entries until everything was written and has arrived."""
+        """Receive entries until all entries are written and received."""
         while not written.is_set() or len(self.found) < len(self.expected(writers)):
             hub = self.chance.choice(self.hubs)
             async with aclosing(await follow(hub, self.filter, self.cursor)) as stream:
@@ -340,12 +340,12 @@ class Client:
                     self.cursor = kept(hub, page)
 
     def expected(self, writers: Writers) -> list[dict[str, Any]]:
-        """The entries that it must receive."""
+        """Return the entries that it must receive."""
         return [each for each in writers.committed if self.filter.match(Transition.of(each))]
 
 
 async def scribble(writers: Writers, hub: Hub[Transition], written: asyncio.Event) -> None:
-    """Write for a while; some commits are notified, the others are found by polling."""
+    """Write for a while; some commits are notified, others are found by polling."""
     for _ in range(300):
         await writers.step()
         if writers.chance.random() < 0.3:
@@ -355,7 +355,7 @@ async def scribble(writers: Writers, hub: Hub[Transition], written: asyncio.Even
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_clients_that_drop_out_at_random_get_everything_once(database: Database, seed: int) -> None:
+async def test_clients_that_disconnect_at_random_receive_every_entry_once(database: Database, seed: int) -> None:
     chance = random.Random(seed)
     writers = Writers(database, chance, runs=12)
     written = asyncio.Event()
@@ -378,7 +378,7 @@ async def test_clients_that_drop_out_at_random_get_everything_once(database: Dat
 
 
 class FailingReader(Reader[Transition]):
-    """A reader with a bug that shows a few times."""
+    """A reader that raises an error a few times."""
 
     failures = 3
 
@@ -392,7 +392,7 @@ class FailingReader(Reader[Transition]):
         return await super().page(cursor, upto, filter)
 
 
-async def test_the_feed_goes_on_after_an_unexpected_error_which_is_logged(database: Database) -> None:
+async def test_the_feed_continues_after_an_unexpected_error_which_is_logged(database: Database) -> None:
     async with running(database, retry_seconds=0) as hub, aclosing(await follow(hub, EVERYTHING)) as stream:
         await anext(stream)
         waiting = asyncio.ensure_future(take(stream, 1))

@@ -1,4 +1,4 @@
-"""Live queries: read once for all subscribers, again when something was committed, and not otherwise."""
+"""Live queries: executed once for all subscribers, and again only after a commit."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -20,39 +20,39 @@ MISSING = sa.select(sa.func.count()).select_from(sa.table("missing"))
 
 
 class Snapshot:
-    """A snapshot that a test changes."""
+    """A snapshot that tests change."""
 
     text = "1"
 
 
 @pytest.fixture
 def snapshot() -> Snapshot:
-    """The snapshot of the database."""
+    """Return the snapshot of the database."""
     return Snapshot()
 
 
 @pytest.fixture
 async def live(database: Database, snapshot: Snapshot) -> AsyncIterator[LiveQueries]:
-    """Live queries that are read again at once when they are told to, and never otherwise."""
+    """Yield live queries that are executed only when they are notified, and then immediately."""
     live = LiveQueries(database, lambda: snapshot.text, pause_seconds=0, rest_seconds=NEVER)
     yield live
     live.close()
 
 
 async def taken(*streams: AsyncGenerator[Any, None]) -> list[Any]:
-    """The next rows of each."""
+    """Return the next rows of each stream."""
     async with asyncio.timeout(30):
         return await asyncio.gather(*(anext(each) for each in streams))
 
 
 async def looked(live: LiveQueries) -> None:
-    """Wait until a read that began from now on has ended."""
+    """Wait until an execution that starts from now on has ended."""
     stream = live.rows(FLOWS)
     await taken(stream)
     await stream.aclose()
 
 
-async def test_subscribers_to_the_same_query_share_each_read(database: Database, live: LiveQueries) -> None:
+async def test_subscribers_to_the_same_query_share_each_execution(database: Database, live: LiveQueries) -> None:
     streams = [live.rows(sa.select(sa.func.count()).select_from(Flow)) for _ in range(20)]
     other = live.rows(FLOWS.where(Flow.name == "a"))
 
@@ -64,12 +64,12 @@ async def test_subscribers_to_the_same_query_share_each_read(database: Database,
     assert await taken(*streams) == [[[1]]] * 20
 
     assert len(live.queries) == 2
-    assert database.statements - reads - written <= 2  # one of each query
+    assert database.statements - reads - written <= 2  # one for each query
     for each in (*streams, other):
         await each.aclose()
 
 
-async def test_who_joins_sees_what_was_committed_before(database: Database, live: LiveQueries) -> None:
+async def test_a_new_subscriber_sees_earlier_commits(database: Database, live: LiveQueries) -> None:
     async with aclosing(live.rows(FLOWS)) as first:
         assert await taken(first) == [[[0]]]
         await store(database, make_flow())
@@ -78,7 +78,7 @@ async def test_who_joins_sees_what_was_committed_before(database: Database, live
         assert await taken(first) == [[[1]]]
 
 
-async def test_without_a_commit_nothing_is_read(database: Database, live: LiveQueries) -> None:
+async def test_no_statement_is_executed_without_a_commit(database: Database, live: LiveQueries) -> None:
     live.rest_seconds = 0.001
     async with aclosing(live.rows(FLOWS)) as stream:
         await taken(stream)
@@ -89,7 +89,7 @@ async def test_without_a_commit_nothing_is_read(database: Database, live: LiveQu
         assert database.statements == reads
 
 
-async def test_a_commit_that_nobody_notified_is_found_after_a_rest(
+async def test_a_commit_without_a_notification_is_found_after_an_interval(
     database: Database, live: LiveQueries, snapshot: Snapshot
 ) -> None:
     live.rest_seconds = 0.001
@@ -101,7 +101,7 @@ async def test_a_commit_that_nobody_notified_is_found_after_a_rest(
         assert await taken(stream) == [[[1]]]
 
 
-async def test_rows_that_stay_the_same_are_not_repeated(database: Database, live: LiveQueries) -> None:
+async def test_unchanged_rows_are_not_repeated(database: Database, live: LiveQueries) -> None:
     async with aclosing(live.rows(FLOWS)) as stream:
         await taken(stream)
         waiting = asyncio.ensure_future(anext(stream))
@@ -114,7 +114,7 @@ async def test_rows_that_stay_the_same_are_not_repeated(database: Database, live
         assert await waiting == [[1]]
 
 
-async def test_a_query_without_subscribers_is_read_no_more(live: LiveQueries) -> None:
+async def test_a_query_without_subscribers_is_no_longer_executed(live: LiveQueries) -> None:
     one, other = live.rows(FLOWS), live.rows(FLOWS)
     await taken(one, other)
     (query,) = live.queries.values()
@@ -127,7 +127,7 @@ async def test_a_query_without_subscribers_is_read_no_more(live: LiveQueries) ->
     assert live.queries == {}
 
 
-async def test_a_read_that_fails_ends_every_subscription_and_the_next_one_begins_anew(live: LiveQueries) -> None:
+async def test_a_failed_execution_ends_every_subscription_and_a_new_one_starts_again(live: LiveQueries) -> None:
     streams = [live.rows(MISSING) for _ in range(3)]
     found = await asyncio.gather(*(anext(each) for each in streams), return_exceptions=True)
 
@@ -137,7 +137,7 @@ async def test_a_read_that_fails_ends_every_subscription_and_the_next_one_begins
         await taken(live.rows(MISSING))
 
 
-async def test_at_the_end_subscribers_are_told_that_the_server_goes_away(live: LiveQueries) -> None:
+async def test_subscribers_are_notified_of_the_shutdown(live: LiveQueries) -> None:
     async with aclosing(live.rows(FLOWS)) as stream:
         await taken(stream)
         live.close()

@@ -1,4 +1,4 @@
-"""Notifications between replicas: news arrives without polling, and polling is enough."""
+"""Notifications between replicas: they avoid polling, and polling suffices without them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ CHANNEL = "runstate_test"
 
 @asynccontextmanager
 async def replica(url: str) -> AsyncIterator[Feed]:
-    """A feed as another process has it."""
+    """Yield a feed like that of another process."""
     database = Database(url)
     feed = Feed(database, QUIET)
     feed.notifications.retry_seconds = 0.01
@@ -35,7 +35,7 @@ async def replica(url: str) -> AsyncIterator[Feed]:
 
 
 async def commit(database: Database) -> object:
-    """Write an entry and notify the channel of the log; the entry."""
+    """Write an entry and notify the channel of the log; return the entry."""
     written = entry(uuid4())
     async with database.write() as transaction:
         await insert(transaction.connection, written)
@@ -56,7 +56,7 @@ async def test_a_replica_is_notified_of_a_commit_of_another(url: str) -> None:
             assert states((await anext(stream)).entries) == states([written])
 
 
-async def test_many_commits_are_one_notification(url: str) -> None:
+async def test_many_commits_are_merged_into_one_notification(url: str) -> None:
     received = asyncio.Queue[None]()
     database, other = Database(url), Database(url)
     listening, sending = Notifications(database), Notifications(other, interval_seconds=NEVER)
@@ -76,7 +76,7 @@ async def test_many_commits_are_one_notification(url: str) -> None:
     assert received.empty()
 
 
-async def test_channels_are_notified_apart(url: str) -> None:
+async def test_channels_are_notified_separately(url: str) -> None:
     database, other = Database(url), Database(url)
     listening, sending = Notifications(database), Notifications(other)
     received = {name: asyncio.Event() for name in ("runstate_one", "runstate_two", "runstate_three")}
@@ -121,7 +121,7 @@ async def test_a_replica_receives_its_own_notification_once(url: str) -> None:
     await database.close()
 
 
-async def test_a_lost_connection_is_opened_again(url: str) -> None:
+async def test_a_lost_connection_is_reopened(url: str) -> None:
     async with (
         replica(url) as here,
         replica(url) as there,

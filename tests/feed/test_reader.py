@@ -1,4 +1,4 @@
-"""Reading the log: every committed entry once, a run's entries in order, whatever commits when."""
+"""Reading the log: every committed entry once, the entries of a run in order, in any order of commits."""
 
 import random
 from collections import Counter
@@ -38,7 +38,7 @@ async def test_later_entries_are_read_once_in_order(database: Database) -> None:
     assert (await read_all(reader, news.cursor)).entries == []
 
 
-async def test_an_entry_is_what_was_written(database: Database) -> None:
+async def test_an_entry_is_read_as_it_was_written(database: Database) -> None:
     reader = await open_reader(database)
     start = Cursor(await reader.position())
     written = entry(uuid4(), 3, message="hello", tags=["a"], flow_id=uuid4(), deployment_id=uuid4())
@@ -49,7 +49,7 @@ async def test_an_entry_is_what_was_written(database: Database) -> None:
     assert {name: getattr(found, name) for name in written} == written
 
 
-async def test_pages_meet_without_a_seam(database: Database) -> None:
+async def test_pages_have_no_gap_and_no_overlap(database: Database) -> None:
     reader = await open_reader(database, page_size=7)
     start = Cursor(await reader.position())
     written = [entry(uuid4()) for _ in range(50)]
@@ -69,11 +69,11 @@ async def test_long_messages_make_short_pages(database: Database) -> None:
     while not pages[-1].complete:
         pages.append(await reader.page(pages[-1].cursor))
 
-    # If a transaction elsewhere on the server ends meanwhile, there is one more look, which finds nothing.
+    # If a transaction elsewhere on the server ends meanwhile, one more read finds nothing.
     assert [len(page.entries) for page in pages if page.entries] == [1, 1, 2, 2]
 
 
-async def test_a_page_ends_at_the_position_that_is_asked_for(database: Database) -> None:
+async def test_a_page_ends_at_the_requested_position(database: Database) -> None:
     reader = await open_reader(database)
     start = Cursor(await reader.position())
     first, second = entry(uuid4()), entry(uuid4())
@@ -112,7 +112,7 @@ async def test_a_cursor_from_the_future_is_refused(database: Database) -> None:
 
 
 @postgresql_only
-async def test_an_entry_that_commits_late_is_not_lost(database: Database) -> None:
+async def test_an_entry_that_commits_late_is_read(database: Database) -> None:
     reader = await open_reader(database)
     start = Cursor(await reader.position())
     early, late = entry(uuid4()), entry(uuid4())
@@ -129,7 +129,7 @@ async def test_an_entry_that_commits_late_is_not_lost(database: Database) -> Non
 
 
 @postgresql_only
-async def test_a_long_transaction_elsewhere_does_not_hold_the_feed_back(database: Database, postgresql: str) -> None:
+async def test_a_long_transaction_elsewhere_does_not_delay_the_feed(database: Database, postgresql: str) -> None:
     reader = await open_reader(database)
     elsewhere = Database(postgresql)
     async with AsyncExitStack() as stack:
@@ -157,7 +157,7 @@ async def test_an_entry_that_is_rolled_back_is_never_read(database: Database) ->
 
 
 @postgresql_only
-async def test_a_position_claims_nothing_about_transactions_after_the_newest_entry(database: Database) -> None:
+async def test_a_position_ends_at_the_newest_entry(database: Database) -> None:
     reader = await open_reader(database)
     await write(database, entry(uuid4()))
     before = await reader.position()
@@ -171,7 +171,7 @@ async def test_a_position_claims_nothing_about_transactions_after_the_newest_ent
 
 
 def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The parts of a plan that read the log."""
+    """Yield the nodes of a plan that read the log."""
     if plan.get("Relation Name") == "transition":
         yield plan
     for below in plan.get("Plans", []):
@@ -179,7 +179,7 @@ def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 async def generic_plan(connection: AsyncConnection, statement: sa.Select[Any]) -> dict[str, Any]:
-    """The plan that PostgreSQL uses for a repeated statement, whatever the values."""
+    """Return PostgreSQL's generic plan of a statement, which is independent of the parameters."""
     compiled: Any = statement.compile(dialect=connection.dialect)
     driver: Any = (await connection.get_raw_connection()).driver_connection
     await driver.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE it AS {compiled}")
@@ -192,7 +192,7 @@ async def generic_plan(connection: AsyncConnection, statement: sa.Select[Any]) -
 
 @postgresql_only
 @pytest.mark.parametrize("part", list(Part), ids=str)
-async def test_no_plan_goes_through_the_whole_log(database: Database, part: Part) -> None:
+async def test_no_plan_reads_the_whole_log(database: Database, part: Part) -> None:
     reader = await open_reader(database)
     for _ in range(40):
         await write(database, *(entry(uuid4()) for _ in range(250)))
@@ -205,7 +205,7 @@ async def test_no_plan_goes_through_the_whole_log(database: Database, part: Part
 
 
 def is_short(scan: dict[str, Any]) -> bool:
-    """Whether an index leads to a few entries: by a condition, or from its end."""
+    """Return whether a node reads few entries by an index: with a condition, or from one end."""
     return scan.get("Scan Direction") == "Backward" or not {"Index Cond", "Recheck Cond"}.isdisjoint(scan)
 
 
@@ -241,7 +241,7 @@ async def test_a_restored_dump_is_another_database(database: Database) -> None:
     assert await identify(database) == restored.installation
 
 
-async def test_a_far_cursor_reads_from_checkpoint_to_checkpoint(
+async def test_an_old_cursor_reads_from_checkpoint_to_checkpoint(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "CHECKPOINT_DISTANCE", 5)
@@ -264,7 +264,7 @@ async def test_a_far_cursor_reads_from_checkpoint_to_checkpoint(
 
 @pytest.fixture
 async def writers(database: Database, seed: int) -> AsyncIterator[Writers]:
-    """Writers that do as the seed says."""
+    """Yield writers seeded with a number."""
     writers = Writers(database, random.Random(seed))
     yield writers
     await writers.end()

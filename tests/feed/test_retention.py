@@ -1,4 +1,4 @@
-"""Retention: old entries are deleted, and a cursor that has not seen them is refused.
+"""Retention: old entries are deleted, and a cursor that missed them is refused.
 
 Tests take valid cursors after the checkpoint. An older one is refused even if nothing was logged in between, if a
 transaction that it saw in progress has ended since, in any database of the server.
@@ -28,7 +28,7 @@ async def left(database: Database) -> int:
 
 
 async def expired(reader: Reader[Transition], cursor: Cursor) -> Cursor:
-    """The oldest cursor that is still good."""
+    """Return the oldest valid cursor."""
     with pytest.raises(CursorExpired) as refused:
         await reader.page(cursor)
     return reader.decode(refused.value.oldest)
@@ -58,7 +58,7 @@ async def test_old_entries_are_deleted_and_later_ones_stay(database: Database) -
     assert states((await read_all(reader, between)).entries) == states([new])
 
 
-async def test_a_cursor_that_misses_something_is_refused_with_the_oldest_that_does_not(database: Database) -> None:
+async def test_a_cursor_that_missed_entries_is_refused_with_the_oldest_valid_one(database: Database) -> None:
     reader = await open_reader(database)
     start = Cursor(await reader.position())
     await write(database, entry(uuid4()))
@@ -81,7 +81,7 @@ async def test_a_cursor_in_the_middle_of_deleted_entries_is_refused(database: Da
     await expired(reader, middle)
 
 
-async def test_an_emptied_log_goes_on_where_it_was(database: Database) -> None:
+async def test_an_emptied_log_continues_its_numbers(database: Database) -> None:
     reader = await open_reader(database)
     await write(database, *(entry(uuid4()) for _ in range(3)))
     await prune_log(database, TRANSITIONS, NOON, WEEK)
@@ -98,7 +98,7 @@ async def test_an_emptied_log_goes_on_where_it_was(database: Database) -> None:
         assert states((await read_all(reader, cursor)).entries) == states([written])
 
 
-async def test_much_is_deleted_in_batches(database: Database) -> None:
+async def test_many_entries_are_deleted_in_batches(database: Database) -> None:
     await write(database, *(entry(uuid4()) for _ in range(10)))
     await prune_log(database, TRANSITIONS, NOON, WEEK)
 
@@ -106,7 +106,7 @@ async def test_much_is_deleted_in_batches(database: Database) -> None:
     assert await left(database) == 0
 
 
-async def test_old_checkpoints_are_deleted_too(database: Database) -> None:
+async def test_old_checkpoints_are_deleted(database: Database) -> None:
     for day in range(20):
         await write(database, entry(uuid4()))
         await prune_log(database, TRANSITIONS, NOON + day * DAY, WEEK)

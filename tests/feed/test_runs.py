@@ -1,4 +1,4 @@
-"""The transitions of one run: from the log, from the states once the log is gone, and until it has ended."""
+"""The transitions of one run: from the log, from the states if the log is pruned, and until the run has ended."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -25,12 +25,12 @@ COURSE = [StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]
 
 
 def row(kind: Any, **columns: Any) -> Any:
-    """An insert of a row, with what the database does not fill in."""
+    """Return an insert of a row, including the columns without a database default."""
     return sa.insert(kind).values({"id": uuid4(), "created": NOON, "updated": NOON, **columns})
 
 
 async def make_run(database: Database, kind: RunKind, course: list[StateType]) -> UUID:
-    """A run that has been in some states, which are in the log too."""
+    """Create a run that went through states, with their log entries; return its id."""
     flow, flow_run, task_run = uuid4(), uuid4(), uuid4()
     run, state = (task_run, TaskRunState) if kind is RunKind.TASK_RUN else (flow_run, FlowRunState)
     now = {"version": len(course), "state_type": course[-1], "state_name": course[-1].value}
@@ -69,7 +69,7 @@ def logged(
     flow_run: UUID | None = None,
     flow: UUID | None = None,
 ) -> dict[str, Any]:
-    """The columns of an entry of a run."""
+    """Return the columns of an entry of a run."""
     names = {"state_name": entered.value, "previous_state_name": left.value if left else None}
     types = {"state_type": entered, "previous_state_type": left}
     return entry(run, version, run_kind=kind, flow_run_id=flow_run or run, flow_id=flow, **names, **types)
@@ -82,14 +82,14 @@ async def prune(hub: Hub[Transition]) -> None:
 
 
 async def versions(stream: AsyncGenerator[RunHistoryPage, None], number: int) -> list[int]:
-    """The next versions."""
+    """Return the next versions."""
     found: list[int] = []
     while len(found) < number:
         found += [each.version for each in (await anext(stream)).transitions]
     return found
 
 
-async def test_a_run_is_delivered_from_its_first_version_on_and_then_live(feed: Feed, hub: Hub[Transition]) -> None:
+async def test_a_run_is_delivered_from_its_first_version_to_live_transitions(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:2])
 
     async with aclosing(await follow_run(feed, RunKind.FLOW_RUN, run)) as stream:
@@ -100,14 +100,14 @@ async def test_a_run_is_delivered_from_its_first_version_on_and_then_live(feed: 
             assert await versions(stream, 1) == [version]
 
 
-async def test_after_a_version_come_the_later_ones(feed: Feed, hub: Hub[Transition]) -> None:
+async def test_a_stream_after_a_version_has_the_later_ones(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE)
 
     async with aclosing(await follow_run(feed, RunKind.FLOW_RUN, run, 1)) as stream:
         assert await versions(stream, 2) == [2, 3]
 
 
-async def test_a_long_history_comes_in_pieces(feed: Feed, hub: Hub[Transition]) -> None:
+async def test_a_long_history_has_several_pages(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, [StateType.COMPLETED] * 250)
 
     async with aclosing(await follow_run(feed, RunKind.FLOW_RUN, run, until_final=True)) as stream:
@@ -118,7 +118,7 @@ async def test_a_long_history_comes_in_pieces(feed: Feed, hub: Hub[Transition]) 
 
 
 @pytest.mark.parametrize("version", [0, 3])
-async def test_a_run_that_has_ended_is_delivered_to_its_end(feed: Feed, hub: Hub[Transition], version: int) -> None:
+async def test_the_stream_of_an_ended_run_completes(feed: Feed, hub: Hub[Transition], version: int) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE)
 
     stream = await follow_run(feed, RunKind.FLOW_RUN, run, version, until_final=True)
@@ -127,7 +127,7 @@ async def test_a_run_that_has_ended_is_delivered_to_its_end(feed: Feed, hub: Hub
     assert found == list(range(version + 1, 4))
 
 
-async def test_a_run_that_ends_later_is_delivered_to_its_end(feed: Feed, hub: Hub[Transition]) -> None:
+async def test_the_stream_of_a_run_completes_when_it_ends(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:1])
     stream = await follow_run(feed, RunKind.FLOW_RUN, run, until_final=True)
     assert await versions(stream, 1) == [1]
@@ -139,7 +139,7 @@ async def test_a_run_that_ends_later_is_delivered_to_its_end(feed: Feed, hub: Hu
     assert [piece async for piece in stream] == []
 
 
-async def test_a_run_that_left_its_end_behind_goes_on(feed: Feed, hub: Hub[Transition]) -> None:
+async def test_the_stream_of_a_restarted_run_continues(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, [*COURSE, StateType.RUNNING])
 
     stream = await follow_run(feed, RunKind.FLOW_RUN, run, until_final=True)
@@ -151,7 +151,7 @@ async def test_a_run_that_left_its_end_behind_goes_on(feed: Feed, hub: Hub[Trans
     assert await receiving == [5]
 
 
-async def test_a_subscriber_that_does_not_read_misses_no_version(feed: Feed, hub: Hub[Transition]) -> None:
+async def test_a_slow_subscriber_misses_no_version(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:1])
     async with aclosing(await follow_run(feed, RunKind.FLOW_RUN, run)) as stream:
         assert await versions(stream, 1) == [1]
@@ -187,7 +187,7 @@ async def test_an_unknown_run_is_not_found(feed: Feed, hub: Hub[Transition]) -> 
         await follow_run(feed, RunKind.FLOW_RUN, uuid4())
 
 
-async def test_a_run_that_is_deleted_is_over(feed: Feed, hub: Hub[Transition]) -> None:
+async def test_the_stream_of_a_deleted_run_ends(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE[:2])
     async with hub.database.write() as transaction:
         await transaction.connection.execute(sa.delete(FlowRun).where(FlowRun.id == run))
@@ -197,7 +197,7 @@ async def test_a_run_that_is_deleted_is_over(feed: Feed, hub: Hub[Transition]) -
     assert [piece.transitions async for piece in stream] == [[]]
 
 
-async def test_a_version_that_the_run_has_not_reached_is_refused(feed: Feed, hub: Hub[Transition]) -> None:
+async def test_a_version_beyond_the_runs_current_one_is_refused(feed: Feed, hub: Hub[Transition]) -> None:
     run = await make_run(hub.database, RunKind.FLOW_RUN, COURSE)
 
     with pytest.raises(InvalidInput) as refused:

@@ -1,4 +1,4 @@
-"""What tests of GraphQL ask for besides."""
+"""Fixtures for tests of GraphQL."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from tests.subscribing import Listening, Socket, asking, connected, listening
 
 @pytest.fixture
 def read(app: Starlette) -> Iterator[list[str]]:
-    """The statements that the application reads rows with; the log, which it watches all the time, does not count."""
+    """Yield the statements with which the application reads rows, except those of the feed and of the hub."""
     statements: list[str] = []
 
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:
@@ -28,20 +28,20 @@ def read(app: Starlette) -> Iterator[list[str]]:
 
 @pytest.fixture
 async def server(url: str) -> AsyncIterator[Listening]:
-    """A server in this process, over real sockets: for what takes longer than a request."""
+    """Yield a server in this process over real sockets, for subscriptions and long requests."""
     async with listening(url) as server:
         yield server
 
 
 @pytest.fixture
 async def live(server: Listening) -> AsyncIterator[Ask]:
-    """Asks the server over HTTP."""
+    """Yield a client of the server over HTTP."""
     async with asking(server) as live:
         yield live
 
 
 @pytest.fixture
 async def socket(server: Listening) -> AsyncIterator[Socket]:
-    """A WebSocket to the server."""
+    """Yield a WebSocket to the server."""
     async with connected(server) as socket:
         yield socket

@@ -1,4 +1,4 @@
-"""Rows for reading tests, written as they are: what may happen to runs does not matter here."""
+"""Rows for tests of queries, inserted directly and without orchestration."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -40,57 +40,57 @@ RUN: dict[str, Any] = {
 
 
 def at(seconds: float) -> datetime:
-    """So many seconds after noon."""
+    """Return the time that is this many seconds after noon."""
     return NOON + timedelta(seconds=seconds)
 
 
 def row(cls: type[R], **columns: Any) -> R:
-    """A row with an id after those that were made before; columns that are not given are null."""
+    """Return a row whose id is greater than those of earlier rows; columns that are not given are null."""
     blank = dict.fromkeys(column.key for column in cls.__table__.columns)
     return cls.of({**blank, "id": UUID(int=2**120 + next(NUMBERS)), "created": NOON, "updated": NOON, **columns})
 
 
 def make_flow(name: str = "etl", **columns: Any) -> Flow:
-    """A flow."""
+    """Return a flow."""
     return row(Flow, **{"name": name, "tags": [], "labels": {}, **columns})
 
 
-def a_limit(name: str = "db", **columns: Any) -> ConcurrencyLimit:
-    """A concurrency limit."""
+def make_limit(name: str = "db", **columns: Any) -> ConcurrencyLimit:
+    """Return a concurrency limit."""
     numbers = {"limit": 3, "occupied": 0, "slot_decay_per_second": 0.0, "average_slot_occupancy_seconds": 2.0}
     return row(ConcurrencyLimit, **{"name": name, "active": True, **numbers, **columns})
 
 
 def make_deployment(flow: Flow, name: str = "nightly", **columns: Any) -> Deployment:
-    """A deployment of a flow."""
+    """Return a deployment of a flow."""
     return row(
         Deployment, **{"flow_id": flow.id, "name": name, "paused": False, "parameters": {}, "tags": [], **columns}
     )
 
 
 def make_flow_run(flow: Flow, **columns: Any) -> FlowRun:
-    """A run of a flow."""
+    """Return a run of a flow."""
     policy = FlowRunPolicy()
     own = {"name": "run", "flow_id": flow.id, "parameters": {}, "context": {}, "policy": policy}
     return row(FlowRun, **{**RUN, **own, **columns})
 
 
 def make_task_run(flow_run: FlowRun | None = None, **columns: Any) -> TaskRun:
-    """A run of a task."""
+    """Return a run of a task."""
     key = str(next(NUMBERS))
     own = {"name": "task", "task_key": "load", "dynamic_key": key, "task_inputs": [], "flow_run_run_count": 0}
     return row(TaskRun, **{**RUN, **own, "flow_run_id": flow_run and flow_run.id, "policy": TaskRunPolicy(), **columns})
 
 
-def a_state(run: Run, version: int = 1, type: StateType = StateType.PENDING, **columns: Any) -> Any:
-    """A state of a run."""
+def make_state(run: Run, version: int = 1, type: StateType = StateType.PENDING, **columns: Any) -> Any:
+    """Return a state of a run."""
     cls = FlowRunState if isinstance(run, FlowRun) else TaskRunState
     own = {"name": type.value.capitalize(), "timestamp": at(version), "details": StateDetails(), "persisted": False}
     return row(cls, **{"run_id": run.id, "type": type, "version": version, "actor": "anonymous", **own, **columns})
 
 
 async def store(database: Database, *rows: Row) -> None:
-    """Write rows, in the order given, and count the runs among them."""
+    """Insert rows in the given order, and count the runs among them."""
     async with database.write() as transaction:
         for each in rows:
             await transaction.connection.execute(sa.insert(type(each)).values(each.__dict__))
@@ -98,5 +98,5 @@ async def store(database: Database, *rows: Row) -> None:
 
 
 def ids(found: Iterable[Any]) -> list[str]:
-    """The ids of rows, or of what was answered, as texts."""
+    """Return the ids of rows, or of objects in an answer, as texts."""
     return [str(each["id"] if isinstance(each, dict) else each.id) for each in found]

@@ -1,4 +1,4 @@
-"""The audits of GraphQL over HTTP, as npm's graphql-http has them: all of them pass."""
+"""The audits of GraphQL over HTTP by npm's graphql-http: all of them pass."""
 
 import asyncio
 from typing import Any
@@ -15,12 +15,12 @@ PREFLIGHT = {"GraphQL-Require-Preflight": "1"}
 
 @pytest.fixture
 def kind() -> str:
-    """SQLite: no audit depends on the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
 async def audited(clients: Packages, server: Listening, headers: dict[str, str]) -> list[dict[str, Any]]:
-    """What each audit says."""
+    """Return the result of each audit."""
     url, given = f"http://{server.address}", orjson.dumps(headers).decode()
     said = await asyncio.to_thread(clients.run, BIN / "node", "audits.mjs", url, given)
     results: list[dict[str, Any]] = orjson.loads(said)
@@ -34,7 +34,9 @@ async def test_every_audit_passes(clients: Packages, server: Listening) -> None:
     assert len(results) == AUDITS
 
 
-async def test_every_audit_passes_without_the_header_where_get_needs_none(clients: Packages, url: str) -> None:
+async def test_every_audit_passes_without_the_header_if_csrf_prevention_for_get_is_off(
+    clients: Packages, url: str
+) -> None:
     async with listening(url, get_csrf_prevention=False) as server:
         results = await audited(clients, server, {})
 
@@ -42,7 +44,7 @@ async def test_every_audit_passes_without_the_header_where_get_needs_none(client
     assert len(results) == AUDITS
 
 
-async def test_without_the_header_only_what_may_be_asked_with_get_is_not(clients: Packages, server: Listening) -> None:
+async def test_without_the_header_only_audits_with_get_fail(clients: Packages, server: Listening) -> None:
     results = await audited(clients, server, {})
 
     failed = [each for each in results if each["status"] != "ok"]

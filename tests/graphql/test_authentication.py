@@ -1,4 +1,4 @@
-"""Who is let in, over HTTP, WebSockets and as events: without a key nothing, after its end nothing more."""
+"""Authentication over HTTP, WebSockets and server-sent events: nothing without a valid key."""
 
 import asyncio
 import gc
@@ -28,27 +28,27 @@ WITHIN_SECONDS = 1.0
 
 @pytest.fixture
 def keys(database: Database) -> Keys:
-    """Makes and revokes keys, as another process would."""
+    """Return a helper that creates and revokes keys like another process."""
     return Keys(database)
 
 
 @pytest.fixture
 async def server(url: str) -> AsyncIterator[Listening]:
-    """A server that lets in who has a key."""
+    """Yield a server that requires a key."""
     async with listening(url, authentication="keys") as server:
         yield server
 
 
 @pytest.fixture
 async def replicas(url: str, kind: str) -> AsyncIterator[list[Listening]]:
-    """Servers that let in who has a key: two on PostgreSQL; a SQLite file has one."""
+    """Yield servers that require a key: two on PostgreSQL, one on SQLite."""
     async with AsyncExitStack() as servers:
         number = 1 if kind == "sqlite" else 2
         yield [await servers.enter_async_context(listening(url, authentication="keys")) for _ in range(number)]
 
 
 async def refused(server: Listening, **headers: str) -> dict[str, Any]:
-    """How the server refuses a query with these headers."""
+    """Return the error with which a query with these headers is refused."""
     async with asking_with(server, None, **headers) as ask:
         reply = await ask.client.post("/graphql", json={"query": TYPENAME})
     assert reply.status_code == 401
@@ -61,8 +61,8 @@ async def refused(server: Listening, **headers: str) -> dict[str, Any]:
     return code
 
 
-async def pass_a_minute(server: Listening) -> None:
-    """Have the server forget what it knows of keys that nothing is open with, as it does when they are not used."""
+async def forget_unused_keys(server: Listening) -> None:
+    """Let the server forget cached keys without open connections, as it does after they were unused for a while."""
     credentials: CredentialCache = server.starlette.state.credentials
     for holder in credentials.known.values():
         holder.used -= KEPT_SECONDS
@@ -72,7 +72,7 @@ async def pass_a_minute(server: Listening) -> None:
 
 
 async def event(lines: AsyncIterator[str]) -> tuple[str, Any]:
-    """The next event of a stream."""
+    """Return the next event of a stream."""
     name = ""
     async with asyncio.timeout(30):
         async for line in lines:
@@ -83,7 +83,7 @@ async def event(lines: AsyncIterator[str]) -> tuple[str, Any]:
     raise AssertionError(name)
 
 
-async def test_without_a_key_there_is_nothing_but_health(server: Listening) -> None:
+async def test_without_a_key_only_the_health_checks_are_accessible(server: Listening) -> None:
     async with asking_with(server, None) as ask:
         for method, path, headers in (
             ("GET", "/graphql?query={__typename}", {}),
@@ -100,7 +100,7 @@ async def test_without_a_key_there_is_nothing_but_health(server: Listening) -> N
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_pages_are_open_for_they_know_nothing(server: Listening, url: str) -> None:
+async def test_pages_need_no_key_because_they_contain_no_data(server: Listening, url: str) -> None:
     async with asking_with(server, None) as ask:
         assert (await ask.client.get("/")).status_code == 303
         assert (await ask.client.get("/graphql", headers={"Accept": "text/html"})).status_code == 303
@@ -110,7 +110,7 @@ async def test_pages_are_open_for_they_know_nothing(server: Listening, url: str)
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_where_there_are_no_pages_nothing_is_open_but_health(url: str) -> None:
+async def test_without_pages_only_the_health_checks_need_no_key(url: str) -> None:
     async with listening(url, authentication="keys", graphiql=False) as server, asking_with(server, None) as ask:
         replies = [await ask.client.get(path) for path in ("/", "/graphiql/", "/health")]
 
@@ -121,11 +121,11 @@ async def test_where_there_are_no_pages_nothing_is_open_but_health(url: str) -> 
 @pytest.mark.parametrize(
     "authorization", ["", "Bearer", "Bearer rs_x", "rs_x", "Basic YTpi", "Bearer rs_aaaaaaaa_" + "a" * 55]
 )
-async def test_a_credential_of_nobody_is_refused(server: Listening, authorization: str) -> None:
+async def test_an_unknown_credential_is_refused(server: Listening, authorization: str) -> None:
     assert (await refused(server, Authorization=authorization))["code"] == "UNAUTHENTICATED"
 
 
-async def test_a_key_lets_in_and_is_the_actor(server: Listening, keys: Keys) -> None:
+async def test_a_key_is_accepted_and_its_name_is_the_actor(server: Listening, keys: Keys) -> None:
     async with asking_with(server, await keys.make("worker", "propose")) as ask:
         run = await make_flow_run(ask)
         await propose(ask, run, "RUNNING")
@@ -147,7 +147,7 @@ async def test_each_state_has_its_own_actor(server: Listening, keys: Keys) -> No
     assert [state["actor"] for state in found["states"]["nodes"]] == ["maker", "worker"]
 
 
-async def test_over_a_websocket_a_key_is_the_actor_too(server: Listening, keys: Keys) -> None:
+async def test_a_key_is_the_actor_over_a_websocket(server: Listening, keys: Keys) -> None:
     key = await keys.make("worker")
     async with asking_with(server, key) as ask, connected_with(server, key) as socket:
         run = await make_flow_run(ask)
@@ -161,7 +161,7 @@ async def test_over_a_websocket_a_key_is_the_actor_too(server: Listening, keys: 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.parametrize("name", ["Authorization", "authorization", "AUTHORIZATION"])
-async def test_a_socket_says_whose_it_is_in_its_first_message(server: Listening, keys: Keys, name: str) -> None:
+async def test_a_socket_is_authenticated_by_its_first_message(server: Listening, keys: Keys, name: str) -> None:
     key = await keys.make("ci")
     async with dialled(server) as socket:
         assert await initialised(socket, {name: f"Bearer {key}", "else": 1}) == {"type": "connection_ack"}
@@ -169,7 +169,7 @@ async def test_a_socket_says_whose_it_is_in_its_first_message(server: Listening,
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_a_socket_may_say_whose_it_is_in_its_request(server: Listening, keys: Keys) -> None:
+async def test_a_socket_is_authenticated_by_its_handshake(server: Listening, keys: Keys) -> None:
     async with dialled(server, additional_headers=bearing(await keys.make("ci"))) as socket:
         await socket.say({"type": "connection_init"})
         assert await socket.hear() == {"type": "connection_ack"}
@@ -177,20 +177,20 @@ async def test_a_socket_may_say_whose_it_is_in_its_request(server: Listening, ke
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.parametrize("payload", [None, {}, {"Authorization": 5}, {"Authorization": "Bearer x"}, {"key": "rs_x"}])
-async def test_a_socket_of_nobody_is_closed(server: Listening, payload: Any) -> None:
+async def test_a_socket_without_a_valid_key_is_closed(server: Listening, payload: Any) -> None:
     async with dialled(server) as socket:
         await socket.say({"type": "connection_init", **({"payload": payload} if payload is not None else {})})
         assert await socket.closed() == 4403
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_a_socket_may_do_nothing_before_it_says_whose_it_is(server: Listening) -> None:
+async def test_a_socket_accepts_no_operation_before_it_is_authenticated(server: Listening) -> None:
     async with dialled(server) as socket:
         await socket.subscribe(TYPENAME)
         assert await socket.closed() == 4401
 
 
-async def test_a_revoked_key_ends_what_it_has_open_on_every_replica(replicas: list[Listening], keys: Keys) -> None:
+async def test_a_revoked_key_ends_its_subscriptions_on_every_replica(replicas: list[Listening], keys: Keys) -> None:
     key, other = await keys.make("gone"), await keys.make("stays")
     async with AsyncExitStack() as open_ones:
         sockets = [await open_ones.enter_async_context(connected_with(each, key)) for each in replicas]
@@ -199,7 +199,7 @@ async def test_a_revoked_key_ends_what_it_has_open_on_every_replica(replicas: li
         for subscription in subscriptions:
             await subscription.next()
         for server in replicas:
-            await pass_a_minute(server)
+            await forget_unused_keys(server)
 
         since = await keys.revoke("gone")
         codes = [await socket.closed() for socket in sockets]
@@ -215,7 +215,7 @@ async def test_a_revoked_key_ends_what_it_has_open_on_every_replica(replicas: li
             assert (await subscription.next())["transitions"]["transitions"]
 
 
-async def test_a_revoked_key_ends_its_events_with_an_error(replicas: list[Listening], keys: Keys) -> None:
+async def test_a_revoked_key_ends_its_event_streams_with_an_error(replicas: list[Listening], keys: Keys) -> None:
     key = await keys.make("gone")
     async with AsyncExitStack() as streams:
         heard = []
@@ -225,7 +225,7 @@ async def test_a_revoked_key_ends_its_events_with_an_error(replicas: list[Listen
             heard.append((await streams.enter_async_context(stream)).aiter_lines())
         assert [(await event(lines))[0] for lines in heard] == ["next"] * len(replicas)
         for server in replicas:
-            await pass_a_minute(server)
+            await forget_unused_keys(server)
 
         since = await keys.revoke("gone")
         errors = [await event(lines) for lines in heard]
@@ -239,7 +239,7 @@ async def test_a_revoked_key_ends_its_events_with_an_error(replicas: list[Listen
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_a_client_that_does_not_read_is_ended_too(server: Listening, keys: Keys) -> None:
+async def test_a_client_that_does_not_read_is_disconnected_after_revocation(server: Listening, keys: Keys) -> None:
     key, other = await keys.make("gone"), await keys.make("writes")
     async with asking_with(server, other) as ask, connected_with(server, key, max_queue=1) as socket:
         await (await socket.subscribe(FLOODED)).next()
@@ -254,7 +254,7 @@ async def test_a_client_that_does_not_read_is_ended_too(server: Listening, keys:
         assert await socket.closed() == 4403
 
 
-async def test_a_key_that_expires_ends_what_it_has_open(server: Listening, keys: Keys) -> None:
+async def test_an_expired_key_ends_its_subscriptions(server: Listening, keys: Keys) -> None:
     expires = datetime.now(UTC) + timedelta(seconds=1)
     key = await keys.make("short", expires=expires)
     async with connected_with(server, key) as socket:
@@ -277,7 +277,7 @@ async def test_a_key_in_use_is_not_looked_up_for_each_request(server: Listening,
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_user_and_password_let_in(url: str) -> None:
+async def test_user_and_password_are_accepted(url: str) -> None:
     async with listening(url, auth_string="ops:secret") as server:
         credential = b64encode(b"ops:secret").decode()
         async with asking_with(server, None, Authorization=f"Basic {credential}") as ask:
@@ -291,14 +291,14 @@ async def test_user_and_password_let_in(url: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_where_nobody_has_to_have_a_key_none_is_looked_at(ask: Ask) -> None:
+async def test_without_authentication_keys_are_ignored(ask: Ask) -> None:
     reply = await ask.client.post("/graphql", json={"query": TYPENAME}, headers=bearing("nonsense"))
 
     assert reply.json()["data"] == {"__typename": "Query"}
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_keys_cannot_be_asked_for(server: Listening, keys: Keys) -> None:
+async def test_the_schema_does_not_contain_keys(server: Listening, keys: Keys) -> None:
     async with asking_with(server, await keys.make("ci")) as ask:
         schema = await ask("{ __schema { types { name fields { name } } } }")
         named = {each["name"] for kind in schema["__schema"]["types"] for each in kind["fields"] or ()}
@@ -309,7 +309,7 @@ async def test_keys_cannot_be_asked_for(server: Listening, keys: Keys) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_a_preflight_of_another_site_needs_no_key(url: str) -> None:
+async def test_a_preflight_from_another_origin_needs_no_key(url: str) -> None:
     origin = "https://app.example"
     async with (
         listening(url, authentication="keys", allowed_origins=[origin]) as server,
@@ -325,13 +325,13 @@ async def test_a_preflight_of_another_site_needs_no_key(url: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_what_is_asked_for_with_a_key_is_answered_as_ever(server: Listening, keys: Keys) -> None:
+async def test_an_operation_with_a_key_is_executed(server: Listening, keys: Keys) -> None:
     async with asking_with(server, await keys.make("ci")) as ask:
         assert (await create(ask, "flow", name="etl"))["created"]
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_while_keys_cannot_be_looked_at_nobody_is_let_in(url: str, keys: Keys) -> None:
+async def test_while_keys_cannot_be_checked_every_request_is_refused(url: str, keys: Keys) -> None:
     key = await keys.make("ci")
     async with (
         proxied(url) as proxy,

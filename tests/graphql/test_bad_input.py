@@ -1,4 +1,4 @@
-"""Bad input gets a typed problem or an error with a code: never a 500, a traceback or a half-written row."""
+"""Bad input gets a typed problem or an error with a code: never status 500, a traceback or a partial write."""
 
 from typing import Any
 from uuid import uuid4
@@ -22,13 +22,13 @@ A_DAY = 'since: "2026-01-01T00:00:00Z", until: "2026-01-02T00:00:00Z"'
         ({"name": "ok", "labels": {"k": "a\0b"}}, ["labels"]),
     ],
 )
-async def test_a_flow_that_cannot_be_kept_is_not_created(ask: Ask, given: dict[str, Any], path: list[str]) -> None:
+async def test_a_flow_with_invalid_text_is_not_created(ask: Ask, given: dict[str, Any], path: list[str]) -> None:
     answer = await create(ask, "flow", **given)
     assert (answer["__typename"], answer["path"]) == ("InvalidInput", path)
     assert (await ask("{ flows { totalCount } }"))["flows"]["totalCount"] == 0
 
 
-async def test_half_of_a_surrogate_pair_is_no_text(ask: Ask) -> None:
+async def test_half_of_a_surrogate_pair_is_invalid_text(ask: Ask) -> None:
     body = rb'{"query": "{ flow(by: { name: \"\ud800\" }) { id } }"}'
     reply = await ask.client.post("/graphql", content=body, headers={"Content-Type": "application/json"})
     assert reply.status_code == 400
@@ -48,16 +48,14 @@ async def test_half_of_a_surrogate_pair_is_no_text(ask: Ask) -> None:
         ({"idempotencyKey": "k" * 300}, ["idempotencyKey"]),
     ],
 )
-async def test_make_flow_run_that_cannot_be_kept_is_not_created(
-    ask: Ask, given: dict[str, Any], path: list[str]
-) -> None:
+async def test_a_flow_run_with_invalid_values_is_not_created(ask: Ask, given: dict[str, Any], path: list[str]) -> None:
     answer = await create(ask, "flowRun", **{"flowId": await make_flow(ask), **given})
     assert (answer["__typename"], answer["path"]) == ("InvalidInput", path)
     assert answer["message"]
     assert (await ask("{ flowRunCount }"))["flowRunCount"] == 0
 
 
-async def test_parameters_of_512_kib_are_kept_and_more_are_refused_with_the_limit(ask: Ask) -> None:
+async def test_parameters_of_512_kib_are_stored_and_larger_ones_are_refused_with_the_limit(ask: Ask) -> None:
     flow = await make_flow(ask)
     fits = {"big": "x" * (512 * 1024 - 10)}
     made = await create(ask, "flowRun", flowId=flow, parameters=fits)
@@ -91,7 +89,7 @@ async def test_a_body_of_more_than_a_mebibyte_is_refused(ask: Ask) -> None:
         "{ nothing }",
     ],
 )
-async def test_arguments_that_the_schema_refuses_are_errors_with_a_code(ask: Ask, document: str) -> None:
+async def test_arguments_that_violate_the_schema_are_errors_with_a_code(ask: Ask, document: str) -> None:
     body = await ask.raw(document)
     assert {error["extensions"]["code"] for error in body["errors"]} == {"BAD_USER_INPUT"}
     assert "Traceback" not in str(body)
@@ -104,19 +102,19 @@ async def test_a_malformed_cursor_is_an_error_with_a_code(ask: Ask, cursor: str)
 
 
 @pytest.mark.parametrize("id", ["nonsense", "", "\0", "0" * 10_000])
-async def test_a_malformed_id_finds_nothing_in_a_query(ask: Ask, id: str) -> None:
+async def test_a_query_with_a_malformed_id_returns_null(ask: Ask, id: str) -> None:
     document = """query($id: ID!) { a: flowRun(id: $id) { id } b: node(id: $id) { id } c: nodes(ids: [$id]) { id }
       d: flowRuns(where: { id: { eq: $id } }) { nodes { id } } e: flow(by: { id: $id }) { id } }"""
     assert await ask(document, id=id) == {"a": None, "b": None, "c": [None], "d": {"nodes": []}, "e": None}
 
 
-async def test_filters_that_contradict_themselves_match_nothing(ask: Ask) -> None:
+async def test_contradictory_filters_match_nothing(ask: Ask) -> None:
     await make_flow_run(ask)
     document = "{ flowRuns(where: { stateType: { in: [PENDING], notIn: [PENDING] } }) { nodes { id } } }"
     assert (await ask(document))["flowRuns"]["nodes"] == []
 
 
-async def test_nul_in_a_filter_matches_nothing(ask: Ask) -> None:
+async def test_a_nul_character_in_a_filter_matches_nothing(ask: Ask) -> None:
     document = """query($text: String!) { a: flowRuns(where: { name: { eq: $text } }) { nodes { id } }
       b: flowRuns(where: { name: { contains: $text } }) { nodes { id } }
       c: flowRuns(where: { tags: { any: [$text] } }) { nodes { id } } d: flow(by: { name: $text }) { id } }"""
@@ -134,7 +132,7 @@ async def test_nul_in_a_filter_matches_nothing(ask: Ask) -> None:
         {"type": "COMPLETED", "data": {"x": "y" * 600_000}},
     ],
 )
-async def test_a_state_that_cannot_be_kept_is_a_problem(ask: Ask, state: dict[str, Any]) -> None:
+async def test_a_state_with_invalid_values_is_a_problem(ask: Ask, state: dict[str, Any]) -> None:
     run = await make_flow_run(ask)
     answer = await propose(ask, run, state)
     assert answer["__typename"] == "InvalidInput"
@@ -142,12 +140,12 @@ async def test_a_state_that_cannot_be_kept_is_a_problem(ask: Ask, state: dict[st
     assert (await flow_run(ask, run, "version"))["version"] == 1
 
 
-async def test_json_is_kept_as_it_is(ask: Ask) -> None:
+async def test_json_is_stored_unchanged(ask: Ask) -> None:
     value = {"a": [1, 2.5, -0.0, True, None, "é \\u0000 \\", {"": {}}], "big": 2**53, "tiny": 1e-300}
     run = await make_flow_run(ask, parameters=value)
     assert (await flow_run(ask, run, "parameters"))["parameters"] == value
 
 
-async def test_an_empty_proposal_list_and_unknown_runs_leave_nothing_behind(ask: Ask) -> None:
+async def test_an_empty_list_of_proposals_and_unknown_runs_write_nothing(ask: Ask) -> None:
     answer = await propose(ask, str(uuid4()), "RUNNING", idempotencyKey="k")
     assert answer["__typename"] == "NotFound"

@@ -1,4 +1,4 @@
-"""How much clients may ask for: each limit holds, and lets through what real clients ask."""
+"""Limits of requests: each limit is enforced, and documents of real clients are accepted."""
 
 import asyncio
 import time
@@ -30,20 +30,20 @@ TRANSITIONS = "subscription { transitions { cursor } }"
 
 @pytest.fixture
 def kind() -> str:
-    """SQLite: no limit here depends on the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
 @asynccontextmanager
 async def bounded(url: str, **settings: Any) -> AsyncIterator[Ask]:
-    """Asks an application with some settings."""
+    """Yield a client of an application with some settings."""
     app = build_app(Settings(database_url=url, services="off", **settings))
     async with running(app), asking(app) as ask:
         yield ask
 
 
 async def refused(ask: Ask, document: str, **variables: Any) -> dict[str, Any]:
-    """The extensions of the only error of a document that is not executed."""
+    """Return the extensions of the only error of a document that is refused."""
     body = await ask.raw(document, **variables)
     (error,) = body["errors"]
     assert "data" not in body
@@ -54,20 +54,20 @@ async def refused(ask: Ask, document: str, **variables: Any) -> dict[str, Any]:
 
 
 async def cost(ask: Ask, document: str, **variables: Any) -> int:
-    """What a document is said to cost."""
+    """Return the cost of a document, from its response."""
     body = await ask.raw(document, **variables)
     return int(body["extensions"]["cost"]["requested"])
 
 
 async def seconds(ask: Ask, document: str) -> float:
-    """How long an answer takes."""
+    """Return the duration of a request."""
     began = time.perf_counter()
     await ask.raw(document)
     return time.perf_counter() - began
 
 
 def nested(levels: int) -> str:
-    """A document whose fields are nested so deeply."""
+    """Return a document with this many nested fields."""
     return (
         "{ flows(first: 1) { nodes { "
         + "flowRuns(first: 1) { nodes { flow { " * ((levels - 3) // 3)
@@ -122,7 +122,7 @@ EXCEEDED = [
     EXCEEDED,
     ids=lambda value: str(value) if isinstance(value, str) and "_limit" in value else "",
 )
-async def test_a_document_is_refused_beyond_a_limit_and_not_at_it(
+async def test_a_document_is_accepted_at_a_limit_and_refused_beyond_it(
     url: str, setting: str, allowed: int, limit: str, within: str, beyond: str, found: int | None
 ) -> None:
     async with bounded(url, **{setting: allowed}) as ask:
@@ -164,14 +164,14 @@ async def test_a_document_is_refused_beyond_a_limit_and_not_at_it(
     ],
     ids=lambda value: "" if isinstance(value, dict | int) else None,
 )
-async def test_an_answer_says_how_many_objects_it_could_have_held(
+async def test_a_response_contains_the_cost_of_its_document(
     ask: Ask, document: str, variables: dict[str, Any], expected: int
 ) -> None:
     for _ in range(2):
         assert await cost(ask, document, **variables) == expected
 
 
-async def test_a_cost_that_is_too_high_is_refused_whatever_it_comes_from(ask: Ask) -> None:
+async def test_a_cost_beyond_the_limit_is_refused_whether_from_variables_or_defaults(ask: Ask) -> None:
     below = "flowRuns(first: $n) { nodes { states(first: $n) { nodes { id } } } }"
     document = f"query($n: Int) {{ flows(first: $n) {{ nodes {{ {below} }} }} }}"
 
@@ -181,7 +181,7 @@ async def test_a_cost_that_is_too_high_is_refused_whatever_it_comes_from(ask: As
 
 
 @pytest.mark.parametrize("levels", [18, 25, 60])
-async def test_fragments_that_spread_each_other_twice_are_answered_at_once(ask: Ask, levels: int) -> None:
+async def test_fragments_that_double_at_each_level_are_measured_quickly(ask: Ask, levels: int) -> None:
     chain = [f"fragment F{n} on Query{{...F{n + 1} ...F{n + 1}}}" for n in range(levels)]
     small = " ".join(["{...F0}", *chain, f"fragment F{levels} on Query{{__typename}}"])
     inner = "flowRuns{{nodes{{flow{{...F{0}}}}}}}"
@@ -210,7 +210,7 @@ async def test_fragments_that_spread_each_other_twice_are_answered_at_once(ask: 
     ],
     ids=["fields", "objects", "fragments", "conditions", "operations", "chain", "circle"],
 )
-async def test_no_document_keeps_the_server_busy_for_long(ask: Ask, document: str) -> None:
+async def test_no_document_occupies_the_server_for_a_second(ask: Ask, document: str) -> None:
     began = time.perf_counter()
     body = await ask.raw(document)
 
@@ -232,7 +232,7 @@ async def test_lists_in_variables_are_measured_and_json_is_not(url: str) -> None
         assert (await refused(ask, where, w=deep))["found"] == 4
 
 
-async def test_of_many_mistakes_a_few_are_told(ask: Ask) -> None:
+async def test_the_number_of_validation_errors_is_limited(ask: Ask) -> None:
     fields = await ask.raw("{ " + " ".join(f"f{n}" for n in range(20)) + " }")
     variables = await ask.raw(
         "query($s: [StateType!]) { __typename flowRunCount(where: {stateType: {in: $s}}) }", s=["x"] * 50
@@ -243,7 +243,7 @@ async def test_of_many_mistakes_a_few_are_told(ask: Ask) -> None:
         assert body["errors"][-1]["message"].startswith("Too many")
 
 
-async def test_two_hundred_proposals_fit_in_a_request_as_variables_and_as_text(ask: Ask) -> None:
+async def test_two_hundred_proposals_fit_in_a_request_as_variables_and_as_literals(ask: Ask) -> None:
     runs = [await make_flow_run(ask)] * 200
     inputs = [{"run": {"flowRunId": run}, "state": {"type": "RUNNING"}} for run in runs]
     written = ", ".join(f'{{run: {{flowRunId: "{run}"}}, state: {{type: RUNNING}}}}' for run in runs)
@@ -254,7 +254,7 @@ async def test_two_hundred_proposals_fit_in_a_request_as_variables_and_as_text(a
     )
 
 
-async def test_graphiql_and_codegen_can_ask_for_the_schema(ask: Ask, clients: Packages) -> None:
+async def test_graphiql_and_codegen_can_introspect_the_schema(ask: Ask, clients: Packages) -> None:
     said = await asyncio.to_thread(clients.run, BIN / "node", "introspection.mjs")
 
     for document in orjson.loads(said):
@@ -262,13 +262,13 @@ async def test_graphiql_and_codegen_can_ask_for_the_schema(ask: Ask, clients: Pa
 
 
 @pytest.mark.parametrize("file", sorted(RELAY.glob("*.graphql")), ids=lambda file: file.stem)
-async def test_what_relays_compiler_makes_can_be_asked(socket: Socket, file: Path) -> None:
+async def test_documents_of_relays_compiler_are_accepted(socket: Socket, file: Path) -> None:
     subscription = await socket.subscribe(file.read_text(), id=str(uuid4()), count=50, input={"id": str(uuid4())})
 
     await subscription.next()
 
 
-async def test_where_others_can_reach_the_server_the_schema_and_what_may_be_meant_are_not_told(url: str) -> None:
+async def test_introspection_and_suggestions_are_off_by_default_if_the_server_is_exposed(url: str) -> None:
     async with bounded(url, host=ELSEWHERE, insecure=True) as ask:
         for document in ("{ __schema { __typename } }", '{ __type(name: "Flow") { __typename } }'):
             assert "introspection has been disabled" in str(await ask.raw(document))
@@ -285,7 +285,7 @@ async def test_where_others_can_reach_the_server_the_schema_and_what_may_be_mean
         assert "introspection has been disabled" in str(await ask.raw("{ __schema { queryType { name } } }"))
 
 
-async def test_a_document_is_parsed_and_checked_once(url: str) -> None:
+async def test_a_document_is_parsed_and_validated_once(url: str) -> None:
     app = build_app(Settings(database_url=url, services="off"))
     (endpoint,) = {route.app for route in app.routes if isinstance(route, WebSocketRoute)}
     assert isinstance(endpoint, Endpoint)
@@ -298,7 +298,7 @@ async def test_a_document_is_parsed_and_checked_once(url: str) -> None:
     assert (documents.misses, documents.hits) == (2, 18)
 
 
-async def test_documents_are_kept_as_long_as_there_is_room_for_their_text(url: str) -> None:
+async def test_documents_are_cached_up_to_their_total_length(url: str) -> None:
     app = build_app(Settings(database_url=url, services="off"))
     (endpoint,) = {route.app for route in app.routes if isinstance(route, WebSocketRoute)}
     assert isinstance(endpoint, Endpoint)
@@ -312,7 +312,7 @@ async def test_documents_are_kept_as_long_as_there_is_room_for_their_text(url: s
     assert documents.characters == sum(map(len, documents.cached)) <= MAX_CHARACTERS
 
 
-async def test_more_operations_than_there_may_be_are_told_to_come_back(url: str) -> None:
+async def test_operations_beyond_the_limit_are_refused_as_overloaded(url: str) -> None:
     async with bounded(url, max_concurrent_operations=3) as ask:
         asked = [ask.client.post("/graphql", json={"query": "{ flowRunCount }"}) for _ in range(30)]
         replies = await asyncio.gather(*asked)
@@ -324,7 +324,7 @@ async def test_more_operations_than_there_may_be_are_told_to_come_back(url: str)
             assert reply.json()["errors"][0]["extensions"]["code"] == "OVERLOADED"
 
 
-async def test_more_subscriptions_than_there_may_be_are_refused_until_one_ends(url: str) -> None:
+async def test_subscriptions_beyond_the_limit_are_refused_until_one_ends(url: str) -> None:
     async with listening(url, max_subscriptions=1) as server, connected(server) as socket:
         first = await socket.subscribe(TRANSITIONS, "1")
         await first.next()
@@ -341,7 +341,7 @@ async def test_more_subscriptions_than_there_may_be_are_refused_until_one_ends(u
     assert message["type"] == "next"
 
 
-async def test_a_socket_carries_so_many_operations(url: str) -> None:
+async def test_a_socket_has_a_limit_on_operations(url: str) -> None:
     async with listening(url, max_operations_per_socket=2) as server, connected(server) as socket:
         for key in ("1", "2"):
             await (await socket.subscribe(TRANSITIONS, key)).next()

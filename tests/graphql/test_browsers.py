@@ -1,4 +1,4 @@
-"""What a page that somebody opens may not have their browser do: other names, other origins, another site's doing."""
+"""Protection against pages of other sites: other host names, other origins, and cross-site requests."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ ANSWER = {"__typename": "Query"}
 
 @pytest.fixture
 def kind() -> str:
-    """The entrance is the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
@@ -34,7 +34,7 @@ def code(reply: httpx.Response) -> tuple[int, str]:
 
 @asynccontextmanager
 async def opened(server: Listening, **headers: str) -> AsyncIterator[int]:
-    """The status that the request for a WebSocket is answered with; 101: it was opened."""
+    """Yield the status of the handshake of a WebSocket; 101: it was opened."""
     place, origin = server.address.removesuffix("/graphql"), cast("Any", headers.get("Origin"))
     address = f"ws://{headers.get('Host', place)}/graphql"
     host, _, port = place.partition(":")
@@ -46,22 +46,22 @@ async def opened(server: Listening, **headers: str) -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "LOCALHOST:80", "[::1]:4200", "127.0.0.1:1"])
-async def test_a_server_on_loopback_answers_to_its_own_names(live: Ask, host: str) -> None:
+async def test_a_server_on_loopback_accepts_its_own_names(live: Ask, host: str) -> None:
     assert (await post(live, Host=host)).json()["data"] == ANSWER
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:4200", "127.0.0.1.evil.example", "localhost.evil", ""])
-async def test_a_name_that_was_led_here_gets_nothing(live: Ask, host: str) -> None:
+async def test_another_host_name_is_refused(live: Ask, host: str) -> None:
     assert (await post(live, Host=host)).status_code == 400
     assert (await live.client.get("/health", headers={"Host": host})).status_code == 400
 
 
-async def test_a_socket_to_a_name_that_was_led_here_is_not_opened(server: Listening) -> None:
+async def test_a_socket_with_another_host_name_is_refused(server: Listening) -> None:
     async with opened(server, Host="evil.example", Origin="http://evil.example") as status:
         assert status == 400
 
 
-async def test_other_names_can_be_allowed(url: str) -> None:
+async def test_other_host_names_can_be_allowed(url: str) -> None:
     async with listening(url, allowed_hosts="runs.example, *.inside.example") as server, asking(server) as ask:
         assert (await post(ask, Host="runs.example")).json()["data"] == ANSWER
         assert (await post(ask, Host="a.inside.example:443")).json()["data"] == ANSWER
@@ -69,7 +69,7 @@ async def test_other_names_can_be_allowed(url: str) -> None:
 
 
 @pytest.mark.parametrize("origin", [EVIL, "http://127.0.0.1", "http://localhost:1", "null", "file://", "nonsense"])
-async def test_a_page_of_another_site_gets_nothing(live: Ask, origin: str) -> None:
+async def test_a_page_of_another_origin_is_refused(live: Ask, origin: str) -> None:
     reply = await post(live, Origin=origin)
 
     assert code(reply) == (403, "FORBIDDEN")
@@ -78,7 +78,7 @@ async def test_a_page_of_another_site_gets_nothing(live: Ask, origin: str) -> No
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-async def test_what_another_site_asks_without_saying_its_name_is_refused_too(live: Ask, site: str) -> None:
+async def test_a_cross_site_request_without_an_origin_is_refused(live: Ask, site: str) -> None:
     as_image = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"}
 
     assert (await live.client.get("/graphql?query={__typename}", headers=as_image)).status_code == 403
@@ -95,7 +95,7 @@ async def test_what_another_site_asks_without_saying_its_name_is_refused_too(liv
     ],
     ids=["no-browser", "typed", "link", "own", "own-behind-proxy"],
 )
-async def test_who_is_no_page_of_another_site_is_answered(live: Ask, headers: dict[str, str]) -> None:
+async def test_requests_that_are_not_from_pages_of_other_sites_are_answered(live: Ask, headers: dict[str, str]) -> None:
     assert (await live.client.post("/graphql", json=SAID, headers=headers)).json()["data"] == ANSWER
 
 
@@ -108,7 +108,7 @@ async def test_a_page_of_the_server_itself_is_answered(server: Listening, live: 
         assert await socket.hear() == {"type": "connection_ack"}
 
 
-async def test_another_site_cannot_ask_whether_it_may(live: Ask) -> None:
+async def test_a_preflight_from_another_origin_is_refused(live: Ask) -> None:
     asks = {"Origin": EVIL, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     reply = await live.client.options("/graphql", headers=asks)
 
@@ -117,7 +117,7 @@ async def test_another_site_cannot_ask_whether_it_may(live: Ask) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-async def test_what_a_form_can_send_is_no_request(live: Ask, content_type: str) -> None:
+async def test_a_content_type_that_a_form_can_send_is_refused(live: Ask, content_type: str) -> None:
     reply = await live.client.post(
         "/graphql", content=b'{"query":"{__typename}"}', headers={"Content-Type": content_type}
     )
@@ -126,7 +126,7 @@ async def test_what_a_form_can_send_is_no_request(live: Ask, content_type: str) 
 
 
 @pytest.mark.parametrize("origin", [EVIL, "null", "http://127.0.0.1"])
-async def test_a_socket_of_another_site_is_not_opened(server: Listening, origin: str) -> None:
+async def test_a_socket_from_another_origin_is_refused(server: Listening, origin: str) -> None:
     async with opened(server, Origin=origin) as status:
         assert status == 403
 
@@ -164,7 +164,7 @@ async def test_origins_can_be_allowed(url: str) -> None:
         "some-header-of-a-client",
     ],
 )
-async def test_a_page_that_may_ask_may_send_any_header(url: str, names: str) -> None:
+async def test_a_page_of_an_allowed_origin_may_send_any_header(url: str, names: str) -> None:
     async with listening(url, allowed_origins=APP) as server, asking(server) as ask:
         wants = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": f"content-type,{names}"}
         allowed = await ask.client.options("/graphql", headers={"Origin": APP, **wants})
@@ -185,6 +185,6 @@ async def test_with_keys_every_origin_can_be_allowed(url: str) -> None:
     assert reply.headers["access-control-allow-origin"] == "*"
 
 
-async def test_with_keys_a_server_goes_by_any_name(url: str) -> None:
+async def test_with_keys_every_host_name_is_accepted(url: str) -> None:
     async with listening(url, authentication="keys") as server, asking(server) as ask:
         assert (await post(ask, Host="runs.example")).status_code == 401

@@ -1,4 +1,4 @@
-"""Changing and deleting flows, runs and states over HTTP, on both databases."""
+"""Updates and deletions of flows, runs and states over HTTP, on both databases."""
 
 from typing import Any
 
@@ -23,29 +23,29 @@ from tests.graphql.mutations import (
 MANY = "... on BulkOperation { total done hasMore }"
 
 
-async def gone(ask: Ask, mutation: str, id: str) -> Any:
-    """Delete what has an id."""
+async def delete(ask: Ask, mutation: str, id: str) -> Any:
+    """Delete an object by id; return the answer."""
     document = f"mutation($id: ID!) {{ it: {mutation}(id: $id) {{ {PROBLEM} ... on DeletePayload {{ deletedId }} }} }}"
     return (await ask(document, id=id))["it"]
 
 
-async def all_gone(ask: Ask, kind: str, ids: list[str]) -> Any:
-    """Delete the runs of a kind that have these ids."""
+async def delete_many(ask: Ask, kind: str, ids: list[str]) -> Any:
+    """Delete the runs of a kind by id; return the answer."""
     document = f"mutation($ids: [ID!]!) {{ it: delete{kind}s(where: {{id: {{in: $ids}}}}) {{ {PROBLEM} {MANY} }} }}"
     return (await ask(document, ids=ids))["it"]
 
 
 async def states(ask: Ask, run: str) -> Any:
-    """The states of a flow run."""
+    """Return the states of a flow run."""
     return (await flow_run(ask, run, "states { nodes { id version } }"))["states"]["nodes"]
 
 
 async def findings(app: Starlette) -> list[str]:
-    """What does not fit together."""
+    """Return the findings of `verify`."""
     return await verify(app.state.database, clock())
 
 
-async def test_what_is_given_of_make_flow_run_changes_and_the_rest_stays(ask: Ask) -> None:
+async def test_given_fields_of_a_flow_run_change_and_omitted_ones_stay(ask: Ask) -> None:
     run = await make_flow_run(ask, name="one", tags=["a"], policy={"retries": 2, "retryDelaySeconds": 1})
     given = {"tags": ["b", "b", "c"], "infrastructurePid": "7", "parameters": {"x": 1}, "policy": {"retries": 5}}
     fields = "flowRun { name tags infrastructurePid parameters version policy { retries retryDelaySeconds } }"
@@ -63,7 +63,7 @@ async def test_what_is_given_of_make_flow_run_changes_and_the_rest_stays(ask: As
     }
 
 
-async def test_a_task_run_that_loses_a_tag_gives_back_its_slot(ask: Ask, app: Starlette) -> None:
+async def test_a_task_run_that_loses_a_tag_releases_its_slot(ask: Ask, app: Starlette) -> None:
     for tag in ("a", "b"):
         await create(ask, "concurrencyLimit", name=f"tag:{tag}", limit=1)
     one, other = [await make_task_run(ask, key, tags=["a", "b"]) for key in "12"]
@@ -89,23 +89,21 @@ async def test_tags_and_labels_of_a_flow_change(ask: Ask) -> None:
     assert changed["flow"] == {"name": "etl", "tags": ["x"], "labels": {"k": 1}}
 
 
-async def test_what_is_not_there_cannot_be_changed(ask: Ask) -> None:
+async def test_an_unknown_object_cannot_be_updated(ask: Ask) -> None:
     for what in ("Flow", "FlowRun", "TaskRun"):
         missing = str(uuid7())
         answer = await do(ask, f"update{what}", f"Update{what}Input", PROBLEM, id=missing)
         assert (answer["code"], answer["missingId"]) == ("NOT_FOUND", missing)
 
 
-async def test_a_state_that_a_run_has_left_can_be_deleted_and_its_version_stays_unused(
-    ask: Ask, app: Starlette
-) -> None:
+async def test_a_past_state_can_be_deleted_and_its_version_is_not_reused(ask: Ask, app: Starlette) -> None:
     run = await make_flow_run(ask)
     await propose(ask, run, "RUNNING")
     first, second = await states(ask, run)
 
-    refused = await gone(ask, "deleteFlowRunState", second["id"])
-    deleted = await gone(ask, "deleteFlowRunState", first["id"])
-    again = await gone(ask, "deleteFlowRunState", first["id"])
+    refused = await delete(ask, "deleteFlowRunState", second["id"])
+    deleted = await delete(ask, "deleteFlowRunState", first["id"])
+    again = await delete(ask, "deleteFlowRunState", first["id"])
     await propose(ask, run, "COMPLETED")
 
     assert (refused["code"], refused["path"]) == ("INVALID_INPUT", ["id"])
@@ -115,14 +113,14 @@ async def test_a_state_that_a_run_has_left_can_be_deleted_and_its_version_stays_
     assert await findings(app) == []
 
 
-async def test_a_state_of_a_task_run_is_deleted_likewise(ask: Ask) -> None:
+async def test_a_past_state_of_a_task_run_can_be_deleted(ask: Ask) -> None:
     run = await make_task_run(ask)
     await propose(ask, run, "RUNNING", task=True)
     data = await ask("query($id: ID!) { taskRun(id: $id) { states { nodes { id } } } }", id=run)
     first, second = [each["id"] for each in data["taskRun"]["states"]["nodes"]]
 
-    assert (await gone(ask, "deleteTaskRunState", second))["code"] == "INVALID_INPUT"
-    assert (await gone(ask, "deleteTaskRunState", first))["deletedId"] == first
+    assert (await delete(ask, "deleteTaskRunState", second))["code"] == "INVALID_INPUT"
+    assert (await delete(ask, "deleteTaskRunState", first))["deletedId"] == first
 
 
 async def test_several_runs_are_deleted_by_a_list_of_ids(ask: Ask, app: Starlette) -> None:
@@ -131,8 +129,8 @@ async def test_several_runs_are_deleted_by_a_list_of_ids(ask: Ask, app: Starlett
     tasks = [await make_task_run(ask, str(key), flowRunId=runs[0]) for key in range(2)]
     missing = str(uuid7())
 
-    deleted_tasks = await all_gone(ask, "TaskRun", [tasks[0], missing])
-    deleted_runs = await all_gone(ask, "FlowRun", [runs[0], runs[1], "malformed", runs[0]])
+    deleted_tasks = await delete_many(ask, "TaskRun", [tasks[0], missing])
+    deleted_runs = await delete_many(ask, "FlowRun", [runs[0], runs[1], "malformed", runs[0]])
 
     assert deleted_tasks == {"__typename": "BulkOperation", "total": 1, "done": 1, "hasMore": False}
     assert deleted_runs == {"__typename": "BulkOperation", "total": 2, "done": 2, "hasMore": False}
@@ -147,7 +145,7 @@ async def test_a_flow_is_deleted_with_its_runs_and_its_deployments_with_their_li
     await propose(ask, run, "PENDING")
     await make_task_run(ask, flowRunId=run)
 
-    assert (await gone(ask, "deleteFlow", flow))["deletedId"] == flow
+    assert (await delete(ask, "deleteFlow", flow))["deletedId"] == flow
     counts = "{ flowRunCount taskRunCount deployments { totalCount } concurrencyLimits { totalCount } }"
     assert await ask(counts) == {
         "flowRunCount": 0,
@@ -155,5 +153,5 @@ async def test_a_flow_is_deleted_with_its_runs_and_its_deployments_with_their_li
         "deployments": {"totalCount": 0},
         "concurrencyLimits": {"totalCount": 0},
     }
-    assert (await gone(ask, "deleteFlow", flow))["code"] == "NOT_FOUND"
+    assert (await delete(ask, "deleteFlow", flow))["code"] == "NOT_FOUND"
     assert await findings(app) == []

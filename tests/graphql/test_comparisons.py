@@ -1,4 +1,4 @@
-"""Filters on columns of every type, also of types that no public table has yet."""
+"""Filters on columns of every type, including types that no public table has yet."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
@@ -61,7 +61,7 @@ ROWS = {"first": {**FIRST, "id": UUID(int=1)}, "second": {**SECOND, "id": UUID(i
 
 @strawberry.type
 class Query:
-    """What is read."""
+    """The root of queries."""
 
     @strawberry.field
     def sample(self, where: Where[Sample]) -> Sample | None:
@@ -75,7 +75,7 @@ KIND: Any = HERE.type_map["SampleWhere"]
 
 @pytest.fixture
 async def connection(blank_url: str) -> AsyncIterator[AsyncConnection]:
-    """A database with two samples."""
+    """Yield a connection to a database with two samples."""
     nullable = {column.key: None for column in Sample.__table__.columns if column.nullable}
     database = Database(blank_url)
     async with database.writer.begin() as connection:
@@ -86,13 +86,13 @@ async def connection(blank_url: str) -> AsyncIterator[AsyncConnection]:
 
 
 def condition(where: dict[str, Any]) -> Any:
-    """A condition on samples, in SQL."""
+    """Return a condition on samples as SQL."""
     definition = KIND.extensions["strawberry-definition"]
     return read(definition.origin, coerce_input_value(where, KIND), None).clause(Sample.__table__)
 
 
 async def found(connection: AsyncConnection, where: dict[str, Any]) -> list[str]:
-    """The samples that meet a condition."""
+    """Return the names of the samples that meet a condition."""
     table: Any = Sample.__table__
     ids = (await connection.execute(sa.select(table.c.id).where(condition(where)).order_by(table.c.id))).scalars()
     names = {row["id"]: name for name, row in ROWS.items()}
@@ -136,7 +136,7 @@ async def found(connection: AsyncConnection, where: dict[str, Any]) -> list[str]
         ({"active": {"eq": True}, "rate": {"gt": 0.25}, "large": {"lte": 1}}, ["first", "second"]),
     ],
 )
-async def test_a_filter_finds_what_it_names(
+async def test_a_filter_finds_the_expected_samples(
     connection: AsyncConnection, where: dict[str, Any], expected: list[str]
 ) -> None:
     assert await found(connection, where) == expected
@@ -144,12 +144,12 @@ async def test_a_filter_finds_what_it_names(
 
 @pytest.mark.parametrize("comparison", ["eq", "gt", "lte"])
 @pytest.mark.parametrize("seconds", [1e300, -1e12])
-def test_a_length_of_time_that_no_column_holds_is_refused(comparison: str, seconds: float) -> None:
+def test_a_duration_out_of_range_is_refused(comparison: str, seconds: float) -> None:
     with pytest.raises(BadUserInput, match="at most 31536000000 seconds"):
         condition({"length": {comparison: seconds}})
 
 
-def test_a_filter_has_every_column_but_those_that_say_otherwise() -> None:
+def test_a_filter_has_every_filterable_column() -> None:
     names = {field.extensions["strawberry-definition"].python_name for field in KIND.fields.values()}
 
     assert set(Sample.__table__.columns.keys()) - names == {"anything"}
@@ -165,13 +165,13 @@ def test_a_filter_has_every_column_but_those_that_say_otherwise() -> None:
 @pytest.mark.parametrize(
     "annotation", [FlowRunPolicy, Decimal, bytes, list[FlowRunPolicy], list[float], dict[str, int]]
 )
-def test_a_type_that_no_filter_knows_is_an_error(annotation: Any) -> None:
+def test_an_unknown_column_type_is_an_error(annotation: Any) -> None:
     with pytest.raises(RegistrationError, match=r"No comparison is known for .*NOT_FILTERABLE"):
         comparison(annotation)
 
 
 def test_columns_that_hold_documents_have_no_filter() -> None:
-    types = build_schema()._schema.type_map  # noqa: SLF001 the graphql-core schema is nowhere else
+    types = build_schema()._schema.type_map  # noqa: SLF001 it has no public name
     lacking = {
         name: sorted(set(types[name].fields) - set(types[f"{name}Where"].fields))  # type: ignore[attr-defined]
         for name in ("FlowRun", "FlowRunState", "Deployment")
@@ -182,7 +182,7 @@ def test_columns_that_hold_documents_have_no_filter() -> None:
     assert "concurrencyOptions" in lacking["Deployment"]
 
 
-def test_a_length_of_time_is_shown_in_seconds() -> None:
+def test_a_duration_is_shown_in_seconds() -> None:
     kind = HERE.type_map["Sample"]
     resolve = kind.fields["maybeLength"].resolve  # type: ignore[attr-defined]
 

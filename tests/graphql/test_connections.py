@@ -1,4 +1,4 @@
-"""Lists: pages by position, in any order, back and forth, for one parent or for many."""
+"""Connections: pages in any order, forwards and backwards, of one parent or of many."""
 
 import random
 from base64 import urlsafe_b64encode
@@ -12,7 +12,7 @@ import pytest
 from runstate.database import Database
 from runstate.rows import FlowRun
 from tests.client import Ask
-from tests.graphql.factories import a_state, at, ids, make_flow, make_flow_run, make_task_run, store
+from tests.graphql.factories import at, ids, make_flow, make_flow_run, make_state, make_task_run, store
 
 PAGE = """
 query($where: FlowRunWhere, $orderBy: [FlowRunOrderBy!], $first: Int, $after: String, $last: Int, $before: String) {
@@ -28,7 +28,7 @@ COLUMNS = {"name": "name", "startTime": "start_time", "endTime": "end_time", "cr
 
 
 async def runs_with_ties_and_nulls(database: Database, chance: random.Random, number: int = 23) -> list[FlowRun]:
-    """Runs that hardly differ."""
+    """Insert runs with many equal values and nulls; return them."""
     flow = make_flow()
     times = [None, at(1), at(2)]
     runs = [
@@ -46,7 +46,7 @@ async def runs_with_ties_and_nulls(database: Database, chance: random.Random, nu
 
 
 def before(keys: list[tuple[str, bool]]) -> Callable[[Any, Any], int]:
-    """Which of two rows comes first in an order: nulls last, whatever the direction."""
+    """Return a comparison of two rows by an order; nulls are last in both directions."""
 
     def compare(one: Any, other: Any) -> int:
         for column, descending in keys:
@@ -62,19 +62,19 @@ def before(keys: list[tuple[str, bool]]) -> Callable[[Any, Any], int]:
 
 
 def sorted_as(runs: list[FlowRun], order: list[dict[str, str]]) -> list[FlowRun]:
-    """What an order comes to, said in Python."""
+    """Return runs sorted by an order, computed in Python."""
     keys = [(COLUMNS[name], direction == "DESC") for by in order for name, direction in by.items()]
     return sorted(runs, key=cmp_to_key(before([*keys, ("id", keys[-1][1] if keys else True)])))
 
 
 def orders(chance: random.Random) -> list[list[dict[str, str]]]:
-    """Some orders: none, each alone both ways, and several at once."""
+    """Return orders: none, each column in both directions, and several columns together."""
     single = [[{name: direction}] for name in COLUMNS for direction in ("ASC", "DESC")]
     several = [[{name: chance.choice(["ASC", "DESC"])} for name in chance.sample(list(COLUMNS), k=3)] for _ in range(4)]
     return [[], *single, *several]
 
 
-async def test_pages_forwards_give_every_run_once_in_order(database: Database, ask: Ask) -> None:
+async def test_pages_forwards_contain_every_run_once_in_order(database: Database, ask: Ask) -> None:
     chance = random.Random(1)
     runs = await runs_with_ties_and_nulls(database, chance)
     for order in orders(chance):
@@ -91,7 +91,7 @@ async def test_pages_forwards_give_every_run_once_in_order(database: Database, a
         assert found == ids(sorted_as(runs, order)), order
 
 
-async def test_pages_backwards_give_the_same_order(database: Database, ask: Ask) -> None:
+async def test_pages_backwards_contain_the_same_order(database: Database, ask: Ask) -> None:
     chance = random.Random(2)
     runs = await runs_with_ties_and_nulls(database, chance)
     for order in orders(chance):
@@ -105,7 +105,7 @@ async def test_pages_backwards_give_the_same_order(database: Database, ask: Ask)
         assert found == ids(sorted_as(runs, order)), order
 
 
-async def test_a_page_lies_between_two_cursors(database: Database, ask: Ask) -> None:
+async def test_a_page_can_lie_between_two_cursors(database: Database, ask: Ask) -> None:
     chance = random.Random(3)
     runs = await runs_with_ties_and_nulls(database, chance)
     for order in orders(chance):
@@ -122,7 +122,7 @@ async def test_a_page_lies_between_two_cursors(database: Database, ask: Ask) -> 
                 assert info["hasPreviousPage"] is True
 
 
-async def test_a_page_stays_where_it_is_while_rows_come_and_go(database: Database, ask: Ask) -> None:
+async def test_a_page_is_stable_while_rows_are_inserted_and_deleted(database: Database, ask: Ask) -> None:
     flow = make_flow()
     runs = [make_flow_run(flow) for _ in range(4)]
     await store(database, flow, *runs[:3])
@@ -159,7 +159,7 @@ async def test_a_page_has_at_most_200_rows(ask: Ask, argument: str) -> None:
     assert (error["code"], error["limit"], error["allowed"], error["found"]) == ("LIMIT_EXCEEDED", "pageSize", 200, 201)
 
 
-async def test_a_page_has_50_rows_unless_asked(database: Database, ask: Ask) -> None:
+async def test_a_page_has_50_rows_by_default(database: Database, ask: Ask) -> None:
     flow = make_flow()
     await store(database, flow, *(make_flow_run(flow) for _ in range(51)))
 
@@ -170,7 +170,7 @@ async def test_a_page_has_50_rows_unless_asked(database: Database, ask: Ask) -> 
 
 
 def forged(text: bytes) -> str:
-    """A cursor that holds something else."""
+    """Return a cursor with other content."""
     return urlsafe_b64encode(text).decode().rstrip("=")
 
 
@@ -208,17 +208,17 @@ async def test_a_cursor_of_another_order_is_refused(database: Database, ask: Ask
     assert body["errors"][0]["extensions"]["code"] == "INVALID_INPUT"
 
 
-async def test_a_cursor_is_not_one_of_other_rows(database: Database, ask: Ask) -> None:
+async def test_a_cursor_of_another_type_is_refused(database: Database, ask: Ask) -> None:
     await store(database, make_flow())
     cursor = (await ask("{ flows { pageInfo { endCursor } } }"))["flows"]["pageInfo"]["endCursor"]
 
     assert "errors" in await ask.raw(PAGE, after=cursor)
 
 
-async def test_states_come_oldest_first_and_everything_else_newest_first(database: Database, ask: Ask) -> None:
+async def test_states_are_sorted_oldest_first_and_everything_else_newest_first(database: Database, ask: Ask) -> None:
     flow = make_flow()
     run = make_flow_run(flow)
-    states = [a_state(run, version) for version in (3, 1, 2)]
+    states = [make_state(run, version) for version in (3, 1, 2)]
     await store(database, flow, run, *states)
 
     data = await ask("{ flowRuns { nodes { states { nodes { version } } history(last: 2) { version } } } }")
@@ -252,13 +252,13 @@ query($first: Int, $last: Int, $after: String, $where: TaskRunWhere) {
 
 
 async def many_runs(database: Database, number: int) -> dict[str, list[str]]:
-    """Flow runs with task runs, and the names of the task runs of each."""
+    """Insert flow runs with task runs; return the names of the task runs of each."""
     flow = make_flow(f"with {number}")
     rows: list[Any] = [flow]
     names = {}
     for each in range(number):
         run = make_flow_run(flow)
-        state = a_state(run)
+        state = make_state(run)
         run = run.replace(state_id=state.id)
         task_runs = [make_task_run(run, name=f"{place:02}") for place in range(each % 5)]
         rows += [run, state, *task_runs]
@@ -268,7 +268,7 @@ async def many_runs(database: Database, number: int) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("size", [{"first": 2}, {"last": 2}])
-async def test_lists_below_many_rows_are_those_of_each(database: Database, ask: Ask, size: dict[str, int]) -> None:
+async def test_nested_lists_belong_to_their_parents(database: Database, ask: Ask, size: dict[str, int]) -> None:
     names = await many_runs(database, 7)
 
     data = await ask(NESTED, **size)
@@ -285,7 +285,7 @@ async def test_lists_below_many_rows_are_those_of_each(database: Database, ask: 
         }
 
 
-async def test_no_query_takes_more_statements_because_it_finds_more(
+async def test_the_number_of_statements_does_not_depend_on_the_number_of_rows(
     database: Database, ask: Ask, read: list[str]
 ) -> None:
     counted = []
@@ -298,7 +298,7 @@ async def test_no_query_takes_more_statements_because_it_finds_more(
     assert counted == [11, 11]
 
 
-async def test_a_cursor_below_many_rows_counts_for_each(database: Database, ask: Ask) -> None:
+async def test_a_cursor_in_a_nested_list_applies_to_each_parent(database: Database, ask: Ask) -> None:
     names = await many_runs(database, 7)
     first = await ask("{ taskRuns(first: 1, orderBy: [{name: ASC}]) { pageInfo { endCursor } nodes { name } } }")
     assert first["taskRuns"]["nodes"][0]["name"] == "00"

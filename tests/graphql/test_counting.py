@@ -1,4 +1,4 @@
-"""Counts and histories of runs, and the estimates that they add up."""
+"""Counts and histories of runs, and the estimates that they sum."""
 
 import random
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ query($since: DateTime!, $until: DateTime!, $seconds: Float!, $where: FlowRunWhe
 
 
 def some_runs(chance: random.Random, number: int) -> list[FlowRun]:
-    """Runs in all states, that started early, late or not at all."""
+    """Return runs in all states that started early, late or never."""
     flow = make_flow()
     times = [None, *(at(seconds) for seconds in (0, 10, 19.999999, 20, 20.000001, 45.5))]
     return [
@@ -42,14 +42,14 @@ def some_runs(chance: random.Random, number: int) -> list[FlowRun]:
 
 
 async def stored(database: Database, seed: int, number: int = 60) -> list[FlowRun]:
-    """Some runs, written."""
+    """Insert random runs; return them."""
     flow = make_flow()
     runs = [run.replace(flow_id=flow.id) for run in some_runs(random.Random(seed), number)]
     await store(database, flow, *runs)
     return runs
 
 
-async def test_estimates_are_the_same_in_python_and_in_sql(database: Database) -> None:
+async def test_estimates_are_equal_in_python_and_in_sql(database: Database) -> None:
     runs = await stored(database, 5)
     table = FlowRun.__table__
     for now in (at(15), at(20), at(60)):
@@ -75,7 +75,7 @@ async def test_estimates_are_the_same_in_python_and_in_sql(database: Database) -
         ({"expected_start_time": at(5), "start_time": at(7), "state_type": StateType.COMPLETED}, 2),
     ],
 )
-def test_a_run_is_late_by_what_it_started_after_it_was_expected(columns: dict[str, Any], delta: float) -> None:
+def test_the_lateness_of_a_run_is_its_start_after_the_expected_time(columns: dict[str, Any], delta: float) -> None:
     assert estimates.start_time_delta(make_flow_run(make_flow(), **columns), at(10)) == delta
 
 
@@ -88,11 +88,11 @@ def test_a_run_is_late_by_what_it_started_after_it_was_expected(columns: dict[st
         ({"state_type": StateType.RUNNING, "state_timestamp": at(40)}, 0),
     ],
 )
-def test_a_running_run_has_run_until_now(columns: dict[str, Any], seconds: float) -> None:
+def test_the_run_time_of_a_running_run_ends_now(columns: dict[str, Any], seconds: float) -> None:
     assert estimates.run_time(make_flow_run(make_flow(), **columns), at(10)) == seconds
 
 
-async def test_runs_are_counted_by_state_most_first(database: Database, ask: Ask) -> None:
+async def test_runs_are_counted_by_state_largest_first(database: Database, ask: Ask) -> None:
     flow = make_flow()
     kinds = [StateType.RUNNING, StateType.RUNNING, StateType.FAILED, None]
     runs = [make_flow_run(flow, state_type=kind, state_name=kind and kind.value.title()) for kind in kinds]
@@ -123,7 +123,7 @@ async def test_runs_are_counted_by_state_most_first(database: Database, ask: Ask
 
 
 def counted(runs: list[FlowRun], start: datetime, end: datetime) -> dict[tuple[str, str], int]:
-    """How many runs were expected to start in an interval, by state."""
+    """Return how many runs were expected to start in an interval, by state."""
     found: dict[tuple[str, str], int] = {}
     for run in runs:
         if run.expected_start_time and start <= run.expected_start_time < end and run.state_type:
@@ -133,7 +133,7 @@ def counted(runs: list[FlowRun], start: datetime, end: datetime) -> dict[tuple[s
 
 
 @pytest.mark.parametrize("seconds", [1, 2.5, 10, 33])
-async def test_a_history_has_every_interval_and_every_run(database: Database, ask: Ask, seconds: float) -> None:
+async def test_a_history_contains_every_interval_and_every_run(database: Database, ask: Ask, seconds: float) -> None:
     runs = await stored(database, 6)
 
     data = await ask(HISTORY, since=at(0).isoformat(), until=at(50).isoformat(), seconds=seconds)
@@ -149,7 +149,7 @@ async def test_a_history_has_every_interval_and_every_run(database: Database, as
         assert counts == sorted(counts, reverse=True)
 
 
-async def test_a_history_adds_up_run_times_and_lateness(database: Database, ask: Ask) -> None:
+async def test_a_history_sums_run_times_and_lateness(database: Database, ask: Ask) -> None:
     flow = make_flow()
     common = {"state_type": StateType.COMPLETED, "state_name": "Completed", "expected_start_time": at(3)}
     runs = [
@@ -205,7 +205,7 @@ async def test_task_runs_have_a_history_too(database: Database, ask: Ask) -> Non
         (at(5), 1000000000.0, 1),
     ],
 )
-async def test_a_history_has_at_most_500_intervals_of_a_second_at_least(
+async def test_a_history_has_at_most_500_intervals_of_at_least_a_second(
     ask: Ask, until: datetime, seconds: float, intervals: int | None
 ) -> None:
     body = await ask.raw(HISTORY, since=at(0).isoformat(), until=until.isoformat(), seconds=seconds)

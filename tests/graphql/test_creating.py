@@ -1,4 +1,4 @@
-"""Making and deleting flows, runs and run inputs over HTTP."""
+"""Creation and deletion of flows, runs and run inputs over HTTP."""
 
 import asyncio
 from typing import Any
@@ -29,7 +29,7 @@ async def test_a_flow_is_created_once_for_its_name(ask: Ask) -> None:
     assert again["flow"] == first["flow"]
 
 
-async def test_many_who_create_one_flow_at_once_get_the_same(ask: Ask) -> None:
+async def test_concurrent_creations_of_a_flow_return_the_same_one(ask: Ask) -> None:
     made = await asyncio.gather(*(create(ask, "flow", name="etl") for _ in range(20)))
     assert len({each["flow"]["id"] for each in made}) == 1
     assert sum(each["created"] for each in made) == 1
@@ -43,7 +43,7 @@ async def test_a_new_run_is_pending_at_version_1(ask: Ask) -> None:
     assert found["name"].startswith("flow-run-")
 
 
-async def test_the_state_of_creation_is_written_as_it_is(ask: Ask) -> None:
+async def test_the_initial_state_is_written_as_given(ask: Ask) -> None:
     state = {"type": "RUNNING", "name": "Going", "message": "here", "data": [1, "two", None]}
     run = await make_flow_run(ask, state=state)
     found = await flow_run(ask, run, "runCount startTime state { type name message data }")
@@ -53,7 +53,7 @@ async def test_the_state_of_creation_is_written_as_it_is(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("missing", ["flowId", "deploymentId", "parentTaskRunId"])
-async def test_make_flow_run_that_refers_to_nothing_is_not_created(ask: Ask, missing: str) -> None:
+async def test_a_flow_run_with_unknown_references_is_not_created(ask: Ask, missing: str) -> None:
     given = {"flowId": await make_flow(ask), missing: str(uuid4())}
     answer = await create(ask, "flowRun", **given)
     assert answer["__typename"] == "NotFound"
@@ -66,7 +66,7 @@ async def test_a_task_run_of_an_unknown_flow_run_is_not_created(ask: Ask) -> Non
     assert answer["code"] == "NOT_FOUND"
 
 
-async def test_make_flow_run_is_created_once_for_its_idempotency_key(ask: Ask) -> None:
+async def test_a_flow_run_is_created_once_for_its_idempotency_key(ask: Ask) -> None:
     flow = await make_flow(ask)
     made = await asyncio.gather(
         *(create(ask, "flowRun", flowId=flow, idempotencyKey="k", name=f"n{n}") for n in range(10))
@@ -87,7 +87,7 @@ async def test_a_task_run_is_created_once_for_its_keys(ask: Ask, *, under_make_f
     assert sum(each["created"] for each in made) == 2
 
 
-async def test_deleting_make_flow_run_deletes_its_states_and_task_runs(ask: Ask) -> None:
+async def test_deleting_a_flow_run_deletes_its_states_and_task_runs(ask: Ask) -> None:
     run = await make_flow_run(ask)
     task = await make_task_run(ask, flowRunId=run)
     answer = "... on DeletePayload { deletedId } ... on Problem { code }"
@@ -101,7 +101,7 @@ async def test_deleting_make_flow_run_deletes_its_states_and_task_runs(ask: Ask)
     assert found == {"a": None, "b": None}
 
 
-async def test_deleting_a_run_gives_its_slot_back(ask: Ask) -> None:
+async def test_deleting_a_run_releases_its_slot(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="tag:db", limit=1)
     first, second = await make_task_run(ask, "0", tags=["db"]), await make_task_run(ask, "1", tags=["db"])
     assert (await propose(ask, first, "RUNNING", task=True))["status"] == "ACCEPT"

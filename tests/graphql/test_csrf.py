@@ -1,4 +1,4 @@
-"""Tokens against requests that another site's page makes a browser send; off unless they are asked for."""
+"""CSRF tokens: off by default; if they are required, mutations of pages on other sites fail."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -24,13 +24,13 @@ BOTH = """mutation { createCsrfToken(client: "one") { __typename }
 
 @pytest.fixture
 async def server(url: str) -> AsyncIterator[Listening]:
-    """A server that asks for tokens."""
+    """Yield a server that requires tokens."""
     async with listening(url, csrf=True) as server:
         yield server
 
 
 async def given(ask: Ask, client: str = "one") -> dict[str, Any]:
-    """A new token."""
+    """Create a token; return the payload."""
     token: dict[str, Any] = (await ask(GIVE, client=client))["it"]["csrfToken"]
     return token
 
@@ -56,7 +56,7 @@ async def test_a_mutation_needs_the_token_of_its_client(live: Ask) -> None:
     assert (await post(live, CREATE, "one", token)).json()["data"]
 
 
-async def test_a_token_is_good_for_an_hour(live: Ask, database: Database) -> None:
+async def test_a_token_is_valid_for_an_hour(live: Ask, database: Database) -> None:
     token = await given(live)
     left = datetime.fromisoformat(token["expiration"]) - datetime.now(UTC)
     async with database.write() as transaction:
@@ -79,7 +79,7 @@ async def test_a_client_has_one_token(live: Ask, database: Database) -> None:
         assert len((await connection.execute(sa.select(CsrfToken.id))).all()) == 1
 
 
-async def test_what_has_expired_is_forgotten_with_the_next_token(live: Ask, database: Database) -> None:
+async def test_expired_tokens_are_deleted_with_the_next_creation(live: Ask, database: Database) -> None:
     await given(live, "old")
     async with database.write() as transaction:
         await transaction.connection.execute(sa.update(CsrfToken).values(expiration=datetime.now(UTC)))
@@ -90,33 +90,33 @@ async def test_what_has_expired_is_forgotten_with_the_next_token(live: Ask, data
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_to_get_a_token_none_is_needed_but_for_nothing_beside(live: Ask) -> None:
+async def test_creating_a_token_needs_none_but_other_mutations_beside_it_do(live: Ask) -> None:
     assert is_refused(await post(live, BOTH, None, None))
     assert not is_refused(await post(live, "{ __typename }", None, None))
     assert not is_refused(await post(live, "mutation {", None, None))
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_events_are_no_way_around(live: Ask) -> None:
+async def test_an_event_stream_needs_the_token_too(live: Ask) -> None:
     assert is_refused(await post(live, CREATE, None, None, Accept="text/event-stream"))
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_sockets_are_guarded_by_their_origin(server: Listening) -> None:
+async def test_sockets_need_no_token_because_their_origin_is_checked(server: Listening) -> None:
     async with connected(server) as socket:
         assert (await (await socket.subscribe(CREATE)).next())["createFlow"]["__typename"] == "CreateFlowPayload"
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.parametrize("client", ["", "x" * 201, "a\nb", "é"])
-async def test_a_client_has_a_name(live: Ask, client: str) -> None:
+async def test_an_invalid_client_name_is_refused(live: Ask, client: str) -> None:
     answer = (await live(GIVE, client=client))["it"]
 
     assert (answer["__typename"], answer["path"]) == ("InvalidInput", ["client"])
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_where_no_tokens_are_asked_for_there_are_none(url: str) -> None:
+async def test_without_the_setting_no_tokens_are_created(url: str) -> None:
     async with listening(url) as server, asking(server) as ask:
         answer = (await ask(GIVE, client="one"))["it"]
 

@@ -1,4 +1,4 @@
-"""Cursors over every column that lists can be sorted by: page after page, both ways, gives what one page gives."""
+"""Cursors of every sortable column: many small pages, in both directions, contain the same rows as one page."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -24,7 +24,7 @@ from runstate.rows import Row
 from runstate.rows.base import Timestamp
 from tests.graphql.samples import Sample
 
-TYPES = build_schema()._schema.type_map  # noqa: SLF001 the graphql-core schema is nowhere else
+TYPES = build_schema()._schema.type_map  # noqa: SLF001 it has no public name
 ORDERS = [
     each.extensions["strawberry-definition"].origin
     for name, each in TYPES.items()
@@ -47,12 +47,12 @@ VALUES: dict[type, list[Any]] = {
     str: ["b", "", "ä", "b", "B"],
     UUID: [UUID(int=2), UUID(int=1), UUID(int=2)],
 }
-"""Values with equal ones among them, by the Python type of a column."""
+"""Values with duplicates, by the Python type of a column."""
 LARGE = [2**40, -(2**63), 2**63 - 1, 2**40]
 
 
 def values_of(column: Any, number: int = 13) -> Iterator[Any]:
-    """Values for the rows of a table; ids differ."""
+    """Yield values for the rows of a table; ids are unique."""
     if column.key == "id":
         return iter([UUID(int=7 * place % number) for place in range(number)])
     kind: Any = datetime if isinstance(column.type, Timestamp) else column.type.python_type
@@ -61,13 +61,13 @@ def values_of(column: Any, number: int = 13) -> Iterator[Any]:
 
 
 def sorted_by(order: type[OrderBy[Any]]) -> list[str]:
-    """The columns that an order offers."""
+    """Return the columns of an order."""
     return list(vars(order)["__annotations__"])
 
 
 @pytest.fixture
 async def connection(blank_url: str, order: type[OrderBy[Any]]) -> AsyncIterator[AsyncConnection]:
-    """A database with rows of the table of an order, of which only the columns are there that it offers."""
+    """Yield a connection to a database with the table of an order, which has only the columns of the order."""
     names = list(dict.fromkeys(["id", *sorted_by(order)]))
     source = order.row.__table__.c
     columns = [sa.Column(name, source[name].type, nullable=source[name].nullable) for name in names]
@@ -93,7 +93,7 @@ class Reader:
         self.row: type[Row] = order.row
 
     def pages(self, **asked: Any) -> Pages:
-        """The page that is asked for."""
+        """Return the requested page."""
         arguments: PageArguments[Any] = PageArguments(order_by=[self.by], **asked)
         query = PageQuery(self.row, arguments, frozenset(), self.connection.dialect)
         return Pages(
@@ -101,12 +101,12 @@ class Reader:
         )
 
     async def ids(self, pages: Pages) -> list[UUID]:
-        """The ids of the rows on a page."""
+        """Return the ids of the rows on a page."""
         (rows,) = await pages.rows([None])
         return list(rows.values_of("id"))
 
     async def forwards(self) -> list[UUID]:
-        """The ids of all rows, by pages of two from the start."""
+        """Return the ids of all rows, in pages of two from the start."""
         found, after = [], None
         while True:
             pages = self.pages(first=2, **({"after": after} if after else {}))
@@ -116,7 +116,7 @@ class Reader:
                 return found
 
     async def backwards(self) -> list[UUID]:
-        """The ids of all rows, by pages of two from the end."""
+        """Return the ids of all rows, in pages of two from the end."""
         found, before = list[UUID](), None
         while True:
             pages = self.pages(last=2, **({"before": before} if before else {}))
@@ -127,7 +127,9 @@ class Reader:
 
 
 @pytest.mark.parametrize("order", [*ORDERS, SAMPLE_ORDER], ids=lambda order: order.__name__)
-async def test_pages_of_every_order_give_every_row_once(connection: AsyncConnection, order: type[OrderBy[Any]]) -> None:
+async def test_pages_of_every_order_contain_every_row_once(
+    connection: AsyncConnection, order: type[OrderBy[Any]]
+) -> None:
     for name in sorted_by(order):
         for direction in Direction:
             reader = Reader(connection, order, name, direction)
@@ -163,7 +165,7 @@ ID = str(UUID(int=1))
         *[("text", value) for value in ("a\0", 1)],
     ],
 )
-def test_a_cursor_whose_value_is_not_of_the_column_is_malformed(column: str, value: Any) -> None:
+def test_a_cursor_whose_value_has_another_type_is_malformed(column: str, value: Any) -> None:
     keys = (Key(column), Key("id"))
     text = cursor(fingerprint(Sample, keys), [value, ID])
 

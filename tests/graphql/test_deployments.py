@@ -10,7 +10,7 @@ FIELDS = "id name concurrencyLimit concurrencyOptions { collisionStrategy graceP
 
 
 async def change(ask: Ask, **given: Any) -> Any:
-    """Update a deployment."""
+    """Update a deployment; return the answer."""
     fields = f"{PROBLEM} ... on UpdateDeploymentPayload {{ deployment {{ {FIELDS} }} }}"
     return await do(ask, "updateDeployment", "UpdateDeploymentInput", fields, **given)
 
@@ -27,7 +27,7 @@ async def test_a_deployment_is_updated_by_flow_and_name(ask: Ask) -> None:
     assert first["deployment"]["concurrencyOptions"] == options
 
 
-async def test_what_is_left_out_stays_and_null_takes_away(ask: Ask) -> None:
+async def test_omitted_fields_stay_and_null_clears(ask: Ask) -> None:
     deployment = await make_deployment(ask, concurrencyLimit=2, parameters={"a": 1}, paused=True)
     changed = (await change(ask, id=deployment, tags=["t"]))["deployment"]
     assert (changed["concurrencyLimit"], changed["parameters"], changed["paused"], changed["tags"]) == (
@@ -41,7 +41,7 @@ async def test_what_is_left_out_stays_and_null_takes_away(ask: Ask) -> None:
     assert (await ask("{ concurrencyLimits { totalCount } }"))["concurrencyLimits"]["totalCount"] == 0
 
 
-async def test_a_deployment_of_no_flow_is_not_created(ask: Ask) -> None:
+async def test_a_deployment_of_an_unknown_flow_is_not_created(ask: Ask) -> None:
     answer = await create(ask, "deployment", flowId=str(uuid4()), name="n")
     assert answer["__typename"] == "NotFound"
     assert (await change(ask, id=str(uuid4()), tags=[]))["__typename"] == "NotFound"

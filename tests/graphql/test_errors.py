@@ -1,4 +1,4 @@
-"""Errors: a closed list of codes, each with the id of the request; bugs are masked and logged once."""
+"""Errors: a closed list of codes, each with a request id; bugs are masked and logged once."""
 
 import ast
 import re
@@ -22,12 +22,12 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 @pytest.fixture
 def kind() -> str:
-    """SQLite: no error here depends on the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
 def raised() -> Iterator[type[RunstateError]]:
-    """Every kind of exception that callers meet, wherever it is declared."""
+    """Yield every class of errors that clients see, in any module."""
     waiting: list[type[RunstateError]] = [RunstateError]
     while waiting:
         kind = waiting.pop()
@@ -36,18 +36,18 @@ def raised() -> Iterator[type[RunstateError]]:
 
 
 def rows(page: str, heading: str) -> set[str]:
-    """What the first column of the table under a heading has in code."""
+    """Return the code in the first column of the table under a heading."""
     section = page.split(f"\n## {heading}\n")[1].split("\n## ", maxsplit=1)[0]
     return {name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
 
 
-def test_no_exception_has_a_code_beyond_the_list() -> None:
+def test_no_exception_has_a_code_outside_the_list() -> None:
     assert {kind.code for kind in raised()} <= CODES
     assert {kind.__module__ for kind in raised()} == {errors.__name__}
 
 
 def given_codes(tree: ast.AST) -> Iterator[ast.expr]:
-    """What is given for `code`, as a key of a dict or as an argument."""
+    """Yield the values of `code`, as a key of a dict or as an argument."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
             pairs = zip(node.keys, node.values, strict=True)
@@ -57,18 +57,18 @@ def given_codes(tree: ast.AST) -> Iterator[ast.expr]:
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_a_code_is_taken_from_the_list_and_never_written_as_text(file: Path) -> None:
+def test_codes_are_taken_from_the_list_and_never_written_as_text(file: Path) -> None:
     assert [each.lineno for each in given_codes(ast.parse(file.read_bytes())) if isinstance(each, ast.Constant)] == []
 
 
-def test_every_code_and_every_limit_is_documented_and_no_other() -> None:
+def test_exactly_the_existing_codes_and_limits_are_documented() -> None:
     page = (ROOT / "docs" / "errors.md").read_text()
 
     assert rows(page, "Codes") == CODES
     assert rows(page, "Limits") - {"limit"} == set(LIMIT_MESSAGES)
 
 
-async def test_every_error_has_the_id_of_its_request(ask: Ask) -> None:
+async def test_every_error_contains_its_request_id(ask: Ask) -> None:
     given = {"X-Request-ID": "mine"}
     asked = [
         ask.client.post("/graphql", json={"query": document}, headers=given)
@@ -96,7 +96,9 @@ async def test_every_error_has_the_id_of_its_request(ask: Ask) -> None:
         ("", None),
     ],
 )
-async def test_a_request_that_is_part_of_a_trace_has_its_id(ask: Ask, traceparent: str, expected: str | None) -> None:
+async def test_the_request_id_of_a_traced_request_is_its_trace_id(
+    ask: Ask, traceparent: str, expected: str | None
+) -> None:
     headers = {"traceparent": traceparent}
     body = {"query": "{ __typename }"}
 
@@ -108,7 +110,7 @@ async def test_a_request_that_is_part_of_a_trace_has_its_id(ask: Ask, traceparen
 
 
 @pytest.mark.parametrize("document", ["{ flows { totalCount } }", "subscription { transitions { cursor } }"])
-async def test_on_a_socket_a_bug_is_masked_and_logged_once(server: Listening, document: str) -> None:
+async def test_a_bug_on_a_socket_is_masked_and_logged_once(server: Listening, document: str) -> None:
     state = server.starlette.state
     sound = state.database, state.feed
     with capture_logs() as logs:

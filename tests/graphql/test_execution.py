@@ -1,4 +1,4 @@
-"""The executor answers as GraphQL's own does: generated documents over rows of every kind, byte for byte."""
+"""The executor gives the same answers as graphql-core, byte for byte: generated documents over rows of every kind."""
 
 import asyncio
 import gc
@@ -52,13 +52,13 @@ from runstate.graphql.validation.document_cache import MAX_CACHED_CHARACTERS
 from runstate.graphql.validation.limits import RequestLimits
 from runstate.rows import Row
 from tests.graphql.factories import (
-    a_limit,
-    a_state,
     at,
     ids,
     make_deployment,
     make_flow,
     make_flow_run,
+    make_limit,
+    make_state,
     make_task_run,
     store,
 )
@@ -76,8 +76,8 @@ ROOTS = (
 )
 
 
-class Asking:
-    """Makes documents that are valid: every kind of selection there is, over every type that rows are."""
+class DocumentGenerator:
+    """Generates valid documents: every kind of selection, over every type of rows."""
 
     def __init__(self, seed: int, schema: GraphQLSchema, known: list[str]) -> None:
         self.random = Random(seed)
@@ -87,7 +87,7 @@ class Asking:
         self.fragments: list[str] = []
 
     def document(self) -> str:
-        """A document."""
+        """Return a document."""
         self.fragments = []
         query = self.schema.query_type
         assert query
@@ -97,7 +97,7 @@ class Asking:
         return "\n".join([operation, *self.fragments])
 
     def selection(self, kind: Any, depth: int) -> str:
-        """What is selected of a type."""
+        """Return a selection of fields of a type."""
         if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
             names = [name for name, field in kind.fields.items() if self.possible(field, depth)]
             chosen = self.random.sample(names, k=min(len(names), self.random.randint(1, 9)))
@@ -115,7 +115,7 @@ class Asking:
         return " ".join(parts)
 
     def fragment(self, kind: Any, depth: int) -> str:
-        """More of a type, in a fragment."""
+        """Return a fragment with fields of a type."""
         condition = self.random.choice([kind, *getattr(kind, "interfaces", ())])
         inner = f"{{ {self.selection(condition, max(depth - 1, 0))} }}"
         if self.chance(0.5):
@@ -125,7 +125,7 @@ class Asking:
         return f"...{name} {self.directive()}"
 
     def field(self, kind: Any, name: str, depth: int) -> str:
-        """A field with what it takes."""
+        """Return a field with its arguments and selection."""
         if name == "__typename":
             return name
         field = kind.fields[name]
@@ -135,12 +135,12 @@ class Asking:
         return f"{alias}{name}{self.arguments(field)} {self.directive()}{selected}"
 
     def arguments(self, field: GraphQLField) -> str:
-        """Arguments that the field understands, and now and then one that it refuses."""
+        """Return arguments of a field; a few are invalid."""
         said = list(filter(None, (self.argument(name, each) for name, each in field.args.items())))
         return f"({', '.join(said)})" if said else ""
 
     def argument(self, name: str, argument: GraphQLArgument) -> str:
-        """An argument, or nothing."""
+        """Return an argument, or an empty text."""
         known = self.random.choice([*self.known, "malformed"])
         values = {
             "id": f'"{known}"',
@@ -157,25 +157,25 @@ class Asking:
         return 'after: "bad"' if name == "after" and self.chance(0.03) else ""
 
     def directive(self) -> str:
-        """A condition, or none."""
+        """Return a directive with a condition, or an empty text."""
         if self.chance(0.85):
             return ""
         value = self.random.choice(["$yes", "$no", "true", "false"])
         return f"@{self.random.choice(['skip', 'include'])}(if: {value})"
 
     def possible(self, field: GraphQLField, depth: int) -> bool:
-        """Whether a field can be selected here."""
+        """Return whether a field can be selected at this depth."""
         return depth > 0 or not is_composite_type(get_named_type(field.type))
 
     def chance(self, share: float) -> bool:
-        """True that often."""
+        """Return True with this probability."""
         return self.random.random() < share
 
 
 def rows(*, wide: bool, infinite: bool = True) -> Iterator[Row]:
-    """Rows of every kind, with values that cannot be written among them; wide: a column holds more than GraphQL."""
+    """Yield rows of every kind, including values that cannot be serialized; wide: also integers beyond 32 bits."""
     flows = [make_flow(), make_flow("reports", tags=["a", "b"], labels={"deep": [1, {"x": None}]})]
-    limit = a_limit(slot_decay_per_second=0.0)
+    limit = make_limit(slot_decay_per_second=0.0)
     deployments = [make_deployment(flows[0], concurrency_limit_id=limit.id), make_deployment(flows[1], "hourly")]
     yield from (*flows, limit, *deployments)
     for number in range(6):
@@ -192,9 +192,9 @@ def rows(*, wide: bool, infinite: bool = True) -> Iterator[Row]:
             **odd,
         )
         details = StateDetails(scheduled_time=at(number), run_input_keyset={"schema": "x"})
-        states = [a_state(run), a_state(run, 2, list(StateType)[number], data=[None, 1.5, {}], details=details)]
+        states = [make_state(run), make_state(run, 2, list(StateType)[number], data=[None, 1.5, {}], details=details)]
         task = make_task_run(run, name=f"task {number}", version=2**31 - 1)
-        entered = a_state(task, data={"type": "x"})
+        entered = make_state(task, data={"type": "x"})
         yield run.replace(state_id=states[-1].id if number else None)
         yield from states
         yield task.replace(state_id=entered.id, state_type=StateType.PENDING, state_name="Pending")
@@ -203,7 +203,7 @@ def rows(*, wide: bool, infinite: bool = True) -> Iterator[Row]:
 
 
 async def answer(schema: Schema, database: Database, document: str) -> dict[str, Any]:
-    """What a schema answers, with errors that are found at the same time in one order."""
+    """Return the answer of a schema; errors that occur concurrently are sorted."""
     result = await schema.execute(document, VARIABLES, Context(database, lambda: NOW, request_id="request"))
     await loads_under_way()
     body: dict[str, Any] = orjson.loads(dumped(body_of(result)))
@@ -213,15 +213,15 @@ async def answer(schema: Schema, database: Database, document: str) -> dict[str,
 
 
 async def loads_under_way() -> None:
-    """Wait for what is still being read for fields whose sibling has failed."""
+    """Wait for loads that continue after a sibling field has failed."""
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     await asyncio.gather(*rest, return_exceptions=True)
 
 
 def told_alike(got: dict[str, Any], expected: dict[str, Any]) -> bool:
-    """Whether two answers are the same.
+    """Return whether two answers are equal.
 
-    Of several fields that make one object null, only the first to fail is told: that is a matter of timing.
+    If several fields make one object null, only the first error is reported: that depends on timing.
     """
     return got == expected or (
         got["data"] == expected["data"] and len(expected["errors"]) > 0 and nulled(got) == nulled(expected)
@@ -229,7 +229,7 @@ def told_alike(got: dict[str, Any], expected: dict[str, Any]) -> bool:
 
 
 def nulled(answer: dict[str, Any]) -> list[list[str | int]]:
-    """Where each error of an answer left a null."""
+    """Return the place of the null that each error caused."""
     return sorted((_nulled(orjson.loads(answer["data"]), each.get("path", [])) for each in answer["errors"]), key=repr)
 
 
@@ -243,12 +243,12 @@ def _nulled(data: Any, path: list[str | int]) -> list[str | int]:
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited", "ignore:Exception ignored in. <coroutine")
 @pytest.mark.parametrize("seed", range(3))
-async def test_it_answers_as_the_library_does(database: Database, kind: str, seed: int) -> None:
+async def test_answers_equal_those_of_graphql_core(database: Database, kind: str, seed: int) -> None:
     stored = list(rows(wide=kind == "sqlite"))
     await store(database, *stored)
-    schema = STOCK._schema  # noqa: SLF001 documents are made of its types
-    asking = Asking(seed, schema, ids(stored))
-    documents = [asking.document() for _ in range(DOCUMENTS)]
+    schema = STOCK._schema  # noqa: SLF001 documents are generated from its types
+    generator = DocumentGenerator(seed, schema, ids(stored))
+    documents = [generator.document() for _ in range(DOCUMENTS)]
     asked = [document for document in documents if not validate(schema, parse(document))]
 
     failed = 0
@@ -268,7 +268,7 @@ DOCUMENT = """query($yes: Boolean!, $no: Boolean! = true) {
 fragment Named on Flow { name @skip(if: $no) created @include(if: $yes) }"""
 
 
-async def test_conditions_are_looked_at_every_time(database: Database) -> None:
+async def test_directives_are_evaluated_with_the_variables_of_each_execution(database: Database) -> None:
     await store(database, make_flow())
     given: list[dict[str, bool]] = [{"yes": yes, "no": no} for yes in (True, False) for no in (True, False)]
     given.append({"yes": True})
@@ -280,7 +280,7 @@ async def test_conditions_are_looked_at_every_time(database: Database) -> None:
         assert dumped(body_of(fast)) == dumped(body_of(stock))
 
 
-async def test_plans_go_with_their_documents(database: Database) -> None:
+async def test_plans_are_freed_with_their_documents(database: Database) -> None:
     schema = build_schema()
     too_long_to_keep = f"{{ flows {{ nodes {{ id }} }} }} # {'x' * MAX_CACHED_CHARACTERS}"
 
@@ -292,7 +292,7 @@ async def test_plans_go_with_their_documents(database: Database) -> None:
     assert len(schema.plan_cache.operations) == 1
 
 
-def test_what_comes_later_is_looked_at_every_time() -> None:
+def test_defer_is_evaluated_with_the_variables_of_each_execution() -> None:
     executors, document = (
         executor_with(PlanCache()),
         parse("query($later: Boolean!) { ... @defer(if: $later) { __typename } }"),
@@ -306,7 +306,7 @@ def test_what_comes_later_is_looked_at_every_time() -> None:
     assert in_parts.initial_result.data == {}
 
 
-async def test_mutations_are_carried_out_one_after_another() -> None:
+async def test_mutations_are_executed_one_after_another() -> None:
     seen: list[str] = []
 
     async def change(_: Any, info: GraphQLResolveInfo[Any]) -> None:
@@ -333,7 +333,7 @@ USUAL = """{
       taskRuns { totalCount nodes { name taskKey state { type } flowRun { name } states { nodes { name } } } } } } }"""
 
 
-async def test_nothing_usual_is_left_to_the_library(database: Database) -> None:
+async def test_common_documents_are_executed_by_plans_alone(database: Database) -> None:
     await store(database, *rows(wide=False, infinite=False))
     schema = build_schema(BOUNDS)
 
@@ -343,7 +343,7 @@ async def test_nothing_usual_is_left_to_the_library(database: Database) -> None:
     assert not schema.plan_cache.fallbacks.counts
 
 
-async def test_a_page_with_its_references_and_what_points_at_it_is_read_with_a_statement_for_each(
+async def test_a_page_with_a_reference_and_a_nested_list_takes_a_statement_for_each(
     database: Database,
 ) -> None:
     await store(database, *rows(wide=False, infinite=False))
@@ -358,7 +358,7 @@ BY_THE_LIBRARY = '{{ nodes(ids: ["{id}"]) {{ id }} flow(by: {{id: "{id}"}}) {{ n
 
 
 @pytest.mark.parametrize("document", [USUAL, BY_THE_LIBRARY, "{ __typename }", "{ flows { nothing } }"])
-async def test_what_was_read_for_an_answer_goes_with_it(database: Database, document: str) -> None:
+async def test_objects_of_an_answer_are_freed_without_the_garbage_collector(database: Database, document: str) -> None:
     await store(database, *rows(wide=False, infinite=False))
     gc.collect()
     gc.disable()
@@ -385,7 +385,7 @@ async def test_a_total_count_alone_reads_no_page(database: Database) -> None:
 
 
 def value_of(kind: Any, random: Random, depth: int = 3) -> Any:
-    """A value of an input type as GraphQL gives it to a resolver; None where it may be."""
+    """Return a random value of an input type as graphql-core passes it to a resolver; None where null is allowed."""
     if not isinstance(kind, GraphQLNonNull):
         return None if random.random() < 0.3 else value_of(GraphQLNonNull(kind), random, depth)
     inner = kind.of_type
@@ -395,7 +395,7 @@ def value_of(kind: Any, random: Random, depth: int = 3) -> Any:
         required = {name for name, field in inner.fields.items() if is_required_input_field(field)}
         given = [name for name in inner.fields if name in required or random.random() < depth * 0.2]
         origin = inner.extensions["strawberry-definition"].origin
-        is_condition = hasattr(origin, "check_members")  # one that is null or empty is a mistake of the client
+        is_condition = hasattr(origin, "check_members")  # null or empty conditions are errors of the client
         if is_condition and not origin.may_be_empty and set(given) <= set(origin.options):
             given.append(next(name for name in inner.fields if name not in origin.options))
         kinds = {name: inner.fields[name].type for name in given}
@@ -406,7 +406,7 @@ def value_of(kind: Any, random: Random, depth: int = 3) -> Any:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_inputs_are_read_as_strawberry_reads_them(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_are_read_like_strawberry_reads_them(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     random, converter = Random(seed), STOCK.schema_converter
     kinds = [kind for kind in STOCK._schema.type_map.values() if isinstance(kind, GraphQLInputObjectType)]  # noqa: SLF001
     origins = [kind.extensions["strawberry-definition"].origin for kind in kinds]

@@ -27,7 +27,7 @@ def context(app: Starlette) -> Context:
     return Context(app.state.database, clock, batcher=app.state.batcher)
 
 
-async def test_a_value_that_no_plan_writes_is_counted(app: Starlette, database: Database) -> None:
+async def test_a_value_that_no_plan_serializes_is_counted(app: Starlette, database: Database) -> None:
     flow, schema = make_flow(), build_schema()
     await store(database, flow, make_flow_run(flow, total_run_time_seconds=inf))
 
@@ -87,7 +87,7 @@ async def test_a_bug_in_a_plan_is_counted_and_logged_once_a_document(
     assert failures == [(None, ZeroDivisionError), ("Other", ZeroDivisionError)]
 
 
-async def test_prometheus_is_told_of_fallbacks_by_reason(ask: Ask) -> None:
+async def test_metrics_contain_fallbacks_by_reason(ask: Ask) -> None:
     for key in ("x", "x", 7):
         await ask.raw(DELETE, id=key)
 

@@ -31,7 +31,7 @@ from tests.graphql.mutations import make_flow, make_flow_run
 SCHEMA: GraphQLSchema = build_schema()._schema  # noqa: SLF001 it has no public name
 UNKNOWN: Final = "01890000-0000-7000-8000-000000000000"
 PAIRS: Final = 12
-"""How often two requests that exclude each other are sent together."""
+"""Number of times that two conflicting requests are sent concurrently."""
 
 
 class Family(NamedTuple):
@@ -39,9 +39,9 @@ class Family(NamedTuple):
 
     fields: Mapping[str, Any]
     existing: str = "return"
-    """`return` or `update` the existing object, `refuse` the new one, or `none`: there is no key."""
+    """`return` or `update` the existing object, `refuse` the new one, or `none` without a key."""
     changes: Mapping[str, Any] = MappingProxyType({})
-    """An update; empty if there is none."""
+    """Fields of an update; empty to skip the update."""
     key: str = "name"
     """The unique field of a client's choice."""
     overwritten: Mapping[str, Any] = MappingProxyType({})
@@ -220,7 +220,7 @@ async def test_objects_are_sorted_by_every_order(ask: Ask, name: str) -> None:
 
 
 @updated
-async def test_an_update_changes_what_is_given_and_nothing_else(ask: Ask, name: str) -> None:
+async def test_an_update_changes_only_the_given_fields(ask: Ask, name: str) -> None:
     made = await make(ask, name)
     answer = (await send(ask, "update", name, {**reference(name, made["id"]), **FAMILIES[name].changes}))[camel(name)]
 
@@ -260,7 +260,7 @@ async def test_an_unknown_object_is_not_updated(ask: Ask, name: str) -> None:
 
 
 @every
-async def test_a_taken_key_is_answered_as_declared(ask: Ask, name: str) -> None:
+async def test_a_taken_key_is_handled_as_declared(ask: Ask, name: str) -> None:
     made = await make(ask, name)
     family = FAMILIES[name]
     fields = dict(family.fields) | {key: made[key] for key in ("flowId", "flowRunId") if key in family.fields}
@@ -278,7 +278,7 @@ async def test_a_taken_key_is_answered_as_declared(ask: Ask, name: str) -> None:
 
 
 @every
-async def test_eight_creations_at_once_make_one_object(ask: Ask, name: str) -> None:
+async def test_eight_concurrent_creations_make_one_object(ask: Ask, name: str) -> None:
     fields = await with_references(ask, FAMILIES[name].fields)
     answers = await asyncio.gather(*(send(ask, "create", name, fields) for _ in range(8)))
 
@@ -290,7 +290,7 @@ async def test_eight_creations_at_once_make_one_object(ask: Ask, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["Deployment", "Flow", "Variable"])
-async def test_eight_renames_to_one_name_end_in_one_object_with_it(ask: Ask, name: str) -> None:
+async def test_eight_concurrent_renames_to_one_name_give_it_to_one_object(ask: Ask, name: str) -> None:
     fields = await with_references(ask, FAMILIES[name].fields)
     made = [(await send(ask, "create", name, fields | {"name": f"n-{n}"}))[camel(name)]["id"] for n in range(8)]
     answers = await asyncio.gather(
@@ -327,7 +327,7 @@ async def test_an_object_is_deleted_once(ask: Ask, name: str) -> None:
 
 
 @updated
-async def test_an_update_beside_a_deletion_is_answered_with_the_row_or_not_found(ask: Ask, name: str) -> None:
+async def test_an_update_during_a_deletion_returns_the_row_or_not_found(ask: Ask, name: str) -> None:
     key = FAMILIES[name].key
     fields = await with_references(ask, FAMILIES[name].fields)
     for number in range(PAIRS):
@@ -339,7 +339,7 @@ async def test_an_update_beside_a_deletion_is_answered_with_the_row_or_not_found
 
 
 @every
-async def test_a_creation_beside_a_deletion_is_answered_with_a_row(ask: Ask, name: str) -> None:
+async def test_a_creation_during_a_deletion_returns_a_row(ask: Ask, name: str) -> None:
     fields = await with_references(ask, FAMILIES[name].fields)
     made = (await send(ask, "create", name, fields))[camel(name)]
     for _ in range(PAIRS):

@@ -1,4 +1,4 @@
-"""Mutations on the fast path are answered as graphql-core answers them, byte for byte."""
+"""Mutations on the fast path get the same answers as from graphql-core, byte for byte."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -45,19 +45,19 @@ async def answered(schema: Schema, app: Starlette, document: str, variables: Any
 
 
 async def same(app: Starlette, document: str, variables: Any) -> bytes:
-    """What both answer."""
+    """Execute an operation with both schemas; return the answer after checking that both are equal."""
     fast = await answered(FAST, app, document, deepcopy(variables))
     assert fast == await answered(STOCK, app, document, deepcopy(variables)), variables
     return fast
 
 
 def fast_paths(document: str) -> list[FastPath | None]:
-    """The fast paths of the operations in a document, which were executed."""
+    """Return the fast paths of the operations of a cached document."""
     return [FAST.fast_paths[each] for each in FAST.documents.get(document).operations.values()]
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Where something can be changed: the containers and the keys in them. A proposal stays one that writes nothing."""
+    """Yield the places that can be changed, as container and key. `dryRun` stays, so nothing is written."""
     for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
         if key != "dryRun":
             yield value, key
@@ -66,7 +66,7 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def spoilt(variables: Any, random: Random) -> Any:
-    """Variables with a mistake or two, or none."""
+    """Return a copy of variables with up to two mistakes."""
     changed = deepcopy(variables)
     for _ in range(random.randint(0, 2)):
         where, key = random.choice([*places(changed), (changed, "further")])
@@ -82,7 +82,7 @@ def spoilt(variables: Any, random: Random) -> Any:
 
 @pytest.fixture
 async def tasks(ask: Ask) -> list[str]:
-    """Task runs of a running flow run."""
+    """Return the ids of task runs of a running flow run."""
     flow_run = await make_flow_run(ask, state={"type": "RUNNING"})
     return [await make_task_run(ask, key, flowRunId=flow_run) for key in ("0", "1")]
 
@@ -94,7 +94,7 @@ def proposal(task: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_whatever_the_variables_are(app: Starlette, tasks: list[str], seed: int) -> None:
+async def test_random_variables_get_the_same_answer(app: Starlette, tasks: list[str], seed: int) -> None:
     random = Random(seed)
     new = {"taskKey": "t", "dynamicKey": "0", "tags": ["a"], "policy": {"retries": 1, "retryDelaysSeconds": [0.5]}}
     asked: list[tuple[str, Any]] = [
@@ -110,7 +110,7 @@ async def test_whatever_the_variables_are(app: Starlette, tasks: list[str], seed
         assert [isinstance(each, FastPath) for each in fast_paths(document)] == [True]
 
 
-async def test_an_answer_that_has_to_be_read_first(app: Starlette, ask: Ask, tasks: list[str]) -> None:
+async def test_an_answer_that_reads_further_rows_is_the_same(app: Starlette, ask: Ask, tasks: list[str]) -> None:
     given = {"input": {"taskKey": "t", "dynamicKey": "alone"}}
     made = await answered(FAST, app, SHOWN, given)
 
@@ -118,7 +118,7 @@ async def test_an_answer_that_has_to_be_read_first(app: Starlette, ask: Ask, tas
     assert (await ask("{ taskRunCount }"))["taskRunCount"] == len(tasks) + 1
 
 
-async def test_an_error(app: Starlette, tasks: list[str]) -> None:
+async def test_an_error_is_the_same(app: Starlette, tasks: list[str]) -> None:
     await same(app, PROPOSE, {"input": proposal(tasks[0])})
     await app.state.batcher.close()
 
@@ -136,7 +136,7 @@ async def test_an_error(app: Starlette, tasks: list[str]) -> None:
         "query($id: ID!) { flow(by: { id: $id }) { id } }",
     ],
 )
-async def test_what_is_not_one_mutation_with_its_variables_is_left_to_the_library(
+async def test_other_operations_than_one_mutation_with_variables_are_executed_by_graphql_core(
     app: Starlette, document: str
 ) -> None:
     await same(app, document, {"id": "x"})

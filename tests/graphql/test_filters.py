@@ -1,4 +1,4 @@
-"""Filters: what they find is what the same condition finds in Python, whatever is null."""
+"""Filters find the same rows as the same conditions in Python, including nulls."""
 
 import random
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from runstate.rows import FlowRun
 from tests.client import Ask
 from tests.graphql.factories import (
     NOON,
-    a_limit,
     at,
     ids,
     make_deployment,
     make_flow,
     make_flow_run,
+    make_limit,
     make_task_run,
     store,
 )
@@ -33,22 +33,22 @@ Condition = tuple[dict[str, Any], Meets]
 
 
 def as_text(value: Any) -> str:
-    """An instant, as clients write it."""
+    """Return a time as clients write it."""
     return str(value.isoformat())
 
 
 def as_it_is(value: Any) -> Any:
-    """A number, as clients write it."""
+    """Return a number as clients write it."""
     return value
 
 
 class World:
-    """Some rows, and what points where."""
+    """Random rows and their references."""
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.flows = [make_flow(name, tags=self.some(TAGS)) for name in NAMES]
-        self.limits = [a_limit("db")]
+        self.limits = [make_limit("db")]
         self.deployments = [
             make_deployment(flow, chance.choice(NAMES), concurrency_limit_id=chance.choice([None, self.limits[0].id]))
             for flow in self.flows[:3]
@@ -61,7 +61,7 @@ class World:
             self.runs[place].__dict__["parent_task_run_id"] = chance.choice(self.task_runs).id
 
     def a_run(self) -> FlowRun:
-        """A run with nulls here and there."""
+        """Return a run with random nulls."""
         chance = self.chance
         return make_flow_run(
             chance.choice(self.flows),
@@ -76,11 +76,11 @@ class World:
         )
 
     def some(self, items: list[str]) -> list[str]:
-        """None, some or all of these."""
+        """Return a random subset of texts."""
         return self.chance.sample(items, k=self.chance.randrange(len(items)))
 
     async def store(self, database: Database) -> None:
-        """Write them all; runs and task runs point at each other."""
+        """Insert all rows; runs and task runs reference each other."""
         parentless = [run.replace(parent_task_run_id=None) for run in self.runs]
         await store(database, *self.flows, *self.limits, *self.deployments, *parentless[:6], *self.task_runs)
         await store(database, *self.runs[6:])
@@ -94,14 +94,14 @@ class World:
 
 
 class Conditions:
-    """Makes conditions, each as a client writes it and as Python would."""
+    """Generates conditions, each as clients write it and as a Python function."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.chance = world.chance
 
     def flow_run(self, depth: int) -> Condition:
-        """A condition on flow runs."""
+        """Return a condition on flow runs."""
         world = self.world
         flows = {flow.id: flow for flow in world.flows}
         deployments = {deployment.id: deployment for deployment in world.deployments}
@@ -126,14 +126,14 @@ class Conditions:
         )
 
     def flow(self, depth: int) -> Condition:
-        """A condition on flows."""
+        """Return a condition on flows."""
         many: list[Callable[[], Condition]] = (
             [lambda: self.many("flowRuns", self.world.runs, "flow_id", self.flow_run(depth + 1))] if depth < 4 else []
         )
         return self.any_of(depth, self.flow, [lambda: self.text("name"), self.tags, *many])
 
     def deployment(self, depth: int) -> Condition:
-        """A condition on deployments."""
+        """Return a condition on deployments."""
         flows = {flow.id: flow for flow in self.world.flows}
         limits = {limit.id: limit for limit in self.world.limits}
         return self.any_of(
@@ -147,13 +147,13 @@ class Conditions:
         )
 
     def task_run(self, depth: int) -> Condition:
-        """A condition on task runs."""
+        """Return a condition on task runs."""
         runs = {run.id: run for run in self.world.runs}
         deeper = [lambda: self.of("flowRun", "flow_run_id", runs, self.flow_run(depth + 1))] if depth < 4 else []
         return self.any_of(depth, self.task_run, [lambda: self.text("name"), *deeper])
 
     def any_of(self, depth: int, same: Callable[[int], Condition], leaves: list[Callable[[], Condition]]) -> Condition:
-        """One of several conditions, or several of them together."""
+        """Return one condition, or a combination of several."""
         if depth > 3 or self.chance.random() < 0.6:
             return self.chance.choice(leaves)()
         parts = [same(depth + 1) for _ in range(self.chance.randrange(3))]
@@ -171,12 +171,12 @@ class Conditions:
         return {**one, **other}, lambda row: first(row) and second(row)
 
     def of(self, name: str, key: str, rows: dict[Any, Any], inner: Condition) -> Condition:
-        """A condition on the row that a key points at."""
+        """Return a condition on the row that a key references."""
         where, meets = inner
         return {name: where}, lambda row: getattr(row, key) in rows and meets(rows[getattr(row, key)])
 
     def many(self, name: str, rows: list[Any], key: str, inner: Condition) -> Condition:
-        """A condition on the rows that point here."""
+        """Return a condition on the rows that reference this one."""
         where, meets = inner
         kind = self.chance.choice(["some", "none"])
         return {
@@ -184,7 +184,7 @@ class Conditions:
         }, lambda row: (kind == "some") == any(getattr(each, key) == row.id and meets(each) for each in rows)
 
     def text(self, name: str, column: str | None = None) -> Condition:
-        """A condition on a text."""
+        """Return a condition on a text."""
         text = self.chance.choice([*NAMES, "T", "t", "5", "_", "\\", "\0", "nothing"])
         choices: list[tuple[dict[str, Any], Meets]] = [
             ({"contains": text}, lambda value: value is not None and text.lower() in value.lower()),
@@ -195,7 +195,7 @@ class Conditions:
         return {name: where}, lambda row: meets(getattr(row, column or name))
 
     def equality(self, values: list[Any], written: Callable[[Any], Any]) -> tuple[dict[str, Any], Meets]:
-        """A comparison that every column has."""
+        """Return a comparison that every type of column has."""
         one = self.chance.choice(values)
         several = self.chance.sample(values, k=self.chance.randrange(len(values)))
         is_null = self.chance.random() < 0.5
@@ -209,7 +209,7 @@ class Conditions:
         return self.chance.choice(choices)
 
     def ordered(self, name: str, column: str, values: list[Any]) -> Condition:
-        """A condition on something that has an order."""
+        """Return a condition on a sortable column."""
         written: Callable[[Any], Any] = as_text if column.endswith("time") else as_it_is
         one = self.chance.choice(values)
         choices: list[tuple[dict[str, Any], Meets]] = [
@@ -226,19 +226,19 @@ class Conditions:
         return {name: where}, lambda row: meets(getattr(row, column))
 
     def id(self, name: str, column: str, values: list[Any]) -> Condition:
-        """A condition on an id."""
+        """Return a condition on an id."""
         where, meets = self.equality(values, lambda value: str(value).upper())
         if "notIn" in where:
             where["notIn"].append("malformed")
         return {name: where}, lambda row: meets(getattr(row, column))
 
     def state_type(self) -> Condition:
-        """A condition on the type of the state."""
+        """Return a condition on the type of the state."""
         where, meets = self.equality(list(StateType), lambda value: value.value)
         return {"stateType": where}, lambda row: meets(row.state_type)
 
     def tags(self) -> Condition:
-        """A condition on tags."""
+        """Return a condition on tags."""
         kind, tags = self.chance.choice(["all", "any", "none"]), self.world.some([*TAGS, "\0"])
         meets = {
             "all": lambda row: all(tag in row.tags for tag in tags),
@@ -248,7 +248,7 @@ class Conditions:
         return {"tags": {kind: tags}}, meets[kind]
 
 
-async def test_a_filter_finds_what_its_condition_finds(database: Database, ask: Ask) -> None:
+async def test_a_filter_finds_the_same_rows_as_its_condition(database: Database, ask: Ask) -> None:
     world = World(random.Random(4))
     await world.store(database)
     conditions = Conditions(world)
@@ -296,7 +296,7 @@ async def test_a_filter_finds_what_its_condition_finds(database: Database, ask: 
         ({"paused": {"eq": True}}, None),
     ],
 )
-async def test_a_condition_holds_of_a_blank_run(
+async def test_conditions_on_a_run_with_default_columns(
     database: Database, ask: Ask, where: dict[str, Any], *, found: bool | None
 ) -> None:
     flow = make_flow()
@@ -311,7 +311,7 @@ async def test_a_condition_holds_of_a_blank_run(
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """A filter so many levels deep."""
+    """Return a filter with this many levels."""
     return {"not": nested(levels - 1)} if levels > 1 else {"name": {"eq": "x"}}
 
 
@@ -323,14 +323,14 @@ def nested(levels: int) -> dict[str, Any]:
         (nested(600), None),
     ],
 )
-async def test_a_filter_has_its_limits(ask: Ask, where: dict[str, Any], message: str | None) -> None:
+async def test_a_filter_beyond_a_limit_is_refused(ask: Ask, where: dict[str, Any], message: str | None) -> None:
     (error, *_) = (await ask.raw(FIND, where=where))["errors"]
 
     assert error["extensions"]["code"] == "BAD_USER_INPUT"
     assert message is None or error["message"] == message
 
 
-async def test_a_filter_may_go_as_far_as_the_limits(ask: Ask) -> None:
+async def test_a_filter_at_the_limits_is_accepted(ask: Ask) -> None:
     assert (await ask(FIND, where=nested(12)))["flowRunCount"] == 0
     assert (await ask(FIND, where={"or": [{"name": {"eq": "x"}}] * 99}))["flowRunCount"] == 0
 
@@ -339,7 +339,7 @@ async def test_other_lists_can_be_filtered_too(database: Database, ask: Ask) -> 
     flow, other = make_flow("one", created=NOON), make_flow("two", created=at(1))
     deployment = make_deployment(flow, paused=True)
     run = make_flow_run(flow, deployment_id=deployment.id)
-    await store(database, flow, other, deployment, run, make_task_run(run), a_limit("x", active=False))
+    await store(database, flow, other, deployment, run, make_task_run(run), make_limit("x", active=False))
 
     data = await ask(
         """{

@@ -1,4 +1,4 @@
-"""What nobody would send: whatever comes in, over HTTP or on a socket, is answered, and the server lives on."""
+"""Generated garbage over HTTP and WebSockets: every request is answered, and the server keeps running."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.subscribing import PROTOCOL, Listening
 
 CODES = {code.value for code in Code} - {Code.INTERNAL.value}
 CLOSED_BY = {1000, 1003, 1007, 1009, 4400, 4401, 4406, 4409, 4429}
-"""With which codes a socket may be closed on somebody who sends nonsense."""
+"""Close codes that are expected for garbage on a socket."""
 
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -43,7 +43,7 @@ DOCUMENTS = st.text(max_size=200) | st.lists(st.sampled_from(WORDS), max_size=40
 
 
 def text(said: Any) -> str:
-    """A value as JSON; what JSON cannot say, such as half a character, is in it as it is."""
+    """Return a value as JSON; text that JSON cannot hold, such as lone surrogates, is included as it is."""
     if isinstance(said, dict):
         return "{" + ",".join(f"{text(name)}:{text(value)}" for name, value in said.items()) + "}"
     if isinstance(said, list):
@@ -87,13 +87,13 @@ MESSAGES = (
 
 @pytest.fixture
 def kind() -> str:
-    """SQLite: what comes in is the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
 @pytest.fixture
 def examples(caplog: pytest.LogCaptureFixture) -> Callable[..., Awaitable[None]]:
-    """Tries something with generated values, next to a server that goes on in the meantime."""
+    """Return a function that runs a test with generated values while the server runs in the event loop."""
 
     async def run(test: Callable[..., Awaitable[None]], *strategies: Any) -> None:
         loop = asyncio.get_running_loop()
@@ -114,7 +114,7 @@ def examples(caplog: pytest.LogCaptureFixture) -> Callable[..., Awaitable[None]]
 Examples = Callable[..., Awaitable[None]]
 
 
-async def test_whatever_is_sent_over_http_is_answered(server: Listening, examples: Examples) -> None:
+async def test_garbage_over_http_is_answered(server: Listening, examples: Examples) -> None:
     async with httpx.AsyncClient(timeout=30) as client:
 
         async def send(body: bytes, headers: dict[str, str], method: str) -> None:
@@ -129,7 +129,7 @@ async def test_whatever_is_sent_over_http_is_answered(server: Listening, example
         await examples(send, BODIES, HEADERS, st.sampled_from(["POST", "POST", "GET", "PUT"]))
 
 
-async def test_whatever_is_sent_in_an_address_is_answered(server: Listening, examples: Examples) -> None:
+async def test_garbage_in_a_query_string_is_answered(server: Listening, examples: Examples) -> None:
     async with httpx.AsyncClient(timeout=30, headers={"GraphQL-Require-Preflight": "1"}) as client:
 
         async def send(parameters: dict[str, str]) -> None:
@@ -142,7 +142,7 @@ async def test_whatever_is_sent_in_an_address_is_answered(server: Listening, exa
         await examples(send, st.dictionaries(names, values.map(lambda said: said.encode(errors="replace").decode())))
 
 
-async def test_whatever_is_said_on_a_socket_it_is_answered_or_closed(server: Listening, examples: Examples) -> None:
+async def test_garbage_on_a_socket_is_answered_or_closes_it(server: Listening, examples: Examples) -> None:
     async def send(messages: list[str | bytes], first: list[str]) -> None:
         async with websockets.connect(f"ws://{server.address}", subprotocols=PROTOCOL) as connection:
             with suppress(websockets.ConnectionClosed):

@@ -25,7 +25,7 @@ def given_by(*runs: Any, called_in: Any = None) -> list[TaskInput]:
     return [*named, *others, *inside]
 
 
-async def test_a_graph_has_task_runs_and_subflow_runs_with_what_they_were_given(database: Database, ask: Ask) -> None:
+async def test_a_graph_contains_task_runs_and_subflow_runs_with_their_inputs(database: Database, ask: Ask) -> None:
     flow, sub = make_flow("etl"), make_flow("sub")
     run = make_flow_run(flow, start_time=at(0), end_time=at(9))
     completed = {"state_type": StateType.COMPLETED}
@@ -75,7 +75,7 @@ async def test_a_graph_is_read_page_by_page(database: Database, ask: Ask) -> Non
     assert [each["runId"] for each in since] == [str(task.id) for task in tasks[3:]]
 
 
-async def test_what_is_wrong_with_the_arguments_of_a_graph_is_an_error(database: Database, ask: Ask) -> None:
+async def test_invalid_arguments_of_a_graph_are_errors(database: Database, ask: Ask) -> None:
     flow = make_flow()
     run = make_flow_run(flow)
     await store(database, flow, run)

@@ -1,4 +1,4 @@
-"""What graphql-core's own tests say of execution holds for our executor: its release brings them, nothing is copied."""
+"""graphql-core's own tests of execution pass with our executor; the tests are downloaded and not copied."""
 
 import os
 import subprocess
@@ -20,33 +20,33 @@ EXECUTING = (
     *(f"tests/test_{name}.py" for name in ("graphql", "star_wars_introspection", "star_wars_query", "user_registry")),
     *(f"tests/type/test_{name}.py" for name in ("custom_scalars", "enum", "introspection")),
 )
-"""Where something is executed."""
+"""Tests that execute documents."""
 
 OPTIONS: Final = (
     *("-p", "substitute", "-p", "no:cacheprovider"),
-    *("-o", "addopts=", "-W", "ignore::pytest.PytestUnknownMarkWarning"),  # both are of plugins that nothing here needs
-    # What hangs ends all of it; the last line says what it was.
+    *("-o", "addopts=", "-W", "ignore::pytest.PytestUnknownMarkWarning"),  # both are of plugins that are not needed
+    # A test that hangs ends the process; the last line of the output is its name.
     *("-v", "--tb=short", "-o", "faulthandler_timeout=60", "-o", "faulthandler_exit_on_timeout=true"),
 )
 
 BASICS: Final = "tests/execution/test_executor.py::describe_execute_handles_basic_execution_tasks::"
 BASE: Final = "tests/execution/test_executor.py::describe_base_executor_without_incremental_delivery::"
 UNLIKE_STRAWBERRY: Final = {
-    # Resolvers are given variables as a plain dictionary, and extensions of the operation besides.
+    # Variables are a plain dictionary for resolvers, and the operation has extensions.
     f"{BASICS}provides_info_about_current_execution_state",
-    # The base class ignores what asks for parts that come later; Strawberry's executor is one that delivers them.
+    # graphql-core's base class ignores @defer and @stream; Strawberry's executor delivers incrementally.
     f"{BASE}ignores_stream_directives",
     f"{BASE}ignores_defer_directives_on_subfields",
 }
-"""What is otherwise with Strawberry's own executor already, which ours extends."""
+"""Tests that fail with Strawberry's executor too, which ours extends."""
 UNLIKE_OURS: Final = {
-    # What was collected is kept as long as its document, for whoever executes it next.
+    # Collected fields are cached as long as their document, for later executions.
     f"{BASICS}retains_memoization_keys_until_execution_finishes",
 }
 
 
-class Told(NamedTuple):
-    """What came of a run."""
+class Results(NamedTuple):
+    """The results of a test run."""
 
     failed: set[str]
     passed: int
@@ -56,16 +56,16 @@ class Told(NamedTuple):
 
 
 class Release:
-    """The tests of a release, unpacked."""
+    """The unpacked tests of a release."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def run(self, *arguments: str) -> Told:
-        """Run some of them in a process of their own, with graphql-core as it is installed here."""
-        told = self.directory / "told.json"
-        told.unlink(missing_ok=True)
-        given = [*OPTIONS, "--told", str(told), *arguments]
+    def run(self, *arguments: str) -> Results:
+        """Run tests in a process with the installed graphql-core."""
+        results = self.directory / "results.json"
+        results.unlink(missing_ok=True)
+        given = [*OPTIONS, "--results", str(results), *arguments]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         done = subprocess.run(  # noqa: S603
             [sys.executable, "-m", "pytest", *given],
@@ -77,14 +77,14 @@ class Release:
         )
         output = f"{done.stdout[-20_000:]}{done.stderr}"
         assert done.returncode in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}, output
-        assert told.exists(), output
-        found: dict[str, Any] = orjson.loads(told.read_bytes())
-        return Told(set(found.pop("failed")), output=output, **found)
+        assert results.exists(), output
+        found: dict[str, Any] = orjson.loads(results.read_bytes())
+        return Results(set(found.pop("failed")), output=output, **found)
 
 
 @pytest.fixture
 def release(pytestconfig: pytest.Config, tmp_path: Path) -> Release:
-    """The release that is installed here, as the registry has its source."""
+    """Return the source of the installed release."""
     with tarfile.open(source(pytestconfig.cache.mkdir("graphql-core"), version("graphql-core"))) as packed:
         packed.extractall(tmp_path, filter="data")
     (directory,) = tmp_path.iterdir()
@@ -92,7 +92,7 @@ def release(pytestconfig: pytest.Config, tmp_path: Path) -> Release:
 
 
 def source(directory: Path, number: str) -> Path:
-    """The source of a version of graphql-core, brought once whoever asks; skips where there is no registry."""
+    """Return the source of a version, downloaded once by all processes; skip the test if the download fails."""
     file = directory / f"graphql_core-{number}.tar.gz"
     with alone(directory):
         if not file.exists():
@@ -104,7 +104,7 @@ def source(directory: Path, number: str) -> Path:
 
 
 def pip_download(directory: Path, wanted: str) -> "subprocess.CompletedProcess[str]":
-    """Have pip bring the source of a package, but nothing that it needs."""
+    """Download the source of a package with pip, without its dependencies."""
     given = ["--no-deps", "--no-binary", "graphql-core", "--dest", str(directory), wanted]
     command = [sys.executable, "-m", "pip", "download", "--no-input", "--quiet", *given]
     return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603

@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: what is asked how, and how a request that is none is refused."""
+"""GraphQL over HTTP: methods, media types and status codes, and the refusal of invalid requests."""
 
 import gzip
 from collections.abc import AsyncIterator
@@ -19,13 +19,13 @@ GRAPHQL = "application/graphql-response+json"
 
 @pytest.fixture
 def kind() -> str:
-    """SQLite: no test here depends on the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
 @pytest.fixture
 async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application."""
+    """Yield a client of the application."""
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:4200") as client:
         yield client
@@ -65,7 +65,7 @@ async def test_a_query_is_answered(client: httpx.AsyncClient) -> None:
     + [b'{"query": "fragment f on Query { __typename }"}'],
 )
 @pytest.mark.parametrize("accept", ["application/json", GRAPHQL])
-async def test_a_body_that_is_no_request_is_refused(client: httpx.AsyncClient, body: bytes, accept: str) -> None:
+async def test_an_invalid_body_is_refused(client: httpx.AsyncClient, body: bytes, accept: str) -> None:
     response = await post(client, body, accept=accept)
 
     assert response.status_code == 400
@@ -87,9 +87,7 @@ async def test_a_body_that_is_no_request_is_refused(client: httpx.AsyncClient, b
         ("query A { __typename } query B { __typename }", "BAD_USER_INPUT"),
     ],
 )
-async def test_a_document_that_cannot_be_answered_is_refused(
-    client: httpx.AsyncClient, query: str, expected: str
-) -> None:
+async def test_an_invalid_document_is_refused(client: httpx.AsyncClient, query: str, expected: str) -> None:
     for _ in range(2):
         response = await post(client, {"query": query})
         assert (response.status_code, code(response)) == (200, expected)
@@ -101,7 +99,7 @@ async def test_a_document_that_cannot_be_answered_is_refused(
         assert "data" not in response.json()
 
 
-async def test_one_of_several_operations_is_asked_for_by_name(client: httpx.AsyncClient) -> None:
+async def test_an_operation_is_chosen_by_its_name(client: httpx.AsyncClient) -> None:
     document = "query A { a: __typename } query B { b: __typename }"
 
     response = await post(client, {"query": document, "operationName": "B"})
@@ -109,7 +107,7 @@ async def test_one_of_several_operations_is_asked_for_by_name(client: httpx.Asyn
     assert response.json()["data"] == {"b": "Query"}
 
 
-async def test_an_error_below_leaves_the_rest(client: httpx.AsyncClient) -> None:
+async def test_an_error_of_a_root_field_has_a_path_and_a_code(client: httpx.AsyncClient) -> None:
     query = '{ __typename node(id: "x") { id } flows(after: "x") { totalCount } }'
 
     response = await post(client, {"query": query}, accept=GRAPHQL)
@@ -133,7 +131,7 @@ async def test_an_error_below_leaves_the_rest(client: httpx.AsyncClient) -> None
     }
 
 
-async def test_a_query_may_be_asked_with_get(client: httpx.AsyncClient) -> None:
+async def test_a_query_can_be_sent_with_get(client: httpx.AsyncClient) -> None:
     query = "query($id: ID!) { node(id: $id) { id } }"
 
     response = await client.get(
@@ -146,7 +144,7 @@ async def test_a_query_may_be_asked_with_get(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     "parameters", [{}, {"query": ""}, {"query": "{ __typename }", "variables": "{"}, {"variables": "{}"}]
 )
-async def test_a_get_that_is_no_request_is_refused(client: httpx.AsyncClient, parameters: dict[str, str]) -> None:
+async def test_an_invalid_get_request_is_refused(client: httpx.AsyncClient, parameters: dict[str, str]) -> None:
     response = await client.get("/graphql", params=parameters, headers={**PREFLIGHT, "accept": "application/json, */*"})
 
     assert (response.status_code, code(response)) == (400, "BAD_REQUEST")
@@ -179,7 +177,7 @@ async def test_another_content_type_is_refused(client: httpx.AsyncClient, conten
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"'])
-async def test_a_content_type_may_name_its_charset(client: httpx.AsyncClient, content_type: str) -> None:
+async def test_a_content_type_may_have_a_charset(client: httpx.AsyncClient, content_type: str) -> None:
     body = orjson.dumps({"query": "{ __typename }"})
 
     response = await client.post("/graphql", content=body, headers={"content-type": content_type})
@@ -212,7 +210,7 @@ async def test_a_content_type_may_name_its_charset(client: httpx.AsyncClient, co
         ("*/*;q=nonsense", None),
     ],
 )
-async def test_the_client_says_which_media_type_it_takes(
+async def test_the_accept_header_chooses_the_media_type(
     client: httpx.AsyncClient, accept: str, answered: str | None
 ) -> None:
     response = await post(client, {"query": "{ __typename }"}, accept=accept)
@@ -223,7 +221,7 @@ async def test_the_client_says_which_media_type_it_takes(
         assert response.headers["content-type"] == f"{answered}; charset=utf-8"
 
 
-async def test_lines_of_a_header_field_are_read_as_one(client: httpx.AsyncClient) -> None:
+async def test_several_lines_of_a_header_field_are_joined(client: httpx.AsyncClient) -> None:
     lines = [("accept", "image/png"), ("accept", "text/html"), ("accept", GRAPHQL), *JSON.items()]
 
     response = await client.post("/graphql", json={"query": "{ __typename }"}, headers=lines)
@@ -232,7 +230,7 @@ async def test_lines_of_a_header_field_are_read_as_one(client: httpx.AsyncClient
 
 
 @pytest.mark.parametrize("hosts", [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "evil.example")])
-async def test_two_hosts_are_refused(client: httpx.AsyncClient, hosts: tuple[str, str]) -> None:
+async def test_two_host_headers_are_refused(client: httpx.AsyncClient, hosts: tuple[str, str]) -> None:
     response = await client.get("/healthz", headers=[("Host", host) for host in hosts])
 
     assert (response.status_code, code(response)) == (400, "BAD_REQUEST")
@@ -241,7 +239,7 @@ async def test_two_hosts_are_refused(client: httpx.AsyncClient, hosts: tuple[str
 @pytest.mark.parametrize(
     "empty", [{"operationName": ""}, {"variables": ""}, {"extensions": ""}, {"operationName": "", "variables": {}}]
 )
-async def test_an_empty_part_of_a_request_is_none(client: httpx.AsyncClient, empty: dict[str, Any]) -> None:
+async def test_empty_members_of_a_request_are_ignored(client: httpx.AsyncClient, empty: dict[str, Any]) -> None:
     response = await post(client, {"query": "query A { __typename }", **empty})
 
     assert response.json()["data"] == {"__typename": "Query"}
@@ -249,7 +247,7 @@ async def test_an_empty_part_of_a_request_is_none(client: httpx.AsyncClient, emp
 
 @pytest.mark.parametrize("query", ["{", "{ nothing }", "query($n: Int!) { flows(first: $n) { totalCount } }"])
 @pytest.mark.parametrize("accept", ["application/json", GRAPHQL, "text/event-stream"])
-async def test_what_is_not_executed_has_no_data(client: httpx.AsyncClient, query: str, accept: str) -> None:
+async def test_a_document_that_is_not_executed_has_no_data(client: httpx.AsyncClient, query: str, accept: str) -> None:
     response = await post(client, {"query": query}, accept=accept)
 
     assert '"errors"' in response.text
@@ -267,7 +265,7 @@ async def test_what_is_not_executed_has_no_data(client: httpx.AsyncClient, query
     ],
     ids=["field", "argument", "literal", "variable", "alias"],
 )
-async def test_a_message_does_not_repeat_a_long_document(
+async def test_error_messages_do_not_repeat_a_long_document(
     client: httpx.AsyncClient, query: str, variables: dict[str, Any]
 ) -> None:
     with capture_logs() as logs:
@@ -279,7 +277,9 @@ async def test_a_message_does_not_repeat_a_long_document(
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
-async def test_a_compressed_body_is_refused_with_what_is_taken(client: httpx.AsyncClient, encoding: str) -> None:
+async def test_a_compressed_body_is_refused_with_the_accepted_encoding(
+    client: httpx.AsyncClient, encoding: str
+) -> None:
     response = await post(client, gzip.compress(b'{"query": "{ __typename }"}'), **{"content-encoding": encoding})
 
     assert (response.status_code, code(response)) == (415, "BAD_REQUEST")
@@ -288,7 +288,7 @@ async def test_a_compressed_body_is_refused_with_what_is_taken(client: httpx.Asy
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_digest_instead_of_a_document_is_refused_as_clients_know_it(
+async def test_a_persisted_query_is_refused_with_the_error_that_clients_expect(
     client: httpx.AsyncClient, method: str
 ) -> None:
     extensions = {
@@ -308,14 +308,14 @@ async def test_a_digest_instead_of_a_document_is_refused_as_clients_know_it(
 
 
 @pytest.mark.parametrize("path", ["/graphql", "/graphql/"])
-async def test_a_slash_at_the_end_changes_nothing(client: httpx.AsyncClient, path: str) -> None:
+async def test_a_trailing_slash_is_accepted(client: httpx.AsyncClient, path: str) -> None:
     response = await client.post(path, json={"query": "{ __typename }"})
 
     assert response.json()["data"] == {"__typename": "Query"}
 
 
 @pytest.mark.parametrize("path", ["/healthz/", "/readyz/", "/metrics/", "/nothing/", "/graphiql", "/graphql/"])
-async def test_no_redirect_names_the_server(client: httpx.AsyncClient, path: str) -> None:
+async def test_no_redirect_contains_the_host(client: httpx.AsyncClient, path: str) -> None:
     response = await client.get(path, headers={"accept": "text/html"})
 
     assert "://" not in response.headers.get("location", "")
@@ -336,14 +336,14 @@ async def test_a_body_is_at_most_a_mebibyte(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("given", ["abc-123", "a" * 128])
-async def test_a_request_keeps_the_id_that_it_was_given(client: httpx.AsyncClient, given: str) -> None:
+async def test_a_request_keeps_its_given_id(client: httpx.AsyncClient, given: str) -> None:
     response = await post(client, {"query": "{ __typename }"}, **{"X-Request-ID": given})
 
     assert response.headers["x-request-id"] == given
 
 
 @pytest.mark.parametrize("given", ["", "a b", "a" * 129, "é", "<script>"])
-async def test_a_request_gets_an_id_when_it_has_no_sane_one(client: httpx.AsyncClient, given: str) -> None:
+async def test_a_request_without_a_valid_id_gets_a_generated_one(client: httpx.AsyncClient, given: str) -> None:
     headers = {b"X-Request-ID": given.encode(), b"content-type": b"application/json"}
 
     response = await client.post("/graphql", content=b"null", headers=headers)
@@ -366,7 +366,7 @@ async def test_a_bug_is_masked_and_logged_once(client: httpx.AsyncClient, app: S
     assert isinstance(entry["exc_info"], AttributeError)
 
 
-async def test_what_a_client_gets_wrong_is_not_logged_as_an_error(client: httpx.AsyncClient) -> None:
+async def test_an_error_of_a_client_is_not_logged_as_an_error(client: httpx.AsyncClient) -> None:
     with capture_logs() as logs:
         await post(client, {"query": "{ nothing }"})
         await post(client, {"query": '{ flows(after: "x") { totalCount } }'})
@@ -375,7 +375,7 @@ async def test_what_a_client_gets_wrong_is_not_logged_as_an_error(client: httpx.
     assert [entry for entry in logs if "exc_info" in entry] == []
 
 
-async def test_the_schema_can_be_asked_for(client: httpx.AsyncClient) -> None:
+async def test_the_schema_can_be_introspected(client: httpx.AsyncClient) -> None:
     query = '{ __type(name: "FlowRef") { isOneOf inputFields { name } } __schema { queryType { name } } }'
 
     response = await post(client, {"query": query})
@@ -386,7 +386,7 @@ async def test_the_schema_can_be_asked_for(client: httpx.AsyncClient) -> None:
     }
 
 
-async def test_the_server_says_that_it_runs(client: httpx.AsyncClient) -> None:
+async def test_the_health_check_responds(client: httpx.AsyncClient) -> None:
     response = await client.get("/health")
 
     assert response.json() == {"status": ANY}

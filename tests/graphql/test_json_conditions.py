@@ -1,4 +1,4 @@
-"""Conditions on JSON: what they find is what PostgreSQL's jsonb finds, on both databases."""
+"""Conditions on JSON find the same rows as PostgreSQL's jsonb operators, on both databases."""
 
 import random
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ VALUES: list[Any] = [
 
 
 def parts(value: Any) -> Iterator[tuple[list[str], Any]]:
-    """Everything in a value, and the path to it."""
+    """Yield every part of a value with its path."""
     yield [], value
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, held in items:
         yield from (([str(key), *path], part) for path, part in parts(held))
 
 
-async def test_postgresql_and_python_have_the_same_idea_of_json(database: Database, ask: Ask) -> None:
+async def test_postgresql_sqlite_and_python_compare_json_alike(database: Database, ask: Ask) -> None:
     flow, chance = make_flow(), random.Random(7)
     runs = [make_flow_run(flow, parameters=value) for value in VALUES]
     await store(database, flow, *runs)
@@ -48,7 +48,7 @@ async def test_postgresql_and_python_have_the_same_idea_of_json(database: Databa
 
 
 def meets(document: Any, path: list[str], name: str, value: Any) -> bool:
-    """Whether a document meets a condition, as Python sees it."""
+    """Return whether a document meets a condition, computed in Python."""
     there, found = walk(document, path)
     if name == "contains":
         return there and covers(found, value, top=True)
@@ -71,7 +71,7 @@ def identical(one: Any, other: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value that is written the same whenever it is the same."""
+    """Return a canonical text of a value."""
     if isinstance(value, dict):
         return sorted((key, plain(held)) for key, held in value.items()), "object"
     if isinstance(value, list):
@@ -117,14 +117,14 @@ async def test_a_condition_on_a_run(database: Database, ask: Ask, where: dict[st
 
 
 class Endless:
-    """A statement without a deadline."""
+    """A deadline that never expires."""
 
     parse = staticmethod(orjson.loads)
 
     def check(self) -> None:
-        """Never raise anything."""
+        """Do nothing."""
 
 
-def test_where_there_is_nothing_nothing_is_equal() -> None:
+def test_a_missing_value_is_equal_to_nothing() -> None:
     assert not equals(Endless(), None, "[]", "1")
     assert not contains(Endless(), '{"a": 1}', '["b"]', "1")

@@ -1,4 +1,4 @@
-"""JSON values come back as they were given, on both databases: numbers alone, too, whatever they look like as text."""
+"""JSON values are returned as they were written, on both databases: numbers, and texts that look like numbers."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ WRITTEN = f"{PROBLEM} ... on CreateFlowRunInputPayload {{ created flowRunInput {
 
 
 def exactly(value: Any) -> Any:
-    """A value that tells 1 from 1.0 and from true."""
+    """Return a value that distinguishes 1, 1.0 and true."""
     if isinstance(value, list):
         return [exactly(each) for each in value]
     if isinstance(value, dict):
@@ -43,12 +43,12 @@ def exactly(value: Any) -> Any:
 
 
 async def write(ask: Ask, run: str, key: str, value: Any) -> Any:
-    """Write an input of a flow run; the value that the answer has."""
+    """Write an input of a flow run; return the value in the answer."""
     given = {"flowRunId": run, "key": key, "value": value}
     return (await do(ask, "createFlowRunInput", "CreateFlowRunInputInput", WRITTEN, **given))["flowRunInput"]["value"]
 
 
-async def test_the_value_of_an_input_comes_back_exactly(ask: Ask) -> None:
+async def test_the_value_of_an_input_is_returned_exactly(ask: Ask) -> None:
     run = await make_flow_run(ask)
     keys = [f"key-{place}" for place in range(len(VALUES))]
     written = [await write(ask, run, key, value) for key, value in zip(keys, VALUES, strict=True)]
@@ -61,7 +61,7 @@ async def test_the_value_of_an_input_comes_back_exactly(ask: Ask) -> None:
     assert exactly([listed[key] for key in keys]) == exactly(VALUES)
 
 
-async def test_the_data_of_a_state_come_back_exactly(ask: Ask) -> None:
+async def test_the_data_of_a_state_are_returned_exactly(ask: Ask) -> None:
     run = await make_flow_run(ask)
     values = [*VALUES, None]
     states = [{"type": "RUNNING", "data": value} for value in values]

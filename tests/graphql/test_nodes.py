@@ -1,4 +1,4 @@
-"""Objects of any type by id: as few statements as one object of a known type needs, however many tables there are."""
+"""Objects of any type by id: as few statements as one object of a known type, independent of the number of tables."""
 
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from runstate.graphql.context import Context
 from runstate.graphql.schema import build_schema
 from runstate.graphql.types.scalars import dumped
 from runstate.rows import Flow
-from tests.graphql.factories import NOON, a_limit, make_flow, make_flow_run, make_task_run, store
+from tests.graphql.factories import NOON, make_flow, make_flow_run, make_limit, make_task_run, store
 
 SCHEMA = build_schema()
 UNKNOWN = str(UUID(int=1))
@@ -39,7 +39,7 @@ async def execute(database: Database, document: str, **variables: Any) -> tuple[
         ("__typename ... on Flow { name }", {"__typename": "FlowRun"}, 3),
     ],
 )
-async def test_a_node_is_found_whatever_type_is_expected(
+async def test_a_node_is_found_regardless_of_the_expected_type(
     database: Database, selection: str, found: dict[str, str], statements: int
 ) -> None:
     flow = make_flow()
@@ -57,8 +57,8 @@ async def test_a_node_is_found_whatever_type_is_expected(
     assert await execute(database, document, id="malformed") == ({"node": None}, 0)
 
 
-async def test_nodes_of_all_types_stand_in_the_places_of_their_ids(database: Database) -> None:
-    flow, limit = make_flow(), a_limit()
+async def test_nodes_are_in_the_order_of_their_ids(database: Database) -> None:
+    flow, limit = make_flow(), make_limit()
     run = make_flow_run(flow)
     task = make_task_run(run)
     await store(database, flow, limit, run, task)
@@ -75,7 +75,7 @@ async def test_nodes_of_all_types_stand_in_the_places_of_their_ids(database: Dat
         assert taken == statements
 
 
-async def test_a_node_that_is_deleted_or_changes_its_type_is_not_remembered(database: Database) -> None:
+async def test_the_type_of_a_deleted_or_changed_node_is_not_cached(database: Database) -> None:
     flow = make_flow()
     await store(database, flow)
     document = "query($id: ID!) { node(id: $id) { __typename ... on Flow { name } } }"
@@ -85,11 +85,11 @@ async def test_a_node_that_is_deleted_or_changes_its_type_is_not_remembered(data
         await transaction.connection.execute(sa.delete(Flow))
     assert (await execute(database, document, id=str(flow.id)))[0] == {"node": None}
 
-    await store(database, a_limit(id=flow.id))
+    await store(database, make_limit(id=flow.id))
     assert (await execute(database, document, id=str(flow.id)))[0] == {"node": {"__typename": "ConcurrencyLimit"}}
 
 
-async def test_several_nodes_of_an_operation_are_found_together(database: Database) -> None:
+async def test_several_nodes_of_an_operation_are_loaded_together(database: Database) -> None:
     flow = make_flow()
     run = make_flow_run(flow)
     await store(database, flow, run)

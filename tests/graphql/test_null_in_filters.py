@@ -1,4 +1,4 @@
-"""Null in a filter is refused: it is a forgotten value, not a wish for everything."""
+"""Null in a filter is refused: it is a forgotten value and not a request for everything."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ async def test_null_in_place_of_conditions_is_refused(ask: Ask, condition: str) 
     assert "null" in message
 
 
-async def test_what_is_null_is_found_with_is_null(ask: Ask) -> None:
+async def test_nulls_are_found_with_is_null(ask: Ask) -> None:
     run = await make_flow_run(ask)
     message = refusal(await ask.raw("{ flowRunCount(where: { deploymentId: { eq: null } }) }"))
     assert "isNull: true" in message
@@ -68,7 +68,7 @@ async def test_what_is_null_is_found_with_is_null(ask: Ask) -> None:
     assert found["flowRuns"]["nodes"] == [{"id": run}]
 
 
-async def test_conditions_that_are_omitted_ask_for_nothing(ask: Ask) -> None:
+async def test_omitted_conditions_match_everything(ask: Ask) -> None:
     await make_flow_run(ask)
 
     assert await ask("query($where: FlowRunWhere) { flowRunCount(where: $where) }") == {"flowRunCount": 1}

@@ -1,4 +1,4 @@
-"""Numbers of runs that were added up: what they say is what a real count says, whatever happened."""
+"""Tallies of runs equal counts of their rows after any changes."""
 
 import random
 from typing import Any
@@ -17,7 +17,7 @@ from tests.graphql.factories import make_flow_run as flow_run_row
 from tests.graphql.mutations import make_deployment, make_flow, make_flow_run, make_task_run, propose
 
 REAL = {"runCount": {"gte": 0}}
-"""A condition that every run meets, and that nothing was added up for."""
+"""A condition that every run meets and that the tallies cannot answer."""
 NUMBERS = """query($flow: FlowRunWhere, $task: TaskRunWhere) {
   flowRunCount(where: $flow) taskRunCount(where: $task)
   flowRuns(where: $flow) { totalCount } taskRuns(where: $task) { totalCount }
@@ -40,21 +40,21 @@ CONDITIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 def sorted_lists(data: Any) -> Any:
-    """The same answer, whatever comes first among equals."""
+    """Return an answer without the order of its lists."""
     if isinstance(data, list):
         return sorted(map(repr, data))
     return {name: sorted_lists(value) for name, value in data.items()} if isinstance(data, dict) else data
 
 
 async def agree(ask: Ask) -> None:
-    """What was added up is what is counted."""
+    """Check that the tallies and counts of rows agree."""
     for flow, task in CONDITIONS:
         added_up = await ask(NUMBERS, flow=flow, task=task)
         counted = await ask(NUMBERS, flow={"and": [REAL, flow]}, task={"and": [REAL, task]})
         assert sorted_lists(added_up) == sorted_lists(counted), (flow, task)
 
 
-async def test_numbers_stay_right_through_changes_deletions_and_folding(ask: Ask, app: Starlette) -> None:
+async def test_tallies_are_correct_after_changes_deletions_and_compaction(ask: Ask, app: Starlette) -> None:
     chance = random.Random(5)
     flows = [await make_flow(ask, name) for name in ("one", "two")]
     deployments = [await make_deployment(ask, flowId=flow) for flow in flows]
@@ -84,7 +84,7 @@ async def test_numbers_stay_right_through_changes_deletions_and_folding(ask: Ask
     assert await verify(app.state.database, clock()) == []
 
 
-async def test_so_many_names_are_counted_by_themselves(ask: Ask, app: Starlette) -> None:
+async def test_only_a_limited_number_of_state_names_is_counted_separately(ask: Ask, app: Starlette) -> None:
     run = await make_flow_run(ask)
     for number in range(103):
         await propose(ask, run, {"type": "RUNNING", "name": f"Step {number}"}, force=True)
@@ -104,7 +104,7 @@ async def test_so_many_names_are_counted_by_themselves(ask: Ask, app: Starlette)
     assert await verify(app.state.database, clock()) == []
 
 
-async def test_runs_are_not_looked_at_for_numbers_that_were_added_up(ask: Ask, read: list[str]) -> None:
+async def test_numbers_from_tallies_do_not_read_runs(ask: Ask, read: list[str]) -> None:
     flow = await make_flow(ask)
     read.clear()
     pages = "flowRuns(where: $flow) { totalCount } taskRuns(where: $task) { totalCount }"
@@ -114,7 +114,7 @@ async def test_runs_are_not_looked_at_for_numbers_that_were_added_up(ask: Ask, r
     assert not [statement for statement in read if "FROM flow_run" in statement or "FROM task_run" in statement]
 
 
-async def test_lateness_is_the_average_of_what_runs_started_late(database: Database, ask: Ask) -> None:
+async def test_lateness_is_the_average_delay_of_late_starts(database: Database, ask: Ask) -> None:
     flow = flow_row()
     assert await ask("{ flowRunLateness }") == {"flowRunLateness": None}
     late = [flow_run_row(flow, expected_start_time=at(0), start_time=at(seconds)) for seconds in (0, 3, 9)]

@@ -1,4 +1,4 @@
-"""Documents with several operations: the one that is executed is named, whatever was executed before."""
+"""Documents with several operations: the named operation is executed, regardless of earlier executions."""
 
 from itertools import count, permutations
 from random import Random
@@ -95,7 +95,7 @@ async def message(server: Listening, ask: Ask, body: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("name", ["Create", "Again"])
-async def test_without_a_name_none_of_two_mutations_is_executed_on_any_transport(
+async def test_two_mutations_without_a_name_are_refused_on_every_transport(
     server: Listening, live: Ask, name: str
 ) -> None:
     for send in (post, events, message, post):
@@ -109,7 +109,7 @@ async def test_without_a_name_none_of_two_mutations_is_executed_on_any_transport
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_without_a_name_none_of_two_queries_is_executed_with_get(ask: Ask, kind: str) -> None:
+async def test_two_queries_without_a_name_are_refused_with_get(ask: Ask, kind: str) -> None:
     parameters = {"query": "query A { __typename } query B { flows { totalCount } }"}
     headers = {"GraphQL-Require-Preflight": "1"}
 

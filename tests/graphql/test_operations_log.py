@@ -1,11 +1,11 @@
-"""What the log says of an operation: how many statements and how long it took."""
+"""The log line of an operation has its duration and its number of statements."""
 
 import structlog
 
 from tests.client import Ask
 
 
-async def test_an_operation_is_logged_with_its_statements_and_its_time(ask: Ask) -> None:
+async def test_an_operation_is_logged_with_its_statements_and_its_duration(ask: Ask) -> None:
     with structlog.testing.capture_logs() as logs:
         await ask("{ flows { nodes { id } } flowRunCount }")
 

@@ -1,4 +1,4 @@
-"""Pages while rows are written and deleted: what was there throughout comes once, whatever the order."""
+"""Pages during writes and deletions: rows that exist throughout appear once, in every order."""
 
 import random
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ PAGE = """query($orderBy: [FlowRunOrderBy!], $first: Int, $after: String, $last:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_what_was_there_throughout_comes_once(database: Database, ask: Ask, seed: int) -> None:
+async def test_rows_that_exist_throughout_appear_once(database: Database, ask: Ask, seed: int) -> None:
     chance, flow = random.Random(seed), make_flow()
 
     def a_run() -> FlowRun:
@@ -51,9 +51,7 @@ async def test_what_was_there_throughout_comes_once(database: Database, ask: Ask
 
 
 @pytest.mark.parametrize("direction", [{"first": 3}, {"last": 3}])
-async def test_a_run_that_starts_while_a_page_is_read_is_on_it_once(
-    database: Database, direction: dict[str, int]
-) -> None:
+async def test_a_run_that_starts_during_a_page_is_on_it_once(database: Database, direction: dict[str, int]) -> None:
     flow = make_flow()
     runs = [make_flow_run(flow, start_time=None if number % 2 else at(number)) for number in range(4)]
     await store(database, flow, *runs)

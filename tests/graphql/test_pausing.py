@@ -1,4 +1,4 @@
-"""Verbs for flow runs over HTTP: pause, suspend, resume, cancel, retry."""
+"""Mutations for flow runs over HTTP: pause, suspend, resume, cancel, retry."""
 
 from typing import Any
 from uuid import uuid4
@@ -18,19 +18,19 @@ from tests.graphql.mutations import (
 
 
 async def verb(ask: Ask, name: str, **given: Any) -> Any:
-    """Send a verb: `pause`, `suspend`, `resume`, `cancel` or `retry`."""
+    """Send a mutation: `pause`, `suspend`, `resume`, `cancel` or `retry`."""
     kind = "Pause" if name == "suspend" else name.capitalize()
     return await do(ask, f"{name}FlowRun", f"{kind}FlowRunInput", RESULT, **given)
 
 
 async def running_deployed(ask: Ask) -> str:
-    """The id of a running flow run of a deployment."""
+    """Create a running flow run of a deployment; return its id."""
     flow = await make_flow(ask)
     deployment = await make_deployment(ask, flowId=flow)
     return await make_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "RUNNING"})
 
 
-async def test_a_running_run_pauses_and_goes_on(ask: Ask) -> None:
+async def test_a_running_run_is_paused_and_resumed(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     paused = await verb(ask, "pause", id=run, timeoutSeconds=300, pauseKey="here")
     assert (paused["status"], paused["state"]["type"], paused["state"]["name"]) == ("ACCEPT", "PAUSED", "Paused")
@@ -66,7 +66,7 @@ async def test_only_a_paused_run_can_be_resumed(ask: Ask) -> None:
     assert (await verb(ask, "resume", id=str(uuid4())))["__typename"] == "NotFound"
 
 
-async def test_a_verb_with_the_same_key_is_answered_as_it_was(ask: Ask) -> None:
+async def test_a_repeated_mutation_with_the_same_key_gets_the_same_answer(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     for name, given in (("pause", {"timeoutSeconds": 60}), ("resume", {})):
         first = await verb(ask, name, id=run, idempotencyKey=name, **given)
@@ -75,13 +75,13 @@ async def test_a_verb_with_the_same_key_is_answered_as_it_was(ask: Ask) -> None:
         assert again["state"]["id"] == first["state"]["id"]
 
 
-async def test_a_pause_ends_after_seconds_or_at_a_time_but_not_both(ask: Ask) -> None:
+async def test_a_pause_expires_after_seconds_or_at_a_time_but_not_both(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     answer = await verb(ask, "pause", id=run, timeoutSeconds=60, expirationTime="2030-01-01T00:00:00Z")
     assert (answer["__typename"], answer["path"]) == ("InvalidInput", ["expirationTime"])
 
 
-async def test_a_run_gets_the_input_that_it_waits_for_if_it_fits(ask: Ask) -> None:
+async def test_a_paused_run_gets_its_input_if_it_conforms_to_the_schema(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     schema = {"type": "object", "required": ["approved"], "properties": {"approved": {"type": "boolean"}}}
     given = {"flowRunId": run, "key": "the-schema", "value": schema}
@@ -97,7 +97,7 @@ async def test_a_run_gets_the_input_that_it_waits_for_if_it_fits(ask: Ask) -> No
     assert inputs["nodes"] == [{"value": {"approved": True}}]
 
 
-async def test_a_subflow_run_gets_the_input_that_it_waits_for(ask: Ask) -> None:
+async def test_a_paused_subflow_run_gets_its_input(ask: Ask) -> None:
     parent = await make_flow_run(ask, state={"type": "RUNNING"})
     task = await make_task_run(ask, flowRunId=parent)
     run = await make_flow_run(ask, parentTaskRunId=task, state={"type": "RUNNING"})
@@ -111,11 +111,11 @@ async def test_a_subflow_run_gets_the_input_that_it_waits_for(ask: Ask) -> None:
 
 
 OUTSIDE = {"$ref": "http://127.0.0.1:9/schema"}
-"""A schema that refers to something outside itself."""
+"""A schema with a reference to another document."""
 KEYSET = {"schema": "s", "response": "r"}
 
 
-async def test_a_run_cannot_wait_for_an_input_with_a_stored_schema_that_cannot_be_used(ask: Ask) -> None:
+async def test_a_run_cannot_be_resumed_if_its_stored_schema_is_invalid(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     given = {"flowRunId": run, "key": "s", "value": OUTSIDE}
     await do(ask, "createFlowRunInput", "CreateFlowRunInputInput", "__typename", **given)
@@ -126,7 +126,7 @@ async def test_a_run_cannot_wait_for_an_input_with_a_stored_schema_that_cannot_b
     assert (await flow_run(ask, run, "stateType"))["stateType"] == "RUNNING"
 
 
-async def test_the_schema_that_a_run_waits_for_is_refused_if_it_cannot_be_used(ask: Ask) -> None:
+async def test_a_pause_with_an_invalid_schema_is_refused(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     await verb(ask, "pause", id=run, runInputKeyset=KEYSET)
     given = {"flowRunId": run, "key": "s", "value": OUTSIDE}
@@ -134,13 +134,13 @@ async def test_the_schema_that_a_run_waits_for_is_refused_if_it_cannot_be_used(a
     assert (refused["__typename"], refused["path"]) == ("InvalidInput", ["value"])
 
 
-async def test_a_scheduled_run_without_infrastructure_is_cancelled_at_once(ask: Ask) -> None:
+async def test_a_scheduled_run_without_infrastructure_is_cancelled_immediately(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "SCHEDULED"})
     answer = await verb(ask, "cancel", id=run, message="enough")
     assert (answer["status"], answer["state"]["type"], answer["state"]["message"]) == ("REJECT", "CANCELLED", "enough")
 
 
-async def test_a_run_that_is_cancelled_before_it_ran_has_no_start_time(ask: Ask) -> None:
+async def test_a_run_that_is_cancelled_before_it_starts_has_no_start_time(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "SCHEDULED"})
     await verb(ask, "cancel", id=run)
     ended = await flow_run(ask, run, "stateType startTime endTime")
@@ -148,7 +148,7 @@ async def test_a_run_that_is_cancelled_before_it_ran_has_no_start_time(ask: Ask)
     assert ended["endTime"]
 
 
-async def test_a_run_that_is_paused_in_its_process_is_cancelled_in_steps(ask: Ask) -> None:
+async def test_a_run_that_is_paused_in_its_process_is_cancelled_in_two_steps(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     await verb(ask, "pause", id=run)
     answer = await verb(ask, "cancel", id=run)
@@ -157,14 +157,14 @@ async def test_a_run_that_is_paused_in_its_process_is_cancelled_in_steps(ask: As
     assert (await propose(ask, run, "CANCELLED"))["status"] == "ACCEPT"
 
 
-async def test_a_suspended_run_is_cancelled_at_once(ask: Ask) -> None:
+async def test_a_suspended_run_is_cancelled_immediately(ask: Ask) -> None:
     run = await running_deployed(ask)
     await verb(ask, "suspend", id=run)
     answer = await verb(ask, "cancel", id=run)
     assert (answer["rule"], answer["state"]["type"]) == ("cancel_at_once_without_infrastructure", "CANCELLED")
 
 
-async def test_a_cancellation_that_is_refused_leaves_no_trace(ask: Ask) -> None:
+async def test_a_refused_cancellation_writes_nothing(ask: Ask) -> None:
     for state, status in (("COMPLETED", "ABORT"), ("CANCELLING", "REJECT")):
         run = await make_flow_run(ask, state={"type": state})
         before = await flow_run(ask, run, "version updated policy { resuming }")
@@ -172,7 +172,7 @@ async def test_a_cancellation_that_is_refused_leaves_no_trace(ask: Ask) -> None:
         assert await flow_run(ask, run, "version updated policy { resuming }") == before
 
 
-async def test_a_refused_resumption_leaves_no_trace(ask: Ask) -> None:
+async def test_a_refused_resumption_writes_nothing(ask: Ask) -> None:
     run = await running_deployed(ask)
     await verb(ask, "suspend", id=run)
     (deployment,) = (await ask("{ deployments { nodes { id } } }"))["deployments"]["nodes"]
@@ -182,13 +182,13 @@ async def test_a_refused_resumption_leaves_no_trace(ask: Ask) -> None:
     assert await flow_run(ask, run, "version updated policy { resuming }") == before
 
 
-async def test_a_running_run_is_cancelled_in_steps(ask: Ask) -> None:
+async def test_a_running_run_is_cancelled_in_two_steps(ask: Ask) -> None:
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     assert (await verb(ask, "cancel", id=run))["state"]["type"] == "CANCELLING"
     assert (await propose(ask, run, "COMPLETED"))["rule"] == "finish_cancelling"
 
 
-async def test_a_run_of_a_deployment_that_ended_is_retried(ask: Ask) -> None:
+async def test_an_ended_run_of_a_deployment_is_retried(ask: Ask) -> None:
     run = await running_deployed(ask)
     await propose(ask, run, "FAILED")
     answer = await verb(ask, "retry", id=run, delaySeconds=60)

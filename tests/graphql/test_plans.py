@@ -1,4 +1,4 @@
-"""How PostgreSQL finds what is asked most: with an index, never by reading a large table."""
+"""Query plans of frequent operations on PostgreSQL: they use an index and never scan a large table."""
 
 import random
 from typing import Any
@@ -29,7 +29,7 @@ QUERIES = {
 
 
 async def fill(database: Database) -> None:
-    """Enough task runs for indexes to pay."""
+    """Insert so many task runs that indexes pay off."""
     flow, chance = make_flow(), random.Random(3)
     run = make_flow_run(flow)
     tasks = [
@@ -50,12 +50,12 @@ async def fill(database: Database) -> None:
             table: Any = type(rows[0]).__table__
             await transaction.connection.execute(sa.insert(table), [vars(each) for each in rows])
         await recount(transaction.connection)
-        if not database.is_sqlite:  # which nobody analyzes
+        if not database.is_sqlite:  # no server runs ANALYZE on SQLite
             await transaction.connection.execute(sa.text("ANALYZE"))
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_no_large_table_is_read_as_a_whole(app: Starlette, ask: Ask, database: Database) -> None:
+async def test_no_large_table_is_scanned(app: Starlette, ask: Ask, database: Database) -> None:
     await fill(database)
 
     for what, document in QUERIES.items():
@@ -75,9 +75,7 @@ SEARCHED = {
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_sqlite_finds_what_has_a_tag_or_belongs_to_others_with_an_index(
-    app: Starlette, ask: Ask, database: Database
-) -> None:
+async def test_sqlite_finds_tags_and_children_by_an_index(app: Starlette, ask: Ask, database: Database) -> None:
     await fill(database)
 
     for document, found in SEARCHED.items():
@@ -87,7 +85,7 @@ async def test_sqlite_finds_what_has_a_tag_or_belongs_to_others_with_an_index(
 
 
 async def statements(app: Starlette, ask: Ask, document: str) -> list[tuple[str, Any]]:
-    """What is asked of tables of runs to answer a document."""
+    """Return the statements on tables of runs that answer a document."""
     asked: list[tuple[str, Any]] = []
 
     def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
@@ -102,7 +100,7 @@ async def statements(app: Starlette, ask: Ask, document: str) -> list[tuple[str,
 
 
 async def explained(database: Database, statement: str, parameters: Any) -> str:
-    """How the database would do it."""
+    """Return the plan of a statement."""
     async with database.read() as connection:
         found = await connection.exec_driver_sql(statement, parameters)
         return "\n".join(str(line[-1]) for line in found)

@@ -1,4 +1,4 @@
-"""Proposals over HTTP: what the contract says of them besides the rules."""
+"""Proposals over HTTP, apart from the rules."""
 
 import asyncio
 from uuid import uuid4
@@ -7,7 +7,7 @@ from tests.client import Ask
 from tests.graphql.mutations import PROBLEM, RESULT, flow_run, make_flow_run, make_task_run, propose
 
 
-async def test_an_accepted_proposal_is_the_state_of_the_run(ask: Ask) -> None:
+async def test_an_accepted_proposal_changes_the_state_of_the_run(ask: Ask) -> None:
     run = await make_flow_run(ask)
     answer = await propose(ask, run, {"type": "RUNNING", "message": "go"})
     assert (answer["status"], answer["state"]["version"], answer["state"]["message"]) == ("ACCEPT", 2, "go")
@@ -16,7 +16,7 @@ async def test_an_accepted_proposal_is_the_state_of_the_run(ask: Ask) -> None:
     assert not answer["replayed"]
 
 
-async def test_an_answer_names_the_rule_that_decided_and_all_that_were_asked(ask: Ask) -> None:
+async def test_an_answer_names_the_deciding_rule_and_all_evaluated_ones(ask: Ask) -> None:
     run = await make_flow_run(ask)
     answer = await propose(ask, run, "PENDING")
     assert (answer["status"], answer["rule"]) == ("ABORT", "claim_once")
@@ -35,20 +35,20 @@ async def test_a_dry_run_explains_and_writes_nothing(ask: Ask) -> None:
     assert (await flow_run(ask, run, "version"))["version"] == 1
 
 
-async def test_a_proposal_that_expects_another_version_is_refused(ask: Ask) -> None:
+async def test_a_proposal_with_another_expected_version_is_refused(ask: Ask) -> None:
     run = await make_flow_run(ask)
     assert (await propose(ask, run, "RUNNING", expectedVersion=1))["status"] == "ACCEPT"
     answer = await propose(ask, run, "COMPLETED", expectedVersion=1)
     assert (answer["__typename"], answer["currentVersion"]) == ("VersionConflict", 2)
 
 
-async def test_of_many_who_expect_a_version_one_gets_through(ask: Ask) -> None:
+async def test_one_of_many_proposals_with_the_same_expected_version_is_accepted(ask: Ask) -> None:
     run = await make_flow_run(ask)
     answers = await asyncio.gather(*(propose(ask, run, "RUNNING", expectedVersion=1) for _ in range(20)))
     assert sorted(each["__typename"] for each in answers) == ["OrchestrationResult"] + ["VersionConflict"] * 19
 
 
-async def test_the_same_proposal_with_the_same_key_is_answered_as_it_was(ask: Ask) -> None:
+async def test_a_repeated_proposal_with_the_same_key_gets_the_same_answer(ask: Ask) -> None:
     run = await make_flow_run(ask)
     first = await propose(ask, run, "RUNNING", idempotencyKey="k", expectedVersion=1)
     await propose(ask, run, "COMPLETED")
@@ -67,13 +67,13 @@ async def test_another_proposal_with_the_same_key_is_a_conflict(ask: Ask) -> Non
     assert (answer["__typename"], answer["code"]) == ("IdempotencyConflict", "IDEMPOTENCY_CONFLICT")
 
 
-async def test_a_key_is_only_used_up_by_an_answer_that_wrote(ask: Ask) -> None:
+async def test_a_key_is_used_only_by_an_answer_that_wrote_something(ask: Ask) -> None:
     run = await make_flow_run(ask)
     assert (await propose(ask, run, "PENDING", idempotencyKey="k"))["status"] == "ABORT"
     assert (await propose(ask, run, "RUNNING", idempotencyKey="k"))["status"] == "ACCEPT"
 
 
-async def test_the_same_key_at_once_is_applied_once(ask: Ask) -> None:
+async def test_concurrent_proposals_with_the_same_key_are_applied_once(ask: Ask) -> None:
     run = await make_flow_run(ask)
     answers = await asyncio.gather(*(propose(ask, run, "RUNNING", idempotencyKey="k") for _ in range(20)))
     assert sum(not each["replayed"] for each in answers) == 1
@@ -87,7 +87,7 @@ async def test_force_skips_the_rules(ask: Ask) -> None:
     assert (answer["status"], answer["considered"]) == ("ACCEPT", [])
 
 
-async def test_a_proposal_for_no_run_is_not_found(ask: Ask) -> None:
+async def test_a_proposal_for_an_unknown_run_is_not_found(ask: Ask) -> None:
     run = await make_flow_run(ask)
     for ref in (str(uuid4()), run):
         answer = await propose(ask, ref, "RUNNING", task=True)
@@ -129,7 +129,7 @@ async def test_a_batch_has_from_1_to_200_proposals(ask: Ask) -> None:
     assert len((await ask(document, inputs=[proposal] * 200))["it"]) == 200
 
 
-async def test_every_state_keeps_who_proposed_it_and_in_which_request(ask: Ask) -> None:
+async def test_every_state_has_its_actor_and_its_request_id(ask: Ask) -> None:
     run = await make_flow_run(ask)
     document = "mutation($input: ProposeStateInput!) { proposeState(input: $input) { __typename } }"
     body = {"query": document, "variables": {"input": {"run": {"flowRunId": run}, "state": {"type": "RUNNING"}}}}
@@ -138,7 +138,7 @@ async def test_every_state_keeps_who_proposed_it_and_in_which_request(ask: Ask) 
     assert found["state"] == {"actor": "anonymous", "requestId": "request-7"}
 
 
-async def test_data_that_says_there_is_none_is_answered_and_not_kept(ask: Ask) -> None:
+async def test_data_that_marks_a_missing_result_is_answered_and_not_stored(ask: Ask) -> None:
     run = await make_flow_run(ask)
     answer = await propose(ask, run, {"type": "COMPLETED", "data": {"type": "unpersisted"}})
     assert answer["state"]["data"] == {"type": "unpersisted"}

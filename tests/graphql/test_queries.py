@@ -1,4 +1,4 @@
-"""Single objects, what they refer to, and fields that no column holds."""
+"""Single objects, their references, and computed fields."""
 
 from typing import Any
 from uuid import uuid4
@@ -11,22 +11,22 @@ from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, F
 from runstate.documents.states import StateDetails, StateType
 from tests.client import Ask
 from tests.graphql.factories import (
-    a_limit,
-    a_state,
     at,
     ids,
     make_deployment,
     make_flow,
     make_flow_run,
+    make_limit,
+    make_state,
     make_task_run,
     store,
 )
 
 
-async def test_a_node_is_found_whatever_it_is(database: Database, ask: Ask, read: list[str]) -> None:
-    flow, limit = make_flow(), a_limit()
+async def test_a_node_of_any_type_is_found(database: Database, ask: Ask, read: list[str]) -> None:
+    flow, limit = make_flow(), make_limit()
     deployment, run, task_run = make_deployment(flow), make_flow_run(flow), make_task_run()
-    states = a_state(run), a_state(task_run)
+    states = make_state(run), make_state(task_run)
     everything = [flow, limit, deployment, run, task_run, *states]
     await store(database, *everything)
     read.clear()
@@ -45,7 +45,7 @@ async def test_a_node_is_found_whatever_it_is(database: Database, ask: Ask, read
     assert len(read) == 1 + 7 + 2
 
 
-async def test_nodes_are_asked_for_by_at_most_1000_ids(ask: Ask) -> None:
+async def test_at_most_1000_nodes_are_requested_by_id(ask: Ask) -> None:
     body = await ask.raw("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=[str(uuid4())] * 1001)
 
     assert body["errors"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
@@ -53,7 +53,7 @@ async def test_nodes_are_asked_for_by_at_most_1000_ids(ask: Ask) -> None:
 
 @pytest.mark.parametrize("field", ["node", "flowRun", "taskRun", "flowRunState", "taskRunState", "deployment"])
 @pytest.mark.parametrize("id", ["", "malformed", "00000000-0000-7000-8000-000000000000", "\x00"])
-async def test_an_id_that_nothing_has_finds_nothing(ask: Ask, field: str, id: str) -> None:
+async def test_an_unknown_id_returns_null(ask: Ask, field: str, id: str) -> None:
     assert await ask(f"query($id: ID!) {{ {field}(id: $id) {{ id }} }}", id=id) == {field: None}
 
 
@@ -73,8 +73,8 @@ async def test_a_flow_is_found_by_id_or_name(database: Database, ask: Ask) -> No
         assert body["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
 
 
-async def test_a_run_leads_to_all_it_refers_to(database: Database, ask: Ask) -> None:
-    flow, limit = make_flow(), a_limit(limit=7)
+async def test_a_run_has_all_its_references(database: Database, ask: Ask) -> None:
+    flow, limit = make_flow(), make_limit(limit=7)
     options = ConcurrencyOptions(collision_strategy=CollisionStrategy.CANCEL_NEW)
     deployment = make_deployment(flow, concurrency_limit_id=limit.id, concurrency_options=options)
     parent = make_flow_run(flow, name="parent")
@@ -82,7 +82,7 @@ async def test_a_run_leads_to_all_it_refers_to(database: Database, ask: Ask) -> 
     policy = FlowRunPolicy(retries=2, pause_keys=("a", "b"))
     run = make_flow_run(flow, deployment_id=deployment.id, parent_task_run_id=task_run.id, policy=policy)
     details = StateDetails(scheduled_time=at(1), run_input_keyset={"schema": "x"}, flow_run_id=run.id)
-    state = a_state(run, 1, StateType.COMPLETED, data={"x": [1, None, 2.5]}, details=details)
+    state = make_state(run, 1, StateType.COMPLETED, data={"x": [1, None, 2.5]}, details=details)
     await store(database, flow, limit, deployment, parent, task_run, run.replace(state_id=state.id), state)
 
     data = await ask(
@@ -133,7 +133,7 @@ async def test_a_run_leads_to_all_it_refers_to(database: Database, ask: Ask) -> 
     }
 
 
-async def test_only_columns_that_are_asked_for_are_read(database: Database, ask: Ask, read: list[str]) -> None:
+async def test_only_requested_columns_are_read(database: Database, ask: Ask, read: list[str]) -> None:
     flow = make_flow()
     run = make_flow_run(flow)
     await store(database, flow, run)
@@ -158,7 +158,7 @@ async def test_only_columns_that_are_asked_for_are_read(database: Database, ask:
     assert not any("flow.name" in statement for statement in read)
 
 
-async def test_a_run_without_a_state_has_none(database: Database, ask: Ask) -> None:
+async def test_a_run_without_a_state_has_a_null_state(database: Database, ask: Ask) -> None:
     flow = make_flow()
     await store(database, flow, make_flow_run(flow), make_task_run())
 
@@ -173,10 +173,10 @@ async def test_a_run_without_a_state_has_none(database: Database, ask: Ask) -> N
     ]
 
 
-async def test_history_has_the_last_states(database: Database, ask: Ask) -> None:
+async def test_history_contains_the_last_states(database: Database, ask: Ask) -> None:
     flow = make_flow()
     run = make_flow_run(flow)
-    await store(database, flow, run, *(a_state(run, version) for version in range(1, 61)))
+    await store(database, flow, run, *(make_state(run, version) for version in range(1, 61)))
 
     data = await ask(
         """{ flowRuns { nodes {
@@ -193,14 +193,14 @@ async def test_history_has_the_last_states(database: Database, ask: Ask) -> None
         assert body["errors"][0]["extensions"]["code"] == code
 
 
-async def test_a_limit_knows_how_many_slots_are_held(database: Database, ask: Ask) -> None:
+async def test_a_limit_shows_how_many_slots_are_held(database: Database, ask: Ask) -> None:
     now = clock().timestamp()
     await store(
         database,
-        a_limit("held", occupied=2),
-        a_limit("rate", slot_decay_per_second=0.5, drained=at(now + 1000 - at(0).timestamp())),
-        a_limit("drained", slot_decay_per_second=0.5, drained=at(0), occupied=0),
-        a_limit("unused", slot_decay_per_second=0.5),
+        make_limit("held", occupied=2),
+        make_limit("rate", slot_decay_per_second=0.5, drained=at(now + 1000 - at(0).timestamp())),
+        make_limit("drained", slot_decay_per_second=0.5, drained=at(0), occupied=0),
+        make_limit("unused", slot_decay_per_second=0.5),
     )
 
     data = await ask("{ concurrencyLimits(orderBy: {id: ASC}) { nodes { name activeSlots limit } } }")
@@ -211,7 +211,7 @@ async def test_a_limit_knows_how_many_slots_are_held(database: Database, ask: As
 
 
 async def test_a_limit_is_found_by_id_or_name(database: Database, ask: Ask) -> None:
-    limit = a_limit("db")
+    limit = make_limit("db")
     await store(database, limit)
     document = "query($by: ConcurrencyLimitRef!) { concurrencyLimit(by: $by) { id } }"
 
@@ -220,7 +220,7 @@ async def test_a_limit_is_found_by_id_or_name(database: Database, ask: Ask) -> N
     assert await ask(document, by={"name": "other"}) == {"concurrencyLimit": None}
 
 
-async def test_instants_are_written_in_utc_with_six_digits(database: Database, ask: Ask) -> None:
+async def test_times_are_written_in_utc_with_six_digits(database: Database, ask: Ask) -> None:
     await store(database, make_flow(created=at(0.000123)))
 
     data = await ask(
@@ -246,7 +246,7 @@ async def test_instants_are_written_in_utc_with_six_digits(database: Database, a
         "2026-01-01T00:00:00+25:00",
     ],
 )
-async def test_an_instant_that_is_none_is_refused(ask: Ask, text: Any) -> None:
+async def test_an_invalid_time_is_refused(ask: Ask, text: Any) -> None:
     document = "query($since: DateTime!) { flowRunCount(where: {created: {eq: $since}}) }"
 
     body = await ask.raw(document, since=text)

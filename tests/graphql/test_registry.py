@@ -1,4 +1,4 @@
-"""The registry of GraphQL types: what comes too late, or twice, is an error and not silently missing."""
+"""The registry of GraphQL types: a late or repeated registration is an error."""
 
 from enum import Enum
 
@@ -18,17 +18,17 @@ from tests.graphql.samples import Sample
 
 
 class Late(Document):
-    """A document that nobody registered in time."""
+    """A document that is not registered in time."""
 
 
 class LateEnum(Enum):
-    """An enum that nobody registered in time."""
+    """An enum that is not registered in time."""
 
     ONE = 1
     """The first."""
 
 
-def test_what_is_registered_after_the_schema_is_an_error() -> None:
+def test_a_registration_after_the_schema_is_an_error() -> None:
     build_schema()
     after = "registered after the schema was built"
 
@@ -45,7 +45,7 @@ def test_what_is_registered_after_the_schema_is_an_error() -> None:
     assert not has_field(Flow, "late")
 
 
-def test_a_field_that_a_filter_was_made_without_is_an_error() -> None:
+def test_a_field_added_after_its_filter_was_generated_is_an_error() -> None:
     registry = Registry()
     registry.make(Where, Sample, lambda: Sample)
 
@@ -54,7 +54,7 @@ def test_a_field_that_a_filter_was_made_without_is_an_error() -> None:
     assert not has_field(Sample, "late")
 
 
-def test_options_of_a_type_that_is_registered_already_are_an_error() -> None:
+def test_options_for_a_registered_type_are_an_error() -> None:
     register_type(Sample, registry=Registry())
 
     with pytest.raises(RegistrationError, match="Sample is registered twice"):
@@ -65,7 +65,7 @@ def test_schemas_of_one_process_share_their_types() -> None:
     assert sdl(build_schema()) == sdl(build_schema())
 
 
-def test_classes_have_nothing_but_the_type_that_strawberry_looks_for() -> None:
+def test_row_classes_have_only_the_attribute_that_strawberry_expects() -> None:
     build_schema()
     Input.__class_getitem__(Late).resolve_type()
 

@@ -1,4 +1,4 @@
-"""Numbers of runs by group: the query, the subscription and plain Python agree."""
+"""Numbers of runs by group: query, subscription and plain Python agree."""
 
 import random
 from collections import Counter
@@ -39,7 +39,7 @@ GROUPINGS = {
 
 
 def group(**values: Any) -> dict[str, Any]:
-    """A count of flow runs as it is answered."""
+    """Return the count of a group as it is answered."""
     return {"runKind": "FLOW_RUN", **EMPTY, **values}
 
 
@@ -67,11 +67,11 @@ class Data:
         return next((each for each in self.flow_runs if each.id == run.flow_run_id), None)
 
     async def store(self, database: Database) -> None:
-        """Write all of it."""
+        """Insert all rows."""
         await store(database, *self.flows, *self.deployments, *self.flow_runs, *self.task_runs)
 
     def columns(self, run: FlowRun | TaskRun) -> dict[str, Any]:
-        """The values that a run is grouped by."""
+        """Return the values that a run is grouped by."""
         home = run if isinstance(run, FlowRun) else self._flow_run_of(run)
         return {
             "flowId": str(home.flow_id) if home else None,
@@ -97,7 +97,7 @@ Condition = tuple[dict[str, Any], Callable[[FlowRun | TaskRun, dict[str, Any]], 
 
 
 def conditions(data: Data, run: type[FlowRun | TaskRun]) -> list[Condition]:
-    """Conditions and their meaning; the tallies can answer all but the last three."""
+    """Return conditions with their meaning in Python; the tallies can answer all but the last three."""
     flow, deployment = data.flows[0], data.deployments[1]
 
     def home(condition: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def conditions(data: Data, run: type[FlowRun | TaskRun]) -> list[Condition]:
 
 
 def combined(chance: random.Random, known: list[Condition]) -> Condition:
-    """A random combination of two conditions."""
+    """Return a random combination of two conditions."""
     (one, is_one), (other, is_other) = chance.choice(known), chance.choice(known)
     return chance.choice(
         [
@@ -133,7 +133,7 @@ def combined(chance: random.Random, known: list[Condition]) -> Condition:
 
 
 def counted(data: Data, run: type[FlowRun | TaskRun], groups: list[str], holds: Any) -> Counter[tuple[Any, ...]]:
-    """The numbers as Python counts them."""
+    """Return the numbers by group, computed in Python."""
     runs: list[Any] = [*data.flow_runs, *data.task_runs]
     columns = [(each, data.columns(each)) for each in runs if isinstance(each, run)]
     fields = [GROUPINGS[name] for name in groups]
@@ -141,7 +141,7 @@ def counted(data: Data, run: type[FlowRun | TaskRun], groups: list[str], holds: 
 
 
 def answered(found: list[dict[str, Any]], groups: list[str], kind: str) -> Counter[tuple[Any, ...]]:
-    """The numbers as they were answered, largest first, with nothing in other columns."""
+    """Return the numbers of an answer by group; check that they are sorted and other columns are null."""
     fields = [GROUPINGS[name] for name in groups]
     assert [each["count"] for each in found] == sorted((each["count"] for each in found), reverse=True)
     assert {each["runKind"] for each in found} <= {kind}
@@ -168,7 +168,7 @@ async def test_query_subscription_and_python_count_the_same(
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_task_runs_are_counted_as_python_counts_them(database: Database, ask: Ask, seed: int) -> None:
+async def test_task_runs_are_counted_like_in_python(database: Database, ask: Ask, seed: int) -> None:
     data, chance = Data(seed), random.Random(seed)
     await data.store(database)
     for _ in range(25):
@@ -180,7 +180,7 @@ async def test_task_runs_are_counted_as_python_counts_them(database: Database, a
         assert +answered(found, groups, "TASK_RUN") == counted(data, TaskRun, groups, holds), (where, groups)
 
 
-async def test_runs_are_grouped_by_state_unless_a_client_says_otherwise(ask: Ask) -> None:
+async def test_runs_are_grouped_by_state_by_default(ask: Ask) -> None:
     await propose(ask, await make_flow_run(ask), "RUNNING")
     await make_task_run(ask)
 
@@ -199,7 +199,7 @@ async def test_flow_runs_have_no_task_key(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("groups", ["[]", "[TASK_KEY]"])
-async def test_without_groups_it_is_one_number_even_if_there_are_no_runs(ask: Ask, groups: str) -> None:
+async def test_without_groups_the_answer_is_one_number_even_without_runs(ask: Ask, groups: str) -> None:
     nothing = {"runCount": {"gt": 5}}
     document = f"""query($where: FlowRunWhere) {{ all: flowRunCounts(groupBy: {groups}) {{ count }}
       some: flowRunCounts(groupBy: {groups}, where: $where) {{ count }} }}"""
@@ -207,7 +207,7 @@ async def test_without_groups_it_is_one_number_even_if_there_are_no_runs(ask: As
     assert await ask(document, where=nothing) == {"all": [{"count": 0}], "some": [{"count": 0}]}
 
 
-async def test_only_the_largest_groups_are_answered(ask: Ask) -> None:
+async def test_only_the_largest_groups_are_returned(ask: Ask) -> None:
     small, large = await make_flow(ask, "small"), await make_flow(ask, "large")
     for flow in (small, large, large):
         await make_flow_run(ask, flowId=flow)
@@ -225,13 +225,13 @@ async def test_only_the_largest_groups_are_answered(ask: Ask) -> None:
         (1001, "LIMIT_EXCEEDED", "A page is too large: at most 1000, not 1001."),
     ],
 )
-async def test_a_number_of_groups_out_of_bounds_is_refused(ask: Ask, first: int, code: str, message: str) -> None:
+async def test_an_invalid_number_of_groups_is_refused(ask: Ask, first: int, code: str, message: str) -> None:
     (error,) = (await ask.raw("query($n: Int!) { flowRunCounts(first: $n) { count } }", n=first))["errors"]
 
     assert (error["extensions"]["code"], error["message"]) == (code, message)
 
 
-async def test_counts_come_now_and_whenever_they_change(live: Ask, socket: Socket) -> None:
+async def test_counts_are_delivered_initially_and_after_each_change(live: Ask, socket: Socket) -> None:
     run = await make_flow_run(live)
     subscription = await socket.subscribe(COUNTS)
     before = (await subscription.next())["runCounts"]
@@ -242,7 +242,7 @@ async def test_counts_come_now_and_whenever_they_change(live: Ask, socket: Socke
     assert after == [group(stateType="RUNNING", stateName="Running", count=1)]
 
 
-async def test_counts_that_stay_the_same_are_not_repeated(live: Ask, socket: Socket) -> None:
+async def test_unchanged_counts_are_not_repeated(live: Ask, socket: Socket) -> None:
     flow = await make_flow(live, "a")
     one, other = await make_flow_run(live, flowId=flow), await make_flow_run(live)
     where = {"flow": {"id": {"eq": flow}}}
@@ -257,7 +257,7 @@ async def test_counts_that_stay_the_same_are_not_repeated(live: Ask, socket: Soc
     assert second == [group(stateType="COMPLETED", flowId=flow, count=1)]
 
 
-async def test_a_subscription_without_groups_is_one_number(live: Ask, socket: Socket) -> None:
+async def test_a_subscription_without_groups_delivers_one_number(live: Ask, socket: Socket) -> None:
     await make_flow_run(live)
     await make_flow_run(live)
     subscription = await socket.subscribe(COUNTS, groupBy=[])
@@ -266,7 +266,7 @@ async def test_a_subscription_without_groups_is_one_number(live: Ask, socket: So
 
 
 async def until(subscription: Subscription, expected: list[dict[str, Any]]) -> None:
-    """Take counts until they are these."""
+    """Receive counts until they are the expected ones."""
     while (await subscription.next())["runCounts"] != expected:
         pass
 
@@ -292,13 +292,13 @@ async def test_deletions_change_counts_without_a_transition(server: Listening, l
 
 @pytest.fixture
 async def replicas(url: str) -> AsyncIterator[list[Listening]]:
-    """Two servers on one database."""
+    """Yield two servers on one database."""
     async with AsyncExitStack() as servers:
         yield [await servers.enter_async_context(listening(url)) for _ in range(2)]
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_a_subscriber_sees_what_another_replica_changes(replicas: list[Listening]) -> None:
+async def test_a_subscriber_receives_changes_of_another_replica(replicas: list[Listening]) -> None:
     async with AsyncExitStack() as opened:
         asks = [await opened.enter_async_context(asking(each)) for each in replicas]
         subscriptions = [await subscribed(opened, each) for each in replicas]
@@ -314,7 +314,7 @@ async def test_a_subscriber_sees_what_another_replica_changes(replicas: list[Lis
 
 
 async def subscribed(opened: AsyncExitStack, server: Listening) -> Subscription:
-    """A subscription to a server that reads again only when it is notified, once nothing is counted."""
+    """Return a subscription, after its first count of 0, to a server that executes live queries only when notified."""
     server.hub.live.rest_seconds = NEVER
     socket = await opened.enter_async_context(connected(server))
     subscription = await socket.subscribe(COUNTS, groupBy=["STATE_TYPE"])
@@ -322,7 +322,7 @@ async def subscribed(opened: AsyncExitStack, server: Listening) -> Subscription:
     return subscription
 
 
-async def test_many_subscribers_to_the_same_counts_cost_one_read_of_the_tallies(
+async def test_many_subscribers_to_the_same_counts_share_each_read_of_the_tallies(
     server: Listening, live: Ask, socket: Socket
 ) -> None:
     run = await make_flow_run(live)
@@ -341,11 +341,11 @@ async def test_many_subscribers_to_the_same_counts_cost_one_read_of_the_tallies(
         assert (await each.next())["runCounts"] == [group(stateType="RUNNING", count=1)]
 
     sums = [statement for statement in read if "sum(" in statement]
-    assert len(sums) == query.started - before <= 2  # the notification and the next look at the log may come apart
+    assert len(sums) == query.started - before <= 2  # the notification and the next read of the log may be separate
     assert not [statement for statement in read if "FROM flow_run " in statement and "count(" in statement]
 
 
-async def test_flow_and_deployment_of_a_live_count_are_those_of_now(live: Ask, socket: Socket) -> None:
+async def test_flow_and_deployment_of_a_live_count_are_the_current_ones(live: Ask, socket: Socket) -> None:
     flow = await make_flow(live, "a")
     subscription = await socket.subscribe("subscription { runCounts(groupBy: [FLOW]) { count flow { tags } } }")
     assert (await subscription.next())["runCounts"] == []

@@ -1,4 +1,4 @@
-"""What a key allows: decided before anything is executed, by the root fields of the operation that is asked for."""
+"""Scopes of keys: checked before execution, by the root fields of the requested operation."""
 
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -38,14 +38,14 @@ SECURITY = (Path(__file__).parent.parent.parent / "docs/security.md").read_text(
 
 @pytest.fixture
 async def server(url: str) -> AsyncIterator[Listening]:
-    """A server that lets in who has a key."""
+    """Yield a server that requires a key."""
     async with listening(url, authentication="keys") as server:
         yield server
 
 
 @pytest.fixture
 async def held(server: Listening, database: Database) -> AsyncIterator[Mapping[str, Ask]]:
-    """Clients with a key for each scope, by its name."""
+    """Yield clients with a key for each scope, by the name of the scope."""
     keys = Keys(database)
     async with AsyncExitStack() as clients:
         yield {
@@ -60,7 +60,7 @@ def code(body: Any) -> str | None:
 
 
 def asking_for(name: str) -> str:
-    """A mutation that asks for one field, with variables for what it has to be given."""
+    """Return a document with one mutation, with variables for its required arguments."""
     arguments = MUTATIONS[name].args
     declared = ", ".join(f"${each}: {argument.type}" for each, argument in arguments.items())
     given = ", ".join(f"{each}: ${each}" for each in arguments)
@@ -68,14 +68,14 @@ def asking_for(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_a_mutation_says_what_it_needs(name: str) -> None:
+def test_a_mutation_documents_its_scope(name: str) -> None:
     needs = metadata(MUTATIONS[name])[NEEDS]
 
     assert needs in {"propose", "admin"}
     assert (MUTATIONS[name].description or "").endswith(f"Needs the scope `{needs}`.")
 
 
-def test_the_page_on_security_names_what_may_be_proposed() -> None:
+def test_the_page_on_security_lists_the_mutations_of_propose() -> None:
     (paragraph,) = re.findall(r"^\| `propose` \| (.*) \|$", SECURITY, re.MULTILINE)
     proposing = {name for name, field in MUTATIONS.items() if metadata(field)[NEEDS] == "propose"}
 
@@ -83,7 +83,7 @@ def test_the_page_on_security_names_what_may_be_proposed() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_with_a_key_to_read_nothing_is_changed(held: Mapping[str, Ask]) -> None:
+async def test_a_key_with_the_scope_read_allows_no_mutation(held: Mapping[str, Ask]) -> None:
     for name in MUTATIONS:
         assert code(await held["read"].raw(asking_for(name))) == "FORBIDDEN", name
     assert code(await held["read"].raw("mutation { __typename }")) == "FORBIDDEN"
@@ -91,7 +91,7 @@ async def test_with_a_key_to_read_nothing_is_changed(held: Mapping[str, Ask]) ->
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_with_a_key_to_propose_runs_go_their_way(held: Mapping[str, Ask]) -> None:
+async def test_a_key_with_the_scope_propose_allows_orchestration(held: Mapping[str, Ask]) -> None:
     run = await make_flow_run(held["propose"])
     answer = await propose(held["propose"], run, "RUNNING")
 
@@ -101,7 +101,7 @@ async def test_with_a_key_to_propose_runs_go_their_way(held: Mapping[str, Ask]) 
         assert allowed == (metadata(field)[NEEDS] == "propose"), name
 
 
-async def test_with_a_key_to_administer_everything_is_allowed(held: Mapping[str, Ask]) -> None:
+async def test_a_key_with_the_scope_admin_allows_everything(held: Mapping[str, Ask]) -> None:
     flow = await make_flow(held["admin"])
     deleted = await held["admin"]("mutation($id: ID!) { deleteFlow(id: $id) { __typename } }", id=flow)
 
@@ -122,7 +122,7 @@ WAYS = {
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_no_way_leads_around_it(held: Mapping[str, Ask], way: str) -> None:
+async def test_no_form_of_a_document_avoids_the_check(held: Mapping[str, Ask], way: str) -> None:
     said = {"query": WAYS[way], "operationName": "Chosen" if way == "chosen" else None}
 
     for scope, refused in (("read", True), ("propose", True), ("admin", False)):
@@ -134,7 +134,7 @@ async def test_no_way_leads_around_it(held: Mapping[str, Ask], way: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_only_the_operation_that_is_asked_for_counts(held: Mapping[str, Ask]) -> None:
+async def test_only_the_scope_of_the_requested_operation_counts(held: Mapping[str, Ask]) -> None:
     said = {
         "query": f"query Read {{ __typename }} {DELETE.replace('mutation', 'mutation Not')}",
         "operationName": "Read",
@@ -144,7 +144,7 @@ async def test_only_the_operation_that_is_asked_for_counts(held: Mapping[str, As
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_what_is_refused_is_said_with_a_status(held: Mapping[str, Ask]) -> None:
+async def test_a_missing_scope_is_an_error_with_a_status(held: Mapping[str, Ask]) -> None:
     accept = {"Accept": "application/graphql-response+json"}
     reply = await held["read"].client.post("/graphql", json={"query": CREATE}, headers=accept)
     legacy = await held["read"].client.post("/graphql", json={"query": CREATE})
@@ -155,7 +155,7 @@ async def test_what_is_refused_is_said_with_a_status(held: Mapping[str, Ask]) ->
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_over_websockets_and_as_events_it_is_the_same(server: Listening, database: Database) -> None:
+async def test_scopes_are_checked_over_websockets_and_server_sent_events(server: Listening, database: Database) -> None:
     key = await Keys(database).make("reader", "read")
     async with connected_with(server, key) as socket:
         assert (await (await socket.subscribe(CREATE)).error())["extensions"]["code"] == "FORBIDDEN"
@@ -168,14 +168,14 @@ async def test_over_websockets_and_as_events_it_is_the_same(server: Listening, d
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_without_keys_everybody_may_do_everything(ask: Ask) -> None:
+async def test_without_authentication_every_mutation_is_allowed(ask: Ask) -> None:
     assert (await create(ask, "flow", name="etl"))["created"]
     assert code(await ask.raw(DELETE)) is None
 
 
 @pytest.fixture
 def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
-    """Declare that a field of a type needs a scope."""
+    """Return a function that declares that a field of a type needs a scope."""
 
     def declare(kind: str, name: str, scope: Scope) -> None:
         fields: Any = SCHEMA.get_type(kind)
@@ -249,7 +249,7 @@ async def test_a_column_that_needs_a_scope_is_refused_without_it(
 
 
 class Further(StrEnum):
-    """A scope that is not one of the levels."""
+    """A scope that is not part of the hierarchy."""
 
     SECRETS = "secrets"
 
@@ -269,7 +269,7 @@ SECRETS: Any = Further.SECRETS
         ([*Scope, SECRETS], None),
     ],
 )
-def test_a_scope_that_no_other_includes_is_needed_by_itself(scopes: list[Scope], missing: str | None) -> None:
+def test_a_scope_outside_the_hierarchy_must_be_granted_itself(scopes: list[Scope], missing: str | None) -> None:
     principal = Principal("somebody", scopes)
 
     if missing is None:

@@ -1,4 +1,4 @@
-"""Limits and slots over HTTP."""
+"""Concurrency limits and slots over HTTP."""
 
 import asyncio
 from typing import Any
@@ -19,13 +19,13 @@ LIMITS = "{ concurrencyLimits { nodes { name limit activeSlots leases { nodes { 
 
 
 async def take(ask: Ask, *names: str, **given: Any) -> Any:
-    """Take slots of limits."""
+    """Acquire slots of limits; return the answer."""
     fields = f"{PROBLEM} ... on AcquireConcurrencySlotsPayload {{ retryAfterSeconds leases {{ id slots expires }} }}"
     return await do(ask, "acquireConcurrencySlots", "AcquireConcurrencySlotsInput", fields, names=list(names), **given)
 
 
 async def handle(ask: Ask, mutation: str, *leases: str, **given: Any) -> Any:
-    """Give leases back, or renew them."""
+    """Release or renew leases; return the answer."""
     kind = mutation[0].upper() + mutation[1:] + "Input"
     payload = f"{mutation[0].upper()}{mutation[1:]}Payload"
     fields = f"{PROBLEM} ... on {payload} {{ leaseIds }}"
@@ -33,11 +33,11 @@ async def handle(ask: Ask, mutation: str, *leases: str, **given: Any) -> Any:
 
 
 async def active(ask: Ask) -> dict[str, int]:
-    """How many slots of each limit are held."""
+    """Return the number of held slots of each limit."""
     return {each["name"]: each["activeSlots"] for each in (await ask(LIMITS))["concurrencyLimits"]["nodes"]}
 
 
-async def test_slots_of_several_limits_are_taken_all_or_none(ask: Ask) -> None:
+async def test_slots_of_several_limits_are_acquired_atomically(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="a", limit=1)
     await create(ask, "concurrencyLimit", name="b", limit=2)
     first = await take(ask, "a", "b", "unknown", holder="me")
@@ -48,7 +48,7 @@ async def test_slots_of_several_limits_are_taken_all_or_none(ask: Ask) -> None:
     assert await active(ask) == {"a": 1, "b": 1}
 
 
-async def test_nothing_is_given_back_twice(ask: Ask) -> None:
+async def test_a_lease_is_released_once(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="a", limit=2)
     leases = [(await take(ask, "a"))["leases"][0]["id"] for _ in range(2)]
     answers = await asyncio.gather(*(handle(ask, "releaseConcurrencySlots", leases[0]) for _ in range(5)))
@@ -56,7 +56,7 @@ async def test_nothing_is_given_back_twice(ask: Ask) -> None:
     assert await active(ask) == {"a": 1}
 
 
-async def test_a_lease_is_renewed_while_it_is_there(ask: Ask) -> None:
+async def test_a_lease_is_renewed_while_it_exists(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="a", limit=1)
     (lease,) = (await take(ask, "a", leaseSeconds=60))["leases"]
     assert (await handle(ask, "renewConcurrencyLeases", lease["id"]))["leaseIds"] == [lease["id"]]
@@ -67,7 +67,7 @@ async def test_a_lease_is_renewed_while_it_is_there(ask: Ask) -> None:
     assert (await handle(ask, "renewConcurrencyLeases", lease["id"]))["leaseIds"] == []
 
 
-async def test_the_lease_of_a_running_task_run_does_not_expire_once_it_is_renewed(ask: Ask) -> None:
+async def test_a_renewed_lease_of_a_running_task_run_does_not_expire(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="tag:db", limit=1)
     await propose(ask, await make_task_run(ask, tags=["db"]), "RUNNING", task=True)
     document = '{ concurrencyLimit(by: { name: "tag:db" }) { leases { nodes { id expires } } } }'
@@ -78,13 +78,13 @@ async def test_the_lease_of_a_running_task_run_does_not_expire_once_it_is_renewe
     assert lease["expires"] is None
 
 
-async def test_more_slots_than_there_are_is_a_mistake(ask: Ask) -> None:
+async def test_more_slots_than_the_limit_has_are_a_problem(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="a", limit=1)
     answer = await take(ask, "a", slots=2)
     assert (answer["__typename"], answer["path"]) == ("InvalidInput", ["slots"])
 
 
-async def test_a_limit_lowered_below_what_is_held_stops_new_entries_only(ask: Ask) -> None:
+async def test_a_limit_lowered_below_its_held_slots_refuses_acquisitions_only(ask: Ask) -> None:
     made = await create(ask, "concurrencyLimit", name="a", limit=2)
     leases = [(await take(ask, "a"))["leases"][0]["id"] for _ in range(2)]
     fields = f"{PROBLEM} ... on UpdateConcurrencyLimitPayload {{ concurrencyLimit {{ limit activeSlots }} }}"
@@ -97,7 +97,7 @@ async def test_a_limit_lowered_below_what_is_held_stops_new_entries_only(ask: As
     assert len((await take(ask, "a"))["leases"]) == 1
 
 
-async def test_slots_of_a_rate_limit_free_themselves_and_refusals_change_nothing(ask: Ask) -> None:
+async def test_slots_of_a_rate_limit_decay_and_refusals_change_nothing(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="rate", limit=2, slotDecayPerSecond=0.001)
     assert len((await take(ask, "rate", slots=2))["leases"]) == 1
     document = '{ concurrencyLimit(by: { name: "rate" }) { updated activeSlots } }'
@@ -108,7 +108,7 @@ async def test_slots_of_a_rate_limit_free_themselves_and_refusals_change_nothing
     assert (await ask(document))["concurrencyLimit"] == before
 
 
-async def test_how_slots_decay_changes_only_while_none_is_held(ask: Ask) -> None:
+async def test_the_decay_of_slots_can_be_changed_only_while_none_is_held(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="a", limit=2)
     (lease,) = (await take(ask, "a"))["leases"]
     changed = await create(ask, "concurrencyLimit", name="a", limit=2, slotDecayPerSecond=1)
@@ -117,7 +117,7 @@ async def test_how_slots_decay_changes_only_while_none_is_held(ask: Ask) -> None
     assert not (await create(ask, "concurrencyLimit", name="a", limit=2, slotDecayPerSecond=1))["created"]
 
 
-async def test_a_limit_tells_its_holders_and_can_be_reset(ask: Ask) -> None:
+async def test_a_limit_lists_its_holders_and_can_be_reset(ask: Ask) -> None:
     made = await create(ask, "concurrencyLimit", name="tag:db", limit=2)
     task = await make_task_run(ask, tags=["db"])
     await propose(ask, task, "RUNNING", task=True)
@@ -130,7 +130,7 @@ async def test_a_limit_tells_its_holders_and_can_be_reset(ask: Ask) -> None:
     assert await active(ask) == {"tag:db": 0}
 
 
-async def test_what_a_client_took_for_a_run_is_given_back_when_the_run_ends(ask: Ask) -> None:
+async def test_slots_that_a_client_acquired_for_a_run_are_released_when_it_ends(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="a", limit=1)
     run = await make_flow_run(ask, state={"type": "RUNNING"})
     await take(ask, "a", run={"flowRunId": run})
@@ -150,7 +150,7 @@ async def test_a_run_that_has_ended_acquires_no_slots(ask: Ask) -> None:
     assert await active(ask) == {"a": 0}
 
 
-async def test_force_takes_no_slot_and_gives_none_back(ask: Ask) -> None:
+async def test_force_acquires_no_slot_and_releases_none(ask: Ask) -> None:
     flow = await make_flow(ask)
     deployment = await make_deployment(ask, flowId=flow, concurrencyLimit=1)
     claimed = await make_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})
@@ -161,7 +161,7 @@ async def test_force_takes_no_slot_and_gives_none_back(ask: Ask) -> None:
     assert list((await active(ask)).values()) == [1]
 
 
-async def test_a_run_that_goes_on_after_a_pause_takes_a_slot_again_or_waits(ask: Ask) -> None:
+async def test_a_run_that_resumes_after_a_pause_acquires_a_slot_again_or_waits(ask: Ask) -> None:
     flow = await make_flow(ask)
     deployment = await make_deployment(ask, flowId=flow, concurrencyLimit=1)
     first = await make_flow_run(ask, flowId=flow, deploymentId=deployment, state={"type": "SCHEDULED"})

@@ -1,4 +1,4 @@
-"""Server-sent events: an operation a connection, as graphql-sse has it."""
+"""Server-sent events: one operation for each connection, as in graphql-sse."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -21,7 +21,7 @@ EVENTS = {"Accept": "text/event-stream"}
 
 @pytest.fixture
 def kind() -> str:
-    """The transport is the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
@@ -32,7 +32,7 @@ Event = tuple[str, Any]
 async def events(
     live: Ask, document: str, method: str = "POST", **variables: Any
 ) -> AsyncIterator[AsyncGenerator[Event, None]]:
-    """The events of an operation."""
+    """Yield the events of an operation."""
     said = {"query": document, "variables": variables}
     if method == "GET":
         url = "/graphql?" + urlencode({"query": document, "variables": orjson.dumps(variables).decode()})
@@ -50,7 +50,7 @@ async def events(
 
 
 async def parsed(response: httpx.Response) -> AsyncGenerator[Event, None]:
-    """What the lines say; a comment is an event without a name."""
+    """Yield the events of the lines of a response; a comment is an event without a name."""
     name, data = "", ""
     async for line in response.aiter_lines():
         if line.startswith("event:"):
@@ -63,7 +63,7 @@ async def parsed(response: httpx.Response) -> AsyncGenerator[Event, None]:
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
-async def test_a_subscription_is_told_as_it_happens(live: Ask, method: str) -> None:
+async def test_a_subscription_delivers_events_immediately(live: Ask, method: str) -> None:
     async with events(live, TRANSITIONS, method) as stream:
         name, first = await anext(stream)
         assert (name, first["data"]["transitions"]["transitions"]) == ("next", [])
@@ -74,7 +74,7 @@ async def test_a_subscription_is_told_as_it_happens(live: Ask, method: str) -> N
             await propose(live, run, "RUNNING")
 
 
-async def test_a_subscription_that_ends_completes(live: Ask) -> None:
+async def test_a_subscription_that_ends_sends_complete(live: Ask) -> None:
     run = await make_flow_run(live)
     await propose(live, run, "COMPLETED")
     document = "subscription($run: RunRef!) { runTransitions(run: $run, untilFinal: true) { version } }"
@@ -89,7 +89,7 @@ async def test_a_subscription_that_ends_completes(live: Ask) -> None:
     ]
 
 
-async def test_a_query_is_answered_too(live: Ask) -> None:
+async def test_a_query_is_answered_as_events(live: Ask) -> None:
     async with events(live, "{ __typename }") as stream:
         (name, body), complete = [event async for event in stream]
 
@@ -105,7 +105,9 @@ async def test_a_query_is_answered_too(live: Ask) -> None:
         ('mutation { createFlow(input: {name: "x"}) { __typename } }', "GET", "BAD_USER_INPUT"),
     ],
 )
-async def test_what_is_refused_is_the_only_event(live: Ask, document: str, method: str, code: str) -> None:
+async def test_the_error_of_a_refused_operation_is_the_only_event(
+    live: Ask, document: str, method: str, code: str
+) -> None:
     async with events(live, document, method) as stream:
         (name, body), complete = [event async for event in stream]
 
@@ -115,14 +117,14 @@ async def test_what_is_refused_is_the_only_event(live: Ask, document: str, metho
     assert complete == ("complete", None)
 
 
-async def test_a_request_that_is_none_is_refused_before_there_are_events(live: Ask) -> None:
+async def test_an_invalid_request_is_refused_before_the_stream_starts(live: Ask) -> None:
     response = await live.client.post("/graphql", json=[], headers=EVENTS)
 
     assert response.status_code == 400
     assert response.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
 
 
-async def test_a_quiet_connection_is_kept_alive_by_comments() -> None:
+async def test_an_idle_connection_is_kept_alive_by_comments() -> None:
     async def silence() -> AsyncGenerator[Any, None]:
         await waiting
         yield
@@ -135,7 +137,7 @@ async def test_a_quiet_connection_is_kept_alive_by_comments() -> None:
     assert waiting.cancelled()
 
 
-async def test_a_client_that_goes_away_leaves_nothing_behind(live: Ask, server: Listening) -> None:
+async def test_a_disconnected_client_leaves_no_subscriber(live: Ask, server: Listening) -> None:
     async with events(live, TRANSITIONS) as stream:
         await anext(stream)
         await server.hub.join()
@@ -146,7 +148,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(live: Ask, server: 
     assert not server.hub.unkeyed
 
 
-async def test_at_the_end_the_events_stop_without_completing(live: Ask, server: Listening) -> None:
+async def test_at_shutdown_the_stream_ends_without_complete(live: Ask, server: Listening) -> None:
     async with events(live, TRANSITIONS) as stream:
         await anext(stream)
         server.should_exit = True

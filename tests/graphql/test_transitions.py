@@ -1,4 +1,4 @@
-"""Subscriptions: what is asked for comes, once and in order, from the first batch on."""
+"""Subscriptions to transitions: matching transitions arrive once and in order, from the first batch on."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -21,8 +21,8 @@ RUN = """subscription($run: RunRef!, $afterVersion: Int, $untilFinal: Boolean! =
   runTransitions(run: $run, afterVersion: $afterVersion, untilFinal: $untilFinal) { version stateType } }"""
 
 
-async def told(subscription: Subscription, number: int) -> list[dict[str, Any]]:
-    """The next transitions."""
+async def next_transitions(subscription: Subscription, number: int) -> list[dict[str, Any]]:
+    """Return the next transitions."""
     found: list[dict[str, Any]] = []
     while len(found) < number:
         found += (await subscription.next())["transitions"]["transitions"]
@@ -31,11 +31,11 @@ async def told(subscription: Subscription, number: int) -> list[dict[str, Any]]:
 
 
 def entered(transitions: list[dict[str, Any]]) -> list[tuple[int, str]]:
-    """Which states were entered, by version."""
+    """Return version and type of the entered states."""
     return [(each["version"], each["stateType"]) for each in transitions]
 
 
-async def test_the_first_batch_comes_at_once_and_is_empty(live: Ask, socket: Socket) -> None:
+async def test_the_first_batch_arrives_immediately_and_is_empty(live: Ask, socket: Socket) -> None:
     await make_flow_run(live)
     subscription = await socket.subscribe(TRANSITIONS)
 
@@ -45,7 +45,7 @@ async def test_the_first_batch_comes_at_once_and_is_empty(live: Ask, socket: Soc
     assert batch["cursor"]
 
 
-async def test_a_transition_says_what_happened(live: Ask, socket: Socket) -> None:
+async def test_a_transition_has_all_its_fields(live: Ask, socket: Socket) -> None:
     subscription = await socket.subscribe(TRANSITIONS)
     await subscription.next()
     flow = await make_flow(live)
@@ -53,7 +53,7 @@ async def test_a_transition_says_what_happened(live: Ask, socket: Socket) -> Non
     run = await make_flow_run(live, flowId=flow, deploymentId=deployment)
     answer = await propose(live, run, {"type": "RUNNING", "message": "off it goes"})
 
-    first, second = await told(subscription, 2)
+    first, second = await next_transitions(subscription, 2)
 
     assert entered([first, second]) == [(1, "PENDING"), (2, "RUNNING")]
     assert (first["previousStateType"], first["previousStateName"]) == (None, None)
@@ -124,7 +124,7 @@ async def test_a_page_of_the_log_that_is_impossible_is_an_error(live: Ask, argum
     assert body["errors"][0]["extensions"]["code"] == code
 
 
-async def test_a_task_run_is_told_with_its_flow_run(live: Ask, socket: Socket) -> None:
+async def test_a_transition_of_a_task_run_has_its_flow_run(live: Ask, socket: Socket) -> None:
     flow = await make_flow(live)
     run = await make_flow_run(live, flowId=flow)
     subscription = await socket.subscribe(TRANSITIONS, where={"runKind": "TASK_RUN", "flowRunIds": [run]})
@@ -132,23 +132,23 @@ async def test_a_task_run_is_told_with_its_flow_run(live: Ask, socket: Socket) -
     await propose(live, run, "RUNNING")
     task = await make_task_run(live, flowRunId=run)
 
-    (only,) = await told(subscription, 1)
+    (only,) = await next_transitions(subscription, 1)
 
     assert (only["runId"], only["flowRunId"], only["flowId"]) == (task, run, flow)
 
 
-async def test_query_first_then_subscribe_and_nothing_falls_between(live: Ask, socket: Socket) -> None:
+async def test_a_subscription_after_a_query_misses_nothing(live: Ask, socket: Socket) -> None:
     run = await make_flow_run(live)
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
     await propose(live, run, "RUNNING")
     subscription = await socket.subscribe(TRANSITIONS, after=cursor)
-    first = await told(subscription, 1)
+    first = await next_transitions(subscription, 1)
     await propose(live, run, "COMPLETED")
 
-    assert entered(first + await told(subscription, 1)) == [(2, "RUNNING"), (3, "COMPLETED")]
+    assert entered(first + await next_transitions(subscription, 1)) == [(2, "RUNNING"), (3, "COMPLETED")]
 
 
-async def test_a_cursor_goes_on_where_it_was(live: Ask, server: Listening) -> None:
+async def test_a_subscription_resumes_at_a_cursor(live: Ask, server: Listening) -> None:
     run = await make_flow_run(live)
     async with connected(server) as socket:
         cursor = (await (await socket.subscribe(TRANSITIONS)).next())["transitions"]["cursor"]
@@ -163,7 +163,7 @@ async def test_a_cursor_goes_on_where_it_was(live: Ask, server: Listening) -> No
     assert entered(found) == [(2, "RUNNING"), (3, "PAUSED"), (4, "RUNNING"), (5, "COMPLETED")]
 
 
-async def test_only_what_matches_comes(live: Ask, socket: Socket) -> None:
+async def test_only_matching_transitions_are_delivered(live: Ask, socket: Socket) -> None:
     one, other = await make_flow_run(live, tags=["x"]), await make_flow_run(live)
     wishes: dict[str, dict[str, Any]] = {
         "run": {"runIds": [one, "nonsense"]},
@@ -180,7 +180,8 @@ async def test_only_what_matches_comes(live: Ask, socket: Socket) -> None:
         await propose(live, one, state)
 
     runs = {
-        key: [each["runId"] for each in await told(subscriptions[key], 2)] for key in ("run", "type", "name", "tags")
+        key: [each["runId"] for each in await next_transitions(subscriptions[key], 2)]
+        for key in ("run", "type", "name", "tags")
     }
 
     assert runs == {"run": [one, one], "type": [other, one], "name": [other, one], "tags": [one, one]}
@@ -188,7 +189,7 @@ async def test_only_what_matches_comes(live: Ask, socket: Socket) -> None:
 
 
 @pytest.mark.parametrize("after", ["", "nonsense", "é" * 9])
-async def test_a_malformed_cursor_is_an_error_before_anything_is_told(socket: Socket, after: str) -> None:
+async def test_a_malformed_cursor_is_an_error_before_the_first_batch(socket: Socket, after: str) -> None:
     subscription = await socket.subscribe(TRANSITIONS, after=after)
 
     error = await subscription.error()
@@ -203,7 +204,7 @@ async def test_a_cursor_of_another_database_is_refused(server: Listening, socket
     assert (await subscription.error())["extensions"]["code"] == "INVALID_INPUT"
 
 
-async def test_an_expired_cursor_is_refused_with_the_oldest_that_is_good(
+async def test_an_expired_cursor_is_refused_with_the_oldest_valid_one(
     live: Ask, server: Listening, socket: Socket
 ) -> None:
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
@@ -215,7 +216,7 @@ async def test_an_expired_cursor_is_refused_with_the_oldest_that_is_good(
     again = await socket.subscribe(TRANSITIONS, "2", after=extensions["oldest"])
 
     assert extensions["code"] == "CURSOR_EXPIRED"
-    assert entered(await told(again, 1)) == [(2, "RUNNING")]
+    assert entered(await next_transitions(again, 1)) == [(2, "RUNNING")]
 
 
 async def test_the_state_and_the_run_are_loaded_together(live: Ask, server: Listening, socket: Socket) -> None:
@@ -233,7 +234,7 @@ async def test_the_state_and_the_run_are_loaded_together(live: Ask, server: List
     assert server.hub.database.statements - before < 40
 
 
-async def test_a_deleted_run_is_told_of_still(live: Ask, socket: Socket) -> None:
+async def test_transitions_of_a_deleted_run_are_delivered(live: Ask, socket: Socket) -> None:
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
     run = await make_flow_run(live)
     await live("mutation($id: ID!) { deleteFlowRun(id: $id) { __typename } }", id=run)
@@ -246,16 +247,16 @@ async def test_a_deleted_run_is_told_of_still(live: Ask, socket: Socket) -> None
     assert batch == [{"runId": run, "run": None, "state": None}]
 
 
-async def test_each_event_reads_the_run_anew(live: Ask, socket: Socket) -> None:
+async def test_each_event_loads_the_current_run(live: Ask, socket: Socket) -> None:
     run = await make_flow_run(live)
     subscription = await socket.subscribe("subscription { transitions { transitions { version run { version } } } }")
     await subscription.next()
     for version, state in ((2, "RUNNING"), (3, "COMPLETED")):
         await propose(live, run, state)
-        assert await told(subscription, 1) == [{"version": version, "run": {"version": version}}]
+        assert await next_transitions(subscription, 1) == [{"version": version, "run": {"version": version}}]
 
 
-async def test_one_run_is_told_from_its_first_version_to_its_end(live: Ask, socket: Socket) -> None:
+async def test_one_run_is_delivered_from_its_first_version_to_its_end(live: Ask, socket: Socket) -> None:
     run = await make_flow_run(live)
     await propose(live, run, "RUNNING")
     subscription = await socket.subscribe(RUN, run={"flowRunId": run}, untilFinal=True)
@@ -267,7 +268,7 @@ async def test_one_run_is_told_from_its_first_version_to_its_end(live: Ask, sock
     assert entered(found) == [(1, "PENDING"), (2, "RUNNING"), (3, "COMPLETED")]
 
 
-async def test_one_run_is_told_after_a_version(live: Ask, socket: Socket) -> None:
+async def test_one_run_is_delivered_after_a_version(live: Ask, socket: Socket) -> None:
     task = await make_task_run(live)
     await propose(live, task, "RUNNING", task=True)
     subscription = await socket.subscribe(RUN, run={"taskRunId": task}, afterVersion=1)
@@ -283,13 +284,13 @@ async def test_one_run_is_told_after_a_version(live: Ask, socket: Socket) -> Non
         ({"run": {}}, "BAD_USER_INPUT"),
     ],
 )
-async def test_a_run_that_is_not_there_is_an_error(socket: Socket, variables: dict[str, Any], code: str) -> None:
+async def test_an_unknown_run_is_an_error(socket: Socket, variables: dict[str, Any], code: str) -> None:
     subscription = await socket.subscribe(RUN, **variables)
 
     assert (await subscription.error())["extensions"]["code"] == code
 
 
-async def test_a_version_that_was_not_reached_is_an_error(live: Ask, socket: Socket) -> None:
+async def test_a_version_beyond_the_current_one_is_an_error(live: Ask, socket: Socket) -> None:
     run = await make_flow_run(live)
     subscription = await socket.subscribe(RUN, run={"flowRunId": run}, afterVersion=5)
 
@@ -301,7 +302,7 @@ async def test_a_version_that_was_not_reached_is_an_error(live: Ask, socket: Soc
 
 
 @pytest.mark.parametrize("field", ["flowRun", "taskRun"])
-async def test_a_run_is_an_object_that_lives(live: Ask, socket: Socket, field: str) -> None:
+async def test_a_live_run_is_delivered_after_each_change(live: Ask, socket: Socket, field: str) -> None:
     task = field == "taskRun"
     run = await (make_task_run(live) if task else make_flow_run(live))
     subscription = await socket.subscribe(
@@ -320,7 +321,7 @@ async def test_a_run_is_an_object_that_lives(live: Ask, socket: Socket, field: s
 
 
 @pytest.mark.parametrize("key", ["nonsense", "10fc7b6b-6eb3-4498-ba84-ca0d0e29cf3e"])
-async def test_a_run_that_is_not_there_is_null_and_no_more(socket: Socket, key: str) -> None:
+async def test_a_live_run_with_an_unknown_id_is_null_and_completes(socket: Socket, key: str) -> None:
     subscription = await socket.subscribe("subscription($id: ID!) { flowRun(id: $id) { id } }", id=key)
 
     assert await subscription.next() == {"flowRun": None}
@@ -331,7 +332,7 @@ LIVE_RUN = "subscription($id: ID!) { %s(id: $id) { stateType } }"
 
 
 @pytest.mark.parametrize("field", ["flowRun", "taskRun"])
-async def test_a_run_that_is_deleted_becomes_null_and_no_more(live: Ask, socket: Socket, field: str) -> None:
+async def test_a_live_run_that_is_deleted_becomes_null_and_completes(live: Ask, socket: Socket, field: str) -> None:
     run = await (make_task_run(live) if field == "taskRun" else make_flow_run(live))
     subscription = await socket.subscribe(LIVE_RUN % field, id=run)
     assert await subscription.next() == {field: {"stateType": "PENDING"}}
@@ -342,7 +343,7 @@ async def test_a_run_that_is_deleted_becomes_null_and_no_more(live: Ask, socket:
     await subscription.completed()
 
 
-async def test_a_run_that_is_deleted_with_its_flow_becomes_null(live: Ask, socket: Socket) -> None:
+async def test_a_live_run_that_is_deleted_with_its_flow_becomes_null(live: Ask, socket: Socket) -> None:
     flow = await make_flow(live)
     run = await make_flow_run(live, flowId=flow)
     task = await make_task_run(live, flowRunId=run)
@@ -358,7 +359,7 @@ async def test_a_run_that_is_deleted_with_its_flow_becomes_null(live: Ask, socke
         assert await subscription.next() == {field: None}
 
 
-async def test_the_transitions_of_a_run_end_when_it_is_deleted(live: Ask, socket: Socket) -> None:
+async def test_the_transitions_of_a_run_complete_when_it_is_deleted(live: Ask, socket: Socket) -> None:
     run = await make_flow_run(live)
     subscription = await socket.subscribe(RUN, run={"flowRunId": run})
     await subscription.next()
@@ -370,7 +371,7 @@ async def test_the_transitions_of_a_run_end_when_it_is_deleted(live: Ask, socket
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_a_run_that_another_replica_deletes_becomes_null(url: str, live: Ask, socket: Socket) -> None:
+async def test_a_live_run_that_another_replica_deletes_becomes_null(url: str, live: Ask, socket: Socket) -> None:
     run = await make_flow_run(live)
     subscription = await socket.subscribe(LIVE_RUN % "flowRun", id=run)
     await subscription.next()
@@ -380,13 +381,13 @@ async def test_a_run_that_another_replica_deletes_becomes_null(url: str, live: A
         assert await subscription.next() == {"flowRun": None}
 
 
-async def test_a_condition_lists_a_thousand_values_at_most(socket: Socket) -> None:
+async def test_a_condition_has_at_most_a_thousand_values(socket: Socket) -> None:
     subscription = await socket.subscribe(TRANSITIONS, where={"stateNames": ["x"] * 1001})
 
     assert (await subscription.error())["extensions"]["code"] == "LIMIT_EXCEEDED"
 
 
-async def test_a_batch_is_told_in_the_order_of_versions(live: Ask, socket: Socket) -> None:
+async def test_a_batch_is_delivered_in_the_order_of_versions(live: Ask, socket: Socket) -> None:
     runs = [await make_flow_run(live, flowId=await make_flow(live)) for _ in range(3)]
     subscription = await socket.subscribe(TRANSITIONS)
     await subscription.next()
@@ -401,7 +402,7 @@ async def test_a_batch_is_told_in_the_order_of_versions(live: Ask, socket: Socke
         )
     )
 
-    found = await told(subscription, 48)
+    found = await next_transitions(subscription, 48)
 
     for run in runs:
         assert [each["version"] for each in found if each["runId"] == run] == list(range(2, 18))

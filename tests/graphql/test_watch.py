@@ -1,4 +1,4 @@
-"""`runstate watch`: every transition once, however often the connection is lost; how a run ended is the exit code."""
+"""`runstate watch`: every transition once despite lost connections; the exit code is the result of the run."""
 
 import asyncio
 from typing import Any
@@ -35,36 +35,36 @@ ADDRESSES = {
 
 @pytest.fixture
 def kind() -> str:
-    """The client is the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
 class Shown:
-    """What was shown, one after the other."""
+    """The transitions that were shown, in order."""
 
     def __init__(self) -> None:
         self.queue = asyncio.Queue[dict[str, Any]]()
         self.notes: list[str] = []
 
     async def next(self, number: int) -> list[tuple[int, str]]:
-        """The next transitions: version and state type."""
+        """Return the next transitions: version and state type."""
         async with asyncio.timeout(30):
             entries = [await self.queue.get() for _ in range(number)]
         return [(entry["version"], entry["stateType"]) for entry in entries]
 
 
 def watching(server: Listening, wish: Any, shown: Shown) -> asyncio.Task[None]:
-    """Watch in the background."""
+    """Start watching in the background."""
     address = socket_address(server.address)
     return asyncio.create_task(watch(address, wish, shown.queue.put_nowait, shown.notes.append))
 
 
 @pytest.mark.parametrize("url", ADDRESSES)
-def test_an_address_may_be_given_as_http(url: str) -> None:
+def test_a_url_with_http_is_accepted(url: str) -> None:
     assert socket_address(url) == ADDRESSES[url]
 
 
-async def test_a_run_is_shown_to_its_end(server: Listening, live: Ask) -> None:
+async def test_a_run_is_watched_to_its_end(server: Listening, live: Ask) -> None:
     for state, code in (("COMPLETED", 0), ("FAILED", 1), ("CRASHED", 1), ("CANCELLED", 2)):
         run_id, shown = await make_flow_run(live), Shown()
         wish = OneRun(run_id, until_final=True)
@@ -77,7 +77,7 @@ async def test_a_run_is_shown_to_its_end(server: Listening, live: Ask) -> None:
         assert ending(wish) == code
 
 
-async def test_a_run_that_has_ended_is_over_at_once(server: Listening, live: Ask) -> None:
+async def test_watching_an_ended_run_ends_immediately(server: Listening, live: Ask) -> None:
     run_id = await make_task_run(live)
     await propose(live, run_id, "FAILED", task=True, force=True)
     wish = OneRun(run_id, 2, until_final=True)
@@ -87,7 +87,7 @@ async def test_a_run_that_has_ended_is_over_at_once(server: Listening, live: Ask
     assert ending(wish) == 1
 
 
-async def test_what_matches_is_shown(server: Listening, live: Ask) -> None:
+async def test_matching_transitions_are_shown(server: Listening, live: Ask) -> None:
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
     one, other = await make_flow_run(live), await make_flow_run(live)
     shown = Shown()
@@ -100,7 +100,7 @@ async def test_what_matches_is_shown(server: Listening, live: Ask) -> None:
     task.cancel()
 
 
-async def test_a_lost_connection_is_made_again_and_nothing_is_missed(server: Listening, live: Ask) -> None:
+async def test_a_lost_connection_is_reopened_and_nothing_is_missed(server: Listening, live: Ask) -> None:
     run_id = await make_flow_run(live)
     wish, shown = Everything(), Shown()
     task = watching(server, wish, shown)
@@ -119,7 +119,7 @@ async def test_a_lost_connection_is_made_again_and_nothing_is_missed(server: Lis
     assert shown.notes
 
 
-async def test_what_the_server_refuses_is_the_end(server: Listening, live: Ask) -> None:
+async def test_a_refusal_of_the_server_ends_watching(server: Listening, live: Ask) -> None:
     unknown = "01900000-0000-7000-8000-000000000000"
     flow_run = await make_flow_run(live)
     for wish, said in (
@@ -133,12 +133,12 @@ async def test_what_the_server_refuses_is_the_end(server: Listening, live: Ask) 
             await watching(server, wish, Shown())
 
 
-async def test_where_there_is_no_such_socket_is_the_end(server: Listening) -> None:
+async def test_a_url_without_a_websocket_ends_watching(server: Listening) -> None:
     with pytest.raises(RefusedError, match="40"):
         await watch(f"ws://{server.address}/nowhere", Everything(), print, print)
 
 
-async def test_into_a_pipe_go_lines_of_json(server: Listening, live: Ask) -> None:
+async def test_the_output_to_a_pipe_is_lines_of_json(server: Listening, live: Ask) -> None:
     cursor = (await live("{ transitionCursor }"))["transitionCursor"]
     flow_run = await make_flow_run(live)
     process = await run("watch", server.address, "--after", cursor, environment={})
@@ -151,7 +151,7 @@ async def test_into_a_pipe_go_lines_of_json(server: Listening, live: Ask) -> Non
     assert entry["cursor"]
 
 
-async def test_the_exit_code_says_how_the_run_ended(server: Listening, live: Ask) -> None:
+async def test_the_exit_code_is_the_result_of_the_run(server: Listening, live: Ask) -> None:
     flow_run = await make_flow_run(live)
     await propose(live, flow_run, "CANCELLED", force=True)
     process = await run("watch", server.address, "--run", flow_run, "--until-final", environment={})
@@ -171,14 +171,14 @@ async def test_the_exit_code_says_how_the_run_ended(server: Listening, live: Ask
         ["--where", "[]"],
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: list[str]) -> None:
+def test_contradictory_options_are_refused(options: list[str]) -> None:
     result = CliRunner().invoke(cli, ["watch", "http://127.0.0.1:1", *options])
 
     assert result.exit_code == 3
     assert result.output
 
 
-def test_options_say_what_is_watched() -> None:
+def test_options_become_the_subscription() -> None:
     everything = wish_of(None, '{"runKind": "FLOW_RUN"}', "c", until_final=False)
     one = wish_of("r", None, "7", until_final=True)
 
@@ -188,7 +188,7 @@ def test_options_say_what_is_watched() -> None:
     assert (one.run, one.version, one.until_final) == ("r", 7, True)
 
 
-def test_on_a_terminal_it_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_to_a_terminal_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     table = Table()
     table(
         {
@@ -207,7 +207,7 @@ def test_on_a_terminal_it_is_a_table(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize("variable", [True, False], ids=["variable", "option"])
-async def test_a_key_is_sent_where_one_is_needed(url: str, database: Database, *, variable: bool) -> None:
+async def test_a_key_is_sent(url: str, database: Database, *, variable: bool) -> None:
     key = await Keys(database).make("ci", "propose")
     async with listening(url, authentication="keys") as server, asking_with(server, key) as ask:
         flow_run = await make_flow_run(ask)
@@ -221,7 +221,7 @@ async def test_a_key_is_sent_where_one_is_needed(url: str, database: Database, *
     assert [orjson.loads(line)["stateType"] for line in output.splitlines()] == ["PENDING", "COMPLETED"]
 
 
-async def test_user_and_password_are_sent_like_a_key(url: str) -> None:
+async def test_user_and_password_are_sent(url: str) -> None:
     async with listening(url, auth_string="ops:secret") as server:
         process = await run("watch", server.address, "--run", "nonsense", "--key=ops:secret", environment={})
         output, _ = await process.communicate()
@@ -230,13 +230,13 @@ async def test_user_and_password_are_sent_like_a_key(url: str) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "rs_nonsense", "ops:secret"])
-async def test_without_the_key_that_is_needed_it_is_the_end(url: str, key: str | None) -> None:
+async def test_a_missing_key_ends_watching(url: str, key: str | None) -> None:
     async with listening(url, authentication="keys") as server:
         with pytest.raises(RefusedError, match="requires a valid key"):
             await watch(socket_address(server.address), Everything(), print, print, key)
 
 
-async def test_when_the_key_is_revoked_it_is_the_end(url: str, database: Database) -> None:
+async def test_a_revoked_key_ends_watching(url: str, database: Database) -> None:
     keys = Keys(database)
     key = await keys.make("ci")
     async with listening(url, authentication="keys") as server, asking_with(server, key) as ask:

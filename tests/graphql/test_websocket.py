@@ -1,4 +1,4 @@
-"""The WebSocket: one bad message ends nothing but itself; slow clients, and the end of the server."""
+"""WebSockets: protocol errors, slow clients and shutdown."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,13 +22,13 @@ TYPENAME = "{ __typename }"
 
 @pytest.fixture
 def kind() -> str:
-    """The transport is the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
 @pytest.fixture
 async def alive(socket: Socket) -> AsyncIterator[Subscription]:
-    """A subscription on the socket; afterwards it must be told of another run still."""
+    """Yield a subscription on the socket; check afterwards that it still receives transitions."""
     subscription = await socket.subscribe(TRANSITIONS, "alive")
     await subscription.next()
     yield subscription
@@ -98,7 +98,7 @@ async def test_a_bad_payload_is_an_error_of_its_operation(socket: Socket, payloa
 
 @pytest.mark.parametrize("key", [5, 1.5, None, True, [1], [], {"a": 1}, ""])
 @pytest.mark.usefixtures("alive")
-async def test_an_odd_id_is_an_error_and_no_more(socket: Socket, key: Any) -> None:
+async def test_an_invalid_id_is_an_error_of_its_operation_only(socket: Socket, key: Any) -> None:
     await socket.say({"type": "subscribe", "id": key, "payload": {"query": TYPENAME}})
     message = await socket.hear()
     await socket.say({"type": "complete", "id": key})
@@ -107,7 +107,7 @@ async def test_an_odd_id_is_an_error_and_no_more(socket: Socket, key: Any) -> No
     assert message["payload"][0]["extensions"]["code"] == "BAD_REQUEST"
 
 
-async def test_an_odd_id_is_not_taken_for_that_of_another_operation(socket: Socket) -> None:
+async def test_an_invalid_id_is_not_confused_with_that_of_another_operation(socket: Socket) -> None:
     await (await socket.subscribe(TRANSITIONS, "5")).next()
     await socket.say({"type": "subscribe", "id": 5, "payload": {"query": TYPENAME}})
 
@@ -115,14 +115,14 @@ async def test_an_odd_id_is_not_taken_for_that_of_another_operation(socket: Sock
 
 
 @pytest.mark.parametrize("empty", [{"operationName": ""}, {"variables": ""}])
-async def test_an_empty_part_of_a_payload_is_none(socket: Socket, empty: dict[str, Any]) -> None:
+async def test_empty_members_of_a_payload_are_ignored(socket: Socket, empty: dict[str, Any]) -> None:
     await socket.say({"type": "subscribe", "id": "1", "payload": {"query": "query A { __typename }", **empty}})
 
     assert await Subscription(socket, "1").next() == {"__typename": "Query"}
 
 
 @pytest.mark.usefixtures("alive")
-async def test_a_message_is_as_large_as_a_body_may_be(socket: Socket) -> None:
+async def test_a_message_has_the_same_maximum_length_as_a_body(socket: Socket) -> None:
     def message(key: str, length: int) -> str:
         said = {"type": "subscribe", "id": key, "payload": {"query": TYPENAME, "variables": {"x": ""}}}
         return orjson.dumps(said).decode().ljust(length)
@@ -135,7 +135,7 @@ async def test_a_message_is_as_large_as_a_body_may_be(socket: Socket) -> None:
 
 
 @pytest.mark.usefixtures("alive")
-async def test_a_digest_instead_of_a_document_is_an_error_of_its_operation(socket: Socket) -> None:
+async def test_a_persisted_query_is_an_error_of_its_operation(socket: Socket) -> None:
     payload = {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}}
     await socket.say({"type": "subscribe", "id": "bad", "payload": payload})
 
@@ -147,13 +147,13 @@ async def test_a_digest_instead_of_a_document_is_an_error_of_its_operation(socke
     "message",
     ["no JSON", "[" * 100_000, b"{}", {}, {"type": "what"}, {"type": ["x"]}, [], [1, 2], None, 5, '"text"', True],
 )
-async def test_what_is_not_of_the_protocol_closes_the_socket(socket: Socket, message: Any) -> None:
+async def test_a_message_outside_the_protocol_closes_the_socket(socket: Socket, message: Any) -> None:
     await socket.say(message)
 
     assert await socket.closed() == 4400
 
 
-async def test_an_id_is_used_once_at_a_time(socket: Socket) -> None:
+async def test_an_id_cannot_be_used_by_two_operations_at_once(socket: Socket) -> None:
     await (await socket.subscribe(TRANSITIONS)).next()
     await socket.subscribe(TRANSITIONS)
 
@@ -172,7 +172,7 @@ async def test_an_id_is_free_again_when_its_operation_has_ended(socket: Socket) 
     assert await (await socket.subscribe(TYPENAME)).next() == {"__typename": "Query"}
 
 
-async def test_nothing_is_answered_before_the_connection_is_acknowledged(server: Listening) -> None:
+async def test_no_operation_is_executed_before_the_connection_is_acknowledged(server: Listening) -> None:
     async with dialled(server) as socket:
         await socket.subscribe(TYPENAME)
         assert await socket.closed() == 4401
@@ -185,13 +185,13 @@ async def test_a_connection_is_initialised_once(socket: Socket) -> None:
 
 
 @pytest.mark.parametrize("payload", [None, {}, {"token": "x"}])
-async def test_a_connection_may_say_something_of_itself(server: Listening, payload: Any) -> None:
+async def test_the_initialization_may_have_a_payload(server: Listening, payload: Any) -> None:
     async with dialled(server) as socket:
         await socket.say({"type": "connection_init", "payload": payload})
         assert await socket.hear() == {"type": "connection_ack"}
 
 
-async def test_a_connection_that_says_nothing_is_closed(server: Listening) -> None:
+async def test_a_connection_without_initialization_is_closed(server: Listening) -> None:
     (endpoint,) = {route.app for route in server.starlette.routes if isinstance(route, WebSocketRoute)}
     assert isinstance(endpoint, Endpoint)
     assert endpoint.connection_init_wait_timeout == timedelta(seconds=10)
@@ -207,7 +207,7 @@ async def test_other_protocols_are_refused(server: Listening, protocols: list[An
         assert connection.close_code == 4406
 
 
-async def test_a_client_that_goes_away_leaves_nothing_behind(server: Listening) -> None:
+async def test_a_disconnected_client_leaves_no_subscriber(server: Listening) -> None:
     async with connected(server) as socket:
         for key in ("1", "2"):
             await (await socket.subscribe(TRANSITIONS, key)).next()
@@ -221,7 +221,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(server: Listening) 
 
 
 async def flood(live: Ask, server: Listening) -> int:
-    """Write until the only subscriber is behind; the number of transitions."""
+    """Write until the only subscriber is behind; return the number of transitions."""
     run = await make_flow_run(live)
     version = 1
     document = "mutation($i: [ProposeStateInput!]!) { proposeStates(inputs: $i) { __typename } }"
@@ -236,7 +236,7 @@ async def flood(live: Ask, server: Listening) -> int:
 FLOODED = "subscription($after: String) { transitions(after: $after) { cursor transitions { version message } } }"
 
 
-async def test_a_client_that_stops_reading_and_goes_on_has_everything(live: Ask, server: Listening) -> None:
+async def test_a_client_that_pauses_reading_receives_everything(live: Ask, server: Listening) -> None:
     async with connected(server, max_queue=1) as socket:
         subscription = await socket.subscribe(FLOODED)
         await subscription.next()
@@ -250,7 +250,7 @@ async def test_a_client_that_stops_reading_and_goes_on_has_everything(live: Ask,
     assert versions == list(range(1, written + 1))
 
 
-async def test_a_client_that_stays_behind_is_let_go_with_a_cursor(live: Ask, server: Listening) -> None:
+async def test_a_client_that_stays_behind_is_disconnected_with_a_cursor(live: Ask, server: Listening) -> None:
     async with connected(server, max_queue=1) as socket:
         subscription = await socket.subscribe(FLOODED)
         await subscription.next()
@@ -272,7 +272,7 @@ async def test_a_client_that_stays_behind_is_let_go_with_a_cursor(live: Ask, ser
     assert versions == list(range(1, written + 1))
 
 
-async def test_at_the_end_sockets_close_with_a_code_that_says_come_back(live: Ask, server: Listening) -> None:
+async def test_at_shutdown_sockets_close_with_the_code_for_reconnection(live: Ask, server: Listening) -> None:
     async with connected(server) as socket:
         first, second = [await socket.subscribe(TRANSITIONS, key) for key in ("1", "2")]
         await first.next()

@@ -1,4 +1,4 @@
-"""Conditions that take long are ended at the statement timeout, and the next query is answered."""
+"""Expensive conditions end at the statement timeout, and the next query is answered."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ FIND = "query($where: FlowRunWhere) { flowRuns(where: $where) { nodes { id } } }
 MANY = 60_000
 TIMEOUT_SECONDS = 1
 LISTS = [[number] for number in range(MANY // 2)]
-"""Lists in a list, which are compared with each other one by one."""
+"""Lists in a list, which are compared pairwise."""
 
 
 async def stored(ask: Ask, parameters: list[Any]) -> None:
@@ -29,7 +29,7 @@ async def stored(ask: Ask, parameters: list[Any]) -> None:
 
 
 def holding(items: list[Any]) -> dict[str, Any]:
-    """Return a condition on runs whose items contain these."""
+    """Return a condition on runs whose items contain these values."""
     return {"parameters": {"path": ["items"], "contains": items}}
 
 
@@ -60,7 +60,7 @@ async def test_a_value_that_is_expensive_to_compare_is_refused(ask: Ask, value: 
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_a_condition_that_takes_long_ends_at_the_statement_timeout_and_others_are_answered(serve: Serve) -> None:
+async def test_an_expensive_condition_ends_at_the_statement_timeout_and_others_are_answered(serve: Serve) -> None:
     server = await serve(RUNSTATE_STATEMENT_TIMEOUT_SECONDS=str(TIMEOUT_SECONDS))
     async with httpx.AsyncClient(base_url=base_of(server), timeout=60) as client:
         ask = Ask(client)
@@ -81,7 +81,7 @@ async def test_a_condition_that_takes_long_ends_at_the_statement_timeout_and_oth
     assert ready["checks"]["feed"] == "ok"
 
 
-async def test_a_text_longer_than_a_pattern_may_be_is_looked_for(serve: Serve) -> None:
+async def test_a_text_longer_than_the_maximum_of_a_pattern_is_found(serve: Serve) -> None:
     server = await serve()
     async with httpx.AsyncClient(base_url=base_of(server), timeout=60) as client:
         ask = Ask(client)

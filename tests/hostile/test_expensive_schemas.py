@@ -1,4 +1,4 @@
-"""A JSON schema that a client stores can be made to take exponential time; it stops nobody but its own request."""
+"""A JSON schema of a client that takes exponential time ends only its own request."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def doubling(levels: int) -> dict[str, Any]:
 
 
 def nested(depth: int) -> Any:
-    """Return a value inside so many lists."""
+    """Return a value inside this many lists."""
     return [nested(depth - 1)] if depth else 1
 
 
@@ -46,7 +46,7 @@ ATTACKS = {
 }
 
 
-async def test_an_expensive_schema_keeps_no_other_client_waiting(serve: Serve) -> None:
+async def test_an_expensive_schema_does_not_delay_other_clients(serve: Serve) -> None:
     server = await serve()
     async with httpx.AsyncClient(base_url=base_of(server), timeout=60) as client:
         ask = Ask(client)

@@ -1,4 +1,4 @@
-"""Clients that send much, slowly or nothing, and take no answers: memory stays low, and others are answered."""
+"""Clients that send much, slowly or nothing, and read no answers: memory stays low, and others are answered."""
 
 import asyncio
 import re
@@ -35,19 +35,19 @@ SUBSCRIBE = '{"type": "subscribe", "id": "1", "payload": {"query": "subscription
 
 @pytest.fixture
 def kind() -> str:
-    """The network is the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
 @dataclass(frozen=True, slots=True)
 class Attacker:
-    """A connection that does as it likes."""
+    """A raw connection of a misbehaving client."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     async def send(self, data: bytes, seconds: float = 3) -> bool:
-        """Send bytes; whether the server took them in this time."""
+        """Send bytes; return whether the server read them in this time."""
         self.writer.write(data)
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(seconds):
@@ -72,7 +72,7 @@ class Attacker:
 
 @asynccontextmanager
 async def attackers(server: Server, number: int) -> AsyncIterator[list[Attacker]]:
-    """Connections to a server; they do not read before they are asked to."""
+    """Yield connections to a server that read only when a test asks for it."""
     url = httpx.URL(server.url)
     async with AsyncExitStack() as opened:
         made = []
@@ -84,12 +84,12 @@ async def attackers(server: Server, number: int) -> AsyncIterator[list[Attacker]
 
 
 async def everybody(attack: Callable[[Attacker], Coroutine[Any, Any, Any]], hostile: list[Attacker]) -> list[Any]:
-    """Have every attacker attack at once."""
+    """Run an attack on every connection concurrently; return the results."""
     return await asyncio.gather(*map(attack, hostile))
 
 
 async def check(watch: Watch) -> None:
-    """The server was small all the time, is as small as before in the end, and a friend was answered quickly."""
+    """Check that memory stayed low and returned to its old size, and that a friendly client was answered quickly."""
     assert watch.growth_bytes < MOST_GROWTH, f"grew by {watch.growth_bytes / MEGABYTE:.0f} MB"
     assert {*watch.statuses} == {200}
     assert watch.slowest < SLOWEST_SECONDS
@@ -98,7 +98,7 @@ async def check(watch: Watch) -> None:
 
 
 def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
-    """A WebSocket frame of a client, with a mask of zeros."""
+    """Return a WebSocket frame of a client, with a mask of zeros."""
     size = len(payload)
     length = (
         bytes([0x80 | size])
@@ -109,18 +109,18 @@ def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/graphql?query=%7B__schema%7Btypes%7Bname%7D%7D%7D"])
-async def test_pipelined_requests_whose_answers_are_not_read(serve: Serve, path: str) -> None:
+async def test_pipelined_requests_with_unread_answers_are_bounded(serve: Serve, path: str) -> None:
     server = await serve(RUNSTATE_GET_CSRF_PREVENTION="false")
     flood = GET.replace(b"/healthz", path.encode()) * (20 * MEGABYTE // len(GET))
     async with watched(server) as watch:
         for _ in range(2):
             async with attackers(server, 4) as hostile:
                 taken = await everybody(lambda each: each.send(flood), hostile)
-                assert not any(taken)  # reading has stopped
+                assert not any(taken)  # the server has stopped reading
     await check(watch)
 
 
-async def test_pipelined_requests_are_answered_one_after_the_other(serve: Serve) -> None:
+async def test_pipelined_requests_are_answered_in_order(serve: Serve) -> None:
     server = await serve()
     async with attackers(server, 1) as (client,):
         sending = asyncio.create_task(
@@ -144,7 +144,7 @@ async def test_pipelined_requests_are_answered_one_after_the_other(serve: Serve)
     ],
     ids=["fields", "value", "url", "name", "lines", "long-fields"],
 )
-async def test_a_head_without_an_end(serve: Serve, start: bytes, more: bytes) -> None:
+async def test_an_endless_head_is_refused(serve: Serve, start: bytes, more: bytes) -> None:
     server = await serve()
     flood = start + more * (20 * MEGABYTE // len(more))
     async with watched(server) as watch, attackers(server, 4) as hostile:
@@ -168,7 +168,7 @@ async def test_a_head_has_at_most_100_fields_and_64_kilobytes(serve: Serve) -> N
     assert refused.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
 
 
-async def test_heads_and_bodies_that_do_not_arrive(serve: Serve) -> None:
+async def test_incomplete_heads_and_bodies_time_out(serve: Serve) -> None:
     server = await serve(RUNSTATE_REQUEST_HEAD_TIMEOUT_SECONDS="1", RUNSTATE_REQUEST_BODY_TIMEOUT_SECONDS="1")
     halves = {b"": 0, GET[:-2]: 408, GET + GET[:20]: 200, POST % 100: 408, POST % 100 + b"{": 408}
     async with watched(server) as watch, attackers(server, 500) as hostile:
@@ -181,7 +181,7 @@ async def test_heads_and_bodies_that_do_not_arrive(serve: Serve) -> None:
     assert b"Traceback" not in await server.output
 
 
-async def test_a_body_that_trickles_in_is_not_waited_for(serve: Serve) -> None:
+async def test_a_slow_body_times_out(serve: Serve) -> None:
     server = await serve(RUNSTATE_REQUEST_BODY_TIMEOUT_SECONDS="1")
     async with attackers(server, 1) as (hostile,):
         await hostile.send(POST % 1000)
@@ -193,7 +193,7 @@ async def test_a_body_that_trickles_in_is_not_waited_for(serve: Serve) -> None:
     assert await status == 408
 
 
-async def test_large_bodies_that_are_not_complete(serve: Serve) -> None:
+async def test_incomplete_large_bodies_are_bounded(serve: Serve) -> None:
     server = await serve()
     almost = POST % MEGABYTE + b" " * (MEGABYTE - 1)
     async with watched(server) as watch, attackers(server, 100) as hostile:
@@ -213,7 +213,7 @@ async def test_large_bodies_that_are_not_complete(serve: Serve) -> None:
     ],
     ids=["pings", "long-pings", "texts", "empty-fragments", "fragments", "large"],
 )
-async def test_a_socket_on_which_nothing_is_said_properly(serve: Serve, flood: bytes) -> None:
+async def test_malformed_websocket_frames_are_bounded(serve: Serve, flood: bytes) -> None:
     server = await serve()
     async with watched(server) as watch, attackers(server, 40) as hostile:
         await everybody(lambda each: each.send(UPGRADE), hostile)
@@ -224,7 +224,7 @@ async def test_a_socket_on_which_nothing_is_said_properly(serve: Serve, flood: b
     assert b"Traceback" not in await server.output
 
 
-async def test_a_socket_whose_answers_are_not_read(serve: Serve) -> None:
+async def test_a_socket_with_unread_answers_is_bounded(serve: Serve) -> None:
     server = await serve()
     many = b" ".join(b"a%d: __typename" % number for number in range(15))
     said = b'{"type":"subscribe","id":"%d","payload":{"query":"{%s}"}}'
@@ -238,7 +238,7 @@ async def test_a_socket_whose_answers_are_not_read(serve: Serve) -> None:
     await check(watch)
 
 
-async def test_an_address_has_so_many_connections(serve: Serve) -> None:
+async def test_an_address_has_a_limit_on_connections(serve: Serve) -> None:
     server = await serve(RUNSTATE_MAX_CONNECTIONS_PER_ADDRESS="20", RUNSTATE_LOG_FORMAT="json")
     async with attackers(server, 20), attackers(server, 5) as refused:
         assert {*await everybody(Attacker.status, refused)} == {503}
@@ -248,7 +248,7 @@ async def test_an_address_has_so_many_connections(serve: Serve) -> None:
     assert b'"event": "connections_refused"' in await server.output
 
 
-async def test_a_client_that_leaves_in_the_middle_is_no_error(serve: Serve) -> None:
+async def test_a_client_that_disconnects_during_a_request_is_not_an_error(serve: Serve) -> None:
     server = await serve()
     async with attackers(server, 3) as hostile:
         await hostile[0].send(POST % 100 + b"{")

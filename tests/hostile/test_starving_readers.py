@@ -1,4 +1,4 @@
-"""Many clients read what takes long; proposals, health checks and other readers are answered meanwhile."""
+"""Many clients with slow queries; proposals, health checks and other queries are answered meanwhile."""
 
 import asyncio
 import time
@@ -17,13 +17,13 @@ from tests.serving import Serve
 READERS = 40
 FIND = "query($where: FlowRunWhere) { flowRuns(where: $where) { nodes { id } } }"
 LISTS = [[number] for number in range(30_000)]
-"""Lists in a list, which SQLite compares with others one by one."""
+"""Lists in a list, which SQLite compares pairwise."""
 OTHERS = [[float(number)] for number in range(29_500, 30_000)]
 
 
 @asynccontextmanager
 async def slow_reads(kind: str, url: str, ask: Ask) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """Give a query that takes long: on PostgreSQL it waits for a lock, on SQLite it is expensive."""
+    """Yield a slow query: on PostgreSQL it waits for a lock, on SQLite it is expensive."""
     if kind == "sqlite":
         await make_flow_run(ask, parameters={"items": LISTS})
         yield FIND, {"where": {"parameters": {"path": ["items"], "contains": OTHERS}}}
@@ -38,12 +38,12 @@ async def slow_reads(kind: str, url: str, ask: Ask) -> AsyncIterator[tuple[str, 
 
 
 async def keep_reading(client: httpx.AsyncClient, request: dict[str, Any], answers: list[httpx.Response]) -> None:
-    """Send a query again and again."""
+    """Send a query repeatedly."""
     while True:
         answers.append(await client.post("/graphql", json=request))
 
 
-async def test_readers_keep_no_proposal_and_no_health_check_waiting(kind: str, url: str, serve: Serve) -> None:
+async def test_slow_readers_delay_no_proposal_and_no_health_check(kind: str, url: str, serve: Serve) -> None:
     server, answers = await serve(), list[httpx.Response]()
     limits = httpx.Limits(max_connections=2 * READERS)
     async with (

@@ -1,4 +1,4 @@
-"""A server process under attack: its memory, and the answers that a friendly client gets meanwhile."""
+"""Measurements of a server process under attack: its memory, and the answers to a friendly client."""
 
 import asyncio
 import os
@@ -70,7 +70,7 @@ def base_of(server: Server) -> str:
 async def watched(server: Server, document: str = "{ __typename }", path: str | None = None) -> AsyncIterator[Watch]:
     """Measure the server and a friendly client while the block runs.
 
-    The friendly client sends a query, or gets a path, again and again on one connection.
+    The friendly client sends a query, or requests a path, repeatedly on one connection.
     """
     async with httpx.AsyncClient(base_url=base_of(server), timeout=60) as client:
         await _ask(client, document, path)

@@ -1,4 +1,4 @@
-"""What an answer has in common with the recorded one. Times are compared as seconds from now."""
+"""Comparison of answers with recorded ones. Times are compared as seconds from now."""
 
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -8,23 +8,23 @@ from typing import Any
 TOLERANCE_SECONDS = 15
 DRAWN_UP_TO_SECONDS = 60
 STARTED: ContextVar[datetime] = ContextVar("STARTED")
-"""When the scenario began: while it takes its time, what it compares with `now` falls behind by as much."""
+"""Start of the scenario. The tolerance for times relative to now grows with the duration since then."""
 
 Json = Mapping[str, Any]
 
 
 class Differs(AssertionError):
-    """An answer is not the recorded one."""
+    """An answer differs from the recorded one."""
 
 
 def same(what: str, got: object, recorded: object) -> None:
-    """Both are equal."""
+    """Check that both are equal."""
     if got != recorded:
         raise Differs(f"{what}: got {got!r}, recorded {recorded!r}")
 
 
 def near(what: str, got: float | None, recorded: float | None) -> None:
-    """Both are missing, or both are there and not far from each other."""
+    """Check that both are null or differ by little."""
     now = datetime.now(UTC)
     tolerance = TOLERANCE_SECONDS + (now - STARTED.get(now)).total_seconds()
     alike = got is recorded if got is None or recorded is None else abs(got - recorded) <= tolerance
@@ -33,12 +33,12 @@ def near(what: str, got: float | None, recorded: float | None) -> None:
 
 
 def seconds_from_now(moment: str | None) -> float | None:
-    """How far an instant is ahead; null stays null."""
+    """Return the seconds from now to a time; null for null."""
     return None if moment is None else (datetime.fromisoformat(moment) - datetime.now(UTC)).total_seconds()
 
 
 def same_state(got: Json | None, recorded: Json | None) -> None:
-    """The run is in the state that was recorded."""
+    """Check that a state equals the recorded one."""
     if got is None or recorded is None:
         return same("state", got, recorded)
     details = got["details"]
@@ -51,7 +51,7 @@ def same_state(got: Json | None, recorded: Json | None) -> None:
 
 
 def same_verdict(got: Json, recorded: Json) -> None:
-    """The proposal was answered as recorded; shorter waits are drawn at random."""
+    """Check that a verdict equals the recorded one; delays below the maximum are random."""
     same("type of answer", got["__typename"], "OrchestrationResult")
     same("status", got["status"], recorded["status"])
     same_state(got["state"], recorded["state"])
@@ -64,7 +64,7 @@ def same_verdict(got: Json, recorded: Json) -> None:
 
 
 def same_run(got: Json | None, recorded: Json) -> None:
-    """The run's columns are as recorded."""
+    """Check that the columns of a run equal the recorded ones."""
     if got is None:
         raise Differs("run not found")
     same("stateType", got["stateType"], recorded["state_type"])
@@ -83,6 +83,6 @@ def same_run(got: Json | None, recorded: Json) -> None:
 
 
 def same_history(got: list[Json], recorded: list[Json]) -> None:
-    """The run went through the recorded states, numbered without a gap."""
+    """Check that the states of a run equal the recorded ones and have consecutive versions."""
     same("history", [(it["type"], it["name"]) for it in got], [(it["type"], it["name"]) for it in recorded])
     same("versions", [it["version"] for it in got], list(range(1, len(got) + 1)))

@@ -19,7 +19,7 @@ PROBLEM = "... on Problem { code message }"
 
 
 def creation(mutation: str, field: str, selection: str = "id") -> str:
-    """Ask for something to be made."""
+    """Return a mutation that creates an object."""
     name = mutation[0].upper() + mutation[1:]
     return f"""
         mutation Make($input: {name}Input!) {{
@@ -74,7 +74,7 @@ DETAILS = {
 
 
 async def play(ask: Ask, scenarios: Iterable[Scenario], at_once: int) -> list[str]:
-    """Play the scenarios, some at once; what was answered otherwise than recorded."""
+    """Play scenarios, some concurrently; return the differences from the recording."""
     gate, differences = asyncio.Semaphore(at_once), list[str]()
 
     async def each(scenario: Scenario) -> None:
@@ -89,7 +89,7 @@ async def play(ask: Ask, scenarios: Iterable[Scenario], at_once: int) -> list[st
 
 
 class Play:
-    """One scenario under way: what it made, and a word that makes its names its own."""
+    """A scenario in progress: its objects, and a suffix that makes its names unique."""
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
@@ -108,7 +108,7 @@ class Play:
         }
 
     async def play(self, scenario: Scenario) -> None:
-        """Take one step after another, and compare each answer with the recorded one."""
+        """Execute the steps in order and compare each answer with the recorded one."""
         STARTED.set(datetime.now(UTC))
         for number, step in enumerate(scenario.steps):
             try:
@@ -117,7 +117,7 @@ class Play:
                 raise Differs(f"step {number} {step['op']}: {difference}") from difference
 
     async def make(self, kind: str, given: dict[str, Any]) -> dict[str, Any]:
-        """Make something; a problem is a difference."""
+        """Create an object; a problem is a difference."""
         answer = (await self.ask(CREATE[kind], input=given))["answer"]
         if "made" not in answer:
             raise Differs(f"{kind} was not made: {answer}")
@@ -125,11 +125,11 @@ class Play:
         return made
 
     async def make_flow(self, step: Step) -> None:
-        """Make a flow."""
+        """Create a flow."""
         self.ids[step["as"]] = (await self.make("flow", {"name": f"flow-{self.nonce}"}))["id"]
 
     async def make_deployment(self, step: Step) -> None:
-        """Make a deployment, with a limit or without."""
+        """Create a deployment, with or without a limit."""
         given: dict[str, Any] = {"flowId": self.ids[step["flow"]], "name": f"deployment-{self.nonce}"}
         if "concurrency_limit" in step:
             given["concurrencyLimit"] = step["concurrency_limit"]
@@ -138,11 +138,11 @@ class Play:
         self.ids[step["as"]] = (await self.make("deployment", given))["id"]
 
     async def make_tag_limit(self, step: Step) -> None:
-        """Limit the runs with a tag."""
+        """Create a limit for the runs with a tag."""
         await self.make("tag_limit", {"name": f"tag:{self.own(step['tag'])}", "limit": step["limit"]})
 
     async def make_flow_run(self, step: Step) -> None:
-        """Make a flow run, or find the one that is there."""
+        """Create a flow run, or get the existing one."""
         given = self.run(step, "retryDelaySeconds") | {"flowId": self.ids[step["flow"]]}
         if "deployment" in step:
             given["deploymentId"] = self.ids[step["deployment"]]
@@ -151,7 +151,7 @@ class Play:
         await self.make_run(step, given)
 
     async def make_task_run(self, step: Step) -> None:
-        """Make a task run, or find the one that is there."""
+        """Create a task run, or get the existing one."""
         given = self.run(step, "retryDelaysSeconds")
         given |= {"taskKey": step["task_key"], "dynamicKey": self.own(step["dynamic_key"])}
         if "flow_run" in step:
@@ -159,7 +159,7 @@ class Play:
         await self.make_run(step, given)
 
     async def make_run(self, step: Step, given: dict[str, Any]) -> None:
-        """Make a run; compare the state that it starts in."""
+        """Create a run and compare its initial state."""
         name, expected = step["as"], step["expect"]
         run = await self.make(step["op"], given)
         self.ids[name], self.kinds[name] = run["id"], step["op"]
@@ -168,7 +168,7 @@ class Play:
             same("same run", run["id"] == self.ids[step["same_as"]], expected["same"])
 
     async def propose(self, step: Step) -> None:
-        """Propose a state; compare the verdict and the state that the run is in then."""
+        """Propose a state; compare the verdict and the current state of the run."""
         reference = "flowRunId" if self.kinds[step["run"]] == "flow_run" else "taskRunId"
         given = {
             "run": {reference: self.ids[step["run"]]},
@@ -178,21 +178,21 @@ class Play:
         same_verdict((await self.ask(PROPOSE, input=given))["answer"], step["expect"])
 
     async def read(self, step: Step) -> None:
-        """Read a run; compare its columns."""
+        """Read a run and compare its columns."""
         run = await self.ask(READ[self.kinds[step["run"]]], id=self.ids[step["run"]])
         same_run(run["run"], step["expect"])
 
     async def read_history(self, step: Step) -> None:
-        """Read the states that a run has been in; compare them."""
+        """Read the states of a run and compare them."""
         run = await self.ask(HISTORY[self.kinds[step["run"]]], id=self.ids[step["run"]])
         same_history(run["run"]["states"]["nodes"], step["expect"])
 
     def own(self, text: str) -> str:
-        """A recorded name as this scenario's own."""
+        """Return a recorded name with the suffix of this scenario."""
         return text.replace("{n}", self.nonce)
 
     def run(self, step: Step, delay: str) -> dict[str, Any]:
-        """What flow runs and task runs are made with alike."""
+        """Return the fields that flow runs and task runs have in common."""
         policy = {"retries": step.get("retries"), delay: step.get("retry_delay")}
         given: dict[str, Any] = {"name": "x", "policy": {name: it for name, it in policy.items() if it is not None}}
         if "tags" in step:
@@ -202,7 +202,7 @@ class Play:
         return given
 
     def state(self, recorded: Step) -> dict[str, Any]:
-        """A recorded state as it is proposed now."""
+        """Return a recorded state with times relative to now."""
         details: dict[str, Any] = {DETAILS[name]: recorded[name] for name in DETAILS if name in recorded}
         details |= {TIMES[name]: in_seconds(recorded[name]) for name in TIMES if name in recorded}
         if "cache_key" in recorded:
@@ -214,5 +214,5 @@ class Play:
 
 
 def in_seconds(seconds: float) -> str:
-    """The instant that is so far ahead of now."""
+    """Return the time that is this many seconds after now."""
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()

@@ -1,4 +1,4 @@
-"""The comparison with the recording notices whatever is different, and nothing else."""
+"""The comparison with the recording finds every difference and nothing else."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -55,7 +55,7 @@ def with_details(**details: Any) -> dict[str, Any]:
     return {**STATE, "details": {**DETAILS, **details}}
 
 
-def test_what_is_as_recorded_passes() -> None:
+def test_recorded_answers_are_equal_to_themselves() -> None:
     same_state(None, None)
     same_state(STATE, RECORDED_STATE)
     same_verdict(WAIT, RECORDED_WAIT)
@@ -64,7 +64,7 @@ def test_what_is_as_recorded_passes() -> None:
 
 
 @pytest.mark.parametrize("off", [-10, 0, 10])
-def test_a_time_may_be_a_little_off(off: float) -> None:
+def test_a_small_difference_in_time_is_accepted(off: float) -> None:
     recorded = {**RECORDED_STATE, "scheduled_in": 100, "pause_timeout_in": 200}
 
     same_state(with_details(scheduledTime=ahead(100 + off), pauseTimeout=ahead(200 + off)), recorded)
@@ -72,7 +72,7 @@ def test_a_time_may_be_a_little_off(off: float) -> None:
 
 @pytest.mark.parametrize("off", [-20, 20])
 @pytest.mark.parametrize(("field", "name"), [("scheduledTime", "scheduled_in"), ("pauseTimeout", "pause_timeout_in")])
-def test_a_time_that_is_far_off_differs(field: str, name: str, off: float) -> None:
+def test_a_large_difference_in_time_is_found(field: str, name: str, off: float) -> None:
     with pytest.raises(Differs, match=field):
         same_state(with_details(**{field: ahead(100 + off)}), {**RECORDED_STATE, name: 100})
 
@@ -93,7 +93,7 @@ def test_a_time_that_is_far_off_differs(field: str, name: str, off: float) -> No
         (STATE, {**RECORDED_STATE, "pause_reschedule": True}),
     ],
 )
-def test_another_state_differs(got: Mapping[str, Any] | None, recorded: Mapping[str, Any] | None) -> None:
+def test_a_different_state_is_found(got: Mapping[str, Any] | None, recorded: Mapping[str, Any] | None) -> None:
     with pytest.raises(Differs):
         same_state(got, recorded)
 
@@ -109,7 +109,7 @@ def test_another_state_differs(got: Mapping[str, Any] | None, recorded: Mapping[
         {**WAIT, "retryAfterSeconds": 284.0},
     ],
 )
-def test_another_verdict_differs(got: Mapping[str, Any]) -> None:
+def test_a_different_verdict_is_found(got: Mapping[str, Any]) -> None:
     with pytest.raises(Differs):
         same_verdict(got, RECORDED_WAIT)
 
@@ -131,12 +131,12 @@ def test_another_verdict_differs(got: Mapping[str, Any]) -> None:
     ],
     ids=lambda other: next(iter(other)),
 )
-def test_another_run_differs(other: Mapping[str, Any]) -> None:
+def test_a_different_run_is_found(other: Mapping[str, Any]) -> None:
     with pytest.raises(Differs):
         same_run({**RUN, **other}, RECORDED_RUN)
 
 
-def test_a_run_that_is_not_found_differs() -> None:
+def test_a_missing_run_is_found() -> None:
     with pytest.raises(Differs):
         same_run(None, RECORDED_RUN)
 
@@ -144,12 +144,12 @@ def test_a_run_that_is_not_found_differs() -> None:
 @pytest.mark.parametrize(
     "got", [[], [{**STATE, "version": 2}], [{**STATE, "version": 1}] * 2, [{**STATE, "name": "Paused", "version": 1}]]
 )
-def test_another_history_differs(got: list[Mapping[str, Any]]) -> None:
+def test_a_different_history_is_found(got: list[Mapping[str, Any]]) -> None:
     with pytest.raises(Differs):
         same_history(got, [RECORDED_STATE])
 
 
-async def test_each_scenario_that_differs_is_named_with_its_step(ask: Ask) -> None:
+async def test_each_difference_names_its_scenario_and_step(ask: Ask) -> None:
     first, second, *_ = read()
     steps = [{**step, "expect": []} if step["op"] == "states" else step for step in second.steps]
     differences = await play(ask, [first, Scenario("altered", tuple(steps))], at_once=2)

@@ -1,4 +1,4 @@
-"""Runs go through the states that were recorded, one scenario after another and many at once."""
+"""Recorded scenarios get the recorded answers, one after another and concurrently."""
 
 import os
 
@@ -25,7 +25,7 @@ async def as_recorded(ask: Ask, scenarios: list[Scenario], at_once: int) -> None
         pytest.fail(f"{len(differences)} of {len(scenarios)} scenarios differ:\n{first}", pytrace=False)
 
 
-def test_the_recording_is_whole() -> None:
+def test_the_recording_is_complete() -> None:
     assert len(SCENARIOS) == 2068
     assert len(FAMILIES) == 11
 

@@ -11,7 +11,7 @@ from tests.services.factories import Making, batcher_of
 
 @pytest.fixture
 async def make(database: Database) -> AsyncIterator[Making]:
-    """Makes things in a database; `make.batcher` is its batcher, `make.clock` the time."""
+    """Yield a factory of rows; `make.batcher` is its batcher, `make.clock` its clock."""
     make = Making(database)
     yield make
     await make.batcher.close()
@@ -19,7 +19,7 @@ async def make(database: Database) -> AsyncIterator[Making]:
 
 @pytest.fixture
 async def other(make: Making, url: str) -> AsyncIterator[Batcher]:
-    """The batcher of a second server on the same database; on SQLite, a second batcher of the one server."""
+    """Yield the batcher of a second server on the same database; on SQLite, a second batcher of one server."""
     database = make.database if make.database.is_sqlite else Database(url)
     batcher = batcher_of(database, make.clock)
     yield batcher

@@ -1,4 +1,4 @@
-"""Flows, runs, limits and what they have come to: made in a database, the way clients make them."""
+"""Flows, runs and limits in any state, created by the commands and proposals that clients use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,72 +27,72 @@ NOW: Final = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 @dataclass
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that moves only when a test calls for it."""
 
     now: datetime = NOW
 
     def __call__(self) -> datetime:
-        """The time."""
+        """Return the time."""
         return self.now
 
     def forward(self, **span: float) -> datetime:
-        """Later, by that much."""
+        """Move the clock forward; return the time."""
         self.now += timedelta(**span)
         return self.now
 
 
 def batcher_of(database: Database, clock: Clock) -> Batcher:
-    """A batcher over a database."""
+    """Return a batcher of a database."""
     return Batcher(database, clock=clock, draw=lambda: 0.5, new_id=uuid7)
 
 
 @dataclass
 class Making:
-    """Makes things in one database, through one batcher."""
+    """Creates rows in a database through one batcher."""
 
     database: Database
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
-        """Set up the batcher."""
+        """Create the batcher."""
         self.batcher = batcher_of(self.database, self.clock)
 
     async def flow(self) -> UUID:
-        """A flow."""
+        """Create a flow; return its id."""
         written = await create_flow(self.batcher.context, CreateFlow(name=f"flow-{uuid4()}"))
         return UUID(str(written.row.id))
 
     async def deployment(self, **given: Any) -> UUID:
-        """A deployment of a flow of its own."""
+        """Create a deployment of a new flow; return its id."""
         document = CreateDeployment(flow_id=await self.flow(), name="deployment", **given)
         written = await create_deployment(self.batcher.context, document)
         return written.row.id
 
     async def limit(self, name: str, limit: int = 1, **given: Any) -> UUID:
-        """A concurrency limit."""
+        """Create a concurrency limit; return its id."""
         document = CreateConcurrencyLimit(name=name, limit=limit, **given)
         written = await create_limit(self.batcher.context, document)
         return written.row.id
 
     async def flow_run(self, state: State | None = None, **columns: Any) -> UUID:
-        """A flow run in a state."""
+        """Create a flow run in a state; return its id."""
         (made,) = await self.flow_runs([state or states.running()], **columns)
         return made
 
     async def flow_runs(self, into: Sequence[State], **columns: Any) -> list[UUID]:
-        """Flow runs of one flow in these states, in the order of their ids."""
+        """Create flow runs of one flow in these states; return their ids in order."""
         own: dict[str, Any] = {"flow_id": await self.flow(), "parameters": {}, "context": {}, "policy": FlowRunPolicy()}
         own |= dict.fromkeys(("deployment_id", "parent_task_run_id", "idempotency_key", "infrastructure_pid"))
         own |= dict.fromkeys(("flow_version", "work_queue_name"))
         return await self._create(FlowRun, [({**own, **columns}, state) for state in into])
 
     async def task_run(self, flow_run_id: UUID | None, state: State | None = None, **columns: Any) -> UUID:
-        """A task run in a state."""
+        """Create a task run in a state; return its id."""
         (made,) = await self.task_runs(flow_run_id, [state or states.running()], **columns)
         return made
 
     async def task_runs(self, flow_run_id: UUID | None, into: Sequence[State], **columns: Any) -> list[UUID]:
-        """Task runs of one flow run in these states, in the order of their ids."""
+        """Create task runs of one flow run in these states; return their ids in order."""
         own: dict[str, Any] = {"flow_run_id": flow_run_id, "cache_key": None, "task_version": None, "task_inputs": []}
         own |= {"policy": TaskRunPolicy(), "flow_run_run_count": 0, "task_key": "task"}
         return await self._create(TaskRun, [({**own, "dynamic_key": str(uuid4()), **columns}, state) for state in into])
@@ -105,52 +105,52 @@ class Making:
         return [each.run.id for each in asked]
 
     async def subflow_run(self, parent: UUID, state: State | None = None, **columns: Any) -> tuple[UUID, UUID]:
-        """A subflow run of a flow run, and the task run that stands for it."""
+        """Create a subflow run of a flow run; return its id and that of its task run."""
         task_run_id = await self.task_run(parent, states.pending())
         return await self.flow_run(state, parent_task_run_id=task_run_id, **columns), task_run_id
 
     async def propose(self, kind: RunKind, run_id: UUID, state: State, **how: Any) -> Answer:
-        """The answer to a proposal."""
+        """Propose a state; return the answer."""
         (answer,) = await self.batcher.submit([ProposeState(kind=kind, run_id=run_id, state=state, **how)])
         assert isinstance(answer, Answer), answer
         return answer
 
     async def flow_run_enters(self, run_id: UUID, state: State, **how: Any) -> None:
-        """A flow run enters a state."""
+        """Propose a state to a flow run; check that it is accepted."""
         answer = await self.propose(RunKind.FLOW_RUN, run_id, state, **how)
         assert answer.written, answer
 
     async def task_run_enters(self, run_id: UUID, state: State, **how: Any) -> None:
-        """A task run enters a state."""
+        """Propose a state to a task run; check that it is accepted."""
         answer = await self.propose(RunKind.TASK_RUN, run_id, state, **how)
         assert answer.written, answer
 
     async def execute(self, statement: sa.Executable) -> None:
-        """Change the database behind everybody's back."""
+        """Execute a statement on the database directly."""
         async with self.database.write() as transaction:
             await transaction.connection.execute(statement)
 
     async def rows(self, row: type[Base], *where: Any) -> list[Any]:
-        """Rows that meet conditions, in the order of their first columns."""
+        """Return the rows that meet conditions, ordered by their first columns."""
         table = row.__table__
         async with self.database.read() as connection:
             found = await connection.execute(sa.select(*table.columns).where(*where).order_by(*table.primary_key))
             return list(found)
 
     async def names(self, row: type[FlowRun | TaskRun], ids: Sequence[UUID]) -> list[str | None]:
-        """Names of the states that runs are in."""
+        """Return the names of the states of runs."""
         found = {run.id: run.state_name for run in await self.rows(row)}
         return [found[each] for each in ids]
 
     async def flow_run_names(self, *ids: UUID) -> list[str | None]:
-        """Names of the states that flow runs are in."""
+        """Return the names of the states of flow runs."""
         return await self.names(FlowRun, ids)
 
     async def task_run_names(self, *ids: UUID) -> list[str | None]:
-        """Names of the states that task runs are in."""
+        """Return the names of the states of task runs."""
         return await self.names(TaskRun, ids)
 
     async def history(self, run_id: UUID) -> list[Any]:
-        """The states that a run has been in."""
+        """Return the states that a run has entered."""
         found = [state for row in (FlowRunState, TaskRunState) for state in await self.rows(row, row.run_id == run_id)]
         return sorted(found, key=lambda state: int(state.version))

@@ -45,7 +45,7 @@ async def test_only_cancelled_flow_runs_end_their_task_runs(make: Making, end: S
     assert await make.task_run_names(task_run) == ["Running"]
 
 
-async def test_a_flow_run_is_followed_for_a_day(make: Making) -> None:
+async def test_a_cancelled_flow_run_is_considered_for_a_day(make: Making) -> None:
     task_run = await make.task_run(await make.flow_run(states.cancelled()))
 
     assert await cancellation.run_once(make.batcher, NOW + DAY + timedelta(seconds=1)) == 0
@@ -59,7 +59,7 @@ async def test_all_task_runs_of_a_cancelled_flow_run_are_found(make: Making) -> 
     assert await cancellation.run_once(make.batcher, NOW) == 450
 
 
-async def test_a_subflow_run_ends_with_its_parent_and_so_does_the_task_run_that_stands_for_it(make: Making) -> None:
+async def test_a_subflow_run_and_its_task_run_end_with_the_parent(make: Making) -> None:
     parent = await make.flow_run()
     subflow_run, task_run = await make.subflow_run(parent)
     await make.flow_run_enters(parent, states.cancelled(), force=True)
@@ -70,7 +70,7 @@ async def test_a_subflow_run_ends_with_its_parent_and_so_does_the_task_run_that_
     assert await cancellation.run_once(make.batcher, NOW) == 0
 
 
-async def test_a_subflow_run_of_a_deployment_is_asked_once_to_end(make: Making) -> None:
+async def test_a_started_subflow_run_of_a_deployment_becomes_cancelling_once(make: Making) -> None:
     parent = await make.flow_run()
     subflow_run, task_run = await make.subflow_run(parent, deployment_id=await make.deployment())
     await make.flow_run_enters(parent, states.cancelled(), force=True)
@@ -81,7 +81,7 @@ async def test_a_subflow_run_of_a_deployment_is_asked_once_to_end(make: Making) 
     assert await make.task_run_names(task_run) == ["Cancelling"]
 
 
-async def test_a_subflow_run_of_a_deployment_that_has_not_started_is_cancelled_at_once(make: Making) -> None:
+async def test_a_subflow_run_of_a_deployment_that_has_not_started_is_cancelled_immediately(make: Making) -> None:
     parent = await make.flow_run()
     waiting = states.scheduled(NOW, NOW + DAY)
     subflow_run, task_run = await make.subflow_run(parent, waiting, deployment_id=await make.deployment())
@@ -118,7 +118,7 @@ async def test_subflow_runs_of_subflow_runs_end_too(make: Making) -> None:
     assert await make.task_run_names(task_run) == ["Cancelled"]
 
 
-async def test_subflow_runs_of_other_flow_runs_go_on(make: Making) -> None:
+async def test_subflow_runs_of_other_flow_runs_continue(make: Making) -> None:
     parent = await make.flow_run()
     subflow_run, _ = await make.subflow_run(parent)
     ended, _ = await make.subflow_run(await make.flow_run(states.cancelled()), states.completed())
@@ -127,7 +127,7 @@ async def test_subflow_runs_of_other_flow_runs_go_on(make: Making) -> None:
     assert await make.flow_run_names(subflow_run, ended) == ["Running", "Completed"]
 
 
-async def test_a_cancellation_that_nobody_ends_is_over_after_300_seconds(make: Making) -> None:
+async def test_a_cancelling_run_is_cancelled_after_300_seconds(make: Making) -> None:
     run = await make.flow_run()
     await make.flow_run_enters(run, states.cancelling())
 
@@ -139,13 +139,13 @@ async def test_a_cancellation_that_nobody_ends_is_over_after_300_seconds(make: M
     assert state.actor == "runstate"
 
 
-async def test_all_cancellations_that_nobody_ends_are_found(make: Making) -> None:
+async def test_all_overdue_cancelling_runs_are_found(make: Making) -> None:
     await make.flow_runs([states.cancelling()] * 401)
 
     assert await cancellation.run_once(make.batcher, make.clock.forward(seconds=300)) == 401
 
 
-async def test_two_servers_at_once_cancel_a_run_once(make: Making, other: Batcher) -> None:
+async def test_two_servers_cancel_a_run_once(make: Making, other: Batcher) -> None:
     flow_run = await make.flow_run(states.cancelled())
     await make.task_runs(flow_run, [states.running()] * 250)
 
@@ -157,7 +157,7 @@ async def test_two_servers_at_once_cancel_a_run_once(make: Making, other: Batche
     assert {run.version for run in await make.rows(TaskRun)} == {2}
 
 
-async def test_runs_that_are_cancelled_before_they_ran_have_no_start_time(make: Making) -> None:
+async def test_runs_that_are_cancelled_before_they_start_have_no_start_time(make: Making) -> None:
     parent = await make.flow_run(states.cancelled())
     subflow_run, mirror = await make.subflow_run(parent, states.scheduled(NOW))
     unstarted, started = await make.task_runs(parent, [states.pending(), states.running()])

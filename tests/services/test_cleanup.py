@@ -1,4 +1,4 @@
-"""The service that forgets."""
+"""The service for cleanup."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -45,14 +45,14 @@ async def answers(make: Making, *created: datetime) -> None:
         await make.execute(sa.insert(ProposalAnswer).values(rows[start : start + 1000]))
 
 
-async def test_results_that_have_expired_are_forgotten(make: Making) -> None:
+async def test_expired_results_are_deleted(make: Making) -> None:
     await cache(make, NOW - SECOND, NOW + SECOND, None)
 
     assert await cleanup.run_once(make.batcher, NOW, retention=RETENTION) == 1
     assert {entry.expires for entry in await make.rows(CacheEntry)} == {NOW + SECOND, None}
 
 
-async def test_a_result_does_not_come_back_when_its_successor_expires(make: Making) -> None:
+async def test_an_older_result_is_not_used_after_a_newer_one_expired(make: Making) -> None:
     first, second, third = await make.task_runs(None, [states.pending()] * 3)
     key = StateDetails(cache_key="key")
     brief = key.model_copy(update={"cache_expiration": NOW + 2 * SECOND})
@@ -68,26 +68,26 @@ async def test_a_result_does_not_come_back_when_its_successor_expires(make: Maki
 
 
 async def runs_with_key(make: Making, task_run: UUID) -> bool:
-    """Return whether a task run would run, and not take the result under the key."""
+    """Return whether a task run would run instead of completing with the cached result."""
     state = states.running(details=StateDetails(cache_key="key"))
     answer = await make.propose(RunKind.TASK_RUN, task_run, state, dry_run=True)
     return answer.proposed is not None and answer.proposed.name == "Running"
 
 
-async def test_answers_are_remembered_for_a_day(make: Making) -> None:
+async def test_answers_are_stored_for_a_day(make: Making) -> None:
     await answers(make, NOW - DAY - SECOND, NOW - DAY, NOW)
 
     assert await cleanup.run_once(make.batcher, NOW, retention=RETENTION) == 1
     assert [answer.created for answer in await make.rows(ProposalAnswer)] == [NOW - DAY, NOW]
 
 
-async def test_for_how_long_answers_are_remembered_can_be_said(make: Making) -> None:
+async def test_the_retention_of_answers_is_a_setting(make: Making) -> None:
     await answers(make, NOW - DAY - SECOND, NOW - 2 * SECOND, NOW)
 
     assert await cleanup.run_once(make.batcher, NOW, retention={"idempotency_retention_hours": 1 / 3600}) == 2
 
 
-async def test_an_answer_that_was_forgotten_is_given_anew(make: Making) -> None:
+async def test_a_proposal_with_a_deleted_answer_is_decided_again(make: Making) -> None:
     run = await make.flow_run(states.pending())
     first = await make.propose(RunKind.FLOW_RUN, run, states.running(), idempotency_key="key")
     again = await make.propose(RunKind.FLOW_RUN, run, states.running(), idempotency_key="key")
@@ -97,13 +97,13 @@ async def test_an_answer_that_was_forgotten_is_given_anew(make: Making) -> None:
     assert [first.replayed, again.replayed, anew.replayed] == [False, True, False]
 
 
-async def test_everything_is_forgotten_however_much_it_is(make: Making) -> None:
+async def test_any_number_of_rows_is_deleted(make: Making) -> None:
     await answers(make, *[NOW - 2 * DAY] * 2500)
 
     assert await cleanup.run_once(make.batcher, NOW, retention=RETENTION) == 2500
 
 
-async def test_two_servers_at_once_forget_everything_once(make: Making, other: Batcher) -> None:
+async def test_two_servers_delete_every_row_once(make: Making, other: Batcher) -> None:
     await answers(make, *[NOW - 2 * DAY] * 2500)
     await cache(make, *[NOW - SECOND] * 500)
 

@@ -28,7 +28,7 @@ async def test_a_run_is_late_15_seconds_after_its_time(make: Making) -> None:
     assert await late.run_once(make.batcher, NOW) == 0
 
 
-async def test_how_late_is_late_can_be_said(make: Making) -> None:
+async def test_the_delay_until_a_run_is_late_is_a_setting(make: Making) -> None:
     run = await make.flow_run(due(3))
 
     assert await late.run_once(make.batcher, NOW, after=timedelta(seconds=4)) == 0
@@ -36,7 +36,7 @@ async def test_how_late_is_late_can_be_said(make: Making) -> None:
     assert await make.flow_run_names(run) == ["Late"]
 
 
-async def test_a_late_run_keeps_its_time_and_says_who_found_it(make: Making) -> None:
+async def test_a_late_run_keeps_its_scheduled_time_and_names_the_service(make: Making) -> None:
     run = await make.flow_run(due(60))
 
     await late.run_once(make.batcher, NOW)
@@ -66,7 +66,7 @@ async def test_a_late_run_whose_deployment_is_full_and_cancels_new_runs_is_cance
     assert await make.flow_run_names(first, second) == ["Pending", "Cancelled"]
 
 
-async def test_runs_that_cannot_be_moved_do_not_keep_others_from_being_late(make: Making) -> None:
+async def test_a_run_that_cannot_become_late_does_not_delay_others(make: Making) -> None:
     stuck = await make.flow_runs([states.late(NOW, NOW - timedelta(hours=1))] * 450)
     await make.execute(sa.update(FlowRun).values(state_name="Scheduled"))
     behind = await make.flow_runs([due(60)] * 5)
@@ -82,7 +82,7 @@ async def test_runs_of_the_same_time_are_all_found(make: Making) -> None:
     assert await late.run_once(make.batcher, NOW) == 401
 
 
-async def test_two_servers_at_once_make_a_run_late_once(make: Making, other: Batcher) -> None:
+async def test_two_servers_mark_a_run_as_late_once(make: Making, other: Batcher) -> None:
     ids = await make.flow_runs([due(60)] * 250)
 
     done = await asyncio.gather(*(late.run_once(batcher, NOW) for batcher in (make.batcher, other) for _ in range(2)))
@@ -93,10 +93,10 @@ async def test_two_servers_at_once_make_a_run_late_once(make: Making, other: Bat
 
 
 class Overtaken(Batcher):
-    """A batcher where somebody else has always handed in the same just before."""
+    """A batcher that submits every request twice and returns the second answers, like that of a slower server."""
 
     async def submit(self, requests: Sequence[Request]) -> list[Outcome]:
-        """The answers to those who come second."""
+        """Submit the requests twice; return the second answers."""
         await super().submit(requests)
         return await super().submit(requests)
 

@@ -1,4 +1,4 @@
-"""The service for leases."""
+"""The service for expired leases."""
 
 import asyncio
 from datetime import timedelta
@@ -36,7 +36,7 @@ async def held(make: Making) -> list[UUID]:
     return [lease.id for lease in await make.rows(ConcurrencyLease)]
 
 
-async def test_slots_are_given_back_when_their_lease_expires(make: Making) -> None:
+async def test_slots_are_released_when_their_lease_expires(make: Making) -> None:
     await make.limit("a", 10)
     await take(make, "a", slots=3)
     lasting = await take(make, "a", seconds=61, slots=2)
@@ -48,7 +48,7 @@ async def test_slots_are_given_back_when_their_lease_expires(make: Making) -> No
     assert await verify(make.database, NOW + MINUTE) == []
 
 
-async def test_for_how_long_slots_were_held_moves_the_average(make: Making) -> None:
+async def test_the_time_until_expiry_moves_the_average(make: Making) -> None:
     await make.limit("a", 1)
     await take(make, "a")
 
@@ -57,7 +57,7 @@ async def test_for_how_long_slots_were_held_moves_the_average(make: Making) -> N
     assert (await limit(make, "a")).average_slot_occupancy_seconds == 2 + (60 - 2) / 2
 
 
-async def test_leases_of_many_limits_are_given_back(make: Making) -> None:
+async def test_expired_leases_of_many_limits_are_released(make: Making) -> None:
     names = [f"limit-{number}" for number in range(250)]
     for name in names:
         await make.limit(name)
@@ -69,7 +69,7 @@ async def test_leases_of_many_limits_are_given_back(make: Making) -> None:
     assert {row.occupied for row in await make.rows(ConcurrencyLimit)} == {0}
 
 
-async def test_many_leases_of_one_limit_are_given_back(make: Making) -> None:
+async def test_many_expired_leases_of_one_limit_are_released(make: Making) -> None:
     limit_id = await make.limit("a", 3000)
     await take(make, "a", seconds=1)
     (one,) = await make.rows(ConcurrencyLease)
@@ -83,7 +83,7 @@ async def test_many_leases_of_one_limit_are_given_back(make: Making) -> None:
     assert (row.id, row.occupied) == (limit_id, 0)
 
 
-async def test_slots_that_a_running_run_holds_are_not_taken_from_it(make: Making) -> None:
+async def test_slots_of_a_running_run_are_not_released(make: Making) -> None:
     deployment = await make.deployment(concurrency_limit=1)
     run = await make.flow_run(states.scheduled(NOW), deployment_id=deployment)
     await make.flow_run_enters(run, states.pending())
@@ -93,7 +93,7 @@ async def test_slots_that_a_running_run_holds_are_not_taken_from_it(make: Making
     assert [lease.run_id for lease in await make.rows(ConcurrencyLease)] == [run]
 
 
-async def test_a_claimed_run_that_does_not_start_in_time_loses_its_slot_to_another(make: Making) -> None:
+async def test_a_claimed_run_that_does_not_start_in_time_loses_its_slot(make: Making) -> None:
     deployment = await make.deployment(concurrency_limit=1)
     first, second = await make.flow_runs([states.scheduled(NOW)] * 2, deployment_id=deployment)
     await make.flow_run_enters(first, states.pending())
@@ -105,7 +105,7 @@ async def test_a_claimed_run_that_does_not_start_in_time_loses_its_slot_to_anoth
     assert [lease.run_id for lease in await make.rows(ConcurrencyLease)] == [second]
 
 
-async def test_slots_that_free_themselves_only_lose_their_leases(make: Making) -> None:
+async def test_expired_leases_of_rate_limits_are_only_deleted(make: Making) -> None:
     await make.limit("a", 10, slot_decay_per_second=1)
     await take(make, "a", slots=2)
     (later,) = await take(make, "a", slots=3)
@@ -117,7 +117,7 @@ async def test_slots_that_free_themselves_only_lose_their_leases(make: Making) -
     assert await verify(make.database, NOW + timedelta(seconds=2)) == []
 
 
-async def test_a_limit_that_cannot_be_put_right_does_not_keep_others_from_it(make: Making) -> None:
+async def test_a_limit_that_cannot_be_updated_does_not_block_others(make: Making) -> None:
     broken, _ = await make.limit("broken"), await make.limit("whole")
     await take(make, "broken", "whole")
     await make.execute(sa.update(ConcurrencyLimit).where(ConcurrencyLimit.id == broken).values(occupied=0))
@@ -129,7 +129,7 @@ async def test_a_limit_that_cannot_be_put_right_does_not_keep_others_from_it(mak
 
 
 @pytest.mark.parametrize("decay", [0, 1])
-async def test_two_servers_at_once_give_a_lease_back_once(make: Making, other: Batcher, decay: float) -> None:
+async def test_two_servers_release_a_lease_once(make: Making, other: Batcher, decay: float) -> None:
     for name in ("a", "b", "c"):
         await make.limit(name, 100, slot_decay_per_second=decay)
     for _ in range(20):
@@ -147,7 +147,7 @@ async def test_two_servers_at_once_give_a_lease_back_once(make: Making, other: B
     assert await verify(make.database, moment) == []
 
 
-async def test_a_run_may_end_while_its_lease_expires(make: Making, other: Batcher) -> None:
+async def test_a_run_may_end_during_the_expiry_of_its_lease(make: Making, other: Batcher) -> None:
     deployment = await make.deployment(concurrency_limit=30)
     runs = await make.flow_runs([states.scheduled(NOW)] * 30, deployment_id=deployment)
     for run in runs:

@@ -21,7 +21,7 @@ IN_BACKGROUND = StateDetails(deferred=True)
 
 
 @pytest.mark.parametrize("end", LOST, ids=lambda end: end.name)
-async def test_what_a_lost_flow_run_left_unfinished_crashes_after_10_seconds(make: Making, end: State) -> None:
+async def test_unfinished_task_runs_of_a_lost_flow_run_crash_after_10_seconds(make: Making, end: State) -> None:
     flow_run = await make.flow_run(end)
     unfinished = await make.task_runs(flow_run, UNFINISHED)
     finished = await make.task_runs(flow_run, FINISHED)
@@ -34,7 +34,7 @@ async def test_what_a_lost_flow_run_left_unfinished_crashes_after_10_seconds(mak
 
 
 @pytest.mark.parametrize("state", [states.running(), states.completed(), states.cancelled()], ids=lambda it: it.name)
-async def test_task_runs_of_other_flow_runs_are_left_alone(make: Making, state: State) -> None:
+async def test_task_runs_of_other_flow_runs_are_unchanged(make: Making, state: State) -> None:
     task_run = await make.task_run(await make.flow_run(state))
 
     assert await orphans.run_once(make.batcher, NOW + GRACE) == 0
@@ -54,7 +54,7 @@ async def test_slots_of_orphaned_task_runs_are_released(make: Making) -> None:
     assert await verify(make.database, make.clock.now) == []
 
 
-async def test_a_result_that_arrives_later_counts(make: Making) -> None:
+async def test_a_result_that_arrives_later_is_accepted(make: Making) -> None:
     task_run = await make.task_run(await make.flow_run(states.failed()))
     await orphans.run_once(make.batcher, make.clock.forward(seconds=10))
 
@@ -62,7 +62,7 @@ async def test_a_result_that_arrives_later_counts(make: Making) -> None:
     assert await make.task_run_names(task_run) == ["Completed"]
 
 
-async def test_task_runs_in_the_background_go_on(make: Making) -> None:
+async def test_background_task_runs_continue(make: Making) -> None:
     flow_run = await make.flow_run(states.crashed())
     task_run = await make.task_run(flow_run, states.scheduled(NOW, details=IN_BACKGROUND))
     await make.task_run_enters(task_run, State(type=states.pending().type, details=IN_BACKGROUND))
@@ -72,7 +72,7 @@ async def test_task_runs_in_the_background_go_on(make: Making) -> None:
     assert await make.task_run_names(task_run) == ["Running"]
 
 
-async def test_a_subflow_run_crashes_with_its_parent_and_then_its_own_task_runs_do(make: Making) -> None:
+async def test_a_subflow_run_and_its_task_runs_crash_with_the_parent(make: Making) -> None:
     parent = await make.flow_run()
     subflow_run, mirror = await make.subflow_run(parent)
     task_run = await make.task_run(subflow_run)
@@ -85,7 +85,7 @@ async def test_a_subflow_run_crashes_with_its_parent_and_then_its_own_task_runs_
     assert await make.task_run_names(task_run) == ["Crashed"]
 
 
-async def test_a_subflow_run_of_a_deployment_goes_on_without_its_parent(make: Making) -> None:
+async def test_a_subflow_run_of_a_deployment_continues_without_its_parent(make: Making) -> None:
     parent = await make.flow_run()
     subflow_run, mirror = await make.subflow_run(parent, deployment_id=await make.deployment())
     await make.flow_run_enters(parent, states.crashed())
@@ -95,7 +95,7 @@ async def test_a_subflow_run_of_a_deployment_goes_on_without_its_parent(make: Ma
     assert await make.task_run_names(mirror) == ["Running"]
 
 
-async def test_a_flow_run_is_followed_for_a_day(make: Making) -> None:
+async def test_a_lost_flow_run_is_considered_for_a_day(make: Making) -> None:
     await make.task_run(await make.flow_run(states.crashed()))
     day = timedelta(days=1)
 
@@ -103,7 +103,7 @@ async def test_a_flow_run_is_followed_for_a_day(make: Making) -> None:
     assert await orphans.run_once(make.batcher, NOW + day) == 1
 
 
-async def test_two_servers_at_once_end_a_run_once(make: Making, other: Batcher) -> None:
+async def test_two_servers_end_a_run_once(make: Making, other: Batcher) -> None:
     await make.task_runs(await make.flow_run(states.crashed()), [states.running()] * 250)
 
     done = await asyncio.gather(

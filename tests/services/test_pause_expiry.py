@@ -1,4 +1,4 @@
-"""The service for pauses."""
+"""The service for expired pauses."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -35,7 +35,7 @@ async def test_a_run_whose_pause_has_expired_fails(make: Making) -> None:
 
 
 @pytest.mark.parametrize("hours", [-11, 14])
-async def test_when_a_pause_ends_is_understood_in_every_time_zone(make: Making, hours: int) -> None:
+async def test_the_expiry_of_a_pause_is_read_in_every_time_zone(make: Making, hours: int) -> None:
     zone = timezone(timedelta(hours=hours))
     past, future = (NOW + delta for delta in (-timedelta(minutes=1), timedelta(minutes=1)))
     runs = await make.flow_runs([until(moment.astimezone(zone)) for moment in (past, future)])
@@ -44,7 +44,7 @@ async def test_when_a_pause_ends_is_understood_in_every_time_zone(make: Making, 
     assert await make.flow_run_names(*runs) == ["Failed", "Paused"]
 
 
-async def test_a_run_that_has_left_its_pause_goes_on(make: Making) -> None:
+async def test_a_run_that_has_left_its_pause_continues(make: Making) -> None:
     run = await make.flow_run(states.running())
     await make.flow_run_enters(run, states.paused(NOW, timeout_seconds=60))
     await make.flow_run_enters(run, states.running())

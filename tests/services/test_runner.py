@@ -33,7 +33,7 @@ class Rounds:
         self.done = asyncio.Queue[int]()
 
     async def __call__(self, batcher: Batcher, now: datetime) -> int:
-        """One round."""
+        """Execute one round."""
         self.times.append(now)
         self.done.put_nowait(len(self.times))
         if len(self.times) <= self.failures:
@@ -43,7 +43,7 @@ class Rounds:
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.usefixtures("in_time")
-async def test_each_service_runs_at_once_and_then_again_and_again(make: Making) -> None:
+async def test_each_service_runs_immediately_and_then_repeatedly(make: Making) -> None:
     often, seldom = Rounds(), Rounds()
     runner = Runner(make.batcher, {"often": Service(often, 0), "seldom": Service(seldom, LONG)})
 
@@ -58,7 +58,7 @@ async def test_each_service_runs_at_once_and_then_again_and_again(make: Making) 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.usefixtures("in_time")
-async def test_a_service_that_fails_is_run_again_and_does_not_disturb_others(make: Making) -> None:
+async def test_a_service_that_fails_is_repeated_and_does_not_affect_others(make: Making) -> None:
     failing, other = Rounds(failures=3), Rounds()
     runner = Runner(make.batcher, {"failing": Service(failing, 0), "other": Service(other, 0)})
 
@@ -76,7 +76,7 @@ async def test_a_service_that_fails_is_run_again_and_does_not_disturb_others(mak
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.usefixtures("in_time")
-async def test_stopping_waits_for_what_is_under_way(make: Making) -> None:
+async def test_stopping_waits_for_running_rounds(make: Making) -> None:
     started, go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slow(batcher: Batcher, now: datetime) -> int:
@@ -100,7 +100,7 @@ async def test_stopping_waits_for_what_is_under_way(make: Making) -> None:
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.usefixtures("in_time")
-async def test_stopping_does_not_wait_for_ever(make: Making) -> None:
+async def test_stopping_does_not_wait_indefinitely(make: Making) -> None:
     started = asyncio.Event()
 
     async def endless(batcher: Batcher, now: datetime) -> int:
@@ -154,26 +154,26 @@ NAMES = [
 ]
 
 
-def test_services_are_chosen_by_name() -> None:
+def test_services_are_selected_by_name() -> None:
     assert list(chosen("all")) == NAMES
     assert chosen("off") == {}
     assert chosen(" late, lease-expiry") == {"late": SERVICES["late"], "lease-expiry": SERVICES["lease-expiry"]}
 
 
 @pytest.mark.parametrize("names", ["", "late,", "late,latte", "all,late", "Late"])
-def test_a_service_that_there_is_not_cannot_be_chosen(names: str) -> None:
+def test_an_unknown_service_is_refused(names: str) -> None:
     with pytest.raises(ConfigurationError, match=", ".join(NAMES)):
         chosen(names)
 
 
-def test_further_services_can_be_chosen_too() -> None:
+def test_additional_services_can_be_selected() -> None:
     further = {**SERVICES, "further": Service(Rounds(), 60)}
 
     assert "further" in chosen("all", further)
     assert list(chosen("further", further)) == ["further"]
 
 
-def test_services_are_timed_by_name() -> None:
+def test_intervals_are_set_by_name() -> None:
     assert timed(SERVICES, {"late": 1.5})["late"].seconds == 1.5
     assert timed(SERVICES, {"late": 1.5})["lease-expiry"] == SERVICES["lease-expiry"]
     with pytest.raises(ConfigurationError, match="`nothing`"):

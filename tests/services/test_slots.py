@@ -1,4 +1,4 @@
-"""Slots over time: what services, clients and deletions make of leases while runs go on."""
+"""Slots over time: services, clients and deletions change leases while runs continue."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ from tests.databases import somebody_waits
 from tests.services.factories import NOW, Making
 
 
-async def test_a_slot_that_decayed_is_not_lost(make: Making) -> None:
+async def test_a_decayed_slot_can_be_acquired_again(make: Making) -> None:
     deployment = await make.deployment(concurrency_limit=1)
     await make.execute(sa.update(ConcurrencyLimit).values(slot_decay_per_second=0.1))
     first, second = await make.flow_runs([states.scheduled(NOW)] * 2, deployment_id=deployment)
@@ -39,7 +39,7 @@ async def test_a_slot_that_decayed_is_not_lost(make: Making) -> None:
     assert await verify(make.database, make.clock.now) == []
 
 
-async def test_a_limit_loses_its_decay_with_its_decayed_leases(make: Making) -> None:
+async def test_a_limit_without_decay_has_no_decayed_leases(make: Making) -> None:
     limit = await make.limit("a", 5, slot_decay_per_second=1)
     await acquire_concurrency_slots(
         make.batcher.context, requests.AcquireConcurrencySlots(names=["a"], slots=2, lease_seconds=60)
@@ -52,7 +52,7 @@ async def test_a_limit_loses_its_decay_with_its_decayed_leases(make: Making) -> 
     assert await verify(make.database, now) == []
 
 
-async def test_deleting_a_deployment_gives_back_the_slots_of_task_runs(make: Making) -> None:
+async def test_deleting_a_deployment_releases_the_slots_of_task_runs(make: Making) -> None:
     deployment = await make.deployment()
     await make.limit("tag:x", 1)
     policy = FlowRunPolicy(retries=3, retry_delay_seconds=60)
@@ -68,7 +68,7 @@ async def test_deleting_a_deployment_gives_back_the_slots_of_task_runs(make: Mak
 
 @pytest.mark.parametrize("state", [states.running(), states.cancelling()])
 @pytest.mark.parametrize("force", [True, False])
-async def test_the_grace_of_a_claim_ends_when_the_run_moves_on(
+async def test_the_grace_period_of_a_claim_ends_when_the_run_enters_another_state(
     make: Making, state: states.State, *, force: bool
 ) -> None:
     deployment = await make.deployment(concurrency_limit=1)
@@ -80,7 +80,7 @@ async def test_the_grace_of_a_claim_ends_when_the_run_moves_on(
     assert await make.flow_run_names(first, second) == [state.name, "AwaitingConcurrencySlot"]
 
 
-async def test_a_client_cannot_give_back_what_a_running_run_holds(make: Making) -> None:
+async def test_a_client_cannot_release_slots_of_a_running_run(make: Making) -> None:
     deployment = await make.deployment(concurrency_limit=1)
     run = await make.flow_run(states.scheduled(NOW), deployment_id=deployment)
     await make.flow_run_enters(run, states.pending())
@@ -105,7 +105,7 @@ async def test_task_runs_do_not_wait_for_the_limit_of_their_flow_run(make: Makin
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_a_flow_run_is_deleted_although_its_subflow_run_moves_meanwhile(make: Making) -> None:
+async def test_a_flow_run_is_deleted_while_its_subflow_run_changes(make: Making) -> None:
     parent = await make.flow_run()
     subflow, task = await make.subflow_run(parent)
     async with make.database.write() as transaction:
@@ -142,7 +142,7 @@ async def test_a_run_that_ends_while_it_acquires_slots_does_not_keep_them(
 ) -> None:
     run = await holder(make, run_kind)
     _, run_id = referred(run)
-    async with make.database.write() as transaction:  # the acquisition waits for the limit, and has the run by then
+    async with make.database.write() as transaction:  # the acquisition has read the run when it waits for the limit
         await transaction.connection.execute(sa.select(ConcurrencyLimit.id).with_for_update())
         acquired = asyncio.ensure_future(acquire_concurrency_slots(make.batcher.context, acquisition(run)))
         await somebody_waits(make.database)

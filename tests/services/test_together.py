@@ -1,4 +1,4 @@
-"""Clients and services of two servers, all at once: what they leave behind agrees, and no limit is exceeded."""
+"""Concurrent clients and services of two servers: the stored rows agree, and no limit is exceeded."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ CLIENTS = 10
 
 
 async def related_runs(make: Making) -> list[tuple[RunKind, UUID]]:
-    """Runs that share limits, and runs that stand for each other."""
+    """Create runs with common limits, and subflow runs with their task runs; return them."""
     await make.limit("tag:a", 2)
     await make.limit("tag:b", 3, slot_decay_per_second=0.7)
     deployment, parent = await make.deployment(concurrency_limit=2), await make.flow_run()
@@ -36,14 +36,14 @@ async def related_runs(make: Making) -> list[tuple[RunKind, UUID]]:
 
 
 def possible_states(clock: Clock) -> list[Callable[[], State]]:
-    """Propose states as clients do."""
+    """Return the states that clients propose."""
     ends = [states.completed, states.failed, states.cancelled, states.crashed]
     waits = [lambda: states.scheduled(clock.now), lambda: states.paused(clock.now, timeout_seconds=5)]
     return [states.pending, states.running, states.running, states.cancelling, *ends, *waits]
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_whatever_happens_everything_agrees(make: Making, other: Batcher, seed: int) -> None:
+async def test_concurrent_clients_and_services_leave_consistent_rows(make: Making, other: Batcher, seed: int) -> None:
     random, desks = Random(seed), (make.batcher, other)
     runs, possible = await related_runs(make), possible_states(make.clock)
 

@@ -1,4 +1,4 @@
-"""What tests of the pages ask for: the pages as they are built, and a browser as people have it."""
+"""Fixtures for tests of the pages: built pages and a browser."""
 
 import shutil
 import subprocess
@@ -21,13 +21,13 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @pytest.fixture
 def kind() -> str:
-    """Pages are the same whatever the database."""
+    """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
 
 
 @pytest.fixture(scope="session")
 def built() -> None:
-    """Has the pages built from their sources, unless they are."""
+    """Build the pages from their sources unless they are built."""
     with alone(HERE):
         command = [sys.executable, "-m", "runstate.web.build"]
         done = subprocess.run(command, cwd=HERE.parent.parent, capture_output=True, text=True, check=False)  # noqa: S603
@@ -37,7 +37,7 @@ def built() -> None:
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    """A real Chromium."""
+    """Yield a Chromium."""
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
         lacking("There is no Chromium: apt-get install chromium.")
@@ -49,27 +49,27 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def server(built: None, url: str) -> AsyncIterator[Listening]:
-    """A server in this process, which has pages."""
+    """Yield a server with pages in this process."""
     async with listening(url) as server:
         yield server
 
 
 @pytest.fixture
 async def live(server: Listening) -> AsyncIterator[Ask]:
-    """Asks it over HTTP."""
+    """Yield a client of the server over HTTP."""
     async with asking(server) as live:
         yield live
 
 
 class GraphiQL:
-    """The page, as somebody uses it."""
+    """The page GraphiQL, as a user operates it."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.complaints: list[str] = []
-        """What the console says that is no mere information, and requests that fail."""
+        """Warnings and errors of the console."""
         self.strayed: list[str] = []
-        """Requests that wanted to leave the machine."""
+        """URLs of requests to other hosts, which are aborted."""
         page.on("console", self._listen)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
@@ -78,7 +78,7 @@ class GraphiQL:
             self.complaints.append(said.text)
 
     async def open(self, address: str) -> None:
-        """Go there, and wait until it can be used."""
+        """Open the page and wait until it is ready."""
         await self.page.route("**/*", self._stay)
         await self.page.goto(f"http://{address}")
         await self.page.wait_for_selector(".graphiql-query-editor .view-line")
@@ -91,7 +91,7 @@ class GraphiQL:
             await route.abort()
 
     async def knows_the_schema(self) -> None:
-        """Wait until it has been told what can be asked."""
+        """Wait until the schema is loaded."""
         await self.page.get_by_label("Show Documentation Explorer").click()
         await self.page.wait_for_selector(".graphiql-doc-explorer-content >> text=Query")
         await self.page.get_by_label("Hide Documentation Explorer").click()
@@ -104,7 +104,7 @@ class GraphiQL:
         await self.page.keyboard.type(text, delay=5)
 
     async def show(self, tab: str) -> None:
-        """Go to a tab, and wait until it is known which operations are in it: they are kept after that."""
+        """Select a tab and wait until the page has stored it with its operations."""
         await self.page.locator(f'.graphiql-tab-button[title="{tab}"]').click()
         await self.page.wait_for_function(
             """tab => {
@@ -115,27 +115,27 @@ class GraphiQL:
         )
 
     async def headers(self, text: str) -> None:
-        """Type headers for what is in the tab."""
+        """Type headers for the tab."""
         await self.page.get_by_role("button", name="Headers").click()
         await self.page.locator('.graphiql-editor[aria-label="Headers"], section[aria-label="Headers"]').last.click()
         await self.page.keyboard.type(text, delay=5)
 
     async def run(self, operation: str = "") -> None:
-        """Run what is in the tab, or one of its operations."""
+        """Execute the tab's query, or one of its operations."""
         await self.page.get_by_label("Execute query (Ctrl-Enter)").click()
         if operation:
             await self.page.get_by_role("menuitem", name=operation, exact=True).click()
 
     async def stop(self) -> None:
-        """Want no more of a subscription."""
+        """Stop a subscription."""
         await self.page.get_by_label("Stop query (Ctrl-Enter)").click()
 
     async def reads(self, text: str) -> None:
-        """Wait until the query in the tab is a text."""
+        """Wait until the query in the tab equals a text."""
         await expect(self.page.locator(".graphiql-query-editor .view-lines").first).to_have_text(text)
 
     async def sees(self, text: str) -> None:
-        """Wait until the answer has a text in it."""
+        """Wait until the answer contains a text."""
         await self.page.wait_for_function(
             """text => document.querySelector(".graphiql-response .view-lines")?.innerText
                  .replaceAll("\\u00a0", " ").includes(text)""",
@@ -143,14 +143,14 @@ class GraphiQL:
         )
 
     async def picture(self, name: str) -> None:
-        """Keep what it looks like."""
+        """Save a screenshot."""
         PICTURES.mkdir(parents=True, exist_ok=True)
         await self.page.screenshot(path=PICTURES / f"{name}.png")
 
 
 @asynccontextmanager
 async def looking_at(browser: Browser, address: str) -> AsyncIterator[GraphiQL]:
-    """The page on a server, in a window of its own."""
+    """Yield the page of a server in a browser context of its own."""
     context = await browser.new_context(viewport={"width": 1440, "height": 900})
     graphiql = GraphiQL(await context.new_page())
     await graphiql.open(address)
@@ -160,7 +160,7 @@ async def looking_at(browser: Browser, address: str) -> AsyncIterator[GraphiQL]:
 
 @pytest.fixture
 async def graphiql(server: Listening, browser: Browser) -> AsyncIterator[GraphiQL]:
-    """The page, opened; afterwards nothing was complained about and nothing had left the machine."""
+    """Yield the open page; check afterwards that there were no complaints and no requests to other hosts."""
     async with looking_at(browser, server.address) as graphiql:
         await graphiql.knows_the_schema()
         yield graphiql

@@ -1,4 +1,4 @@
-"""GraphiQL in a real Chromium, which must neither complain nor leave the machine."""
+"""GraphiQL in Chromium: no warnings, no errors, and no requests to other hosts."""
 
 from typing import Any
 
@@ -21,11 +21,11 @@ SUBSCRIPTIONS = ("LiveTransitions", "LiveCounts")
 
 @pytest.fixture
 async def filled(server: Listening) -> None:
-    """A dozen runs of the demo."""
+    """Run a demo of twelve runs."""
     await demo(socket_address(server.address), None, 12, 0, lambda *_: None)
 
 
-async def test_a_query_is_typed_completed_and_run(graphiql: GraphiQL, live: Ask) -> None:
+async def test_a_query_is_typed_completed_and_executed(graphiql: GraphiQL, live: Ask) -> None:
     await make_flow_run(live)
     await graphiql.type("{ flowRunCountsB")
     await graphiql.page.wait_for_selector(".suggest-widget.visible .focused >> text=flowRunCountsByState")
@@ -38,13 +38,13 @@ async def test_a_query_is_typed_completed_and_run(graphiql: GraphiQL, live: Ask)
     await graphiql.sees('"count": 1')
 
 
-async def test_what_cannot_be_asked_is_underlined(graphiql: GraphiQL) -> None:
+async def test_an_invalid_field_is_underlined(graphiql: GraphiQL) -> None:
     await graphiql.type("{ nothingLikeThis }")
 
     await graphiql.page.wait_for_selector(".graphiql-query-editor .squiggly-error")
 
 
-async def test_a_subscription_is_told_as_it_happens(graphiql: GraphiQL, live: Ask) -> None:
+async def test_a_subscription_shows_events_immediately(graphiql: GraphiQL, live: Ask) -> None:
     await graphiql.show("LiveTransitions")
     await graphiql.run()
     await graphiql.sees('"transitions": []')
@@ -56,7 +56,7 @@ async def test_a_subscription_is_told_as_it_happens(graphiql: GraphiQL, live: As
 
 
 async def answer(graphiql: GraphiQL, tab: str, operation: str = "") -> Any:
-    """What is answered to the query in a tab, when it is run."""
+    """Execute the query in a tab; return the answer."""
     async with graphiql.page.expect_response(lambda response: response.url.endswith("/graphql")) as answered:
         await graphiql.run(operation)
     response: Response = await answered.value
@@ -67,7 +67,7 @@ async def answer(graphiql: GraphiQL, tab: str, operation: str = "") -> Any:
 
 
 @pytest.mark.usefixtures("filled")
-async def test_every_tab_runs_as_it_is(graphiql: GraphiQL) -> None:
+async def test_every_tab_is_executed_unchanged(graphiql: GraphiQL) -> None:
     await graphiql.show("FirstFlow")
     assert (await answer(graphiql, "FirstFlow", "FirstFlow"))["createFlow"]["flow"]["name"] == "hello"
     assert (await answer(graphiql, "FirstFlow", "FirstRun"))["createFlowRun"]["created"]
@@ -84,7 +84,7 @@ async def test_every_tab_runs_as_it_is(graphiql: GraphiQL) -> None:
     await graphiql.picture("graphiql")
 
 
-async def test_a_key_in_the_headers_lets_in_queries_and_subscriptions(
+async def test_a_key_in_the_headers_authenticates_queries_and_subscriptions(
     built: None, browser: Browser, database: Database, url: str
 ) -> None:
     key = await Keys(database).make("ada")

@@ -1,4 +1,4 @@
-"""What is installed has the pages in it, and works where they could not be built."""
+"""The built package contains the pages, and works without them."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def wheel(directory: Path, source: Path, **environment: str) -> list[str]:
-    """The names of the files in the wheel that is built from a source."""
+    """Return the names of the files in the wheel of a source."""
     constraints = str(ROOT / "constraints.txt")
     subprocess.run(  # noqa: S603
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory), str(source)],
@@ -25,7 +25,7 @@ def wheel(directory: Path, source: Path, **environment: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("built")
-def test_the_wheel_has_the_pages_and_not_their_sources(tmp_path: Path) -> None:
+def test_the_wheel_contains_the_pages_and_not_their_sources(tmp_path: Path) -> None:
     names = wheel(tmp_path, ROOT)
     pages = [name.removeprefix("runstate/web/") for name in names if name.startswith("runstate/web/")]
     code = {name for name in pages if not name.startswith("built/")}
@@ -36,7 +36,7 @@ def test_the_wheel_has_the_pages_and_not_their_sources(tmp_path: Path) -> None:
     assert any(name.startswith("built/assets/graphql.worker-") and name.endswith(".js.br") for name in pages)
 
 
-def test_without_npm_there_is_a_wheel_all_the_same_unless_pages_are_required(tmp_path: Path) -> None:
+def test_without_npm_a_wheel_is_built_unless_pages_are_required(tmp_path: Path) -> None:
     source = tmp_path / "source"
     git = shutil.which("git") or "git"
     subprocess.run([git, "clone", "--quiet", "--depth=1", f"file://{ROOT}", source], check=True)  # noqa: S603

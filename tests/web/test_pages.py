@@ -1,4 +1,4 @@
-"""The pages over HTTP: where they are, how they travel, and what they may do."""
+"""The pages over HTTP: their paths, compression, caching and security headers."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -20,7 +20,7 @@ SCRIPT = "assets/page-DoLErYEN.js"
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """What Vite leaves behind: files, and the same compressed."""
+    """Return a directory with files as Vite builds them, with compressed copies."""
     (tmp_path / "assets").mkdir()
     for name, text in (("index.html", "<html>"), (SCRIPT, "page"), ("assets/small.svg", "<svg>")):
         (tmp_path / name).write_text(text)
@@ -30,26 +30,26 @@ def files(tmp_path: Path) -> Path:
 
 
 def opened(app: Starlette) -> httpx.AsyncClient:
-    """A browser before it follows anything."""
+    """Return a client that does not follow redirects."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:4200")
 
 
 @pytest.fixture
 async def pages(files: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Asks for pages."""
+    """Yield a client of the pages."""
     async with opened(Starlette(routes=[Mount("/graphiql", Pages(files))])) as client:
         yield client
 
 
 @pytest.fixture
 async def browser(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
-    """Asks the whole application."""
+    """Yield a client of the whole application."""
     async with opened(app) as client:
         yield client
 
 
 @pytest.mark.parametrize("path", ["/", "/graphql", "/graphiql"])
-async def test_browsers_are_shown_where_the_page_is(browser: httpx.AsyncClient, path: str) -> None:
+async def test_browsers_are_redirected_to_the_page(browser: httpx.AsyncClient, path: str) -> None:
     response = await browser.get(path, headers=HTML)
 
     assert response.status_code == 303
@@ -63,14 +63,14 @@ async def test_a_browser_that_asks_a_query_is_answered(browser: httpx.AsyncClien
     assert response.json()
 
 
-async def test_programs_are_not_sent_to_a_page(browser: httpx.AsyncClient) -> None:
+async def test_other_clients_are_not_redirected(browser: httpx.AsyncClient) -> None:
     response = await browser.post("/graphql", json={"query": "{ __typename }"}, headers={"Accept": "*/*"})
 
     assert response.json()["data"] == {"__typename": "Query"}
     assert (await browser.get("/graphql")).status_code == 400
 
 
-async def test_the_page_can_be_switched_off(url: str) -> None:
+async def test_the_page_can_be_turned_off(url: str) -> None:
     async with AsyncExitStack() as opening:
         app = build_app(Settings(database_url=url, services="off", graphiql=False))
         await opening.enter_async_context(running(app))
@@ -81,7 +81,7 @@ async def test_the_page_can_be_switched_off(url: str) -> None:
         assert (await browser.get("/graphql", headers=HTML)).status_code != 303
 
 
-async def test_the_page_is_asked_for_anew_and_may_talk_to_this_server_only(pages: httpx.AsyncClient) -> None:
+async def test_the_page_is_revalidated_and_may_connect_to_this_server_only(pages: httpx.AsyncClient) -> None:
     response = await pages.get("/graphiql/")
 
     assert response.text == "<html>"
@@ -93,7 +93,7 @@ async def test_the_page_is_asked_for_anew_and_may_talk_to_this_server_only(pages
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_what_did_not_change_is_not_sent_again(pages: httpx.AsyncClient) -> None:
+async def test_an_unchanged_file_is_not_sent_again(pages: httpx.AsyncClient) -> None:
     first = await pages.get("/graphiql/")
     again = await pages.get("/graphiql/", headers={"If-None-Match": first.headers["etag"]})
 
@@ -110,7 +110,7 @@ async def test_what_did_not_change_is_not_sent_again(pages: httpx.AsyncClient) -
         ("", None, b"page"),
     ],
 )
-async def test_files_travel_as_small_as_the_browser_likes(
+async def test_files_are_sent_in_the_smallest_accepted_encoding(
     pages: httpx.AsyncClient, accepted: str, encoding: str | None, body: bytes
 ) -> None:
     async with pages.stream("GET", f"/graphiql/{SCRIPT}", headers={"Accept-Encoding": accepted}) as response:
@@ -123,7 +123,7 @@ async def test_files_travel_as_small_as_the_browser_likes(
     assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
 
 
-async def test_what_was_not_worth_compressing_is_sent_as_it_is(pages: httpx.AsyncClient) -> None:
+async def test_a_file_without_compressed_copies_is_sent_uncompressed(pages: httpx.AsyncClient) -> None:
     response = await pages.get("/graphiql/assets/small.svg")
 
     assert response.text == "<svg>"
@@ -131,11 +131,11 @@ async def test_what_was_not_worth_compressing_is_sent_as_it_is(pages: httpx.Asyn
 
 
 @pytest.mark.parametrize("path", ["assets/nothing.js", "..%2f..%2fetc%2fpasswd", "%00"])
-async def test_what_is_not_there_is_not_found(pages: httpx.AsyncClient, path: str) -> None:
+async def test_an_unknown_file_is_not_found(pages: httpx.AsyncClient, path: str) -> None:
     assert (await pages.get(f"/graphiql/{path}")).status_code == 404
 
 
-async def test_without_a_page_the_server_says_how_to_build_it(files: Path) -> None:
+async def test_without_a_page_the_server_explains_how_to_build_it(files: Path) -> None:
     (files / "index.html").unlink()
     async with opened(Starlette(routes=[Mount("/graphiql", Pages(files))])) as client:
         response = await client.get("/graphiql/")

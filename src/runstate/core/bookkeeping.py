@@ -1,4 +1,4 @@
-"""Columns of a run that change when it enters a state: pure functions, applied in order after the decision."""
+"""Changes of a run's columns when it enters a state: pure functions, applied in order after the decision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Columns = dict[str, Any]
 
 
 def enter(run: R, initial: State | None, state: State, *, quirks: bool = True) -> tuple[R, State]:
-    """Return the run in the state, and the state as it is stored: with its time, its version and the run's ids."""
+    """Return the run in the state, and the state with its version and the ids of the run in its details."""
     entered = replace(state, version=run.version + 1, details=state.details.model_copy(update=_owner(run)))
     changes = current_state(entered)
     for step in (times_run, counts, ends, expectations):
@@ -39,7 +39,7 @@ def _owner(run: FlowRun | TaskRun) -> dict[str, Any]:
 
 
 def times_run(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
-    """Add the time spent in RUNNING to the run time when the run leaves it."""
+    """Add the time spent in RUNNING to the run time when the run leaves RUNNING."""
     if initial is None or not initial.is_running or initial.timestamp is None or state.timestamp is None:
         return {}
     spent = (state.timestamp - initial.timestamp).total_seconds()
@@ -48,7 +48,7 @@ def times_run(run: FlowRun | TaskRun, initial: State | None, state: State) -> Co
 
 
 def counts(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
-    """Count entries into RUNNING, except a resumption; RUNNING and final states end a resumption."""
+    """Count entries into RUNNING, except a resumption. A resumption ends with RUNNING or a final state."""
     if isinstance(run, FlowRun) and run.policy.resuming:
         ends_resumption = state.is_running or state.is_final
         return {"policy": run.policy.model_copy(update={"resuming": False})} if ends_resumption else {}
@@ -56,18 +56,18 @@ def counts(run: FlowRun | TaskRun, initial: State | None, state: State) -> Colum
 
 
 def starts(run: FlowRun | TaskRun, state: State) -> Columns:
-    """Set the start to the first RUNNING, or to the final state of a run that never was RUNNING."""
+    """Set the start time to the first RUNNING, or to the final state of a run that never was RUNNING."""
     is_start = run.start_time is None and (state.is_running or state.is_final)
     return {"start_time": state.timestamp} if is_start else {}
 
 
 def ends(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
-    """Set the end to the first of consecutive final states; a run that leaves them has no end."""
+    """Set the end time to the first of consecutive final states; remove it if the run leaves them."""
     return {"end_time": (run.end_time or state.timestamp) if state.is_final else None}
 
 
 def expectations(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
-    """Set the time at which a SCHEDULED run is due, and once the time at which the run was first expected."""
+    """Set the time at which a SCHEDULED run is due and, once, the time at which the run was first expected to start."""
     due = state.details.scheduled_time if state.type is StateType.SCHEDULED else None
     expected = run.expected_start_time or due or state.timestamp
     return {"next_scheduled_start_time": due, "expected_start_time": expected}

@@ -1,4 +1,4 @@
-"""The environment of commands."""
+"""The context of commands."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from runstate.database import Database
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """The database, the time, ids and randomness: all that a command takes from outside."""
+    """The dependencies of commands: database, clock, new ids, random numbers and schema validation."""
 
     database: Database
     clock: Callable[[], datetime]
     new_id: Callable[[], UUID]
     draw: Callable[[], float]
-    """Returns a random number from 0 to 1."""
+    """Source of random numbers from 0 to 1."""
     json_schemas: JsonSchemas = field(default_factory=JsonSchemas)
-    """Validates values against schemas of clients."""
+    """Validator of values against schemas of clients."""

@@ -1,4 +1,4 @@
-"""Policies: ordered rules for kinds of proposals. The first rule that objects decides."""
+"""Policies: an ordered list of rules for each kind of proposal. The first rule that objects decides."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Proposals, the verdicts of rules, and the decision that they make."""
+"""Proposals, the verdicts of rules, and the decision of a policy."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class CacheResult:
-    """Effect: later task runs with the key get the state that is written."""
+    """Effect: the written state is the result of later task runs with the key."""
 
     cache_key: str
     expires: datetime | None
@@ -50,7 +50,7 @@ Effect = Acquire | CacheResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal(Generic[R]):
-    """All that a rule may look at; `run` and `proposed` include the changes of earlier rules."""
+    """All data that a rule reads. `run` and `proposed` include the changes of earlier rules."""
 
     run: R
     initial: State | None
@@ -63,8 +63,9 @@ class Proposal(Generic[R]):
     flow_state: State | None = None
     """The current state of that flow run."""
     slots: tuple[Slot, ...] = ()
-    """Slots of the deployment's limit for a flow run, of the limits of its tags for a task run."""
+    """A slot of the deployment's limit for a flow run, slots of the limits on its tags for a task run."""
     concurrency: ConcurrencyOptions | None = None
+    """Options of the deployment's limit."""
     cached: State | None = None
     """The newest result under the cache key of the proposal."""
     pause_key: UUID | None = None
@@ -83,11 +84,13 @@ class Proposal(Generic[R]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amend:
-    """Acceptance with changes: of the proposed state, of run columns, or with effects."""
+    """Acceptance with changes of the proposed state or of run columns, or with effects."""
 
     reason: str | None = None
     state: State | None = None
+    """The changed state; None keeps the proposed one."""
     run: dict[str, Any] = field(default_factory=dict)
+    """Changed run columns."""
     effects: tuple[Effect, ...] = ()
     after_bookkeeping: dict[str, Any] = field(default_factory=dict)
     """Run columns that are set after the bookkeeping."""
@@ -99,7 +102,9 @@ class Reject:
 
     reason: str
     instead: State | None = None
+    """The state to write; None if the run stays in its state."""
     run: dict[str, Any] = field(default_factory=dict)
+    """Changed run columns."""
     after_bookkeeping: dict[str, Any] = field(default_factory=dict)
     """Run columns that are set after the bookkeeping. `proposeState` sets them even if no state is written instead."""
 
@@ -114,7 +119,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abort:
-    """Refusal for good: the caller should stop."""
+    """Final refusal: the client should stop."""
 
     reason: str
 
@@ -130,11 +135,11 @@ class RuleVerdict(Enum):
     AMEND = "AMEND"
     """No objection, with changes of the proposal."""
     REJECT = "REJECT"
-    """Another state instead, or none: the run stays in its state."""
+    """Another state is written instead, or the run stays in its state."""
     WAIT = "WAIT"
-    """Not yet: propose the state again later."""
+    """The state can be proposed again later."""
     ABORT = "ABORT"
-    """Refused for good."""
+    """The state is refused finally."""
 
 
 class OrchestrationStatus(Enum):
@@ -157,9 +162,9 @@ class RuleOutcome:
     rule: str
     """Name of the rule."""
     verdict: RuleVerdict
-    """Its verdict."""
+    """Verdict of the rule."""
     reason: str | None = None
-    """Its reason, for people."""
+    """Reason of the verdict, for people."""
 
 
 class Rule(Generic[R]):
@@ -179,7 +184,7 @@ class Rule(Generic[R]):
         self.__doc__ = getdoc(judge)
 
     def concerns(self, leaving: StateType | None, entering: StateType) -> bool:
-        """Whether it judges proposals that leave and enter these types."""
+        """Return whether the rule judges proposals that leave and enter these types."""
         return leaving in self.leaving and entering in self.entering
 
     def __call__(self, proposal: Proposal[R]) -> Verdict:
@@ -194,7 +199,7 @@ class Rule(Generic[R]):
 def rule(
     *, leaving: Iterable[StateType | None] = ANY, entering: Iterable[StateType | None] = ANY
 ) -> Callable[[Callable[[Proposal[R]], Verdict]], Rule[R]]:
-    """Return a decorator that makes a rule of a function, for proposals that leave and enter one of these types."""
+    """Return a decorator that turns a function into a rule for proposals that leave and enter one of these types."""
 
     def make(judge: Callable[[Proposal[R]], Verdict]) -> Rule[R]:
         return Rule(judge, frozenset(leaving), frozenset(entering))
@@ -219,7 +224,7 @@ class Decision(Generic[R]):
 
 
 def decide(proposal: Proposal[R], policy: Sequence[Rule[R]]) -> Decision[R]:
-    """Apply rules in order until one objects. Without an objection, the proposal is accepted with the changes."""
+    """Apply rules in order until one objects. Without an objection, the proposal is accepted with all changes."""
     current, effects, considered = proposal, list[Effect](), list[RuleOutcome]()
     after_bookkeeping: dict[str, Any] = {}
     leaving = proposal.initial_type
@@ -259,7 +264,7 @@ def _outcome(judge: Rule[R], verdict: Verdict) -> RuleOutcome:
 def _refused(
     proposal: Proposal[R], objecting: Rule[R], verdict: Reject | Wait | Abort, considered: tuple[RuleOutcome, ...]
 ) -> Decision[R]:
-    """Return the decision of a rule that objects. Changes by earlier rules are dropped: their state is not entered."""
+    """Return the decision of a rule that objects. Changes by earlier rules are dropped with the proposed state."""
     rejected = verdict if isinstance(verdict, Reject) else None
     return Decision(
         status=OrchestrationStatus[type(verdict).__name__.upper()],

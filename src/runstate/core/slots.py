@@ -1,8 +1,8 @@
 """Arithmetic of concurrency limits: occupied slots, waiting times, and the effects of acquiring and releasing.
 
-Slots of a limit without decay are occupied until their lease is released: `occupied` is the sum over its leases. Slots
-of a limit with decay become free one after another at a fixed rate (a token bucket): `drained` is the time at which the
-last one does, so a refused request writes nothing and does not delay others.
+Without decay, slots are occupied until their lease is released: `occupied` is the sum over the leases of the limit.
+With decay, slots become free one after another at a fixed rate (a token bucket). `drained` is the time at which the
+last slot becomes free, so a refused request writes nothing and does not delay others.
 """
 
 from datetime import datetime, timedelta
@@ -14,7 +14,9 @@ SHORTEST_OCCUPANCY_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 30
 LONGEST_TAG_WAIT_SECONDS = 10
 LONGEST_DRAIN_SECONDS = 1000 * 365 * 24 * 3600
+"""Bound on the time until all slots are free, so that `drained` stays a valid datetime."""
 ROUNDING = 1e-6
+"""Excess of slots that counts as none, because sums of floats are not exact."""
 
 
 def occupied(limit: ConcurrencyLimit, now: datetime) -> float:
@@ -27,14 +29,14 @@ def occupied(limit: ConcurrencyLimit, now: datetime) -> float:
 
 
 def capacity(limit: ConcurrencyLimit) -> float:
-    """Return the number of slots that can be occupied; with decay, at most those that are freed in a thousand years."""
+    """Return the number of slots that can be occupied; with decay, at most those that become free in 1,000 years."""
     if limit.slot_decay_per_second == 0:
         return limit.limit
     return min(float(limit.limit), limit.slot_decay_per_second * LONGEST_DRAIN_SECONDS)
 
 
 def seconds_until_room(limit: ConcurrencyLimit, slots: int, now: datetime) -> float:
-    """Return the time until so many slots are free: 0 if they are, infinite if a holder has to release some first."""
+    """Return the seconds until this number of slots is free; infinite if that depends on a release, 0 if inactive."""
     excess = occupied(limit, now) + slots - capacity(limit)
     if not limit.active or excess <= ROUNDING:
         return 0
@@ -44,12 +46,13 @@ def seconds_until_room(limit: ConcurrencyLimit, slots: int, now: datetime) -> fl
 
 
 def retry_delay(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float) -> float:
-    """Return the time until a retry: with decay the exact time, else a random time around the average occupancy."""
+    """Return the seconds until a retry: exact with decay, otherwise random with the average occupancy as its mean."""
     exact = seconds_until_room(limit, slots, now)
     if exact < inf:
         return exact
     longest = LONGEST_TAG_WAIT_SECONDS if limit.name.startswith("tag:") else LONGEST_WAIT_SECONDS
     average = min(limit.average_slot_occupancy_seconds, longest)
+    # The waiting time has an exponential distribution; the logarithm of 0 is undefined.
     return max(SHORTEST_OCCUPANCY_SECONDS, min(-log(1 - min(draw, 0.999)) * average, longest))
 
 
@@ -69,11 +72,12 @@ def remaining_slots(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datet
 
 
 def after_release(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetime) -> ConcurrencyLimit:
-    """Return the limit after a lease was released; the time for which it was held moves the average."""
+    """Return the limit after a lease was released. The time for which it was held changes the average occupancy."""
     if limit.slot_decay_per_second > 0:
         return limit.replace(drained=(limit.drained or now) - saved_time(limit, lease, now))
     occupancy = max(SHORTEST_OCCUPANCY_SECONDS, (now - lease.created).total_seconds() / lease.slots)
     average = limit.average_slot_occupancy_seconds
+    # A limit with more slots has more releases, so each changes the average less.
     changed = average + (occupancy - average) / (2 * max(limit.limit, 1))
     return limit.replace(occupied=limit.occupied - lease.slots, average_slot_occupancy_seconds=changed)
 
@@ -81,12 +85,12 @@ def after_release(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetim
 def advanced(
     limit: ConcurrencyLimit, gone: ConcurrencyLease, waiting: ConcurrencyLease, now: datetime
 ) -> ConcurrencyLease:
-    """Return a lease, which expires sooner if it is behind the released one; only with decay."""
+    """Return a lease after another one was released: it expires sooner if it is behind that one; only with decay."""
     if waiting.expires is None or gone.expires is None or waiting.expires <= gone.expires:
         return waiting
     return waiting.replace(expires=waiting.expires - saved_time(limit, gone, now))
 
 
 def saved_time(limit: ConcurrencyLimit, gone: ConcurrencyLease, now: datetime) -> timedelta:
-    """Return how much sooner the slots behind a released lease are free; only with decay."""
+    """Return the time by which the slots behind a released lease become free sooner; only with decay."""
     return timedelta(seconds=remaining_slots(limit, gone, now) / limit.slot_decay_per_second)

@@ -92,14 +92,14 @@ class State:
         return self.type is StateType.CRASHED
 
     def __str__(self) -> str:
-        """Return the name, the message, and the type if the name is another one."""
+        """Return the name, the message, and the type if the name differs from it."""
         parts = [repr(self.message)] if self.message else []
         if self.type.value != self.name.upper():
             parts.append(f"type={self.type.value}")
         return f"{self.name}({', '.join(parts)})"
 
     def fresh_copy(self, **changes: Any) -> State:
-        """Return a copy that has not been entered: without id, timestamp and version."""
+        """Return a copy for a new proposal, without id, timestamp and version."""
         return replace(self, **{"id": None, "timestamp": None, "version": None, **changes})
 
     def with_details(self, **changes: Any) -> State:
@@ -114,21 +114,21 @@ class State:
 
 
 def is_persisted(data: Json) -> bool:
-    """Whether data refers to a persisted result: an object whose `type` is not `unpersisted`."""
+    """Return whether data refers to a persisted result: an object whose `type` is not `unpersisted`."""
     return isinstance(data, dict) and not is_unpersisted(data)
 
 
 def is_unpersisted(data: Json) -> bool:
-    """Whether data says that the result is not persisted; it is returned once and not stored."""
+    """Return whether data is marked as not persisted. Such data is returned in the answer and not stored."""
     return isinstance(data, dict) and data.get("type") == "unpersisted"
 
 
 def scheduled(now: datetime, scheduled_time: datetime | None = None, **fields: Any) -> State:
-    """SCHEDULED for a time, by default now. The time may also be in the details, but not in both."""
+    """SCHEDULED for a time, by default now. The time is an argument or in the details, not both."""
     details = fields.pop("details", NO_DETAILS)
     if scheduled_time is not None and details.scheduled_time is not None:
         raise InvalidInput(
-            "The scheduled time is set twice, as an argument and in the details.", ("details", "scheduledTime")
+            "Set the scheduled time as an argument or in the details, not both.", ("details", "scheduledTime")
         )
     when = scheduled_time or details.scheduled_time or now
     return State(type=StateType.SCHEDULED, details=details.model_copy(update={"scheduled_time": when}), **fields)
@@ -155,7 +155,7 @@ def resuming(now: datetime, scheduled_time: datetime | None = None, **fields: An
 
 
 def pending(**fields: Any) -> State:
-    """Claimed or submitted."""
+    """PENDING: the run is claimed or submitted."""
     return State(type=StateType.PENDING, **fields)
 
 
@@ -165,12 +165,12 @@ def submitting(**fields: Any) -> State:
 
 
 def infrastructure_pending(**fields: Any) -> State:
-    """PENDING: infrastructure was submitted and is not up yet."""
+    """PENDING: infrastructure was submitted and is not running yet."""
     return pending(name="InfrastructurePending", **fields)
 
 
 def running(**fields: Any) -> State:
-    """User code is executing."""
+    """RUNNING: user code is executing."""
     return State(type=StateType.RUNNING, **fields)
 
 
@@ -180,17 +180,17 @@ def retrying(**fields: Any) -> State:
 
 
 def rerunning(**fields: Any) -> State:
-    """RUNNING again."""
+    """RUNNING again, without AwaitingRetry before it."""
     return running(name="Rerunning", **fields)
 
 
 def completed(**fields: Any) -> State:
-    """Finished successfully."""
+    """COMPLETED: the run ended successfully."""
     return State(type=StateType.COMPLETED, **fields)
 
 
 def failed(**fields: Any) -> State:
-    """User code raised an exception."""
+    """FAILED: user code raised an exception."""
     return State(type=StateType.FAILED, **fields)
 
 
@@ -200,17 +200,17 @@ def timed_out(**fields: Any) -> State:
 
 
 def crashed(**fields: Any) -> State:
-    """The infrastructure died."""
+    """CRASHED: the infrastructure failed."""
     return State(type=StateType.CRASHED, **fields)
 
 
 def cancelling(**fields: Any) -> State:
-    """Cancellation was requested."""
+    """CANCELLING: cancellation was requested."""
     return State(type=StateType.CANCELLING, **fields)
 
 
 def cancelled(**fields: Any) -> State:
-    """Cancelled."""
+    """CANCELLED: the run was cancelled."""
     return State(type=StateType.CANCELLED, **fields)
 
 
@@ -223,18 +223,18 @@ def paused(
     pause_key: str | None = None,
     **fields: Any,
 ) -> State:
-    """Waiting to be resumed, without limit by default: at most some seconds, or until a time, but not both."""
+    """PAUSED until the run is resumed. The pause can expire after some seconds or at a time; by default it does not."""
     details = fields.pop("details", NO_DETAILS)
     if timeout_seconds is not None and pause_expiration_time is not None:
         raise InvalidInput(
-            "Set the timeout in seconds or the time at which the pause expires, not both.", ("timeoutSeconds",)
+            "Set the timeout of the pause in seconds or its expiration time, not both.", ("timeoutSeconds",)
         )
     until = pause_expiration_time
     if timeout_seconds is not None:
         until = now + timedelta(seconds=timeout_seconds)
     if until is not None and details.pause_timeout is not None:
         raise InvalidInput(
-            "The end of the pause is set twice, as an argument and in the details.", ("details", "pauseTimeout")
+            "Set the expiration of the pause as an argument or in the details, not both.", ("details", "pauseTimeout")
         )
     changes = {
         "pause_timeout": until or details.pause_timeout,

@@ -1,4 +1,4 @@
-"""Where it is kept."""
+"""Storage: connections, transactions, statements and migrations, for SQLite and PostgreSQL."""
 
 from runstate.database.engine import Database, Transaction
 

@@ -1,4 +1,4 @@
-"""The URL of a database, in the forms that people, hosting providers and other tools write it."""
+"""Database URLs, in the forms that people, hosting providers and other tools use."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ DRIVERS: Final = {
     "postgresql": POSTGRESQL,
     POSTGRESQL: POSTGRESQL,
 }
-"""The drivers by the schemes of URLs."""
+"""SQLAlchemy drivers by URL scheme."""
 TO_DRIVER: Final = frozenset(
     {
         *("host", "port", "user", "password", "dbname", "passfile", "target_session_attrs", "krbsrvname", "gsslib"),
@@ -27,43 +27,46 @@ TO_DRIVER: Final = frozenset(
         *("ssl_min_protocol_version", "ssl_max_protocol_version"),
     }
 )
-"""Parameters that asyncpg understands as libpq does."""
+"""Parameters that asyncpg interprets like libpq."""
 TRANSLATED: Final = frozenset({"application_name", "connect_timeout", "options", "ssl"})
-"""Parameters that asyncpg knows by other names, or not at all."""
+"""Parameters that asyncpg does not know, or knows by another name."""
 OF_SQLITE: Final = frozenset({"timeout", "uri", "mode", "cache", "immutable", "nolock", "vfs"})
+"""Parameters of the driver and of SQLite itself."""
 PASSWORD: Final = re.compile(r"(?<=:)[^:@/]*(?=@)|(?<=password=)[^&]*")
 OPTION: Final = re.compile(r"(?:-c\s*|--)([\w.]+)=((?:\\.|\S)*)\s*")
 CONNECT_SECONDS: Final = 5.0
+"""Default of `connect_timeout`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A database, as its URL names it."""
+    """A database URL, parsed."""
 
     url: sa.URL
-    """The URL as SQLAlchemy takes it; of PostgreSQL with the first host."""
+    """The URL for SQLAlchemy; of several PostgreSQL hosts, it has the first."""
     shown: str
     """The URL without its password."""
     dsn: str
-    """Of PostgreSQL: the URL as asyncpg takes it."""
+    """PostgreSQL: the URL for asyncpg."""
     settings: dict[str, str]
-    """Of PostgreSQL: settings of a session."""
+    """PostgreSQL: session settings that the URL contains."""
     connect_seconds: float = CONNECT_SECONDS
+    """PostgreSQL: timeout of a connection attempt."""
 
     @property
     def file(self) -> Path | None:
-        """The file of a SQLite database; None if it is in memory, or PostgreSQL."""
+        """The file of a SQLite database; None for an in-memory database and for PostgreSQL."""
         in_file = self.url.drivername == SQLITE and self.url.database not in {None, "", ":memory:"}
         return Path(str(self.url.database)) if in_file else None
 
 
 def parse(text: str) -> Address:
-    """Return the database that a URL names; ConfigurationError says what is wrong with it."""
+    """Parse a database URL. Raise ConfigurationError if it is malformed or has an unknown parameter."""
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in DRIVERS:
         raise ConfigurationError(
-            "A database URL starts with sqlite:///, sqlite+aiosqlite:///, postgres://, postgresql:// or"
-            f" postgresql+asyncpg://, not {scheme.partition(':')[0]}."
+            "A database URL must start with sqlite:///, sqlite+aiosqlite:///, postgres://, postgresql:// or"
+            f" postgresql+asyncpg://, not with {scheme.partition(':')[0]}."
         )
     shown = f"{scheme}://{PASSWORD.sub('***', rest)}"
     try:
@@ -81,7 +84,7 @@ def _sqlite(rest: str, shown: str) -> Address:
 def _postgresql(rest: str, shown: str) -> Address:
     parts = urlsplit(f"postgresql://{rest}")
     if parts.fragment:
-        raise ValueError("a # in it is written %23")
+        raise ValueError("write # as %23")
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     _check_known(parameters, TO_DRIVER | TRANSLATED, shown)
     if "ssl" in parameters:
@@ -91,7 +94,7 @@ def _postgresql(rest: str, shown: str) -> Address:
         settings["application_name"] = name
     seconds = float(parameters.pop("connect_timeout", 0) or 0) or CONNECT_SECONDS
     name = parameters.pop("dbname", unquote(parts.path.removeprefix("/")))
-    path = f"/{quote(name)}" if name else ""  # asyncpg takes a path of `/` for the name
+    path = f"/{quote(name)}" if name else ""  # asyncpg would use the path `/` as the name of the database
     first = sa.make_url(f"{POSTGRESQL}://{parts.netloc.split(',')[0]}{path}")
     dsn = parts._replace(path=path, query=urlencode(parameters)).geturl()
     return Address(first.update_query_dict(parameters), shown, dsn, settings, seconds)
@@ -102,18 +105,18 @@ def _check_known(parameters: object, known: frozenset[str], shown: str) -> None:
     if unknown:
         names = ", ".join(f"`{each}`" for each in unknown)
         raise ConfigurationError(
-            f"The database URL {shown} has parameters that runstate does not know: {names}."
-            f" It knows {', '.join(sorted(known))}."
+            f"The database URL {shown} has unknown parameters: {names}."
+            f" The known parameters are {', '.join(sorted(known))}."
         )
 
 
 def _options(text: str) -> dict[str, str]:
-    """Return the settings in `-c name=value --name=value`; a backslash escapes a space."""
+    """Return the settings of an option string like `-c name=value --name=value`; a backslash escapes a space."""
     found, end = {}, len(text) - len(text.lstrip())
     for match in OPTION.finditer(text, end):
         if match.start() != end:
             break
         found[match[1]], end = re.sub(r"\\(.)", r"\1", match[2]), match.end()
     if end != len(text):
-        raise ValueError(f"options has -c name=value, not `{text[end:]}`")
+        raise ValueError(f"options must consist of -c name=value, not `{text[end:]}`")
     return found

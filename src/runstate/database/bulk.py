@@ -1,7 +1,7 @@
-"""Rows of several tables, written together: one statement on PostgreSQL, one for each table on SQLite.
+"""Bulk writes to several tables: one statement on PostgreSQL, one statement per table on SQLite.
 
-On PostgreSQL the rows of a table are one JSON parameter, so that a statement is the same however many rows there are:
-it is prepared once, and its parameters are made in one go.
+On PostgreSQL the rows of a table are one JSON parameter. The text of a statement therefore does not depend on the
+number of rows, so it is prepared once.
 """
 
 import functools
@@ -20,26 +20,26 @@ from runstate.database.driver import CompiledStatement, fetch, later
 from runstate.rows import Base
 
 POSITION: Final = "position"
-"""Where a row stands among those of its table, where that matters: what numbers rows, numbers them in this order."""
+"""Name of the member with the index of a row, by which ordered inserts sort: a sequence then numbers rows in order."""
 NEW: Final = "new_"
-"""What the names of parameters begin with: SQLAlchemy keeps those of columns for itself."""
+"""Prefix of parameter names, because SQLAlchemy reserves the names of the columns."""
 OLD: Final = frozenset({"id", "created"})
-"""What a row keeps that another one is put in the place of."""
+"""Columns that keep their value when a row is replaced."""
 
 
 class WriteMode(Enum):
-    """What is done with rows."""
+    """The kind of a write."""
 
     INSERT = auto()
     UPDATE = auto()
-    """The columns are written to the rows with these ids."""
+    """Update the columns of the rows with these ids."""
     REPLACE = auto()
-    """They are put in the place of those with the same keys."""
+    """Insert rows, or update the rows that have the same keys."""
     DELETE = auto()
 
 
 class TableWrite(NamedTuple):
-    """What is done with rows of a table, all with the same columns."""
+    """A write to one table. All rows have the same columns."""
 
     table: sa.Table
     way: WriteMode
@@ -49,18 +49,18 @@ class TableWrite(NamedTuple):
 
 
 def table_of(row: type[Base]) -> sa.Table:
-    """The table behind a row class."""
+    """Return the table of a row class."""
     return cast("sa.Table", row.__table__)
 
 
 def inserted(row: type[Base], rows: Iterable[dict[str, Any]]) -> TableWrite:
-    """New rows, in order."""
+    """Return the write that inserts rows in order."""
     there = list(rows)
     return TableWrite(table_of(row), WriteMode.INSERT, tuple(there[0]) if there else (), there)
 
 
 def updated(row: type[Base], columns: Sequence[str], rows: Iterable[Any]) -> TableWrite:
-    """Some columns of rows that are there already."""
+    """Return the write that updates some columns of existing rows."""
     names = ("id", *columns)
     return TableWrite(
         table_of(row), WriteMode.UPDATE, names, [{name: vars(each)[name] for name in names} for each in rows]
@@ -68,26 +68,27 @@ def updated(row: type[Base], columns: Sequence[str], rows: Iterable[Any]) -> Tab
 
 
 def replaced(row: type[Base], keys: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> TableWrite:
-    """Rows in the place of those with the same unique keys; of several the last one."""
+    """Return the write that inserts or replaces rows by unique key; of several rows with one key, the last is used."""
     last = {tuple(each[key] for key in keys): each for each in rows}
     there = list(last.values())
     return TableWrite(table_of(row), WriteMode.REPLACE, tuple(there[0]) if there else (), there, keys)
 
 
 def deleted(row: type[Base], ids: Collection[UUID]) -> TableWrite:
-    """Rows that go."""
+    """Return the write that deletes rows by id."""
     return TableWrite(table_of(row), WriteMode.DELETE, ("id",), [{"id": each} for each in ids])
 
 
 async def write(connection: AsyncConnection, changes: Sequence[TableWrite]) -> None:
-    """Write all that is not empty, in a statement for each change on SQLite, in one on PostgreSQL.
+    """Execute all writes that have rows: one statement each on SQLite, one statement together on PostgreSQL.
 
-    No row may be changed twice, nor refer to itself as it was before.
+    No row may be written twice: all parts of the PostgreSQL statement see the same snapshot.
     """
     written = [change for change in changes if change.rows]
     if connection.dialect.name != "postgresql":
         for table, way, columns, rows, keys in written:
             ready = _ready(table, way, columns, keys, connection.dialect)
+            # Deferred until COMMIT, so that the thread of the connection executes everything in one turn.
             later(connection, ready.text, [ready.parameters(row) for row in rows])
     elif written:
         parts = tuple((change.table, change.way, change.columns, change.keys) for change in written)
@@ -96,7 +97,7 @@ async def write(connection: AsyncConnection, changes: Sequence[TableWrite]) -> N
 
 
 async def insert_missing(connection: AsyncConnection, row: type[Base], rows: Sequence[dict[str, Any]]) -> set[UUID]:
-    """Insert rows in order unless their unique key is taken; the ids of those that were inserted."""
+    """Insert rows in order, skip those whose unique key is taken, and return the ids of the inserted rows."""
     if not rows:
         return set()
     if connection.dialect.name != "postgresql":
@@ -108,7 +109,7 @@ async def insert_missing(connection: AsyncConnection, row: type[Base], rows: Seq
 
 @functools.cache
 def _single(table: sa.Table, way: WriteMode, columns: tuple[str, ...], keys: tuple[str, ...]) -> Any:
-    """A statement for one row at a time."""
+    """Return the SQLite statement that writes one row."""
     given = {name: sa.bindparam(f"{NEW}{name}", type_=table.c[name].type) for name in columns}
     match way:
         case WriteMode.INSERT:
@@ -146,10 +147,10 @@ def _numbered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 @functools.cache
 def _combined(parts: tuple[tuple[sa.Table, WriteMode, tuple[str, ...], tuple[str, ...]], ...]) -> sa.Select[Any]:
-    """A statement that does nothing itself, with each change as a part that is carried out beside it."""
+    """Return a `SELECT 1` with each write as a common table expression, which PostgreSQL executes."""
     changes = [PARTS[way](table, columns, keys, place) for place, (table, way, columns, keys) in enumerate(parts)]
-    parts_of_it = [change.cte(f"change{place}") for place, change in enumerate(changes)]
-    return sa.select(sa.literal_column("1")).add_cte(*parts_of_it)
+    ctes = [change.cte(f"change{place}") for place, change in enumerate(changes)]
+    return sa.select(sa.literal_column("1")).add_cte(*ctes)
 
 
 def _insert(table: sa.Table, columns: tuple[str, ...], _: tuple[str, ...], place: int) -> Any:
@@ -197,7 +198,7 @@ def _insert_in_order(insert: Any, columns: tuple[str, ...], place: int) -> Any:
 
 
 def _rows(table: sa.Table, columns: tuple[str, ...], place: int, *further: sa.ColumnClause[Any]) -> Any:
-    """The rows of a JSON parameter, with the types of the table's columns."""
+    """Return a JSON parameter as a table with the types of the table's columns."""
     kinds = [sa.column(name, table.c[name].type) for name in columns]
     given = sa.func.jsonb_to_recordset(sa.bindparam(f"rows{place}", type_=JSONB()))
     return given.table_valued(*kinds, *further, name=f"given{place}").render_derived(with_types=True)

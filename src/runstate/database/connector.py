@@ -9,33 +9,34 @@ import asyncpg
 from runstate.database.address import Address
 
 OF_POOLERS: Final = frozenset({"application_name"})
-"""Settings that a pooler keeps for each of its clients; it refuses or ignores others when a connection is opened."""
+"""Startup settings that a pooler supports; it refuses or ignores all others."""
 UNSUPPORTED: Final = "unsupported startup parameter"
+"""Part of the error message with which PgBouncer refuses a setting."""
 
 
 class Connector:
-    """Opens connections with settings of their own.
+    """Opens connections with session settings, and detects poolers.
 
-    A pooler lends a session of the database for one transaction, so settings hold for a transaction and statements are
-    not prepared. Poolers do not say that they are there; but the session behind one is not the one that it names.
+    A pooler assigns a database session for one transaction only. Settings are therefore set in each transaction, and
+    statements are not prepared. A pooler is detected by its process id: the database session has another one.
     """
 
     def __init__(self, address: Address, settings: Mapping[str, str]) -> None:
         self.address = address
         self.settings = {**settings, **address.settings}
         self.is_pooled: bool | None = None
-        """Whether there is a pooler; None before the first connection."""
+        """Whether the server is a pooler; None before the first connection."""
         self.first = asyncio.Lock()
 
     async def connect(self) -> "asyncpg.Connection[Any]":
         """Open a connection."""
-        async with self.first:  # the others need not find out too
+        async with self.first:  # one detection is enough: concurrent callers wait for its result
             if self.is_pooled is None:
                 return await self._open_first()
         return await self._open()
 
     async def _open_first(self) -> "asyncpg.Connection[Any]":
-        """Open a connection and find out whether there is a pooler."""
+        """Open a connection and detect a pooler."""
         try:
             connection = await self._dial(self.settings)
         except asyncpg.ProtocolViolationError as error:
@@ -55,7 +56,7 @@ class Connector:
         if not self.is_pooled:
             return await self._dial(self.settings)
         kept = {name: value for name, value in self.settings.items() if name in OF_POOLERS}
-        return await self._dial(kept, statement_cache_size=0)
+        return await self._dial(kept, statement_cache_size=0)  # a prepared statement belongs to one session
 
     async def _dial(self, settings: Mapping[str, str], **options: Any) -> "asyncpg.Connection[Any]":
         connection: asyncpg.Connection[Any] = await asyncpg.connect(
@@ -65,7 +66,7 @@ class Connector:
 
     @property
     def local_settings(self) -> str:
-        """The statement that gives a transaction its settings, after BEGIN; empty if the session has them."""
+        """SQL that follows BEGIN and sets the settings for the transaction; empty if the session has them."""
         if not self.is_pooled:
             return ""
         local = {name: value for name, value in self.settings.items() if name not in OF_POOLERS}
@@ -73,13 +74,13 @@ class Connector:
         return f"; SELECT {calls}"
 
     def statement_name(self) -> str | None:
-        """Return the name of a prepared statement: none through a pooler, one of the driver's choice without."""
+        """Return the name for a prepared statement: empty with a pooler, None (the driver's choice) without."""
         return "" if self.is_pooled else None
 
 
 async def _backend(connection: "asyncpg.Connection[Any]") -> int:
-    """Return the id of the process that answers; in a transaction, so that a pooler does not change it meanwhile."""
-    async with connection.transaction():
+    """Return the process id of the database session that executes statements."""
+    async with connection.transaction():  # a pooler keeps the session until the end of the transaction
         statement = await connection.prepare("SELECT pg_backend_pid()", name="")
         pid: int = await statement.fetchval()
         return pid

@@ -1,4 +1,4 @@
-"""Everything that differs between SQLite and PostgreSQL."""
+"""SQL constructs that differ between SQLite and PostgreSQL."""
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -20,18 +20,19 @@ from runstate.rows.base import EPOCH, JSON, ArrayParameter, DocumentColumn, Time
 TEXT: Final = sa.Text()
 NUMBER: Final = sa.BigInteger()
 LIKE_CHARACTERS: Final = 255
+"""Longest text that is matched with LIKE."""
 AS_IT_IS: Final = sa.types.NullType()
-"""The same for all statements, like all types: SQLAlchemy finds out what one means for its cache as long as it is."""
+"""The type of unconverted values. One instance is shared, because SQLAlchemy memoizes cache keys per type instance."""
 
 
 class Condition(FunctionElement[bool]):
-    """What holds or does not. It stands as it is: `= 1` after it would keep SQLite from using an index."""
+    """A Boolean expression. It is compiled without `= 1`, which would keep SQLite from using an index."""
 
     type = sa.Boolean()
     inherit_cache = True
 
     def self_group(self, against: OperatorType | None = None) -> Self:
-        """Itself."""
+        """Return the condition itself."""
         return self
 
 
@@ -41,25 +42,25 @@ def _values(kind: TypeEngine[Any]) -> ArrayParameter:
 
 
 class Among(Condition):
-    """`column` is one of many values, given as one parameter."""
+    """Whether a column has one of many values, passed as one parameter."""
 
     inherit_cache = True
     name = "among"
 
 
 def among(column: sa.ColumnElement[Any] | Any, values: Iterable[Any]) -> sa.ColumnElement[bool]:
-    """Whether a column is one of these values; the statement is the same however many they are."""
+    """Return whether a column has one of these values. The text of the statement does not depend on their number."""
     kind = _values(column.type)
     return Among(column, sa.bindparam(None, list(values), type_=kind, unique=True))
 
 
 def among_given(column: sa.ColumnElement[Any] | Any, parameter: str) -> sa.ColumnElement[bool]:
-    """Whether a column is one of the values of a parameter: a list that is given when the statement is executed."""
+    """Return whether a column has one of the values in a list parameter, which is bound at execution."""
     return Among(column, sa.bindparam(parameter, type_=_values(column.type)))
 
 
 class AmongSelected(Condition):
-    """`column` is one of the values that a query selects, which are looked up before the rows with that column."""
+    """Whether a column has one of the values that a query selects; the query is executed first."""
 
     type = sa.Boolean()
     inherit_cache = True
@@ -67,7 +68,7 @@ class AmongSelected(Condition):
 
 
 def among_selected(column: sa.ColumnElement[Any] | Any, query: sa.Select[Any]) -> sa.ColumnElement[bool]:
-    """Whether a column is one of the values of a query; an index of the column is used also beside an `or`."""
+    """Return whether a column has one of the values of a query. An index on the column is used even inside an OR."""
     return AmongSelected(column, query.scalar_subquery())
 
 
@@ -96,7 +97,7 @@ def _json_each(element: Among, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 class HasTags(Condition):
-    """Whether a JSON list of text has all, or any, of the tags."""
+    """The base of conditions on a JSON list of tags."""
 
     inherit_cache = True
     name = "has_tags"
@@ -117,12 +118,12 @@ class HasAllTags(HasTags):
 
 
 def has_any_tag(column: sa.ColumnElement[Any] | Any, tags: Iterable[str]) -> sa.ColumnElement[bool]:
-    """Whether a column of tags has one of these."""
+    """Return whether a column of tags has one of these."""
     return HasAnyTag(column, sa.bindparam(None, sorted(set(tags)), type_=_values(TEXT), unique=True))
 
 
 def has_all_tags(column: sa.ColumnElement[Any] | Any, tags: Collection[str]) -> sa.ColumnElement[bool]:
-    """Whether a column of tags has every one of these."""
+    """Return whether a column of tags has all of these."""
     if not tags:
         return sa.true()
     return HasAllTags(column, sa.bindparam(None, sorted(set(tags)), type_=_values(TEXT), unique=True))
@@ -162,7 +163,7 @@ def _has_all_sqlite(element: HasAllTags, compiler: SQLCompiler, **kw: Any) -> st
 
 
 def _with_tags(element: HasTags, compiler: SQLCompiler, condition: str, **kw: Any) -> str:
-    """A condition on tags. Where they have an index, it is asked of the different lists that there are, not of rows."""
+    """Return a condition on tags. If they have an index, the distinct lists in it are tested instead of each row."""
     column, tags = element.clauses
     held, asked = compiler.process(column, **kw), compiler.process(tags, **kw)
     table = next((base.table for base in column.base_columns if isinstance(base, sa.Column)), None)
@@ -196,19 +197,19 @@ def _items_sqlite(element: Items, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 class HasAnyItem(Condition):
-    """Whether a JSON list has any of the items of another one."""
+    """Whether a JSON list has any of the items of another list."""
 
     inherit_cache = True
     name = "has_any_item"
 
 
 def has_any_item(column: sa.ColumnElement[Any] | Any, items: Iterable[Any]) -> sa.ColumnElement[bool]:
-    """Whether a JSON list has one of these items."""
+    """Return whether a JSON list has one of these items."""
     return HasAnyItem(column, sa.literal(list(items), JSON))
 
 
 def has_all_items(column: sa.ColumnElement[Any] | Any, items: Iterable[Any]) -> sa.ColumnElement[bool]:
-    """Whether a JSON list has every one of these items."""
+    """Return whether a JSON list has all of these items."""
     return json_contains(column, (), list(items))
 
 
@@ -225,16 +226,17 @@ def _has_any_item_sqlite(element: HasAnyItem, compiler: SQLCompiler, **kw: Any) 
 
 
 class TextContains(Condition):
-    """Whether a text contains another, in upper or lower case."""
+    """Whether a text contains another, ignoring case."""
 
     inherit_cache = True
     name = "text_contains"
 
 
 def text_contains(column: sa.ColumnElement[Any] | Any, text: str) -> sa.ColumnElement[bool]:
-    """Return whether a column contains a text, in upper or lower case.
+    """Return whether a column contains a text, ignoring case.
 
-    SQLite's LIKE knows only ASCII, takes at most 50,000 bytes, and time for each pair of characters.
+    SQLite's LIKE ignores case only in ASCII, accepts at most 50,000 bytes, and takes quadratic time. A function matches
+    all other texts.
     """
     if text.isascii() and len(text) <= LIKE_CHARACTERS:
         return cast("sa.ColumnElement[bool]", column.icontains(text, autoescape=True))
@@ -254,7 +256,7 @@ def _text_contains_sqlite(element: TextContains, compiler: SQLCompiler, **kw: An
 
 
 class SecondsBetween(FunctionElement[float]):
-    """Seconds from the first instant to the second."""
+    """The seconds from one instant to another."""
 
     type = sa.Double()
     inherit_cache = True
@@ -262,7 +264,7 @@ class SecondsBetween(FunctionElement[float]):
 
 
 def seconds_between(start: Any, end: Any) -> sa.ColumnElement[float]:
-    """Seconds from one instant to another, as a number."""
+    """Return the seconds from one instant to another, as a double."""
     return SecondsBetween(start, end)
 
 
@@ -279,7 +281,7 @@ def _seconds_sqlite(element: SecondsBetween, compiler: SQLCompiler, **kw: Any) -
 
 
 def as_given(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """A column whose values stay as the driver gives them; JSON is text."""
+    """Return a column whose values are not converted by SQLAlchemy; JSON is cast to text."""
     if isinstance(column.type, sa.JSON | DocumentColumn):
         return sa.cast(column, TEXT).label(column.key)
     return sa.type_coerce(column, AS_IT_IS)
@@ -287,7 +289,7 @@ def as_given(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
 
 @functools.lru_cache(1024)
 def processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    """What makes a value of what the driver gives for a column `as_given`; None: it is one."""
+    """Return the converter for values of an `as_given` column; None if they need no conversion."""
     if isinstance(kind, sa.JSON):
         return _parsed
     if isinstance(kind, DocumentColumn):
@@ -296,9 +298,9 @@ def processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] |
 
 
 def reader(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    """What makes a value of what the driver gives for a type; None: it is one."""
+    """Return the converter for driver values of a type; None if they need no conversion."""
     if isinstance(kind, sa.Double):
-        return None  # asyncpg's would want to know more
+        return None  # the processor for asyncpg needs the column type of the cursor, which is not known here
     return kind.dialect_impl(dialect).result_processor(dialect, None)
 
 
@@ -307,7 +309,7 @@ def _parsed(text: str | None) -> Any:
 
 
 def plain(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """What makes plain values of all that the driver gives for a column: text, ids as text, instants in UTC."""
+    """Return the function that converts all driver values of a column for JSON: ids to text, instants to datetimes."""
     if isinstance(kind, sa.Uuid):
         return _ids_of_postgresql if dialect.name == "postgresql" else _ids_of_sqlite
     return _instants_of_sqlite if isinstance(kind, Timestamp) and dialect.name == "sqlite" else _as_they_are
@@ -332,13 +334,13 @@ def _instants_of_sqlite(values: Sequence[Any]) -> list[datetime | None]:
 
 
 def insert_or_skip(dialect: str, table: sa.Table) -> Any:
-    """An insert that leaves out rows whose unique key is taken."""
+    """Return an INSERT that skips rows whose unique key is taken."""
     make = postgresql.insert if dialect == "postgresql" else sqlite.insert
     return make(table).on_conflict_do_nothing()
 
 
 def insert_or_replace(dialect: str, table: sa.Table, keys: Sequence[str], columns: Sequence[str]) -> Any:
-    """An insert that, where the unique keys are taken, writes these columns of the row that is there."""
+    """Return an INSERT that updates these columns of the existing row if the unique key is taken."""
     make = postgresql.insert if dialect == "postgresql" else sqlite.insert
     insert = make(table)
     return insert.on_conflict_do_update(
@@ -347,7 +349,7 @@ def insert_or_replace(dialect: str, table: sa.Table, keys: Sequence[str], column
 
 
 class InstantOf(FunctionElement[datetime]):
-    """The instant that an ISO 8601 text in a JSON document names."""
+    """The instant of an ISO 8601 text in a JSON document."""
 
     type = Timestamp()
     inherit_cache = True
@@ -355,7 +357,7 @@ class InstantOf(FunctionElement[datetime]):
 
 
 def instant_of(text: sa.ColumnElement[Any]) -> sa.ColumnElement[datetime]:
-    """The instant that a text names; on SQLite to the millisecond."""
+    """Return the instant of an ISO 8601 text; on SQLite it is rounded to milliseconds."""
     return InstantOf(text)
 
 
@@ -372,7 +374,7 @@ def _instant_sqlite(element: InstantOf, compiler: SQLCompiler, **kw: Any) -> str
 
 
 class JsonEquals(Condition):
-    """Whether the value at a path of a JSON column is this one."""
+    """Whether the value at a path of a JSON column equals another."""
 
     inherit_cache = True
     name = "json_equals"
@@ -380,7 +382,7 @@ class JsonEquals(Condition):
 
 
 class JsonContains(JsonEquals):
-    """Whether the value at a path of a JSON column contains this one."""
+    """Whether the value at a path of a JSON column contains another."""
 
     inherit_cache = True
     name = "json_contains"
@@ -388,24 +390,24 @@ class JsonContains(JsonEquals):
 
 
 class JsonIsNull(Condition):
-    """Whether there is nothing at a path of a JSON column, or null."""
+    """Whether the value at a path of a JSON column is null or absent."""
 
     inherit_cache = True
     name = "json_is_null"
 
 
 def json_equals(column: Any, path: Iterable[str], value: Any) -> sa.ColumnElement[bool]:
-    """Whether the value at a path of keys is this one; false where there is none."""
+    """Return whether the value at a path of keys equals this one; false if the path does not exist."""
     return JsonEquals(column, _path(path), sa.literal(value, JSON))
 
 
 def json_contains(column: Any, path: Iterable[str], value: Any) -> sa.ColumnElement[bool]:
-    """Whether the value at a path of keys contains this one; a list contains what is one of its items."""
+    """Return whether the value at a path of keys contains this one. A list contains each of its items."""
     return JsonContains(column, _path(path), sa.literal(value, JSON))
 
 
 def json_is_null(column: Any, path: Iterable[str]) -> sa.ColumnElement[bool]:
-    """Whether there is nothing at a path of keys, or null."""
+    """Return whether the value at a path of keys is null or absent."""
     return JsonIsNull(column, _path(path))
 
 

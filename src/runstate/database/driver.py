@@ -1,7 +1,7 @@
-"""Statements that are executed all day, handed to the driver as it takes them.
+"""Compiled statements, executed by the driver directly.
 
-SQLAlchemy makes them, once, with what converts their parameters and rows. Its own way to the driver costs several times
-what the driver costs.
+SQLAlchemy compiles a statement once, together with the converters of its parameters and rows. Executing it through
+SQLAlchemy each time would cost several times as much as the driver itself.
 """
 
 import sqlite3
@@ -23,22 +23,22 @@ from runstate.database.lanes import Pace
 Convert = Callable[[Any], Any]
 
 MOST: Final = 500
-"""So many different statements are kept ready."""
+"""Maximum number of cached statements."""
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 RAISED = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, sqlite3.Error)
-"""What a driver raises when a database refuses, or is gone."""
+"""Exceptions of the drivers: refused statements and lost connections."""
 INTEGRITY = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
 
 
 class CompiledStatement:
-    """A statement as the driver takes it; the same for all that differ in the values of their parameters only."""
+    """A statement compiled for the driver, shared by all statements that differ only in parameter values."""
 
     def __init__(self, statement: Any, dialect: Dialect, key: CacheKey | None = None, *, prefix: str = "") -> None:
         self.compiled: Any = statement.compile(dialect=dialect, cache_key=key)
         self.text = str(self.compiled)
         self.grows = bool(self.compiled.post_compile_params or self.compiled.literal_execute_params)
-        """Whether its text is another one for other numbers of values: that is left to SQLAlchemy."""
+        """Whether the text depends on the parameter values; SQLAlchemy executes such statements."""
         binds = [(name, self.compiled.binds[name].type) for name in self.compiled.positiontup]
         self.given = [(name.removeprefix(prefix), _bound(kind, dialect)) for name, kind in binds]
         converters = [reader(column.type, dialect) for column in statement.exported_columns]
@@ -46,11 +46,11 @@ class CompiledStatement:
         self.pace = Pace()
 
     def parameters(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        """What the driver is given."""
+        """Return the converted parameters, in the order of the driver."""
         return tuple([values[name] if convert is None else convert(values[name]) for name, convert in self.given])
 
     def row(self, found: Sequence[Any]) -> list[Any]:
-        """The values of a row that the driver gave."""
+        """Return the converted values of a row of the driver."""
         values = list(found)
         for place, convert in self.converted:
             values[place] = convert(values[place])
@@ -58,32 +58,32 @@ class CompiledStatement:
 
 
 class BoundStatement(NamedTuple):
-    """A statement that is ready, and the values of its own parameters."""
+    """A compiled statement with the parameter values that the statement itself contains."""
 
     ready: CompiledStatement
     values: Mapping[str, Any]
 
 
 class Statements:
-    """What was asked already of databases of one dialect."""
+    """A cache of compiled statements for one dialect."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self.dialect = weakref.proxy(dialect)
+        self.dialect = weakref.proxy(dialect)  # `BY_DIALECT` must not keep its own key alive
         self.seen: weakref.WeakKeyDictionary[Any, BoundStatement] = weakref.WeakKeyDictionary()
         self.ready: dict[Any, CompiledStatement] = {}
 
-    def asked(self, statement: Any) -> BoundStatement:
-        """A statement, made ready unless one like it was."""
+    def bound(self, statement: Any) -> BoundStatement:
+        """Return the compiled form of a statement with its values. Compile it if no equal one is cached."""
         known = self.seen.get(statement)
         if known is not None:
             return known
-        key = statement._generate_cache_key()  # noqa: SLF001 as SQLAlchemy's own way to the driver does
+        key = statement._generate_cache_key()  # noqa: SLF001 SQLAlchemy's own cache uses this key too
         ready = self._ready(statement, key)
         values = ready.compiled.construct_params(extracted_parameters=key and key.bindparams, _check=False)
-        asked = BoundStatement(ready, values)
+        bound = BoundStatement(ready, values)
         if key:
-            self.seen[statement] = asked
-        return asked
+            self.seen[statement] = bound
+        return bound
 
     def _ready(self, statement: Any, key: CacheKey | None) -> CompiledStatement:
         known = self.ready.get(key.key) if key else None
@@ -91,7 +91,7 @@ class Statements:
             known = CompiledStatement(statement, self.dialect, key)
             if len(self.ready) >= MOST:
                 self.ready.clear()
-                self.seen.clear()  # what is ready holds the statement that it was made of
+                self.seen.clear()  # its values refer to compiled statements, and would keep them alive
             if key:
                 self.ready[key.key] = known
         return known
@@ -106,43 +106,43 @@ BY_DIALECT: weakref.WeakKeyDictionary[Dialect, Statements] = weakref.WeakKeyDict
 
 
 def driver_of(connection: AsyncConnection) -> Any:
-    """The driver's connection behind one of SQLAlchemy's."""
+    """Return the driver's connection behind a SQLAlchemy connection."""
     sync: Any = connection.sync_connection
     return sync.connection.driver_connection
 
 
 async def fetch(connection: AsyncConnection, statement: Any, given: Mapping[str, Any] = NOTHING) -> list[list[Any]]:
-    """The rows of a statement; what is given are values by the names of its parameters.
+    """Return the rows of a statement; *given* has parameter values by name.
 
-    It raises what SQLAlchemy raises.
+    Raises the exceptions of SQLAlchemy.
     """
-    asked = _asked(connection.dialect, statement)
-    if asked.ready.grows:
+    bound = _bind(connection.dialect, statement)
+    if bound.ready.grows:
         return [list(row) for row in await connection.execute(statement, given or None)]
-    found = await _executed(connection, asked.ready, {**asked.values, **given} if given else asked.values)
-    return [asked.ready.row(each) for each in found]
+    found = await _executed(connection, bound.ready, {**bound.values, **given} if given else bound.values)
+    return [bound.ready.row(each) for each in found]
 
 
 async def fetch_as_given(connection: AsyncConnection, statement: Any) -> Sequence[Sequence[Any]]:
-    """The rows of a statement just as the driver gives them."""
-    asked = _asked(connection.dialect, statement)
-    if asked.ready.grows:
+    """Return the rows of a statement without converting the driver's values."""
+    bound = _bind(connection.dialect, statement)
+    if bound.ready.grows:
         result: Any = await connection.execute(statement)
         rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
         return rows
-    return await _executed(connection, *asked)
+    return await _executed(connection, *bound)
 
 
 def pace_of(dialect: Dialect, statement: Any) -> Pace:
-    """Return the pace of all statements that differ from this one in values only."""
-    return _asked(dialect, statement).ready.pace
+    """Return the pace that all statements share which differ from this one only in values."""
+    return _bind(dialect, statement).ready.pace
 
 
-def _asked(dialect: Dialect, statement: Any) -> BoundStatement:
+def _bind(dialect: Dialect, statement: Any) -> BoundStatement:
     known = BY_DIALECT.get(dialect)
     if known is None:
         known = BY_DIALECT[dialect] = Statements(dialect)
-    return known.asked(statement)
+    return known.bound(statement)
 
 
 async def _executed(
@@ -157,13 +157,16 @@ async def _executed(
 
 
 def later(connection: AsyncConnection, text: str, parameters: Sequence[Sequence[Any]]) -> None:
-    """On SQLite: a statement that gives no rows, for each of these parameters, before the next one or the commit."""
+    """Defer a statement without rows, on SQLite only; it is executed with each parameter tuple.
+
+    It is executed before the next statement that returns rows, or before COMMIT.
+    """
     _executing(connection, text, parameters)
     driver_of(connection).later("executemany", text, parameters)
 
 
 def before_commit(connection: AsyncConnection, callback: Callable[[], None]) -> None:
-    """Call *callback* once every statement so far has succeeded: on SQLite after those that wait for the commit."""
+    """Call *callback* once every statement so far has succeeded, on SQLite including the deferred ones."""
     if connection.dialect.name == "sqlite":
         driver_of(connection).deferred.append(callback)
     else:
@@ -171,15 +174,15 @@ def before_commit(connection: AsyncConnection, callback: Callable[[], None]) -> 
 
 
 def _executing(connection: AsyncConnection, text: str, parameters: Sequence[Any]) -> None:
-    """Tell those who want to know of SQLAlchemy's statements."""
+    """Call SQLAlchemy's listeners for executed statements: they set deadlines and count statements."""
     sync: Any = connection.sync_connection
-    for tell in sync.dispatch.before_cursor_execute:
-        tell(sync, None, text, parameters, None, False)  # noqa: FBT003 as SQLAlchemy calls them
+    for listener in sync.dispatch.before_cursor_execute:
+        listener(sync, None, text, parameters, None, False)  # noqa: FBT003 the signature of SQLAlchemy's event
 
 
 @contextmanager
 def raised_as_sqlalchemy(text: str, driver: Any) -> Iterator[None]:
-    """What the driver raises, as SQLAlchemy would raise it."""
+    """Convert exceptions of the driver into those of SQLAlchemy. Parameters are hidden: they are what clients sent."""
     try:
         yield
     except RAISED as error:

@@ -1,4 +1,4 @@
-"""A database, and transactions that tell what they did after they have committed, or never."""
+"""A database, and transactions whose callbacks and notifications follow the commit."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -20,7 +20,7 @@ POSTGRESQL_POOL = 20
 
 
 class Transaction:
-    """A transaction in progress, and the callbacks that wait for its end."""
+    """A transaction in progress, with callbacks for after its commit."""
 
     def __init__(self, connection: AsyncConnection, notify: Callable[[str], None]) -> None:
         self.connection = connection
@@ -28,27 +28,28 @@ class Transaction:
         self.waiting: list[Callable[[], None]] = []
 
     def before_commit(self, callback: Callable[[], None]) -> None:
-        """Have *callback* called when COMMIT comes next, because every statement so far has succeeded.
+        """Have *callback* called once every statement so far has succeeded and only COMMIT is left.
 
-        On SQLite it is called in the thread that executes statements: those that return no rows wait there for COMMIT,
-        so one of them can still fail after the block that wrote them has ended.
+        On SQLite it is called in the thread that executes statements. Statements without rows are deferred until COMMIT
+        there, so one of them can still fail after the block has ended.
         """
         before_commit(self.connection, callback)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
-        """Have *callback* called once the transaction is committed; it must not block."""
+        """Have *callback* called after the commit; it must not block."""
         self.waiting.append(callback)
 
     def notify(self, channel: str) -> None:
-        """Notify the listeners of the database of news on a channel, once the transaction is committed."""
+        """Notify the listeners of a channel after the commit."""
         self.after_commit(partial(self._notify, channel))
 
 
 class Database:
-    """Connections to one database: on SQLite one writer beside several readers, on PostgreSQL one pool.
+    """Connections to one database: on SQLite one writer and several readers, on PostgreSQL one pool.
 
-    Each kind of work has connections of its own: `batches`, `feed`, `subscriptions`, `keys` and `health` are the same
-    database in their lanes. This one is for commands and services. On SQLite all share the one writer.
+    Each kind of work has its own share of the connections (a lane): `batches`, `feed`, `subscriptions`, `keys` and
+    `health` are views of the same database with other lanes. This one serves commands and services. On SQLite all lanes
+    share the one writer.
     """
 
     def __init__(
@@ -66,18 +67,18 @@ class Database:
         self.shown = address.shown
         """The URL without its password."""
         self.file = address.file
-        """The file of a SQLite database; None: in memory, or not SQLite."""
+        """The file of a SQLite database; None for PostgreSQL."""
         self.schema = schema
-        """On PostgreSQL: the schema that the tables are in; None: that of the search path."""
+        """PostgreSQL: the schema of the tables; None means the first of the search path."""
         self.direct: Connector | None = None
-        """On PostgreSQL: connections without a pooler between; None: none are known."""
+        """PostgreSQL: connector for notifications, which do not work through a pooler; None on SQLite."""
         self.connections: postgresql.Connections | None = None
-        """On PostgreSQL: those that are used again and again."""
+        """PostgreSQL: the reused connections; None on SQLite."""
         if self.is_sqlite:
             if schema or direct_url:
                 raise ConfigurationError(
-                    "SQLite has no schemas and no pooler: unset RUNSTATE_DATABASE_SCHEMA and"
-                    " RUNSTATE_DATABASE_DIRECT_URL."
+                    "RUNSTATE_DATABASE_SCHEMA and RUNSTATE_DATABASE_DIRECT_URL are for PostgreSQL only."
+                    " Unset them to use SQLite."
                 )
             self.writer, self.reader = sqlite.engines(self.url, statement_timeout_seconds)
             sa.event.listen(self.writer.sync_engine, "before_cursor_execute", self._count)
@@ -90,8 +91,9 @@ class Database:
             self.connections = postgresql.Connections(self.reader, connections, connector)
         self.statements = 0
         self.listeners: list[Callable[[str], None]] = []
-        """Called with the channels that committed transactions notify."""
+        """Functions that are called with the name of each notified channel."""
         self.lane = Lane(lanes.COMMANDS)
+        # Queries of clients get the connections that other kinds of work do not need.
         queries = sqlite.QUERIES if self.is_sqlite else max(connections - lanes.RESERVED, lanes.FEWEST_QUERIES)
         self.query_lanes = QueryLanes(queries)
         self.batches = self._within(lanes.BATCHES)
@@ -102,7 +104,7 @@ class Database:
         sa.event.listen(self.reader.sync_engine, "before_cursor_execute", self._count)
 
     def _within(self, connections: int) -> "Database":
-        """The same database, with a lane of its own."""
+        """Return a view of the database with its own lane."""
         view = copy(self)
         view.lane = Lane(connections)
         return view
@@ -112,22 +114,22 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is SQLite: one writer at a time, one process."""
+        """Whether this is SQLite, which has one writer and one process."""
         return self.url.drivername == SQLITE
 
     def channel(self, name: str) -> str:
-        """Return the channel of notifications between the replicas on this schema."""
+        """Return the PostgreSQL channel for a name; replicas on other schemas of the database use other channels."""
         return f"{name}.{self.schema}" if self.schema else name
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read with: each statement sees what is committed when it starts."""
+        """Yield a connection for reading. Each statement sees all commits before its start."""
         async with self.lane.turn(), self._reader() as connection:
             yield connection
 
     @asynccontextmanager
     async def query(self, statement: Any) -> AsyncIterator[AsyncConnection]:
-        """A connection to execute a client's query on. Raises Overloaded if too many wait for one."""
+        """Yield a connection for a client's query. Raise Overloaded if too many wait for one, or for too long."""
         pace = pace_of(self.reader.dialect, statement)
         async with self.query_lanes.turn(pace), self._reader() as connection:
             yield connection
@@ -137,7 +139,7 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
-        """A transaction; committed at the end of the block, rolled back when the block raises."""
+        """Yield a transaction. It is committed at the end of the block, and rolled back if the block raises."""
         async with self._writer() as connection:
             transaction = Transaction(connection, self.notify)
             yield transaction
@@ -145,7 +147,7 @@ class Database:
             callback()
 
     def notify(self, channel: str) -> None:
-        """Notify the listeners of news on a channel that was committed."""
+        """Notify the listeners of a channel at once, about changes that are already committed."""
         for listener in self.listeners:
             listener(channel)
 
@@ -154,7 +156,7 @@ class Database:
         if self.connections:
             async with self.lane.turn(), self.connections.transaction() as connection:
                 yield connection
-        else:
+        else:  # the pool of one connection is the queue of all writers, whatever their lane
             async with self.writer.begin() as connection:
                 yield connection
 

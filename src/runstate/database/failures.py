@@ -1,4 +1,4 @@
-"""Failures of a database, as a command tells them in one line."""
+"""Failures of a database, described in one line for the command line."""
 
 import sqlite3
 from typing import Final
@@ -15,12 +15,12 @@ FAILURES: Final = (
     CommandError,
     OSError,
 )
-"""Exceptions of a database, of its drivers and of the way to it."""
+"""Exceptions of the database, its drivers and the network."""
 UNREACHABLE: Final = {ConnectionRefusedError: "connection refused", TimeoutError: "it does not answer"}
 
 
 def reason(error: BaseException) -> str:
-    """Return what the database or the operating system says, without what SQLAlchemy adds."""
+    """Return the first line of the message of the database or operating system, without SQLAlchemy's additions."""
     while isinstance(error, sa.exc.DBAPIError) and error.orig:
         error = error.orig
     while isinstance(error.__cause__, FAILURES):

@@ -1,4 +1,4 @@
-"""How JSON is kept; and what its values have in common, as jsonb has it, for SQLite, which has no such operators."""
+"""JSON serialization for columns, and the comparison operators of jsonb as functions for SQLite."""
 
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -10,18 +10,18 @@ from runstate.documents.base import omits_defaults
 
 
 def _kept(value: Any) -> Any:
-    """Return what orjson writes for a value that it does not know. asyncpg has a UUID of its own."""
-    if isinstance(value, UUID):
+    """Return the JSON form of a value of a type that orjson does not support."""
+    if isinstance(value, UUID):  # orjson does not accept subclasses, and asyncpg returns one
         return str(value)
     if isinstance(value, BaseModel):
         return orjson.Fragment(
             value.__pydantic_serializer__.to_json(value, exclude_defaults=omits_defaults(type(value)))
         )
-    raise TypeError(f"{type(value).__name__} cannot be kept as JSON")
+    raise TypeError(f"{type(value).__name__} cannot be stored as JSON")
 
 
 def _read(document: str | bytes | float) -> Any:
-    """Return the value of a JSON text; what SQLite computes from one may be a number already."""
+    """Return the value of a JSON text. Numbers are returned unchanged: SQLite's JSON functions return them parsed."""
     return document if isinstance(document, int | float) else orjson.loads(document)
 
 
@@ -29,21 +29,21 @@ OPTIONS: Final[dict[str, Any]] = {
     "json_serializer": lambda value: orjson.dumps(value, default=_kept).decode(),
     "json_deserializer": _read,
 }
-"""What an engine is told of JSON."""
+"""Arguments of `create_async_engine`."""
 
 
 class Statement(Protocol):
-    """A statement of SQLite that asks for JSON conditions: it parses each text once, and has a deadline."""
+    """The running SQLite statement that calls these functions."""
 
     def parse(self, text: str) -> Any:
-        """Return the value of a JSON text that is the same for every row."""
+        """Return the value of a JSON parameter, which is parsed once per statement."""
 
     def check(self) -> None:
         """Raise an exception if the deadline has passed."""
 
 
 def at(statement: Statement, document: str | None, path: str) -> tuple[bool, Any]:
-    """Return whether there is a value at a path of keys in a JSON text, and the value."""
+    """Return whether a path of keys exists in a JSON text, and the value at the path."""
     statement.check()
     if document is None:
         return False, None
@@ -72,7 +72,7 @@ def equals(statement: Statement, document: str | None, path: str, value: str) ->
 
 
 def contains(statement: Statement, document: str | None, path: str, value: str) -> bool:
-    """Return whether the value at a path contains this one; a list contains what equals one of its items."""
+    """Return whether the value at a path contains this one. A list also contains each of its items."""
     there, found = at(statement, document, path)
     wanted = statement.parse(value)
     if not there:
@@ -83,12 +83,12 @@ def contains(statement: Statement, document: str | None, path: str, value: str) 
 
 
 def is_null(statement: Statement, document: str | None, path: str) -> bool:
-    """Return whether there is nothing at a path, or null."""
+    """Return whether the value at a path is null or absent."""
     return at(statement, document, path)[1] is None
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two JSON values are equal: booleans are no numbers."""
+    """Return whether two JSON values are equal. A Boolean never equals a number."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -97,9 +97,9 @@ def same(one: Any, other: Any) -> bool:
 
 
 def covers(statement: Statement, value: Any, wanted: Any) -> bool:
-    """Return whether a JSON value contains another: objects by their keys, lists whatever order and number of items.
+    """Return whether a JSON value contains another: objects by key, lists regardless of order and repetition.
 
-    Scalars in lists take linear time. For lists and objects in lists each pair may have to be compared.
+    Scalars in lists take linear time. Lists and objects in lists take quadratic time: each pair may be compared.
     """
     if isinstance(wanted, dict):
         return isinstance(value, dict) and all(

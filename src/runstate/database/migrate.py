@@ -1,4 +1,4 @@
-"""Bring a database to the newest shape of its tables."""
+"""Migrations: checks and upgrades the revision of the tables."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,11 +18,11 @@ from runstate.errors import ConfigurationError
 
 SCRIPTS = Path(__file__).parent / "migrations"
 LOCK = 0x72756E7374617465
-"""Key of the advisory lock under which one replica migrates while the others wait."""
+"""Key of the advisory lock that lets one replica migrate while the others wait."""
 
 
 def configuration(connection: sa.Connection | None = None, scripts: Path = SCRIPTS) -> Config:
-    """Return Alembic's configuration; the connection is what the migrations run on."""
+    """Return Alembic's configuration for migrations that run on a connection."""
     config = Config()
     config.set_main_option("script_location", str(scripts))
     config.set_main_option("path_separator", "os")
@@ -31,17 +31,17 @@ def configuration(connection: sa.Connection | None = None, scripts: Path = SCRIP
 
 
 async def migrate(database: Database) -> None:
-    """Apply the migrations that are missing, once, however many replicas start together."""
+    """Apply the missing migrations. Replicas that start at the same time apply them once."""
     async with changing_tables(database) as connection:
         await connection.run_sync(_upgrade, database.schema, database.shown)
 
 
 @asynccontextmanager
 async def changing_tables(database: Database) -> AsyncIterator[AsyncConnection]:
-    """A transaction in which tables can be changed, with statements that may take long.
+    """Yield a connection in a transaction that can change tables, without a statement timeout.
 
-    SQLite changes a table by filling a new one and dropping the old one. If foreign keys were enforced, the rows that
-    refer to it would be deleted with it. They can be switched on and off only outside of a transaction.
+    On SQLite, Alembic changes a table by filling a new one and dropping the old one. Enforced foreign keys would delete
+    the rows that refer to the old table. SQLite switches enforcement only outside of a transaction.
     """
     async with database.writer.connect() as connection:
         await connection.execution_options(patient=True)
@@ -54,30 +54,34 @@ async def changing_tables(database: Database) -> AsyncIterator[AsyncConnection]:
 
 
 async def at_head(database: Database) -> bool:
-    """Return whether the tables have their newest shape."""
+    """Return whether the tables have the newest revision of this version."""
     async with database.read() as connection:
         return await connection.run_sync(_current) == revisions()[0]
 
 
 async def check_head(database: Database) -> None:
-    """Raise ConfigurationError unless the tables have the shape that this version needs."""
+    """Raise ConfigurationError if the revision of the tables is not the newest of this version."""
     async with database.read() as connection:
         found = await connection.run_sync(_current)
     if found is None:
-        raise ConfigurationError(f"The database {database.shown} has no tables of runstate: `runstate migrate`.")
+        raise ConfigurationError(
+            f"The database {database.shown} has no tables of runstate. Create them with `runstate migrate`."
+        )
     if _check_known(found, database.shown) != revisions()[0]:
-        raise ConfigurationError(f"The tables in {database.shown} are older than this version: `runstate migrate`.")
+        raise ConfigurationError(
+            f"The tables in {database.shown} are older than this version. Upgrade them with `runstate migrate`."
+        )
 
 
 async def revision(database: Database) -> str | None:
-    """Return the revision of the tables."""
+    """Return the revision of the tables, which must exist."""
     async with database.read() as connection:
         found: str | None = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
         return found
 
 
 def revisions() -> list[str]:
-    """Return the revisions that this version knows, newest first."""
+    """Return the revisions of this version, newest first."""
     return [each.revision for each in ScriptDirectory.from_config(configuration()).walk_revisions()]
 
 
@@ -87,7 +91,7 @@ async def _enforce_foreign_keys(connection: AsyncConnection, switch: str) -> Non
 
 
 def _current(connection: sa.Connection) -> str | None:
-    """Return the revision of the tables; None if there are none."""
+    """Return the revision of the tables; None if the database has no tables of runstate."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
@@ -95,12 +99,12 @@ def _current(connection: sa.Connection) -> str | None:
 
 
 def _check_known(found: str | None, shown: str) -> str | None:
-    """Return a revision; ConfigurationError if it is one of a later version."""
+    """Return the revision. Raise ConfigurationError if a later version of runstate made it."""
     if found is None or found in revisions():
         return found
     raise ConfigurationError(
-        f"The tables in {shown} were migrated by a later version of runstate, to revision {found}: this version ends"
-        f" with {revisions()[0]}. Servers of this version that run already go on; start those of the later version."
+        f"The tables in {shown} were migrated by a later version of runstate, to revision {found}. This version knows"
+        f" revisions up to {revisions()[0]}. Start the later version. Running servers of this version are not affected."
     )
 
 
@@ -110,5 +114,6 @@ def _upgrade(connection: sa.Connection, schema: str | None, shown: str) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
         if schema and not connection.scalar(sa.select(sa.func.to_regnamespace(quoted_name(schema)))):
             connection.execute(CreateSchema(schema))
+    # Checked under the lock: another replica may have migrated meanwhile.
     if _check_known(_current(connection), shown) != revisions()[0]:
         command.upgrade(configuration(connection), "head")

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, and transactions that its driver begins and ends."""
+"""Connections to PostgreSQL, and transactions controlled through the driver."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -14,34 +14,34 @@ from runstate.database.connector import Connector
 from runstate.database.driver import driver_of, raised_as_sqlalchemy
 
 RESERVED: Final = 4
-"""So many connections always come from the pool, for those who take one of there themselves."""
+"""Connections that are never kept outside the pool, for code that uses the pool directly."""
 
 BEGIN_READING: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off"
-"""Who writes looks for rows by key. Plans are kept, and one made when a table was new would read all of it each time,
-until PostgreSQL looks at the table again, a minute and a hundred thousand rows later.
+"""Writing transactions find rows by key. A plan that was cached while the table was empty would scan the growing table
+until autovacuum analyzes it, a minute and a hundred thousand rows later.
 """
 
 
 def settings(statement_timeout_seconds: float, application: str, schema: str | None) -> dict[str, str]:
-    """Return the settings of a session."""
+    """Return the settings of each session."""
     in_schema = {"search_path": quoted_name(schema)} if schema else {}
     return {
         "application_name": application,
         "statement_timeout": str(round(statement_timeout_seconds * 1000)),
-        "idle_in_transaction_session_timeout": "60000",
+        "idle_in_transaction_session_timeout": "60000",  # a server that hangs must not hold its locks for longer
         "jit": "off",
         **in_schema,
     }
 
 
 def quoted_name(name: str) -> str:
-    """Return a name as it stands in SQL."""
+    """Return a name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def engine(connector: Connector, connections: int) -> AsyncEngine:
-    """A pool of connections on which each statement is committed by itself."""
+    """Return an engine whose connections commit each statement by itself."""
     made = create_async_engine(
         connector.address.url,
         isolation_level="AUTOCOMMIT",
@@ -58,7 +58,7 @@ def engine(connector: Connector, connections: int) -> AsyncEngine:
 
     def forget_statements(connection: Any, _: Any) -> None:
         if connector.is_pooled:
-            connection._prepared_statement_cache = None  # noqa: SLF001 known too late for its argument
+            connection._prepared_statement_cache = None  # noqa: SLF001 a pooler is detected after the engine's creation
 
     def set_locally(connection: sa.Connection) -> None:
         if connector.is_pooled:
@@ -70,9 +70,9 @@ def engine(connector: Connector, connections: int) -> AsyncEngine:
 
 
 class Connections:
-    """Connections that stay out of the pool when nobody uses them: the way there and back costs more than a statement.
+    """Idle connections that are kept outside the pool: a checkout and check-in cost more than a statement.
 
-    Only as long as nobody waits for one.
+    A connection is returned to the pool if a caller is waiting for one.
     """
 
     def __init__(self, pool: AsyncEngine, connections: int, connector: Connector) -> None:
@@ -80,15 +80,15 @@ class Connections:
         self.connector = connector
         self.most = max(connections - RESERVED, 1)
         self.kept: list[AsyncConnection] = []
-        self.asked = 0
-        """How many wait for one from the pool."""
+        self.waiting = 0
+        """Number of callers that wait for a connection from the pool."""
 
     def use(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection on which each statement is committed by itself; through a pooler, in one transaction."""
+        """Return a connection that commits each statement by itself; with a pooler, one in a transaction."""
         return self._within(BEGIN_READING) if self.connector.is_pooled else self._use()
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection in a transaction: committed at the end of the block, rolled back when the block raises."""
+        """Return a connection in a transaction: committed at the end of the block, rolled back if the block raises."""
         return self._within(BEGIN)
 
     @asynccontextmanager
@@ -111,6 +111,7 @@ class Connections:
             try:
                 yield connection
             except BaseException:
+                # The error of the block matters more than that of the ROLLBACK, which fails if the connection is lost.
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await driver.execute("ROLLBACK")
                 raise
@@ -124,31 +125,32 @@ class Connections:
             if not driver.is_closed():
                 return connection
             await self._discard(connection, driver)
-        self.asked += 1
+        self.waiting += 1
         try:
             return await self.pool.connect()
         finally:
-            self.asked -= 1
+            self.waiting -= 1
 
     async def _put_back(self, connection: AsyncConnection) -> None:
-        if self.asked or len(self.kept) >= self.most:
+        # A waiting caller waits in the pool and would not find a kept connection.
+        if self.waiting or len(self.kept) >= self.most:
             await connection.close()
         else:
             self.kept.append(connection)
 
     async def _discard(self, connection: AsyncConnection, driver: Any) -> None:
-        """Give a connection back after something went wrong; if it is lost, none is kept that is as old."""
+        """Return a connection to the pool after an error. If it was lost, return all kept connections too."""
         if connection.invalidated:
-            pass  # SQLAlchemy has seen it
+            pass  # SQLAlchemy has invalidated its pool already
         elif driver.is_closed():
             await self.close()
             with suppress(DBAPIError):
-                await connection.exec_driver_sql("SELECT 1")  # SQLAlchemy sees it, and gives up its pool
-        elif driver.is_in_transaction():
+                await connection.exec_driver_sql("SELECT 1")  # fails, so that SQLAlchemy invalidates its whole pool
+        elif driver.is_in_transaction():  # ROLLBACK failed or was cancelled
             await connection.invalidate()
         await connection.close()
 
     async def close(self) -> None:
-        """Give back the connections that are kept."""
+        """Return all kept connections to the pool."""
         while self.kept:
             await self.kept.pop().close()

@@ -1,4 +1,4 @@
-"""Connections to SQLite: one that writes beside several that read, each with a thread of its own."""
+"""Connections to SQLite: one that writes and several that read, each with its own thread."""
 
 import asyncio
 import math
@@ -23,24 +23,24 @@ from runstate.errors import ConfigurationError
 T = TypeVar("T")
 
 QUERIES = 5
-"""Connections for queries of clients: threads, which take the interpreter from each other."""
+"""Connections for queries of clients. Each is a thread, and threads compete for the interpreter lock."""
 READERS = QUERIES + lanes.RESERVED - lanes.BATCHES
 STEPS = 10_000
 """Steps of the SQLite virtual machine between two checks of the deadline."""
 FETCH_LOCK = Lock()
-"""Held while many rows are fetched. A thread releases the interpreter lock at each row, so several threads at once take
-it from each other all the time and need twice as long. Work before the first row is done concurrently.
+"""Held while many rows are fetched. A thread releases the interpreter lock at each row, so threads that fetch at the
+same time hinder each other and take twice as long. Work before the first row is done concurrently.
 """
 MANY = 20
 """Number of rows that are fetched without the lock."""
 FETCH_LOCK_SECONDS = 0.02
 """Time for which a thread waits for the lock."""
 WORK_SECONDS = 0.0001
-"""How long functions of a statement keep the interpreter from other threads while somebody writes."""
+"""Time for which SQL functions of a statement hold the interpreter lock before they yield to a writer."""
 YIELD_SECONDS = 0.0002
-"""How long they leave it to others: long enough for a thread to wake."""
+"""Duration of one yield: long enough for another thread to wake."""
 LASTING_SECONDS = 0.05
-"""How long after a transaction another one is expected."""
+"""Time after a writing transaction for which SQL functions still yield, because another one may follow."""
 NO_TIMEOUT = "patient"
 """Execution option of statements without a deadline."""
 BEGIN_WRITING = "BEGIN IMMEDIATE"
@@ -53,28 +53,29 @@ class LateError(Exception):
 
 
 class Interruptible(aiosqlite.Connection):
-    """A connection to SQLite whose statements end when their caller is cancelled.
+    """A connection to SQLite that interrupts a statement at its deadline or when its caller is cancelled.
 
-    Its thread would continue such a statement, and SQLAlchemy would wait for the connection to close: forever, if the
-    event loop ends meanwhile.
+    Otherwise the thread would continue the statement, and SQLAlchemy would wait for the connection to close: forever,
+    if the event loop ends meanwhile.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.deferred: list[Callable[[], None]] = []
-        """Calls that return no rows, and so can wait for the next turn of the thread."""
+        """Calls without rows. The thread executes them with the next statement or COMMIT, to save switches."""
         self.deadline = math.inf
         """Time at which the current statement is interrupted, by the monotonic clock."""
         self.yield_at = 0.0
-        """When functions of the statement next leave the interpreter to other threads, by the monotonic clock."""
+        """Time at which SQL functions yield next, by the monotonic clock."""
         self.writing_until = 0.0
+        """Time until which SQL functions yield, by the monotonic clock."""
         self.transactions: Callable[[], int] = int
-        """Returns how many transactions write."""
+        """Returns the number of writing transactions."""
         self.parsed: dict[str, Any] = {}
         """Parsed JSON parameters of the current statement."""
 
     async def _connect(self) -> aiosqlite.Connection:
-        """Connect; if that fails, wait until the thread has ended, for it answers to a loop that may end sooner."""
+        """Connect. After a failure, wait for the end of the thread: it reports to an event loop that may end sooner."""
         try:
             return await super()._connect()
         except Exception:
@@ -87,6 +88,7 @@ class Interruptible(aiosqlite.Connection):
         except asyncio.CancelledError:
             if self._connection:
                 self._connection.interrupt()
+                # The connection is free again only when its thread has left the statement.
                 await super()._execute(_nothing)  # type: ignore[no-untyped-call]
             raise
 
@@ -95,10 +97,11 @@ class Interruptible(aiosqlite.Connection):
         return time.monotonic() > self.deadline
 
     def check(self) -> None:
-        """Raise LateError if the deadline of the statement has passed. Let other threads work if somebody writes.
+        """Raise LateError if the deadline of the statement has passed. Yield to other threads during transactions.
 
-        A function is called for each row. Between two calls, this thread lets go of the interpreter for so short a time
-        that no other one wakes: the writer and the event loop would wait for the switch interval at each step.
+        An SQL function is called for each row. Between two calls, this thread releases the interpreter lock for such a
+        short time that no other thread wakes. Without yields, the writer and the event loop would wait for the switch
+        interval at each step.
         """
         now = time.monotonic()
         if now > self.deadline:
@@ -111,13 +114,13 @@ class Interruptible(aiosqlite.Connection):
             self.yield_at = time.monotonic() + WORK_SECONDS
 
     def parse(self, text: str) -> Any:
-        """Return the value of a JSON parameter, which is parsed once for all rows."""
+        """Return the value of a JSON parameter. It is parsed once for all rows."""
         if text not in self.parsed:
             self.parsed[text] = orjson.loads(text)
         return self.parsed[text]
 
     def function(self, function: Callable[..., T], *arguments: Any) -> T | None:
-        """Call a function for a row of the statement that runs, which ends when its deadline has passed."""
+        """Call an SQL function for a row of the running statement. Interrupt the statement after its deadline."""
         try:
             return function(self, *arguments)
         except LateError:
@@ -125,13 +128,13 @@ class Interruptible(aiosqlite.Connection):
             return None
 
     def catch_up(self) -> None:
-        """Execute deferred statements, in the thread; the first that fails ends it."""
+        """Execute the deferred calls, in the thread. A failure drops the remaining ones."""
         waiting, self.deferred = self.deferred, []
         for each in waiting:
             each()
 
     async def commit(self) -> None:
-        """Execute deferred statements and commit."""
+        """Execute the deferred calls and commit, in one turn of the thread."""
         await self._execute(self._commit)
 
     def _commit(self) -> None:
@@ -145,7 +148,7 @@ class Interruptible(aiosqlite.Connection):
             await super().rollback()
 
     async def fetch(self, sql: str, *parameters: Any) -> list[Any]:
-        """The rows of a statement."""
+        """Return the rows of a statement."""
         return await (await self.cursor().execute(sql, parameters)).fetchall()
 
     def later(self, method: str, sql: str, parameters: Any) -> None:
@@ -153,12 +156,12 @@ class Interruptible(aiosqlite.Connection):
         self.deferred.append(partial(BufferedCursor(self).now, method, sql, parameters))
 
     def cursor(self) -> "BufferedCursor":  # type: ignore[override]
-        """A cursor; none is made before there is a statement."""
+        """Return a cursor. SQLite's own cursor is created with the first statement."""
         return BufferedCursor(self)
 
 
 class BufferedCursor(aiosqlite.Cursor):
-    """A cursor that has a statement executed and its rows fetched in one turn of the thread, instead of in four."""
+    """A cursor that executes a statement and fetches its rows in one turn of the thread; aiosqlite needs four."""
 
     def __init__(self, connection: Interruptible) -> None:
         self._conn = self._of = connection
@@ -169,7 +172,7 @@ class BufferedCursor(aiosqlite.Cursor):
         return self
 
     async def execute(self, sql: str, parameters: Any = ()) -> "BufferedCursor":
-        """Execute a statement and fetch its rows; a transaction begins with the first of them."""
+        """Execute a statement and fetch its rows. The BEGIN of a writer is deferred to its first statement."""
         if sql == BEGIN_WRITING:
             self._of.later("execute", sql, parameters)
             return self
@@ -177,7 +180,7 @@ class BufferedCursor(aiosqlite.Cursor):
         return self
 
     async def executemany(self, sql: str, parameters: Any) -> "BufferedCursor":
-        """Execute a statement that gives no rows for each of several parameters: before the next one, or the commit."""
+        """Defer a statement without rows, to be executed with each of several parameters."""
         self._of.later("executemany", sql, parameters)
         return self
 
@@ -186,9 +189,9 @@ class BufferedCursor(aiosqlite.Cursor):
         self.now(method, sql, parameters)
 
     def now(self, method: str, sql: str, parameters: Any) -> None:
-        """Do something, in the thread."""
+        """Call a method of a SQLite cursor and fetch its rows, in the thread."""
         try:
-            with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 in the thread, where it is aiosqlite's own
+            with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 aiosqlite uses it in its thread, too
                 getattr(cursor, method)(sql, parameters)
                 self._rows = _fetched(cursor) if cursor.description else []
                 self._about = cursor.description, cursor.rowcount, cursor.lastrowid
@@ -196,11 +199,11 @@ class BufferedCursor(aiosqlite.Cursor):
             self._of.parsed.clear()
 
     async def fetchall(self) -> list[Any]:
-        """All rows."""
+        """Return all rows."""
         return self._rows
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: the SQLite cursor is closed already."""
 
     @property
     def description(self) -> Any:
@@ -214,12 +217,12 @@ class BufferedCursor(aiosqlite.Cursor):
 
     @property
     def lastrowid(self) -> int | None:
-        """Row id of the row that was inserted last."""
+        """Row id of the last inserted row."""
         return self._about[2]
 
 
 def _fetched(cursor: sqlite3.Cursor) -> list[Any]:
-    """Return the rows of a cursor. Threads fetch many rows one after another, unless one takes long."""
+    """Return the rows of a cursor. Threads fetch many rows in turn, but none waits long for another."""
     rows = cursor.fetchmany(MANY)
     if len(rows) < MANY:
         return rows
@@ -232,17 +235,17 @@ def _fetched(cursor: sqlite3.Cursor) -> list[Any]:
 
 
 def _nothing() -> None:
-    """Do nothing: once the thread has executed this, it has executed all that was submitted before."""
+    """Do nothing. A caller that waits for this waits for everything that the thread was to execute before."""
 
 
 def _interruptible(database: str, **options: Any) -> aiosqlite.Connection:
     connection = Interruptible(partial(sqlite3.connect, database, **options), iter_chunk_size=64)
-    connection._thread.daemon = True  # noqa: SLF001 as SQLAlchemy has it
+    connection._thread.daemon = True  # noqa: SLF001 SQLAlchemy does the same, so that a process can exit
     return connection
 
 
 def _set_deadline(seconds: float) -> Callable[..., None]:
-    """Return a listener that gives each statement its deadline, unless it is known to take long."""
+    """Return a listener that sets the deadline of each statement, unless NO_TIMEOUT is set."""
 
     def begin(connection: sa.Connection, *_: Any) -> None:
         patient = connection.get_execution_options().get(NO_TIMEOUT, False)
@@ -253,9 +256,9 @@ def _set_deadline(seconds: float) -> Callable[..., None]:
 
 
 def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine, AsyncEngine]:
-    """Return an engine with one connection that writes, and one with several that read."""
+    """Return the engine of the writer, with one connection, and the engine of the readers."""
     if url.database in (None, "", ":memory:"):
-        raise ConfigurationError("An in-memory SQLite database has no readers of its own: name a file.")
+        raise ConfigurationError("In-memory SQLite databases are not supported. Use a file: sqlite:///runstate.db.")
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     options = {
         "max_overflow": 0,
@@ -283,7 +286,7 @@ def _give_way(writer: AsyncEngine) -> Callable[[Any, Any], None]:
 
 
 def _watch_statements(connection: Any, _: Any) -> None:
-    """Have statements end at their deadline, and give them functions for which PostgreSQL has operators."""
+    """Make statements end at their deadline, and register functions in place of PostgreSQL's operators."""
     functions = (
         ("json_equals", 3, json.equals),
         ("json_contains", 3, json.contains),
@@ -308,10 +311,10 @@ def _place_among(statement: Interruptible, instant: int | None, starts: str) -> 
 
 
 def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
-    """Return a listener that sets a write-ahead log, durable commits, foreign keys, and explicit transactions."""
+    """Return a listener that sets up a connection: write-ahead log, durable commits, foreign keys, explicit BEGIN."""
 
     def prepare(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
+        connection.isolation_level = None  # otherwise the driver begins transactions itself, and too late
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         _write_ahead(cursor)
@@ -329,7 +332,7 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
 
 
 def _write_ahead(cursor: Any) -> None:
-    """Turn the write-ahead log on. If another process does so at the same time, SQLite raises instead of waiting."""
+    """Turn the write-ahead log on. Retry, because SQLite raises an error if another process does so concurrently."""
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:

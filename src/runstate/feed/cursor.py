@@ -1,9 +1,8 @@
 """Positions in a log, and the cursors that clients store.
 
-A position records which entries of a log were visible at a moment. On SQLite entries become visible in the order of
-their numbers, so a position is a number. On PostgreSQL they become visible when their transaction commits, in any
-order, so a position is a snapshot: the first transaction id that had not been assigned, and the ids below it that were
-in progress.
+A position records which entries of a log were visible at a moment. On SQLite, entries become visible in the order of
+their numbers, so a position is a number. On PostgreSQL, they become visible when their transaction commits, in any
+order, so a position is a snapshot: the first unassigned transaction id, and the ids below it that were in progress.
 
 PostgreSQL assigns a transaction id again after a crash if nothing that the transaction wrote had reached the disk.
 A position therefore ends behind the newest visible entry: its transaction was committed, so no id up to it is assigned
@@ -23,7 +22,7 @@ import orjson
 from runstate.errors import InvalidInput
 
 MAX_LENGTH: Final = 100_000
-"""Longest cursor in characters. A cursor with a thousand open transactions has less than a twentieth of that."""
+"""Longest cursor in characters. A cursor with 1,000 open transactions has less than 5,000."""
 MAX_NUMBER: Final = 2**63 - 1
 
 
@@ -32,7 +31,7 @@ class Position:
     """A moment of a log: decides for each entry whether it was visible."""
 
     xmax: int
-    """Nothing from here on was visible: a transaction id on PostgreSQL, a number of an entry on SQLite."""
+    """Exclusive upper bound of what was visible: a transaction id on PostgreSQL, the number of an entry on SQLite."""
     xip: tuple[int, ...] = ()
     """Transaction ids below `xmax` that were in progress, in ascending order."""
     boot: int = 0
@@ -60,13 +59,13 @@ class Position:
         return cls(xmax, tuple(xid for xid in xip if xid < xmax), boot, top)
 
     def packed(self) -> list[Any]:
-        """Return the position as JSON. Of each transaction in progress it has the short distance to the next."""
+        """Return the position as JSON. Each transaction in progress is stored as the short distance to the next."""
         ends = (*self.xip[1:], self.xmax)
         return [self.xmax, [end - xid for xid, end in zip(self.xip, ends, strict=False)], self.boot, self.top]
 
     @classmethod
     def unpacked(cls, packed: list[Any]) -> Self:
-        """Return the position of a packed one. Raises ValueError if it is malformed."""
+        """Return the position from the result of `packed`. Raise ValueError if it is malformed."""
         xmax, distances, boot, top = packed
         xip = []
         xid = xmax
@@ -100,7 +99,7 @@ class Cursor:
     """Number of the last entry read between the two positions."""
 
     def encode(self, installation: UUID, log: str) -> str:
-        """Return the text that clients store: a cursor of one log in one database."""
+        """Return the text that clients store. It identifies the database and the log."""
         packed: list[Any] = [installation.hex, log, self.seen.packed()]
         if self.upto:
             packed += [self.upto.packed(), self.after]
@@ -109,7 +108,7 @@ class Cursor:
 
     @classmethod
     def decode(cls, text: str, installation: UUID, log: str) -> Self:
-        """Return the cursor of a text. Raises InvalidInput if it is malformed or of another log or database."""
+        """Return the cursor from a text. Raise InvalidInput if it is malformed or of another log or database."""
         try:
             of_installation, of_log, seen, *rest = _unwrapped(text)
             cursor = cls(Position.unpacked(seen), *_part(*rest))

@@ -1,4 +1,4 @@
-"""Watches single rows for their deletion."""
+"""Callbacks for the deletion of single rows."""
 
 import asyncio
 from collections import defaultdict
@@ -17,18 +17,18 @@ from runstate.feed.notifications import Notifications
 from runstate.rows import Row
 
 DELETIONS: Final = "runstate_deletions"
-"""The channel that every transaction notifies that deletes rows which can be watched."""
+"""The channel for deletions: commands that delete watchable rows notify it."""
 MAX_ROWS: Final = 1_000
-"""Rows that one statement checks."""
+"""Maximum number of rows that one statement checks."""
 
 Callback = Callable[[], None]
 
 
 class DeletionWatch:
-    """Calls back when watched rows are deleted.
+    """Calls callbacks when watched rows are deleted.
 
-    All watched rows of a table are checked together: at each notification of a deletion, and at intervals, because
-    notifications can be lost. Nothing is read while no row is watched.
+    All watched rows of a table are checked together: after each notification of a deletion, and at intervals, because
+    notifications can be lost. While no row is watched, nothing is read.
     """
 
     def __init__(
@@ -50,19 +50,19 @@ class DeletionWatch:
         notifications.subscribe(DELETIONS, self.has_news.set)
 
     def start(self) -> None:
-        """Begin to check."""
+        """Start checking."""
         check = repeat(self._check, name="deletions", pause_seconds=self.pause_seconds, retry_seconds=1)
         self.task = asyncio.create_task(check)
 
     async def stop(self) -> None:
-        """End the checks."""
+        """Stop checking."""
         if self.task:
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
 
     @contextmanager
     def watch(self, row: type[Row], key: UUID, callback: Callback) -> Iterator[None]:
-        """Have *callback* called once the row is deleted. Watch it before you read it, or a deletion may be missed."""
+        """Have *callback* called after the deletion of a row. Watch a row before reading it, to miss no deletion."""
         callbacks = self.callbacks[row].setdefault(key, set())
         callbacks.add(callback)
         try:
@@ -78,12 +78,12 @@ class DeletionWatch:
                 await self.has_news.wait()
         self.has_news.clear()
         try:
-            for row, watched in list(self.callbacks.items()):
+            for row, watched in list(self.callbacks.items()):  # a copy, because watches begin and end during reads
                 keys = iter(list(watched))
                 while some := list(islice(keys, MAX_ROWS)):
                     await self._check_some(row, some)
         except Exception:
-            self.has_news.set()  # The next round repeats the check.
+            self.has_news.set()  # the next round repeats the check
             raise
 
     async def _check_some(self, row: type[Row], keys: Sequence[UUID]) -> None:

@@ -1,4 +1,4 @@
-"""The feed of one process: everything that subscriptions are served from."""
+"""The feed of one process: the sources of all subscriptions."""
 
 from collections.abc import Callable
 
@@ -24,13 +24,13 @@ class Feed:
         self.deletions = DeletionWatch(database.subscriptions, self.notifications)
 
     async def start(self) -> None:
-        """Begin to read, and to receive notifications."""
+        """Start reading and receiving notifications."""
         await self.transitions.start()
         self.deletions.start()
         self.notifications.start()
 
     async def stop(self) -> None:
-        """Serve the subscribers a last time, and stop."""
+        """Deliver committed entries to subscribers, and stop."""
         await self.transitions.stop()
         await self.deletions.stop()
         await self.notifications.stop()

@@ -30,7 +30,7 @@ class TagFilter:
         )
 
     def clauses(self) -> Iterator[sa.ColumnElement[bool]]:
-        """Yield the same in SQL, where no text contains a NUL."""
+        """Yield the same condition in SQL. Tags with a NUL, which PostgreSQL rejects, match no stored tag."""
         if any("\0" in tag for tag in self.all):
             yield sa.false()
         elif self.all:
@@ -45,7 +45,7 @@ class TagFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransitionFilter:
-    """A condition on transitions. All members that are set must hold; an empty set matches nothing."""
+    """A condition on transitions. All members that are not None must match; an empty set matches nothing."""
 
     run_kind: RunKind | None = None
     run_ids: frozenset[UUID] | None = None
@@ -58,7 +58,7 @@ class TransitionFilter:
 
     @property
     def keys(self) -> frozenset[UUID] | None:
-        """Runs or flow runs of which every matching transition names one; None: it may be of any run."""
+        """Ids of runs or flow runs: each matching transition has one of them. None if there is no such restriction."""
         return self.flow_run_ids if self.run_ids is None else self.run_ids
 
     def match(self, entry: Transition) -> bool:
@@ -75,7 +75,7 @@ class TransitionFilter:
         )
 
     def clauses(self) -> Iterator[sa.ColumnElement[bool]]:
-        """Yield the same in SQL."""
+        """Yield the same condition in SQL."""
         if self.run_kind is not None:
             yield Transition.run_kind == self.run_kind
         for column, values in (

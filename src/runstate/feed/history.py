@@ -1,4 +1,4 @@
-"""The history of one run: transitions from the log, and those that were pruned from the run's states."""
+"""The history of one run: transitions from the log; pruned transitions are derived from the states of the run."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,21 +28,21 @@ class RunHistoryPage:
 
     transitions: list[Transition]
     version: int
-    """The version of the last transition, or else the version after which the page was requested."""
+    """The version of the last transition; without transitions, the version after which the page was requested."""
     is_final: bool
     """Whether the run was in a final state, or deleted, at that version."""
     complete: bool = True
-    """Whether there were no more transitions."""
+    """Whether there are no further transitions."""
 
 
 async def run_history_page(database: Database, kind: RunKind, run_id: UUID, version: int) -> RunHistoryPage:
     """Return a page of the transitions of a run after a version.
 
-    Raises NotFound if the run is unknown, and InvalidInput if it has not reached the version.
+    Raises NotFound if the run is unknown, and InvalidInput if its version is lower.
     """
     async with database.read() as connection:
         entries = await _logged(connection, run_id, version)
-        if not entries or entries[0].version > version + 1:
+        if not entries or entries[0].version > version + 1:  # the log does not reach back far enough
             entries = await _from_states(connection, kind, run_id, version, before=entries) + entries
         if entries:
             return _page(entries)
@@ -62,7 +62,7 @@ async def _is_final(connection: AsyncConnection, kind: RunKind, run_id: UUID, ve
     if now is None and not await connection.scalar(is_logged):
         raise NotFound(run_id)
     if now and now.version < version:
-        raise InvalidInput(f"The run is at version {now.version} now.", ("afterVersion",))
+        raise InvalidInput(f"The run has only reached version {now.version}.", ("afterVersion",))
     return now is None or (now.version == version and now.state_type in FINAL_TYPES)
 
 
@@ -79,7 +79,7 @@ async def _logged(connection: AsyncConnection, run_id: UUID, version: int) -> li
 async def _from_states(
     connection: AsyncConnection, kind: RunKind, run_id: UUID, version: int, before: list[Transition]
 ) -> list[Transition]:
-    """Return the transitions before those in the log. They have the tags and references that the run has now."""
+    """Return the transitions before those in the log, with the current tags and references of the run."""
     entries = _entries_of_states(kind).subquery()
     rows = sa.select(entries).where(entries.c.run_id == run_id, entries.c.version > version)
     if before:

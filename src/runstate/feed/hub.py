@@ -1,4 +1,4 @@
-"""One reader of a log for the whole process, and the subscribers to which it delivers new entries."""
+"""The hub of a log: it reads new entries once per process and delivers them to all subscribers."""
 
 import asyncio
 from collections import defaultdict
@@ -30,15 +30,15 @@ class HubSettings:
     """Intervals and timeouts of a hub."""
 
     poll_seconds: float = 0.25
-    """Longest time between two polls of the log; a notification polls it sooner."""
+    """Longest time between two polls of the log; a notification causes an earlier poll."""
     pause_seconds: float = 0.005
-    """Shortest time between two polls: news of this time is read together."""
+    """Shortest time between two polls. Entries that are committed meanwhile are read together."""
     retry_seconds: float = 1
     """Pause after an unexpected error."""
     heartbeat_seconds: float = 20
-    """Longest time after which a subscriber receives a page, if need be an empty one."""
+    """Longest time between two pages for a subscriber; without entries, it receives an empty page."""
     slow_subscriber_timeout_seconds: float = 60
-    """Time for which a subscriber that is behind may take nothing before its stream ends."""
+    """Time after which the stream of a subscriber ends that is behind and takes no page."""
     shutdown_grace_seconds: float = 5
     """Time for which subscribers may take their buffered pages when the hub stops."""
 
@@ -51,9 +51,9 @@ class Hub(Generic[T]):
 
     reader: Reader[T]
     past: Reader[T]
-    """Reads for subscribers what the hub did not offer them, on other connections than the hub."""
+    """Reads entries for subscribers that are behind; its connections are separate from those of the hub."""
     cursor: Cursor
-    """The end of what was delivered."""
+    """The end of the delivered entries."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Hub(Generic[T]):
         self.delivered = delivered
         """Called with the last entry of a page that a subscriber takes from its buffer."""
         self.polled_at = 0.0
-        """When the log was last read to its end, by the loop's clock."""
+        """Time of the last poll that reached the end of the log, by the loop's clock."""
         self.has_news = asyncio.Event()
         self.live = LiveQueries(database.subscriptions, lambda: self.reader.snapshot)
         self.has_changed = False
@@ -85,7 +85,7 @@ class Hub(Generic[T]):
         notifications.subscribe(log.channel, self.wake)
 
     async def start(self) -> None:
-        """Begin to poll, from the current end of the log."""
+        """Start polling, from the current end of the log."""
         await self._seek_end()
         self.polled_at = asyncio.get_running_loop().time()
         pauses = {"pause_seconds": self.settings.pause_seconds, "retry_seconds": self.settings.retry_seconds}
@@ -102,7 +102,7 @@ class Hub(Generic[T]):
         return asyncio.get_running_loop().time() - self.polled_at
 
     async def stop(self) -> None:
-        """Deliver what was committed so far, end all streams, and stop."""
+        """Deliver all committed entries, end all streams, and stop."""
         if self.task is None or self.closing:
             return
         await self._within_grace(self.join())
@@ -120,7 +120,7 @@ class Hub(Generic[T]):
             await asyncio.wait_for(awaited, self.settings.shutdown_grace_seconds)
 
     def wake(self) -> None:
-        """Poll now, if anybody waits for news."""
+        """Poll now if there are subscribers or live queries."""
         if self.subscribers or self.live.queries:
             self.has_changed = True
             self.has_news.set()
@@ -130,11 +130,11 @@ class Hub(Generic[T]):
         return self.reader.encode(Cursor(await self.with_timeout(self.reader.position)))
 
     def add(self, subscriber: Subscriber[T]) -> None:
-        """Count a subscriber among those that must be served before the hub stops."""
+        """Add a subscriber. The hub waits for it before it stops."""
         self.subscribers.add(subscriber)
 
     def remove(self, subscriber: Subscriber[T]) -> None:
-        """Forget a subscriber."""
+        """Remove a subscriber."""
         self.subscribers.discard(subscriber)
         self.unkeyed.discard(subscriber)
         for key in subscriber.filter.keys or ():
@@ -145,14 +145,14 @@ class Hub(Generic[T]):
             self.drained.set()
 
     async def join(self, subscriber: Subscriber[T] | None = None) -> Position:
-        """Return the end of a poll that begins from now on. The subscriber is offered every matching entry after it."""
+        """Return the end of the next poll. From there on, the hub offers every matching entry to the subscriber."""
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         self.joining.append((subscriber, future))
         self.has_news.set()
         return await future
 
     async def retry_until_available(self, read: Callable[[], Awaitable[R]]) -> R:
-        """Return the result of reading, as soon as the database is available."""
+        """Return the result of a read. Retry it while the database is unavailable."""
         while True:
             try:
                 return await read()
@@ -161,7 +161,7 @@ class Hub(Generic[T]):
                 await asyncio.sleep(self.settings.poll_seconds)
 
     async def with_timeout(self, read: Callable[[], Awaitable[R]], seconds: float = 10) -> R:
-        """Return the result of reading. Raises Unavailable if the database does not become available in time."""
+        """Return the result of a read. Raise Unavailable if the database does not become available in time."""
         try:
             async with asyncio.timeout(seconds):
                 return await self.retry_until_available(read)
@@ -176,11 +176,12 @@ class Hub(Generic[T]):
         try:
             await self.retry_until_available(self._poll)
         except Exception:
-            self.has_news.set()  # The next round must not wait for other news.
+            self.has_news.set()  # the next round must poll at once: the entries of this one were not delivered
             raise
 
     async def _poll(self) -> None:
-        """Read and deliver what is new, then register the subscribers that asked for it before."""
+        """Read and deliver new entries, then register the subscribers that joined before the read."""
+        # A subscriber that joins during the read waits for the next poll: this one may have passed its entries.
         number = len(self.joining)
         try:
             await (self._deliver_new() if self.subscribers else self._skip_to_end())
@@ -199,13 +200,13 @@ class Hub(Generic[T]):
             pass
 
     async def _skip_to_end(self) -> None:
-        """Go to the end of the log without reading entries that nobody receives."""
+        """Move to the end of the log without reading entries, because there are no subscribers."""
         end = Cursor(await self.reader.position())
         self.has_changed |= end.seen.top != self.cursor.seen.top
         self.cursor = end
 
     def _deliver(self, page: Page[T]) -> bool:
-        """Offer a page to the matching subscribers, and return whether it was the last one."""
+        """Offer the entries of a page to matching subscribers; return whether the page was the last one."""
         matching: defaultdict[Subscriber[T], list[T]] = defaultdict(list)
         for entry in page.entries:
             for subscriber in self._matching(entry):
@@ -223,14 +224,17 @@ class Hub(Generic[T]):
         return [each for each in (*self.unkeyed, *keyed) if each.filter.match(entry)]
 
     async def _start_over(self) -> None:
-        """Continue at the end of a log that was pruned or replaced unread. Subscribers read on, and may be refused."""
+        """Continue at the end of a log that was pruned or replaced before it was read.
+
+        All subscribers read from the log again. Their read raises an error if their entries are missing.
+        """
         logger.error("the feed lost its position in the log", log=self.log.name)
         await self._seek_end()
         for subscriber in self.subscribers:
             subscriber.fall_behind()
 
     def _register(self, subscriber: Subscriber[T] | None, future: asyncio.Future[Position]) -> None:
-        if future.done():
+        if future.done():  # cancelled: the subscriber is gone
             return
         if subscriber:
             subscriber.join()

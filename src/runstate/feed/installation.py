@@ -14,11 +14,12 @@ from runstate.rows import Installation, LogCheckpoint, LogFloor
 async def identify(database: Database) -> UUID:
     """Return the id of the database, which cursors carry.
 
-    A dump restored into another PostgreSQL cluster becomes another database, because the transaction ids in its logs
-    have no meaning there. Its entries count as seen by every reader, and older cursors are rejected.
+    A dump that is restored into another PostgreSQL cluster gets a new id, because the transaction ids in its logs have
+    no meaning there. Its entries count as read by every reader, and older cursors are rejected.
     """
     async with database.write() as transaction:
         connection = transaction.connection
+        # Locked, so that replicas that start at the same time agree on the id.
         stored = (await connection.execute(sa.select(Installation).with_for_update())).one()
         cluster = await _cluster(connection, database)
         identity: UUID = stored.id
@@ -37,8 +38,8 @@ async def _cluster(connection: AsyncConnection, database: Database) -> str | Non
 
 
 async def _reset(connection: AsyncConnection) -> UUID:
-    """Remove everything that refers to transaction ids of another cluster, and return a new id."""
-    await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+    """Remove all references to transaction ids of another cluster, and return a new id."""
+    await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))  # a log can be large
     for log in all_logs():
         await connection.execute(sa.update(log.table).values(xid=None, boot=None))
     await connection.execute(sa.delete(LogCheckpoint))

@@ -1,7 +1,7 @@
-"""Queries whose rows are read again whenever something was committed: once for all subscribers to the same query.
+"""Live queries, which are executed again after each commit: once for all subscribers to the same query.
 
-A query that is too slow for that, or many different ones, must not keep the database from other work: each rests as
-long as it took, and few are executed at once.
+Slow queries, or many different ones, must not overload the database. Each query pauses for at least as long as it took,
+and few are executed at the same time.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from runstate.database.driver import fetch
 from runstate.errors import ServerRestarting
 
 CONNECTIONS: Final = 4
-"""Connections to the database that live queries use at once."""
+"""Maximum number of live queries that are executed at the same time."""
 PAUSE_SECONDS: Final = 0.25
-"""Time between two reads of one query."""
+"""Shortest time between two executions of one query."""
 REST_SECONDS: Final = 10
-"""Time after which a query is read again though no commit was notified, if the database has changed."""
+"""Time without a notification after which a query is executed again if the database has changed."""
 
 Rows = list[list[Any]]
 
@@ -39,7 +39,7 @@ class LiveQueries:
     ) -> None:
         self.database = database
         self.snapshot = snapshot
-        """Returns a text that differs whenever the database has changed, as far as the database tells that."""
+        """Returns the snapshot of the last poll, which changes with each commit; an empty text on SQLite."""
         self.pause_seconds = pause_seconds
         self.rest_seconds = rest_seconds
         self.connections = asyncio.Semaphore(CONNECTIONS)
@@ -47,7 +47,7 @@ class LiveQueries:
         self.closing = False
 
     async def rows(self, statement: sa.Select[Any]) -> AsyncGenerator[Rows, None]:
-        """Yield the rows of a statement now, and again whenever they differ. Raises ServerRestarting at the end."""
+        """Yield the rows of a statement, and again whenever they have changed. Raise ServerRestarting at the end."""
         query = self._query(statement)
         query.subscribers += 1
         try:
@@ -64,7 +64,7 @@ class LiveQueries:
                 self._end(query)
 
     def refresh(self) -> None:
-        """Have every query read again: something was committed."""
+        """Execute every query again, after a commit."""
         for query in self.queries.values():
             query.due.set()
 
@@ -89,7 +89,7 @@ class LiveQueries:
 
 
 class LiveQuery:
-    """A query that is read again and again, and the rows of its last read."""
+    """A query that is executed repeatedly, with the rows of its last execution."""
 
     def __init__(self, queries: LiveQueries, key: Hashable, statement: sa.Select[Any]) -> None:
         self.queries = queries
@@ -97,19 +97,20 @@ class LiveQuery:
         self.statement = statement
         self.subscribers = 0
         self.due = asyncio.Event()
-        """Set if the rows may differ from those of the read that started last."""
+        """Set if the rows may have changed since the last execution started."""
         self.started = 0
-        """Number of the read that started last."""
+        """Number of the last execution that started."""
         self.finished = 0
-        """Number of the read that the rows are from."""
+        """Number of the last execution that finished; `rows` is its result."""
         self.rows: Rows = []
         self.turned = asyncio.Event()
-        """Set, and replaced by a new one, at the end of each read and of the task."""
-        self.task = asyncio.create_task(self._run(), context=Context())  # belongs to no single request
+        """Set, and replaced by a new event, at the end of each execution and of the task."""
+        # The task serves all subscribers, so it must not inherit the context of the first one.
+        self.task = asyncio.create_task(self._run(), context=Context())
         self.task.add_done_callback(lambda _: self._turn())
 
     async def read_after(self, number: int) -> tuple[int, Rows]:
-        """Return number and rows of the last read, once that is a later one. Raises what a read raises."""
+        """Wait for an execution with a higher number; return its number and rows. Raise its exception if it fails."""
         while self.finished <= number:
             if self.task.done():
                 self.task.result()
@@ -134,7 +135,7 @@ class LiveQuery:
             return await fetch(connection, self.statement)
 
     async def _changed_since(self, snapshot: str) -> None:
-        """Wait until the rows may differ. A commit of a process that was killed then is not notified."""
+        """Wait until the rows may have changed. If a process is killed after its commit, only the snapshot shows it."""
         while not self.due.is_set() and self.queries.snapshot() == snapshot:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.queries.rest_seconds):

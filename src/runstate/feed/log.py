@@ -1,4 +1,4 @@
-"""A log table as the feed reads it, and the filters of its subscribers."""
+"""Log tables, and the filters of their subscribers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ INTERNAL_COLUMNS: Final = frozenset({"xid", "boot"})
 
 
 class Log(Generic[T]):
-    """One log table. Readers, hubs, cursors and retention work on any log."""
+    """A log table. Readers, hubs, cursors and retention work with any log."""
 
     def __init__(self, row: type[T]) -> None:
         self.row = row
         self.table = table_of(row)
         self.name = self.table.name
-        """Identifies the log in cursors and checkpoints."""
+        """Name of the log in cursors and checkpoints."""
         self.channel = f"runstate_{self.name}"
-        """The channel on which commits to the log are notified."""
+        """Channel of the notifications about commits to the log."""
         self.columns = [column for column in self.table.columns if column.name not in INTERNAL_COLUMNS]
         self.column_names = [column.name for column in self.columns]
         self.seq_index = self.column_names.index("seq")
@@ -49,7 +49,7 @@ class LogFilter(Protocol[Entry_contra]):
 
     @property
     def keys(self) -> frozenset[UUID] | None:
-        """Ids of which every matching entry has at least one; None: an entry may match whatever its ids."""
+        """Ids: each matching entry has at least one of them. None if there is no such restriction."""
 
     def match(self, entry: Entry_contra) -> bool:
         """Return whether an entry matches."""
@@ -60,7 +60,7 @@ class LogFilter(Protocol[Entry_contra]):
 
 @dataclass(frozen=True, slots=True)
 class Everything:
-    """The filter that every entry of any log matches."""
+    """The filter that matches every entry of any log."""
 
     keys: frozenset[UUID] | None = None
 

@@ -1,4 +1,4 @@
-"""Background work that goes on whatever fails."""
+"""Background tasks that continue after errors."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ logger = structlog.get_logger(__name__)
 async def repeat(
     work: Callable[[], Awaitable[None]], *, name: str, pause_seconds: float, retry_seconds: float
 ) -> NoReturn:
-    """Do the work again and again, after a pause. A failure is logged and delays the next round."""
+    """Call *work* forever, with a pause after each call. An error is logged and followed by the longer retry pause."""
     while True:
         try:
             await work()

@@ -1,8 +1,8 @@
-"""Notifications between the replicas on one database: a hint that a channel has news, which saves them the poll.
+"""Notifications between the replicas on one database: hints that a channel has news, so that receivers poll at once.
 
-On PostgreSQL, NOTIFY takes a lock that delays every commit. Writing transactions therefore never use it: their
-notifications are combined and sent a moment later over a connection of their own. Notifications can be lost, so
-receivers poll as well.
+On PostgreSQL, NOTIFY acquires a lock that delays every commit. Writing transactions therefore never use it: their
+notifications are combined and sent a moment later over a separate connection. Notifications can be lost, so receivers
+also poll at intervals.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Notifications:
         self.interval_seconds = interval_seconds
         """Shortest time between two notifications to other replicas."""
         self.retry_seconds = retry_seconds
-        """Pause before a failed connection is opened again."""
+        """Pause before a lost connection is opened again."""
         self.callbacks: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
         self.pending: set[str] = set()
         self.has_pending = asyncio.Event()
@@ -80,20 +80,20 @@ class Notifications:
                 await connection.add_listener(self.database.channel(channel), self._receive)
             self.listening.set()
             for channel in self.callbacks:
-                self._deliver(channel)  # Notifications may have been missed while there was no connection.
+                self._deliver(channel)  # notifications may have been lost while there was no connection
             try:
                 await closed.wait()
             finally:
                 self.listening.clear()
 
     def _receive(self, _connection: Any, sender_pid: int, channel: str, _payload: object) -> None:
-        if sender_pid != self.own_pid:
-            self._deliver(channel.partition(".")[0])
+        if sender_pid != self.own_pid:  # this process has delivered its own notifications already
+            self._deliver(channel.partition(".")[0])  # subscribers know channels without the schema
 
     async def _send(self) -> None:
         async with self._connection() as connection:
             self.own_pid = connection.get_server_pid()
-            await connection.execute("SET synchronous_commit = off")
+            await connection.execute("SET synchronous_commit = off")  # NOTIFY writes nothing that must survive a crash
             while True:
                 await self.has_pending.wait()
                 self.has_pending.clear()
@@ -104,7 +104,7 @@ class Notifications:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
-        assert self.database.direct  # noqa: S101 `start` has looked
+        assert self.database.direct  # noqa: S101 `start` has checked it
         connection = await self.database.direct.connect()
         try:
             yield connection

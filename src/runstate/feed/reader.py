@@ -1,4 +1,4 @@
-"""Reads a log: the entries since a position, each once; those of one key in the order of their commits."""
+"""Reader of a log: the entries since a position, each exactly once, and those of one run in commit order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,17 +22,18 @@ from runstate.feed.visibility import ONE, Clause, to_microseconds, visibility_of
 from runstate.rows import LogCheckpoint, LogFloor
 
 PAGE_SIZE: Final = 100
-"""Entries read and delivered together."""
+"""Maximum number of entries in a page."""
 MAX_PAGE_TEXT: Final = 2**17
-"""Characters of long text in a page, so that a batch is far below the megabyte that clients accept."""
+"""Maximum characters of long text in a page, so that a message is far below the megabyte that clients accept."""
 CHECKPOINT_DISTANCE: Final = 10_000
-"""Entries between two positions from which on they are read from checkpoint to checkpoint: each read sorts them."""
+"""Number of entries above which a reader goes from checkpoint to checkpoint, because each first page sorts them all."""
 NOTHING_SEEN: Final = Position(1)
+"""The position before every entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Entries of a log, and the cursor behind them."""
+    """Entries of a log, and the cursor after them."""
 
     entries: list[T]
     cursor: Cursor
@@ -79,7 +80,7 @@ class Reader(Generic[T]):
         return cursor.encode(self.installation, self.log.name)
 
     def decode(self, text: str) -> Cursor:
-        """Return the cursor of a client's text. Raises InvalidInput if it is not one of this log."""
+        """Return the cursor from a client's text. Raise InvalidInput if it is not a cursor of this log."""
         return Cursor.decode(text, self.installation, self.log.name)
 
     async def position(self) -> Position:
@@ -94,11 +95,11 @@ class Reader(Generic[T]):
         return sa.select(*self._head())
 
     async def tail(self, number: int, filter: LogFilter[T] = EVERYTHING) -> Cursor:
-        """Return a cursor from which the last *number* matching entries follow, and then everything newer."""
+        """Return a cursor that is followed by the last *number* matching entries and everything newer."""
         seq = self.log.table.c.seq
         before = sa.select(seq).where(*filter.clauses()).order_by(seq.desc()).offset(number).limit(ONE)
         async with self.database.read() as connection:
-            # One statement: the entries and the position are of the same moment.
+            # One statement, so that the entries and the position are of the same moment.
             (found,) = await fetch(connection, sa.select(*self._head(), before.scalar_subquery()))
         head = self._head_of(found)
         seen = Position.parse(head.floor) if head.floor else NOTHING_SEEN
@@ -128,6 +129,7 @@ class Reader(Generic[T]):
             head, rows = await self._rows(connection, part, cursor, target, filter)
         now = self._position(head)
         self._check(cursor, now, head.floor)
+        # A full LIVE read has cut each arm off by transaction id, so entries with lower numbers may be missing.
         if part is Part.LIVE and len(rows) > self.page_size and not self.visibility.is_ordered_by_seq:
             return await self.page(cursor, now, filter, size)
         found = [self.log.entry(row) for row in rows]
@@ -159,13 +161,15 @@ class Reader(Generic[T]):
         server_start = self.visibility.server_start(head)
         if server_start in self.server_starts:
             return head, [row[width:] for row in found if row[width + self.log.seq_index] is not None]
+        # The statement did not look for entries that this server wrote with ids that a crash freed.
         self.server_starts = {server_start, *await self._read_server_starts(connection)}
         return await self._rows(connection, part, cursor, target, filter)
 
     async def _after_crash(self, connection: AsyncConnection, seen: Position) -> list[Clause]:
-        """Return the conditions for entries that replaced commits which the position saw and a crash lost.
+        """Return the conditions for entries whose transaction ids replace ids of commits that a crash lost.
 
-        The newest entry of the position decides: if its commit was not lost, no transaction id below it was free again.
+        It is enough to check the newest visible entry of the position: if its commit was not lost, no transaction id
+        below it was assigned again.
         """
         newest = self.visibility.newest_visible(seen) if seen.boot < max(self.server_starts) else None
         if newest is None or await connection.scalar(sa.select(sa.exists().where(newest))):
@@ -196,7 +200,7 @@ class Reader(Generic[T]):
         return sa.select(now, entries).select_from(now.outerjoin(entries, sa.true())).order_by(entries.c.seq)
 
     def _rest(self, filter: LogFilter[T], replaced: list[Clause]) -> sa.Select[Any]:
-        """Select in the order of numbers; the entries between the two positions stand close together."""
+        """Select in the order of `seq`, because the remaining entries between the positions have similar numbers."""
         seq = self.log.table.c.seq
         after = seq > sa.bindparam("after", type_=sa.BigInteger())
         between = [sa.or_(self.visibility.not_visible("seen"), *replaced), *self.visibility.visible("upto")]
@@ -211,7 +215,7 @@ class Reader(Generic[T]):
         if part is Part.LIVE:
             arms = [arm.order_by(self.visibility.order).limit(self.row_limit) for arm in arms]
         found = sa.union_all(*arms).subquery("found")
-        # No index serves a sum: with `seq` itself, PostgreSQL might walk the whole log in the order of numbers.
+        # An expression has no index: with `seq` itself, PostgreSQL might scan the whole log in index order.
         return sa.select(found).order_by(found.c.seq + 0)
 
     def _head(self) -> list[sa.Label[Any]]:
@@ -238,6 +242,6 @@ class Reader(Generic[T]):
         return Page(found, Cursor(end), complete=end.covers(upto))
 
     def _fitting(self, entries: list[T]) -> list[T]:
-        """Return the first entries, as many as fit into a page by their length."""
+        """Return as many of the first entries as fit into a page by their length, but at least one."""
         lengths = accumulate(map(self.log.length, entries))
         return entries[: max(1, sum(length <= MAX_PAGE_TEXT for length in lengths))]

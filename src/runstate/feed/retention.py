@@ -1,4 +1,4 @@
-"""Deletes old entries of a log."""
+"""Retention: deletion of old log entries."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -30,11 +30,11 @@ async def prune_logs(database: Database, now: datetime, settings: Mapping[str, f
 async def prune_log(
     database: Database, log: Log[Any], now: datetime, keep: timedelta, batch_size: int = BATCH_SIZE
 ) -> int:
-    """Delete the entries of a log that were visible longer than *keep* ago, and return their number.
+    """Delete the entries of a log that became visible longer than *keep* ago, and return their number.
 
-    Each call stores the end of the log as a checkpoint. Exactly the entries that were visible at the newest checkpoint
-    that is old enough are deleted. This checkpoint becomes the floor of the log before anything is deleted. Comparing
-    a cursor with the floor shows whether entries that the cursor has not seen are missing.
+    Each call stores the end of the log as a checkpoint. The newest checkpoint older than *keep* becomes the floor of
+    the log; then exactly the entries that were visible at the floor are deleted. A cursor is compared with the floor to
+    detect that it has not read some of the deleted entries.
     """
     reader = await Reader.open(database, log)
     await _add_checkpoint(reader, now)
@@ -56,7 +56,7 @@ async def _raise_floor(database: Database, log: Log[Any], until: datetime) -> Po
     newest = sa.select(LogCheckpoint.at, LogCheckpoint.position).where(of_log, LogCheckpoint.at <= until)
     async with database.write() as transaction:
         connection = transaction.connection
-        # Under a lock, because another server with an older checkpoint must not lower the floor.
+        # The lock prevents another server with an older checkpoint from lowering the floor.
         await connection.execute(sa.select(Installation.id).with_for_update())
         checkpoint = (await connection.execute(newest.order_by(LogCheckpoint.at.desc()).limit(1))).one_or_none()
         if checkpoint is None:

@@ -21,9 +21,10 @@ from runstate.rows import Transition
 async def follow_run(
     feed: Feed, kind: RunKind, run_id: UUID, version: int = 0, *, until_final: bool = False
 ) -> AsyncGenerator[RunHistoryPage, None]:
-    """Return a stream of the transitions of one run after a version, until the run is deleted or, if asked, final.
+    """Return a stream of the transitions of one run after a version.
 
-    The first page comes at once and may be empty. Raises NotFound before there is a stream.
+    The stream ends with the deletion of the run and, with `until_final`, in a final state. The first page is sent at
+    once and may be empty. Raises NotFound, before the stream is returned, if the run is unknown.
     """
     hub = feed.transitions
     past = await hub.with_timeout(partial(run_history_page, hub.database.subscriptions, kind, run_id, version))
@@ -44,7 +45,7 @@ class RunStream(Stream[Transition, RunHistoryPage]):
         self.until_final = until_final
         self.is_deleted = False
         self.is_last_poll = False
-        """Whether the run was deleted and the log has been polled since."""
+        """Whether the log was polled after the deletion of the run."""
 
     @override
     async def after(self, first: RunHistoryPage) -> AsyncGenerator[RunHistoryPage, None]:
@@ -96,7 +97,7 @@ class RunStream(Stream[Transition, RunHistoryPage]):
         try:
             past = await run_history_page(self.hub.database.subscriptions, self.kind, self.run_id, self.version)
         except NotFound:
-            # Deleted, and its transitions were pruned from the log.
+            # The run was deleted, and its transitions were pruned from the log.
             past = RunHistoryPage([], self.version, is_final=True)
             self._delete()
         self.catching_up = not past.complete

@@ -1,4 +1,4 @@
-"""The streams behind subscriptions: entries from the log up to now, and then new ones from the hub."""
+"""Streams of subscriptions: existing entries from the log, then new entries from the hub."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -21,9 +21,9 @@ Part = TypeVar("Part")
 async def follow(
     hub: Hub[T], filter: LogFilter[T], after: str | None = None, *, tail: int = 0
 ) -> AsyncGenerator[Page[T], None]:
-    """Return a stream of matching entries after a cursor, or of the last *tail* ones and those from now on.
+    """Return a stream of matching entries after a cursor; without one, of the last *tail* entries and new ones.
 
-    The first page comes at once and may be empty. Raises InvalidInput or CursorExpired before there is a stream.
+    The first page is sent at once and may be empty. Raises InvalidInput or CursorExpired before the stream is returned.
     """
     cursor = None if after is None else hub.reader.decode(after)
     end = await hub.with_timeout(hub.join)
@@ -44,7 +44,7 @@ async def read_log(hub: Hub[T], filter: LogFilter[T], after: str | None, size: i
 
 
 class Stream(ABC, Generic[T, Part]):
-    """One subscription: parts read from the log, then parts from the hub; from the log again if it fell behind."""
+    """One subscription: parts from the log, then parts from the hub, and from the log again if it falls behind."""
 
     def __init__(self, hub: Hub[T], filter: LogFilter[T]) -> None:
         self.hub = hub
@@ -53,7 +53,7 @@ class Stream(ABC, Generic[T, Part]):
         """Whether entries that the hub did not offer are being read from the log."""
 
     async def after(self, first: Part) -> AsyncGenerator[Part, None]:
-        """Yield the first part and all that follow."""
+        """Yield the first part and all further parts."""
         part: Part | None = first
         self.hub.add(self.subscriber)
         try:
@@ -95,7 +95,7 @@ class Stream(ABC, Generic[T, Part]):
 
     @abstractmethod
     def _advance(self, part: Part) -> None:
-        """Note where a part ends."""
+        """Record the end of a part as the progress of the stream."""
 
     @abstractmethod
     def _resume_point(self) -> str:
@@ -107,11 +107,11 @@ class Stream(ABC, Generic[T, Part]):
 
     @abstractmethod
     def _is_over(self) -> bool:
-        """Return whether the stream ends."""
+        """Return whether the stream has ended."""
 
     @abstractmethod
     def _catch_up(self, end: Position) -> bool:
-        """Return whether entries up to a position must be read from the log. The hub offers all entries after it."""
+        """Return whether entries up to a position must be read from the log. The hub offers all later entries."""
 
     @abstractmethod
     async def _read(self) -> Part:

@@ -13,7 +13,7 @@ BUFFER_SIZE: Final = 256
 
 
 class Subscriber(Generic[T]):
-    """One subscriber of a hub, with the pages that it has not taken yet."""
+    """A subscriber of a hub, with the pages that it has not taken yet."""
 
     def __init__(self, filter: LogFilter[T], buffer_size: int = BUFFER_SIZE) -> None:
         self.filter = filter
@@ -22,18 +22,18 @@ class Subscriber(Generic[T]):
         self.buffered = 0
         """Number of entries in the pages."""
         self.is_behind = True
-        """Whether the log has entries that were not offered: it has not joined yet, or its buffer overflowed."""
+        """Whether entries were not offered, because the subscriber has not joined yet or its buffer overflowed."""
         self.overflowed_at = 0.0
-        """When its buffer first overflowed since it joined, by the loop's clock; 0: not at all."""
+        """Time of the first overflow since the subscriber joined, by the loop's clock; 0 if there was none."""
         self.has_news = asyncio.Event()
 
     def join(self) -> None:
-        """Have every matching entry offered from now on."""
+        """Accept every matching entry from now on."""
         self.is_behind = False
         self.overflowed_at = 0.0
 
     def fall_behind(self) -> None:
-        """Have no more entries offered: the subscriber must read them from the log."""
+        """Accept no more entries: the subscriber must read them from the log."""
         if not self.is_behind:
             self.is_behind = True
             self.overflowed_at = asyncio.get_running_loop().time()
@@ -58,15 +58,15 @@ class Subscriber(Generic[T]):
 
     @property
     def is_idle(self) -> bool:
-        """Whether every matching entry that the hub has read was taken."""
+        """Whether the subscriber has taken every matching entry that the hub has read."""
         return not self.is_behind and not self.pages
 
     def stalled_for(self, since: float) -> float:
-        """Return for how many seconds it was behind and took nothing, if it has taken nothing since a time."""
+        """Return the seconds for which it has been behind, if it has taken nothing since a time; 0 if not behind."""
         return asyncio.get_running_loop().time() - max(since, self.overflowed_at) if self.is_behind else 0
 
     async def wait(self, seconds: float) -> None:
-        """Wait until there may be something to do, for a number of seconds at most."""
+        """Wait until there may be news, or for a number of seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.has_news.wait()

@@ -1,8 +1,8 @@
 """SQL conditions for "visible at a log position", one implementation per database.
 
 Conditions refer to positions by name, so that statements can be cached; `values` returns the parameters. PostgreSQL
-may plan a cached statement without looking at its parameters. Each condition therefore allows only one good plan: a few
-entries in index order, or an equality.
+may plan a cached statement without looking at its parameters. Each condition is therefore written so that only one plan
+is possible: a few entries in index order, or an equality.
 """
 
 from collections.abc import Iterable
@@ -27,24 +27,24 @@ class Visibility(Protocol):
     """The visibility of the entries of a log at positions."""
 
     order: sa.ColumnElement[Any]
-    """The indexed column in whose order entries become visible."""
+    """The indexed column by which entries become visible."""
     is_ordered_by_seq: bool
     """Whether entries become visible in the order of `seq`."""
 
     def now(self) -> list[sa.Label[Any]]:
-        """Return the columns from which `position` makes the current position."""
+        """Return the columns from which `position` computes the current position."""
 
     def position(self, now: Any, floor: Position | None) -> Position:
-        """Return the position of a row with the columns of `now`."""
+        """Return the position for a row with the columns of `now`; not before the floor."""
 
     def server_start(self, now: Any) -> int:
-        """Return the server's start in microseconds since 1970; 0 if it does not matter."""
+        """Return the start of the server in microseconds since 1970; 0 on SQLite, which does not need it."""
 
     def visible(self, name: str) -> list[Clause]:
-        """Return conditions that all hold for exactly the entries visible at the position."""
+        """Return conditions that together select exactly the entries visible at the position."""
 
     def index_bound(self, name: str) -> list[Clause]:
-        """Return further conditions that hold for those entries and limit the index range."""
+        """Return further conditions, true for the same entries, that limit the index range."""
 
     def new_since(self, name: str) -> list[Clause]:
         """Return disjoint conditions, each served by an index, for the entries that were not visible.
@@ -53,10 +53,10 @@ class Visibility(Protocol):
         """
 
     def not_visible(self, name: str) -> Clause:
-        """Return the condition of `new_since` as a single one that no index serves."""
+        """Return the condition of `new_since` as a single one, which cannot use an index."""
 
     def newest_visible(self, position: Position) -> Clause | None:
-        """Return the condition for the newest visible entry, unless its commit was lost; None if there was none."""
+        """Return the condition for the newest visible entry; no row meets it if the commit was lost. None if empty."""
 
     def after_crash(self, position: Position, server_starts: Iterable[int]) -> list[Clause]:
         """Return disjoint conditions for entries that were not visible and are below the position's transaction ids.
@@ -65,7 +65,7 @@ class Visibility(Protocol):
         """
 
     def prunable(self, name: str) -> list[Clause]:
-        """Return disjoint conditions for the entries that no reader beyond the position can still request."""
+        """Return disjoint conditions for the entries that no reader at or after the position can request."""
 
     def values(self, name: str, position: Position) -> dict[str, Any]:
         """Return the parameters for a position that conditions refer to by name."""
@@ -232,7 +232,7 @@ def to_microseconds(instant: datetime) -> int:
 
 
 def from_microseconds(since_1970: int) -> datetime:
-    """Return the instant that is so many microseconds after 1970 began."""
+    """Return the instant for a number of microseconds since 1970."""
     return EPOCH + timedelta(microseconds=since_1970)
 
 

@@ -15,7 +15,7 @@ class ApiKey(Row):
     __private__ = True
 
     name: Mapped[str] = mapped_column(unique=True, doc="Name of the owner: the actor of the states that it proposes.")
-    prefix: Mapped[str] = mapped_column(unique=True, info=PRIVATE, doc="First characters of the key, to find it by.")
+    prefix: Mapped[str] = mapped_column(unique=True, info=PRIVATE, doc="First characters of the key, for lookups.")
     digest: Mapped[str] = mapped_column(
         info=PRIVATE, doc="SHA-256 of the whole key. The key is random, so a slow hash is not needed."
     )
@@ -29,7 +29,7 @@ class CsrfToken(Row):
     """A token that proves that a request comes from a trusted page: pages of other sites cannot read it."""
 
     __tablename__ = "csrf_token"
-    __node__ = False  # a token is shown once, to its client
+    __node__ = False  # a token is returned only to the client that created it
 
     id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-3, info=PRIVATE, doc="Unique over all types.")
     client: Mapped[str] = mapped_column(unique=True, doc="Name of the client, as it calls itself.")

@@ -33,7 +33,7 @@ NAMES = {
 
 
 class Timestamp(TypeDecorator[datetime]):
-    """An instant in UTC; on SQLite the microseconds since 1970, which can be sorted and subtracted as numbers."""
+    """An instant in UTC. On SQLite it is stored as microseconds since 1970, which can be sorted and subtracted."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -51,7 +51,7 @@ class Timestamp(TypeDecorator[datetime]):
 
 
 class Duration(TypeDecorator[timedelta]):
-    """A time span that is added to a timestamp or subtracted from it; on SQLite a number of microseconds."""
+    """A time span that can be added to a timestamp; on SQLite a number of microseconds."""
 
     impl = sa.Interval
     cache_ok = True
@@ -76,10 +76,10 @@ def _span(value: timedelta) -> int:
 
 
 class TextualJSON(sqlite.JSON[Any]):
-    """JSON that SQLite keeps as the text that it is. A column of type JSON makes numbers of what looks like one."""
+    """JSON in a TEXT column of SQLite. A column of type JSON would convert values that look like numbers."""
 
     def adapt(self, cls: Any, **_: Any) -> Any:
-        """Return the type itself: it is made for SQLite already."""
+        """Return the type itself, which needs no adaptation to SQLite."""
         return self
 
 
@@ -96,7 +96,7 @@ JSON = (
 
 
 class DocumentColumn(TypeDecorator[Any]):
-    """A JSON column that holds values of an annotation: a document, a union of documents, a list or a dict of them."""
+    """A JSON column with values of a type: a document, a union of documents, or a list or dict of documents."""
 
     impl = sa.JSON
     cache_ok = True
@@ -122,14 +122,14 @@ class DocumentColumn(TypeDecorator[Any]):
 
 
 def _blank(annotation: Any) -> BaseModel | None:
-    """Return the document whose members are all at constant defaults: there is one for all rows."""
+    """Return the document with all defaults, one instance for all rows; None if a member has no constant default."""
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel) and omits_defaults(annotation)):
         return None
     return None if any(field.is_required() for field in annotation.model_fields.values()) else annotation()
 
 
 class ArrayParameter(TypeDecorator[list[Any]]):
-    """A list as one parameter: an array on PostgreSQL, a JSON text on SQLite; the statement's text stays the same."""
+    """A list as one parameter: an array on PostgreSQL, JSON text on SQLite. SQL text does not depend on its length."""
 
     impl = sa.Text
     cache_ok = True
@@ -155,42 +155,42 @@ PRIVATE: dict[str, Any] = {"private": True}
 READ_ONLY: dict[str, Any] = {"written": "by the server"}
 """`info` of a column that clients read and the server writes."""
 REQUIRED: dict[str, Any] = {"required": "on creation"}
-"""`info` of a nullable column that a client must name when it creates a row, even if the value is null."""
+"""`info` of a nullable column that a client must set when it creates a row, possibly to null."""
 CREATE_ONLY: dict[str, Any] = {"written": "once"}
 """`info` of a column that is set when the row is created and never changes."""
 
 
 def is_marked(column: sa.Column[Any], mark: dict[str, Any]) -> bool:
-    """Whether the `info` of a column holds one of these marks, perhaps among others."""
+    """Return whether the `info` of a column contains a mark."""
     return mark.items() <= column.info.items()
 
 
 def needs(scope: Scope) -> dict[str, Any]:
-    """Return the `info` of a column that only clients with a scope read. A filter would let others guess its values."""
+    """Return the `info` of a column that requires a scope to read. Others could guess its values with a filter."""
     return {"scope": scope, "filterable": False}
 
 
 def reverse(name: str, doc: str) -> dict[str, Any]:
-    """Return the `info` of a relationship that the referenced row shows as a list: its name there, and its text."""
+    """Return the `info` of a relationship that is also a list on the referenced row, with this name and description."""
     return {"reverse": (name, doc)}
 
 
 NOT_FILTERABLE: dict[str, Any] = {"filterable": False}
-"""`info` of a column that clients see and filters do not have."""
+"""`info` of a column that clients read but cannot filter by."""
 
 
 class ReadOnlyAttribute:
-    """An attribute that is the column on the class; instances have values of their own.
+    """A descriptor that returns the column on the class and leaves instances to their own `__dict__`.
 
-    SQLAlchemy's attribute would be asked for every value that a snapshot holds. It is one that can be set, so Python
-    prefers it to what the instance has; this one cannot.
+    SQLAlchemy's descriptor has `__set__`, so Python would call it for each read of a snapshot's value. This one has no
+    `__set__`, so the value in the instance takes precedence.
     """
 
     def __init__(self, attribute: Any) -> None:
         self.attribute = attribute
 
     def __get__(self, instance: object | None, owner: type) -> Any:
-        """The column; AttributeError: a snapshot does not hold it."""
+        """Return the column of the class. Raise AttributeError for a snapshot that was read without the column."""
         if instance is None:
             return self.attribute
         raise AttributeError(f"This {owner.__name__} was read without {self.attribute.key}.")
@@ -198,17 +198,17 @@ class ReadOnlyAttribute:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """When rows of a table expire. Declared as `__retention__` on the row class; services delete expired rows."""
+    """The expiry of rows, declared as `__retention__` on the row class. Services delete expired rows."""
 
     column: str
-    """Time column from which the period counts; without a setting, the time at which the row expires."""
+    """Column with the start of the period; without a setting, column with the time of expiry."""
     setting: str | None = None
     """Name of the setting with the period; its last word is the unit: `…_hours`, `…_days`."""
     replaces: str | None = None
-    """Column by which a row replaces older ones with the same value: they are deleted before it, so none comes back."""
+    """Key column: a row replaces older rows with the same value. They are deleted first, so none is used again."""
 
     def period(self, settings: Mapping[str, float]) -> timedelta | None:
-        """Return for how long rows are kept, by the values of settings; None if the setting is not among them."""
+        """Return the time for which rows are kept; None if the setting is missing in *settings*."""
         if self.setting is None:
             return timedelta(0)
         unit = self.setting.rpartition("_")[2]
@@ -219,7 +219,7 @@ class Base(DeclarativeBase):
     """A table. Instances are immutable snapshots, created with `of` and never attached to a session."""
 
     __retention__: ClassVar[Retention | None] = None
-    """When rows expire; None: never."""
+    """Expiry of the rows; None if they never expire."""
 
     metadata = sa.MetaData(naming_convention=NAMES)
     type_annotation_map: ClassVar[dict[Any, Any]] = {
@@ -233,7 +233,7 @@ class Base(DeclarativeBase):
     }
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Map the class to its table."""
+        """Map the class to its table, and make its columns read-only attributes."""
         super().__init_subclass__(**options)
         for key, attribute in vars(cls).copy().items():
             if isinstance(attribute, InstrumentedAttribute):
@@ -241,7 +241,7 @@ class Base(DeclarativeBase):
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> Self:
-        """Return a snapshot with these columns; reading another column raises AttributeError."""
+        """Return a snapshot with these columns. Reading any other column raises AttributeError."""
         row = object.__new__(cls)
         row.__dict__.update(columns)
         return row
@@ -256,15 +256,15 @@ class Row(Base):
 
     __abstract__ = True
     __private__: ClassVar[bool] = False
-    """Whether GraphQL leaves the table out."""
+    """Whether the table is missing in GraphQL."""
     __node__: ClassVar[bool] = True
-    """Whether `node(id:)` finds its rows."""
+    """Whether `node(id:)` finds rows of the table."""
     __order__: ClassVar[tuple[str, ...]] = ("-id",)
     """Columns to sort by if a client gives no order; a minus sign stands for descending."""
     __indexed__: ClassVar[tuple[str, ...]] = ()
-    """Columns with an index each: clients can sort by them."""
+    """Columns that have an index, so that clients can sort by them."""
     __sorted__: ClassVar[tuple[str, ...]] = ()
-    """Columns without an index that clients can sort by all the same."""
+    """Columns without an index that clients can sort by nevertheless."""
 
     id: Mapped[UUID] = mapped_column(
         primary_key=True, sort_order=-3, info=READ_ONLY, doc="Unique over all types; a UUID of version 7."
@@ -281,7 +281,7 @@ class Row(Base):
 
 
 class Tagged:
-    """A row with tags, and the indexes that find rows by tag on each kind of database."""
+    """A mixin: a column of tags, and the indexes on it for each kind of database."""
 
     tags: Mapped[Tags] = mapped_column(JSON, default=list, doc="Labels to filter by.")
 
@@ -302,6 +302,6 @@ def _index_tags(table: sa.Table) -> None:
 
 def row_classes() -> list[type[Base]]:
     """Return the class of each table of the schema, ordered by table name."""
-    # Tests declare further tables, with a metadata of their own.
+    # Tests declare further tables in other metadata, which are no part of the schema.
     rows = [each.class_ for each in Base.registry.mappers if each.class_.__table__.metadata is Base.metadata]
     return sorted(rows, key=lambda row: str(row.__tablename__))

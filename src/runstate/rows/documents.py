@@ -1,6 +1,6 @@
-"""Documents derived from rows: the input of commands that create, update and refer to rows.
+"""Documents derived from rows: the inputs of commands that create, update and refer to rows.
 
-The row declares names, types, validation and texts; a family adds only what no column holds.
+The row declares names, types, validation and descriptions. A family adds only members that are not columns.
 """
 
 import functools
@@ -15,7 +15,7 @@ from runstate.documents.base import Changes, Document, Name, not_null
 from runstate.rows.base import CREATE_ONLY, PRIVATE, READ_ONLY, REQUIRED, Row, is_marked
 
 Fields = dict[str, tuple[Any, Any]]
-"""Members of a document: their types and what Pydantic's `Field` says of each."""
+"""Members of a document: the type and Pydantic's `Field` of each."""
 
 
 class Writable(NamedTuple):
@@ -27,7 +27,7 @@ class Writable(NamedTuple):
 
 
 def writable(row: type[Row], *, once: bool) -> Iterator[Writable]:
-    """Yield the columns that clients write; those that never change only if `once` is true."""
+    """Yield the columns that clients write, on creation (`once`) or in updates: some are set on creation only."""
     hidden = (PRIVATE, READ_ONLY) if once else (PRIVATE, READ_ONLY, CREATE_ONLY)
     hints = get_type_hints(row, include_extras=True)
     for column in sa.inspect(row).columns:
@@ -39,7 +39,7 @@ def writable(row: type[Row], *, once: bool) -> Iterator[Writable]:
 def create_document(
     row: type[Row], *, without: Collection[str] = (), doc: str = "", called: str = "", **more: Any
 ) -> Any:
-    """Return the document that a new row is created from: `CreateFlow` for `Flow`. `more` adds or replaces fields."""
+    """Return the document for the creation of a row: `CreateFlow` for `Flow`. `more` adds or replaces members."""
     fields: Fields = {}
     for name, annotation, column in writable(row, once=True):
         is_required = is_marked(column, REQUIRED) or (column.default is None and not column.nullable)
@@ -50,7 +50,7 @@ def create_document(
 def update_document(
     row: type[Row], *, by: type[Document] | None = None, without: Collection[str] = (), doc: str = "", **more: Any
 ) -> Any:
-    """Return the document of changes to a row: `UpdateFlow` for `Flow`. `by` names the row, its id by default."""
+    """Return the document for an update of a row: `UpdateFlow` for `Flow`. `by` refers to the row, by id by default."""
     names = noun(row)
     key: Fields = (
         {"by": (by, Field(description=f"The {names} to change."))}
@@ -71,13 +71,14 @@ def _changed(annotation: Any, column: sa.Column[Any]) -> Any:
 
 @functools.cache
 def reference_document(row: type[Row], key: str = "name") -> Any:
-    """Return the document that names a row by its id or by a unique column: `FlowRef` for `Flow`."""
+    """Return the document that refers to a row by id or by a unique column: `FlowRef` for `Flow`."""
     names = noun(row)
     fields: Fields = {
         "id": (UUID | None, Field(default=None, description=f"The {names} with this id.")),
         key: (Name | None, Field(default=None, description=f"The {names} with this {key}.")),
     }
-    return _document(f"{row.__name__}Ref", Document, f"A {names}, by id or by {key}. Exactly one is given.", fields, ())
+    text = f"A {names}, by id or by {key}. Exactly one must be set."
+    return _document(f"{row.__name__}Ref", Document, text, fields, ())
 
 
 def _document(name: str, base: type[Document], doc: str, fields: Fields, without: Collection[str]) -> Any:

@@ -23,7 +23,7 @@ class Flow(Tagged, Row):
 
 
 class Deployment(Tagged, Row):
-    """A flow made ready to be run from elsewhere: defaults for its runs and a limit on how many run at once."""
+    """A flow that can be run remotely: defaults for its runs, and a limit on the number of concurrent runs."""
 
     __tablename__ = "deployment"
 

@@ -19,14 +19,14 @@ class ConcurrencyLimit(Row):
         info=CREATE_ONLY, doc="Unique name. `tag:<tag>` limits the RUNNING task runs that carry the tag."
     )
     deployment_id: Mapped[UUID | None] = mapped_column(
-        sa.ForeignKey("deployment.id", ondelete="CASCADE", use_alter=True),
+        sa.ForeignKey("deployment.id", ondelete="CASCADE", use_alter=True),  # deployments refer to limits, too
         info=READ_ONLY,
         doc="Id of the deployment that owns the limit; null for the limits of clients.",
     )
     limit: Mapped[NonNegativeInt] = mapped_column(doc="Number of slots. A lower number frees no slot that is held.")
     active: Mapped[bool] = mapped_column(default=True, doc="True if the limit is enforced.")
     occupied: Mapped[int] = mapped_column(
-        default=0, info=PRIVATE, doc="Slots of leases that do not decay: the sum over its leases."
+        default=0, info=PRIVATE, doc="Occupied slots of a limit without decay: the sum over its leases."
     )
     slot_decay_per_second: Mapped[PerSecond] = mapped_column(
         default=0.0,
@@ -34,7 +34,7 @@ class ConcurrencyLimit(Row):
         "It can only be changed while no slot is held.",
     )
     drained: Mapped[datetime | None] = mapped_column(
-        info=PRIVATE, doc="For a rate limit: time at which the last slot is freed, the latest of its leases."
+        info=PRIVATE, doc="For a rate limit: time at which the last slot becomes free, the latest expiry of its leases."
     )
     average_slot_occupancy_seconds: Mapped[float] = mapped_column(
         default=2.0,
@@ -62,7 +62,7 @@ class ConcurrencyLease(Row):
     """Slots of one limit, held until they are released or the lease expires."""
 
     __tablename__ = "concurrency_lease"
-    __node__ = False  # `limit` and `run` of nodes are of other types
+    __node__ = False  # its `limit` and `run` have other types than these fields of other nodes
 
     limit_id: Mapped[UUID] = mapped_column(
         sa.ForeignKey(ConcurrencyLimit.id, ondelete="CASCADE"), index=True, doc="Id of the limit."
@@ -74,7 +74,7 @@ class ConcurrencyLease(Row):
         default=False, doc="True if a state of the run acquired the slots; then leaving it releases them."
     )
     expires: Mapped[datetime | None] = mapped_column(
-        doc="When the slots are released unless the lease is renewed; null: when the holder releases them."
+        doc="Time at which the slots are released unless the lease is renewed; null if only the holder releases them."
     )
 
     limit: Mapped[ConcurrencyLimit] = relationship(

@@ -16,7 +16,7 @@ InputKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]+$", max_length=255)]
 
 
 class CacheEntry(Row):
-    """A completed state under its cache key. A task run that proposes RUNNING with the key gets a copy of it."""
+    """A completed state with its cache key. A task run that proposes RUNNING with the key gets a copy of the state."""
 
     __tablename__ = "task_run_state_cache"
     __private__ = True
@@ -33,7 +33,7 @@ class CacheEntry(Row):
 
 
 class ProposalAnswer(Base):
-    """The answer to a proposal with an idempotency key; the same proposal gets it again."""
+    """The stored answer to a proposal with an idempotency key, returned again for the same proposal."""
 
     __tablename__ = "proposal_answer"
     __retention__ = Retention("created", setting="idempotency_retention_hours")

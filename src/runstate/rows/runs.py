@@ -1,4 +1,4 @@
-"""Flow runs, task runs and the states they have been in."""
+"""Flow runs, task runs and their states."""
 
 from datetime import datetime
 from typing import Any
@@ -50,7 +50,9 @@ class State(Row):
         DocumentColumn(StateDetails), info=NOT_FILTERABLE, doc="Further values that rules and clients read."
     )
     persisted: Mapped[bool] = mapped_column(
-        default=False, info=PRIVATE, doc="True if `data` refers to a kept result; rules read this instead of the data."
+        default=False,
+        info=PRIVATE,
+        doc="True if `data` refers to a persisted result. Rules read this instead of `data`.",
     )
     actor: Mapped[str] = mapped_column(
         default="anonymous", doc="Name of the client that proposed it; `anonymous` without authentication."
@@ -99,14 +101,14 @@ class Run(Tagged, Row):
 
 def known(table: str, column: str) -> sa.Index:
     """Return a partial index on non-null values. Nulls sort last in both directions and are read separately."""
-    there = sa.text(f"{column} IS NOT NULL")
-    return sa.Index(f"ix_{table}_{column}", column, postgresql_where=there, sqlite_where=there)
+    is_known = sa.text(f"{column} IS NOT NULL")
+    return sa.Index(f"ix_{table}_{column}", column, postgresql_where=is_known, sqlite_where=is_known)
 
 
 def run_rules(table: str) -> tuple[sa.schema.SchemaItem, ...]:
     """Return the constraints and indexes of a table of runs.
 
-    Partial indexes leave out nulls: a change of state then costs no entry in an index of a column that is still null.
+    Partial indexes omit nulls, so that a change of state writes no entries for columns that are still null.
     """
     return (
         sa.CheckConstraint("version >= 0", name="version_not_negative"),
@@ -137,7 +139,7 @@ class FlowRun(Run):
         doc="Id of the deployment that it was created from.",
     )
     parent_task_run_id: Mapped[UUID | None] = mapped_column(
-        sa.ForeignKey("task_run.id", ondelete="SET NULL", use_alter=True),
+        sa.ForeignKey("task_run.id", ondelete="SET NULL", use_alter=True),  # task runs refer to flow runs, too
         index=True,
         info=CREATE_ONLY,
         doc="For a subflow run: id of the task run that represents it in the parent flow run.",
@@ -163,7 +165,7 @@ class FlowRun(Run):
     deployment: Mapped[Deployment | None] = relationship(
         lazy="raise",
         info=reverse("flow_runs", "The runs that were created from the deployment."),
-        doc="The deployment that it was made from.",
+        doc="The deployment that it was created from.",
     )
 
     parent_task_run: Mapped["TaskRun | None"] = relationship(

@@ -1,4 +1,4 @@
-"""Numbers of runs by state, stored as changes that queries add up."""
+"""Tallies: numbers of runs by state, stored as changes that queries add up."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from runstate.rows.runs import STATE_TYPE
 
 
 class RunTally(Base):
-    """A change of a number of runs. Rows are only inserted; a service replaces many by their sum."""
+    """A change of a number of runs. Rows are never updated; a service replaces many by their sum."""
 
     __tablename__ = "run_tally"
 
@@ -35,7 +35,7 @@ class RunTally(Base):
 
 
 class CountedName(Base):
-    """A state name that runs are counted by: the first names of each type that clients used."""
+    """A custom state name with its own tally: the first names of each type that clients used."""
 
     __tablename__ = "counted_name"
 

@@ -1,6 +1,6 @@
-"""A plugin of pytest for graphql-core's own tests: what asks for no executor of its own gets the one that is named.
+"""A plugin of pytest for graphql-core's own tests: they execute with the named executor unless they choose one.
 
-With `--planned` their types look as if Strawberry had made them, so that whatever can be planned is: fields that have
+With `--planned` their types look like types of Strawberry, so that plans execute as much as possible: fields with
 neither a resolver nor arguments are read from objects, and objects are written by plans.
 """
 
@@ -21,8 +21,8 @@ from runstate.graphql.execution.plan_cache import PlanCache
 from runstate.graphql.types.fields import DEFINED_BY
 
 
-class Told:
-    """What is told of a run, in a file."""
+class Results:
+    """Records the results of a run in a file."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -32,62 +32,62 @@ class Told:
         self.failed: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note what came of a test."""
+        """Record the result of a test."""
         if report.failed:
             self.failed.add(report.nodeid)
         self.passed += report.passed and report.when == "call"
 
     def pytest_unconfigure(self) -> None:
-        """Tell it."""
+        """Write the file."""
         noted = {"passed": self.passed, "executors": self.executors, "left": self.plan_cache.fallbacks.counts.total()}
         self.file.write_bytes(orjson.dumps({"failed": sorted(self.failed), **noted}))
 
 
 class Definition(NamedTuple):
-    """As much of what Strawberry notes on a type as plans ask for."""
+    """The part of Strawberry's definition of a type that plans read."""
 
     origin: type
 
 
 class Nobody:
-    """No object is of this class."""
+    """A class without instances."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Which executor, whether its plans are used, and where to tell of it."""
+    """Add the options: the executor, whether its plans are used, and the file of the results."""
     parser.addoption("--executor", choices=["stock", "strawberry", "ours"], required=True)
     parser.addoption("--planned", action="store_true")
-    parser.addoption("--told", type=Path, required=True)
+    parser.addoption("--results", type=Path, required=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Substitute the executor."""
-    told, name = Told(config.getoption("--told")), config.getoption("--executor")
-    config.pluginmanager.register(told)
+    results, name = Results(config.getoption("--results")), config.getoption("--executor")
+    config.pluginmanager.register(results)
     if name == "strawberry":
-        substitute(StrawberryGraphQLCoreExecutionContext, told)
+        substitute(StrawberryGraphQLCoreExecutionContext, results)
     elif name == "ours":
-        substitute(executor_with(told.plan_cache), told, plan if config.getoption("--planned") else None)
+        substitute(executor_with(results.plan_cache), results, plan if config.getoption("--planned") else None)
 
 
-def substitute(executor: type[Executor[Any]], told: Told, then: Callable[[Any], None] | None = None) -> None:
-    """Have the library use an executor by default: whatever is executed begins with `Executor.build`."""
+def substitute(executor: type[Executor[Any]], results: Results, then: Callable[[Any], None] | None = None) -> None:
+    """Have graphql-core use an executor by default: every execution starts with `Executor.build`."""
     build = vars(Executor)["build"].__func__
 
     def built(cls: type[Executor[Any]], *arguments: Any, **named: Any) -> Any:
         made = build(executor if cls in {Executor, IncrementalExecutor} else cls, *arguments, **named)
-        told.executors += isinstance(made, executor)
+        results.executors += isinstance(made, executor)
         if then and isinstance(made, executor):
             then(made)
         return made
 
     Executor.build = classmethod(built)  # type: ignore[assignment]
-    # The default of subscribe has tests of its own, which ask for it by name.
+    # `subscribe` has a default of its own, which its tests import by name.
     vars(import_module("graphql.execution.execute"))["ExecutorThrowingOnIncremental"] = executor
 
 
 def plan(executor: Any) -> None:
-    """Have an executor plan whatever can be planned."""
+    """Have an executor use plans where it can."""
     derive(executor.schema)
     if executor.field_resolver is not default_field_resolver:
         executor.planning = False

@@ -1,1 +1,1 @@
-"""Credentials: API keys, the principals that they stand for, and CSRF tokens."""
+"""Access: API keys, principals of requests, and CSRF tokens."""

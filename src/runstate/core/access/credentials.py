@@ -1,4 +1,4 @@
-"""Principals of requests. Credentials are checked once and refreshed for as long as they are in use."""
+"""Principals of requests. Valid credentials are cached and refreshed for as long as they are in use."""
 
 import asyncio
 import hmac
@@ -18,8 +18,9 @@ from runstate.errors import Unauthenticated
 from runstate.rows import ApiKey
 
 REFRESH_SECONDS: Final = 0.5
+"""Seconds between two refreshes of the cache."""
 KEPT_SECONDS: Final = 60.0
-"""Seconds that an unused key stays in the cache."""
+"""Seconds after which an unused key is removed from the cache."""
 LAST_USED_WRITE_SECONDS: Final = 60.0
 """Seconds between two writes of the times of last use."""
 LOOKUPS: Final = 4
@@ -29,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 
 class Principal:
-    """A client, and the scopes that it has."""
+    """A client and its scopes."""
 
     over: asyncio.Event | None = None
     """Set when the credential was revoked or has expired; None if that cannot happen."""
@@ -44,7 +45,7 @@ UNRESTRICTED: Final = Principal(ANONYMOUS, Scope)
 
 
 class ApiKeyPrincipal(Principal):
-    """The holder of an API key. It is refreshed for as long as a request, socket or stream refers to it."""
+    """The holder of an API key. Refreshes check the key for as long as a request, socket or stream refers to it."""
 
     over: asyncio.Event
 
@@ -57,7 +58,7 @@ class ApiKeyPrincipal(Principal):
 
 
 class CredentialCache:
-    """The valid credentials. Its knowledge of a key is at most twice as old as the interval between refreshes."""
+    """A cache of valid credentials. An entry is at most as old as two intervals between refreshes."""
 
     def __init__(
         self,
@@ -73,16 +74,19 @@ class CredentialCache:
         self.auth_string = auth_string
         self.user = Principal((auth_string or "").partition(":")[0], [Scope.ADMIN])
         self.known: dict[str, ApiKeyPrincipal] = {}
-        """Holders of keys that were used lately, by the prefix of the key."""
+        """Holders of recently used keys, by prefix of the key."""
         self.holders = WeakSet[ApiKeyPrincipal]()
+        """All holders that something refers to; a long-lived socket may outlast the entry in `known`."""
         self.looked = 0.0
+        """Time of the last refresh, by the loop's clock."""
         self.noted = 0.0
+        """Time of the last write of times of use, by the loop's clock."""
         self.looking = asyncio.Lock()
         self.lookups = asyncio.Semaphore(LOOKUPS)
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to refresh the keys in use."""
+        """Start refreshing."""
         self.looked = self.noted = self._now()
         self.task = asyncio.create_task(self._run())
 
@@ -107,6 +111,7 @@ class CredentialCache:
         prefix = keys.prefix_of(text)
         if prefix is None:
             raise Unauthenticated
+        # The task refreshes the cache in time, unless the loop was blocked or the database unavailable.
         if self._now() - self.looked > 2 * self.look_seconds:
             await self.look(2 * self.look_seconds)
         holder = self.known.get(prefix) or await self._meet(prefix)
@@ -118,7 +123,7 @@ class CredentialCache:
     async def _meet(self, prefix: str) -> ApiKeyPrincipal:
         """Look up the holder of a key that is not in the cache."""
         async with self.lookups:
-            if prefix in self.known:
+            if prefix in self.known:  # another request has looked it up meanwhile
                 return self.known[prefix]
             key = await keys.find(self.database, self.clock(), prefix)
         if key is None:
@@ -128,7 +133,7 @@ class CredentialCache:
         return holder
 
     async def look(self, unless_younger: float = 0.0) -> None:
-        """Find out which of the keys in use are still valid, in one statement; in none if no key is in use."""
+        """Refresh the cache with one statement, or with none if no key is in use. Invalid keys end their streams."""
         async with self.looking:
             began = self._now()
             if began - self.looked < unless_younger:
@@ -157,12 +162,12 @@ class CredentialCache:
             try:
                 await self.look()
                 await self.note()
-            except Exception as error:  # noqa: BLE001 requests refresh the cache themselves meanwhile
+            except Exception as error:  # noqa: BLE001 the loop must go on; requests refresh an old cache themselves
                 log.warning("keys_not_seen", error=repr(error))
             await asyncio.sleep(self.look_seconds)
 
     async def note(self) -> None:
-        """Write the times of last use if the last write is long enough ago."""
+        """Write the times of last use, at most once per interval."""
         now = self._now()
         if now - self.noted < LAST_USED_WRITE_SECONDS:
             return
@@ -176,7 +181,7 @@ class CredentialCache:
 
 
 def _is_basic(credential: str, auth_string: str) -> bool:
-    """Return whether a credential is this user and password."""
+    """Return whether a Basic credential is this user and password."""
     try:
         given = b64decode(credential, validate=True)
     except ValueError:

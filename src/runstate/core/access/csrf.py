@@ -1,4 +1,4 @@
-"""CSRF tokens: pages of other sites can send requests, but they cannot read a token first."""
+"""CSRF tokens: pages of other sites can send requests, but they cannot read the token that a mutation requires."""
 
 import hmac
 from collections.abc import Callable
@@ -16,11 +16,12 @@ from runstate.database.queries.orchestration import all_of
 from runstate.rows import CsrfToken
 
 GOOD_FOR: Final = timedelta(hours=1)
+"""Lifetime of a token."""
 TOKEN_BYTES: Final = 32
 
 
 class CsrfTokens:
-    """The tokens of clients, one each."""
+    """The tokens of clients. Each client has at most one."""
 
     def __init__(
         self, database: Database, clock: Callable[[], datetime], draw: Draw, new_id: Callable[[], UUID]
@@ -31,7 +32,7 @@ class CsrfTokens:
         self.new_id = new_id
 
     async def give(self, client: str) -> CsrfToken:
-        """Create a token for a client in place of its previous one. Delete expired tokens."""
+        """Create a token for a client, or replace its token. Delete expired tokens."""
         now = self.clock()
         columns: dict[str, Any] = {
             "id": self.new_id(),
@@ -51,8 +52,8 @@ class CsrfTokens:
             return CsrfToken.of(dict((await connection.execute(replace, columns)).mappings().one()))
 
     async def of(self, client: str) -> CsrfToken | None:
-        """Return the token of a client; None if it has none or it has expired."""
-        if "\0" in client:
+        """Return the valid token of a client, or None."""
+        if "\0" in client:  # PostgreSQL rejects text with a NUL
             return None
         table = table_of(CsrfToken)
         asked = sa.select(*table.columns).where(table.c.client == client, table.c.expiration > self.clock())
@@ -60,6 +61,6 @@ class CsrfTokens:
             return next(iter(await all_of(connection, CsrfToken, asked)), None)
 
     async def is_token_of(self, client: str, token: str) -> bool:
-        """Return whether this is the valid token of a client."""
+        """Return whether a token is the valid token of a client."""
         known = await self.of(client)
         return known is not None and hmac.compare_digest(known.token.encode(), token.encode())

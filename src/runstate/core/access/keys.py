@@ -1,4 +1,4 @@
-"""API keys: creation, listing, revocation and recognition."""
+"""API keys: creation, lookup, listing and revocation."""
 
 import hmac
 import re
@@ -21,7 +21,7 @@ from runstate.errors import ConfigurationError
 from runstate.rows import ApiKey
 
 Draw = Callable[[int], bytes]
-"""A source of a number of unpredictable random bytes."""
+"""A function that returns a number of random bytes, unpredictable for attackers."""
 
 PREFIX_BYTES: Final = 5
 SECRET_BYTES: Final = 30
@@ -29,7 +29,7 @@ WELL_FORMED: Final = re.compile(r"((rs_[a-z2-7]{8})_[a-z2-7]{48})([a-z2-7]{7})")
 """The format of a key: prefix, secret, and a checksum that detects mistyped keys without a lookup."""
 NAME: Final = re.compile(r"[\w.:@/+-]{1,100}")
 RESERVED: Final = frozenset({ANONYMOUS, SERVER})
-"""Names of actors that keys cannot have."""
+"""Names of the server's own actors, which no key can have."""
 
 
 def mint(draw: Draw) -> str:
@@ -39,7 +39,7 @@ def mint(draw: Draw) -> str:
 
 
 def prefix_of(key: str) -> str | None:
-    """Return the prefix of a key, to find it by; None if it is malformed."""
+    """Return the prefix by which a key is looked up; None if the key is malformed."""
     found = WELL_FORMED.fullmatch(key)
     return found[2] if found and hmac.compare_digest(checksum(found[1]), found[3]) else None
 
@@ -50,7 +50,7 @@ def digest(key: str) -> str:
 
 
 def checksum(text: str) -> str:
-    """Return the checksum that ends a key."""
+    """Return the checksum at the end of a key."""
     return _written(crc32(text.encode()).to_bytes(4))
 
 
@@ -78,7 +78,7 @@ async def create(
     scopes: Iterable[Scope],
     expires: datetime | None = None,
 ) -> ApiKey:
-    """Store a key. Raise ConfigurationError if another key has, or had, the name."""
+    """Store a key. Raise ConfigurationError if another key, possibly a revoked one, has the name."""
     columns: dict[str, Any] = {
         "id": id,
         "created": now,
@@ -107,7 +107,7 @@ async def every_key(database: Database) -> list[ApiKey]:
 
 
 async def revoke(database: Database, now: datetime, name: str) -> ApiKey | None:
-    """Revoke a key, which ends its open sockets and streams; return None if no key has this name."""
+    """Revoke a key and return it; None if the name is unknown. Servers then close its open sockets and streams."""
     table = table_of(ApiKey)
     since = sa.func.coalesce(table.c.revoked, sa.literal(now, table.c.revoked.type))
     update = sa.update(table).where(table.c.name == name).values(revoked=since, updated=now).returning(*table.columns)
@@ -117,25 +117,25 @@ async def revoke(database: Database, now: datetime, name: str) -> ApiKey | None:
 
 
 async def find(database: Database, now: datetime, prefix: str) -> ApiKey | None:
-    """Return the valid key with a prefix."""
-    asked = sa.select(*table_of(ApiKey).columns).where(ApiKey.prefix == prefix, _lets_in(now))
+    """Return the valid key with a prefix, or None."""
+    asked = sa.select(*table_of(ApiKey).columns).where(ApiKey.prefix == prefix, _is_valid(now))
     async with database.read() as connection:
         return next(iter(await all_of(connection, ApiKey, asked)), None)
 
 
 async def still_good(database: Database, now: datetime, ids: Iterable[UUID]) -> frozenset[UUID]:
-    """Return which of these keys are valid."""
+    """Return the ids of the keys that are valid."""
     async with database.read() as connection:
-        found = await connection.execute(sa.select(ApiKey.id).where(among(ApiKey.id, ids), _lets_in(now)))
+        found = await connection.execute(sa.select(ApiKey.id).where(among(ApiKey.id, ids), _is_valid(now)))
         return frozenset(found.scalars())
 
 
 async def note_use(database: Database, now: datetime, ids: Iterable[UUID]) -> None:
-    """Keep that these keys were used."""
+    """Write the time of the last use of keys."""
     table = table_of(ApiKey)
     async with database.write() as transaction:
         await transaction.connection.execute(sa.update(table).where(among(table.c.id, ids)).values(used=now))
 
 
-def _lets_in(now: datetime) -> sa.ColumnElement[bool]:
+def _is_valid(now: datetime) -> sa.ColumnElement[bool]:
     return ApiKey.revoked.is_(None) & (ApiKey.expires.is_(None) | (ApiKey.expires > now))

@@ -25,12 +25,13 @@ from runstate.errors import Overloaded, RunstateError, Timeout, Unavailable
 log = structlog.get_logger(__name__)
 
 REQUESTS_A_BATCH = 200
+"""Maximum size of a batch. Requests that were submitted together may exceed it."""
 BATCHES_AT_ONCE = 3
 """Batches that run at the same time on PostgreSQL; no two of them concern the same run. SQLite has one writer."""
 FULL_BATCH = 50
 """Number of waiting requests that start a batch beside a running one."""
 SLOW_BATCH_SECONDS = 0.05
-"""Time after which a batch, probably waiting for a lock, no longer keeps the next one from starting."""
+"""Time after which a running batch counts as slow (it is probably waiting for a lock) and the next one may start."""
 TRIES = 5
 FIRST_PAUSE_SECONDS = 0.05
 RETRYABLE = frozenset({"40001", "40P01", "55P03"})
@@ -84,10 +85,10 @@ class Batcher:
         self.closed = False
 
     async def submit(self, requests: Sequence[Request]) -> list[Outcome]:
-        """Return the outcome of each request, in order. They are decided together, as if made one after another.
+        """Return the outcomes of requests, which are decided in order and in one transaction.
 
-        Raises Overloaded if the queue is full, and Timeout if there is no outcome in time: the requests may have been
-        carried out. A caller that is cancelled does not cancel its requests.
+        Raises Overloaded if the queue is full. Raises Timeout if there is no outcome in time: the requests may or may
+        not have been carried out. Cancelling the caller does not cancel its requests.
         """
         if self.closed or len(self.waiting) >= self.queue_size:
             raise Overloaded
@@ -98,6 +99,7 @@ class Batcher:
         loop.call_soon(self._start)  # after this iteration of the loop: requests that arrived with it share the batch
         timer = loop.call_later(self.timeout_seconds, _time_out, pending)
         try:
+            # Without the shield, cancelling the caller would cancel the future that the batch resolves.
             return await asyncio.shield(pending.outcomes)
         finally:
             timer.cancel()
@@ -117,14 +119,14 @@ class Batcher:
             if not batch:
                 return
             keys = frozenset[object]().union(*(pending.keys for pending in batch))
-            # The batch is of many requests: it must not inherit the context of the one that starts it.
+            # A batch serves many requests, so it must not inherit the context of the request that starts it.
             task = loop.create_task(self._execute(batch), context=Context())
             self.in_flight[task] = RunningBatch(keys, loop.time() + SLOW_BATCH_SECONDS)
             if self.max_running > 1:
                 loop.call_later(SLOW_BATCH_SECONDS, self._start)
 
     def _can_start(self, now: float) -> bool:
-        """Whether a batch may start. A few requests wait for the running batch, because large batches cost least."""
+        """Return whether a batch may start. Few requests wait for the running batch: large batches are cheaper."""
         if not self.in_flight:
             return True
         if len(self.in_flight) >= self.max_running:
@@ -134,7 +136,7 @@ class Batcher:
         return sum(len(pending.requests) for pending in self.waiting) >= FULL_BATCH
 
     def _next_batch(self) -> list[PendingRequests]:
-        """Return waiting requests whose runs are neither in a running batch nor in earlier requests that must wait."""
+        """Return and remove waiting requests. Requests for runs of a running batch or of earlier requests must wait."""
         busy = set[object]().union(*(each.keys for each in self.in_flight.values()))
         batch, postponed, size = list[PendingRequests](), deque[PendingRequests](), 0
         for pending in self.waiting:
@@ -148,7 +150,7 @@ class Batcher:
         return batch
 
     async def _execute(self, batch: list[PendingRequests]) -> None:
-        """Execute a batch and answer it. The next batch starts before that, to keep the database busy meanwhile."""
+        """Execute a batch and resolve its futures. The next batch starts before that, to keep the database busy."""
         try:
             outcomes = await self._outcomes([request for pending in batch for request in pending.requests])
         finally:
@@ -186,10 +188,10 @@ class Batcher:
         return outcomes + [_failure(error)] * (len(requests) - len(outcomes))
 
     async def _try_repeatedly(self, requests: Sequence[Request]) -> list[Outcome]:
-        """Retry a batch until it is committed or fails for a reason that a retry does not remove.
+        """Retry a batch until it is committed or fails for a permanent reason.
 
-        An attempt that failed during COMMIT may have been committed: the next one looks for its states once it holds
-        the locks, because they cannot appear after that. If no attempt gets that far, the outcome is Timeout.
+        An attempt that failed during COMMIT may have been committed. The next attempt looks for its states once it
+        holds the locks, because they cannot appear after that. If no attempt gets that far, the outcome is Timeout.
         """
         attempts: list[Attempt] = []
         while True:
@@ -203,6 +205,7 @@ class Batcher:
                 if len(attempts) == TRIES or not is_passing(error):
                     raise _doubtful(attempts) or error from None
                 log.info("a batch is retried", attempt=len(attempts), error=str(error)[:200])
+                # A conflict is over at once; a lost database needs time to return.
                 await asyncio.sleep(self.first_pause_seconds * 4 ** (len(attempts) - 1) if is_lost(error) else 0)
 
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
@@ -212,7 +215,7 @@ class Batcher:
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether the connection to the database was lost or could not be made."""
+    """Return whether the connection to the database was lost or could not be opened."""
     return isinstance(error, OSError | PoolTimeout) or (
         isinstance(error, DBAPIError)
         and (error.connection_invalidated or (_sqlstate(error) or "").startswith(UNREACHABLE) or _is_busy(error))
@@ -220,7 +223,8 @@ def is_lost(error: Exception) -> bool:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether the same batch may succeed if it is retried."""
+    """Return whether the same batch may succeed if it is retried."""
+    # A constraint can only be violated by a race with another transaction, whose result the retry sees.
     return is_lost(error) or isinstance(error, IntegrityError) or _sqlstate(error) in RETRYABLE
 
 
@@ -229,7 +233,7 @@ def _sqlstate(error: Exception) -> str | None:
 
 
 def _is_busy(error: Exception) -> bool:
-    """Whether another process has locked the SQLite file for too long."""
+    """Return whether another process held the lock of the SQLite file for too long."""
     return getattr(getattr(error, "orig", None), "sqlite_errorname", None) == "SQLITE_BUSY"
 
 

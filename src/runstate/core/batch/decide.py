@@ -1,4 +1,4 @@
-"""Decides requests one after another in memory: a pure function of the unit of work and its environment."""
+"""Decisions on requests, one after another in memory: pure functions of the unit of work and the environment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from runstate.rows import FlowRun, FlowRunInput, FlowRunState, ProposalAnswer, T
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The time, randomness and new ids, which come from outside so that a decision can be repeated."""
+    """The time, random numbers and new ids. They are passed in, so that tests can repeat a decision exactly."""
 
     now: datetime
     draw: Callable[[], float]
@@ -43,6 +43,7 @@ def decide_request(request: Request, unit: UnitOfWork, environment: Environment)
     if isinstance(request, CreateRun):
         return _create(request, unit, environment)
     run = unit.runs.get(request.run_id)
+    # A run of this batch exists for clients once its creation is decided, which removes it from `created`.
     if run is None or run.id in unit.created or _kind(run) is not request.kind:
         return NotFound(request.run_id)
     replayed = _replayed(request, unit)
@@ -78,7 +79,7 @@ def _first(request: CreateRun, kind: RunKind) -> ProposeState:
 
 
 def references(run: FlowRun | TaskRun) -> list[UUID]:
-    """Return the ids that a new run refers to. They have to exist."""
+    """Return the ids of the rows that a new run refers to. They must exist."""
     if isinstance(run, TaskRun):
         return [run.flow_run_id] if run.flow_run_id else []
     return [each for each in (run.flow_id, run.deployment_id, run.parent_task_run_id) if each]
@@ -146,6 +147,7 @@ def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any]
 
 
 def _proposal(run: R, initial: State | None, state: State, unit: UnitOfWork, environment: Environment) -> Proposal[R]:
+    # Times of a run's states never decrease, although the clocks of servers differ.
     now = max(environment.now, run.state_timestamp) if run.state_timestamp else environment.now
     return Proposal(
         run=run,
@@ -160,7 +162,7 @@ def _proposal(run: R, initial: State | None, state: State, unit: UnitOfWork, env
 
 
 def _surroundings(run: FlowRun | TaskRun, state: State, unit: UnitOfWork) -> dict[str, Any]:
-    """Return what rules may look at besides the run."""
+    """Return the further members of a proposal that depend on the kind of run."""
     if isinstance(run, FlowRun):
         deployment = unit.deployments.get(run.deployment_id) if run.deployment_id else None
         return {"concurrency": deployment.concurrency_options if deployment else None}
@@ -176,7 +178,7 @@ def _surroundings(run: FlowRun | TaskRun, state: State, unit: UnitOfWork) -> dic
 def _apply(
     decision: Decision[Any], initial: State | None, request: ProposeState, unit: UnitOfWork, environment: Environment
 ) -> State | None:
-    """Enter the state of a decision, with its effects. Without a state, only the columns that the rule set change."""
+    """Enter the state of a decision and apply its effects. Without a state, only set the columns that a rule sets."""
     if decision.state is None:
         if decision.after_bookkeeping and request.quirks:
             unit.change_run(decision.run.replace(**decision.after_bookkeeping))
@@ -207,9 +209,9 @@ def _keep_or_release(run: FlowRun | TaskRun, state: State, unit: UnitOfWork, now
 
 
 def _mirror(run: FlowRun, state: State, request: ProposeState, unit: UnitOfWork, environment: Environment) -> None:
-    """Have the task run that stands for a subflow run in its parent enter the same state, with its own version.
+    """Enter the same state on the task run that represents a subflow run in its parent, with its own version.
 
-    It is a request of its own: the key, the expected version and the run input are about the subflow run.
+    This is a separate request, because idempotency key, expected version and run input apply to the subflow run only.
     """
     parent = unit.runs[run.parent_task_run_id] if run.parent_task_run_id else None
     if parent is None:

@@ -1,4 +1,4 @@
-"""Carries out a batch in one transaction: load and lock, decide, write, notify. The only writer of states."""
+"""The transaction of a batch: load and lock, decide, write, notify. No other code writes states."""
 
 from __future__ import annotations
 
@@ -39,31 +39,32 @@ from runstate.rows import (
 )
 
 TAKES_DEPLOYMENT_SLOT = frozenset({StateType.PENDING, StateType.RUNNING, StateType.SCHEDULED})
+"""Proposed state types for which rules look at the limit of the deployment."""
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One try to carry out a batch. It is filled in just before COMMIT, whose answer may be lost."""
+    """One attempt to execute a batch. It is filled in just before COMMIT, whose reply may be lost."""
 
     outcomes: list[Outcome] | None = None
     minted: set[UUID] = field(default_factory=set)
-    """Ids of the states that it writes."""
+    """Ids of the states that the attempt writes."""
     is_committed: bool = False
-    """Whether it is known to have been committed."""
+    """Whether the attempt is known to be committed."""
     is_undone: bool = False
-    """Whether it is known to have been rolled back."""
+    """Whether the attempt is known to be rolled back."""
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether it is unknown if its changes were committed."""
+        """Whether the attempt may or may not have been committed."""
         return bool(self.minted) and not (self.is_committed or self.is_undone)
 
     def prepare(self, minted: set[UUID], outcomes: list[Outcome]) -> None:
-        """Note what is about to be committed."""
+        """Record the states and outcomes just before COMMIT."""
         self.minted, self.outcomes = minted, outcomes
 
     def commit(self) -> None:
-        """Note that it has been committed."""
+        """Record that the attempt was committed."""
         self.is_committed = True
 
 
@@ -75,15 +76,15 @@ async def orchestrate(
     attempt: Attempt | None = None,
     earlier: Sequence[Attempt] = (),
 ) -> list[Outcome]:
-    """Answer requests in one transaction, as if they were made one after another.
+    """Execute requests in order in one transaction, and return their outcomes.
 
-    When one of the *earlier* attempts turns out to have been committed, its answers are given and nothing is written.
+    If one of the *earlier* attempts was committed after all, its outcomes are returned and nothing is written.
     """
     async with database.write() as transaction:
         unit = await load(transaction.connection, requests, environment.now)
         committed = await _committed(transaction.connection, earlier)
         if committed is not None:
-            transaction.notify(TRANSITIONS.channel)
+            transaction.notify(TRANSITIONS.channel)  # the lost attempt notified nobody
             return committed
         outcomes = [decide_request(request, unit, environment) for request in requests]
         await write(transaction.connection, unit, environment.now)
@@ -97,7 +98,7 @@ async def orchestrate(
 
 
 async def _committed(connection: AsyncConnection, earlier: Sequence[Attempt]) -> list[Outcome] | None:
-    """Return the outcomes of the earlier attempt that was committed, if any. Its runs are locked by now."""
+    """Return the outcomes of the earlier attempt that was committed, if any. The caller must hold the locks."""
     doubtful = [each for each in earlier if each.is_doubtful]
     if not doubtful:
         return None
@@ -110,7 +111,7 @@ async def _committed(connection: AsyncConnection, earlier: Sequence[Attempt]) ->
 
 
 async def load(connection: AsyncConnection, requests: Sequence[Request], now: datetime) -> UnitOfWork:
-    """Load all that the rules may look at. Locks are always taken in this order, to avoid deadlocks."""
+    """Load everything that rules read. Locks are always acquired in this order, to avoid deadlocks."""
     unit = UnitOfWork()
     proposals = [each for each in requests if isinstance(each, ProposeState)]
     creations = [each for each in requests if isinstance(each, CreateRun)]
@@ -124,6 +125,7 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
         await _create(connection, creations, unit)
         await _lock_flow_runs(connection, unit, flow_runs, task_runs)
     await _lock_task_runs(connection, unit, task_runs | _mirrors(creations, unit), flow_runs)
+    # Locking tells whether limits exist; runs that this batch created were not locked.
     unit.has_limits |= not unit.created.isdisjoint(flow_runs | task_runs)
     await _load_limits(connection, proposals, unit)
     unit.cached = await _load_cached(connection, proposals, now)
@@ -136,7 +138,7 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
 
 
 def _parents(unit: UnitOfWork) -> sql.Existing:
-    """Return the locked flow runs: if only task runs are created, these are all that they may refer to."""
+    """Return the locked flow runs. If a batch creates task runs only, they can refer to nothing else."""
     flow_runs = [run for run in unit.runs.values() if isinstance(run, FlowRun)]
     return sql.Existing(set(unit.runs), {run.id: (run.flow_id, run.deployment_id) for run in flow_runs})
 
@@ -144,7 +146,7 @@ def _parents(unit: UnitOfWork) -> sql.Existing:
 async def _create(
     connection: AsyncConnection, creations: Sequence[CreateRun], unit: UnitOfWork, known: sql.Existing | None = None
 ) -> None:
-    """Insert new runs unless they exist already, or a row that they refer to does not exist."""
+    """Insert new runs. Skip runs that exist already and runs that refer to unknown rows."""
     for runs in _waves([each.run for each in creations]):
         flow_runs = [run for run in runs if isinstance(run, FlowRun)]
         task_runs = [run for run in runs if isinstance(run, TaskRun)]
@@ -167,7 +169,7 @@ async def _create(
 
 
 def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun]]:
-    """Split runs, in order, before each run that refers to an earlier one: nearly always into one part."""
+    """Split runs, in order, before each run that refers to an earlier one of the part; usually there is one part."""
     wave: list[FlowRun | TaskRun] = []
     for run in runs:
         if {each.id for each in wave}.intersection(references(run)):
@@ -179,13 +181,13 @@ def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun
 
 
 def _insertable(runs: Sequence[Any], unit: UnitOfWork) -> list[Any]:
-    """Return the runs whose references exist, by unique key: an order in which transactions do not deadlock."""
+    """Return the runs whose references exist, ordered by unique key so that transactions do not deadlock."""
     possible = [run for run in runs if run.id not in unit.dangling]
     return sorted(possible, key=lambda run: [str(part) for part in unique_key(run)])
 
 
 def unique_key(run: FlowRun | TaskRun) -> tuple[UUID | str | None, ...]:
-    """Return the unique key of a run; of a flow run without an idempotency key, its id."""
+    """Return the unique key of a run; the id for a flow run without an idempotency key."""
     if isinstance(run, TaskRun):
         return (run.flow_run_id, run.task_key, run.dynamic_key)
     return (run.flow_id, run.idempotency_key) if run.idempotency_key is not None else (run.id,)
@@ -212,7 +214,7 @@ async def _find_existing(
 
 
 def _mirrors(creations: Sequence[CreateRun], unit: UnitOfWork) -> set[UUID]:
-    """Return the ids of the task runs that stand for subflow runs which this batch creates."""
+    """Return the ids of the task runs that represent the subflow runs that this batch creates."""
     made = [each.run for each in creations if isinstance(each.run, FlowRun) and each.run.id in unit.created]
     return {run.parent_task_run_id for run in made if run.parent_task_run_id}
 
@@ -229,7 +231,7 @@ async def _lock_flow_runs(
         connection,
         flow_runs.union(parents) - unit.created,
         of_tasks=task_runs - unit.created,
-        shared=not flow_runs,
+        shared=not flow_runs,  # transitions of task runs only need the state of their flow run not to change
     )
     _add_locked(unit, locked)
 
@@ -237,7 +239,7 @@ async def _lock_flow_runs(
 async def _lock_task_runs(
     connection: AsyncConnection, unit: UnitOfWork, task_runs: set[UUID], flow_runs: set[UUID]
 ) -> None:
-    """Lock task runs in order of their ids: those with proposals, and those that stand for subflow runs."""
+    """Lock task runs in order of their ids: those with proposals, and those that represent subflow runs."""
     locked = await sql.lock_task_runs(connection, task_runs - unit.created, of_subflows=flow_runs - unit.created)
     _add_locked(unit, locked)
     unit.flow_run_refs |= {each.run.id: (each.flow_id, each.deployment_id) for each in locked}
@@ -253,7 +255,7 @@ def _add_locked(unit: UnitOfWork, locked: Sequence[sql.Locked]) -> None:
 
 
 def as_state(row: FlowRunState | TaskRunState) -> State:
-    """Return a stored state as the rules see it, without its data."""
+    """Return a stored state as a value for rules, without `data`."""
     return State(
         type=row.type,
         name=row.name,
@@ -267,7 +269,7 @@ def as_state(row: FlowRunState | TaskRunState) -> State:
 
 
 async def _load_limits(connection: AsyncConnection, proposals: Sequence[ProposeState], unit: UnitOfWork) -> None:
-    """Lock the limits whose slots may be acquired or released, and load leases, which change only under these locks."""
+    """Lock the limits whose slots may be acquired or released, and load leases. A lease changes only under its lock."""
     deployed = {each.run_id for each in proposals if each.state.type in TAKES_DEPLOYMENT_SLOT}
     starting = {each.run_id for each in proposals if each.state.type is StateType.RUNNING}
     runs = list(unit.runs.values())
@@ -290,7 +292,7 @@ async def lock_limits(
     leases: Collection[UUID] = (),
     **which: Any,
 ) -> None:
-    """Lock limits as the query takes them, and load the leases of these holders and those with these ids."""
+    """Lock the selected limits, and load the leases of these holders and the leases with these ids."""
     locked = await sql.lock_limits(connection, holders=holders, leases=leases, **which)
     for limit in locked:
         unit.add_limit(limit)
@@ -312,7 +314,7 @@ async def _load_cached(
 
 
 async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) -> None:
-    """Write the changes of a unit; the number of statements does not grow with the batch."""
+    """Write the changes of a unit. The number of statements does not depend on the size of the batch."""
     changed = [unit.runs[each].replace(updated=now) for each in sorted(unit.changed_runs)]
     flow_runs = [run for run in changed if isinstance(run, FlowRun)]
     task_runs = [run for run in changed if isinstance(run, TaskRun)]
@@ -335,13 +337,13 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
 
 
 async def write_limits(connection: AsyncConnection, unit: UnitOfWork, now: datetime) -> None:
-    """Write the counters of limits and the leases that make them up."""
+    """Write changed limits and leases."""
     await _advance_leases(connection, unit)
     await bulk.write(connection, _limit_changes(unit, now))
 
 
 async def _advance_leases(connection: AsyncConnection, unit: UnitOfWork) -> None:
-    """Have stored leases expire sooner. Loaded ones did so in memory, and are written after this."""
+    """Let stored leases expire sooner. Loaded leases were changed in memory and are written afterwards."""
     await sql.advance_leases(connection, [(each.limit_id, each.after, each.by) for each in unit.advances])
 
 
@@ -362,7 +364,7 @@ def _state_row(entered: Entered) -> dict[str, Any]:
 
 
 def _tally_changes(unit: UnitOfWork) -> Counter[TallyKey]:
-    """Return by how much the number of runs in each state changed."""
+    """Return the change of the number of runs in each state."""
     changes: Counter[TallyKey] = Counter()
     for each in unit.transitions:
         kind, _, flow_id, deployment_id = _context_of(each, unit)

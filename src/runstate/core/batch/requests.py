@@ -31,12 +31,12 @@ class ProposeState:
     policy: tuple[Rule[FlowRun], ...] | None = None
     """Rules in place of those for the kind of run."""
     quirks: bool = True
-    """Whether it leaves what only `proposeState` leaves, as recorded from the reference.
+    """Whether to reproduce side effects of `proposeState` that were recorded from the reference server.
 
-    A run that ends without having run starts at its end, and a paused run that refuses a state is marked as resuming.
+    A run that ends without having run gets its end as its start. A paused run that rejects a state becomes resuming.
     """
     fingerprint_source: str | None = None
-    """Text that the fingerprint is of, if the state is derived from an input and from the time."""
+    """Text to compute the fingerprint from, if the state depends on the time and so differs for equal inputs."""
     run_input_to_store: tuple[str, Json] | None = None
     """Key and value of a run input that is stored if the state is accepted."""
 
@@ -52,7 +52,7 @@ class ProposeState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateRun:
-    """The creation of a run; if a run with its unique key exists, that one is the outcome."""
+    """The creation of a run. If a run with the same unique key exists, the outcome is that run."""
 
     run: FlowRun | TaskRun
     state: State
@@ -74,9 +74,9 @@ class Answer:
     run_id: UUID
     """Id of the run."""
     state_id: UUID | None
-    """Id of the stored state that the run is in now; of a replayed answer, of the state that it wrote."""
+    """Id of the current state of the run; of a replayed answer, id of the state that it wrote."""
     written: FlowRunState | TaskRunState | None = None
-    """The state with all columns, if it was written just now."""
+    """The state with all columns, if this request wrote it."""
     proposed: State | None = None
     """With `dryRun`, the state that would have been written; null if none."""
     reason: str | None = None
@@ -86,7 +86,7 @@ class Answer:
     retry_after_seconds: float | None = None
     """With WAIT, the seconds after which to propose the state again."""
     replayed: bool = False
-    """Whether this answer was given to the same proposal with the same idempotency key before."""
+    """Whether this is the stored answer to an earlier proposal with the same idempotency key."""
     considered: tuple[RuleOutcome, ...] = ()
     """The rules that judged the proposal, in order, with their verdicts."""
 
@@ -99,8 +99,8 @@ class Created:
     run_id: UUID
     created: bool
     run: FlowRun | TaskRun | None = None
-    """The run in its first state with all columns, if it was created now."""
+    """The run in its first state with all columns, if this request created it."""
 
 
 Outcome = Answer | Created | Exception
-"""The outcome of a request. A RunstateError is a problem for the client, any other exception a bug."""
+"""The outcome of a request. A RunstateError is a problem of the client, any other exception is a bug."""

@@ -36,11 +36,13 @@ class Entered:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """The leases of a limit with decay that expire after a moment expire sooner, because one before them is gone."""
+    """An earlier expiry of the leases of a limit with decay, behind a lease that was released."""
 
     limit_id: UUID
     after: datetime
+    """Expiry of the released lease; only leases that expire later are changed."""
     by: timedelta
+    """Time by which they expire sooner."""
 
 
 @dataclass(slots=True)
@@ -54,22 +56,22 @@ class UnitOfWork:
     """Flow id and deployment id of the flow runs of task runs, by task run id."""
     deployments: dict[UUID, Deployment] = field(default_factory=dict)
     has_limits: bool = False
-    """Whether there may be concurrency limits."""
+    """Whether any concurrency limit may exist."""
     limits: dict[UUID, ConcurrencyLimit] = field(default_factory=dict)
     limit_ids: dict[str, UUID] = field(default_factory=dict)
     """Ids of the limits by name."""
     leases: dict[UUID, ConcurrencyLease] = field(default_factory=dict)
-    """Leases that the runs of the batch hold, or that a command is about; not all leases of their limits."""
+    """Leases that the runs of the batch hold, or that a command names; not all leases of their limits."""
     leases_of: dict[UUID, list[UUID]] = field(default_factory=dict)
-    """Ids of the leases by the run that holds them."""
+    """Ids of the leases by id of the run that holds them."""
     cached: dict[str, State] = field(default_factory=dict)
     answers: dict[tuple[UUID, str], ProposalAnswer] = field(default_factory=dict)
     created: set[UUID] = field(default_factory=set)
-    """Runs that this batch inserted and that have no state yet."""
+    """Ids of the runs that this batch inserted and that have no state yet."""
     existing: dict[UUID, UUID] = field(default_factory=dict)
-    """Ids of the runs that have the unique key of a run to create, by the id of the latter."""
+    """Ids of existing runs, by id of the run to create that has the same unique key."""
     dangling: dict[UUID, UUID] = field(default_factory=dict)
-    """Ids that do not exist, by the id of the run to create that refers to them."""
+    """Unknown ids, by id of the run to create that refers to them."""
 
     transitions: list[Entered] = field(default_factory=list)
     changed_runs: set[UUID] = field(default_factory=set)
@@ -78,24 +80,24 @@ class UnitOfWork:
     changed_leases: set[UUID] = field(default_factory=set)
     gone_leases: set[UUID] = field(default_factory=set)
     advances: list[Advance] = field(default_factory=list)
-    """Changes of stored leases that were not loaded, in order."""
+    """Changes of stored leases, including those that were not loaded, in order."""
     new_cached: list[CacheEntry] = field(default_factory=list)
     new_answers: list[ProposalAnswer] = field(default_factory=list)
     new_inputs: list[FlowRunInput] = field(default_factory=list)
 
     def add_limit(self, limit: ConcurrencyLimit) -> None:
-        """Add a limit that was loaded."""
+        """Add a loaded limit."""
         self.limits[limit.id] = limit
         self.limit_ids[limit.name] = limit.id
 
     def add_lease(self, lease: ConcurrencyLease) -> None:
-        """Add a lease that was loaded, or taken just now."""
+        """Add a loaded or new lease."""
         self.leases[lease.id] = lease
         if lease.run_id is not None:
             self.leases_of.setdefault(lease.run_id, []).append(lease.id)
 
     def slots_of(self, run: FlowRun | TaskRun, new_id: Callable[[], UUID]) -> tuple[Slot, ...]:
-        """Return the limits that apply to a run, with the lease that it holds of each."""
+        """Return the limits that apply to a run, each with the lease that the run holds."""
         held = {lease.limit_id: lease for lease in self.held_by(run.id) if lease.automatic}
         return tuple(Slot(limit, held.get(limit.id), new_id()) for limit in self._limits_of(run))
 
@@ -121,7 +123,7 @@ class UnitOfWork:
         self.change_run(run)
 
     def apply(self, effects: Iterable[Effect], run: R, state: State, now: datetime, new_id: Callable[[], UUID]) -> None:
-        """Carry out the effects of a transition."""
+        """Apply the effects of a transition."""
         for effect in effects:
             match effect:
                 case Acquire(slot, expires):
@@ -137,7 +139,7 @@ class UnitOfWork:
         """Store the state as the newest result under the key."""
         entry = {"id": new_id(), "created": now, "updated": now, "cache_key": key, "expires": expires}
         self.new_cached.append(CacheEntry.of({**entry, "digest": digest(key), "state_id": state.id}))
-        self.cached.pop(key, None)
+        self.cached.pop(key, None)  # the newest result replaces older ones even if it has expired already
         if expires is None or expires > now:
             self.cached[key] = state.fresh_copy(data=None, copied_from=state.id)
 
@@ -153,7 +155,7 @@ class UnitOfWork:
         holder: str | None = None,
         automatic: bool = False,
     ) -> ConcurrencyLease:
-        """Acquire slots that are free. With decay, the lease lasts until they have freed themselves."""
+        """Acquire slots that the caller has found free. With decay, the lease expires when they are free again."""
         limit = after_acquire(self.limits[limit_id], slots, now)
         self._change_limit(limit)
         until = limit.drained if limit.slot_decay_per_second > 0 else expires
@@ -171,7 +173,7 @@ class UnitOfWork:
         del self.leases[lease.id]
         if lease.run_id is not None:
             self.leases_of[lease.run_id].remove(lease.id)
-        if lease.id in self.new_leases:
+        if lease.id in self.new_leases:  # not stored yet
             self.new_leases.discard(lease.id)
         else:
             self.gone_leases.add(lease.id)
@@ -179,7 +181,7 @@ class UnitOfWork:
             self._advance(limit, lease, now)
 
     def _advance(self, limit: ConcurrencyLimit, gone: ConcurrencyLease, now: datetime) -> None:
-        """Have the leases behind a released one expire sooner: loaded ones here, the others by a statement."""
+        """Let the leases behind a released one expire sooner: loaded ones here, all others by a statement."""
         if gone.expires is not None:
             self.advances.append(Advance(limit.id, gone.expires, saved_time(limit, gone, now)))
         for waiting in [each for each in self.leases.values() if each.limit_id == limit.id]:
@@ -188,10 +190,10 @@ class UnitOfWork:
                 self.change_lease(changed)
 
     def renew(self, lease: ConcurrencyLease, expires: datetime | None, now: datetime) -> None:
-        """Have a lease expire at another time, unless time does not end it.
+        """Set the expiry of a lease. Leases with decay, and leases that a state holds without expiry, are not changed.
 
-        Slots that decay free themselves at a fixed rate. A run that has left PENDING keeps the slots of its state until
-        it leaves that state: if such a lease could expire, another run would start beside it and exceed the limit.
+        Slots with decay become free at a fixed rate. A run that has left PENDING holds the slots of its state until it
+        leaves that state: if such a lease expired, another run could start and exceed the limit.
         """
         kept_by_state = lease.automatic and lease.expires is None
         if self.limits[lease.limit_id].slot_decay_per_second == 0 and not kept_by_state:

@@ -10,7 +10,7 @@ from runstate.rows.base import Timestamp
 NOW: Final = sa.bindparam("now", type_=Timestamp())
 """The time of the verification."""
 LOGGED_SINCE: Final = sa.bindparam("logged_since", type_=Timestamp())
-"""The time since when every state has an entry in the log of transitions; NULL if it is unknown."""
+"""The time from which on every state has an entry in the log of transitions; NULL if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The page about states, policies and rules, told by the code itself: what it says is what is decided."""
+"""Generator of docs/states.md, the page about states, policies and rules. Its tables are computed by the rules."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ FINAL: Final = [kind for kind in KINDS if kind in FINAL_TYPES]
 INTRODUCTION: Final = """
 # States, policies and rules
 
-This page is written by the code that it is about (`runstate.core.checks.explain`); a test compares them.
+This page is generated from the code by `make states` (`runstate.core.checks.explain`); a test compares both.
 
-A run is in one state at a time. A client proposes the next one; the rules of a policy are asked in order, and the first
-that objects ends the matter. Without an objection the state is entered as the rules have amended it.
+A run is in one state at a time. A client proposes the next state. The rules of a policy judge the proposal in order;
+the first rule that objects decides. Without an objection, the run enters the state with the changes that rules made.
 """
 NAMED: Final = """
 ## Named states
 
-Rules look at the type. The name tells people more; any name goes with any type, and a nameless state is named after its
-type. These are the names that the server itself gives or knows, with their constructors in `runstate.core.states`.
+Most rules depend on the type only. The name is for people: a type can have any name, by default its own in words. The
+server uses these names, with constructors in `runstate.core.states`.
 """
 DIAGRAM: Final = """
-## Which type leads to which
+## Transitions between types
 
-Flow runs of a deployment, plain states, and nothing in the way: no limit that is full, no time in the future, no result
-that is kept, no pause that has expired, no retry. An arrow from or to the box is one from or to each type in it.
+The diagram shows flow runs of a deployment that propose states without details, if nothing prevents it: no full limit,
+no time in the future, no persisted result, no expired pause, no retry. An arrow from or to the box stands for arrows
+from or to each type in it.
 """
 TABLE: Final = """
 ### Flow runs
@@ -52,33 +53,34 @@ TABLE: Final = """
 | | |
 | --- | --- |
 | A | accepted |
-| D | accepted for a run of a deployment, else aborted |
-| C | rejected, and cancelled instead: the run has no infrastructure to stop |
+| D | accepted for a run of a deployment, otherwise aborted |
+| C | rejected; the run becomes CANCELLED instead, because it has no infrastructure to stop |
 | R | rejected: the run stays in its state |
 | X | aborted |
 """
 POLICIES: Final = """
 ## Policies
 
-A rule is asked if the run leaves and enters one of the types that it names. `force` and the creation of a run go by
-`MINIMAL_FLOW` and `MINIMAL_TASK`; a proposal for a task run whose details say `deferred` by `BACKGROUND_TASK`; every
-other one by `CORE_FLOW` and `CORE_TASK`. The answer to a proposal, also to a dry run, tells what each rule said.
+A rule judges a proposal if the run leaves and enters one of the types of the rule. `MINIMAL_FLOW` and `MINIMAL_TASK`
+decide forced proposals and first states of runs. `BACKGROUND_TASK` decides proposals for task runs that are marked as
+`deferred` in their details. `CORE_FLOW` and `CORE_TASK` decide all others. The answer to a proposal, also to a dry run,
+contains the verdict of each rule.
 """
 
 
 def states_page() -> str:
-    """The page, in Markdown."""
+    """Return the page in Markdown."""
     parts = [
         INTRODUCTION,
         "## Types",
         _types(),
         NAMED,
-        _table(("name", "type", "constructor", "what it says"), _named()),
+        _table(("name", "type", "constructor", "meaning"), _named()),
         DIAGRAM,
         _diagram(),
         TABLE,
         _matrix(_flow_run_cell),
-        "### Task runs that are on their own, or whose flow run is running",
+        "### Task runs without a flow run, or with a RUNNING flow run",
         _matrix(_task_run_cell),
         POLICIES,
         *(part for name, rules in _policies() for part in _policy(name, rules)),
@@ -98,7 +100,7 @@ def _types() -> str:
 
 
 def _documented(source: Any) -> dict[str, str]:
-    """The docstrings below the assignments in a class or a module, by the name assigned to."""
+    """Return the docstrings below the assignments in a class or a module, by assigned name."""
     tree: ast.Module | ast.ClassDef = ast.parse(dedent(getsource(source)))
     if isinstance(tree.body[0], ast.ClassDef):
         tree = tree.body[0]
@@ -113,7 +115,7 @@ def _docstrings(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
 
 
 def constructors() -> list[Callable[..., State]]:
-    """The functions that make states, in the order in which they are written."""
+    """Return the functions that create states, in source order."""
     made = [each for _, each in getmembers(states, isfunction) if signature(each).return_annotation == "State"]
     own = [each for each in made if getmodule(each) is states]
     return sorted(own, key=lambda each: each.__code__.co_firstlineno)
@@ -141,7 +143,7 @@ def _task_run() -> TaskRun:
 
 
 def _decision(run: Any, left: StateType | None, entered: StateType, policy: Sequence[Rule[Any]]) -> Decision[Any]:
-    """What becomes of a plain proposal."""
+    """Return the decision on a proposal of a state without details."""
     initial = _plain(left) if left else None
     return decide(Proposal(run=run, initial=initial, proposed=_plain(entered), now=NOW), policy)
 
@@ -171,7 +173,7 @@ def _kind(kind: StateType | None) -> str:
 
 
 def _diagram() -> str:
-    """The table of flow runs as a diagram; what goes for every final type goes for the box around them."""
+    """Return the table of flow runs as a diagram. Equal arrows of all final types become one arrow of their box."""
     leads = {(left, to) for left in (None, *KINDS) for to in KINDS if _flow_run_cell(left, to) in {"A", "D"}}
     lines = ["stateDiagram-v2", "    state Final {", *(f"        {kind.value}" for kind in FINAL), "    }"]
     lines += [f"    {left} --> {to}" for left, to in _arrows(leads)]
@@ -193,7 +195,7 @@ def _arrows(leads: set[tuple[StateType | None, StateType]]) -> Iterator[tuple[st
 
 
 def _policies() -> list[tuple[str, tuple[Rule[Any], ...]]]:
-    """Every policy by its name, in the order in which they are written."""
+    """Return the name and the rules of each policy, in source order."""
     named = _documented(policies)
     return [*((name, getattr(policies, name)) for name in named), ("RESUME", run_inputs.RESUME)]
 
@@ -204,11 +206,11 @@ def _policy(name: str, rules: Sequence[Rule[Any]]) -> Iterator[str]:
     whole = next((other for other, its in _policies() if its and its != rules and its == rules[-len(its) :]), None)
     own = rules[: len(rules) - len(dict(_policies())[whole])] if whole else rules
     if own:
-        yield _table(("", "rule", "leaving", "entering", "what holds"), _rules(own))
+        yield _table(("", "rule", "leaving", "entering", "effect"), _rules(own))
     if whole:
-        yield f"Then the rules of `{whole}`."
+        yield f"The rules of `{whole}` follow."
     if not rules:
-        yield "No rules: everything is accepted."
+        yield "No rules: every proposal is accepted."
 
 
 def _rules(rules: Sequence[Rule[Any]]) -> Iterator[Sequence[str]]:
@@ -218,17 +220,17 @@ def _rules(rules: Sequence[Rule[Any]]) -> Iterator[Sequence[str]]:
 
 
 def left_in_words(rule: Rule[Any]) -> str:
-    """The types that a run leaves when the rule is asked; also none, for its first state."""
+    """Return the types that a run leaves when the rule applies, in words; `no state` for its first state."""
     return in_words(rule.leaving, ANY)
 
 
 def entered_in_words(rule: Rule[Any]) -> str:
-    """The types that a run enters when the rule is asked; never none."""
+    """Return the types that a run enters when the rule applies, in words."""
     return in_words(rule.entering - {None}, ANY - {None})
 
 
 def in_words(types: frozenset[StateType | None], possible: frozenset[StateType | None]) -> str:
-    """Some of the possible types as people say it."""
+    """Return some of the possible types in words."""
     left_out = possible - types
     if not left_out:
         return "anything"

@@ -22,10 +22,10 @@ def all_checks() -> list[Check]:
 
 
 async def verify(database: Database, now: datetime, checks: Sequence[Check] | None = None) -> list[str]:
-    """Return a sentence for each check that finds rows, with their number and the first ids.
+    """Return a line for each check that finds rows, with their number and the first ids.
 
-    All checks see the database at one moment, while others go on writing. Without a finding nothing was lost, written
-    by half or written twice.
+    All checks see the database at one moment, so other processes can write meanwhile. An empty list means that no write
+    was lost, incomplete or repeated.
     """
     findings = []
     async with sql.snapshot(database) as connection:

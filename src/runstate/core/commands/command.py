@@ -1,4 +1,4 @@
-"""The contract of commands: they take a context and a document, return the row as written and raise problems."""
+"""The contract of commands: arguments are a context and a document, the result is the row as written."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Verb = Callable[Concatenate[CommandContext, D, P], Coroutine[Any, Any, T]]
 
 TRIES: Final = 5
 ROLLED_BACK: Final = frozenset({"40001", "40P01"})
-"""SQLSTATE of serialization failures and deadlocks: PostgreSQL undid the transaction so that others could go on."""
+"""SQLSTATE of serialization failures and deadlocks: PostgreSQL rolled the transaction back, and a retry may succeed."""
 
 
 def command(row: type[Row], *, notify: bool = True) -> Callable[[Verb[D, P, T]], Verb[D, P, T]]:
-    """Make a command of a function that writes rows of one table.
+    """Return a decorator that makes a command of a function that writes rows of one table.
 
-    The command is repeated after serialization failures and deadlocks. Violated constraints become problems: NameTaken
+    The command is retried after serialization failures and deadlocks. Violated constraints become problems: NameTaken
     for a unique key, NotFound for a foreign key of the document, InUse for a row that others refer to. Subscribers are
-    notified afterwards unless `notify` is false: that is for commands that are frequent and change nothing they see.
+    notified afterwards. `notify=False` is for frequent commands whose changes no subscription shows.
     """
 
     def decorate(verb: Verb[D, P, T]) -> Verb[D, P, T]:
@@ -52,7 +52,7 @@ def command(row: type[Row], *, notify: bool = True) -> Callable[[Verb[D, P, T]],
 
 
 async def _check(context: CommandContext, row: type[Row], document: Any, error: DBAPIError) -> None:
-    """Return if the command is worth another try; raise what went wrong otherwise."""
+    """Return if a retry may succeed. Otherwise raise the problem or the error."""
     if isinstance(error, IntegrityError):
         problem = await problem_of(context.database, row, document, error)
         if problem is not None:

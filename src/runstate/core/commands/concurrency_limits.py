@@ -1,4 +1,4 @@
-"""Concurrency limits and their slots, as clients handle them: whatever changes a lease holds the lock of its limit."""
+"""Commands for concurrency limits and their slots. A lease is only changed under the lock of its limit."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ UpdateConcurrencyLimit = update_document(ConcurrencyLimit)
 
 @dataclass(frozen=True, slots=True)
 class Acquired:
-    """The leases that were taken, or after how many seconds to ask again."""
+    """The result of an acquisition: new leases, or a delay."""
 
     leases: Sequence[ConcurrencyLease] = ()
     retry_after_seconds: float | None = None
+    """If a limit is full: seconds after which to try again."""
 
 
 @command(ConcurrencyLimit)
@@ -46,10 +47,10 @@ async def create_limit(context: CommandContext, document: Any) -> Written[Concur
     """Create a limit, or update the one with this name."""
     columns = columns_of(document)
     if document.name.startswith(RESERVED):
-        raise InvalidInput(f"Names that begin with `{RESERVED}` belong to deployments.", ["name"])
+        raise InvalidInput(f"Names that begin with `{RESERVED}` are reserved for limits of deployments.", ["name"])
     async with context.database.write() as transaction:
         connection = transaction.connection
-        for _ in range(TRIES):
+        for _ in range(TRIES):  # an existing limit can be deleted before it is locked
             if (made := await insert_or_skip(connection, ConcurrencyLimit, fresh(context) | columns)) is not None:
                 return Written(made)
             if existing := await sql.lock_limits(connection, names=[document.name]):
@@ -59,7 +60,7 @@ async def create_limit(context: CommandContext, document: Any) -> Written[Concur
 
 @command(ConcurrencyLimit)
 async def update_limit(context: CommandContext, document: Any) -> ConcurrencyLimit:
-    """Update the given fields of a limit. A lower number of slots only keeps runs from acquiring more."""
+    """Update the given fields of a limit. A lower number of slots releases none that are held."""
     async with context.database.write() as transaction:
         connection = transaction.connection
         limit = await _lock(connection, document.id)
@@ -67,7 +68,7 @@ async def update_limit(context: CommandContext, document: Any) -> ConcurrencyLim
 
 
 async def _lock(connection: AsyncConnection, limit_id: UUID) -> ConcurrencyLimit:
-    """Return a client's limit, locked."""
+    """Lock a limit of clients and return it. Raise InvalidInput if it belongs to a deployment."""
     locked = await sql.lock_limits(connection, ids=[limit_id])
     if not locked:
         raise NotFound(limit_id)
@@ -85,6 +86,7 @@ async def _change(
                 "`slotDecayPerSecond` can only be changed while no slot is held. Release the leases or reset the limit."
             )
             raise InvalidInput(message, ["slotDecayPerSecond"])
+        # Only leases whose slots are free again can be left; their expiry was computed with the old rate.
         await connection.execute(sa.delete(ConcurrencyLease).where(ConcurrencyLease.limit_id == limit.id))
         columns = columns | {"drained": None}
     changed = await change(connection, ConcurrencyLimit, ConcurrencyLimit.id == limit.id, columns, now)
@@ -95,7 +97,7 @@ async def _change(
 
 @command(ConcurrencyLimit)
 async def delete_limit(context: CommandContext, limit_id: UUID) -> None:
-    """Delete a limit of a client with its leases."""
+    """Delete a limit of clients with its leases."""
     async with context.database.write() as transaction:
         await _lock(transaction.connection, limit_id)
         await remove(transaction.connection, ConcurrencyLimit, limit_id)
@@ -103,29 +105,34 @@ async def delete_limit(context: CommandContext, limit_id: UUID) -> None:
 
 @command(ConcurrencyLimit, notify=False)
 async def acquire_concurrency_slots(context: CommandContext, given: requests.AcquireConcurrencySlots) -> Acquired:
-    """Take slots of many limits at once, all or none; when one is full nothing is written."""
+    """Acquire slots of all named limits, or of none if one is full; unknown and inactive limits are ignored."""
     async with context.database.write() as transaction:
         connection, now = transaction.connection, context.clock()
         run_id = await _lock_holder(connection, given.run) if given.run else None
-        unit = await _ledger(connection, names=given.names)
+        unit = await _lock_limits(connection, names=given.names)
         active = [limit for limit in unit.limits.values() if limit.active]
         small = next((limit for limit in active if limit.limit < given.slots), None)
         if small is not None:
-            raise InvalidInput(f"The limit {small.name} has {small.limit} slots, never {given.slots}.", ("slots",))
+            raise InvalidInput(
+                f"The limit {small.name} has only {small.limit} slots: {given.slots} can never be acquired.", ("slots",)
+            )
         if any(seconds_until_room(limit, given.slots, now) > 0 for limit in active):
-            return Acquired(retry_after_seconds=_patience(active, given.slots, now, context.draw()))
+            return Acquired(retry_after_seconds=_retry_after(active, given.slots, now, context.draw()))
         held: dict[str, Any] = {
             "run_id": run_id,
             "holder": given.holder,
             "expires": now + timedelta(seconds=given.lease_seconds),
         }
-        taken = [unit.acquire(limit.id, given.slots, now, id=context.new_id(), **held) for limit in active]
+        acquired = [unit.acquire(limit.id, given.slots, now, id=context.new_id(), **held) for limit in active]
         await write_limits(connection, unit, now)
-    return Acquired(leases=taken)
+    return Acquired(leases=acquired)
 
 
 async def _lock_holder(connection: AsyncConnection, run: requests.RunRef) -> UUID:
-    """Return the id of a run that has not ended and cannot end meanwhile: its end releases what it holds."""
+    """Lock the run that is to hold slots and return its id. Raise InvalidInput if it has ended.
+
+    Without the lock, the run could end meanwhile; its end has released its leases, and the new one would remain.
+    """
     kind, run_id = referred(run)
     locked = (
         await sql.lock_flow_runs(connection, [run_id], shared=True)
@@ -135,17 +142,17 @@ async def _lock_holder(connection: AsyncConnection, run: requests.RunRef) -> UUI
     if not locked:
         raise NotFound(run_id)
     if locked[0].run.state_type in FINAL_TYPES:
-        raise InvalidInput("The run has ended: only an unfinished run can hold slots.", ["run"])
+        raise InvalidInput("The run has ended. Only an unfinished run can hold slots.", ["run"])
     return run_id
 
 
-def _patience(active: Sequence[ConcurrencyLimit], slots: int, now: datetime, draw: float) -> float:
+def _retry_after(active: Sequence[ConcurrencyLimit], slots: int, now: datetime, draw: float) -> float:
     full = [limit for limit in active if seconds_until_room(limit, slots, now) > 0]
     return max(retry_delay(limit, slots, now, draw) for limit in full)
 
 
-async def _ledger(connection: AsyncConnection, **which: Any) -> UnitOfWork:
-    """Lock limits, and load the leases that are meant."""
+async def _lock_limits(connection: AsyncConnection, **which: Any) -> UnitOfWork:
+    """Return a unit of work with the selected limits, locked, and the selected leases."""
     unit = UnitOfWork()
     await lock_limits(connection, unit, **which)
     return unit
@@ -153,10 +160,10 @@ async def _ledger(connection: AsyncConnection, **which: Any) -> UnitOfWork:
 
 @command(ConcurrencyLimit, notify=False)
 async def release_concurrency_slots(context: CommandContext, given: requests.ReleaseConcurrencySlots) -> list[UUID]:
-    """Give back leases; the ids of those that were there. What a state took, a state gives back: it stays."""
+    """Release leases and return the ids of those that existed. Leases that a state of a run acquired are kept."""
     async with context.database.write() as transaction:
         now = context.clock()
-        unit = await _ledger(transaction.connection, leases=given.lease_ids)
+        unit = await _lock_limits(transaction.connection, leases=given.lease_ids)
         known = [lease for each in dict.fromkeys(given.lease_ids) if (lease := unit.leases.get(each))]
         there = [lease for lease in known if not lease.automatic]
         for lease in there:
@@ -167,10 +174,10 @@ async def release_concurrency_slots(context: CommandContext, given: requests.Rel
 
 @command(ConcurrencyLimit, notify=False)
 async def renew_concurrency_leases(context: CommandContext, given: requests.RenewConcurrencyLeases) -> list[UUID]:
-    """Have leases last some seconds from now; the ids of those that were there. Slots that decay do so all the same."""
+    """Let leases expire some seconds from now and return the ids of those that existed. Decay is not delayed."""
     async with context.database.write() as transaction:
         now = context.clock()
-        unit = await _ledger(transaction.connection, leases=given.lease_ids)
+        unit = await _lock_limits(transaction.connection, leases=given.lease_ids)
         there = [lease for each in dict.fromkeys(given.lease_ids) if (lease := unit.leases.get(each))]
         for lease in there:
             unit.renew(lease, now + timedelta(seconds=given.lease_seconds), now)
@@ -180,7 +187,7 @@ async def renew_concurrency_leases(context: CommandContext, given: requests.Rene
 
 @command(ConcurrencyLimit)
 async def reset_limit(context: CommandContext, limit_id: UUID) -> ConcurrencyLimit:
-    """Release all slots of a limit, regardless of the holder."""
+    """Release all slots of a limit, regardless of their holders."""
     async with context.database.write() as transaction:
         connection = transaction.connection
         if not await sql.lock_limits(connection, ids=[limit_id]):

@@ -1,4 +1,4 @@
-"""Problems that violated constraints stand for."""
+"""Problems for violated constraints."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MOST_USERS: Final = 100
 
 
 async def problem_of(database: Database, row: type[Row], document: Any, error: IntegrityError) -> Problem | None:
-    """Return the problem that a violated constraint stands for.
+    """Return the problem for a violated constraint.
 
-    None means that the cause has gone meanwhile, so the command may succeed now. An error that stands for no problem is
-    raised again.
+    None means that the conflicting row has disappeared meanwhile, so a retry may succeed. An error without a matching
+    problem is raised again.
     """
     table: sa.Table = row.__table__  # type: ignore[assignment]
     async with database.read() as connection:
@@ -46,7 +46,7 @@ async def _name_taken(
 
 
 def _value(row: type[Row], document: BaseModel, column: sa.Column[Any]) -> Any:
-    """Return the value that the row would have had: the document's, or the present one."""
+    """Return the value that the row would have had: that of the document, or the current one."""
     if column.key in document.model_fields_set:
         return getattr(document, column.key)
     return sa.select(column).where(referred_to(row, document)).scalar_subquery()

@@ -1,4 +1,4 @@
-"""Rows that have no rules: commands that create, update and delete them, and the statements of other commands."""
+"""Generic commands that create, update and delete rows, and statements for all other commands."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ R = TypeVar("R", bound=Row)
 
 
 class Existing(Enum):
-    """The answer of a creation whose name is taken."""
+    """The handling of an existing row with the unique key of a row to create."""
 
     REFUSE = "refuse"
+    """Raise NameTaken."""
     RETURN = "return"
+    """Return the existing row unchanged."""
     UPDATE = "update"
+    """Update the existing row."""
 
 
 class Written(NamedTuple, Generic[R]):
@@ -39,18 +42,18 @@ class Written(NamedTuple, Generic[R]):
 
 
 def fresh(context: CommandContext) -> dict[str, Any]:
-    """Return the columns that the server fills in for a new row."""
+    """Return the columns that the server sets on a new row."""
     now = context.clock()
     return {"id": context.new_id(), "created": now, "updated": now}
 
 
 def columns_of(document: BaseModel, *, without: Sequence[str] = ("id", "by")) -> dict[str, Any]:
-    """Return the members that a client gave, by the names of columns."""
+    """Return the members that a client set, by column name."""
     return {name: getattr(document, name) for name in document.model_fields_set if name not in without}
 
 
 def new_columns(row: type[Row], document: BaseModel) -> dict[str, Any]:
-    """Return a value for each column that clients write: the given one, or the default."""
+    """Return a value for each column that clients write: that of the document, or the default."""
     given = document.model_fields_set
     return {name: getattr(document, name) if name in given else _default(column) for name, column in _writable(row)}
 
@@ -74,7 +77,7 @@ async def insert(connection: AsyncConnection, row: type[R], columns: Mapping[str
 
 
 async def insert_or_skip(connection: AsyncConnection, row: type[R], columns: Mapping[str, Any]) -> R | None:
-    """Insert a row and return it as written. None: its unique key is taken."""
+    """Insert a row and return it as written. Return None if its unique key is taken."""
     statement = dialects.insert_or_skip(connection.dialect.name, _table(row)).returning(*_table(row).columns)
     found = (await connection.execute(statement, dict(columns))).one_or_none()
     return None if found is None else _row(row, found)
@@ -83,9 +86,9 @@ async def insert_or_skip(connection: AsyncConnection, row: type[R], columns: Map
 async def insert_or_find(
     connection: AsyncConnection, row: type[R], columns: Mapping[str, Any], key: Sequence[str], *, lock: bool = False
 ) -> Written[R]:
-    """Insert a row, or find the one that has its unique key; `lock` keeps others from changing that one.
+    """Insert a row, or find the existing row with its unique key; with `lock`, lock the existing row.
 
-    The row that took the key can be deleted before it is found: then the key is free, and the insert is repeated.
+    The existing row can be deleted before it is found. The key is free then, so the insert is retried.
     """
     table = _table(row)
     found = sa.select(*table.columns).where(*(table.c[name] == columns[name] for name in key))
@@ -95,13 +98,13 @@ async def insert_or_find(
         existing = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
         if existing is not None:
             return Written(_row(row, existing), created=False)
-    raise Unavailable("The name was created and deleted by others all the time; try again.")
+    raise Unavailable("Other clients created and deleted an object with this name at the same time; try again.")
 
 
 async def change(
     connection: AsyncConnection, row: type[R], which: sa.ColumnElement[bool], columns: Mapping[str, Any], now: Any
 ) -> R | None:
-    """Update columns of a row and return it as written; without changes nothing is written. None: it does not exist."""
+    """Update columns of a row and return it as written, or None if it is unknown. Without columns, only read it."""
     table = _table(row)
     statement: Any = sa.select(*table.columns).where(which)
     if columns:
@@ -125,9 +128,9 @@ def _row(row: type[R], found: sa.Row[Any]) -> R:
 
 
 def create(row: type[R], key: Sequence[str] = ("name",), existing: Existing = Existing.REFUSE) -> Callable[..., Any]:
-    """Return the command that creates a row; `existing` says how a taken key is answered.
+    """Return the command that creates a row; `existing` is the handling of a row with the same key.
 
-    A document with `overwrite` overrides that: true updates the existing row, false is a NameTaken.
+    A document with `overwrite: true` updates the existing row instead.
     """
 
     @command(row)
@@ -148,7 +151,7 @@ def create(row: type[R], key: Sequence[str] = ("name",), existing: Existing = Ex
 
 
 def update(row: type[R]) -> Callable[..., Any]:
-    """Return the command that updates the given columns of a row."""
+    """Return the command that updates the columns of a row that a document sets."""
 
     @command(row)
     async def run(context: CommandContext, document: BaseModel) -> R:

@@ -56,6 +56,7 @@ async def create_deployment(context: CommandContext, document: Any) -> Written[D
         found = await insert_or_find(connection, Deployment, fresh(context) | columns, KEY, lock=True)
         if found.created and document.concurrency_limit is None:
             return found
+        # An insert has written the columns already, so only the limit is left.
         row = await _change(context, connection, found.row.id, document, {} if found.created else columns)
     return Written(row, found.created)
 
@@ -75,7 +76,7 @@ async def update_deployment(context: CommandContext, document: Any) -> Deploymen
 async def _change(
     context: CommandContext, connection: AsyncConnection, id: UUID, document: Any, columns: dict[str, Any]
 ) -> Deployment:
-    """Change a deployment that is locked."""
+    """Update a locked deployment, and its limit if the document sets one."""
     now = context.clock()
     if "concurrency_limit" in document.model_fields_set:
         limit_id = await _set_limit(context, connection, id, document.concurrency_limit, now)
@@ -89,7 +90,7 @@ async def _change(
 async def _set_limit(
     context: CommandContext, connection: AsyncConnection, deployment_id: UUID, slots: int | None, now: datetime
 ) -> UUID | None:
-    """Create, change or delete the limit that belongs to a deployment; return its id."""
+    """Create, update or delete the limit that a deployment owns; return its id, or None without a limit."""
     own = ConcurrencyLimit.deployment_id == deployment_id
     if slots is None:
         await connection.execute(sa.delete(ConcurrencyLimit).where(own))
@@ -102,10 +103,10 @@ async def _set_limit(
 
 @command(Deployment)
 async def delete_deployment(context: CommandContext, deployment_id: UUID) -> None:
-    """Delete a deployment with its limit and its SCHEDULED runs; its other runs stay.
+    """Delete a deployment with its limit and its SCHEDULED runs; all other runs are kept.
 
-    The deployment is locked first: a run that is created meanwhile either comes before and is deleted, or finds no
-    deployment.
+    The deployment is locked first. A run that is created at the same time is either deleted too, or refused because the
+    deployment is unknown.
     """
     async with context.database.write() as transaction:
         connection = transaction.connection

@@ -82,7 +82,7 @@ async def run_flow(batcher: Batcher, document: Any, now: datetime, **actor: Any)
 
 
 async def run_deployment(batcher: Batcher, document: requests.RunDeployment, **actor: Any) -> Written[FlowRun]:
-    """Create a SCHEDULED run of a deployment. Given parameters and tags add to those of the deployment."""
+    """Create a SCHEDULED run of a deployment. Its parameters and tags are merged with those of the deployment."""
     reference = document.deployment or requests.DeploymentRef(id=document.deployment_id)
     if document.deployment and document.deployment_id:
         raise InvalidInput("Give `deploymentId` or `deployment`, not both.", ["deploymentId"])
@@ -122,7 +122,7 @@ async def update_flow_run(context: CommandContext, document: Any) -> FlowRun:
 
 @command(FlowRun)
 async def delete_flow_run(context: CommandContext, flow_run_id: UUID) -> None:
-    """Delete a flow run with its states, task runs and inputs; their slots are released."""
+    """Delete a flow run with its states, task runs and inputs. Their slots are released."""
     if not await delete_many_flow_runs(context, [flow_run_id]):
         raise NotFound(flow_run_id)
 
@@ -142,7 +142,10 @@ async def delete_matching_flow_runs(context: CommandContext, which: sa.ColumnEle
 
 
 async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[bool], now: datetime) -> list[UUID]:
-    """Delete flow runs with all that is theirs; their ids. Their subflow runs, which stay, are locked with them."""
+    """Delete flow runs with all rows that depend on them, and return their ids.
+
+    Their subflow runs are kept, but locked together with them: deletion changes their `parent_task_run_id`.
+    """
     connection = transaction.connection
     chosen = sa.select(FlowRun.id).where(which)
     their_tasks = sa.select(TaskRun.id).where(TaskRun.flow_run_id.in_(chosen))

@@ -25,7 +25,7 @@ update_flow = crud.update(Flow)
 async def delete_flow(context: CommandContext, flow_id: UUID) -> None:
     """Delete a flow with its runs, and its deployments with their limits.
 
-    The lock on the flow keeps others from creating runs of it meanwhile.
+    The lock on the flow prevents the creation of further runs meanwhile.
     """
     async with context.database.write() as transaction:
         connection = transaction.connection

@@ -1,4 +1,4 @@
-"""Proposals of states, as clients make them."""
+"""Proposals of clients, as requests to the batcher."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from runstate.rows import FlowRun, FlowRunInput, FlowRunState
 
 
 def proposed(given: requests.ProposeState, actor: str = ANONYMOUS, request_id: str | None = None) -> ProposeState:
-    """The request that a client's proposal is."""
+    """Return the request for a proposal of a client."""
     kind, run_id = referred(given.run)
     return ProposeState(
         kind=kind,
@@ -40,21 +40,21 @@ def proposed(given: requests.ProposeState, actor: str = ANONYMOUS, request_id: s
 
 
 def referred(run: requests.RunRef) -> tuple[RunKind, UUID]:
-    """The run that is meant."""
+    """Return the kind and id of the referenced run. Raise InvalidInput if the reference is empty."""
     if run.flow_run_id is not None:
         return RunKind.FLOW_RUN, run.flow_run_id
     if run.task_run_id is not None:
         return RunKind.TASK_RUN, run.task_run_id
-    raise InvalidInput("Say which run.", ("run",))
+    raise InvalidInput("Set `flowRunId` or `taskRunId`.", ("run",))
 
 
 def paused(given: requests.PauseFlowRun, now: datetime) -> State:
-    """Waits in its process."""
+    """Return the state of a run that is paused in its process."""
     return states.paused(now, **_pause(given))
 
 
 def suspended(given: requests.PauseFlowRun, now: datetime) -> State:
-    """Waits without a process."""
+    """Return the state of a run that is paused without a process."""
     return states.suspended(now, **_pause(given))
 
 
@@ -71,12 +71,12 @@ def _pause(given: requests.PauseFlowRun) -> dict[str, Any]:
 
 
 def retried(given: requests.RetryFlowRun, now: datetime) -> State:
-    """Awaits its next run."""
+    """Return the state of a run that waits for a retry."""
     return states.awaiting_retry(now, now + timedelta(seconds=given.delay_seconds), message=given.message)
 
 
 async def current_state(context: CommandContext, flow_run_id: UUID) -> State | None:
-    """The state that a flow run is in; null when there is no such run, or it has none."""
+    """Return the current state of a flow run; None if the run is unknown or has no state."""
     asked = (
         sa.select(*sql.columns(FlowRunState, sql.STATE))
         .join(FlowRun, FlowRun.state_id == FlowRunState.id)
@@ -88,7 +88,7 @@ async def current_state(context: CommandContext, flow_run_id: UUID) -> State | N
 
 
 async def input_of(context: CommandContext, flow_run_id: UUID, key: str) -> FlowRunInput | None:
-    """The value that a flow run has under a key."""
+    """Return the input of a flow run with a key, or None."""
     asked = sa.select(*table_of(FlowRunInput).columns).where(
         FlowRunInput.flow_run_id == flow_run_id, FlowRunInput.key == key
     )

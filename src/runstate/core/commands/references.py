@@ -12,14 +12,14 @@ from runstate.rows import Row
 
 
 def referred_to(row: type[Row], document: BaseModel) -> sa.ColumnElement[bool]:
-    """Return the condition on the row that a document of changes names by `id` or `by`."""
+    """Return the condition that selects the row to which an update document refers, by `id` or `by`."""
     ((name, value),) = _key(document)
     condition: sa.ColumnElement[bool] = row.__table__.c[name] == value
     return condition
 
 
 def unknown(document: BaseModel) -> NotFound:
-    """Return the problem that no row has the id or name that a document refers to."""
+    """Return the problem for a document that refers to an unknown id or name."""
     ((name, value),) = _key(document)
     return NotFound(value) if name == "id" else NotFound(message=f"No object has the {name} `{value}`.")
 
@@ -30,5 +30,5 @@ def _key(document: BaseModel) -> list[tuple[str, Any]]:
         (name, value) for name, value in reference or (("id", getattr(document, "id", None)),) if value is not None
     ]
     if len(named) != 1:
-        raise InvalidInput("Exactly one member must be given.", ["by"])
+        raise InvalidInput("Exactly one member must be set.", ["by"])
     return named

@@ -1,4 +1,4 @@
-"""Values that flow runs read: what a paused run waits for, and what other programs send it."""
+"""Inputs of flow runs: the values for which paused runs wait, and messages of other programs."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ RESUME = (resume_only_when_paused, *CORE_FLOW)
 
 
 async def resume(batcher: Batcher, given: requests.ResumeFlowRun, **actor: Any) -> Answer:
-    """Propose that a paused flow run goes on with the input that it waits for. A suspended run becomes SCHEDULED.
+    """Resume a paused flow run with the input for which it waits: propose RUNNING, or SCHEDULED for a suspended run.
 
-    The proposal is repeated if the run changed its state after the input was checked.
+    The proposal is retried if the state of the run changed after the input was validated.
     """
     for _ in range(TRIES - 1):
         with suppress(VersionConflict):
@@ -65,7 +65,7 @@ async def _resuming(
         kind=RunKind.FLOW_RUN,
         run_id=given.id,
         state=states.State(type=target.type, name=target.name, message=given.message),
-        expected_version=paused.version if paused else None,
+        expected_version=paused.version if paused else None,  # the input was validated for this state
         idempotency_key=given.idempotency_key,
         policy=RESUME,
         quirks=False,
@@ -76,19 +76,19 @@ async def _resuming(
 
 
 async def _run_input(batcher: Batcher, given: requests.ResumeFlowRun, paused: State | None) -> tuple[str, Json] | None:
-    """Return the key and value of the input that the run waits for, validated against its schema."""
+    """Return the key and value of the input for which the run waits, validated against its schema."""
     keys = paused.details.run_input_keyset if paused and paused.is_paused else None
     if not keys:
         return None
     schema = await input_of(batcher.context, given.id, keys.get("schema", ""))
     if schema is None:
-        raise InvalidInput("The run waits for an input, but the schema of the input does not exist.", ("runInput",))
+        raise InvalidInput("The run waits for an input whose schema is not stored.", ("runInput",))
     await batcher.context.json_schemas.validate(given.run_input, schema.value, ("runInput",))
     return keys.get("response", "response"), given.run_input
 
 
 async def check_keyset(context: CommandContext, request: ProposeState) -> None:
-    """Raise InvalidInput if the run is to wait for an input whose schema is stored and cannot be used."""
+    """Raise InvalidInput if a pause names a stored input schema that is invalid."""
     keyset = request.state.details.run_input_keyset
     schema = await input_of(context, request.run_id, keyset.get("schema", "")) if keyset else None
     if schema:
@@ -100,7 +100,7 @@ _create = crud.create(FlowRunInput, key=("flow_run_id", "key"), existing=Existin
 
 
 async def create_input(context: CommandContext, document: Any) -> Written[FlowRunInput]:
-    """Create an input. Raise InvalidInput if the run waits with it as its schema, and it cannot be used."""
+    """Create an input. Raise InvalidInput if a paused run uses it as its schema and it is not a valid schema."""
     paused = await current_state(context, document.flow_run_id)
     keyset = paused.details.run_input_keyset if paused and paused.is_paused else None
     if keyset and keyset.get("schema") == document.key:

@@ -1,4 +1,4 @@
-"""States that runs have left."""
+"""Deletion of states that runs have left."""
 
 from __future__ import annotations
 

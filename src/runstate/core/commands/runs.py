@@ -1,4 +1,4 @@
-"""Runs of both kinds: the columns of a new run, its first state, and what is deleted with runs."""
+"""Shared parts of commands for flow runs and task runs: creation, updates, and cleanup before deletion."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ NEW: dict[str, Any] = {
     "end_time": None,
     "total_run_time_seconds": 0.0,
 }
-"""The columns of a run that has not entered a state yet."""
+"""Columns of a run that has not entered a state yet."""
 
 
 def stated(given: requests.State | None) -> State:
-    """The state that a client means; none: PENDING."""
+    """Return the state of an input; PENDING if it is omitted."""
     if given is None:
         return states.pending()
     details = given.details or NO_DETAILS
@@ -53,7 +53,7 @@ def stated(given: requests.State | None) -> State:
 
 
 async def decided(batcher: Batcher, request: ProposeState) -> Answer:
-    """Return the answer to a proposal. Raise the problem, or the error, that it came to."""
+    """Submit a proposal and return the answer. Raise the exception if the outcome is one."""
     (outcome,) = await batcher.submit([request])
     if isinstance(outcome, Exception):
         raise outcome
@@ -61,9 +61,9 @@ async def decided(batcher: Batcher, request: ProposeState) -> Answer:
 
 
 async def create_run(batcher: Batcher, request: CreateRun) -> Written[Any]:
-    """Create a run, or find the one that has its unique key. Raise the problem that the request came to.
+    """Create a run, or find the existing run with its unique key. Raise the exception if the outcome is one.
 
-    The existing run can be deleted before it is read: then its key is free, and the request is repeated.
+    The existing run can be deleted before it is read. Its key is free then, so the request is retried.
     """
     for _ in range(TRIES):
         (outcome,) = await batcher.submit([request])
@@ -73,11 +73,11 @@ async def create_run(batcher: Batcher, request: CreateRun) -> Written[Any]:
         run = made.run or await find(batcher.context, type(request.run), made.run_id)
         if run is not None:
             return Written(run, made.created)
-    raise Unavailable("The run was created and deleted by others all the time; try again.")
+    raise Unavailable("Other clients created and deleted a run with this key at the same time; try again.")
 
 
 async def find(context: CommandContext, row: type[R], id: UUID) -> R | None:
-    """Return the row with an id, or None."""
+    """Return the row with an id; None if it is unknown."""
     async with context.database.read() as connection:
         query = sa.select(*table_of(row).columns).where(row.id == id)
         found = await sql.all_of(connection, row, query)
@@ -87,7 +87,7 @@ async def find(context: CommandContext, row: type[R], id: UUID) -> R | None:
 async def change_run(
     context: CommandContext, connection: AsyncConnection, run: FlowRun | TaskRun, document: Any
 ) -> Any:
-    """Update the given fields of a run that is locked; omitted members of its policy keep their value."""
+    """Update the given fields of a locked run. Omitted members of its policy keep their value."""
     columns = columns_of(document)
     if "policy" in columns:
         policy = columns["policy"]
@@ -102,7 +102,7 @@ async def change_run(
 
 
 async def release_and_forget(connection: AsyncConnection, runs: Sequence[UUID], now: datetime) -> None:
-    """Release the slots of runs, and delete what refers to them without a foreign key."""
+    """Release the slots of runs, and delete rows that refer to them without a foreign key."""
     unit = UnitOfWork()
     await lock_limits(connection, unit, holders=runs)
     for lease in [lease for run_id in runs for lease in unit.held_by(run_id)]:

@@ -46,7 +46,7 @@ async def create_task_run(batcher: Batcher, document: Any, now: datetime, **acto
 
 @command(TaskRun)
 async def update_task_run(context: CommandContext, document: Any) -> TaskRun:
-    """Update the given fields of a task run. Slots of limits on tags that it loses are released."""
+    """Update the given fields of a task run. Slots of removed tags are released."""
     async with context.database.write() as transaction:
         connection = transaction.connection
         locked = await sql.lock_task_runs(connection, [document.id])
@@ -60,7 +60,7 @@ async def update_task_run(context: CommandContext, document: Any) -> TaskRun:
 
 
 async def _release(context: CommandContext, connection: AsyncConnection, run_id: UUID, names: set[str]) -> None:
-    """The slots of limits with these names that the run came to by entering a state."""
+    """Release the slots of limits with these names that a state of the run acquired."""
     unit, now = UnitOfWork(), context.clock()
     await lock_limits(connection, unit, holders=[run_id])
     for lease in unit.held_by(run_id):
@@ -71,14 +71,14 @@ async def _release(context: CommandContext, connection: AsyncConnection, run_id:
 
 @command(TaskRun)
 async def delete_task_run(context: CommandContext, task_run_id: UUID) -> None:
-    """Delete a task run with its states; its slots are released. A subflow run that it stands for stays."""
+    """Delete a task run with its states, and release its slots. A subflow run that it represents is kept."""
     if not await delete_many_task_runs(context, [task_run_id]):
         raise NotFound(task_run_id)
 
 
 @command(TaskRun)
 async def delete_many_task_runs(context: CommandContext, ids: Collection[UUID]) -> list[UUID]:
-    """Delete the task runs with these ids as one is deleted; the ids of those that were there."""
+    """Delete task runs, each as `delete_task_run` does; return the ids that existed."""
     async with context.database.write() as transaction:
         return await _delete(transaction, sorted(ids), sa.true(), context.clock())
 

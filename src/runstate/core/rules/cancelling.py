@@ -14,7 +14,7 @@ def finish_cancelling(proposal: Proposal[FlowRun]) -> Reject:
 
 @rule(leaving={StateType.SCHEDULED, StateType.PAUSED}, entering={StateType.CANCELLING})
 def cancel_at_once_without_infrastructure(proposal: Proposal[FlowRun]) -> Reject | None:
-    """A run without infrastructure is CANCELLED at once: a scheduled run that was not submitted, a suspended run."""
+    """A run without infrastructure is CANCELLED at once: a SCHEDULED run that was not submitted, or a suspended run."""
     initial = proposal.initial
     if initial is None:
         return None

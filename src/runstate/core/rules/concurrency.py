@@ -1,4 +1,4 @@
-"""Concurrency limits: a run acquires slots on entry, or it waits, is scheduled again or is cancelled."""
+"""Concurrency limits: a run that enters a state acquires slots. Otherwise it waits, is rescheduled or is cancelled."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,14 +27,16 @@ HOLDING_TASK = frozenset({StateType.RUNNING, StateType.CANCELLING})
 """State types in which a task run holds slots of its tags."""
 
 ENQUEUED_SECONDS = 30
+"""Delay after which an enqueued run is scheduled again."""
 GRACE_SECONDS = 300
+"""Default time for which a claimed run holds its slot before it starts."""
 NO_SLOTS = "The limit {} has no slots."
 FULL = "The limit {} is full."
 
 
 @rule(leaving=HOLDING, entering=HOLDING)
 def carry_lease(proposal: Proposal[FlowRun]) -> Amend | None:
-    """The id of the lease of a deployment's slot stays in the details of the states in which the run holds the slot."""
+    """A flow run that holds a slot of its deployment keeps the id of the lease in the details of its states."""
     if proposal.initial is None or proposal.initial.details.deployment_concurrency_lease_id is None:
         return None
     lease_id = proposal.initial.details.deployment_concurrency_lease_id
@@ -43,7 +45,7 @@ def carry_lease(proposal: Proposal[FlowRun]) -> Amend | None:
 
 @rule(leaving=ANY - HOLDING, entering=PENDING)
 def take_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Amend | None:
-    """A flow run that is claimed acquires a slot of its deployment. If none is free, it is rescheduled or cancelled."""
+    """A claimed flow run acquires a slot of its deployment. If none is free, the run is rescheduled or cancelled."""
     slot = _wanted(proposal)
     if slot is None:
         return None
@@ -56,9 +58,10 @@ def take_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Amend 
 
 @rule(leaving=PENDING, entering=RUNNING)
 def keep_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Wait | Amend | None:
-    """A claimed run keeps its slot when it starts. If the slot expired, it acquires another one or is cancelled."""
+    """A claimed run keeps its slot when it starts. If the lease expired, it acquires another slot or is cancelled."""
     slot = _wanted(proposal)
     claimed = proposal.initial is not None and proposal.initial.details.deployment_concurrency_lease_id is not None
+    # A rate limit counts claims, and the claim has acquired its slot already.
     if slot is None or (claimed and slot.limit.slot_decay_per_second > 0):
         return None
     if not claimed or seconds_until_room(slot.limit, 1, proposal.now) == 0:
@@ -81,7 +84,7 @@ def take_tag_slots(proposal: Proposal[TaskRun]) -> Abort | Wait | Amend | None:
 
 @rule(leaving={StateType.SCHEDULED}, entering={StateType.SCHEDULED})
 def cancel_late_run_without_slot(proposal: Proposal[FlowRun]) -> Reject | None:
-    """A run that becomes Late is cancelled if its deployment is full and cancels new runs."""
+    """A run that becomes Late is CANCELLED if its deployment is full and its collision strategy is CANCEL_NEW."""
     options = proposal.concurrency
     slot = _wanted(proposal)
     if slot is None or proposal.proposed.name != "Late" or options is None:
@@ -113,7 +116,7 @@ def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
 
 
 def _enter_deployment(proposal: Proposal[FlowRun]) -> Abort | Wait | Amend | None:
-    """Acquire the slot of the deployment until the run leaves the state."""
+    """Acquire a slot of the deployment without an expiry."""
     verdict, slot = _enter(proposal), _wanted(proposal)
     return _acquires(proposal, slot, None) if isinstance(verdict, Amend) and slot else verdict
 

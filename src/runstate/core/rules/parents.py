@@ -8,7 +8,7 @@ from runstate.rows import TaskRun
 
 @rule(leaving=ANY, entering={StateType.RUNNING})
 def run_only_in_running_flow(proposal: Proposal[TaskRun]) -> Abort | Reject | None:
-    """A task run starts only while its flow run is RUNNING. If that is PAUSED, the task run is PAUSED as NotReady."""
+    """A task run starts only while its flow run is RUNNING. If the flow run is PAUSED, the task run is NotReady."""
     if proposal.flow_run is None or proposal.flow_run.state_type is StateType.RUNNING:
         return None
     if proposal.flow_state is None or not proposal.flow_state.is_paused:

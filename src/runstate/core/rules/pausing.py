@@ -17,7 +17,7 @@ def pause_while_running(proposal: Proposal[FlowRun]) -> Abort | Reject | None:
     return (
         None
         if proposal.initial.is_running
-        else Reject(reason=f"Only a running run can be paused: it is in {proposal.initial_name}.")
+        else Reject(reason=f"Only a RUNNING run can be paused: it is in {proposal.initial_name}.")
     )
 
 
@@ -25,13 +25,13 @@ def pause_while_running(proposal: Proposal[FlowRun]) -> Abort | Reject | None:
 def pause_once_for_each_key(proposal: Proposal[FlowRun]) -> Reject | None:
     """A flow run pauses once for each pause key."""
     if proposal.proposed.details.pause_key in proposal.run.policy.pause_keys:
-        return Reject(reason="The run has been paused with this pause key already.")
+        return Reject(reason="The run has already been paused with this pause key.")
     return None
 
 
 @rule(entering=PAUSED)
 def suspend_needs_deployment(proposal: Proposal[FlowRun]) -> Abort | None:
-    """A flow run can be suspended only if it can be started again: it has a deployment and is not a subflow run."""
+    """Only a flow run with a deployment can be suspended, and no subflow run: others could not be started again."""
     if not proposal.proposed.details.pause_reschedule:
         return None
     if proposal.run.parent_task_run_id is not None:
@@ -41,7 +41,7 @@ def suspend_needs_deployment(proposal: Proposal[FlowRun]) -> Abort | None:
 
 @rule(entering=PAUSED)
 def note_the_pause(proposal: Proposal[FlowRun]) -> Amend:
-    """The policy of a paused run records the pause key; a pause without a key gets a new one."""
+    """The policy of a paused run records the pause key. A pause without a key gets a generated one."""
     policy = proposal.run.policy
     key = proposal.proposed.details.pause_key or str(proposal.pause_key)
     keys = tuple(sorted({*policy.pause_keys, key}))
@@ -50,7 +50,7 @@ def note_the_pause(proposal: Proposal[FlowRun]) -> Amend:
 
 @rule(leaving=PAUSED)
 def leave_pause_only_to_resume_or_end(proposal: Proposal[FlowRun]) -> Reject | None:
-    """A PAUSED run can only become RUNNING or SCHEDULED, or end. A refused proposal marks the run as resuming."""
+    """A PAUSED run can only become RUNNING, SCHEDULED or final. A refused proposal marks the run as resuming."""
     if proposal.proposed.type in AFTER_A_PAUSE:
         return None
     return Reject(

@@ -13,7 +13,7 @@ FAILED = frozenset({StateType.FAILED})
 
 @rule(leaving=RUNNING, entering=FAILED)
 def retry_failed_flow_run(proposal: Proposal[FlowRun]) -> Reject | Amend:
-    """A flow run that fails and has retries left awaits the next one, in the same process."""
+    """A flow run that fails and has retries left becomes AwaitingRetry, and its process retries it."""
     policy = proposal.run.policy
     if policy.retries is None or proposal.run.run_count > policy.retries:
         return Amend(run={"policy": policy.model_copy(update={"retry_type": None})})
@@ -23,7 +23,7 @@ def retry_failed_flow_run(proposal: Proposal[FlowRun]) -> Reject | Amend:
 
 @rule(leaving=RUNNING, entering=FAILED)
 def retry_failed_task_run(proposal: Proposal[TaskRun]) -> Reject | None:
-    """A task run that fails and has retries left awaits the next one, unless the state is marked as not retriable."""
+    """A task run that fails and has retries left becomes AwaitingRetry, unless the state is not retriable."""
     policy = proposal.run.policy
     if proposal.proposed.details.retriable is False or policy.retries is None:
         return None
@@ -41,7 +41,7 @@ def name_further_runs(proposal: Proposal[TaskRun]) -> Amend | None:
 
 @rule(leaving=ANY, entering=RUNNING)
 def note_attempt_of_flow_run(proposal: Proposal[TaskRun]) -> Amend | None:
-    """A task run records the run count of its flow run."""
+    """A task run that starts records the run count of its flow run."""
     return Amend(run={"flow_run_run_count": proposal.flow_run.run_count}) if proposal.flow_run else None
 
 

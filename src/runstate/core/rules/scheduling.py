@@ -52,4 +52,4 @@ def late_once_and_only_when_scheduled(proposal: Proposal[FlowRun]) -> Reject | N
         return None
     if proposal.initial is None or not proposal.initial.is_scheduled:
         return Reject(reason="Only a scheduled run can become late.")
-    return Reject(reason="The run is late already.") if proposal.initial.name == "Late" else None
+    return Reject(reason="The run is already late.") if proposal.initial.name == "Late" else None

@@ -41,7 +41,7 @@ def reschedule_needs_deployment(proposal: Proposal[FlowRun]) -> Abort | None:
 
 @rule(leaving=FINAL_TYPES, entering=NOT_FINAL)
 def reset_flow_run(proposal: Proposal[FlowRun]) -> Amend:
-    """The policy of a flow run that leaves a final state is reset: pause keys, resuming, and how it is retried."""
+    """The policy of a flow run that leaves a final state is reset: pause keys, resuming and retry type."""
     retry_type = "reschedule" if proposal.proposed.is_scheduled else None
     reset = {"resuming": False, "pause_keys": (), "retry_type": retry_type}
     return Amend(run={"policy": proposal.run.policy.model_copy(update=reset)})
@@ -55,7 +55,7 @@ def keep_result_of_task_run(proposal: Proposal[TaskRun]) -> Reject | None:
 
 @rule(leaving=FINAL_TYPES, entering=NOT_FINAL)
 def reset_task_run(proposal: Proposal[TaskRun]) -> Amend:
-    """The run count of a task run that leaves a final state is reset; in a retry of its flow run it is Retrying."""
+    """The run count of a task run that leaves a final state is reset. In a retry of its flow run, it is Retrying."""
     attempt = proposal.flow_run.run_count if proposal.flow_run else 0
     again = proposal.proposed.is_running and proposal.run.flow_run_run_count < attempt
     renamed = proposal.proposed.fresh_copy(name="Retrying") if again else None

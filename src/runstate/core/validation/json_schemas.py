@@ -1,4 +1,4 @@
-"""Bounded validation: a client's schema can make it take exponential time, so a process does it that can be ended."""
+"""Validation with bounded time and memory: a client's schema can take exponential time, so a process validates."""
 
 import asyncio
 import sys
@@ -14,20 +14,22 @@ from runstate.errors import InvalidInput, Overloaded
 
 WORKER: Final = Path(__file__).with_name("worker.py")
 SCHEMA_BYTES: Final = 2**17
+"""Maximum size of a schema."""
 VALUE_BYTES: Final = 2**20
+"""Maximum size of a value."""
 WAITING: Final = 32
-"""Requests that may wait for the process."""
+"""Maximum number of requests that wait for the process."""
 PATIENCE_SECONDS: Final = 10.0
-"""Time until an answer, after which the process is killed although it may have used little processor time."""
+"""Timeout of an answer. The process is killed after it, even if it used little processor time."""
 
 TOO_MUCH: Final = {"of": "schema", "message": "Validation takes too much time or memory.", "path": []}
 
 
 class JsonSchemas:
-    """A validator of JSON schemas, draft 2020-12, and of values against them.
+    """A validator of JSON schemas (draft 2020-12), and of values against them.
 
-    Its process is started when it is first needed. Patterns take linear time; lookaround and backreferences are
-    refused. References to anything outside a schema are refused.
+    Its process is started on first use. Patterns take linear time; lookaround and backreferences are refused.
+    References to anything outside a schema are refused, too.
     """
 
     def __init__(self) -> None:
@@ -36,19 +38,19 @@ class JsonSchemas:
         self.waiting = 0
 
     async def check(self, schema: Json, path: tuple[str, ...]) -> None:
-        """Raise InvalidInput, with the path of the schema, if the schema cannot be used."""
+        """Raise InvalidInput if the schema is invalid; `path` is where the input has the schema."""
         if error := await self._request(_line(schema, SCHEMA_BYTES, path), b""):
-            raise InvalidInput(f"The JSON schema cannot be used: {error['message']}", (*path, *error["path"]))
+            raise InvalidInput(f"The JSON schema is invalid: {error['message']}", (*path, *error["path"]))
 
     async def validate(self, value: Json, schema: Json, path: tuple[str, ...]) -> None:
-        """Raise InvalidInput, with the path of what is wrong in the value, unless it conforms to the schema."""
+        """Raise InvalidInput if the value does not conform to the schema; `path` is where the input has the value."""
         error = await self._request(_line(schema, SCHEMA_BYTES, path), _line(value, VALUE_BYTES, path))
         if error and error["of"] == "value":
             raise InvalidInput(
                 f"The value does not conform to its JSON schema: {error['message']}", (*path, *error["path"])
             )
         if error:
-            raise InvalidInput(f"The JSON schema of the value cannot be used: {error['message']}", path)
+            raise InvalidInput(f"The JSON schema of the value is invalid: {error['message']}", path)
 
     async def close(self) -> None:
         """End the process."""
@@ -59,9 +61,9 @@ class JsonSchemas:
             await process.wait()
 
     async def _request(self, schema: bytes, value: bytes) -> Any:
-        """Return what is wrong, or None. Raise Overloaded if too many wait."""
+        """Return the error as a dict with `of`, `message` and `path`, or None. Raise Overloaded if too many wait."""
         if self.waiting >= WAITING:
-            raise Overloaded("Too many values wait for their validation; try again.")
+            raise Overloaded("Too many values are waiting for validation; try again.")
         self.waiting += 1
         try:
             async with self.turn:
@@ -76,7 +78,7 @@ class JsonSchemas:
         return self.process
 
     async def _answer(self, request: bytes) -> bytes:
-        """Return a line of the process; nothing if it ended, or had to be killed."""
+        """Return the answer line of the process; empty if the process ended or was killed."""
         answer = b""
         try:
             process = await self._running()
@@ -88,13 +90,13 @@ class JsonSchemas:
         except (TimeoutError, ConnectionError):
             answer = b""
         finally:
-            if not answer:  # nor if the caller went away: its answer would be the next one's
+            if not answer:  # also if the caller was cancelled: the next caller would read its answer
                 await self.close()
         return answer
 
 
 async def _started() -> Process:
-    """Start the process, in a session of its own: signals from a terminal are for the server."""
+    """Start the process in its own session, so that signals of a terminal reach the server only."""
     return await asyncio.create_subprocess_exec(
         sys.executable, "-P", str(WORKER), stdin=PIPE, stdout=PIPE, start_new_session=True
     )
@@ -103,8 +105,8 @@ async def _started() -> Process:
 def _line(value: Json, limit: int, path: tuple[str, ...]) -> bytes:
     try:
         line = orjson.dumps(value)
-    except TypeError as error:  # nested too deeply, or a number that JSON readers do not keep
-        raise InvalidInput(f"The JSON value cannot be used: {error}.", path) from None
+    except TypeError as error:  # nested too deeply, or an integer of more than 64 bits
+        raise InvalidInput(f"The JSON value cannot be validated: {error}.", path) from None
     if len(line) > limit:
-        raise InvalidInput(f"The JSON value is too large: at most {limit} bytes, not {len(line)}.", path)
+        raise InvalidInput(f"The JSON value is too large: {len(line)} bytes, at most {limit} are allowed.", path)
     return line

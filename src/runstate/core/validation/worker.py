@@ -1,7 +1,7 @@
-"""The process that validates: it reads a schema and a value a line each, and writes one line about them.
+"""The validating process: it reads two lines, a schema and a value, and writes one line with the error or null.
 
-The process ends itself, by a signal, when a request uses too much processor time or memory. It imports nothing of
-runstate, so that it starts fast.
+A request that uses too much processor time or memory ends the process. It imports nothing of runstate, so that it
+starts fast.
 """
 
 import functools
@@ -22,7 +22,7 @@ PATTERN_BYTES: Final = 2**20
 LONGEST_MESSAGE: Final = 500
 
 PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES, dfa_size_limit=PATTERN_BYTES)
-"""The regular expression engine that takes linear time: it knows no lookaround and no backreferences."""
+"""The linear-time regular expression engine, which has no lookaround and no backreferences."""
 
 
 @functools.lru_cache(32)
@@ -34,7 +34,7 @@ def validator(schema: bytes) -> jsonschema_rs.Draft202012Validator:
 
 
 def error_of(schema: bytes, value: bytes) -> dict[str, Any] | None:
-    """Return what is wrong with the schema, or with the value if there is one; None if nothing is."""
+    """Return the error of the schema, or of the value if there is one; None if both are valid."""
     of = "schema"
     try:
         known = validator(schema)
@@ -48,9 +48,9 @@ def error_of(schema: bytes, value: bytes) -> dict[str, Any] | None:
 
 
 def serve() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the end of the input."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a process that is killed must not write a core dump
     for schema in sys.stdin.buffer:
         value = sys.stdin.buffer.readline()
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # the default action of its signal ends the process

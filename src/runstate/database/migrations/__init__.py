@@ -1,1 +1,1 @@
-"""The shapes that the tables have had, one migration after the other."""
+"""Alembic's environment, and the migrations in order."""

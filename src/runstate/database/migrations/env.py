@@ -1,4 +1,4 @@
-"""Environment of Alembic: migrations run on the connection that is given, in its transaction."""
+"""Environment of Alembic: migrations run on the given connection, in its transaction."""
 
 from alembic import context
 

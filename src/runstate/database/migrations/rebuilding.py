@@ -1,4 +1,4 @@
-"""Protection of what SQLite would lose where a table is rebuilt: a new one is filled, and the old one dropped."""
+"""Protection of counters and references that SQLite can lose when Alembic rebuilds a table as a copy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ DANGLING = sa.text('SELECT DISTINCT "table", parent FROM pragma_foreign_key_chec
 
 @contextmanager
 def keeping_what_holds(connection: sa.Connection) -> Iterator[None]:
-    """Keep the numbers that tables count with, and check that every reference leads to a row.
+    """Preserve the AUTOINCREMENT counters of tables, and check afterwards that no foreign key is broken.
 
-    Both are for SQLite alone: PostgreSQL changes its tables in place.
+    Both are needed on SQLite only: PostgreSQL changes its tables in place.
     """
     if connection.dialect.name != "sqlite":
         yield
@@ -32,21 +32,21 @@ def keeping_what_holds(connection: sa.Connection) -> Iterator[None]:
 
 
 def _numbers(connection: sa.Connection) -> dict[str, int]:
-    """Return the highest number that each table with AUTOINCREMENT has given out; its row may be gone."""
+    """Return the last number of each table with AUTOINCREMENT; the row with the number may have been deleted."""
     if not connection.scalar(COUNTS):
         return {}
     return {row.name: row.seq for row in connection.execute(NUMBERS)}
 
 
 def _count_on(connection: sa.Connection, numbers: dict[str, int]) -> None:
-    """Let the tables that are still there go on from these numbers; a rebuilt table knows only the rows that it got."""
+    """Restore the counters of existing tables. The counter of a rebuilt table starts at its highest existing row."""
     for name, number in numbers.items():
         connection.execute(FORGET, {"name": name, "number": number})
         connection.execute(REMEMBER, {"name": name, "number": number})
 
 
 def _check_references(connection: sa.Connection) -> None:
-    """Raise if rows refer to rows that do not exist. SQLite does not check that while tables are rebuilt."""
+    """Raise RuntimeError if rows refer to rows that do not exist: foreign keys are not enforced during a rebuild."""
     broken = [f"{table} to {parent}" for table, parent in connection.execute(DANGLING)]
     if broken:
-        raise RuntimeError(f"References lead to rows that do not exist: from {', from '.join(broken)}.")
+        raise RuntimeError(f"Rows refer to rows that do not exist: from {', from '.join(broken)}.")

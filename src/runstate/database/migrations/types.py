@@ -1,6 +1,7 @@
-"""Column types of migrations, frozen: a type that a migration uses never changes. A changed one is a new type.
+"""Column types of migrations. They are frozen: a type never changes once a migration uses it.
 
-The rows have types of their own, which change with the code. A migration leads to the same tables forever.
+The types of the rows change with the code. Migrations do not import them, so that a migration always creates the same
+tables.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 class Timestamp(TypeDecorator[datetime]):
-    """An instant: with a time zone on PostgreSQL, as microseconds since 1970 on SQLite."""
+    """An instant: `timestamptz` on PostgreSQL, microseconds since 1970 on SQLite."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -32,11 +33,11 @@ class Timestamp(TypeDecorator[datetime]):
         return dialect.type_descriptor(sa.DateTime(timezone=True))
 
     def bind_processor(self, dialect: Dialect) -> Any:
-        """Return what makes the stored value of an instant."""
+        """Return the converter from an instant to the stored value; None if the driver converts."""
         return _microseconds if dialect.name == "sqlite" else None
 
     def result_processor(self, dialect: Dialect, coltype: Any) -> Any:
-        """Return what makes an instant of the stored value."""
+        """Return the converter from the stored value to an instant; None if the driver converts."""
         return _instant if dialect.name == "sqlite" else None
 
 
@@ -49,10 +50,10 @@ def _instant(value: int | None) -> datetime | None:
 
 
 class TextualJSON(sqlite.JSON[Any]):
-    """JSON that SQLite keeps as the text that it is."""
+    """JSON in a TEXT column of SQLite."""
 
     def adapt(self, cls: Any, **_: Any) -> Any:
-        """Return the type itself: it is made for SQLite already."""
+        """Return the type itself, which needs no adaptation to SQLite."""
         return self
 
 
@@ -62,18 +63,18 @@ def _as_text(kind: TextualJSON, compiler: SQLiteTypeCompiler, **_: Any) -> str:
 
 
 NUMERIC_JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-"""Any JSON value, as it was kept before 0004: where it was a number, SQLite kept its own idea of the number."""
+"""Any JSON value, as stored before 0004: SQLite converted a JSON number to an integer or a double."""
 JSON = NUMERIC_JSON.with_variant(TextualJSON(none_as_null=True), "sqlite")
 """Any JSON value: jsonb on PostgreSQL, text on SQLite."""
 
 
 class Xid8(sa.types.UserDefinedType[str]):
-    """The 64-bit transaction id of PostgreSQL; text on SQLite."""
+    """PostgreSQL's 64-bit transaction id; text on SQLite."""
 
     cache_ok = True
 
     def get_col_spec(self, **_: Any) -> str:
-        """Return the name of the type."""
+        """Return the name of the type in SQL."""
         return "xid8"
 
 
@@ -83,7 +84,7 @@ def _transaction_id(kind: Xid8, compiler: SQLiteTypeCompiler, **_: Any) -> str:
 
 
 class ServerSays(sa.sql.expression.ColumnElement[Any]):
-    """A default that PostgreSQL computes with a function, and that is NULL on SQLite."""
+    """A column default: a function call on PostgreSQL, NULL on SQLite."""
 
     inherit_cache = True
 

@@ -1,1 +1,1 @@
-"""Questions and changes larger than a filter; one module each."""
+"""Statements that are more than a filter on one table, in a module per subject."""

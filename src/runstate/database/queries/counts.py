@@ -1,4 +1,4 @@
-"""Numbers of rows by group. Tables that are counted, and the columns that rows are grouped by, are declared here."""
+"""Numbers of rows by group: the tables whose rows are counted, and the columns that they can be grouped by."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class StateCount:
     """Number of runs in states of one type and name."""
 
     state_type: StateType | None
-    """Type of the current state; null: none yet."""
+    """Type of the current state; null if the run has not entered a state yet."""
     state_name: str | None
-    """Name of the current state; null: none yet."""
+    """Name of the current state; null if the run has not entered a state yet."""
     count: int
     """Number of runs."""
 
@@ -37,10 +37,10 @@ class Joined(NamedTuple):
 
 @dataclass(frozen=True)
 class CountedTable:
-    """A table that rows are counted in."""
+    """A table whose rows are counted."""
 
     table: sa.FromClause
-    """Table that conditions are about."""
+    """Table to which conditions apply."""
     columns: Mapping[str, sa.ColumnElement[Any]]
     """Columns that rows can be grouped by."""
     number: sa.ColumnElement[int]
@@ -49,7 +49,7 @@ class CountedTable:
     """Tables that some of the columns belong to."""
 
     def counts(self, groups: Sequence[str], *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
-        """Return the statement for the columns of each group and its `count`; without groups for one `count`."""
+        """Return the statement that selects the columns of each group and its `count`; one `count` without groups."""
         columns = [self.columns[name] for name in groups]
         number = self.number.label("count")
         statement = sa.select(*columns, number).select_from(self.source(groups)).where(*conditions)
@@ -86,14 +86,14 @@ def _tallies(kind: RunKind) -> CountedTable:
 
 
 TALLIES: Final[Mapping[type[Row], CountedTable]] = {row: _tallies(kind) for row, kind in RUN_KINDS.items()}
-"""Sums of numbers of rows, as far as they are kept."""
+"""Tables of tallies by the row class that they count."""
 COUNTED: Final[Mapping[type[Row], CountedTable]] = {
     FlowRun: _runs(FlowRun, FlowRunState),
     TaskRun: _runs(TaskRun, TaskRunState, Joined(FlowRun.__table__, FlowRun.__table__.c.id == TaskRun.flow_run_id)),
 }
-"""Tables whose rows are grouped by columns of other tables too."""
+"""Tables whose rows can also be grouped by columns of other tables, by row class."""
 
 
 def counted_table(row: type[Row]) -> CountedTable:
-    """Return the table that holds rows of a kind, to count them one by one."""
+    """Return the table of a row class, to count its rows without tallies."""
     return COUNTED.get(row) or CountedTable(row.__table__, _named(row.__table__.c), sa.func.count())

@@ -35,11 +35,11 @@ Order = tuple[InstrumentedAttribute[Any], ...]
 
 @dataclass(frozen=True, slots=True)
 class DueQuery:
-    """A query, and the columns by whose order it is paged.
+    """A query, and the columns by which its pages are ordered.
 
-    Queries for few of many runs are ordered by a time that has no index. With an index, a database that expects many
-    rows would walk the whole table to find a page in order. Queries use EXISTS to find the owners of unfinished runs:
-    then even a database without statistics reads the few unfinished runs first.
+    Queries for few of many runs are ordered by a time without an index. With an index, a planner that expects many rows
+    would scan the whole table in index order to find a page. Conditions on owners use EXISTS, so that even a database
+    without statistics reads the few unfinished runs first.
     """
 
     query: Query
@@ -47,7 +47,7 @@ class DueQuery:
 
 
 async def pages(database: Database, due: DueQuery) -> AsyncIterator[Sequence[Found]]:
-    """Yield the rows in pages. Rows that stay due after they were read do not delay the next page."""
+    """Yield the rows in pages. Each page starts after the last row of the previous one, even if rows stay due."""
     page = await _page(database, due.query, due.order)
     while page:
         yield page
@@ -66,17 +66,17 @@ def _after(order: Order, last: Found) -> sa.ColumnElement[bool]:
 
 
 def late_flow_runs(before: datetime) -> DueQuery:
-    """Return flow runs that were never started and were due by a time."""
+    """Return the query for flow runs that are Scheduled for a time up to *before*."""
     query = sa.select(FlowRun.id, FlowRun.version, FlowRun.next_scheduled_start_time).where(
         FlowRun.state_type == StateType.SCHEDULED,
-        FlowRun.state_name == "Scheduled",
+        FlowRun.state_name == "Scheduled",  # not Late, AwaitingRetry, Resuming …
         FlowRun.next_scheduled_start_time <= before,
     )
     return DueQuery(query, (FlowRun.next_scheduled_start_time, FlowRun.id))
 
 
 def expired_pauses(now: datetime) -> DueQuery:
-    """Return flow runs whose pause has expired."""
+    """Return the query for flow runs whose pause has expired."""
     until = sa.type_coerce(FlowRunState.details, JSON)["pause_timeout"].as_string()
     query = (
         sa.select(FlowRun.id, FlowRun.version, FlowRun.state_timestamp)
@@ -87,7 +87,7 @@ def expired_pauses(now: datetime) -> DueQuery:
 
 
 def stuck_cancellations(before: datetime) -> DueQuery:
-    """Return flow runs that have been CANCELLING since a time or longer."""
+    """Return the query for flow runs that became CANCELLING at *before* or earlier."""
     query = sa.select(FlowRun.id, FlowRun.version, FlowRun.state_timestamp).where(
         FlowRun.state_type == StateType.CANCELLING, FlowRun.state_timestamp <= before
     )
@@ -95,16 +95,16 @@ def stuck_cancellations(before: datetime) -> DueQuery:
 
 
 def task_runs_left_over(since: datetime) -> DueQuery:
-    """Return the unfinished task runs of flow runs CANCELLED since then."""
+    """Return the query for unfinished task runs of flow runs that became CANCELLED at *since* or later."""
     flow_run = FlowRun.id == TaskRun.flow_run_id
     is_cancelled = FlowRun.state_type == StateType.CANCELLED
     return _unfinished_task_runs(sa.exists().where(flow_run, is_cancelled, FlowRun.state_timestamp >= since))
 
 
 def orphaned_task_runs(since: datetime, until: datetime) -> DueQuery:
-    """Return the unfinished task runs of flow runs that CRASHED or FAILED in that time.
+    """Return the query for unfinished task runs of flow runs that CRASHED or FAILED in a period.
 
-    Task runs in the background are executed by other processes, which go on without the flow run.
+    Background task runs are left out: other processes execute them and continue without the flow run.
     """
     flow_run = FlowRun.id == TaskRun.flow_run_id
     is_deferred = sa.type_coerce(TaskRunState.details, JSON)["deferred"].as_boolean()
@@ -113,7 +113,10 @@ def orphaned_task_runs(since: datetime, until: datetime) -> DueQuery:
 
 
 def _unfinished_task_runs(*conditions: sa.ColumnElement[bool]) -> DueQuery:
-    """Leave out task runs that stand for an unfinished subflow run: they end when that does."""
+    """Return the query for unfinished task runs.
+
+    Task runs that represent an unfinished subflow run are left out: they end with it.
+    """
     subflow = aliased(FlowRun)
     follows = sa.exists().where(subflow.parent_task_run_id == TaskRun.id, subflow.state_type.in_(UNFINISHED))
     query = sa.select(TaskRun.id, TaskRun.version, TaskRun.state_timestamp).where(
@@ -123,12 +126,15 @@ def _unfinished_task_runs(*conditions: sa.ColumnElement[bool]) -> DueQuery:
 
 
 def _lost(flow_run: Any, since: datetime, until: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    """Whether a flow run ended in that time without ending what it had started."""
+    """Return the conditions for flow runs that CRASHED or FAILED in a period, possibly with unfinished runs."""
     return flow_run.state_type.in_(LOST), flow_run.state_timestamp.between(since, until)
 
 
 def subflow_runs_left_over() -> DueQuery:
-    """Return unfinished subflow runs of CANCELLED flow runs; those of deployments only until they are CANCELLING."""
+    """Return the query for unfinished subflow runs of CANCELLED flow runs.
+
+    Those of a deployment that are CANCELLING are left out: their own infrastructure stops them.
+    """
     parent = aliased(FlowRun)
     is_stopping = sa.and_(FlowRun.state_type == StateType.CANCELLING, FlowRun.deployment_id.is_not(None))
     query = (
@@ -141,9 +147,9 @@ def subflow_runs_left_over() -> DueQuery:
 
 
 def orphaned_subflow_runs(since: datetime, until: datetime) -> DueQuery:
-    """Return the unfinished subflow runs of flow runs that CRASHED or FAILED in that time.
+    """Return the query for unfinished subflow runs of flow runs that CRASHED or FAILED in a period.
 
-    A subflow run of a deployment has infrastructure of its own, and goes on.
+    Subflow runs of a deployment are left out: they have their own infrastructure and continue.
     """
     parent = aliased(FlowRun)
     query = (
@@ -156,7 +162,7 @@ def orphaned_subflow_runs(since: datetime, until: datetime) -> DueQuery:
 
 
 def limits_with_expired_leases(now: datetime) -> DueQuery:
-    """Return limits with expired leases."""
+    """Return the query for limits with expired leases."""
     expired = sa.select(ConcurrencyLease.limit_id).where(ConcurrencyLease.expires <= now)
     return DueQuery(sa.select(ConcurrencyLimit.id).where(ConcurrencyLimit.id.in_(expired)), (ConcurrencyLimit.id,))
 
@@ -164,7 +170,7 @@ def limits_with_expired_leases(now: datetime) -> DueQuery:
 async def expired_leases(
     connection: AsyncConnection, limit: ConcurrencyLimit, now: datetime, at_most: int
 ) -> list[ConcurrencyLease]:
-    """Return expired leases of a limit. While the caller locks the limit, nobody changes them."""
+    """Return expired leases of a limit. The caller must hold the lock of the limit, so that they cannot change."""
     query = (
         sa.select(*table_of(ConcurrencyLease).columns)
         .where(ConcurrencyLease.limit_id == limit.id, ConcurrencyLease.expires <= now)

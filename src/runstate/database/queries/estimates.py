@@ -1,4 +1,4 @@
-"""How long a run has been running and how late it started: the same numbers of a row in Python and a table in SQL."""
+"""Estimated run time and lateness of runs, in seconds: of a row in Python, and of a table in SQL."""
 
 from datetime import datetime
 from typing import Any
@@ -12,14 +12,14 @@ from runstate.rows.runs import Run
 
 
 def run_time(run: Run, now: datetime) -> float:
-    """Seconds spent in RUNNING, up to now."""
+    """Return the seconds that a run has spent in RUNNING, up to now."""
     if run.state_type is not StateType.RUNNING or run.state_timestamp is None:
         return run.total_run_time_seconds
     return round(run.total_run_time_seconds + max(0.0, (now - run.state_timestamp).total_seconds()), 6)
 
 
 def start_time_delta(run: Run, now: datetime) -> float:
-    """By how many seconds the run started, or is about to start, later than expected."""
+    """Return the seconds by which a run started later than expected. A run that can still start counts as of now."""
     expected, started = run.expected_start_time, run.start_time
     if expected is None:
         return 0.0
@@ -29,14 +29,14 @@ def start_time_delta(run: Run, now: datetime) -> float:
 
 
 def run_time_of(table: sa.FromClause, now: datetime) -> sa.ColumnElement[float]:
-    """`run_time` of the rows of a table of runs."""
+    """Return `run_time` as an SQL expression on a table of runs."""
     running = sa.func.coalesce(seconds_between(table.c.state_timestamp, _instant(now)), 0.0)
     is_running = table.c.state_type == StateType.RUNNING
     return table.c.total_run_time_seconds + sa.case((is_running, _positive(running)), else_=0.0)
 
 
 def start_time_delta_of(table: sa.FromClause, now: datetime) -> sa.ColumnElement[float]:
-    """`start_time_delta` of the rows of a table of runs."""
+    """Return `start_time_delta` as an SQL expression on a table of runs."""
     is_final = sa.func.coalesce(table.c.state_type.in_(FINAL_TYPES), sa.false())
     can_start = sa.and_(table.c.start_time.is_(None), sa.not_(is_final))
     started = sa.case((can_start, _instant(now)), else_=table.c.start_time)

@@ -1,4 +1,4 @@
-"""Deletes rows in bounded batches, and knows which rows have expired."""
+"""Deletion of expired rows, in bounded batches."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -15,11 +15,11 @@ BATCH_SIZE: Final = 1_000
 
 
 async def delete_expired(database: Database, now: datetime, settings: Mapping[str, float]) -> int:
-    """Delete all rows that have expired by the retention of their class, and return their number."""
+    """Delete the rows that have expired according to the retention of their class, and return their number."""
     deleted = 0
     for row, retention in retentions().items():
         period = retention.period(settings)
-        # Logs are deleted by position, see runstate.feed.retention.
+        # `runstate.feed.retention` deletes log entries by position: a time would cut gaps into a log.
         if period is not None and not issubclass(row, LogEntry):
             table = table_of(row)
             for clause in _expired(table, retention, now - period):
@@ -72,5 +72,5 @@ def retentions() -> dict[type[Base], Retention]:
 
 
 def retention_settings() -> set[str]:
-    """Return the names of all settings that some retention depends on."""
+    """Return the names of all settings that retentions use."""
     return {each.setting for each in retentions().values() if each.setting}

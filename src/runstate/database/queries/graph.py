@@ -1,4 +1,4 @@
-"""What a flow run was made of: its task runs and subflow runs, and what each got its inputs from."""
+"""The graph of a flow run: its task runs and subflow runs, and the results that each uses as input."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,39 +20,39 @@ MOST_NODES: Final = 10_000
 
 @dataclass(frozen=True)
 class GraphNode:
-    """A task run, or the subflow run that a task run stands for."""
+    """A task run, or the subflow run that a task run represents."""
 
     kind: RunKind
-    """Whether it is a task run or a flow run."""
+    """Kind of the run: task run or flow run."""
     run_id: UUID
     """Id of the task run or the subflow run."""
     task_run_id: UUID
-    """Id of the task run: itself, or the one that stands for the subflow run."""
+    """Id of the task run: the node itself, or the task run that represents the subflow run."""
     label: str
-    """Name of the task run, or names of the flow and the subflow run."""
+    """Name of the task run; for a subflow run `flow / run`, the names of both."""
     state_type: StateType | None
     """Type of the current state."""
     start_time: datetime
-    """When it started, or was expected to."""
+    """Time at which it started, or else was expected to start."""
     end_time: datetime | None
-    """When it ended; null: it has not."""
+    """Time at which it ended; null if it has not ended."""
     parents: list[UUID] = field(default_factory=list)
-    """Run ids of the nodes whose results it was given."""
+    """Run ids of the nodes whose results are its inputs."""
     children: list[UUID] = field(default_factory=list)
-    """Run ids of the nodes that were given its result."""
+    """Run ids of the nodes that have its result as input."""
     encapsulating: list[UUID] = field(default_factory=list)
-    """Run ids of the nodes that it was called in."""
+    """Run ids of the nodes in which it was called."""
 
 
 class Edge(Enum):
-    """What a task run has to do with one that its inputs name."""
+    """The relation of a task run to one that its inputs name."""
 
     GIVEN = "GIVEN"
     CALLED_IN = "CALLED_IN"
 
 
 def task_runs_of(flow_run_id: UUID) -> sa.Select[Any]:
-    """The columns that `nodes` wants, for each task run of a flow run; one more than there may be at most."""
+    """Return the query for the rows that `nodes` reads: task runs of a flow run, at most one more than allowed."""
     subflow, flow = aliased(FlowRun), aliased(Flow)
     newest = (
         sa.select(FlowRun.id)
@@ -79,10 +79,13 @@ def _times(run: Any) -> list[Any]:
 
 
 def nodes(rows: Iterable[Any]) -> list[GraphNode]:
-    """The graph that task runs make up, in the order of their starts. Those that were never to start are left out."""
+    """Return the nodes of the graph, ordered by start. Runs without a start or expected start are left out.
+
+    Raises InvalidInput if there are too many rows.
+    """
     read = list(rows)
     if len(read) > MOST_NODES:
-        raise InvalidInput(f"The graph has more than {MOST_NODES} nodes.")
+        raise InvalidInput(f"The flow run has more than {MOST_NODES} task runs, too many for a graph.")
     known = {row[0]: node for row in read if (node := _node(*row))}
     edges = {row[0]: list(_edges(row[2])) for row in read if row[0] in known}
     for task_run, named in edges.items():

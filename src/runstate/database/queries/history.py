@@ -1,4 +1,4 @@
-"""How runs are spread over time, by the time at which they were expected to start."""
+"""Numbers of runs in intervals of time, by the time at which they were expected to start."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class HistoryState:
     state_name: str
     """Name of the current state."""
     count: int
-    """How many runs."""
+    """Number of runs."""
     estimated_run_time_seconds: float
-    """Seconds that they spent in RUNNING together, up to now."""
+    """Sum of the seconds that they have spent in RUNNING, up to now."""
     estimated_lateness_seconds: float
-    """By how many seconds they started, or are about to start, later than expected, together."""
+    """Sum of the seconds by which they started later than expected; runs that can still start count as of now."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class HistoryInterval:
     """The runs that were expected to start in an interval of time."""
 
     start: datetime
-    """Its first instant."""
+    """Start of the interval, inclusive."""
     end: datetime
-    """The first instant after it."""
+    """End of the interval, exclusive."""
     states: list[HistoryState]
-    """How many runs are in which states, most runs first."""
+    """Numbers of runs by current state, most runs first."""
 
 
 def filled(intervals: Intervals, counted: Iterable[Any]) -> list[HistoryInterval]:
@@ -50,7 +50,7 @@ def filled(intervals: Intervals, counted: Iterable[Any]) -> list[HistoryInterval
 
 
 def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals, now: datetime) -> sa.Select[Any]:
-    """The place of an interval and the columns of a `HistoryState`, for each that has runs."""
+    """Return the query for the index of an interval and the columns of a `HistoryState`, for each group with runs."""
     table = run.__table__
     place = intervals.place(table.c.expected_start_time).label("place")
     counted = sa.func.count().label("count")
@@ -71,6 +71,6 @@ def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals,
 
 
 def lateness(run: type[Run], where: sa.ColumnElement[bool], now: datetime) -> sa.Select[float | None]:
-    """By how many seconds runs started, or are about to start, later than expected, on average."""
+    """Return the query for the average seconds by which runs started later than expected."""
     table = run.__table__
     return sa.select(sa.func.avg(start_time_delta_of(table, now))).where(where)

@@ -1,4 +1,4 @@
-"""What orchestration reads and locks before it decides, and writes afterwards: a fixed number of statements a batch."""
+"""Statements of orchestration: reads and locks before a decision, writes after it. A batch needs a fixed number."""
 
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -43,35 +43,36 @@ TASK_RUN_MOVED = ("updated", *MOVED, "flow_run_run_count")
 
 
 async def all_of(connection: AsyncConnection, row: type[B], statement: sa.Select[Any]) -> list[B]:
-    """Snapshots of the rows that a statement selects."""
+    """Return snapshots of the rows that a statement selects."""
     return [row.of(found) for found in (await connection.execute(statement)).mappings()]
 
 
 def columns(row: type[Base], names: Iterable[str]) -> list[sa.ColumnElement[Any]]:
-    """Columns of a table by name."""
+    """Return columns of a table by name."""
     return [table_of(row).columns[name] for name in names]
 
 
-ITS_PLACE = (FlowRun.flow_id, FlowRun.deployment_id, sa.exists().select_from(ConcurrencyLimit))
+RUN_CONTEXT = (FlowRun.flow_id, FlowRun.deployment_id, sa.exists().select_from(ConcurrencyLimit))
+"""The last members of `Locked`."""
 
 
 class Locked(NamedTuple):
-    """A run that cannot change until the transaction ends, and the state that it is in, without its data."""
+    """A locked run, which cannot change until the transaction ends, and its current state without `data`."""
 
     run: Any
     state: Any
     flow_id: UUID | None
     deployment_id: UUID | None
     limited: bool
-    """Whether there is any limit at all."""
+    """Whether any concurrency limit may exist."""
 
 
 async def lock_flow_runs(
     connection: AsyncConnection, ids: Collection[UUID], *, of_tasks: Collection[UUID] = (), shared: bool
 ) -> list[Locked]:
-    """Flow runs by id and those of some task runs, locked in order of their ids.
+    """Lock flow runs by id, and the flow runs of task runs, in order of their ids; return them.
 
-    They are locked against changes by others, or shared with others who only look.
+    A shared lock prevents changes but allows other shared locks; the other lock excludes both.
     """
     if not (ids or of_tasks):
         return []
@@ -82,7 +83,7 @@ async def lock_flow_runs(
 async def lock_task_runs(
     connection: AsyncConnection, ids: Collection[UUID], *, of_subflows: Collection[UUID] = ()
 ) -> list[Locked]:
-    """Task runs by id, and those that stand for some flow runs in their parents, locked in order of their ids."""
+    """Lock task runs by id, and the task runs that represent subflow runs, in order of their ids; return them."""
     if not (ids or of_subflows):
         return []
     asked = _locking_task_runs(by_id=bool(ids), of_subflows=bool(of_subflows))
@@ -93,7 +94,7 @@ async def lock_task_runs(
 def _locking_flow_runs(*, by_id: bool, of_tasks: bool, shared: bool) -> sa.Select[Any]:
     related = sa.select(TaskRun.flow_run_id).where(among_given(TaskRun.id, "related"))
     wanted = _wanted(FlowRun, related, by_id=by_id, by_relation=of_tasks)
-    selected = sa.select(*columns(FlowRun, FLOW_RUN), *columns(FlowRunState, STATE), *ITS_PLACE)
+    selected = sa.select(*columns(FlowRun, FLOW_RUN), *columns(FlowRunState, STATE), *RUN_CONTEXT)
     asked = selected.outerjoin(FlowRunState, FlowRunState.id == FlowRun.state_id).where(wanted).order_by(FlowRun.id)
     return asked.with_for_update(read=shared, key_share=not shared, of=FlowRun)
 
@@ -102,7 +103,7 @@ def _locking_flow_runs(*, by_id: bool, of_tasks: bool, shared: bool) -> sa.Selec
 def _locking_task_runs(*, by_id: bool, of_subflows: bool) -> sa.Select[Any]:
     related = sa.select(FlowRun.parent_task_run_id).where(among_given(FlowRun.id, "related"))
     wanted = _wanted(TaskRun, related, by_id=by_id, by_relation=of_subflows)
-    selected = sa.select(*columns(TaskRun, TASK_RUN), *columns(TaskRunState, STATE), *ITS_PLACE)
+    selected = sa.select(*columns(TaskRun, TASK_RUN), *columns(TaskRunState, STATE), *RUN_CONTEXT)
     joined = selected.select_from(
         sa.outerjoin(TaskRun, TaskRunState, TaskRunState.id == TaskRun.state_id).outerjoin(
             FlowRun, FlowRun.id == TaskRun.flow_run_id
@@ -129,10 +130,10 @@ async def _locked(
     asked: sa.Select[Any],
     given: Mapping[str, Collection[UUID]],
 ) -> list[Locked]:
-    """Runs as they are now, and their states.
+    """Execute a locking statement; return the runs with their current states.
 
-    The statement sees what was committed when it started. A run that it had to wait for has another state since:
-    that one is read again, and limits may have been made meanwhile.
+    PostgreSQL reads the locked row again after waiting for its lock, but joins it with states of the statement's start.
+    A newer state is therefore missing and read by a second statement. Limits may have been created meanwhile, too.
     """
     found: list[Locked] = []
     parameters = {name: list(ids) for name, ids in given.items() if ids}
@@ -151,14 +152,14 @@ async def _locked(
 async def states(
     connection: AsyncConnection, row: type[FlowRunState] | type[TaskRunState], ids: Collection[UUID]
 ) -> list[Any]:
-    """States by id, without their data."""
+    """Return states by id, without `data`."""
     if not ids:
         return []
     return await all_of(connection, row, sa.select(*columns(row, STATE)).where(among(row.id, ids)))
 
 
 async def deployments(connection: AsyncConnection, ids: Collection[UUID]) -> list[Deployment]:
-    """What orchestration knows of deployments: their limit and its options."""
+    """Return deployments by id with the columns that rules need: the limit and its options."""
     if not ids:
         return []
     asked = columns(Deployment, ("id", "concurrency_limit_id", "concurrency_options"))
@@ -173,7 +174,10 @@ async def lock_limits(
     holders: Collection[UUID] = (),
     leases: Collection[UUID] = (),
 ) -> list[ConcurrencyLimit]:
-    """Return limits, locked in the order of their ids; `names` are of clients' limits, `holders` of runs with slots."""
+    """Lock limits in order of their ids; return them.
+
+    `names` selects limits of clients, `holders` the limits of which a run holds slots, `leases` those of leases by id.
+    """
     given = {"ids": ids, "names": names, "holders": holders, "leases": leases}
     parameters = {name: list(values) for name, values in given.items() if values}
     if not parameters:
@@ -214,7 +218,7 @@ async def leases(
 
 
 async def advance_leases(connection: AsyncConnection, advances: Sequence[tuple[UUID, datetime, timedelta]]) -> None:
-    """Have the leases of a limit that expire after a moment expire sooner by a time span; one change after another."""
+    """Apply (limit id, time, span) in order: leases of the limit with a later expiry expire sooner by the span."""
     if not advances:
         return
     table = table_of(ConcurrencyLease)
@@ -228,14 +232,14 @@ async def advance_leases(connection: AsyncConnection, advances: Sequence[tuple[U
 
 
 def digest(key: str) -> str:
-    """What a cache key is looked up by."""
+    """Return the digest by which a cache key is looked up."""
     return sha256(key.encode()).hexdigest()
 
 
 async def cached_states(connection: AsyncConnection, keys: Collection[str], now: datetime) -> dict[str, TaskRunState]:
-    """Return for each cache key the state with the newest result, unless that has expired, and keep it from deletion.
+    """Return the state with the newest result for each cache key, unless it has expired; lock it against deletion.
 
-    An older result is no substitute: it was replaced because it was not wanted any more.
+    An older result is never used: the newest one has replaced it.
     """
     if not keys:
         return {}
@@ -262,7 +266,7 @@ async def cached_states(connection: AsyncConnection, keys: Collection[str], now:
 
 
 async def answers(connection: AsyncConnection, runs: Collection[UUID], keys: Collection[str]) -> list[ProposalAnswer]:
-    """Answers that were given to proposals with these idempotency keys."""
+    """Return the stored answers to proposals with these idempotency keys."""
     if not keys:
         return []
     asked = sa.select(*ProposalAnswer.__table__.columns).where(
@@ -275,45 +279,46 @@ Related = type[Flow | Deployment | FlowRun | TaskRun]
 
 
 class Existing(NamedTuple):
-    """What exists and cannot be deleted before the transaction ends."""
+    """Existing rows, locked against deletion until the transaction ends."""
 
     ids: set[UUID]
     flow_run_refs: dict[UUID, tuple[UUID, UUID | None]]
-    """Of the flow runs: the flow and the deployment."""
+    """Flow id and deployment id of the flow runs, by id."""
 
 
 async def existing(connection: AsyncConnection, wanted: Mapping[Related, Collection[UUID]]) -> Existing:
-    """Which of these rows there are, looked at in this order."""
+    """Return the rows that exist and lock them against deletion, table by table in the given order."""
     asked = {row: sorted(ids) for row, ids in wanted.items() if ids}
     if not asked:
         return Existing(set(), {})
     given = {f"ids{place}": ids for place, ids in enumerate(asked.values())}
     found = await fetch(connection, _existing(tuple(asked)), given)
-    homes = {key: (flow, deployment) for key, flow, deployment in found if flow}
-    return Existing({key for key, _, _ in found}, homes)
+    refs = {key: (flow, deployment) for key, flow, deployment in found if flow}
+    return Existing({key for key, _, _ in found}, refs)
 
 
 @functools.cache
 def _existing(rows: tuple[Related, ...]) -> sa.CompoundSelect[Any]:
-    looks = []
+    lookups = []
     for place, row in enumerate(rows):
         nothing = sa.null().cast(sa.Uuid())
-        home = (FlowRun.flow_id, FlowRun.deployment_id) if row is FlowRun else (nothing, nothing)
-        look: Any = sa.select(row.id, *(each.label(f"home{number}") for number, each in enumerate(home)))
-        locked = look.where(among_given(row.id, f"ids{place}")).order_by(row.id)
-        looks.append(sa.select(locked.with_for_update(read=True, key_share=True).cte(f"existing{place}")))
-    return sa.union_all(*looks)
+        refs = (FlowRun.flow_id, FlowRun.deployment_id) if row is FlowRun else (nothing, nothing)
+        lookup: Any = sa.select(row.id, *(each.label(f"ref{number}") for number, each in enumerate(refs)))
+        locked = lookup.where(among_given(row.id, f"ids{place}")).order_by(row.id)
+        # A CTE per table, because SQLite does not allow ORDER BY in the arms of a UNION.
+        lookups.append(sa.select(locked.with_for_update(read=True, key_share=True).cte(f"existing{place}")))
+    return sa.union_all(*lookups)
 
 
 async def missing(connection: AsyncConnection, row: Related, ids: set[UUID]) -> set[UUID]:
-    """Which of the ids no row has; those that exist cannot be deleted before the transaction ends."""
+    """Return the ids that no row has. The other rows are locked against deletion until the transaction ends."""
     return ids - (await existing(connection, {row: ids})).ids
 
 
 async def flow_runs_by_key(
     connection: AsyncConnection, keys: Collection[tuple[UUID, str]]
 ) -> dict[tuple[UUID, str], UUID]:
-    """Ids of flow runs by flow and idempotency key."""
+    """Return the ids of flow runs by flow id and idempotency key."""
     if not keys:
         return {}
     asked = sa.select(FlowRun.flow_id, FlowRun.idempotency_key, FlowRun.id).where(
@@ -326,7 +331,7 @@ async def flow_runs_by_key(
 async def task_runs_by_key(
     connection: AsyncConnection, keys: Collection[tuple[UUID | None, str, str]]
 ) -> dict[tuple[UUID | None, str, str], UUID]:
-    """Ids of task runs by flow run, task key and dynamic key."""
+    """Return the ids of task runs by flow run id, task key and dynamic key."""
     if not keys:
         return {}
     parents = sorted({parent for parent, _, _ in keys if parent})
@@ -339,7 +344,7 @@ async def task_runs_by_key(
 
 
 async def copy_data(connection: AsyncConnection, pairs: Sequence[tuple[UUID, UUID]]) -> None:
-    """Give task run states the data of others: pairs of (state, source)."""
+    """Copy `data` between task run states, without reading it: pairs of (id of the state, id of the source)."""
     if not pairs:
         return
     table = table_of(TaskRunState)
@@ -350,6 +355,6 @@ async def copy_data(connection: AsyncConnection, pairs: Sequence[tuple[UUID, UUI
 
 
 async def stored(connection: AsyncConnection, state_ids: Collection[UUID]) -> set[UUID]:
-    """Which of these states were written."""
+    """Return the ids of the states that were written, flow run states and task run states."""
     asked = sa.union_all(*(sa.select(row.id).where(among(row.id, state_ids)) for row in (FlowRunState, TaskRunState)))
     return set((await connection.execute(asked)).scalars())

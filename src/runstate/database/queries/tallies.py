@@ -1,7 +1,7 @@
-"""Tallies: numbers of runs by flow, deployment and state, kept as changes that a query adds up.
+"""Tallies: numbers of runs by flow, deployment and state, stored as changes that queries add up.
 
-A batch appends its changes, a service replaces many changes by their sum, and a query sums all of them: no transaction
-waits for another. The tallies of a deleted deployment are read as tallies without a deployment.
+A batch appends its changes, a service replaces many changes by their sum, and a query adds all of them up. No
+transaction waits for another. Tallies of a deleted deployment count as tallies without a deployment.
 """
 
 import functools
@@ -19,7 +19,7 @@ from runstate.documents.states import RunKind, StateType
 from runstate.rows import CountedName, Deployment, FlowRun, RunTally, TaskRun
 
 MOST_NAMES: Final = 100
-"""Number of custom state names with a tally of their own, for each state type; the others share one."""
+"""Maximum number of custom state names with their own tally, per state type; all further names share one tally."""
 OTHER_NAMES: Final = "…"
 """Name of the shared tally."""
 NAMES: Final = frozenset(
@@ -48,14 +48,14 @@ NAMES: Final = frozenset(
         "Crashed",
     }
 )
-"""State names of the server and its usual clients, which always have a tally."""
+"""State names of the server and its usual clients, which always have their own tally."""
 LOCK: Final = 0x74616C6C696573
-"""Key of the advisory lock for the choice of custom names."""
+"""Key of the advisory lock under which custom names are chosen."""
 KEYS: Final = ("run_kind", "flow_id", "deployment_id", "state_type", "state_name")
 
 
 class TallyKey(NamedTuple):
-    """Columns that runs are tallied by."""
+    """The columns that a tally groups by."""
 
     run_kind: RunKind
     flow_id: UUID | None
@@ -76,15 +76,17 @@ async def added(connection: AsyncConnection, changes: Mapping[TallyKey, int]) ->
 
 
 async def _known(connection: AsyncConnection, names: Collection[tuple[Any, Any]]) -> set[tuple[Any, Any]]:
-    """Return the state types and names that have a tally; choose new ones as long as there is room.
+    """Return the state types and names that have their own tally. Add the given names as long as there is room.
 
-    Names are chosen by one transaction at a time and never removed, so a name without room never gets a tally.
+    Names are added by one transaction at a time and never removed. A name without room therefore never gets a tally,
+    and its counts do not move between tallies.
     """
     known = await _chosen(connection, {kind for kind, _ in names})
     if not _with_room(known, names):
         return known
     if connection.dialect.name == "postgresql":
         await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+    # Read again under the lock: another transaction may have added names.
     known = await _chosen(connection, {kind for kind, _ in names})
     fresh = _with_room(known, names)
     if fresh:
@@ -99,7 +101,7 @@ async def _chosen(connection: AsyncConnection, kinds: Collection[Any]) -> set[tu
 
 
 def _with_room(known: Collection[tuple[Any, Any]], names: Collection[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Return the unknown names that there is room for."""
+    """Return the unknown names for which there is room."""
     taken = Counter(kind for kind, _ in known)
     fresh = []
     for kind, name in sorted(set(names) - set(known), key=lambda each: (each[0].value, each[1])):
@@ -112,14 +114,14 @@ def _with_room(known: Collection[tuple[Any, Any]], names: Collection[tuple[Any, 
 async def subtract(
     connection: AsyncConnection, *, flow_runs: Collection[UUID] = (), task_runs: Collection[UUID] = ()
 ) -> None:
-    """Append the deletion of runs, which must be locked."""
+    """Append the changes for runs that are about to be deleted. They must be locked."""
     for run, ids in ((FlowRun, flow_runs), (TaskRun, task_runs)):
         if ids:
             await _insert(connection, present(run, among(run.id, ids)), -1)
 
 
 def present(run: type[FlowRun | TaskRun], where: sa.ColumnElement[bool] | None = None) -> sa.Select[Any]:
-    """Return the query that counts the existing runs by the columns of the tallies."""
+    """Return the query that counts existing runs by the columns of the tallies."""
     kind = RunKind.FLOW_RUN if run is FlowRun else RunKind.TASK_RUN
     is_named = run.state_name.in_(sorted(NAMES)) | CountedName.name.is_not(None) | run.state_name.is_(None)
     name = sa.case((is_named, run.state_name), else_=OTHER_NAMES)
@@ -157,7 +159,7 @@ async def recount(connection: AsyncConnection) -> None:
 
 @functools.cache
 def tallied(kind: RunKind) -> sa.FromClause:
-    """Return the tallies of one kind of run as a subquery."""
+    """Return the tallies of one kind of run as a subquery, without the ids of deleted deployments."""
     return (
         sa.select(
             RunTally.seq,
@@ -174,7 +176,10 @@ def tallied(kind: RunKind) -> sa.FromClause:
 
 
 async def compact(connection: AsyncConnection) -> int:
-    """Replace changes with the same columns by their sum; return how many fewer there are. Safe beside others."""
+    """Replace changes with the same columns by their sum, and return the number of rows saved.
+
+    Changes that another transaction has locked are skipped, so several servers can compact at the same time.
+    """
     several = sa.select(RunTally.seq, sa.func.count().over(partition_by=_effective()).label("times"))
     several_of = several.outerjoin(Deployment, Deployment.id == RunTally.deployment_id).subquery()
     wanted = sa.select(several_of.c.seq).where(several_of.c.times > 1)
@@ -184,6 +189,7 @@ async def compact(connection: AsyncConnection) -> int:
         return 0
     asked = sa.select(Deployment.id).where(among(Deployment.id, {each["deployment_id"] for each in changes} - {None}))
     there = set((await connection.execute(asked)).scalars())
+    # Tallies of deleted deployments are merged with those without a deployment, as queries read them.
     sums: Counter[TallyKey] = Counter()
     for each in changes:
         deployment = each["deployment_id"] if each["deployment_id"] in there else None

@@ -1,4 +1,4 @@
-"""Queries that verify a database: a snapshot of all of it, and the first rows that a check finds."""
+"""Queries for `runstate verify`: a snapshot of the database, and the first rows that a check finds."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +17,7 @@ CLOCK_TOLERANCE: Final = timedelta(minutes=2)
 
 @asynccontextmanager
 async def snapshot(database: Database) -> AsyncIterator[AsyncConnection]:
-    """Yield a read-only connection that sees the whole database as it is now, without a statement timeout."""
+    """Yield a read-only connection on which all statements see the same moment, without a statement timeout."""
     async with database.reader.connect() as connection:
         if not database.is_sqlite:
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -29,7 +29,7 @@ async def snapshot(database: Database) -> AsyncIterator[AsyncConnection]:
 async def first(
     connection: AsyncConnection, ids: sa.Select[Any], at_most: int, values: Mapping[str, Any]
 ) -> tuple[int, list[str]]:
-    """Return the number of different ids that a query selects, and the first of them."""
+    """Return the number of distinct ids that a query selects, and the first of them as text."""
     found = ids.distinct().subquery()
     (column,) = found.columns
     limited = sa.select(column, sa.func.count().over()).order_by(column).limit(at_most)
@@ -38,7 +38,7 @@ async def first(
 
 
 async def logged_since(connection: AsyncConnection) -> datetime | None:
-    """Return the time since when every state has an entry in the log of transitions; None if it is unknown."""
+    """Return the time from which on every state has an entry in the log of transitions; None if it is unknown."""
     log = Transition.__tablename__
     if await connection.scalar(sa.select(LogFloor.position).where(LogFloor.log == log)) is None:
         return await connection.scalar(sa.select(sa.func.min(Transition.occurred)))

@@ -1,1 +1,1 @@
-"""The checks of `runstate verify`: a module for each subject, whose `CHECKS` are found by being here."""
+"""The checks of `runstate verify`. The `CHECKS` of each module in this package are executed."""

@@ -14,7 +14,7 @@ from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun
 Ids = sa.Select[Any]
 
 TOLERANCE_SECONDS: Final = 1.0
-"""Rounding of times at which a limit with decay is drained."""
+"""Tolerated difference of drain times, for rounding."""
 
 
 def miscounted_slots() -> Ids:
@@ -30,7 +30,7 @@ def miscounted_slots() -> Ids:
 
 
 def wrongly_drained() -> Ids:
-    """Select limits with decay that are drained at another time than the last of their leases; past times are equal."""
+    """Select limits with decay whose drain time is not the latest expiry of their leases. All past times are equal."""
     latest = sa.select(ConcurrencyLease.limit_id, sa.func.max(ConcurrencyLease.expires).label("expires"))
     lasts = latest.group_by(ConcurrencyLease.limit_id).subquery()
     apart = seconds_between(_not_before_now(ConcurrencyLimit.drained), _not_before_now(lasts.c.expires))
@@ -46,7 +46,7 @@ def _not_before_now(instant: Any) -> sa.ColumnElement[Any]:
 
 
 def without_run() -> Ids:
-    """Select leases that never expire, of runs that do not exist."""
+    """Select leases that never expire and belong to unknown runs."""
     runs = [sa.exists().where(run.id == ConcurrencyLease.run_id) for run in (FlowRun, TaskRun)]
     return sa.select(ConcurrencyLease.id).where(
         ConcurrencyLease.run_id.is_not(None), ConcurrencyLease.expires.is_(None), ~sa.or_(*runs)
@@ -54,14 +54,14 @@ def without_run() -> Ids:
 
 
 def not_released(run: type[FlowRun | TaskRun], holding: Collection[StateType]) -> Ids:
-    """Select leases that were acquired by a state, of runs that have left the types of state that hold slots."""
+    """Select leases that a state acquired and that belong to runs outside the state types that hold slots."""
     holds = sa.func.coalesce(run.state_type.in_(holding), sa.false())
     held = sa.select(ConcurrencyLease.id).join_from(ConcurrencyLease, run, run.id == ConcurrencyLease.run_id)
     return held.where(ConcurrencyLease.automatic, ~holds)
 
 
 def acquired_twice() -> Ids:
-    """Select runs with two leases of one limit that were acquired by states."""
+    """Select runs with two leases of one limit that states acquired."""
     return (
         sa.select(ConcurrencyLease.run_id)
         .where(ConcurrencyLease.automatic, ConcurrencyLease.run_id.is_not(None))
@@ -71,10 +71,10 @@ def acquired_twice() -> Ids:
 
 
 CHECKS: Final = (
-    Check("Limits that count other slots than their leases hold", miscounted_slots()),
-    Check("Limits with decay that are drained at another time than their leases", wrongly_drained()),
-    Check("Leases without an end of runs that do not exist", without_run()),
-    Check("Leases of flow runs that have left PENDING and RUNNING", not_released(FlowRun, HOLDING)),
-    Check("Leases of task runs that have left RUNNING", not_released(TaskRun, HOLDING_TASK)),
-    Check("Runs that hold one limit twice", acquired_twice()),
+    Check("Limits whose occupied slots differ from their leases", miscounted_slots()),
+    Check("Limits with decay whose drain time differs from their leases", wrongly_drained()),
+    Check("Leases without expiry of unknown runs", without_run()),
+    Check("Leases of flow runs that are not PENDING, RUNNING or CANCELLING", not_released(FlowRun, HOLDING)),
+    Check("Leases of task runs that are not RUNNING or CANCELLING", not_released(TaskRun, HOLDING_TASK)),
+    Check("Runs with two leases of one limit", acquired_twice()),
 )

@@ -14,18 +14,18 @@ State = type[FlowRunState | TaskRunState]
 Ids = sa.Select[Any]
 
 COPIED: Final = (("state_id", "id"), ("state_type", "type"), ("state_name", "name"), ("state_timestamp", "timestamp"))
-"""Columns of a run, and those of its current state from which they are copied."""
+"""Columns of a run, each with the column of its current state that it copies."""
 
 
 def _checks(runs: str, run: Run, state: State) -> tuple[Check, ...]:
     return (
-        Check(f"{runs} that are not in the state of their version", not_in_last_state(run, state)),
+        Check(f"{runs} that differ from the state of their version", not_in_last_state(run, state)),
         Check(f"{runs} whose version is not that of their newest state", miscounted_states(run, state)),
-        Check(f"{runs} that went back in time", going_back_in_time(state)),
-        Check(f"{runs} whose end time does not go with their state", wrongly_ended(run)),
+        Check(f"{runs} with a state that is older than the previous one", going_back_in_time(state)),
+        Check(f"{runs} whose end time does not match their state", wrongly_ended(run)),
         Check(f"{runs} whose run time is negative", negative_run_times(run)),
-        Check(f"{runs} that are behind the log", logged_ahead(run)),
-        Check(f"{runs} of which another number is added up than there is", tallies.miscounted(run)),
+        Check(f"{runs} whose version is lower than in the log", logged_ahead(run)),
+        Check(f"{runs} whose tally differs from their number", tallies.miscounted(run)),
     )
 
 
@@ -50,14 +50,14 @@ def miscounted_states(run: Run, state: State) -> Ids:
 
 
 def going_back_in_time(state: State) -> Ids:
-    """Select runs with a state that is older than the state of the version before."""
+    """Select runs with a state that is older than the state of the previous version."""
     before = sa.func.lag(state.timestamp).over(partition_by=state.run_id, order_by=state.version)
     pairs = sa.select(state.run_id, state.timestamp, before.label("before")).subquery()
     return sa.select(pairs.c.run_id).where(pairs.c.timestamp < pairs.c.before)
 
 
 def wrongly_ended(run: Run) -> Ids:
-    """Select runs with an end time in a state that is not final, and runs in a final state without one."""
+    """Select unfinished runs with an end time, and runs in a final state without one."""
     has_ended = sa.func.coalesce(run.state_type.in_(FINAL_TYPES), sa.false())
     return sa.select(run.id).where(has_ended != run.end_time.is_not(None))
 
@@ -68,7 +68,7 @@ def negative_run_times(run: Run) -> Ids:
 
 
 def logged_ahead(run: Run) -> Ids:
-    """Select runs of which the log has a later version."""
+    """Select runs whose log has a higher version."""
     return (
         sa.select(run.id)
         .join_from(run, Transition, Transition.run_id == run.id)

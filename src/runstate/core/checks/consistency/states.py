@@ -10,24 +10,24 @@ from runstate.rows import FlowRunState, TaskRunState, Transition
 State = type[FlowRunState | TaskRunState]
 
 LOGGED: Final = (("state_id", "id"), ("state_type", "type"), ("state_name", "name"), ("occurred", "timestamp"))
-"""Columns of a log entry, and those of the state from which they are copied."""
+"""Columns of a log entry, each with the column of the state that it copies."""
 
 
 def _checks(states: str, state: State) -> tuple[Check, ...]:
     return (
-        Check(f"{states} that the log lacks", not_logged(state)),
-        Check(f"{states} of which the log says something else", wrongly_logged(state)),
+        Check(f"{states} that are missing in the log", not_logged(state)),
+        Check(f"{states} that differ from the log", wrongly_logged(state)),
     )
 
 
 def not_logged(state: State) -> sa.Select[Any]:
-    """Select states without an entry, since the time when every state has one."""
+    """Select states without a log entry, among those that are too new for their entry to be pruned."""
     entry = sa.exists().where(Transition.run_id == state.run_id, Transition.version == state.version)
     return sa.select(state.id).where(state.timestamp >= LOGGED_SINCE, ~entry)
 
 
 def wrongly_logged(state: State) -> sa.Select[Any]:
-    """Select states that differ from their entry."""
+    """Select states that differ from their log entry."""
     differs = [getattr(Transition, ours).is_distinct_from(getattr(state, theirs)) for ours, theirs in LOGGED]
     entry = sa.and_(Transition.run_id == state.run_id, Transition.version == state.version)
     return sa.select(state.id).join_from(state, Transition, entry).where(sa.or_(*differs))

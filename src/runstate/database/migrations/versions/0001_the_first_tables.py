@@ -36,7 +36,7 @@ def _index_what_is_known(table: str, column: str) -> None:
 
 
 def upgrade() -> None:
-    """Make every table; flow runs and task runs point at each other, so PostgreSQL gets one key afterwards."""
+    """Create all tables. Flow runs and task runs refer to each other, so PostgreSQL gets one foreign key afterwards."""
     parent_task_run = sa.ForeignKeyConstraint(
         ["parent_task_run_id"], ["task_run.id"], name="fk_flow_run_parent_task_run_id", ondelete="SET NULL"
     )
@@ -381,7 +381,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop everything."""
+    """Drop all tables."""
     if op.get_bind().dialect.name == "postgresql":
         op.drop_constraint("fk_flow_run_parent_task_run_id", "flow_run")
     for table in reversed(TABLES):

@@ -1,4 +1,4 @@
-"""Keys, and tokens that show where a request comes from."""
+"""API keys and CSRF tokens."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make both tables."""
+    """Create both tables."""
     op.create_table(
         "api_key",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -41,6 +41,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop both."""
+    """Drop both tables."""
     op.drop_table("csrf_token")
     op.drop_table("api_key")

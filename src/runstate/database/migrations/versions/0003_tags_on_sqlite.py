@@ -1,4 +1,4 @@
-"""An index of lists of tags on SQLite, which has none that looks into them."""
+"""An index on lists of tags for SQLite, which cannot index their items."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,14 +8,14 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the indexes; PostgreSQL has others."""
+    """Create the indexes on SQLite; PostgreSQL has GIN indexes."""
     if op.get_bind().dialect.name == "sqlite":
         for table in ("flow_run", "task_run"):
             op.create_index(f"ix_{table}_tags_list", table, ["tags"], sqlite_where=sa.text("tags <> '[]'"))
 
 
 def downgrade() -> None:
-    """Take them away."""
+    """Drop the indexes."""
     if op.get_bind().dialect.name == "sqlite":
         for table in ("flow_run", "task_run"):
             op.drop_index(f"ix_{table}_tags_list", table)

@@ -1,4 +1,4 @@
-"""JSON is kept as text on SQLite, which turned JSON values that are numbers into numbers of its own."""
+"""JSON columns are text on SQLite: columns of type JSON converted values that look like numbers."""
 
 from json import dumps
 
@@ -22,13 +22,13 @@ COLUMNS = {
     "task_run_state": ("data", "details"),
     "transition": ("tags",),
 }
-"""The columns that hold JSON, by table."""
+"""JSON columns by table."""
 ANY_VALUE = (("flow_run_input", "value"), ("flow_run_state", "data"), ("task_run_state", "data"))
-"""The columns whose JSON can be a number alone."""
+"""Columns whose value may be a bare number."""
 
 
 def upgrade() -> None:
-    """Rebuild the tables on SQLite."""
+    """Rebuild the tables with text columns, on SQLite."""
     if op.get_bind().dialect.name == "sqlite":
         fractions = [(table, column, _fractions(table, column)) for table, column in ANY_VALUE]
         _rebuild(JSON, NUMERIC_JSON)
@@ -38,10 +38,10 @@ def upgrade() -> None:
 
 
 def _prefer_tags() -> None:
-    """Create the indexes on tags again, after all others.
+    """Drop the indexes on tags, and create them again after all others.
 
-    A rebuild creates indexes in any order, and without statistics SQLite prefers the newest of equally good ones: a
-    search by tag and state would read all rows in the state.
+    A rebuild creates indexes in any order. Without statistics, SQLite prefers the newest of equally good indexes. If it
+    used another one, a search by tag and state would read all rows in the state.
     """
     for table in ("flow_run", "task_run"):
         op.drop_index(f"ix_{table}_tags_list", table)
@@ -49,7 +49,7 @@ def _prefer_tags() -> None:
 
 
 def downgrade() -> None:
-    """Rebuild them as they were."""
+    """Rebuild the tables with the previous type, on SQLite."""
     if op.get_bind().dialect.name == "sqlite":
         _rebuild(NUMERIC_JSON, JSON)
 
@@ -63,7 +63,7 @@ def _rebuild(kind: sa.JSON, existing: sa.JSON) -> None:
 
 
 def _fractions(table: str, column: str) -> list[dict[str, str]]:
-    """Return the numbers with a fraction, written with all their digits; SQLite would write fifteen of them."""
+    """Return the fractional numbers as text with all digits; SQLite's conversion to text would keep fifteen."""
     held = sa.table(table, sa.column("id", sa.Text()), sa.column(column, sa.Double())).c
     found = op.get_bind().execute(sa.select(held.id, held[column]).where(sa.func.typeof(held[column]) == "real"))
     return [{"row": row, "written": dumps(number)} for row, number in found]

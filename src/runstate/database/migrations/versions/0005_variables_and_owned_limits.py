@@ -1,4 +1,4 @@
-"""Variables; indexes on the tags of flows and deployments; the limit of a deployment belongs to it alone."""
+"""Variables, indexes on the tags of flows and deployments, and limits that deployments own."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +13,7 @@ IS_CLIENTS = sa.text("deployment_id IS NULL")
 
 
 def upgrade() -> None:
-    """Create the table and the indexes; give each deployment the limit that its name says is its own."""
+    """Create the table and the indexes. The limit that a deployment refers to becomes its own."""
     op.create_table(
         "variable",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -55,7 +55,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop all of it; limits of deployments share the names of the others again."""
+    """Drop the table, indexes and ownership. The names of all limits are unique again."""
     op.drop_index("uq_concurrency_limit_name", "concurrency_limit")
     op.drop_index("ix_concurrency_limit_deployment_id", "concurrency_limit")
     with op.batch_alter_table("concurrency_limit") as batch:

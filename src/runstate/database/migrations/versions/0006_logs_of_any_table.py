@@ -1,4 +1,4 @@
-"""Checkpoints and floors carry the name of their log, so that every log table can have its own."""
+"""Checkpoints and floors for every log table, identified by the name of the table."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -33,7 +33,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Move those of the log of transitions back, and drop all others."""
+    """Move the checkpoints and the floor of the log of transitions back, and drop those of other logs."""
     op.create_table(
         "transition_mark",
         sa.Column("at", Timestamp(), nullable=False),

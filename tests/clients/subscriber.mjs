@@ -1,5 +1,5 @@
-// Prints what a client is told, a line of JSON each: node told.mjs ws|sse URL PAYLOAD [CONNECTION_PARAMS].
-// After each batch of transitions the next connection goes on at its cursor.
+// Prints the events of a subscription as lines of JSON: node subscriber.mjs ws|sse URL PAYLOAD [CONNECTION_PARAMS].
+// A new connection resumes at the cursor of the last batch of transitions.
 import { createClient as createEvents } from "graphql-sse";
 import { createClient as createSocket } from "graphql-ws";
 
@@ -13,7 +13,7 @@ const client =
     ? createSocket({
         url: url.replace(/^http/, "ws"),
         connectionParams: JSON.parse(connectionParams) ?? undefined,
-        shouldRetry: () => true, // unless told, it comes back after a close, but not after an error of the network
+        shouldRetry: () => true, // by default it reconnects after a close, but not after a network error
         retryWait: () => Promise.resolve(),
         ...often,
       })
