@@ -107,7 +107,7 @@ async def test_cursors_of_the_query_and_of_the_subscription_are_the_same(live: A
 
     subscription = await socket.subscribe(TRANSITIONS, after=cursor)
 
-    assert entered(await told(subscription, 2)) == [(2, "RUNNING"), (3, "COMPLETED")]
+    assert entered(await next_transitions(subscription, 2)) == [(2, "RUNNING"), (3, "COMPLETED")]
 
 
 @pytest.mark.parametrize(
