@@ -4,7 +4,7 @@
 
 The database is migrated first and must not have runs. Rows are loaded in bulk, with COPY on PostgreSQL and executemany
 on SQLite, without indexes and foreign keys, which are restored afterwards. The tallies are counted at the end, so that
-`runstate verify` finds no error. The log has the transitions of the last two days. A seventh of the runs is of one flow.
+`runstate verify` finds no error. The log has the transitions of the last two days. One flow has a seventh of the runs.
 """
 
 import asyncio

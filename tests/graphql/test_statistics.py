@@ -149,7 +149,7 @@ def run_time(run: Any) -> float | None:
 
 
 def lateness(run: Any) -> float | None:
-    """How late a run started; runs of the test that can still start are due, since their times have passed."""
+    """Return the lateness of a run in seconds. Runs that can still start are due, since their times have passed."""
     started = run.start_time
     if run.expected_start_time is None or (started is None and run.state_type in (None, *FINAL_TYPES)):
         return None

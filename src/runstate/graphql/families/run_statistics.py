@@ -94,7 +94,7 @@ class RunStatistics(RunGroup):
     crashed: int = strawberry.field(description="Number of CRASHED runs.")
     cancelled: int = strawberry.field(description="Number of CANCELLED runs.")
     success_rate: float | None = strawberry.field(
-        description="Share of COMPLETED runs among those that are COMPLETED, FAILED or CRASHED; null if there are none."
+        description="Share of COMPLETED runs among those that are COMPLETED, FAILED or CRASHED; null without such runs."
     )
     run_time_seconds: Distribution = strawberry.field(
         description="Seconds in RUNNING of the runs that have run and ended."

@@ -170,7 +170,7 @@ def _list_where(row: type[Row]) -> type:
     fields = {
         "some": (where, member("At least one of them meets this condition.")),
         "none": (where, member("None of them meets this condition.")),
-        "every": (where, member("All of them meet this condition, or there are none.")),
+        "every": (where, member("All of them meet this condition, or none exist.")),
     }
     doc = f"Conditions on the {row.__name__} objects that belong to the object. All must hold; null is rejected."
     return input_type()(class_of(f"{row.__name__}ListWhere", (ListFilter,), fields, __doc__=doc))
