@@ -80,7 +80,12 @@ async def test_texts_are_compared_by_their_end_and_without_case(
 
 async def test_every_related_row_meets_a_condition_or_there_is_none(database: Database, ask: Ask) -> None:
     flow = make_flow()
-    states = {"all": ["COMPLETED", "COMPLETED"], "some": ["COMPLETED", "FAILED"], "none": [], "unknown": [None]}
+    states: dict[str, list[str | None]] = {
+        "all": ["COMPLETED", "COMPLETED"],
+        "some": ["COMPLETED", "FAILED"],
+        "none": [],
+        "unknown": [None],
+    }
     runs = {name: make_flow_run(flow, name=name) for name in states}
     tasks = [
         make_task_run(runs[name], state_type=kind and StateType(kind))

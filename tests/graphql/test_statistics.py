@@ -19,7 +19,7 @@ from runstate.documents.states import FINAL_TYPES, StateType
 from runstate.errors import BadUserInput
 from runstate.rows import Flow, FlowRun, TaskRun
 from tests.client import Ask
-from tests.graphql.factories import a_state, at, make_deployment, make_flow, make_flow_run, make_task_run, store
+from tests.graphql.factories import make_state, at, make_deployment, make_flow, make_flow_run, make_task_run, store
 
 SHARES = (0.0, 0.25, 0.5, 0.95, 1.0)
 DISTRIBUTION = (
@@ -65,10 +65,9 @@ class World:
         self.states = [each for run in self._runs() if (each := self._state(chance, run))]
         entered = {each.run_id: each for each in self.states}
         self.actors = {run.id: entered[run.id].actor if run.id in entered else None for run in self._runs()}
-        self.flow_runs, self.task_runs = (
-            [run.replace(state_id=entered[run.id].id) if run.id in entered else run for run in runs]
-            for runs in (self.flow_runs, self.task_runs)
-        )
+        known = {run_id: {"state_id": state.id} for run_id, state in entered.items()}
+        self.flow_runs = [run.replace(**known.get(run.id, {})) for run in self.flow_runs]
+        self.task_runs = [run.replace(**known.get(run.id, {})) for run in self.task_runs]
 
     def _runs(self) -> list[Any]:
         return [*self.flow_runs, *self.task_runs]
@@ -102,7 +101,7 @@ class World:
         return make_task_run(parent, task_key=chance.choice(["load", "join"]), **self._times(chance))
 
     def _state(self, chance: random.Random, run: Any) -> Any:
-        return a_state(run, type=run.state_type, actor=chance.choice(["ada", "bob"])) if run.state_type else None
+        return make_state(run, type=run.state_type, actor=chance.choice(["ada", "bob"])) if run.state_type else None
 
     async def store(self, database: Database) -> None:
         """Write everything."""
@@ -183,7 +182,7 @@ def expected(
     """The statistics of runs by group, and by the start of the interval."""
     found: dict[Any, list[Any]] = defaultdict(list)
     for run in runs:
-        places = [None]
+        places: list[datetime | None] = [None]
         if edges:
             instant = getattr(run, time)
             places = [start for start, end in pairwise(edges) if instant and start <= instant < end]

@@ -13,7 +13,7 @@ from runstate.database.dialects import NUMBER
 from runstate.rows.base import ArrayParameter, Timestamp
 
 STARTS: Final = ArrayParameter(Timestamp())
-SECONDS: Final = sa.Double()
+SECONDS: Final[sa.Double[float]] = sa.Double()
 
 
 class SecondsAgo(FunctionElement[datetime]):

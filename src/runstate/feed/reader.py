@@ -106,22 +106,23 @@ class Reader(Generic[T]):
         return Cursor(seen, self._position(head), found[-1] or 0)
 
     async def beginning(self) -> Cursor:
-        """Return a cursor from which all entries follow that retention has not deleted."""
+        """Return a cursor before all entries that retention has not deleted."""
         async with self.database.read() as connection:
             floor = await connection.scalar(sa.select(LogFloor.position).where(LogFloor.log == self.log.name))
         return Cursor(Position.parse(floor) if floor else NOTHING_SEEN)
 
-    async def page(
-        self,
-        cursor: Cursor,
-        upto: Position | None = None,
-        filter: LogFilter[T] = EVERYTHING,
-        size: int | None = None,
-    ) -> Page[T]:
+    async def limited_page(self, cursor: Cursor, size: int, filter: LogFilter[T] = EVERYTHING) -> Page[T]:
+        """Return a page as `page` does, of at most *size* entries."""
+        page = await self.page(cursor, filter=filter)
+        if len(page.entries) <= size:
+            return page
+        entries = page.entries[:size]
+        return Page(entries, Cursor(cursor.seen, page.cursor.upto or page.cursor.seen, entries[-1].seq), complete=False)
+
+    async def page(self, cursor: Cursor, upto: Position | None = None, filter: LogFilter[T] = EVERYTHING) -> Page[T]:
         """Return the next matching entries after a cursor, up to a later position or to the current end.
 
-        `size` is the largest number of entries, at most the page size. Raises CursorExpired if some of them were
-        deleted, and InvalidInput if the cursor is ahead of the log.
+        Raises CursorExpired if some of them were deleted, and InvalidInput if the cursor is ahead of the log.
         """
         async with self.database.read() as connection:
             target = cursor.upto or await self._next_stop(connection, cursor.seen, upto)
@@ -131,9 +132,8 @@ class Reader(Generic[T]):
         self._check(cursor, now, head.floor)
         # A full LIVE read has cut each arm off by transaction id, so entries with lower numbers may be missing.
         if part is Part.LIVE and len(rows) > self.page_size and not self.visibility.is_ordered_by_seq:
-            return await self.page(cursor, now, filter, size)
-        found = [self.log.entry(row) for row in rows]
-        return self._page(found, cursor, target or now, upto or now, size or self.page_size)
+            return await self.page(cursor, now, filter)
+        return self._page([self.log.entry(row) for row in rows], cursor, target or now, upto or now)
 
     async def _next_stop(self, connection: AsyncConnection, seen: Position, upto: Position | None) -> Position | None:
         if upto is None or upto.top - seen.top < CHECKPOINT_DISTANCE or self.visibility.is_ordered_by_seq:
@@ -235,8 +235,8 @@ class Reader(Generic[T]):
         if floor and not cursor.seen.covers(oldest := Position.parse(floor)):
             raise CursorExpired(self.encode(Cursor(oldest)))
 
-    def _page(self, found: list[T], cursor: Cursor, end: Position, upto: Position, size: int) -> Page[T]:
-        entries = self._fitting(found[:size])
+    def _page(self, found: list[T], cursor: Cursor, end: Position, upto: Position) -> Page[T]:
+        entries = self._fitting(found[: self.page_size])
         if len(entries) < len(found):
             return Page(entries, Cursor(cursor.seen, end, entries[-1].seq), complete=False)
         return Page(found, Cursor(end), complete=end.covers(upto))

@@ -40,7 +40,7 @@ async def read_log(hub: Hub[T], filter: LogFilter[T], after: str | None, size: i
     Raises InvalidInput or CursorExpired.
     """
     cursor = await hub.with_timeout(hub.past.beginning) if after is None else hub.reader.decode(after)
-    return await hub.with_timeout(partial(hub.past.page, cursor, None, filter, size))
+    return await hub.with_timeout(partial(hub.past.limited_page, cursor, size, filter))
 
 
 class Stream(ABC, Generic[T, Part]):

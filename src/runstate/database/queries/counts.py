@@ -57,7 +57,7 @@ class CountedTable:
 
     def source(self, groups: Sequence[str]) -> sa.FromClause:
         """Return the table with those that the columns of groups belong to."""
-        needed: set[Any] = {self.columns[name].table for name in groups}  # type: ignore[attr-defined]
+        needed: set[Any] = {self.columns[name].table for name in groups}
         source = self.table
         for each in self.joined:
             source = source.outerjoin(each.table, each.condition) if each.table in needed else source

@@ -16,7 +16,7 @@ from runstate.documents.states import FINAL_TYPES, StateType
 from runstate.rows.base import Timestamp
 from runstate.rows.runs import Run
 
-SECONDS: Final = sa.Double()
+SECONDS: Final[sa.Double[float]] = sa.Double()
 OUTCOMES: Final[Mapping[str, StateType]] = {
     "completed": StateType.COMPLETED,
     "failed": StateType.FAILED,
@@ -103,7 +103,7 @@ class StatisticsQuery:
         keys = [counted.columns[name] for name in self.groups]
         if self.intervals:
             keys.append(self.intervals.place(time))
-        columns = [key.label(f"group_{place}") for place, key in enumerate(keys)]
+        columns: list[sa.ColumnElement[Any]] = [key.label(f"group_{place}") for place, key in enumerate(keys)]
         columns += [table.c.state_type] if self.outcomes else []
         for each in self.distributions:
             columns += _values(each, table, keys, self.now)
@@ -134,7 +134,7 @@ def _values(
 def _aggregates(asked: Distribution, runs: sa.FromClause) -> dict[Any, sa.ColumnElement[Any]]:
     name = asked.measure.value
     value = runs.c[name]
-    known = {"count": sa.func.count, "mean": sa.func.avg, "min": sa.func.min, "max": sa.func.max}
+    known: dict[str, Any] = {"count": sa.func.count, "mean": sa.func.avg, "min": sa.func.min, "max": sa.func.max}
     found: dict[Any, Any] = {(name, part): known[part](value) for part in sorted(asked.parts)}
     for share in asked.quantiles:
         rank, place = runs.c[f"{name}_rank"], sa.literal(share, SECONDS) * (runs.c[f"{name}_number"] - 1)
