@@ -179,7 +179,7 @@ async def test_a_deployment_is_made_found_and_run_by_names(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mutation", "kind", "given", "type_"),
+    ("mutation", "input_type", "given", "type_"),
     [
         ("runDeployment", "RunDeploymentInput", {"deployment": {"flow": "x", "name": "y"}}, "NotFound"),
         ("runDeployment", "RunDeploymentInput", {"deployment": {"name": "y"}}, "InvalidInput"),
@@ -188,13 +188,13 @@ async def test_a_deployment_is_made_found_and_run_by_names(ask: Ask) -> None:
     ],
 )
 async def test_a_reference_that_names_nothing_is_a_problem(
-    ask: Ask, mutation: str, kind: str, given: dict[str, Any], type_: str
+    ask: Ask, mutation: str, input_type: str, given: dict[str, Any], type_: str
 ) -> None:
-    assert (await do(ask, mutation, kind, RUN_FLOW, **given))["__typename"] == type_
+    assert (await do(ask, mutation, input_type, RUN_FLOW, **given))["__typename"] == type_
 
 
 @pytest.mark.parametrize(
-    ("mutation", "kind", "given", "meant"),
+    ("mutation", "input_type", "given", "meant"),
     [
         ("createFlowRun", "CreateFlowRunInput", {"flowId": "etl"}, '`flow: {name: "etl"}`'),
         ("runDeployment", "RunDeploymentInput", {"deploymentId": "n"}, '`deployment: {flow: …, name: "n"}`'),
@@ -202,9 +202,9 @@ async def test_a_reference_that_names_nothing_is_a_problem(
     ],
 )
 async def test_a_name_in_place_of_an_id_is_answered_with_what_was_meant(
-    ask: Ask, mutation: str, kind: str, given: dict[str, Any], meant: str
+    ask: Ask, mutation: str, input_type: str, given: dict[str, Any], meant: str
 ) -> None:
-    answer = await do(ask, mutation, kind, RUN_FLOW, **given)
+    answer = await do(ask, mutation, input_type, RUN_FLOW, **given)
 
     assert (answer["__typename"], answer["message"][:30]) == ("InvalidInput", "The value is not a valid UUID.")
     assert meant in answer["message"]

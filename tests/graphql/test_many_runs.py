@@ -107,22 +107,22 @@ async def test_states_are_proposed_for_task_runs(ask: Ask) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["FlowRun", "TaskRun"])
-async def test_runs_are_deleted_by_a_condition(ask: Ask, app: Starlette, kind: str) -> None:
+@pytest.mark.parametrize("runs_of", ["FlowRun", "TaskRun"])
+async def test_runs_are_deleted_by_a_condition(ask: Ask, app: Starlette, runs_of: str) -> None:
     flow = await make_flow(ask)
     runs = [await make_flow_run(ask, flowId=flow, tags=["x"]) for _ in range(3)]
     for number, run in enumerate(runs):
         await make_task_run(ask, str(number), flowRunId=run, tags=["x"])
     kept = await make_flow_run(ask, flowId=flow)
 
-    tried = await many(ask, f"delete{kind}s", where={"tags": {"any": ["x"]}}, dryRun=True)
-    first = await many(ask, f"delete{kind}s", where={"tags": {"any": ["x"]}}, limit=2)
-    rest = await many(ask, f"delete{kind}s", where={"tags": {"any": ["x"]}}, after=first["cursor"])
+    tried = await many(ask, f"delete{runs_of}s", where={"tags": {"any": ["x"]}}, dryRun=True)
+    first = await many(ask, f"delete{runs_of}s", where={"tags": {"any": ["x"]}}, limit=2)
+    rest = await many(ask, f"delete{runs_of}s", where={"tags": {"any": ["x"]}}, after=first["cursor"])
 
     assert (tried["total"], tried["changed"]) == (3, 3)
     assert (first["done"], first["hasMore"], rest["done"], rest["hasMore"]) == (2, True, 1, False)
     counts = await ask("{ flowRunCount taskRunCount }")
-    assert counts == {"flowRunCount": 1 if kind == "FlowRun" else 4, "taskRunCount": 0}
+    assert counts == {"flowRunCount": 1 if runs_of == "FlowRun" else 4, "taskRunCount": 0}
     assert (await flow_run(ask, kept, "id"))["id"] == kept
     assert await verify(app.state.database, clock()) == []
 
@@ -171,7 +171,7 @@ async def test_a_mutation_goes_on_where_a_killed_one_stopped(
     first = await many(ask, "proposeForFlowRuns", **given)
     # The process is killed after a batch was committed, and before the progress was stored.
     async with app.state.database.write() as transaction:
-        lost = {"done": 0, "cursor": None, "outcomes": []}
+        lost: dict[str, Any] = {"done": 0, "cursor": None, "outcomes": []}
         await transaction.connection.execute(sa.update(BulkOperation).values(**lost))
     found = [await many(ask, "proposeForFlowRuns", **given) for _ in range(4)]
 
@@ -195,7 +195,7 @@ async def test_two_mutations_with_one_key_do_everything_once(ask: Ask) -> None:
 
 async def test_a_run_that_changes_meanwhile_is_looked_up_again(ask: Ask, app: Starlette) -> None:
     moved, ended = await a_run(ask), await a_run(ask)
-    batcher, seen = app.state.batcher, []
+    batcher, seen = app.state.batcher, list[int]()
     submit = batcher.submit
 
     async def interfered(requests: Any) -> Any:

@@ -19,7 +19,7 @@ from runstate.documents.states import FINAL_TYPES, StateType
 from runstate.errors import BadUserInput
 from runstate.rows import Flow, FlowRun, TaskRun
 from tests.client import Ask
-from tests.graphql.factories import make_state, at, make_deployment, make_flow, make_flow_run, make_task_run, store
+from tests.graphql.factories import at, make_deployment, make_flow, make_flow_run, make_state, make_task_run, store
 
 SHARES = (0.0, 0.25, 0.5, 0.95, 1.0)
 DISTRIBUTION = (

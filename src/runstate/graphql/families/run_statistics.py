@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, cast
 
 import sqlalchemy as sa
 import strawberry
@@ -218,8 +218,9 @@ class _Selected:
         return statistics.Distribution(measure, parts, tuple(sorted(shares)))
 
     def _share(self, node: FieldNode) -> float:
-        # `at` is the only argument, and the document is valid.
-        at = float(value_from_ast_untyped(node.arguments[0].value, self.raw.variable_values))
+        # `at` is the only argument, and the document is valid. Strawberry passes the values of variables as a dict.
+        (given,) = node.arguments or ()
+        at = float(value_from_ast_untyped(given.value, cast("Any", self.raw.variable_values)))
         if not 0 <= at <= 1:
             raise BadUserInput("`at` of a quantile must be from 0 to 1.")
         return at

@@ -24,9 +24,9 @@ from runstate.database.dialects import (
     json_contains,
     json_equals,
     json_is_null,
-    text_contains,
 )
 from runstate.database.instants import seconds_ago
+from runstate.database.texts import TEXT_CLAUSES
 from runstate.errors import BadUserInput, LimitExceeded
 from runstate.graphql.types.fields import input_type
 from runstate.graphql.types.input_values import DEFINITION
@@ -170,29 +170,6 @@ class TextComparison(Comparison[str]):
         for name, clause in TEXT_CLAUSES.items():
             if is_set(text := getattr(self, name)):
                 yield sa.false() if "\0" in text else clause(column, text)
-
-
-def _starts_with(column: Column, text: str) -> Clause:
-    # LIKE ignores case on SQLite, and treats some characters as wildcards.
-    return sa.func.substr(column, 1, len(text)) == text
-
-
-def _ends_with(column: Column, text: str) -> Clause:
-    length = sa.func.length(column)
-    return sa.and_(length >= len(text), sa.func.substr(column, length - len(text) + 1) == text)
-
-
-def _equals_ignoring_case(column: Column, text: str) -> Clause:
-    return sa.and_(sa.func.length(column) == len(text), text_contains(column, text))
-
-
-TEXT_CLAUSES: Final[dict[str, Callable[[Column, str], Clause]]] = {
-    "contains": text_contains,
-    "starts_with": _starts_with,
-    "ends_with": _ends_with,
-    "eq_ignore_case": _equals_ignoring_case,
-}
-"""Conditions on parts of a text, by member."""
 
 
 @input_type()
