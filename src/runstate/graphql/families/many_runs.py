@@ -40,7 +40,7 @@ M = TypeVar("M", bound=BaseModel)
 DEFAULT_LIMIT: Final = 1_000
 MOST_RUNS: Final = 10_000
 LONGEST_KEY: Final = 200
-PROPOSALS: Final = 50
+PROPOSALS: Final = 25
 """Runs of a batch of proposals: others wait for one batch at most."""
 DELETED_FLOW_RUNS: Final = 10
 """Flow runs that are deleted in one transaction, with all their task runs and states."""
