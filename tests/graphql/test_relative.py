@@ -165,3 +165,27 @@ async def test_the_server_and_the_client_describe_themselves(ask: Ask, kind: str
     assert data["server"]["database"] == kind.upper()
     assert data["server"]["features"] == ["GET_PREFLIGHT", "INTROSPECTION"]
     assert data["server"]["limits"] == {"cost": 50_000, "pageSize": 200, "rootFields": 20}
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"), [("DESC", ["b", "a", "c", "none"]), ("ASC", ["c", "a", "b", "none"])]
+)
+async def test_flows_are_sorted_by_their_newest_run(
+    database: Database, ask: Ask, direction: str, expected: list[str]
+) -> None:
+    flows = {name: make_flow(name, tags=["x"]) for name in ("a", "b", "c", "none")}
+    runs = [("a", 1), ("a", 5), ("b", 9), ("b", 2), ("c", 4)]
+    await store(database, *flows.values(), *(make_flow_run(flows[name], created=at(time)) for name, time in runs))
+    document = """query($by: [FlowOrderBy!], $after: String, $before: String, $first: Int, $last: Int) {
+      flows(orderBy: $by, where: {tags: {any: ["x"]}, flowRuns: {none: {name: {eq: "?"}}}},
+      first: $first, after: $after, last: $last, before: $before) {
+        nodes { name } totalCount pageInfo { endCursor startCursor hasNextPage } } }"""
+    found, after, more = [], None, True
+    while more:
+        page = (await ask(document, by=[{"latestRun": direction}], first=1, after=after))["flows"]
+        found += [each["name"] for each in page["nodes"]]
+        after, more = page["pageInfo"]["endCursor"], page["pageInfo"]["hasNextPage"]
+    back = (await ask(document, by=[{"latestRun": direction}], last=2, before=after))["flows"]
+
+    assert (found, page["totalCount"]) == (expected, 4)
+    assert [each["name"] for each in back["nodes"]] == expected[1:3]

@@ -175,7 +175,15 @@ class FlowRun(Run):
         doc="For a subflow run: the task run that represents it in the parent flow run.",
     )
 
-    __table_args__ = (sa.UniqueConstraint("flow_id", "idempotency_key"), *run_rules("flow_run"))
+    __table_args__ = (
+        sa.UniqueConstraint("flow_id", "idempotency_key"),
+        sa.Index(None, "flow_id", "created"),
+        *run_rules("flow_run"),
+    )
+
+
+_newest = sa.select(sa.func.max(FlowRun.created)).where(FlowRun.flow_id == Flow.id).correlate(Flow)
+Flow.__computed__ = {"latest_run": _newest.scalar_subquery().label("latest_run")}
 
 
 class TaskRun(Run):

@@ -18,8 +18,9 @@ from runstate.graphql.pagination.selection import Columns
 from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.types.comparisons import Clause, is_set, negated
 from runstate.graphql.types.filters import Where
-from runstate.graphql.types.orders import Order, OrderBy, beyond, bound, order
+from runstate.graphql.types.orders import Order, OrderBy, beyond, bound, is_nullable, order
 from runstate.rows import Row
+from runstate.rows.base import table_with
 
 R = TypeVar("R", bound=Row)
 Fetch = Callable[[sa.Executable], Awaitable[Sequence[Any]]]
@@ -65,8 +66,8 @@ class PageQuery(Generic[R]):
     ) -> None:
         self.row = row
         self.parent = parent
-        self.table = row.__table__
         self.keys: Order = order(row, arguments.order_by if is_set(arguments.order_by) else None)
+        self.table = table_with(row, [key.column for key in self.keys])
         self.condition = arguments.where if isinstance(arguments.where, Where) else None
         self.where: Clause = arguments.where.clause(self.table) if isinstance(arguments.where, Where) else sa.true()
         self.size = arguments.size()
@@ -99,7 +100,7 @@ class PageQuery(Generic[R]):
         If the first key can be null, rows with and without a value are parts of the order: one index then serves both
         directions. Most pages are full with rows of the first part. If not, both are read again in one statement.
         """
-        if not self.table.c[self.keys[0].column].nullable:
+        if not is_nullable(self.table.c[self.keys[0].column]):
             return self._result(await fetch(self._limited(parents, null=None)))
         first, *others = self._null_parts()
         read = await fetch(self._limited(parents, null=first))

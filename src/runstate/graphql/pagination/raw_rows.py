@@ -8,6 +8,7 @@ from sqlalchemy.engine import Dialect
 
 from runstate.database.dialects import processor
 from runstate.rows import Row
+from runstate.rows.base import value_of
 
 
 class RawRows:
@@ -42,7 +43,7 @@ class RawRows:
 
     def values_of(self, name: str) -> Sequence[Any]:
         """Return the values of a column."""
-        process = processor(self.row.__table__.c[name].type, self.dialect)
+        process = processor(value_of(self.row, name).type, self.dialect)
         values = self.columns[name]
         return values if process is None else [process(value) for value in values]
 

@@ -27,6 +27,8 @@ class Direction(Enum):
 register_type(Direction)
 
 
+COMPUTED: Final = {"latest_run": "Time at which its newest run was created."}
+"""Descriptions of values that are not stored."""
 WITHOUT_INDEX: Final = "No index serves this order: combine it with a condition that few objects meet."
 
 
@@ -50,6 +52,7 @@ class OrderBy(Generic[R]):
 def _order_by(row: type[Row]) -> type:
     known = _leading(row) | set(row.__sorted__)
     fields = {stored.name: _sorted(row, stored) for stored in members(row) if stored.name in known}
+    fields |= {name: (optional(Direction), member(COMPUTED[name])) for name in row.__computed__}
     doc = f"Field to sort {row.__name__} objects by. Exactly one member must be set."
     return input_type(one_of=True)(class_of(f"{row.__name__}OrderBy", (OrderBy,), fields, __doc__=doc, row=row))
 
@@ -68,6 +71,11 @@ def _leading(row: type[Row]) -> set[str]:
     return {next(iter(each.columns)).key for each in (*unique, *sorting) if each.columns}
 
 
+def is_nullable(column: sa.ColumnElement[Any]) -> bool:
+    """Return whether a column can be null; a computed value can."""
+    return bool(getattr(column, "nullable", True))
+
+
 class Key(NamedTuple):
     """One column of an order."""
 
@@ -78,7 +86,7 @@ class Key(NamedTuple):
         """Return the SQL to sort by the column. Backwards, nulls come first, unless they are read apart."""
         column = table.c[self.column]
         ordered = column.desc() if self.descending is not backwards else column.asc()
-        if apart or not column.nullable:
+        if apart or not is_nullable(column):
             return ordered
         # By default nulls come first on SQLite, and last on PostgreSQL.
         return ordered.nulls_first() if backwards else ordered.nulls_last()
@@ -96,7 +104,7 @@ class Key(NamedTuple):
         # SQLAlchemy does not compare a column with a plain True or False by < and >.
         literal = sa.literal(value, column.type)
         further = column < literal if self.descending is not backwards else column > literal
-        return sa.or_(further, column.is_(None)) if column.nullable and not backwards else further
+        return sa.or_(further, column.is_(None)) if is_nullable(column) and not backwards else further
 
 
 Order = tuple[Key, ...]
@@ -130,7 +138,7 @@ def beyond(keys: Order, table: sa.FromClause, values: Sequence[Any], *, backward
 
 
 def _bound(key: Key, table: sa.FromClause, value: Any, *, backwards: bool) -> Clause:
-    if table.c[key.column].nullable and not backwards:
+    if is_nullable(table.c[key.column]) and not backwards:
         return sa.true()
     return bound(key, table, value, backwards=backwards)
 

@@ -27,9 +27,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", name=op.f("pk_bulk_operation")),
     )
     op.create_index(op.f("ix_bulk_operation_updated"), "bulk_operation", ["updated"], unique=False)
+    op.create_index(op.f("ix_flow_run_flow_id_created"), "flow_run", ["flow_id", "created"], unique=False)
 
 
 def downgrade() -> None:
-    """Take the change back."""
+    """Revert the change."""
+    op.drop_index(op.f("ix_flow_run_flow_id_created"), table_name="flow_run")
     op.drop_index(op.f("ix_bulk_operation_updated"), table_name="bulk_operation")
     op.drop_table("bulk_operation")
