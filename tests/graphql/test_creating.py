@@ -178,6 +178,23 @@ async def test_a_deployment_is_made_found_and_run_by_names(ask: Ask) -> None:
     assert (await ask(document, by={"flow": "etl", "name": "other"}))["deployment"] is None
 
 
+async def test_flows_and_deployments_are_updated_by_name(ask: Ask) -> None:
+    flow = await make_flow(ask, "etl")
+    await make_deployment(ask, flowId=flow, name="nightly")
+    of_flow = f"{PROBLEM} ... on UpdateFlowPayload {{ flow {{ id tags }} }}"
+    of_deployment = f"{PROBLEM} ... on UpdateDeploymentPayload {{ deployment {{ name paused }} }}"
+    names = {"flow": "etl", "name": "nightly"}
+
+    tagged = await do(ask, "updateFlow", "UpdateFlowInput", of_flow, by={"name": "etl"}, tags=["x"])
+    nothing = await do(ask, "updateFlow", "UpdateFlowInput", of_flow, tags=["y"])
+    paused = await do(ask, "updateDeployment", "UpdateDeploymentInput", of_deployment, by=names, paused=True)
+    unknown = await do(ask, "updateDeployment", "UpdateDeploymentInput", of_deployment, by={**names, "name": "x"})
+
+    assert tagged["flow"] == {"id": flow, "tags": ["x"]}
+    assert paused["deployment"] == {"name": "nightly", "paused": True}
+    assert (nothing["__typename"], unknown["__typename"]) == ("InvalidInput", "NotFound")
+
+
 @pytest.mark.parametrize(
     ("mutation", "input_type", "given", "type_"),
     [

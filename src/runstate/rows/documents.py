@@ -48,21 +48,38 @@ def create_document(
 
 
 def update_document(
-    row: type[Row], *, by: type[Document] | None = None, without: Collection[str] = (), doc: str = "", **more: Any
+    row: type[Row],
+    *,
+    by: type[Document] | None = None,
+    named: type[Document] | None = None,
+    without: Collection[str] = (),
+    doc: str = "",
+    **more: Any,
 ) -> Any:
     """Return the document for an update of a row: `UpdateFlow` for `Flow`. `by` refers to the row, by id by default."""
     names = noun(row)
-    key: Fields = (
-        {"by": (by, Field(description=f"The {names} to change."))}
-        if by
-        else {"id": (UUID, Field(description=f"Id of the {names}."))}
-    )
+    key = _either(names, named) if named else _key(names, by)
     fields = key | {
         name: (_changed(annotation, column), Field(default=None, description=column.doc))
         for name, annotation, column in writable(row, once=False)
     }
     text = doc or f"Changes to a {names}. Omitted fields keep their value."
     return _document(f"Update{row.__name__}", Changes, text, fields | more, without)
+
+
+def _key(names: str, by: type[Document] | None) -> Fields:
+    """Return the member that names the row: its id, or a reference."""
+    if by:
+        return {"by": (by, Field(description=f"The {names} to change."))}
+    return {"id": (UUID, Field(description=f"Id of the {names}."))}
+
+
+def _either(names: str, named: type[Document]) -> Fields:
+    """Return the members of which one names the row."""
+    return {
+        "id": (UUID | None, Field(default=None, description=f"Id of the {names}, or else `by`.")),
+        "by": (named | None, Field(default=None, description=f"The {names}, by id or by name.")),
+    }
 
 
 def _changed(annotation: Any, column: sa.Column[Any]) -> Any:

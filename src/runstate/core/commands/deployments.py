@@ -10,14 +10,15 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from runstate.core.commands.by_name import CREATE_FLOW, FLOW, flow_id_of, given
+from runstate.core.commands.by_name import CREATE_FLOW, FLOW, deployment_id_of, flow_id_of, given
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert, insert_or_find, remove
 from runstate.core.commands.flow_runs import delete_flow_runs
 from runstate.core.context import CommandContext
 from runstate.documents.base import NonNegativeInt
+from runstate.documents.requests import DeploymentRef
 from runstate.documents.states import StateType
-from runstate.errors import NotFound
+from runstate.errors import InvalidInput, NotFound
 from runstate.rows import ConcurrencyLimit, Deployment, FlowRun
 from runstate.rows.documents import create_document, update_document
 
@@ -26,7 +27,7 @@ LIMIT: Final = (
     Field(default=None, description="Maximum number of its runs that are claimed or running; null for no limit."),
 )
 CreateDeployment = create_document(Deployment, concurrency_limit=LIMIT)
-UpdateDeployment = update_document(Deployment, concurrency_limit=LIMIT)
+UpdateDeployment = update_document(Deployment, named=DeploymentRef, concurrency_limit=LIMIT)
 DeployFlow = create_document(
     Deployment,
     called="DeployFlow",
@@ -61,15 +62,23 @@ async def create_deployment(context: CommandContext, document: Any) -> Written[D
     return Written(row, found.created)
 
 
-@command(Deployment)
 async def update_deployment(context: CommandContext, document: Any) -> Deployment:
-    """Update the given fields of a deployment."""
+    """Update the given fields of a deployment, which is named by its id or by the names of its flow and itself."""
+    if (document.id is None) is (document.by is None):
+        raise InvalidInput("Give `id` or `by`.", ["by"])
+    key = document.id or await deployment_id_of(context, document.by)
+    changed: Deployment = await _update(context, document.model_copy(update={"id": key, "by": None}))
+    return changed
+
+
+@command(Deployment)
+async def _update(context: CommandContext, document: Any) -> Deployment:
     async with context.database.write() as transaction:
         connection = transaction.connection
         locked = sa.select(Deployment.id).where(Deployment.id == document.id).with_for_update()
         if (await connection.execute(locked)).scalar() is None:
             raise NotFound(document.id)
-        columns = columns_of(document, without=("id", "concurrency_limit"))
+        columns = columns_of(document, without=("id", "by", "concurrency_limit"))
         return await _change(context, connection, document.id, document, columns)
 
 

@@ -17,7 +17,7 @@ from runstate.rows.documents import update_document
 
 __all__ = ["CreateFlow", "FlowRef", "UpdateFlow", "create_flow", "delete_flow", "update_flow"]
 
-UpdateFlow = update_document(Flow)
+UpdateFlow = update_document(Flow, named=FlowRef)
 update_flow = crud.update(Flow)
 
 

@@ -113,9 +113,10 @@ def _extended(model: type[BaseModel]) -> type[BaseModel]:
 
 def _hint(error: ErrorDetails) -> str:
     """Return a proposal for an input with a name in place of an id; empty for other errors."""
-    name, member = error["input"], error["loc"][-1] if error["loc"] else ""
+    name, (*outer, member) = error["input"], error["loc"] or ("",)
     is_name = error["type"] == "uuid_parsing" and isinstance(name, str) and 0 < len(name) <= LONGEST_NAME
-    if not is_name or member not in HINTS or (member == "id" and len(error["loc"]) == 1):
+    # An id alone, or in `by`, says what it is of: only references inside an input are taken for names.
+    if not is_name or member not in HINTS or (member == "id" and outer in ([], ["by"])):
         return ""
     return " " + HINTS[str(member)].format(name=orjson.dumps(name).decode())
 
