@@ -125,7 +125,8 @@ async def test_runs_are_sorted_by_columns_without_an_index(
 
 async def test_a_flow_has_the_tasks_of_its_newest_runs(database: Database, ask: Ask) -> None:
     flow, other = make_flow("etl"), make_flow("other")
-    old, new, its = make_flow_run(flow), make_flow_run(flow), make_flow_run(other)
+    old, new = (make_flow_run(flow, expected_start_time=at(time)) for time in (1, 2))
+    its = make_flow_run(other, expected_start_time=at(3))
     tasks = [
         make_task_run(old, task_key="gone"),
         make_task_run(new, task_key="load", name="first"),
@@ -175,7 +176,9 @@ async def test_flows_are_sorted_by_their_newest_run(
 ) -> None:
     flows = {name: make_flow(name, tags=["x"]) for name in ("a", "b", "c", "none")}
     runs = [("a", 1), ("a", 5), ("b", 9), ("b", 2), ("c", 4)]
-    await store(database, *flows.values(), *(make_flow_run(flows[name], created=at(time)) for name, time in runs))
+    await store(
+        database, *flows.values(), *(make_flow_run(flows[name], expected_start_time=at(time)) for name, time in runs)
+    )
     document = """query($by: [FlowOrderBy!], $after: String, $before: String, $first: Int, $last: Int) {
       flows(orderBy: $by, where: {tags: {any: ["x"]}, flowRuns: {none: {name: {eq: "?"}}}},
       first: $first, after: $after, last: $last, before: $before) {

@@ -1,6 +1,5 @@
-"""Instants in SQL: relative to the present, and the interval that one falls into."""
+"""Instants in SQL, relative to the present."""
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -9,10 +8,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from runstate.database.dialects import NUMBER
-from runstate.rows.base import ArrayParameter, Timestamp
+from runstate.rows.base import Timestamp
 
-STARTS: Final = ArrayParameter(Timestamp())
 SECONDS: Final[sa.Double[float]] = sa.Double()
 
 
@@ -39,29 +36,3 @@ def _ago_sqlite(element: SecondsAgo, compiler: SQLCompiler, **kw: Any) -> str:
     # A Julian day in a double is exact to about 40 microseconds.
     now = "(julianday('now') - 2440587.5) * 86400000000"
     return f"CAST({now} - {compiler.process(element.clauses, **kw)} * 1000000 AS INTEGER)"
-
-
-class PlaceAmong(FunctionElement[int]):
-    """The number of ascending starts that are not after an instant."""
-
-    type = NUMBER
-    inherit_cache = True
-    name = "place_among"
-
-
-def place_among(instant: sa.ColumnElement[Any], starts: Iterable[datetime]) -> sa.ColumnElement[int]:
-    """Return the place, from 0, of the interval that an instant falls into; -1 if it precedes the first."""
-    given = sa.bindparam(None, list(starts), type_=STARTS, unique=True)
-    return PlaceAmong(instant, given) - 1
-
-
-@compiles(PlaceAmong, "postgresql")
-def _place_postgresql(element: PlaceAmong, compiler: SQLCompiler, **kw: Any) -> str:
-    instant, starts = (compiler.process(each, **kw) for each in element.clauses)
-    return f"width_bucket({instant}, {starts})"
-
-
-@compiles(PlaceAmong, "sqlite")
-def _place_sqlite(element: PlaceAmong, compiler: SQLCompiler, **kw: Any) -> str:
-    instant, starts = (compiler.process(each, **kw) for each in element.clauses)
-    return f"place_among({instant}, {starts})"

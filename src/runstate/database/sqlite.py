@@ -4,7 +4,6 @@ import asyncio
 import math
 import sqlite3
 import time
-from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -292,7 +291,6 @@ def _watch_statements(connection: Any, _: Any) -> None:
         ("json_contains", 3, json.contains),
         ("json_is_null", 2, json.is_null),
         ("text_contains", 2, _text_contains),
-        ("place_among", 2, _place_among),
     )
     driver: Interruptible = connection.driver_connection
     connection.run_async(lambda _: driver.set_progress_handler(driver.is_late, STEPS))
@@ -303,11 +301,6 @@ def _watch_statements(connection: Any, _: Any) -> None:
 def _text_contains(statement: Interruptible, value: str | None, text: str) -> bool | None:
     statement.check()
     return None if value is None else text.lower() in value.lower()
-
-
-def _place_among(statement: Interruptible, instant: int | None, starts: str) -> int | None:
-    statement.check()
-    return None if instant is None else bisect_right(statement.parse(starts), instant)
 
 
 def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:

@@ -177,13 +177,13 @@ class FlowRun(Run):
 
     __table_args__ = (
         sa.UniqueConstraint("flow_id", "idempotency_key"),
-        sa.Index(None, "flow_id", "created"),
+        sa.Index(None, "flow_id", "expected_start_time"),
         *run_rules("flow_run"),
     )
 
 
-_newest = sa.select(sa.func.max(FlowRun.created)).where(FlowRun.flow_id == Flow.id).correlate(Flow)
-Flow.__computed__ = {"latest_run": _newest.scalar_subquery().label("latest_run")}
+_latest = sa.select(sa.func.max(FlowRun.expected_start_time)).where(FlowRun.flow_id == Flow.id).correlate(Flow)
+Flow.__computed__ = {"latest_run": _latest.scalar_subquery().label("latest_run")}
 
 
 class TaskRun(Run):

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from math import ceil
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from runstate.database.dialects import NUMBER, seconds_between
-from runstate.database.instants import place_among
 from runstate.documents.intervals import CalendarInterval, CalendarUnit, Interval
 from runstate.errors import BadUserInput
 from runstate.rows.base import MICROSECOND, Timestamp
@@ -20,14 +20,27 @@ MOST_INTERVALS: Final = 500
 INSTANT: Final = Timestamp()
 
 
+class Segment(NamedTuple):
+    """Consecutive intervals of one length."""
+
+    first: int
+    """Place of the first interval."""
+    start: datetime
+    length: timedelta
+
+    def place(self, instant: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+        """Return the place of the interval that an instant in the segment falls into."""
+        since = sa.literal(self.start, INSTANT)
+        microseconds = sa.cast(sa.func.round(seconds_between(since, instant) * 1e6), NUMBER)
+        return sa.literal(self.first, NUMBER) + microseconds // sa.literal(self.length // MICROSECOND, NUMBER)
+
+
 @dataclass(frozen=True)
 class Intervals:
     """Intervals without gaps; the last one may end after the time up to which they were requested."""
 
     edges: tuple[datetime, ...]
     """The start of each interval, and the end of the last one."""
-    length: timedelta | None = None
-    """Length of every interval; None if they differ."""
 
     @classmethod
     def over(cls, since: datetime, until: datetime, interval: Interval) -> "Intervals":
@@ -46,7 +59,7 @@ class Intervals:
             number = max(0, ceil((until - since) / length))
             if number > MOST_INTERVALS:
                 raise BadUserInput(f"At most {MOST_INTERVALS} intervals are possible, not {number}.")
-            return cls(tuple(since + place * length for place in range(number + 1)), length)
+            return cls(tuple(since + place * length for place in range(number + 1)))
         except OverflowError as error:
             raise BadUserInput("The intervals reach beyond the year 9999.") from error
 
@@ -78,11 +91,19 @@ class Intervals:
 
     def place(self, instant: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
         """Return the place, from 0, of the interval that an instant within all of them falls into."""
-        if self.length is None:
-            return place_among(instant, self.edges[:-1])
-        since = sa.literal(self.since, INSTANT)
-        microseconds = sa.cast(sa.func.round(seconds_between(since, instant) * 1e6), NUMBER)
-        return microseconds // sa.literal(self.length // MICROSECOND, NUMBER)
+        segments = list(self._segments())
+        if not segments:
+            return sa.literal(0, NUMBER)
+        cases = [(instant < sa.literal(then.start, INSTANT), each.place(instant)) for each, then in pairwise(segments)]
+        last = segments[-1].place(instant)
+        return sa.case(*cases, else_=last) if cases else last
+
+    def _segments(self) -> Iterator["Segment"]:
+        """Yield the intervals in segments of equal length: days have one length until the clocks change."""
+        lengths = ((end - start, place, start) for place, (start, end) in enumerate(self))
+        for length, found in groupby(lengths, key=itemgetter(0)):
+            _, place, start = next(found)
+            yield Segment(place, start, length)
 
     def contain(self, instant: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         """Return the condition that an instant falls into one of the intervals."""

@@ -1,6 +1,6 @@
 """Statistics of runs in groups: outcomes, and distributions of run times and lateness, as far as they are requested."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -87,15 +87,17 @@ class StatisticsQuery:
 
     def statement(self, most: int) -> sa.Select[Any]:
         """Return the statement for the largest groups. Each row has the values of the columns in `names`."""
-        runs = self._runs(counted_table(self.run)).subquery("runs")
-        groups = [column for column in runs.c if str(column.key).startswith("group_")]
-        values = {"count": sa.func.count()} | self._outcomes(runs)
+        # Materialized: the group and the measures of a run are computed once, although ranks and aggregates use them.
+        runs = self._runs(counted_table(self.run)).cte("runs").prefix_with("MATERIALIZED")
+        groups: list[sa.ColumnElement[Any]] = [column for column in runs.c if str(column.key).startswith("group_")]
+        source = self._ranked(runs, groups)
+        values = {"count": sa.func.count()} | self._outcomes(source)
         for each in self.distributions:
-            values |= _aggregates(each, runs)
+            values |= _aggregates(each, source)
+        keys = [source.c[str(each.key)] for each in groups]  # type: ignore[attr-defined]
         self.names[:] = [*self.groups, *(["place"] if self.intervals else []), *values]
-        largest = values["count"].desc()
-        asked = sa.select(*groups, *values.values()).select_from(runs)
-        return asked.group_by(*groups).order_by(largest, *groups).limit(most) if groups else asked
+        asked = sa.select(*keys, *values.values()).select_from(source)
+        return asked.group_by(*keys).order_by(values["count"].desc(), *keys).limit(most) if keys else asked
 
     def _runs(self, counted: CountedTable) -> sa.Select[Any]:
         """Select the runs with the columns of their group and the values of the measures."""
@@ -105,30 +107,28 @@ class StatisticsQuery:
             keys.append(self.intervals.place(time))
         columns: list[sa.ColumnElement[Any]] = [key.label(f"group_{place}") for place, key in enumerate(keys)]
         columns += [table.c.state_type] if self.outcomes else []
-        for each in self.distributions:
-            columns += _values(each, table, keys, self.now)
+        columns += [each.measure.of(table, self.now).label(each.measure.value) for each in self.distributions]
         conditions = [self.where, *([self.intervals.contain(time)] if self.intervals else [])]
         # A statement without columns counts rows as well.
-        return (
-            sa.select(*(columns or [sa.literal(1).label("one")]))
-            .select_from(counted.source(self.groups))
-            .where(*conditions)
-        )
+        selected = columns or [sa.literal(1).label("one")]
+        return sa.select(*selected).select_from(counted.source(self.groups)).where(*conditions)
+
+    def _ranked(self, runs: sa.FromClause, groups: Sequence[sa.ColumnElement[Any]]) -> sa.FromClause:
+        """Return the runs with the rank of each measure in the group, and the number of its values, for quantiles."""
+        ranks: list[sa.ColumnElement[Any]] = []
+        for each in self.distributions:
+            if each.quantiles:
+                ranks += _ranks(each.measure.value, runs, groups)
+        return sa.select(*runs.c, *ranks).subquery("ranked") if ranks else runs
 
     def _outcomes(self, runs: sa.FromClause) -> dict[Any, sa.ColumnElement[Any]]:
         return {name: sa.func.count(sa.case((runs.c.state_type == OUTCOMES[name], 1))) for name in self.outcomes}
 
 
-def _values(
-    asked: Distribution, table: sa.FromClause, keys: Sequence[sa.ColumnElement[Any]], now: datetime
-) -> list[sa.ColumnElement[Any]]:
-    """Return the value of a measure and, for quantiles, its rank in the group and the number of values there."""
-    value, name = asked.measure.of(table, now), asked.measure.value
-    if not asked.quantiles:
-        return [value.label(name)]
-    rank = sa.func.row_number().over(partition_by=keys or None, order_by=value.asc().nulls_last())
-    number = sa.func.count(value).over(partition_by=keys or None)
-    return [value.label(name), rank.label(f"{name}_rank"), number.label(f"{name}_number")]
+def _ranks(name: str, runs: sa.FromClause, groups: Sequence[sa.ColumnElement[Any]]) -> Iterator[sa.ColumnElement[Any]]:
+    value, group = runs.c[name], list(groups) or None
+    yield sa.func.row_number().over(partition_by=group, order_by=value.asc().nulls_last()).label(f"{name}_rank")
+    yield sa.func.count(value).over(partition_by=group).label(f"{name}_number")
 
 
 def _aggregates(asked: Distribution, runs: sa.FromClause) -> dict[Any, sa.ColumnElement[Any]]:

@@ -16,7 +16,7 @@ from runstate.graphql.types.derive import extends, reference_field
 from runstate.graphql.types.fields import object_type
 
 MOST_RUNS: Final = 500
-Runs = Annotated[int, strawberry.argument(description=f"Number of newest flow runs to look at, at most {MOST_RUNS}.")]
+Runs = Annotated[int, strawberry.argument(description=f"Number of latest flow runs to look at, at most {MOST_RUNS}.")]
 
 FAMILY = family(
     Flow,
@@ -48,7 +48,7 @@ class FlowTask:
 
 @extends(Flow, needs=())
 async def tasks(root: strawberry.Parent[Flow], info: Info, in_latest_runs: Runs = 100) -> list[FlowTask]:
-    """The tasks in the newest runs of the flow, by key."""
+    """The tasks in the latest runs of the flow by expected start time, sorted by key."""
     runs = checked_size(in_latest_runs, MOST_RUNS, "inLatestRuns")
     found = await info.context.fetch(tasks_of(root.id, runs))
     return [FlowTask(key=key, latest_run_id=run) for key, run in found]

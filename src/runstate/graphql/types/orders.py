@@ -27,7 +27,7 @@ class Direction(Enum):
 register_type(Direction)
 
 
-COMPUTED: Final = {"latest_run": "Time at which its newest run was created."}
+COMPUTED: Final = {"latest_run": "Time at which its latest run was expected to start."}
 """Descriptions of values that are not stored."""
 WITHOUT_INDEX: Final = "No index serves this order: combine it with a condition that few objects meet."
 

@@ -27,11 +27,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", name=op.f("pk_bulk_operation")),
     )
     op.create_index(op.f("ix_bulk_operation_updated"), "bulk_operation", ["updated"], unique=False)
-    op.create_index(op.f("ix_flow_run_flow_id_created"), "flow_run", ["flow_id", "created"], unique=False)
+    op.create_index(
+        op.f("ix_flow_run_flow_id_expected_start_time"), "flow_run", ["flow_id", "expected_start_time"], unique=False
+    )
 
 
 def downgrade() -> None:
     """Revert the change."""
-    op.drop_index(op.f("ix_flow_run_flow_id_created"), table_name="flow_run")
+    op.drop_index(op.f("ix_flow_run_flow_id_expected_start_time"), table_name="flow_run")
     op.drop_index(op.f("ix_bulk_operation_updated"), table_name="bulk_operation")
     op.drop_table("bulk_operation")
