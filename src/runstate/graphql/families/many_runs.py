@@ -29,6 +29,7 @@ from runstate.graphql.context import Info
 from runstate.graphql.families.mutations import actor, mutation
 from runstate.graphql.published import FlowRun, TaskRun
 from runstate.graphql.types.comparisons import as_uuid, is_set
+from runstate.graphql.types.derive import register_type
 from runstate.graphql.types.fields import object_type, query
 from runstate.graphql.types.filters import Where
 from runstate.graphql.types.inputs import Input
@@ -65,6 +66,9 @@ Force = Annotated[
 ]
 Message = Annotated[str | None, strawberry.argument(description="Reason, for people.")]
 Delay = Annotated[float, strawberry.argument(description="Seconds until the runs are due.")]
+
+
+register_type(OrchestrationStatus)
 
 
 @object_type
