@@ -12,6 +12,7 @@ import json
 import random
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -44,6 +45,8 @@ LOG_DAYS = 2
 """Days of transitions in the log."""
 WIDE = 20
 """Number of flow runs with a hundred task runs."""
+WAITING = 1_000
+"""Number of task runs that wait for the one limit."""
 
 Rows = dict[str, list[dict[str, Any]]]
 Url = Annotated[str, typer.Option(help="The database: sqlite+aiosqlite:///file or postgresql+asyncpg://…")]
@@ -65,6 +68,8 @@ class Data:
     def __init__(self, now: datetime, seed: int = 1) -> None:
         self.chance = random.Random(seed)
         self.now = (now - EPOCH) // timedelta(microseconds=1)
+        self.newest: deque[str] = deque(maxlen=WAITING)
+        """Ids of the task runs that were made last."""
         self.flows = [self._named(number, "flow", labels="{}") for number in range(60)]
         self.weights = [SHARE, *([1] * (len(self.flows) - 1))]
         self.deployments = [
@@ -76,6 +81,19 @@ class Data:
     def flows_and_deployments(self) -> Rows:
         """Return flows and deployments."""
         return {"flow": self.flows, "deployment": self.deployments}
+
+    def waiting(self) -> Rows:
+        """Return a limit whose slots are held, and the newest task runs as those that wait for it."""
+        at = Instant(self.now - 3_600 * SECOND)
+        own = {"id": self.id(at), "created": at, "updated": at, "name": "tag:busy", "limit": 1, "active": 1}
+        limit = {**own, "occupied": 1, "slot_decay_per_second": 0.0, "average_slot_occupancy_seconds": 2.0}
+        waiters = [self._waiter(limit["id"], run_id, place) for place, run_id in enumerate(self.newest)]
+        return {"concurrency_limit": [limit], "concurrency_waiter": waiters}
+
+    def _waiter(self, limit_id: str, run_id: str, place: int) -> dict[str, Any]:
+        at = Instant(self.now - place * SECOND)
+        its = {"limit_id": limit_id, "run_id": run_id, "run_kind": "TASK_RUN"}
+        return {"id": self.id(at), "created": at, "updated": at, **its}
 
     def id(self, at: int) -> str:
         """Return a UUID of version 7."""
@@ -125,6 +143,8 @@ class Data:
         started = Instant(path[2][2]) if len(path) > 2 else None
         ended = Instant(path[3][2]) if len(path) > 3 else None
         run_id = self.id(at)
+        if kind == "task_run":
+            self.newest.append(run_id)
         ids = [self.id(time) for _, _, time in path]
         run = {
             "id": run_id,
@@ -282,7 +302,8 @@ async def fill(url: str, flow_runs: int, tasks: int) -> None:
         print(f"\r{done:,} of {flow_runs:,} flow runs in {time.monotonic() - began:.0f} s", end="", flush=True)
 
     data = Data(datetime.now(UTC))
-    rows = chain([data.flows_and_deployments()], data.runs(flow_runs, tasks))
+    last = (data.waiting() for _ in range(1))
+    rows = chain([data.flows_and_deployments()], data.runs(flow_runs, tasks), last)
     if database.is_sqlite:
         to_sqlite(str(database.file), rows, report)
     else:

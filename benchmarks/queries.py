@@ -46,6 +46,8 @@ WHOLE = """query($id: ID!) { flowRun(id: $id) { id name stateType taskRuns(first
   nodes { id name stateType startTime endTime states { nodes { id type name timestamp version } } } } } }"""
 GROUPED = "{ flowRunCounts(groupBy: [FLOW, STATE_TYPE]) { flowId stateType count } }"
 OF_FLOW = """query($id: ID!) { flowRunCountsByState(where: {flow: {id: {eq: $id}}}) { stateType count } }"""
+WAITING = """{ concurrencyLimit(by: {name: "tag:busy"}) { waitingCount
+  waiting(first: 50) { nodes { created run { id name stateType } flowRun { id name } } } } }"""
 STATISTICS = """query($id: ID!) { flowRunStatistics(where: {flowId: {eq: $id}}, since: {secondsAgo: 2592000},
   interval: {calendar: {unit: DAY, timeZone: "Europe/Berlin"}}) { start count completed failed successRate
   runTimeSeconds { mean p50: quantile(at: 0.5) p95: quantile(at: 0.95) } } }"""
@@ -169,6 +171,7 @@ async def queries(client: Client) -> list[Query]:
         Query("a flow run with its 100 task runs and their states", 15, WHOLE, {"id": run}),
         Query("flow runs by flow and state", 3, GROUPED, {}),
         Query("flow runs of a flow by state", 3, OF_FLOW, {"id": flow}),
+        Query("50 of the 1,000 waiting runs of a limit", 5, WAITING, {}),
         Query("30 days of the largest flow by day, with quantiles", 40, STATISTICS, {"id": flow}),
         Query("a page of 100 transitions", 5, TRANSITIONS, {"after": cursor}),
     ]

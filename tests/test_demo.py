@@ -1,7 +1,9 @@
 """`runstate demo`: the transitions that it reports are stored, and each query of GraphiQL's tabs finds something."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ async def live(server: Listening) -> Any:
 async def steps(server: Listening) -> list[tuple[str, str, str]]:
     """Return the output of a demo of twelve runs that take no time."""
     steps: list[tuple[str, str, str]] = []
-    await demo(socket_address(server.address), None, RUNS, 0, lambda *step: steps.append(step))
+    await demo(socket_address(server.address), None, RUNS, inf, lambda *step: steps.append(step))
     return steps
 
 
@@ -65,6 +67,33 @@ async def test_runs_end_in_every_final_state(live: Ask, url: str, steps: list[tu
     assert await findings(url) == []
 
 
+async def test_steps_name_the_flow_and_the_run(live: Ask, steps: list[tuple[str, str, str]]) -> None:
+    tasks = "taskRuns(first: 200) { nodes { name flowRun { name flow { name } } } }"
+    found = await live(f"{{ flowRuns(first: 200) {{ nodes {{ name flow {{ name }} }} }} {tasks} }}")
+    runs = [f"{each['flow']['name']} / {each['name']}" for each in found["flowRuns"]["nodes"]]
+    labels = {label.rpartition(" / ")[0] if label.count(" / ") > 1 else label for label, _, _ in steps}
+
+    assert len(runs) - len(set(runs)) <= 1, "names of two words repeat rarely"
+    assert labels <= set(runs)
+    assert max(Counter(each["name"] for each in found["taskRuns"]["nodes"]).values()) == 1
+
+
+async def test_the_speed_divides_durations(live: Ask, server: Listening) -> None:
+    await demo(socket_address(server.address), None, 1, 20, lambda *_: None)
+
+    found = await live("{ taskRuns { nodes { policy { retryDelaysSeconds } } } }")
+    assert [each["policy"] for each in found["taskRuns"]["nodes"]] == [{"retryDelaysSeconds": [0.1]}] * 4
+
+
+@pytest.mark.parametrize("speed", ["0", "-1", "nan"])
+async def test_a_speed_that_is_not_above_zero_is_refused(speed: str) -> None:
+    process = await run("demo", "--speed", speed, environment={})
+    output, _ = await process.communicate()
+
+    assert process.returncode == 2
+    assert b"is not above 0" in output
+
+
 async def findings(url: str) -> list[str]:
     """Return the findings of `verify`."""
     database = Database(url)
@@ -75,7 +104,7 @@ async def findings(url: str) -> list[str]:
 
 async def test_a_second_demo_adds_to_the_first(live: Ask, server: Listening) -> None:
     for runs in (1, 2):
-        await demo(socket_address(server.address), None, runs, 0, lambda *_: None)
+        await demo(socket_address(server.address), None, runs, inf, lambda *_: None)
 
     assert (await live('{ flowRunCount(where: { stateName: { eq: "Completed" } }) }'))["flowRunCount"] == 3
 
@@ -99,7 +128,7 @@ async def test_a_refusal_of_the_server_ends_the_demo(server: Listening) -> None:
 async def test_the_demo_sends_a_key(url: str) -> None:
     async with listening(url, auth_string="ada:lovelace") as server:
         environment = {"RUNSTATE_API_KEY": "ada:lovelace"}
-        arguments = ("demo", "--url", server.address, "--runs", "1", "--pace", "0")
+        arguments = ("demo", "--url", server.address, "--runs", "1", "--speed", "inf")
         let_in = await run(*arguments, environment=environment)
         stays_out = await run(*arguments, environment={})
         said, complained = (await let_in.communicate())[0], (await stays_out.communicate())[0]
@@ -109,13 +138,17 @@ async def test_the_demo_sends_a_key(url: str) -> None:
     assert b"The server requires a valid key: set --key or RUNSTATE_API_KEY" in complained
 
 
-def operations(path: Path) -> list[OperationDefinitionNode]:
-    """Return the operations of a query."""
-    return [each for each in parse(path.read_text()).definitions if isinstance(each, OperationDefinitionNode)]
+def operation(path: Path) -> OperationDefinitionNode:
+    """Return the only operation of a query."""
+    (only,) = parse(path.read_text()).definitions
+    assert isinstance(only, OperationDefinitionNode)
+    return only
 
 
-async def test_there_are_ten_queries() -> None:
-    assert len(READY) == 10
+async def test_the_first_query_changes_nothing_and_needs_no_variables() -> None:
+    first = operation(READY[0])
+
+    assert (first.operation, list(first.variable_definitions or ())) == (OperationType.QUERY, [])
 
 
 @pytest.mark.usefixtures("steps")
@@ -127,28 +160,24 @@ async def test_each_query_finds_something(live: Ask, server: Listening) -> None:
         "run": known["flowRuns"]["nodes"][0]["id"],
         "since": (now - timedelta(days=1)).isoformat(),
         "until": (now + timedelta(hours=1)).isoformat(),
+        "seconds": 3600,
     }
     for path in READY:
-        for operation in operations(path):
-            wanted = {each.variable.name.value for each in operation.variable_definitions or ()}
-            given = {name: variables[name] for name in wanted}
-            data = await answered(live, server, path.read_text(), operation, given)
-            assert any(found(value) for value in data.values()), (path.name, data)
+        wanted = {each.variable.name.value for each in operation(path).variable_definitions or ()}
+        data = await answered(live, server, path, {name: variables[name] for name in wanted})
+        assert any(found(value) for value in data.values()), (path.name, data)
 
 
-async def answered(
-    live: Ask, server: Listening, document: str, operation: OperationDefinitionNode, variables: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the data of an operation's answer, or of its first event."""
-    name = operation.name.value if operation.name else None
-    payload = {"query": document, "operationName": name, "variables": variables}
-    if operation.operation is OperationType.SUBSCRIPTION:
+async def answered(live: Ask, server: Listening, path: Path, variables: dict[str, Any]) -> dict[str, Any]:
+    """Return the data of the answer to a query, or of its first event."""
+    payload = {"query": path.read_text(), "variables": variables}
+    if operation(path).operation is OperationType.SUBSCRIPTION:
         async with connected(server) as socket, asyncio.timeout(30):
             await socket.say({"type": "subscribe", "id": "1", "payload": payload})
             body = (await socket.hear())["payload"]
     else:
         body = (await live.client.post("/graphql", json=payload)).json()
-    assert "errors" not in body, (name, body)
+    assert "errors" not in body, (path.name, body)
     data: dict[str, Any] = body["data"]
     return data
 

@@ -66,9 +66,13 @@ def test_an_unknown_key_cannot_be_revoked(url: str) -> None:
         say(url, "revoke", "nobody")
 
 
-def test_missing_tables_are_reported(blank_url: str) -> None:
+def test_the_first_key_of_a_new_database_creates_its_tables(blank_url: str) -> None:
     with pytest.raises(ConfigurationError, match="runstate migrate"):
         say(blank_url, "list")
+    (made,) = say(blank_url, "create", "ci", "--scope", "read")
+
+    assert made["name"] == "ci"
+    assert [each["name"] for each in say(blank_url, "list")] == ["ci"]
 
 
 def test_on_a_terminal_keys_are_a_table(url: str, kind: str) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from runstate import logs
+from runstate import __version__, logs
 from runstate.app import clock
 from runstate.cli.demo import run_demo
 from runstate.cli.keys import cli as keys
@@ -63,6 +63,30 @@ Processes = Annotated[
     int | None,
     typer.Option(help="Number of processes that serve; more than one needs PostgreSQL; RUNSTATE_WORKERS by default."),
 ]
+
+
+def print_version(wanted: bool) -> None:  # noqa: FBT001 typer passes the value of the option
+    """Print the version and exit, if it is wanted."""
+    if wanted:
+        typer.echo(f"runstate {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+]
+
+
+def above_zero(value: float) -> float:
+    """Return a number that is above 0."""
+    if not value > 0:
+        raise typer.BadParameter(f"{value} is not above 0.")
+    return value
+
+
+@cli.callback()
+def commands(*, version: Version = False) -> None:
+    """Orchestration-state server with a GraphQL API."""
 
 
 @cli.command()
@@ -149,12 +173,14 @@ def demo(
     runs: Annotated[
         int | None, typer.Option(min=1, help="Number of flow runs after which to exit; unlimited by default.")
     ] = None,
-    pace: Annotated[float, typer.Option(min=0, help="Factor by which all durations are multiplied.")] = 1,
+    speed: Annotated[
+        float, typer.Option(help="Factor by which the flows run faster; 2 takes half the time.", callback=above_zero)
+    ] = 1,
     key: Key = None,
 ) -> None:
     """Run small flows on a server, to create data: with retries, failures, pauses, caches and subflows."""
     try:
-        run_demo(url, key, runs, pace)
+        run_demo(url, key, runs, speed)
     except RefusedError as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(REFUSED) from None

@@ -13,6 +13,7 @@ from secrets import token_bytes
 
 from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from uuid_utils.compat import uuid7
@@ -31,7 +32,7 @@ from runstate.graphql.validation.limits import RequestLimits
 from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
-from runstate.services import cleanup, late, log_retention
+from runstate.services import cleanup, heartbeats, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings, database_of
 from runstate.tracing import tracing_of
@@ -60,6 +61,7 @@ def build_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
             database = database_of(settings)
+            # Pushed first, so that it is closed last.
             opened.push_async_callback(database.close)
             if tracing:
                 # In a thread, because sending the remaining spans blocks.
@@ -73,6 +75,7 @@ def build_app(settings: Settings) -> Starlette:
             batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7)
             batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)
+            # Tokens must be unpredictable for attackers, unlike the random numbers of the batcher.
             app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None
             app.state.credentials = keyring_of(settings, database, clock)
             if app.state.credentials:
@@ -83,6 +86,7 @@ def build_app(settings: Settings) -> Starlette:
             opened.push_async_callback(runner.stop)
             meter.start(database, feed.transitions, batcher)
             opened.push_async_callback(meter.stop)
+            # Last: until here, `/readyz` answers that the server is starting.
             health.start(database, feed.transitions)
             app.state.database, app.state.feed, app.state.batcher = database, feed, batcher
             yield
@@ -100,6 +104,7 @@ def build_app(settings: Settings) -> Starlette:
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
+    app.router.default = PlainTextResponse("Not Found", 404)  # Starlette closes WebSockets there with 403
     app.router.redirect_slashes = False  # Starlette redirects to absolute URLs, which are wrong behind a proxy
     app.state.health = health
     return app
@@ -123,8 +128,12 @@ def shared_directory() -> Path | None:
 def set_services(settings: Settings) -> dict[str, Service]:
     """Return the services that have settings, bound to their values."""
     after = timedelta(seconds=settings.late_after_seconds)
+    heartbeat_service = SERVICES["heartbeats"]
+    # One for the process: it knows the gaps between the rounds of its own service.
+    attention = heartbeats.Attention(settings.service_intervals.get("heartbeats", heartbeat_service.seconds))
     retention = {name: getattr(settings, name) for name in retention_settings()}
     return {
+        "heartbeats": replace(heartbeat_service, run_once=partial(heartbeats.run_once, attention=attention)),
         "late": replace(SERVICES["late"], run_once=partial(late.run_once, after=after)),
         "cleanup": replace(SERVICES["cleanup"], run_once=partial(cleanup.run_once, retention=retention)),
         "log-retention": replace(

@@ -45,5 +45,6 @@ class Collector:
 
 def _trim() -> Callable[[int], object]:
     """Return `malloc_trim` of the C library; on other systems a function that does nothing."""
+    # musl has no malloc_trim.
     found: Callable[[int], object] = getattr(ctypes.CDLL(None), "malloc_trim", int) if sys.platform == "linux" else int
     return found

@@ -4,6 +4,8 @@ Uvicorn has no such limits: it parses and queues all requests that a client send
 """
 
 import asyncio
+import errno
+import os
 import resource
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -86,7 +88,7 @@ class Connections:
         self.refused = 0
         """Connections refused since the last log line about them."""
         # The first refusal is logged at once.
-        self.reported = -REPORT_SECONDS
+        self.reported = self.reported_files = -REPORT_SECONDS
 
     def enter(self, client: str) -> bool:
         """Count a new connection; return whether it is allowed."""
@@ -120,12 +122,26 @@ class Connections:
             protocol.sweep(now)
         if self.refused:
             self._report()
+        # The loop drops connections for which there is no file, and tells nobody.
+        if now - self.reported_files >= REPORT_SECONDS and not has_files():
+            allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            log.error("file_descriptors_exhausted", connections=self.count, allowed=allowed)
+            self.reported_files = now
 
     def _report(self) -> None:
         """Log the number of refused connections, at most once in REPORT_SECONDS."""
         if self.now - self.reported >= REPORT_SECONDS:
             log.warning("connections_refused", refused=self.refused, open=self.count, limits=asdict(self.limits))
             self.refused, self.reported = 0, self.now
+
+
+def has_files() -> bool:
+    """Return whether the process can open another file."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno not in {errno.EMFILE, errno.ENFILE}
+    return True
 
 
 def client_of(transport: asyncio.BaseTransport) -> str:
@@ -152,6 +168,7 @@ class Unread:
     def is_over(self, transport: asyncio.WriteTransport, now: float, seconds: float) -> bool:
         """Return whether data have waited for so many seconds and the client has read none of them."""
         size = transport.get_write_buffer_size()
+        # A smaller buffer means that the client has read something.
         if not size or size < self.size:
             self.since = now
         self.size = size

@@ -104,6 +104,7 @@ async def admit(credentials: CredentialCache, connection: HTTPConnection, said: 
 
     Raise Unauthenticated if the credential is missing or invalid.
     """
+    # Names of header fields have no case, and clients send this one in either.
     named = {name.lower(): value for name, value in said.items()}
     given = named.get("authorization", connection.headers.get("authorization"))
     return await credentials.admit(given if isinstance(given, str) else None)

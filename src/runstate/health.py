@@ -34,12 +34,14 @@ class Health:
         self.database: Database | None = None
         self.hub: Hub[Transition] | None = None
         self.revisions: list[str] = []
+        # The first check asks the database.
         self.asked = -KEPT_SECONDS
         self.answered: dict[str, str] = {}
         self.one_at_a_time = asyncio.Lock()
 
     def start(self, database: Database, hub: Hub[Transition]) -> None:
         """Start to check a database and a hub."""
+        # Read once, because the scripts of the migrations do not change while the server runs.
         self.revisions = revisions()
         self.database, self.hub = database, hub
 

@@ -24,6 +24,7 @@ def configure(level: str, form: str) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(of_others)
+    # Handlers of libraries are replaced, so that their lines have the same format.
     logging.basicConfig(level=threshold, handlers=[handler], force=True)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -41,4 +42,5 @@ def rendering(*, as_text: bool) -> list[Any]:
     if as_text:
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    # A line must not fail because of a value that JSON does not have.
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]

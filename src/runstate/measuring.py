@@ -43,6 +43,7 @@ class Meter:
 
     async def stop(self) -> None:
         """Stop updating metrics."""
+        # A scrape can still arrive while the database is being closed.
         self.look = lambda: None
         if self.task:
             self.task.cancel()

@@ -43,6 +43,7 @@ class Metrics:
         self._of_database()
         self._of_batches()
         self._of_services()
+        # Not the default `livesum`, which would add up the workers.
         build = self._gauge("runstate_build_info", "The version, as a label.", ("version",), "mostrecent")
         build.labels(__version__).set(1)
 
@@ -83,6 +84,7 @@ class Metrics:
         self.slow = self._counter(
             "slow_consumer_closed_total", "Subscriptions ended because the subscriber stayed behind."
         )
+        # `livemax`: the worker that is furthest behind counts.
         self.feed_age = self._gauge(
             "feed_age_seconds", "Seconds since the log of transitions was last read to its end.", mode="livemax"
         )
@@ -110,6 +112,7 @@ class Metrics:
         self.done = self._counter(
             "runstate_service_done_total", "Rows or runs that a background service has changed.", ("service",)
         )
+        # Not the default `livesum`, which would add up the workers.
         self.last_round = self._gauge(
             "runstate_service_last_round_timestamp_seconds",
             "Time of the last successful round of a background service.",

@@ -69,6 +69,7 @@ def preferred(header: str | None, offers: Sequence[str]) -> str | None:
 
 @functools.lru_cache(64)
 def _preferred(header: str, offers: Sequence[str]) -> str | None:
+    # Of equal offers, max() returns the first one.
     best = max(offers, key=lambda offer: rank(header, offer))
     return best if rank(header, best).quality else None
 

@@ -152,6 +152,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _parse(self, piece: memoryview) -> None:
         try:
             self.parser.feed_data(piece)
+        # httptools raises this after the head of a request that asks for an upgrade.
         except httptools.HttpParserUpgrade:
             self._upgrade()
         except httptools.HttpParserError:
@@ -232,6 +233,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def refuse(self, status: HTTPStatus) -> None:
         """Answer with an error unless an answer is in progress, and discard everything that follows."""
+        # An answer that has begun cannot be replaced by an error.
         is_answering = bool(self.pipeline) or (self.cycle is not None and self.cycle.response_started)
         if not is_answering or self.cycle.response_complete:
             self.transport.write(response(status))
@@ -245,6 +247,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _hang_up(self) -> None:
         """Notify the application that the client has disconnected."""
+        # Otherwise the application would wait for the rest of the request.
         for cycle in (*(each for each, _ in self.pipeline), *([self.cycle] if self.cycle else ())):
             cycle.disconnected = True
             cycle.message_event.set()
@@ -262,6 +265,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self.since = now
             elif waited > self.guard.limits.body_seconds + self.received / SLOWEST:
                 self.refuse(HTTPStatus.REQUEST_TIMEOUT)
+        # The time of the answer is not the client's.
         elif self.is_answering:
             self.since = now
         elif self.phase is Phase.HEAD and waited > self.guard.limits.head_seconds:
@@ -276,10 +280,12 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()  # no request was started, so there is nothing to answer
 
     def _sweep_output(self, now: float) -> None:
+        # Answers have a length; only streams are sent in chunks.
         is_stream = self.cycle is not None and self.cycle.chunked_encoding and not self.cycle.response_complete
         seconds = self.guard.limits.unread_stream_seconds if is_stream else UNREAD_SECONDS
         is_spent = self.phase is Phase.END and now - self.since > LINGER_SECONDS
         if is_spent or self.unread.is_over(self.transport, now, seconds):
+            # `close` would wait until the client reads the rest of the answer.
             self.transport.abort()
 
 
@@ -363,6 +369,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     def _count(self) -> None:
+        # websockets limits each message, but not all incomplete messages together.
         held = len(self.conn.reader.buffer) + (self.conn.current_size or 0)
         self.held, change = held, held - self.held
         if not self.guard.buffer(change) or len(self.frames) > FRAGMENTS:
@@ -384,4 +391,5 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Close the connection if the client reads nothing for too long."""
         seconds = UNREAD_SECONDS if self.transport.is_closing() else self.guard.limits.unread_stream_seconds
         if self.unread.is_over(self.transport, now, seconds):
+            # `close` would wait until the client reads the rest of the answer.
             self.transport.abort()

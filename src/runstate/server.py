@@ -43,7 +43,9 @@ class Server(uvicorn.Server):
                 ws_ping_timeout=settings.slow_subscriber_timeout_seconds
                 + 60,  # a slow subscriber gets SLOW_CONSUMER first
                 ws_per_message_deflate=False,
+                # `logs.configure` has set up the loggers of uvicorn, too.
                 log_config=None,
+                # Operations have log lines of their own.
                 access_log=False,
                 timeout_graceful_shutdown=20,  # bounds the wait for clients that do not read
             )
@@ -53,6 +55,7 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop on SIGINT and SIGTERM; a second signal skips the wait for running requests."""
+        # Uvicorn's own method raises the signal again at the end, so the exit code would not be 0.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.handle_exit)
         yield
@@ -61,6 +64,7 @@ class Server(uvicorn.Server):
         """Start, and print the URL."""
         await super().startup(sockets=sockets)  # type: ignore[arg-type]
         if self.started:
+            # After the start, when the objects of the application exist and can be frozen.
             self.collector = Collector(asyncio.get_running_loop().time())
             self._set_tcp_user_timeout()
             if self.announces:
@@ -78,6 +82,7 @@ class Server(uvicorn.Server):
         """Report `draining`, deliver committed transitions to subscribers, then close all connections."""
         self.app.state.health.draining = True
         await self._drain()
+        # No new connections from here on; open ones are still served.
         for server in self.servers:
             server.close()
         # Before uvicorn waits for connections: streams end only when the feed does.
@@ -94,6 +99,7 @@ class Server(uvicorn.Server):
 
     def _set_tcp_user_timeout(self) -> None:
         """Set a kernel timeout for unacknowledged data: streams that only send do not notice a dead client."""
+        # Longer than the timeout of subscriptions, so that a slow subscriber first receives SLOW_CONSUMER.
         milliseconds = round(self.settings.slow_subscriber_timeout_seconds * 1000) + 60_000
         if sys.platform == "linux":
             for listener in (each for server in self.servers for each in server.sockets):

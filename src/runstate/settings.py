@@ -52,6 +52,7 @@ def _checked(check: Callable[[Any], object]) -> AfterValidator:
             if value is not None:
                 check(value)
         except ConfigurationError as error:
+            # Pydantic collects ValueErrors only, and all mistakes are reported at once.
             raise ValueError(str(error)) from error
         return value
 
@@ -253,6 +254,7 @@ def load(environ: Mapping[str, str], **options: Any) -> Settings:
 
     Raise ConfigurationError with a line for each invalid value.
     """
+    # An option that is not used must not hide the variable.
     options = {name: value for name, value in options.items() if value is not None}
     try:
         return Settings(**(_from_environment(environ) | options))
@@ -275,6 +277,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 def _mistake(location: tuple[int | str, ...], value: Any, message: str, options: Mapping[str, Any]) -> str:
     name, *inside = map(str, location)
     variable = f"--{name.replace('_', '-')}" if name in options else PREFIX + name.upper()
+    # A message must not show a password.
     shown = "" if name in SECRET else f"={value}"
     where = "".join(f" at `{each}`" for each in inside)
     message = message.removeprefix("Value error, ").removeprefix("Input ").removesuffix(".")

@@ -79,6 +79,7 @@ def tracing_of(environment: Mapping[str, str], *, documents: bool = False) -> Tr
     # The lifespan shuts it down, so no exit handler is needed.
     provider = sdk.TracerProvider(resource=resources.Resource.create(known), shutdown_on_exit=False)
     for name in names:
+        # A thread sends spans in batches, so that requests do not wait for the collector.
         provider.add_span_processor(export.BatchSpanProcessor(exporter(name)()))
     return Tracing(provider, documents=documents)
 

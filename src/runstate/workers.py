@@ -44,6 +44,7 @@ class Workers:
         for listener in self.listeners:
             listener.listen(BACKLOG)
         with tempfile.TemporaryDirectory(prefix="runstate-") as shared:
+            # Before the workers start: prometheus_client reads the variable when it is imported.
             os.environ[SHARED] = shared
             self.processes = [self._started() for _ in range(self.settings.workers)]
             print_address(self.settings, self.listeners[0].getsockname()[1])
@@ -85,6 +86,7 @@ class Workers:
 class Worker(Server):
     """A worker process. It exits when its parent does."""
 
+    # The parent has printed the URL.
     announces = False
 
     async def startup(self, sockets: Any = None) -> None:

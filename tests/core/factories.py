@@ -60,7 +60,7 @@ NO_TIMES: Final = {
 
 def _columns() -> dict[str, Any]:
     named = {"id": uuid7(), "created": NOW, "updated": NOW, "name": "a run", "tags": [], "labels": {}}
-    return {**named, **NO_STATE, **NO_TIMES, "run_count": 0}
+    return {**named, **NO_STATE, **NO_TIMES, "run_count": 0, "last_answer": None, "heartbeat_seconds": None}
 
 
 def flow_run(**columns: Any) -> FlowRun:

@@ -22,6 +22,7 @@ from runstate.rows import (
     CacheEntry,
     ConcurrencyLease,
     ConcurrencyLimit,
+    ConcurrencyWaiter,
     Deployment,
     Flow,
     FlowRun,
@@ -120,6 +121,7 @@ class Cast:
             database, CacheEntry, CacheEntry.state_id, [each.id for each in states], CacheEntry.created, CacheEntry.id
         )
         answers = await rows_of(database, ProposalAnswer, ProposalAnswer.run_id, [*flows, *tasks])
+        waiters = await rows_of(database, ConcurrencyWaiter, ConcurrencyWaiter.run_id, [*flows, *tasks])
         inputs = await rows_of(database, FlowRunInput, FlowRunInput.flow_run_id, flows)
         return {
             "outcomes": [self.without_ids(each) for each in outcomes],
@@ -130,6 +132,7 @@ class Cast:
             "log": [self.without_ids(each) for each in log],
             "cached": [self.without_ids(each) for each in cached],
             "answers": sorted((self.without_ids(each) for each in answers), key=repr),
+            "waiters": sorted((self.without_ids(each) for each in waiters), key=repr),
             "inputs": sorted((self.without_ids(each) for each in inputs), key=repr),
         }
 

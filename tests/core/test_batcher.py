@@ -13,10 +13,11 @@ from runstate.core.batch.batcher import BATCHES_AT_ONCE, REQUESTS_A_BATCH, Batch
 from runstate.core.batch.decide import Environment, decide_request
 from runstate.core.batch.orchestrate import load, write
 from runstate.core.batch.requests import Answer, Created, CreateRun, Outcome
-from runstate.core.proposal import OrchestrationStatus, Proposal, rule
+from runstate.core.proposal import Proposal, rule
 from runstate.core.states import completed, failed, paused, pending, running
 from runstate.database import Database
 from runstate.database.queries import orchestration as sql
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.errors import NotFound, Overloaded, Timeout, VersionConflict
 from runstate.feed import TRANSITIONS
 from runstate.rows import FlowRun, Transition

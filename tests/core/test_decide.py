@@ -8,7 +8,7 @@ import pytest
 from runstate.core.batch.decide import policy_for
 from runstate.core.batch.requests import Created, CreateRun
 from runstate.core.policies import BACKGROUND_TASK, CORE_FLOW, CORE_TASK, MARK_LATE, MINIMAL_FLOW, MINIMAL_TASK
-from runstate.core.proposal import OrchestrationStatus, RuleOutcome, RuleVerdict
+from runstate.core.proposal import RuleOutcome, RuleVerdict
 from runstate.core.states import (
     State,
     cancelling,
@@ -19,6 +19,7 @@ from runstate.core.states import (
     running,
     scheduled,
 )
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import StateType
 from runstate.errors import IdempotencyConflict, NotFound, VersionConflict
@@ -64,7 +65,9 @@ def test_the_state_left_and_the_state_entered_are_logged(memory: Memory) -> None
     ("state", "status"),
     [(running(), WAIT), (paused(NOW), REJECT), (State(type=StateType.SCHEDULED, name="Late"), REJECT)],
 )
-def test_a_refused_state_changes_nothing(memory: Memory, state: State, status: OrchestrationStatus) -> None:
+def test_a_refused_state_changes_only_the_last_answer(
+    memory: Memory, state: State, status: OrchestrationStatus
+) -> None:
     run = flow_run()
     memory.have(run)
     memory.propose(run, late(NOW, in_seconds(9)), force=True)
@@ -74,6 +77,7 @@ def test_a_refused_state_changes_nothing(memory: Memory, state: State, status: O
     assert (said.status, said.state_id, said.written) == (status, memory.state(run).id, None)
     assert said.reason
     assert said.rule == said.considered[-1].rule
+    memory.unit.runs[run.id] = memory.run(run).replace(last_answer=None)
     assert memory.snapshot() == before
 
 
@@ -356,6 +360,16 @@ def test_columns_of_a_pause_are_written_even_if_the_run_stays_paused(memory: Mem
 
     assert (said.status, said.written, memory.state(run).type) == (REJECT, None, StateType.PAUSED)
     assert memory.run(run).policy == FlowRunPolicy(resuming=True, pause_keys=("here",))
+
+
+def test_what_the_server_resumes_is_not_counted_as_a_further_run(memory: Memory) -> None:
+    run = flow_run()
+    memory.have(run)
+    memory.propose(run, running())
+    memory.propose(run, paused(NOW, pause_key="here"))
+    memory.propose(run, running(), quirks=False)
+
+    assert (memory.run(run).run_count, memory.run(run).policy) == (1, FlowRunPolicy(pause_keys=("here",)))
 
 
 def test_a_fingerprint_is_the_same_only_for_equal_proposals() -> None:

@@ -4,7 +4,6 @@ from datetime import datetime
 
 import pytest
 
-from runstate.core.proposal import OrchestrationStatus
 from runstate.core.states import (
     State,
     awaiting_retry,
@@ -16,6 +15,7 @@ from runstate.core.states import (
     pending,
     running,
 )
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, TaskRunPolicy
 from runstate.documents.states import StateType
 from tests.core.factories import NOW, deployment, details, flow_run, in_seconds, lease, limit, task_run

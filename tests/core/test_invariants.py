@@ -9,10 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from runstate.core.batch.requests import Answer, ProposeState
 from runstate.core.policies import MARK_LATE
-from runstate.core.proposal import OrchestrationStatus
 from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
 from runstate.core.slots import occupied, remaining_slots
 from runstate.core.states import State, late
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions, FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, RunKind, StateType
 from runstate.errors import IdempotencyConflict, VersionConflict
@@ -120,7 +120,10 @@ class Orchestration(RuleBasedStateMachine):
     def look(self, request: ProposeState, said: Answer, before: dict[str, Any], written: list[UUID]) -> None:
         """Check that an answer agrees with what was written."""
         silent = said.status in {OrchestrationStatus.WAIT, OrchestrationStatus.ABORT}
-        if silent or request.dry_run or said.replayed:
+        if silent and not request.dry_run and not said.replayed:
+            self.look_at_answer(said, before)
+            return
+        if request.dry_run or said.replayed:
             assert self.memory.snapshot() == before
             return
         if said.status is OrchestrationStatus.ACCEPT:
@@ -134,6 +137,23 @@ class Orchestration(RuleBasedStateMachine):
         assert said.state_id == (current.id if current else None)
         assert (said.status is OrchestrationStatus.ACCEPT) == (said.rule is None)
         assert (said.reason is None) == (said.rule is None)
+
+    def look_at_answer(self, said: Answer, before: dict[str, Any]) -> None:
+        """Check that a refusal is kept on its run, and changes nothing else."""
+        after = self.memory.snapshot()
+        answer = after["runs"][said.run_id]["last_answer"]
+        assert (answer.status, answer.rule, answer.reason) == (said.status, said.rule, said.reason)
+        assert (before["runs"][said.run_id] | {"last_answer": answer}) == after["runs"][said.run_id]
+        changed = {name for name in after if after[name] != before[name]}
+        assert changed <= {"runs", "changed_runs", "waiters", "gone_waiters", "heard"}
+
+    @invariant()
+    def waiters_are_told_so(self) -> None:
+        """Check that a run waits for the limits of its last answer."""
+        waiting = set(self.memory.unit.waiters)
+        assert not waiting & self.memory.unit.gone_waiters
+        answers = {run.id: run.last_answer for run in map(self.memory.run, self.runs) if run.last_answer}
+        assert waiting == {(run_id, each) for run_id, answer in answers.items() for each in answer.limit_ids}
 
     @invariant()
     def columns_agree(self) -> None:

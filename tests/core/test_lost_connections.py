@@ -14,9 +14,10 @@ from uuid_utils.compat import uuid7
 
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import Answer, Created, CreateRun, Outcome
-from runstate.core.proposal import OrchestrationStatus, Proposal, rule
+from runstate.core.proposal import Proposal, rule
 from runstate.core.states import pending, running
 from runstate.database import Database
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.errors import Timeout, Unavailable
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun, Transition
 from tests.core.audit import audit

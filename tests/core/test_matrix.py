@@ -6,8 +6,9 @@ from uuid import UUID
 import pytest
 
 from runstate.core.policies import CORE_FLOW, CORE_TASK, MINIMAL_FLOW, MINIMAL_TASK
-from runstate.core.proposal import Decision, OrchestrationStatus
+from runstate.core.proposal import Decision
 from runstate.core.states import State, awaiting_retry, completed, paused, pending, running, scheduled
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.states import FINAL_TYPES, StateType
 from runstate.rows import FlowRun
 from tests.core.factories import (

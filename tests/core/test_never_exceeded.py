@@ -13,9 +13,9 @@ from uuid_utils.compat import uuid7
 
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import Answer, CreateRun, Outcome
-from runstate.core.proposal import OrchestrationStatus
 from runstate.core.states import State, pending
 from runstate.database import Database
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateType
 from runstate.rows import ConcurrencyLimit, Deployment, Flow, FlowRun, TaskRun

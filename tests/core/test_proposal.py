@@ -9,7 +9,6 @@ from runstate.core.proposal import (
     Abort,
     Amend,
     CacheResult,
-    OrchestrationStatus,
     Proposal,
     Reject,
     Rule,
@@ -21,6 +20,7 @@ from runstate.core.proposal import (
     rule,
 )
 from runstate.core.states import cancelled, running, scheduled
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import StateType
 from runstate.rows import FlowRun

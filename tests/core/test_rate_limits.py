@@ -6,9 +6,9 @@ from uuid_utils.compat import uuid7
 
 from runstate.core.batch.decide import Environment
 from runstate.core.batch.orchestrate import load, orchestrate
-from runstate.core.proposal import OrchestrationStatus
 from runstate.core.states import State, completed, running
 from runstate.database import Database
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit, TaskRun
 from tests.core.factories import NOW, in_seconds, limit, task_run
 from tests.core.store_in_memory import proposal

@@ -78,3 +78,9 @@ def test_a_result_without_a_key_is_not_stored(state: State) -> None:
 def test_only_results_are_stored(kind: StateType) -> None:
     assert asked(cache_result, task_run(), running(), plain(kind)) == NOT_ASKED
     assert asked(refuse_long_cache_key, task_run(), running(), plain(kind)) == NOT_ASKED
+
+
+def test_a_result_that_is_not_stored_is_not_remembered() -> None:
+    state = completed(data={"type": "unpersisted"}, details=KEYED)
+
+    assert asked(cache_result, task_run(), running(), state) is None

@@ -30,9 +30,10 @@ from runstate.core.states import (
     running,
     scheduled,
 )
+from runstate.documents.decisions import LastAnswer, OrchestrationStatus, ProposedType
 from runstate.documents.policies import CollisionStrategy, ConcurrencyOptions
 from runstate.documents.states import StateType
-from runstate.rows import ConcurrencyLimit
+from runstate.rows import ConcurrencyLimit, TaskRun
 from tests.core.factories import (
     NOT_ASKED,
     NOW,
@@ -126,9 +127,11 @@ def test_the_deployment_sets_the_grace_period_of_a_claimed_run() -> None:
 
 @pytest.mark.parametrize("options", [None, ENQUEUE, PATIENT])
 def test_a_claimed_run_without_a_slot_is_scheduled_again_in_30_seconds(options: ConcurrencyOptions | None) -> None:
-    said = asked(take_deployment_slot, flow_run(), scheduled(NOW), pending(), slots=(full(),), concurrency=options)
+    place = full()
+    said = asked(take_deployment_slot, flow_run(), scheduled(NOW), pending(), slots=(place,), concurrency=options)
 
-    assert said == Reject(reason="The limit few is full.", instead=awaiting_concurrency_slot(NOW, in_seconds(30)))
+    instead = awaiting_concurrency_slot(NOW, in_seconds(30))
+    assert said == Reject(reason="The limit few is full.", instead=instead, limits=(place.limit.id,))
 
 
 def test_a_claimed_run_without_a_slot_is_cancelled_if_the_deployment_cancels_new_runs() -> None:
@@ -265,16 +268,26 @@ def test_a_task_run_without_limited_tags_starts() -> None:
 
 
 def test_a_task_run_that_lacks_one_slot_acquires_none() -> None:
-    said = asked(take_tag_slots, task_run(), pending(), running(), slots=(free(), full(), full()))
+    places = (free(), full(), full())
+    said = asked(take_tag_slots, task_run(), pending(), running(), slots=places)
 
     assert isinstance(said, Wait)
     assert said.reason == "The limit few, few is full."
+    assert said.limits == (places[1].limit.id, places[2].limit.id)
 
 
 def test_a_task_run_with_a_tag_of_0_slots_never_starts() -> None:
     said = asked(take_tag_slots, task_run(), pending(), running(), slots=(full(), none_at_all()))
 
     assert said == Abort(reason="The limit none has no slots.")
+
+
+def test_a_task_run_with_a_tag_whose_slots_decay_so_slowly_that_none_is_ever_free_never_starts() -> None:
+    stuck = slot(limit(1, name="stuck", slot_decay_per_second=1e-12))
+
+    assert asked(take_tag_slots, task_run(), pending(), running(), slots=(stuck,)) == Abort(
+        reason="The limit stuck has no slots."
+    )
 
 
 def test_a_task_run_that_holds_its_slots_acquires_no_others() -> None:
@@ -286,8 +299,8 @@ def test_a_task_run_that_holds_its_slots_acquires_no_others() -> None:
     )
 
 
-def waits(**facts: Any) -> float:
-    said = asked(take_tag_slots, task_run(), pending(), running(), **facts)
+def waits(run: TaskRun | None = None, **facts: Any) -> float:
+    said = asked(take_tag_slots, run or task_run(), pending(), running(), **facts)
     assert isinstance(said, Wait)
     return said.seconds
 
@@ -300,8 +313,45 @@ def test_the_retry_delay_has_a_minimum_and_a_maximum(draw: float, average: float
     assert 0.1 <= waits(slots=(place,), draw=draw) <= 30
 
 
-def test_the_retry_delay_of_a_tag_is_at_most_10_seconds() -> None:
-    assert waits(slots=(slot(limit(1, name="tag:a", occupied=1, average_slot_occupancy_seconds=1e6)),), draw=1) == 10
+def test_the_retry_delay_of_a_tag_is_at_most_30_seconds() -> None:
+    assert waits(slots=(slot(limit(1, name="tag:a", occupied=1, average_slot_occupancy_seconds=1e6)),), draw=1) == 30
+
+
+def test_the_retry_delay_is_at_least_half_the_time_for_which_all_holders_have_held_their_slots() -> None:
+    place = full(average_slot_occupancy_seconds=0.1, updated=in_seconds(-12))
+
+    assert [waits(slots=(place,), draw=draw) for draw in (0, 0.5, 1)] == pytest.approx([6, 12, 18])
+    assert waits(slots=(full(average_slot_occupancy_seconds=0.1, updated=in_seconds(-180)),), draw=0) == 30
+
+
+@examples(50)
+@given(draw=st.floats(0, 1), attempts=st.integers(0, 100))
+def test_the_retry_delay_grows_with_the_attempts_of_the_run(draw: float, attempts: int) -> None:
+    place = full(average_slot_occupancy_seconds=0.5)
+    delays = [waits(told(each), slots=(place,), draw=draw) for each in (attempts, attempts + 1)]
+
+    assert delays[1] == 30 or delays[1] - delays[0] == pytest.approx(
+        0.5 * (0.5 + draw), abs=1e-6
+    )  # delays have microseconds
+    assert delays[1] <= 30
+
+
+def test_attempts_that_waited_for_something_else_do_not_count() -> None:
+    assert waits(told(9, limits=0), slots=(full(),)) == waits(slots=(full(),))
+
+
+def told(attempts: int, limits: int = 1) -> TaskRun:
+    """Return a run that was told several times in a row that limits are full."""
+    answer = LastAnswer(
+        at=NOW,
+        proposed=ProposedType(type=S.RUNNING, name="Running"),
+        status=OrchestrationStatus.WAIT,
+        rule="take_tag_slots",
+        reason="",
+        attempts=max(attempts, 1),
+        limit_ids=(UUID(int=1),) * limits,
+    )
+    return task_run(last_answer=answer if attempts else None)
 
 
 def test_retry_delays_are_random_around_the_average_time_that_slots_are_held() -> None:
@@ -309,6 +359,7 @@ def test_retry_delays_are_random_around_the_average_time_that_slots_are_held() -
     drawn = [waits(slots=(place,), draw=number / 1000) for number in range(1000)]
 
     assert drawn == sorted(drawn)
+    assert drawn == [round(each, 6) for each in drawn]
     assert sum(drawn) / len(drawn) == pytest.approx(2, rel=0.05)
 
 

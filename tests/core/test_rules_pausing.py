@@ -181,3 +181,16 @@ def test_a_run_without_a_state_cannot_be_resumed() -> None:
     said = asked(resume_only_when_paused, flow_run(), None, running())
 
     assert said == Abort(reason="Only a paused run can be resumed: it is in no state.")
+
+
+@pytest.mark.parametrize("kind", [S.RUNNING, S.SCHEDULED])
+def test_a_run_that_the_server_resumes_is_resuming_when_its_runs_are_counted(kind: StateType) -> None:
+    assert asked(note_the_resuming, RUN, paused(NOW), plain(kind), quirks=False) == Amend(run=RESUMING)
+
+
+def test_a_run_that_the_server_resumes_too_late_fails_without_a_mark() -> None:
+    expired = paused(NOW, pause_expiration_time=in_seconds(-1))
+    said = asked(expired_pause_fails, RUN, expired, running(), quirks=False)
+
+    assert isinstance(said, Reject)
+    assert said.after_bookkeeping == {}

@@ -13,6 +13,7 @@ from runstate.core.rules.terminal import (
     reschedule_needs_deployment,
     reset_flow_run,
     reset_task_run,
+    retry_only_after_the_end,
 )
 from runstate.core.states import State, completed, failed, pending, running, scheduled
 from runstate.documents.policies import FlowRunPolicy
@@ -163,3 +164,16 @@ def test_a_task_run_without_a_flow_run_runs_again_under_the_same_name() -> None:
 @pytest.mark.parametrize("left", [None, *NOT_FINAL])
 def test_a_task_run_that_has_not_ended_keeps_its_retry_count(left: S | None) -> None:
     assert asked(reset_task_run, task_run(), plain(left) if left else None, running()) == NOT_ASKED
+
+
+@pytest.mark.parametrize("left", FINAL)
+def test_a_flow_run_that_has_ended_can_be_retried(left: S) -> None:
+    assert asked(retry_only_after_the_end, flow_run(), plain(left), scheduled(NOW)) is None
+
+
+@pytest.mark.parametrize("left", [None, *NOT_FINAL])
+def test_a_flow_run_that_has_not_ended_cannot_be_retried(left: S | None) -> None:
+    said = asked(retry_only_after_the_end, flow_run(), plain(left) if left else None, scheduled(NOW))
+
+    where = plain(left).name if left else "no state"
+    assert said == Abort(reason=f"Only a run that has ended can be retried: it is in {where}.")

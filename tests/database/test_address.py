@@ -62,14 +62,19 @@ def test_a_url_may_contain_several_hosts_and_a_connect_timeout() -> None:
     assert address.connect_seconds == 10
 
 
+def test_parameters_that_ask_for_what_happens_anyway_are_accepted() -> None:
+    assert parse(f"{BASE}?channel_binding=prefer&gssencmode=disable&client_encoding=UTF8").dsn == BASE
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("mysql://localhost/x", "starts with sqlite:///"),
-        ("runs.db", "starts with sqlite:///"),
-        ("", "starts with sqlite:///"),
+        ("mysql://localhost/x", "must start with sqlite:///"),
+        ("runs.db", "must start with sqlite:///"),
+        ("", "must start with sqlite:///"),
         (f"{BASE}?server_settings=search_path%3Dapp", "`server_settings`"),
         (f"{BASE}?sslmod=require&command_timeout=1", "`command_timeout`, `sslmod`"),
+        (f"{BASE}?sslmode=require&channel_binding=require", "`channel_binding`"),
         (f"{BASE}?options=search_path", "options must consist of -c name=value"),
         (f"{BASE}?connect_timeout=soon", "is malformed"),
         ("postgresql://user:se#cret@db/runs", "write # as %23"),

@@ -18,6 +18,7 @@ async def feed(database: Database) -> AsyncIterator[Feed]:
     feed = Feed(database, QUIET)
     await feed.transitions.start()
     feed.deletions.start()
+    feed.slots.start()
     yield feed
     await feed.stop()
 

@@ -55,8 +55,9 @@ async def refused(ask: Ask, document: str, **variables: Any) -> dict[str, Any]:
 
 async def cost(ask: Ask, document: str, **variables: Any) -> int:
     """Return the cost of a document, from its response."""
-    body = await ask.raw(document, **variables)
-    return int(body["extensions"]["cost"]["requested"])
+    body = {"query": document, "variables": variables}
+    reply = await ask.client.post("/graphql", json=body, headers={"GraphQL-Cost": "report"})
+    return int(reply.json()["extensions"]["cost"]["requested"])
 
 
 async def seconds(ask: Ask, document: str) -> float:
@@ -169,6 +170,14 @@ async def test_a_response_contains_the_cost_of_its_document(
 ) -> None:
     for _ in range(2):
         assert await cost(ask, document, **variables) == expected
+
+
+async def test_a_cost_above_half_of_the_limit_is_always_reported(url: str) -> None:
+    async with bounded(url, max_cost=10) as ask:
+        below, above = [await ask.raw("query($n: Int) { flows(first: $n) { nodes { id } } }", n=n) for n in (4, 5)]
+
+    assert "extensions" not in below
+    assert above["extensions"] == {"cost": {"requested": 6, "limit": 10}}
 
 
 async def test_a_cost_beyond_the_limit_is_refused_whether_from_variables_or_defaults(ask: Ask) -> None:

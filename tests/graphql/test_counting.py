@@ -153,8 +153,8 @@ async def test_a_history_sums_run_times_and_lateness(database: Database, ask: As
     flow = make_flow()
     common = {"state_type": StateType.COMPLETED, "state_name": "Completed", "expected_start_time": at(3)}
     runs = [
-        make_flow_run(flow, start_time=at(5), total_run_time_seconds=1.5, **common),
-        make_flow_run(flow, start_time=at(4), total_run_time_seconds=2.0, **common),
+        make_flow_run(flow, start_time=at(5), total_run_time_seconds=0.1, **common),
+        make_flow_run(flow, start_time=at(4), total_run_time_seconds=0.2, **common),
         make_flow_run(flow, start_time=at(1), **common),
         make_flow_run(flow, name="other", start_time=at(100), **common),
     ]
@@ -170,7 +170,7 @@ async def test_a_history_sums_run_times_and_lateness(database: Database, ask: As
                 "stateType": "COMPLETED",
                 "stateName": "Completed",
                 "count": 3,
-                "estimatedRunTimeSeconds": 3.5,
+                "estimatedRunTimeSeconds": 0.3,
                 "estimatedLatenessSeconds": 3.0,
             }
         ],

@@ -2,10 +2,11 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
+from runstate.core.commands.flow_runs import readable_name
 from tests.client import Ask
 from tests.graphql.mutations import (
     PROBLEM,
@@ -40,7 +41,7 @@ async def test_a_new_run_is_pending_at_version_1(ask: Ask) -> None:
     found = await flow_run(ask, run, "stateType stateName version name states { nodes { version type actor } }")
     assert (found["stateType"], found["stateName"], found["version"]) == ("PENDING", "Pending", 1)
     assert found["states"]["nodes"] == [{"version": 1, "type": "PENDING", "actor": "anonymous"}]
-    assert found["name"].startswith("flow-run-")
+    assert found["name"] == readable_name(UUID(run))
 
 
 async def test_the_initial_state_is_written_as_given(ask: Ask) -> None:

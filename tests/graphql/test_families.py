@@ -79,6 +79,7 @@ FAMILIES: Final[dict[str, Family]] = {
 }
 WITHOUT: Final = {
     "ConcurrencyLease": "acquired and released",
+    "ConcurrencyWaiter": "proposals that were delayed",
     "CsrfToken": "a secret of its client",
     "FlowRunState": "proposed",
     "TaskRunState": "proposed",

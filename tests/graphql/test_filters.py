@@ -22,6 +22,7 @@ from tests.graphql.factories import (
     make_task_run,
     store,
 )
+from tests.graphql.mutations import create
 
 FIND = (
     "query($where: FlowRunWhere) { flowRunCount(where: $where) flowRuns(where: $where, first: 200) { nodes { id } } }"
@@ -358,3 +359,22 @@ async def test_other_lists_can_be_filtered_too(database: Database, ask: Ask) -> 
         "concurrencyLimits": {"nodes": [{"name": "x"}]},
         "taskRuns": {"totalCount": 1},
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("σίσυφοσ", ["ΣΊΣΥΦΟΣ"]),
+        ("σίσυφος", ["σίσυφος"]),
+        ("İSTANBUL", ["istanbul", "İstanbul"]),
+        ("ǆ", ["Ǆ", "ǅ", "ǆ"]),
+        ("ß", ["straße", "ẞ"]),
+        ("ÅØ", ["åø"]),
+    ],
+)
+async def test_each_character_of_a_text_is_matched_in_lower_case(ask: Ask, text: str, found: list[str]) -> None:
+    names = ["ΣΊΣΥΦΟΣ", "σίσυφος", "istanbul", "İstanbul", "Ǆ", "ǅ", "ǆ", "straße", "ẞ", "STRASSE", "åø"]
+    for name in names:
+        await create(ask, "flow", name=name)
+    document = "query($text: String!) { flows(where: { name: { contains: $text } }) { nodes { name } } }"
+    assert sorted(each["name"] for each in (await ask(document, text=text))["flows"]["nodes"]) == sorted(found)

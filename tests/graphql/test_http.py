@@ -46,10 +46,16 @@ async def test_a_query_is_answered(client: httpx.AsyncClient) -> None:
 
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json; charset=utf-8"
-    assert response.json() == {
-        "data": {"__typename": "Query"},
-        "extensions": {"cost": {"requested": 0, "limit": 50_000}},
-    }
+    assert response.json() == {"data": {"__typename": "Query"}}
+
+
+async def test_the_cost_is_reported_when_it_is_asked_for(client: httpx.AsyncClient) -> None:
+    query = "{ flows(first: 20) { nodes { id } } }"
+    silent = await post(client, {"query": query})
+    reported = await post(client, {"query": query}, **{"GraphQL-Cost": "report"})
+
+    assert "extensions" not in silent.json()
+    assert reported.json()["extensions"] == {"cost": {"requested": 21, "limit": 50_000}}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +121,6 @@ async def test_an_error_of_a_root_field_has_a_path_and_a_code(client: httpx.Asyn
     assert response.status_code == 200
     assert response.json() == {
         "data": None,
-        "extensions": ANY,
         "errors": [
             {
                 "message": "The cursor is malformed.",
@@ -274,6 +279,25 @@ async def test_error_messages_do_not_repeat_a_long_document(
     assert response.json()["errors"]
     assert len(response.content) < 5_000
     assert len(str(logs)) < 10_000
+
+
+async def test_a_long_name_of_an_operation_is_shortened_in_logs(client: httpx.AsyncClient) -> None:
+    with capture_logs() as logs:
+        response = await post(client, {"query": "query A { __typename }", "operationName": "x" * 60_000})
+
+    assert response.json()["errors"]
+    assert len(response.content) < 1_000
+    assert len(str(logs)) < 1_000
+
+
+@pytest.mark.parametrize(
+    "query", ["{ flows(first: %s) { totalCount } }", "query($n: Int = %s) { flows(first: $n) { totalCount } }"]
+)
+async def test_an_integer_of_thousands_of_digits_is_a_mistake(client: httpx.AsyncClient, query: str) -> None:
+    response = await post(client, {"query": query % ("9" * 5_000)})
+
+    assert code(response) == "GRAPHQL_PARSE_FAILED"
+    assert len(response.content) < 1_000
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])

@@ -1,11 +1,16 @@
 """JSON values are returned as they were written, on both databases: numbers, and texts that look like numbers."""
 
+import json
 from typing import Any
 
+import pytest
+
 from tests.client import Ask
-from tests.graphql.mutations import PROBLEM, do, flow_run, make_flow_run, propose
+from tests.graphql.mutations import PROBLEM, do, flow_run, make_flow, make_flow_run, propose
 
 LARGEST = 2**64 - 1
+DECIMALS = ["0.12345678901234567890", "-98765432109876543210.5"]
+"""Numbers with more digits than a double holds."""
 SMALLEST = -(2**63)
 VALUES: list[Any] = [
     0,
@@ -13,11 +18,17 @@ VALUES: list[Any] = [
     12345678901234567890,
     LARGEST,
     SMALLEST,
+    2**64,
+    -(2**63) - 1,
+    2**64 + 1,
+    10**300 + 1,
     1.0,
     -2.50,
     0.1,
     0.1 + 0.2,
     1e300,
+    1e16,
+    -1.5e20,
     5e-324,
     True,
     False,
@@ -46,6 +57,12 @@ async def write(ask: Ask, run: str, key: str, value: Any) -> Any:
     """Write an input of a flow run; return the value in the answer."""
     given = {"flowRunId": run, "key": key, "value": value}
     return (await do(ask, "createFlowRunInput", "CreateFlowRunInputInput", WRITTEN, **given))["flowRunInput"]["value"]
+
+
+async def posted(ask: Ask, document: str, variables: str = "{}") -> str:
+    """Send variables as they are written; the answer as it is written."""
+    body = f'{{"query": {json.dumps(document)}, "variables": {variables}}}'
+    return (await ask.client.post("/graphql", content=body, headers={"Content-Type": "application/json"})).text
 
 
 async def test_the_value_of_an_input_is_returned_exactly(ask: Ask) -> None:
@@ -81,3 +98,50 @@ async def test_an_input_is_found_by_its_value(ask: Ask) -> None:
     found = [(await ask(document, run=run, value=value))["it"]["inputs"]["nodes"] for value in VALUES]
 
     assert exactly([[each["value"] for each in nodes] for nodes in found]) == exactly([[value] for value in VALUES])
+
+
+@pytest.mark.parametrize("number", [str(2**64), str(10**300 + 1), *DECIMALS])
+@pytest.mark.parametrize(
+    ("declared", "given", "variable"), [(", $p: JSON", "$p", '{{"n": [{}]}}'), ("", "{{ n: [{}] }}", "null")]
+)
+async def test_a_number_keeps_its_digits_on_every_way(
+    ask: Ask, number: str, declared: str, given: str, variable: str
+) -> None:
+    flow = await make_flow(ask)
+    create = f"createFlowRun(input: {{ flowId: $f, parameters: {given.format(number)} }})"
+    document = (
+        f"mutation($f: ID!{declared}) {{ {create} {{ ... on CreateFlowRunPayload {{ flowRun {{ parameters }} }} }} }}"
+    )
+    made = await posted(ask, document, f'{{"f": "{flow}", "p": {variable.format(number)}}}')
+    condition = '{{ parameters: {{ path: ["n"], contains: {} }} }}'
+    found = f"{{{{ flowRuns(where: {condition}) {{{{ totalCount nodes {{{{ parameters }}}} }}}} }}}}"
+    read = await posted(ask, found.format(number))
+    other = await posted(ask, found.format(f"{number}1"))
+
+    assert f'"parameters":{{"n":[{number}]}}' in made
+    assert f'"parameters":{{"n":[{number}]}}' in read
+    assert '"totalCount":0' in other
+
+
+@pytest.mark.parametrize("number", ["1e400", "1e-400", "1" * 400])
+async def test_a_number_that_is_out_of_range_is_refused(ask: Ask, number: str) -> None:
+    literal = 'mutation {{ createVariable(input: {{ name: "v", value: {} }}) {{ __typename }} }}'
+    assert '"code":"BAD_USER_INPUT"' in await posted(ask, literal.format(number))
+    query = "query($v: JSON) { variables(where: { value: { eq: $v } }) { totalCount } }"
+    assert '"code":"BAD_REQUEST"' in await posted(ask, query, f'{{"v": {number}}}')
+
+
+@pytest.mark.parametrize("number", ["1e23", "100000000000000000000000", "100000000000000000000000.0"])
+async def test_numbers_of_one_value_are_the_same(ask: Ask, number: str) -> None:
+    run = await make_flow_run(ask)
+    for place, value in enumerate((1e23, 10**23, [1e23], [10**23], [{"n": 1e23}])):
+        await write(ask, run, f"key-{place}", value)
+    count = '{{ it: flowRun(id: "{}") {{ inputs(where: {{ value: {} }}) {{ totalCount }} }} }}'
+    for condition, expected in (
+        ("{{ eq: {} }}", 2),
+        ("{{ contains: {} }}", 4),
+        ("{{ contains: [{{ n: {} }}] }}", 1),
+        ("{{ eq: [{}] }}", 2),
+    ):
+        answer = await posted(ask, count.format(run, condition.format(number)))
+        assert f'"totalCount":{expected}' in answer

@@ -1,6 +1,7 @@
 """`runstate watch`: every transition once despite lost connections; the exit code is the result of the run."""
 
 import asyncio
+import re
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from runstate.cli.watch import (
     RefusedError,
     Table,
     ending,
+    named,
     socket_address,
     watch,
     wish_of,
@@ -57,6 +59,11 @@ def watching(server: Listening, wish: Any, shown: Shown) -> asyncio.Task[None]:
     """Start watching in the background."""
     address = socket_address(server.address)
     return asyncio.create_task(watch(address, wish, shown.queue.put_nowait, shown.notes.append))
+
+
+def test_a_url_with_another_scheme_is_refused() -> None:
+    with pytest.raises(RefusedError, match="begins with http:// or https://, not with ftp://"):
+        socket_address("ftp://host:4200")
 
 
 @pytest.mark.parametrize("url", ADDRESSES)
@@ -116,7 +123,9 @@ async def test_a_lost_connection_is_reopened_and_nothing_is_missed(server: Liste
     task.cancel()
 
     assert versions == [(2, "RUNNING"), (3, "COMPLETED")]
-    assert shown.notes
+    connected = f"Connected to ws://{server.address}"
+    assert shown.notes[0] == shown.notes[-1] == connected
+    assert any("econnect" in note for note in shown.notes)
 
 
 async def test_a_refusal_of_the_server_ends_watching(server: Listening, live: Ask) -> None:
@@ -134,7 +143,7 @@ async def test_a_refusal_of_the_server_ends_watching(server: Listening, live: As
 
 
 async def test_a_url_without_a_websocket_ends_watching(server: Listening) -> None:
-    with pytest.raises(RefusedError, match="40"):
+    with pytest.raises(RefusedError, match=r"no GraphQL API at this path .*404"):
         await watch(f"ws://{server.address}/nowhere", Everything(), print, print)
 
 
@@ -143,12 +152,15 @@ async def test_the_output_to_a_pipe_is_lines_of_json(server: Listening, live: As
     flow_run = await make_flow_run(live)
     process = await run("watch", server.address, "--after", cursor, environment={})
     assert process.stdout
+    assert await process.stdout.readline() == f"Connected to ws://{server.address}\n".encode()
     entry = orjson.loads(await process.stdout.readline())
     process.terminate()
     await process.communicate()
 
     assert (entry["runId"], entry["version"], entry["stateType"]) == (flow_run, 1, "PENDING")
     assert entry["cursor"]
+    found = (await live("query($id: ID!) { flowRun(id: $id) { name flow { name } } }", id=flow_run))["flowRun"]
+    assert (entry["runName"], entry["flowName"]) == (found["name"], found["flow"]["name"])
 
 
 async def test_the_exit_code_is_the_result_of_the_run(server: Listening, live: Ask) -> None:
@@ -157,7 +169,7 @@ async def test_the_exit_code_is_the_result_of_the_run(server: Listening, live: A
     process = await run("watch", server.address, "--run", flow_run, "--until-final", environment={})
     output, _ = await process.communicate()
 
-    assert [orjson.loads(line)["stateType"] for line in output.splitlines()] == ["PENDING", "CANCELLED"]
+    assert [orjson.loads(line)["stateType"] for line in output.splitlines()[1:]] == ["PENDING", "CANCELLED"]
     assert process.returncode == 2
 
 
@@ -188,22 +200,41 @@ def test_options_become_the_subscription() -> None:
     assert (one.run, one.version, one.until_final) == ("r", 7, True)
 
 
-def test_the_output_to_a_terminal_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+FLOW = {"name": "etl"}
+
+
+@pytest.mark.parametrize(
+    ("kind_of_run", "run", "shown"),
+    [
+        ("FLOW_RUN", {"name": "zealous-otter", "flow": FLOW}, "etl / zealous-otter"),
+        (
+            "TASK_RUN",
+            {"name": "load-1", "flowRun": {"name": "zealous-otter", "flow": FLOW}},
+            "etl / zealous-otter / load-1",
+        ),
+        ("TASK_RUN", {"name": "load-1", "flowRun": None}, "load-1"),
+        ("TASK_RUN", None, "r" * 36),
+    ],
+)
+def test_the_output_to_a_terminal_is_a_table(
+    capsys: pytest.CaptureFixture[str], kind_of_run: str, run: dict[str, Any] | None, shown: str
+) -> None:
     table = Table()
-    table(
-        {
-            "occurred": "2026-01-01T12:00:00.000000Z",
-            "runId": "r" * 36,
-            "version": 3,
-            "stateName": "Late",
-            "stateType": "SCHEDULED",
-            "message": "at last",
-        }
-    )
+    entry = {
+        "occurred": "2026-01-01T12:00:00.000000Z",
+        "runKind": kind_of_run,
+        "runId": "r" * 36,
+        "version": 3,
+        "stateName": "Late",
+        "stateType": "SCHEDULED",
+        "message": "at last",
+        "run": run,
+    }
+    table(named(entry))
 
     head, line = capsys.readouterr().out.splitlines()
-    assert head.split() == ["occurred", "run", "version", "state"]
-    assert line.split() == ["2026-01-01", "12:00:00.000", "r" * 36, "3", "Late", "at", "last"]
+    assert head.split() == ["occurred", "version", "state", "run"]
+    assert re.split(" {2,}", line) == ["2026-01-01 12:00:00.000", "3", "Late", shown, "at last"]
 
 
 @pytest.mark.parametrize("variable", [True, False], ids=["variable", "option"])
@@ -218,7 +249,7 @@ async def test_a_key_is_sent(url: str, database: Database, *, variable: bool) ->
         output, _ = await process.communicate()
 
     assert process.returncode == 0, output
-    assert [orjson.loads(line)["stateType"] for line in output.splitlines()] == ["PENDING", "COMPLETED"]
+    assert [orjson.loads(line)["stateType"] for line in output.splitlines()[1:]] == ["PENDING", "COMPLETED"]
 
 
 async def test_user_and_password_are_sent(url: str) -> None:
@@ -249,4 +280,4 @@ async def test_a_revoked_key_ends_watching(url: str, database: Database) -> None
 
         with pytest.raises(RefusedError, match="revoked or has expired"):
             await task
-    assert shown.notes == []
+    assert [note.split()[0] for note in shown.notes] == ["Connected"]

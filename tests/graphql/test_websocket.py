@@ -47,6 +47,14 @@ async def test_queries_and_mutations_are_answered_and_complete(socket: Socket) -
     await mutation.completed()
 
 
+async def test_the_cost_is_reported_when_the_handshake_asks_for_it(server: Listening) -> None:
+    async with connected(server, additional_headers={"GraphQL-Cost": "report"}) as socket:
+        await socket.subscribe(TYPENAME)
+        message = await socket.hear()
+
+    assert message["payload"]["extensions"] == {"cost": {"requested": 0, "limit": 50_000}}
+
+
 @pytest.mark.parametrize(
     ("document", "code"),
     [
@@ -131,7 +139,7 @@ async def test_a_message_has_the_same_maximum_length_as_a_body(socket: Socket) -
     assert await Subscription(socket, "large").next() == {"__typename": "Query"}
     await Subscription(socket, "large").completed()
     await socket.say(message("larger", 2**20 + 1))
-    assert "at most 1048576" in (await Subscription(socket, "larger").error())["message"]
+    assert "must not exceed 1048576" in (await Subscription(socket, "larger").error())["message"]
 
 
 @pytest.mark.usefixtures("alive")

@@ -98,7 +98,15 @@ class Making:
         return await self._create(TaskRun, [({**own, "dynamic_key": str(uuid4()), **columns}, state) for state in into])
 
     async def _create(self, row: type[FlowRun | TaskRun], runs: Sequence[tuple[dict[str, Any], State]]) -> list[UUID]:
-        made = {"created": self.clock(), "updated": self.clock(), "name": "run", "tags": [], "labels": {}, **NEW}
+        made = {
+            "created": self.clock(),
+            "updated": self.clock(),
+            "name": "run",
+            "tags": [],
+            "labels": {},
+            "heartbeat_seconds": None,
+            **NEW,
+        }
         asked = [CreateRun(run=row.of({"id": uuid7(), **made, **columns}), state=state) for columns, state in runs]
         outcomes = await self.batcher.submit(asked)
         assert all(isinstance(outcome, Created) and outcome.created for outcome in outcomes), outcomes

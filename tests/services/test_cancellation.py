@@ -136,7 +136,7 @@ async def test_a_cancelling_run_is_cancelled_after_300_seconds(make: Making) -> 
     state = (await make.history(run))[-1]
     assert state.name == "Cancelled"
     assert "300 seconds" in state.message
-    assert state.actor == "runstate"
+    assert state.actor == "service:cancellation"
 
 
 async def test_all_overdue_cancelling_runs_are_found(make: Making) -> None:

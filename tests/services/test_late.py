@@ -43,7 +43,7 @@ async def test_a_late_run_keeps_its_scheduled_time_and_names_the_service(make: M
 
     _, state = await make.history(run)
     assert state.details.scheduled_time == NOW - timedelta(seconds=60)
-    assert state.actor == "runstate"
+    assert state.actor == "service:late"
 
 
 async def test_only_runs_that_wait_for_their_first_start_are_late(make: Making) -> None:

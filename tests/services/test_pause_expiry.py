@@ -30,7 +30,7 @@ async def test_a_run_whose_pause_has_expired_fails(make: Making) -> None:
     assert await pause_expiry.run_once(make.batcher, NOW) == 2
     assert await make.flow_run_names(expired, suspended, waiting, forever) == ["Failed", "Failed", "Paused", "Paused"]
     state = (await make.history(expired))[-1]
-    assert (state.message, state.actor) == ("The flow was paused and never resumed.", "runstate")
+    assert (state.message, state.actor) == ("The flow was paused and never resumed.", "service:pause-expiry")
     assert await pause_expiry.run_once(make.batcher, NOW) == 0
 
 

@@ -72,6 +72,8 @@ async def test_a_service_that_fails_is_repeated_and_does_not_affect_others(make:
 
     failures = [each for each in logs if each["log_level"] == "error"]
     assert [each["service"] for each in failures] == ["failing"] * 3
+    rounds = [each for each in logs if each not in failures]
+    assert rounds[0] == {"event": "service_round_completed", "service": "other", "done": 1, "log_level": "debug"}
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
@@ -138,7 +140,7 @@ async def test_all_services_together_run(make: Making) -> None:
         await runner.stop()
 
     assert await make.flow_run_names(run) == ["Late"]
-    said = [each for each in logs if each["log_level"] != "debug"]
+    said = [each for each in logs if each["event"] == "service_round_completed"]
     assert {each["service"]: each["done"] for each in said if each["service"] != "tally-compaction"} == {"late": 1}
 
 

@@ -1,11 +1,13 @@
 """Fixtures for tests of the pages: built pages and a browser."""
 
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright, expect
@@ -16,6 +18,7 @@ from tests.node import alone, lacking
 from tests.subscribing import Listening, asking, listening
 
 PICTURES = Path(__file__).parent.parent.parent / "build" / "screenshots"
+VARIABLES = ".graphiql-editor-tool .graphiql-editor:not(.hidden) .view-lines"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -120,11 +123,24 @@ class GraphiQL:
         await self.page.locator('.graphiql-editor[aria-label="Headers"], section[aria-label="Headers"]').last.click()
         await self.page.keyboard.type(text, delay=5)
 
-    async def run(self, operation: str = "") -> None:
-        """Execute the tab's query, or one of its operations."""
+    async def variables(self, text: str) -> None:
+        """Type variables for the tab's query."""
+        await self.page.locator(VARIABLES).click()
+        await self.page.keyboard.press("ControlOrMeta+A")
+        await self.page.keyboard.type(text, delay=5)
+
+    async def has_variables(self, text: str) -> None:
+        """Wait until the variables contain a text."""
+        await expect(self.page.locator(VARIABLES)).to_contain_text(text)
+
+    async def link(self, text: str) -> str:
+        """Wait until the address contains a text; return the address."""
+        await expect(self.page).to_have_url(re.compile(re.escape(quote_plus(text))))
+        return self.page.url
+
+    async def run(self) -> None:
+        """Execute the tab's query."""
         await self.page.get_by_label("Execute query (Ctrl-Enter)").click()
-        if operation:
-            await self.page.get_by_role("menuitem", name=operation, exact=True).click()
 
     async def stop(self) -> None:
         """Stop a subscription."""

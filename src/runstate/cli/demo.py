@@ -112,11 +112,12 @@ class Api:
             raise RefusedError(f"{mutation}: {answer['message']}")
         return answer
 
-    async def create(self, what: str, **given: Any) -> str:
-        """Create an object, or find the existing one; return its id."""
+    async def create(self, what: str, **given: Any) -> Answer:
+        """Create an object, or find the existing one; return its id and name."""
         kind = what[0].upper() + what[1:]
-        payload = f"... on Create{kind}Payload {{ {what} {{ id }} }}"
-        return str((await self.do(f"create{kind}", f"Create{kind}Input", payload, **given))[what]["id"])
+        payload = f"... on Create{kind}Payload {{ {what} {{ id name }} }}"
+        answer: Answer = (await self.do(f"create{kind}", f"Create{kind}Input", payload, **given))[what]
+        return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,7 @@ class Run:
     async def change(self, mutation: str, kind: str, **given: Any) -> Answer:
         """Execute a mutation that changes the state; return the result."""
         answer = await self.api.do(mutation, kind, ANSWER, **given)
+        # `start` reports a wait.
         if answer["status"] != "WAIT":
             self.tell(self.label, answer["state"]["name"], answer["reason"] or answer["state"]["message"] or "")
         return answer
@@ -162,8 +164,8 @@ class Run:
 class Demo:
     """Runs of the flows."""
 
-    def __init__(self, api: Api, tell: Tell, pace: float) -> None:
-        self.api, self.tell, self.pace = api, tell, pace
+    def __init__(self, api: Api, tell: Tell, speed: float) -> None:
+        self.api, self.tell, self.speed = api, tell, speed
 
     async def prepare(self) -> None:
         """Create a concurrency limit, and a run that is scheduled in an hour."""
@@ -182,27 +184,24 @@ class Demo:
     async def run(self, flow: Flow, nth: int, parent: str | None = None) -> str:
         """Run a flow, as a subflow if it has a parent; return the error message, empty on success."""
         parameters = {name: turn(values, nth) for name, values in flow.parameters.items()}
-        name = f"{flow.name} {nth + 1}"
         if flow.deployment:
-            run_id = await self.deployed(flow, parameters, name=name)
+            made = await self.deployed(flow, parameters)
         else:
-            flow_id = await self.api.create("flow", name=flow.name)
+            flow_id = (await self.api.create("flow", name=flow.name))["id"]
             more = {"parentTaskRunId": parent} if parent else {}
-            run_id = await self.api.create(
-                "flowRun", flowId=flow_id, name=name, parameters=parameters, tags=list(flow.tags), **more
-            )
-        run = Run(self.api, self.tell, name, {"flowRunId": run_id})
+            made = await self.api.create("flowRun", flowId=flow_id, parameters=parameters, tags=list(flow.tags), **more)
+        run = Run(self.api, self.tell, f"{flow.name} / {made['name']}", {"flowRunId": made["id"]})
         well = await run.work(lambda: self.stages(flow, nth, run, parameters))
         return "" if well else f"{flow.name} did not complete"
 
-    async def deployed(self, flow: Flow, parameters: dict[str, Any], **more: Any) -> str:
-        """Create a run from the flow's deployment; return its id."""
-        flow_id = await self.api.create("flow", name=flow.name)
-        made = {"flowId": flow_id, "name": flow.deployment, "tags": list(flow.tags)}
-        deployment = await self.api.create("deployment", **made)
-        payload = "... on CreateFlowRunPayload { flowRun { id } }"
-        given = {"deploymentId": deployment, "parameters": parameters, **more}
-        return str((await self.api.do("runDeployment", "RunDeploymentInput", payload, **given))["flowRun"]["id"])
+    async def deployed(self, flow: Flow, parameters: dict[str, Any], **more: Any) -> Answer:
+        """Create a run from the flow's deployment; return its id and name."""
+        flow_id = (await self.api.create("flow", name=flow.name))["id"]
+        made = await self.api.create("deployment", flowId=flow_id, name=flow.deployment, tags=list(flow.tags))
+        payload = "... on CreateFlowRunPayload { flowRun { id name } }"
+        given = {"deploymentId": made["id"], "parameters": parameters, **more}
+        run: Answer = (await self.api.do("runDeployment", "RunDeploymentInput", payload, **given))["flowRun"]
+        return run
 
     async def stages(self, flow: Flow, nth: int, run: Run, parameters: dict[str, Any]) -> str | None:
         """Run the tasks of a flow; return the error message, empty on success, None if the run was ended."""
@@ -238,16 +237,16 @@ class Demo:
         self, task: Task, nth: int, run: Run, before: list[str], parameters: dict[str, Any]
     ) -> tuple[str, bool]:
         """Run a task; return the id of its run, and whether it completed."""
-        task_run = await self.api.create(
+        made = await self.api.create(
             "taskRun",
             flowRunId=run.ref["flowRunId"],
             taskKey=task.name,
             dynamicKey="0",
-            name=task.name,
             tags=list(task.tags),
-            policy={"retries": task.retries, "retryDelaysSeconds": [2 * self.pace]},
+            policy={"retries": task.retries, "retryDelaysSeconds": [2 / self.speed]},
             taskInputs=[{"name": "data", "sources": [{"taskRun": {"id": each}} for each in before]}],
         )
+        task_run = str(made["id"])
         # One item for each attempt.
         faults = itertools.chain(["Connection reset by peer"] * turn(task.faults, nth), itertools.repeat(""))
 
@@ -260,8 +259,8 @@ class Demo:
         return task_run, await this.work(attempt, **details)
 
     async def rest(self, seconds: float) -> None:
-        """Sleep for some seconds, multiplied by the pace."""
-        await asyncio.sleep(seconds * self.pace)
+        """Sleep for some seconds, divided by the speed."""
+        await asyncio.sleep(seconds / self.speed)
 
 
 def turn(values: tuple[Any, ...], nth: int) -> Any:
@@ -275,14 +274,14 @@ def cache(task: Task, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"cacheKey": f"{task.name} {parameters[task.cached_by]}", "cacheExpiration": until.isoformat()}
 
 
-async def demo(address: str, key: str | None, runs: int | None, pace: float, tell: Tell) -> None:
+async def demo(address: str, key: str | None, runs: int | None, speed: float, tell: Tell) -> None:
     """Run a number of flows; None means unlimited. Raise RefusedError if the server rejects an operation."""
     numbers = iter(itertools.count() if runs is None else range(runs))
     async with websockets.connect(address, subprotocols=[PROTOCOL], max_size=2**24) as socket:
         session = Session(socket)
         await session.begin(key)
         try:
-            made = Demo(Api(session), tell, pace)
+            made = Demo(Api(session), tell, speed)
             await made.prepare()
             # All workers take numbers from one iterator, so each flow is run in turn.
             await asyncio.gather(*(made.take(numbers) for _ in range(WORKERS)))
@@ -292,15 +291,16 @@ async def demo(address: str, key: str | None, runs: int | None, pace: float, tel
 
 def say(label: str, state: str, message: str) -> None:
     """Print a step."""
-    typer.echo(f"{datetime.now(UTC):%H:%M:%S}  {label:40} {state:16} {message}".rstrip())
+    typer.echo(f"{datetime.now(UTC):%H:%M:%S}  {label:48} {state:16} {message}".rstrip())
 
 
-def run_demo(url: str, key: str | None, runs: int | None, pace: float) -> None:
+def run_demo(url: str, key: str | None, runs: int | None, speed: float) -> None:
     """Run flows until the number is reached or on SIGINT. Raise RefusedError if the server is unreachable."""
     try:
-        asyncio.run(demo(socket_address(url), key, runs, pace, say))
+        asyncio.run(demo(socket_address(url), key, runs, speed, say))
     except KeyboardInterrupt:
         typer.echo("Stopped.")
     except (OSError, websockets.WebSocketException) as error:
+        # A rejected key or path has a message of its own.
         insist_on_coming_back(error)
         raise RefusedError(f"Cannot connect to a server at {url}: {error}") from error

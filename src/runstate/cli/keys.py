@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 
 from runstate.core.access import keys
 from runstate.database import Database
-from runstate.database.migrate import check_head
+from runstate.database.migrate import check_head, is_new, migrate
 from runstate.documents.access import Scope
 from runstate.errors import ConfigurationError
 from runstate.rows import ApiKey
@@ -45,13 +45,14 @@ Expires = Annotated[
 
 @cli.command()
 def create(name: Name, scope: Scopes, expires: Expires = None, database_url: Url = None) -> None:
-    """Create a key. It is shown only once, because only its digest is stored."""
+    """Create a key, and the tables of a new database. The key is shown only once: only its digest is stored."""
     now, text = datetime.now(UTC), keys.mint(secrets.token_bytes)
     until = None if expires is None else now + lasting(expires)
-    made = _with_database(
-        database_url,
-        lambda database: keys.create(database, now, text, id=uuid7(), name=name, scopes=scope, expires=until),
-    )
+
+    async def created(database: Database) -> ApiKey:
+        return await keys.create(database, now, text, id=uuid7(), name=name, scopes=scope, expires=until)
+
+    made = _with_database(database_url, created, may_be_new=True)
     if sys.stdout.isatty():
         typer.echo(f"{text}\n\nStore the key of {made.name} now: it is not shown again.")
     else:
@@ -113,13 +114,20 @@ def _cell(value: Any) -> str:
     return " ".join(value) if isinstance(value, list) else value or ""
 
 
-def _with_database(url: str | None, do: Callable[[Database], Awaitable[T]]) -> T:
-    """Return the result of a function of the database. Raise ConfigurationError if the tables are not up to date."""
+def _with_database(url: str | None, do: Callable[[Database], Awaitable[T]], *, may_be_new: bool = False) -> T:
+    """Return the result of a function of the database. Raise ConfigurationError if the tables are not up to date.
+
+    The tables of a new database are created if it may be new.
+    """
     settings = load(os.environ, database_url=url)
 
     async def run() -> T:
         database = database_of(settings)
         try:
+            if may_be_new and await is_new(database):
+                await migrate(database)
+                # On standard error, because a pipe gets the key from standard output.
+                typer.echo(f"The tables in {database.shown} were created.", err=True)
             await check_head(database)
             return await do(database)
         finally:

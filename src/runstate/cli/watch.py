@@ -19,7 +19,8 @@ from websockets.typing import Subprotocol
 
 PROTOCOL: Final = Subprotocol("graphql-transport-ws")
 FIELDS: Final = """runKind runId stateId flowRunId flowId deploymentId version occurred
-  previousStateType previousStateName stateType stateName message"""
+  previousStateType previousStateName stateType stateName message
+  run { name ... on FlowRun { flow { name } } ... on TaskRun { flowRun { name flow { name } } } }"""
 TRANSITIONS: Final = f"""subscription($where: TransitionWhere, $after: String) {{
   transitions(where: $where, after: $after) {{ cursor transitions {{ {FIELDS} }} }} }}"""
 RUN: Final = f"""subscription($run: RunRef!, $afterVersion: Int, $untilFinal: Boolean!) {{
@@ -40,6 +41,10 @@ UNWELCOME: Final = 4403
 """Close code if the key is missing or invalid."""
 FATAL_ANSWERS: Final = range(400, 500)
 """HTTP statuses of the handshake for errors of the client."""
+NOT_THERE: Final = {403, 404}
+"""HTTP statuses of the handshake at a path that is not that of the API."""
+SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+"""Schemes of WebSockets by the scheme of the server's URL."""
 SHORTEST_SECONDS: Final = 0.2
 LONGEST_SECONDS: Final = 10.0
 """Bounds of the pause before a reconnection; it doubles with each failure."""
@@ -102,7 +107,7 @@ class Everything:
         """Return the transitions of a batch. The last one gets the batch's cursor, after which one can resume."""
         batch = data["transitions"]
         self.after = batch["cursor"]
-        entries: list[Entry] = batch["transitions"]
+        entries: list[Entry] = [named(each) for each in batch["transitions"]]
         return [*entries[:-1], *({**entry, "cursor": self.after} for entry in entries[-1:])]
 
     def resume(self, cursor: str) -> None:
@@ -124,19 +129,30 @@ class OneRun:
         node = (await session.ask(KIND, id=self.run))["node"]
         if node is None or "stateType" not in node:
             raise RefusedError(f"No run has the id {self.run}.")
+        # A run that has ended already may have no further transition.
         self.state_type = node["stateType"]
         ref = {"flowRunId" if node["__typename"] == "FlowRun" else "taskRunId": self.run}
         return {"run": ref, "afterVersion": self.version, "untilFinal": self.until_final}
 
     def take(self, data: dict[str, Any]) -> list[Entry]:
         """Return the transition of an event."""
-        entry = data["runTransitions"]
+        entry = named(data["runTransitions"])
         self.version, self.state_type = entry["version"], entry["stateType"]
         return [entry]
 
     def resume(self, cursor: str) -> None:
         """Set the position to a version."""
         self.version = int(cursor)
+
+
+def named(entry: Entry) -> Entry:
+    """Return a transition with the names of its run, flow run and flow, instead of its run; None if it has none."""
+    # The run of a transition is null once it is deleted.
+    run = entry.pop("run") or {}
+    flow_run = run if "flow" in run else run.get("flowRun") or {}
+    flow = flow_run.get("flow") or {}
+    names = {"runName": run.get("name"), "flowRunName": flow_run.get("name"), "flowName": flow.get("name")}
+    return {**entry, **names}
 
 
 def authorization(key: str) -> str:
@@ -198,7 +214,7 @@ async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None
     pause = SHORTEST_SECONDS
     while True:
         try:
-            async for entry in _entries(address, wish, key):
+            async for entry in _entries(address, wish, note, key):
                 # The connection works, so the next reconnection need not wait long.
                 pause = SHORTEST_SECONDS
                 show(entry)
@@ -212,10 +228,11 @@ async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None
             return
 
 
-async def _entries(address: str, wish: Wish, key: str | None) -> AsyncIterator[Entry]:
+async def _entries(address: str, wish: Wish, note: Callable[[str], None], key: str | None) -> AsyncIterator[Entry]:
     async with websockets.connect(address, subprotocols=[PROTOCOL], max_size=2**24) as socket:
         session = Session(socket)
         await session.begin(key)
+        note(f"Connected to {address}")
         try:
             async for data in session.listen(wish.document, await wish.variables(session)):
                 for entry in wish.take(data):
@@ -245,22 +262,31 @@ def insist_on_coming_back(lost: Exception) -> None:
             lost.rcvd.reason or f"The server closed the connection with code {lost.rcvd.code}."
         ) from lost
     if isinstance(lost, websockets.InvalidStatus) and lost.response.status_code in FATAL_ANSWERS:
-        raise RefusedError(f"The server answered with HTTP status {lost.response.status_code}.") from lost
+        raise RefusedError(refusal(lost.response.status_code, bytes(lost.response.body))) from lost
     if isinstance(lost, websockets.InvalidURI):
         raise RefusedError(str(lost)) from lost
+
+
+def refusal(status: int, body: bytes) -> str:
+    """Return what an HTTP response to the handshake means."""
+    if status in NOT_THERE:
+        return f"The server has no GraphQL API at this path (HTTP status {status}); its path is /graphql by default."
+    return f"The server answered with HTTP status {status}: {body[:200].decode(errors='replace')}"
 
 
 def socket_address(url: str) -> str:
     """Return the URL of the WebSocket for a server URL with http or ws, with or without a path."""
     scheme, place, path, query, _ = urlsplit(url if "://" in url else f"http://{url}")
-    schemes = {"http": "ws", "https": "wss"}
-    return urlunsplit((schemes.get(scheme, scheme), place, path if path not in ("", "/") else "/graphql", query, ""))
+    if scheme not in SCHEMES:
+        raise RefusedError(f"The URL of a server begins with http:// or https://, not with {scheme}://.")
+    return urlunsplit((SCHEMES[scheme], place, path if path not in ("", "/") else "/graphql", query, ""))
 
 
 def as_json(entry: Entry) -> None:
     """Print a transition as a line of JSON. Raise UnheardError if the pipe is closed."""
     try:
         sys.stdout.write(orjson.dumps(entry).decode() + "\n")
+        # Python buffers a pipe, but its reader expects each transition when it is committed.
         sys.stdout.flush()
     except BrokenPipeError as error:
         raise UnheardError from error
@@ -271,16 +297,23 @@ class Table:
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
-        self.console.print(Text(f"{'occurred':23}  {'run':36} {'version':>7}  state", style="bold"), soft_wrap=True)
+        self.console.print(Text(f"{'occurred':23}  {'version':>7}  {'state':18}  run", style="bold"), soft_wrap=True)
 
     def __call__(self, entry: Entry) -> None:
         """Print a transition."""
         occurred = entry["occurred"][:23].replace("T", " ")
-        line = Text(f"{occurred}  {entry['runId']} {entry['version']:7}  ")
-        line.append(entry["stateName"], style=COLORS.get(entry["stateType"], ""))
+        line = Text(f"{occurred}  {entry['version']:7}  ")
+        line.append(f"{entry['stateName']:18}", style=COLORS.get(entry["stateType"], ""))
+        line.append(f"  {label(entry)}")
         if entry["message"]:
             line.append(f"  {entry['message']}", style="dim")
         self.console.print(line, soft_wrap=True)
+
+
+def label(entry: Entry) -> str:
+    """Return the names of the flow, the flow run and the task run; the id of a run that is deleted."""
+    names = entry["flowName"], entry["flowRunName"], entry["runName"] if entry["runKind"] == "TASK_RUN" else None
+    return " / ".join(filter(None, names)) if entry["runName"] else entry["runId"]
 
 
 def ending(wish: Wish) -> int:

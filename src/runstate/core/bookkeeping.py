@@ -17,10 +17,12 @@ Columns = dict[str, Any]
 
 def enter(run: R, initial: State | None, state: State, *, quirks: bool = True) -> tuple[R, State]:
     """Return the run in the state, and the state with its version and the ids of the run in its details."""
+    # Counted under the lock of the run, so no version is lost or used twice.
     entered = replace(state, version=run.version + 1, details=state.details.model_copy(update=_owner(run)))
-    changes = current_state(entered)
+    changes = current_state(entered) | {"last_answer": None}
     for step in (times_run, counts, ends, expectations):
         changes |= step(run, initial, entered)
+    # The reference gives a run that ends without having run a start time; `proposeState` reproduces that.
     if quirks or not entered.is_final:
         changes |= starts(run, entered)
     return run.replace(**changes), entered

@@ -18,6 +18,7 @@ from runstate.rows import FlowRun, TaskRun
 
 CORE_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
     concurrency.carry_lease,
+    # Before rules that abort: a repeated proposal is rejected, not aborted.
     idempotency.refuse_repeated_transition,
     terminal.final_states_are_terminal,
     terminal.keep_result_of_flow_run,
@@ -40,6 +41,7 @@ CORE_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
     pausing.note_the_resuming,
     scheduling.carry_scheduled_time,
     scheduling.wait_for_scheduled_time,
+    # After the wait for the scheduled time: a run that does not start yet acquires no slot.
     concurrency.take_deployment_slot_again,
     retries.retry_failed_flow_run,
 )
@@ -79,6 +81,7 @@ BACKGROUND_TASK: Final[tuple[Rule[TaskRun], ...]] = (
 )
 """Proposals for background task runs: the proposed state is marked as `deferred`."""
 
+# `force` skips the rules that guard, but it must not lose a result.
 MINIMAL_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
     terminal.keep_persisted_result,
     cancelling.cancel_at_once_without_infrastructure,
@@ -95,6 +98,9 @@ CANCEL: Final[tuple[Rule[FlowRun], ...]] = (
     cancelling.cancel_at_once_without_infrastructure,
 )
 """Proposals of `cancelFlowRun`, also for flow runs that are paused in their process."""
+
+RETRY: Final[tuple[Rule[FlowRun], ...]] = (terminal.retry_only_after_the_end, *CORE_FLOW)
+"""Proposals of `retryFlowRun`: the rules for proposals of clients, for ended runs only."""
 
 MARK_LATE: Final[tuple[Rule[FlowRun], ...]] = (
     scheduling.late_once_and_only_when_scheduled,

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from runstate.core.states import State
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.policies import ConcurrencyOptions
 from runstate.documents.states import StateType
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun
@@ -70,6 +71,8 @@ class Proposal(Generic[R]):
     """The newest result under the cache key of the proposal."""
     pause_key: UUID | None = None
     """A new id, for a pause without a key."""
+    quirks: bool = True
+    """Whether it is judged as recorded from the reference where the server's own requests are judged otherwise."""
 
     @property
     def initial_type(self) -> StateType | None:
@@ -107,6 +110,8 @@ class Reject:
     """Changed run columns."""
     after_bookkeeping: dict[str, Any] = field(default_factory=dict)
     """Run columns that are set after the bookkeeping. `proposeState` sets them even if no state is written instead."""
+    limits: tuple[UUID, ...] = ()
+    """Ids of the full limits that the run waits for in the other state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +120,8 @@ class Wait:
 
     reason: str
     seconds: float
+    limits: tuple[UUID, ...] = ()
+    """Ids of the full limits that the run waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,19 +149,6 @@ class RuleVerdict(Enum):
     """The state is refused finally."""
 
 
-class OrchestrationStatus(Enum):
-    """The decision on a proposal."""
-
-    ACCEPT = "ACCEPT"
-    """The proposed state was written, possibly with another name or more details."""
-    REJECT = "REJECT"
-    """Another state was written instead, or the run stays in its state."""
-    WAIT = "WAIT"
-    """Nothing was written. Propose the state again after `retryAfterSeconds`."""
-    ABORT = "ABORT"
-    """Nothing was written. The client should stop."""
-
-
 @dataclass(frozen=True, slots=True)
 class RuleOutcome:
     """The verdict of one rule on the proposal."""
@@ -180,7 +174,9 @@ class Rule(Generic[R]):
         self.leaving = leaving
         self.entering = entering
         self.name = judge.__name__
+        # Shared by all proposals, because most rules have no objection.
         self.passed = RuleOutcome(self.name, RuleVerdict.PASS)
+        # The docstring is the description of the rule in docs/states.md.
         self.__doc__ = getdoc(judge)
 
     def concerns(self, leaving: StateType | None, entering: StateType) -> bool:
@@ -221,19 +217,26 @@ class Decision(Generic[R]):
     rule: str | None = None
     retry_after_seconds: float | None = None
     considered: tuple[RuleOutcome, ...] = ()
+    amended_by: tuple[str, ...] = ()
+    """Names of the rules that changed the state."""
+    limits: tuple[UUID, ...] = ()
+    """Ids of the full limits that the run waits for."""
 
 
 def decide(proposal: Proposal[R], policy: Sequence[Rule[R]]) -> Decision[R]:
     """Apply rules in order until one objects. Without an objection, the proposal is accepted with all changes."""
-    current, effects, considered = proposal, list[Effect](), list[RuleOutcome]()
+    current, effects, considered, amended_by = proposal, list[Effect](), list[RuleOutcome](), list[str]()
     after_bookkeeping: dict[str, Any] = {}
     leaving = proposal.initial_type
     for each in policy:
+        # An earlier rule can have changed the type of the proposed state.
         if not each.concerns(leaving, current.proposed.type):
             continue
         verdict = each.judge(current)
         considered.append(_outcome(each, verdict))
         if isinstance(verdict, Amend):
+            if verdict.state not in (None, current.proposed):
+                amended_by.append(each.name)
             current = _amended(current, verdict)
             effects += verdict.effects
             after_bookkeeping |= verdict.after_bookkeeping
@@ -246,10 +249,12 @@ def decide(proposal: Proposal[R], policy: Sequence[Rule[R]]) -> Decision[R]:
         effects=tuple(effects),
         after_bookkeeping=after_bookkeeping,
         considered=tuple(considered),
+        amended_by=tuple(amended_by),
     )
 
 
 def _amended(proposal: Proposal[R], amend: Amend) -> Proposal[R]:
+    # Effects alone change nothing that later rules read.
     if amend.state is None and not amend.run:
         return proposal
     return replace(proposal, run=proposal.run.replace(**amend.run), proposed=amend.state or proposal.proposed)
@@ -275,4 +280,5 @@ def _refused(
         rule=objecting.name,
         retry_after_seconds=verdict.seconds if isinstance(verdict, Wait) else None,
         considered=considered,
+        limits=() if isinstance(verdict, Abort) else verdict.limits,
     )

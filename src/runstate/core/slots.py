@@ -6,13 +6,15 @@ last slot becomes free, so a refused request writes nothing and does not delay o
 """
 
 from datetime import datetime, timedelta
-from math import inf, log
+from math import inf
 
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit
 
 SHORTEST_OCCUPANCY_SECONDS = 0.1
+SHORTEST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 30
-LONGEST_TAG_WAIT_SECONDS = 10
+SMALLEST_FACTOR = 0.5
+"""Waiting times are drawn between this and 1.5 times the estimate, so that clients do not return together."""
 LONGEST_DRAIN_SECONDS = 1000 * 365 * 24 * 3600
 """Bound on the time until all slots are free, so that `drained` stays a valid datetime."""
 ROUNDING = 1e-6
@@ -32,6 +34,7 @@ def capacity(limit: ConcurrencyLimit) -> float:
     """Return the number of slots that can be occupied; with decay, at most those that become free in 1,000 years."""
     if limit.slot_decay_per_second == 0:
         return limit.limit
+    # With a decay close to 0, the drain time would not fit into a datetime.
     return min(float(limit.limit), limit.slot_decay_per_second * LONGEST_DRAIN_SECONDS)
 
 
@@ -45,21 +48,26 @@ def seconds_until_room(limit: ConcurrencyLimit, slots: int, now: datetime) -> fl
     return excess / limit.slot_decay_per_second
 
 
-def retry_delay(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float) -> float:
-    """Return the seconds until a retry: exact with decay, otherwise random with the average occupancy as its mean."""
+def retry_delay(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float, attempts: int = 0) -> float:
+    """Return the seconds until a retry: exact with decay, otherwise random around the time until a slot is released.
+
+    That time is estimated as the average occupancy, or as the time for which all holders have held their slots if that
+    is longer. It grows with the number of attempts.
+    """
     exact = seconds_until_room(limit, slots, now)
     if exact < inf:
-        return exact
-    longest = LONGEST_TAG_WAIT_SECONDS if limit.name.startswith("tag:") else LONGEST_WAIT_SECONDS
-    average = min(limit.average_slot_occupancy_seconds, longest)
-    # The waiting time has an exponential distribution; the logarithm of 0 is undefined.
-    return max(SHORTEST_OCCUPANCY_SECONDS, min(-log(1 - min(draw, 0.999)) * average, longest))
+        return round(exact, 6)
+    expected = max(limit.average_slot_occupancy_seconds, (now - limit.updated).total_seconds())
+    seconds = expected * (1 + attempts) * (SMALLEST_FACTOR + draw)
+    return round(max(SHORTEST_WAIT_SECONDS, min(seconds, LONGEST_WAIT_SECONDS)), 6)
 
 
 def after_acquire(limit: ConcurrencyLimit, slots: int, now: datetime) -> ConcurrencyLimit:
     """Return the limit after slots were acquired."""
     if limit.slot_decay_per_second == 0:
-        return limit.replace(occupied=limit.occupied + slots)
+        # Waiting times are estimated from the time of the last change.
+        return limit.replace(occupied=limit.occupied + slots, updated=now)
+    # If the drain time has passed, all slots are free.
     start = max(now, limit.drained or now)
     return limit.replace(drained=start + timedelta(seconds=slots / limit.slot_decay_per_second))
 
@@ -78,8 +86,8 @@ def after_release(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datetim
     occupancy = max(SHORTEST_OCCUPANCY_SECONDS, (now - lease.created).total_seconds() / lease.slots)
     average = limit.average_slot_occupancy_seconds
     # A limit with more slots has more releases, so each changes the average less.
-    changed = average + (occupancy - average) / (2 * max(limit.limit, 1))
-    return limit.replace(occupied=limit.occupied - lease.slots, average_slot_occupancy_seconds=changed)
+    changed = round(average + (occupancy - average) / (2 * max(limit.limit, 1)), 6)
+    return limit.replace(occupied=limit.occupied - lease.slots, average_slot_occupancy_seconds=changed, updated=now)
 
 
 def advanced(

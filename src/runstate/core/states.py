@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from runstate.documents.decisions import StateDecision
 from runstate.documents.states import FINAL_TYPES, Json, StateDetails, StateType
 from runstate.errors import InvalidInput
 
@@ -31,12 +32,15 @@ class State:
     version: int | None = None
     persisted: bool | None = None
     """Whether `data` refers to a persisted result; derived from it by default."""
+    decision: StateDecision | None = None
+    """The decision that wrote it; null for an acceptance without changes. Loaded states do not have it."""
     copied_from: UUID | None = None
     """Id of the stored state whose data is copied inside the database."""
 
     def __post_init__(self) -> None:
         """Set the defaults of the name and of `persisted`."""
         if not self.name:
+            # Attributes of a frozen dataclass cannot be assigned otherwise.
             object.__setattr__(self, "name", self.type.value.capitalize())
         if self.persisted is None:
             object.__setattr__(self, "persisted", is_persisted(self.data))
@@ -100,7 +104,7 @@ class State:
 
     def fresh_copy(self, **changes: Any) -> State:
         """Return a copy for a new proposal, without id, timestamp and version."""
-        return replace(self, **{"id": None, "timestamp": None, "version": None, **changes})
+        return replace(self, **{"id": None, "timestamp": None, "version": None, "decision": None, **changes})
 
     def with_details(self, **changes: Any) -> State:
         """Return a copy with changed details."""

@@ -30,6 +30,12 @@ TO_DRIVER: Final = frozenset(
 """Parameters that asyncpg interprets like libpq."""
 TRANSLATED: Final = frozenset({"application_name", "connect_timeout", "options", "ssl"})
 """Parameters that asyncpg does not know, or knows by another name."""
+WITHOUT_EFFECT: Final = {
+    "channel_binding": {"disable", "prefer"},
+    "gssencmode": {"disable", "prefer"},
+    "client_encoding": {"auto", "utf8", "utf-8"},
+}
+"""Parameters of libpq that are accepted with these values, which ask for what asyncpg does."""
 OF_SQLITE: Final = frozenset({"timeout", "uri", "mode", "cache", "immutable", "nolock", "vfs"})
 """Parameters of the driver and of SQLite itself."""
 PASSWORD: Final = re.compile(r"(?<=:)[^:@/]*(?=@)|(?<=password=)[^&]*")
@@ -83,10 +89,14 @@ def _sqlite(rest: str, shown: str) -> Address:
 
 def _postgresql(rest: str, shown: str) -> Address:
     parts = urlsplit(f"postgresql://{rest}")
+    # urlsplit takes everything after # for a fragment, even inside a password.
     if parts.fragment:
         raise ValueError("write # as %23")
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    asked = {name: value for name, value in parameters.items() if value.lower() in WITHOUT_EFFECT.get(name, ())}
+    parameters = {name: value for name, value in parameters.items() if name not in asked}
     _check_known(parameters, TO_DRIVER | TRANSLATED, shown)
+    # In a URL, asyncpg knows this parameter by the other name only.
     if "ssl" in parameters:
         parameters["sslmode"] = parameters.pop("ssl")
     settings = _options(parameters.pop("options", ""))
@@ -95,6 +105,7 @@ def _postgresql(rest: str, shown: str) -> Address:
     seconds = float(parameters.pop("connect_timeout", 0) or 0) or CONNECT_SECONDS
     name = parameters.pop("dbname", unquote(parts.path.removeprefix("/")))
     path = f"/{quote(name)}" if name else ""  # asyncpg would use the path `/` as the name of the database
+    # SQLAlchemy does not parse several hosts; asyncpg gets the whole URL.
     first = sa.make_url(f"{POSTGRESQL}://{parts.netloc.split(',')[0]}{path}")
     dsn = parts._replace(path=path, query=urlencode(parameters)).geturl()
     return Address(first.update_query_dict(parameters), shown, dsn, settings, seconds)
@@ -114,6 +125,7 @@ def _options(text: str) -> dict[str, str]:
     """Return the settings of an option string like `-c name=value --name=value`; a backslash escapes a space."""
     found, end = {}, len(text) - len(text.lstrip())
     for match in OPTION.finditer(text, end):
+        # Text between two options is no option; it is refused below.
         if match.start() != end:
             break
         found[match[1]], end = re.sub(r"\\(.)", r"\1", match[2]), match.end()

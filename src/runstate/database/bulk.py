@@ -69,6 +69,7 @@ def updated(row: type[Base], columns: Sequence[str], rows: Iterable[Any]) -> Tab
 
 def replaced(row: type[Base], keys: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> TableWrite:
     """Return the write that inserts or replaces rows by unique key; of several rows with one key, the last is used."""
+    # PostgreSQL refuses to update a row twice in one statement.
     last = {tuple(each[key] for key in keys): each for each in rows}
     there = list(last.values())
     return TableWrite(table_of(row), WriteMode.REPLACE, tuple(there[0]) if there else (), there, keys)
@@ -76,7 +77,13 @@ def replaced(row: type[Base], keys: tuple[str, ...], rows: Iterable[dict[str, An
 
 def deleted(row: type[Base], ids: Collection[UUID]) -> TableWrite:
     """Return the write that deletes rows by id."""
-    return TableWrite(table_of(row), WriteMode.DELETE, ("id",), [{"id": each} for each in ids])
+    return deleted_by_key(row, ("id",), [(each,) for each in ids])
+
+
+def deleted_by_key(row: type[Base], keys: tuple[str, ...], values: Iterable[tuple[Any, ...]]) -> TableWrite:
+    """Return the write that deletes rows by their values in some columns."""
+    rows = [dict(zip(keys, each, strict=True)) for each in values]
+    return TableWrite(table_of(row), WriteMode.DELETE, keys, rows)
 
 
 async def write(connection: AsyncConnection, changes: Sequence[TableWrite]) -> None:
@@ -107,6 +114,7 @@ async def insert_missing(connection: AsyncConnection, row: type[Base], rows: Seq
     return {key for (key,) in await fetch(connection, statement, {"rows0": _numbered(rows)})}
 
 
+# Building a statement takes longer than executing it.
 @functools.cache
 def _single(table: sa.Table, way: WriteMode, columns: tuple[str, ...], keys: tuple[str, ...]) -> Any:
     """Return the SQLite statement that writes one row."""
@@ -119,7 +127,7 @@ def _single(table: sa.Table, way: WriteMode, columns: tuple[str, ...], keys: tup
         case WriteMode.UPDATE:
             return sa.update(table).where(table.c.id == given.pop("id")).values(given)
         case WriteMode.DELETE:
-            return sa.delete(table).where(table.c.id == given["id"])
+            return sa.delete(table).where(*(table.c[name] == given[name] for name in columns))
 
 
 @functools.cache
@@ -134,6 +142,7 @@ def _kept(columns: Sequence[str], keys: Sequence[str]) -> list[str]:
 
 
 def _given(change: TableWrite) -> list[dict[str, Any]]:
+    # Only a sequence depends on the order of rows, and sorting costs time.
     return _numbered(change.rows) if _is_numbered(change.table) else change.rows
 
 
@@ -171,7 +180,7 @@ def _replace(table: sa.Table, columns: tuple[str, ...], keys: tuple[str, ...], p
 
 def _delete(table: sa.Table, columns: tuple[str, ...], _: tuple[str, ...], place: int) -> Any:
     rows = _rows(table, columns, place)
-    return sa.delete(table).where(table.c.id == rows.c.id)
+    return sa.delete(table).where(*(table.c[name] == rows.c[name] for name in columns))
 
 
 PARTS: Final[Mapping[WriteMode, Callable[..., Any]]] = {

@@ -46,6 +46,7 @@ class Connector:
             return await self._open()
         is_pooled = await _backend(connection) != connection.get_server_pid()
         if is_pooled:
+            # This connection has settings and prepared statements, which a pooler does not support.
             await connection.close()
             self.is_pooled = True
             return await self._open()
@@ -70,6 +71,7 @@ class Connector:
         if not self.is_pooled:
             return ""
         local = {name: value for name, value in self.settings.items() if name not in OF_POOLERS}
+        # The last argument limits a setting to the transaction: the session is shared with others.
         calls = ", ".join(f"set_config({_quoted(name)}, {_quoted(value)}, true)" for name, value in local.items())
         return f"; SELECT {calls}"
 
@@ -81,10 +83,12 @@ class Connector:
 async def _backend(connection: "asyncpg.Connection[Any]") -> int:
     """Return the process id of the database session that executes statements."""
     async with connection.transaction():  # a pooler keeps the session until the end of the transaction
+        # A statement without a name works with a pooler, too.
         statement = await connection.prepare("SELECT pg_backend_pid()", name="")
         pid: int = await statement.fetchval()
         return pid
 
 
 def _quoted(text: str) -> str:
+    # `E''` means the same with each value of `standard_conforming_strings`.
     return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -33,8 +33,10 @@ def taken_key(error: IntegrityError, table: sa.Table) -> Sequence[sa.Column[obje
     if found := COLUMNS.search(str(error.orig)):
         names = [each.rpartition(".") for each in found["columns"].split(", ")]
         return [table.c[column] for owner, _, column in names if owner == table.name]
+    # SQLAlchemy wraps the exception of asyncpg; only the latter has the name of the constraint.
     name = getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)
     constraints = [
         each for each in table.constraints if isinstance(each, sa.UniqueConstraint | sa.PrimaryKeyConstraint)
     ]
+    # A unique index is not a constraint for SQLAlchemy.
     return next((list(key.columns) for key in (*constraints, *table.indexes) if key.name == name), [])

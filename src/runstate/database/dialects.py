@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Self, cast
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
@@ -15,6 +14,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
 
+from runstate.documents import exact_json
 from runstate.rows.base import EPOCH, JSON, ArrayParameter, DocumentColumn, Timestamp
 
 TEXT: Final = sa.Text()
@@ -169,6 +169,7 @@ def _with_tags(element: HasTags, compiler: SQLCompiler, condition: str, **kw: An
     table = next((base.table for base in column.base_columns if isinstance(base, sa.Column)), None)
     if table is None or not any(index.name == f"ix_{table.name}_tags_list" for index in table.indexes):
         return condition.format(had=held, asked=asked)
+    # The partial index has the same condition; without it, SQLite does not use the index.
     lists = f"SELECT DISTINCT tags FROM {table.name} WHERE tags <> '[]'"
     of_list = condition.format(had="listed.tags", asked=asked)
     return f"({held} <> '[]' AND {held} IN (SELECT listed.tags FROM ({lists}) AS listed WHERE {of_list}))"
@@ -255,6 +256,25 @@ def _text_contains_sqlite(element: TextContains, compiler: SQLCompiler, **kw: An
     return f"text_contains({column}, {text})"
 
 
+class DatabaseTime(FunctionElement[datetime]):
+    """The time by the clock of the database, when the statement is executed."""
+
+    type = Timestamp()
+    inherit_cache = True
+    name = "database_time"
+
+
+@compiles(DatabaseTime, "postgresql")
+def _time_postgresql(element: DatabaseTime, compiler: SQLCompiler, **kw: Any) -> str:
+    # now() is the time at which the transaction began.
+    return "statement_timestamp()"
+
+
+@compiles(DatabaseTime, "sqlite")
+def _time_sqlite(element: DatabaseTime, compiler: SQLCompiler, **kw: Any) -> str:
+    return "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000"
+
+
 class SecondsBetween(FunctionElement[float]):
     """The seconds from one instant to another."""
 
@@ -305,7 +325,7 @@ def reader(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | No
 
 
 def _parsed(text: str | None) -> Any:
-    return None if text is None else orjson.loads(text)
+    return None if text is None else exact_json.loads(text)
 
 
 def plain(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Sequence[Any]], Sequence[Any]]:
@@ -339,12 +359,20 @@ def insert_or_skip(dialect: str, table: sa.Table) -> Any:
     return make(table).on_conflict_do_nothing()
 
 
-def insert_or_replace(dialect: str, table: sa.Table, keys: Sequence[str], columns: Sequence[str]) -> Any:
-    """Return an INSERT that updates these columns of the existing row if the unique key is taken."""
+def insert_or_replace(
+    dialect: str, table: sa.Table, keys: Sequence[str], columns: Sequence[str], *, if_greater: Sequence[str] = ()
+) -> Any:
+    """Return an INSERT that updates these columns of the existing row if the unique key is taken.
+
+    With `if_greater`, the existing row is only updated if the new values of these columns are greater.
+    """
     make = postgresql.insert if dialect == "postgresql" else sqlite.insert
     insert = make(table)
+    there, new = ([each[name] for name in if_greater] for each in (table.c, insert.excluded))
     return insert.on_conflict_do_update(
-        index_elements=list(keys), set_={name: insert.excluded[name] for name in columns}
+        index_elements=list(keys),
+        set_={name: insert.excluded[name] for name in columns},
+        where=sa.tuple_(*there) < sa.tuple_(*new) if if_greater else None,
     )
 
 
@@ -370,6 +398,7 @@ def _instant_postgresql(element: InstantOf, compiler: SQLCompiler, **kw: Any) ->
 @compiles(InstantOf, "sqlite")
 def _instant_sqlite(element: InstantOf, compiler: SQLCompiler, **kw: Any) -> str:
     (text,) = element.clauses
+    # A double of days since 4714 BC is too coarse for microseconds.
     return f"CAST(round((julianday({compiler.process(text, **kw)}) - 2440587.5) * 86400000) AS INTEGER) * 1000"
 
 
@@ -418,6 +447,7 @@ def _path(keys: Iterable[str]) -> sa.ColumnElement[Any]:
 @compiles(JsonEquals, "postgresql")
 def _json_holds_postgresql(element: JsonEquals, compiler: SQLCompiler, **kw: Any) -> str:
     column, path, value = (compiler.process(each, **kw) for each in element.clauses)
+    # An absent path results in NULL, and so would its negation.
     return f"coalesce(({column} #> {path}) {element.operator} {value}, false)"
 
 
@@ -430,6 +460,7 @@ def _json_holds_sqlite(element: JsonEquals, compiler: SQLCompiler, **kw: Any) ->
 @compiles(JsonIsNull, "postgresql")
 def _json_null_postgresql(element: JsonIsNull, compiler: SQLCompiler, **kw: Any) -> str:
     column, path = (compiler.process(each, **kw) for each in element.clauses)
+    # An absent path is NULL in SQL, and a stored null is not.
     return f"coalesce({column} #> {path}, 'null'::jsonb) = 'null'::jsonb"
 
 

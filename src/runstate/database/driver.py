@@ -74,11 +74,13 @@ class Statements:
 
     def bound(self, statement: Any) -> BoundStatement:
         """Return the compiled form of a statement with its values. Compile it if no equal one is cached."""
+        # Computing the key of a statement takes longer than this lookup.
         known = self.seen.get(statement)
         if known is not None:
             return known
         key = statement._generate_cache_key()  # noqa: SLF001 SQLAlchemy's own cache uses this key too
         ready = self._ready(statement, key)
+        # Without the check: parameters that are bound at execution have no values here.
         values = ready.compiled.construct_params(extracted_parameters=key and key.bindparams, _check=False)
         bound = BoundStatement(ready, values)
         if key:
@@ -102,6 +104,7 @@ def _bound(kind: Any, dialect: Dialect) -> Convert | None:
     return converter
 
 
+# Compiled statements are freed with their dialect.
 BY_DIALECT: weakref.WeakKeyDictionary[Dialect, Statements] = weakref.WeakKeyDictionary()
 
 
@@ -186,6 +189,7 @@ def raised_as_sqlalchemy(text: str, driver: Any) -> Iterator[None]:
     try:
         yield
     except RAISED as error:
+        # A connection to SQLite cannot be lost.
         lost = isinstance(driver, asyncpg.Connection) and driver.is_closed()
         kind = IntegrityError if isinstance(error, INTEGRITY) else DBAPIError
         raise kind(text, None, error, hide_parameters=True, connection_invalidated=lost) from error

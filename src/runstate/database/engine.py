@@ -81,12 +81,14 @@ class Database:
                     " Unset them to use SQLite."
                 )
             self.writer, self.reader = sqlite.engines(self.url, statement_timeout_seconds)
+            # Only here: on PostgreSQL the writer shares the events of the reader, which would count statements twice.
             sa.event.listen(self.writer.sync_engine, "before_cursor_execute", self._count)
         else:
             settings = postgresql.settings(statement_timeout_seconds, application, schema)
             connector = Connector(address, settings)
             self.direct = Connector(parse(direct_url), settings) if direct_url else connector
             self.reader = postgresql.engine(connector, connections)
+            # The engine is in autocommit mode, and migrations need transactions.
             self.writer = self.reader.execution_options(isolation_level="READ COMMITTED")
             self.connections = postgresql.Connections(self.reader, connections, connector)
         self.statements = 0
@@ -105,6 +107,7 @@ class Database:
 
     def _within(self, connections: int) -> "Database":
         """Return a view of the database with its own lane."""
+        # The copy shares connections and listeners; only its lane is its own.
         view = copy(self)
         view.lane = Lane(connections)
         return view
@@ -143,6 +146,7 @@ class Database:
         async with self._writer() as connection:
             transaction = Transaction(connection, self.notify)
             yield transaction
+        # After the block: if COMMIT fails, it raises before this, and nobody is notified.
         for callback in transaction.waiting:
             callback()
 

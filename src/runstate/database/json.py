@@ -6,6 +6,7 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel
 
+from runstate.documents import exact_json
 from runstate.documents.base import omits_defaults
 
 
@@ -14,19 +15,20 @@ def _kept(value: Any) -> Any:
     if isinstance(value, UUID):  # orjson does not accept subclasses, and asyncpg returns one
         return str(value)
     if isinstance(value, BaseModel):
+        # Pydantic writes the text directly: a dictionary in between would cost time.
         return orjson.Fragment(
             value.__pydantic_serializer__.to_json(value, exclude_defaults=omits_defaults(type(value)))
         )
-    raise TypeError(f"{type(value).__name__} cannot be stored as JSON")
+    return exact_json.written(value)
 
 
 def _read(document: str | bytes | float) -> Any:
     """Return the value of a JSON text. Numbers are returned unchanged: SQLite's JSON functions return them parsed."""
-    return document if isinstance(document, int | float) else orjson.loads(document)
+    return document if isinstance(document, int | float) else exact_json.loads(document)
 
 
 OPTIONS: Final[dict[str, Any]] = {
-    "json_serializer": lambda value: orjson.dumps(value, default=_kept).decode(),
+    "json_serializer": lambda value: exact_json.dumps_with_fractions(value, default=_kept).decode(),
     "json_deserializer": _read,
 }
 """Arguments of `create_async_engine`."""
@@ -47,7 +49,7 @@ def at(statement: Statement, document: str | None, path: str) -> tuple[bool, Any
     statement.check()
     if document is None:
         return False, None
-    found = orjson.loads(document)
+    found = exact_json.loads(document)
     for key in statement.parse(path):
         if isinstance(found, dict) and key in found:
             found = found[key]
@@ -59,6 +61,7 @@ def at(statement: Statement, document: str | None, path: str) -> tuple[bool, Any
 
 
 def _place(key: str, length: int) -> int | None:
+    # int() also accepts spaces and underscores.
     if not key.removeprefix("-").isdecimal():
         return None
     place = int(key) + (length if key.startswith("-") else 0)
@@ -93,7 +96,7 @@ def same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+    return _scalar(one) == _scalar(other)
 
 
 def covers(statement: Statement, value: Any, wanted: Any) -> bool:
@@ -118,6 +121,7 @@ def _covers_items(statement: Statement, values: list[Any], wanted: list[Any]) ->
 
 
 def _covers_containers(statement: Statement, values: list[Any], wanted: list[Any]) -> bool:
+    # Equal items are found by their text in linear time; only the others are compared with each value.
     known = set(map(_written, values))
     for item in wanted:
         statement.check()
@@ -132,7 +136,8 @@ def _covers_checked(statement: Statement, value: Any, item: Any) -> bool:
 
 
 def _scalar(value: Any) -> tuple[bool, Any]:
-    return isinstance(value, bool), value
+    # In Python, True equals 1; in JSON, it does not.
+    return isinstance(value, bool), exact_json.comparable(value)
 
 
 def _scalars(items: list[Any]) -> set[tuple[bool, Any]]:
@@ -144,4 +149,4 @@ def _containers(items: list[Any]) -> list[Any]:
 
 
 def _written(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return exact_json.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -101,7 +101,9 @@ class QueryLanes:
     @asynccontextmanager
     async def turn(self, pace: Pace) -> AsyncIterator[None]:
         """Wait for a connection for a query of a kind, and measure its time."""
+        # The kind comes first: queries that wait for it must not occupy connections of other kinds.
         async with pace.lane.turn(), self.lane_of(pace).turn():
+            # The wait for a connection is not part of the query's own time.
             began = time.monotonic()
             try:
                 yield

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -17,6 +18,8 @@ from runstate.database.postgresql import quoted_name
 from runstate.errors import ConfigurationError
 
 SCRIPTS = Path(__file__).parent / "migrations"
+log = structlog.get_logger(__name__)
+
 LOCK = 0x72756E7374617465
 """Key of the advisory lock that lets one replica migrate while the others wait."""
 
@@ -25,6 +28,7 @@ def configuration(connection: sa.Connection | None = None, scripts: Path = SCRIP
     """Return Alembic's configuration for migrations that run on a connection."""
     config = Config()
     config.set_main_option("script_location", str(scripts))
+    # Alembic warns if it is missing.
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
@@ -50,6 +54,7 @@ async def changing_tables(database: Database) -> AsyncIterator[AsyncConnection]:
             async with connection.begin():
                 yield connection
         finally:
+            # Also after an error: the connection returns to the pool.
             await _enforce_foreign_keys(connection, "ON")
 
 
@@ -59,18 +64,27 @@ async def at_head(database: Database) -> bool:
         return await connection.run_sync(_current) == revisions()[0]
 
 
+async def is_new(database: Database) -> bool:
+    """Return whether the database has no tables of runstate."""
+    async with database.read() as connection:
+        return await connection.run_sync(_current) is None
+
+
 async def check_head(database: Database) -> None:
     """Raise ConfigurationError if the revision of the tables is not the newest of this version."""
     async with database.read() as connection:
         found = await connection.run_sync(_current)
+    known = revisions()
     if found is None:
         raise ConfigurationError(
             f"The database {database.shown} has no tables of runstate. Create them with `runstate migrate`."
         )
-    if _check_known(found, database.shown) != revisions()[0]:
+    if found in known[1:]:
         raise ConfigurationError(
             f"The tables in {database.shown} are older than this version. Upgrade them with `runstate migrate`."
         )
+    if found != known[0]:
+        raise _made_by_later_version(found, database.shown)
 
 
 async def revision(database: Database) -> str | None:
@@ -87,6 +101,7 @@ def revisions() -> list[str]:
 
 async def _enforce_foreign_keys(connection: AsyncConnection, switch: str) -> None:
     if connection.dialect.name == "sqlite":
+        # SQLAlchemy would begin a transaction, in which SQLite ignores this pragma.
         await driver_of(connection).fetch(f"PRAGMA foreign_keys = {switch}")
 
 
@@ -98,11 +113,16 @@ def _current(connection: sa.Connection) -> str | None:
     return found
 
 
-def _check_known(found: str | None, shown: str) -> str | None:
-    """Return the revision. Raise ConfigurationError if a later version of runstate made it."""
-    if found is None or found in revisions():
-        return found
-    raise ConfigurationError(
+def is_compatible(found: str, head: str) -> bool:
+    """Whether servers that know revisions up to `head` work with tables of a later revision.
+
+    The first digit of a revision is its generation. Within a generation, migrations only add to the tables.
+    """
+    return found > head and found[0] == head[0]
+
+
+def _made_by_later_version(found: str, shown: str) -> ConfigurationError:
+    return ConfigurationError(
         f"The tables in {shown} were migrated by a later version of runstate, to revision {found}. This version knows"
         f" revisions up to {revisions()[0]}. Start the later version. Running servers of this version are not affected."
     )
@@ -110,10 +130,19 @@ def _check_known(found: str | None, shown: str) -> str | None:
 
 def _upgrade(connection: sa.Connection, schema: str | None, shown: str) -> None:
     if connection.dialect.name == "postgresql":
+        # Changing a large table takes longer than statements of clients may.
         connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        # The lock ends with the transaction, also if the process is killed.
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
         if schema and not connection.scalar(sa.select(sa.func.to_regnamespace(quoted_name(schema)))):
             connection.execute(CreateSchema(schema))
     # Checked under the lock: another replica may have migrated meanwhile.
-    if _check_known(_current(connection), shown) != revisions()[0]:
+    found, known = _current(connection), revisions()
+    if found is None or found in known[1:]:
         command.upgrade(configuration(connection), "head")
+    elif found == known[0]:
+        return
+    elif is_compatible(found, known[0]):
+        log.warning("tables_of_a_later_version", found=found, known=known[0])
+    else:
+        raise _made_by_later_version(found, shown)

@@ -44,8 +44,10 @@ def engine(connector: Connector, connections: int) -> AsyncEngine:
     """Return an engine whose connections commit each statement by itself."""
     made = create_async_engine(
         connector.address.url,
+        # In a transaction, each read would take two more round trips.
         isolation_level="AUTOCOMMIT",
         pool_size=connections,
+        # The setting is the exact number of connections that a process has.
         max_overflow=0,
         pool_use_lifo=True,
         hide_parameters=True,  # errors are logged, and parameters are what clients sent
@@ -85,6 +87,7 @@ class Connections:
 
     def use(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Return a connection that commits each statement by itself; with a pooler, one in a transaction."""
+        # A pooler assigns a session for one transaction, in which the settings must be set.
         return self._within(BEGIN_READING) if self.connector.is_pooled else self._use()
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -94,9 +97,11 @@ class Connections:
     @asynccontextmanager
     async def _use(self) -> AsyncIterator[AsyncConnection]:
         connection = await self._take()
+        # Read before the block: an invalidated connection has no driver connection any more.
         driver = driver_of(connection)
         try:
             yield connection
+        # Also after a cancellation, which can leave the driver in the middle of a statement.
         except BaseException:
             await self._discard(connection, driver)
             raise
@@ -107,6 +112,7 @@ class Connections:
         async with self._use() as connection:
             driver = driver_of(connection)
             with raised_as_sqlalchemy("BEGIN", driver):
+                # One message: the settings of a pooled transaction cost no round trip.
                 await driver.execute(begin + self.connector.local_settings)
             try:
                 yield connection

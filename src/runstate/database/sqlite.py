@@ -12,11 +12,11 @@ from threading import Lock
 from typing import Any, Self, TypeVar
 
 import aiosqlite
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runstate.database import json, lanes
+from runstate.documents import exact_json
 from runstate.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class Interruptible(aiosqlite.Connection):
     def parse(self, text: str) -> Any:
         """Return the value of a JSON parameter. It is parsed once for all rows."""
         if text not in self.parsed:
-            self.parsed[text] = orjson.loads(text)
+            self.parsed[text] = exact_json.loads(text)
         return self.parsed[text]
 
     def function(self, function: Callable[..., T], *arguments: Any) -> T | None:
@@ -143,6 +143,7 @@ class Interruptible(aiosqlite.Connection):
     async def rollback(self) -> None:
         """Roll back if a transaction has begun, and drop deferred statements."""
         self.deferred = []
+        # BEGIN is deferred, so there may be no transaction yet.
         if self.in_transaction:
             await super().rollback()
 
@@ -195,6 +196,7 @@ class BufferedCursor(aiosqlite.Cursor):
                 self._rows = _fetched(cursor) if cursor.description else []
                 self._about = cursor.description, cursor.rowcount, cursor.lastrowid
         finally:
+            # The parameters of earlier statements would fill the memory.
             self._of.parsed.clear()
 
     async def fetchall(self) -> list[Any]:
@@ -256,6 +258,7 @@ def _set_deadline(seconds: float) -> Callable[..., None]:
 
 def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine, AsyncEngine]:
     """Return the engine of the writer, with one connection, and the engine of the readers."""
+    # Each connection would have a database of its own.
     if url.database in (None, "", ":memory:"):
         raise ConfigurationError("In-memory SQLite databases are not supported. Use a file: sqlite:///runstate.db.")
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
@@ -268,6 +271,7 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
     }
     writer = create_async_engine(url, pool_size=1, **options)
     reader = create_async_engine(url, pool_size=READERS, pool_use_lifo=True, **options)
+    # A transaction that reads first and asks for the write lock later could fail, so writers lock the file at once.
     for engine, begin in ((writer, BEGIN_WRITING), (reader, "BEGIN")):
         sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite(read_only=engine is reader))
         sa.event.listen(engine.sync_engine, "connect", _watch_statements)
@@ -300,7 +304,12 @@ def _watch_statements(connection: Any, _: Any) -> None:
 
 def _text_contains(statement: Interruptible, value: str | None, text: str) -> bool | None:
     statement.check()
-    return None if value is None else text.lower() in value.lower()
+    return None if value is None else _lower(text) in _lower(value)
+
+
+def _lower(text: str) -> str:
+    """Return a text in lower case, each character by itself like PostgreSQL: Python looks at their neighbours too."""
+    return text.replace("İ", "i").replace("Σ", "σ").lower()  # noqa: RUF001 Greek
 
 
 def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
@@ -312,10 +321,13 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         _write_ahead(cursor)
         for pragma in (
+            # With NORMAL, a power failure could lose committed transactions of the write-ahead log.
             "synchronous = FULL",
+            # SQLite does not enforce them by default.
             "foreign_keys = ON",
             "cache_size = -65536",
             "temp_store = MEMORY",
+            # A reader that wrote would compete with the one writer.
             *(["query_only = ON"] if read_only else []),
         ):
             cursor.execute(f"PRAGMA {pragma}")
@@ -329,6 +341,7 @@ def _write_ahead(cursor: Any) -> None:
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
+            # With a write-ahead log, readers and the writer do not block each other.
             cursor.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > until:

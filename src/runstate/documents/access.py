@@ -6,8 +6,13 @@ from typing import Final
 
 ANONYMOUS = "anonymous"
 """The actor of requests without credentials, where none are required."""
-SERVER = "runstate"
-"""The actor of states that the server proposes itself."""
+SERVICE = "service:"
+"""Prefix of the actors of states that the server's services propose."""
+
+
+def is_service(actor: str) -> bool:
+    """Whether an actor is a service of the server."""
+    return actor.startswith(SERVICE)
 
 
 class Scope(StrEnum):

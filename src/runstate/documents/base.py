@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
+
+from runstate.documents.exact_json import dumps
 
 LARGEST_JSON_BYTES = 512 * 1024
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -65,6 +66,7 @@ def storable_text(text: str) -> str:
     """A text that every database can keep: no NUL character, no half of a surrogate pair."""
     if "\0" in text:
         raise ValueError("the NUL character cannot be stored")
+    # ASCII has no surrogates, and most texts are ASCII.
     if not text.isascii():
         try:
             text.encode()
@@ -76,11 +78,12 @@ def storable_text(text: str) -> str:
 def storable_json(value: Any, *, at_most: int = LARGEST_JSON_BYTES) -> Any:
     """Return a JSON value that every database can store. Raise ValueError if it is larger than `at_most` bytes."""
     try:
-        written = orjson.dumps(value)
+        written = dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the value is not JSON that can be stored: {error}") from None
     if len(written) > at_most:
         raise ValueError(f"the value has {len(written):,} bytes of JSON; at most {at_most:,} are stored")
+    # In the written text each NUL is an escape sequence, however deep it is nested.
     if NUL.search(written):
         raise ValueError("the NUL character cannot be stored")
     return value
@@ -107,5 +110,6 @@ JsonValue = Annotated[Any, AfterValidator(storable_json)]
 SmallJsonValue = Annotated[Any, AfterValidator(partial(storable_json, at_most=5_000))]
 JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]
 Seconds = Annotated[float, Field(ge=0, le=10 * 365 * 24 * 3600, allow_inf_nan=False)]
+HeartbeatSeconds = Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)]
 PerSecond = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from runstate.documents.base import Document, JsonObject, JsonValue, LongText, Name, Seconds, Tags
+from runstate.documents.base import Document, HeartbeatSeconds, JsonObject, JsonValue, LongText, Name, Seconds, Tags
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.states import StateDetails, StateType
 
@@ -83,6 +83,9 @@ class RunDeployment(Document):
     )
     work_queue_name: Name | None = Field(
         default=None, description="Name of the work queue; the deployment's by default."
+    )
+    heartbeat_seconds: HeartbeatSeconds | None = Field(
+        default=None, description="Interval in seconds in which its client sends `heartbeat`; null: not monitored."
     )
 
 

@@ -37,6 +37,8 @@ class StateType(Enum):
 
 
 FINAL_TYPES: Final = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED})
+MONITORED_TYPES: Final = frozenset({StateType.RUNNING, StateType.CANCELLING})
+"""Types of the states in which the client of a run with `heartbeat_seconds` sends heartbeats."""
 
 
 class StateDetails(Document):

@@ -9,14 +9,17 @@ from runstate.feed.log import EVERYTHING, TRANSITIONS, Log, LogFilter, all_logs
 from runstate.feed.reader import PAGE_SIZE, Page, Reader
 from runstate.feed.retention import prune_log
 from runstate.feed.run_stream import follow_run
+from runstate.feed.slots import SLOTS, FreeSlots
 from runstate.feed.streams import follow, read_log
 
 __all__ = [
     "DELETIONS",
     "EVERYTHING",
     "PAGE_SIZE",
+    "SLOTS",
     "TRANSITIONS",
     "Feed",
+    "FreeSlots",
     "Hub",
     "HubSettings",
     "Log",

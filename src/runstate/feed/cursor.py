@@ -73,6 +73,7 @@ class Position:
             xid -= distance
             xip.append(xid)
         numbers = (xmax, boot, top, *distances)
+        # Cursors come from clients; `isinstance` would also accept Booleans.
         if not all(type(number) is int and 0 <= number <= MAX_NUMBER for number in numbers) or xmax < 1 or xid < 1:
             raise ValueError(packed)
         return cls(xmax, tuple(reversed(xip)), boot, top)
@@ -128,10 +129,13 @@ def _part(upto: list[Any] | None = None, after: int = 0) -> tuple[Position | Non
 
 
 def _unwrapped(text: str) -> Any:
+    # Checked first, because decoding a long text costs time.
     if len(text) > MAX_LENGTH:
         raise ValueError(len(text))
+    # Too much padding is ignored, so the length need not be computed.
     decoded = urlsafe_b64decode(text.encode("ascii") + b"==")
     digest, body = decoded[:4], decoded[4:]
+    # The checksum detects damaged cursors. It is no protection against forged ones.
     if digest != _checksum(body):
         raise binascii.Error("checksum")
     return orjson.loads(body)

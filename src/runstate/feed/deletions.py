@@ -58,6 +58,7 @@ class DeletionWatch:
         """Stop checking."""
         if self.task:
             self.task.cancel()
+            # The task ends with CancelledError, which is expected.
             await asyncio.gather(self.task, return_exceptions=True)
 
     @contextmanager
@@ -76,6 +77,7 @@ class DeletionWatch:
         with suppress(TimeoutError):
             async with asyncio.timeout(self.interval_seconds):
                 await self.has_news.wait()
+        # Cleared before the reads: a deletion during them causes another check.
         self.has_news.clear()
         try:
             for row, watched in list(self.callbacks.items()):  # a copy, because watches begin and end during reads
@@ -90,5 +92,6 @@ class DeletionWatch:
         async with self.database.read() as connection:
             existing = set(await connection.scalars(sa.select(row.id).where(among(row.id, keys))))
         for key in set(keys) - existing:
+            # Watches can have ended during the read.
             for callback in list(self.callbacks[row].get(key, ())):
                 callback()

@@ -7,6 +7,7 @@ from runstate.feed.deletions import DeletionWatch
 from runstate.feed.hub import DEFAULTS, Hub, HubSettings
 from runstate.feed.log import TRANSITIONS
 from runstate.feed.notifications import Notifications
+from runstate.feed.slots import SlotWatch
 from runstate.rows import Transition
 
 
@@ -22,15 +23,19 @@ class Feed:
         self.notifications = Notifications(database)
         self.transitions = Hub(database, TRANSITIONS, self.notifications, settings, delivered)
         self.deletions = DeletionWatch(database.subscriptions, self.notifications)
+        self.slots = SlotWatch(database.subscriptions, self.notifications)
 
     async def start(self) -> None:
         """Start reading and receiving notifications."""
         await self.transitions.start()
         self.deletions.start()
+        self.slots.start()
+        # Last: only after the first connection is it known whether the server is a pooler.
         self.notifications.start()
 
     async def stop(self) -> None:
         """Deliver committed entries to subscribers, and stop."""
         await self.transitions.stop()
         await self.deletions.stop()
+        await self.slots.stop()
         await self.notifications.stop()

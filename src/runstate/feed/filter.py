@@ -93,4 +93,5 @@ class TransitionFilter:
 
 
 def _storable(texts: frozenset[str]) -> frozenset[str]:
+    # PostgreSQL rejects parameters with NUL, and no stored text has one.
     return frozenset(text for text in texts if "\0" not in text)

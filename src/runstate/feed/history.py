@@ -58,6 +58,7 @@ def _page(entries: list[Transition]) -> RunHistoryPage:
 async def _is_final(connection: AsyncConnection, kind: RunKind, run_id: UUID, version: int) -> bool:
     run, _ = ROWS[kind]
     now = (await connection.execute(sa.select(run.version, run.state_type).where(run.id == run_id))).one_or_none()
+    # A deleted run stays in the log until its entries expire.
     is_logged = sa.select(sa.exists().where(Transition.run_id == run_id))
     if now is None and not await connection.scalar(is_logged):
         raise NotFound(run_id)
@@ -81,10 +82,12 @@ async def _from_states(
 ) -> list[Transition]:
     """Return the transitions before those in the log, with the current tags and references of the run."""
     entries = _entries_of_states(kind).subquery()
+    # The conditions are outside of the subquery: inside, they would hide the previous state from lag().
     rows = sa.select(entries).where(entries.c.run_id == run_id, entries.c.version > version)
     if before:
         rows = rows.where(entries.c.version < before[0].version)
     rows = rows.order_by(entries.c.version).limit(PAGE_SIZE + 1)
+    # The version alone orders these transitions.
     return [Transition.of({"seq": 0, "run_kind": kind, **row}) for row in (await connection.execute(rows)).mappings()]
 
 

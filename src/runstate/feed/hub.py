@@ -105,7 +105,9 @@ class Hub(Generic[T]):
         """Deliver all committed entries, end all streams, and stop."""
         if self.task is None or self.closing:
             return
+        # One more poll, so that everything committed so far is delivered.
         await self._within_grace(self.join())
+        # After the last poll: streams end when this is set and their buffer is empty.
         self.closing = True
         self.live.close()
         for subscriber in self.subscribers:
@@ -121,6 +123,7 @@ class Hub(Generic[T]):
 
     def wake(self) -> None:
         """Poll now if there are subscribers or live queries."""
+        # Otherwise every commit would cause a poll that delivers nothing.
         if self.subscribers or self.live.queries:
             self.has_changed = True
             self.has_news.set()
@@ -139,6 +142,7 @@ class Hub(Generic[T]):
         self.unkeyed.discard(subscriber)
         for key in subscriber.filter.keys or ():
             self.by_key[key].discard(subscriber)
+            # An empty set would stay in memory for each key.
             if not self.by_key[key]:
                 del self.by_key[key]
         if self.closing and not self.subscribers:
@@ -172,6 +176,7 @@ class Hub(Generic[T]):
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.poll_seconds):
                 await self.has_news.wait()
+        # Cleared before the read: news that arrives during it causes another poll.
         self.has_news.clear()
         try:
             await self.retry_until_available(self._poll)
@@ -219,6 +224,7 @@ class Hub(Generic[T]):
 
     def _matching(self, entry: T) -> list[Subscriber[T]]:
         keyed: set[Subscriber[T]] = set()
+        # The keys of an entry are only needed while a subscriber selects by them.
         if self.by_key:
             keyed.update(*(self.by_key.get(key, ()) for key in self.log.keys(entry)))
         return [each for each in (*self.unkeyed, *keyed) if each.filter.match(entry)]

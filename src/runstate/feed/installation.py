@@ -25,6 +25,7 @@ async def identify(database: Database) -> UUID:
         identity: UUID = stored.id
         if stored.cluster == cluster:
             return identity
+        # A new database has no cluster yet, and nothing to reset.
         if stored.cluster is not None:
             identity = await _reset(connection)
         await connection.execute(sa.update(Installation).values(id=identity, cluster=cluster))

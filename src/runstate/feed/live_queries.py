@@ -51,6 +51,7 @@ class LiveQueries:
         query = self._query(statement)
         query.subscribers += 1
         try:
+            # A running execution may have begun before the subscription, and may not see its changes.
             read, rows = await query.read_after(query.started)
             yield rows
             while True:
@@ -77,6 +78,7 @@ class LiveQueries:
         compiled = statement.compile(dialect=self.database.reader.dialect)
         key = str(compiled), repr(sorted(compiled.params.items()))
         query = self.queries.get(key)
+        # The task of a failed query has ended, so the query starts anew.
         if query is None or query.task.done():
             query = self.queries[key] = LiveQuery(self, key, statement)
         query.due.set()
@@ -84,6 +86,7 @@ class LiveQueries:
 
     def _end(self, query: "LiveQuery") -> None:
         query.task.cancel()
+        # A failed query may have been replaced already.
         if self.queries.get(query.key) is query:
             del self.queries[query.key]
 
@@ -107,6 +110,7 @@ class LiveQuery:
         """Set, and replaced by a new event, at the end of each execution and of the task."""
         # The task serves all subscribers, so it must not inherit the context of the first one.
         self.task = asyncio.create_task(self._run(), context=Context())
+        # Waiting subscribers must also be woken when the task ends.
         self.task.add_done_callback(lambda _: self._turn())
 
     async def read_after(self, number: int) -> tuple[int, Rows]:
@@ -120,6 +124,7 @@ class LiveQuery:
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
         while not self.queries.closing:
+            # Cleared before the read: a commit during it causes another execution.
             self.due.clear()
             snapshot, began = self.queries.snapshot(), clock()
             self.started += 1

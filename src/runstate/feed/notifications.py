@@ -75,6 +75,7 @@ class Notifications:
     async def _listen(self) -> None:
         async with self._connection() as connection:
             closed = asyncio.Event()
+            # While no statement is executed, asyncpg reports a lost connection only here.
             connection.add_termination_listener(lambda _: closed.set())
             for channel in self.callbacks:
                 await connection.add_listener(self.database.channel(channel), self._receive)
@@ -96,10 +97,12 @@ class Notifications:
             await connection.execute("SET synchronous_commit = off")  # NOTIFY writes nothing that must survive a crash
             while True:
                 await self.has_pending.wait()
+                # Cleared first: a notification after this line sets the event again.
                 self.has_pending.clear()
                 pending, self.pending = self.pending, set()
                 channels = [quoted_name(self.database.channel(each)) for each in sorted(pending)]
                 await connection.execute("; ".join(f"NOTIFY {each}" for each in channels))
+                # Channels that are notified meanwhile are sent together.
                 await asyncio.sleep(self.interval_seconds)
 
     @asynccontextmanager
@@ -109,4 +112,5 @@ class Notifications:
         try:
             yield connection
         finally:
+            # `close` would wait for the server, which may be gone.
             connection.terminate()

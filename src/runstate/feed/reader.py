@@ -60,6 +60,7 @@ class Reader(Generic[T]):
         self.log = log
         self.installation = installation
         self.page_size = page_size
+        # A literal, because cached plans are made without parameters and must know how few rows are read.
         self.row_limit: sa.ColumnElement[int] = sa.literal_column(str(page_size + 1))
         self.visibility = visibility_of(database, log.table)
         self.server_starts = {0}
@@ -103,6 +104,7 @@ class Reader(Generic[T]):
             (found,) = await fetch(connection, sa.select(*self._head(), before.scalar_subquery()))
         head = self._head_of(found)
         seen = Position.parse(head.floor) if head.floor else NOTHING_SEEN
+        # If there are fewer entries, all of them follow.
         return Cursor(seen, self._position(head), found[-1] or 0)
 
     async def beginning(self) -> Cursor:
@@ -129,6 +131,7 @@ class Reader(Generic[T]):
             part = Part.REST if cursor.upto else Part.FIRST if target else Part.LIVE
             head, rows = await self._rows(connection, part, cursor, target, filter)
         now = self._position(head)
+        # The floor is of the same moment as the entries, so a deletion during the read is noticed.
         self._check(cursor, now, head.floor)
         # A full LIVE read has cut each arm off by transaction id, so entries with lower numbers may be missing.
         if part is Part.LIVE and len(rows) > self.page_size and not self.visibility.is_ordered_by_seq:
@@ -136,6 +139,7 @@ class Reader(Generic[T]):
         return self._page([self.log.entry(row) for row in rows], cursor, target or now, upto or now)
 
     async def _next_stop(self, connection: AsyncConnection, seen: Position, upto: Position | None) -> Position | None:
+        # SQLite reads pages in the order of the index, without sorting.
         if upto is None or upto.top - seen.top < CHECKPOINT_DISTANCE or self.visibility.is_ordered_by_seq:
             return upto
         checkpoint = (
@@ -180,12 +184,14 @@ class Reader(Generic[T]):
         boot = self.log.table.c.boot
         found: list[int] = []
         later = sa.select(boot).where(boot.is_not(None))
+        # Each step reads one entry of the index; DISTINCT would read all of them.
         while start := await connection.scalar(later.order_by(boot).limit(ONE)):
             found.append(to_microseconds(start))
             later = sa.select(boot).where(boot > start)
         return found
 
     def _statement(self, part: Part, filter: LogFilter[T], replaced: list[Clause]) -> sa.Select[Any]:
+        # Filters of clients differ, so their statements are not kept.
         if replaced or filter is not EVERYTHING:
             return self._built(part, filter, replaced)
         if part not in self.statements:
@@ -213,6 +219,7 @@ class Reader(Generic[T]):
         if self.visibility.is_ordered_by_seq:
             return arms[0].order_by(self.log.table.c.seq)
         if part is Part.LIVE:
+            # Otherwise each arm would read and sort all new entries.
             arms = [arm.order_by(self.visibility.order).limit(self.row_limit) for arm in arms]
         found = sa.union_all(*arms).subquery("found")
         # An expression has no index: with `seq` itself, PostgreSQL might scan the whole log in index order.
@@ -223,6 +230,7 @@ class Reader(Generic[T]):
         return [floor.scalar_subquery().label("floor"), *self.visibility.now()]
 
     def _head_of(self, found: Sequence[Any]) -> Any:
+        # The columns of an entry follow.
         return SimpleNamespace(**dict(zip(self.head_names, found, strict=False)))
 
     def _position(self, head: Any) -> Position:

@@ -39,6 +39,7 @@ async def prune_log(
     reader = await Reader.open(database, log)
     await _add_checkpoint(reader, now)
     floor = await _raise_floor(database, log, now - keep)
+    # The floor is committed before the deletion, so that no cursor misses entries unnoticed.
     return 0 if floor is None else await _delete(reader, floor, batch_size)
 
 
@@ -46,6 +47,7 @@ async def _add_checkpoint(reader: Reader[Any], now: datetime) -> None:
     position = await reader.position()
     columns = {"log": reader.log.name, "at": now, "upper_bound": position.xmax, "position": position.text()}
     async with reader.database.write() as transaction:
+        # Another server may have stored a checkpoint of the same time.
         checkpoint = insert_or_skip(transaction.connection.dialect.name, table_of(LogCheckpoint))
         await transaction.connection.execute(checkpoint, columns)
 
@@ -63,6 +65,7 @@ async def _raise_floor(database: Database, log: Log[Any], until: datetime) -> Po
             return None
         floor = insert_or_replace(connection.dialect.name, table_of(LogFloor), ("log",), ["position"])
         await connection.execute(floor, {"log": log.name, "position": checkpoint.position})
+        # No cursor is valid before the floor, so older checkpoints are useless.
         await connection.execute(sa.delete(LogCheckpoint).where(of_log, LogCheckpoint.at < checkpoint.at))
         return Position.parse(checkpoint.position)
 

@@ -85,11 +85,13 @@ class RunStream(Stream[Transition, RunHistoryPage]):
     def _is_over(self) -> bool:
         if self.is_last_poll:
             return self.subscriber.is_idle and not self.catching_up
+        # A run can leave its final state, so entries that wait are read first.
         nothing_missed = not self.subscriber.pages and not self.subscriber.overflowed_at
         return self.until_final and self.is_final and nothing_missed
 
     @override
     def _catch_up(self, end: Position) -> bool:
+        # The progress is a version, which cannot be compared with a position of the log.
         return True
 
     @override
@@ -105,6 +107,7 @@ class RunStream(Stream[Transition, RunHistoryPage]):
 
     @override
     def _part(self, page: Page[Transition]) -> RunHistoryPage:
+        # The hub can offer transitions that the history contained already.
         new = [entry for entry in page.entries if entry.version > self.version]
         if not new:
             return RunHistoryPage([], self.version, self.is_final)

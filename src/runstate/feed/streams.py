@@ -26,6 +26,7 @@ async def follow(
     The first page is sent at once and may be empty. Raises InvalidInput or CursorExpired before the stream is returned.
     """
     cursor = None if after is None else hub.reader.decode(after)
+    # With a timeout: without a database, the subscriber is refused in time.
     end = await hub.with_timeout(hub.join)
     if cursor is None and tail > 0:
         cursor = await hub.with_timeout(partial(hub.past.tail, tail, filter))
@@ -55,6 +56,7 @@ class Stream(ABC, Generic[T, Part]):
     async def after(self, first: Part) -> AsyncGenerator[Part, None]:
         """Yield the first part and all further parts."""
         part: Part | None = first
+        # Added before the first part, so that a stopping hub waits for this stream.
         self.hub.add(self.subscriber)
         try:
             while part is not None:
@@ -85,12 +87,14 @@ class Stream(ABC, Generic[T, Part]):
             page = self.subscriber.take()
             self.hub.delivered(page.entries[-1])
             return self._part(page)
+        # After the buffered pages, which a stopping server still delivers.
         if self.hub.closing:
             raise ServerRestarting(self._resume_point())
         if self.subscriber.is_behind:
             self.catching_up = self._catch_up(await self.hub.join(self.subscriber))
             return None
         await self.subscriber.wait(deadline - asyncio.get_running_loop().time())
+        # An idle subscriber gets the newest cursor from time to time, so that its cursor stays valid.
         return self._part(Page([], self.hub.cursor)) if self.subscriber.is_idle else None
 
     @abstractmethod

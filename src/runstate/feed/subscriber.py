@@ -44,6 +44,7 @@ class Subscriber(Generic[T]):
         if self.is_behind:
             return
         if self.buffered + len(page.entries) > self.buffer_size:
+            # Buffered pages are kept: they precede the entries that are read from the log.
             self.fall_behind()
             return
         self.pages.append(page)

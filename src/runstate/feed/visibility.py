@@ -90,6 +90,7 @@ class SequenceVisibility(Visibility):
 
     @override
     def position(self, now: Any, floor: Position | None) -> Position:
+        # The entries up to the floor are deleted, but positions must not go back.
         top = max(now.top or 0, floor.top if floor else 0)
         return Position(top + 1, top=top)
 
@@ -155,6 +156,7 @@ class SnapshotVisibility(Visibility):
         return [
             _highest(self.seq).label("top"),
             sa.cast(_highest(self.xid), sa.Text).label("newest"),
+            # A standby that was started before the primary can be promoted.
             sa.func.greatest(started, _highest(self.boot)).label("boot"),
             started.label("started"),
             sa.cast(sa.func.pg_current_snapshot(), sa.Text).label("snapshot"),
@@ -162,6 +164,7 @@ class SnapshotVisibility(Visibility):
 
     @override
     def position(self, now: Any, floor: Position | None) -> Position:
+        # The entries up to the floor are deleted, but positions must not go back.
         newest = max(int(now.newest or 0), floor.xmax - 1 if floor else 0)
         top = max(now.top or 0, floor.top if floor else 0)
         return Position.of_snapshot(now.snapshot, newest, to_microseconds(now.boot), top)
@@ -172,6 +175,7 @@ class SnapshotVisibility(Visibility):
 
     @override
     def visible(self, name: str) -> list[Clause]:
+        # After a crash, transaction ids can be assigned again: entries of a later start are new.
         started = sa.bindparam(f"{name}_boot", type_=self.boot.type)
         return [self.seq <= _integer(f"{name}_top"), self.boot <= started, self._is_in_snapshot(name)]
 
@@ -209,6 +213,7 @@ class SnapshotVisibility(Visibility):
 
     @override
     def prunable(self, name: str) -> list[Clause]:
+        # Entries of another cluster have no transaction id; all readers count them as read.
         return [self.xid.is_(None), sa.and_(*self.index_bound(name), *self.visible(name))]
 
     @override
@@ -237,6 +242,7 @@ def from_microseconds(since_1970: int) -> datetime:
 
 
 def _highest(column: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
+    # PostgreSQL sorts NULL first in descending order.
     return sa.select(column).where(column.is_not(None)).order_by(column.desc()).limit(ONE).scalar_subquery()
 
 

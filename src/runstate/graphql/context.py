@@ -64,6 +64,8 @@ class Context:
         self.feed = feed
         self.csrf = csrf
         self.admit = admit
+        self.reports_cost = False
+        """Whether answers contain the cost of the operation, even far below the limit."""
         self.connection_params: dict[str, Any] = {}
         """Payload of the first message on a socket."""
         self.cache: dict[Hashable, Any] = {}
@@ -77,7 +79,8 @@ class Context:
 
     def fresh(self) -> "Context":
         """Return a context in which nothing was read yet, for one operation on a socket."""
-        return Context(
+        # Without `admit`: the socket is authenticated already.
+        context = Context(
             self.database,
             self.clock,
             request_id=self.request_id,
@@ -86,10 +89,13 @@ class Context:
             feed=self.feed,
             csrf=self.csrf,
         )
+        context.reports_cost = self.reports_cost
+        return context
 
     def forget(self) -> None:
         """Drop everything that was read: before each event of a subscription, and after the operation."""
         self.cache.clear()
+        # A cached property: each event of a subscription has its own time.
         vars(self).pop("now", None)
 
     @property
@@ -150,7 +156,9 @@ class Context:
     async def rows(self, row: type[Row], keys: Sequence[UUID], selected: Columns) -> RawRows:
         """Return the rows with these ids that exist. Rows that are loaded at the same time are read together."""
         wanted = selected | {"id"}
+        # Sorted, so that the statement of a selection is always the same.
         none = RawRows(row, sorted(wanted), (), self.dialect)
+        # Fields that select different columns cannot share a loader.
         loader = self._cached((row, wanted), lambda: DataLoader(partial(self._values, none)))
         return none.with_values([values for values in await loader.load_many(keys) if values is not None])
 
@@ -196,6 +204,7 @@ class Context:
 
     def _expected_type(self, info: "Info") -> type[Row] | None:
         """Return the type of node that a selection names; None if it names none, or several."""
+        # Strawberry's public selections are converted copies without the nodes of the document.
         raw = info._raw_info  # noqa: SLF001
         named = type_conditions(raw.field_nodes, raw.fragments)
         types = [row for row in implementing(Row) if not named.isdisjoint(_names(row))]
@@ -212,6 +221,7 @@ class Context:
         return await self._by_id(info, row, ids)
 
     async def _types_of(self, ids: Sequence[UUID]) -> list[type[Row] | None]:
+        # Cached for this operation only, because a node can be deleted.
         loader = self._cached("types", lambda: DataLoader(self._types))
         return await loader.load_many(ids) if ids else []
 

@@ -83,6 +83,7 @@ KNOWN: Final[dict[type[BaseException], Callable[[], RunstateError]]] = {
 
 def original_exception(error: GraphQLError) -> BaseException | None:
     """Return the exception behind a GraphQL error; None if graphql-core itself found the error."""
+    # graphql-core can wrap an error that is a GraphQLError already.
     found = error.original_error
     while isinstance(found, GraphQLError):
         found = found.original_error
@@ -92,6 +93,7 @@ def original_exception(error: GraphQLError) -> BaseException | None:
 def as_known_error(raised: BaseException) -> RunstateError | None:
     """Return the error that a client sees instead of an exception; None if the exception is a bug."""
     if isinstance(raised, RunstateError):
+        # An error without a code of its own is a bug, too.
         return raised if raised.code != Code.INTERNAL.value else None
     if isinstance(raised, sa.exc.DBAPIError):
         return _of_database(raised)
@@ -125,6 +127,7 @@ def to_client_error(error: GraphQLError, request_id: str) -> GraphQLError:
     elif found := as_known_error(raised):
         message, more = found.message, extensions(found)
     else:
+        # The message of a bug can contain SQL or data, so the client only gets the id for the log.
         message, more = "Internal error", {"code": Code.INTERNAL.value}
     if request_id:
         more["requestId"] = request_id

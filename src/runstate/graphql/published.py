@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 from runstate.database.queries.counts import StateCount
 from runstate.database.queries.history import HistoryInterval
+from runstate.documents.decisions import LastAnswer, ProposedType, StateDecision
 from runstate.documents.intervals import Interval
 from runstate.documents.policies import FlowRunPolicy
 from runstate.documents.requests import DeploymentRef, RunRef
@@ -14,6 +15,7 @@ from runstate.graphql.types.inputs import register_input
 from runstate.rows import (
     ConcurrencyLease,
     ConcurrencyLimit,
+    ConcurrencyWaiter,
     CsrfToken,
     Deployment,
     Flow,
@@ -31,6 +33,7 @@ from runstate.rows import (
 __all__ = [
     "ConcurrencyLease",
     "ConcurrencyLimit",
+    "ConcurrencyWaiter",
     "CsrfToken",
     "Deployment",
     "Flow",
@@ -47,6 +50,9 @@ __all__ = [
 
 # Interfaces are registered first, since types refer to their definitions.
 register_type(Row, name="Node", only={"id"})
+register_type(ProposedType)
+register_type(StateDecision, name="Decision")
+register_type(LastAnswer, only=set(LastAnswer.model_fields) - {"limit_ids"})
 register_type(State, implements=(Row,), descriptions={"run": "The run that was in the state."})
 register_type(Run, implements=(Row,))
 for _row in tables(Row):

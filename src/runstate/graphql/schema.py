@@ -34,6 +34,7 @@ def build_schema(limits: RequestLimits | None = None, *, plans: bool = True, kin
         query=query,
         mutation=mutation,
         subscription=subscription,
+        # Types that are found only by `node(id:)` are no type of a field.
         types=implementing(Row),
         execution_context_class=executor_with(plan_cache) if plans else StrawberryGraphQLCoreExecutionContext,
         config=StrawberryConfig(scalar_map=SCALARS),
@@ -42,6 +43,7 @@ def build_schema(limits: RequestLimits | None = None, *, plans: bool = True, kin
     for each in schema._schema.type_map.values():  # noqa: SLF001
         if isinstance(each, GraphQLInputObjectType):
             each.is_one_of = each.extensions["strawberry-definition"].is_one_of
+    # Strawberry has no public attribute for the schema of graphql-core.
     schema.documents = DocumentCache(schema._schema, limits)  # noqa: SLF001
     schema.in_flight = InFlight(limits.operations, limits.subscriptions)
     schema.plan_cache, schema.fast_paths = plan_cache, WeakKeyDictionary()

@@ -8,9 +8,9 @@ from sqlalchemy.orm import configure_mappers
 from runstate.rows.access import ApiKey, CsrfToken
 from runstate.rows.base import Base, Retention, Row, row_classes
 from runstate.rows.flows import Deployment, Flow
-from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
+from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit, ConcurrencyWaiter
 from runstate.rows.log import Installation, LogCheckpoint, LogEntry, LogFloor, Transition
-from runstate.rows.orchestration import BulkOperation, CacheEntry, FlowRunInput, ProposalAnswer
+from runstate.rows.orchestration import BulkOperation, CacheEntry, FlowRunInput, Heartbeat, ProposalAnswer
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
 from runstate.rows.tallies import CountedName, RunTally
 
@@ -21,6 +21,7 @@ __all__ = [
     "CacheEntry",
     "ConcurrencyLease",
     "ConcurrencyLimit",
+    "ConcurrencyWaiter",
     "CountedName",
     "CsrfToken",
     "Deployment",
@@ -28,6 +29,7 @@ __all__ = [
     "FlowRun",
     "FlowRunInput",
     "FlowRunState",
+    "Heartbeat",
     "Installation",
     "LogCheckpoint",
     "LogEntry",

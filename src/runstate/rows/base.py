@@ -89,6 +89,7 @@ def _as_text(kind: TextualJSON, compiler: SQLiteTypeCompiler, **_: Any) -> str:
 
 
 JSON = (
+    # Otherwise None would be stored as the JSON value null.
     sa.JSON(none_as_null=True)
     .with_variant(JSONB(none_as_null=True), "postgresql")
     .with_variant(TextualJSON(none_as_null=True), "sqlite")
@@ -118,6 +119,7 @@ class DocumentColumn(TypeDecorator[Any]):
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         if value is None:
             return None
+        # Most documents are empty, and need no validation.
         return self.blank if self.blank and not value else self.read(value)
 
 
@@ -235,13 +237,16 @@ class Base(DeclarativeBase):
     def __init_subclass__(cls, **options: Any) -> None:
         """Map the class to its table, and make its columns read-only attributes."""
         super().__init_subclass__(**options)
+        # A copy, because the loop changes the class.
         for key, attribute in vars(cls).copy().items():
             if isinstance(attribute, InstrumentedAttribute):
+                # The metaclass of SQLAlchemy would map the attribute again.
                 type.__setattr__(cls, key, ReadOnlyAttribute(attribute))
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> Self:
         """Return a snapshot with these columns. Reading any other column raises AttributeError."""
+        # The constructor of SQLAlchemy would add the state of a session.
         row = object.__new__(cls)
         row.__dict__.update(columns)
         return row
@@ -311,6 +316,7 @@ class Tagged:
 
 def _index_tags(table: sa.Table) -> None:
     tags, name = table.c.tags, f"ix_{table.name}_tags"
+    # GIN finds items of lists. SQLite has no such index: the distinct lists are read from its index instead.
     sa.Index(name, tags, postgresql_using="gin", info={"only": "postgresql"}).ddl_if("postgresql")
     listed = sa.text("tags <> '[]'")
     sa.Index(f"{name}_list", tags, sqlite_where=listed, info={"only": "sqlite"}).ddl_if("sqlite")

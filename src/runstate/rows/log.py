@@ -56,6 +56,7 @@ class LogEntry(Base):
     """Column with long text, whose length limits the entries of a page; None without such a column."""
 
     seq: Mapped[int] = mapped_column(
+        # SQLite numbers rows only by an INTEGER PRIMARY KEY.
         sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
         primary_key=True,
         autoincrement=True,

@@ -20,6 +20,7 @@ class CacheEntry(Row):
 
     __tablename__ = "task_run_state_cache"
     __private__ = True
+    # Expired results are deleted, so that the table stays small.
     __retention__ = Retention("expires", replaces="digest")
 
     cache_key: Mapped[str] = mapped_column(doc="Key of the result, at most 2,000 characters.")
@@ -63,6 +64,16 @@ class BulkOperation(Base):
     has_more: Mapped[bool] = mapped_column(doc="True if further runs met the condition.")
     finished: Mapped[bool] = mapped_column(doc="True if the limit or the last run was reached.")
     outcomes: Mapped[list[Any]] = mapped_column(JSON, doc="Each outcome, its number of runs and some of their ids.")
+
+
+class Heartbeat(Base):
+    """The last sign of life of the client of a run with `heartbeat_seconds`. Times are those of the database."""
+
+    __tablename__ = "heartbeat"
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True, doc="Id of the flow run or task run.")
+    version: Mapped[int] = mapped_column(doc="Version that the run had. It says nothing about later states.")
+    heard: Mapped[datetime] = mapped_column(doc="Time of the last heartbeat or proposal, by the database's clock.")
 
 
 class FlowRunInput(Row):

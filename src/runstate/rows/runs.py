@@ -7,7 +7,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from runstate.documents.base import JsonObject, Name, Tags
+from runstate.documents.base import HeartbeatSeconds, JsonObject, Name, Tags
+from runstate.documents.decisions import LastAnswer, StateDecision
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateDetails, StateType
 from runstate.documents.task_inputs import TaskInputs
@@ -58,6 +59,9 @@ class State(Row):
         default="anonymous", doc="Name of the client that proposed it; `anonymous` without authentication."
     )
     request_id: Mapped[str | None] = mapped_column(doc="Id of the request that proposed it, as in the server's log.")
+    decision: Mapped[StateDecision | None] = mapped_column(
+        DocumentColumn(StateDecision), info=PRIVATE, doc="The decision that wrote it; null for a plain acceptance."
+    )
 
     @property
     def is_final(self) -> bool:
@@ -97,6 +101,16 @@ class Run(Tagged, Row):
     total_run_time_seconds: Mapped[float] = mapped_column(
         default=0.0, info=READ_ONLY, doc="Seconds spent in RUNNING, up to the last change of state."
     )
+    heartbeat_seconds: Mapped[HeartbeatSeconds | None] = mapped_column(
+        doc="Interval in seconds, 1 to 86,400, in which the client of a RUNNING or CANCELLING run sends `heartbeat` or "
+        "a proposal. After three intervals without either, the run crashes. Null: it is not monitored."
+    )
+    last_answer: Mapped[LastAnswer | None] = mapped_column(
+        DocumentColumn(LastAnswer),
+        info=READ_ONLY | NOT_FILTERABLE,
+        doc="The answer to the last proposal that wrote no state, or that rescheduled the run because a limit is full; "
+        "the next state clears it.",
+    )
 
 
 def known(table: str, column: str) -> sa.Index:
@@ -114,6 +128,7 @@ def run_rules(table: str) -> tuple[sa.schema.SchemaItem, ...]:
         sa.CheckConstraint("version >= 0", name="version_not_negative"),
         sa.CheckConstraint("run_count >= 0", name="run_count_not_negative"),
         sa.CheckConstraint("total_run_time_seconds >= 0", name="run_time_not_negative"),
+        # JSON columns have no index, because every new run would have to maintain it.
         sa.Index(f"ix_{table}_name", "name"),
         sa.Index(f"ix_{table}_created", "created"),
         known(table, "expected_start_time"),
@@ -133,6 +148,7 @@ class FlowRun(Run):
         sa.ForeignKey(Flow.id, ondelete="CASCADE"), info=CREATE_ONLY, doc="Id of the flow."
     )
     deployment_id: Mapped[UUID | None] = mapped_column(
+        # The runs of a deleted deployment are kept.
         sa.ForeignKey(Deployment.id, ondelete="SET NULL"),
         index=True,
         info=CREATE_ONLY,
@@ -220,6 +236,7 @@ class TaskRun(Run):
 
     __table_args__ = (
         sa.UniqueConstraint("flow_run_id", "task_key", "dynamic_key"),
+        # The key above does not apply to rows with NULL in one of its columns.
         sa.Index(
             "uq_task_run_task_key_dynamic_key",
             "task_key",

@@ -15,6 +15,7 @@ class RunTally(Base):
 
     __tablename__ = "run_tally"
 
+    # SQLite numbers rows only by an INTEGER PRIMARY KEY.
     seq: Mapped[int] = mapped_column(
         sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, doc="Order of writing."
     )

@@ -28,6 +28,7 @@ async def run_once(
 ) -> int:
     """Cancel unfinished runs of cancelled flow runs and overdue cancellations, and return the number of runs."""
     return (
+        # Subflow runs come first: the task runs that represent them end with them.
         await propose_all(batcher, subflow_runs_left_over(), _end_subflow)
         + await propose_all(batcher, task_runs_left_over(now - follow_up), _end_task)
         + await _end_stuck(batcher, now, stuck_after)
@@ -37,15 +38,15 @@ async def run_once(
 def _end_subflow(run: Found) -> ProposeState:
     """Propose CANCELLING if the subflow run has infrastructure of its own to stop, else CANCELLED."""
     end = cancelling if run.deployment_id else cancelled
-    return forced(RunKind.FLOW_RUN, run, end(message=WITH_ITS_PARENT))
+    return forced("cancellation", RunKind.FLOW_RUN, run, end(message=WITH_ITS_PARENT))
 
 
 def _end_task(run: Found) -> ProposeState:
-    return forced(RunKind.TASK_RUN, run, cancelled(message=WITH_ITS_FLOW_RUN))
+    return forced("cancellation", RunKind.TASK_RUN, run, cancelled(message=WITH_ITS_FLOW_RUN))
 
 
 async def _end_stuck(batcher: Batcher, now: datetime, stuck_after: timedelta) -> int:
     end = cancelled(message=TOO_LONG.format(stuck_after.total_seconds()))
     return await propose_all(
-        batcher, stuck_cancellations(now - stuck_after), lambda run: forced(RunKind.FLOW_RUN, run, end)
+        batcher, stuck_cancellations(now - stuck_after), lambda run: forced("cancellation", RunKind.FLOW_RUN, run, end)
     )

@@ -8,7 +8,7 @@ from runstate.core.batch.requests import ProposeState
 from runstate.core.policies import MARK_LATE
 from runstate.core.states import late
 from runstate.database.queries.due import Found, late_flow_runs
-from runstate.documents.access import SERVER
+from runstate.documents.access import SERVICE
 from runstate.documents.states import RunKind
 from runstate.services.proposing import propose_all
 
@@ -24,7 +24,7 @@ async def run_once(batcher: Batcher, now: datetime, *, after: timedelta = LATE_A
             run_id=run.id,
             state=late(now, run.next_scheduled_start_time),
             expected_version=run.version,
-            actor=SERVER,
+            actor=f"{SERVICE}late",
             policy=MARK_LATE,
             quirks=False,
         )

@@ -44,13 +44,15 @@ async def _end_some(database: Database, limit_id: UUID, now: datetime) -> int:
         unit = UnitOfWork()
         for limit in await lock_limits(connection, ids=[limit_id]):
             unit.add_limit(limit)
+            # Read again under the lock: a lease may have been renewed or released since.
             for lease in await expired_leases(connection, limit, now, BATCH_SIZE):
                 unit.add_lease(lease)
         expired = list(unit.leases.values())
         for lease in expired:
             if unit.limits[limit_id].slot_decay_per_second > 0:
+                # With decay, its slots are free already, so the limit does not change.
                 unit.gone_leases.add(lease.id)
             else:
                 unit.release(lease, now)
-        await write_limits(connection, unit, now)
+        await write_limits(transaction, unit, now)
     return len(expired)

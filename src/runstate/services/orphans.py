@@ -21,10 +21,11 @@ async def run_once(
 ) -> int:
     """Have the runs crash that such flow runs left unfinished, which releases their slots; return how many did."""
     since, until = now - follow_up, now - grace
+    # Subflow runs come first: the task runs that represent them end with them.
     return await _end(batcher, RunKind.FLOW_RUN, orphaned_subflow_runs(since, until)) + await _end(
         batcher, RunKind.TASK_RUN, orphaned_task_runs(since, until)
     )
 
 
 async def _end(batcher: Batcher, kind: RunKind, due: DueQuery) -> int:
-    return await propose_all(batcher, due, lambda run: forced(kind, run, ORPHANED))
+    return await propose_all(batcher, due, lambda run: forced("orphans", kind, run, ORPHANED))

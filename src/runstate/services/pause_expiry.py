@@ -14,4 +14,6 @@ NEVER_RESUMED: Final = failed(message="The flow was paused and never resumed.")
 
 async def run_once(batcher: Batcher, now: datetime) -> int:
     """Fail paused flow runs whose pause has expired, and return how many failed."""
-    return await propose_all(batcher, expired_pauses(now), lambda run: forced(RunKind.FLOW_RUN, run, NEVER_RESUMED))
+    return await propose_all(
+        batcher, expired_pauses(now), lambda run: forced("pause-expiry", RunKind.FLOW_RUN, run, NEVER_RESUMED)
+    )

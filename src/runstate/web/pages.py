@@ -21,6 +21,7 @@ HTML: Final = "text/html"
 REPRESENTATIONS: Final = ("application/json", "application/graphql-response+json", "text/event-stream", HTML)
 """Media types of `/graphql`."""
 
+# The page must load nothing from other hosts.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "font-src 'self' data:; style-src 'self' 'unsafe-inline'; "  # the editor inserts style elements
@@ -81,6 +82,7 @@ PAGE: Final = "graphiql/"
 
 def redirect(location: str) -> Response:
     """Return a redirect to a page. The location is relative, because a proxy may change host and path."""
+    # GraphQL clients use the same URL, so caches must tell them apart.
     return RedirectResponse(location, 303, headers={"Vary": "Accept"})
 
 

@@ -81,6 +81,7 @@ class CredentialCache:
         """Time of the last refresh, by the loop's clock."""
         self.noted = 0.0
         """Time of the last write of times of use, by the loop's clock."""
+        # One refresh at a time: other callers wait for its result.
         self.looking = asyncio.Lock()
         self.lookups = asyncio.Semaphore(LOOKUPS)
         self.task: asyncio.Task[None] | None = None
@@ -94,6 +95,7 @@ class CredentialCache:
         """Stop refreshing."""
         if self.task:
             self.task.cancel()
+            # The task ends with CancelledError, which is expected.
             with suppress(asyncio.CancelledError):
                 await self.task
 
@@ -114,7 +116,9 @@ class CredentialCache:
         # The task refreshes the cache in time, unless the loop was blocked or the database unavailable.
         if self._now() - self.looked > 2 * self.look_seconds:
             await self.look(2 * self.look_seconds)
+        # A key in use needs no statement here: one statement checks all such keys twice a second.
         holder = self.known.get(prefix) or await self._meet(prefix)
+        # In constant time, so that response times tell nothing about the digest.
         if not hmac.compare_digest(holder.key.digest, keys.digest(text)) or self._is_over(holder):
             raise Unauthenticated
         holder.used = self._now()
@@ -128,6 +132,7 @@ class CredentialCache:
             key = await keys.find(self.database, self.clock(), prefix)
         if key is None:
             raise Unauthenticated
+        # Several lookups run at once, so another one of the same key may have finished first.
         holder = self.known.setdefault(prefix, ApiKeyPrincipal(key))
         self.holders.add(holder)
         return holder
@@ -136,15 +141,18 @@ class CredentialCache:
         """Refresh the cache with one statement, or with none if no key is in use. Invalid keys end their streams."""
         async with self.looking:
             began = self._now()
+            # Another request may have refreshed the cache while this one waited for the lock.
             if began - self.looked < unless_younger:
                 return
             self.known = {prefix: each for prefix, each in self.known.items() if each.used > began - KEPT_SECONDS}
+            # A list, so that no holder is freed during the statement.
             in_use = list(self.holders)
             if in_use:
                 good = await keys.still_good(self.database, self.clock(), {each.key.id for each in in_use})
                 for holder in in_use:
                     if holder.key.id not in good:
                         self._end(holder)
+            # The time before the statement: the statement may have missed a revocation that came after it.
             self.looked = began
 
     def _end(self, holder: ApiKeyPrincipal) -> None:
@@ -154,6 +162,7 @@ class CredentialCache:
         log.info("key_over", actor=holder.name)
 
     def _is_over(self, holder: ApiKeyPrincipal) -> bool:
+        # The cache does not know when a key expires, and a refresh may be half a second away.
         expires = holder.key.expires
         return holder.over.is_set() or (expires is not None and expires <= self.clock())
 
@@ -182,8 +191,10 @@ class CredentialCache:
 
 def _is_basic(credential: str, auth_string: str) -> bool:
     """Return whether a Basic credential is this user and password."""
+    # Without `validate`, b64decode ignores characters outside the alphabet.
     try:
         given = b64decode(credential, validate=True)
     except ValueError:
         return False
+    # compare_digest rejects strings that are not ASCII, so it compares bytes.
     return hmac.compare_digest(given, auth_string.encode())

@@ -45,6 +45,7 @@ class CsrfTokens:
         table = table_of(CsrfToken)
         async with self.database.write() as transaction:
             connection = transaction.connection
+            # No service deletes tokens, so each creation deletes the expired ones.
             await connection.execute(sa.delete(table).where(table.c.expiration <= now, table.c.client != client))
             replace = insert_or_replace(
                 connection.dialect.name, table, ["client"], ["updated", "token", "expiration"]
@@ -57,10 +58,12 @@ class CsrfTokens:
             return None
         table = table_of(CsrfToken)
         asked = sa.select(*table.columns).where(table.c.client == client, table.c.expiration > self.clock())
+        # Keys and tokens have connections of their own, so slow queries cannot block authentication.
         async with self.database.keys.read() as connection:
             return next(iter(await all_of(connection, CsrfToken, asked)), None)
 
     async def is_token_of(self, client: str, token: str) -> bool:
         """Return whether a token is the valid token of a client."""
         known = await self.of(client)
+        # compare_digest rejects strings that are not ASCII, so it compares bytes.
         return known is not None and hmac.compare_digest(known.token.encode(), token.encode())

@@ -16,7 +16,7 @@ from runstate.database import Database
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among, insert_or_skip
 from runstate.database.queries.orchestration import all_of
-from runstate.documents.access import ANONYMOUS, SERVER, Scope
+from runstate.documents.access import ANONYMOUS, Scope, is_service
 from runstate.errors import ConfigurationError
 from runstate.rows import ApiKey
 
@@ -25,11 +25,12 @@ Draw = Callable[[int], bytes]
 
 PREFIX_BYTES: Final = 5
 SECRET_BYTES: Final = 30
+# Scanners for secrets can find keys by this format.
 WELL_FORMED: Final = re.compile(r"((rs_[a-z2-7]{8})_[a-z2-7]{48})([a-z2-7]{7})")
 """The format of a key: prefix, secret, and a checksum that detects mistyped keys without a lookup."""
 NAME: Final = re.compile(r"[\w.:@/+-]{1,100}")
-RESERVED: Final = frozenset({ANONYMOUS, SERVER})
-"""Names of the server's own actors, which no key can have."""
+RESERVED: Final = frozenset({ANONYMOUS, "runstate"})
+"""Names that no key can have."""
 
 
 def mint(draw: Draw) -> str:
@@ -60,7 +61,7 @@ def _written(octets: bytes) -> str:
 
 def check_name(name: str) -> str:
     """Return the name of a key or user. Raise ConfigurationError if it is malformed or reserved."""
-    if not NAME.fullmatch(name) or name in RESERVED:
+    if not NAME.fullmatch(name) or name in RESERVED or is_service(name):
         names = " and ".join(sorted(RESERVED))
         raise ConfigurationError(
             f"`{name}` is not a valid name: use 1 to 100 letters, digits or any of _.:@/+-; {names} are reserved."
@@ -92,6 +93,7 @@ async def create(
         "used": None,
     }
     async with database.write() as transaction:
+        # A name is used once, even after a revocation: it is the actor of the states that were proposed with the key.
         insert = insert_or_skip(transaction.connection.dialect.name, table_of(ApiKey))
         if not (await transaction.connection.execute(insert, columns)).rowcount:
             raise ConfigurationError(
@@ -103,12 +105,14 @@ async def create(
 async def every_key(database: Database) -> list[ApiKey]:
     """Return all keys, including revoked and expired ones; oldest first."""
     async with database.read() as connection:
+        # Ids are ordered by time (UUIDv7).
         return await all_of(connection, ApiKey, sa.select(*table_of(ApiKey).columns).order_by(ApiKey.id))
 
 
 async def revoke(database: Database, now: datetime, name: str) -> ApiKey | None:
     """Revoke a key and return it; None if the name is unknown. Servers then close its open sockets and streams."""
     table = table_of(ApiKey)
+    # A second revocation keeps the time of the first one.
     since = sa.func.coalesce(table.c.revoked, sa.literal(now, table.c.revoked.type))
     update = sa.update(table).where(table.c.name == name).values(revoked=since, updated=now).returning(*table.columns)
     async with database.write() as transaction:

@@ -19,6 +19,7 @@ from runstate.core.batch.decide import Environment
 from runstate.core.batch.orchestrate import Attempt, orchestrate, unique_key
 from runstate.core.batch.requests import CreateRun, Outcome, Request
 from runstate.core.context import CommandContext
+from runstate.core.heartbeats import Heartbeats
 from runstate.database import Database
 from runstate.errors import Overloaded, RunstateError, Timeout, Unavailable
 
@@ -74,6 +75,7 @@ class Batcher:
     ) -> None:
         self.context = CommandContext(database, clock, new_id, draw)
         self.database = database
+        self.heartbeats = Heartbeats(database)
         self.clock, self.draw, self.new_id = clock, draw, new_id
         self.on_outcomes: Callable[[Sequence[Outcome]], None] = lambda _: None
         """Called with the outcomes of each batch."""
@@ -81,6 +83,7 @@ class Batcher:
         self.first_pause_seconds = first_pause_seconds
         self.waiting: deque[PendingRequests] = deque()
         self.in_flight: dict[asyncio.Task[None], RunningBatch] = {}
+        # SQLite has one writer: a second batch would only wait for its lock.
         self.max_running = 1 if database.is_sqlite else BATCHES_AT_ONCE
         self.closed = False
 
@@ -90,9 +93,11 @@ class Batcher:
         Raises Overloaded if the queue is full. Raises Timeout if there is no outcome in time: the requests may or may
         not have been carried out. Cancelling the caller does not cancel its requests.
         """
+        # Without a limit, the queue would grow for as long as the database is slow.
         if self.closed or len(self.waiting) >= self.queue_size:
             raise Overloaded
         loop = asyncio.get_running_loop()
+        # Computed once: every batch that starts compares the keys of all waiting requests.
         keys = frozenset(key for request in requests for key in _keys(request))
         pending = PendingRequests(requests, loop.create_future(), keys)
         self.waiting.append(pending)
@@ -102,26 +107,32 @@ class Batcher:
             # Without the shield, cancelling the caller would cancel the future that the batch resolves.
             return await asyncio.shield(pending.outcomes)
         finally:
+            # A pending timer would keep the requests in memory until the timeout.
             timer.cancel()
 
     async def close(self) -> None:
         """Accept no more requests, and answer those that wait."""
         self.closed = True
+        # Requests that were submitted in this iteration of the loop have not been started yet.
         self._start()
         while self.in_flight:
             await asyncio.wait(list(self.in_flight))
+        # After the batches, whose requests count as heartbeats.
+        await self.heartbeats.close()
         await self.context.json_schemas.close()
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
         while self.waiting and self._can_start(loop.time()):
             batch = self._next_batch()
+            # All waiting requests concern runs of running batches; the end of those starts the next batch.
             if not batch:
                 return
             keys = frozenset[object]().union(*(pending.keys for pending in batch))
             # A batch serves many requests, so it must not inherit the context of the request that starts it.
             task = loop.create_task(self._execute(batch), context=Context())
             self.in_flight[task] = RunningBatch(keys, loop.time() + SLOW_BATCH_SECONDS)
+            # If the running batch waits for a lock, no other event starts the next one.
             if self.max_running > 1:
                 loop.call_later(SLOW_BATCH_SECONDS, self._start)
 
@@ -140,7 +151,9 @@ class Batcher:
         busy = set[object]().union(*(each.keys for each in self.in_flight.values()))
         batch, postponed, size = list[PendingRequests](), deque[PendingRequests](), 0
         for pending in self.waiting:
+            # Requests that were submitted together share a transaction, so they are never split.
             if size >= REQUESTS_A_BATCH or not busy.isdisjoint(pending.keys):
+                # Later requests for the same runs must not overtake these.
                 postponed.append(pending)
                 busy |= pending.keys
             else:
@@ -177,7 +190,9 @@ class Batcher:
         If the database is unreachable, or if it is unknown whether the requests were carried out, all of them fail.
         """
         outcomes: list[Outcome] = []
+        # A single request has failed alone already.
         for request in requests if len(requests) > 1 else ():
+            # A lost database is not tried again for each request. After a Timeout, they may be committed already.
             if is_lost(error) or isinstance(error, Timeout):
                 break
             try:
@@ -199,19 +214,25 @@ class Batcher:
             try:
                 return await self._attempt(requests, attempts)
             except Exception as error:
+                # What is committed must not be executed again, so an exception of a callback cannot start a retry.
                 if attempts[-1].is_committed and attempts[-1].outcomes is not None:
                     log.exception("a batch was committed, and a callback failed after it")
                     return attempts[-1].outcomes
                 if len(attempts) == TRIES or not is_passing(error):
+                    # Any other error would tell the client that nothing was written.
                     raise _doubtful(attempts) or error from None
                 log.info("a batch is retried", attempt=len(attempts), error=str(error)[:200])
                 # A conflict is over at once; a lost database needs time to return.
                 await asyncio.sleep(self.first_pause_seconds * 4 ** (len(attempts) - 1) if is_lost(error) else 0)
 
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
+        # A retry has its own time, because it can begin much later.
         environment = Environment(self.clock(), self.draw, self.new_id)
         *earlier, attempt = attempts
-        return await orchestrate(self.database.batches, requests, environment, attempt=attempt, earlier=earlier)
+        outcomes = await orchestrate(self.database.batches, requests, environment, attempt=attempt, earlier=earlier)
+        # Written together later, so that the batch itself writes nothing for heartbeats.
+        self.heartbeats.note(attempt.heard)
+        return outcomes
 
 
 def is_lost(error: Exception) -> bool:
@@ -234,6 +255,7 @@ def _sqlstate(error: Exception) -> str | None:
 
 def _is_busy(error: Exception) -> bool:
     """Return whether another process held the lock of the SQLite file for too long."""
+    # sqlite3 raises the same class of error for many causes; only the name identifies a locked file.
     return getattr(getattr(error, "orig", None), "sqlite_errorname", None) == "SQLITE_BUSY"
 
 
@@ -250,11 +272,13 @@ def _failure(error: Exception) -> Exception:
 
 
 def _time_out(pending: PendingRequests) -> None:
+    # The timer can fire after the result is set, before the caller has been woken up.
     if not pending.outcomes.done():
         pending.outcomes.set_exception(Timeout())
 
 
 def _resolve(pending: PendingRequests, outcomes: list[Outcome]) -> None:
+    # The caller may have been answered with Timeout.
     if not pending.outcomes.done():
         pending.outcomes.set_result(outcomes)
 
@@ -262,5 +286,6 @@ def _resolve(pending: PendingRequests, outcomes: list[Outcome]) -> None:
 def _keys(request: Request) -> list[object]:
     """Return the keys that two running batches must not share."""
     if isinstance(request, CreateRun):
+        # Two creations with the same unique key concern one run, although their new ids differ.
         return [unique_key(request.run)]
     return [request.run_id]

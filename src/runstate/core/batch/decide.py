@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from runstate.core.batch.explaining import explained, unanswered
 from runstate.core.batch.requests import Answer, Created, CreateRun, Outcome, ProposeState, Request
 from runstate.core.batch.unit_of_work import UnitOfWork
 from runstate.core.bookkeeping import enter, stamped
 from runstate.core.policies import BACKGROUND_TASK, CORE_FLOW, CORE_TASK, MINIMAL_FLOW, MINIMAL_TASK
 from runstate.core.proposal import (
     Decision,
-    OrchestrationStatus,
     Proposal,
     R,
     Rule,
@@ -24,7 +24,9 @@ from runstate.core.proposal import (
 )
 from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
 from runstate.core.states import State
-from runstate.documents.states import Json, RunKind
+from runstate.documents.access import is_service
+from runstate.documents.decisions import LastAnswer, OrchestrationStatus, is_repeated
+from runstate.documents.states import MONITORED_TYPES, Json, RunKind
 from runstate.errors import IdempotencyConflict, NotFound, VersionConflict
 from runstate.rows import FlowRun, FlowRunInput, FlowRunState, ProposalAnswer, TaskRun, TaskRunState
 
@@ -40,12 +42,32 @@ class Environment:
 
 def decide_request(request: Request, unit: UnitOfWork, environment: Environment) -> Outcome:
     """Return the outcome of a request, and record its changes in the unit."""
+    outcome = _decided(request, unit, environment)
+    # A proposal of a service says nothing about the client.
+    if not is_service(request.actor):
+        _hear(request, unit)
+    return outcome
+
+
+def _hear(request: Request, unit: UnitOfWork) -> None:
+    """Note that a client has made a request for a run, which is a sign of life for its flow run, too."""
+    if isinstance(request, ProposeState) and request.dry_run:
+        return
+    run = unit.runs.get(request.run.id if isinstance(request, CreateRun) else request.run_id)
+    for each in (run, unit.runs.get(run.flow_run_id) if isinstance(run, TaskRun) and run.flow_run_id else None):
+        if each is not None and each.heartbeat_seconds is not None and each.state_type in MONITORED_TYPES:
+            # A heartbeat belongs to a version: a run that enters RUNNING again gets its full time.
+            unit.heard[each.id] = each.version
+
+
+def _decided(request: Request, unit: UnitOfWork, environment: Environment) -> Outcome:
     if isinstance(request, CreateRun):
         return _create(request, unit, environment)
     run = unit.runs.get(request.run_id)
     # A run of this batch exists for clients once its creation is decided, which removes it from `created`.
     if run is None or run.id in unit.created or _kind(run) is not request.kind:
         return NotFound(request.run_id)
+    # Checked before the version, which the stored proposal itself has increased.
     replayed = _replayed(request, unit)
     if replayed is not None:
         return replayed
@@ -61,6 +83,7 @@ def _create(request: CreateRun, unit: UnitOfWork, environment: Environment) -> O
         return NotFound(unit.dangling[run.id])
     if run.id not in unit.created:
         return Created(kind=kind, run_id=unit.existing[run.id], created=False)
+    # The same creation later in the batch must find this run, and not enter the first state again.
     unit.created.discard(run.id)
     unit.existing[run.id] = run.id
     _propose(_first(request, kind), run, unit, environment)
@@ -95,6 +118,7 @@ def _replayed(request: ProposeState, unit: UnitOfWork) -> Answer | IdempotencyCo
     known = unit.answers.get((request.run_id, request.idempotency_key))
     if known is None:
         return None
+    # The stored answer belongs to another proposal, so it must not be returned for this one.
     if known.fingerprint != request.fingerprint:
         return IdempotencyConflict()
     stored = known.answer
@@ -115,15 +139,18 @@ def _replayed(request: ProposeState, unit: UnitOfWork) -> Answer | IdempotencyCo
 def _propose(request: ProposeState, run: Any, unit: UnitOfWork, environment: Environment) -> Answer:
     initial = unit.states.get(run.id)
     state = request.state.due(environment.now)
-    proposal = _proposal(run, initial, state, unit, environment)
+    proposal = _proposal(run, initial, state, unit, environment, quirks=request.quirks)
     decision = decide(proposal, policy_for(request, run))
+    # Nothing is recorded in the unit before this line, so a dry run writes nothing.
     if request.dry_run:
         would = stamped(decision.state, run, environment.now) if decision.state else None
         return _answer(request, decision, initial, proposed=would)
     entered = _apply(decision, initial, request, unit, environment)
     answer = _answer(request, decision, entered or initial, written=snapshot(run.id, entered, request))
+    # A rejection can write another state, in which the run does not use the input.
     if entered and request.run_input_to_store is not None and decision.status is OrchestrationStatus.ACCEPT:
         unit.new_inputs.append(_run_input(request.run_input_to_store, run.id, environment))
+    # An answer without a new state is not stored: the same proposal can succeed later.
     if entered and request.idempotency_key is not None:
         _store_answer(request, answer, entered, unit, environment)
     return answer
@@ -141,12 +168,15 @@ def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any]
         return request.policy
     if isinstance(run, FlowRun):
         return MINIMAL_FLOW if request.force else CORE_FLOW
+    # `force` comes before `deferred`: a forced proposal skips all rules that guard.
     if request.force:
         return MINIMAL_TASK
     return BACKGROUND_TASK if request.state.details.deferred else CORE_TASK
 
 
-def _proposal(run: R, initial: State | None, state: State, unit: UnitOfWork, environment: Environment) -> Proposal[R]:
+def _proposal(
+    run: R, initial: State | None, state: State, unit: UnitOfWork, environment: Environment, *, quirks: bool
+) -> Proposal[R]:
     # Times of a run's states never decrease, although the clocks of servers differ.
     now = max(environment.now, run.state_timestamp) if run.state_timestamp else environment.now
     return Proposal(
@@ -154,9 +184,11 @@ def _proposal(run: R, initial: State | None, state: State, unit: UnitOfWork, env
         initial=initial,
         proposed=state,
         now=now,
+        # Rules are pure, so random numbers and ids are drawn here.
         draw=environment.draw(),
         slots=unit.slots_of(run, environment.new_id) if unit.limits else (),
         pause_key=environment.new_id() if state.is_paused else None,
+        quirks=quirks,
         **_surroundings(run, state, unit),
     )
 
@@ -178,21 +210,45 @@ def _surroundings(run: FlowRun | TaskRun, state: State, unit: UnitOfWork) -> dic
 def _apply(
     decision: Decision[Any], initial: State | None, request: ProposeState, unit: UnitOfWork, environment: Environment
 ) -> State | None:
-    """Enter the state of a decision and apply its effects. Without a state, only set the columns that a rule sets."""
+    """Enter the state of a decision and apply its effects; without a state, record the refusal."""
+    last = decision.run.last_answer
+    answer = unanswered(decision, request, last, environment.now)
     if decision.state is None:
-        if decision.after_bookkeeping and request.quirks:
-            unit.change_run(decision.run.replace(**decision.after_bookkeeping))
+        _refuse(decision, request, answer, unit, environment)
         return None
-    state = stamped(decision.state, decision.run, environment.now, id=environment.new_id())
+    told = explained(decision, request)
+    state = stamped(decision.state, decision.run, environment.now, id=environment.new_id(), decision=told)
     run, entered = enter(decision.run, initial, state, quirks=request.quirks)
+    # The bookkeeping must see the old policy: the reference counts a resumption in the process as a further run.
     run = run.replace(**decision.after_bookkeeping) if decision.after_bookkeeping else run
+    # Slots are acquired at the time at which the rule found room, or a clock that goes back would exceed the limit.
     at = entered.timestamp or environment.now
     unit.enter(run, entered, request.actor, request.request_id)
+    if last or answer:
+        unit.keep_answer(run, last, answer, environment.new_id)
     unit.apply(decision.effects, run, entered, at, environment.new_id)
     _keep_or_release(run, entered, unit, at)
     if isinstance(run, FlowRun) and run.parent_task_run_id in unit.runs:
         _mirror(run, entered, request, unit, environment)
     return entered
+
+
+def _refuse(
+    decision: Decision[Any],
+    request: ProposeState,
+    answer: LastAnswer | None,
+    unit: UnitOfWork,
+    environment: Environment,
+) -> None:
+    """Set the columns that a rule sets without a state, and keep the answer unless it repeats the last one."""
+    run = decision.run
+    # Only `proposeState` reproduces this side effect of the reference.
+    if decision.after_bookkeeping and request.quirks:
+        run = run.replace(**decision.after_bookkeeping)
+        unit.change_run(run)
+    # A client that asks more often causes no more writes.
+    if answer and not is_repeated(answer, run.last_answer):
+        unit.keep_answer(run, run.last_answer, answer, environment.new_id)
 
 
 def _keep_or_release(run: FlowRun | TaskRun, state: State, unit: UnitOfWork, now: datetime) -> None:
@@ -202,7 +258,9 @@ def _keep_or_release(run: FlowRun | TaskRun, state: State, unit: UnitOfWork, now
     """
     keeps = state.type in (HOLDING_TASK if isinstance(run, TaskRun) else HOLDING)
     for lease in unit.held_by(run.id):
+        # The end of a run also releases slots that its client acquired: a crash leaves no orphaned slots.
         if not keeps and (lease.automatic or state.is_final):
+            # Read again from the unit: with decay, an earlier release has advanced this lease.
             unit.release(unit.leases[lease.id], now)
         elif keeps and lease.automatic and lease.expires is not None and not state.is_pending:
             unit.renew(lease, None, now)
@@ -267,6 +325,7 @@ def state_columns(run_id: UUID, state: State, actor: str, request_id: str | None
         "persisted": state.persisted,
         "actor": actor,
         "request_id": request_id,
+        "decision": state.decision,
     }
 
 
@@ -285,5 +344,6 @@ def _store_answer(
             "state_id": state.id,
         }
     )
+    # A repetition later in the same batch finds the answer here.
     unit.answers[(row.run_id, row.key)] = row
     unit.new_answers.append(row)

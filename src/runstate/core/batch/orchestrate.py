@@ -16,17 +16,18 @@ from runstate.core.batch.decide import Environment, decide_request, references, 
 from runstate.core.batch.requests import CreateRun, Outcome, ProposeState, Request
 from runstate.core.batch.unit_of_work import Entered, UnitOfWork
 from runstate.core.states import State, is_unpersisted
-from runstate.database import Database, bulk
-from runstate.database.bulk import TableWrite, deleted, insert_missing, inserted, replaced, updated
+from runstate.database import Database, Transaction, bulk
+from runstate.database.bulk import TableWrite, deleted, deleted_by_key, insert_missing, inserted, replaced, updated
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
 from runstate.database.queries.tallies import TallyKey
 from runstate.documents.states import RunKind, StateType
-from runstate.feed import TRANSITIONS
+from runstate.feed import SLOTS, TRANSITIONS
 from runstate.rows import (
     CacheEntry,
     ConcurrencyLease,
     ConcurrencyLimit,
+    ConcurrencyWaiter,
     Deployment,
     Flow,
     FlowRun,
@@ -38,6 +39,7 @@ from runstate.rows import (
     Transition,
 )
 
+WAITER = ("run_id", "limit_id")
 TAKES_DEPLOYMENT_SLOT = frozenset({StateType.PENDING, StateType.RUNNING, StateType.SCHEDULED})
 """Proposed state types for which rules look at the limit of the deployment."""
 
@@ -49,6 +51,8 @@ class Attempt:
     outcomes: list[Outcome] | None = None
     minted: set[UUID] = field(default_factory=set)
     """Ids of the states that the attempt writes."""
+    heard: dict[UUID, int] = field(default_factory=dict)
+    """Versions of the monitored runs whose clients made the requests, by id of the run."""
     is_committed: bool = False
     """Whether the attempt is known to be committed."""
     is_undone: bool = False
@@ -82,18 +86,24 @@ async def orchestrate(
     """
     async with database.write() as transaction:
         unit = await load(transaction.connection, requests, environment.now)
+        # Under the locks of the lost attempt: it is over by now, and its states are visible if it was committed.
         committed = await _committed(transaction.connection, earlier)
         if committed is not None:
             transaction.notify(TRANSITIONS.channel)  # the lost attempt notified nobody
+            transaction.notify(SLOTS)
             return committed
         outcomes = [decide_request(request, unit, environment) for request in requests]
         await write(transaction.connection, unit, environment.now)
         if attempt is not None:
             minted = {each.state.id for each in unit.transitions if each.state.id}
+            # Not earlier: an attempt that fails before COMMIT has written nothing for certain.
             transaction.before_commit(partial(attempt.prepare, minted, outcomes))
             transaction.after_commit(attempt.commit)
+            attempt.heard = unit.heard
         if unit.transitions:
             transaction.notify(TRANSITIONS.channel)
+        if unit.has_released:
+            transaction.notify(SLOTS)
     return outcomes
 
 
@@ -117,6 +127,7 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
     creations = [each for each in requests if isinstance(each, CreateRun)]
     flow_runs = {each.run_id for each in proposals if each.kind is RunKind.FLOW_RUN}
     task_runs = {each.run_id for each in proposals if each.kind is RunKind.TASK_RUN}
+    # Flow runs lock their flow and deployment by foreign keys, so batches that create flow runs insert first.
     if all(isinstance(each.run, TaskRun) for each in creations):
         parents = {parent for each in creations for parent in references(each.run)}
         await _lock_flow_runs(connection, unit, flow_runs, task_runs, parents)
@@ -124,6 +135,7 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
     else:
         await _create(connection, creations, unit)
         await _lock_flow_runs(connection, unit, flow_runs, task_runs)
+    # The first state of a new subflow run is entered on its task run, too.
     await _lock_task_runs(connection, unit, task_runs | _mirrors(creations, unit), flow_runs)
     # Locking tells whether limits exist; runs that this batch created were not locked.
     unit.has_limits |= not unit.created.isdisjoint(flow_runs | task_runs)
@@ -150,6 +162,7 @@ async def _create(
     for runs in _waves([each.run for each in creations]):
         flow_runs = [run for run in runs if isinstance(run, FlowRun)]
         task_runs = [run for run in runs if isinstance(run, TaskRun)]
+        # The locks have shown already which flow runs exist.
         there = known or await sql.existing(
             connection,
             {
@@ -210,6 +223,7 @@ async def _find_existing(
     known |= await sql.task_runs_by_key(connection, taken)
     everything: list[FlowRun | TaskRun] = [*flow_runs, *task_runs]
     skipped = [run for run in everything if run.id not in unit.created]
+    # A flow run without an idempotency key can only exist under its own id.
     unit.existing |= {run.id: known.get(unique_key(run), run.id) for run in skipped}
 
 
@@ -229,6 +243,7 @@ async def _lock_flow_runs(
     """Lock flow runs in order of their ids: those with proposals, and those of existing and new task runs."""
     locked = await sql.lock_flow_runs(
         connection,
+        # This transaction holds locks on the rows that it inserted.
         flow_runs.union(parents) - unit.created,
         of_tasks=task_runs - unit.created,
         shared=not flow_runs,  # transitions of task runs only need the state of their flow run not to change
@@ -256,6 +271,7 @@ def _add_locked(unit: UnitOfWork, locked: Sequence[sql.Locked]) -> None:
 
 def as_state(row: FlowRunState | TaskRunState) -> State:
     """Return a stored state as a value for rules, without `data`."""
+    # Rules read `persisted` only, so `data`, which can be large, stays in the database.
     return State(
         type=row.type,
         name=row.name,
@@ -271,9 +287,11 @@ def as_state(row: FlowRunState | TaskRunState) -> State:
 async def _load_limits(connection: AsyncConnection, proposals: Sequence[ProposeState], unit: UnitOfWork) -> None:
     """Lock the limits whose slots may be acquired or released, and load leases. A lease changes only under its lock."""
     deployed = {each.run_id for each in proposals if each.state.type in TAKES_DEPLOYMENT_SLOT}
+    # Task runs acquire the slots of their tags only when they enter RUNNING.
     starting = {each.run_id for each in proposals if each.state.type is StateType.RUNNING}
     runs = list(unit.runs.values())
     moving = {each.run_id for each in proposals}
+    # Flow runs that are only parents do not change, and neither do their leases.
     holders = {run.id for run in runs if isinstance(run, TaskRun) or run.id in moving} - unit.created
     asked = {run.deployment_id for run in runs if isinstance(run, FlowRun) and run.id in deployed and run.deployment_id}
     unit.deployments = {each.id: each for each in await sql.deployments(connection, asked)}
@@ -296,7 +314,9 @@ async def lock_limits(
     locked = await sql.lock_limits(connection, holders=holders, leases=leases, **which)
     for limit in locked:
         unit.add_limit(limit)
+    # Not all leases of the limits: a rate limit can have thousands.
     for lease in await sql.leases(connection, holders=holders, ids=leases) if locked else ():
+        # Another transaction may have added a lease since the limits were locked; its limit is not locked here.
         if lease.limit_id in unit.limits:
             unit.add_lease(lease)
 
@@ -307,6 +327,7 @@ async def _load_cached(
     keys = {
         each.state.details.cache_key
         for each in proposals
+        # Forced proposals skip the rule that looks for a cached result.
         if each.state.type is StateType.RUNNING and each.state.details.cache_key and not each.force
     }
     found = await sql.cached_states(connection, keys, now)
@@ -323,23 +344,30 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
         inserted(TaskRunState, [_state_row(each) for each in unit.transitions if isinstance(each.run, TaskRun)]),
         updated(FlowRun, sql.FLOW_RUN_MOVED, flow_runs),
         updated(TaskRun, sql.TASK_RUN_MOVED, task_runs),
+        # Numbered under the locks of the runs: the order of a run's entries agrees with its versions.
         inserted(Transition, [_transition(each, unit) for each in unit.transitions]),
         await tallies.added(connection, _tally_changes(unit)),
         *_limit_changes(unit, now),
         inserted(CacheEntry, [vars(entry) for entry in unit.new_cached]),
         inserted(ProposalAnswer, [vars(answer) for answer in unit.new_answers]),
         replaced(FlowRunInput, ("flow_run_id", "key"), [vars(each) for each in unit.new_inputs]),
+        replaced(ConcurrencyWaiter, WAITER, [vars(each) for each in unit.waiters.values()]),
+        deleted_by_key(ConcurrencyWaiter, WAITER, sorted(unit.gone_waiters)),
     ]
+    # Loaded leases are advanced in memory; they are written afterwards, so that they are not advanced twice.
     await _advance_leases(connection, unit)
     await bulk.write(connection, changes)
+    # The copy updates states that must have been inserted.
     copies = [(each.state.id, each.state.copied_from) for each in unit.transitions if each.state.copied_from]
     await sql.copy_data(connection, copies)  # type: ignore[arg-type]
 
 
-async def write_limits(connection: AsyncConnection, unit: UnitOfWork, now: datetime) -> None:
+async def write_limits(transaction: Transaction, unit: UnitOfWork, now: datetime) -> None:
     """Write changed limits and leases."""
-    await _advance_leases(connection, unit)
-    await bulk.write(connection, _limit_changes(unit, now))
+    await _advance_leases(transaction.connection, unit)
+    await bulk.write(transaction.connection, _limit_changes(unit, now))
+    if unit.has_released:
+        transaction.notify(SLOTS)
 
 
 async def _advance_leases(connection: AsyncConnection, unit: UnitOfWork) -> None:
@@ -349,6 +377,7 @@ async def _advance_leases(connection: AsyncConnection, unit: UnitOfWork) -> None
 
 def _limit_changes(unit: UnitOfWork, now: datetime) -> list[TableWrite]:
     limits = [unit.limits[each].replace(updated=now) for each in sorted(unit.changed_limits)]
+    # A lease can be changed and then released in the same batch.
     leases = [unit.leases[each] for each in unit.changed_leases if each in unit.leases]
     return [
         updated(ConcurrencyLimit, ("updated", "occupied", "drained", "average_slot_occupancy_seconds"), limits),
@@ -360,6 +389,7 @@ def _limit_changes(unit: UnitOfWork, now: datetime) -> list[TableWrite]:
 
 def _state_row(entered: Entered) -> dict[str, Any]:
     columns = state_columns(entered.run.id, entered.state, entered.actor, entered.request_id)
+    # The answer still has the data; only the stored row is without it.
     return {**columns, "data": None} if is_unpersisted(entered.state.data) else columns
 
 

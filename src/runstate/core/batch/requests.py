@@ -8,9 +8,11 @@ from uuid import UUID
 
 import orjson
 
-from runstate.core.proposal import OrchestrationStatus, Rule, RuleOutcome
+from runstate.core.proposal import Rule, RuleOutcome
 from runstate.core.states import State
+from runstate.documents import exact_json
 from runstate.documents.access import ANONYMOUS
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.states import Json, RunKind
 from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
 
@@ -33,7 +35,8 @@ class ProposeState:
     quirks: bool = True
     """Whether to reproduce side effects of `proposeState` that were recorded from the reference server.
 
-    A run that ends without having run gets its end as its start. A paused run that rejects a state becomes resuming.
+    A run that ends without having run gets its end as its start. A paused run that rejects a state becomes resuming. A
+    run that awaits a retry in its process is CANCELLED at once, and the retry starts it again.
     """
     fingerprint_source: str | None = None
     """Text to compute the fingerprint from, if the state depends on the time and so differs for equal inputs."""
@@ -47,7 +50,8 @@ class ProposeState:
             return sha256(self.fingerprint_source.encode()).hexdigest()
         state = self.state
         parts = [state.type.value, state.name, state.message, state.data, state.details.model_dump(mode="json")]
-        return sha256(orjson.dumps([*parts, self.force], option=orjson.OPT_SORT_KEYS)).hexdigest()
+        # Equal data with another order of keys is the same proposal.
+        return sha256(exact_json.dumps([*parts, self.force], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

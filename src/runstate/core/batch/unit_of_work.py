@@ -11,10 +11,13 @@ from runstate.core.proposal import Acquire, CacheResult, Effect, R, Slot
 from runstate.core.slots import advanced, after_acquire, after_release, saved_time
 from runstate.core.states import State
 from runstate.database.queries.orchestration import digest
+from runstate.documents.decisions import LastAnswer
+from runstate.documents.states import RunKind
 from runstate.rows import (
     CacheEntry,
     ConcurrencyLease,
     ConcurrencyLimit,
+    ConcurrencyWaiter,
     Deployment,
     FlowRun,
     FlowRunInput,
@@ -84,6 +87,13 @@ class UnitOfWork:
     new_cached: list[CacheEntry] = field(default_factory=list)
     new_answers: list[ProposalAnswer] = field(default_factory=list)
     new_inputs: list[FlowRunInput] = field(default_factory=list)
+    waiters: dict[tuple[UUID, UUID], ConcurrencyWaiter] = field(default_factory=dict)
+    """Runs that wait, by id of the run and of the limit."""
+    gone_waiters: set[tuple[UUID, UUID]] = field(default_factory=set)
+    heard: dict[UUID, int] = field(default_factory=dict)
+    """Versions of the monitored runs whose clients made the requests, by id of the run."""
+    has_released: bool = False
+    """Whether slots were released."""
 
     def add_limit(self, limit: ConcurrencyLimit) -> None:
         """Add a loaded limit."""
@@ -98,12 +108,14 @@ class UnitOfWork:
 
     def slots_of(self, run: FlowRun | TaskRun, new_id: Callable[[], UUID]) -> tuple[Slot, ...]:
         """Return the limits that apply to a run, each with the lease that the run holds."""
+        # Slots that a client acquired for the run do not count for its states.
         held = {lease.limit_id: lease for lease in self.held_by(run.id) if lease.automatic}
         return tuple(Slot(limit, held.get(limit.id), new_id()) for limit in self._limits_of(run))
 
     def _limits_of(self, run: FlowRun | TaskRun) -> list[ConcurrencyLimit]:
         if isinstance(run, TaskRun):
             names = {f"tag:{tag}" for tag in run.tags}
+            # Sets of strings are ordered differently in each process, but decisions must be repeatable.
             return [
                 self.limits[each] for each in sorted(self.limit_ids[name] for name in names & self.limit_ids.keys())
             ]
@@ -115,6 +127,21 @@ class UnitOfWork:
         """Record changed columns of a run."""
         self.runs[run.id] = run
         self.changed_runs.add(run.id)
+
+    def keep_answer(
+        self, run: R, last: LastAnswer | None, answer: LastAnswer | None, new_id: Callable[[], UUID]
+    ) -> None:
+        """Record the last answer to a run in place of another one, and the limits that the run waits for."""
+        self.change_run(run.replace(last_answer=answer))
+        waits_for = dict.fromkeys(answer.limit_ids, answer.at) if answer else {}
+        for limit_id in last.limit_ids if last else ():
+            if limit_id not in waits_for:
+                self.waiters.pop((run.id, limit_id), None)
+                self.gone_waiters.add((run.id, limit_id))
+        for limit_id, at in waits_for.items():
+            # A run can stop waiting for a limit and wait again in the same batch.
+            self.gone_waiters.discard((run.id, limit_id))
+            self.waiters[run.id, limit_id] = _waiter(run, limit_id, at, new_id())
 
     def enter(self, run: R, state: State, actor: str, request_id: str | None) -> None:
         """Record that a run entered a state."""
@@ -141,6 +168,7 @@ class UnitOfWork:
         self.new_cached.append(CacheEntry.of({**entry, "digest": digest(key), "state_id": state.id}))
         self.cached.pop(key, None)  # the newest result replaces older ones even if it has expired already
         if expires is None or expires > now:
+            # A later task run of the batch gets the data by a copy inside the database, as from a stored entry.
             self.cached[key] = state.fresh_copy(data=None, copied_from=state.id)
 
     def acquire(
@@ -169,6 +197,7 @@ class UnitOfWork:
     def release(self, lease: ConcurrencyLease, now: datetime) -> None:
         """Release a lease. It is removed, so it cannot be released twice."""
         limit = self.limits[lease.limit_id]
+        self.has_released = True
         self._change_limit(after_release(limit, lease, now))
         del self.leases[lease.id]
         if lease.run_id is not None:
@@ -202,6 +231,7 @@ class UnitOfWork:
     def change_lease(self, lease: ConcurrencyLease) -> None:
         """Record changed columns of a lease."""
         self.leases[lease.id] = lease
+        # A new lease is inserted with its last columns.
         if lease.id not in self.new_leases:
             self.changed_leases.add(lease.id)
 
@@ -212,3 +242,9 @@ class UnitOfWork:
     def held_by(self, run_id: UUID) -> list[ConcurrencyLease]:
         """Return the leases that a run holds."""
         return [self.leases[each] for each in self.leases_of.get(run_id, ())]
+
+
+def _waiter(run: FlowRun | TaskRun, limit_id: UUID, now: datetime, id: UUID) -> ConcurrencyWaiter:
+    kind = RunKind.TASK_RUN if isinstance(run, TaskRun) else RunKind.FLOW_RUN
+    columns = {"id": id, "created": now, "updated": now, "limit_id": limit_id, "run_id": run.id, "run_kind": kind}
+    return ConcurrencyWaiter.of(columns)

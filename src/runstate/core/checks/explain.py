@@ -14,8 +14,9 @@ from uuid import UUID
 from runstate.core import policies, states
 from runstate.core.commands import run_inputs
 from runstate.core.policies import CORE_FLOW, CORE_TASK
-from runstate.core.proposal import ANY, Decision, OrchestrationStatus, Proposal, Rule, decide
+from runstate.core.proposal import ANY, Decision, Proposal, Rule, decide
 from runstate.core.states import State
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import FINAL_TYPES, StateDetails, StateType
 from runstate.rows import FlowRun, TaskRun
@@ -101,6 +102,7 @@ def _types() -> str:
 
 def _documented(source: Any) -> dict[str, str]:
     """Return the docstrings below the assignments in a class or a module, by assigned name."""
+    # Python does not keep these docstrings, so they are read from the source.
     tree: ast.Module | ast.ClassDef = ast.parse(dedent(getsource(source)))
     if isinstance(tree.body[0], ast.ClassDef):
         tree = tree.body[0]
@@ -118,6 +120,7 @@ def constructors() -> list[Callable[..., State]]:
     """Return the functions that create states, in source order."""
     made = [each for _, each in getmembers(states, isfunction) if signature(each).return_annotation == "State"]
     own = [each for each in made if getmodule(each) is states]
+    # getmembers sorts by name; the page follows the source.
     return sorted(own, key=lambda each: each.__code__.co_firstlineno)
 
 

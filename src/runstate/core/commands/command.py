@@ -23,19 +23,19 @@ ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 """SQLSTATE of serialization failures and deadlocks: PostgreSQL rolled the transaction back, and a retry may succeed."""
 
 
-def command(row: type[Row], *, notify: bool = True) -> Callable[[Verb[D, P, T]], Verb[D, P, T]]:
+def command(row: type[Row], *, notify: str | None = TRANSITIONS.channel) -> Callable[[Verb[D, P, T]], Verb[D, P, T]]:
     """Return a decorator that makes a command of a function that writes rows of one table.
 
     The command is retried after serialization failures and deadlocks. Violated constraints become problems: NameTaken
-    for a unique key, NotFound for a foreign key of the document, InUse for a row that others refer to. Subscribers are
-    notified afterwards. `notify=False` is for frequent commands whose changes no subscription shows.
+    for a unique key, NotFound for a foreign key of the document, InUse for a row that others refer to. Subscribers of
+    a channel are notified afterwards. `notify=None` is for commands that notify by themselves, or change nothing shown.
     """
 
     def decorate(verb: Verb[D, P, T]) -> Verb[D, P, T]:
         async def run(context: CommandContext, document: D, *args: P.args, **kwargs: P.kwargs) -> T:
             result = await repeat(context, document, *args, **kwargs)
             if notify:
-                context.database.notify(TRANSITIONS.channel)
+                context.database.notify(notify)
             return result
 
         async def repeat(context: CommandContext, document: D, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -54,8 +54,10 @@ def command(row: type[Row], *, notify: bool = True) -> Callable[[Verb[D, P, T]],
 async def _check(context: CommandContext, row: type[Row], document: Any, error: DBAPIError) -> None:
     """Return if a retry may succeed. Otherwise raise the problem or the error."""
     if isinstance(error, IntegrityError):
+        # The failed transaction is rolled back, so the conflicting row is looked up in another one.
         problem = await problem_of(context.database, row, document, error)
         if problem is not None:
             raise problem from error
+    # After any other error, such as a lost connection, the transaction may have been committed.
     elif getattr(error.orig, "sqlstate", None) not in ROLLED_BACK:
         raise error

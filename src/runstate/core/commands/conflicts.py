@@ -31,6 +31,7 @@ async def problem_of(database: Database, row: type[Row], document: Any, error: I
         if is_taken(error) and (key := taken_key(error, table)):
             return await _name_taken(connection, row, document, key)
         if is_dangling(error):
+            # A deletion has an id in place of a document.
             if isinstance(document, BaseModel):
                 return await _not_found(connection, table, document)
             return await _in_use(connection, table, document)
@@ -42,6 +43,7 @@ async def _name_taken(
 ) -> NameTaken | None:
     same = (column == _value(row, document, column) for column in key)
     existing = (await connection.execute(sa.select(row.id).where(*same))).scalar()
+    # The name is the last column of a composite key, as in (flow_id, name).
     return None if existing is None else NameTaken(existing, [key[-1].key])
 
 

@@ -67,6 +67,7 @@ def _default(column: sa.Column[Any]) -> Any:
     default: Any = column.default
     if default is None:
         return None
+    # SQLAlchemy wraps a callable default in a function of the execution context.
     return default.arg(None) if default.is_callable else default.arg
 
 
@@ -95,6 +96,7 @@ async def insert_or_find(
     for _ in range(TRIES):
         if (made := await insert_or_skip(connection, row, columns)) is not None:
             return Written(made)
+        # Locked only if the caller updates the row next.
         existing = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
         if existing is not None:
             return Written(_row(row, existing), created=False)
@@ -107,6 +109,7 @@ async def change(
     """Update columns of a row and return it as written, or None if it is unknown. Without columns, only read it."""
     table = _table(row)
     statement: Any = sa.select(*table.columns).where(which)
+    # An update without changes writes nothing, so `updated` stays.
     if columns:
         statement = sa.update(table).where(which).values(**columns, updated=now).returning(*table.columns)
     found = (await connection.execute(statement)).one_or_none()
@@ -135,10 +138,12 @@ def create(row: type[R], key: Sequence[str] = ("name",), existing: Existing = Ex
 
     @command(row)
     async def run(context: CommandContext, document: BaseModel) -> Written[R]:
+        # An option of the command is no column.
         columns = columns_of(document, without=("overwrite",))
         answer = Existing.UPDATE if getattr(document, "overwrite", False) else existing
         async with context.database.write() as transaction:
             connection = transaction.connection
+            # The violated constraint becomes NameTaken in `command`.
             if answer is Existing.REFUSE:
                 return Written(await insert(connection, row, fresh(context) | columns))
             found = await insert_or_find(connection, row, fresh(context) | columns, key, lock=answer is Existing.UPDATE)

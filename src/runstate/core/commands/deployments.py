@@ -51,6 +51,7 @@ async def deploy_flow(context: CommandContext, document: Any) -> Written[Deploym
 @command(Deployment)
 async def create_deployment(context: CommandContext, document: Any) -> Written[Deployment]:
     """Create a deployment, or update the flow's deployment with this name."""
+    # The limit is a row of its own.
     columns = columns_of(document, without=("concurrency_limit",))
     async with context.database.write() as transaction:
         connection = transaction.connection
@@ -75,6 +76,7 @@ async def update_deployment(context: CommandContext, document: Any) -> Deploymen
 async def _update(context: CommandContext, document: Any) -> Deployment:
     async with context.database.write() as transaction:
         connection = transaction.connection
+        # Updates of a deployment take turns, because each may create or delete its limit.
         locked = sa.select(Deployment.id).where(Deployment.id == document.id).with_for_update()
         if (await connection.execute(locked)).scalar() is None:
             raise NotFound(document.id)
@@ -104,6 +106,7 @@ async def _set_limit(
     if slots is None:
         await connection.execute(sa.delete(ConcurrencyLimit).where(own))
         return None
+    # The deployment is locked, so no other transaction inserts its limit meanwhile.
     if (changed := await change(connection, ConcurrencyLimit, own, {"limit": slots}, now)) is not None:
         return changed.id
     owned = {"name": f"deployment:{deployment_id}", "deployment_id": deployment_id, "limit": slots}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from random import Random
 from typing import Any, Final
 from uuid import UUID
 
+import coolname
 import sqlalchemy as sa
 from pydantic import Field
 
@@ -57,11 +59,23 @@ RunFlow = create_document(
     deployment=DEPLOYMENT,
 )
 
+WORDS: Final = Random()  # noqa: S311 names are not secret
+"""Chooses the words of names; seeded for each name."""
+# coolname draws from a generator of its module, which cannot be seeded for each name.
+coolname.replace_random(WORDS)
+
+
+def readable_name(id: UUID) -> str:
+    """Return the default name of a run: an adjective and an animal, such as `zealous-otter`, chosen by its id."""
+    # The words depend on the id only, so the name of a run can be found again.
+    WORDS.seed(id.int)
+    return coolname.generate_slug(2)
+
 
 def new_flow_run(document: Any, id: UUID, now: datetime, **actor: Any) -> CreateRun:
     """Return the request that creates a flow run."""
     columns = new_columns(FlowRun, document) | {"id": id, "created": now, "updated": now}
-    columns["name"] = document.name or f"flow-run-{id.hex[-8:]}"
+    columns["name"] = document.name or readable_name(id)
     return CreateRun(run=FlowRun.of(NEW | columns), state=stated(document.state), **actor)
 
 
@@ -154,9 +168,11 @@ async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[boo
     runs = [run for run, is_chosen in locked if is_chosen]
     if not runs:
         return []
+    # Locks are acquired as in batches: flow runs, then task runs, each in order of ids.
     asked = sa.select(TaskRun.id).where(among(TaskRun.flow_run_id, runs)).order_by(TaskRun.id).with_for_update()
     tasks = list((await connection.execute(asked)).scalars())
-    await release_and_forget(connection, [*runs, *tasks], now)
+    await release_and_forget(transaction, [*runs, *tasks], now)
+    # Before the deletion, since the rows are counted.
     await tallies.subtract(connection, flow_runs=runs, task_runs=tasks)
     await connection.execute(sa.delete(FlowRun).where(among(FlowRun.id, runs)))
     transaction.notify(DELETIONS)

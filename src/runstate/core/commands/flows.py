@@ -32,5 +32,6 @@ async def delete_flow(context: CommandContext, flow_id: UUID) -> None:
         locked = sa.select(Flow.id).where(Flow.id == flow_id).with_for_update()
         if (await connection.execute(locked)).scalar() is None:
             raise NotFound(flow_id)
+        # A cascade of the database would neither release slots nor change the tallies.
         await delete_flow_runs(transaction, FlowRun.flow_id == flow_id, context.clock())
         await crud.remove(connection, Flow, flow_id)

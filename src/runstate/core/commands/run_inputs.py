@@ -68,7 +68,9 @@ async def _resuming(
         expected_version=paused.version if paused else None,  # the input was validated for this state
         idempotency_key=given.idempotency_key,
         policy=RESUME,
+        # Side effects of the reference are reproduced for `proposeState` only.
         quirks=False,
+        # The proposed state depends on that of the run, which the first attempt has changed.
         fingerprint_source=f"resume {given.model_dump_json()}",
         run_input_to_store=await _run_input(batcher, given, paused),
         **who,
@@ -83,6 +85,7 @@ async def _run_input(batcher: Batcher, given: requests.ResumeFlowRun, paused: St
     schema = await input_of(batcher.context, given.id, keys.get("schema", ""))
     if schema is None:
         raise InvalidInput("The run waits for an input whose schema is not stored.", ("runInput",))
+    # No lock is held, since validation can take seconds; the expected version detects a change.
     await batcher.context.json_schemas.validate(given.run_input, schema.value, ("runInput",))
     return keys.get("response", "response"), given.run_input
 
@@ -92,6 +95,7 @@ async def check_keyset(context: CommandContext, request: ProposeState) -> None:
     keyset = request.state.details.run_input_keyset
     schema = await input_of(context, request.run_id, keyset.get("schema", "")) if keyset else None
     if schema:
+        # A schema that cannot be used is refused now, and not when the run is to be resumed.
         await context.json_schemas.check(schema.value, ("runInputKeyset", "schema"))
 
 
@@ -103,6 +107,7 @@ async def create_input(context: CommandContext, document: Any) -> Written[FlowRu
     """Create an input. Raise InvalidInput if a paused run uses it as its schema and it is not a valid schema."""
     paused = await current_state(context, document.flow_run_id)
     keyset = paused.details.run_input_keyset if paused and paused.is_paused else None
+    # A client can store the schema after the pause that names it.
     if keyset and keyset.get("schema") == document.key:
         await context.json_schemas.check(document.value, ("value",))
     written: Written[FlowRunInput] = await _create(context, document)

@@ -32,6 +32,7 @@ async def _delete_state(context: CommandContext, row: type[FlowRunState | TaskRu
         run_id = (await connection.execute(sa.select(row.run_id).where(row.id == state_id))).scalar()
         if run_id is None:
             raise NotFound(state_id)
+        # Under the lock, the run cannot change its state before the deletion.
         locked = (
             await sql.lock_flow_runs(connection, [run_id], shared=False)
             if row is FlowRunState
@@ -39,4 +40,6 @@ async def _delete_state(context: CommandContext, row: type[FlowRunState | TaskRu
         )
         if any(each.run.state_id == state_id for each in locked):
             raise InvalidInput("The run is in this state; only states that it has left can be deleted.", ["id"])
+        if row is TaskRunState:
+            await sql.forget_results(connection, TaskRunState.id == state_id)
         await remove(connection, row, state_id)

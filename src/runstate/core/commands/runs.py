@@ -19,12 +19,13 @@ from runstate.core.commands.command import TRIES
 from runstate.core.commands.crud import Written, change, columns_of
 from runstate.core.context import CommandContext
 from runstate.core.states import NO_DETAILS, State
+from runstate.database import Transaction
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
 from runstate.errors import NotFound, Unavailable
-from runstate.rows import FlowRun, ProposalAnswer, Row, TaskRun
+from runstate.rows import ConcurrencyWaiter, FlowRun, ProposalAnswer, Row, TaskRun, TaskRunState
 
 R = TypeVar("R", bound=Row)
 
@@ -40,6 +41,7 @@ NEW: dict[str, Any] = {
     "start_time": None,
     "end_time": None,
     "total_run_time_seconds": 0.0,
+    "last_answer": None,
 }
 """Columns of a run that has not entered a state yet."""
 
@@ -70,6 +72,7 @@ async def create_run(batcher: Batcher, request: CreateRun) -> Written[Any]:
         if isinstance(outcome, Exception):
             raise outcome
         made = cast("Created", outcome)
+        # A run that this request created needs no further statement.
         run = made.run or await find(batcher.context, type(request.run), made.run_id)
         if run is not None:
             return Written(run, made.created)
@@ -101,11 +104,14 @@ async def change_run(
     return changed
 
 
-async def release_and_forget(connection: AsyncConnection, runs: Sequence[UUID], now: datetime) -> None:
+async def release_and_forget(transaction: Transaction, runs: Sequence[UUID], now: datetime) -> None:
     """Release the slots of runs, and delete rows that refer to them without a foreign key."""
-    unit = UnitOfWork()
+    unit, connection = UnitOfWork(), transaction.connection
     await lock_limits(connection, unit, holders=runs)
     for lease in [lease for run_id in runs for lease in unit.held_by(run_id)]:
+        # With decay, an earlier release has advanced this lease.
         unit.release(unit.leases[lease.id], now)
-    await write_limits(connection, unit, now)
-    await connection.execute(sa.delete(ProposalAnswer).where(among(ProposalAnswer.run_id, runs)))
+    await write_limits(transaction, unit, now)
+    await sql.forget_results(connection, among(TaskRunState.run_id, runs))
+    for row in (ProposalAnswer, ConcurrencyWaiter):
+        await connection.execute(sa.delete(row).where(among(row.run_id, runs)))

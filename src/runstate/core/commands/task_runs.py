@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.orchestrate import lock_limits, write_limits
@@ -35,6 +34,7 @@ UpdateTaskRun = update_document(TaskRun)
 def new_task_run(document: Any, id: UUID, now: datetime, **actor: Any) -> CreateRun:
     """Return the request that creates a task run."""
     columns = new_columns(TaskRun, document) | {"id": id, "created": now, "updated": now}
+    # A task key can be as long as a name, so the generated name is cut.
     columns["name"] = document.name or f"{document.task_key}-{id.hex[-8:]}"[:255]
     return CreateRun(run=TaskRun.of(NEW | {"flow_run_run_count": 0} | columns), state=stated(document.state), **actor)
 
@@ -55,18 +55,18 @@ async def update_task_run(context: CommandContext, document: Any) -> TaskRun:
         changed: TaskRun = await change_run(context, connection, locked[0].run, document)
         lost = set(locked[0].run.tags) - set(changed.tags)
         if lost:
-            await _release(context, connection, document.id, {f"tag:{tag}" for tag in lost})
+            await _release(context, transaction, document.id, {f"tag:{tag}" for tag in lost})
     return changed
 
 
-async def _release(context: CommandContext, connection: AsyncConnection, run_id: UUID, names: set[str]) -> None:
+async def _release(context: CommandContext, transaction: Transaction, run_id: UUID, names: set[str]) -> None:
     """Release the slots of limits with these names that a state of the run acquired."""
     unit, now = UnitOfWork(), context.clock()
-    await lock_limits(connection, unit, holders=[run_id])
+    await lock_limits(transaction.connection, unit, holders=[run_id])
     for lease in unit.held_by(run_id):
         if lease.automatic and unit.limits[lease.limit_id].name in names:
             unit.release(lease, now)
-    await write_limits(connection, unit, now)
+    await write_limits(transaction, unit, now)
 
 
 @command(TaskRun)
@@ -97,11 +97,12 @@ async def _delete(
     """Lock task runs and the subflow runs that they stand for, and delete those that meet a condition."""
     connection = transaction.connection
     subflows = sa.select(FlowRun.id).where(among(FlowRun.parent_task_run_id, ids)).order_by(FlowRun.id)
+    # Flow runs are locked before task runs, and the deletion changes their `parent_task_run_id`.
     await connection.execute(subflows.with_for_update())
     locked = [each.run.id for each in await sql.lock_task_runs(connection, ids)]
     runs = list((await connection.execute(sa.select(TaskRun.id).where(among(TaskRun.id, locked), which))).scalars())
     if runs:
-        await release_and_forget(connection, runs, now)
+        await release_and_forget(transaction, runs, now)
         await tallies.subtract(connection, task_runs=runs)
         await connection.execute(sa.delete(TaskRun).where(among(TaskRun.id, runs)))
         transaction.notify(DELETIONS)

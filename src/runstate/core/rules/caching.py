@@ -1,6 +1,7 @@
 """Cached results of task runs."""
 
 from runstate.core.proposal import ANY, Amend, CacheResult, Proposal, Reject, rule
+from runstate.core.states import is_unpersisted
 from runstate.documents.states import StateType
 from runstate.rows import TaskRun
 
@@ -29,8 +30,8 @@ def refuse_long_cache_key(proposal: Proposal[TaskRun]) -> Reject | None:
 
 @rule(leaving=ANY, entering={StateType.COMPLETED})
 def cache_result(proposal: Proposal[TaskRun]) -> Amend | None:
-    """The result of a completed task run with a cache key is cached until it expires."""
+    """The result of a completed task run with a cache key is cached until it expires, unless it is not stored."""
     details = proposal.proposed.details
-    if not details.cache_key:
+    if not details.cache_key or is_unpersisted(proposal.proposed.data):
         return None
     return Amend(effects=(CacheResult(details.cache_key, details.cache_expiration),))

@@ -14,7 +14,7 @@ from runstate.core.proposal import (
     Wait,
     rule,
 )
-from runstate.core.slots import retry_delay, seconds_until_room
+from runstate.core.slots import capacity, retry_delay, seconds_until_room
 from runstate.core.states import awaiting_concurrency_slot, cancelled
 from runstate.documents.policies import CollisionStrategy
 from runstate.documents.states import StateType
@@ -49,6 +49,7 @@ def take_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Amend 
     slot = _wanted(proposal)
     if slot is None:
         return None
+    # A limit of zero never has a free slot, so waiting would be useless.
     if slot.limit.limit == 0:
         return Abort(reason=NO_SLOTS.format(slot.limit.name))
     if seconds_until_room(slot.limit, 1, proposal.now) > 0:
@@ -96,13 +97,14 @@ def cancel_late_run_without_slot(proposal: Proposal[FlowRun]) -> Reject | None:
 
 
 def _wanted(proposal: Proposal[Any]) -> Slot | None:
+    # A run keeps the slot that it holds, even if the limit was lowered or switched off since.
     return next((slot for slot in proposal.slots if slot.held is None and slot.limit.active), None)
 
 
 def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
     """Acquire all slots that the run does not hold yet, or none."""
     wanted = [slot for slot in proposal.slots if slot.held is None and slot.limit.active]
-    closed = next((slot for slot in wanted if slot.limit.limit == 0), None)
+    closed = next((slot for slot in wanted if capacity(slot.limit) < 1), None)
     if closed:
         return Abort(reason=NO_SLOTS.format(closed.limit.name))
     full = [slot for slot in wanted if seconds_until_room(slot.limit, 1, proposal.now) > 0]
@@ -110,9 +112,17 @@ def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
         names = ", ".join(slot.limit.name for slot in full)
         return Wait(
             reason=FULL.format(names),
-            seconds=max(retry_delay(slot.limit, 1, proposal.now, proposal.draw) for slot in full),
+            # A retry needs a slot of every limit at once.
+            seconds=max(retry_delay(each.limit, 1, proposal.now, proposal.draw, _attempts(proposal)) for each in full),
+            limits=tuple(each.limit.id for each in full),
         )
     return Amend(effects=tuple(Acquire(slot, None) for slot in wanted)) if wanted else None
+
+
+def _attempts(proposal: Proposal[Any]) -> int:
+    """Return how often the run was told in a row that limits are full."""
+    last = proposal.run.last_answer
+    return last.attempts if last is not None and last.limit_ids else 0
 
 
 def _enter_deployment(proposal: Proposal[FlowRun]) -> Abort | Wait | Amend | None:
@@ -137,4 +147,5 @@ def _collided(proposal: Proposal[FlowRun], slot: Slot) -> Reject:
     if options and options.collision_strategy is CollisionStrategy.CANCEL_NEW:
         return Reject(reason=reason, instead=cancelled(message="The concurrency limit of the deployment was reached."))
     when = proposal.now + timedelta(seconds=ENQUEUED_SECONDS)
-    return Reject(reason=reason, instead=awaiting_concurrency_slot(proposal.now, when))
+    instead = awaiting_concurrency_slot(proposal.now, when)
+    return Reject(reason=reason, instead=instead, limits=(slot.limit.id,))

@@ -78,14 +78,17 @@ def expired_pause_fails(proposal: Proposal[FlowRun]) -> Reject | None:
     return Reject(
         reason="The pause has expired.",
         instead=failed(message="The flow was paused and never resumed."),
-        after_bookkeeping=_resuming(proposal),
+        after_bookkeeping=_resuming(proposal) if proposal.quirks else {},
     )
 
 
 @rule(leaving=PAUSED)
 def note_the_resuming(proposal: Proposal[FlowRun]) -> Amend:
     """A run that leaves a pause is marked as resuming until it enters RUNNING or ends."""
-    return Amend(after_bookkeeping=_resuming(proposal))
+    if proposal.quirks:
+        return Amend(after_bookkeeping=_resuming(proposal))
+    # Before the bookkeeping, which then does not count the resumption as a further run.
+    return Amend(run=_resuming(proposal))
 
 
 def _resuming(proposal: Proposal[FlowRun]) -> dict[str, object]:

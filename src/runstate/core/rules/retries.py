@@ -15,8 +15,10 @@ FAILED = frozenset({StateType.FAILED})
 def retry_failed_flow_run(proposal: Proposal[FlowRun]) -> Reject | Amend:
     """A flow run that fails and has retries left becomes AwaitingRetry, and its process retries it."""
     policy = proposal.run.policy
+    # The run count includes the first run: n retries allow n + 1 runs.
     if policy.retries is None or proposal.run.run_count > policy.retries:
         return Amend(run={"policy": policy.model_copy(update={"retry_type": None})})
+    # The code runs again from its start, and can pause at the same places.
     noted = policy.model_copy(update={"resuming": False, "pause_keys": (), "retry_type": "in_process"})
     return _retry(proposal, policy.retry_delay_seconds or 0, run={"policy": noted})
 
@@ -60,4 +62,5 @@ def _delay(proposal: Proposal[TaskRun]) -> float:
         return 0
     attempt = max(proposal.run.run_count - 1, 0)
     delay = policy.retry_delays_seconds[min(attempt, len(policy.retry_delays_seconds) - 1)]
+    # Drawn evenly: that is simpler to explain than the clamped Poisson distribution of the reference.
     return max(0.0, delay * (1 + (policy.retry_jitter_factor or 0) * (2 * proposal.draw - 1)))

@@ -48,6 +48,7 @@ def carry_task_parameters(proposal: Proposal[TaskRun]) -> Amend | None:
 @rule(leaving=ANY, entering={SCHEDULED})
 def late_once_and_only_when_scheduled(proposal: Proposal[FlowRun]) -> Reject | None:
     """Only a SCHEDULED run can become Late, and only once."""
+    # By name, as in the reference: Late is no type of its own.
     if proposal.proposed.name != "Late":
         return None
     if proposal.initial is None or not proposal.initial.is_scheduled:

@@ -31,6 +31,14 @@ def keep_persisted_result(proposal: Proposal[FlowRun]) -> Reject | None:
     return Reject(reason="The persisted result of the run would be lost.") if lost else None
 
 
+@rule()
+def retry_only_after_the_end(proposal: Proposal[FlowRun]) -> Abort | None:
+    """Only a flow run that has ended can be retried by `retryFlowRun`."""
+    if proposal.initial is not None and proposal.initial.is_final:
+        return None
+    return Abort(reason=f"Only a run that has ended can be retried: it is in {proposal.initial_name or 'no state'}.")
+
+
 @rule(leaving=FINAL_TYPES, entering={StateType.SCHEDULED})
 def reschedule_needs_deployment(proposal: Proposal[FlowRun]) -> Abort | None:
     """A flow run that has ended can be scheduled again only if it has a deployment."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from runstate.documents import exact_json
 from runstate.documents.states import Json
 from runstate.errors import InvalidInput, Overloaded
 
@@ -34,6 +35,7 @@ class JsonSchemas:
 
     def __init__(self) -> None:
         self.process: Process | None = None
+        # The process answers one request after another.
         self.turn = asyncio.Lock()
         self.waiting = 0
 
@@ -54,8 +56,10 @@ class JsonSchemas:
 
     async def close(self) -> None:
         """End the process."""
+        # Cleared before the wait, so that the next caller starts another process.
         process, self.process = self.process, None
         if process:
+            # The process may have ended already: it ends itself when a request uses too much.
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
@@ -87,6 +91,7 @@ class JsonSchemas:
                 process.stdin.write(request)
                 await process.stdin.drain()
                 answer = await process.stdout.readline()
+        # The process is killed below, so that it cannot keep the next request waiting.
         except (TimeoutError, ConnectionError):
             answer = b""
         finally:
@@ -97,6 +102,7 @@ class JsonSchemas:
 
 async def _started() -> Process:
     """Start the process in its own session, so that signals of a terminal reach the server only."""
+    # `-P` keeps the folder of the script out of the search path of modules.
     return await asyncio.create_subprocess_exec(
         sys.executable, "-P", str(WORKER), stdin=PIPE, stdout=PIPE, start_new_session=True
     )
@@ -104,8 +110,8 @@ async def _started() -> Process:
 
 def _line(value: Json, limit: int, path: tuple[str, ...]) -> bytes:
     try:
-        line = orjson.dumps(value)
-    except TypeError as error:  # nested too deeply, or an integer of more than 64 bits
+        line = exact_json.dumps(value)
+    except (TypeError, RecursionError) as error:  # nested too deeply
         raise InvalidInput(f"The JSON value cannot be validated: {error}.", path) from None
     if len(line) > limit:
         raise InvalidInput(f"The JSON value is too large: {len(line)} bytes, at most {limit} are allowed.", path)

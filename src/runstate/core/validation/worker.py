@@ -28,6 +28,7 @@ PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES, dfa_size_
 @functools.lru_cache(32)
 def validator(schema: bytes) -> jsonschema_rs.Draft202012Validator:
     """Return a validator; raise ValueError if the schema is invalid or refers to anything outside itself."""
+    # `mask` keeps the values of clients, which can be long, out of messages.
     return jsonschema_rs.Draft202012Validator(
         orjson.loads(schema), pattern_options=PATTERNS, offline=True, validate_formats=False, mask="the value"
     )
@@ -42,6 +43,7 @@ def error_of(schema: bytes, value: bytes) -> dict[str, Any] | None:
         if value:
             known.validate(orjson.loads(value))
     except ValueError as error:
+        # Messages can repeat parts of a schema, which can be long.
         message = str(getattr(error, "message", error))[:LONGEST_MESSAGE]
         return {"of": of, "message": message, "path": [str(part) for part in getattr(error, "instance_path", ())]}
     return None

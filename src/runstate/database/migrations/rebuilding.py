@@ -25,6 +25,7 @@ def keeping_what_holds(connection: sa.Connection) -> Iterator[None]:
     if connection.dialect.name != "sqlite":
         yield
         return
+    # Read before the migrations: a table that is rebuilt forgets its number.
     numbers = _numbers(connection)
     yield
     _count_on(connection, numbers)
@@ -33,6 +34,7 @@ def keeping_what_holds(connection: sa.Connection) -> Iterator[None]:
 
 def _numbers(connection: sa.Connection) -> dict[str, int]:
     """Return the last number of each table with AUTOINCREMENT; the row with the number may have been deleted."""
+    # SQLite creates the table of counters with the first table that has AUTOINCREMENT.
     if not connection.scalar(COUNTS):
         return {}
     return {row.name: row.seq for row in connection.execute(NUMBERS)}

@@ -53,12 +53,14 @@ class CountedTable:
         columns = [self.columns[name] for name in groups]
         number = self.number.label("count")
         statement = sa.select(*columns, number).select_from(self.source(groups)).where(*conditions)
+        # The tallies of a group that all its runs have left add up to 0.
         return statement.group_by(*columns).having(self.number != 0) if columns else statement
 
     def source(self, groups: Sequence[str]) -> sa.FromClause:
         """Return the table with those that the columns of groups belong to."""
         needed: set[Any] = {self.columns[name].table for name in groups}
         source = self.table
+        # A join costs time, so it is made only for columns that need it.
         for each in self.joined:
             source = source.outerjoin(each.table, each.condition) if each.table in needed else source
         return source
@@ -81,6 +83,7 @@ def _runs(run: type[Run], state: type[State], *joined: Joined) -> CountedTable:
 def _tallies(kind: RunKind) -> CountedTable:
     table = tallied(kind)
     columns = {name: table.c[name] for name in ("flow_id", "deployment_id", "state_type", "state_name")}
+    # PostgreSQL adds bigint values up to a numeric value.
     number = sa.func.coalesce(sa.func.sum(table.c.number), 0)
     return CountedTable(table, columns, sa.cast(number, NUMBER))
 

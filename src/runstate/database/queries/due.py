@@ -49,13 +49,16 @@ class DueQuery:
 async def pages(database: Database, due: DueQuery) -> AsyncIterator[Sequence[Found]]:
     """Yield the rows in pages. Each page starts after the last row of the previous one, even if rows stay due."""
     page = await _page(database, due.query, due.order)
+    # All pages are read, so that no run is left out.
     while page:
         yield page
         rest = due.query.where(_after(due.order, page[-1]))
+        # A short page is the last one, so no further statement is needed.
         page = await _page(database, rest, due.order) if len(page) == PAGE else ()
 
 
 async def _page(database: Database, query: Query, order: Order) -> Sequence[Found]:
+    # No connection is held while the caller works on a page.
     async with database.read() as connection:
         return (await connection.execute(query.order_by(*order).limit(PAGE))).all()
 
@@ -77,6 +80,7 @@ def late_flow_runs(before: datetime) -> DueQuery:
 
 def expired_pauses(now: datetime) -> DueQuery:
     """Return the query for flow runs whose pause has expired."""
+    # The text can have any time zone, so it is not compared as text.
     until = sa.type_coerce(FlowRunState.details, JSON)["pause_timeout"].as_string()
     query = (
         sa.select(FlowRun.id, FlowRun.version, FlowRun.state_timestamp)

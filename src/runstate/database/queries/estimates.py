@@ -15,6 +15,7 @@ def run_time(run: Run, now: datetime) -> float:
     """Return the seconds that a run has spent in RUNNING, up to now."""
     if run.state_type is not StateType.RUNNING or run.state_timestamp is None:
         return run.total_run_time_seconds
+    # The difference can be negative, since clocks of servers differ.
     return round(run.total_run_time_seconds + max(0.0, (now - run.state_timestamp).total_seconds()), 6)
 
 
@@ -37,6 +38,7 @@ def run_time_of(table: sa.FromClause, now: datetime) -> sa.ColumnElement[float]:
 
 def start_time_delta_of(table: sa.FromClause, now: datetime) -> sa.ColumnElement[float]:
     """Return `start_time_delta` as an SQL expression on a table of runs."""
+    # The type of a run without a state is NULL.
     is_final = sa.func.coalesce(table.c.state_type.in_(FINAL_TYPES), sa.false())
     can_start = sa.and_(table.c.start_time.is_(None), sa.not_(is_final))
     started = sa.case((can_start, _instant(now)), else_=table.c.start_time)

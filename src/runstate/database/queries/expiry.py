@@ -54,6 +54,7 @@ async def delete_in_batches(
     batch = sa.delete(table).where(_key(table).in_(keys.with_for_update(skip_locked=True)))
     deleted = 0
     while True:
+        # On SQLite, a long transaction would block all other writers.
         async with database.write() as transaction:
             count = (await transaction.connection.execute(batch, dict(values or {}))).rowcount
         deleted += count

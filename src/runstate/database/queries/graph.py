@@ -57,6 +57,7 @@ def task_runs_of(flow_run_id: UUID) -> sa.Select[Any]:
     newest = (
         sa.select(FlowRun.id)
         .where(FlowRun.parent_task_run_id == TaskRun.id)
+        # Ids are ordered by time (UUIDv7).
         .order_by(FlowRun.id.desc())
         .limit(1)
         .correlate(TaskRun)
@@ -90,6 +91,7 @@ def nodes(rows: Iterable[Any]) -> list[GraphNode]:
     edges = {row[0]: list(_edges(row[2])) for row in read if row[0] in known}
     for task_run, named in edges.items():
         node = known[task_run]
+        # Several inputs of a task run can name the same one.
         for edge, other_id in dict.fromkeys(named):
             other = known.get(other_id)
             if other is None or other is node:

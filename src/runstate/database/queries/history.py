@@ -44,8 +44,9 @@ class HistoryInterval:
 def filled(intervals: Intervals, counted: Iterable[Any]) -> list[HistoryInterval]:
     """Return every interval with its states; the rows have the place of an interval and the columns of a state."""
     states: list[list[HistoryState]] = [[] for _ in intervals]
-    for place, *columns in counted:
-        states[place].append(HistoryState(*columns))
+    for place, state_type, name, count, *seconds in counted:
+        # Sums of floats are not exact; answers have at most six decimals.
+        states[place].append(HistoryState(state_type, name, count, *(round(each, 6) for each in seconds)))
     return [HistoryInterval(start, end, held) for (start, end), held in zip(intervals, states, strict=True)]
 
 
@@ -64,7 +65,9 @@ def history(run: type[Run], where: sa.ColumnElement[bool], intervals: Intervals,
             sa.func.sum(start_time_delta_of(table, now)),
         )
         .where(where, intervals.contain(table.c.expected_start_time))
+        # Runs without a state have no place in the answer, whose types and names are not null.
         .where(table.c.state_type.is_not(None), table.c.state_name.is_not(None))
+        # By name: with parameters in it, PostgreSQL takes the repeated expression for a different one.
         .group_by(sa.text("place"), table.c.state_type, table.c.state_name)
         .order_by(sa.text("place"), counted.desc(), table.c.state_type, table.c.state_name)
     )

@@ -31,6 +31,7 @@ class Segment(NamedTuple):
     def place(self, instant: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
         """Return the place of the interval that an instant in the segment falls into."""
         since = sa.literal(self.start, INSTANT)
+        # A double of seconds is not exact; rounding restores whole microseconds.
         microseconds = sa.cast(sa.func.round(seconds_between(since, instant) * 1e6), NUMBER)
         return sa.literal(self.first, NUMBER) + microseconds // sa.literal(self.length // MICROSECOND, NUMBER)
 

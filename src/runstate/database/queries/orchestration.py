@@ -31,11 +31,12 @@ from runstate.rows.base import Duration
 B = TypeVar("B", bound=Base)
 
 RUN = ("id", "tags", "state_id", "state_type", "state_name", "state_timestamp", "version", "run_count", "policy")
+KEPT = ("last_answer", "heartbeat_seconds")
 TIMES = ("expected_start_time", "next_scheduled_start_time", "start_time", "end_time", "total_run_time_seconds")
-FLOW_RUN = (*RUN, *TIMES, "flow_id", "deployment_id", "parent_task_run_id", "infrastructure_pid")
-TASK_RUN = (*RUN, *TIMES, "flow_run_id", "flow_run_run_count")
+FLOW_RUN = (*RUN, *TIMES, *KEPT, "flow_id", "deployment_id", "parent_task_run_id", "infrastructure_pid")
+TASK_RUN = (*RUN, *TIMES, *KEPT, "flow_run_id", "flow_run_run_count")
 STATE = ("id", "run_id", "type", "name", "message", "timestamp", "version", "details", "persisted")
-MOVED = (*RUN[2:-1], *TIMES)
+MOVED = (*RUN[2:-1], *TIMES, "last_answer")
 FLOW_RUN_MOVED = ("updated", *MOVED, "policy")
 """Columns of a flow run that a transition may change."""
 TASK_RUN_MOVED = ("updated", *MOVED, "flow_run_run_count")
@@ -90,12 +91,15 @@ async def lock_task_runs(
     return await _locked(connection, TaskRun, TASK_RUN, TaskRunState, asked, {"ids": ids, "related": of_subflows})
 
 
+# Building a statement takes longer than executing it.
 @functools.cache
 def _locking_flow_runs(*, by_id: bool, of_tasks: bool, shared: bool) -> sa.Select[Any]:
     related = sa.select(TaskRun.flow_run_id).where(among_given(TaskRun.id, "related"))
     wanted = _wanted(FlowRun, related, by_id=by_id, by_relation=of_tasks)
     selected = sa.select(*columns(FlowRun, FLOW_RUN), *columns(FlowRunState, STATE), *RUN_CONTEXT)
     asked = selected.outerjoin(FlowRunState, FlowRunState.id == FlowRun.state_id).where(wanted).order_by(FlowRun.id)
+    # `key_share`: rows that refer to the run can be inserted meanwhile.
+    # `of`: PostgreSQL cannot lock the optional side of an outer join.
     return asked.with_for_update(read=shared, key_share=not shared, of=FlowRun)
 
 
@@ -138,6 +142,7 @@ async def _locked(
     found: list[Locked] = []
     parameters = {name: list(ids) for name, ids in given.items() if ids}
     for *values, flow_id, deployment_id, limited in await fetch(connection, asked, parameters):
+        # The columns of the state follow those of the run.
         row = run.of(dict(zip(names, values, strict=False)))
         there = values[len(names)] is not None
         its_state = state.of(dict(zip(STATE, values[len(names) :], strict=True))) if there else None
@@ -193,6 +198,7 @@ def _locking_limits(known: frozenset[str]) -> sa.Select[Any]:
     held = sa.select(ConcurrencyLease.limit_id)
     ways = {
         "ids": among_given(ConcurrencyLimit.id, "ids"),
+        # A client must not reach the limit of a deployment by its name.
         "names": among_given(ConcurrencyLimit.name, "names") & ConcurrencyLimit.deployment_id.is_(None),
         "holders": among_selected(ConcurrencyLimit.id, held.where(among_given(ConcurrencyLease.run_id, "holders"))),
         "leases": among_selected(ConcurrencyLimit.id, held.where(among_given(ConcurrencyLease.id, "leases"))),
@@ -255,14 +261,29 @@ async def cached_states(connection: AsyncConnection, keys: Collection[str], now:
         sa.select(CacheEntry.cache_key, *columns(TaskRunState, STATE))
         .join(TaskRunState, TaskRunState.id == CacheEntry.state_id)
         .where(
+            # Keys can be long, so only their digests are indexed.
             among(CacheEntry.digest, [digest(key) for key in keys]),
             CacheEntry.expires.is_(None) | (CacheEntry.expires > now),
             CacheEntry.id == newest,
         )
+        # Otherwise the state could be deleted before its data is copied.
         .with_for_update(read=True, key_share=True, of=TaskRunState)
     )
     found = (await connection.execute(asked)).mappings()
     return {each["cache_key"]: TaskRunState.of({name: each[name] for name in STATE}) for each in found}
+
+
+async def forget_results(connection: AsyncConnection, states: sa.ColumnElement[bool]) -> None:
+    """Delete the cached results of task run states that are about to be deleted, and the older ones of their keys.
+
+    The newest result of a key decides. If it is deleted, the key has no result.
+    """
+    gone = sa.orm.aliased(CacheEntry)
+    theirs = gone.state_id.in_(sa.select(TaskRunState.id).where(states))
+    newer = sa.tuple_(gone.created, gone.id) >= sa.tuple_(CacheEntry.created, CacheEntry.id)
+    keys = CacheEntry.digest.in_(sa.select(gone.digest).where(theirs))
+    replaced = sa.exists().where(gone.digest == CacheEntry.digest, theirs, newer)
+    await connection.execute(sa.delete(CacheEntry).where(keys, replaced))
 
 
 async def answers(connection: AsyncConnection, runs: Collection[UUID], keys: Collection[str]) -> list[ProposalAnswer]:
@@ -321,6 +342,7 @@ async def flow_runs_by_key(
     """Return the ids of flow runs by flow id and idempotency key."""
     if not keys:
         return {}
+    # These conditions also select other combinations of the values; callers ignore them.
     asked = sa.select(FlowRun.flow_id, FlowRun.idempotency_key, FlowRun.id).where(
         among(FlowRun.flow_id, sorted({flow for flow, _ in keys})),
         among(FlowRun.idempotency_key, sorted({key for _, key in keys})),

@@ -72,6 +72,7 @@ async def added(connection: AsyncConnection, changes: Mapping[TallyKey, int]) ->
     for counted, number in changes.items():
         is_other = (counted.state_type, counted.state_name) in own - known
         summed[counted._replace(state_name=OTHER_NAMES) if is_other else counted] += number
+    # A run that enters and leaves a state in the same batch changes nothing.
     return inserted(RunTally, [{**counted._asdict(), "number": number} for counted, number in summed.items() if number])
 
 
@@ -81,6 +82,7 @@ async def _known(connection: AsyncConnection, names: Collection[tuple[Any, Any]]
     Names are added by one transaction at a time and never removed. A name without room therefore never gets a tally,
     and its counts do not move between tallies.
     """
+    # Read without the lock first: usually all names have a tally already.
     known = await _chosen(connection, {kind for kind, _ in names})
     if not _with_room(known, names):
         return known
@@ -194,6 +196,7 @@ async def compact(connection: AsyncConnection) -> int:
     for each in changes:
         deployment = each["deployment_id"] if each["deployment_id"] in there else None
         sums[TallyKey(**{**{key: each[key] for key in KEYS}, "deployment_id": deployment})] += each["number"]
+    # Only the rows that were read: others may have been appended since.
     await connection.execute(sa.delete(RunTally).where(among(RunTally.seq, [each["seq"] for each in changes])))
     rows = [{**counted._asdict(), "number": number} for counted, number in sums.items() if number]
     if rows:

@@ -21,6 +21,7 @@ async def snapshot(database: Database) -> AsyncIterator[AsyncConnection]:
     async with database.reader.connect() as connection:
         if not database.is_sqlite:
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            # LOCAL, so that the connection returns to the pool with its own timeout.
             await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
         await connection.execution_options(patient=True)
         yield connection

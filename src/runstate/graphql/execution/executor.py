@@ -46,6 +46,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self.plans = self.plan_cache.plans_of(self)
         # Collected fields are cached with their plans, for the next execution of the document.
         self._relevant_sub_fields = self.plans.sub_fields
+        # Plans do not call resolvers, so middleware would miss them.
         self.planning = self.plans.complete and not (self.middleware_manager and self.middleware_manager.middlewares)
         self.execution = Execution(self.context_value, self.variable_values, self.fragment_definitions)
         self.root_outcome: Callable[[], Awaitable[Any]] | None = None
@@ -71,10 +72,12 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
     def execute_operation(self, serially: bool | None = None) -> AwaitableOrValue[Any]:
         """Execute the operation. Its root fields are collected once for the document."""
         collected = self._root_fields() if self.plans.complete else None
+        # Only graphql-core handles abort signals and hooks.
         if collected is None or self.abort_signal or self.hooks:
             return super().execute_operation(serially)
         kind = self.operation.operation
         root_type = cast("GraphQLObjectType", self.schema.get_root_type(kind))
+        # The specification orders the root fields of mutations only.
         in_order = kind is OperationType.MUTATION if serially is None else serially
         try:
             data = self.execute_collected_root_fields(
@@ -91,6 +94,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             return self._failed(error)
 
     def _failed(self, error: GraphQLError) -> Any:
+        # A null in a non-null root field makes the whole data null.
         self.collected_errors.add(error, None)
         return self.build_response(None)
 

@@ -46,6 +46,7 @@ class Fallbacks:
         """Count a fallback; log it if it is unexpected and the first one of its operation."""
         reason = reason_of(error)
         self.counts[reason] += 1
+        # Each execution of the document would write the same traceback.
         if reason is FallbackReason.UNEXPECTED and operation not in self.logged:
             self.logged.add(operation)
             name = getattr(operation.name, "value", operation.name)

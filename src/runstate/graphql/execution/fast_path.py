@@ -85,6 +85,7 @@ class FastPath(NamedTuple):
     def arguments(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of the resolver. Raise Fallback if a variable needs coercion or is invalid."""
         try:
+            # A variable that is omitted can have a default value, which graphql-core applies.
             return {name: read(variables[variable]) for name, (variable, read) in self.readers.items()}
         except (Fallback, GraphQLError, KeyError, ValidationError) as error:
             raise Fallback(FallbackReason.INPUT) from error
@@ -116,8 +117,10 @@ def fast_path_of(executor: Executor) -> FastPath | None:
     operation, root = executor.operation, executor.plans.root
     if operation.operation is not OperationType.MUTATION or root is None or len(root.grouped_field_set) != 1:
         return None
+    # Fields of a fragment with arguments can differ for each spread.
     if any(each.variable_signatures for each in executor.fragments.values()):
         return None
+    # Conditions can select other fields for other variables, but the plans are compiled once.
     if any(conditions(directives(operation.selection_set, executor.fragments))) or operation.directives:
         return None
     ((name, details),) = root.grouped_field_set.items()
@@ -126,6 +129,7 @@ def fast_path_of(executor: Executor) -> FastPath | None:
     plans = _plans(executor, field, details) if field else None
     if readers is None or plans is None:
         return None
+    # Without Strawberry's wrapper, which would convert the arguments again.
     resolver = field.extensions[DEFINED_BY].base_resolver.wrapped_func
     return FastPath(name, resolver, readers, plans, isinstance(get_nullable_type(field.type), GraphQLList))
 
@@ -133,6 +137,7 @@ def fast_path_of(executor: Executor) -> FastPath | None:
 def _readers(executor: Executor, field: GraphQLField, node: FieldNode) -> Mapping[str, tuple[str, Read]] | None:
     """Return the reader of each argument; None unless all are variables with scalars or documents."""
     values = {each.name.value: each.value for each in node.arguments or ()}
+    # An omitted argument can have a default value, which graphql-core applies.
     if values.keys() != field.args.keys() or not all(isinstance(each, VariableNode) for each in values.values()):
         return None
     kinds = {

@@ -91,6 +91,7 @@ class Schema(strawberry.Schema):
         )
         try:
             return await self._result(self._accepted(request))
+        # The transports answer these with statuses of their own.
         except (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError):
             raise
         except Exception as error:  # noqa: BLE001 every exception becomes an error of the result
@@ -127,6 +128,7 @@ class Schema(strawberry.Schema):
                 yield await self._result(accepted)
                 return
             with self.in_flight.subscription():
+                # Without `aclosing`, an abandoned generator would end only when it is collected.
                 async with aclosing(self._events(accepted)) as events:
                     async for event in events:
                         yield event
@@ -141,6 +143,7 @@ class Schema(strawberry.Schema):
         operation = document.operation(request.name)
         if operation is None:
             raise CannotGetOperationTypeError(request.name)
+        # Set before the checks, so that rejected operations are observed with their type.
         _annotate_context(request, kind=operation.kind.value)
         if operation.kind not in request.allowed:
             raise InvalidOperationTypeError(operation.kind)
@@ -223,6 +226,7 @@ class Schema(strawberry.Schema):
     async def _events(self, accepted: AcceptedOperation) -> AsyncGenerator[ExecutionResult, None]:
         executor = self._executor(accepted)
         async with asyncio.timeout(self.documents.limits.operation_seconds):
+            # The timeout bounds the start only: a subscription lasts as long as its client wants.
             source: Any = create_source_event_stream(executor)
             source = await source if optimized_is_awaitable(source) else source
         # graphql-core returns a result with errors if the resolver failed.
@@ -244,8 +248,12 @@ class Schema(strawberry.Schema):
         log_errors(errors, request_id)
         return [to_client_error(error, request_id) for error in errors]
 
-    def _extensions(self, accepted: AcceptedOperation) -> dict[str, Any]:
-        return {"cost": {"requested": accepted.cost, "limit": self.documents.limits.cost}}
+    def _extensions(self, accepted: AcceptedOperation) -> dict[str, Any] | None:
+        """Return the cost if the client requested it, or if it is above half of the limit."""
+        limit = self.documents.limits.cost
+        if 2 * accepted.cost > limit or getattr(accepted.request.context, "reports_cost", False):
+            return {"cost": {"requested": accepted.cost, "limit": limit}}
+        return None
 
 
 def _annotate_context(request: ExecutionRequest, **values: Any) -> None:

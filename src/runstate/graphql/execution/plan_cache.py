@@ -66,6 +66,7 @@ class PlanCache:
 
     def _add(self, executor: Any) -> CachedOperation:
         key = id(executor.operation)
+        # Once the operation is freed, another one can get its id.
         alive = weakref.ref(executor.operation, lambda _: self.operations.pop(key, None))
         found = list(directives(executor.operation.selection_set, executor.fragments))
         incremental = any(each.name.value in INCREMENTAL for each in found)

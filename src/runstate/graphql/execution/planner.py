@@ -52,10 +52,12 @@ class Planner:
         """Return the plan for the selected fields of objects of a type."""
         if DEFINED_BY not in kind.extensions:
             return None
+        # A selection cannot be hashed. It is kept with its plan, so that its id stays unique.
         cached = self.plans.plans.get(id(selected))
         if cached is None:
             try:
                 plan = self._planned(kind, selected)
+            # A selection that is too deep for a plan is left to graphql-core.
             except RecursionError:
                 return None
             cached = self.plans.plans[id(selected)] = selected, plan
@@ -67,6 +69,7 @@ class Planner:
         if runtime is None:
             return None
         collected = self.executor.collect_subfields(runtime, details)
+        # Deferred fields come later, but a plan answers in one piece.
         return None if collected.new_defer_usages else self.plan(runtime, collected.grouped_field_set)
 
     def plans_of_list(
@@ -137,6 +140,7 @@ class Planner:
     def _serializers_of_field(self, field: GraphQLField, details: FieldDetailsList) -> Serializers | None:
         if is_basic(field) or "computed" in metadata(field):
             return self._serializers(field.type, details)
+        # The class of a value is known only when it is written.
         types = [self._objects(each, details) for each in self.possible_types(get_named_type(field.type))]
         return None if None in types else AnyObjects(cast("list[Objects]", types))
 
@@ -149,6 +153,7 @@ class Planner:
         plan = self.plan_of_class(kind, details, lookup.target)
         if plan is None or plan.unplanned:
             return None
+        # Rows of a reference are written as a whole, so graphql-core can execute no field of them.
         nodes = [each.node for each in details]
         read = columns(lookup.target, nodes, self.executor.fragment_definitions, ((),))
         return Reference(name, lookup, read, plan, optional)
@@ -160,6 +165,7 @@ class Planner:
         collected = self.executor.collect_subfields(kind, details)
         plan = None if collected.new_defer_usages else self.connection_plan(kind, collected.grouped_field_set)
         read = arguments(field.extensions[DEFINED_BY])
+        # The query of the field is cached by the values of these variables.
         variables = tuple(set(variables_in(each.value for each in details[0].node.arguments or ())))
         return Nested(name, many, field, read, details, plan, variables, {}) if plan else None
 

@@ -36,6 +36,7 @@ class Objects(Serializers):
     def __missing__(self, kind: type) -> Convert:
         if not is_a(kind, self.kind):
             raise Fallback
+        # Stored, so that this method is called once for each class.
         return self.setdefault(kind, self.plan.fill)
 
 
@@ -140,6 +141,7 @@ class Plan:
 
     def fill(self, source: Any) -> dict[str, Any]:
         """Return the attributes of an object as JSON; everything else is null."""
+        # The template has the fields in the order of the selection, which an answer keeps.
         answer = self.template.copy()
         for (name, serializers), value in zip(self.attributes, self.read(source), strict=True):
             convert = serializers[type(value)]
@@ -194,6 +196,7 @@ def fill(answers: Iterable[dict[str, Any]], name: str, values: Iterable[Any]) ->
 async def all_of(waiting: Iterable[Awaitable[Any]]) -> list[Any]:
     """Return the results of all, awaited at the same time; raise the first exception once all have ended."""
     several = list(waiting)
+    # A single one needs no task.
     if len(several) == 1:
         return [await several[0]]
     results = await asyncio.gather(*several, return_exceptions=True)

@@ -32,6 +32,7 @@ class Reference(NamedTuple):
     async def fill(self, answers: list[dict[str, Any]], batch: Batch, execution: Execution) -> None:
         """Read the rows and put them into the answers."""
         keys = batch.values_of(self.lookup.key)
+        # Many objects of a list refer to the same row.
         ids = list(dict.fromkeys(each for each in keys if each is not None))
         rows = await execution.context.rows(self.lookup.target, ids, self.columns)
         by_id = dict(zip(rows.values_of("id"), await self.plan.write(rows, execution), strict=True))
@@ -79,6 +80,7 @@ class Nested(NamedTuple):
         if key not in self.queries:
             if len(self.queries) >= MAX_QUERIES:
                 self.queries.clear()
+            # Fields with one name in an answer have equal arguments: validation has checked it.
             first = self.details[0]
             arguments = get_argument_values(self.field, first.node, execution.variables, first.fragment_variable_values)
             row, parent = self.many

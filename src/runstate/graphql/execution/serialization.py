@@ -14,6 +14,7 @@ from graphql import GraphQLEnumType
 from sqlalchemy.engine import Dialect
 
 from runstate.database.dialects import plain, processor
+from runstate.documents.exact_json import LongFloat
 from runstate.graphql.execution.fallbacks import Fallback
 from runstate.graphql.types.scalars import written
 from runstate.rows.base import DocumentColumn, Timestamp
@@ -31,6 +32,7 @@ class Serializers(dict[type, Convert]):
     """Serializers of the values of a field, by Python type. Other types fall back."""
 
     def __missing__(self, kind: type) -> Convert:
+        # asyncpg returns a subclass of UUID.
         if UUID in self and issubclass(kind, UUID):
             return self.setdefault(kind, str)
         raise Fallback
@@ -42,12 +44,14 @@ class Serializers(dict[type, Convert]):
 
 
 def _int(value: int) -> int:
+    # GraphQL's Int has 32 bits.
     if -LARGEST_INT <= value <= LARGEST_INT:
         return value
     raise Fallback
 
 
 def _float(value: float) -> float:
+    # JSON has neither infinity nor NaN.
     if isfinite(value):
         return value
     raise Fallback
@@ -65,7 +69,7 @@ WRITTEN: Final[Mapping[str, Mapping[type, Convert]]] = {
     "Float": {float: _float},
     "Boolean": {bool: None},
     "DateTime": {datetime: _instant},
-    "JSON": dict.fromkeys((dict, list, str, int, float, bool)),
+    "JSON": dict.fromkeys((dict, list, str, int, float, LongFloat, bool)),
 }
 """Serializers of scalars, by name and Python type."""
 
@@ -78,6 +82,7 @@ def of_scalar(name: str) -> Serializers | None:
 def of_enum(kind: GraphQLEnumType) -> Serializers | None:
     """Return the serializers of an enum; None if graphql-core has to write it."""
     cls = getattr(kind, "wrapped_cls", None)
+    # Plans write the value of a member, which therefore must be its name in GraphQL.
     if cls is None or any(name != value.value for name, value in kind.values.items()):
         return None
     # `_value_` is an attribute, and faster than the property `value`.
@@ -117,6 +122,7 @@ def _instants(values: Sequence[datetime | None]) -> list[Any]:
 
 
 def _floats(values: Sequence[float | None]) -> Sequence[float | None]:
+    # isfinite does not accept None; 0 is finite anyway.
     if all(map(isfinite, filter(None, values))):
         return values
     raise Fallback

@@ -1,6 +1,7 @@
 """Concurrency limits: concurrencyLimit, concurrencyLimits, their mutations, and the slots that clients acquire."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from math import ceil
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -10,14 +11,17 @@ import strawberry
 from runstate.core.commands import concurrency_limits as limits
 from runstate.documents.access import Scope
 from runstate.documents.requests import AcquireConcurrencySlots, ReleaseConcurrencySlots, RenewConcurrencyLeases
-from runstate.errors import InvalidInput, NotFound
+from runstate.documents.states import RunKind
+from runstate.errors import BadUserInput, InvalidInput, NotFound
+from runstate.feed import FreeSlots
 from runstate.graphql.context import Info
 from runstate.graphql.families.family import Command, Delete, family
 from runstate.graphql.families.mutations import mutation, payload
-from runstate.graphql.published import ConcurrencyLease, ConcurrencyLimit
+from runstate.graphql.pagination.keyset import PageArguments
+from runstate.graphql.published import ConcurrencyLease, ConcurrencyLimit, ConcurrencyWaiter, FlowRun, Run, TaskRun
 from runstate.graphql.types.comparisons import as_uuid
-from runstate.graphql.types.derive import extends
-from runstate.graphql.types.fields import Id, object_type
+from runstate.graphql.types.derive import extends, register_type
+from runstate.graphql.types.fields import Id, object_type, subscription
 from runstate.graphql.types.inputs import Input
 
 FAMILY = family(
@@ -39,9 +43,15 @@ FAMILY = family(
     ),
 )
 
+MOST_NAMES: Final = 100
+Names = Annotated[
+    list[str], strawberry.argument(description=f"Names of the limits, from 1 to {MOST_NAMES}: `tag:db`, for example.")
+]
 SLOTS: Final = strawberry.argument(description="The limits, the number of slots and the holder.")
 LEASES: Final = strawberry.argument(description="The leases.")
 Ids = (list[strawberry.ID], "Ids of the leases that existed; unknown ids are omitted.")
+
+register_type(FreeSlots)
 
 ReleaseConcurrencySlotsPayload = payload("ReleaseConcurrencySlotsPayload", "The released leases.", lease_ids=Ids)
 RenewConcurrencyLeasesPayload = payload("RenewConcurrencyLeasesPayload", "The renewed leases.", lease_ids=Ids)
@@ -68,7 +78,51 @@ def active_slots(root: strawberry.Parent[ConcurrencyLimit], info: Info) -> int:
     if not root.slot_decay_per_second:
         return root.occupied
     seconds = (root.drained - info.context.now).total_seconds() if root.drained else 0.0
+    # A slot that is partly occupied cannot be acquired.
     return ceil(max(0.0, root.slot_decay_per_second * seconds))
+
+
+@extends(ConcurrencyLimit, needs=())
+async def waiting_count(root: strawberry.Parent[ConcurrencyLimit], info: Info) -> int:
+    """Number of runs that wait for a slot."""
+    waiting = info.context.search(info, ConcurrencyWaiter, PageArguments(), "limit_id", root.id)
+    return await waiting.total_count()
+
+
+@extends(ConcurrencyWaiter, name="run", needs={"run_id", "run_kind"})
+async def waiting_run(root: strawberry.Parent[ConcurrencyWaiter], info: Info) -> Run | None:
+    """The run that waits; null once it is deleted."""
+    return await info.context.load(info, FlowRun if root.run_kind is RunKind.FLOW_RUN else TaskRun, root.run_id)
+
+
+@extends(ConcurrencyWaiter, name="flow_run", needs={"run_id"})
+async def flow_run_of_waiter(root: strawberry.Parent[ConcurrencyWaiter], info: Info) -> FlowRun | None:
+    """The flow run that waits, or the flow run of the task run that waits; null for a task run without one."""
+    return await _flow_run(info, root.run_id)
+
+
+@extends(ConcurrencyLease, name="run", needs={"run_id"})
+async def holding_run(root: strawberry.Parent[ConcurrencyLease], info: Info) -> Run | None:
+    """The run that holds the slots; null if no run holds them, and once it is deleted."""
+    if root.run_id is None:
+        return None
+    # A lease does not record the kind of its run.
+    flow_run, task_run = await asyncio.gather(
+        *(info.context.load(info, row, root.run_id) for row in (FlowRun, TaskRun))
+    )
+    return flow_run or task_run
+
+
+@extends(ConcurrencyLease, name="flow_run", needs={"run_id"})
+async def flow_run_of_lease(root: strawberry.Parent[ConcurrencyLease], info: Info) -> FlowRun | None:
+    """The flow run that holds the slots, or the flow run of the task run that does; null without a flow run."""
+    return await _flow_run(info, root.run_id)
+
+
+async def _flow_run(info: Info, run_id: UUID | None) -> FlowRun | None:
+    """Return the flow run with an id, or the flow run of the task run with the id."""
+    task_run = await info.context.row(TaskRun, run_id, frozenset({"flow_run_id"}))
+    return await info.context.load(info, FlowRun, task_run.flow_run_id if task_run else run_id)
 
 
 def _ids(leases: Sequence[UUID]) -> list[strawberry.ID]:
@@ -119,3 +173,20 @@ class Mutation:
         """
         renewed: Any = await limits.renew_concurrency_leases(info.context.commands, input.checked())
         return RenewConcurrencyLeasesPayload(lease_ids=_ids(renewed))
+
+
+@strawberry.type
+class Subscription:
+    """Slots that become free."""
+
+    @subscription
+    async def slots_freed(self, info: Info, names: Names) -> AsyncGenerator[list[FreeSlots], None]:
+        """Limits with free slots: those that have some now, and then each limit when it has some after a change.
+
+        This wakes clients that wait: they propose RUNNING, or acquire slots, again. Nothing is reserved for them, and
+        the first to wait is not the first to be served. Two of many waiting clients are woken for each slot, and others
+        if it stays free. Notifications can be late, so clients ask again after `retryAfterSeconds`, too.
+        """
+        if not 1 <= len(names) <= MOST_NAMES:
+            raise BadUserInput(f"`names` takes from 1 to {MOST_NAMES} names.")
+        return info.context.feed.slots.follow(names)  # type: ignore[no-any-return]

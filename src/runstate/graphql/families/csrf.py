@@ -60,6 +60,7 @@ class Mutation:
         tokens = info.context.csrf
         if tokens is None:
             raise InvalidInput("The server requires no CSRF tokens: RUNSTATE_CSRF is off.")
+        # Clients send the name in a header.
         if not 1 <= len(client) <= LONGEST_CLIENT or not (client.isascii() and client.isprintable()):
             raise InvalidInput(
                 f"The name of a client must have 1 to {LONGEST_CLIENT} printable ASCII characters.", ("client",)

@@ -60,6 +60,7 @@ FAMILY = family(
 @extends(Deployment, needs={"concurrency_limit_id"})
 async def concurrency_limit(root: strawberry.Parent[Deployment], info: Info) -> int | None:
     """Maximum number of its runs that hold a slot at the same time; null for no limit."""
+    # The limits of all deployments of a list are loaded together.
     found = await info.context.row(ConcurrencyLimit, root.concurrency_limit_id, frozenset({"limit"}))
     return found.limit if found else None
 

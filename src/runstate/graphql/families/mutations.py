@@ -80,6 +80,7 @@ class DeletePayload:
 async def deleted(info: Info, id: str, delete: Callable[..., Awaitable[None]]) -> DeletePayload:
     """Delete the object with an id. Raise NotFound if the id is unknown or malformed."""
     known = as_uuid(id)
+    # GraphQL's ID is any text.
     if known is None:
         raise NotFound(id)
     await delete(info.context.commands, known)

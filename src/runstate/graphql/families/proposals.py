@@ -10,7 +10,7 @@ from runstate.core.batch.requests import Answer, Outcome
 from runstate.core.batch.requests import ProposeState as Request
 from runstate.core.commands import proposals, run_inputs
 from runstate.core.commands.runs import decided
-from runstate.core.policies import CANCEL
+from runstate.core.policies import CANCEL, RETRY
 from runstate.core.proposal import Rule
 from runstate.core.states import State as Proposed
 from runstate.documents.access import Scope
@@ -42,6 +42,7 @@ proposing = mutation(Scope.PROPOSE, *PROBLEMS, returns=Answer, result="ProposeSt
 async def state_of_answer(root: strawberry.Parent[Answer], info: Info) -> State | None:
     """The state of the run after the decision: the proposed state, another one, or the previous state."""
     row: type[State] = FlowRunState if root.kind is RunKind.FLOW_RUN else TaskRunState
+    # A state that this request wrote needs no statement.
     return root.written or await info.context.load(info, row, root.state_id)
 
 
@@ -76,6 +77,7 @@ async def _checked(info: Info, document: Input[ProposeState]) -> Request | Inval
     try:
         request = proposals.proposed(document.checked(), **actor(info))
         await run_inputs.check_keyset(info.context.commands, request)
+    # Other proposals of the list are decided all the same.
     except InvalidInput as error:
         return error
     return request
@@ -100,6 +102,7 @@ class Mutation:
         """Propose a state for a run. Rules accept, reject, delay or abort the proposal; nothing else changes states."""
         return await _decided(info, proposals.proposed(input.checked(), **actor(info)))
 
+    # Not the decorator `mutation`: here, problems are members of the list.
     @partial(fields.mutation, scope=Scope.PROPOSE)
     async def propose_states(
         self, info: Info, inputs: Annotated[list[Input[ProposeState]], PROPOSAL]
@@ -153,4 +156,4 @@ class Mutation:
         """Retry an ended flow run of a deployment. Its new state is SCHEDULED with the name AwaitingRetry."""
         document = input.checked()
         state = proposals.retried(document, info.context.now)
-        return await decided(info.context.batcher, _verb(info, "retry", document, state))
+        return await decided(info.context.batcher, _verb(info, "retry", document, state, RETRY))

@@ -95,6 +95,7 @@ class RunCount(RunGroup):
 def columns_of(run: type[Run], group_by: Sequence[RunGrouping]) -> list[str]:
     """Return the columns that runs of a kind can be grouped by, each once."""
     known = counted_table(run).columns
+    # A column that this kind of run does not have is null in every group.
     return [name for name in dict.fromkeys(each.value for each in group_by) if name in known]
 
 
@@ -148,7 +149,7 @@ class Query:
         """
         lateness = history.lateness(FlowRun, clause_of(FlowRun, where), info.context.now)
         ((average,),) = await info.context.fetch(lateness)
-        return None if average is None else float(average)
+        return None if average is None else round(float(average), 6)
 
 
 @strawberry.type
@@ -171,5 +172,6 @@ async def _live_counts(info: Info, counting: RunCounting) -> AsyncGenerator[list
     feed: Feed = info.context.feed
     async with aclosing(feed.transitions.live.rows(counting.statement)) as results:
         async for rows in results:
+            # Each event reads anew, at its own time.
             info.context.forget()
             yield counting.counts(rows)

@@ -89,6 +89,7 @@ async def graph_of_flow_run(
 ) -> FlowRunGraph:
     """The task runs and subflow runs of the flow run with their dependencies. More than 10,000 nodes are an error."""
     size = checked_size(first, LARGEST) if first is not None and is_set(first) else LARGEST
+    # Read for each page as a whole: the order of the nodes and their edges depend on all of them.
     found = graph.nodes(await info.context.fetch(graph.task_runs_of(root.id)))
     if is_set(since):
         found = [node for node in found if node.end_time is None or (since and node.end_time >= since)]

@@ -1,14 +1,16 @@
 """Runs: the fields that flow runs and task runs share."""
 
-from typing import Annotated, Final
+import asyncio
+from typing import Annotated, Any, Final, cast
 
 import strawberry
 from strawberry import UNSET
 
 from runstate.database.queries import estimates
+from runstate.documents.decisions import LastAnswer, ProposedType, StateDecision
 from runstate.graphql.context import Context, Info
 from runstate.graphql.pagination.keyset import DEFAULT_SIZE, LARGEST_SIZE, PageArguments
-from runstate.graphql.published import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
+from runstate.graphql.published import ConcurrencyLimit, FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
 from runstate.graphql.types.comparisons import is_set
 from runstate.graphql.types.derive import ReferenceLookup, computes, extends
 
@@ -21,6 +23,21 @@ STATES: Final[dict[type[Run], type[State]]] = {FlowRun: FlowRunState, TaskRun: T
 def is_final(root: State, _: Context) -> bool:
     """True if the state ends the run: COMPLETED, FAILED, CANCELLED or CRASHED."""
     return root.is_final
+
+
+@computes(State, needs={"decision", "type", "name"})
+def decision(root: State, _: Context) -> StateDecision:
+    """The decision that wrote the state."""
+    # An acceptance without changes is not stored.
+    return root.decision or StateDecision(proposed=ProposedType(type=root.type, name=root.name))
+
+
+@extends(cast("Any", LastAnswer), name="limits")
+async def limits_of_answer(root: strawberry.Parent[LastAnswer], info: Info) -> list[ConcurrencyLimit]:
+    """The full limits that the run waits for; empty if it waits for something else."""
+    # One statement loads all of them.
+    found = await asyncio.gather(*(info.context.load(info, ConcurrencyLimit, each) for each in root.limit_ids))
+    return [each for each in found if each]
 
 
 @extends(Run, name="state", needs={"state_id"})

@@ -219,6 +219,7 @@ def _referred(run: Any) -> tuple[RunKind, Any]:
 async def _batches(info: Info, pages: AsyncGenerator[Page[Any], None]) -> AsyncGenerator[TransitionBatch, None]:
     async with aclosing(pages):
         async for page in pages:
+            # Each event reads anew, at its own time.
             info.context.forget()
             yield _batch(info, page)
 
@@ -227,6 +228,7 @@ async def _singly(info: Info, pieces: AsyncGenerator[RunHistoryPage, None]) -> A
     async with aclosing(pieces):
         async for piece in pieces:
             for each in piece.transitions:
+                # Each event reads anew, at its own time.
                 info.context.forget()
                 yield each
 

@@ -32,6 +32,7 @@ class ParentLoader(Generic[R]):
     async def of(self, parents: Sequence[Any]) -> list[R]:
         """Return the value of each parent."""
         missing = [parent for parent in parents if parent not in self.loaded]
+        # `load_many` gathers, which takes longer for a single value.
         if len(missing) == 1:
             self.loaded[missing[0]] = await self.loader.load(missing[0])
         elif missing:
@@ -44,6 +45,7 @@ class Pages:
 
     def __init__(self, query: PageQuery[Any], fetch: Fetch, fetch_raw: Fetch) -> None:
         self.query = query
+        # Each part is read when it is selected: a total count alone reads no page.
         self.results: ParentLoader[PageResult] = ParentLoader(functools.partial(query.pages, fetch_raw))
         self.counts: ParentLoader[int] = ParentLoader(functools.partial(query.counts, fetch))
         self.behind: ParentLoader[bool] = ParentLoader(functools.partial(query.outside, fetch, ahead=False))
@@ -68,6 +70,7 @@ class Pages:
     async def _more(self, parents: Sequence[Any], beyond: ParentLoader[bool], *, further: bool) -> list[bool]:
         """Return whether each parent has more rows, in the direction of the page if it is `further`."""
         results = await self.results.of(parents) if further else []
+        # Without `further`, the pages are not read.
         full = {parent for parent, result in zip(parents, results, strict=further) if result.has_more}
         others = [parent for parent in parents if parent not in full]
         more = dict(zip(others, await beyond.of(others), strict=True))
@@ -199,6 +202,7 @@ def _resolver(row: type[Row], key: str | None) -> Callable[..., Connection[Any]]
         return info.context.search(info, row, page, key, None if key is None else root.id)
 
     answer: Any = Connection
+    # Strawberry reads types from annotations; these are known at run time only.
     search.__annotations__ |= {"root": Root, **arguments(row), "return": answer[row]}
     return search
 

@@ -37,6 +37,7 @@ class CountQuery(NamedTuple):
     def largest(self, groups: Sequence[str], limit: int | None = None) -> sa.Select[Any]:
         """Return the same statement, largest groups first."""
         columns = [self.counted.columns[name] for name in groups]
+        # The columns decide between groups of equal size, so that answers are repeatable.
         return self.counts(groups).order_by(sa.text("count DESC"), *columns).limit(limit)
 
 
@@ -44,6 +45,7 @@ def count_query(row: type[Row], where: Where[Any] | None, groups: Sequence[str] 
     """Return the query that counts rows that meet a condition, in groups."""
     tallies = TALLIES.get(row)
     if tallies and tallies.columns.keys() >= set(groups):
+        # The rows themselves can answer every condition.
         with suppress(NotTallied):
             return CountQuery(tallies, _tallied(where, tallies.table, TALLIED_CONDITIONS[row], Depth()))
     counted = counted_table(row)

@@ -109,6 +109,7 @@ def _int(column: Any, value: Any) -> int:
 
 
 def _int_below(limit: int, value: Any) -> int:
+    # `isinstance` would also accept a Boolean.
     if type(value) is not int or not -limit <= value < limit:
         raise ValueError("The value is not an integer, or out of range.")
     return value

@@ -86,6 +86,7 @@ class PageQuery(Generic[R]):
 
     async def pages(self, fetch: Fetch, parents: list[Any]) -> list[PageResult]:
         """Return the page of each parent. Each page is read in one statement, so that it shows one snapshot."""
+        # The page of a single parent ends at LIMIT; those of several parents need numbered rows.
         if len(parents) == 1:
             return [await self._page(fetch, parents)]
         read = await fetch(self._pages(parents))
@@ -142,7 +143,9 @@ class PageQuery(Generic[R]):
             column = self.table.c[first.column]
             conditions.append(column.is_(None) if null else column.is_not(None))
         if null is False and self.after is not None:
+            # Lets the database begin in the index at the cursor.
             conditions.append(bound(first, self.table, self.after[0], backwards=False))
+        # In the part with nulls, the first key does not order rows.
         places = [] if null else [first.clause(self.table, backwards=self.backwards, apart=null is False)]
         places += [key.clause(self.table, backwards=self.backwards) for key in others]
         return sa.select(*self._selected()).where(*conditions).order_by(*places)
@@ -163,6 +166,7 @@ class PageQuery(Generic[R]):
         values = self.before if ahead else self.after
         if values is None:
             return [False] * len(parents)
+        # The row at the cursor counts, too.
         cut_off = negated(beyond(self.keys, self.table, values, backwards=ahead))
         statement = sa.select(sa.literal(1), self._by()).select_from(self.table).where(*self._scope(parents), cut_off)
         statement = statement.limit(1) if len(parents) == 1 else statement.distinct()
@@ -176,6 +180,7 @@ class PageQuery(Generic[R]):
         if self.parent is None:
             return [self.where]
         column = self.table.c[self.parent]
+        # With an equality, an index on both columns serves the order, too.
         return [column == parents[0] if len(parents) == 1 else among(column, parents), self.where]
 
     def _between(self, parents: list[Any]) -> list[Clause]:
@@ -195,6 +200,7 @@ class PageQuery(Generic[R]):
 
     def _result(self, read: Sequence[Sequence[Any]]) -> PageResult:
         page = read[: self.size]
+        # Backwards, the rows were read from the end.
         return PageResult(self.none.with_values(page[::-1] if self.backwards else page), len(read) > self.size)
 
 

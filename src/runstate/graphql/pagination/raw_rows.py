@@ -38,7 +38,9 @@ class RawRows:
     @cached_property
     def columns(self) -> dict[str, Sequence[Any]]:
         """The values as the driver returned them, by column."""
+        # Without rows, zip would return no columns.
         columns: Iterable[Sequence[Any]] = zip(*self.values, strict=True) if self.values else [()] * len(self.names)
+        # Numbered pages have one more column, which is not needed here.
         return dict(zip(self.names, columns, strict=False))
 
     def values_of(self, name: str) -> Sequence[Any]:

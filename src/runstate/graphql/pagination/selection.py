@@ -41,6 +41,7 @@ def columns(
 
     Type conditions and directives are ignored, so more columns than necessary may be read.
     """
+    # The id is read in any case: loaders and nested lists find rows by it.
     result = {"id"}
     for path in paths:
         inner = list(nodes)

@@ -53,6 +53,7 @@ class Admission:
     def _refusal(self, request: HTTPConnection, fault: RunstateError) -> Response:
         response = refusal(request, fault)
         if isinstance(fault, Unauthenticated):
+            # HTTP requires a challenge with status 401.
             response.headers["WWW-Authenticate"] = self.challenge
         return response
 

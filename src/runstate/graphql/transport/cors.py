@@ -42,6 +42,7 @@ class OwnPages:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if ANY in self.allowed or site == "same-origin":
             return False
+        # Browsers omit Origin in GET requests without CORS, but send Sec-Fetch-Site.
         if origin is None:
             return site in {"cross-site", "same-site"} and headers.get("sec-fetch-mode") != "navigate"
         return not is_same_origin(origin, headers.get("host")) and normalize_origin(origin) not in self.allowed
@@ -50,6 +51,7 @@ class OwnPages:
 def guards(hosts: Sequence[str], origins: Sequence[str]) -> list[Middleware]:
     """Return the outermost middleware: checks of the host name, if there are hosts, and of the origin."""
     try:
+        # Checked at the start, so that a malformed origin is an error of the configuration.
         normalize_allowed_origins(origins)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error

@@ -29,6 +29,7 @@ class FieldLines:
             response = refusal(HTTPConnection(scope), BadRequest("A request must not have more than one Host line."))
             await response(scope, receive, send)
             return
+        # Most requests have one line for each field, and are not copied.
         if len(lines) > len(dict(lines)):
             scope["headers"] = joined(lines)
         await self.app(scope, receive, send)

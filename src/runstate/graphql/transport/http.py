@@ -23,6 +23,7 @@ from strawberry.types.graphql import OperationType
 from structlog.contextvars import bind_contextvars
 from uuid_utils import uuid4
 
+from runstate.documents import exact_json
 from runstate.errors import Forbidden, Unauthenticated
 from runstate.graphql.context import Context
 from runstate.graphql.errors import Code
@@ -50,6 +51,9 @@ PREFLIGHT_HEADER: Final = "GraphQL-Require-Preflight"
 PREFLIGHT: Final = {PREFLIGHT_HEADER.lower(), "apollo-require-preflight", "x-apollo-operation-name"}
 """Headers that a page of another site can send only after a preflight. A GET request needs one of them."""
 
+COST_HEADER: Final = "GraphQL-Cost"
+"""Request header; if its value is `report`, answers contain the cost of the operation."""
+
 COME_BACK: Final = {"Retry-After": "1"}
 COMES_BACK: Final = frozenset({Code.OVERLOADED.value, Code.UNAVAILABLE.value})
 """Codes of temporary errors: the response has `Retry-After`."""
@@ -66,6 +70,7 @@ class Incoming(Request):
     @functools.cached_property
     def headers(self) -> Any:
         """Values of the header fields, by name in lower case."""
+        # Latin-1 decodes every byte.
         return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
 
 
@@ -83,9 +88,11 @@ class Endpoint(GraphQL[Context, None]):
         self.limits = schema.documents.limits
         super().__init__(
             schema,
+            # `runstate.web` serves GraphiQL.
             graphql_ide=None,
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
             connection_init_wait_timeout=timedelta(seconds=10),
+            # The origin of a WebSocket is checked when it is opened, so sockets need no CSRF token.
             allowed_origins=allowed_origins,
             max_subscriptions_per_connection=self.limits.socket_operations,
         )
@@ -103,7 +110,12 @@ class Endpoint(GraphQL[Context, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """Return the context of an operation."""
-        return self.make_context(request, request_id(request))
+        return self._context(request, request_id(request))
+
+    def _context(self, request: Request | WebSocket, known_as: str) -> Context:
+        context = self.make_context(request, known_as)
+        context.reports_cost = request.headers.get(COST_HEADER.lower()) == "report"
+        return context
 
     async def on_ws_connect(self, context: Context) -> Any:
         """Authenticate a socket by its first message. Raise ConnectionRejectionError if its key is not valid."""
@@ -111,6 +123,7 @@ class Endpoint(GraphQL[Context, None]):
             try:
                 context.principal = await context.admit(context.connection_params)
             except Unauthenticated as error:
+                # Strawberry closes the socket with code 4403 for this exception.
                 raise ConnectionRejectionError from error
         return UNSET
 
@@ -129,10 +142,12 @@ class Endpoint(GraphQL[Context, None]):
             self.observer.refused(refused.code, refused.status, str(refused), known_as)
             response = _response(refused.status, _fault(str(refused), refused.code, known_as), JSON)
             response.headers.update(refused.headers)
+        # A client that disconnects is no error of the server.
         except ClientDisconnect:
             log.info("client_disconnected", request_id=known_as)
             response = _response(400, _fault("The request is incomplete.", Code.BAD_REQUEST, known_as), JSON)
         except Exception:
+            # Details of a bug are for the log only.
             log.exception("request_failed", request_id=known_as)
             response = _response(500, _fault("Internal error", Code.INTERNAL, known_as), JSON)
         response.raw_headers.append((b"x-request-id", known_as.encode("latin-1")))
@@ -144,11 +159,12 @@ class Endpoint(GraphQL[Context, None]):
         if request.method == "GET" and self.limits.preflight and PREFLIGHT.isdisjoint(request.headers.keys()):
             raise RefusedError(400, f"GET requests need the header `{PREFLIGHT_HEADER}`, which prevents CSRF.")
         accept = request.headers.get("accept")
+        # Before the body is read: the client would not accept any answer.
         media_type = acceptable(accept)
         asked = operation(await self._parameters(request))
         if is_named(accept, EVENTS) and wants_events(accept, self._kind(asked)):
             return await self._stream(request, asked, known_as)
-        result = await self._execute(request, asked, self.make_context(request, known_as))
+        result = await self._execute(request, asked, self._context(request, known_as))
         body = body_of(result)
         if isinstance(result, PreExecutionError):
             return _not_executed(body, media_type)
@@ -165,7 +181,7 @@ class Endpoint(GraphQL[Context, None]):
         # Once the stream has begun, its status cannot be 503 any more.
         if self.schema.in_flight.full:
             raise RefusedError(503, "Too many subscriptions are open.", Code.OVERLOADED, **COME_BACK)
-        context = self.make_context(request, known_as)
+        context = self._context(request, known_as)
         await self._check_token(request, asked, context)
         results = await self.schema.stream(
             asked.query,
@@ -201,6 +217,7 @@ class Endpoint(GraphQL[Context, None]):
         return bytes(body)
 
     async def _check_token(self, request: Request, asked: GraphQLRequest, context: Context) -> None:
+        # Queries change nothing, so they need no token.
         if context.csrf and self.schema.documents.changes(asked.query, asked.operation_name):
             try:
                 await csrf.check(context.csrf, request.headers)
@@ -230,8 +247,10 @@ class Endpoint(GraphQL[Context, None]):
 def request_id(connection: HTTPConnection) -> str:
     """Return the id of a request: a valid `X-Request-ID`, otherwise the id of its trace, otherwise a new id."""
     if "request_id" not in connection.scope:
+        # Only harmless characters, since the id is repeated in headers and logs.
         given = connection.headers.get("x-request-id")
         valid = given if given and REQUEST_ID.fullmatch(given) else None
+        # Stored in the scope, so that middleware and endpoint use the same id.
         connection.scope["request_id"] = valid or _traced(connection) or str(uuid4())
     return str(connection.scope["request_id"])
 
@@ -261,10 +280,12 @@ def wants_events(header: str | None, kind: OperationType | None) -> bool:
     )
 
 
+# Almost all requests have one of a few content types.
 @functools.lru_cache(16)
 def _check_content_type(header: str) -> None:
     name, *parameters = (part.strip().lower().replace('"', "") for part in header.split(";"))
     charsets = {each for each in parameters if each.startswith("charset=")}
+    # Pages of other sites cannot send this content type without a CORS preflight.
     if name != JSON or not charsets <= {"charset=utf-8", "charset=utf8"}:
         raise RefusedError(415, f"The content type of a request must be {JSON} in UTF-8.", Accept=JSON)
 
@@ -284,7 +305,7 @@ def _of_url(parameters: Mapping[str, str]) -> dict[str, Any]:
 
 def _parsed(text: bytes) -> Any:
     try:
-        return orjson.loads(text)
+        return exact_json.loads(text)
     except orjson.JSONDecodeError as error:
         raise RefusedError(400, f"The request is not valid JSON: {error}.") from error
 

@@ -36,6 +36,9 @@ PARTIAL: Final = "partial"
 FAILED: Final = "failed"
 REFUSED: Final = "refused"
 
+LONGEST_NAME: Final = 200
+"""Largest number of characters of an operation's name in a log line or a span."""
+
 
 class Observer:
     """Records operations in the log, in metrics and in traces."""
@@ -66,6 +69,7 @@ class Observer:
             try:
                 async with aclosing(results):
                     async for result in results:
+                        # A stop of the server is no failure of the operation.
                         if not goes_away(result):
                             seen.result(result)
                         yield result
@@ -94,9 +98,16 @@ class Observation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # A cancellation is no rejection: the client has gone, or the server stops.
         if isinstance(error, Exception):
             self.outcome = REFUSED
         self._record(time.perf_counter() - self.began)
+
+    @property
+    def name(self) -> str | None:
+        """The start of the name of the operation; None if the request has none."""
+        # A client can choose a name of any length.
+        return self.asked.operation_name and self.asked.operation_name[:LONGEST_NAME]
 
     def answered(self, result: ExecutionResult) -> None:
         """Record the errors of a result."""
@@ -124,6 +135,7 @@ class Observation:
 
     def _record(self, seconds: float) -> None:
         kind, metrics = self.context.kind, self.observer.metrics
+        # Labels need few values, so they do not contain the name of the operation, which a client chooses.
         self.observer.ended(kind, self.outcome).inc()
         # The duration of a subscription is decided by the client.
         if kind != "subscription":
@@ -143,7 +155,8 @@ class Observation:
             logging.DEBUG if self.outcome == OK else logging.INFO,
             "operation_answered",
             type=self.context.kind,
-            operation=self.asked.operation_name,
+            operation=self.name,
+            # The text of a document can contain secrets.
             document=sha256(self.asked.query.encode()).hexdigest()[:16],
             outcome=self.outcome,
             codes=self.codes,
@@ -175,7 +188,7 @@ class Traced(Observation):
         super()._record(seconds)
         document = redacted(self.asked.query) if self.tracing.documents else None
         code = None if self.outcome == OK else next(iter(self.codes), Code.BAD_REQUEST.value)
-        self.tracing.end(self.span, self.context.kind, self.asked.operation_name, document, code)
+        self.tracing.end(self.span, self.context.kind, self.name, document, code)
 
 
 class Redaction(Visitor):

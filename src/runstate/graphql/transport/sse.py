@@ -77,6 +77,7 @@ async def _beating(
         yield revoked
     finally:
         ending.cancel()
+        # A generator cannot be closed while its `anext` is running.
         if waiting:
             waiting.cancel()
             with suppress(asyncio.CancelledError):

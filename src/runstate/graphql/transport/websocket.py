@@ -22,6 +22,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from typing_extensions import override
 
+from runstate.documents import exact_json
 from runstate.graphql.context import Context
 from runstate.graphql.errors import Code, as_known_error
 from runstate.graphql.transport.observability import Observer
@@ -61,9 +62,10 @@ class Adapter(ASGIWebSocketAdapter):
             raise NonTextMessageReceived from error
 
     def _parsed(self, text: str) -> object:
+        # Kept for `_check_length`, because the handler gets the parsed message only.
         self.length = len(text)
         try:
-            return orjson.loads(text)
+            return exact_json.loads(text)
         except orjson.JSONDecodeError as error:
             raise NonJsonMessageReceived from error
 
@@ -123,9 +125,11 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _end_when(self, over: asyncio.Event) -> None:
         await over.wait()
+        # First, so that no event is sent after the key has ended.
         for key in list(self.operations):
             await self.cleanup_operation(key)
         with suppress(WebSocketDisconnect, RuntimeError):
+            # The client may have closed the socket already.
             await self.websocket.close(FORBIDDEN, "The key was revoked or has expired")
 
     @override
@@ -141,6 +145,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         if over and over.is_set():
             return
         try:
+            # Otherwise the base class closes the socket.
             if self.connection_acknowledged:
                 message = _checked(message)
                 self._check_length()
@@ -163,6 +168,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
 
     def _check_length(self) -> None:
         most = self.view.limits.body_bytes
+        # Uvicorn accepts twice this length, so that a long message is an error of its operation only.
         if cast("Adapter", self.websocket).length > most:
             raise RefusedError(413, f"A message must not exceed {most} characters.")
 
@@ -201,6 +207,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         async with aclosing(self.observer.stream(results, asked, context, self.headers)) as watched:
             async for result in watched:
                 if goes_away(result):
+                    # Without `complete`, so that the client subscribes again.
                     self.restarted.add(operation.id)
                     return
                 if _is_an_end(result):

@@ -139,6 +139,7 @@ class Ordered(Comparison[T]):
             yield column <= self._bound(column, self.lte)
 
     def _bound(self, column: Column, value: Any) -> Column:
+        # The type of the column converts the value like stored ones.
         return sa.literal(self.known(value), column.type)
 
 
@@ -343,6 +344,7 @@ class JsonComparison(Conditions):
     def clauses(self, column: Column) -> Iterator[Clause]:
         """Yield the conditions on a JSON column."""
         keys: list[str] = [] if self.path is UNSET else self.path or []
+        # PostgreSQL rejects keys with NUL, and no stored key has one.
         if any("\0" in key for key in keys):
             keys = [NOWHERE]
         if is_set(self.eq):
@@ -350,6 +352,7 @@ class JsonComparison(Conditions):
         if is_set(self.ne):
             yield negated(_json(json_equals, column, keys, self.ne))
         if is_set(self.in_):
+            # SQLAlchemy deprecates or_() without arguments.
             yield sa.or_(sa.false(), *(_json(json_equals, column, keys, each) for each in self.in_ or []))
         if is_set(self.not_in):
             yield negated(sa.or_(sa.false(), *(_json(json_equals, column, keys, each) for each in self.not_in or [])))
@@ -375,6 +378,7 @@ def _json(compare: Callable[[Column, list[str], Any], Clause], column: Column, k
     """
     if (items := _items(value, 0)) > MOST_ITEMS:
         raise LimitExceeded("listItems", MOST_ITEMS, items)
+    # No stored value contains NUL.
     return sa.false() if _has_nul(value) else compare(column, keys, value)
 
 

@@ -336,6 +336,7 @@ def _followed(reference: Reference) -> Any:
     async def follow(root: Any, info: strawberry.Info[Any, Any]) -> Any:
         return await info.context.load(info, reference.target, getattr(root, reference.key))
 
+    # Strawberry reads types from annotations; these are known at run time only.
     follow.__annotations__ |= {"root": Root, "return": _target(reference)}
     lookup = ReferenceLookup(reference.target, reference.key)
     metadata = {"reference": reference, "lookup": lookup, "needs": (reference.key,)}
@@ -422,6 +423,7 @@ def class_of(name: str, bases: tuple[Any, ...], fields: dict[str, tuple[Any, Any
         )
     annotations = {name: annotation for name, (annotation, _) in fields.items()}
     body = {name: field for name, (_, field) in fields.items()} | namespace | {"__annotations__": annotations}
+    # Unlike type(), new_class() accepts generic bases.
     return new_class(name, bases, exec_body=lambda empty: empty.update(body))
 
 

@@ -76,6 +76,7 @@ def input_type(*, name: str | None = None, one_of: bool = False) -> Callable[[ty
 
     def make(cls: type[T]) -> type[T]:
         made = strawberry.input(cls, name=name, one_of=one_of, description=description_of(cls))
+        # Strawberry calls this for each value; its own function inspects the types of all members each time.
         cast("Any", made).__strawberry_definition__.from_input = read
         return made
 

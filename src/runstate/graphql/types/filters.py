@@ -69,6 +69,7 @@ class Where(Conditions, Generic[R]):
 
     def clause(self, table: sa.FromClause, depth: Depth | None = None) -> Clause:
         """Return the condition on rows of a table, or of an alias of it. NULL counts as false."""
+        # One count for the whole filter, however deep it is nested.
         depth = depth or Depth()
         depth.enter()
         present = {name: value for name, value in vars(self).items() if is_set(value)}
@@ -82,6 +83,7 @@ class Where(Conditions, Generic[R]):
         if name == "and_":
             yield from (where.clause(table, depth) for where in value)
         elif name == "or_":
+            # SQLAlchemy deprecates or_() without arguments.
             yield sa.or_(sa.false(), *(where.clause(table, depth) for where in value))
         elif name == "not_":
             yield negated(value.clause(table, depth))
@@ -94,6 +96,7 @@ class Where(Conditions, Generic[R]):
 
     @classmethod
     def __class_getitem__(cls, row: type[R]) -> Any:
+        # Generic classes are also subscripted with type variables.
         if not is_row(row):
             return cls
         return lazy_type(f"{row.__name__}Where", lambda: REGISTRY.make(Where, row, lambda: _where(row)))
@@ -124,6 +127,7 @@ class ListFilter(Conditions, Generic[R]):
 
 def refers(table: sa.FromClause, reference: Reference, where: Where[Any], depth: Depth) -> Clause:
     """Return the condition that a row refers to a row that meets a condition."""
+    # A condition can lead back to the same table.
     target = reference.target.__table__.alias()
     found = sa.select(sa.literal(1)).where(target.c.id == table.c[reference.key], where.clause(target, depth))
     return found.correlate(table).exists()

@@ -28,6 +28,7 @@ def read(cls: type, value: Mapping[str, Any], _: object) -> Any:
 
 def made(cls: type, members: Mapping[str, Any]) -> Any:
     """Return an input with these members."""
+    # The constructor would set each default again.
     result: Any = object.__new__(cls)
     result.__dict__.update(members)
     return result

@@ -94,6 +94,7 @@ class Input(Generic[M]):
         if union := union_of(annotation):
             make = partial(_of_union, annotation, union)
             return lazy_type(f"{union.name}Input", lambda: REGISTRY.make(Input, annotation, make))
+        # Generic classes are also subscripted with type variables.
         if not isinstance(model, type):
             return cls
         return lazy_type(f"{model.__name__}Input", lambda: _input_of(_extended(model)))

@@ -44,6 +44,7 @@ class OrderBy(Generic[R]):
 
     @classmethod
     def __class_getitem__(cls, row: type[R]) -> Any:
+        # Generic classes are also subscripted with type variables.
         if not is_row(row):
             return cls
         return lazy_type(f"{row.__name__}OrderBy", lambda: REGISTRY.make(OrderBy, row, lambda: _order_by(row)))
@@ -104,6 +105,7 @@ class Key(NamedTuple):
         # SQLAlchemy does not compare a column with a plain True or False by < and >.
         literal = sa.literal(value, column.type)
         further = column < literal if self.descending is not backwards else column > literal
+        # Nulls come last, so they are beyond every value.
         return sa.or_(further, column.is_(None)) if is_nullable(column) and not backwards else further
 
 
@@ -116,6 +118,7 @@ def order(row: type[Row], input_type: Sequence[OrderBy[Any]] | None) -> Order:
         return _default_order(row)
     keys: dict[str, Key] = {}
     for key in (by.order_key() for by in input_type):
+        # A column that is named again would not change the order.
         keys.setdefault(key.column, key)
     # The id makes positions unique.
     keys.setdefault("id", Key("id", descending=input_type[-1].order_key().descending))
@@ -134,10 +137,12 @@ def beyond(keys: Order, table: sa.FromClause, values: Sequence[Any], *, backward
     for key, value in zip(keys, values, strict=True):
         parts.append(sa.and_(*same, key.beyond(table, value, backwards=backwards)))
         same.append(key.equals(table, value))
+    # The bound lets the database use an index, which the OR alone does not.
     return sa.and_(_bound(keys[0], table, values[0], backwards=backwards), sa.or_(*parts))
 
 
 def _bound(key: Key, table: sa.FromClause, value: Any, *, backwards: bool) -> Clause:
+    # Rows with null are beyond the value, but do not meet the bound.
     if is_nullable(table.c[key.column]) and not backwards:
         return sa.true()
     return bound(key, table, value, backwards=backwards)

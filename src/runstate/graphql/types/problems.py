@@ -15,6 +15,7 @@ PROBLEMS: Final[Sequence[type[errors.Problem]]] = errors.Problem.__subclasses__(
 
 ProblemCode: Any = Enum("ProblemCode", [(each.code, each.code) for each in PROBLEMS])  # type: ignore[misc]
 strawberry.enum(ProblemCode, description="Kind of a problem.")
+# An enum that is made at run time has no docstrings in a source.
 for _value, _kind in zip(getattr(ProblemCode, DEFINITION).values, PROBLEMS, strict=True):
     _value.description = description_of(_kind)
 

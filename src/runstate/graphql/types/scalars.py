@@ -2,13 +2,22 @@
 
 import re
 from datetime import UTC, datetime
-from math import isfinite
 from typing import Any, Final
 
 import orjson
 import strawberry
-from graphql import GraphQLError, ValueNode, value_from_ast_untyped
+from graphql import (
+    FloatValueNode,
+    GraphQLError,
+    IntValueNode,
+    ListValueNode,
+    ObjectValueNode,
+    ValueNode,
+    value_from_ast_untyped,
+)
 from strawberry.types.scalar import ScalarDefinition
+
+from runstate.documents import exact_json
 
 # datetime.fromisoformat() also accepts formats that are not in RFC 3339.
 RFC_3339: Final = re.compile(
@@ -38,25 +47,28 @@ def written(value: datetime) -> str:
 
 def dumped(answer: object) -> bytes:
     """Return an answer as JSON. UUIDs and datetimes in it are written as the schema defines."""
-    return orjson.dumps(answer, option=orjson.OPT_UTC_Z)
+    return exact_json.dumps(answer, option=orjson.OPT_UTC_Z)
 
 
 def json_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
     """Return the JSON value of a literal in a document. Values of variables were parsed with the request."""
-    return finite(value_from_ast_untyped(node, variables))
+    match node:
+        case IntValueNode(value=text) | FloatValueNode(value=text):
+            # graphql-core would read a double, which has fewer digits.
+            return _number(text)
+        case ListValueNode(values=values):
+            return [json_literal(each, variables) for each in values]
+        case ObjectValueNode(fields=fields):
+            return {each.name.value: json_literal(each.value, variables) for each in fields}
+    return value_from_ast_untyped(node, variables)
 
 
-def finite(value: Any) -> Any:
-    """Return a JSON value. Raise GraphQLError if a number in it is not finite."""
-    match value:
-        # The literal 1e999 is parsed as infinity.
-        case float() if not isfinite(value):
-            raise GraphQLError("Numbers in JSON must be finite.")
-        case list():
-            return [finite(item) for item in value]
-        case dict():
-            return {key: finite(item) for key, item in value.items()}
-    return value
+def _number(text: str) -> float:
+    try:
+        number: float = exact_json.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise GraphQLError(f"Numbers in JSON must be finite: {error}.") from None
+    return number
 
 
 DateTime: Final = strawberry.scalar(
@@ -69,7 +81,7 @@ DateTime: Final = strawberry.scalar(
 
 JSON: Final = strawberry.scalar(
     name="JSON",
-    description="Any JSON value. Numbers must be finite.",
+    description="Any JSON value. Numbers keep all their digits; they are at most 1.8e308.",
     specified_by_url="https://www.rfc-editor.org/rfc/rfc8259",
     serialize=lambda value: value,
     parse_value=lambda value: value,

@@ -114,6 +114,7 @@ def memoized(amount: Amount) -> Amount:
         return amount
 
     def look_up(values: VariableValues) -> int:
+        # Amounts live as long as their document, so their ids are unique during a request.
         if id(amount) not in values.amounts:
             values.amounts[id(amount)] = amount(values)
         return values.amounts[id(amount)]
@@ -175,6 +176,7 @@ class CostVisitor:
         if name not in self.costs and name in self.fragments:
             self.costs[name] = NOTHING  # ends the recursion of a fragment that spreads itself; validation rejects it
             cost = self._on(self.fragments[name], None)
+            # A fragment that is spread many times is evaluated once for a request.
             self.costs[name] = cost._replace(fixed=memoized(cost.fixed), each=memoized(cost.each))
         return self.costs.get(name, NOTHING)
 

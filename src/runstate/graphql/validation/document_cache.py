@@ -1,5 +1,6 @@
 """A cache of documents that are parsed, measured and validated."""
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,18 +14,22 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     GraphQLSyntaxError,
+    IntValueNode,
     NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     OverlappingFieldsCanBeMergedRule,
     ValidationContext,
+    Visitor,
     parse,
     specified_rules,
     validate,
     value_from_ast_untyped,
+    visit,
 )
 from strawberry.types.graphql import OperationType
 
 from runstate.documents.access import Scope
+from runstate.documents.exact_json import LONGEST_NUMBER
 from runstate.errors import LimitExceeded
 from runstate.graphql.pagination.selection import Fragments, selected
 from runstate.graphql.validation.cost import Amount, CostVisitor, SelectionCost, VariableValues, evaluated, paged_types
@@ -41,8 +46,19 @@ MAX_COMPARISONS: Final = 50_000
 
 NOT_CHANGING: Final = frozenset({"createCsrfToken", "__typename"})
 """Fields of `Mutation` that need no CSRF token."""
+LONG_NUMBER: Final = re.compile(f"[0-9]{{{LONGEST_NUMBER}}}")
 TOO_MANY_TOKENS: Final = "Document contains more than"
 """Start of the parser's message for a document with too many tokens."""
+
+
+class LongNumbers(Visitor):
+    """Rejects integers that Python does not read, because that takes quadratic time."""
+
+    def enter_int_value(self, node: IntValueNode, *_: Any) -> None:
+        """Raise GraphQLSyntaxError if the integer is too long."""
+        if node.loc and len(node.value) > LONGEST_NUMBER:
+            message = f"A number has at most {LONGEST_NUMBER:,} characters."
+            raise GraphQLSyntaxError(node.loc.source, node.loc.start, message)
 
 
 class FieldsCanBeMergedRule(OverlappingFieldsCanBeMergedRule):
@@ -167,14 +183,19 @@ class DocumentCache:
         self.timed(phase, time.perf_counter() - began)
 
     def _parsed(self, text: str) -> DocumentNode:
+        # Checked first: parsing takes time in proportion to the text.
         check("characters", len(text), self.limits.characters)
         try:
-            return parse(text, max_tokens=self.limits.tokens)
+            document = parse(text, max_tokens=self.limits.tokens)
         except GraphQLSyntaxError as error:
             # graphql-core has no exception of its own for this limit.
             if TOO_MANY_TOKENS in error.message:
                 raise LimitExceeded("tokens", self.limits.tokens) from None
             raise
+        # Few documents have such a number, so most are not visited.
+        if LONG_NUMBER.search(text):
+            visit(document, LongNumbers())
+        return document
 
     def _validated(self, node: DocumentNode) -> Document:
         visitor = CostVisitor(self.schema, self.paged, self.scopes, node)
@@ -218,7 +239,9 @@ class DocumentCache:
             self.schema,
             node,
             self.rules,
+            # A document can repeat a mistake thousands of times.
             max_errors=self.limits.errors,
+            # Suggestions reveal names of the schema.
             hide_suggestions=not self.limits.suggestions,
         )
 

@@ -70,6 +70,7 @@ def _is_list(kind: Any) -> bool:
 
 
 def _in_list(value: Any, inner: LongestList | None) -> int:
+    # GraphQL takes a single value for a list of one.
     if not isinstance(value, list):
         return inner(value) if inner else 0
     return max([len(value), *map(inner, value)]) if inner else len(value)

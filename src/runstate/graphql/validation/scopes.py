@@ -39,6 +39,7 @@ def _needed(schema: GraphQLSchema, kind: GraphQLObjectType | GraphQLInterfaceTyp
     kinds = [kind]
     if isinstance(kind, GraphQLInterfaceType):
         kinds += schema.get_possible_types(kind)
+    # A mutation that declares no scope must not be open by mistake.
     default = Scope.ADMIN if kind is schema.mutation_type else None
     return frozenset(scope for each in kinds if (scope := _declared(each, each.fields[name]) or default))
 

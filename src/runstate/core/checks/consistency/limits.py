@@ -55,6 +55,7 @@ def without_run() -> Ids:
 
 def not_released(run: type[FlowRun | TaskRun], holding: Collection[StateType]) -> Ids:
     """Select leases that a state acquired and that belong to runs outside the state types that hold slots."""
+    # The type of a run without a state is NULL.
     holds = sa.func.coalesce(run.state_type.in_(holding), sa.false())
     held = sa.select(ConcurrencyLease.id).join_from(ConcurrencyLease, run, run.id == ConcurrencyLease.run_id)
     return held.where(ConcurrencyLease.automatic, ~holds)

@@ -31,6 +31,7 @@ def _checks(runs: str, run: Run, state: State) -> tuple[Check, ...]:
 
 def not_in_last_state(run: Run, state: State) -> Ids:
     """Select runs whose columns differ from the state with their version."""
+    # Unlike `!=`, the comparison is true for NULL and a value.
     differs = [getattr(run, ours).is_distinct_from(getattr(state, theirs)) for ours, theirs in COPIED]
     current = sa.and_(state.run_id == run.id, state.version == run.version)
     return sa.select(run.id).outerjoin_from(run, state, current).where(sa.or_(*differs))
@@ -58,6 +59,7 @@ def going_back_in_time(state: State) -> Ids:
 
 def wrongly_ended(run: Run) -> Ids:
     """Select unfinished runs with an end time, and runs in a final state without one."""
+    # The type of a run without a state is NULL.
     has_ended = sa.func.coalesce(run.state_type.in_(FINAL_TYPES), sa.false())
     return sa.select(run.id).where(has_ended != run.end_time.is_not(None))
 

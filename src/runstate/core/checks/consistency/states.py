@@ -28,6 +28,7 @@ def not_logged(state: State) -> sa.Select[Any]:
 
 def wrongly_logged(state: State) -> sa.Select[Any]:
     """Select states that differ from their log entry."""
+    # Unlike `!=`, the comparison is true for NULL and a value.
     differs = [getattr(Transition, ours).is_distinct_from(getattr(state, theirs)) for ours, theirs in LOGGED]
     entry = sa.and_(Transition.run_id == state.run_id, Transition.version == state.version)
     return sa.select(state.id).join_from(state, Transition, entry).where(sa.or_(*differs))
