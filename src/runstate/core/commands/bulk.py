@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import Answer, Created, Outcome, ProposeState
 from runstate.core.context import CommandContext
-from runstate.core.proposal import OrchestrationStatus
 from runstate.database import dialects
 from runstate.database.dialects import among
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.states import RunKind
 from runstate.errors import IdempotencyConflict, Problem, VersionConflict
 from runstate.rows import BulkOperation, FlowRun, TaskRun

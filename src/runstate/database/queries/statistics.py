@@ -94,7 +94,7 @@ class StatisticsQuery:
         values = {"count": sa.func.count()} | self._outcomes(source)
         for each in self.distributions:
             values |= _aggregates(each, source)
-        keys = [source.c[str(each.key)] for each in groups]  # type: ignore[attr-defined]
+        keys = [source.c[str(each.key)] for each in groups]
         self.names[:] = [*self.groups, *(["place"] if self.intervals else []), *values]
         asked = sa.select(*keys, *values.values()).select_from(source)
         return asked.group_by(*keys).order_by(values["count"].desc(), *keys).limit(most) if keys else asked

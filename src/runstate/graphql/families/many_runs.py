@@ -19,11 +19,11 @@ from runstate.core.commands import bulk, flow_runs, proposals, task_runs
 from runstate.core.commands.bulk import BulkCommand, Progress
 from runstate.core.commands.runs import stated
 from runstate.core.policies import CANCEL
-from runstate.core.proposal import OrchestrationStatus
 from runstate.core.states import State
 from runstate.database.queries.counts import RUN_KINDS
 from runstate.documents import requests
 from runstate.documents.access import Scope
+from runstate.documents.decisions import OrchestrationStatus
 from runstate.errors import IdempotencyConflict, InvalidInput
 from runstate.graphql.context import Info
 from runstate.graphql.families.mutations import actor, mutation
