@@ -54,11 +54,20 @@ async def deployment_id_of(context: CommandContext, reference: DeploymentRef) ->
         return reference.id
     if reference.id is not None or reference.flow is None or reference.name is None:
         raise InvalidInput("Give the id of the deployment, or the names of its flow and itself.", ["deployment"])
-    flow = sa.select(Flow.id).where(Flow.name == reference.flow).scalar_subquery()
-    named = sa.select(Deployment.id).where(Deployment.flow_id == flow, Deployment.name == reference.name)
-    if (found := await _id(context, named)) is None:
+    if (found := await found_deployment(context, reference)) is None:
         raise NotFound(message=f"The flow `{reference.flow}` has no deployment with the name `{reference.name}`.")
     return found
+
+
+async def found_deployment(context: CommandContext, reference: Any) -> UUID | None:
+    """Return the id of the deployment with the names of its flow and itself; None if it does not exist."""
+    # PostgreSQL rejects texts with NUL, so no object has such a name.
+    if "\0" in reference.flow + reference.name:
+        return None
+    flow = sa.select(Flow.id).where(Flow.name == reference.flow).scalar_subquery()
+    return await _id(
+        context, sa.select(Deployment.id).where(Deployment.flow_id == flow, Deployment.name == reference.name)
+    )
 
 
 async def _id(context: CommandContext, query: sa.Select[Any]) -> UUID | None:

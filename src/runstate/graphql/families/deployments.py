@@ -6,10 +6,10 @@ import strawberry
 from strawberry import UNSET
 
 from runstate.core.commands import deployments, flow_runs
-from runstate.core.commands.by_name import deployment_id_of
+from runstate.core.commands.by_name import found_deployment
 from runstate.documents.access import Scope
 from runstate.documents.requests import DeploymentRef, RunDeployment
-from runstate.errors import BadUserInput, InvalidInput, NameTaken, NotFound
+from runstate.errors import InvalidInput, NameTaken, NotFound
 from runstate.graphql.context import Info
 from runstate.graphql.families.family import Command, Delete, created_payload, family
 from runstate.graphql.families.flow_runs import CreateFlowRunPayload
@@ -28,15 +28,10 @@ ById = Annotated[
 @query
 async def deployment(self: Any, info: Info, id: ById = UNSET, by: By = UNSET) -> Deployment | None:
     """The deployment with an id, or with the names of its flow and itself; null if it is unknown."""
-    if bool(id) is bool(by):
-        raise BadUserInput("Give `id` or `by`.")
-    if not by:
-        return await info.context.load(info, Deployment, id)
-    try:
-        key = await deployment_id_of(info.context.commands, by.checked())
-    except NotFound:
-        return None
-    return await info.context.load(info, Deployment, key)
+    reference: Any = by or DeploymentRef()
+    if not reference.flow or not reference.name:
+        return await info.context.load(info, Deployment, id or reference.id or None)
+    return await info.context.load(info, Deployment, await found_deployment(info.context.commands, reference))
 
 
 FAMILY = family(

@@ -57,7 +57,10 @@ GroupBy = Annotated[
 ]
 Units = Annotated[Input[Interval] | None, strawberry.argument(description="Intervals to group by; they need `since`.")]
 Since = Annotated[TimeInput | None, strawberry.argument(description="Only runs whose time is this or later.")]
-Until = Annotated[TimeInput | None, strawberry.argument(description="Only runs whose time is earlier; with `interval`, now by default.")]
+Until = Annotated[
+    TimeInput | None,
+    strawberry.argument(description="Only runs whose time is earlier; with `interval`, now by default."),
+]
 By = Annotated[RunTime, strawberry.argument(description="Time of a run that `since`, `until` and intervals are about.")]
 First = Annotated[
     int, strawberry.argument(description=f"Maximum number of groups, from 1 to {MOST_GROUPS}; the largest ones.")
