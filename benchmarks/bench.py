@@ -289,24 +289,38 @@ async def baseline_rate(place: Place, tasks: list[UUID], flow_run: str, seconds:
     return await driver_baseline.transitions(place.database_url, tasks, UUID(flow_run), seconds, loops)
 
 
-async def with_subscribers(place: Place, name: str, seconds: float, table: Table, flow_run: str) -> None:
-    """Measure the lifecycle with 98 subscribers to one run each and two to all runs; before and after that, without.
+SUBSCRIBERS = {
+    "mixed": "100 subscribers",
+    "nested": "200 subscribers that select the run",
+    "different": "200 different ones",
+}
 
-    The comparison has two halves because tables grow meanwhile and PostgreSQL vacuums them.
+
+async def with_subscribers(place: Place, name: str, seconds: float, table: Table, flow_run: str) -> None:
+    """Measure the lifecycle with subscribers, of each kind; before and after that, without.
+
+    The comparison has halves because tables grow meanwhile and PostgreSQL vacuums them.
     """
-    before = await at_once(place, 32, lifecycle(flow_run), seconds / 2)
-    subscribers = subprocess.Popen([sys.executable, "-m", "benchmarks.subscribers", place.url])  # noqa: ASYNC220 it returns at once
+    alone, found = await at_once(place, 32, lifecycle(flow_run), seconds / 2), {}
+    for kind in SUBSCRIBERS:
+        found[kind] = await beside_subscribers(place, kind, seconds, flow_run)
+        alone += await at_once(place, 32, lifecycle(flow_run), seconds / 2)
+    table.line(f"{name}: lifecycle without subscribers, before, between and after", place, alone)
+    for kind, timed in found.items():
+        table.line(f"{name}: the same with {SUBSCRIBERS[kind]}", place, timed, alone.rate)
+
+
+async def beside_subscribers(place: Place, kind: str, seconds: float, flow_run: str) -> Timed:
+    """Measure the lifecycle with subscribers of one kind."""
+    subscribers = subprocess.Popen([sys.executable, "-m", "benchmarks.subscribers", place.url, kind])  # noqa: ASYNC220 it returns at once
     try:
         await asyncio.sleep(3)
         if subscribers.poll() is not None:
             raise RuntimeError("The subscribers ended.")
-        timed = await at_once(place, 32, lifecycle(flow_run), seconds)
+        return await at_once(place, 32, lifecycle(flow_run), seconds)
     finally:
         subscribers.terminate()
         subscribers.wait()
-    alone = before + await at_once(place, 32, lifecycle(flow_run), seconds / 2)
-    table.line(f"{name}: lifecycle without subscribers, before and after", place, alone)
-    table.line(f"{name}: the same with 100 subscribers", place, timed, alone.rate)
 
 
 async def finished(server: Place, number: int) -> None:

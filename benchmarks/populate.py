@@ -85,9 +85,16 @@ class Data:
     def waiting(self) -> Rows:
         """Return a limit whose slots are held, and the newest task runs as those that wait for it."""
         at = Instant(self.now - 3_600 * SECOND)
-        own = {"id": self.id(at), "created": at, "updated": at, "name": "tag:busy", "limit": 1, "active": 1}
+        own: dict[str, Any] = {
+            "id": self.id(at),
+            "created": at,
+            "updated": at,
+            "name": "tag:busy",
+            "limit": 1,
+            "active": 1,
+        }
         limit = {**own, "occupied": 1, "slot_decay_per_second": 0.0, "average_slot_occupancy_seconds": 2.0}
-        waiters = [self._waiter(limit["id"], run_id, place) for place, run_id in enumerate(self.newest)]
+        waiters = [self._waiter(own["id"], run_id, place) for place, run_id in enumerate(self.newest)]
         return {"concurrency_limit": [limit], "concurrency_waiter": waiters}
 
     def _waiter(self, limit_id: str, run_id: str, place: int) -> dict[str, Any]:

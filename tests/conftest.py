@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from runstate.app import build_app
+from runstate.core.keyring import new_key
 from runstate.database import Database
 from runstate.settings import Settings
 from tests.client import Ask, asking, running
@@ -21,6 +23,7 @@ from tests.node import Packages, packages
 from tests.serving import Serve
 
 KINDS = ("sqlite", "postgresql")
+SECRET_KEY = new_key()
 
 
 def pytest_configure() -> None:
@@ -100,7 +103,7 @@ async def database(url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def app(url: str) -> AsyncIterator[Starlette]:
     """Yield the application with the database, started and without background services."""
-    app = build_app(Settings(database_url=url, services="off"))
+    app = build_app(Settings(database_url=url, services="off", secret_keys=SecretStr(SECRET_KEY)))
     async with running(app):
         yield app
 

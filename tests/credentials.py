@@ -28,7 +28,9 @@ class Keys:
         """Create a key; return its text."""
         text = keys.mint(token_bytes)
         now = datetime.now(UTC)
-        await keys.create(self.database, now, text, id=uuid4(), name=name, scopes=[Scope(scope)], expires=expires)
+        await keys.create(
+            self.database, now, text, id=uuid4(), name=name, scopes=map(Scope, scope.split()), expires=expires
+        )
         return text
 
     async def revoke(self, name: str) -> float:

@@ -68,7 +68,7 @@ def test_an_origin_consists_of_scheme_and_host(origin: str) -> None:
 
 
 def test_the_password_is_hidden_in_the_settings() -> None:
-    assert "secret" not in repr(settings(auth_string="user:secret"))
+    assert "lovelace" not in repr(settings(auth_string="user:lovelace"))
 
 
 async def test_an_exposed_server_does_not_start_by_default(serve: Serve) -> None:

@@ -17,7 +17,7 @@ from tests.client import Ask
 from tests.serving import Serve
 from tests.subscribing import Listening, connected, listening
 
-READY = {"serving": "ok", "database": "ok", "migrations": "ok", "feed": "ok"}
+READY = {"serving": "ok", "database": "ok", "migrations": "ok", "writes": "ok", "feed": "ok"}
 
 
 @pytest.fixture

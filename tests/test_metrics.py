@@ -11,6 +11,7 @@ from graphql import GraphQLError
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from strawberry.types import ExecutionResult
+from structlog.testing import capture_logs
 
 from runstate.app import build_app, clock
 from runstate.database import Database
@@ -20,6 +21,7 @@ from runstate.graphql.context import Context
 from runstate.graphql.errors import extensions
 from runstate.graphql.transport.observability import Observer
 from runstate.graphql.transport.request import GraphQLRequest
+from runstate.measuring import Meter
 from runstate.metrics import Metrics
 from runstate.settings import Settings
 from tests.client import Ask, asking, running
@@ -238,3 +240,23 @@ def test_every_metric_is_documented() -> None:
     own = {name for name in told if not name.startswith(("process_", "python_"))}
 
     assert [name for name in sorted(own) if f"`{name}" not in page] == []
+
+
+async def test_figures_of_workers_are_kept_up_to_date_although_that_failed_once(app: Starlette, tmp_path: Path) -> None:
+    state, looks = app.state, list[int]()
+    meter = Meter(Metrics(tmp_path), clock)
+
+    def look() -> None:
+        looks.append(len(looks))
+        if len(looks) == 1:
+            raise LookupError
+
+    with capture_logs() as logs:
+        meter.start(state.database, state.feed.transitions, state.batcher)
+        meter.look = look
+        async with asyncio.timeout(30):
+            while len(looks) < 2:  # noqa: ASYNC110 nothing tells
+                await asyncio.sleep(0.05)
+        await meter.stop()
+
+    assert [each["task"] for each in logs if each.get("exc_info")] == ["metrics"]

@@ -176,13 +176,36 @@ def possible(kind: Any) -> list[GraphQLObjectType]:
     return [kind] if isinstance(kind, GraphQLObjectType) else list(HERE.get_possible_types(kind))
 
 
+FIXED = {
+    "ArtifactCollection.data and BlockDocument.data",
+    "ArtifactCollection.key and Artifact.key",
+    "Artifact.data and BlockDocument.data",
+    "Artifact.key and Configuration.key",
+    "Configuration.value and Variable.value",
+    *(
+        f"{state}.{pair}"
+        for state in ("FlowRunState", "TaskRunState")
+        for pair in (
+            "data and BlockDocument.data",
+            "message and Log.message",
+            "type and Artifact.type",
+            "type and ArtifactCollection.type",
+            "version and BlockSchema.version",
+        )
+    ),
+    *(f"{run}.version and BlockSchema.version" for run in ("FlowRun", "TaskRun")),
+}
+"""Fields of nodes whose names and types the contract fixes: who selects both in one place needs an alias."""
+
+
 @pytest.mark.parametrize(
     "abstract", [each for each in HERE.type_map.values() if isinstance(each, GraphQLUnionType | GraphQLInterfaceType)]
 )
 def test_fields_of_types_in_one_place_have_mergeable_types(abstract: Any) -> None:
     seen: set[frozenset[str]] = set()
 
-    assert [each for one, other in combinations(possible(abstract), 2) for each in differing(one, other, seen)] == []
+    found = [each for one, other in combinations(possible(abstract), 2) for each in differing(one, other, seen)]
+    assert [each for each in found if each not in FIXED] == []
 
 
 def test_types_implement_their_interfaces() -> None:

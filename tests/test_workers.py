@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from os import kill
 from pathlib import Path
-from signal import SIGINT, SIGKILL, SIGTERM, Signals
+from signal import SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from runstate.workers import GRACE_SECONDS
 from tests.serving import DidNotStartError, Serve, Server
 
 PATIENCE_SECONDS = 60
@@ -81,6 +82,33 @@ async def test_a_killed_worker_is_replaced(serve: Serve) -> None:
         assert other in children(server)
         assert (await client.post(server.url, json=QUERY)).status_code == 200
     assert await server.stop() == 0
+
+
+async def test_a_worker_that_hangs_is_replaced(serve: Serve) -> None:
+    server = await serve(RUNSTATE_WORKERS="2", RUNSTATE_WORKER_TIMEOUT_SECONDS="5")
+    async with fresh() as client:
+        await client.post(server.url, json=QUERY)
+        hung, other = sorted(children(server))
+        kill(hung, SIGSTOP)
+        await until(lambda: len(children(server)) == 2 and hung not in children(server))
+
+        assert other in children(server)
+        assert (await client.post(server.url, json=QUERY)).status_code == 200
+    assert await server.stop() == 0
+    assert "worker_hung" in (await server.output).decode()
+
+
+async def test_workers_end_within_their_grace_period_although_one_hangs(serve: Serve) -> None:
+    server = await serve(RUNSTATE_WORKERS="2", RUNSTATE_WORKER_TIMEOUT_SECONDS="3600")
+    async with fresh() as client:
+        await client.post(server.url, json=QUERY)
+    workers = children(server)
+    kill(min(workers), SIGSTOP)
+
+    async with asyncio.timeout(GRACE_SECONDS + 10):
+        assert await server.stop() == 0
+    assert [pid for pid in workers if Path(f"/proc/{pid}").exists()] == []
+    assert "worker_killed" in (await server.output).decode()
 
 
 async def test_each_worker_exports_the_metrics_of_all(serve: Serve) -> None:

@@ -1,4 +1,4 @@
-"""`runstate serve | migrate | schema | verify | watch | demo | keys`."""
+"""`runstate serve | migrate | schema | verify | watch | logs | demo | keys | secrets`."""
 
 # First, because it disables the garbage collector during the imports below.
 import runstate.loading  # noqa: F401  # isort: skip
@@ -20,13 +20,15 @@ from runstate import __version__, logs
 from runstate.app import clock
 from runstate.cli.demo import run_demo
 from runstate.cli.keys import cli as keys
+from runstate.cli.logs import run_logs
+from runstate.cli.secrets import cli as secrets
 from runstate.cli.watch import REFUSED, RefusedError, run_watch, wish_of
 from runstate.core.checks.verify import verify as findings_of
 from runstate.database.address import parse
 from runstate.database.failures import FAILURES, reason
 from runstate.database.migrate import check_head
 from runstate.database.migrate import migrate as bring_to_head
-from runstate.errors import ConfigurationError
+from runstate.errors import ConfigurationError, RunstateError
 from runstate.exposure import check_exposure
 from runstate.graphql.schema import build_schema, sdl
 from runstate.listeners import bind
@@ -40,6 +42,7 @@ gc.freeze()  # modules are never freed, so collections need not visit their obje
 gc.enable()
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(keys, name="keys")
+cli.add_typer(secrets, name="secrets")
 
 Url = Annotated[
     str | None, typer.Option("--database-url", help="URL of the database; RUNSTATE_DATABASE_URL by default.")
@@ -167,6 +170,22 @@ def watch(
         raise typer.Exit(REFUSED) from None
 
 
+@cli.command(name="logs")
+def logs_of_run(
+    run: Annotated[str, typer.Argument(help="Id of a flow run or of a task run.")],
+    url: Annotated[str, typer.Option(help="URL of the server.")] = "http://127.0.0.1:4200/graphql",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines too, until the run ends.")] = False,  # noqa: FBT002
+    tail: Annotated[int, typer.Option(min=0, max=1_000, help="With --follow: number of existing lines.")] = 100,
+    key: Key = None,
+) -> None:
+    """Print the logs of a run, those of its task runs and subflow runs among them, oldest first."""
+    try:
+        raise typer.Exit(run_logs(url, run, tail, key, follow=follow))
+    except RefusedError as refused:
+        typer.echo(str(refused), err=True)
+        raise typer.Exit(REFUSED) from None
+
+
 @cli.command()
 def demo(
     url: Annotated[str, typer.Option(help="URL of the server.")] = "http://127.0.0.1:4200/graphql",
@@ -235,7 +254,7 @@ def main() -> None:
     """Run a command. Print errors of the configuration and of the database in one line, without a traceback."""
     try:
         cli()
-    except ConfigurationError as error:
+    except RunstateError as error:
         message = error.message
     except FAILURES as error:
         # The line that is printed suffices for operators; the traceback is for developers.

@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from uuid_utils.compat import uuid7
 
+from runstate.core.access.allowlist import CHANNEL, AllowlistCache
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.batch.batcher import Batcher
 from runstate.database.migrate import migrate
@@ -32,6 +33,7 @@ from runstate.graphql.validation.limits import RequestLimits
 from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
+from runstate.secret_keys import keyring_of_secrets
 from runstate.services import cleanup, heartbeats, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings, database_of
@@ -70,13 +72,19 @@ def build_app(settings: Settings) -> Starlette:
             await migrate(database)
             hub_settings = HubSettings(slow_subscriber_timeout_seconds=settings.slow_subscriber_timeout_seconds)
             feed = Feed(database, hub_settings, meter.delivered)
+            allowlist = AllowlistCache(database.keys, clock)
+            feed.notifications.subscribe(CHANNEL, allowlist.has_news.set)
             await feed.start()
             opened.push_async_callback(feed.stop)
             batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7)
+            batcher.context = replace(batcher.context, keyring=keyring_of_secrets(settings))
             batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)
             # Tokens must be unpredictable for attackers, unlike the random numbers of the batcher.
             app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None
+            await allowlist.start()
+            opened.push_async_callback(allowlist.stop)
+            app.state.allowlist = allowlist
             app.state.credentials = keyring_of(settings, database, clock)
             if app.state.credentials:
                 app.state.credentials.start()
@@ -88,6 +96,7 @@ def build_app(settings: Settings) -> Starlette:
             opened.push_async_callback(meter.stop)
             # Last: until here, `/readyz` answers that the server is starting.
             health.start(database, feed.transitions)
+            opened.push_async_callback(health.stop)
             app.state.database, app.state.feed, app.state.batcher = database, feed, batcher
             yield
 
@@ -107,6 +116,7 @@ def build_app(settings: Settings) -> Starlette:
     app.router.default = PlainTextResponse("Not Found", 404)  # Starlette closes WebSockets there with 403
     app.router.redirect_slashes = False  # Starlette redirects to absolute URLs, which are wrong behind a proxy
     app.state.health = health
+    app.state.public_url = settings.public_url and settings.public_url.rstrip("/")
     return app
 
 
@@ -131,7 +141,8 @@ def set_services(settings: Settings) -> dict[str, Service]:
     heartbeat_service = SERVICES["heartbeats"]
     # One for the process: it knows the gaps between the rounds of its own service.
     attention = heartbeats.Attention(settings.service_intervals.get("heartbeats", heartbeat_service.seconds))
-    retention = {name: getattr(settings, name) for name in retention_settings()}
+    # Without a value, rows are kept forever.
+    retention = {name: value for name in retention_settings() if (value := getattr(settings, name))}
     return {
         "heartbeats": replace(heartbeat_service, run_once=partial(heartbeats.run_once, attention=attention)),
         "late": replace(SERVICES["late"], run_once=partial(late.run_once, after=after)),
@@ -156,6 +167,7 @@ def set_bounds(settings: Settings) -> RequestLimits:
         directives=settings.max_directives,
         list_items=settings.max_list_items,
         cost=settings.max_cost,
+        answer_bytes=settings.max_answer_bytes,
         errors=settings.max_validation_errors,
         operation_seconds=settings.operation_timeout_seconds,
         operations=settings.max_concurrent_operations,
@@ -167,10 +179,16 @@ def set_bounds(settings: Settings) -> RequestLimits:
     )
 
 
+def url_of(connection: Request | WebSocket) -> str:
+    """Return the URL of the server as the client addressed it."""
+    url = connection.base_url
+    return str(url.replace(scheme=url.scheme.replace("ws", "http"))).rstrip("/")
+
+
 def make_context(connection: Request | WebSocket, request_id: str) -> Context:
     """Return the context of an operation."""
     state = connection.app.state
-    return Context(
+    context = Context(
         state.database,
         clock,
         request_id=request_id,
@@ -180,3 +198,6 @@ def make_context(connection: Request | WebSocket, request_id: str) -> Context:
         csrf=state.csrf,
         admit=partial(admit, state.credentials, connection) if state.credentials else None,
     )
+    context.url = state.public_url or url_of(connection)
+    context.address = getattr(connection.state, "address", None)
+    return context

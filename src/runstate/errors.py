@@ -137,6 +137,10 @@ LIMIT_MESSAGES = {
     "directives": "The document has too many directives",
     "listItems": "A list is too long",
     "cost": "The answer could hold too many objects",
+    "errors": "Too many fields have failed",
+    "resolvers": "Too many fields have to be executed one by one",
+    "introspection": "The schema is selected too often",
+    "bytes": "The answer, or what is read for it, is too large in bytes",
     "quantiles": "A distribution has too many quantiles",
     "pageSize": "A page is too large",
 }
@@ -178,10 +182,24 @@ class Unavailable(RunstateError):
     code = "UNAVAILABLE"
 
 
+class DatabaseMoved(Unavailable):
+    """The database file was deleted or replaced while it was in use; nothing was written. Restart the server."""
+
+
 class Timeout(RunstateError):
     """The operation timed out. Its writes may or may not have been committed."""
 
     code = "TIMEOUT"
+
+
+class NoSecretKey(RunstateError):
+    """The server has no key for this secret: set RUNSTATE_SECRET_KEYS_FILE or RUNSTATE_SECRET_KEYS."""
+
+    code = "NO_SECRET_KEY"
+
+
+class UnknownOutcome(Timeout):
+    """The connection to the database was lost during COMMIT. What was to be written may have been."""
 
 
 class SlowConsumer(RunstateError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 from starlette.middleware import Middleware
@@ -12,6 +12,7 @@ from starlette.types import Scope
 from runstate.core.access.credentials import UNRESTRICTED, CredentialCache, Principal
 from runstate.database import Database
 from runstate.errors import ConfigurationError
+from runstate.graphql.transport.addresses import AddressFilter
 from runstate.graphql.transport.authentication import Admission
 from runstate.graphql.transport.cors import ANY, LOOPBACK, guards
 from runstate.graphql.transport.field_lines import FieldLines
@@ -70,7 +71,10 @@ def middleware(settings: Settings) -> list[Middleware]:
     """Return the middleware, outermost first."""
     # Against DNS rebinding: names of other sites that resolve to loopback are rejected.
     local = LOOPBACK if not needs_key(settings) and is_loopback(settings.host) else ()
-    before = [Middleware(FieldLines), *guards(settings.allowed_hosts or local, settings.allowed_origins)]
+    # Before authentication, so that nobody can guess keys from elsewhere.
+    networks = [ip_network(each) for each in settings.trusted_proxies]
+    entrance = Middleware(AddressFilter, is_open=is_health_path, trusted_proxies=networks)
+    before = [Middleware(FieldLines), entrance, *guards(settings.allowed_hosts or local, settings.allowed_origins)]
     if needs_key(settings):
         # After CORS, because preflight requests carry no credentials.
         is_open = is_public_path if shows_pages(settings) else is_health_path

@@ -13,6 +13,7 @@ from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import Answer, Created, Outcome
 from runstate.database import Database
 from runstate.feed import Hub
+from runstate.feed.loop import repeat
 from runstate.graphql.execution.fallbacks import FallbackReason
 from runstate.graphql.execution.operation import Schema
 from runstate.metrics import Metrics
@@ -39,7 +40,8 @@ class Meter:
         """Update metrics at each scrape; with several workers also at intervals, because one answers for all."""
         self.look = lambda: self._update(database, hub, batcher)
         if self.metrics.shared:
-            self.task = asyncio.create_task(self._update_repeatedly())
+            again = repeat(self._update_again, name="metrics", pause_seconds=EVERY_SECONDS, retry_seconds=EVERY_SECONDS)
+            self.task = asyncio.create_task(again)
 
     async def stop(self) -> None:
         """Stop updating metrics."""
@@ -104,10 +106,8 @@ class Meter:
         counter.inc(total - self.counted.get(name, 0))
         self.counted[name] = total
 
-    async def _update_repeatedly(self) -> None:
-        while True:
-            self.look()
-            await asyncio.sleep(EVERY_SECONDS)
+    async def _update_again(self) -> None:
+        self.look()
 
 
 def pools(database: Database) -> dict[str, Any]:

@@ -380,6 +380,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.handle_parser_exception()
 
     @override
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        await self.writable.wait()  # who sent a large message holds room for it until the client has taken it
+
+    @override
     async def receive(self) -> Any:
         message = await self.queue.get()
         if self.read_paused and self.queue.empty():

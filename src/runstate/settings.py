@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import partial
+from ipaddress import ip_network
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretSt
 from runstate.core.access.keys import check_name
 from runstate.database import Database
 from runstate.database.address import parse
+from runstate.database.budget import ANSWER_BYTES
 from runstate.errors import ConfigurationError
 from runstate.services.runner import SERVICES, chosen, timed
 
@@ -26,7 +28,7 @@ that Kubernetes sets for each Service whose name begins with `runstate`.
 """
 ADDRESS_OF_SERVICE: Final = re.compile(r"(tcp|udp|sctp)://.*")
 """The value to which Kubernetes sets RUNSTATE_PORT if there is a Service `runstate`."""
-SECRET: Final = frozenset({"auth_string", "database_url", "database_direct_url"})
+SECRET: Final = frozenset({"auth_string", "database_url", "database_direct_url", "secret_keys"})
 """Settings whose values are left out of error messages."""
 SIMILAR: Final = 0.85
 """Minimum similarity, from 0 to 1, at which a variable without the prefix is reported as a misspelt setting."""
@@ -76,6 +78,15 @@ def check_origins(origins: tuple[str, ...]) -> None:
             raise ConfigurationError(f"should contain origins such as https://app.example, not `{origin}`.")
 
 
+def check_networks(networks: tuple[str, ...]) -> None:
+    """Raise ConfigurationError unless each text is an IP address or network."""
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError as error:
+            raise ConfigurationError(f"should contain networks such as 10.0.0.0/8: {error}.") from None
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """Comma-separated texts."""
 
@@ -84,6 +95,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     """Settings of a server."""
 
     workers: int = Field(default=1, ge=1, description="Number of processes that serve; more than one needs PostgreSQL.")
+    worker_timeout_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="Seconds without a sign of life after which one of several processes is killed and replaced.",
+    )
     database_url: Annotated[str, _checked(parse)] = Field(
         default="sqlite+aiosqlite:///./runstate.db",
         description="SQLite file (`sqlite:///file`), or `postgresql://user:password@host/name`.",
@@ -107,6 +123,9 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=4200, ge=0, le=65535, description="Port to listen on; 0 for any free port.")
+    public_url: str | None = Field(
+        default=None, description="URL of the server for its clients, such as https://runs.example.org."
+    )
     authentication: Annotated[Literal["off", "keys"], BeforeValidator(_without_case)] = Field(
         default="off", description="`keys`: clients must send an API key created with `runstate keys create`."
     )
@@ -114,6 +133,16 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         default=None,
         description="HTTP Basic credentials (`user:password`) accepted in addition to API keys. Requests with neither"
         " are rejected.",
+    )
+    secret_keys: SecretStr | None = Field(
+        default=None,
+        description="Comma-separated keys of the secrets of blocks, from `runstate secrets new-key`. The first one"
+        " encrypts.",
+    )
+    secret_keys_file: str | None = Field(
+        default=None,
+        description="File with such keys, one a line, readable by its owner only. By default, a server with SQLite on"
+        " loopback creates one beside the database.",
     )
     insecure: bool = Field(
         default=False, description="If true, the server serves other machines without authentication."
@@ -126,6 +155,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     allowed_origins: Annotated[Names, _checked(check_origins)] = Field(
         default=(),
         description="Comma-separated origins of other sites whose pages may send requests (CORS, WebSocket).",
+    )
+    trusted_proxies: Annotated[Names, _checked(check_networks)] = Field(
+        default=(),
+        description="Comma-separated networks of proxies whose `X-Forwarded-For` names the client; for the IP"
+        " allowlist.",
     )
     csrf: bool = Field(default=False, description="If true, mutations over HTTP need a token from `createCsrfToken`.")
     services: Annotated[str, BeforeValidator(_without_case), _checked(chosen)] = Field(
@@ -144,6 +178,9 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     transition_log_retention_days: float = Field(
         default=7, gt=0, description="Days for which the log of transitions is kept; older cursors expire."
+    )
+    run_log_retention_days: float = Field(
+        default=30, ge=0, description="Days for which logs of runs are kept; 0 keeps them forever."
     )
     slow_subscriber_timeout_seconds: float = Field(
         default=60,
@@ -191,6 +228,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         default=50_000,
         gt=0,
         description="Maximum number of objects that an answer may contain, computed before execution.",
+    )
+    max_answer_bytes: int = Field(
+        default=ANSWER_BYTES,
+        gt=0,
+        description="Maximum size of an answer, and of the values that are read for it, in bytes.",
     )
     max_validation_errors: int = Field(
         default=5, gt=0, description="Maximum number of validation errors that are reported."

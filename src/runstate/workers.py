@@ -1,4 +1,4 @@
-"""Several worker processes that serve on the same sockets; a worker that exits is replaced."""
+"""Several worker processes that serve on the same sockets; a worker that exits or hangs is replaced."""
 
 import asyncio
 import multiprocessing
@@ -6,8 +6,8 @@ import os
 import signal
 import socket
 import tempfile
+import time
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from typing import Any, Final
 
 import structlog
@@ -22,19 +22,63 @@ from runstate.settings import Settings
 
 LOOK_SECONDS: Final = 0.5
 """Seconds after which the parent checks again whether it has to stop."""
+BEAT_SECONDS: Final = 0.5
+"""Seconds between two heartbeats of a worker."""
+GRACE_SECONDS: Final = 30.0
+"""Seconds after the drain time in which a worker has to exit."""
+KILL_SECONDS: Final = 5.0
+"""Seconds in which the operating system ends a killed process."""
 
 log = structlog.get_logger(__name__)
 
 
+class Place:
+    """One worker of several, and the process that does its work now."""
+
+    def __init__(self, settings: Settings, listeners: list[socket.socket]) -> None:
+        self.settings = settings
+        self.listeners = listeners
+        self.start()
+
+    def start(self) -> None:
+        """Start a process."""
+        context = multiprocessing.get_context("spawn")
+        self.beats = context.RawValue("L", 0)
+        """Number of heartbeats of the process."""
+        self.seen = 0
+        """Number of heartbeats at the last look."""
+        self.silent_seconds = 0.0
+        """Seconds without a new heartbeat."""
+        self.process = context.Process(target=work, args=(self.settings, self.listeners, self.beats))
+        self.process.start()
+
+    def look(self, seconds: float) -> None:
+        """Look for a new heartbeat, *seconds* after the last look."""
+        beats = self.beats.value
+        self.silent_seconds = self.silent_seconds + seconds if beats == self.seen else 0
+        self.seen = beats
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether the process has started and sent no heartbeat for too long."""
+        return self.seen > 0 and self.silent_seconds > self.settings.worker_timeout_seconds
+
+    def kill(self, reason: str) -> None:
+        """End the process at once."""
+        log.error(reason, pid=self.process.pid)
+        self.process.kill()
+        self.process.join(KILL_SECONDS)
+
+
 class Workers:
-    """The parent process: starts workers, replaces those that exit, and stops all of them on a signal."""
+    """The parent process: starts workers, replaces those that exit or hang, and stops all of them on a signal."""
 
     def __init__(self, settings: Settings, listeners: list[socket.socket]) -> None:
         self.settings = settings
         self.listeners = listeners
         self.stopping = False
         self.failed = False
-        self.processes: list[SpawnProcess] = []
+        self.places: list[Place] = []
 
     def run(self) -> bool:
         """Serve until a signal arrives; return False if a worker could not start."""
@@ -46,10 +90,10 @@ class Workers:
         with tempfile.TemporaryDirectory(prefix="runstate-") as shared:
             # Before the workers start: prometheus_client reads the variable when it is imported.
             os.environ[SHARED] = shared
-            self.processes = [self._started() for _ in range(self.settings.workers)]
+            self.places = [Place(self.settings, self.listeners) for _ in range(self.settings.workers)]
             print_address(self.settings, self.listeners[0].getsockname()[1])
             while not self.stopping:
-                wait([each.sentinel for each in self.processes], LOOK_SECONDS)
+                self._look()
                 self._replace()
             self._end()
         return not self.failed
@@ -57,15 +101,20 @@ class Workers:
     def _stop(self, *_: Any) -> None:
         self.stopping = True
 
-    def _started(self) -> SpawnProcess:
-        # A forked worker would inherit the threads' locks and the event loop's state.
-        process = multiprocessing.get_context("spawn").Process(target=work, args=(self.settings, self.listeners))
-        process.start()
-        return process
+    def _look(self) -> None:
+        """Wait for the exit of a worker, for half a second at most, and kill those that hang."""
+        began = time.monotonic()
+        wait([each.process.sentinel for each in self.places if each.process.is_alive()], LOOK_SECONDS)
+        passed = min(time.monotonic() - began, LOOK_SECONDS)  # more: the machine stood still, and the workers with it
+        for place in self.places:
+            place.look(passed)
+            if place.is_hung and place.process.is_alive():
+                place.kill("worker_hung")
 
     def _replace(self) -> None:
         """Replace workers that have exited. Stop if one could not start, because its replacement would fail too."""
-        for place, process in enumerate(self.processes):
+        for place in self.places:
+            process = place.process
             if process.is_alive() or self.stopping:
                 continue
             # Removes the gauges of the worker from the shared metrics.
@@ -74,13 +123,17 @@ class Workers:
                 self.stopping = self.failed = True
             else:
                 log.warning("worker_ended", pid=process.pid, exit_code=process.exitcode)
-                self.processes[place] = self._started()
+                place.start()
 
     def _end(self) -> None:
-        for process in self.processes:
-            process.terminate()
-        for process in self.processes:
-            process.join()
+        """Stop all workers, and kill those that hang or exceed the grace period."""
+        until = time.monotonic() + self.settings.shutdown_drain_seconds + GRACE_SECONDS
+        for place in self.places:
+            place.process.terminate()
+        while (alive := [each for each in self.places if each.process.is_alive()]) and time.monotonic() < until:
+            self._look()
+        for place in alive:
+            place.kill("worker_killed")
 
 
 class Worker(Server):
@@ -89,20 +142,31 @@ class Worker(Server):
     # The parent has printed the URL.
     announces = False
 
+    def __init__(self, settings: Settings, beats: Any) -> None:
+        super().__init__(settings)
+        self.beats = beats
+        """Number of heartbeats, in memory that the parent process shares."""
+
     async def startup(self, sockets: Any = None) -> None:
-        """Start, and watch the parent process."""
+        """Start, send heartbeats, and watch the parent process."""
+        self.beating = asyncio.create_task(self._beat())
         # The sentinel becomes readable when the parent ends, even if it was killed.
         if parent := multiprocessing.parent_process():
             asyncio.get_running_loop().add_reader(parent.sentinel, self._orphaned, parent.sentinel)
         await super().startup(sockets)
+
+    async def _beat(self) -> None:
+        while True:
+            self.beats.value += 1
+            await asyncio.sleep(BEAT_SECONDS)
 
     def _orphaned(self, sentinel: int) -> None:
         asyncio.get_running_loop().remove_reader(sentinel)
         self.should_exit = True
 
 
-def work(settings: Settings, listeners: list[socket.socket]) -> None:
+def work(settings: Settings, listeners: list[socket.socket], beats: Any) -> None:
     """Serve as a worker process."""
     # A spawned process does not inherit the configuration of logging.
     logs.configure(settings.log_level, settings.log_format)
-    Worker(settings).run(sockets=listeners)
+    Worker(settings, beats).run(sockets=listeners)

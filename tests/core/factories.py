@@ -76,7 +76,7 @@ def task_run(**columns: Any) -> TaskRun:
     """Return a task run without a state, except for the given columns."""
     own: dict[str, Any] = dict.fromkeys(("flow_run_id", "cache_key", "task_version"))
     own |= {"task_key": "task", "dynamic_key": str(uuid7()), "policy": TaskRunPolicy()}
-    own |= {"task_inputs": [], "flow_run_run_count": 0}
+    own |= {"task_inputs": {}, "flow_run_run_count": 0}
     return TaskRun.of({**_columns(), **own, **columns})
 
 

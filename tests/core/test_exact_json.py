@@ -58,6 +58,7 @@ def test_numbers_of_one_value_are_equal_whatever_they_look_like() -> None:
     assert len(set(same)) == 1
     assert loads("18446744073709551617.0") != float("18446744073709551617")
     assert LongFloat("0.12345678901234567890") == LongFloat("0.1234567890123456789")
+    assert LongFloat("1.00000000000000000000001") != True  # noqa: E712 JSON's true is no number
 
 
 @examples(200)

@@ -84,7 +84,7 @@ def test_a_state_in_place_of_the_proposed_one_names_both_and_the_rule(memory: Me
         reason="The run will be retried.",
     )
     assert said.written
-    assert said.written.decision == memory.state(run).decision
+    assert said.written.decision_record == memory.state(run).decision
 
 
 def test_a_state_without_a_proposal_names_what_wrote_it(memory: Memory) -> None:

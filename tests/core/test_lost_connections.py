@@ -18,8 +18,8 @@ from runstate.core.proposal import Proposal, rule
 from runstate.core.states import pending, running
 from runstate.database import Database
 from runstate.documents.decisions import OrchestrationStatus
-from runstate.errors import Timeout, Unavailable
-from runstate.rows import ConcurrencyLease, ConcurrencyLimit, FlowRun, TaskRun, Transition
+from runstate.errors import Timeout, Unavailable, UnknownOutcome
+from runstate.rows import ConcurrencyLease, ConcurrencyLimit, Flow, FlowRun, TaskRun, Transition
 from tests.core.audit import audit
 from tests.core.factories import NOW, THOROUGH, flow_run, limit, task_run
 from tests.core.fault_proxy import ENDS_EXCHANGE, Cut, Proxy, proxied, untouched
@@ -196,6 +196,18 @@ async def test_requests_are_executed_once_if_the_reply_is_lost_repeatedly(way: W
         way.proxy.wanted = again
         await done_once(way, task, await batcher.submit(task.requests))
     assert lost == 5
+
+
+@pytest.mark.parametrize(("where", "written"), [(Cut.BEFORE, 0), (Cut.REPLY, 1)])
+async def test_a_command_whose_commit_is_lost_says_that_it_may_have_been_written(
+    way: Way, where: Cut, written: int
+) -> None:
+    made = flow()
+    way.proxy.cut(where, lambda message, _: COMMIT in message)
+    with pytest.raises(UnknownOutcome):
+        await put(way.database, made)
+
+    assert len(await rows_of(way.direct, Flow, Flow.id, [made.id])) == written
 
 
 @pytest.mark.parametrize(("where", "entries"), [(Cut.BEFORE, 0), (Cut.REPLY, 4)])

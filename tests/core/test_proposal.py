@@ -60,7 +60,7 @@ def hears(heard: list[Proposal[FlowRun]]) -> Rule[FlowRun]:
 def test_a_rule_has_the_name_and_the_docstring_of_its_function() -> None:
     listener = hears([])
 
-    assert (listener.name, repr(listener), listener.__doc__) == ("listen", "listen", "It only listens.")
+    assert (listener.name, repr(listener), listener.__doc__) == ("listen", "listen", "Record the proposal.")
 
 
 def test_a_rule_applies_to_every_transition_by_default() -> None:

@@ -51,7 +51,7 @@ async def make_run(database: Database, kind: RunKind, course: list[StateType]) -
 
 
 RUN: dict[str, Any] = {"name": "it", "tags": [], "labels": {}, "run_count": 0, "total_run_time_seconds": 0.0}
-TASK: dict[str, Any] = {"task_key": "t", "dynamic_key": "0", "task_inputs": [], "flow_run_run_count": 0}
+TASK: dict[str, Any] = {"task_key": "t", "dynamic_key": "0", "task_inputs": {}, "flow_run_run_count": 0}
 
 
 def _state(state: Any, run: UUID, version: int, entered: StateType) -> Any:

@@ -78,7 +78,7 @@ def make_flow_run(flow: Flow, **columns: Any) -> FlowRun:
 def make_task_run(flow_run: FlowRun | None = None, **columns: Any) -> TaskRun:
     """Return a run of a task."""
     key = str(next(NUMBERS))
-    own = {"name": "task", "task_key": "load", "dynamic_key": key, "task_inputs": [], "flow_run_run_count": 0}
+    own = {"name": "task", "task_key": "load", "dynamic_key": key, "task_inputs": {}, "flow_run_run_count": 0}
     return row(TaskRun, **{**RUN, **own, "flow_run_id": flow_run and flow_run.id, "policy": TaskRunPolicy(), **columns})
 
 

@@ -3,12 +3,8 @@
 from typing import Any
 from uuid import UUID
 
-import sqlalchemy as sa
-
 from runstate.database import Database
 from runstate.documents.states import StateType
-from runstate.documents.task_inputs import CALLED_IN, ConstantSource, ParameterSource, TaskInput, TaskRunSource
-from runstate.rows.base import JSON
 from tests.client import Ask
 from tests.graphql.factories import at, make_flow, make_flow_run, make_task_run, store
 
@@ -17,12 +13,12 @@ GRAPH = """query($id: ID!, $first: Int, $after: ID, $since: DateTime) { flowRun(
     nodes { kind runId taskRunId label stateType startTime endTime parents children encapsulating } } } }"""
 
 
-def given_by(*runs: Any, called_in: Any = None) -> list[TaskInput]:
-    """Inputs that come from task runs, and some that come from elsewhere."""
-    named = [TaskInput(name=f"x{place}", sources=[TaskRunSource(id=run.id)]) for place, run in enumerate(runs)]
-    others = [TaskInput(name="y", sources=[ConstantSource(type="int"), ParameterSource(name="z")])]
-    inside = [TaskInput(name=CALLED_IN, sources=[TaskRunSource(id=called_in.id)])] if called_in else []
-    return [*named, *others, *inside]
+def given_by(*runs: Any, called_in: Any = None) -> dict[str, Any]:
+    """Return inputs that come from task runs, and some from elsewhere."""
+    named = {f"x{place}": [{"input_type": "task_run", "id": str(run.id)}] for place, run in enumerate(runs)}
+    others = {"y": [{"input_type": "constant", "type": "int"}], "z": "nonsense", "w": [{"id": "malformed"}, 7]}
+    inside = {"__parents__": [{"input_type": "task_run", "id": str(called_in.id)}]} if called_in else {}
+    return {**named, **others, **inside}
 
 
 async def test_a_graph_contains_task_runs_and_subflow_runs_with_their_inputs(database: Database, ask: Ask) -> None:
@@ -99,62 +95,4 @@ async def test_a_node_leads_to_its_run(database: Database, ask: Ask) -> None:
     assert [each["run"] for each in data["flowRun"]["graph"]["nodes"]] == [
         {"id": str(task.id), "name": "task", "__typename": "TaskRun"},
         {"id": str(subflow.id), "name": "inner", "__typename": "FlowRun"},
-    ]
-
-
-CREATE = """mutation($inputs: [TaskInputInput!]) { createTaskRun(input: {
-  taskKey: "t", dynamicKey: "0", taskInputs: $inputs}) { ... on CreateTaskRunPayload { taskRun { id taskInputs {
-    name sources { __typename ... on TaskRunSource { id } ... on ParameterSource { name } ... on ConstantSource { type }
-  } } } } ... on InvalidInput { message path } } }"""
-
-
-async def test_task_inputs_are_typed(ask: Ask) -> None:
-    some = "00000000-0000-7000-8000-000000000001"
-    given = [
-        {"name": "data", "sources": [{"taskRun": {"id": some}}, {"parameter": {"name": "day"}}, {"constant": {}}]},
-        {"name": "nothing", "sources": []},
-    ]
-
-    made = (await ask(CREATE, inputs=given))["createTaskRun"]["taskRun"]
-    wrong = (await ask(CREATE, inputs=[{"name": "x", "sources": [{"taskRun": {"id": "x"}}]}]))["createTaskRun"]
-    both = await ask.raw(CREATE, inputs=[{"name": "x", "sources": [{"taskRun": {"id": some}, "constant": {}}]}])
-
-    assert made["taskInputs"] == [
-        {
-            "name": "data",
-            "sources": [
-                {"__typename": "TaskRunSource", "id": some},
-                {"__typename": "ParameterSource", "name": "day"},
-                {"__typename": "ConstantSource", "type": None},
-            ],
-        },
-        {"name": "nothing", "sources": []},
-    ]
-    assert "path" in wrong
-    assert both["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
-
-
-async def test_inputs_of_earlier_versions_are_still_read(database: Database, ask: Ask) -> None:
-    task = make_task_run()
-    await store(database, task)
-    stored = {
-        "data": [{"input_type": "task_run", "id": str(task.id)}, {"input_type": "task_run", "id": "x"}, 7],
-        "day": [{"input_type": "parameter", "name": "day"}],
-        "n": [{"input_type": "constant", "type": "int"}],
-        "odd": "nonsense",
-    }
-    async with database.write() as transaction:
-        old = sa.table("task_run", sa.column("task_inputs", JSON))
-        await transaction.connection.execute(sa.update(old).values(task_inputs=stored))
-
-    data = await ask(
-        """query($id: ID!) { taskRun(id: $id) { taskInputs {
-          name sources { __typename ... on TaskRunSource { id } } } } }""",
-        id=str(task.id),
-    )
-
-    assert sorted(data["taskRun"]["taskInputs"], key=lambda each: str(each["name"])) == [
-        {"name": "data", "sources": [{"__typename": "TaskRunSource", "id": str(task.id)}]},
-        {"name": "day", "sources": [{"__typename": "ParameterSource"}]},
-        {"name": "n", "sources": [{"__typename": "ConstantSource"}]},
     ]

@@ -162,6 +162,15 @@ async def test_cache_and_deletion_of_the_older_run_the_newer_result_stays(ask: A
     assert answer["state"]["data"] == {"type": "reference", "key": "y"}
 
 
+async def test_cache_and_slots_a_running_run_that_gets_a_cached_result_releases_its_slot(ask: Ask) -> None:
+    await create(ask, "concurrencyLimit", name="tag:x", limit=1)
+    task = await make_task_run(ask, "a", tags=["x"])
+    await propose(ask, task, "RUNNING", task=True)
+    await propose(ask, await make_task_run(ask, "b"), KEYED, task=True)
+    assert (await propose(ask, task, CACHED, task=True))["state"]["name"] == "Cached"
+    assert await active(ask) == {"tag:x": 0}
+
+
 # Limits and slots
 
 
@@ -211,6 +220,17 @@ async def test_limit_and_reset_the_end_of_a_run_releases_nothing_twice(ask: Ask)
     await ask(document, id=made["concurrencyLimit"]["id"])
     await propose(ask, second, "RUNNING", task=True)
     await propose(ask, first, "COMPLETED", task=True)
+    assert await active(ask) == {"tag:x": 1}
+
+
+async def test_limit_and_its_deletion_a_run_that_held_a_slot_ends_as_usual(ask: Ask) -> None:
+    made = await create(ask, "concurrencyLimit", name="tag:x", limit=1)
+    task, other = [await make_task_run(ask, key, tags=["x"]) for key in "ab"]
+    await propose(ask, task, "RUNNING", task=True)
+    await delete(ask, "ConcurrencyLimit", made["concurrencyLimit"]["id"])
+    await create(ask, "concurrencyLimit", name="tag:x", limit=1)
+    assert (await propose(ask, other, "RUNNING", task=True))["status"] == "ACCEPT"
+    assert (await propose(ask, task, "COMPLETED", task=True))["status"] == "ACCEPT"
     assert await active(ask) == {"tag:x": 1}
 
 
@@ -308,6 +328,16 @@ async def test_rate_limit_and_retry_each_attempt_needs_a_slot(ask: Ask) -> None:
     assert (answer["status"], answer["rule"]) == ("WAIT", "take_tag_slots")
 
 
+async def test_rate_limit_and_deletion_the_slots_of_the_run_are_free_at_once(ask: Ask) -> None:
+    await rate(ask, 3)
+    tasks = [await make_task_run(ask, key, tags=["x"]) for key in "abc"]
+    for each in tasks:
+        await propose(ask, each, "RUNNING", task=True)
+    await delete(ask, "TaskRun", tasks[0])
+    answers = [await propose(ask, await make_task_run(ask, key, tags=["x"]), "RUNNING", task=True) for key in "de"]
+    assert [each["status"] for each in answers] == ["ACCEPT", "WAIT"]
+
+
 async def test_rate_limit_and_many_slots_more_than_ever_are_free_is_a_mistake(ask: Ask) -> None:
     await create(ask, "concurrencyLimit", name="slow", limit=100, slotDecayPerSecond=1e-10)
     answer = await take(ask, "slow", slots=50)
@@ -351,6 +381,13 @@ async def test_idempotency_and_deletion_of_the_run_the_key_is_free(ask: Ask) -> 
     assert await make_flow_run(ask, flowId=flow, idempotencyKey="k") == first
     await delete(ask, "FlowRun", first)
     assert await make_flow_run(ask, flowId=flow, idempotencyKey="k") != first
+
+
+async def test_idempotency_and_dry_run_the_key_is_not_used_up(ask: Ask) -> None:
+    run = await make_flow_run(ask)
+    assert (await propose(ask, run, "RUNNING", idempotencyKey="k", dryRun=True))["status"] == "ACCEPT"
+    answer = await propose(ask, run, "RUNNING", idempotencyKey="k")
+    assert (answer["replayed"], answer["state"]["version"]) == (False, 2)
 
 
 # Pauses

@@ -42,6 +42,27 @@ async def test_subflow_and_limit_the_task_run_that_stands_for_it_takes_no_slot(a
     assert (await task_run(ask, mirror))["stateType"] == "COMPLETED"
 
 
+async def test_subflow_and_slots_its_end_releases_those_of_the_task_run_that_stands_for_it(ask: Ask) -> None:
+    await create(ask, "concurrencyLimit", name="tag:x", limit=1)
+    parent = await make_flow_run(ask, state={"type": "RUNNING"})
+    mirror = await make_task_run(ask, flowRunId=parent, tags=["x"])
+    await propose(ask, mirror, "RUNNING", task=True)
+    child = await make_flow_run(ask, parentTaskRunId=mirror, state={"type": "RUNNING"})
+    assert await active(ask) == {"tag:x": 1}
+    await propose(ask, child, "CRASHED")
+    assert await active(ask) == {"tag:x": 0}
+
+
+async def test_subflow_and_retry_and_cancel_both_runs_are_cancelled_in_steps(ask: Ask) -> None:
+    _, mirror, child = await subflow(ask)
+    await do(ask, "updateFlowRun", "UpdateFlowRunInput", PROBLEM, id=child, policy={"retries": 1})
+    await propose(ask, child, "FAILED")
+    await verb(ask, "cancel", id=child)
+    assert (await task_run(ask, mirror))["stateType"] == "CANCELLING"
+    await propose(ask, child, "CANCELLED")
+    assert (await task_run(ask, mirror))["stateType"] == "CANCELLED"
+
+
 async def test_subflow_and_pause_and_retry_the_task_run_that_stands_for_it_follows(ask: Ask) -> None:
     _, mirror, child = await subflow(ask)
     await do(ask, "updateFlowRun", "UpdateFlowRunInput", PROBLEM, id=child, policy={"retries": 1})

@@ -1,35 +1,21 @@
 """Clients that send much, slowly or nothing, and read no answers: memory stays low, and others are answered."""
 
 import asyncio
-import re
-import struct
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
 import pytest
 import websockets
 
+from tests.hostile.attacking import GET, INIT, MEGABYTE, PATIENCE_SECONDS, POST, UPGRADE, Attacker, attackers, frame
 from tests.hostile.watching import Watch, base_of, watched
-from tests.serving import Serve, Server
+from tests.serving import Serve
 from tests.subscribing import PROTOCOL
 
-MEGABYTE = 2**20
 MOST_GROWTH = 50 * MEGABYTE
 SETTLED = 25 * MEGABYTE
 SLOWEST_SECONDS = 2.0
-PATIENCE_SECONDS = 30
-GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-POST = b"POST /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-UPGRADE = (
-    b"GET /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
-)
-
-INIT = '{"type": "connection_init"}'
 SUBSCRIBE = '{"type": "subscribe", "id": "1", "payload": {"query": "subscription { transitions { cursor } }"}}'
 
 
@@ -37,50 +23,6 @@ SUBSCRIBE = '{"type": "subscribe", "id": "1", "payload": {"query": "subscription
 def kind() -> str:
     """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
-
-
-@dataclass(frozen=True, slots=True)
-class Attacker:
-    """A raw connection of a misbehaving client."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def send(self, data: bytes, seconds: float = 3) -> bool:
-        """Send bytes; return whether the server read them in this time."""
-        self.writer.write(data)
-        with suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(seconds):
-                await self.writer.drain()
-                return True
-        return False
-
-    async def answer(self) -> bytes:
-        """Return all that the server sends until it closes the connection."""
-        received = b""
-        with suppress(ConnectionError):
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while piece := await self.reader.read(MEGABYTE):
-                    received += piece
-        return received
-
-    async def status(self) -> int:
-        """Return the status of the only answer."""
-        found = re.match(rb"HTTP/1.1 (\d+)", await self.answer())
-        return int(found[1]) if found else 0
-
-
-@asynccontextmanager
-async def attackers(server: Server, number: int) -> AsyncIterator[list[Attacker]]:
-    """Yield connections to a server that read only when a test asks for it."""
-    url = httpx.URL(server.url)
-    async with AsyncExitStack() as opened:
-        made = []
-        for _ in range(number):
-            reader, writer = await asyncio.open_connection(url.host, url.port, limit=2**16)
-            opened.callback(writer.transport.abort)
-            made.append(Attacker(reader, writer))
-        yield made
 
 
 async def everybody(attack: Callable[[Attacker], Coroutine[Any, Any, Any]], hostile: list[Attacker]) -> list[Any]:
@@ -95,17 +37,6 @@ async def check(watch: Watch) -> None:
     assert watch.slowest < SLOWEST_SECONDS
     settled = await watch.settled(SETTLED)
     assert settled < SETTLED, f"{settled / MEGABYTE:.0f} MB stayed"
-
-
-def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
-    """Return a WebSocket frame of a client, with a mask of zeros."""
-    size = len(payload)
-    length = (
-        bytes([0x80 | size])
-        if size < 126
-        else (b"\xfe" + struct.pack("!H", size) if size < 2**16 else b"\xff" + struct.pack("!Q", size))
-    )
-    return bytes([opcode | (0x80 if final else 0)]) + length + bytes(4) + payload
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/graphql?query=%7B__schema%7Btypes%7Bname%7D%7D%7D"])

@@ -1,4 +1,4 @@
-"""The recording: proposals to the reference server and its answers."""
+"""The recordings: requests to the reference server and its answers."""
 
 import gzip
 import json
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).with_name("orchestration.jsonl.gz")
+ORCHESTRATION = Path(__file__).with_name("orchestration.jsonl.gz")
+STORES = Path(__file__).with_name("stores.jsonl.gz")
 
 Step = Mapping[str, Any]
 """`op` is the operation; `as`, `run`, `flow` and `deployment` name its objects; `expect` is the answer."""
@@ -26,9 +27,9 @@ class Scenario:
         return self.name.partition("/")[0]
 
 
-def read() -> list[Scenario]:
-    """Return every recorded scenario."""
-    with gzip.open(FILE, "rt", encoding="utf-8") as lines:
+def read(recording: Path = ORCHESTRATION) -> list[Scenario]:
+    """Return every scenario of a recording."""
+    with gzip.open(recording, "rt", encoding="utf-8") as lines:
         recorded = map(json.loads, lines)
         return [Scenario(each["id"], tuple(each["steps"])) for each in recorded]
 

@@ -93,7 +93,7 @@ class Making:
 
     async def task_runs(self, flow_run_id: UUID | None, into: Sequence[State], **columns: Any) -> list[UUID]:
         """Create task runs of one flow run in these states; return their ids in order."""
-        own: dict[str, Any] = {"flow_run_id": flow_run_id, "cache_key": None, "task_version": None, "task_inputs": []}
+        own: dict[str, Any] = {"flow_run_id": flow_run_id, "cache_key": None, "task_version": None, "task_inputs": {}}
         own |= {"policy": TaskRunPolicy(), "flow_run_run_count": 0, "task_key": "task"}
         return await self._create(TaskRun, [({**own, "dynamic_key": str(uuid4()), **columns}, state) for state in into])
 

@@ -127,7 +127,13 @@ def test_every_setting_that_a_retention_names_exists_with_a_unit() -> None:
 
     periods = {row.__name__: retention.period(values) for row, retention in retentions().items()}
 
-    assert periods == {"CacheEntry": timedelta(0), "ProposalAnswer": DAY, "Transition": 7 * DAY}
+    assert periods == {
+        "CacheEntry": timedelta(0),
+        "ProposalAnswer": DAY,
+        "Transition": 7 * DAY,
+        "Log": 30 * DAY,
+        "LogWrite": 7 * DAY,
+    }
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])

@@ -63,7 +63,7 @@ async def test_a_run_crashes_after_three_intervals_without_a_sign_of_life(make: 
     state = (await make.history(run))[-1]
     assert (state.name, state.actor) == ("Crashed", "service:heartbeats")
     assert state.message in {"Not heard of for 31 s.", "Not heard of for 32 s."}
-    assert state.decision.rule == "service:heartbeats"
+    assert state.decision_record.rule == "service:heartbeats"
     assert await rounds(make) == 0
 
 

@@ -150,6 +150,7 @@ NAMES = [
     "lease-expiry",
     "cancellation",
     "orphans",
+    "heartbeats",
     "tally-compaction",
     "cleanup",
     "log-retention",

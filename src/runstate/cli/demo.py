@@ -113,9 +113,10 @@ class Api:
         return answer
 
     async def create(self, what: str, **given: Any) -> Answer:
-        """Create an object, or find the existing one; return its id and name."""
+        """Create an object, or find the existing one; return its id, and its name if it has one."""
         kind = what[0].upper() + what[1:]
-        payload = f"... on Create{kind}Payload {{ {what} {{ id name }} }}"
+        fields = "id" if what == "artifact" else "id name"
+        payload = f"... on Create{kind}Payload {{ {what} {{ {fields} }} }}"
         answer: Answer = (await self.do(f"create{kind}", f"Create{kind}Input", payload, **given))[what]
         return answer
 
@@ -191,6 +192,9 @@ class Demo:
             more = {"parentTaskRunId": parent} if parent else {}
             made = await self.api.create("flowRun", flowId=flow_id, parameters=parameters, tags=list(flow.tags), **more)
         run = Run(self.api, self.tell, f"{flow.name} / {made['name']}", {"flowRunId": made["id"]})
+        link = "[Dashboard](https://example.com/dashboards/1)"
+        await self.api.create("artifact", key=f"{flow.name}-dashboard", type="markdown", data=link, **run.ref)
+        await self.log(run, flow.name, line(20, f"Flow {flow.name} was started"))
         well = await run.work(lambda: self.stages(flow, nth, run, parameters))
         return "" if well else f"{flow.name} did not complete"
 
@@ -244,23 +248,45 @@ class Demo:
             dynamicKey="0",
             tags=list(task.tags),
             policy={"retries": task.retries, "retryDelaysSeconds": [2 / self.speed]},
-            taskInputs=[{"name": "data", "sources": [{"taskRun": {"id": each}} for each in before]}],
+            taskInputs={"data": [{"input_type": "task_run", "id": each} for each in before]},
         )
         task_run = str(made["id"])
+        text = f"Progress of {task.name}"
+        progress = await self.api.create(
+            "artifact", type="progress", data=0, description=text, taskRunId=task_run, **run.ref
+        )
         # One item for each attempt.
         faults = itertools.chain(["Connection reset by peer"] * turn(task.faults, nth), itertools.repeat(""))
 
         async def attempt() -> str:
+            lines = [line(20, f"Task {task.name} was started")]
             await self.rest(task.seconds)
-            return await self.run(task.subflow, nth, task_run) if task.subflow else next(faults)
+            fault = await self.run(task.subflow, nth, task_run) if task.subflow else next(faults)
+            await self.api.do(
+                "updateArtifact", "UpdateArtifactInput", "__typename", id=progress["id"], data=50 if fault else 100
+            )
+            lines.append(line(40, fault) if fault else line(20, f"Task {task.name} was completed"))
+            await self.log(run, task.name, *lines, task_run=task_run)
+            return fault
 
         details = cache(task, parameters) if task.cached_by else {}
         this = Run(self.api, self.tell, f"{run.label} / {task.name}", {"taskRunId": task_run})
         return task_run, await this.work(attempt, **details)
 
+    async def log(self, run: Run, name: str, *lines: dict[str, Any], task_run: str | None = None) -> None:
+        """Write lines of a flow run or of a task run; the name is that of the flow or the task."""
+        common = {**run.ref, "taskRunId": task_run, "logger": f"demo.{name}"}
+        fields = "... on WriteLogsPayload { written }"
+        await self.api.do("writeLogs", "WriteLogsInput", fields, logs=[{**common, **each} for each in lines])
+
     async def rest(self, seconds: float) -> None:
         """Sleep for some seconds, divided by the speed."""
         await asyncio.sleep(seconds / self.speed)
+
+
+def line(level: int, message: str) -> dict[str, Any]:
+    """Return a line of a log."""
+    return {"level": level, "message": message, "timestamp": datetime.now(UTC).isoformat()}
 
 
 def turn(values: tuple[Any, ...], nth: int) -> Any:

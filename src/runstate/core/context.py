@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from runstate.core.keyring import Keyring
 from runstate.core.validation.json_schemas import JsonSchemas
 from runstate.database import Database
 
@@ -18,5 +19,7 @@ class CommandContext:
     new_id: Callable[[], UUID]
     draw: Callable[[], float]
     """Source of random numbers from 0 to 1."""
+    keyring: Keyring = field(default_factory=Keyring)
+    """Encrypts and decrypts secrets."""
     json_schemas: JsonSchemas = field(default_factory=JsonSchemas)
     """Validator of values against schemas of clients."""

@@ -13,8 +13,8 @@ from uuid import UUID
 import structlog
 
 from runstate.database import Database
+from runstate.database.failures import is_temporary
 from runstate.database.queries import heartbeats as sql
-from runstate.feed.loop import DATABASE_ERRORS
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,8 @@ class Heartbeats:
         try:
             async with self.database.write() as transaction:
                 await sql.record(transaction.connection, heard)
-        except DATABASE_ERRORS as error:
-            log.warning("heartbeats could not be written", runs=len(heard), error=repr(error))
+        except Exception as error:
+            if not is_temporary(error):
+                log.exception("heartbeats could not be written", runs=len(heard))
             # Heartbeats that arrived meanwhile are newer.
             self.received = received | self.received

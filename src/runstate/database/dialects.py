@@ -304,7 +304,7 @@ def as_given(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """Return a column whose values are not converted by SQLAlchemy; JSON is cast to text."""
     if isinstance(column.type, sa.JSON | DocumentColumn):
         return sa.cast(column, TEXT).label(column.key)
-    return sa.type_coerce(column, AS_IT_IS)
+    return sa.type_coerce(column, TEXT if isinstance(column.type, sa.Text) else AS_IT_IS)
 
 
 @functools.lru_cache(1024)

@@ -7,18 +7,21 @@ SQLAlchemy each time would cost several times as much as the driver itself.
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import asyncpg
+import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.cache_key import CacheKey
 
+from runstate.database.budget import ReadBudget, texts_at
 from runstate.database.dialects import reader
 from runstate.database.lanes import Pace
+from runstate.rows.base import DocumentColumn
 
 Convert = Callable[[Any], Any]
 
@@ -29,6 +32,8 @@ NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 RAISED = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, sqlite3.Error)
 """Exceptions of the drivers: refused statements and lost connections."""
 INTEGRITY = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
+LONG = (sa.Text, sa.JSON, DocumentColumn)
+"""Types of columns whose values have no fixed length."""
 
 
 class CompiledStatement:
@@ -41,7 +46,9 @@ class CompiledStatement:
         """Whether the text depends on the parameter values; SQLAlchemy executes such statements."""
         binds = [(name, self.compiled.binds[name].type) for name in self.compiled.positiontup]
         self.given = [(name.removeprefix(prefix), _bound(kind, dialect)) for name, kind in binds]
-        converters = [reader(column.type, dialect) for column in statement.exported_columns]
+        columns = list(statement.exported_columns)
+        self.texts = texts_at([place for place, column in enumerate(columns) if isinstance(column.type, LONG)])
+        converters = [reader(column.type, dialect) for column in columns]
         self.converted = [(place, convert) for place, convert in enumerate(converters) if convert is not None]
         self.pace = Pace()
 
@@ -114,26 +121,44 @@ def driver_of(connection: AsyncConnection) -> Any:
     return sync.connection.driver_connection
 
 
-async def fetch(connection: AsyncConnection, statement: Any, given: Mapping[str, Any] = NOTHING) -> list[list[Any]]:
+async def fetch(
+    connection: AsyncConnection, statement: Any, given: Mapping[str, Any] = NOTHING, budget: ReadBudget | None = None
+) -> list[list[Any]]:
     """Return the rows of a statement; *given* has parameter values by name.
 
-    Raises the exceptions of SQLAlchemy.
+    Raises the exceptions of SQLAlchemy, and LimitExceeded if the rows have more bytes than the budget allows.
     """
     bound = _bind(connection.dialect, statement)
-    if bound.ready.grows:
-        return [list(row) for row in await connection.execute(statement, given or None)]
-    found = await _executed(connection, bound.ready, {**bound.values, **given} if given else bound.values)
+    async with _within(connection, bound.ready, budget):
+        if bound.ready.grows:
+            return [list(row) for row in await connection.execute(statement, given or None)]
+        found = await _executed(connection, bound.ready, {**bound.values, **given} if given else bound.values)
     return [bound.ready.row(each) for each in found]
 
 
-async def fetch_as_given(connection: AsyncConnection, statement: Any) -> Sequence[Sequence[Any]]:
-    """Return the rows of a statement without converting the driver's values."""
+async def fetch_as_given(
+    connection: AsyncConnection, statement: Any, budget: ReadBudget | None = None
+) -> Sequence[Sequence[Any]]:
+    """Return the rows of a statement without converting the driver's values.
+
+    Raises the exceptions of SQLAlchemy, and LimitExceeded if the rows have more bytes than the budget allows.
+    """
     bound = _bind(connection.dialect, statement)
-    if bound.ready.grows:
-        result: Any = await connection.execute(statement)
-        rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
-        return rows
-    return await _executed(connection, *bound)
+    async with _within(connection, bound.ready, budget):
+        if bound.ready.grows:
+            result: Any = await connection.execute(statement)
+            rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
+            return rows
+        return await _executed(connection, *bound)
+
+
+def _within(
+    connection: AsyncConnection, ready: CompiledStatement, budget: ReadBudget | None
+) -> AbstractAsyncContextManager[None]:
+    if budget is None:
+        return nullcontext()
+    within: AbstractAsyncContextManager[None] = driver_of(connection).within(budget, ready.texts)
+    return within
 
 
 def pace_of(dialect: Dialect, statement: Any) -> Pace:

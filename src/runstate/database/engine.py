@@ -6,13 +6,16 @@ from copy import copy
 from functools import partial
 from typing import Any
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import lanes, postgresql, sqlite
 from runstate.database.address import SQLITE, parse
+from runstate.database.condition import Condition, DatabaseFile
 from runstate.database.connector import Connector
 from runstate.database.driver import before_commit, pace_of
+from runstate.database.failures import Kind, failure_of
 from runstate.database.lanes import Lane, QueryLanes
 from runstate.errors import ConfigurationError
 
@@ -68,6 +71,7 @@ class Database:
         """The URL without its password."""
         self.file = address.file
         """The file of a SQLite database; None for PostgreSQL."""
+        self.condition = Condition()
         self.schema = schema
         """PostgreSQL: the schema of the tables; None means the first of the search path."""
         self.direct: Connector | None = None
@@ -81,6 +85,7 @@ class Database:
                     " Unset them to use SQLite."
                 )
             self.writer, self.reader = sqlite.engines(self.url, statement_timeout_seconds)
+            self.opened = self._watch_file()
             # Only here: on PostgreSQL the writer shares the events of the reader, which would count statements twice.
             sa.event.listen(self.writer.sync_engine, "before_cursor_execute", self._count)
         else:
@@ -112,6 +117,14 @@ class Database:
         view.lane = Lane(connections)
         return view
 
+    def _watch_file(self) -> DatabaseFile:
+        assert self.file  # noqa: S101 a database in memory is refused
+        opened = DatabaseFile(self.file)
+        for made in (self.writer, self.reader):
+            sa.event.listen(made.sync_engine, "connect", lambda *_: opened.open())
+        sa.event.listen(self.writer.sync_engine, "connect", lambda *_: opened.reopen_log())
+        return opened
+
     def _count(self, *_: Any) -> None:
         self.statements += 1
 
@@ -127,25 +140,41 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Yield a connection for reading. Each statement sees all commits before its start."""
-        async with self.lane.turn(), self._reader() as connection:
-            yield connection
+        try:
+            async with self.lane.turn(), self._reader() as connection:
+                yield connection
+        except Exception as error:
+            self.condition.fail(error)
+            raise
 
     @asynccontextmanager
     async def query(self, statement: Any) -> AsyncIterator[AsyncConnection]:
         """Yield a connection for a client's query. Raise Overloaded if too many wait for one, or for too long."""
         pace = pace_of(self.reader.dialect, statement)
-        async with self.query_lanes.turn(pace), self._reader() as connection:
-            yield connection
+        try:
+            async with self.query_lanes.turn(pace), self._reader() as connection:
+                yield connection
+        except Exception as error:
+            self.condition.fail(error)
+            raise
 
     def _reader(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        return self.connections.use() if self.connections else self.reader.connect()
+        if self.connections:
+            return self.connections.use()
+        self.opened.glance()
+        return self.reader.connect()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
         """Yield a transaction. It is committed at the end of the block, and rolled back if the block raises."""
-        async with self._writer() as connection:
-            transaction = Transaction(connection, self.notify)
-            yield transaction
+        try:
+            async with self._writer() as connection:
+                transaction = Transaction(connection, self.notify)
+                yield transaction
+        except Exception as error:
+            self.condition.fail(error, writing=True)
+            raise
+        self.condition.succeed()
         # After the block: if COMMIT fails, it raises before this, and nobody is notified.
         for callback in transaction.waiting:
             callback()
@@ -155,14 +184,51 @@ class Database:
         for listener in self.listeners:
             listener(channel)
 
+    async def write_fault(self) -> str | None:
+        """Return why the database cannot be written; None if it can. Raise what the database raises.
+
+        The last transaction tells if it is recent. Otherwise PostgreSQL is asked whether it is a standby, and SQLite
+        writes a page.
+        """
+        if self.connections:
+            await self._check_primary()
+        else:
+            self.opened.check_log()
+            if not (self.condition.fault or self.condition.is_writing):
+                await self._touch()
+        return self.condition.fault
+
+    async def _check_primary(self) -> None:
+        async with self.read() as connection:
+            if await connection.scalar(sa.text("SHOW transaction_read_only")) != "off":
+                raise asyncpg.ReadOnlySQLTransactionError("PostgreSQL is read-only")
+
+    async def _touch(self) -> None:
+        """Write a page without changing anything. That it works does not say that more than a page can be written."""
+        try:
+            async with self._writer() as connection:
+                await sqlite.touch(connection)
+        except Exception as error:
+            self.condition.fail(error, writing=True)
+            raise
+
     @asynccontextmanager
     async def _writer(self) -> AsyncIterator[AsyncConnection]:
         if self.connections:
             async with self.lane.turn(), self.connections.transaction() as connection:
                 yield connection
-        else:  # the pool of one connection is the queue of all writers, whatever their lane
-            async with self.writer.begin() as connection:
-                yield connection
+            return
+        # The pool of one connection is the queue of all writers, whatever their lane.
+        async with self.writer.connect() as connection:
+            try:
+                self.opened.check_log()
+                async with connection.begin():
+                    yield connection
+                self.opened.check_log()
+            except Exception as error:
+                if failure_of(error).kind is Kind.BROKEN:
+                    await connection.invalidate(error)
+                raise
 
     async def close(self) -> None:
         """Close every connection."""

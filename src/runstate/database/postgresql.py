@@ -1,5 +1,7 @@
 """Connections to PostgreSQL, and transactions controlled through the driver."""
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final
@@ -12,7 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from runstate.database import json
 from runstate.database.connector import Connector
 from runstate.database.driver import driver_of, raised_as_sqlalchemy
+from runstate.database.failures import TOO_MANY_CONNECTIONS, Kind, failure_of, sqlstate
+from runstate.errors import UnknownOutcome
 
+PATIENCE_SECONDS: Final = 2.0
+"""Time to wait for one of the open connections if the database permits no more."""
+FULL_SECONDS: Final = 1.0
+"""Time for which no more connections are opened after that."""
 RESERVED: Final = 4
 """Connections that are never kept outside the pool, for code that uses the pool directly."""
 
@@ -84,6 +92,10 @@ class Connections:
         self.kept: list[AsyncConnection] = []
         self.waiting = 0
         """Number of callers that wait for a connection from the pool."""
+        self.refused: deque[asyncio.Future[AsyncConnection | None]] = deque()
+        """Callers that wait for one of the open connections, because the database permits no more."""
+        self.full_until = 0.0
+        """Time until which no more connections are opened, by the loop's clock."""
 
     def use(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Return a connection that commits each statement by itself; with a pooler, one in a transaction."""
@@ -102,8 +114,8 @@ class Connections:
         try:
             yield connection
         # Also after a cancellation, which can leave the driver in the middle of a statement.
-        except BaseException:
-            await self._discard(connection, driver)
+        except BaseException as error:
+            await self._discard(connection, driver, error)
             raise
         await self._put_back(connection)
 
@@ -121,42 +133,109 @@ class Connections:
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await driver.execute("ROLLBACK")
                 raise
-            with raised_as_sqlalchemy("COMMIT", driver):
-                await driver.execute("COMMIT")
+            await _commit(driver, writing=begin == BEGIN)
 
     async def _take(self) -> AsyncConnection:
-        while self.kept:
-            connection = self.kept.pop()
-            driver = driver_of(connection)
-            if not driver.is_closed():
-                return connection
-            await self._discard(connection, driver)
+        while True:
+            while self.kept:
+                connection = self.kept.pop()
+                driver = driver_of(connection)
+                if not driver.is_closed():
+                    return connection
+                await self._discard(connection, driver)
+            if opened := await (self._next() if self._is_full else self._connect()):
+                return opened
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether the database has just refused one more connection, and all open ones are in use."""
+        pool: Any = self.pool.pool
+        return asyncio.get_running_loop().time() < self.full_until and self._in_use > 0 and not pool.checkedin()
+
+    @property
+    def _in_use(self) -> int:
+        pool: Any = self.pool.pool
+        in_use: int = pool.checkedout()
+        return in_use
+
+    async def _connect(self) -> AsyncConnection | None:
+        """Return a connection from the pool; None if the database permits no more, but others are open."""
         self.waiting += 1
         try:
             return await self.pool.connect()
+        except (DBAPIError, asyncpg.PostgresError) as error:
+            if sqlstate(error) != TOO_MANY_CONNECTIONS or not self._in_use:
+                raise
+            self.full_until = asyncio.get_running_loop().time() + FULL_SECONDS
+            return None
         finally:
             self.waiting -= 1
 
+    async def _next(self) -> AsyncConnection | None:
+        """Wait for the next connection that a caller returns; None if it was closed instead."""
+        refused: asyncio.Future[AsyncConnection | None] = asyncio.get_running_loop().create_future()
+        self.refused.append(refused)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await refused
+        except BaseException as error:
+            with suppress(ValueError):
+                self.refused.remove(refused)
+            # The connection may have come at the same moment.
+            if refused.done() and not refused.cancelled() and (connection := refused.result()):
+                await self._put_back(connection)
+            if isinstance(error, TimeoutError):
+                raise asyncpg.TooManyConnectionsError("the database permits no more connections") from None
+            raise
+
+    def _hand_over(self, connection: AsyncConnection | None) -> bool:
+        """Give a connection, or the room for one, to the caller that waits longest. Return whether there is one."""
+        while self.refused:
+            refused = self.refused.popleft()
+            if not refused.done():
+                refused.set_result(connection)
+                return True
+        return False
+
     async def _put_back(self, connection: AsyncConnection) -> None:
+        if self._hand_over(connection):
+            return
         # A waiting caller waits in the pool and would not find a kept connection.
         if self.waiting or len(self.kept) >= self.most:
             await connection.close()
         else:
             self.kept.append(connection)
 
-    async def _discard(self, connection: AsyncConnection, driver: Any) -> None:
-        """Return a connection to the pool after an error. If it was lost, return all kept connections too."""
-        if connection.invalidated:
-            pass  # SQLAlchemy has invalidated its pool already
-        elif driver.is_closed():
-            await self.close()
-            with suppress(DBAPIError):
-                await connection.exec_driver_sql("SELECT 1")  # fails, so that SQLAlchemy invalidates its whole pool
-        elif driver.is_in_transaction():  # ROLLBACK failed or was cancelled
+    async def _discard(self, connection: AsyncConnection, driver: Any, error: BaseException | None = None) -> None:
+        """Return a connection to the pool after an error. If it is lost or stale, replace all that are as old."""
+        is_stale = error is not None and failure_of(error).kind is Kind.STALE
+        if not connection.invalidated and (is_stale or driver.is_closed()):
+            await self.renew(connection)
+        if not connection.invalidated and driver.is_in_transaction():  # ROLLBACK failed or was cancelled
             await connection.invalidate()
         await connection.close()
+        self._hand_over(None)
+
+    async def renew(self, connection: AsyncConnection) -> None:
+        """Close a connection that is in use, and replace all that are as old when they are used next."""
+        await self.close()
+        sync: Any = connection.sync_connection
+        pool: Any = self.pool.pool
+        pool._invalidate(sync.connection, _checkin=False)  # noqa: SLF001 as SQLAlchemy does if it sees that one is lost
+        await connection.invalidate()
 
     async def close(self) -> None:
         """Return all kept connections to the pool."""
         while self.kept:
             await self.kept.pop().close()
+
+
+async def _commit(driver: Any, *, writing: bool) -> None:
+    """Commit. Raise UnknownOutcome if the connection is lost meanwhile and something is to be written."""
+    try:
+        with raised_as_sqlalchemy("COMMIT", driver):
+            await driver.execute("COMMIT")
+    except Exception as error:
+        if writing and failure_of(error).kind is Kind.LOST:
+            raise UnknownOutcome from error
+        raise

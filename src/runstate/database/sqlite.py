@@ -4,8 +4,8 @@ import asyncio
 import math
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -13,11 +13,12 @@ from typing import Any, Self, TypeVar
 
 import aiosqlite
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from runstate.database import json, lanes
+from runstate.database.budget import ReadBudget, Rows, texts_at
 from runstate.documents import exact_json
-from runstate.errors import ConfigurationError
+from runstate.errors import ConfigurationError, LimitExceeded, Overloaded
 
 T = TypeVar("T")
 
@@ -30,8 +31,8 @@ FETCH_LOCK = Lock()
 """Held while many rows are fetched. A thread releases the interpreter lock at each row, so threads that fetch at the
 same time hinder each other and take twice as long. Work before the first row is done concurrently.
 """
-MANY = 20
-"""Number of rows that are fetched without the lock."""
+MANY = 32
+"""Number of rows that are fetched without the lock, and counted together: a row may have more than a megabyte."""
 FETCH_LOCK_SECONDS = 0.02
 """Time for which a thread waits for the lock."""
 WORK_SECONDS = 0.0001
@@ -72,6 +73,10 @@ class Interruptible(aiosqlite.Connection):
         """Returns the number of writing transactions."""
         self.parsed: dict[str, Any] = {}
         """Parsed JSON parameters of the current statement."""
+        self.budget: ReadBudget | None = None
+        """Limits the bytes that the current statement may read."""
+        self.texts = texts_at(())
+        """Returns the texts of rows that the current statement reads."""
 
     async def _connect(self) -> aiosqlite.Connection:
         """Connect. After a failure, wait for the end of the thread: it reports to an event loop that may end sooner."""
@@ -147,6 +152,15 @@ class Interruptible(aiosqlite.Connection):
         if self.in_transaction:
             await super().rollback()
 
+    @asynccontextmanager
+    async def within(self, budget: ReadBudget, texts: Callable[[Rows], Iterable[Any]]) -> AsyncIterator[None]:
+        """Limit the bytes of the rows that are fetched; `texts` returns their texts."""
+        self.budget, self.texts = budget, texts
+        try:
+            yield
+        finally:
+            self.budget = None
+
     async def fetch(self, sql: str, *parameters: Any) -> list[Any]:
         """Return the rows of a statement."""
         return await (await self.cursor().execute(sql, parameters)).fetchall()
@@ -193,11 +207,35 @@ class BufferedCursor(aiosqlite.Cursor):
         try:
             with closing(self._conn._conn.cursor()) as cursor:  # noqa: SLF001 aiosqlite uses it in its thread, too
                 getattr(cursor, method)(sql, parameters)
-                self._rows = _fetched(cursor) if cursor.description else []
+                self._rows = self._fetched(cursor) if cursor.description else []
                 self._about = cursor.description, cursor.rowcount, cursor.lastrowid
+        except (LimitExceeded, Overloaded) as error:
+            raise error.with_traceback(None) from None  # its frames hold what was read
         finally:
             # The parameters of earlier statements would fill the memory.
             self._of.parsed.clear()
+
+    def _fetched(self, cursor: sqlite3.Cursor) -> list[Any]:
+        """Return the rows of a cursor. Threads fetch many rows in turn, but none waits long for another."""
+        rows = self._some(cursor)
+        if len(rows) < MANY:
+            return rows
+        alone = FETCH_LOCK.acquire(timeout=FETCH_LOCK_SECONDS)
+        try:
+            if self._of.budget is None:
+                return rows + cursor.fetchall()
+            while more := self._some(cursor):
+                rows += more
+            return rows
+        finally:
+            if alone:
+                FETCH_LOCK.release()
+
+    def _some(self, cursor: sqlite3.Cursor) -> list[Any]:
+        rows = cursor.fetchmany(MANY)
+        if rows and self._of.budget:
+            self._of.budget.spend_rows(rows, self._of.texts)
+        return rows
 
     async def fetchall(self) -> list[Any]:
         """Return all rows."""
@@ -220,19 +258,6 @@ class BufferedCursor(aiosqlite.Cursor):
     def lastrowid(self) -> int | None:
         """Row id of the last inserted row."""
         return self._about[2]
-
-
-def _fetched(cursor: sqlite3.Cursor) -> list[Any]:
-    """Return the rows of a cursor. Threads fetch many rows in turn, but none waits long for another."""
-    rows = cursor.fetchmany(MANY)
-    if len(rows) < MANY:
-        return rows
-    alone = FETCH_LOCK.acquire(timeout=FETCH_LOCK_SECONDS)
-    try:
-        return rows + cursor.fetchall()
-    finally:
-        if alone:
-            FETCH_LOCK.release()
 
 
 def _nothing() -> None:
@@ -279,6 +304,12 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
         sa.event.listen(engine.sync_engine, "before_cursor_execute", _set_deadline(statement_timeout_seconds))
     sa.event.listen(reader.sync_engine, "connect", _give_way(writer))
     return writer, reader
+
+
+async def touch(connection: AsyncConnection) -> None:
+    """Write a page of the file without changing anything."""
+    version = await connection.scalar(sa.text("PRAGMA user_version"))
+    await connection.exec_driver_sql(f"PRAGMA user_version = {version}")
 
 
 def _give_way(writer: AsyncEngine) -> Callable[[Any, Any], None]:

@@ -24,6 +24,8 @@ class Scope(StrEnum):
     """The requests of programs that run workflows: create runs, propose states, acquire slots. Includes `read`."""
     ADMIN = "admin"
     """Everything else: deployments, limits, deletions. Includes `propose`."""
+    SECRETS = "secrets"
+    """Secrets of blocks in clear text. No other scope includes it."""
 
 
 LEVELS: Final[tuple[Scope, ...]] = (Scope.READ, Scope.PROPOSE, Scope.ADMIN)

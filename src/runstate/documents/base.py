@@ -94,6 +94,17 @@ def without_duplicates(values: list[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
+LONGEST_SHORT_TEXT: Final = 500
+
+
+def shortened(texts: dict[str, str]) -> dict[str, str]:
+    """Return texts by key, cut off after 500 characters, with three dots at the end of those that were longer."""
+    return {
+        key: text if len(text) <= LONGEST_SHORT_TEXT else text[:LONGEST_SHORT_TEXT] + "..."
+        for key, text in texts.items()
+    }
+
+
 def not_null(value: Any) -> Any:
     """Return the value of a field that may be omitted but not null."""
     if value is None:
@@ -103,11 +114,14 @@ def not_null(value: Any) -> Any:
 
 Text = Annotated[str, AfterValidator(storable_text)]
 Name = Annotated[str, AfterValidator(storable_text), Field(min_length=1, max_length=255)]
+ShortText = Annotated[str, AfterValidator(storable_text), Field(max_length=255)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=255)]
+DashSlug = Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=255)]
 LongText = Annotated[str, AfterValidator(storable_text), Field(max_length=100_000)]
 Tags = Annotated[list[Name], Field(max_length=100), AfterValidator(without_duplicates)]
 JsonValue = Annotated[Any, AfterValidator(storable_json)]
 SmallJsonValue = Annotated[Any, AfterValidator(partial(storable_json, at_most=5_000))]
+ShortTexts = Annotated[dict[str, str], AfterValidator(shortened), AfterValidator(storable_json)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]
 Seconds = Annotated[float, Field(ge=0, le=10 * 365 * 24 * 3600, allow_inf_nan=False)]
 HeartbeatSeconds = Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)]

@@ -33,6 +33,8 @@ class LongFloat(float):
 
     __slots__ = ("text",)
 
+    text: str
+
     def __new__(cls, text: str) -> Self:
         """Keep the text of a number."""
         self = super().__new__(cls, text)
@@ -41,7 +43,9 @@ class LongFloat(float):
 
     @override
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, int | float) and Decimal(self.text) == _decimal(other)
+        if not isinstance(other, int | float) or isinstance(other, bool):
+            return False
+        return Decimal(self.text) == _decimal(other)
 
     @override
     def __ne__(self, other: object) -> bool:
@@ -66,13 +70,9 @@ def loads(text: str | bytes) -> Any:
 
 def _exact(text: str | bytes) -> Any:
     try:
-        return json.loads(text, parse_int=_integer, parse_float=_float)
+        return json.loads(text, parse_float=_float)
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise orjson.JSONDecodeError(str(error), "", 0) from None
-
-
-def _integer(text: str) -> int:
-    return int(text)
 
 
 def _float(text: str) -> float:
@@ -84,9 +84,7 @@ def _float(text: str) -> float:
 
 
 def _decimal(number: float) -> Decimal:
-    if isinstance(number, LongFloat):
-        return Decimal(number.text)
-    return Decimal(repr(number) if isinstance(number, float) else number)
+    return Decimal(number.text if isinstance(number, LongFloat) else repr(number))
 
 
 def comparable(value: Any) -> Any:

@@ -6,6 +6,7 @@ from runstate.feed.filter import TagFilter, TransitionFilter
 from runstate.feed.history import RunHistoryPage
 from runstate.feed.hub import Hub, HubSettings
 from runstate.feed.log import EVERYTHING, TRANSITIONS, Log, LogFilter, all_logs
+from runstate.feed.log_stream import LinePart, Wanted, follow_lines
 from runstate.feed.reader import PAGE_SIZE, Page, Reader
 from runstate.feed.retention import prune_log
 from runstate.feed.run_stream import follow_run
@@ -22,6 +23,7 @@ __all__ = [
     "FreeSlots",
     "Hub",
     "HubSettings",
+    "LinePart",
     "Log",
     "LogFilter",
     "Page",
@@ -29,8 +31,10 @@ __all__ = [
     "RunHistoryPage",
     "TagFilter",
     "TransitionFilter",
+    "Wanted",
     "all_logs",
     "follow",
+    "follow_lines",
     "follow_run",
     "prune_log",
     "read_log",

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from runstate.database import Database
 from runstate.feed.deletions import DeletionWatch
 from runstate.feed.hub import DEFAULTS, Hub, HubSettings
-from runstate.feed.log import TRANSITIONS
+from runstate.feed.lines import Lines
+from runstate.feed.log import LOG_WRITES, TRANSITIONS
 from runstate.feed.notifications import Notifications
 from runstate.feed.slots import SlotWatch
+from runstate.feed.trees import Trees
 from runstate.rows import Transition
 
 
@@ -22,12 +24,16 @@ class Feed:
     ) -> None:
         self.notifications = Notifications(database)
         self.transitions = Hub(database, TRANSITIONS, self.notifications, settings, delivered)
+        self.logs = Hub(database, LOG_WRITES, self.notifications, settings)
+        self.lines = Lines(database.subscriptions)
+        self.trees = Trees(database.subscriptions)
         self.deletions = DeletionWatch(database.subscriptions, self.notifications)
         self.slots = SlotWatch(database.subscriptions, self.notifications)
 
     async def start(self) -> None:
         """Start reading and receiving notifications."""
         await self.transitions.start()
+        await self.logs.start()
         self.deletions.start()
         self.slots.start()
         # Last: only after the first connection is it known whether the server is a pooler.
@@ -36,6 +42,7 @@ class Feed:
     async def stop(self) -> None:
         """Deliver committed entries to subscribers, and stop."""
         await self.transitions.stop()
+        await self.logs.stop()
         await self.deletions.stop()
         await self.slots.stop()
         await self.notifications.stop()

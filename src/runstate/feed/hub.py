@@ -11,11 +11,12 @@ from uuid import UUID
 import structlog
 
 from runstate.database import Database
+from runstate.database.failures import is_temporary
 from runstate.errors import CursorExpired, InvalidInput, Unavailable
 from runstate.feed.cursor import Cursor, Position
 from runstate.feed.live_queries import LiveQueries
-from runstate.feed.log import Log, T
-from runstate.feed.loop import DATABASE_ERRORS, repeat
+from runstate.feed.log import Log, LogFilter, T
+from runstate.feed.loop import repeat
 from runstate.feed.notifications import Notifications
 from runstate.feed.reader import Page, Reader
 from runstate.feed.subscriber import Subscriber
@@ -33,6 +34,9 @@ class HubSettings:
     """Longest time between two polls of the log; a notification causes an earlier poll."""
     pause_seconds: float = 0.005
     """Shortest time between two polls. Entries that are committed meanwhile are read together."""
+    rest_seconds: float = 0.0003
+    """Pause after a poll for each subscriber to which it has offered entries, so that serving them leaves time."""
+    longest_rest_seconds: float = 0.25
     retry_seconds: float = 1
     """Pause after an unexpected error."""
     heartbeat_seconds: float = 20
@@ -78,8 +82,12 @@ class Hub(Generic[T]):
         self.subscribers: set[Subscriber[T]] = set()
         """All subscribers that must be served before the hub stops."""
         self.drained = asyncio.Event()
-        self.unkeyed: set[Subscriber[T]] = set()
-        self.by_key: defaultdict[UUID | None, set[Subscriber[T]]] = defaultdict(set)
+        self.audiences: dict[LogFilter[T], set[Subscriber[T]]] = {}
+        """Subscribers to which new entries are offered, by their filters."""
+        self.unkeyed: set[LogFilter[T]] = set()
+        self.by_key: defaultdict[UUID | None, set[LogFilter[T]]] = defaultdict(set)
+        self.rest_seconds = 0.0
+        """Pause before the next poll, besides the shortest one: subscribers take time to serve."""
         self.joining: list[tuple[Subscriber[T] | None, asyncio.Future[Position]]] = []
         self.task: asyncio.Task[None] | None = None
         notifications.subscribe(log.channel, self.wake)
@@ -139,14 +147,20 @@ class Hub(Generic[T]):
     def remove(self, subscriber: Subscriber[T]) -> None:
         """Remove a subscriber."""
         self.subscribers.discard(subscriber)
-        self.unkeyed.discard(subscriber)
-        for key in subscriber.filter.keys or ():
-            self.by_key[key].discard(subscriber)
+        audience = self.audiences.get(subscriber.filter, set())
+        audience.discard(subscriber)
+        if not audience and self.audiences.pop(subscriber.filter, None) is not None:
+            self._forget(subscriber.filter)
+        if self.closing and not self.subscribers:
+            self.drained.set()
+
+    def _forget(self, filter: LogFilter[T]) -> None:
+        self.unkeyed.discard(filter)
+        for key in filter.keys or ():
+            self.by_key[key].discard(filter)
             # An empty set would stay in memory for each key.
             if not self.by_key[key]:
                 del self.by_key[key]
-        if self.closing and not self.subscribers:
-            self.drained.set()
 
     async def join(self, subscriber: Subscriber[T] | None = None) -> Position:
         """Return the end of the next poll. From there on, the hub offers every matching entry to the subscriber."""
@@ -160,8 +174,9 @@ class Hub(Generic[T]):
         while True:
             try:
                 return await read()
-            except DATABASE_ERRORS as error:
-                logger.warning("the log cannot be read", log=self.log.name, error=repr(error))
+            except Exception as error:
+                if not is_temporary(error):
+                    raise
                 await asyncio.sleep(self.settings.poll_seconds)
 
     async def with_timeout(self, read: Callable[[], Awaitable[R]], seconds: float = 10) -> R:
@@ -176,6 +191,9 @@ class Hub(Generic[T]):
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.poll_seconds):
                 await self.has_news.wait()
+        rest, self.rest_seconds = min(self.rest_seconds, self.settings.longest_rest_seconds), 0.0
+        if rest and not self.closing:
+            await asyncio.sleep(rest)
         # Cleared before the read: news that arrives during it causes another poll.
         self.has_news.clear()
         try:
@@ -212,22 +230,25 @@ class Hub(Generic[T]):
 
     def _deliver(self, page: Page[T]) -> bool:
         """Offer the entries of a page to matching subscribers; return whether the page was the last one."""
-        matching: defaultdict[Subscriber[T], list[T]] = defaultdict(list)
+        matching: defaultdict[LogFilter[T], list[T]] = defaultdict(list)
         for entry in page.entries:
-            for subscriber in self._matching(entry):
-                matching[subscriber].append(entry)
+            for condition in self._matching(entry):
+                matching[condition].append(entry)
         self.cursor = page.cursor
-        for subscriber, entries in matching.items():
-            subscriber.offer(Page(entries, page.cursor))
+        for condition, entries in matching.items():
+            offered, audience = Page(entries, page.cursor), self.audiences[condition]
+            for subscriber in audience:
+                subscriber.offer(offered)
+            self.rest_seconds += len(audience) * self.settings.rest_seconds
         self.has_changed |= bool(page.entries)
         return page.complete
 
-    def _matching(self, entry: T) -> list[Subscriber[T]]:
-        keyed: set[Subscriber[T]] = set()
+    def _matching(self, entry: T) -> list[LogFilter[T]]:
+        keyed: set[LogFilter[T]] = set()
         # The keys of an entry are only needed while a subscriber selects by them.
         if self.by_key:
             keyed.update(*(self.by_key.get(key, ()) for key in self.log.keys(entry)))
-        return [each for each in (*self.unkeyed, *keyed) if each.filter.match(entry)]
+        return [each for each in (*self.unkeyed, *keyed) if each.match(entry)]
 
     async def _start_over(self) -> None:
         """Continue at the end of a log that was pruned or replaced before it was read.
@@ -244,8 +265,15 @@ class Hub(Generic[T]):
             return
         if subscriber:
             subscriber.join()
-            if subscriber.filter.keys is None:
-                self.unkeyed.add(subscriber)
-            for key in subscriber.filter.keys or ():
-                self.by_key[key].add(subscriber)
+            self._admit(subscriber)
         future.set_result(self.cursor.seen)
+
+    def _admit(self, subscriber: Subscriber[T]) -> None:
+        condition = subscriber.filter
+        if condition not in self.audiences:
+            self.audiences[condition] = set()
+            if condition.keys is None:
+                self.unkeyed.add(condition)
+            for key in condition.keys or ():
+                self.by_key[key].add(condition)
+        self.audiences[condition].add(subscriber)

@@ -8,7 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from runstate.database.bulk import table_of
-from runstate.rows import LogEntry, Transition, row_classes
+from runstate.rows import LogEntry, LogWrite, Transition, row_classes
 
 T = TypeVar("T", bound=LogEntry)
 Entry_contra = TypeVar("Entry_contra", contravariant=True)
@@ -77,6 +77,8 @@ EVERYTHING: Final = Everything()
 
 TRANSITIONS: Final = Log(Transition)
 """The log of transitions."""
+LOG_WRITES: Final = Log(LogWrite)
+"""The log of writes to the logs of runs."""
 
 
 def all_logs() -> list[Log[Any]]:

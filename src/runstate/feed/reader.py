@@ -90,6 +90,18 @@ class Reader(Generic[T]):
             (found,) = await fetch(connection, self.end)
         return self._position(self._head_of(found))
 
+    async def position_with(self, rows: sa.Select[Any]) -> tuple[Position, list[Sequence[Any]]]:
+        """Return the current end of the log, and the rows of a statement at the same moment.
+
+        The first column of the statement must not be null.
+        """
+        found = rows.subquery("found")
+        now = sa.select(*self._head()).subquery("now")
+        width = len(self.head_names)
+        async with self.database.read() as connection:
+            read = await fetch(connection, sa.select(now, found).select_from(now.outerjoin(found, sa.true())))
+        return self._position(self._head_of(read[0])), [row[width:] for row in read if row[width] is not None]
+
     @cached_property
     def end(self) -> sa.Select[Any]:
         """The statement that reads the end of the log."""

@@ -26,13 +26,18 @@ async def follow(
     The first page is sent at once and may be empty. Raises InvalidInput or CursorExpired before the stream is returned.
     """
     cursor = None if after is None else hub.reader.decode(after)
-    # With a timeout: without a database, the subscriber is refused in time.
-    end = await hub.with_timeout(hub.join)
     if cursor is None and tail > 0:
         cursor = await hub.with_timeout(partial(hub.past.tail, tail, filter))
+    return await opened(LogStream(hub, filter), cursor)
+
+
+async def opened(stream: "LogStream[T]", cursor: Cursor | None) -> AsyncGenerator[Page[T], None]:
+    """Open a stream: return its pages after a cursor, by default new ones. Raises CursorExpired."""
+    hub, matching = stream.hub, stream.subscriber.filter
+    end = await hub.with_timeout(hub.join)
     if cursor is None:
-        return LogStream(hub, filter).after(Page([], Cursor(end)))
-    return LogStream(hub, filter).after(await hub.with_timeout(partial(hub.past.page, cursor, end, filter)))
+        return stream.after(Page([], Cursor(end)))
+    return stream.after(await hub.with_timeout(partial(hub.past.page, cursor, end, matching)))
 
 
 async def read_log(hub: Hub[T], filter: LogFilter[T], after: str | None, size: int) -> Page[T]:

@@ -16,10 +16,12 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
+from runstate.core.access.allowlist import Address
 from runstate.core.access.credentials import UNRESTRICTED, Principal
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.context import CommandContext
 from runstate.database import Database
+from runstate.database.budget import ANSWER_BYTES, ANSWERS_AT_ONCE, ReadBudget, Room
 from runstate.database.dialects import among, among_given, as_given
 from runstate.database.driver import fetch, fetch_as_given
 from runstate.graphql.pagination.connection import PATHS, Connection, Pages
@@ -64,6 +66,10 @@ class Context:
         self.feed = feed
         self.csrf = csrf
         self.admit = admit
+        self.address: Address | None = None
+        """Address of the client; None for a local socket."""
+        self.url = ""
+        """URL of the server as the client knows it, without a slash at its end."""
         self.reports_cost = False
         """Whether answers contain the cost of the operation, even far below the limit."""
         self.connection_params: dict[str, Any] = {}
@@ -76,6 +82,10 @@ class Context:
         """Type of the operation, once the document is known."""
         self.cost: float | None = None
         """Cost of the operation, once it is known."""
+        self.answer_bytes = ANSWER_BYTES
+        """Largest number of bytes of the answer, and of those that are read for it."""
+        self.room = Room(ANSWERS_AT_ONCE * ANSWER_BYTES)
+        """The room for large answers; that of the process for an operation that was accepted."""
 
     def fresh(self) -> "Context":
         """Return a context in which nothing was read yet, for one operation on a socket."""
@@ -89,6 +99,7 @@ class Context:
             feed=self.feed,
             csrf=self.csrf,
         )
+        context.url, context.address = self.url, self.address
         context.reports_cost = self.reports_cost
         return context
 
@@ -97,6 +108,8 @@ class Context:
         self.cache.clear()
         # A cached property: each event of a subscription has its own time.
         vars(self).pop("now", None)
+        if budget := vars(self).pop("budget", None):
+            budget.release()
 
     @property
     def commands(self) -> CommandContext:
@@ -114,6 +127,11 @@ class Context:
         return self.clock()
 
     @cached_property
+    def budget(self) -> ReadBudget:
+        """The bytes that may still be read."""
+        return ReadBudget(self.answer_bytes, self.room)
+
+    @cached_property
     def connection_slots(self) -> asyncio.Semaphore:
         """Limit on the database connections that the operation uses at the same time."""
         return asyncio.Semaphore(CONNECTIONS_AT_ONCE)
@@ -127,13 +145,13 @@ class Context:
         """Return the rows of a statement."""
         self.statements += 1
         async with self.connection_slots, self._connection(statement) as connection:
-            return await fetch(connection, statement, parameters)
+            return await fetch(connection, statement, parameters, self.budget)
 
     async def fetch_raw(self, statement: sa.Executable) -> Sequence[Sequence[Any]]:
         """Return the rows of a statement with columns `as_given`, as the driver returns them."""
         self.statements += 1
         async with self.connection_slots, self._connection(statement) as connection:
-            return await fetch_as_given(connection, statement)
+            return await fetch_as_given(connection, statement, self.budget)
 
     def _connection(self, statement: sa.Executable) -> AbstractAsyncContextManager[AsyncConnection]:
         # Subscriptions have connections of their own: their events do not wait for queries.
@@ -175,7 +193,7 @@ class Context:
             return await self.fetch_raw(statement)
         self.statements += 1
         async with self.connection_slots, self.database.read() as connection:
-            return await fetch_as_given(connection, statement)
+            return await fetch_as_given(connection, statement, self.budget)
 
     async def node(self, info: "Info", key: str) -> Row | None:
         """Return the row of any type with an id."""

@@ -4,20 +4,16 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Final
 
-import sqlalchemy as sa
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 
-from runstate.errors import BadUserInput, Overloaded, RunstateError, Timeout, Unavailable
+from runstate.database.failures import as_answer
+from runstate.errors import BadUserInput, RunstateError, Timeout
 
-QUERY_CANCELED: Final = "57014"
-INTERRUPTED: Final = "SQLITE_INTERRUPT"
-# Connection exceptions, and shutdowns of PostgreSQL.
-LOST: Final = ("08", "57P")
-"""First characters of the SQLSTATE of a lost connection."""
-
+TOO_MANY_DIGITS: Final = "integer string conversion"
+"""Part of the message of Python's ValueError for a number with more than 4,300 digits."""
 LONGEST_MESSAGE: Final = 600
 """Largest number of characters in a message: graphql-core quotes names and values of documents of any length."""
 
@@ -53,6 +49,8 @@ class Code(Enum):
     """The log no longer goes back to the cursor; `extensions.oldest` is the oldest valid cursor."""
     SLOW_CONSUMER = "SLOW_CONSUMER"
     """The subscriber stayed too far behind; subscribe again after `extensions.cursor`."""
+    NO_SECRET_KEY = "NO_SECRET_KEY"  # noqa: S105 not a secret
+    """The server has no key for the secrets of a block."""
     RESTARTING = "RESTARTING"
     """The server is stopping; subscribe again."""
     UNAUTHENTICATED = "UNAUTHENTICATED"
@@ -62,7 +60,7 @@ class Code(Enum):
     OVERLOADED = "OVERLOADED"
     """Too many operations are in flight, or too many proposals wait; retry."""
     UNAVAILABLE = "UNAVAILABLE"
-    """The database cannot be reached; nothing was written."""
+    """The database cannot be used now, for the reason in the message; nothing was written."""
     TIMEOUT = "TIMEOUT"
     """The operation timed out. The write may or may not have been applied."""
     INTERNAL = "INTERNAL"
@@ -72,8 +70,6 @@ class Code(Enum):
 KNOWN: Final[dict[type[BaseException], Callable[[], RunstateError]]] = {
     RecursionError: lambda: BadUserInput("The document or a value in the variables is nested too deeply."),
     TimeoutError: Timeout,
-    sa.exc.TimeoutError: Overloaded,
-    ConnectionError: Unavailable,
     CannotGetOperationTypeError: lambda: BadUserInput("The document has no operation with this name."),
     InvalidOperationTypeError: lambda: BadUserInput("The HTTP method does not allow operations of this type."),
     MissingQueryError: lambda: BadUserInput("`query` is missing or empty."),
@@ -95,16 +91,9 @@ def as_known_error(raised: BaseException) -> RunstateError | None:
     if isinstance(raised, RunstateError):
         # An error without a code of its own is a bug, too.
         return raised if raised.code != Code.INTERNAL.value else None
-    if isinstance(raised, sa.exc.DBAPIError):
-        return _of_database(raised)
-    return next((make() for kind, make in KNOWN.items() if isinstance(raised, kind)), None)
-
-
-def _of_database(raised: sa.exc.DBAPIError) -> RunstateError | None:
-    state = str(getattr(raised.orig, "sqlstate", None) or "")
-    if state == QUERY_CANCELED or getattr(raised.orig, "sqlite_errorname", None) == INTERRUPTED:
-        return Timeout()
-    return Unavailable() if raised.connection_invalidated or state.startswith(LOST) else None
+    if isinstance(raised, ValueError) and TOO_MANY_DIGITS in str(raised):
+        return BadUserInput("A number in the document has too many digits.")
+    return as_answer(raised) or next((make() for kind, make in KNOWN.items() if isinstance(raised, kind)), None)
 
 
 def extensions(raised: RunstateError) -> dict[str, Any]:

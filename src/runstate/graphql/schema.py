@@ -9,6 +9,8 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.tools import merge_types
 
+from runstate.database.budget import ANSWERS_AT_ONCE, Room
+from runstate.graphql.execution.events import Events
 from runstate.graphql.execution.executor import executor_with
 from runstate.graphql.execution.operation import Schema
 from runstate.graphql.execution.plan_cache import PlanCache
@@ -34,8 +36,8 @@ def build_schema(limits: RequestLimits | None = None, *, plans: bool = True, kin
         query=query,
         mutation=mutation,
         subscription=subscription,
-        # Types that are found only by `node(id:)` are no type of a field.
-        types=implementing(Row),
+        # Types that are found only by `node(id:)` or by an interface are no type of a field.
+        types=[*implementing(Row), *(kind for family in families() for kind in getattr(family, "IMPLEMENTATIONS", ()))],
         execution_context_class=executor_with(plan_cache) if plans else StrawberryGraphQLCoreExecutionContext,
         config=StrawberryConfig(scalar_map=SCALARS),
     )
@@ -46,6 +48,7 @@ def build_schema(limits: RequestLimits | None = None, *, plans: bool = True, kin
     # Strawberry has no public attribute for the schema of graphql-core.
     schema.documents = DocumentCache(schema._schema, limits)  # noqa: SLF001
     schema.in_flight = InFlight(limits.operations, limits.subscriptions)
+    schema.events, schema.room = Events(), Room(ANSWERS_AT_ONCE * limits.answer_bytes)
     schema.plan_cache, schema.fast_paths = plan_cache, WeakKeyDictionary()
     return schema
 

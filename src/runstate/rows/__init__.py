@@ -6,22 +6,48 @@ from pkgutil import iter_modules
 from sqlalchemy.orm import configure_mappers
 
 from runstate.rows.access import ApiKey, CsrfToken
+from runstate.rows.artifacts import Artifact, ArtifactCollection
 from runstate.rows.base import Base, Retention, Row, row_classes
+from runstate.rows.blocks import (
+    BlockDocument,
+    BlockDocumentReference,
+    BlockSchema,
+    BlockSchemaReference,
+    BlockType,
+)
+from runstate.rows.configurations import Configuration
 from runstate.rows.flows import Deployment, Flow
-from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit, ConcurrencyWaiter
+from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
 from runstate.rows.log import Installation, LogCheckpoint, LogEntry, LogFloor, Transition
-from runstate.rows.orchestration import BulkOperation, CacheEntry, FlowRunInput, Heartbeat, ProposalAnswer
+from runstate.rows.logs import Log, LogWrite
+from runstate.rows.orchestration import (
+    BulkOperation,
+    CacheEntry,
+    ConcurrencyWaiter,
+    FlowRunInput,
+    Heartbeat,
+    ProposalAnswer,
+)
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
+from runstate.rows.saved_searches import SavedSearch
 from runstate.rows.tallies import CountedName, RunTally
 
 __all__ = [
     "ApiKey",
+    "Artifact",
+    "ArtifactCollection",
     "Base",
+    "BlockDocument",
+    "BlockDocumentReference",
+    "BlockSchema",
+    "BlockSchemaReference",
+    "BlockType",
     "BulkOperation",
     "CacheEntry",
     "ConcurrencyLease",
     "ConcurrencyLimit",
     "ConcurrencyWaiter",
+    "Configuration",
     "CountedName",
     "CsrfToken",
     "Deployment",
@@ -31,14 +57,17 @@ __all__ = [
     "FlowRunState",
     "Heartbeat",
     "Installation",
+    "Log",
     "LogCheckpoint",
     "LogEntry",
     "LogFloor",
+    "LogWrite",
     "ProposalAnswer",
     "Retention",
     "Row",
     "Run",
     "RunTally",
+    "SavedSearch",
     "State",
     "TaskRun",
     "TaskRunState",

@@ -272,6 +272,10 @@ class Row(Base):
     """Columns without an index that clients can sort by nevertheless."""
     __computed__: ClassVar[dict[str, sa.Label[Any]]] = {}
     """Expressions of values that are not stored, and that clients can sort by."""
+    __numerous__: ClassVar[bool] = False
+    """Whether an object can have so many of these rows that a page must not read all of them."""
+    __searched__: ClassVar[tuple[str, ...]] = ()
+    """Columns with the text that the member `search` of filters looks at, joined by spaces."""
 
     id: Mapped[UUID] = mapped_column(
         primary_key=True, sort_order=-3, info=READ_ONLY, doc="Unique over all types; a UUID of version 7."

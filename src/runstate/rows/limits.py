@@ -7,7 +7,6 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from runstate.documents.base import Name, NonNegativeInt, PerSecond
-from runstate.documents.states import RunKind
 from runstate.rows.base import CREATE_ONLY, PRIVATE, READ_ONLY, Row, reverse
 
 
@@ -89,31 +88,3 @@ class ConcurrencyLease(Row):
         sa.Index(None, "expires"),
         sa.Index(None, "created"),
     )
-
-
-class ConcurrencyWaiter(Row):
-    """A run that waits for a slot: its last proposal was delayed or rescheduled because the limit is full."""
-
-    __tablename__ = "concurrency_waiter"
-    __node__ = False  # its `limit` and `run` have other types than these fields of other nodes
-    __order__ = ("created", "id")
-
-    created: Mapped[datetime] = mapped_column(sort_order=-2, info=READ_ONLY, doc="Time since when the run waits.")
-    updated: Mapped[datetime] = mapped_column(
-        sort_order=-1, info=READ_ONLY, doc="Time of its last proposal, recorded at most once a second."
-    )
-    limit_id: Mapped[UUID] = mapped_column(
-        sa.ForeignKey(ConcurrencyLimit.id, ondelete="CASCADE"), doc="Id of the limit."
-    )
-    run_id: Mapped[UUID] = mapped_column(doc="Id of the flow run or task run.")
-    run_kind: Mapped[RunKind] = mapped_column(
-        sa.Enum(RunKind, native_enum=False, length=16, create_constraint=False), doc="Kind of the run."
-    )
-
-    limit: Mapped[ConcurrencyLimit] = relationship(
-        lazy="raise",
-        info=reverse("waiting", "The runs that wait for a slot of the limit; by default the longest waiting first."),
-        doc="The limit that is full.",
-    )
-
-    __table_args__ = (sa.UniqueConstraint("run_id", "limit_id"), sa.Index(None, "limit_id", "created"))

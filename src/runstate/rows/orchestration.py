@@ -9,7 +9,9 @@ from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from runstate.documents.base import JsonValue, Name
-from runstate.rows.base import JSON, PRIVATE, REQUIRED, Base, Retention, Row, reverse
+from runstate.documents.states import RunKind
+from runstate.rows.base import JSON, PRIVATE, READ_ONLY, REQUIRED, Base, Retention, Row, reverse
+from runstate.rows.limits import ConcurrencyLimit
 from runstate.rows.runs import FlowRun, TaskRunState
 
 InputKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]+$", max_length=255)]
@@ -74,6 +76,43 @@ class Heartbeat(Base):
     run_id: Mapped[UUID] = mapped_column(primary_key=True, doc="Id of the flow run or task run.")
     version: Mapped[int] = mapped_column(doc="Version that the run had. It says nothing about later states.")
     heard: Mapped[datetime] = mapped_column(doc="Time of the last heartbeat or proposal, by the database's clock.")
+
+
+class ConcurrencyWaiter(Row):
+    """A run that waits for a slot: its last proposal was delayed or rescheduled because the limit is full."""
+
+    __tablename__ = "concurrency_waiter"
+    __node__ = False  # its `limit` and `run` have other types than these fields of other nodes
+    __order__ = ("created", "id")
+
+    created: Mapped[datetime] = mapped_column(sort_order=-2, info=READ_ONLY, doc="Time since when the run waits.")
+    updated: Mapped[datetime] = mapped_column(
+        sort_order=-1, info=READ_ONLY, doc="Time of its last proposal, recorded at most once a second."
+    )
+    limit_id: Mapped[UUID] = mapped_column(
+        sa.ForeignKey(ConcurrencyLimit.id, ondelete="CASCADE"), doc="Id of the limit."
+    )
+    run_id: Mapped[UUID] = mapped_column(doc="Id of the flow run or task run.")
+    run_kind: Mapped[RunKind] = mapped_column(
+        sa.Enum(RunKind, native_enum=False, length=16, create_constraint=False), doc="Kind of the run."
+    )
+
+    flow_run_id: Mapped[UUID | None] = mapped_column(
+        sa.ForeignKey(FlowRun.id, ondelete="CASCADE"),
+        index=True,
+        doc="Id of the flow run that waits, or of the flow run of the task run that waits.",
+    )
+
+    flow_run: Mapped[FlowRun | None] = relationship(
+        lazy="raise", doc="The flow run that waits, or the flow run of the task run that waits."
+    )
+    limit: Mapped[ConcurrencyLimit] = relationship(
+        lazy="raise",
+        info=reverse("waiting", "The runs that wait for a slot of the limit; by default the longest waiting first."),
+        doc="The limit that is full.",
+    )
+
+    __table_args__ = (sa.UniqueConstraint("run_id", "limit_id"), sa.Index(None, "limit_id", "created"))
 
 
 class FlowRunInput(Row):

@@ -59,7 +59,7 @@ class State(Row):
         default="anonymous", doc="Name of the client that proposed it; `anonymous` without authentication."
     )
     request_id: Mapped[str | None] = mapped_column(doc="Id of the request that proposed it, as in the server's log.")
-    decision: Mapped[StateDecision | None] = mapped_column(
+    decision_record: Mapped[StateDecision | None] = mapped_column(
         DocumentColumn(StateDecision), info=PRIVATE, doc="The decision that wrote it; null for a plain acceptance."
     )
 
@@ -221,7 +221,7 @@ class TaskRun(Run):
         doc="Retry policy. Omitted members keep their value.",
     )
     task_inputs: Mapped[TaskInputs] = mapped_column(
-        DocumentColumn(TaskInputs), default=list, info=NOT_FILTERABLE, doc="Arguments, and the sources of their values."
+        JSON, default=dict, doc="Origin of each argument: task runs, parameters, constants."
     )
     flow_run_run_count: Mapped[int] = mapped_column(
         default=0, info=READ_ONLY, doc="Run count of the flow run when the task run last entered RUNNING."

@@ -10,6 +10,7 @@ from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.orchestrate import write_limits
 from runstate.core.batch.unit_of_work import UnitOfWork
 from runstate.database import Database
+from runstate.database.failures import Kind, failure_of, reason
 from runstate.database.queries.due import expired_leases, limits_with_expired_leases, pages
 from runstate.database.queries.expiry import BATCH_SIZE
 from runstate.database.queries.orchestration import lock_limits
@@ -26,14 +27,20 @@ async def run_once(batcher: Batcher, now: datetime) -> int:
 
 
 async def _end_leases(database: Database, limit_id: UUID, now: datetime) -> int:
-    """Release the expired leases of one limit. An error is logged, so that it does not prevent other limits."""
+    """Release the expired leases of one limit. An error that others need not have is logged and keeps none of them."""
     ended, some = 0, BATCH_SIZE
     try:
         while some == BATCH_SIZE:
             some = await _end_some(database, limit_id, now)
             ended += some
-    except DBAPIError:
-        log.exception("expired leases could not be released", limit=str(limit_id))
+    except DBAPIError as error:
+        failure = failure_of(error)
+        if failure.is_temporary and failure.kind is not Kind.CONFLICT:
+            raise
+        is_bug = failure.kind is Kind.BUG
+        log.exception(
+            "expired leases could not be released", limit=str(limit_id), reason=reason(error), exc_info=is_bug
+        )
     return ended
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from runstate.core.batch.batcher import Batcher
+from runstate.database.failures import is_temporary, reason
 from runstate.errors import ConfigurationError
 from runstate.services import (
     cancellation,
@@ -115,8 +116,11 @@ class Runner:
         try:
             done = await service.run_once(self.batcher, self.batcher.clock())
         # The loop must go on: the next round may succeed.
-        except Exception:
-            log.exception("service failed", service=name)
+        except Exception as error:
+            if is_temporary(error):
+                log.warning("service_postponed", service=name, reason=reason(error))
+            else:
+                log.exception("service failed", service=name)
             self.ended(name, None)
         else:
             self.ended(name, done)

@@ -13,6 +13,7 @@ import structlog
 
 from runstate.core.access import keys
 from runstate.database import Database
+from runstate.database.failures import is_temporary
 from runstate.documents.access import ANONYMOUS, Scope, included
 from runstate.errors import Unauthenticated
 from runstate.rows import ApiKey
@@ -171,8 +172,9 @@ class CredentialCache:
             try:
                 await self.look()
                 await self.note()
-            except Exception as error:  # noqa: BLE001 the loop must go on; requests refresh an old cache themselves
-                log.warning("keys_not_seen", error=repr(error))
+            except Exception as error:  # the loop must go on; requests refresh an old cache themselves
+                if not is_temporary(error):
+                    log.exception("keys_not_refreshed")
             await asyncio.sleep(self.look_seconds)
 
     async def note(self) -> None:

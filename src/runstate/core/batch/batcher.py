@@ -12,8 +12,7 @@ from typing import cast
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import IntegrityError
 
 from runstate.core.batch.decide import Environment
 from runstate.core.batch.orchestrate import Attempt, orchestrate, unique_key
@@ -21,7 +20,8 @@ from runstate.core.batch.requests import CreateRun, Outcome, Request
 from runstate.core.context import CommandContext
 from runstate.core.heartbeats import Heartbeats
 from runstate.database import Database
-from runstate.errors import Overloaded, RunstateError, Timeout, Unavailable
+from runstate.database.failures import Kind, as_answer, failure_of, reason
+from runstate.errors import Overloaded, Timeout
 
 log = structlog.get_logger(__name__)
 
@@ -35,11 +35,8 @@ SLOW_BATCH_SECONDS = 0.05
 """Time after which a running batch counts as slow (it is probably waiting for a lock) and the next one may start."""
 TRIES = 5
 FIRST_PAUSE_SECONDS = 0.05
-RETRYABLE = frozenset({"40001", "40P01", "55P03"})
-"""SQLSTATE of serialization failure, deadlock, lock not available."""
-UNREACHABLE = ("08", "57P", "53300")
-"""SQLSTATE prefixes of connection failure, server starting or stopping, too many connections."""
-STATEMENT_TIMEOUT = "57014"
+RETRIED_AFTER_PAUSE = frozenset({Kind.LOST, Kind.STALE})
+"""Failures that another connection may not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +190,7 @@ class Batcher:
         # A single request has failed alone already.
         for request in requests if len(requests) > 1 else ():
             # A lost database is not tried again for each request. After a Timeout, they may be committed already.
-            if is_lost(error) or isinstance(error, Timeout):
+            if concerns_all(error):
                 break
             try:
                 outcomes += await self._try_repeatedly([request])
@@ -218,12 +215,13 @@ class Batcher:
                 if attempts[-1].is_committed and attempts[-1].outcomes is not None:
                     log.exception("a batch was committed, and a callback failed after it")
                     return attempts[-1].outcomes
-                if len(attempts) == TRIES or not is_passing(error):
+                attempts[-1].is_undone = failure_of(error).is_answered
+                if len(attempts) == TRIES or not is_retried(error):
                     # Any other error would tell the client that nothing was written.
                     raise _doubtful(attempts) or error from None
-                log.info("a batch is retried", attempt=len(attempts), error=str(error)[:200])
+                log.info("a batch is retried", attempt=len(attempts), reason=reason(error)[:200])
                 # A conflict is over at once; a lost database needs time to return.
-                await asyncio.sleep(self.first_pause_seconds * 4 ** (len(attempts) - 1) if is_lost(error) else 0)
+                await asyncio.sleep(self.first_pause_seconds * 4 ** (len(attempts) - 1) if needs_pause(error) else 0)
 
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
         # A retry has its own time, because it can begin much later.
@@ -235,28 +233,21 @@ class Batcher:
         return outcomes
 
 
-def is_lost(error: Exception) -> bool:
-    """Return whether the connection to the database was lost or could not be opened."""
-    return isinstance(error, OSError | PoolTimeout) or (
-        isinstance(error, DBAPIError)
-        and (error.connection_invalidated or (_sqlstate(error) or "").startswith(UNREACHABLE) or _is_busy(error))
-    )
+def needs_pause(error: Exception) -> bool:
+    """Return whether a retry needs another connection, which may take a while."""
+    return failure_of(error).kind in RETRIED_AFTER_PAUSE
 
 
-def is_passing(error: Exception) -> bool:
-    """Return whether the same batch may succeed if it is retried."""
+def is_retried(error: Exception) -> bool:
+    """Return whether the same batch may succeed within seconds."""
     # A constraint can only be violated by a race with another transaction, whose result the retry sees.
-    return is_lost(error) or isinstance(error, IntegrityError) or _sqlstate(error) in RETRYABLE
+    return needs_pause(error) or isinstance(error, IntegrityError) or failure_of(error).kind is Kind.CONFLICT
 
 
-def _sqlstate(error: Exception) -> str | None:
-    return getattr(getattr(error, "orig", None), "sqlstate", None)
-
-
-def _is_busy(error: Exception) -> bool:
-    """Return whether another process held the lock of the SQLite file for too long."""
-    # sqlite3 raises the same class of error for many causes; only the name identifies a locked file.
-    return getattr(getattr(error, "orig", None), "sqlite_errorname", None) == "SQLITE_BUSY"
+def concerns_all(error: Exception) -> bool:
+    """Return whether a failure is not that of a single request, or if it is unknown what was committed."""
+    failure = failure_of(error)
+    return isinstance(error, Timeout) or (failure.is_temporary and failure.kind is not Kind.CONFLICT)
 
 
 def _doubtful(attempts: Sequence[Attempt]) -> Timeout | None:
@@ -264,11 +255,7 @@ def _doubtful(attempts: Sequence[Attempt]) -> Timeout | None:
 
 
 def _failure(error: Exception) -> Exception:
-    if isinstance(error, RunstateError):
-        return error
-    if _sqlstate(error) == STATEMENT_TIMEOUT:
-        return Timeout()
-    return Unavailable() if is_lost(error) else error
+    return as_answer(error) or error
 
 
 def _time_out(pending: PendingRequests) -> None:

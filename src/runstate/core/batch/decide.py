@@ -325,7 +325,7 @@ def state_columns(run_id: UUID, state: State, actor: str, request_id: str | None
         "persisted": state.persisted,
         "actor": actor,
         "request_id": request_id,
-        "decision": state.decision,
+        "decision_record": state.decision,
     }
 
 

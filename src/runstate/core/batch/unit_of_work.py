@@ -246,5 +246,6 @@ class UnitOfWork:
 
 def _waiter(run: FlowRun | TaskRun, limit_id: UUID, now: datetime, id: UUID) -> ConcurrencyWaiter:
     kind = RunKind.TASK_RUN if isinstance(run, TaskRun) else RunKind.FLOW_RUN
-    columns = {"id": id, "created": now, "updated": now, "limit_id": limit_id, "run_id": run.id, "run_kind": kind}
-    return ConcurrencyWaiter.of(columns)
+    flow_run_id: UUID | None = run.flow_run_id if isinstance(run, TaskRun) else run.id
+    its = {"limit_id": limit_id, "run_id": run.id, "run_kind": kind, "flow_run_id": flow_run_id}
+    return ConcurrencyWaiter.of({"id": id, "created": now, "updated": now, **its})

@@ -6,10 +6,12 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
+import structlog
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from runstate.core.commands.conflicts import problem_of
 from runstate.core.context import CommandContext
+from runstate.database.failures import Kind, failure_of, reason
 from runstate.feed.log import TRANSITIONS
 from runstate.rows import Row
 
@@ -19,8 +21,8 @@ T = TypeVar("T")
 Verb = Callable[Concatenate[CommandContext, D, P], Coroutine[Any, Any, T]]
 
 TRIES: Final = 5
-ROLLED_BACK: Final = frozenset({"40001", "40P01"})
-"""SQLSTATE of serialization failures and deadlocks: PostgreSQL rolled the transaction back, and a retry may succeed."""
+
+log = structlog.get_logger(__name__)
 
 
 def command(row: type[Row], *, notify: str | None = TRANSITIONS.channel) -> Callable[[Verb[D, P, T]], Verb[D, P, T]]:
@@ -59,5 +61,6 @@ async def _check(context: CommandContext, row: type[Row], document: Any, error: 
         if problem is not None:
             raise problem from error
     # After any other error, such as a lost connection, the transaction may have been committed.
-    elif getattr(error.orig, "sqlstate", None) not in ROLLED_BACK:
+    elif failure_of(error).kind is not Kind.CONFLICT:
         raise error
+    log.info("a command is repeated", table=row.__tablename__, reason=reason(error))

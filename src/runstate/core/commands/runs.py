@@ -15,6 +15,7 @@ from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.orchestrate import lock_limits, write_limits
 from runstate.core.batch.requests import Answer, Created, CreateRun, ProposeState
 from runstate.core.batch.unit_of_work import UnitOfWork
+from runstate.core.commands.artifacts import delete_artifacts_of
 from runstate.core.commands.command import TRIES
 from runstate.core.commands.crud import Written, change, columns_of
 from runstate.core.context import CommandContext
@@ -25,7 +26,7 @@ from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
 from runstate.errors import NotFound, Unavailable
-from runstate.rows import ConcurrencyWaiter, FlowRun, ProposalAnswer, Row, TaskRun, TaskRunState
+from runstate.rows import ConcurrencyWaiter, FlowRun, Log, ProposalAnswer, Row, TaskRun, TaskRunState
 
 R = TypeVar("R", bound=Row)
 
@@ -112,6 +113,7 @@ async def release_and_forget(transaction: Transaction, runs: Sequence[UUID], now
         # With decay, an earlier release has advanced this lease.
         unit.release(unit.leases[lease.id], now)
     await write_limits(transaction, unit, now)
+    await delete_artifacts_of(connection, runs, now)
     await sql.forget_results(connection, among(TaskRunState.run_id, runs))
-    for row in (ProposalAnswer, ConcurrencyWaiter):
-        await connection.execute(sa.delete(row).where(among(row.run_id, runs)))
+    for key in (ProposalAnswer.run_id, ConcurrencyWaiter.run_id, Log.flow_run_id, Log.task_run_id):
+        await connection.execute(sa.delete(key.class_).where(among(key, runs)))

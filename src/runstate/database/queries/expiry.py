@@ -1,14 +1,16 @@
 """Deletion of expired rows, in bounded batches."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import sqlalchemy as sa
 
 from runstate.database import Database
 from runstate.database.bulk import table_of
 from runstate.rows import Base, LogEntry, Retention, row_classes
+from runstate.rows.base import EPOCH
 
 BATCH_SIZE: Final = 1_000
 """Rows that one transaction of a service deletes or changes."""
@@ -29,7 +31,7 @@ async def delete_expired(database: Database, now: datetime, settings: Mapping[st
 
 def _expired(table: sa.Table, retention: Retention, before: datetime) -> list[sa.ColumnElement[bool]]:
     """Return the conditions of expired rows, in the order in which these rows are deleted."""
-    expired = table.c[retention.column] < before
+    expired = table.c[retention.column] < (first_id(before) if retention.column == "id" else before)
     if retention.replaces is None:
         return [expired]
     other, key = table.alias(), retention.replaces
@@ -37,6 +39,11 @@ def _expired(table: sa.Table, retention: Retention, before: datetime) -> list[sa
     newer = sa.tuple_(other.c.created, other.c.id) > sa.tuple_(table.c.created, table.c.id)
     with_expired = table.c[key].in_(sa.select(other.c[key]).where(other.c[retention.column] < before))
     return [with_expired & sa.exists().where(same, newer), expired & ~sa.exists().where(same, other.c.id != table.c.id)]
+
+
+def first_id(at: datetime) -> UUID:
+    """Return the smallest UUID of version 7 that is made at a time or later."""
+    return UUID(int=(at - EPOCH) // timedelta(milliseconds=1) << 80)
 
 
 async def delete_in_batches(

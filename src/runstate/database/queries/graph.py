@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from runstate.documents.states import RunKind, StateType
-from runstate.documents.task_inputs import CALLED_IN, TaskInput, TaskRunSource
 from runstate.errors import InvalidInput
 from runstate.rows import Flow, FlowRun, TaskRun
 
 MOST_NODES: Final = 10_000
+PARENTS: Final = "__parents__"
+"""The input of a task run that lists the task runs in which it was called."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,16 @@ def _node(
     return GraphNode(kind, subflow_id or task_run_id, task_run_id, label, state_type, begins, end)
 
 
-def _edges(task_inputs: Iterable[TaskInput]) -> Iterator[tuple[Edge, UUID]]:
-    """Yield the task runs that inputs come from."""
-    for each in task_inputs:
-        edge = Edge.CALLED_IN if each.name == CALLED_IN else Edge.GIVEN
-        for source in each.sources:
-            if isinstance(source, TaskRunSource):
-                yield edge, source.id
+def _edges(task_inputs: Any) -> Iterator[tuple[Edge, UUID]]:
+    """Yield the task runs that inputs name. Inputs come from clients, so items of an unknown form are ignored."""
+    for name, named in task_inputs.items() if isinstance(task_inputs, dict) else ():
+        for each in named if isinstance(named, list) else ():
+            if isinstance(each, dict) and isinstance(each.get("id"), str) and (known := _uuid(each["id"])):
+                yield Edge.CALLED_IN if name == PARENTS else Edge.GIVEN, known
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

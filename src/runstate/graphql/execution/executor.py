@@ -6,13 +6,15 @@ together. **A plan has no side effects**, so a case that it does not handle (a n
 range, a row that was deleted) is executed again by graphql-core, which reports the error.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 from graphql import (
     GraphQLError,
     GraphQLField,
+    GraphQLLeafType,
     GraphQLList,
     GraphQLObjectType,
     GraphQLOutputType,
@@ -20,12 +22,15 @@ from graphql import (
     GraphQLResolveInfoHelpers,
     OperationType,
     Undefined,
+    is_introspection_type,
 )
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, GroupedFieldSet, collect_fields
 from graphql.pyutils import AwaitableOrValue, Path, gather_with_cancel
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from typing_extensions import override
 
+from runstate.errors import LimitExceeded
+from runstate.graphql.execution.answer_size import AnswerSize
 from runstate.graphql.execution.plan_cache import PlanCache
 from runstate.graphql.execution.planner import Planner
 from runstate.graphql.execution.plans import Execution, ObjectBatch, Plan, Step, all_of
@@ -34,6 +39,8 @@ from runstate.graphql.pagination.connection import Connection
 from runstate.graphql.pagination.raw_rows import RawRows
 
 T = TypeVar("T")
+MOST: Final = {"errors": 100, "resolvers": 4_000, "introspection": 40_000}
+"""Largest numbers of fields of an operation that may fail, and that graphql-core executes one by one."""
 
 
 class Executor(StrawberryGraphQLCoreExecutionContext):
@@ -48,9 +55,23 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self._relevant_sub_fields = self.plans.sub_fields
         # Plans do not call resolvers, so middleware would miss them.
         self.planning = self.plans.complete and not (self.middleware_manager and self.middleware_manager.middlewares)
-        self.execution = Execution(self.context_value, self.variable_values, self.fragment_definitions)
+        self.begin()
         self.root_outcome: Callable[[], Awaitable[Any]] | None = None
         """Returns the value of the one root field, or raises its error, if its resolver was called already."""
+
+    def begin(self) -> None:
+        """Begin an answer."""
+        self.size = AnswerSize()
+        self.used = Counter[str]()
+        """Number of fields that have failed, and of those that graphql-core executes one by one."""
+        self.execution = Execution(self.context_value, self.variable_values, self.fragment_definitions, self.size)
+
+    @override
+    def build_per_event_executor(self, payload: Any) -> "Executor":
+        """Return an executor for an event of a subscription."""
+        executor = cast("Executor", super().build_per_event_executor(payload))
+        executor.begin()
+        return executor
 
     @property
     def async_helpers(self) -> GraphQLResolveInfoHelpers:
@@ -120,6 +141,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         position_context: Any,
     ) -> AwaitableOrValue[Any]:
         """Execute a field. The resolver of a root field with a known outcome is not called."""
+        self._use("introspection" if is_introspection_type(parent_type) else "resolvers")
         if self.root_outcome is None or path.prev is not None:
             return super().execute_field(parent_type, source, field_details_list, path, position_context)
         nodes = [each.node for each in field_details_list]
@@ -151,6 +173,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             return by_library()
         if plan.is_attribute_only:
             try:
+                self.size.is_known = False
                 return plan.fill(source_value)
             except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
                 self._fall_back(error)
@@ -222,6 +245,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             if plans is None:
                 return by_library()
             if isinstance(result, list) and all(plan.is_attribute_only for plan in plans.values()):
+                self.size.is_known = False
                 return [plans[type(each)].fill(each) for each in result]
         except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
             self._fall_back(error)
@@ -236,6 +260,28 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         written = await all_of(plan.write(batches[kind], self.execution) for kind, plan in plans.items())
         answers = dict(zip(plans, map(iter, written), strict=True))
         return [next(answers[type(each)]) for each in sources]
+
+    @override
+    def complete_leaf_value(self, return_type: GraphQLLeafType, result: Any) -> Any:  # type: ignore[override]
+        """Complete a leaf value, whose size is not estimated."""
+        self.size.is_known = False
+        return super().complete_leaf_value(return_type, result)
+
+    @override
+    def handle_field_error(
+        self, raw_error: Exception, return_type: GraphQLOutputType, field_details_list: FieldDetailsList, path: Path
+    ) -> None:
+        """Note the error of a field. End the operation if there are too many: each has a path and places."""
+        if isinstance(raw_error, LimitExceeded) and raw_error.limit in MOST:
+            raise raw_error
+        if not isinstance(raw_error, GraphQLError) or raw_error.path is None:
+            self._use("errors")
+        super().handle_field_error(raw_error, return_type, field_details_list, path)
+
+    def _use(self, limit: str) -> None:
+        self.used[limit] += 1
+        if self.used[limit] > MOST[limit]:
+            raise LimitExceeded(limit, MOST[limit])
 
     async def _planned_or(
         self, planned: Callable[[], Awaitable[T]], by_library: Callable[[], AwaitableOrValue[T]]

@@ -1,15 +1,16 @@
 """Operations: first checked, then executed in one of three ways."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
+import orjson
 import strawberry
 from graphql import ExecutionResult as CoreResult
-from graphql import GraphQLError, create_source_event_stream, map_source_to_response_event
+from graphql import GraphQLError, create_source_event_stream
 from strawberry.exceptions import MissingQueryError
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
@@ -19,7 +20,11 @@ from strawberry.types.graphql import OperationType
 from typing_extensions import override
 
 from runstate.core.access.credentials import UNRESTRICTED
+from runstate.database.budget import Room
+from runstate.errors import LimitExceeded
 from runstate.graphql.errors import log_errors, to_client_error
+from runstate.graphql.execution.answer_size import UNKNOWN, AnswerSize, check_size
+from runstate.graphql.execution.events import EventAnswer, Events, written
 from runstate.graphql.execution.executor import Executor
 from runstate.graphql.execution.fast_path import FastPath, Outcome, fast_path_of
 from runstate.graphql.execution.plan_cache import PlanCache
@@ -64,6 +69,9 @@ class Schema(strawberry.Schema):
 
     documents: DocumentCache
     in_flight: InFlight
+    events: Events
+    room: Room
+    """Room for large answers."""
     plan_cache: PlanCache
     fast_paths: WeakKeyDictionary[Operation, FastPath | None]
     """Fast paths of mutations that were executed once; None for those that need the executor."""
@@ -152,14 +160,14 @@ class Schema(strawberry.Schema):
         scopes.check(operation.scopes, getattr(request.context, "principal", UNRESTRICTED))
         self.documents.check_list_sizes(operation, request.variables)
         cost = self.documents.cost(operation, request.variables)
-        _annotate_context(request, cost=cost)
+        _annotate_context(request, cost=cost, answer_bytes=self.documents.limits.answer_bytes, room=self.room)
         return AcceptedOperation(request, document, operation, cost)
 
     async def _result(self, accepted: AcceptedOperation) -> ExecutionResult:
         try:
             with self.in_flight.operation():
                 return await self._executed(accepted)
-        except TimeoutError as error:
+        except (TimeoutError, LimitExceeded) as error:
             # Not a rejection: the operation was executed in part, and its writes may have been applied.
             return ExecutionResult(
                 None, self._presented(accepted.request, [as_graphql(error)]), self._extensions(accepted)
@@ -178,6 +186,7 @@ class Schema(strawberry.Schema):
                     outcome = await fast_path.outcome(accepted.request.context, arguments)
                 data = self._attempt(accepted, partial(fast_path.answer, outcome))
                 if data is not None:
+                    check_size(data, self.documents.limits.answer_bytes)
                     return ExecutionResult(data, None, self._extensions(accepted))
         # With the outcome, since a mutation must not be called twice.
         return await self._executed_by_executor(accepted, outcome)
@@ -201,8 +210,12 @@ class Schema(strawberry.Schema):
                 result = await result
         if isinstance(executor, Executor) and accepted.operation not in self.fast_paths:
             self.fast_paths[accepted.operation] = fast_path_of(executor)
+        self._size_of(executor).check(result.data, self.documents.limits.answer_bytes)
         errors = self._presented(accepted.request, result.errors)
         return ExecutionResult(result.data, errors, self._extensions(accepted))
+
+    def _size_of(self, executor: Any) -> AnswerSize:
+        return executor.size if isinstance(executor, Executor) else UNKNOWN
 
     def _executor(self, accepted: AcceptedOperation) -> StrawberryGraphQLCoreExecutionContext:
         request = accepted.request
@@ -232,9 +245,23 @@ class Schema(strawberry.Schema):
         # graphql-core returns a result with errors if the resolver failed.
         if isinstance(source, CoreResult):
             raise RefusedOperation(source.errors or ())
-        async with aclosing(map_source_to_response_event(executor, source)) as events:
-            async for event in events:
-                yield ExecutionResult(event.data, self._presented(accepted.request, event.errors))
+        base = accepted.request.query, accepted.request.name, orjson.dumps(accepted.request.variables)
+        async with aclosing(source):
+            async for payload in source:
+                shared = getattr(payload, "shared", None)
+                key = None if shared is None else (*base, shared)
+                event = await self._event(accepted, executor, payload, key)
+                yield ExecutionResult(cast("Any", event.data), self._presented(accepted.request, event.errors))
+
+    async def _event(self, accepted: AcceptedOperation, executor: Any, payload: Any, key: Hashable) -> EventAnswer:
+        """Return the answer to an event of a subscription."""
+        each = executor.build_per_event_executor(payload)
+
+        def write(result: Any) -> EventAnswer:
+            self._size_of(each).check(result.data, self.documents.limits.answer_bytes)
+            return written(result)
+
+        return await self.events.answer(accepted.operation, key, partial(each.execute_operation, serially=False), write)
 
     def _refused(self, request: ExecutionRequest, error: Exception) -> ExecutionResult:
         errors = error.errors if isinstance(error, RefusedOperation) else [as_graphql(error)]

@@ -21,13 +21,15 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.field import StrawberryField
 
 from runstate.graphql.execution.plan_cache import OperationPlans
-from runstate.graphql.execution.plans import AnyObjects, Objects, Plan, Step, is_a
+from runstate.graphql.execution.plans import AnyObjects, Objects, Plan, Related, Step, is_a
 from runstate.graphql.execution.related_plans import (
     PAGE_PARTS,
     ConnectionPlan,
     EdgesPlan,
     Nested,
+    Number,
     Reference,
+    ReferenceTarget,
     variables_in,
     write_nodes,
 )
@@ -38,6 +40,7 @@ from runstate.graphql.types.derive import ReferenceLookup
 from runstate.graphql.types.fields import DEFINED_BY, metadata
 from runstate.graphql.types.filters import HasMany
 from runstate.graphql.types.input_values import DEFINITION, arguments
+from runstate.rows import Row
 
 
 class Planner:
@@ -132,7 +135,7 @@ class Planner:
             plan.computes = plan.computes or computed is not None
             plan.steps.append(Step(name, details, attribute, serializers, computed))
             return
-        related = self._reference(name, field, details) or self._nested(name, field, details)
+        related = self._related(name, field, details)
         plan.related += [related] if related else []
         plan.unplanned += related is None
         plan.steps.append(Step(name, details, None, Serializers(), related=related))
@@ -144,19 +147,28 @@ class Planner:
         types = [self._objects(each, details) for each in self.possible_types(get_named_type(field.type))]
         return None if None in types else AnyObjects(cast("list[Objects]", types))
 
+    def _related(self, name: str, field: GraphQLField, details: FieldDetailsList) -> Related | None:
+        count = metadata(field).get("count")
+        if isinstance(count, HasMany):
+            return Number(name, count, details)
+        return self._reference(name, field, details) or self._nested(name, field, details)
+
     def _reference(self, name: str, field: GraphQLField, details: FieldDetailsList) -> Reference | None:
         lookup = metadata(field).get("lookup")
         optional = not isinstance(field.type, GraphQLNonNull)
         kind = field.type if optional else cast("Any", field.type).of_type
-        if not isinstance(lookup, ReferenceLookup) or not isinstance(kind, GraphQLObjectType):
+        if not isinstance(lookup, ReferenceLookup) or not (isinstance(kind, GraphQLObjectType) or lookup.others):
             return None
-        plan = self.plan_of_class(kind, details, lookup.target)
+        targets = [self._reference_target(kind, details, row) for row in (lookup.target, *lookup.others)]
+        return None if None in targets else Reference(name, lookup.key, cast("Any", targets), optional)
+
+    def _reference_target(self, kind: Any, details: FieldDetailsList, row: type[Row]) -> ReferenceTarget | None:
+        plan = self.plan_of_class(kind, details, row)
         if plan is None or plan.unplanned:
             return None
         # Rows of a reference are written as a whole, so graphql-core can execute no field of them.
         nodes = [each.node for each in details]
-        read = columns(lookup.target, nodes, self.executor.fragment_definitions, ((),))
-        return Reference(name, lookup, read, plan, optional)
+        return ReferenceTarget(row, columns(row, nodes, self.executor.fragment_definitions, ((),)), plan)
 
     def _nested(self, name: str, field: GraphQLField, details: FieldDetailsList) -> Nested | None:
         many, kind = metadata(field).get("many"), get_named_type(field.type)

@@ -3,18 +3,22 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from graphql import FragmentDefinitionNode, GraphQLObjectType
 from graphql.execution.collect_fields import FieldDetailsList
 from graphql.execution.values import VariableValues
 
+from runstate.graphql.execution.answer_size import VALUE_BYTES, AnswerSize
 from runstate.graphql.execution.fallbacks import Fallback
-from runstate.graphql.execution.serialization import Convert, Serializers, WriteColumn, of_column
+from runstate.graphql.execution.serialization import Convert, LengthOf, Serializers, WriteColumn, length_of, of_column
 from runstate.graphql.pagination.raw_rows import RawRows
 from runstate.graphql.types.derive import Computed
 from runstate.graphql.types.fields import DEFINED_BY
 from runstate.rows import Base
+
+FIXED_CHARACTERS: Final = 40 + VALUE_BYTES
+"""The most characters of a value of fixed length: ids, instants and numbers."""
 
 
 class Execution(NamedTuple):
@@ -23,10 +27,13 @@ class Execution(NamedTuple):
     context: Any
     variables: VariableValues
     fragments: dict[str, FragmentDefinitionNode]
+    size: AnswerSize
 
 
 class Objects(Serializers):
     """Serializers of the objects of one GraphQL type."""
+
+    is_flat = False
 
     def __init__(self, kind: GraphQLObjectType, plan: "Plan") -> None:
         super().__init__()
@@ -42,6 +49,8 @@ class Objects(Serializers):
 
 class AnyObjects(Serializers):
     """Serializers of the objects of several GraphQL types."""
+
+    is_flat = False
 
     def __init__(self, types: list[Objects]) -> None:
         super().__init__()
@@ -111,6 +120,8 @@ class Column(NamedTuple):
     name: str
     attribute: str
     write: WriteColumn
+    length: LengthOf | None
+    """Returns the number of characters of the values, if they have no fixed length."""
 
 
 class Plan:
@@ -124,6 +135,10 @@ class Plan:
         self.unplanned = 0
         """Number of fields that graphql-core has to execute."""
         self.computes = False
+        self.overhead = 0
+        """Characters of one object besides its text."""
+        self.is_flat = True
+        """Whether no value has fields of its own, so that the stored text tells its size."""
         self.read: Callable[[Any], Iterable[Any]] = _no_values
         self.attributes: list[tuple[str, Serializers]] = []
         self.columns: dict[str, list[Column] | None] = {}
@@ -137,6 +152,8 @@ class Plan:
         """Compile the reading of attributes, once all steps are there."""
         steps = [step for step in self.steps if step.attribute is not None]
         self.attributes = [(step.name, step.serializers) for step in steps]
+        self.is_flat = all(step.serializers.is_flat for step in self.steps)
+        self.overhead = overhead(self.template)
         self.read = _reader(self.kind, [str(step.attribute) for step in steps])
 
     def fill(self, source: Any) -> dict[str, Any]:
@@ -150,23 +167,33 @@ class Plan:
 
     async def write(self, batch: Batch, execution: Execution) -> list[dict[str, Any]]:
         """Return objects as JSON. Related rows are read for all objects together."""
-        answers = self._without_related(batch, execution.context)
+        answers = self._without_related(batch, execution)
         if self.related:
             await all_of(each.fill(answers, batch, execution) for each in self.related)
         return answers
 
-    def _without_related(self, batch: Batch, context: Any) -> list[dict[str, Any]]:
+    def _without_related(self, batch: Batch, execution: Execution) -> list[dict[str, Any]]:
         columns = self._columns(batch) if isinstance(batch, RawRows) else None
         if columns is None:
             answers = [self.fill(each) for each in batch.objects]
+            execution.size.is_known = False
         else:
-            answers = [self.template.copy() for _ in range(len(batch))]
-            for column in columns:
-                fill(answers, column.name, column.write(cast("RawRows", batch).columns[column.attribute]))
+            answers = self._from_columns(cast("RawRows", batch), columns, execution.size)
         for step in self.steps if self.computes else ():
             if step.computed:
-                values = (step.computed(each, context) for each in batch.objects)
+                values = (step.computed(each, execution.context) for each in batch.objects)
                 fill(answers, step.name, map(step.serializers.write, values))
+        return answers
+
+    def _from_columns(self, rows: RawRows, columns: list[Column], size: AnswerSize) -> list[dict[str, Any]]:
+        answers = [self.template.copy() for _ in range(len(rows))]
+        size.characters += self.overhead * len(rows)
+        size.is_known = size.is_known and self.is_flat
+        for column in columns:
+            values = rows.columns[column.attribute]
+            fill(answers, column.name, column.write(values))
+            if column.length:
+                size.characters += column.length(values)
         return answers
 
     def _columns(self, rows: RawRows) -> list[Column] | None:
@@ -181,10 +208,20 @@ class Plan:
         if any(step.attribute is not None and step.attribute not in table for step in self.steps):
             return None
         return [
-            Column(step.name, step.attribute, of_column(table[step.attribute], step.serializers, rows.dialect))
+            Column(
+                step.name,
+                step.attribute,
+                of_column(table[step.attribute], step.serializers, rows.dialect),
+                length_of(table[step.attribute]),
+            )
             for step in self.steps
             if step.attribute is not None
         ]
+
+
+def overhead(names: Iterable[str]) -> int:
+    """Return the number of characters of an object with these fields besides their text."""
+    return sum(len(name) + FIXED_CHARACTERS for name in names)
 
 
 def fill(answers: Iterable[dict[str, Any]], name: str, values: Iterable[Any]) -> None:

@@ -8,13 +8,13 @@ from graphql import GraphQLField, ListValueNode, ObjectValueNode, ValueNode, Var
 from graphql.execution.collect_fields import FieldDetailsList
 
 from runstate.graphql.execution.fallbacks import Fallback
-from runstate.graphql.execution.plans import Batch, Execution, Plan, fill
+from runstate.graphql.execution.plans import Batch, Execution, Plan, all_of, fill, overhead
 from runstate.graphql.pagination.connection import PATHS, Pages
 from runstate.graphql.pagination.keyset import PageArguments, PageQuery
 from runstate.graphql.pagination.raw_rows import RawRows
 from runstate.graphql.pagination.selection import Columns, columns
-from runstate.graphql.types.derive import ReferenceLookup
 from runstate.graphql.types.filters import HasMany
+from runstate.rows import Row
 
 MAX_QUERIES: Final = 64
 """Largest number of queries that are cached for one field of an operation: one for each set of arguments."""
@@ -24,23 +24,57 @@ class Reference(NamedTuple):
     """A row that each object of a batch refers to."""
 
     name: str
-    lookup: ReferenceLookup
-    columns: Columns
-    plan: Plan
+    key: str
+    targets: Sequence["ReferenceTarget"]
+    """Types that the row can have."""
     optional: bool
 
     async def fill(self, answers: list[dict[str, Any]], batch: Batch, execution: Execution) -> None:
         """Read the rows and put them into the answers."""
-        keys = batch.values_of(self.lookup.key)
+        keys = batch.values_of(self.key)
         # Many objects of a list refer to the same row.
         ids = list(dict.fromkeys(each for each in keys if each is not None))
-        rows = await execution.context.rows(self.lookup.target, ids, self.columns)
-        by_id = dict(zip(rows.values_of("id"), await self.plan.write(rows, execution), strict=True))
+        before = execution.size.characters
+        by_id: dict[Any, Any] = {}
+        for found in await all_of(each.write(ids, execution) for each in self.targets):
+            by_id |= found
+        execution.size.repeat(before, len(keys) - len(ids) + 1)
         values = list(map(by_id.get, keys))
         # A row was deleted after its key was read.
         if None in values and not self.optional:
             raise Fallback
         fill(answers, self.name, values)
+
+
+class ReferenceTarget(NamedTuple):
+    """A type of the rows that are referred to, with its selected columns."""
+
+    row: type[Row]
+    columns: Columns
+    plan: Plan
+
+    async def write(self, ids: Sequence[Any], execution: Execution) -> dict[Any, dict[str, Any]]:
+        """Return the rows of the type as JSON, by id."""
+        rows = await execution.context.rows(self.row, ids, self.columns)
+        return dict(zip(rows.values_of("id"), await self.plan.write(rows, execution), strict=True))
+
+
+class Number(NamedTuple):
+    """The number of rows that refer to each object of a batch."""
+
+    name: str
+    many: HasMany
+    details: FieldDetailsList
+
+    async def fill(self, answers: list[dict[str, Any]], batch: Batch, execution: Execution) -> None:
+        """Count the rows and put their numbers into the answers."""
+        row, parent, _ = self.many
+
+        def query() -> PageQuery[Any]:
+            return PageQuery(row, PageArguments(), frozenset({"id"}), execution.context.dialect, parent)
+
+        pages: Pages = execution.context.pages([each.node for each in self.details], self.many, query)
+        fill(answers, self.name, await pages.numbers(batch.values_of("id")))
 
 
 class Nested(NamedTuple):
@@ -83,9 +117,11 @@ class Nested(NamedTuple):
             # Fields with one name in an answer have equal arguments: validation has checked it.
             first = self.details[0]
             arguments = get_argument_values(self.field, first.node, execution.variables, first.fragment_variable_values)
-            row, parent = self.many
+            row, parent, extras = self.many
             selected = columns(row, [each.node for each in self.details], execution.fragments, PATHS)
-            self.queries[key] = PageQuery(row, PageArguments(**self.read(arguments)), selected, dialect, parent)
+            self.queries[key] = PageQuery(
+                row, PageArguments.of(extras, self.read(arguments)), selected, dialect, parent
+            )
         return self.queries[key]
 
 
@@ -128,7 +164,10 @@ class ConnectionPlan:
         """Return the page of each parent as JSON."""
         answers = [self.template.copy() for _ in parents]
         for name, part in self.parts.items():
-            fill(answers, name, await part(pages, parents, execution))
+            values = await part(pages, parents, execution)
+            fill(answers, name, values)
+            execution.size.characters += sum(len(each) for each in values if isinstance(each, str))
+        execution.size.characters += overhead(self.template) * len(answers)
         return answers
 
 
@@ -147,6 +186,8 @@ class EdgesPlan:
     async def _edges(self, pages: Pages, execution: Execution, rows: RawRows) -> list[Any]:
         answers = [self.template.copy() for _ in range(len(rows))]
         positions = pages.cursors(rows) if self.cursors else []
+        written = overhead(self.template) * len(answers) + sum(map(len, positions)) * len(self.cursors)
+        execution.size.characters += written
         for name in self.cursors:
             fill(answers, name, positions)
         for name, plan in self.nodes.items():

@@ -9,13 +9,16 @@ from types import NoneType
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 from graphql import GraphQLEnumType
 from sqlalchemy.engine import Dialect
 
+from runstate.database.budget import characters
 from runstate.database.dialects import plain, processor
 from runstate.documents.exact_json import LongFloat
 from runstate.graphql.execution.fallbacks import Fallback
+from runstate.graphql.pagination.raw_rows import as_json
 from runstate.graphql.types.scalars import written
 from runstate.rows.base import DocumentColumn, Timestamp
 
@@ -28,8 +31,17 @@ WriteColumn = Callable[[Sequence[Any]], Iterable[Any]]
 """Returns the values of a column, as the driver returned them, as JSON."""
 
 
+LengthOf = Callable[[Sequence[Any]], int]
+"""Returns the number of characters of the values of a column, as the driver returned them."""
+
+
 class Serializers(dict[type, Convert]):
     """Serializers of the values of a field, by Python type. Other types fall back."""
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether values have no fields of their own."""
+        return all(_is_flat(convert) for convert in self.values())
 
     def __missing__(self, kind: type) -> Convert:
         # asyncpg returns a subclass of UUID.
@@ -41,6 +53,10 @@ class Serializers(dict[type, Convert]):
         """Return a value of the field as JSON."""
         convert = self[type(value)]
         return value if convert is None else convert(value)
+
+
+def _is_flat(convert: Convert) -> bool:
+    return not isinstance(convert, partial) or all(each.is_flat for each in convert.args)
 
 
 def _int(value: int) -> int:
@@ -69,7 +85,7 @@ WRITTEN: Final[Mapping[str, Mapping[type, Convert]]] = {
     "Float": {float: _float},
     "Boolean": {bool: None},
     "DateTime": {datetime: _instant},
-    "JSON": dict.fromkeys((dict, list, str, int, float, LongFloat, bool)),
+    "JSON": dict.fromkeys((orjson.Fragment, dict, list, str, int, float, LongFloat, bool)),
 }
 """Serializers of scalars, by name and Python type."""
 
@@ -106,14 +122,27 @@ def of_column(column: sa.ColumnElement[Any], serializers: Serializers, dialect: 
         convert = plain(column.type, dialect)
         finish = FINISH.get(kind)
         return convert if finish is None else lambda values: finish(convert(values))
+    if isinstance(column.type, sa.JSON) and orjson.Fragment in serializers:
+        return as_json
     write = partial(_value, processor(column.type, dialect), serializers)
     return partial(_distinct, write) if kind in FEW_VALUES else partial(map, write)
+
+
+def length_of(column: sa.ColumnElement[Any]) -> LengthOf | None:
+    """Return the function that counts the characters of the values of a column; None if each has at most 40."""
+    if isinstance(column.type, sa.Text):
+        return characters
+    return _length if isinstance(column.type, sa.JSON | DocumentColumn) else None
+
+
+def _length(values: Sequence[str | None]) -> int:
+    return sum(map(len, filter(None, values)))
 
 
 WHOLE_COLUMN: Final[Mapping[type, type]] = {sa.Text: str, sa.Uuid: UUID, sa.Double: float, Timestamp: datetime}
 """Types of columns that are converted as a whole, and the Python types of their values."""
 
-FEW_VALUES: Final = (sa.Enum, sa.Integer, sa.Boolean, sa.JSON, DocumentColumn)
+FEW_VALUES: Final = (sa.Enum, sa.Integer, sa.SmallInteger, sa.Boolean, sa.JSON, DocumentColumn)
 """Types of columns with few different values."""
 
 

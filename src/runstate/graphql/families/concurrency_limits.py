@@ -11,7 +11,6 @@ import strawberry
 from runstate.core.commands import concurrency_limits as limits
 from runstate.documents.access import Scope
 from runstate.documents.requests import AcquireConcurrencySlots, ReleaseConcurrencySlots, RenewConcurrencyLeases
-from runstate.documents.states import RunKind
 from runstate.errors import BadUserInput, InvalidInput, NotFound
 from runstate.feed import FreeSlots
 from runstate.graphql.context import Info
@@ -20,8 +19,9 @@ from runstate.graphql.families.mutations import mutation, payload
 from runstate.graphql.pagination.keyset import PageArguments
 from runstate.graphql.published import ConcurrencyLease, ConcurrencyLimit, ConcurrencyWaiter, FlowRun, Run, TaskRun
 from runstate.graphql.types.comparisons import as_uuid
-from runstate.graphql.types.derive import extends, register_type
+from runstate.graphql.types.derive import ReferenceLookup, extends, register_type
 from runstate.graphql.types.fields import Id, object_type, subscription
+from runstate.graphql.types.filters import HasMany
 from runstate.graphql.types.inputs import Input
 
 FAMILY = family(
@@ -44,6 +44,7 @@ FAMILY = family(
 )
 
 MOST_NAMES: Final = 100
+RUN: Final = ReferenceLookup(FlowRun, "run_id", (TaskRun,))
 Names = Annotated[
     list[str], strawberry.argument(description=f"Names of the limits, from 1 to {MOST_NAMES}: `tag:db`, for example.")
 ]
@@ -82,47 +83,37 @@ def active_slots(root: strawberry.Parent[ConcurrencyLimit], info: Info) -> int:
     return ceil(max(0.0, root.slot_decay_per_second * seconds))
 
 
-@extends(ConcurrencyLimit, needs=())
+@extends(ConcurrencyLimit, needs=(), count=HasMany(ConcurrencyWaiter, "limit_id"))
 async def waiting_count(root: strawberry.Parent[ConcurrencyLimit], info: Info) -> int:
     """Number of runs that wait for a slot."""
     waiting = info.context.search(info, ConcurrencyWaiter, PageArguments(), "limit_id", root.id)
     return await waiting.total_count()
 
 
-@extends(ConcurrencyWaiter, name="run", needs={"run_id", "run_kind"})
+@extends(ConcurrencyWaiter, name="run", needs={"run_id"}, lookup=RUN)
 async def waiting_run(root: strawberry.Parent[ConcurrencyWaiter], info: Info) -> Run | None:
     """The run that waits; null once it is deleted."""
-    return await info.context.load(info, FlowRun if root.run_kind is RunKind.FLOW_RUN else TaskRun, root.run_id)
+    return await _run(info, root.run_id)
 
 
-@extends(ConcurrencyWaiter, name="flow_run", needs={"run_id"})
-async def flow_run_of_waiter(root: strawberry.Parent[ConcurrencyWaiter], info: Info) -> FlowRun | None:
-    """The flow run that waits, or the flow run of the task run that waits; null for a task run without one."""
-    return await _flow_run(info, root.run_id)
-
-
-@extends(ConcurrencyLease, name="run", needs={"run_id"})
+@extends(ConcurrencyLease, name="run", needs={"run_id"}, lookup=RUN)
 async def holding_run(root: strawberry.Parent[ConcurrencyLease], info: Info) -> Run | None:
     """The run that holds the slots; null if no run holds them, and once it is deleted."""
-    if root.run_id is None:
-        return None
+    return await _run(info, root.run_id)
+
+
+async def _run(info: Info, run_id: UUID | None) -> Run | None:
+    kinds: tuple[type[Run], ...] = (FlowRun, TaskRun)
     # A lease does not record the kind of its run.
-    flow_run, task_run = await asyncio.gather(
-        *(info.context.load(info, row, root.run_id) for row in (FlowRun, TaskRun))
-    )
+    flow_run, task_run = await asyncio.gather(*(info.context.load(info, kind, run_id) for kind in kinds))
     return flow_run or task_run
 
 
 @extends(ConcurrencyLease, name="flow_run", needs={"run_id"})
 async def flow_run_of_lease(root: strawberry.Parent[ConcurrencyLease], info: Info) -> FlowRun | None:
     """The flow run that holds the slots, or the flow run of the task run that does; null without a flow run."""
-    return await _flow_run(info, root.run_id)
-
-
-async def _flow_run(info: Info, run_id: UUID | None) -> FlowRun | None:
-    """Return the flow run with an id, or the flow run of the task run with the id."""
-    task_run = await info.context.row(TaskRun, run_id, frozenset({"flow_run_id"}))
-    return await info.context.load(info, FlowRun, task_run.flow_run_id if task_run else run_id)
+    task_run = await info.context.row(TaskRun, root.run_id, frozenset({"flow_run_id"}))
+    return await info.context.load(info, FlowRun, task_run.flow_run_id if task_run else root.run_id)
 
 
 def _ids(leases: Sequence[UUID]) -> list[strawberry.ID]:

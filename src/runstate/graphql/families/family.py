@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Annotated, Any, Final, NamedTuple
 
 import strawberry
@@ -77,9 +78,7 @@ def family(
     commands are those of a table without rules; with `overwrite` the creation has an option to update an existing row.
     """
     name = str(row.__tablename__)
-    reference = reference_document(row, lookup) if isinstance(lookup, str) else None
-    if reference:
-        register_input(reference, name=reference.__name__, one_of=True)
+    reference = reference_of(row, lookup) if isinstance(lookup, str) else None
     create = create or _create(row, overwrite=overwrite)
     update = update or Command(
         crud.update(row), update_document(row, by=reference), (InvalidInput, NameTaken, NotFound)
@@ -87,7 +86,7 @@ def family(
     return Family(
         row,
         {
-            name: _one(row, reference, lookup),
+            name: _one(row, lookup),
             plural or f"{name}s": rows_of(row, f"All {noun(row)}s that meet a condition."),
         },
         {
@@ -109,10 +108,10 @@ def _create(row: type[Row], *, overwrite: bool) -> Command:
     )
 
 
-def _one(row: type[Row], reference: Any, lookup: str | Callable[..., Any] | None) -> Any:
+def _one(row: type[Row], lookup: str | Callable[..., Any] | None) -> Any:
     if lookup is None:
         return by_id(row)
-    return _by_reference(row, reference, lookup) if isinstance(lookup, str) else lookup
+    return by_reference(row, lookup) if isinstance(lookup, str) else lookup
 
 
 def by_id(row: type[Row]) -> Any:
@@ -127,7 +126,17 @@ def by_id(row: type[Row]) -> Any:
     return query(get)
 
 
-def _by_reference(row: type[Row], reference: Any, lookup: str) -> Any:
+@cache
+def reference_of(row: type[Row], lookup: str) -> Any:
+    """Return the document that names a row by its id or by a unique column, registered as an input."""
+    reference = reference_document(row, lookup)
+    register_input(reference, name=reference.__name__, one_of=True)
+    return reference
+
+
+def by_reference(row: type[Row], lookup: str) -> Any:
+    """Return the query of one object by its id or by a unique column."""
+    reference = reference_of(row, lookup)
     argument = strawberry.argument(description=f"The id or {lookup} of the {noun(row)}.")
 
     async def get(self: Any, info: Info, by: Any) -> Any:

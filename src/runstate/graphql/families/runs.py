@@ -25,11 +25,11 @@ def is_final(root: State, _: Context) -> bool:
     return root.is_final
 
 
-@computes(State, needs={"decision", "type", "name"})
+@computes(State, needs={"decision_record", "type", "name"})
 def decision(root: State, _: Context) -> StateDecision:
     """The decision that wrote the state."""
     # An acceptance without changes is not stored.
-    return root.decision or StateDecision(proposed=ProposedType(type=root.type, name=root.name))
+    return root.decision_record or StateDecision(proposed=ProposedType(type=root.type, name=root.name))
 
 
 @extends(cast("Any", LastAnswer), name="limits")

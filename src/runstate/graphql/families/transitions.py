@@ -98,6 +98,8 @@ class TransitionBatch:
     cursor: str = strawberry.field(description="Cursor to continue after this batch, on any server.")
     transitions: list[Transition] = strawberry.field(description="At most 100; empty if there were none for a while.")
     has_more: bool = strawberry.field(description="True if more transitions are in the log after the cursor.")
+    shared: strawberry.Private[Any] = None
+    """Equal for batches with the same transitions and cursor."""
 
 
 @extends(Transition)
@@ -207,8 +209,9 @@ def _filter(where: TransitionWhere | None) -> LogFilter[Any]:
 
 
 def _batch(info: Info, page: Page[Any]) -> TransitionBatch:
-    cursor = _hub(info).reader.encode(page.cursor)
-    return TransitionBatch(cursor=cursor, transitions=page.entries, has_more=not page.complete)
+    cursor, entries = _hub(info).reader.encode(page.cursor), page.entries
+    shared = cursor, len(entries), entries[0].seq if entries else 0
+    return TransitionBatch(cursor=cursor, transitions=entries, has_more=not page.complete, shared=shared)
 
 
 def _referred(run: Any) -> tuple[RunKind, Any]:

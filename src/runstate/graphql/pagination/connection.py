@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
+from inspect import Parameter, Signature
 from typing import Annotated, Any, Final, Generic, TypeVar, cast
 
 import strawberry
@@ -13,7 +14,7 @@ from runstate.graphql.pagination.keyset import DEFAULT_SIZE, LARGEST_SIZE, Fetch
 from runstate.graphql.pagination.raw_rows import RawRows
 from runstate.graphql.types.derive import add_field, list_of, optional
 from runstate.graphql.types.fields import Root, field, object_type
-from runstate.graphql.types.filters import HasMany, Where
+from runstate.graphql.types.filters import Extra, Extras, HasMany, Where
 from runstate.graphql.types.orders import OrderBy
 from runstate.rows import Row
 
@@ -185,38 +186,44 @@ def _argument(kind: Any, description: str) -> Any:
     return Annotated[optional(kind), strawberry.argument(description=description)]
 
 
-def _resolver(row: type[Row], key: str | None) -> Callable[..., Connection[Any]]:
-    def search(
-        root: Any,
-        info: strawberry.Info[Any, Any],
-        where: Any = UNSET,
-        order_by: Any = UNSET,
-        first: int | None = UNSET,
-        after: str | None = UNSET,
-        last: int | None = UNSET,
-        before: str | None = UNSET,
-    ) -> Any:
-        page: PageArguments[Any] = PageArguments(
-            where=where, order_by=order_by, first=first, after=after, last=last, before=before
-        )
+def _resolver(many: HasMany) -> Callable[..., Connection[Any]]:
+    row, key, extras = many
+
+    def search(root: Any, info: strawberry.Info[Any, Any], **given: Any) -> Any:
+        page: PageArguments[Any] = PageArguments.of(extras, given)
         return info.context.search(info, row, page, key, None if key is None else root.id)
 
     answer: Any = Connection
-    # Strawberry reads types from annotations; these are known at run time only.
-    search.__annotations__ |= {"root": Root, **arguments(row), "return": answer[row]}
+    named = {**arguments(row), **{name: _extra_argument(extra) for name, extra in extras.items()}}
+    defaults = {name: extra.default for name, extra in extras.items()}
+    fixed = {"root": Root, "info": strawberry.Info[Any, Any]}
+    parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, annotation=kind) for name, kind in fixed.items()]
+    parameters += [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=defaults.get(name, UNSET), annotation=kind)
+        for name, kind in named.items()
+    ]
+    # Strawberry reads the arguments from the signature.
+    search.__signature__ = Signature(parameters, return_annotation=answer[row])  # type: ignore[attr-defined]
+    search.__annotations__ = {**fixed, **named, "return": answer[row]}
     return search
 
 
-def rows_of(row: type[Row], description: str) -> Any:
-    """Return a field with all rows of a table, page by page."""
-    return strawberry.field(_resolver(row, None), description=description, metadata={"many": HasMany(row, None)})
+def _extra_argument(extra: Extra) -> Any:
+    kind = optional(extra.kind) if extra.default is UNSET else extra.kind
+    return Annotated[kind, strawberry.argument(description=extra.description)]
+
+
+def rows_of(row: type[Row], description: str, **extras: Extra) -> Any:
+    """Return a field with all rows of a table, page by page, with additional arguments."""
+    many = HasMany(row, None, Extras(extras))
+    return strawberry.field(_resolver(many), description=description, metadata={"many": many})
 
 
 def has_many(owner: type[Row], name: str, row: type[Row], key: str, description: str) -> None:
     """Add the rows that refer to an owner by a key: as a field of the owner, and as a member of its filter."""
 
     def make() -> Any:
-        metadata = {"needs": (), "many": HasMany(row, key)}
-        return strawberry.field(_resolver(row, key), description=description, metadata=metadata)
+        many = HasMany(row, key)
+        return strawberry.field(_resolver(many), description=description, metadata={"needs": (), "many": many})
 
     add_field(owner, name, make)

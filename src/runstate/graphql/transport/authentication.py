@@ -18,7 +18,12 @@ from runstate.graphql.types.scalars import dumped
 log = structlog.get_logger(__name__)
 
 UNAVAILABLE: Final = 503
-STATUS: Final = {Code.BAD_REQUEST.value: 400, Code.UNAUTHENTICATED.value: 401, Code.FORBIDDEN.value: 403}
+STATUS: Final = {
+    Code.BAD_REQUEST.value: 400,
+    Code.UNAUTHENTICATED.value: 401,
+    Code.FORBIDDEN.value: 403,
+    Code.INTERNAL.value: 500,
+}
 """Status of a request that is rejected before it is read, by code; 503 for other codes."""
 
 
@@ -43,10 +48,12 @@ class Admission:
             scope["principal"] = await credentials.admit(Headers(scope=scope).get("authorization"))
         except Exception as error:
             # The database may be unavailable, which is answered with 503.
+            request = HTTPConnection(scope)
             fault = as_known_error(error)
             if fault is None:
-                raise
-            await self._refusal(HTTPConnection(scope), fault)(scope, receive, send)
+                log.exception("request_failed", request_id=request_id(request))
+                fault = RunstateError("Internal error")
+            await self._refusal(request, fault)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

@@ -23,15 +23,16 @@ from strawberry.types.graphql import OperationType
 from structlog.contextvars import bind_contextvars
 from uuid_utils import uuid4
 
+from runstate.database.budget import SMALL_BYTES
 from runstate.documents import exact_json
-from runstate.errors import Forbidden, Unauthenticated
+from runstate.errors import Forbidden, Overloaded, Unauthenticated
 from runstate.graphql.context import Context
 from runstate.graphql.errors import Code
 from runstate.graphql.execution.operation import Schema
 from runstate.graphql.families import csrf
 from runstate.graphql.transport.observability import Observer
 from runstate.graphql.transport.request import GraphQLRequest, RefusedError, operation
-from runstate.graphql.transport.sse import EVENTS, body_of, streamed
+from runstate.graphql.transport.sse import EVENTS, PIECE_BYTES, body_of, streamed
 from runstate.graphql.transport.websocket import Adapter, Handler
 from runstate.graphql.types.scalars import dumped
 from runstate.negotiation import is_named, preferred
@@ -102,11 +103,33 @@ class Endpoint(GraphQL[Context, None]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
         if scope["type"] == "http":
             response = await self.respond(Incoming(scope, receive))
-            await response(scope, receive, send)
+            await self._send(response, scope, receive, send)
         else:
             # Strawberry serves the WebSockets.
             with self.observer.metrics.sockets.track_inprogress():
                 await super().__call__(scope, receive, send)
+
+    async def _send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send a response: a large one in pieces, each when the client has taken those before it."""
+        body = getattr(response, "body", b"")
+        if len(body) <= SMALL_BYTES:
+            await response(scope, receive, send)
+            return
+        try:
+            with self.schema.room.holding(len(body)):
+                await send(
+                    {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+                )
+                for start in range(0, len(body), PIECE_BYTES):
+                    piece, more = body[start : start + PIECE_BYTES], start + PIECE_BYTES < len(body)
+                    await send({"type": "http.response.body", "body": piece, "more_body": more})
+        except Overloaded as error:
+            known_as = request_id(HTTPConnection(scope))
+            # A mutation was executed: a client must not simply send it again.
+            code = Code.TIMEOUT if scope.get("kind") == OperationType.MUTATION.value else Code.OVERLOADED
+            refused = _response(503, _fault(error.message, code, known_as), JSON)
+            refused.headers.update({**COME_BACK, "X-Request-ID": known_as})
+            await refused(scope, receive, send)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """Return the context of an operation."""
@@ -164,14 +187,25 @@ class Endpoint(GraphQL[Context, None]):
         asked = operation(await self._parameters(request))
         if is_named(accept, EVENTS) and wants_events(accept, self._kind(asked)):
             return await self._stream(request, asked, known_as)
-        result = await self._execute(request, asked, self._context(request, known_as))
+        context = self._context(request, known_as)
+        result = await self._execute(request, asked, context)
+        request.scope["kind"] = context.kind
         body = body_of(result)
         if isinstance(result, PreExecutionError):
             return _not_executed(body, media_type)
-        response = _response(200, body, media_type)
-        if _has_code(body, COMES_BACK):
-            response.headers.update(COME_BACK)
+        if not _has_code(body, COMES_BACK):
+            return _response(200, body, media_type)
+        status = 503 if media_type == GRAPHQL and self._has_done_nothing(asked, body) else 200
+        response = _response(status, body, media_type)
+        response.headers.update(COME_BACK)
         return response
+
+    def _has_done_nothing(self, asked: GraphQLRequest, body: dict[str, Any]) -> bool:
+        """Whether the whole operation can be repeated: nothing of it is answered, and it has written nothing."""
+        found = self.schema.documents.find(asked.query, asked.operation_name)
+        may_be_partial = found is None or (found.kind is OperationType.MUTATION and found.root_fields > 1)
+        codes = {error["extensions"]["code"] for error in body["errors"]}
+        return body["data"] is None and not may_be_partial and codes <= COMES_BACK
 
     def _kind(self, asked: GraphQLRequest) -> OperationType | None:
         found = self.schema.documents.find(asked.query, asked.operation_name)
@@ -192,7 +226,7 @@ class Endpoint(GraphQL[Context, None]):
             operation_extensions=asked.extensions,
         )
         watched = self.observer.stream(results, asked, context, request.headers)
-        return streamed(watched, principal=context.principal, request_id=known_as)
+        return streamed(watched, principal=context.principal, request_id=known_as, room=self.schema.room)
 
     async def _parameters(self, request: Request) -> Any:
         """Return the parameters in the URL of a GET request, or the JSON body of a POST request."""

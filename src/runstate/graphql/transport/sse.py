@@ -10,7 +10,8 @@ from starlette.responses import StreamingResponse
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from runstate.core.access.credentials import UNRESTRICTED, Principal
-from runstate.errors import ServerRestarting, Unauthenticated
+from runstate.database.budget import ANSWER_BYTES, ANSWERS_AT_ONCE, Room
+from runstate.errors import Overloaded, ServerRestarting, Unauthenticated
 from runstate.graphql.types.scalars import dumped
 
 EVENTS: Final = "text/event-stream"
@@ -20,6 +21,8 @@ COMPLETE: Final = b"event: complete\ndata:\n\n"
 # `X-Accel-Buffering` keeps nginx from holding events back.
 HEADERS: Final = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 END: Final = object()
+PIECE_BYTES: Final = 2**16
+"""Largest number of bytes that are sent at once. The next ones are sent when the client has taken these."""
 
 Results = AsyncGenerator[Any, None]
 
@@ -30,6 +33,7 @@ def streamed(
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     principal: Principal = UNRESTRICTED,
     request_id: str = "",
+    room: Room | None = None,
 ) -> StreamingResponse:
     """Return a response with the results of an operation as events, and comments while no result comes.
 
@@ -39,11 +43,12 @@ def streamed(
     extensions = {"code": Unauthenticated.code, "requestId": request_id}
     revoked = PreExecutionError(None, [GraphQLError(Unauthenticated().message, extensions=extensions)])
     beating = _beating(results, heartbeat_seconds, principal, revoked)
-    return StreamingResponse(_events(results, beating), media_type=EVENTS, headers=HEADERS)
+    events = _events(results, beating, room or Room(ANSWERS_AT_ONCE * ANSWER_BYTES), request_id)
+    return StreamingResponse(events, media_type=EVENTS, headers=HEADERS)
 
 
-async def _events(results: Results, beats: Results) -> AsyncGenerator[bytes, None]:
-    """Yield the events. If the server stops, end without `complete`, so that clients connect again."""
+async def _events(results: Results, beats: Results, room: Room, request_id: str) -> AsyncGenerator[bytes, None]:
+    """Yield the events, large ones in pieces. If the server stops, end without `complete`: clients connect again."""
     async with aclosing(results), aclosing(beats) as beating:
         async for result in beating:
             if result is None:
@@ -51,8 +56,24 @@ async def _events(results: Results, beats: Results) -> AsyncGenerator[bytes, Non
             elif goes_away(result):
                 return
             else:
-                yield b"event: next\ndata: " + dumped(body_of(result)) + b"\n\n"
+                async for piece in _event(result, room, request_id):
+                    yield piece
     yield COMPLETE
+
+
+async def _event(result: ExecutionResult, room: Room, request_id: str) -> AsyncGenerator[bytes, None]:
+    event = _written(result)
+    try:
+        with room.holding(len(event)):
+            for start in range(0, len(event), PIECE_BYTES):
+                yield event[start : start + PIECE_BYTES]
+    except Overloaded as error:
+        extensions = {"code": error.code, "requestId": request_id}
+        yield _written(PreExecutionError(None, [GraphQLError(error.message, extensions=extensions)]))
+
+
+def _written(result: ExecutionResult) -> bytes:
+    return b"event: next\ndata: " + dumped(body_of(result)) + b"\n\n"
 
 
 async def _beating(

@@ -23,6 +23,7 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 from typing_extensions import override
 
 from runstate.documents import exact_json
+from runstate.errors import Overloaded
 from runstate.graphql.context import Context
 from runstate.graphql.errors import Code, as_known_error
 from runstate.graphql.transport.observability import Observer
@@ -72,7 +73,11 @@ class Adapter(ASGIWebSocketAdapter):
     @override
     async def send_json(self, message: Mapping[str, object]) -> None:
         try:
-            await super().send_json(message)
+            text = str(self.view.encode_json(message))
+            with cast("Any", self.view.schema).room.holding(len(text)):
+                await self.ws.send_text(text)
+        except WebSocketDisconnect as error:
+            raise WebSocketDisconnected from error
         except RuntimeError as error:
             # The socket is closed already, and its handler has not noticed yet.
             raise WebSocketDisconnected from error
@@ -189,6 +194,8 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             await self._answer(operation)
         except WebSocketDisconnected:
             log.debug("client_gone", operation=operation.id)
+        except Overloaded as error:
+            await operation.send_initial_errors([self._error(error.message, Code.OVERLOADED)])
         except Exception:
             log.exception("operation_failed", operation=operation.id)
             await operation.send_initial_errors([self._error("Internal error", Code.INTERNAL)])

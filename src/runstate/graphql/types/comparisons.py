@@ -431,6 +431,7 @@ KINDS: Final[dict[Any, type]] = {
     list[UUID]: IdListComparison,
     list[int]: IntListComparison,
     dict[str, Any]: JsonComparison,
+    dict[str, str]: JsonComparison,
     Any: JsonComparison,
 }
 

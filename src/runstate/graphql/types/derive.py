@@ -43,7 +43,7 @@ from strawberry.types.lazy_type import LazyType
 
 from runstate.documents.base import is_kind
 from runstate.errors import Id
-from runstate.graphql.types.fields import Root, description_of
+from runstate.graphql.types.fields import Root, description_of, named
 from runstate.graphql.types.input_values import DEFINITION
 from runstate.graphql.types.registry import REGISTRY, RegistrationError, Registry
 from runstate.graphql.types.unions import is_union, simplified, union_of, variants
@@ -78,6 +78,8 @@ class ReferenceLookup(NamedTuple):
 
     target: type[Row]
     key: str
+    others: tuple[type[Row], ...] = ()
+    """Further types that the row can have: ids are unique over all types."""
 
 
 Computed = Callable[[Any, Any], Any]
@@ -260,7 +262,7 @@ def _stored(cls: type, member: Member) -> tuple[Any, Any]:
         raise RegistrationError(f"{cls.__name__}.{member.name}: {error}") from error
     metadata: dict[Any, Any] = {"stored": member.name, "needs": (member.name,)}
     if timedelta not in (member.type, *variants(member.type)):
-        return kind, strawberry.field(description=member.doc, metadata=metadata)
+        return kind, strawberry.field(name=named(member.name), description=member.doc, metadata=metadata)
     compute = partial(_seconds, member.name)
 
     def resolve(root: Any) -> Any:
@@ -361,15 +363,16 @@ def extends(
     lookup: ReferenceLookup | None = None,
     held: str | None = None,
     size: int | None = None,
+    count: Any = None,
 ) -> Callable[[F], F]:
     """Return a decorator that adds a field without a column to a row.
 
     The types of an interface get the field too, unless they have one of this name. `needs` names the columns that the
     resolver reads, by default all. `lookup` declares that the resolver only follows a key: plans then read the rows of
     many objects together and do not call it. `held` names an attribute with the value; the resolver is called if it is
-    null. `size` is the default size of a page.
+    null. `size` is the default size of a page. `count` declares that the value is the number of these rows (`HasMany`).
     """
-    metadata = {"needs": needs, "lookup": lookup, "held": held, "size": size}
+    metadata = {"needs": needs, "lookup": lookup, "held": held, "size": size, "count": count}
 
     def add(resolver: F) -> F:
         add_field(row, name or resolver.__name__, lambda: _added(resolver, metadata))

@@ -89,6 +89,11 @@ def description_of(thing: object) -> str:
     return "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in paragraphs)
 
 
+def named(python_name: str) -> str | None:
+    """Return the GraphQL name of a member whose Python name ends in `_`, because Python or SQLAlchemy uses the name."""
+    return python_name[:-1] if python_name.endswith("_") else None
+
+
 def metadata(field: GraphQLField) -> Mapping[Any, Any]:
     """Return the metadata that a field was declared with."""
     definition = field.extensions.get(DEFINED_BY)

@@ -1,11 +1,14 @@
 """Filters: `Where[Row]` has a member for each stored field and each reference."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
+from strawberry import UNSET
 
-from runstate.errors import BadUserInput
+from runstate.database import text_search
+from runstate.errors import BadUserInput, InvalidInput
 from runstate.graphql.types.comparisons import Clause, Conditions, comparison, is_set, member, negated
 from runstate.graphql.types.derive import (
     Member,
@@ -18,7 +21,7 @@ from runstate.graphql.types.derive import (
     members,
     optional,
 )
-from runstate.graphql.types.fields import input_type
+from runstate.graphql.types.fields import input_type, named
 from runstate.graphql.types.registry import REGISTRY, RegistrationError
 from runstate.rows import Row
 
@@ -26,6 +29,39 @@ R = TypeVar("R", bound=Row)
 
 DEEPEST: Final = 12
 MOST_CONDITIONS: Final = 200
+LONGEST_SEARCH: Final = 200
+SEARCH: Final = (
+    "Full-text search in {}, ignoring case, at most 200 characters: at least one of the words is contained, all words "
+    "after `+`, and none after `-` or `!`. A phrase in double quotes counts as one word."
+)
+
+
+class Extra(NamedTuple):
+    """An argument of a list besides those of all lists: a condition on the rows."""
+
+    kind: Any
+    description: str
+    clause: Callable[[sa.FromClause, Any], Clause]
+    """Returns the condition on a table for a value that was sent, or for the default."""
+    default: Any = UNSET
+
+
+class Extras(dict[str, Extra]):
+    """The additional arguments of one list, by name."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def conditions(self, given: Mapping[str, Any]) -> list[Callable[[sa.FromClause], Clause]]:
+        """Return the conditions on a table for arguments that were sent."""
+        values = {name: given.get(name, extra.default) for name, extra in self.items()}
+        return [partial(_extra, self[name].clause, value) for name, value in values.items() if is_set(value)]
+
+
+def _extra(clause: Callable[[sa.FromClause, Any], Clause], value: Any, table: sa.FromClause) -> Clause:
+    return clause(table, value)
+
+
+NO_EXTRAS: Final = Extras()
 
 
 class HasMany(NamedTuple):
@@ -33,6 +69,7 @@ class HasMany(NamedTuple):
 
     row: type[Row]
     key: str | None
+    extras: Extras = NO_EXTRAS
 
 
 class Depth:
@@ -87,6 +124,8 @@ class Where(Conditions, Generic[R]):
             yield sa.or_(sa.false(), *(where.clause(table, depth) for where in value))
         elif name == "not_":
             yield negated(value.clause(table, depth))
+        elif name == "search" and self.row.__searched__:
+            yield _matches(table, self.row, value)
         elif name in self.reference_fields:
             yield refers(table, self.reference_fields[name], value, depth)
         elif name in self.list_fields:
@@ -133,6 +172,12 @@ def refers(table: sa.FromClause, reference: Reference, where: Where[Any], depth:
     return found.correlate(table).exists()
 
 
+def _matches(table: sa.FromClause, row: type[Row], text: str) -> Clause:
+    if len(text) > LONGEST_SEARCH:
+        raise InvalidInput(f"A search has at most {LONGEST_SEARCH} characters.", ("where", "search"))
+    return text_search.matches([table.c[name] for name in row.__searched__], text_search.parse(text))
+
+
 def _exists_child(
     table: sa.FromClause, many: HasMany, where: Where[Any], depth: Depth, *, meets: bool = True
 ) -> Clause:
@@ -154,6 +199,8 @@ def _where(row: type[Row]) -> type:
         "not_": (optional(own), member("This condition does not hold.", name="not")),
     }
     fields |= {stored.name: _comparison(row, stored) for stored in members(row) if stored.filterable}
+    if row.__searched__:
+        fields["search"] = optional(str), member(SEARCH.format(" and ".join(row.__searched__)))
     metadata = [(field.python_name, field.description, field.metadata) for field in definition_of(row).fields]
     references = {known: data["reference"] for known, _, data in metadata if "reference" in data}
     many = {known: data["many"] for known, _, data in metadata if "many" in data}
@@ -182,7 +229,7 @@ def _list_where(row: type[Row]) -> type:
 
 def _comparison(row: type[Row], stored: Member) -> tuple[Any, Any]:
     try:
-        return _condition(comparison(stored.type), stored.doc)
+        return optional(comparison(stored.type)), member(stored.doc or "", named(stored.name))
     except RegistrationError as error:
         raise RegistrationError(f"{row.__name__}.{stored.name}: {error}") from error
 

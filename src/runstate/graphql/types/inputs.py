@@ -24,7 +24,7 @@ from runstate.graphql.types.derive import (
     members,
     optional,
 )
-from runstate.graphql.types.fields import description_of, input_type
+from runstate.graphql.types.fields import description_of, input_type, named
 from runstate.graphql.types.registry import REGISTRY, InputOptions, RegistrationError
 from runstate.graphql.types.unions import DocumentUnion, is_enum, is_union, simplified, union_of, variants
 
@@ -74,7 +74,7 @@ class Input(Generic[M]):
             return cast("M", type(self).make_document(self.member_values()))
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
-            path = [to_camel_case(str(part)) for part in first["loc"]]
+            path = [to_camel_case(str(part).rstrip("_")) for part in first["loc"]]
             # Pydantic puts a prefix before the messages of validators.
             message = MESSAGES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
             raise InvalidInput(message + _hint(first), path) from error
@@ -207,14 +207,15 @@ def _writable(model: type[BaseModel]) -> list[Member]:
 
 def _input_field(model: type[BaseModel], member: Member, *, whole: bool) -> tuple[Any, Any]:
     field, kind = model.model_fields[member.name], _member_kind(model, member)
+    shown: dict[str, Any] = {"name": named(member.name), "description": member.doc}
     if whole and field.is_required():
-        return kind, strawberry.field(description=member.doc)
+        return kind, strawberry.field(**shown)
     if whole and isinstance(field.default, SHOWN):
-        return kind, strawberry.field(description=member.doc, default=field.default)
+        return kind, strawberry.field(**shown, default=field.default)
     if whole and isinstance(field.default, list | tuple) and all(isinstance(item, SHOWN) for item in field.default):
         # Strawberry's types are dataclasses, which accept no mutable default.
-        return kind, strawberry.field(description=member.doc, default_factory=partial(list, field.default))
-    return optional(kind), strawberry.field(description=member.doc, default=UNSET)
+        return kind, strawberry.field(**shown, default_factory=partial(list, field.default))
+    return optional(kind), strawberry.field(**shown, default=UNSET)
 
 
 def _member_kind(model: type[BaseModel], member: Member) -> Any:

@@ -46,6 +46,8 @@ LARGEST_PAGE: Final = 1_000
 MAX_AMOUNT: Final = 10**12
 """Cap of every number here: fragments that spread each other twice grow exponentially."""
 
+MOST_DIGITS: Final = 12
+"""Digits of a number that are read: a longer one is larger than any page."""
 PAGE_SIZES: Final = ("first", "last")
 """Arguments that hold the size of a page."""
 ITEMS: Final = ("nodes", "edges")
@@ -271,7 +273,7 @@ def _length_of(value: Any) -> int:
 def _value(node: ValueNode, values: VariableValues) -> Any:
     if isinstance(node, VariableNode):
         return values.variables.get(node.name.value)
-    return int(node.value) if isinstance(node, IntValueNode) else None
+    return int(node.value[:MOST_DIGITS]) if isinstance(node, IntValueNode) else None
 
 
 def longest(value: ValueNode) -> int:

@@ -81,6 +81,7 @@ class Operation:
     """Finds the length of the longest list in the variables; None if they hold no list."""
     scopes: frozenset[Scope]
     """Scopes that a client needs."""
+    root_fields: int
     changes: bool
     """Whether it needs a CSRF token, if the server requires them."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -217,6 +218,7 @@ class DocumentCache:
             cost=cost.fixed,
             longest_list=self.list_sizes.of_variables(definition),
             scopes=cost.scopes | ROOT_SCOPES[kind],
+            root_fields=cost.fields,
             changes=kind is OperationType.MUTATION and not names <= NOT_CHANGING,
             defaults=default_values(definition),
         )

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from runstate.database.budget import ANSWER_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
@@ -16,6 +18,7 @@ class RequestLimits:
     directives: int = 50
     list_items: int = 1_000
     cost: int = 50_000
+    answer_bytes: int = ANSWER_BYTES
     errors: int = 5
     operation_seconds: float = 30
     operations: int = 1_000

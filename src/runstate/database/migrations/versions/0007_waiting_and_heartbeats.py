@@ -26,6 +26,10 @@ def upgrade() -> None:
         sa.Column("limit_id", sa.Uuid(), nullable=False),
         sa.Column("run_id", sa.Uuid(), nullable=False),
         sa.Column("run_kind", sa.String(16), nullable=False),
+        sa.Column("flow_run_id", sa.Uuid(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["flow_run_id"], ["flow_run.id"], name=op.f("fk_concurrency_waiter_flow_run_id"), ondelete="CASCADE"
+        ),
         sa.ForeignKeyConstraint(
             ["limit_id"], ["concurrency_limit.id"], name=op.f("fk_concurrency_waiter_limit_id"), ondelete="CASCADE"
         ),
@@ -35,30 +39,32 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_concurrency_waiter_limit_id_created"), "concurrency_waiter", ["limit_id", "created"], unique=False
     )
+    op.create_index(op.f("ix_concurrency_waiter_flow_run_id"), "concurrency_waiter", ["flow_run_id"], unique=False)
     with op.batch_alter_table("flow_run") as batch_op:
         batch_op.add_column(sa.Column("heartbeat_seconds", sa.Double(), nullable=True))
         batch_op.add_column(sa.Column("last_answer", JSON, nullable=True))
     with op.batch_alter_table("flow_run_state") as batch_op:
-        batch_op.add_column(sa.Column("decision", JSON, nullable=True))
+        batch_op.add_column(sa.Column("decision_record", JSON, nullable=True))
     with op.batch_alter_table("task_run") as batch_op:
         batch_op.add_column(sa.Column("heartbeat_seconds", sa.Double(), nullable=True))
         batch_op.add_column(sa.Column("last_answer", JSON, nullable=True))
     with op.batch_alter_table("task_run_state") as batch_op:
-        batch_op.add_column(sa.Column("decision", JSON, nullable=True))
+        batch_op.add_column(sa.Column("decision_record", JSON, nullable=True))
 
 
 def downgrade() -> None:
     """Revert the change."""
     with op.batch_alter_table("task_run_state") as batch_op:
-        batch_op.drop_column("decision")
+        batch_op.drop_column("decision_record")
     with op.batch_alter_table("task_run") as batch_op:
         batch_op.drop_column("last_answer")
         batch_op.drop_column("heartbeat_seconds")
     with op.batch_alter_table("flow_run_state") as batch_op:
-        batch_op.drop_column("decision")
+        batch_op.drop_column("decision_record")
     with op.batch_alter_table("flow_run") as batch_op:
         batch_op.drop_column("last_answer")
         batch_op.drop_column("heartbeat_seconds")
+    op.drop_index(op.f("ix_concurrency_waiter_flow_run_id"), table_name="concurrency_waiter")
     op.drop_index(op.f("ix_concurrency_waiter_limit_id_created"), table_name="concurrency_waiter")
     op.drop_table("concurrency_waiter")
     op.drop_table("heartbeat")

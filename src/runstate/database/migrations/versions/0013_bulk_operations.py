@@ -5,8 +5,8 @@ from alembic import op
 
 from runstate.database.migrations.types import JSON, Timestamp
 
-revision = "0008"
-down_revision = "0007"
+revision = "0013"
+down_revision = "0012"
 
 
 def upgrade() -> None:

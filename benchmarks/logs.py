@@ -1,0 +1,140 @@
+"""Throughput of writing logs, the latency of a page, and the cost of live tails.
+
+    python -m benchmarks.logs --database-url postgresql+asyncpg://… --seconds 10
+
+Starts one server process on loopback without services. Several clients write batches, each to a flow run of its own,
+and then again while tails are open, one of which follows everything. Prints lines per second, CPU time of server and
+database for each line, and median and 95th percentile of a page of 200 lines of a run with 100,000 lines, from both
+ends.
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+import orjson
+import psutil
+import typer
+import uvloop
+import websockets
+
+from benchmarks.http_client import Client, repeat, request, serving
+
+WRITE: Final = "mutation($input: WriteLogsInput!) { writeLogs(input: $input) { ... on WriteLogsPayload { written } } }"
+PAGE: Final = """query($run: ID!, $by: [LogOrderBy!]) { logs(where: {flowRunId: {eq: $run}}, orderBy: $by, first: 200) {
+  nodes { id timestamp level logger message taskRunId } pageInfo { endCursor hasNextPage } } }"""
+TAIL: Final = "subscription($tree: ID) { logs(tree: $tree) { cursor logs { timestamp level message } } }"
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+LARGEST_BATCH: Final = 1_000
+Url = Annotated[str, typer.Option(help="URL of an empty database.")]
+
+
+def lines(run: str, number: int, since: int = 0) -> list[dict[str, Any]]:
+    """Return lines of a run, a millisecond apart."""
+    return [
+        {
+            "flowRunId": run,
+            "logger": "etl.orders",
+            "level": 20,
+            "message": f"Order {each} of customer {each % 977} was loaded into the warehouse in {each % 83} ms",
+            "timestamp": (START + timedelta(milliseconds=each)).isoformat(),
+        }
+        for each in range(since, since + number)
+    ]
+
+
+FLOW: Final = (
+    "mutation($name: String!) { createFlow(input: {name: $name}) { ... on CreateFlowPayload { flow { id } } } }"
+)
+RUN: Final = """mutation($flow: ID!) {
+  createFlowRun(input: {flowId: $flow}) { ... on CreateFlowRunPayload { flowRun { id } } } }"""
+
+
+async def flow_runs(url: str, number: int) -> list[str]:
+    """Create flow runs and return their ids."""
+    client = await Client.connect(url)
+    flow = (await client.execute(FLOW, name="logs"))["createFlow"]["flow"]["id"]
+    made = [(await client.execute(RUN, flow=flow))["createFlowRun"]["flowRun"]["id"] for _ in range(number)]
+    client.close()
+    return made
+
+
+async def throughput(
+    url: str, process: psutil.Process, batch: int, clients: int, seconds: float
+) -> tuple[float, float]:
+    """Return the lines per second of several clients, and microseconds of CPU of server and database for each line."""
+    sent = [request(WRITE, input={"logs": lines(run, batch)}) for run in await flow_runs(url, clients)]
+    for each in sent:
+        await repeat(url, each, 0.2, 1)
+    began, used = time.perf_counter(), cpu_seconds(process)
+    taken = await asyncio.gather(*(repeat(url, each, seconds, 1) for each in sent))
+    number = batch * sum(map(len, taken))
+    elapsed, cpu = time.perf_counter() - began, cpu_seconds(process) - used
+    return number / elapsed, cpu / number * 1e6
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the CPU time of a process and of the processes of PostgreSQL, in seconds."""
+    databases = [each for each in psutil.process_iter(["name"]) if each.info["name"] == "postgres"]
+    return sum(sum(each.cpu_times()[:2]) for each in (process, *databases))
+
+
+async def fill(url: str, run: str, number: int) -> None:
+    """Write lines to a run."""
+    client = await Client.connect(url)
+    for since in range(0, number, LARGEST_BATCH):
+        await client.execute(WRITE, input={"logs": lines(run, LARGEST_BATCH, since)})
+    client.close()
+
+
+@asynccontextmanager
+async def tails(url: str, number: int) -> AsyncIterator[list[int]]:
+    """Keep subscriptions open to the logs of runs that write nothing; yield the numbers of lines that they receive."""
+    received = [0] * number
+    runs = await flow_runs(url, number)
+
+    async def follow(place: int) -> None:
+        address = url.replace("http://", "ws://")
+        async with websockets.connect(address, subprotocols=["graphql-transport-ws"], max_size=2**24) as socket:  # type: ignore[list-item]
+            await socket.send('{"type": "connection_init"}')
+            await socket.recv()
+            payload = {"query": TAIL, "variables": {"tree": runs[place] if place else None}}
+            await socket.send(orjson.dumps({"type": "subscribe", "id": "1", "payload": payload}).decode())
+            async for message in socket:
+                received[place] += str(message).count('"level"')
+
+    tasks = [asyncio.ensure_future(follow(place)) for place in range(number)]
+    await asyncio.sleep(2)
+    yield received
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def measure(url: str, process: psutil.Process, batch: int, clients: int, seconds: float, number: int) -> None:
+    """Print all figures."""
+    speed, cpu = await throughput(url, process, batch, clients, seconds)
+    print(f"writing, {clients} clients, batches of {batch}: {speed:,.0f} lines/s, {cpu:.1f} us of CPU a line")
+    async with tails(url, number) as received:
+        speed, cpu = await throughput(url, process, batch, clients, seconds)
+    print(f"with {number} tails: {speed:,.0f} lines/s, {cpu:.1f} us a line; the tail of everything got {received[0]:,}")
+    (run,) = await flow_runs(url, 1)
+    await fill(url, run, 100_000)
+    for direction in ("ASC", "DESC"):
+        taken = await repeat(url, request(PAGE, run=run, by=[{"timestamp": direction}]), seconds / 3, 1)
+        median, worst = statistics.median(taken) * 1e3, taken[int(len(taken) * 0.95)] * 1e3
+        print(f"page of 200 of 100,000 lines, {direction}: {median:.2f} ms, 95 % within {worst:.2f} ms")
+
+
+def main(database_url: Url, batch: int = 200, clients: int = 4, seconds: float = 5, tails: int = 100) -> None:
+    """Start a server and print the figures."""
+    with serving(database_url) as (url, process):
+        uvloop.run(measure(url, process, batch, clients, seconds, tails))
+
+
+if __name__ == "__main__":
+    typer.run(main)

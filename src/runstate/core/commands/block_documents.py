@@ -1,0 +1,265 @@
+"""Block documents: encrypted data, and references to nested documents."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final, NamedTuple
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core.blocks import Data, hidden, restored, secret_fields, split
+from runstate.core.commands.command import command
+from runstate.core.commands.crud import change, fresh, insert, insert_or_skip, remove
+from runstate.core.context import CommandContext
+from runstate.core.keyring import Keyring
+from runstate.database.dialects import among
+from runstate.database.driver import fetch
+from runstate.documents.base import Document
+from runstate.documents.blocks import CreateBlockDocument, UpdateBlockDocument
+from runstate.errors import InUse, InvalidInput, NameTaken, NoSecretKey, NotFound
+from runstate.rows import BlockDocument, BlockDocumentReference, BlockSchema, BlockType, Configuration
+
+MOST_USERS: Final = 100
+STORAGE: Final = "runstate.default-result-storage"
+WRITES: Final = "write-path"
+
+
+class SetDefaultResultStorage(Document):
+    """The default storage of results."""
+
+    block_document_id: UUID | None = Field(
+        default=None,
+        description=f"Id of a block document whose schema has the capability `{WRITES}`; null: none.",
+    )
+
+
+class Schema(NamedTuple):
+    """The part of a schema that its documents need."""
+
+    id: UUID
+    type_id: UUID
+    type_name: str
+    definition: dict[str, Any]
+    capabilities: list[str]
+
+
+def about(document_id: UUID) -> str:
+    """Return what an encrypted text is bound to: it cannot be moved to another document."""
+    return f"block_document.ciphertext {document_id}"
+
+
+def encrypted(keyring: Keyring, data: Data, document_id: UUID) -> str:
+    """Return data as they are stored. Raise InvalidInput if the server has no key."""
+    try:
+        return keyring.encrypt(data, about(document_id))
+    except NoSecretKey:
+        message = "The server has no key to encrypt blocks: set RUNSTATE_SECRET_KEYS_FILE or RUNSTATE_SECRET_KEYS."
+        raise InvalidInput(message, ["data"]) from None
+
+
+@command(BlockDocument)
+async def create_block_document(context: CommandContext, document: CreateBlockDocument) -> BlockDocument | None:
+    """Create a block document; None after a dry run."""
+    if document.name is None and not document.is_anonymous:
+        raise InvalidInput("Only anonymous documents may omit the name.", ["name"])
+    plain, references = _split(document.data)
+    async with context.database.write() as transaction:
+        connection = transaction.connection
+        schema = await _schema(connection, document.block_schema_id)
+        own = fresh(context)
+        columns = {
+            "name": document.name or f"anonymous-{uuid4()}",
+            "is_anonymous": document.is_anonymous,
+            "block_type_id": schema.type_id,
+            "block_type_name": schema.type_name,
+            "block_schema_id": schema.id,
+            "ciphertext": encrypted(context.keyring, plain, own["id"]),
+        }
+        nested = await _existing(connection, references)
+        if document.dry_run:
+            return None
+        made = await insert_or_skip(connection, BlockDocument, own | columns)
+        if made is None:
+            raise await _name_taken(connection, schema.type_id, columns["name"])
+        await _refer(context, connection, made.id, nested)
+    return made
+
+
+def _split(data: Any) -> tuple[Data, dict[str, str]]:
+    try:
+        return split(data.value)
+    except ValueError as error:
+        raise InvalidInput(str(error), ["data"]) from None
+
+
+async def _schema(connection: AsyncConnection, schema_id: UUID) -> Schema:
+    columns = (BlockSchema.id, BlockType.id, BlockType.name, BlockSchema.definition, BlockSchema.capabilities)
+    statement = sa.select(*columns).join(BlockType, BlockType.id == BlockSchema.block_type_id)
+    found = await fetch(connection, statement.where(BlockSchema.id == schema_id))
+    if not found:
+        raise NotFound(schema_id)
+    return Schema(*found[0])
+
+
+async def _name_taken(connection: AsyncConnection, type_id: UUID, name: Any) -> Exception:
+    same = sa.select(BlockDocument.id).where(BlockDocument.block_type_id == type_id, BlockDocument.name == name)
+    taken = await connection.scalar(same)
+    return NameTaken(taken, ["name"]) if taken else NotFound(message="The document was deleted meanwhile.")
+
+
+async def _existing(connection: AsyncConnection, references: Mapping[str, str]) -> dict[str, UUID]:
+    """Return the ids of nested documents, locked. Raise InvalidInput for a malformed or unknown one."""
+    ids = {}
+    for name, text in references.items():
+        try:
+            ids[name] = UUID(text)
+        except ValueError:
+            raise InvalidInput(f"The id of the document in `{name}` is malformed.", ["data", name]) from None
+    documents = sa.select(BlockDocument.id).where(among(BlockDocument.id, sorted(set(ids.values()))))
+    found = set((await connection.execute(documents.order_by(BlockDocument.id).with_for_update())).scalars())
+    for name, each in ids.items():
+        if each not in found:
+            raise InvalidInput(f"No block document has the id in `{name}`.", ["data", name])
+    return ids
+
+
+async def _refer(
+    context: CommandContext, connection: AsyncConnection, parent: UUID, nested: Mapping[str, UUID]
+) -> None:
+    for name, each in nested.items():
+        columns = {"name": name, "parent_id": parent, "reference_id": each}
+        await insert(connection, BlockDocumentReference, fresh(context) | columns)
+
+
+@command(BlockDocument)
+async def update_block_document(context: CommandContext, document: UpdateBlockDocument) -> BlockDocument:
+    """Update a block document. Masks in place of secrets leave these unchanged."""
+    async with context.database.write() as transaction:
+        connection = transaction.connection
+        locked = sa.select(*BlockDocument.__table__.columns).where(BlockDocument.id == document.id).with_for_update()
+        found = (await connection.execute(locked)).mappings().one_or_none()
+        if found is None:
+            raise NotFound(document.id)
+        old = BlockDocument.of(found)  # type: ignore[arg-type]
+        schema = await _schema(connection, old.block_schema_id)
+        columns: dict[str, Any] = {}
+        if document.block_schema_id and document.block_schema_id != schema.id:
+            schema = await _other_schema(connection, schema, document.block_schema_id)
+            columns["block_schema_id"] = schema.id
+        if document.data is not None:
+            columns["ciphertext"] = await _changed(context, connection, document, old, schema)
+        return await change(connection, BlockDocument, BlockDocument.id == old.id, columns, context.clock()) or old
+
+
+async def _other_schema(connection: AsyncConnection, schema: Schema, other: UUID) -> Schema:
+    new = await _schema(connection, other)
+    if new.type_id != schema.type_id:
+        raise InvalidInput("The schema is of another block type.", ["blockSchemaId"])
+    return new
+
+
+async def _changed(
+    context: CommandContext,
+    connection: AsyncConnection,
+    document: UpdateBlockDocument,
+    old: BlockDocument,
+    schema: Schema,
+) -> str:
+    """Write the references of changed data, and return the rest encrypted."""
+    new, references = _split(document.data)
+    stored: Data = context.keyring.decrypt(old.ciphertext, about(old.id))
+    new = restored(new, stored, secret_fields(schema.definition))
+    nested = await _existing(connection, references)
+    await _check_cycle(connection, old.id, nested.values())
+    replaced = [*new, *nested]
+    mine = BlockDocumentReference.parent_id == old.id
+    gone = mine & among(BlockDocumentReference.name, replaced) if document.merge else mine
+    await connection.execute(sa.delete(BlockDocumentReference).where(gone))
+    await _refer(context, connection, old.id, nested)
+    if document.merge:
+        new = {key: value for key, value in stored.items() if key not in nested} | new
+    return encrypted(context.keyring, new, old.id)
+
+
+async def _check_cycle(connection: AsyncConnection, document: UUID, nested: Collection[UUID]) -> None:
+    """Raise InvalidInput if a document would contain itself."""
+    if nested and document in await _within(connection, list(nested)):
+        raise InvalidInput("A block document cannot contain itself.", ["data"])
+
+
+async def _within(connection: AsyncConnection, ids: list[UUID]) -> set[UUID]:
+    return {each for (each,) in await fetch(connection, sa.select(_nested_in(ids).c.id))}
+
+
+def _nested_in(ids: list[UUID]) -> sa.CTE:
+    """Return the ids of documents, and of all documents nested in them."""
+    tree = sa.select(BlockDocument.id).where(among(BlockDocument.id, ids)).cte(recursive=True)
+    below = sa.select(BlockDocumentReference.reference_id).join(tree, tree.c.id == BlockDocumentReference.parent_id)
+    return tree.union(below)
+
+
+async def read_data(
+    connection: AsyncConnection, keyring: Keyring, ids: list[UUID], *, reveal: bool = False
+) -> dict[UUID, Data]:
+    """Return the data of documents with those of nested documents in place, and with masks unless they are revealed."""
+    tree = _nested_in(ids)
+    documents = sa.select(BlockDocument.id, BlockDocument.ciphertext, BlockSchema.definition).join(
+        BlockSchema, BlockSchema.id == BlockDocument.block_schema_id
+    )
+    reference = BlockDocumentReference
+    below = sa.select(reference.parent_id, reference.name, reference.reference_id)
+    found = await fetch(connection, documents.join(tree, tree.c.id == BlockDocument.id))
+    links = await fetch(connection, below.join(tree, tree.c.id == reference.parent_id)) if found else []
+    plain: dict[UUID, Data] = {}
+    for key, text, definition in found:
+        clear = keyring.decrypt(text, about(key))
+        plain[key] = clear if reveal else hidden(clear, secret_fields(definition))
+
+    def whole(key: UUID) -> Data:
+        return plain.get(key, {}) | {name: whole(nested) for parent, name, nested in links if parent == key}
+
+    return {key: whole(key) for key in ids if key in plain}
+
+
+@command(BlockDocument)
+async def delete_block_document(context: CommandContext, document_id: UUID, *, force: bool = False) -> None:
+    """Delete a block document. Raise InUse if others contain it, unless `force` deletes their references."""
+    async with context.database.write() as transaction:
+        connection = transaction.connection
+        reference = BlockDocumentReference
+        here = reference.reference_id == document_id
+        if force:
+            await connection.execute(sa.delete(reference).where(here))
+        else:
+            users = sa.select(reference.parent_id).where(here).distinct().order_by(reference.parent_id)
+            if used := list((await connection.execute(users.limit(MOST_USERS))).scalars()):
+                raise InUse(used)
+        await remove(connection, BlockDocument, document_id)
+
+
+@command(BlockDocument)
+async def set_default_result_storage(context: CommandContext, document: SetDefaultResultStorage) -> UUID | None:
+    """Set or clear the default storage of results; return its id."""
+    chosen = document.block_document_id
+    async with context.database.write() as transaction:
+        connection = transaction.connection
+        same = Configuration.key == STORAGE
+        if chosen is not None:
+            await _check_storage(connection, chosen)
+        await connection.execute(sa.delete(Configuration).where(same))
+        if chosen is not None:
+            columns = {"key": STORAGE, "value": {"block_document_id": str(chosen)}}
+            await insert(connection, Configuration, fresh(context) | columns)
+    return chosen
+
+
+async def _check_storage(connection: AsyncConnection, document_id: UUID) -> None:
+    schemas = sa.select(BlockSchema.capabilities).join(BlockDocument, BlockDocument.block_schema_id == BlockSchema.id)
+    found = await fetch(connection, schemas.where(BlockDocument.id == document_id))
+    if not found:
+        raise NotFound(document_id)
+    if WRITES not in found[0][0]:
+        raise InvalidInput(f"The schema of the document lacks the capability `{WRITES}`.", ["blockDocumentId"])

@@ -1,0 +1,129 @@
+"""Contents of artifacts: their data, read as their type says."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+import orjson
+import strawberry
+
+from runstate.graphql.types.fields import object_type
+
+MOST_ROWS: Final = 1_000
+COMPLETE: Final = 100
+LINK: Final = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<url>[^()\s]+)\)")
+JSON: Any = strawberry.scalars.JSON
+
+
+@object_type
+class Markdown:
+    """The content of an artifact of type `markdown`: a text."""
+
+    markdown: str = strawberry.field(description="The text. Show it as Markdown without HTML.")
+
+
+@object_type
+class Link:
+    """The content of an artifact of type `link`, or of type `markdown` with nothing but a link."""
+
+    text: str | None = strawberry.field(description="Text of the link; null to show the address.")
+    url: str = strawberry.field(description="Address.")
+
+
+@object_type
+class Image:
+    """The content of an artifact of type `image`: an address."""
+
+    url: str = strawberry.field(description="Address of the image.")
+
+
+@object_type
+class Progress:
+    """The content of an artifact of type `progress`: a number."""
+
+    percent: float = strawberry.field(description="Completed part, from 0 to 100.")
+
+
+@object_type
+class Table:
+    """The content of an artifact of type `table`: a list of objects, an object of lists, or a list of lists."""
+
+    columns: list[str] = strawberry.field(
+        description="Names of the columns, in the order in which they first appear; of a list of lists, numbers from 0."
+    )
+    rows: list[list[JSON | None]] = strawberry.field(
+        description=f"Values by column; null for a missing one. At most {MOST_ROWS:,} rows."
+    )
+    row_count: int = strawberry.field(description="Number of rows.")
+
+
+for _content in (Markdown, Link, Image, Progress, Table):
+    cast("Any", _content).__strawberry_definition__.name = f"{_content.__name__}Content"
+
+
+def content_of(kind: str | None, data: Any) -> Any:
+    """Return the content of an artifact; None if its type is another one, or if the data does not fit it."""
+    read = READERS.get(kind or "")
+    return read(data) if read else None
+
+
+def _markdown(data: Any) -> Markdown | Link | None:
+    if not isinstance(data, str):
+        return None
+    link = LINK.fullmatch(data.strip())
+    return Link(text=link["text"], url=link["url"]) if link else Markdown(markdown=data)
+
+
+def _link(data: Any) -> Link | None:
+    found = _markdown(data)
+    if isinstance(found, Link):
+        return found
+    return Link(text=None, url=found.markdown) if found else None
+
+
+def _image(data: Any) -> Image | None:
+    return Image(url=data) if isinstance(data, str) else None
+
+
+def _progress(data: Any) -> Progress | None:
+    is_number = isinstance(data, int | float) and not isinstance(data, bool)
+    return Progress(percent=data) if is_number and 0 <= data <= COMPLETE else None
+
+
+def _table(data: Any) -> Table | None:
+    rows = _rows(_parsed(data))
+    if rows is None:
+        return None
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    shown = [[row.get(name) for name in names] for row in rows[:MOST_ROWS]]
+    return Table(columns=names, rows=shown, row_count=len(rows))
+
+
+def _parsed(data: Any) -> Any:
+    try:
+        return orjson.loads(data) if isinstance(data, str) else data
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _rows(data: Any) -> list[Mapping[str, Any]] | None:
+    """Return the rows of a table as objects; None if it is not a table."""
+    if isinstance(data, dict):
+        columns = list(data.values())
+        if not all(isinstance(each, list) for each in columns) or len({len(each) for each in columns}) > 1:
+            return None
+        return [dict(zip(data, values, strict=True)) for values in zip(*columns, strict=True)]
+    if isinstance(data, list) and all(isinstance(each, dict) for each in data):
+        return data
+    if isinstance(data, list) and all(isinstance(each, list) for each in data):
+        return [{str(number): value for number, value in enumerate(each)} for each in data]
+    return None
+
+
+READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "markdown": _markdown,
+    "link": _link,
+    "image": _image,
+    "progress": _progress,
+    "table": _table,
+}

@@ -1,0 +1,56 @@
+"""The entrance: requests from networks that the IP allowlist refuses get status 403."""
+
+from collections.abc import Callable, Sequence
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runstate.core.access.allowlist import Address, Network, address_of
+
+
+class AddressFilter:
+    """ASGI middleware before authentication. It asks `app.state.allowlist`, except for open paths."""
+
+    def __init__(
+        self, app: ASGIApp, *, is_open: Callable[[Scope], bool], trusted_proxies: Sequence[Network] = ()
+    ) -> None:
+        self.app = app
+        self.is_open = is_open
+        self.trusted_proxies = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] in ("http", "websocket"):
+            address = client_address(scope, self.trusted_proxies)
+            scope["state"] = {**scope.get("state", {}), "address": address}
+            if not self.is_open(scope) and not scope["app"].state.allowlist.admits(address):
+                await self._refuse(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            # Before the handshake is accepted, this is an HTTP response with status 403.
+            await send({"type": "websocket.close", "code": 4403, "reason": "The address is not allowed."})
+            return
+        error = {"message": "The address is not allowed.", "extensions": {"code": "FORBIDDEN"}}
+        await JSONResponse({"errors": [error]}, status_code=403)(scope, receive, send)
+
+
+def client_address(scope: Scope, trusted_proxies: Sequence[Network]) -> Address | None:
+    """Return the address of the client: the peer, or behind trusted proxies the last other one in X-Forwarded-For."""
+    client = scope.get("client")
+    address = address_of(client[0]) if client else None
+    if address is None or not _is_within(address, trusted_proxies):
+        return address
+    hops = ",".join(Headers(scope=scope).getlist("x-forwarded-for")).split(",")
+    for hop in reversed([each.strip() for each in hops if each.strip()]):
+        address = address_of(hop) or address
+        if not _is_within(address, trusted_proxies):
+            break
+    return address
+
+
+def _is_within(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)

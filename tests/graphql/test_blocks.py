@@ -1,0 +1,182 @@
+"""Blocks over HTTP, on both databases: secrets at rest and in answers, keys, references."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from cryptography.exceptions import InvalidTag
+from pydantic import SecretStr
+from starlette.applications import Starlette
+
+from runstate.core.keyring import Keyring, key_id, new_key, parse_keys
+from runstate.core.rotation import rotate, used_keys
+from runstate.database import Database
+from runstate.errors import ConfigurationError, NoSecretKey
+from runstate.rows import BlockDocument
+from runstate.secret_keys import keyring_of_secrets
+from runstate.settings import Settings
+from tests.client import Ask
+from tests.credentials import Keys, asking_with
+from tests.graphql.mutations import PROBLEM, do
+from tests.subscribing import listening
+
+PLANTED = "planted-7f3c9a"
+DATA = {"url": "u", "token": PLANTED, "headers": {"A": PLANTED}, "nested": {"list": [PLANTED]}}
+FIELDS = {"title": "T", "secret_fields": ["token", "headers.*", "nested"]}
+HIDDEN = {"url": "u", "token": "********", "headers": {"A": "********"}, "nested": "********"}
+READ = "query($id: ID!) { it: blockDocument(by: {id: $id}) { data } }"
+REVEAL = "query($id: ID!) { it: blockDocumentSecrets(by: {id: $id}) { data } }"
+
+
+async def make(ask: Ask, name: str = "d", data: Any = None, fields: Any = None, **more: Any) -> Any:
+    """Create a block document, with its type and schema; return it or the problem."""
+    kind = await do(
+        ask,
+        "createBlockType",
+        "CreateBlockTypeInput",
+        f"{PROBLEM} ... on NameTaken {{ id }} ... on CreateBlockTypePayload {{ blockType {{ id }} }}",
+        name="T",
+        slug="t",
+    )
+    type_id = kind["id"] if kind["__typename"] == "NameTaken" else kind["blockType"]["id"]
+    schema = await do(
+        ask,
+        "createBlockSchema",
+        "CreateBlockSchemaInput",
+        f"{PROBLEM} ... on CreateBlockSchemaPayload {{ blockSchema {{ id secretFields }} }}",
+        blockTypeId=type_id,
+        fields=fields or FIELDS,
+    )
+    made = await do(
+        ask,
+        "createBlockDocument",
+        "CreateBlockDocumentInput",
+        f"{PROBLEM} ... on CreateBlockDocumentPayload {{ blockDocument {{ id data }} }}",
+        blockSchemaId=schema["blockSchema"]["id"],
+        name=name,
+        data=DATA if data is None else data,
+        **more,
+    )
+    return made.get("blockDocument") or made
+
+
+async def test_secrets_are_hidden_unless_they_are_revealed(ask: Ask) -> None:
+    made = await make(ask)
+
+    assert made["data"] == HIDDEN
+    assert (await ask(READ, id=made["id"]))["it"]["data"] == HIDDEN
+    assert (await ask("query($id: ID!) { node(id: $id) { ... on BlockDocument { data } } }", id=made["id"]))[
+        "node"
+    ] == {"data": HIDDEN}
+    assert (await ask(REVEAL, id=made["id"]))["it"]["data"] == DATA
+
+
+async def test_no_secret_is_in_the_database_or_in_the_logs(
+    ask: Ask, app: Starlette, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        made = await make(ask)
+        refused = await make(ask, data={"token": PLANTED, "a": {"$ref": {}, "b": PLANTED}})
+        taken = await make(ask)
+        assert (refused["__typename"], taken["__typename"]) == ("InvalidInput", "NameTaken")
+        await ask(REVEAL, id=made["id"])
+    database: Database = app.state.database
+    async with database.read() as connection:
+        stored = (await connection.execute(sa.select(*BlockDocument.__table__.columns))).all()
+
+    for text in (str(stored), str(refused), str(taken), caplog.text, *capsys.readouterr()):
+        assert PLANTED not in text
+
+
+async def test_clear_text_needs_the_scope_secrets(url: str, database: Database) -> None:
+    async with listening(url, authentication="keys") as server:
+        for scope, may in (("admin", False), ("read secrets", True)):
+            async with asking_with(server, await Keys(database).make(scope.replace(" ", "-"), scope)) as ask:
+                body = await ask.raw(REVEAL, id="01890000-0000-7000-8000-000000000000")
+            assert ("errors" not in body) is may, body
+
+
+async def test_without_a_key_no_secret_is_stored_and_the_reason_is_given(ask: Ask, app: Starlette) -> None:
+    made = await make(ask)
+    object.__setattr__(app.state.batcher.context, "keyring", Keyring())
+    refused = await make(ask, "other")
+    body = await ask.raw(READ, id=made["id"])
+
+    assert (refused["__typename"], refused["path"]) == ("InvalidInput", ["data"])
+    assert "RUNSTATE_SECRET_KEYS_FILE" in refused["message"]
+    assert body["errors"][0]["extensions"]["code"] == "NO_SECRET_KEY"
+    assert (await ask("query($id: ID!) { it: blockDocument(by: {id: $id}) { name } }", id=made["id"]))["it"] == {
+        "name": "d"
+    }
+
+
+async def test_after_a_rotation_the_old_key_is_not_needed(ask: Ask, app: Starlette) -> None:
+    context, database = app.state.batcher.context, app.state.database
+    old, new = [parse_keys([new_key()])[0] for _ in range(2)]
+    object.__setattr__(context, "keyring", Keyring([old]))
+    made = [await make(ask, f"d-{number}") for number in range(3)]
+
+    assert await rotate(database, Keyring([new, old])) == 3
+    assert await rotate(database, Keyring([new, old])) == 0
+    assert await used_keys(database) == {key_id(new): 3}
+    object.__setattr__(context, "keyring", Keyring([new]))
+    for each in made:
+        assert (await ask(REVEAL, id=each["id"]))["it"]["data"] == DATA
+    with pytest.raises(NoSecretKey):
+        await rotate(database, Keyring())
+
+
+def test_a_ciphertext_cannot_be_moved_to_another_document() -> None:
+    ring = Keyring(parse_keys([new_key()]))
+    text = ring.encrypt(PLANTED, "one")
+
+    assert ring.decrypt(text, "one") == PLANTED
+    with pytest.raises(InvalidTag):
+        ring.decrypt(text, "another")
+    assert PLANTED not in repr(ring)
+
+
+def test_keys_come_from_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"{new_key()}\n{new_key()}\n")
+    file.chmod(0o644)
+    settings = Settings(secret_keys_file=str(file), database_url=f"sqlite:///{tmp_path}/r.db")
+    with pytest.raises(ConfigurationError, match="Others may read"):
+        keyring_of_secrets(settings)
+    file.chmod(0o600)
+
+    assert len(keyring_of_secrets(settings).keys) == 2
+    with pytest.raises(ConfigurationError, match="Key 1 is not one of 32 bytes") as refused:
+        keyring_of_secrets(Settings(secret_keys=SecretStr(PLANTED)))
+    assert PLANTED not in str(refused.value)
+
+
+def test_a_server_with_sqlite_on_loopback_makes_a_key(tmp_path: Path) -> None:
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/r.db")
+    first, second = keyring_of_secrets(settings), keyring_of_secrets(settings)
+
+    assert first.newest is not None
+    assert first.keys == second.keys
+    assert (tmp_path / "r.db.key").stat().st_mode & 0o777 == 0o600
+    assert keyring_of_secrets(Settings(database_url="postgresql://host/name")).newest is None
+
+
+async def test_a_document_that_others_contain_is_deleted_only_by_force(ask: Ask) -> None:
+    child = await make(ask, "child")
+    parent = await make(ask, "parent", {"inner": {"$ref": {"block_document_id": child["id"]}}})
+    delete = """mutation($id: ID!, $force: Boolean!) { it: deleteBlockDocument(id: $id, force: $force) {
+        __typename ... on InUse { usedBy } } }"""
+
+    assert (await ask(delete, id=child["id"], force=False))["it"] == {"__typename": "InUse", "usedBy": [parent["id"]]}
+    assert (await ask(delete, id=child["id"], force=True))["it"]["__typename"] == "DeletePayload"
+    assert (await ask(READ, id=parent["id"]))["it"]["data"] == {}
+
+
+async def test_secret_fields_of_an_existing_schema_are_extended(ask: Ask) -> None:
+    made = await make(ask, fields={"title": "T", "secret_fields": []}, data={"token": "t"})
+    assert made["data"] == {"token": "t"}
+    await make(ask, "other", fields={"title": "T", "secret_fields": ["token"]})
+
+    assert (await ask(READ, id=made["id"]))["it"]["data"] == {"token": "********"}
