@@ -10,13 +10,15 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.commands.by_name import CREATE_FLOW, FLOW, deployment_id_of, flow_id_of, given
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert, insert_or_find, remove
 from runstate.core.commands.flow_runs import delete_flow_runs
 from runstate.core.context import CommandContext
 from runstate.documents.base import NonNegativeInt
+from runstate.documents.requests import DeploymentRef
 from runstate.documents.states import StateType
-from runstate.errors import NotFound
+from runstate.errors import InvalidInput, NotFound
 from runstate.rows import ConcurrencyLimit, Deployment, FlowRun
 from runstate.rows.documents import create_document, update_document
 
@@ -25,8 +27,25 @@ LIMIT: Final = (
     Field(default=None, description="Maximum number of its runs that are claimed or running; null for no limit."),
 )
 CreateDeployment = create_document(Deployment, concurrency_limit=LIMIT)
-UpdateDeployment = update_document(Deployment, concurrency_limit=LIMIT)
+UpdateDeployment = update_document(Deployment, named=DeploymentRef, concurrency_limit=LIMIT)
+DeployFlow = create_document(
+    Deployment,
+    called="DeployFlow",
+    doc="A new deployment of a flow that is named.",
+    without=("flow_id",),
+    flow=FLOW,
+    create_flow=CREATE_FLOW,
+    concurrency_limit=LIMIT,
+)
 KEY: Final = ("flow_id", "name")
+
+
+async def deploy_flow(context: CommandContext, document: Any) -> Written[Deployment]:
+    """Create or update a deployment as `create_deployment` does, of a flow that is named and perhaps created."""
+    flow_id = await flow_id_of(context, document.flow, create=document.create_flow)
+    columns = given(document, "flow", "create_flow")
+    written: Written[Deployment] = await create_deployment(context, CreateDeployment(**columns, flow_id=flow_id))
+    return written
 
 
 @command(Deployment)
@@ -44,16 +63,24 @@ async def create_deployment(context: CommandContext, document: Any) -> Written[D
     return Written(row, found.created)
 
 
-@command(Deployment)
 async def update_deployment(context: CommandContext, document: Any) -> Deployment:
-    """Update the given fields of a deployment."""
+    """Update the given fields of a deployment, which is named by its id or by the names of its flow and itself."""
+    if (document.id is None) is (document.by is None):
+        raise InvalidInput("Give `id` or `by`.", ["by"])
+    key = document.id or await deployment_id_of(context, document.by)
+    changed: Deployment = await _update(context, document.model_copy(update={"id": key, "by": None}))
+    return changed
+
+
+@command(Deployment)
+async def _update(context: CommandContext, document: Any) -> Deployment:
     async with context.database.write() as transaction:
         connection = transaction.connection
         # Updates of a deployment take turns, because each may create or delete its limit.
         locked = sa.select(Deployment.id).where(Deployment.id == document.id).with_for_update()
         if (await connection.execute(locked)).scalar() is None:
             raise NotFound(document.id)
-        columns = columns_of(document, without=("id", "concurrency_limit"))
+        columns = columns_of(document, without=("id", "by", "concurrency_limit"))
         return await _change(context, connection, document.id, document, columns)
 
 

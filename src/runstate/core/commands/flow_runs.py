@@ -15,6 +15,14 @@ from pydantic import Field
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import CreateRun
+from runstate.core.commands.by_name import (
+    CREATE_FLOW,
+    DEPLOYMENT,
+    FLOW,
+    deployment_id_of,
+    flow_id_of,
+    given,
+)
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, new_columns
 from runstate.core.commands.runs import NEW, change_run, create_run, find, release_and_forget, stated
@@ -26,7 +34,7 @@ from runstate.database.queries import tallies
 from runstate.documents import requests
 from runstate.documents.base import Name
 from runstate.documents.policies import FlowRunPolicy
-from runstate.errors import NotFound
+from runstate.errors import InvalidInput, NotFound
 from runstate.feed import DELETIONS
 from runstate.rows import Deployment, FlowRun, TaskRun
 from runstate.rows.documents import create_document, update_document
@@ -39,6 +47,17 @@ RUN_NAME: Final = (Name | None, Field(default=None, description="Name for people
 
 CreateFlowRun = create_document(FlowRun, name=RUN_NAME, state=STATE)
 UpdateFlowRun = update_document(FlowRun)
+RunFlow = create_document(
+    FlowRun,
+    called="RunFlow",
+    doc="A new run of a flow that is named.",
+    without=("flow_id", "deployment_id"),
+    name=RUN_NAME,
+    state=STATE,
+    flow=FLOW,
+    create_flow=CREATE_FLOW,
+    deployment=DEPLOYMENT,
+)
 
 WORDS: Final = Random()  # noqa: S311 names are not secret
 """Chooses the words of names; seeded for each name."""
@@ -65,16 +84,33 @@ async def create_flow_run(batcher: Batcher, document: Any, now: datetime, **acto
     return await create_run(batcher, new_flow_run(document, batcher.new_id(), now, **actor))
 
 
+async def run_flow(batcher: Batcher, document: Any, now: datetime, **actor: Any) -> Written[FlowRun]:
+    """Create a flow run as `create_flow_run` does, of a flow that is named and perhaps created."""
+    context = batcher.context
+    # The deployment is looked up first: a wrong one leaves nothing behind.
+    deployment_id = await deployment_id_of(context, document.deployment) if document.deployment else None
+    flow_id = await flow_id_of(context, document.flow, create=document.create_flow)
+    columns = given(document, "flow", "create_flow", "deployment")
+    run = CreateFlowRun(**columns, flow_id=flow_id, deployment_id=deployment_id)
+    return await create_flow_run(batcher, run, now, **actor)
+
+
 async def run_deployment(batcher: Batcher, document: requests.RunDeployment, **actor: Any) -> Written[FlowRun]:
     """Create a SCHEDULED run of a deployment. Its parameters and tags are merged with those of the deployment."""
-    deployment = await find(batcher.context, Deployment, document.deployment_id)
+    reference = document.deployment or requests.DeploymentRef(id=document.deployment_id)
+    if document.deployment and document.deployment_id:
+        raise InvalidInput("Give `deploymentId` or `deployment`, not both.", ["deploymentId"])
+    deployment_id = await deployment_id_of(batcher.context, reference)
+    deployment = await find(batcher.context, Deployment, deployment_id)
     if deployment is None:
-        raise NotFound(document.deployment_id)
+        raise NotFound(deployment_id)
     now = batcher.clock()
     due = states.scheduled(now, document.scheduled_time)
-    given = document.model_dump(exclude={"deployment_id", "scheduled_time", "parameters", "tags", "policy"})
+    fields = document.model_dump(
+        exclude={"deployment_id", "deployment", "scheduled_time", "parameters", "tags", "policy"}
+    )
     run = CreateFlowRun(
-        **{name: value for name, value in given.items() if value is not None},
+        **{name: value for name, value in fields.items() if value is not None},
         flow_id=deployment.flow_id,
         deployment_id=deployment.id,
         parameters=deployment.parameters | (document.parameters or {}),
@@ -110,6 +146,13 @@ async def delete_many_flow_runs(context: CommandContext, ids: Collection[UUID]) 
     """Delete flow runs, each as `delete_flow_run` does; return the ids that existed."""
     async with context.database.write() as transaction:
         return await delete_flow_runs(transaction, among(FlowRun.id, sorted(ids)), context.clock())
+
+
+@command(FlowRun)
+async def delete_matching_flow_runs(context: CommandContext, which: sa.ColumnElement[bool]) -> list[UUID]:
+    """Delete the flow runs that meet a condition, each as `delete_flow_run` does; return their ids."""
+    async with context.database.write() as transaction:
+        return await delete_flow_runs(transaction, which, context.clock())
 
 
 async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[bool], now: datetime) -> list[UUID]:
