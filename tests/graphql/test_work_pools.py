@@ -302,3 +302,21 @@ async def test_unknown_pools_and_queues_and_far_times_are_refused(ask: Ask) -> N
     ]
 
     assert [each["__typename"] for each in answers] == ["NotFound", "NotFound", "InvalidInput"]
+
+
+async def test_a_priority_that_would_move_others_beyond_the_greatest_one_is_refused(ask: Ask) -> None:
+    pool = await make_pool(ask)
+    await make_queue(ask, pool, "a", priority=2**31 - 1)
+    refused = await make_queue(ask, pool, "b", priority=2**31 - 1)
+
+    assert (refused["__typename"], refused["path"]) == ("InvalidInput", ["priority"])
+    assert await queues(ask) == {"default": 1, "a": 2**31 - 1}
+
+
+@pytest.mark.parametrize("text", ["{{" + " " * 4_000, "{{" * 100_000])
+async def test_placeholders_that_do_not_end_take_linear_time(ask: Ask, text: str) -> None:
+    template = {"job_configuration": {"command": text}, "variables": {}}
+    async with asyncio.timeout(5):
+        made = await create(ask, "workPool", name="pool", baseJobTemplate=template)
+
+    assert made["workPool"]["id"]

@@ -13,7 +13,8 @@ from runstate.documents.pools import PoolName, QueueFilter, QueueName, WorkerMet
 from runstate.rows.base import CREATE_ONLY, NOT_FILTERABLE, PRIVATE, DocumentColumn, Row, reverse
 
 PoolType = Annotated[Text, Field(max_length=255)]
-Priority = Annotated[int, Field(ge=1, le=2**31 - 1)]
+LOWEST_PRIORITY = 2**31 - 1
+Priority = Annotated[int, Field(ge=1, le=LOWEST_PRIORITY)]
 
 
 class WorkPool(Row):

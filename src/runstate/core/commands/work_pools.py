@@ -23,9 +23,9 @@ from runstate.documents.pools import ClaimableFlowRuns
 from runstate.errors import InvalidInput, NotFound
 from runstate.rows import Deployment, FlowRun, WorkPool, WorkQueue
 from runstate.rows.documents import create_document, update_document
-from runstate.rows.pools import Priority
+from runstate.rows.pools import LOWEST_PRIORITY, Priority
 
-PLACEHOLDER: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}")
+PLACEHOLDER: Final = re.compile(r"\{\{([^{}]*)\}\}")  # takes linear time, whatever the text
 DEFAULT_QUEUE: Final = "default"
 FARTHEST: Final = timedelta(hours=1)
 """Longest time from now until a run is due that workers ask for."""
@@ -84,7 +84,7 @@ def _has_default(schema: Any) -> bool:
 
 def _placeholders(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        yield from PLACEHOLDER.findall(value)
+        yield from map(str.strip, PLACEHOLDER.findall(value))
     elif isinstance(value, dict | list):
         for each in value.values() if isinstance(value, dict) else value:
             yield from _placeholders(each)
@@ -204,6 +204,8 @@ async def add_queue(
 async def _arrange(
     connection: AsyncConnection, queues: Sequence[WorkQueue], priorities: Mapping[UUID, int], now: datetime
 ) -> None:
+    if max(priorities.values()) > LOWEST_PRIORITY:
+        raise InvalidInput(f"The priority of another queue would be greater than {LOWEST_PRIORITY}.", ["priority"])
     for queue in queues:
         if priorities[queue.id] != queue.priority:
             await change(connection, WorkQueue, WorkQueue.id == queue.id, {"priority": priorities[queue.id]}, now)

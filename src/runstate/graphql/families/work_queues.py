@@ -14,6 +14,7 @@ from runstate.documents.access import Scope
 from runstate.documents.base import Document, Name
 from runstate.documents.deployments import RECENT
 from runstate.documents.pools import ClaimableFlowRuns, HeldBackReason, WorkQueueHealthPolicy, WorkQueueStatus
+from runstate.documents.states import StateType
 from runstate.errors import InvalidInput, NameTaken, NotFound
 from runstate.graphql.context import Context, Info
 from runstate.graphql.families.family import Command, Delete, Family, change, creation, deletion
@@ -123,8 +124,10 @@ class WorkQueueStatusDetail:
 @extends(WorkQueue, needs={"last_polled"})
 async def health(root: strawberry.Parent[WorkQueue], info: Info) -> WorkQueueStatusDetail:
     """Whether its runs start in time: no late runs, and polled within 60 seconds."""
-    late = sa.select(sa.func.count()).select_from(FlowRun).where(FlowRun.work_queue_id == root.id)
-    ((number,),) = await info.context.fetch(late.where(FlowRun.state_name == "Late"))
+    # By type too: the index of due runs holds SCHEDULED runs only.
+    mine = (FlowRun.work_queue_id == root.id) & (FlowRun.state_type == StateType.SCHEDULED)
+    late = sa.select(sa.func.count()).select_from(FlowRun).where(mine, FlowRun.state_name == "Late")
+    ((number,),) = await info.context.fetch(late)
     healthy = _is_polled(root, info.context) and not number
     return WorkQueueStatusDetail(late_runs_count=number, last_polled=root.last_polled, healthy=healthy)
 
