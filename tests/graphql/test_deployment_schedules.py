@@ -287,3 +287,12 @@ async def test_pausing_and_resuming_are_idempotent(ask: Ask) -> None:
     assert [each["deployment"]["paused"] for each in answers] == [True, True, False, False]
     assert [each.get("takenBackRuns") for each in answers] == [3, 0, None, None]
     assert unknown["__typename"] == "NotFound"
+
+
+async def test_a_page_of_schedules_has_the_dates_of_each(ask: Ask) -> None:
+    deployment = await make_deployment(ask, schedules=[{"schedule": DAILY, "slug": f"s{n}"} for n in range(50)])
+    found = await ask(f"{{ deploymentSchedules(first: 50) {{ nodes {{ deployment {{ id }} {FIELDS} }} }} }}")
+    nodes = found["deploymentSchedules"]["nodes"]
+
+    assert {each["deployment"]["id"] for each in nodes} == {deployment}
+    assert [(len(each["nextDates"]), each["problem"]) for each in nodes] == [(2, None)] * 50

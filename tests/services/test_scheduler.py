@@ -109,7 +109,7 @@ async def test_two_servers_create_each_run_once(make: Making, other: Batcher) ->
 
 async def test_schedules_of_a_server_that_was_killed_are_taken_over(make: Making) -> None:
     await deployed(make, HOURLY)
-    await scheduler._claim(make.database, make.clock())  # noqa: SLF001 the server ends after this
+    await scheduler._claim(make.database, make.clock(), make.clock())  # noqa: SLF001 the server ends after this
 
     assert await passes(make) == 0
     make.clock.forward(seconds=16)
@@ -235,3 +235,23 @@ async def test_a_deleted_deployment_takes_its_runs_and_schedules_along(make: Mak
 
     assert await make.rows(FlowRun) == await make.rows(DeploymentSchedule) == []
     assert await passes(make) == 0
+
+
+async def test_a_schedule_that_could_not_be_evaluated_is_tried_again(make: Making) -> None:
+    await deployed(make, HOURLY)
+    stored = sa.update(DeploymentSchedule)
+    await make.execute(stored.values(schedule=CronSchedule(cron="@hourly", time_zone="Mars/Olympus")))
+    assert await passes(make) == 0
+    await make.execute(stored.values(schedule=HOURLY))
+    make.clock.forward(minutes=5)
+
+    assert await passes(make) == 3
+
+
+async def test_a_round_that_takes_long_creates_no_runs_in_the_past(make: Making) -> None:
+    await deployed(make, EVERY_TEN_MINUTES)
+    started = make.clock()
+    make.clock.forward(minutes=30)
+    await scheduler.run_once(make.batcher, started)
+
+    assert min(await dates(make)) > make.clock()

@@ -25,4 +25,6 @@ class CommandContext:
     json_schemas: JsonSchemas = field(default_factory=JsonSchemas)
     """Validator of values against schemas of clients."""
     calendar: Calendar = field(default_factory=Calendar)
-    """Dates of schedules."""
+    """Dates of schedules that clients ask for."""
+    scheduler_calendar: Calendar = field(default_factory=Calendar)
+    """Dates of schedules for the scheduler, so that clients cannot keep it waiting."""

@@ -28,14 +28,15 @@ async def run_once(batcher: Batcher, now: datetime, *, horizon: Horizon = Horizo
     The key of a run consists of its schedule and date, so that none is created twice, whatever the number of servers.
     """
     created = 0
-    while schedules := await _claim(batcher.database, now):
-        created += await _schedule(batcher, schedules, now, horizon)
+    # A round over many schedules takes long: claims and dates count from the present time, not from its start.
+    while schedules := await _claim(batcher.database, now, present := max(now, batcher.clock())):
+        created += await _schedule(batcher, schedules, present, horizon)
     return created
 
 
-async def _claim(database: Database, now: datetime) -> list[DeploymentSchedule]:
-    """Return due schedules that no other server works on."""
-    due = sa.select(SCHEDULE.c.id).where(SCHEDULE.c.next_pass <= now).order_by(SCHEDULE.c.next_pass).limit(PAGE)
+async def _claim(database: Database, before: datetime, now: datetime) -> list[DeploymentSchedule]:
+    """Return schedules that were due at a time and that no other server works on."""
+    due = sa.select(SCHEDULE.c.id).where(SCHEDULE.c.next_pass <= before).order_by(SCHEDULE.c.next_pass).limit(PAGE)
     # Most rounds find nothing: they must not write.
     async with database.read() as connection:
         if not (await connection.execute(due.limit(1))).first():
@@ -51,7 +52,7 @@ async def _schedule(batcher: Batcher, schedules: Sequence[DeploymentSchedule], n
     requests, passes = list[CreateRun](), list[tuple[DeploymentSchedule, datetime | None]]()
     for schedule in schedules:
         if (deployment := deployments.get(schedule.deployment_id)) is not None:
-            plan = await plan_schedule(batcher.context, schedule, now, horizon)
+            plan = await plan_schedule(batcher.context.scheduler_calendar, schedule, now, horizon)
             requests += runs_of(batcher, schedule, deployment, plan.dates)
             passes.append((schedule, plan.next_pass))
     created = await create_runs(batcher, requests)

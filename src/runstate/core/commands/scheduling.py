@@ -20,6 +20,7 @@ from runstate.core.commands.flow_runs import NEW_FLOW_RUN, CreateFlowRun, readab
 from runstate.core.commands.runs import find
 from runstate.core.commands.schedules import run_columns
 from runstate.core.context import CommandContext
+from runstate.core.scheduling.calendar import Calendar
 from runstate.database.bulk import table_of
 from runstate.documents.access import SERVICE
 from runstate.documents.base import Document
@@ -34,6 +35,8 @@ INSERT_BATCH: Final = 500
 """Number of runs that are submitted together."""
 SOON: Final = timedelta(seconds=1)
 """Shortest time between two passes over a schedule."""
+FAILED: Final = timedelta(minutes=5)
+"""Time until the next pass over a schedule whose dates could not be computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +77,20 @@ def _next_pass(dates: Sequence[datetime], following: datetime, horizon: Horizon)
     return max(near, dates[0] if len(dates) == horizon.max_runs else min(few, dates[-1] - horizon.min_time))
 
 
-async def plan_schedule(context: CommandContext, schedule: DeploymentSchedule, now: datetime, horizon: Horizon) -> Plan:
-    """Choose the dates of a schedule that become runs. A schedule that can no longer be evaluated has none."""
+async def plan_schedule(calendar: Calendar, schedule: DeploymentSchedule, now: datetime, horizon: Horizon) -> Plan:
+    """Choose the dates of a schedule that become runs. A schedule that cannot be evaluated has none for some minutes.
+
+    The reason can be temporary, for example a busy machine: the schedule must not end for it.
+    """
     most = min(horizon.max_runs, schedule.max_scheduled_runs or horizon.max_runs)
     limited = Horizon(min(horizon.min_runs, most), most, horizon.min_time, horizon.max_time)
     # Most schedules have few dates ahead: the others are asked twice.
     for first in (limited.min_runs + 1, most + 1):
         try:
-            found = await context.calendar.dates(schedule.schedule, (), now, first=first)
+            found = await calendar.dates(schedule.schedule, (), now, first=first)
         except InvalidInput as error:
             log.warning("a schedule has no dates", schedule=str(schedule.id), reason=error.message)
-            return Plan((), None)
+            return Plan((), now + FAILED)
         plan = planned([each.date for each in found.dates], now, limited)
         if plan.next_pass is not None or not found.has_more:
             break
@@ -157,7 +163,7 @@ async def schedule_deployment(batcher: Batcher, document: ScheduleDeployment) ->
     horizon = _window(document, since)
     requests = list[CreateRun]()
     for schedule in await _active(batcher.context, deployment.id):
-        plan = await plan_schedule(batcher.context, schedule, since, horizon)
+        plan = await plan_schedule(batcher.context.calendar, schedule, since, horizon)
         requests += runs_of(batcher, schedule, deployment, plan.dates)
     return await create_runs(batcher, sorted(requests, key=lambda each: str(each.state.details.scheduled_time)))
 

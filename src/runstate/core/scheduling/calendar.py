@@ -1,5 +1,7 @@
 """Dates of schedules, computed in a process with limits on time and memory."""
 
+import asyncio
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -9,6 +11,8 @@ from runstate.core.validation.process import BoundedProcess
 from runstate.documents.schedules import DateShift, RRuleSchedule, Schedule, ScheduledDate
 from runstate.errors import InvalidInput
 
+FEW: Final = 4
+"""Maximum number of patient requests that wait for the process at a time."""
 TOO_MUCH: Final = "The dates of the schedule take too much time or memory to compute."
 NO_DATES: Final = "The schedule has no dates in the next 100 years."
 
@@ -25,16 +29,28 @@ class Calendar(BoundedProcess):
 
     module = "runstate.core.scheduling.worker"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.few = asyncio.Semaphore(FEW)
+
     async def dates(
-        self, schedule: Schedule, path: tuple[str, ...], after: datetime, *, until: datetime | None = None, first: int
+        self,
+        schedule: Schedule,
+        path: tuple[str, ...],
+        after: datetime,
+        *,
+        until: datetime | None = None,
+        first: int,
+        patient: bool = False,
     ) -> Dates:
         """Return the first dates from `after` to `until`, both inclusive.
 
         Raise InvalidInput if the schedule is invalid or will never have a date; `path` is where the input has it. A
-        recurrence rule that has ended is valid.
+        recurrence rule that has ended is valid. With `patient`, for lists of schedules, only a few wait at a time.
         """
         asked = {"schedule": schedule.model_dump(mode="json"), "after": after, "until": until, "first": first}
-        answer = orjson.loads(await self.ask(orjson.dumps(asked)) or b"{}")
+        async with self.few if patient else nullcontext():
+            answer = orjson.loads(await self.ask(orjson.dumps(asked)) or b"{}")
         if "dates" not in answer:
             field = (_camel(answer["field"]),) if answer else ()
             raise InvalidInput(answer.get("error", TOO_MUCH), (*path, schedule.kind, *field))

@@ -69,12 +69,17 @@ First = strawberry.argument(description=f"Number of dates, 1 to {MOST_DATES}.")
 async def next_dates(
     root: strawberry.Parent[DeploymentSchedule], info: Info, first: Annotated[int, First] = 5
 ) -> list[datetime]:
-    """The next dates; empty if the schedule is inactive."""
+    """The next dates; empty if the schedule is inactive or has a `problem`."""
     if not 1 <= first <= MOST_DATES:
         raise InvalidInput(f"`first` must be from 1 to {MOST_DATES}.", ("first",))
     if not root.active:
         return []
-    found = await info.context.commands.calendar.dates(root.schedule, (), info.context.now, first=first)
+    try:
+        found = await info.context.commands.calendar.dates(
+            root.schedule, (), info.context.now, first=first, patient=True
+        )
+    except InvalidInput:
+        return []
     return [each.date for each in found.dates]
 
 
@@ -82,7 +87,7 @@ async def next_dates(
 async def problem(root: strawberry.Parent[DeploymentSchedule], info: Info) -> str | None:
     """The reason for which the schedule yields no dates, for example its end has passed; null if it does."""
     try:
-        found = await info.context.commands.calendar.dates(root.schedule, (), info.context.now, first=1)
+        found = await info.context.commands.calendar.dates(root.schedule, (), info.context.now, first=1, patient=True)
     except InvalidInput as error:
         return error.message
     return None if found.dates else "The schedule has ended."
