@@ -296,3 +296,27 @@ async def test_a_page_of_schedules_has_the_dates_of_each(ask: Ask) -> None:
 
     assert {each["deployment"]["id"] for each in nodes} == {deployment}
     assert [(len(each["nextDates"]), each["problem"]) for each in nodes] == [(2, None)] * 50
+
+
+async def test_setting_the_same_schedules_again_changes_nothing(ask: Ask) -> None:
+    deployment = await make_deployment(ask)
+    await added(ask, deployment, slug="old")
+    renamed = {"schedule": DAILY, "slug": "new", "replaces": "old"}
+    anchored = {"interval": {"intervalSeconds": 3600.0, "anchor": "2026-01-01T00:30:00Z"}}
+    first = await set_all(ask, deployment, renamed, {"schedule": anchored})
+    filled = await fill(ask, deployment)
+    again = await set_all(ask, deployment, renamed, {"schedule": {"interval": {"intervalSeconds": 3600.0}}})
+
+    assert (first["created"], first["kept"], len(filled["flowRuns"])) == (1, 1, 6)
+    assert (again["created"], again["deleted"], again["kept"], again["takenBackRuns"]) == (0, 0, 2, 0)
+    assert again["deployment"] == first["deployment"]
+
+
+async def test_an_interval_with_another_anchor_is_another_schedule(ask: Ask) -> None:
+    deployment = await make_deployment(ask)
+    kept = []
+    for day in (1, 1, 2):
+        rule = {"interval": {"intervalSeconds": 86400.0, "anchor": f"2026-01-0{day}T01:00:00Z"}}
+        kept.append((await set_all(ask, deployment, {"schedule": rule}))["kept"])
+
+    assert kept == [0, 1, 0]

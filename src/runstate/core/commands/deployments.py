@@ -62,7 +62,7 @@ APART: Final = ("id", "by", "concurrency_limit", "schedules", "work_pool")
 INHERITED: Final = ("parameters", "tags", "labels", "work_queue_name", "work_queue_id", "version")
 """Columns that scheduled runs have from their deployment."""
 UNCHECKED: Final = Deployment.of(
-    {"enforce_parameter_schema": True, "parameter_schema": {}, "parameters": {}, "work_queue_id": None}
+    {"id": None, "enforce_parameter_schema": True, "parameter_schema": {}, "parameters": {}, "work_queue_id": None}
 )
 """The defaults of a new deployment."""
 
@@ -120,9 +120,10 @@ async def _update(context: CommandContext, document: Any) -> DeploymentChange:
     pool = await _pool(context, document, before)
     planned = await _checked(context, document, before, pool)
     async with context.database.write() as transaction:
+        # The pool is locked before the deployment, as everywhere.
+        columns = columns_of(document, without=APART) | await _queue(context, transaction.connection, document, pool)
         # Updates of a deployment take turns, because each may create or delete its limit.
         row = await _lock(transaction.connection, document.id)
-        columns = columns_of(document, without=APART) | await _queue(context, transaction.connection, document, pool)
         if "labels" in columns:
             columns |= await _labels(transaction.connection, row.flow_id, columns)
         return await _change(context, transaction, row, document, columns, planned)
@@ -166,9 +167,9 @@ async def _named(context: CommandContext, document: Any) -> Deployment:
 
 
 def _is_checked(document: Any) -> bool:
-    """Return whether the document has values that a schema of the existing deployment may refuse."""
+    """Return whether the document has values that the schema or the pool of the existing deployment concerns."""
     given = (document.parameters, document.schedules, document.parameter_schema, document.job_variables)
-    return any(given) or document.work_queue_name is not None
+    return any(given) or "work_queue_name" in document.model_fields_set
 
 
 async def _pool(context: CommandContext, document: Any, before: Deployment) -> WorkPool | None:
@@ -209,7 +210,9 @@ async def _checked(
     if document.job_variables and pool:
         path = ("jobVariables",)
         await check_job_variables(context, pool.base_job_template, document.job_variables, path, complete=False)
-    return None if document.schedules is None else await plan(context, document.schedules, ("schedules",), after)
+    if document.schedules is None:
+        return None
+    return await plan(context, document.schedules, ("schedules",), after, before.id)
 
 
 async def _labels(connection: AsyncConnection, flow_id: UUID, columns: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import change, columns_of, fresh, insert, remove
@@ -20,7 +21,7 @@ from runstate.database import Transaction
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among
 from runstate.documents.base import Document, JsonObject, Name, not_null
-from runstate.documents.schedules import Schedule
+from runstate.documents.schedules import IntervalSchedule, Schedule
 from runstate.documents.states import StateType
 from runstate.errors import InvalidInput, NotFound
 from runstate.rows import Deployment, DeploymentSchedule, FlowRun
@@ -109,15 +110,40 @@ class SchedulesSet(NamedTuple):
 
 
 async def plan(
-    context: CommandContext, items: Sequence[ScheduleFields], path: tuple[str, ...], deployment: Any
+    context: CommandContext,
+    items: Sequence[ScheduleFields],
+    path: tuple[str, ...],
+    deployment: Any,
+    deployment_id: UUID | None = None,
 ) -> list[Planned]:
-    """Check schedules and compute their next dates, before a transaction. `path` is where the input has the list."""
-    planned = []
+    """Check schedules and compute their next dates, before a transaction. `path` is where the input has the list.
+
+    Only a schedule whose rule changes needs its dates. If another client changes it meanwhile, its runs are deleted and
+    created again.
+    """
+    _check_slugs([each.slug for each in items], path)
+    left, planned = await _schedules_of(context, deployment_id) if deployment_id else [], []
     for place, fields in enumerate(items):
         await check_fields(context, fields, (*path, str(place)), deployment)
-        planned.append(Planned(fields, await _next_dates(context, fields.schedule, (*path, str(place), "schedule"))))
-    _check_slugs([each.slug for each in items], path)
+        row = _match(fields, left)
+        changes = row is not None and not _is_same(fields.schedule, row.schedule)
+        at = (*path, str(place), "schedule")
+        planned.append(Planned(fields, await _next_dates(context, fields.schedule, at) if changes else frozenset()))
     return planned
+
+
+async def _schedules_of(context: CommandContext, deployment_id: UUID) -> list[DeploymentSchedule]:
+    async with context.database.read() as connection:
+        return await _rows(connection, _of_deployment(deployment_id))
+
+
+def _of_deployment(deployment_id: UUID) -> sa.Select[Any]:
+    table = table_of(DeploymentSchedule)
+    return sa.select(table).where(table.c.deployment_id == deployment_id).order_by(table.c.id)
+
+
+async def _rows(connection: AsyncConnection, asked: sa.Select[Any]) -> list[DeploymentSchedule]:
+    return [DeploymentSchedule.of(row._mapping) for row in await connection.execute(asked)]  # type: ignore[arg-type] # noqa: SLF001
 
 
 async def check_fields(context: CommandContext, fields: Any, path: tuple[str, ...], deployment: Any) -> None:
@@ -270,7 +296,7 @@ async def set_schedules(context: CommandContext, document: SetDeploymentSchedule
     deployment = await find(context, Deployment, document.deployment_id)
     if deployment is None:
         raise NotFound(document.deployment_id)
-    planned = await plan(context, document.schedules, ("schedules",), deployment)
+    planned = await plan(context, document.schedules, ("schedules",), deployment, deployment.id)
     async with context.database.write() as transaction:
         locked = sa.select(Deployment.paused).where(Deployment.id == deployment.id).with_for_update()
         paused = (await transaction.connection.execute(locked)).scalar()
@@ -283,14 +309,15 @@ async def replace_schedules(
     context: CommandContext, transaction: Transaction, deployment_id: UUID, planned: Sequence[Planned], *, paused: bool
 ) -> SchedulesSet:
     """Replace the schedules of a locked deployment. A matched schedule keeps its id and its runs."""
-    table, connection, now = table_of(DeploymentSchedule), transaction.connection, context.clock()
-    asked = sa.select(table).where(table.c.deployment_id == deployment_id).order_by(table.c.id).with_for_update()
-    left = [DeploymentSchedule.of(row._mapping) for row in await connection.execute(asked)]  # type: ignore[arg-type] # noqa: SLF001
+    connection, now = transaction.connection, context.clock()
+    left = await _rows(connection, _of_deployment(deployment_id).with_for_update())
     matched = [_match(each.fields, left) for each in planned]
     taken = sum([await _delete(transaction, each, now) for each in left])
     await _free_slugs(transaction, planned, matched, now)
     for each, row in zip(planned, matched, strict=True):
         columns = _columns(each.fields)
+        if row is not None and _is_same(each.fields.schedule, row.schedule):
+            columns["schedule"] = row.schedule
         if row is None:
             further = {
                 "deployment_id": deployment_id,
@@ -305,13 +332,24 @@ async def replace_schedules(
 
 
 def _match(fields: ScheduleFields, left: list[DeploymentSchedule]) -> DeploymentSchedule | None:
-    """Remove and return the existing schedule that is meant: by slug, or an equal one if neither has a slug."""
-    slug = fields.replaces or fields.slug
-    for row in left:
-        if row.slug == slug if slug else row.slug is None and row.schedule == fields.schedule:
-            left.remove(row)
-            return row
+    """Remove and return the existing schedule that is meant: by slug, or an equal one if neither has a slug.
+
+    A schedule that has been renamed already is found by its new slug.
+    """
+    for slug in (fields.replaces, fields.slug) if fields.replaces else (fields.slug,):
+        for row in left:
+            if row.slug == slug if slug else row.slug is None and _is_same(fields.schedule, row.schedule):
+                left.remove(row)
+                return row
     return None
+
+
+def _is_same(given: Schedule, stored: Schedule) -> bool:
+    """Return whether a rule is that of an existing schedule. An interval without an anchor keeps the existing one."""
+    if isinstance(given, IntervalSchedule) and isinstance(stored, IntervalSchedule):
+        anchored = "anchor" in given.model_fields_set
+        return given == (stored if anchored else stored.model_copy(update={"anchor": given.anchor}))
+    return given == stored
 
 
 async def _free_slugs(
