@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
+import pytest
 import sqlalchemy as sa
 
 from runstate.core import states
@@ -28,9 +29,10 @@ from runstate.core.commands.schedules import (
     set_schedules,
     update_schedule,
 )
-from runstate.core.commands.scheduling import create_runs, runs_of
+from runstate.core.commands.scheduling import ScheduleDeployment, create_runs, runs_of, schedule_deployment
 from runstate.documents import requests
 from runstate.documents.schedules import CronSchedule, IntervalSchedule, Schedule
+from runstate.errors import InvalidInput
 from runstate.rows import Deployment, DeploymentSchedule, FlowRun
 from runstate.services import scheduler
 from tests.services.factories import NOW, Making
@@ -255,3 +257,22 @@ async def test_a_round_that_takes_long_creates_no_runs_in_the_past(make: Making)
     await scheduler.run_once(make.batcher, started)
 
     assert min(await dates(make)) > make.clock()
+
+
+async def test_a_lower_limit_deletes_the_latest_runs_beyond_it(make: Making) -> None:
+    await deployed(make, EVERY_TEN_MINUTES)
+    await passes(make)
+    earliest = (await dates(make))[:2]
+    change = UpdateDeploymentSchedule(id=(await only_schedule(make)).id, max_scheduled_runs=2)
+    done = await update_schedule(make.batcher.context, change)
+
+    assert (done.taken_back, await passes(make), await dates(make)) == (5, 0, earliest)
+
+
+async def test_a_window_with_too_many_runs_is_refused_before_any_is_created(make: Making) -> None:
+    deployment = await deployed(make, *[CronSchedule(cron="* * * * *")] * 3)
+    window = ScheduleDeployment(deployment_id=deployment, min_runs=1000, max_runs=1000)
+    with pytest.raises(InvalidInput, match="more than 2000 runs"):
+        await schedule_deployment(make.batcher, window)
+
+    assert await make.rows(FlowRun) == []

@@ -229,19 +229,28 @@ async def _change(
     changed = await change(transaction.connection, DeploymentSchedule, which, written, now)
     assert changed is not None  # noqa: S101 it is locked
     keep = frozenset[datetime]() if not active else dates
-    taken = 0 if keep is None else await _take_back(transaction, changed, keep, now)
+    most = changed.max_scheduled_runs if changed.max_scheduled_runs != row.max_scheduled_runs else None
+    taken = await _take_back(transaction, changed, keep, most, now)
     if "parameters" in columns:
         await update_runs(transaction, changed.deployment_id, now)
     return ScheduleChange(changed, taken)
 
 
 async def _take_back(
-    transaction: Transaction, schedule: DeploymentSchedule, keep: Collection[datetime], now: datetime
+    transaction: Transaction,
+    schedule: DeploymentSchedule,
+    keep: Collection[datetime] | None,
+    most: int | None,
+    now: datetime,
 ) -> int:
-    """Delete the future runs of a schedule that have not started, except those at some dates."""
+    """Delete the future runs of a schedule that have not started, except those at some dates, and at most so many."""
+    if keep is None and most is None:
+        return 0
     mine = (FlowRun.deployment_schedule_id == schedule.id) & UNSTARTED & (FlowRun.next_scheduled_start_time > now)
-    found = await transaction.connection.execute(sa.select(FlowRun.id, FlowRun.expected_start_time).where(mine))
-    ids = [run for run, date in found if date not in keep]
+    asked = sa.select(FlowRun.id, FlowRun.expected_start_time).where(mine)
+    found = (await transaction.connection.execute(asked.order_by(FlowRun.expected_start_time, FlowRun.id))).all()
+    kept = {run for run, _ in [each for each in found if keep is None or each[1] in keep][:most]}
+    ids = [run for run, _ in found if run not in kept]
     return len(await delete_flow_runs(transaction, among(FlowRun.id, sorted(ids)) & UNSTARTED, now)) if ids else 0
 
 

@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 INSERT_BATCH: Final = 500
 """Number of runs that are submitted together."""
+MOST_RUNS: Final = 2000
+"""Maximum number of runs in the window of a client, over all schedules of a deployment."""
 SOON: Final = timedelta(seconds=1)
 """Shortest time between two passes over a schedule."""
 FAILED: Final = timedelta(minutes=5)
@@ -165,6 +167,8 @@ async def schedule_deployment(batcher: Batcher, document: ScheduleDeployment) ->
     for schedule in await _active(batcher.context, deployment.id):
         plan = await plan_schedule(batcher.context.calendar, schedule, since, horizon)
         requests += runs_of(batcher, schedule, deployment, plan.dates)
+        if len(requests) > MOST_RUNS:
+            raise InvalidInput(f"The window has more than {MOST_RUNS} runs.", ["maxRuns"])
     return await create_runs(batcher, sorted(requests, key=lambda each: str(each.state.details.scheduled_time)))
 
 
