@@ -121,6 +121,12 @@ def test_rules_without_end_or_beginning_are_refused(rule: str) -> None:
     assert refusal.value.field == "rrule"
 
 
+def test_an_end_that_no_calendar_has_in_the_time_zone_is_refused() -> None:
+    with pytest.raises(ScheduleError) as refusal:
+        dates(rrule("FREQ=DAILY;UNTIL=00010101T000000Z", "America/New_York"), at("2026-01-01T00:00"))
+    assert refusal.value.field == "rrule"
+
+
 def test_an_end_with_z_is_an_instant_and_other_times_are_local() -> None:
     rule = "DTSTART:20260101T000000Z\nRRULE:FREQ=DAILY;UNTIL=20260102T230000Z"
 

@@ -276,3 +276,15 @@ async def test_a_window_with_too_many_runs_is_refused_before_any_is_created(make
         await schedule_deployment(make.batcher, window)
 
     assert await make.rows(FlowRun) == []
+
+
+async def test_runs_follow_the_parameters_of_their_schedule_only(make: Making) -> None:
+    await deployed(make, HOURLY, TWICE_A_DAY)
+    await passes(make)
+    one, other = await make.rows(DeploymentSchedule)
+    await update_schedule(make.batcher.context, UpdateDeploymentSchedule(id=one.id, parameters={"n": 1}))
+    given = {run.deployment_schedule_id: run.parameters for run in await make.rows(FlowRun)}
+    revisions = {each.id: each.revision for each in await make.rows(DeploymentSchedule)}
+
+    assert given == {one.id: {"n": 1}, other.id: {}}
+    assert revisions == {one.id: 1, other.id: 0}

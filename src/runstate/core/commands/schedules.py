@@ -143,7 +143,7 @@ def _of_deployment(deployment_id: UUID) -> sa.Select[Any]:
 
 
 async def _rows(connection: AsyncConnection, asked: sa.Select[Any]) -> list[DeploymentSchedule]:
-    return [DeploymentSchedule.of(row._mapping) for row in await connection.execute(asked)]  # type: ignore[arg-type] # noqa: SLF001
+    return [DeploymentSchedule.of(row._mapping) for row in await connection.execute(asked)]  # noqa: SLF001
 
 
 async def check_fields(context: CommandContext, fields: Any, path: tuple[str, ...], deployment: Any) -> None:
@@ -231,8 +231,8 @@ async def _change(
     keep = frozenset[datetime]() if not active else dates
     most = changed.max_scheduled_runs if changed.max_scheduled_runs != row.max_scheduled_runs else None
     taken = await _take_back(transaction, changed, keep, most, now)
-    if "parameters" in columns:
-        await update_runs(transaction, changed.deployment_id, now)
+    if changed.parameters != row.parameters:
+        await _follow(transaction, changed.deployment_id, which, now)
     return ScheduleChange(changed, taken)
 
 
@@ -256,17 +256,21 @@ async def _take_back(
 
 async def update_runs(transaction: Transaction, deployment_id: UUID, now: datetime) -> None:
     """Update the runs of schedules that have not started to the present columns of their deployment."""
-    connection = transaction.connection
-    table, schedules = table_of(Deployment), table_of(DeploymentSchedule)
-    deployment = (await connection.execute(sa.select(table).where(table.c.id == deployment_id))).one()
-    for schedule in await connection.execute(sa.select(schedules).where(schedules.c.deployment_id == deployment_id)):
-        mine = (FlowRun.deployment_schedule_id == schedule.id) & UNSTARTED
-        values = run_columns(deployment, schedule)
-        await connection.execute(sa.update(FlowRun).where(mine).values(**values, updated=now))
+    await _follow(transaction, deployment_id, DeploymentSchedule.deployment_id == deployment_id, now)
     # Runs that are being created with the former columns are not created, and planned again.
     again = _time_if(DeploymentSchedule.next_pass.is_not(None), now)
     mine = sa.update(DeploymentSchedule).where(DeploymentSchedule.deployment_id == deployment_id)
-    await connection.execute(mine.values(revision=DeploymentSchedule.revision + 1, next_pass=again))
+    await transaction.connection.execute(mine.values(revision=DeploymentSchedule.revision + 1, next_pass=again))
+
+
+async def _follow(transaction: Transaction, deployment_id: UUID, which: sa.ColumnElement[bool], now: datetime) -> None:
+    """Update the runs of some schedules of a deployment that have not started."""
+    connection, table = transaction.connection, table_of(Deployment)
+    deployment = (await connection.execute(sa.select(table).where(table.c.id == deployment_id))).one()
+    for schedule in await connection.execute(sa.select(table_of(DeploymentSchedule)).where(which)):
+        mine = (FlowRun.deployment_schedule_id == schedule.id) & UNSTARTED
+        values = run_columns(deployment, schedule)
+        await connection.execute(sa.update(FlowRun).where(mine).values(**values, updated=now))
 
 
 def run_columns(deployment: Any, schedule: Any) -> dict[str, Any]:

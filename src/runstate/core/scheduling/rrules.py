@@ -34,8 +34,8 @@ def rrule_times(text: str, start: datetime, zone: ZoneInfo) -> Iterator[datetime
     """
     if len(text) > LONGEST_RULE:
         raise ValueError(f"it has more than {LONGEST_RULE} characters.")
-    plain = UNTIL.sub(lambda found: _local(found[1], zone), TZID.sub("", text.upper()))
     try:
+        plain = UNTIL.sub(lambda found: _local(found[1], zone), TZID.sub("", text.upper()))
         times = iter(_moved(plain, start))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise ValueError(str(error)) from None
