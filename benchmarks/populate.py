@@ -4,7 +4,7 @@
 
 The database is migrated first and must not have runs. Rows are loaded in bulk, with COPY on PostgreSQL and executemany
 on SQLite, without indexes and foreign keys, which are restored afterwards. The tallies are counted at the end, so that
-`runstate verify` finds no error. The log of transitions stays empty, as after its retention.
+`runstate verify` finds no error. The log has the transitions of the last two days. One flow has a seventh of the runs.
 """
 
 import asyncio
@@ -38,7 +38,11 @@ ENDS = (
     ("CANCELLED", "Cancelled", 2),
 )
 TAGS = (("nightly", 0.3), ("prod", 0.25), ("etl", 0.0215), ("gpu", 0.01), ("backfill", 0.002))
-KINDS = ("flow", "deployment", "flow_run", "task_run", "flow_run_state", "task_run_state")
+KINDS = ("flow", "deployment", "flow_run", "task_run", "flow_run_state", "task_run_state", "transition")
+SHARE = 10
+"""Number of runs of the first flow for each run of another one."""
+LOG_DAYS = 2
+"""Days of transitions in the log."""
 WIDE = 20
 """Number of flow runs with a hundred task runs."""
 WAITING = 1_000
@@ -67,6 +71,7 @@ class Data:
         self.newest: deque[str] = deque(maxlen=WAITING)
         """Ids of the task runs that were made last."""
         self.flows = [self._named(number, "flow", labels="{}") for number in range(60)]
+        self.weights = [SHARE, *([1] * (len(self.flows) - 1))]
         self.deployments = [
             self._named(number, "deployment", flow_id=flow["id"], parameters="{}", paused=0)
             for number in range(2)
@@ -118,7 +123,7 @@ class Data:
     def _flow_run(self, rows: Rows, place: int, number: int, tasks: int) -> None:
         chance = self.chance
         at = self.now - int((number - place) * DAYS * 86_400 * SECOND / number) - chance.randrange(SECOND)
-        flow = chance.choice(self.flows)
+        (flow,) = chance.choices(self.flows, self.weights)
         deployment = chance.choice([None, *(each for each in self.deployments if each["flow_id"] == flow["id"])])
         own = {
             "flow_id": flow["id"],
@@ -188,7 +193,30 @@ class Data:
                     "actor": "anonymous",
                 }
             )
+            if time_ > self.now - LOG_DAYS * 86_400 * SECOND:
+                rows["transition"].append(self._transition(kind, run, version, path, state_id))
         return run
+
+    def _transition(
+        self, kind: str, run: dict[str, Any], version: int, path: list[tuple[str, str, int]], state_id: str
+    ) -> dict[str, Any]:
+        type_, name, time_ = path[version - 1]
+        left = path[version - 2] if version > 1 else (None, None)
+        return {
+            "run_kind": kind.upper(),
+            "run_id": run["id"],
+            "state_id": state_id,
+            "flow_run_id": run.get("flow_run_id", run["id"]),
+            "flow_id": run.get("flow_id"),
+            "deployment_id": run.get("deployment_id"),
+            "version": version,
+            "occurred": Instant(time_),
+            "previous_state_type": left[0],
+            "previous_state_name": left[1],
+            "state_type": type_,
+            "state_name": name,
+            "tags": run["tags"],
+        }
 
     def _end(self) -> tuple[str, str]:
         drawn = self.chance.randrange(99)
@@ -200,8 +228,9 @@ class Data:
 
 
 def columns_of(table: str) -> list[str]:
-    """Return the names of the columns of a table, in order."""
-    return [column.name for column in Base.metadata.tables[table].columns]
+    """Return the names of the columns of a table that rows have values for, in order."""
+    columns = Base.metadata.tables[table].columns
+    return [column.name for column in columns if column.name not in ("seq", "xid", "boot")]
 
 
 async def to_postgresql(url: sa.URL, batches: Iterator[Rows], report: Callable[[int], None]) -> None:
@@ -216,7 +245,8 @@ async def to_postgresql(url: sa.URL, batches: Iterator[Rows], report: Callable[[
         await connection.execute(f"DROP INDEX {index['name']}")
     for rows in batches:
         for table, some in rows.items():
-            await _copy(connection, table, some)
+            if some:
+                await _copy(connection, table, some)
         report(len(rows.get("flow_run", ())))
     for index in indexes:
         await connection.execute(index["made"])

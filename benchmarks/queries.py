@@ -48,7 +48,12 @@ GROUPED = "{ flowRunCounts(groupBy: [FLOW, STATE_TYPE]) { flowId stateType count
 OF_FLOW = """query($id: ID!) { flowRunCountsByState(where: {flow: {id: {eq: $id}}}) { stateType count } }"""
 WAITING = """{ concurrencyLimit(by: {name: "tag:busy"}) { waitingCount
   waiting(first: 50) { nodes { created run { id name stateType } flowRun { id name } } } } }"""
-A_FLOW = "{ flows(first: 1) { nodes { id } } }"
+STATISTICS = """query($id: ID!) { flowRunStatistics(where: {flowId: {eq: $id}}, since: {secondsAgo: 2592000},
+  interval: {calendar: {unit: DAY, timeZone: "Europe/Berlin"}}) { start count completed failed successRate
+  runTimeSeconds { mean p50: quantile(at: 0.5) p95: quantile(at: 0.95) } } }"""
+TRANSITIONS = """query($after: String) { transitions(after: $after) { cursor hasMore transitions {
+  runKind runId version occurred previousStateType previousStateName stateType stateName message } } }"""
+A_FLOW = "{ flowRunCounts(groupBy: [FLOW], first: 1) { flowId } }"
 TINY = "{ __typename }"
 Url = Annotated[str, typer.Option(help="Database that benchmarks/populate.py has filled.")]
 Times = Annotated[int, typer.Option(help="Number of repetitions of each query.")]
@@ -152,7 +157,10 @@ async def queries(client: Client) -> list[Query]:
     now = datetime.now(UTC)
     day = {"since": (now - timedelta(days=10)).isoformat(), "until": (now - timedelta(days=9)).isoformat()}
     run = (await client.execute(WIDE))["flowRuns"]["nodes"][0]["id"]
-    flow = (await client.execute(A_FLOW))["flows"]["nodes"][0]["id"]
+    flow = (await client.execute(A_FLOW))["flowRunCounts"][0]["flowId"]
+    cursor = None
+    for _ in range(3):
+        cursor = (await client.execute(TRANSITIONS, after=cursor))["transitions"]["cursor"]
     return [
         Query("200 task runs of a state by start time, 15 fields", 3.5, PAGE, {}),
         Query("the 500th page of them", 7, PAGE, {"after": after}),
@@ -164,6 +172,8 @@ async def queries(client: Client) -> list[Query]:
         Query("flow runs by flow and state", 3, GROUPED, {}),
         Query("flow runs of a flow by state", 3, OF_FLOW, {"id": flow}),
         Query("50 of the 1,000 waiting runs of a limit", 5, WAITING, {}),
+        Query("30 days of the largest flow by day, with quantiles", 40, STATISTICS, {"id": flow}),
+        Query("a page of 100 transitions", 5, TRANSITIONS, {"after": cursor}),
     ]
 
 

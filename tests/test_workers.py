@@ -10,12 +10,15 @@ from signal import SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
+from runstate.database import Database
 from runstate.workers import GRACE_SECONDS
 from tests.serving import DidNotStartError, Serve, Server
 
 PATIENCE_SECONDS = 60
+LISTENERS = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'")
 QUERY = {"query": "{ flows { totalCount } }"}
 
 
@@ -84,8 +87,18 @@ async def test_a_killed_worker_is_replaced(serve: Serve) -> None:
     assert await server.stop() == 0
 
 
-async def test_a_worker_that_hangs_is_replaced(serve: Serve) -> None:
+async def both_serve(url: str) -> None:
+    """Wait until two workers listen for notifications: by then they have sent heartbeats."""
+    database = Database(url)
+    async with database.read() as connection, asyncio.timeout(PATIENCE_SECONDS):
+        while await connection.scalar(LISTENERS) < 2:  # noqa: ASYNC110 nothing tells
+            await asyncio.sleep(0.05)
+    await database.close()
+
+
+async def test_a_worker_that_hangs_is_replaced(serve: Serve, url: str) -> None:
     server = await serve(RUNSTATE_WORKERS="2", RUNSTATE_WORKER_TIMEOUT_SECONDS="5")
+    await both_serve(url)
     async with fresh() as client:
         await client.post(server.url, json=QUERY)
         hung, other = sorted(children(server))

@@ -141,6 +141,8 @@ LIMIT_MESSAGES = {
     "resolvers": "Too many fields have to be executed one by one",
     "introspection": "The schema is selected too often",
     "bytes": "The answer, or what is read for it, is too large in bytes",
+    "quantiles": "A distribution has too many quantiles",
+    "pageSize": "A page is too large",
 }
 """Messages by the name of the limit."""
 

@@ -24,6 +24,8 @@ LOOK_SECONDS: Final = 0.5
 """Seconds after which the parent checks again whether it has to stop."""
 BEAT_SECONDS: Final = 0.5
 """Seconds between two heartbeats of a worker."""
+LOADING_SECONDS: Final = 120.0
+"""Seconds in which a process has to load the program."""
 GRACE_SECONDS: Final = 30.0
 """Seconds after the drain time in which a worker has to exit."""
 KILL_SECONDS: Final = 5.0
@@ -60,8 +62,9 @@ class Place:
 
     @property
     def is_hung(self) -> bool:
-        """Whether the process has started and sent no heartbeat for too long."""
-        return self.seen > 0 and self.silent_seconds > self.settings.worker_timeout_seconds
+        """Whether the process has sent no heartbeat for too long. It sends the first one before it starts to serve."""
+        limit = self.settings.worker_timeout_seconds
+        return self.silent_seconds > (limit if self.seen else max(limit, LOADING_SECONDS))
 
     def kill(self, reason: str) -> None:
         """End the process at once."""

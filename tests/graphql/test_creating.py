@@ -127,6 +127,107 @@ async def test_a_run_of_a_deployment_merges_parameters_and_tags_and_is_scheduled
     }
 
 
+RUN_FLOW = (
+    f"{PROBLEM} ... on CreateFlowRunPayload {{ created flowRun {{ id name flow {{ name }} deployment {{ name }} }} }}"
+)
+
+
+async def test_a_flow_is_run_by_its_name_and_created_with_its_first_run(ask: Ask) -> None:
+    given = {"flow": {"name": "etl"}, "parameters": {"a": 1}, "idempotencyKey": "k", "tags": ["t"]}
+
+    missing = await do(ask, "runFlow", "RunFlowInput", RUN_FLOW, **given)
+    first = await do(ask, "runFlow", "RunFlowInput", RUN_FLOW, **given, createFlow=True)
+    again = await do(ask, "runFlow", "RunFlowInput", RUN_FLOW, **given)
+    flow = (await create(ask, "flow", name="etl"))["flow"]["id"]
+    by_id = await do(ask, "runFlow", "RunFlowInput", RUN_FLOW, flow={"id": flow}, name="second")
+
+    assert (missing["__typename"], missing["message"]) == ("NotFound", "No flow has the name `etl`.")
+    assert (first["created"], first["flowRun"]["flow"]["name"]) == (True, "etl")
+    assert (again["created"], again["flowRun"]["id"]) == (False, first["flowRun"]["id"])
+    assert (by_id["created"], by_id["flowRun"]["name"]) == (True, "second")
+    found = await flow_run(ask, first["flowRun"]["id"], "parameters tags")
+    assert found == {"parameters": {"a": 1}, "tags": ["t"]}
+
+
+async def test_a_wrong_deployment_leaves_no_flow_behind(ask: Ask) -> None:
+    given = {"flow": {"name": "new"}, "createFlow": True, "deployment": {"flow": "new", "name": "nightly"}}
+
+    answer = await do(ask, "runFlow", "RunFlowInput", RUN_FLOW, **given)
+
+    assert answer["__typename"] == "NotFound"
+    assert await ask("{ flows { totalCount } }") == {"flows": {"totalCount": 0}}
+
+
+async def test_a_deployment_is_made_found_and_run_by_names(ask: Ask) -> None:
+    fields = (
+        f"{PROBLEM} ... on CreateDeploymentPayload {{ created deployment {{ id concurrencyLimit flow {{ name }} }} }}"
+    )
+    given = {"flow": {"name": "etl"}, "name": "nightly", "concurrencyLimit": 3}
+    missing = await do(ask, "deployFlow", "DeployFlowInput", fields, **given)
+    made = await do(ask, "deployFlow", "DeployFlowInput", fields, **given, createFlow=True)
+    again = await do(ask, "deployFlow", "DeployFlowInput", fields, **given)
+    by_names = {"flow": "etl", "name": "nightly"}
+    run = await do(ask, "runDeployment", "RunDeploymentInput", RUN_FLOW, deployment=by_names)
+    document = "query($by: DeploymentRef!) { deployment(by: $by) { id name } }"
+
+    assert missing["__typename"] == "NotFound"
+    assert (made["created"], again["created"]) == (True, False)
+    assert made["deployment"] == {**again["deployment"], "concurrencyLimit": 3, "flow": {"name": "etl"}}
+    assert run["flowRun"]["deployment"] == {"name": "nightly"}
+    assert (await ask(document, by=by_names))["deployment"] == {"id": made["deployment"]["id"], "name": "nightly"}
+    assert (await ask(document, by={"id": made["deployment"]["id"]}))["deployment"]["name"] == "nightly"
+    assert (await ask(document, by={"flow": "etl", "name": "other"}))["deployment"] is None
+
+
+async def test_flows_and_deployments_are_updated_by_name(ask: Ask) -> None:
+    flow = await make_flow(ask, "etl")
+    await make_deployment(ask, flowId=flow, name="nightly")
+    of_flow = f"{PROBLEM} ... on UpdateFlowPayload {{ flow {{ id tags }} }}"
+    of_deployment = f"{PROBLEM} ... on UpdateDeploymentPayload {{ deployment {{ name paused }} }}"
+    names = {"flow": "etl", "name": "nightly"}
+
+    tagged = await do(ask, "updateFlow", "UpdateFlowInput", of_flow, by={"name": "etl"}, tags=["x"])
+    nothing = await do(ask, "updateFlow", "UpdateFlowInput", of_flow, tags=["y"])
+    paused = await do(ask, "updateDeployment", "UpdateDeploymentInput", of_deployment, by=names, paused=True)
+    unknown = await do(ask, "updateDeployment", "UpdateDeploymentInput", of_deployment, by={**names, "name": "x"})
+
+    assert tagged["flow"] == {"id": flow, "tags": ["x"]}
+    assert paused["deployment"] == {"name": "nightly", "paused": True}
+    assert (nothing["__typename"], unknown["__typename"]) == ("InvalidInput", "NotFound")
+
+
+@pytest.mark.parametrize(
+    ("mutation", "input_type", "given", "type_"),
+    [
+        ("runDeployment", "RunDeploymentInput", {"deployment": {"flow": "x", "name": "y"}}, "NotFound"),
+        ("runDeployment", "RunDeploymentInput", {"deployment": {"name": "y"}}, "InvalidInput"),
+        ("runDeployment", "RunDeploymentInput", {}, "InvalidInput"),
+        ("runFlow", "RunFlowInput", {"flow": {"name": ""}}, "InvalidInput"),
+    ],
+)
+async def test_a_reference_that_names_nothing_is_a_problem(
+    ask: Ask, mutation: str, input_type: str, given: dict[str, Any], type_: str
+) -> None:
+    assert (await do(ask, mutation, input_type, RUN_FLOW, **given))["__typename"] == type_
+
+
+@pytest.mark.parametrize(
+    ("mutation", "input_type", "given", "meant"),
+    [
+        ("createFlowRun", "CreateFlowRunInput", {"flowId": "etl"}, '`flow: {name: "etl"}`'),
+        ("runDeployment", "RunDeploymentInput", {"deploymentId": "n"}, '`deployment: {flow: …, name: "n"}`'),
+        ("runFlow", "RunFlowInput", {"flow": {"id": "etl"}}, '`name: "etl"`'),
+    ],
+)
+async def test_a_name_in_place_of_an_id_is_answered_with_what_was_meant(
+    ask: Ask, mutation: str, input_type: str, given: dict[str, Any], meant: str
+) -> None:
+    answer = await do(ask, mutation, input_type, RUN_FLOW, **given)
+
+    assert (answer["__typename"], answer["message"][:30]) == ("InvalidInput", "The value is not a valid UUID.")
+    assert meant in answer["message"]
+
+
 async def test_a_subflow_run_is_mirrored_by_its_parent_task_run(ask: Ask) -> None:
     parent = await make_flow_run(ask, state={"type": "RUNNING"})
     task = await make_task_run(ask, flowRunId=parent)

@@ -10,7 +10,7 @@ from tests.graphql.factories import at, make_flow, make_flow_run, make_task_run,
 
 GRAPH = """query($id: ID!, $first: Int, $after: ID, $since: DateTime) { flowRun(id: $id) {
   graph(first: $first, after: $after, since: $since) { startTime endTime nodeCount rootNodeIds hasNextPage endCursor
-    nodes { kind id taskRunId label stateType startTime endTime parents children encapsulating } } } }"""
+    nodes { kind runId taskRunId label stateType startTime endTime parents children encapsulating } } } }"""
 
 
 def given_by(*runs: Any, called_in: Any = None) -> dict[str, Any]:
@@ -40,7 +40,7 @@ async def test_a_graph_contains_task_runs_and_subflow_runs_with_their_inputs(dat
     assert (graph["nodeCount"], graph["rootNodeIds"], graph["hasNextPage"]) == (3, [str(one.id)], False)
     assert nodes["sub / s"] == {
         "kind": "FLOW_RUN",
-        "id": str(subflow.id),
+        "runId": str(subflow.id),
         "taskRunId": str(holder.id),
         "label": "sub / s",
         "stateType": "COMPLETED",
@@ -63,12 +63,12 @@ async def test_a_graph_is_read_page_by_page(database: Database, ask: Ask) -> Non
     found, after, more = [], None, True
     while more:
         graph = (await ask(GRAPH, id=str(run.id), first=2, after=after))["flowRun"]["graph"]
-        found += [UUID(each["id"]) for each in graph["nodes"]]
+        found += [UUID(each["runId"]) for each in graph["nodes"]]
         after, more = graph["endCursor"], graph["hasNextPage"]
     since = (await ask(GRAPH, id=str(run.id), since=at(4).isoformat()))["flowRun"]["graph"]["nodes"]
 
     assert found == [task.id for task in tasks]
-    assert [each["id"] for each in since] == [str(task.id) for task in tasks[3:]]
+    assert [each["runId"] for each in since] == [str(task.id) for task in tasks[3:]]
 
 
 async def test_invalid_arguments_of_a_graph_are_errors(database: Database, ask: Ask) -> None:
@@ -79,3 +79,20 @@ async def test_invalid_arguments_of_a_graph_are_errors(database: Database, ask: 
     for wrong, code in (({"first": 0}, "BAD_USER_INPUT"), ({"after": str(run.id)}, "INVALID_INPUT")):
         (error,) = (await ask.raw(GRAPH, id=str(run.id), **wrong))["errors"]
         assert error["extensions"]["code"] == code
+
+
+async def test_a_node_leads_to_its_run(database: Database, ask: Ask) -> None:
+    flow, sub = make_flow(), make_flow("sub")
+    run = make_flow_run(flow)
+    task, holder = (make_task_run(run, name=name, start_time=at(1)) for name in ("task", "holder"))
+    subflow = make_flow_run(sub, name="inner", parent_task_run_id=holder.id, start_time=at(2))
+    await store(database, flow, sub, run, task, holder, subflow)
+
+    data = await ask(
+        """query($id: ID!) { flowRun(id: $id) { graph { nodes { run { id name __typename } } } } }""", id=str(run.id)
+    )
+
+    assert [each["run"] for each in data["flowRun"]["graph"]["nodes"]] == [
+        {"id": str(task.id), "name": "task", "__typename": "TaskRun"},
+        {"id": str(subflow.id), "name": "inner", "__typename": "FlowRun"},
+    ]

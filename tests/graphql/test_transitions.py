@@ -74,6 +74,56 @@ async def test_a_transition_has_all_its_fields(live: Ask, socket: Socket) -> Non
     }
 
 
+PAGE = """query($after: String, $first: Int!, $where: TransitionWhere) {
+  transitions(after: $after, first: $first, where: $where) {
+    cursor hasMore transitions { runId version stateType } } }"""
+
+
+async def test_the_log_is_read_page_by_page(live: Ask) -> None:
+    runs = [await make_flow_run(live), await make_flow_run(live)]
+    for state in ("RUNNING", "COMPLETED"):
+        for run in runs:
+            await propose(live, run, state)
+    found, after, more = [], None, True
+    while more:
+        page = (await live(PAGE, first=4, after=after))["transitions"]
+        found += [(each["runId"], each["version"]) for each in page["transitions"]]
+        after, more = page["cursor"], page["hasMore"]
+    mine = (await live(PAGE, first=100, where={"runIds": [runs[0]]}))["transitions"]
+    await propose(live, runs[0], "RUNNING", force=True)
+    new = (await live(PAGE, first=1, after=after))["transitions"]
+
+    assert sorted(found) == sorted((run, version) for run in runs for version in (1, 2, 3))
+    assert [(each["runId"], each["version"]) for each in mine["transitions"]] == [(runs[0], each) for each in (1, 2, 3)]
+    assert (mine["hasMore"], new["hasMore"]) == (False, False)
+    assert entered(new["transitions"]) == [(4, "RUNNING")]
+
+
+async def test_cursors_of_the_query_and_of_the_subscription_are_the_same(live: Ask, socket: Socket) -> None:
+    run = await make_flow_run(live)
+    for state in ("RUNNING", "COMPLETED"):
+        await propose(live, run, state)
+    cursor = (await live(PAGE, first=1))["transitions"]["cursor"]
+
+    subscription = await socket.subscribe(TRANSITIONS, after=cursor)
+
+    assert entered(await next_transitions(subscription, 2)) == [(2, "RUNNING"), (3, "COMPLETED")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"first": 101}, "LIMIT_EXCEEDED"),
+        ({"first": 0}, "BAD_USER_INPUT"),
+        ({"first": 1, "after": "x"}, "INVALID_INPUT"),
+    ],
+)
+async def test_a_page_of_the_log_that_is_impossible_is_an_error(live: Ask, arguments: Any, code: str) -> None:
+    body = await live.raw(PAGE, **arguments)
+
+    assert body["errors"][0]["extensions"]["code"] == code
+
+
 async def test_a_transition_of_a_task_run_has_its_flow_run(live: Ask, socket: Socket) -> None:
     flow = await make_flow(live)
     run = await make_flow_run(live, flowId=flow)

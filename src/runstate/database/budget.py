@@ -15,6 +15,8 @@ ANSWERS_AT_ONCE: Final = 4
 """Number of answers of the largest size that a process holds at once."""
 SMALL_BYTES: Final = 2**18
 """Bytes of an answer that need no room. What is read for an answer needs none either, up to that number."""
+OVERHEAD_BYTES: Final = "".__sizeof__()
+"""Bytes of an empty text."""
 VALUE_BYTES: Final = 16
 """Bytes that each value counts, besides those of its text."""
 
@@ -31,13 +33,18 @@ def texts_at(places: Sequence[int]) -> Callable[[Rows], Iterable[Any]]:
     return lambda rows: chain.from_iterable(map(get, rows))
 
 
-def characters(texts: Iterable[Any]) -> int:
-    """Return the number of characters of texts. A joined text is the fastest way to count them."""
+def size_in_memory(texts: Iterable[Any]) -> int:
+    """Return the bytes of texts in memory: one odd character makes each of the others take up to four bytes."""
     known = [*filter(None, texts)]
     try:
-        return len("".join(known))
+        return sum(map(str.__sizeof__, known)) - OVERHEAD_BYTES * len(known)
     except TypeError:  # SQLite computes numbers from some JSON
-        return len("".join(map(str, known)))
+        return size_in_memory(map(str, known))
+
+
+def characters(texts: Iterable[Any]) -> int:
+    """Return the number of characters of texts. A joined text is the fastest way to count them."""
+    return len("".join(filter(None, texts)))
 
 
 class Room:
@@ -96,7 +103,7 @@ class ReadBudget:
 
     def spend_rows(self, rows: Rows, texts: Callable[[Rows], Iterable[Any]]) -> None:
         """Count rows; `texts` returns their texts."""
-        self.spend(characters(texts(rows)) + VALUE_BYTES * len(rows) * len(rows[0]))
+        self.spend(size_in_memory(texts(rows)) + VALUE_BYTES * len(rows) * len(rows[0]))
 
     def release(self) -> None:
         """Release the room: what was read is not needed any more."""

@@ -175,6 +175,28 @@ def _with_tags(element: HasTags, compiler: SQLCompiler, condition: str, **kw: An
     return f"({held} <> '[]' AND {held} IN (SELECT listed.tags FROM ({lists}) AS listed WHERE {of_list}))"
 
 
+class Items(FunctionElement[Any]):
+    """The items of a JSON list of text, as rows."""
+
+    inherit_cache = True
+    name = "items"
+
+
+def items(column: sa.ColumnElement[Any] | Any, name: str) -> sa.TableValuedAlias:
+    """Return the items of a list of text as a table of this name, with the column `value`."""
+    return Items(column).table_valued(sa.column("value", TEXT), name=name)
+
+
+@compiles(Items, "postgresql")
+def _items_postgresql(element: Items, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"jsonb_array_elements_text({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(Items, "sqlite")
+def _items_sqlite(element: Items, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **kw)})"
+
+
 class HasAnyItem(Condition):
     """Whether a JSON list has any of the items of another list."""
 

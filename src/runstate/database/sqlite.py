@@ -31,7 +31,7 @@ FETCH_LOCK = Lock()
 """Held while many rows are fetched. A thread releases the interpreter lock at each row, so threads that fetch at the
 same time hinder each other and take twice as long. Work before the first row is done concurrently.
 """
-MANY = 32
+MANY = 16
 """Number of rows that are fetched without the lock, and counted together: a row may have more than a megabyte."""
 FETCH_LOCK_SECONDS = 0.02
 """Time for which a thread waits for the lock."""

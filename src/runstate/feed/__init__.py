@@ -7,15 +7,16 @@ from runstate.feed.history import RunHistoryPage
 from runstate.feed.hub import Hub, HubSettings
 from runstate.feed.log import EVERYTHING, TRANSITIONS, Log, LogFilter, all_logs
 from runstate.feed.log_stream import LinePart, Wanted, follow_lines
-from runstate.feed.reader import Page, Reader
+from runstate.feed.reader import PAGE_SIZE, Page, Reader
 from runstate.feed.retention import prune_log
 from runstate.feed.run_stream import follow_run
 from runstate.feed.slots import SLOTS, FreeSlots
-from runstate.feed.streams import follow
+from runstate.feed.streams import follow, read_log
 
 __all__ = [
     "DELETIONS",
     "EVERYTHING",
+    "PAGE_SIZE",
     "SLOTS",
     "TRANSITIONS",
     "Feed",
@@ -36,4 +37,5 @@ __all__ = [
     "follow_lines",
     "follow_run",
     "prune_log",
+    "read_log",
 ]

@@ -119,6 +119,20 @@ class Reader(Generic[T]):
         # If there are fewer entries, all of them follow.
         return Cursor(seen, self._position(head), found[-1] or 0)
 
+    async def beginning(self) -> Cursor:
+        """Return a cursor before all entries that retention has not deleted."""
+        async with self.database.read() as connection:
+            floor = await connection.scalar(sa.select(LogFloor.position).where(LogFloor.log == self.log.name))
+        return Cursor(Position.parse(floor) if floor else NOTHING_SEEN)
+
+    async def limited_page(self, cursor: Cursor, size: int, filter: LogFilter[T] = EVERYTHING) -> Page[T]:
+        """Return a page as `page` does, of at most *size* entries."""
+        page = await self.page(cursor, filter=filter)
+        if len(page.entries) <= size:
+            return page
+        entries = page.entries[:size]
+        return Page(entries, Cursor(cursor.seen, page.cursor.upto or page.cursor.seen, entries[-1].seq), complete=False)
+
     async def page(self, cursor: Cursor, upto: Position | None = None, filter: LogFilter[T] = EVERYTHING) -> Page[T]:
         """Return the next matching entries after a cursor, up to a later position or to the current end.
 

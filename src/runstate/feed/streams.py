@@ -40,6 +40,15 @@ async def opened(stream: "LogStream[T]", cursor: Cursor | None) -> AsyncGenerato
     return stream.after(await hub.with_timeout(partial(hub.past.page, cursor, end, matching)))
 
 
+async def read_log(hub: Hub[T], filter: LogFilter[T], after: str | None, size: int) -> Page[T]:
+    """Return a page of matching entries after a cursor, by default from the beginning of the log.
+
+    Raises InvalidInput or CursorExpired.
+    """
+    cursor = await hub.with_timeout(hub.past.beginning) if after is None else hub.reader.decode(after)
+    return await hub.with_timeout(partial(hub.past.limited_page, cursor, size, filter))
+
+
 class Stream(ABC, Generic[T, Part]):
     """One subscription: parts from the log, then parts from the hub, and from the log again if it falls behind."""
 

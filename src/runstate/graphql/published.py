@@ -5,8 +5,9 @@ import sqlalchemy as sa
 from runstate.database.queries.counts import StateCount
 from runstate.database.queries.history import HistoryInterval
 from runstate.documents.decisions import LastAnswer, ProposedType, StateDecision
+from runstate.documents.intervals import Interval
 from runstate.documents.policies import FlowRunPolicy
-from runstate.documents.requests import RunRef
+from runstate.documents.requests import DeploymentRef, RunRef
 from runstate.documents.states import StateDetails
 from runstate.graphql.pagination.connection import has_many
 from runstate.graphql.types.derive import register_type, tables
@@ -102,3 +103,5 @@ SERVERS_OWN = {"flow_run_id", "task_run_id", "child_flow_run_id", "deployment_co
 register_input(FlowRunPolicy, only={"retries", "retry_delay_seconds"})
 register_input(StateDetails, only=set(StateDetails.model_fields) - SERVERS_OWN)
 register_input(RunRef, name="RunRef", one_of=True)
+register_input(DeploymentRef, name="DeploymentRef")
+register_input(Interval, one_of=True)

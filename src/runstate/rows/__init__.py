@@ -20,7 +20,14 @@ from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
 from runstate.rows.log import Installation, LogCheckpoint, LogEntry, LogFloor, Transition
 from runstate.rows.logs import Log, LogWrite
-from runstate.rows.orchestration import CacheEntry, ConcurrencyWaiter, FlowRunInput, Heartbeat, ProposalAnswer
+from runstate.rows.orchestration import (
+    BulkOperation,
+    CacheEntry,
+    ConcurrencyWaiter,
+    FlowRunInput,
+    Heartbeat,
+    ProposalAnswer,
+)
 from runstate.rows.pools import Worker, WorkPool, WorkQueue
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
 from runstate.rows.saved_searches import SavedSearch
@@ -37,6 +44,7 @@ __all__ = [
     "BlockSchema",
     "BlockSchemaReference",
     "BlockType",
+    "BulkOperation",
     "CacheEntry",
     "ConcurrencyLease",
     "ConcurrencyLimit",

@@ -1,6 +1,7 @@
 """API keys and CSRF tokens. Keys are private: GraphQL does not show them."""
 
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -30,6 +31,7 @@ class CsrfToken(Row):
     __tablename__ = "csrf_token"
     __node__ = False  # a token is returned only to the client that created it
 
+    id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-3, info=PRIVATE, doc="Unique over all types.")
     client: Mapped[str] = mapped_column(unique=True, doc="Name of the client, as it calls itself.")
     token: Mapped[str] = mapped_column(doc="The token.")
     expiration: Mapped[datetime] = mapped_column(doc="Time of expiry.")

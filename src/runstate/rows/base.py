@@ -1,6 +1,6 @@
 """The base of all tables: column types, access of columns, tags."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -268,6 +268,10 @@ class Row(Base):
     """Columns to sort by if a client gives no order; a minus sign stands for descending."""
     __indexed__: ClassVar[tuple[str, ...]] = ()
     """Columns that have an index, so that clients can sort by them."""
+    __sorted__: ClassVar[tuple[str, ...]] = ()
+    """Columns without an index that clients can sort by nevertheless."""
+    __computed__: ClassVar[dict[str, sa.Label[Any]]] = {}
+    """Expressions of values that are not stored, and that clients can sort by."""
     __numerous__: ClassVar[bool] = False
     """Whether an object can have so many of these rows that a page must not read all of them."""
     __searched__: ClassVar[tuple[str, ...]] = ()
@@ -285,6 +289,20 @@ class Row(Base):
         if (table := vars(cls).get("__table__")) is not None:
             for name in cls.__indexed__:
                 sa.Index(None, table.c[name])
+
+
+def value_of(row: type[Row], name: str) -> sa.ColumnElement[Any]:
+    """Return the column of a row, or the expression of a computed value."""
+    if name in row.__computed__:
+        return row.__computed__[name]
+    column: sa.ColumnElement[Any] = row.__table__.c[name]
+    return column
+
+
+def table_with(row: type[Row], names: Collection[str]) -> sa.FromClause:
+    """Return the table of a row; if computed values are among the names, a query for the table with these values."""
+    computed = [row.__computed__[name] for name in names if name in row.__computed__]
+    return sa.select(*row.__table__.c, *computed).subquery(str(row.__tablename__)) if computed else row.__table__
 
 
 class Tagged:

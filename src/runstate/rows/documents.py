@@ -3,6 +3,7 @@
 The row declares names, types, validation and descriptions. A family adds only members that are not columns.
 """
 
+import functools
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 from uuid import UUID
@@ -35,25 +36,29 @@ def writable(row: type[Row], *, once: bool) -> Iterator[Writable]:
             yield Writable(str(column.key), annotation, column)
 
 
-def create_document(row: type[Row], *, without: Collection[str] = (), doc: str = "", **more: Any) -> Any:
+def create_document(
+    row: type[Row], *, without: Collection[str] = (), doc: str = "", called: str = "", **more: Any
+) -> Any:
     """Return the document for the creation of a row: `CreateFlow` for `Flow`. `more` adds or replaces members."""
     fields: Fields = {}
     for name, annotation, column in writable(row, once=True):
         is_required = is_marked(column, REQUIRED) or (column.default is None and not column.nullable)
         fields[name] = annotation, Field(default=... if is_required else None, description=column.doc)
-    return _document(f"Create{row.__name__}", Document, doc or f"A new {noun(row)}.", fields | more, without)
+    return _document(called or f"Create{row.__name__}", Document, doc or f"A new {noun(row)}.", fields | more, without)
 
 
 def update_document(
-    row: type[Row], *, by: type[Document] | None = None, without: Collection[str] = (), doc: str = "", **more: Any
+    row: type[Row],
+    *,
+    by: type[Document] | None = None,
+    named: type[Document] | None = None,
+    without: Collection[str] = (),
+    doc: str = "",
+    **more: Any,
 ) -> Any:
     """Return the document for an update of a row: `UpdateFlow` for `Flow`. `by` refers to the row, by id by default."""
     names = noun(row)
-    key: Fields = (
-        {"by": (by, Field(description=f"The {names} to change."))}
-        if by
-        else {"id": (UUID, Field(description=f"Id of the {names}."))}
-    )
+    key = _either(names, named) if named else _key(names, by)
     fields = key | {
         name: (_changed(annotation, column), Field(default=None, description=column.doc))
         for name, annotation, column in writable(row, once=False)
@@ -62,10 +67,26 @@ def update_document(
     return _document(f"Update{row.__name__}", Changes, text, fields | more, without)
 
 
+def _key(names: str, by: type[Document] | None) -> Fields:
+    """Return the member that names the row: its id, or a reference."""
+    if by:
+        return {"by": (by, Field(description=f"The {names} to change."))}
+    return {"id": (UUID, Field(description=f"Id of the {names}."))}
+
+
+def _either(names: str, named: type[Document]) -> Fields:
+    """Return the members of which one names the row."""
+    return {
+        "id": (UUID | None, Field(default=None, description=f"Id of the {names}, or else `by`.")),
+        "by": (named | None, Field(default=None, description=f"The {names}, by id or by name.")),
+    }
+
+
 def _changed(annotation: Any, column: sa.Column[Any]) -> Any:
     return annotation if column.nullable else Annotated[annotation, BeforeValidator(not_null)]
 
 
+@functools.cache
 def reference_document(row: type[Row], key: str = "name") -> Any:
     """Return the document that refers to a row by id or by a unique column: `FlowRef` for `Flow`."""
     names = noun(row)

@@ -49,6 +49,25 @@ class ProposalAnswer(Base):
     state_id: Mapped[UUID] = mapped_column(doc="Id of the state that was written.")
 
 
+class BulkOperation(Base):
+    """The progress of a command for many runs with an idempotency key."""
+
+    __tablename__ = "bulk_operation"
+    __retention__ = Retention("updated", setting="idempotency_retention_hours")
+
+    key: Mapped[str] = mapped_column(primary_key=True, doc="The client's key.")
+    fingerprint: Mapped[str] = mapped_column(doc="Digest of the command, to detect a different one with the same key.")
+    created: Mapped[datetime] = mapped_column(doc="Time of the first request.")
+    updated: Mapped[datetime] = mapped_column(index=True, doc="Time of the last change.")
+    mutation: Mapped[str] = mapped_column(doc="Name of the mutation.")
+    total: Mapped[int] = mapped_column(doc="Number of runs that met the condition at the start.")
+    done: Mapped[int] = mapped_column(doc="Number of runs that were handled.")
+    cursor: Mapped[UUID | None] = mapped_column(doc="Id of the last run that was handled.")
+    has_more: Mapped[bool] = mapped_column(doc="True if further runs met the condition.")
+    finished: Mapped[bool] = mapped_column(doc="True if the limit or the last run was reached.")
+    outcomes: Mapped[list[Any]] = mapped_column(JSON, doc="Each outcome, its number of runs and some of their ids.")
+
+
 class Heartbeat(Base):
     """The last sign of life of the client of a run with `heartbeat_seconds`. Times are those of the database."""
 

@@ -40,6 +40,7 @@ class State(Row):
 
     __abstract__ = True
     __order__ = ("version", "id")
+    __sorted__ = ("version", "timestamp")  # a run has few states
 
     type: Mapped[StateType] = mapped_column(STATE_TYPE, doc="Type of the state; rules depend on it.")
     name: Mapped[str] = mapped_column(doc="Name of the state; the type in words by default.")
@@ -75,6 +76,8 @@ class Run(Tagged, Row):
     """A flow run or a task run."""
 
     __abstract__ = True
+    # Indexes of columns that each state changes would cost every proposal.
+    __sorted__ = ("updated", "state_timestamp", "run_count", "total_run_time_seconds")
 
     name: Mapped[Name] = mapped_column(doc="Name for people; not unique.")
     tags: Mapped[Tags] = mapped_column(JSON, default=list, doc="Labels to filter by; concurrency limits apply by tag.")
@@ -235,8 +238,13 @@ class FlowRun(Run):
             postgresql_where=sa.text("state_type = 'SCHEDULED'"),
             sqlite_where=sa.text("state_type = 'SCHEDULED'"),
         ),
+        sa.Index(None, "flow_id", "expected_start_time"),
         *run_rules("flow_run"),
     )
+
+
+_latest = sa.select(sa.func.max(FlowRun.expected_start_time)).where(FlowRun.flow_id == Flow.id).correlate(Flow)
+Flow.__computed__ = {"latest_run": _latest.scalar_subquery().label("latest_run")}
 
 
 class TaskRun(Run):

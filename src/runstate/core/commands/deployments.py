@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.commands.by_name import CREATE_FLOW, FLOW, deployment_id_of, flow_id_of, given
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert, insert_or_find, remove
 from runstate.core.commands.flow_runs import delete_flow_runs
@@ -22,8 +23,9 @@ from runstate.core.context import CommandContext
 from runstate.database import Transaction
 from runstate.database.bulk import table_of
 from runstate.documents.base import Name
+from runstate.documents.requests import DeploymentRef
 from runstate.documents.states import StateType
-from runstate.errors import NotFound
+from runstate.errors import InvalidInput, NotFound
 from runstate.rows import ConcurrencyLimit, Deployment, DeploymentVersion, Flow, FlowRun, WorkPool, WorkQueue
 from runstate.rows.documents import create_document, update_document
 
@@ -40,9 +42,22 @@ POOL: Final = (
     ),
 )
 CreateDeployment = create_document(Deployment, concurrency_limit=LIMIT, schedules=SCHEDULES, work_pool=POOL)
-UpdateDeployment = update_document(Deployment, concurrency_limit=LIMIT, schedules=SCHEDULES, work_pool=POOL)
+UpdateDeployment = update_document(
+    Deployment, named=DeploymentRef, concurrency_limit=LIMIT, schedules=SCHEDULES, work_pool=POOL
+)
+DeployFlow = create_document(
+    Deployment,
+    called="DeployFlow",
+    doc="A new deployment of a flow that is named.",
+    without=("flow_id",),
+    flow=FLOW,
+    create_flow=CREATE_FLOW,
+    concurrency_limit=LIMIT,
+    schedules=SCHEDULES,
+    work_pool=POOL,
+)
 KEY: Final = ("flow_id", "name")
-APART: Final = ("id", "concurrency_limit", "schedules", "work_pool")
+APART: Final = ("id", "by", "concurrency_limit", "schedules", "work_pool")
 """Members of documents that are no columns of the row."""
 INHERITED: Final = ("parameters", "tags", "labels", "work_queue_name", "work_queue_id", "version")
 """Columns that scheduled runs have from their deployment."""
@@ -57,6 +72,26 @@ class DeploymentChange(NamedTuple):
 
     row: Deployment
     taken_back: int = 0
+
+
+async def deploy_flow(context: CommandContext, document: Any) -> Written[Deployment]:
+    """Create or update a deployment as `create_deployment` does, of a flow that is named and perhaps created."""
+    flow_id = await _flow(context, document)
+    columns = given(document, "flow", "create_flow")
+    written: Written[Deployment] = await create_deployment(context, CreateDeployment(**columns, flow_id=flow_id))
+    return written
+
+
+async def _flow(context: CommandContext, document: Any) -> UUID:
+    """Return the id of the flow, which is created if the document says so and the deployment is valid."""
+    try:
+        return await flow_id_of(context, document.flow)
+    except NotFound:
+        if not document.create_flow:
+            raise
+    # A deployment that is refused leaves no new flow behind.
+    await _checked(context, document, UNCHECKED, await _pool(context, document, UNCHECKED))
+    return await flow_id_of(context, document.flow, create=True)
 
 
 @command(Deployment)
@@ -80,12 +115,16 @@ async def create_deployment(context: CommandContext, document: Any) -> Written[D
     return Written(changed.row, found.created)
 
 
-@command(Deployment)
 async def update_deployment(context: CommandContext, document: Any) -> Deployment:
-    """Update the given fields of a deployment."""
-    return (await _update(context, document)).row
+    """Update the given fields of a deployment, which is named by its id or by the names of its flow and itself."""
+    if (document.id is None) is (document.by is None):
+        raise InvalidInput("Give `id` or `by`.", ["by"])
+    key = document.id or await deployment_id_of(context, document.by)
+    changed: DeploymentChange = await _update(context, document.model_copy(update={"id": key, "by": None}))
+    return changed.row
 
 
+@command(Deployment)
 async def _update(context: CommandContext, document: Any) -> DeploymentChange:
     before = await find(context, Deployment, document.id)
     if before is None:

@@ -15,6 +15,14 @@ from pydantic import Field
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import CreateRun
+from runstate.core.commands.by_name import (
+    CREATE_FLOW,
+    DEPLOYMENT,
+    FLOW,
+    deployment_id_of,
+    flow_id_of,
+    given,
+)
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, new_columns
 from runstate.core.commands.parameters import check_parameters
@@ -41,7 +49,7 @@ RUN_NAME: Final = (Name | None, Field(default=None, description="Name for people
 
 CreateFlowRun = create_document(FlowRun, name=RUN_NAME, state=STATE)
 UpdateFlowRun = update_document(FlowRun)
-RUN_FIELDS: Final = ("name", "idempotency_key", "parent_task_run_id", "job_variables")
+RUN_FIELDS: Final = ("name", "idempotency_key", "parent_task_run_id", "job_variables", "heartbeat_seconds")
 """Fields of a run of a deployment that are copied as they are."""
 NEW_FLOW_RUN: Final[dict[str, Any]] = NEW | {
     "auto_scheduled": False,
@@ -51,6 +59,17 @@ NEW_FLOW_RUN: Final[dict[str, Any]] = NEW | {
     "work_queue_id": None,
 }
 """Columns of a flow run that has not entered a state yet, and that no schedule created."""
+RunFlow = create_document(
+    FlowRun,
+    called="RunFlow",
+    doc="A new run of a flow that is named.",
+    without=("flow_id", "deployment_id"),
+    name=RUN_NAME,
+    state=STATE,
+    flow=FLOW,
+    create_flow=CREATE_FLOW,
+    deployment=DEPLOYMENT,
+)
 
 WORDS: Final = Random()  # noqa: S311 names are not secret
 """Chooses the words of names; seeded for each name."""
@@ -77,14 +96,29 @@ async def create_flow_run(batcher: Batcher, document: Any, now: datetime, **acto
     return await create_run(batcher, new_flow_run(document, batcher.new_id(), now, **actor))
 
 
+async def run_flow(batcher: Batcher, document: Any, now: datetime, **actor: Any) -> Written[FlowRun]:
+    """Create a flow run as `create_flow_run` does, of a flow that is named and perhaps created."""
+    context = batcher.context
+    # The deployment is looked up first: a wrong one leaves nothing behind.
+    deployment_id = await deployment_id_of(context, document.deployment) if document.deployment else None
+    flow_id = await flow_id_of(context, document.flow, create=document.create_flow)
+    columns = given(document, "flow", "create_flow", "deployment")
+    run = CreateFlowRun(**columns, flow_id=flow_id, deployment_id=deployment_id)
+    return await create_flow_run(batcher, run, now, **actor)
+
+
 async def run_deployment(batcher: Batcher, document: requests.RunDeployment, **actor: Any) -> Written[FlowRun]:
     """Create a SCHEDULED run of a deployment. Given parameters, tags and labels add to those of the deployment.
 
     Raise InvalidInput if the parameters do not conform to the schema of the deployment and that is enforced.
     """
-    deployment = await find(batcher.context, Deployment, document.deployment_id)
+    reference = document.deployment or requests.DeploymentRef(id=document.deployment_id)
+    if document.deployment and document.deployment_id:
+        raise InvalidInput("Give `deploymentId` or `deployment`, not both.", ["deploymentId"])
+    deployment_id = await deployment_id_of(batcher.context, reference)
+    deployment = await find(batcher.context, Deployment, deployment_id)
     if deployment is None:
-        raise NotFound(document.deployment_id)
+        raise NotFound(deployment_id)
     parameters = deployment.parameters | (document.parameters or {})
     enforce = document.enforce_parameter_schema
     if deployment.enforce_parameter_schema if enforce is None else enforce:
@@ -122,9 +156,9 @@ async def _queue(context: CommandContext, document: requests.RunDeployment, depl
 def _run_of(document: requests.RunDeployment, deployment: Deployment, parameters: dict[str, Any], now: datetime) -> Any:
     """Return the document of a run of a deployment."""
     due = states.scheduled(now, document.scheduled_time)
-    given = document.model_dump(include=set(RUN_FIELDS))
+    fields = document.model_dump(include=set(RUN_FIELDS))
     return CreateFlowRun(
-        **{name: value for name, value in given.items() if value is not None},
+        **{name: value for name, value in fields.items() if value is not None},
         flow_id=deployment.flow_id,
         deployment_id=deployment.id,
         parameters=parameters,
@@ -159,6 +193,13 @@ async def delete_many_flow_runs(context: CommandContext, ids: Collection[UUID]) 
     """Delete flow runs, each as `delete_flow_run` does; return the ids that existed."""
     async with context.database.write() as transaction:
         return await delete_flow_runs(transaction, among(FlowRun.id, sorted(ids)), context.clock())
+
+
+@command(FlowRun)
+async def delete_matching_flow_runs(context: CommandContext, which: sa.ColumnElement[bool]) -> list[UUID]:
+    """Delete the flow runs that meet a condition, each as `delete_flow_run` does; return their ids."""
+    async with context.database.write() as transaction:
+        return await delete_flow_runs(transaction, which, context.clock())
 
 
 async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[bool], now: datetime) -> list[UUID]:

@@ -7,17 +7,17 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from runstate.core.commands import crud
+from runstate.core.commands.by_name import CreateFlow, FlowRef, create_flow
 from runstate.core.commands.command import command
-from runstate.core.commands.crud import Existing
 from runstate.core.commands.flow_runs import delete_flow_runs
 from runstate.core.context import CommandContext
 from runstate.errors import NotFound
 from runstate.rows import Flow, FlowRun
-from runstate.rows.documents import create_document, update_document
+from runstate.rows.documents import update_document
 
-CreateFlow = create_document(Flow)
-UpdateFlow = update_document(Flow)
-create_flow = crud.create(Flow, existing=Existing.RETURN)
+__all__ = ["CreateFlow", "FlowRef", "UpdateFlow", "create_flow", "delete_flow", "update_flow"]
+
+UpdateFlow = update_document(Flow, named=FlowRef)
 update_flow = crud.update(Flow)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -80,15 +80,30 @@ async def delete_task_run(context: CommandContext, task_run_id: UUID) -> None:
 async def delete_many_task_runs(context: CommandContext, ids: Collection[UUID]) -> list[UUID]:
     """Delete task runs, each as `delete_task_run` does; return the ids that existed."""
     async with context.database.write() as transaction:
-        connection, now = transaction.connection, context.clock()
-        wanted = sorted(ids)
-        subflows = sa.select(FlowRun.id).where(among(FlowRun.parent_task_run_id, wanted)).order_by(FlowRun.id)
-        # Flow runs are locked before task runs, and the deletion changes their `parent_task_run_id`.
-        await connection.execute(subflows.with_for_update())
-        runs = [each.run.id for each in await sql.lock_task_runs(connection, wanted)]
-        if runs:
-            await release_and_forget(transaction, runs, now)
-            await tallies.subtract(connection, task_runs=runs)
-            await connection.execute(sa.delete(TaskRun).where(among(TaskRun.id, runs)))
-            transaction.notify(DELETIONS)
+        return await _delete(transaction, sorted(ids), sa.true(), context.clock())
+
+
+@command(TaskRun)
+async def delete_matching_task_runs(context: CommandContext, which: sa.ColumnElement[bool]) -> list[UUID]:
+    """Delete the task runs that meet a condition, each as `delete_task_run` does; return their ids."""
+    async with context.database.write() as transaction:
+        found = await transaction.connection.execute(sa.select(TaskRun.id).where(which).order_by(TaskRun.id))
+        return await _delete(transaction, list(found.scalars()), which, context.clock())
+
+
+async def _delete(
+    transaction: Transaction, ids: Sequence[UUID], which: sa.ColumnElement[bool], now: datetime
+) -> list[UUID]:
+    """Lock task runs and the subflow runs that they stand for, and delete those that meet a condition."""
+    connection = transaction.connection
+    subflows = sa.select(FlowRun.id).where(among(FlowRun.parent_task_run_id, ids)).order_by(FlowRun.id)
+    # Flow runs are locked before task runs, and the deletion changes their `parent_task_run_id`.
+    await connection.execute(subflows.with_for_update())
+    locked = [each.run.id for each in await sql.lock_task_runs(connection, ids)]
+    runs = list((await connection.execute(sa.select(TaskRun.id).where(among(TaskRun.id, locked), which))).scalars())
+    if runs:
+        await release_and_forget(transaction, runs, now)
+        await tallies.subtract(connection, task_runs=runs)
+        await connection.execute(sa.delete(TaskRun).where(among(TaskRun.id, runs)))
+        transaction.notify(DELETIONS)
     return runs

@@ -25,7 +25,7 @@ class GraphNode:
 
     kind: RunKind
     """Kind of the run: task run or flow run."""
-    id: UUID
+    run_id: UUID
     """Id of the task run or the subflow run."""
     task_run_id: UUID
     """Id of the task run: the node itself, or the task run that represents the subflow run."""
@@ -38,11 +38,11 @@ class GraphNode:
     end_time: datetime | None
     """Time at which it ended; null if it has not ended."""
     parents: list[UUID] = field(default_factory=list)
-    """Ids of the nodes whose results are its inputs."""
+    """Run ids of the nodes whose results are its inputs."""
     children: list[UUID] = field(default_factory=list)
-    """Ids of the nodes that have its result as input."""
+    """Run ids of the nodes that have its result as input."""
     encapsulating: list[UUID] = field(default_factory=list)
-    """Ids of the nodes in which it was called."""
+    """Run ids of the nodes in which it was called."""
 
 
 class Edge(Enum):
@@ -98,15 +98,15 @@ def nodes(rows: Iterable[Any]) -> list[GraphNode]:
             if other is None or other is node:
                 continue
             if edge is Edge.CALLED_IN:
-                node.encapsulating.append(other.id)
+                node.encapsulating.append(other.run_id)
             else:
-                node.parents.append(other.id)
-                other.children.append(node.id)
+                node.parents.append(other.run_id)
+                other.children.append(node.run_id)
     return sorted(known.values(), key=_place)
 
 
 def _place(node: GraphNode) -> tuple[Any, ...]:
-    return node.start_time, node.end_time is None, node.end_time or node.start_time, node.id
+    return node.start_time, node.end_time is None, node.end_time or node.start_time, node.run_id
 
 
 def _node(

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-import orjson
 import strawberry
 from graphql import ExecutionResult as CoreResult
 from graphql import GraphQLError, create_source_event_stream
@@ -21,6 +20,7 @@ from typing_extensions import override
 
 from runstate.core.access.credentials import UNRESTRICTED
 from runstate.database.budget import Room
+from runstate.documents import exact_json
 from runstate.errors import LimitExceeded
 from runstate.graphql.errors import log_errors, to_client_error
 from runstate.graphql.execution.answer_size import UNKNOWN, AnswerSize, check_size
@@ -245,7 +245,7 @@ class Schema(strawberry.Schema):
         # graphql-core returns a result with errors if the resolver failed.
         if isinstance(source, CoreResult):
             raise RefusedOperation(source.errors or ())
-        base = accepted.request.query, accepted.request.name, orjson.dumps(accepted.request.variables)
+        base = accepted.request.query, accepted.request.name, exact_json.dumps(accepted.request.variables)
         async with aclosing(source):
             async for payload in source:
                 shared = getattr(payload, "shared", None)

@@ -4,26 +4,44 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import strawberry
+from strawberry import UNSET
 
 from runstate.core.commands import deployments, flow_runs
+from runstate.core.commands.by_name import found_deployment
 from runstate.documents.access import Scope
 from runstate.documents.deployments import DeploymentStatus, polled
-from runstate.documents.requests import RunDeployment
+from runstate.documents.requests import DeploymentRef, RunDeployment
 from runstate.errors import InvalidInput, NameTaken, NotFound
 from runstate.graphql.context import Context, Info
-from runstate.graphql.families.family import Command, Delete, family
+from runstate.graphql.families.family import Command, Delete, created_payload, family
 from runstate.graphql.families.flow_runs import CreateFlowRunPayload
 from runstate.graphql.families.mutations import actor, mutation, payload
 from runstate.graphql.published import ConcurrencyLimit, Deployment
 from runstate.graphql.types.comparisons import as_uuid
 from runstate.graphql.types.derive import computes, define_type, extends
-from runstate.graphql.types.fields import Id
+from runstate.graphql.types.fields import Id, query
 from runstate.graphql.types.inputs import Input
 
 define_type(DeploymentStatus)
+By = Annotated[Input[DeploymentRef] | None, strawberry.argument(description="The deployment; in place of `id`.")]
+ById = Annotated[
+    strawberry.ID | None, strawberry.argument(description="Id of the deployment; a malformed id is unknown.")
+]
+
+
+@query
+async def deployment(self: Any, info: Info, id: ById = UNSET, by: By = UNSET) -> Deployment | None:
+    """The deployment with an id, or with the names of its flow and itself; null if it is unknown."""
+    reference: Any = by or DeploymentRef()
+    if not reference.flow or not reference.name:
+        return await info.context.load(info, Deployment, id or reference.id or None)
+    return await info.context.load(info, Deployment, await found_deployment(info.context.commands, reference))
+
+
 FAMILY = family(
     Deployment,
     scope=Scope.ADMIN,
+    lookup=deployment,
     create=Command(
         deployments.create_deployment,
         deployments.CreateDeployment,
@@ -64,9 +82,19 @@ ResumeDeploymentPayload: Any = payload(
 RUN = strawberry.argument(description="The deployment, and the fields of its run.")
 
 
+DEPLOYED = created_payload(Deployment)
+NEW = strawberry.argument(description="Fields of the new deployment.")
+
+
 @strawberry.type
 class Mutation:
-    """Runs of deployments."""
+    """Runs of deployments, and deployments of flows that are named."""
+
+    @mutation(Scope.ADMIN, InvalidInput, NotFound, returns=DEPLOYED, result="CreateDeploymentResult")
+    async def deploy_flow(self, info: Info, input: Annotated[Input[deployments.DeployFlow], NEW]) -> Any:
+        """Create a deployment as createDeployment does. The flow is named, and can be created with the deployment."""
+        written = await deployments.deploy_flow(info.context.commands, input.checked())
+        return DEPLOYED(deployment=written.row, created=written.created)
 
     @mutation(Scope.PROPOSE, NotFound, InvalidInput, returns=CreateFlowRunPayload, result="CreateFlowRunResult")
     async def run_deployment(self, info: Info, input: Annotated[Input[RunDeployment], RUN]) -> Any:

@@ -1,5 +1,6 @@
 """Families: the root fields of one table, derived from its row and a short declaration."""
 
+import functools
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Annotated, Any, Final, NamedTuple
@@ -64,7 +65,7 @@ def family(
     row: type[Row],
     *,
     scope: Scope,
-    lookup: str | None = None,
+    lookup: str | Callable[..., Any] | None = None,
     overwrite: bool = False,
     create: Command | None = None,
     update: Command | None = None,
@@ -73,11 +74,11 @@ def family(
 ) -> Family:
     """Return the family of a row: an object, a list, and mutations that create, update and delete it.
 
-    `lookup` names a unique column to find an object by, besides its id. The default commands are those of a table
-    without rules; with `overwrite` the creation has an option to update an existing row.
+    `lookup` names a unique column to find an object by, besides its id, or is the query of one object. The default
+    commands are those of a table without rules; with `overwrite` the creation has an option to update an existing row.
     """
     name = str(row.__tablename__)
-    reference = reference_of(row, lookup) if lookup else None
+    reference = reference_of(row, lookup) if isinstance(lookup, str) else None
     create = create or _create(row, overwrite=overwrite)
     update = update or Command(
         crud.update(row), update_document(row, by=reference), (InvalidInput, NameTaken, NotFound)
@@ -85,7 +86,7 @@ def family(
     return Family(
         row,
         {
-            name: by_reference(row, lookup) if lookup else by_id(row),
+            name: _one(row, lookup),
             plural or f"{name}s": rows_of(row, f"All {noun(row)}s that meet a condition."),
         },
         {
@@ -105,6 +106,12 @@ def _create(row: type[Row], *, overwrite: bool) -> Command:
         (InvalidInput, NameTaken),
         description if overwrite else f"Create a {noun(row)}.",
     )
+
+
+def _one(row: type[Row], lookup: str | Callable[..., Any] | None) -> Any:
+    if lookup is None:
+        return by_id(row)
+    return by_reference(row, lookup) if isinstance(lookup, str) else lookup
 
 
 def by_id(row: type[Row]) -> Any:
@@ -143,14 +150,16 @@ def by_reference(row: type[Row], lookup: str) -> Any:
     return query(get)
 
 
+@functools.cache
+def created_payload(row: type[Row]) -> Any:
+    """Return the payload of the mutations that create a row or find an existing one."""
+    members = {str(row.__tablename__): (row, f"The {noun(row)}."), "created": (bool, CREATED)}
+    return payload(f"Create{row.__name__}Payload", f"The {noun(row)}, new or existing.", **members)
+
+
 def creation(row: type[Row], command: Command, scope: Scope) -> Any:
     """Return the mutation that creates a row or finds an existing one. Its payload has `created`."""
-    name = str(row.__tablename__)
-    made = payload(
-        f"Create{row.__name__}Payload",
-        f"The {noun(row)}, new or existing.",
-        **{name: (row, f"The {noun(row)}."), "created": (bool, CREATED)},
-    )
+    name, made = str(row.__tablename__), created_payload(row)
 
     async def create(self: Any, info: Info, input: Any) -> Any:
         written: Written[Any] = await command.run(info.context.commands, input.checked())

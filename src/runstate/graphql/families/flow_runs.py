@@ -1,4 +1,4 @@
-"""Flow runs: flowRun, flowRuns, createFlowRun, updateFlowRun, deleteFlowRun, deleteFlowRuns."""
+"""Flow runs: flowRun, flowRuns, createFlowRun, runFlow, updateFlowRun, deleteFlowRun."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,6 @@ from runstate.errors import InvalidInput, NotFound
 from runstate.graphql.context import Info
 from runstate.graphql.families.family import Command, Delete, Family, by_id, change, deletion
 from runstate.graphql.families.mutations import CREATED, actor, mutation, payload
-from runstate.graphql.families.runs import DeleteManyPayload, Ids, delete_many
 from runstate.graphql.pagination.connection import rows_of
 from runstate.graphql.published import FlowRun
 from runstate.graphql.types.inputs import Input
@@ -41,7 +40,7 @@ NEW = strawberry.argument(description="Fields of the new flow run.")
 
 @strawberry.type
 class Mutation:
-    """Creation of flow runs, and deletion of several."""
+    """Creation of flow runs."""
 
     @mutation(Scope.PROPOSE, NotFound, InvalidInput, returns=CreateFlowRunPayload)
     async def create_flow_run(self, info: Info, input: Annotated[Input[flow_runs.CreateFlowRun], NEW]) -> Any:
@@ -53,7 +52,9 @@ class Mutation:
         written = await flow_runs.create_flow_run(context.batcher, document, context.now, **actor(info))
         return CreateFlowRunPayload(flow_run=written.row, created=written.created)
 
-    @mutation(Scope.ADMIN, InvalidInput, returns=DeleteManyPayload, result="DeleteManyResult")
-    async def delete_flow_runs(self, info: Info, ids: Ids) -> Any:
-        """Delete flow runs, each as deleteFlowRun does, in one transaction."""
-        return await delete_many(info, ids, flow_runs.delete_many_flow_runs)
+    @mutation(Scope.PROPOSE, NotFound, InvalidInput, returns=CreateFlowRunPayload, result="CreateFlowRunResult")
+    async def run_flow(self, info: Info, input: Annotated[Input[flow_runs.RunFlow], NEW]) -> Any:
+        """Create a flow run as createFlowRun does. The flow is named, and can be created with its first run."""
+        document, context = input.checked(), info.context
+        written = await flow_runs.run_flow(context.batcher, document, context.now, **actor(info))
+        return CreateFlowRunPayload(flow_run=written.row, created=written.created)

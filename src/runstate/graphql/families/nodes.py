@@ -4,7 +4,7 @@ from typing import Annotated
 
 import strawberry
 
-from runstate.errors import BadUserInput
+from runstate.errors import LimitExceeded
 from runstate.graphql.context import Info
 from runstate.graphql.published import Row
 from runstate.graphql.types.fields import Id, query
@@ -28,5 +28,5 @@ class Query:
     async def nodes(self, info: Info, ids: Ids) -> list[Row | None]:
         """The objects with these ids, in the order of the ids; null in the place of an unknown id."""
         if len(ids) > MOST_IDS:
-            raise BadUserInput(f"At most {MOST_IDS} ids can be looked up at once.")
+            raise LimitExceeded("listItems", MOST_IDS, len(ids))
         return await info.context.nodes(info, ids)

@@ -12,10 +12,10 @@ from strawberry import UNSET
 from runstate.database.queries import history
 from runstate.database.queries.counts import RUN_KINDS, counted_table
 from runstate.documents.states import RunKind, StateType
-from runstate.errors import BadUserInput
 from runstate.feed import Feed
 from runstate.graphql.context import Info
 from runstate.graphql.pagination.counts import count_query
+from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.published import Deployment, Flow, FlowRun, Run, TaskRun
 from runstate.graphql.types.derive import reference_field, register_type
 from runstate.graphql.types.fields import object_type, query, subscription
@@ -26,7 +26,7 @@ MOST_GROUPS: Final = 1000
 
 
 class RunGrouping(StrEnum):
-    """Columns by which runs can be grouped for counting. Each is a field of `RunCount`."""
+    """Columns by which runs can be grouped. Each is a field of `RunCount` and `RunStatistics`."""
 
     FLOW = "flow_id"
     """Flow; of a task run, the flow of its flow run."""
@@ -38,6 +38,12 @@ class RunGrouping(StrEnum):
     """Name of the current state; names beyond the first hundred of a type can be counted as `…`."""
     TASK_KEY = "task_key"
     """Task key of a task run; flow runs have none."""
+    TAG = "tag"
+    """Tag: a run is in the group of each of its tags."""
+    WORK_QUEUE = "work_queue_name"
+    """Work queue; of a task run, the work queue of its flow run."""
+    ACTOR = "actor"
+    """Actor of the current state."""
 
 
 register_type(RunGrouping)
@@ -56,7 +62,7 @@ WhichTaskRuns = Annotated[Where[TaskRun] | None, Which]
 
 
 @object_type
-class RunCount:
+class RunGroup:
     """Number of runs in a group. A column is null if the runs have no value in it or are not grouped by it."""
 
     run_kind: RunKind = strawberry.field(description="Kind of the runs.")
@@ -66,6 +72,9 @@ class RunCount:
     state_type: StateType | None = strawberry.field(default=None, description="Type of the current state.")
     state_name: str | None = strawberry.field(default=None, description="Name of the current state.")
     task_key: str | None = strawberry.field(default=None, description="Task key.")
+    tag: str | None = strawberry.field(default=None, description="Tag.")
+    work_queue_name: str | None = strawberry.field(default=None, description="Name of the work queue.")
+    actor: str | None = strawberry.field(default=None, description="Actor of the current state.")
 
     @reference_field(Flow, "flow_id")
     async def flow(self, info: Info) -> Flow | None:
@@ -78,18 +87,33 @@ class RunCount:
         return await info.context.load(info, Deployment, self.deployment_id)
 
 
+@object_type
+class RunCount(RunGroup):
+    """Number of runs in a group. A column is null if the runs have no value in it or are not grouped by it."""
+
+
+def columns_of(run: type[Run], group_by: Sequence[RunGrouping]) -> list[str]:
+    """Return the columns that runs of a kind can be grouped by, each once."""
+    known = counted_table(run).columns
+    # A column that this kind of run does not have is null in every group.
+    return [name for name in dict.fromkeys(each.value for each in group_by) if name in known]
+
+
+def clause_of(run: type[Run], where: Any) -> sa.ColumnElement[bool]:
+    """Return the condition on runs; without one, all runs meet it."""
+    clause: sa.ColumnElement[bool] = where.clause(run.__table__) if where else sa.true()
+    return clause
+
+
 class RunCounting:
     """The statement that counts runs in groups, and the answer to it."""
 
     def __init__(self, run: type[Run], where: Any, group_by: Sequence[RunGrouping], first: int) -> None:
-        if not 1 <= first <= MOST_GROUPS:
-            raise BadUserInput(f"`first` must be from 1 to {MOST_GROUPS}.")
+        most = checked_size(first, MOST_GROUPS)
         self.kind = RUN_KINDS[run]
-        known = counted_table(run).columns
-        # A column that this kind of run does not have is null in every group.
-        self.groups = [name for name in dict.fromkeys(each.value for each in group_by) if name in known]
+        self.groups = columns_of(run, group_by)
         # UNSET is false, so it counts as omitted.
-        self.statement = count_query(run, where or None, self.groups).largest(self.groups, first)
+        self.statement = count_query(run, where or None, self.groups).largest(self.groups, most)
 
     def counts(self, rows: Sequence[Sequence[Any]]) -> list[RunCount]:
         """Return a count for each row of the statement."""
@@ -123,8 +147,8 @@ class Query:
 
         Null if no flow run matches.
         """
-        clause = where.clause(FlowRun.__table__) if where else sa.true()
-        ((average,),) = await info.context.fetch(history.lateness(FlowRun, clause, info.context.now))
+        lateness = history.lateness(FlowRun, clause_of(FlowRun, where), info.context.now)
+        ((average,),) = await info.context.fetch(lateness)
         return None if average is None else round(float(average), 6)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, cast
 from uuid import UUID
 
 import strawberry
@@ -10,19 +10,28 @@ from strawberry import UNSET
 
 from runstate.database.queries import graph
 from runstate.database.queries.graph import GraphNode
-from runstate.errors import BadUserInput, InvalidInput
+from runstate.documents.states import RunKind
+from runstate.errors import InvalidInput
 from runstate.graphql.context import Info
-from runstate.graphql.published import FlowRun
+from runstate.graphql.pagination.sizes import checked_size
+from runstate.graphql.published import FlowRun, Run, TaskRun
 from runstate.graphql.types.comparisons import as_uuid, is_set
 from runstate.graphql.types.derive import extends, register_type
 from runstate.graphql.types.fields import field, object_type
 
 LARGEST: Final = 1000
 First = strawberry.argument(description=f"Number of nodes on the page, from 1 to {LARGEST}; {LARGEST} by default.")
-After = strawberry.argument(description="Only nodes after the one with this id.")
+After = strawberry.argument(description="Only nodes after the one with this run id.")
 Since = strawberry.argument(description="Only nodes that ended at this time or later, or have not ended.")
 
 register_type(GraphNode)
+
+
+@extends(cast("Any", GraphNode), name="run")
+async def run_of_node(root: strawberry.Parent[GraphNode], info: Info) -> Run | None:
+    """The task run or the subflow run; null if it was deleted meanwhile."""
+    row: type[Run] = FlowRun if root.kind is RunKind.FLOW_RUN else TaskRun
+    return await info.context.load(info, row, root.run_id)
 
 
 @object_type
@@ -50,9 +59,9 @@ class FlowRunGraph:
 
     @field
     def root_node_ids(self) -> list[strawberry.ID]:
-        """Ids of the nodes, on all pages, that depend on no other node and were not called inside another one."""
+        """Run ids of the nodes, on all pages, that depend on no other node and were not called inside another one."""
         roots = [node for node in self.found if not node.parents and not node.encapsulating]
-        return [strawberry.ID(str(node.id)) for node in roots]
+        return [strawberry.ID(str(node.run_id)) for node in roots]
 
     @field
     def nodes(self) -> list[GraphNode]:
@@ -66,8 +75,8 @@ class FlowRunGraph:
 
     @field
     def end_cursor(self) -> strawberry.ID | None:
-        """Id of the last node on the page, for `after`."""
-        return strawberry.ID(str(self.page[-1].id)) if self.page else None
+        """Run id of the last node on the page, for `after`."""
+        return strawberry.ID(str(self.page[-1].run_id)) if self.page else None
 
 
 @extends(FlowRun, name="graph", size=LARGEST, needs={"start_time", "expected_start_time", "end_time"})
@@ -79,20 +88,18 @@ async def graph_of_flow_run(
     since: Annotated[datetime | None, Since] = UNSET,
 ) -> FlowRunGraph:
     """The task runs and subflow runs of the flow run with their dependencies. More than 10,000 nodes are an error."""
-    size = first if is_set(first) else LARGEST
-    if not 1 <= (size or 0) <= LARGEST:
-        raise BadUserInput(f"`first` must be from 1 to {LARGEST}.")
+    size = checked_size(first, LARGEST) if first is not None and is_set(first) else LARGEST
     # Read for each page as a whole: the order of the nodes and their edges depend on all of them.
     found = graph.nodes(await info.context.fetch(graph.task_runs_of(root.id)))
     if is_set(since):
         found = [node for node in found if node.end_time is None or (since and node.end_time >= since)]
     start = _place(found, after) + 1 if is_set(after) else 0
-    return FlowRunGraph(run=root, found=found, page=found[start : start + (size or 0)])
+    return FlowRunGraph(run=root, found=found, page=found[start : start + size])
 
 
 def _place(found: Sequence[GraphNode], after: str | None) -> int:
     wanted: UUID | None = as_uuid(str(after))
     for place, node in enumerate(found):
-        if node.id == wanted:
+        if node.run_id == wanted:
             return place
     raise InvalidInput("The graph has no node with this id.", ("after",))

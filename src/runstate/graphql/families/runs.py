@@ -1,26 +1,20 @@
-"""Runs: the fields that flow runs and task runs share, and the deletion of several runs."""
+"""Runs: the fields that flow runs and task runs share."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
 from typing import Annotated, Any, Final, cast
-from uuid import UUID
 
 import strawberry
 from strawberry import UNSET
 
 from runstate.database.queries import estimates
 from runstate.documents.decisions import LastAnswer, ProposedType, StateDecision
-from runstate.errors import InvalidInput
 from runstate.graphql.context import Context, Info
-from runstate.graphql.families.mutations import payload
 from runstate.graphql.pagination.keyset import DEFAULT_SIZE, LARGEST_SIZE, PageArguments
 from runstate.graphql.published import ConcurrencyLimit, FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
-from runstate.graphql.types.comparisons import as_uuid, is_set
+from runstate.graphql.types.comparisons import is_set
 from runstate.graphql.types.derive import ReferenceLookup, computes, extends
 
-MOST_AT_ONCE: Final = 200
 Last = strawberry.argument(description=f"Number of states: {DEFAULT_SIZE} by default, from 1 to {LARGEST_SIZE}.")
-Ids = Annotated[list[strawberry.ID], strawberry.argument(description=f"Ids of the runs, from 1 to {MOST_AT_ONCE}.")]
 
 STATES: Final[dict[type[Run], type[State]]] = {FlowRun: FlowRunState, TaskRun: TaskRunState}
 
@@ -90,26 +84,3 @@ async def child_flow_run(root: strawberry.Parent[TaskRun], info: Info) -> FlowRu
     """The subflow run that the task run represents; the newest one if there are several."""
     found = await info.context.children(info, FlowRun, PageArguments(first=1), "parent_task_run_id", root.id)
     return found[0] if found else None
-
-
-DeleteManyPayload: Any = payload(
-    "DeleteManyPayload",
-    "The deletion of several runs.",
-    deleted_ids=(list[strawberry.ID], "Ids of the deleted runs."),
-    missing_ids=(list[strawberry.ID], "Ids that were not found, including malformed ids."),
-)
-
-
-async def delete_many(
-    info: Info, ids: list[strawberry.ID], delete: Callable[[Any, Collection[UUID]], Awaitable[list[UUID]]]
-) -> Any:
-    """Delete the runs with these ids. Return the payload with the deleted and the missing ids."""
-    if not 1 <= len(ids) <= MOST_AT_ONCE:
-        raise InvalidInput(f"From 1 to {MOST_AT_ONCE} ids can be deleted at once, not {len(ids)}.", ["ids"])
-    known = {each: as_uuid(each) for each in ids}
-    gone = set(await delete(info.context.commands, {key for key in known.values() if key}))
-    return DeleteManyPayload(
-        # Texts of different spelling can be the same id.
-        deleted_ids=[strawberry.ID(str(key)) for key in dict.fromkeys(known.values()) if key in gone],
-        missing_ids=[each for each, key in known.items() if key not in gone],
-    )

@@ -1,4 +1,4 @@
-"""Task runs: taskRun, taskRuns, createTaskRun, updateTaskRun, deleteTaskRun, deleteTaskRuns."""
+"""Task runs: taskRun, taskRuns, createTaskRun, updateTaskRun, deleteTaskRun."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,6 @@ from runstate.errors import InvalidInput, NotFound
 from runstate.graphql.context import Info
 from runstate.graphql.families.family import Command, Delete, Family, by_id, change, deletion
 from runstate.graphql.families.mutations import CREATED, actor, mutation, payload
-from runstate.graphql.families.runs import DeleteManyPayload, Ids, delete_many
 from runstate.graphql.pagination.connection import rows_of
 from runstate.graphql.published import TaskRun
 from runstate.graphql.types.inputs import Input
@@ -39,7 +38,7 @@ NEW = strawberry.argument(description="Fields of the new task run.")
 
 @strawberry.type
 class Mutation:
-    """Creation of task runs, and deletion of several."""
+    """Creation of task runs."""
 
     @mutation(Scope.PROPOSE, NotFound, InvalidInput, returns=CreateTaskRunPayload)
     async def create_task_run(self, info: Info, input: Annotated[Input[task_runs.CreateTaskRun], NEW]) -> Any:
@@ -50,8 +49,3 @@ class Mutation:
         document, context = input.checked(), info.context
         written = await task_runs.create_task_run(context.batcher, document, context.now, **actor(info))
         return CreateTaskRunPayload(task_run=written.row, created=written.created)
-
-    @mutation(Scope.ADMIN, InvalidInput, returns=DeleteManyPayload, result="DeleteManyResult")
-    async def delete_task_runs(self, info: Info, ids: Ids) -> Any:
-        """Delete task runs, each as deleteTaskRun does, in one transaction."""
-        return await delete_many(info, ids, task_runs.delete_many_task_runs)

@@ -1,4 +1,4 @@
-"""Transitions: the cursor of the log, and subscriptions to transitions and runs."""
+"""Transitions: pages and the cursor of the log, and subscriptions to transitions and runs."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -13,6 +13,7 @@ from runstate.documents.states import RunKind, StateType
 from runstate.errors import BadUserInput
 from runstate.feed import (
     EVERYTHING,
+    PAGE_SIZE,
     Feed,
     Hub,
     LogFilter,
@@ -22,8 +23,10 @@ from runstate.feed import (
     TransitionFilter,
     follow,
     follow_run,
+    read_log,
 )
 from runstate.graphql.context import Info
+from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.published import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState, Transition
 from runstate.graphql.types.comparisons import Conditions, TagsComparison, as_uuid, is_set, member
 from runstate.graphql.types.derive import extends
@@ -94,6 +97,7 @@ class TransitionBatch:
 
     cursor: str = strawberry.field(description="Cursor to continue after this batch, on any server.")
     transitions: list[Transition] = strawberry.field(description="At most 100; empty if there were none for a while.")
+    has_more: bool = strawberry.field(description="True if more transitions are in the log after the cursor.")
     shared: strawberry.Private[Any] = None
     """Equal for batches with the same transitions and cursor."""
 
@@ -111,9 +115,28 @@ async def run(root: strawberry.Parent[Transition], info: Info) -> Run | None:
     return await info.context.load(info, FlowRun if root.run_kind is RunKind.FLOW_RUN else TaskRun, root.run_id)
 
 
+Which = Annotated[TransitionWhere | None, strawberry.argument(description="By default all transitions.")]
+From = Annotated[
+    str | None, strawberry.argument(description="Only transitions after this cursor; by default all in the log.")
+]
+First = Annotated[int, strawberry.argument(description=f"Maximum number of transitions, from 1 to {PAGE_SIZE}.")]
+
+
 @strawberry.type
 class Query:
-    """The position in the log."""
+    """The log of transitions, page by page, and its end."""
+
+    @query
+    async def transitions(
+        self, info: Info, after: From = UNSET, first: First = PAGE_SIZE, where: Which = UNSET
+    ) -> TransitionBatch:
+        """Committed transitions that match the conditions, oldest first, each exactly once along a chain of cursors.
+
+        The cursors are those of the subscription. An invalid cursor is an error with the code INVALID_INPUT or
+        CURSOR_EXPIRED.
+        """
+        size, start = checked_size(first, PAGE_SIZE), after if is_set(after) else None
+        return _batch(info, await read_log(_hub(info), _filter(where), start, size))
 
     @query
     async def transition_cursor(self, info: Info) -> str:
@@ -124,7 +147,6 @@ class Query:
         return await _hub(info).end_cursor()
 
 
-Which = Annotated[TransitionWhere | None, strawberry.argument(description="By default all transitions.")]
 After = Annotated[
     str | None, strawberry.argument(description="Only transitions after this cursor; by default only new ones.")
 ]
@@ -148,8 +170,7 @@ class Subscription:
         is sent at least every 30 seconds, so that cursors stay valid. An invalid cursor is an error with the code
         INVALID_INPUT or CURSOR_EXPIRED. The deletion of a run is not a transition.
         """
-        wanted: LogFilter[Any] = where.filter() if where else EVERYTHING
-        return _batches(info, await follow(_hub(info), wanted, after if is_set(after) else None))
+        return _batches(info, await follow(_hub(info), _filter(where), after if is_set(after) else None))
 
     @subscription
     async def run_transitions(
@@ -183,6 +204,16 @@ def _hub(info: Info) -> Hub[Any]:
     return _feed(info).transitions
 
 
+def _filter(where: TransitionWhere | None) -> LogFilter[Any]:
+    return where.filter() if where else EVERYTHING
+
+
+def _batch(info: Info, page: Page[Any]) -> TransitionBatch:
+    cursor, entries = _hub(info).reader.encode(page.cursor), page.entries
+    shared = cursor, len(entries), entries[0].seq if entries else 0
+    return TransitionBatch(cursor=cursor, transitions=entries, has_more=not page.complete, shared=shared)
+
+
 def _referred(run: Any) -> tuple[RunKind, Any]:
     ref = run.checked()
     return (RunKind.FLOW_RUN, ref.flow_run_id) if ref.flow_run_id else (RunKind.TASK_RUN, ref.task_run_id)
@@ -193,10 +224,7 @@ async def _batches(info: Info, pages: AsyncGenerator[Page[Any], None]) -> AsyncG
         async for page in pages:
             # Each event reads anew, at its own time.
             info.context.forget()
-            cursor, entries = _hub(info).reader.encode(page.cursor), page.entries
-            yield TransitionBatch(
-                cursor=cursor, transitions=entries, shared=(cursor, len(entries), entries[0].seq if entries else 0)
-            )
+            yield _batch(info, page)
 
 
 async def _singly(info: Info, pieces: AsyncGenerator[RunHistoryPage, None]) -> AsyncGenerator[Transition, None]:

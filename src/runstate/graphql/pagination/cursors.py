@@ -17,7 +17,7 @@ from runstate.errors import InvalidInput
 from runstate.graphql.types.comparisons import LONGEST
 from runstate.graphql.types.orders import Order
 from runstate.rows import Row
-from runstate.rows.base import EPOCH, MICROSECOND, Timestamp
+from runstate.rows.base import EPOCH, MICROSECOND, Timestamp, value_of
 
 LARGEST_INTS: Final[dict[type, int]] = {sa.SmallInteger: 2**15, sa.BigInteger: 2**63, sa.Integer: 2**31}
 """Exclusive limits of integers by the type of their column; the first match counts."""
@@ -41,7 +41,7 @@ def position(row: type[Row], keys: Order, text: str) -> list[Any]:
     try:
         # Cursors have no padding, so it is added.
         mark, *values = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-        columns = [row.__table__.c[key.column] for key in keys]
+        columns = [value_of(row, key.column) for key in keys]
         keys_of_row = [_value(column, value) for column, value in zip(columns, values, strict=True)]
     except (binascii.Error, OverflowError, TypeError, UnicodeError, ValueError) as error:
         raise InvalidInput("The cursor is malformed.") from error

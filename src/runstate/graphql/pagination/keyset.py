@@ -15,11 +15,12 @@ from runstate.graphql.pagination.counts import count_query
 from runstate.graphql.pagination.cursors import fingerprint, position
 from runstate.graphql.pagination.raw_rows import RawRows
 from runstate.graphql.pagination.selection import Columns
+from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.types.comparisons import Clause, is_set, negated
 from runstate.graphql.types.filters import Extras, Where
-from runstate.graphql.types.orders import Order, OrderBy, beyond, bound, order
+from runstate.graphql.types.orders import Order, OrderBy, beyond, bound, is_nullable, order
 from runstate.rows import Row
-from runstate.rows.base import ArrayParameter
+from runstate.rows.base import ArrayParameter, table_with
 
 R = TypeVar("R", bound=Row)
 Fetch = Callable[[sa.Executable], Awaitable[Sequence[Any]]]
@@ -50,15 +51,12 @@ class PageArguments(Generic[R]):
         return cls(**common, conditions=extras.conditions(given))
 
     def size(self) -> int:
-        """Return the size of a page. Raise BadUserInput if it is out of range."""
+        """Return the size of a page. Raise LimitExceeded or BadUserInput if it is out of range."""
         if is_set(self.first) and is_set(self.last):
             raise BadUserInput("`first` and `last` exclude each other. Send one of them.")
-        size = self.last if is_set(self.last) else self.first
-        if not is_set(size):
-            return DEFAULT_SIZE
-        if not 1 <= (size or 0) <= LARGEST_SIZE:
-            raise BadUserInput(f"`first` and `last` must be between 1 and {LARGEST_SIZE}.")
-        return size or 0
+        name = "last" if is_set(self.last) else "first"
+        size = getattr(self, name)
+        return checked_size(size, LARGEST_SIZE, name) if is_set(size) else DEFAULT_SIZE
 
 
 class PageResult(NamedTuple):
@@ -77,8 +75,8 @@ class PageQuery(Generic[R]):
         self.row = row
         self.parent = parent
         self.dialect = dialect
-        self.table = row.__table__
         self.keys: Order = order(row, arguments.order_by if is_set(arguments.order_by) else None)
+        self.table = table_with(row, [key.column for key in self.keys])
         self.condition = arguments.where if isinstance(arguments.where, Where) else None
         self.extra = arguments.conditions
         where = arguments.where.clause(self.table) if isinstance(arguments.where, Where) else sa.true()
@@ -114,7 +112,7 @@ class PageQuery(Generic[R]):
         If the first key can be null, rows with and without a value are parts of the order: one index then serves both
         directions. Most pages are full with rows of the first part. If not, both are read again in one statement.
         """
-        if not self.table.c[self.keys[0].column].nullable:
+        if not is_nullable(self.table.c[self.keys[0].column]):
             return self._result(await fetch(self._limited(parents, null=None)))
         first, *others = self._null_parts()
         read = await fetch(self._limited(parents, null=first))

@@ -13,6 +13,7 @@ from runstate.database.dialects import processor
 from runstate.documents import exact_json
 from runstate.graphql.types.derive import definition_of
 from runstate.rows import Row
+from runstate.rows.base import value_of
 
 
 @functools.cache
@@ -67,7 +68,7 @@ class RawRows:
 
     def values_of(self, name: str) -> Sequence[Any]:
         """Return the values of a column."""
-        process = processor(self.row.__table__.c[name].type, self.dialect)
+        process = processor(value_of(self.row, name).type, self.dialect)
         values = self.columns[name]
         return values if process is None else [process(value) for value in values]
 

@@ -24,8 +24,9 @@ from runstate.database.dialects import (
     json_contains,
     json_equals,
     json_is_null,
-    text_contains,
 )
+from runstate.database.instants import seconds_ago
+from runstate.database.texts import TEXT_CLAUSES
 from runstate.errors import BadUserInput, LimitExceeded
 from runstate.graphql.types.fields import input_type
 from runstate.graphql.types.input_values import DEFINITION
@@ -157,6 +158,8 @@ class TextComparison(Comparison[str]):
 
     contains: str | None = member("The text contains this one, ignoring case.")
     starts_with: str | None = member("The text starts with this one, with the same case.")
+    ends_with: str | None = member("The text ends with this one, with the same case.")
+    eq_ignore_case: str | None = member("The text equals this one, ignoring case.")
 
     def known(self, value: Any) -> str | None:
         """Return the text; None if it contains NUL, which PostgreSQL cannot store."""
@@ -165,14 +168,9 @@ class TextComparison(Comparison[str]):
     def clauses(self, column: Column) -> Iterator[Clause]:
         """Yield the conditions on a column."""
         yield from super().clauses(column)
-        for text, clause in ((self.contains, text_contains), (self.starts_with, _starts_with)):
-            if is_set(text):
-                yield sa.false() if "\0" in str(text) else clause(column, str(text))
-
-
-def _starts_with(column: Column, text: str) -> Clause:
-    # LIKE ignores case on SQLite, and treats some characters as wildcards.
-    return sa.func.substr(column, 1, len(text)) == text
+        for name, clause in TEXT_CLAUSES.items():
+            if is_set(text := getattr(self, name)):
+                yield sa.false() if "\0" in text else clause(column, text)
 
 
 @input_type()
@@ -186,8 +184,44 @@ class FloatComparison(Ordered[float]):
 
 
 @input_type()
+class SecondsAgoComparison(Conditions):
+    """Conditions on the seconds that have passed since a time; negative before it. All must hold; null is rejected."""
+
+    gt: float | None = member("The number is greater than this one: the time is earlier.")
+    gte: float | None = member("The number is greater than this one or equal to it.")
+    lt: float | None = member("The number is less than this one: the time is later.")
+    lte: float | None = member("The number is less than this one or equal to it.")
+
+    def clauses(self, column: Column) -> Iterator[Clause]:
+        """Yield the conditions on a column with a time."""
+        if is_set(self.gt):
+            yield column < self._ago(self.gt)
+        if is_set(self.gte):
+            yield column <= self._ago(self.gte)
+        if is_set(self.lt):
+            yield column > self._ago(self.lt)
+        if is_set(self.lte):
+            yield column >= self._ago(self.lte)
+
+    def _ago(self, seconds: Any) -> Column:
+        if abs(seconds) > LONGEST.total_seconds():
+            raise BadUserInput(f"A duration is at most {LONGEST.total_seconds():.0f} seconds.")
+        return seconds_ago(seconds)
+
+
+@input_type()
 class DateTimeComparison(Ordered[datetime]):
     """Conditions on a time. All must hold; null is rejected."""
+
+    seconds_ago: SecondsAgoComparison | None = member(
+        "Conditions relative to the present, by the clock of the database: `{lte: 3600}` is the last hour."
+    )
+
+    def clauses(self, column: Column) -> Iterator[Clause]:
+        """Yield the conditions on a column."""
+        yield from super().clauses(column)
+        if self.seconds_ago:
+            yield from self.seconds_ago.clauses(column)
 
 
 @input_type()

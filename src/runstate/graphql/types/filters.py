@@ -146,6 +146,7 @@ class ListFilter(Conditions, Generic[R]):
 
     some: Any
     none: Any
+    every: Any
 
     def clauses(self, table: sa.FromClause, many: HasMany, depth: Depth) -> Iterator[Clause]:
         """Yield the conditions on a row."""
@@ -153,6 +154,8 @@ class ListFilter(Conditions, Generic[R]):
             yield _exists_child(table, many, self.some, depth)
         if is_set(self.none):
             yield sa.not_(_exists_child(table, many, self.none, depth))
+        if is_set(self.every):
+            yield sa.not_(_exists_child(table, many, self.every, depth, meets=False))
 
     @classmethod
     def __class_getitem__(cls, row: type[R]) -> Any:
@@ -175,9 +178,12 @@ def _matches(table: sa.FromClause, row: type[Row], text: str) -> Clause:
     return text_search.matches([table.c[name] for name in row.__searched__], text_search.parse(text))
 
 
-def _exists_child(table: sa.FromClause, many: HasMany, where: Where[Any], depth: Depth) -> Clause:
+def _exists_child(
+    table: sa.FromClause, many: HasMany, where: Where[Any], depth: Depth, *, meets: bool = True
+) -> Clause:
     source = many.row.__table__.alias()
-    found = sa.select(sa.literal(1)).where(source.c[str(many.key)] == table.c.id, where.clause(source, depth))
+    clause = where.clause(source, depth)
+    found = sa.select(sa.literal(1)).where(source.c[str(many.key)] == table.c.id, clause if meets else negated(clause))
     return found.correlate(table).exists()
 
 
@@ -215,6 +221,7 @@ def _list_where(row: type[Row]) -> type:
     fields = {
         "some": (where, member("At least one of them meets this condition.")),
         "none": (where, member("None of them meets this condition.")),
+        "every": (where, member("All of them meet this condition, or none exist.")),
     }
     doc = f"Conditions on the {row.__name__} objects that belong to the object. All must hold; null is rejected."
     return input_type()(class_of(f"{row.__name__}ListWhere", (ListFilter,), fields, __doc__=doc))

@@ -5,8 +5,10 @@ from functools import partial
 from types import NoneType
 from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
+import orjson
 import strawberry
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 from strawberry import UNSET
 from strawberry.utils.str_converters import to_camel_case
 
@@ -35,6 +37,13 @@ MESSAGES = {
     "missing": "The field is required.",
 }
 """Messages that replace Pydantic's, by type of error."""
+HINTS = {
+    "flow_id": "Did you mean the name of a flow? Use `runFlow` or `deployFlow` with `flow: {{name: {name}}}`.",
+    "deployment_id": "Did you mean the name of a deployment? Use `deployment: {{flow: …, name: {name}}}` instead.",
+    "id": "Did you mean `name: {name}`?",
+}
+"""What to do instead of giving a name as an id, by member."""
+LONGEST_NAME = 255
 SHOWN = (bool, int, float, str)
 """Types of the defaults that the schema shows."""
 
@@ -64,11 +73,11 @@ class Input(Generic[M]):
         try:
             return cast("M", type(self).make_document(self.member_values()))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            first = error.errors(include_url=False, include_context=False)[0]
             path = [to_camel_case(str(part).rstrip("_")) for part in first["loc"]]
             # Pydantic puts a prefix before the messages of validators.
             message = MESSAGES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
-            raise InvalidInput(message, path) from error
+            raise InvalidInput(message + _hint(first), path) from error
 
     @classmethod
     def may_be_null(cls, name: str) -> bool:
@@ -101,6 +110,16 @@ def _extended(model: type[BaseModel]) -> type[BaseModel]:
     if model in REGISTRY.inputs or base is None or not issubclass(base, Document) or not base.model_fields:
         return model
     return _extended(base) if members(base) == members(model) else model
+
+
+def _hint(error: ErrorDetails) -> str:
+    """Return a proposal for an input with a name in place of an id; empty for other errors."""
+    name, (*outer, member) = error["input"], error["loc"] or ("",)
+    is_name = error["type"] == "uuid_parsing" and isinstance(name, str) and 0 < len(name) <= LONGEST_NAME
+    # An id alone, or in `by`, says what it is of: only references inside an input are taken for names.
+    if not is_name or member not in HINTS or (member == "id" and outer in ([], ["by"])):
+        return ""
+    return " " + HINTS[str(member)].format(name=orjson.dumps(name).decode())
 
 
 class UnionInput(Input[M]):

@@ -1,4 +1,4 @@
-"""Orders: `OrderBy[Row]` has a member for each field whose column is the first one of an index."""
+"""Orders: `OrderBy[Row]` has a member for each field whose column is the first one of an index, and a few others."""
 
 from collections.abc import Sequence
 from enum import Enum
@@ -26,8 +26,10 @@ class Direction(Enum):
 
 register_type(Direction)
 
-SORTED_IN_A_RUN: Final = {"version", "timestamp"}
-"""Columns that states can be sorted by without an index, since a run has few states."""
+
+COMPUTED: Final = {"latest_run": "Time at which its latest run was expected to start."}
+"""Descriptions of values that are not stored."""
+WITHOUT_INDEX: Final = "No index serves this order: combine it with a condition that few objects meet."
 
 
 class OrderBy(Generic[R]):
@@ -49,13 +51,16 @@ class OrderBy(Generic[R]):
 
 
 def _order_by(row: type[Row]) -> type:
-    fields = {stored.name: _sorted(stored) for stored in members(row) if stored.name in _leading(row)}
+    known = _leading(row) | set(row.__sorted__)
+    fields = {stored.name: _sorted(row, stored) for stored in members(row) if stored.name in known}
+    fields |= {name: (optional(Direction), member(COMPUTED[name])) for name in row.__computed__}
     doc = f"Field to sort {row.__name__} objects by. Exactly one member must be set."
     return input_type(one_of=True)(class_of(f"{row.__name__}OrderBy", (OrderBy,), fields, __doc__=doc, row=row))
 
 
-def _sorted(stored: Member) -> tuple[Any, Any]:
-    return optional(Direction), member(stored.doc or "")
+def _sorted(row: type[Row], stored: Member) -> tuple[Any, Any]:
+    slow = stored.name in row.__sorted__ and not issubclass(row, State)
+    return optional(Direction), member(f"{stored.doc} {WITHOUT_INDEX}" if slow else stored.doc or "")
 
 
 def _leading(row: type[Row]) -> set[str]:
@@ -64,8 +69,12 @@ def _leading(row: type[Row]) -> set[str]:
     unique = [each for each in table.constraints if isinstance(each, sa.UniqueConstraint | sa.PrimaryKeyConstraint)]
     # An index that only one database has would leave the order slow on the other one.
     sorting = [each for each in table.indexes if "only" not in each.info]
-    first = {next(iter(each.columns)).key for each in (*unique, *sorting) if each.columns}
-    return first | (SORTED_IN_A_RUN if issubclass(row, State) else set())
+    return {next(iter(each.columns)).key for each in (*unique, *sorting) if each.columns}
+
+
+def is_nullable(column: sa.ColumnElement[Any]) -> bool:
+    """Return whether a column can be null; a computed value can."""
+    return bool(getattr(column, "nullable", True))
 
 
 class Key(NamedTuple):
@@ -78,7 +87,7 @@ class Key(NamedTuple):
         """Return the SQL to sort by the column. Backwards, nulls come first, unless they are read apart."""
         column = table.c[self.column]
         ordered = column.desc() if self.descending is not backwards else column.asc()
-        if apart or not column.nullable:
+        if apart or not is_nullable(column):
             return ordered
         # By default nulls come first on SQLite, and last on PostgreSQL.
         return ordered.nulls_first() if backwards else ordered.nulls_last()
@@ -97,7 +106,7 @@ class Key(NamedTuple):
         literal = sa.literal(value, column.type)
         further = column < literal if self.descending is not backwards else column > literal
         # Nulls come last, so they are beyond every value.
-        return sa.or_(further, column.is_(None)) if column.nullable and not backwards else further
+        return sa.or_(further, column.is_(None)) if is_nullable(column) and not backwards else further
 
 
 Order = tuple[Key, ...]
@@ -134,7 +143,7 @@ def beyond(keys: Order, table: sa.FromClause, values: Sequence[Any], *, backward
 
 def _bound(key: Key, table: sa.FromClause, value: Any, *, backwards: bool) -> Clause:
     # Rows with null are beyond the value, but do not meet the bound.
-    if table.c[key.column].nullable and not backwards:
+    if is_nullable(table.c[key.column]) and not backwards:
         return sa.true()
     return bound(key, table, value, backwards=backwards)
 
