@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runstate.graphql.types.comparisons import MOST_ITEMS
+from runstate.graphql.types.json_comparison import MOST_ITEMS
 from tests.client import Ask
 from tests.graphql.mutations import make_flow, make_flow_run
 from tests.hostile.watching import base_of, watched

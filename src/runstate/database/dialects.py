@@ -15,7 +15,7 @@ from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
 
 from runstate.documents import exact_json
-from runstate.rows.base import EPOCH, JSON, ArrayParameter, DocumentColumn, Timestamp
+from runstate.rows.base import EPOCH, ArrayParameter, DocumentColumn, Timestamp
 
 TEXT: Final = sa.Text()
 NUMBER: Final = sa.BigInteger()
@@ -37,7 +37,8 @@ class Condition(FunctionElement[bool]):
 
 
 @functools.lru_cache(1024)
-def _values(kind: TypeEngine[Any]) -> ArrayParameter:
+def array_of(kind: TypeEngine[Any]) -> ArrayParameter:
+    """Return the type of a parameter that is a list of such values."""
     return ArrayParameter(kind)
 
 
@@ -50,13 +51,13 @@ class Among(Condition):
 
 def among(column: sa.ColumnElement[Any] | Any, values: Iterable[Any]) -> sa.ColumnElement[bool]:
     """Return whether a column has one of these values. The text of the statement does not depend on their number."""
-    kind = _values(column.type)
+    kind = array_of(column.type)
     return Among(column, sa.bindparam(None, list(values), type_=kind, unique=True))
 
 
 def among_given(column: sa.ColumnElement[Any] | Any, parameter: str) -> sa.ColumnElement[bool]:
     """Return whether a column has one of the values in a list parameter, which is bound at execution."""
-    return Among(column, sa.bindparam(parameter, type_=_values(column.type)))
+    return Among(column, sa.bindparam(parameter, type_=array_of(column.type)))
 
 
 class AmongSelected(Condition):
@@ -119,14 +120,14 @@ class HasAllTags(HasTags):
 
 def has_any_tag(column: sa.ColumnElement[Any] | Any, tags: Iterable[str]) -> sa.ColumnElement[bool]:
     """Return whether a column of tags has one of these."""
-    return HasAnyTag(column, sa.bindparam(None, sorted(set(tags)), type_=_values(TEXT), unique=True))
+    return HasAnyTag(column, sa.bindparam(None, sorted(set(tags)), type_=array_of(TEXT), unique=True))
 
 
 def has_all_tags(column: sa.ColumnElement[Any] | Any, tags: Collection[str]) -> sa.ColumnElement[bool]:
     """Return whether a column of tags has all of these."""
     if not tags:
         return sa.true()
-    return HasAllTags(column, sa.bindparam(None, sorted(set(tags)), type_=_values(TEXT), unique=True))
+    return HasAllTags(column, sa.bindparam(None, sorted(set(tags)), type_=array_of(TEXT), unique=True))
 
 
 @compiles(HasAnyTag, "postgresql")
@@ -195,35 +196,6 @@ def _items_postgresql(element: Items, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(Items, "sqlite")
 def _items_sqlite(element: Items, compiler: SQLCompiler, **kw: Any) -> str:
     return f"json_each({compiler.process(element.clauses, **kw)})"
-
-
-class HasAnyItem(Condition):
-    """Whether a JSON list has any of the items of another list."""
-
-    inherit_cache = True
-    name = "has_any_item"
-
-
-def has_any_item(column: sa.ColumnElement[Any] | Any, items: Iterable[Any]) -> sa.ColumnElement[bool]:
-    """Return whether a JSON list has one of these items."""
-    return HasAnyItem(column, sa.literal(list(items), JSON))
-
-
-def has_all_items(column: sa.ColumnElement[Any] | Any, items: Iterable[Any]) -> sa.ColumnElement[bool]:
-    """Return whether a JSON list has all of these items."""
-    return json_contains(column, (), list(items))
-
-
-@compiles(HasAnyItem, "postgresql")
-def _has_any_item_postgresql(element: HasAnyItem, compiler: SQLCompiler, **kw: Any) -> str:
-    column, items = (compiler.process(each, **kw) for each in element.clauses)
-    return f"{column} @> ANY (SELECT jsonb_build_array(item) FROM jsonb_array_elements({items}) AS items (item))"
-
-
-@compiles(HasAnyItem, "sqlite")
-def _has_any_item_sqlite(element: HasAnyItem, compiler: SQLCompiler, **kw: Any) -> str:
-    column, items = (compiler.process(each, **kw) for each in element.clauses)
-    return f"EXISTS (SELECT 1 FROM json_each({column}) AS had JOIN json_each({items}) AS asked USING (value))"
 
 
 class TextContains(Condition):
@@ -400,71 +372,3 @@ def _instant_sqlite(element: InstantOf, compiler: SQLCompiler, **kw: Any) -> str
     (text,) = element.clauses
     # A double of days since 4714 BC is too coarse for microseconds.
     return f"CAST(round((julianday({compiler.process(text, **kw)}) - 2440587.5) * 86400000) AS INTEGER) * 1000"
-
-
-class JsonEquals(Condition):
-    """Whether the value at a path of a JSON column equals another."""
-
-    inherit_cache = True
-    name = "json_equals"
-    operator = "="
-
-
-class JsonContains(JsonEquals):
-    """Whether the value at a path of a JSON column contains another."""
-
-    inherit_cache = True
-    name = "json_contains"
-    operator = "@>"
-
-
-class JsonIsNull(Condition):
-    """Whether the value at a path of a JSON column is null or absent."""
-
-    inherit_cache = True
-    name = "json_is_null"
-
-
-def json_equals(column: Any, path: Iterable[str], value: Any) -> sa.ColumnElement[bool]:
-    """Return whether the value at a path of keys equals this one; false if the path does not exist."""
-    return JsonEquals(column, _path(path), sa.literal(value, JSON))
-
-
-def json_contains(column: Any, path: Iterable[str], value: Any) -> sa.ColumnElement[bool]:
-    """Return whether the value at a path of keys contains this one. A list contains each of its items."""
-    return JsonContains(column, _path(path), sa.literal(value, JSON))
-
-
-def json_is_null(column: Any, path: Iterable[str]) -> sa.ColumnElement[bool]:
-    """Return whether the value at a path of keys is null or absent."""
-    return JsonIsNull(column, _path(path))
-
-
-def _path(keys: Iterable[str]) -> sa.ColumnElement[Any]:
-    return sa.bindparam(None, list(keys), type_=_values(TEXT), unique=True)
-
-
-@compiles(JsonEquals, "postgresql")
-def _json_holds_postgresql(element: JsonEquals, compiler: SQLCompiler, **kw: Any) -> str:
-    column, path, value = (compiler.process(each, **kw) for each in element.clauses)
-    # An absent path results in NULL, and so would its negation.
-    return f"coalesce(({column} #> {path}) {element.operator} {value}, false)"
-
-
-@compiles(JsonEquals, "sqlite")
-def _json_holds_sqlite(element: JsonEquals, compiler: SQLCompiler, **kw: Any) -> str:
-    column, path, value = (compiler.process(each, **kw) for each in element.clauses)
-    return f"{element.name}({column}, {path}, {value})"
-
-
-@compiles(JsonIsNull, "postgresql")
-def _json_null_postgresql(element: JsonIsNull, compiler: SQLCompiler, **kw: Any) -> str:
-    column, path = (compiler.process(each, **kw) for each in element.clauses)
-    # An absent path is NULL in SQL, and a stored null is not.
-    return f"coalesce({column} #> {path}, 'null'::jsonb) = 'null'::jsonb"
-
-
-@compiles(JsonIsNull, "sqlite")
-def _json_null_sqlite(element: JsonIsNull, compiler: SQLCompiler, **kw: Any) -> str:
-    column, path = (compiler.process(each, **kw) for each in element.clauses)
-    return f"json_is_null({column}, {path})"

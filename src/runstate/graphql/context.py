@@ -28,7 +28,7 @@ from runstate.graphql.pagination.connection import PATHS, Connection, Pages
 from runstate.graphql.pagination.keyset import PageArguments, PageQuery
 from runstate.graphql.pagination.raw_rows import RawRows
 from runstate.graphql.pagination.selection import Columns, columns, every, type_conditions
-from runstate.graphql.types.comparisons import as_uuid
+from runstate.graphql.types.conditions import as_uuid
 from runstate.graphql.types.derive import definition_of, implementing
 from runstate.graphql.types.filters import HasMany
 from runstate.rows import Row

@@ -13,7 +13,7 @@ from runstate.documents.access import Scope
 from runstate.errors import BadUserInput, InvalidInput
 from runstate.graphql.context import Info
 from runstate.graphql.families.mutations import mutation, payload
-from runstate.graphql.types.comparisons import is_set
+from runstate.graphql.types.conditions import is_set
 from runstate.graphql.types.fields import object_type, query
 from runstate.graphql.types.inputs import Input, register_input
 

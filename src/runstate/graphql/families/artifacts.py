@@ -22,7 +22,7 @@ from runstate.graphql.families.artifact_contents import (
 )
 from runstate.graphql.families.family import Command, Delete, family
 from runstate.graphql.published import Artifact, ArtifactCollection
-from runstate.graphql.types.comparisons import as_uuid
+from runstate.graphql.types.conditions import as_uuid
 from runstate.graphql.types.derive import extends
 from runstate.graphql.types.fields import Id, subscription
 

@@ -18,7 +18,7 @@ from runstate.graphql.families.family import Command, Delete, family
 from runstate.graphql.families.mutations import mutation, payload
 from runstate.graphql.pagination.keyset import PageArguments
 from runstate.graphql.published import ConcurrencyLease, ConcurrencyLimit, ConcurrencyWaiter, FlowRun, Run, TaskRun
-from runstate.graphql.types.comparisons import as_uuid
+from runstate.graphql.types.conditions import as_uuid
 from runstate.graphql.types.derive import ReferenceLookup, extends, register_type
 from runstate.graphql.types.fields import Id, object_type, subscription
 from runstate.graphql.types.filters import HasMany

@@ -17,7 +17,7 @@ from runstate.graphql.families.family import Command, Delete, created_payload, f
 from runstate.graphql.families.flow_runs import CreateFlowRunPayload
 from runstate.graphql.families.mutations import actor, mutation, payload
 from runstate.graphql.published import ConcurrencyLimit, Deployment
-from runstate.graphql.types.comparisons import as_uuid
+from runstate.graphql.types.conditions import as_uuid
 from runstate.graphql.types.derive import computes, define_type, extends
 from runstate.graphql.types.fields import Id, query
 from runstate.graphql.types.inputs import Input

@@ -23,7 +23,7 @@ from runstate.graphql.families.family import Family, by_id
 from runstate.graphql.families.mutations import mutation
 from runstate.graphql.pagination.connection import rows_of
 from runstate.graphql.published import Log
-from runstate.graphql.types.comparisons import Clause, as_uuid, is_set
+from runstate.graphql.types.conditions import Clause, as_uuid, is_set
 from runstate.graphql.types.derive import computes
 from runstate.graphql.types.fields import field, input_type, object_type, query, subscription
 from runstate.graphql.types.filters import Extra, Where

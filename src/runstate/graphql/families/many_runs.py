@@ -28,7 +28,7 @@ from runstate.errors import IdempotencyConflict, InvalidInput
 from runstate.graphql.context import Info
 from runstate.graphql.families.mutations import actor, mutation
 from runstate.graphql.published import FlowRun, TaskRun
-from runstate.graphql.types.comparisons import as_uuid, is_set
+from runstate.graphql.types.conditions import as_uuid, is_set
 from runstate.graphql.types.derive import register_type
 from runstate.graphql.types.fields import object_type, query
 from runstate.graphql.types.filters import Where

@@ -11,7 +11,7 @@ from runstate.documents.access import Scope
 from runstate.errors import NotFound, Problem
 from runstate.graphql.context import Info
 from runstate.graphql.types import fields
-from runstate.graphql.types.comparisons import as_uuid
+from runstate.graphql.types.conditions import as_uuid
 from runstate.graphql.types.derive import class_of
 from runstate.graphql.types.fields import object_type
 from runstate.graphql.types.problems import TYPES, as_object

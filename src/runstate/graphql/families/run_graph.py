@@ -15,7 +15,7 @@ from runstate.errors import InvalidInput
 from runstate.graphql.context import Info
 from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.published import FlowRun, Run, TaskRun
-from runstate.graphql.types.comparisons import as_uuid, is_set
+from runstate.graphql.types.conditions import as_uuid, is_set
 from runstate.graphql.types.derive import extends, register_type
 from runstate.graphql.types.fields import field, object_type
 

@@ -11,7 +11,7 @@ from runstate.documents.decisions import LastAnswer, ProposedType, StateDecision
 from runstate.graphql.context import Context, Info
 from runstate.graphql.pagination.keyset import DEFAULT_SIZE, LARGEST_SIZE, PageArguments
 from runstate.graphql.published import ConcurrencyLimit, FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
-from runstate.graphql.types.comparisons import is_set
+from runstate.graphql.types.conditions import is_set
 from runstate.graphql.types.derive import ReferenceLookup, computes, extends
 
 Last = strawberry.argument(description=f"Number of states: {DEFAULT_SIZE} by default, from 1 to {LARGEST_SIZE}.")

@@ -28,7 +28,8 @@ from runstate.feed import (
 from runstate.graphql.context import Info
 from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.published import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState, Transition
-from runstate.graphql.types.comparisons import Conditions, TagsComparison, as_uuid, is_set, member
+from runstate.graphql.types.comparisons import TagsComparison
+from runstate.graphql.types.conditions import Conditions, as_uuid, is_set, member
 from runstate.graphql.types.derive import extends
 from runstate.graphql.types.fields import Id, input_type, object_type, query, subscription
 from runstate.graphql.types.inputs import Input

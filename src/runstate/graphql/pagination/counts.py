@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from runstate.database.queries.counts import TALLIES, CountedTable, counted_table
-from runstate.graphql.types.comparisons import Clause, is_set, negated
+from runstate.graphql.types.conditions import Clause, is_set, negated
 from runstate.graphql.types.filters import Depth, Where, refers
 from runstate.rows import FlowRun, Row, TaskRun
 

@@ -16,7 +16,7 @@ from runstate.graphql.pagination.cursors import fingerprint, position
 from runstate.graphql.pagination.raw_rows import RawRows
 from runstate.graphql.pagination.selection import Columns
 from runstate.graphql.pagination.sizes import checked_size
-from runstate.graphql.types.comparisons import Clause, is_set, negated
+from runstate.graphql.types.conditions import Clause, is_set, negated
 from runstate.graphql.types.filters import Extras, Where
 from runstate.graphql.types.orders import Order, OrderBy, beyond, bound, is_nullable, order
 from runstate.rows import Row

@@ -1,85 +1,28 @@
-"""Comparisons: one input for each kind of column, with its conditions in SQL.
-
-A condition on a column that is null can be NULL in SQL. NULL counts as false; `negated` makes it so.
-"""
+"""Comparisons: one input for each kind of column, with its conditions in SQL."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from enum import Enum
 from types import new_class
-from typing import Any, ClassVar, Final, Generic, TypeVar, get_args, get_origin
+from typing import Any, Final, Generic, TypeVar, get_args, get_origin
 from uuid import UUID
 
 import sqlalchemy as sa
 import strawberry
-from strawberry import UNSET
 
-from runstate.database.dialects import (
-    among,
-    has_all_items,
-    has_all_tags,
-    has_any_item,
-    has_any_tag,
-    json_contains,
-    json_equals,
-    json_is_null,
-)
+from runstate.database.dialects import among, has_all_tags, has_any_tag
 from runstate.database.instants import seconds_ago
+from runstate.database.json_conditions import has_all_items, has_any_item
 from runstate.database.texts import TEXT_CLAUSES
-from runstate.errors import BadUserInput, LimitExceeded
+from runstate.errors import BadUserInput
+from runstate.graphql.types.conditions import Clause, Column, Conditions, as_uuid, is_set, member, negated
 from runstate.graphql.types.fields import input_type
-from runstate.graphql.types.input_values import DEFINITION
+from runstate.graphql.types.json_comparison import JsonComparison
 from runstate.graphql.types.registry import RegistrationError
 from runstate.graphql.types.unions import is_enum, is_union, variants
 
 T = TypeVar("T")
-Clause = sa.ColumnElement[bool]
-Column = sa.ColumnElement[Any]
-
-
-def is_set(value: object) -> bool:
-    """Return whether a client sent a value for a member of an input. Null counts as omitted."""
-    return value is not UNSET and value is not None
-
-
-def negated(clause: Clause) -> Clause:
-    """Return the negation of a condition. NULL counts as false, so its negation is true."""
-    return sa.not_(sa.func.coalesce(clause, sa.false()))
-
-
-def as_uuid(value: str) -> UUID | None:
-    """Return a text as a UUID; None if it is malformed."""
-    try:
-        return UUID(value)
-    except ValueError:
-        return None
-
-
-def member(description: str, name: str | None = None) -> Any:
-    """Return an optional member of an input."""
-    return strawberry.field(name=name, default=UNSET, description=description)
-
-
-class Conditions:
-    """An input with conditions. Null is rejected: a filter whose value is missing would match everything."""
-
-    options: ClassVar[frozenset[str]] = frozenset()
-    """Members that are not conditions."""
-    may_be_empty: ClassVar[bool] = False
-
-    @classmethod
-    def check_members(cls, given: Mapping[str, Any]) -> None:
-        """Raise BadUserInput if a member is null, or if no member is a condition."""
-        name = getattr(cls, DEFINITION).name
-        null = next((member for member, value in given.items() if value is None), None)
-        if null is not None:
-            hint = ", or use `isNull: true` to match null" if hasattr(cls, "is_null") else ""
-            raise BadUserInput(f"`{null}` of {name} is null. Omit it{hint}.")
-        if not cls.may_be_empty and given.keys() <= cls.options:
-            raise BadUserInput(
-                f"{name} has no condition. Add one, or omit the input. A variable without a value counts as omitted."
-            )
 
 
 @strawberry.input
@@ -320,81 +263,6 @@ class IntListComparison(ListComparison[int]):
     def has_any(self, column: Column, values: list[Any]) -> Clause:
         """Return the condition that a column contains one of the numbers."""
         return has_any_item(column, values)
-
-
-@input_type(name="JSONComparison")
-class JsonComparison(Conditions):
-    """Conditions on a JSON value. All must hold; null is rejected. `and` combines conditions on several paths."""
-
-    options = frozenset({"path"})
-
-    path: list[str] | None = member("Path of the compared value: keys and list positions. By default all of it.")
-    eq: strawberry.scalars.JSON | None = member("The value equals this one; 1 and 1.0 are equal.")
-    ne: strawberry.scalars.JSON | None = member("The value differs from this one, or does not exist.")
-    in_: list[strawberry.scalars.JSON] | None = member(
-        "The value is one of these; an empty list matches nothing.", name="in"
-    )
-    not_in: list[strawberry.scalars.JSON] | None = member("The value differs from all of these, or does not exist.")
-    contains: strawberry.scalars.JSON | None = member(
-        "The value contains this one: objects are compared by key, recursively, and lists by items in any order. A "
-        "list also contains each of its items."
-    )
-    is_null: bool | None = member("True if the value is null or does not exist; false otherwise.")
-
-    def clauses(self, column: Column) -> Iterator[Clause]:
-        """Yield the conditions on a JSON column."""
-        keys: list[str] = [] if self.path is UNSET else self.path or []
-        # PostgreSQL rejects keys with NUL, and no stored key has one.
-        if any("\0" in key for key in keys):
-            keys = [NOWHERE]
-        if is_set(self.eq):
-            yield _json(json_equals, column, keys, self.eq)
-        if is_set(self.ne):
-            yield negated(_json(json_equals, column, keys, self.ne))
-        if is_set(self.in_):
-            # SQLAlchemy deprecates or_() without arguments.
-            yield sa.or_(sa.false(), *(_json(json_equals, column, keys, each) for each in self.in_ or []))
-        if is_set(self.not_in):
-            yield negated(sa.or_(sa.false(), *(_json(json_equals, column, keys, each) for each in self.not_in or [])))
-        if is_set(self.contains):
-            yield _json(json_contains, column, keys, self.contains)
-        if is_set(self.is_null):
-            null = json_is_null(column, keys)
-            yield null if self.is_null else sa.not_(null)
-
-
-MOST_ITEMS: Final = 1_000
-"""Largest number of items in all lists of one JSON value."""
-MOST_NESTED: Final = 200
-"""Largest number of levels of one JSON value; the database accepts 254."""
-NOWHERE: Final = "\ufffd\ufffd no key \ufffd\ufffd"
-"""Key in place of one with NUL, which no stored value has."""
-
-
-def _json(compare: Callable[[Column, list[str], Any], Clause], column: Column, keys: list[str], value: Any) -> Clause:
-    """Return a condition. Raise LimitExceeded if the lists in the value are too long.
-
-    PostgreSQL compares two lists item by item and cannot be interrupted.
-    """
-    if (items := _items(value, 0)) > MOST_ITEMS:
-        raise LimitExceeded("listItems", MOST_ITEMS, items)
-    # No stored value contains NUL.
-    return sa.false() if _has_nul(value) else compare(column, keys, value)
-
-
-def _items(value: Any, depth: int) -> int:
-    """Return the number of items in all lists of a JSON value. Raise BadUserInput if it is nested too deeply."""
-    if depth > MOST_NESTED:
-        raise BadUserInput("A JSON value is nested too deeply.")
-    if isinstance(value, dict):
-        return sum(_items(each, depth + 1) for each in value.values())
-    return sum(1 + _items(each, depth + 1) for each in value) if isinstance(value, list) else 0
-
-
-def _has_nul(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any("\0" in key or _has_nul(held) for key, held in value.items())
-    return any(map(_has_nul, value)) if isinstance(value, list) else isinstance(value, str) and "\0" in value
 
 
 # Cached: a schema has one type of each name.

@@ -9,7 +9,8 @@ from strawberry import UNSET
 
 from runstate.database import text_search
 from runstate.errors import BadUserInput, InvalidInput
-from runstate.graphql.types.comparisons import Clause, Conditions, comparison, is_set, member, negated
+from runstate.graphql.types.comparisons import comparison
+from runstate.graphql.types.conditions import Clause, Conditions, is_set, member, negated
 from runstate.graphql.types.derive import (
     Member,
     Reference,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 
-from runstate.graphql.types.comparisons import Clause, is_set, member
+from runstate.graphql.types.conditions import Clause, is_set, member
 from runstate.graphql.types.derive import Member, class_of, is_row, lazy_type, members, optional, register_type
 from runstate.graphql.types.fields import input_type
 from runstate.graphql.types.registry import REGISTRY
