@@ -23,7 +23,7 @@ TEMPLATE: Any = {
 ONE = f"{PROBLEM} ... on NameTaken {{ takenBy: id path }}"
 QUEUE = "id name priority paused status slotsInUse lastPolled health { healthy lateRunsCount }"
 RUN = f"""{PROBLEM} ... on CreateFlowRunPayload {{ flowRun {{
-  id jobVariables workQueueName workQueue {{ name }} workPool {{ name }} }} }}"""
+  id heartbeatSeconds jobVariables workQueueName workQueue {{ name }} workPool {{ name }} }} }}"""
 DEPLOYED = "id workQueueName workQueueId workQueue { name } workPool { name }"
 
 
@@ -206,6 +206,65 @@ async def test_job_variables_must_conform_to_the_template(ask: Ask) -> None:
     assert (missing["__typename"], missing["path"]) == ("InvalidInput", ["jobVariables"])
     assert accepted["flowRun"]["jobVariables"] == {"command": "x"}
     assert (accepted["flowRun"]["workQueue"]["name"], accepted["flowRun"]["workPool"]["name"]) == ("default", "pool")
+
+
+DEPLOY_FLOW = f"""{PROBLEM} ... on CreateDeploymentPayload {{ created deployment {{
+  flow {{ name }} workQueueName workPool {{ name }} schedules {{ nodes {{ slug }} }} }} }}"""
+
+
+async def deploy(ask: Ask, **given: Any) -> Any:
+    fields = {"flow": {"name": "etl"}, "name": "nightly", "createFlow": True, **given}
+    return await do(ask, "deployFlow", "DeployFlowInput", DEPLOY_FLOW, **fields)
+
+
+async def test_a_flow_is_deployed_by_name_with_a_pool_and_schedules(ask: Ask) -> None:
+    await make_pool(ask)
+    schedules = [{"schedule": {"cron": {"cron": "@daily"}}, "slug": "daily"}]
+    made = await deploy(ask, workPool="pool", workQueueName="new", schedules=schedules)
+    again = await deploy(ask, tags=["t"])
+
+    assert (made["created"], again["created"]) == (True, False)
+    assert made["deployment"] == {
+        "flow": {"name": "etl"},
+        "workQueueName": "new",
+        "workPool": {"name": "pool"},
+        "schedules": {"nodes": [{"slug": "daily"}]},
+    }
+    assert again["deployment"] == made["deployment"]
+
+
+@pytest.mark.parametrize(
+    ("given", "type_"),
+    [
+        ({"workPool": "nowhere"}, "NotFound"),
+        ({"schedules": [{"schedule": {"cron": {"cron": "0 0 30 2 *"}}}]}, "InvalidInput"),
+        ({"parameterSchema": {"properties": {"n": {"type": "integer"}}}, "parameters": {"n": "x"}}, "InvalidInput"),
+    ],
+)
+async def test_a_deployment_that_is_refused_leaves_no_flow_behind(ask: Ask, given: Any, type_: str) -> None:
+    assert (await deploy(ask, **given))["__typename"] == type_
+    assert await ask("{ flows { totalCount } }") == {"flows": {"totalCount": 0}}
+
+
+async def test_updates_and_runs_by_name_are_checked_as_those_by_id(ask: Ask) -> None:
+    await make_pool(ask, baseJobTemplate=TEMPLATE)
+    await deploy(ask, workPool="pool", parameterSchema={"properties": {"n": {"type": "integer"}}})
+    names = {"flow": "etl", "name": "nightly"}
+    updates: list[dict[str, Any]] = [{"parameters": {"n": "x"}}, {"jobVariables": {"cpu": 0}}, {"workPool": "nowhere"}]
+    refused = [await change(ask, "Deployment", DEPLOYED, by=names, **given) for given in updates]
+    moved = (await change(ask, "Deployment", DEPLOYED, by=names, workQueueName="new"))["deployment"]
+
+    async def run(**given: Any) -> Any:
+        return await do(ask, "runDeployment", "RunDeploymentInput", RUN, deployment=names, **given)
+
+    wrong = [await run(parameters={"n": "x"}), await run(), await run(jobVariables={"command": "x", "cpu": 0})]
+    accepted = await run(parameters={"n": 1}, jobVariables={"command": "x"}, heartbeatSeconds=5)
+
+    assert [each["__typename"] for each in refused] == ["InvalidInput", "InvalidInput", "NotFound"]
+    assert moved["workQueueName"] == "new"
+    assert [each["path"] for each in wrong] == [["parameters", "n"], ["jobVariables"], ["jobVariables", "cpu"]]
+    assert accepted["flowRun"]["workQueue"]["name"] == "new"
+    assert accepted["flowRun"]["heartbeatSeconds"] == 5
 
 
 async def test_deployments_and_runs_stay_without_a_queue_when_it_is_deleted(ask: Ask) -> None:

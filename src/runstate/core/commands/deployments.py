@@ -76,10 +76,22 @@ class DeploymentChange(NamedTuple):
 
 async def deploy_flow(context: CommandContext, document: Any) -> Written[Deployment]:
     """Create or update a deployment as `create_deployment` does, of a flow that is named and perhaps created."""
-    flow_id = await flow_id_of(context, document.flow, create=document.create_flow)
+    flow_id = await _flow(context, document)
     columns = given(document, "flow", "create_flow")
     written: Written[Deployment] = await create_deployment(context, CreateDeployment(**columns, flow_id=flow_id))
     return written
+
+
+async def _flow(context: CommandContext, document: Any) -> UUID:
+    """Return the id of the flow, which is created if the document says so and the deployment is valid."""
+    try:
+        return await flow_id_of(context, document.flow)
+    except NotFound:
+        if not document.create_flow:
+            raise
+    # A deployment that is refused leaves no new flow behind.
+    await _checked(context, document, UNCHECKED, await _pool(context, document, UNCHECKED))
+    return await flow_id_of(context, document.flow, create=True)
 
 
 @command(Deployment)

@@ -49,7 +49,7 @@ RUN_NAME: Final = (Name | None, Field(default=None, description="Name for people
 
 CreateFlowRun = create_document(FlowRun, name=RUN_NAME, state=STATE)
 UpdateFlowRun = update_document(FlowRun)
-RUN_FIELDS: Final = ("name", "idempotency_key", "parent_task_run_id", "job_variables")
+RUN_FIELDS: Final = ("name", "idempotency_key", "parent_task_run_id", "job_variables", "heartbeat_seconds")
 """Fields of a run of a deployment that are copied as they are."""
 NEW_FLOW_RUN: Final[dict[str, Any]] = NEW | {
     "auto_scheduled": False,
