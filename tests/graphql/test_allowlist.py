@@ -70,6 +70,16 @@ async def test_sockets_are_refused_and_a_change_takes_effect_at_once(server: Lis
     assert refused.value.response.status_code == 403
 
 
+async def test_a_process_on_this_machine_is_no_trusted_proxy_by_itself(server: Listening, live: Ask) -> None:
+    await put(live, "127.0.0.1")
+    await server.starlette.state.allowlist.refresh()
+    for named in ("192.168.0.1", "nonsense"):
+        reply = await live.client.post(
+            "/graphql", json={"query": "{ myIpAccess { address } }"}, headers={"X-Forwarded-For": named}
+        )
+        assert reply.json()["data"] == {"myIpAccess": {"address": "127.0.0.1"}}
+
+
 async def test_the_last_use_of_a_network_is_noted(ask: Ask, app: Starlette) -> None:
     await put(ask, "127.0.0.0/8", "10.0.0.0/8")
     await app.state.allowlist.refresh()
@@ -88,6 +98,9 @@ async def test_the_last_use_of_a_network_is_noted(ask: Ask, app: Starlette) -> N
         ("10.0.0.1", "9.9.9.9, 5.6.7.8, 10.0.0.2", "5.6.7.8"),
         ("10.0.0.1", "nonsense", "10.0.0.1"),
         ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "9.9.9.9, 5.6.7.8:4711", "5.6.7.8"),
+        ("10.0.0.1", "9.9.9.9, [2001:db8::1]:4711", "2001:db8::1"),
+        ("10.0.0.1", "9.9.9.9, unknown", "10.0.0.1"),
     ],
 )
 def test_the_address_comes_from_the_header_of_trusted_proxies_only(peer: str, header: str, address: str) -> None:
