@@ -99,6 +99,32 @@ async def test_no_secret_is_in_the_database_or_in_the_logs(
         assert PLANTED not in text
 
 
+CREATE = "mutation($input: CreateBlockDocumentInput!) { createBlockDocument(input: $input) { __typename } }"
+
+
+@pytest.mark.parametrize(
+    ("document", "variables"),
+    [
+        (CREATE, {"input": {"blockSchemaId": "x", "data": {"token": PLANTED}, "unknown": 1}}),
+        (CREATE, {"input": {"data": {"token": PLANTED}}}),
+        (CREATE, {"input": PLANTED}),
+        (f'mutation {{ createBlockDocument(input: {{data: {{token: "{PLANTED}"}}, x: 1}}) {{ __typename }} }}', {}),
+        (
+            'mutation($s: String) { createBlockDocument(input: {data: {t: $s}, blockSchemaId: "x"}) { __typename } }',
+            {"s": {"a": PLANTED}},
+        ),
+    ],
+)
+async def test_an_invalid_request_does_not_show_its_secrets(
+    ask: Ask, capsys: pytest.CaptureFixture[str], document: str, variables: dict[str, Any]
+) -> None:
+    body = await ask.raw(document, **variables)
+
+    assert body["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+    for text in (str(body), *capsys.readouterr()):
+        assert PLANTED not in text
+
+
 async def test_clear_text_needs_the_scope_secrets(url: str, database: Database) -> None:
     async with listening(url, authentication="keys") as server:
         for scope, may in (("admin", False), ("read secrets", True)):

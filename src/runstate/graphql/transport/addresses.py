@@ -9,7 +9,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runstate.core.access.allowlist import Address, Network, address_of
+from runstate.graphql.errors import Code
 
+CLOSE_FORBIDDEN: Final = 4403
+"""Close code of a WebSocket that is refused."""
 SCHEMES: Final = {"http": "ws", "https": "wss"}
 """Schemes of WebSockets by those of requests."""
 PORT: Final = re.compile(r"^(?:\[([^\]]*)\](?::\d+)?|([^:]*):\d+)$")
@@ -49,9 +52,9 @@ class AddressFilter:
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             # Before the handshake is accepted, this is an HTTP response with status 403.
-            await send({"type": "websocket.close", "code": 4403, "reason": "The address is not allowed."})
+            await send({"type": "websocket.close", "code": CLOSE_FORBIDDEN, "reason": "The address is not allowed."})
             return
-        error = {"message": "The address is not allowed.", "extensions": {"code": "FORBIDDEN"}}
+        error = {"message": "The address is not allowed.", "extensions": {"code": Code.FORBIDDEN.value}}
         await JSONResponse({"errors": [error]}, status_code=403)(scope, receive, send)
 
 
