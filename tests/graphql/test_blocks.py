@@ -219,6 +219,17 @@ async def test_after_a_rotation_the_old_key_is_not_needed(ask: Ask, app: Starlet
         await rotate(database, Keyring())
 
 
+async def test_a_secret_with_a_lost_key_does_not_stop_a_rotation(ask: Ask, app: Starlette) -> None:
+    context, database = app.state.batcher.context, app.state.database
+    lost, old, new = [parse_keys([new_key()])[0] for _ in range(3)]
+    for number, key in enumerate((lost, old)):
+        object.__setattr__(context, "keyring", Keyring([key]))
+        await make(ask, f"d-{number}")
+
+    assert await rotate(database, Keyring([new, old])) == 1
+    assert await used_keys(database) == {key_id(lost): 1, key_id(new): 1}
+
+
 def test_a_ciphertext_cannot_be_moved_to_another_document() -> None:
     ring = Keyring(parse_keys([new_key()]))
     text = ring.encrypt(PLANTED, "one")
