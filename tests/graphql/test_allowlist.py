@@ -1,5 +1,7 @@
 """The IP allowlist at the entrance, over HTTP and WebSockets, on both databases."""
 
+import asyncio
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 import websockets
 from starlette.applications import Starlette
 
-from runstate.core.access.allowlist import address_of
+from runstate.core.access.allowlist import AllowlistCache, address_of
+from runstate.database import Database
 from runstate.graphql.transport.addresses import client_address
 from tests.client import Ask
 from tests.graphql.mutations import PROBLEM, do
@@ -78,6 +81,22 @@ async def test_a_process_on_this_machine_is_no_trusted_proxy_by_itself(server: L
             "/graphql", json={"query": "{ myIpAccess { address } }"}, headers={"X-Forwarded-For": named}
         )
         assert reply.json()["data"] == {"myIpAccess": {"address": "127.0.0.1"}}
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_change_at_the_moment_of_the_stop_does_not_keep_the_server_from_stopping(
+    database: Database, turns: int
+) -> None:
+    allowlist = AllowlistCache(database, lambda: datetime.now(UTC))
+    await allowlist.start()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    allowlist.has_news.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    async with asyncio.timeout(20):
+        await allowlist.stop()
 
 
 async def test_the_last_use_of_a_network_is_noted(ask: Ask, app: Starlette) -> None:
