@@ -113,8 +113,8 @@ async def create_block_schema(context: CommandContext, document: CreateBlockSche
         made = await insert_or_skip(connection, BlockSchema, fresh(context) | columns)
         if made is None:
             row = await _newest(connection, document.block_type_id, found, same)
-            extended = row and await _with_secrets(context, connection, row, document.fields_)
-            return WrittenSchema(extended, found, created=False)
+            row = row and await _with_secrets(context, connection, row, document.fields_)
+            return WrittenSchema(row, found, created=False)
         await _add_references(context, connection, made, document.fields_.get("definitions"))
         return WrittenSchema(made, found, created=True)
 
