@@ -143,6 +143,7 @@ LIMIT_MESSAGES = {
     "bytes": "The answer, or what is read for it, is too large in bytes",
     "quantiles": "A distribution has too many quantiles",
     "pageSize": "A page is too large",
+    "blocks": "A block document contains too many others",
 }
 """Messages by the name of the limit."""
 

@@ -47,6 +47,9 @@ class Server(uvicorn.Server):
                 log_config=None,
                 # Operations have log lines of their own.
                 access_log=False,
+                # Uvicorn would believe `X-Forwarded-For` of every process on this machine: the allowlist trusts only
+                # the proxies that the settings name.
+                proxy_headers=False,
                 timeout_graceful_shutdown=20,  # bounds the wait for clients that do not read
             )
         )

@@ -1,5 +1,7 @@
 """The IP allowlist at the entrance, over HTTP and WebSockets, on both databases."""
 
+import asyncio
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 import websockets
 from starlette.applications import Starlette
 
-from runstate.core.access.allowlist import address_of
+from runstate.core.access.allowlist import AllowlistCache, address_of
+from runstate.database import Database
 from runstate.graphql.transport.addresses import client_address
 from tests.client import Ask
 from tests.graphql.mutations import PROBLEM, do
@@ -70,6 +73,32 @@ async def test_sockets_are_refused_and_a_change_takes_effect_at_once(server: Lis
     assert refused.value.response.status_code == 403
 
 
+async def test_a_process_on_this_machine_is_no_trusted_proxy_by_itself(server: Listening, live: Ask) -> None:
+    await put(live, "127.0.0.1")
+    await server.starlette.state.allowlist.refresh()
+    for named in ("192.168.0.1", "nonsense"):
+        reply = await live.client.post(
+            "/graphql", json={"query": "{ myIpAccess { address } }"}, headers={"X-Forwarded-For": named}
+        )
+        assert reply.json()["data"] == {"myIpAccess": {"address": "127.0.0.1"}}
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_change_at_the_moment_of_the_stop_does_not_keep_the_server_from_stopping(
+    database: Database, turns: int
+) -> None:
+    allowlist = AllowlistCache(database, lambda: datetime.now(UTC))
+    await allowlist.start()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    allowlist.has_news.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    stopped, _ = await asyncio.wait([asyncio.ensure_future(allowlist.stop())], timeout=20)
+    assert stopped
+
+
 async def test_the_last_use_of_a_network_is_noted(ask: Ask, app: Starlette) -> None:
     await put(ask, "127.0.0.0/8", "10.0.0.0/8")
     await app.state.allowlist.refresh()
@@ -88,6 +117,9 @@ async def test_the_last_use_of_a_network_is_noted(ask: Ask, app: Starlette) -> N
         ("10.0.0.1", "9.9.9.9, 5.6.7.8, 10.0.0.2", "5.6.7.8"),
         ("10.0.0.1", "nonsense", "10.0.0.1"),
         ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "9.9.9.9, 5.6.7.8:4711", "5.6.7.8"),
+        ("10.0.0.1", "9.9.9.9, [2001:db8::1]:4711", "2001:db8::1"),
+        ("10.0.0.1", "9.9.9.9, unknown", "10.0.0.1"),
     ],
 )
 def test_the_address_comes_from_the_header_of_trusted_proxies_only(peer: str, header: str, address: str) -> None:

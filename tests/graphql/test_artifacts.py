@@ -51,6 +51,13 @@ async def test_a_collection_has_its_versions_and_the_latest(ask: Ask) -> None:
     assert await create(ask, "isLatest collection { id }") == {"isLatest": True, "collection": None}
 
 
+async def test_a_table_has_a_bounded_number_of_cells(ask: Ask) -> None:
+    wide = [[0] * 5_000] + [[]] * 1_999
+    found = (await create(ask, CONTENT, type="table", data=wide))["content"]
+
+    assert (len(found["columns"]), len(found["rows"]), found["rowCount"]) == (200, 1_000, 2_000)
+
+
 async def test_concurrent_changes_leave_the_newest_artifact_as_the_latest(ask: Ask) -> None:
     made = [(await create(ask, key="k", data=0))["id"] for _ in range(4)]
     draw = random.Random(1)

@@ -1,5 +1,7 @@
 """Blocks over HTTP, on both databases: secrets at rest and in answers, keys, references."""
 
+import asyncio
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,8 @@ READ = "query($id: ID!) { it: blockDocument(by: {id: $id}) { data } }"
 REVEAL = "query($id: ID!) { it: blockDocumentSecrets(by: {id: $id}) { data } }"
 
 
-async def make(ask: Ask, name: str = "d", data: Any = None, fields: Any = None, **more: Any) -> Any:
-    """Create a block document, with its type and schema; return it or the problem."""
+async def schema_of(ask: Ask, fields: Any) -> Any:
+    """Create a block schema, with its type; return its id."""
     kind = await do(
         ask,
         "createBlockType",
@@ -47,14 +49,21 @@ async def make(ask: Ask, name: str = "d", data: Any = None, fields: Any = None, 
         "CreateBlockSchemaInput",
         f"{PROBLEM} ... on CreateBlockSchemaPayload {{ blockSchema {{ id secretFields }} }}",
         blockTypeId=type_id,
-        fields=fields or FIELDS,
+        fields=fields,
     )
+    return schema["blockSchema"]["id"]
+
+
+async def make(
+    ask: Ask, name: str = "d", data: Any = None, fields: Any = None, selection: str = "id data", **more: Any
+) -> Any:
+    """Create a block document, with its type and schema; return it or the problem."""
     made = await do(
         ask,
         "createBlockDocument",
         "CreateBlockDocumentInput",
-        f"{PROBLEM} ... on CreateBlockDocumentPayload {{ blockDocument {{ id data }} }}",
-        blockSchemaId=schema["blockSchema"]["id"],
+        f"{PROBLEM} ... on CreateBlockDocumentPayload {{ blockDocument {{ {selection} }} }}",
+        blockSchemaId=await schema_of(ask, fields or FIELDS),
         name=name,
         data=DATA if data is None else data,
         **more,
@@ -90,12 +99,94 @@ async def test_no_secret_is_in_the_database_or_in_the_logs(
         assert PLANTED not in text
 
 
+CREATE = "mutation($input: CreateBlockDocumentInput!) { createBlockDocument(input: $input) { __typename } }"
+
+
+@pytest.mark.parametrize(
+    ("document", "variables"),
+    [
+        (CREATE, {"input": {"blockSchemaId": "x", "data": {"token": PLANTED}, "unknown": 1}}),
+        (CREATE, {"input": {"data": {"token": PLANTED}}}),
+        (CREATE, {"input": PLANTED}),
+        (f'mutation {{ createBlockDocument(input: {{data: {{token: "{PLANTED}"}}, x: 1}}) {{ __typename }} }}', {}),
+        (
+            'mutation($s: String) { createBlockDocument(input: {data: {t: $s}, blockSchemaId: "x"}) { __typename } }',
+            {"s": {"a": PLANTED}},
+        ),
+    ],
+)
+async def test_an_invalid_request_does_not_show_its_secrets(
+    ask: Ask, capsys: pytest.CaptureFixture[str], document: str, variables: dict[str, Any]
+) -> None:
+    body = await ask.raw(document, **variables)
+
+    assert body["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+    for text in (str(body), *capsys.readouterr()):
+        assert PLANTED not in text
+
+
 async def test_clear_text_needs_the_scope_secrets(url: str, database: Database) -> None:
     async with listening(url, authentication="keys") as server:
         for scope, may in (("admin", False), ("read secrets", True)):
             async with asking_with(server, await Keys(database).make(scope.replace(" ", "-"), scope)) as ask:
                 body = await ask.raw(REVEAL, id="01890000-0000-7000-8000-000000000000")
             assert ("errors" not in body) is may, body
+
+
+async def test_another_schema_shows_kept_secrets_only_with_the_scope_secrets(url: str, database: Database) -> None:
+    update = """mutation($input: UpdateBlockDocumentInput!) { it: updateBlockDocument(input: $input) {
+        ... on UpdateBlockDocumentPayload { blockDocument { data } } } }"""
+    async with listening(url, authentication="keys", secret_keys=SecretStr(new_key())) as server:
+        key = await Keys(database).make("program", "propose")
+        async with asking_with(server, key) as ask:
+            made = await make(ask, data={"token": PLANTED, "url": "u"})
+            schema = await schema_of(ask, {"title": "open", "secret_fields": ["url"]})
+            given = {"id": made["id"], "blockSchemaId": schema}
+            answers = [
+                await ask.raw(update, input={**given, **more})
+                for more in ({}, {"data": {"url": "v"}}, {"data": {"token": "********"}})
+            ]
+            anew = await ask(update, input={**given, "data": {"token": "new"}})
+        async with asking_with(server, await Keys(database).make("owner", "propose secrets")) as ask:
+            other = await make(ask, "other", {"token": PLANTED})
+            shown = await ask(update, input={"id": other["id"], "blockSchemaId": schema})
+
+    assert [each["errors"][0]["extensions"]["code"] for each in answers[:2]] == ["FORBIDDEN"] * 2
+    assert PLANTED not in str(answers)
+    assert anew["it"]["blockDocument"]["data"] == {"token": "new", "url": "********"}
+    assert shown["it"]["blockDocument"]["data"] == {"token": PLANTED}
+
+
+async def test_a_number_with_many_digits_is_kept(ask: Ask) -> None:
+    made = await make(ask, data={"token": 2**70, "url": 2**70})
+    reply = await ask.client.post("/graphql", json={"query": REVEAL, "variables": {"id": made["id"]}})
+
+    assert json.loads(reply.text)["data"]["it"]["data"] == {"token": 2**70, "url": 2**70}
+
+
+async def test_documents_that_double_at_each_level_are_refused_when_they_are_read(ask: Ask) -> None:
+    made = await make(ask, "d-0", {"url": "u"})
+    for level in range(1, 40):
+        nested = {"$ref": {"block_document_id": made["id"]}}
+        made = await make(ask, f"d-{level}", {"a": nested, "b": nested}, selection="id")
+    body = await ask.raw(READ, id=made["id"])
+
+    assert body["errors"][0]["extensions"] | {"requestId": ""} == {
+        "code": "LIMIT_EXCEEDED",
+        "limit": "blocks",
+        "allowed": 200,
+        "requestId": "",
+    }
+
+
+async def test_secret_fields_that_are_added_at_the_same_time_are_all_added(ask: Ask) -> None:
+    paths = [f"p{number}" for number in range(6)]
+    await make(ask, data=dict.fromkeys(paths, PLANTED), fields={"title": "X", "secret_fields": []})
+    ids = await asyncio.gather(*(schema_of(ask, {"title": "X", "secret_fields": [path]}) for path in paths))
+    found = await ask("query($id: ID!) { it: blockSchema(by: {id: $id}) { secretFields } }", id=ids[0])
+
+    assert len(set(ids)) == 1
+    assert sorted(found["it"]["secretFields"]) == paths
 
 
 async def test_without_a_key_no_secret_is_stored_and_the_reason_is_given(ask: Ask, app: Starlette) -> None:
@@ -126,6 +217,17 @@ async def test_after_a_rotation_the_old_key_is_not_needed(ask: Ask, app: Starlet
         assert (await ask(REVEAL, id=each["id"]))["it"]["data"] == DATA
     with pytest.raises(NoSecretKey):
         await rotate(database, Keyring())
+
+
+async def test_a_secret_with_a_lost_key_does_not_stop_a_rotation(ask: Ask, app: Starlette) -> None:
+    context, database = app.state.batcher.context, app.state.database
+    lost, old, new = [parse_keys([new_key()])[0] for _ in range(3)]
+    for number, key in enumerate((lost, old)):
+        object.__setattr__(context, "keyring", Keyring([key]))
+        await make(ask, f"d-{number}")
+
+    assert await rotate(database, Keyring([new, old])) == 1
+    assert await used_keys(database) == {key_id(lost): 1, key_id(new): 1}
 
 
 def test_a_ciphertext_cannot_be_moved_to_another_document() -> None:

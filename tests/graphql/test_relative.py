@@ -162,7 +162,7 @@ async def test_the_server_and_the_client_describe_themselves(ask: Ask, kind: str
         "{ viewer { name scopes } server { version startedAt database features limits { cost pageSize rootFields } } }"
     )
 
-    assert data["viewer"] == {"name": "anonymous", "scopes": ["READ", "PROPOSE", "ADMIN"]}
+    assert data["viewer"] == {"name": "anonymous", "scopes": ["READ", "PROPOSE", "ADMIN", "SECRETS"]}
     assert data["server"]["database"] == kind.upper()
     assert data["server"]["features"] == ["GET_PREFLIGHT", "INTROSPECTION"]
     assert data["server"]["limits"] == {"cost": 50_000, "pageSize": 200, "rootFields": 20}

@@ -29,19 +29,25 @@ def print_new_key() -> None:
 
 @cli.command()
 def rotate(database_url: Url = None) -> None:
-    """Encrypt all secrets with the first key. Afterwards the other keys are not needed. Servers may be running."""
-    done, keys = asyncio.run(_rotate(load(os.environ, database_url=database_url)))
+    """Encrypt all secrets with the first key. Afterwards the other keys are not needed. Servers may be running.
+
+    The exit code is 1 if secrets are left whose key is not configured.
+    """
+    done, keys, known = asyncio.run(_rotate(load(os.environ, database_url=database_url)))
     typer.echo(f"{done} secrets were encrypted with the first key.")
     for key, number in keys.items():
-        typer.echo(f"{key}: {number} secrets")
+        typer.echo(f"{key}: {number} secrets{'' if key in known else ', whose key is not configured'}")
+    if not keys.keys() <= known:
+        raise typer.Exit(1)
 
 
-async def _rotate(settings: Settings) -> tuple[int, dict[str, int]]:
+async def _rotate(settings: Settings) -> tuple[int, dict[str, int], set[str]]:
     database = database_of(settings)
     try:
         await check_head(database)
-        done = await rotated(database, keyring_of_secrets(settings))
-        return done, await used_keys(database)
+        keyring = keyring_of_secrets(settings)
+        done = await rotated(database, keyring)
+        return done, await used_keys(database), set(keyring.keys)
     except NoSecretKey as error:
         raise ConfigurationError(error.message) from None
     finally:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from secrets import token_bytes
 from typing import Any, Final
 
-import orjson
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from runstate.documents import exact_json
 from runstate.errors import ConfigurationError, NoSecretKey
 
 KEY_BYTES: Final = 32
@@ -35,7 +35,7 @@ class Keyring:
         if self.newest is None:
             raise NoSecretKey
         nonce = token_bytes(NONCE_BYTES)
-        ciphertext = _cipher(self.keys[self.newest]).encrypt(nonce, orjson.dumps(value), about.encode())
+        ciphertext = _cipher(self.keys[self.newest]).encrypt(nonce, exact_json.dumps(value), about.encode())
         return f"{self.newest}.{urlsafe_b64encode(nonce + ciphertext).decode()}"
 
     def decrypt(self, text: str, about: str) -> Any:
@@ -44,7 +44,7 @@ class Keyring:
         if key not in self.keys:
             raise NoSecretKey
         raw = urlsafe_b64decode(rest)
-        return orjson.loads(_cipher(self.keys[key]).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], about.encode()))
+        return exact_json.loads(_cipher(self.keys[key]).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], about.encode()))
 
 
 def _cipher(key: bytes) -> AESGCM:

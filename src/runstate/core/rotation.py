@@ -6,7 +6,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from runstate.core.commands.block_documents import about
-from runstate.core.keyring import ID_BYTES, Keyring
+from runstate.core.keyring import ID_BYTES, Keyring, key_of
 from runstate.database import Database
 from runstate.errors import NoSecretKey
 from runstate.rows import BlockDocument
@@ -16,7 +16,7 @@ FIRST: Final = UUID(int=0)
 
 
 async def rotate(database: Database, keyring: Keyring) -> int:
-    """Encrypt all secrets that have another key with the newest key, and return their number.
+    """Encrypt all secrets that have another known key with the newest key, and return their number.
 
     Each page of secrets has its own transaction, so the rotation can be stopped and repeated while servers are running.
     """
@@ -26,7 +26,8 @@ async def rotate(database: Database, keyring: Keyring) -> int:
     while True:
         async with database.write() as transaction:
             found = list(await transaction.connection.execute(_page(keyring.newest, after)))
-            for key, text in found:
+            # A secret whose key is lost must not keep the others from their new key.
+            for key, text in (each for each in found if key_of(each.ciphertext) in keyring.keys):
                 new = keyring.encrypt(keyring.decrypt(text, about(key)), about(key))
                 # The comparison keeps what another transaction has written meanwhile.
                 same = sa.and_(BlockDocument.id == key, BlockDocument.ciphertext == text)

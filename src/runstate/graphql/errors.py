@@ -1,5 +1,6 @@
 """Top-level errors: their codes, their form for clients, and their log lines."""
 
+import re
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Final
@@ -16,6 +17,10 @@ TOO_MANY_DIGITS: Final = "integer string conversion"
 """Part of the message of Python's ValueError for a number with more than 4,300 digits."""
 LONGEST_MESSAGE: Final = 600
 """Largest number of characters in a message: graphql-core quotes names and values of documents of any length."""
+QUOTED: Final = re.compile(r", found: .*|(?<=value): .*", re.DOTALL)
+"""The value that graphql-core quotes at the end of a message. It can contain a secret."""
+QUOTED_INPUT: Final = re.compile(r", found: .*|(?<=value): [\[{].*", re.DOTALL)
+"""The same, except scalars, which help clients to find their mistake."""
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +117,7 @@ def to_client_error(error: GraphQLError, request_id: str) -> GraphQLError:
     if isinstance(error, GraphQLSyntaxError):
         message, more = error.message, {"code": Code.GRAPHQL_PARSE_FAILED.value}
     elif raised is None:
-        message, more = error.message, {"code": Code.BAD_USER_INPUT.value}
+        message, more = QUOTED_INPUT.sub(".", error.message), {"code": Code.BAD_USER_INPUT.value}
     elif found := as_known_error(raised):
         message, more = found.message, extensions(found)
     else:
@@ -135,7 +140,8 @@ def log_errors(errors: Iterable[GraphQLError], request_id: str) -> None:
     """Log each error: a bug with its traceback, a mistake of a client at level debug."""
     for error in errors:
         raised = original_exception(error)
-        where = {"request_id": request_id, "path": error.path, "message": short(error.message)}
+        message = QUOTED.sub(".", error.message) if raised is None else error.message
+        where = {"request_id": request_id, "path": error.path, "message": short(message)}
         if raised is None or as_known_error(raised):
             log.debug("operation_refused", **where)
         else:

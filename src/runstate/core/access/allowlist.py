@@ -9,12 +9,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any, Final, NamedTuple, Self
 
 import sqlalchemy as sa
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Database
 from runstate.database.driver import fetch
-from runstate.database.failures import FAILURES
+from runstate.feed.loop import repeat
 from runstate.rows import Configuration
 
 KEY: Final = "runstate.ip-allowlist"
@@ -27,8 +26,6 @@ SEEN_SECONDS: Final = 60
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-
-log = structlog.get_logger(__name__)
 
 
 class Entry(NamedTuple):
@@ -116,14 +113,16 @@ class AllowlistCache:
     async def start(self) -> None:
         """Read the list, and begin to refresh it."""
         await self.refresh()
-        self.task = asyncio.create_task(self._run())
+        self.written_at = asyncio.get_running_loop().time()
+        work = repeat(self._step, name="IP allowlist", pause_seconds=0, retry_seconds=REFRESH_SECONDS)
+        self.task = asyncio.create_task(work)
 
     async def stop(self) -> None:
         """Stop refreshing."""
-        if self.task:
+        while self.task and not self.task.done():
+            # Repeated, because drivers can turn a cancellation into an error, after which the task goes on.
             self.task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self.task
+            await asyncio.wait([self.task], timeout=1)
 
     def admits(self, address: Address | None) -> bool:
         """Return whether a request from an address is admitted, and note the use of its network."""
@@ -137,20 +136,18 @@ class AllowlistCache:
         async with self.database.read() as connection:
             self.current = await read(connection)
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.written_at = loop.time()
-        while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.has_news.wait(), REFRESH_SECONDS)
-            self.has_news.clear()
-            try:
-                await self.refresh()
-                if self.seen and loop.time() - self.written_at > SEEN_SECONDS:
-                    self.written_at = loop.time()
-                    await self.write_seen()
-            except FAILURES as error:
-                log.warning("the IP allowlist cannot be read", error=repr(error))
+    async def _step(self) -> None:
+        """Wait for a change, but not long; then read the list, and write the uses from time to time."""
+        with suppress(TimeoutError):
+            # Unlike `wait_for`, this never loses a cancellation that comes together with a change.
+            async with asyncio.timeout(REFRESH_SECONDS):
+                await self.has_news.wait()
+        self.has_news.clear()
+        await self.refresh()
+        now = asyncio.get_running_loop().time()
+        if self.seen and now - self.written_at > SEEN_SECONDS:
+            self.written_at = now
+            await self.write_seen()
 
     async def write_seen(self) -> None:
         """Write when networks were used."""

@@ -19,10 +19,12 @@ from runstate.database.dialects import among
 from runstate.database.driver import fetch
 from runstate.documents.base import Document
 from runstate.documents.blocks import CreateBlockDocument, UpdateBlockDocument
-from runstate.errors import InUse, InvalidInput, NameTaken, NoSecretKey, NotFound
+from runstate.errors import Forbidden, InUse, InvalidInput, LimitExceeded, NameTaken, NoSecretKey, NotFound
 from runstate.rows import BlockDocument, BlockDocumentReference, BlockSchema, BlockType, Configuration
 
 MOST_USERS: Final = 100
+MOST_NESTED: Final = 200
+"""Largest number of places in which a document and those nested in it appear: they can double at each level."""
 STORAGE: Final = "runstate.default-result-storage"
 WRITES: Final = "write-path"
 
@@ -135,8 +137,13 @@ async def _refer(
 
 
 @command(BlockDocument)
-async def update_block_document(context: CommandContext, document: UpdateBlockDocument) -> BlockDocument:
-    """Update a block document. Masks in place of secrets leave these unchanged."""
+async def update_block_document(
+    context: CommandContext, document: UpdateBlockDocument, *, may_reveal: bool = True
+) -> BlockDocument:
+    """Update a block document. Masks in place of secrets leave these unchanged.
+
+    Raise Forbidden if another schema would show kept secrets, unless `may_reveal`.
+    """
     async with context.database.write() as transaction:
         connection = transaction.connection
         locked = sa.select(*BlockDocument.__table__.columns).where(BlockDocument.id == document.id).with_for_update()
@@ -147,8 +154,10 @@ async def update_block_document(context: CommandContext, document: UpdateBlockDo
         schema = await _schema(connection, old.block_schema_id)
         columns: dict[str, Any] = {}
         if document.block_schema_id and document.block_schema_id != schema.id:
-            schema = await _other_schema(connection, schema, document.block_schema_id)
+            before, schema = schema, await _other_schema(connection, schema, document.block_schema_id)
             columns["block_schema_id"] = schema.id
+            if not may_reveal:
+                _check_revealed(_kept(context.keyring, document, old), before, schema)
         if document.data is not None:
             columns["ciphertext"] = await _changed(context, connection, document, old, schema)
         return await change(connection, BlockDocument, BlockDocument.id == old.id, columns, context.clock()) or old
@@ -159,6 +168,24 @@ async def _other_schema(connection: AsyncConnection, schema: Schema, other: UUID
     if new.type_id != schema.type_id:
         raise InvalidInput("The schema is of another block type.", ["blockSchemaId"])
     return new
+
+
+def _kept(keyring: Keyring, document: UpdateBlockDocument, old: BlockDocument) -> Data:
+    """Return the stored data that an update keeps. Where it gives masks, the new schema hides the values."""
+    stored: Data = keyring.decrypt(old.ciphertext, about(old.id))
+    given: Any = document.data
+    if given is None:
+        return stored
+    return {key: value for key, value in stored.items() if document.merge and key not in given.value}
+
+
+def _check_revealed(kept: Data, before: Schema, after: Schema) -> None:
+    """Raise Forbidden if a schema shows data that the schema before hides."""
+    shown = hidden(kept, secret_fields(after.definition))
+    if hidden(shown, secret_fields(before.definition)) != shown:
+        raise Forbidden(
+            "The schema would show secrets: give new values for them, or use a key with the scope `secrets`."
+        )
 
 
 async def _changed(
@@ -218,10 +245,24 @@ async def read_data(
         clear = keyring.decrypt(text, about(key))
         plain[key] = clear if reveal else hidden(clear, secret_fields(definition))
 
-    def whole(key: UUID) -> Data:
-        return plain.get(key, {}) | {name: whole(nested) for parent, name, nested in links if parent == key}
+    nested: dict[UUID, dict[str, UUID]] = {}
+    for parent, name, each in links:
+        nested.setdefault(parent, {})[name] = each
+    return {key: _whole(key, plain, nested) for key in ids if key in plain}
 
-    return {key: whole(key) for key in ids if key in plain}
+
+def _whole(key: UUID, plain: Mapping[UUID, Data], nested: Mapping[UUID, Mapping[str, UUID]]) -> Data:
+    """Return the data of a document with those of nested ones. Raise LimitExceeded for too many places of documents."""
+    places = 0
+
+    def data_of(key: UUID) -> Data:
+        nonlocal places
+        places += 1
+        if places > MOST_NESTED:
+            raise LimitExceeded("blocks", MOST_NESTED)
+        return plain.get(key, {}) | {name: data_of(each) for name, each in nested.get(key, {}).items()}
+
+    return data_of(key)
 
 
 @command(BlockDocument)

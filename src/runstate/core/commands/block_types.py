@@ -113,6 +113,7 @@ async def create_block_schema(context: CommandContext, document: CreateBlockSche
         made = await insert_or_skip(connection, BlockSchema, fresh(context) | columns)
         if made is None:
             row = await _newest(connection, document.block_type_id, found, same)
+            row = row and await _with_secrets(context, connection, row, document.fields_)
             return WrittenSchema(row, found, created=False)
         await _add_references(context, connection, made, document.fields_.get("definitions"))
         return WrittenSchema(made, found, created=True)
@@ -130,12 +131,15 @@ async def _newest(
 async def _with_secrets(
     context: CommandContext, connection: AsyncConnection, row: BlockSchema, fields: Mapping[str, Any]
 ) -> BlockSchema:
-    known = secret_fields(row.definition)
-    paths = list(dict.fromkeys([*known, *secret_fields(fields)]))
-    if paths == known:
+    if set(secret_fields(fields)) <= set(secret_fields(row.definition)):
         return row
+    # Read under a lock, so that two clients that add different paths both succeed.
+    same = BlockSchema.id == row.id
+    definition = await connection.scalar(sa.select(BlockSchema.definition).where(same).with_for_update())
+    known = secret_fields(definition or {})
+    paths = list(dict.fromkeys([*known, *secret_fields(fields)]))
     columns = {"definition": {**row.definition, "secret_fields": paths}}
-    return await change(connection, BlockSchema, BlockSchema.id == row.id, columns, context.clock()) or row
+    return await change(connection, BlockSchema, same, columns, context.clock()) or row
 
 
 async def _add_references(

@@ -10,6 +10,8 @@ import strawberry
 from runstate.graphql.types.fields import object_type
 
 MOST_ROWS: Final = 1_000
+MOST_COLUMNS: Final = 200
+"""Each row has a cell for each column, so that few bytes of data can make millions of cells."""
 COMPLETE: Final = 100
 LINK: Final = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<url>[^()\s]+)\)")
 JSON: Any = strawberry.scalars.JSON
@@ -49,7 +51,8 @@ class Table:
     """The content of an artifact of type `table`: a list of objects, an object of lists, or a list of lists."""
 
     columns: list[str] = strawberry.field(
-        description="Names of the columns, in the order in which they first appear; of a list of lists, numbers from 0."
+        description="Names of the columns, in the order in which they first appear; of a list of lists, numbers from "
+        f"0. At most {MOST_COLUMNS:,}."
     )
     rows: list[list[JSON | None]] = strawberry.field(
         description=f"Values by column; null for a missing one. At most {MOST_ROWS:,} rows."
@@ -94,7 +97,7 @@ def _table(data: Any) -> Table | None:
     rows = _rows(_parsed(data))
     if rows is None:
         return None
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys(name for row in rows[:MOST_ROWS] for name in row))[:MOST_COLUMNS]
     shown = [[row.get(name) for name in names] for row in rows[:MOST_ROWS]]
     return Table(columns=names, rows=shown, row_count=len(rows))
 

@@ -249,8 +249,14 @@ class Mutation:
 
     @mutation(Scope.PROPOSE, InvalidInput, NotFound, returns=UpdateBlockDocumentPayload)
     async def update_block_document(self, info: Info, input: Changed) -> Any:
-        """Update a block document. `********` in place of a secret leaves the secret unchanged."""
-        changed = await block_documents.update_block_document(info.context.commands, input.checked())
+        """Update a block document. `********` in place of a secret leaves the secret unchanged.
+
+        To show kept secrets by another schema needs the scope `secrets`.
+        """
+        may_reveal = Scope.SECRETS in info.context.principal.scopes
+        changed = await block_documents.update_block_document(
+            info.context.commands, input.checked(), may_reveal=may_reveal
+        )
         return UpdateBlockDocumentPayload(block_document=changed)
 
     @mutation(Scope.ADMIN, InUse, NotFound, returns=DeletePayload, result="DeleteBlockDocumentResult")

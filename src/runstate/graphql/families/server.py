@@ -8,7 +8,7 @@ import strawberry
 
 from runstate import __version__
 from runstate.core.access.credentials import UNRESTRICTED
-from runstate.documents.access import LEVELS, Scope
+from runstate.documents.access import Scope
 from runstate.feed import PAGE_SIZE
 from runstate.graphql.context import Info
 from runstate.graphql.pagination.keyset import LARGEST_SIZE
@@ -89,7 +89,7 @@ class Query:
     async def viewer(self, info: Info) -> Viewer:
         """The client of this request, with its scopes."""
         principal = info.context.principal
-        return Viewer(name=principal.name, scopes=[each for each in LEVELS if each in principal.scopes])
+        return Viewer(name=principal.name, scopes=[each for each in Scope if each in principal.scopes])
 
     @query
     async def server(self, info: Info) -> Server:

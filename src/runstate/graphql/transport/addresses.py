@@ -1,12 +1,22 @@
 """The entrance: requests from networks that the IP allowlist refuses get status 403."""
 
+import re
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runstate.core.access.allowlist import Address, Network, address_of
+from runstate.graphql.errors import Code
+
+CLOSE_FORBIDDEN: Final = 4403
+"""Close code of a WebSocket that is refused."""
+SCHEMES: Final = {"http": "ws", "https": "wss"}
+"""Schemes of WebSockets by those of requests."""
+PORT: Final = re.compile(r"^(?:\[([^\]]*)\](?::\d+)?|([^:]*):\d+)$")
+"""An address in brackets, or with the port that some proxies add."""
 
 
 class AddressFilter:
@@ -23,18 +33,28 @@ class AddressFilter:
         """Handle a request."""
         if scope["type"] in ("http", "websocket"):
             address = client_address(scope, self.trusted_proxies)
+            if self.trusted_proxies:
+                self._adopt_scheme(scope)
             scope["state"] = {**scope.get("state", {}), "address": address}
             if not self.is_open(scope) and not scope["app"].state.allowlist.admits(address):
                 await self._refuse(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
+    def _adopt_scheme(self, scope: Scope) -> None:
+        """Set the scheme that the client used, if a trusted proxy names it."""
+        client = scope.get("client")
+        peer = address_of(client[0]) if client else None
+        said = Headers(scope=scope).get("x-forwarded-proto", "").strip()
+        if peer and said in SCHEMES and _is_within(peer, self.trusted_proxies):
+            scope["scheme"] = SCHEMES[said] if scope["type"] == "websocket" else said
+
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             # Before the handshake is accepted, this is an HTTP response with status 403.
-            await send({"type": "websocket.close", "code": 4403, "reason": "The address is not allowed."})
+            await send({"type": "websocket.close", "code": CLOSE_FORBIDDEN, "reason": "The address is not allowed."})
             return
-        error = {"message": "The address is not allowed.", "extensions": {"code": "FORBIDDEN"}}
+        error = {"message": "The address is not allowed.", "extensions": {"code": Code.FORBIDDEN.value}}
         await JSONResponse({"errors": [error]}, status_code=403)(scope, receive, send)
 
 
@@ -46,7 +66,11 @@ def client_address(scope: Scope, trusted_proxies: Sequence[Network]) -> Address 
         return address
     hops = ",".join(Headers(scope=scope).getlist("x-forwarded-for")).split(",")
     for hop in reversed([each.strip() for each in hops if each.strip()]):
-        address = address_of(hop) or address
+        named = address_of(PORT.sub(r"\1\2", hop))
+        if named is None:
+            # What stands before it can be the client's own text.
+            break
+        address = named
         if not _is_within(address, trusted_proxies):
             break
     return address
