@@ -159,6 +159,39 @@ async def test_a_repeated_mutation_with_a_key_returns_its_result(ask: Ask) -> No
     assert (await ask("{ flowRunCount(where: {stateType: {eq: RUNNING}}) }"))["flowRunCount"] == 3
 
 
+RUNNING: dict[str, Any] = {"where": {"id": {"isNull": False}}, "state": {"type": "RUNNING"}}
+RETRY: dict[str, Any] = {"where": FAILED, "delaySeconds": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("mutation", "given", "other"),
+    [
+        ("proposeForFlowRuns", RUNNING, {"force": True}),
+        ("proposeForFlowRuns", RUNNING, {"state": {"type": "RUNNING", "data": 1}}),
+        ("proposeForFlowRuns", RUNNING, {"state": {"type": "RUNNING", "details": {"cacheKey": "k"}}}),
+        ("retryFlowRuns", RETRY, {"delaySeconds": 2.0}),
+    ],
+)
+async def test_a_key_belongs_to_all_arguments(
+    ask: Ask, mutation: str, given: dict[str, Any], other: dict[str, Any]
+) -> None:
+    first = await many(ask, mutation, **given, idempotencyKey="k")
+    again = await many(ask, mutation, **given, idempotencyKey="k")
+    different = await many(ask, mutation, **(given | other), idempotencyKey="k")
+
+    assert (again, different["__typename"]) == (first, "IdempotencyConflict")
+
+
+@pytest.mark.parametrize("number", [2**64, 10**30])
+async def test_a_condition_can_have_a_number_of_any_size(ask: Ask, number: int) -> None:
+    run = await a_run(ask, parameters={"a": number})
+    where = {"parameters": {"path": ["a"], "in": [number, number + 1]}}
+
+    found = await many(ask, "cancelFlowRuns", where=where, idempotencyKey="k")
+
+    assert [each["runIds"] for each in found["outcomes"]] == [[run]]
+
+
 async def test_a_mutation_goes_on_where_a_killed_one_stopped(
     ask: Ask, app: Starlette, monkeypatch: pytest.MonkeyPatch
 ) -> None:
