@@ -17,7 +17,7 @@ from runstate.core.commands import bulk
 from runstate.database import Database
 from runstate.database.lanes import COMMANDS
 from runstate.database.queries.expiry import delete_expired
-from runstate.errors import Overloaded
+from runstate.errors import Overloaded, Unavailable
 from runstate.rows import BulkOperation
 from tests.client import Ask
 from tests.graphql.mutations import PROBLEM, flow_run, make_deployment, make_flow, make_flow_run, make_task_run, propose
@@ -230,21 +230,22 @@ async def test_runs_are_looked_up_without_the_connections_of_commands(ask: Ask, 
     assert [each["runIds"] for each in found["outcomes"]] == [[run]]
 
 
-async def test_an_overloaded_server_returns_what_was_done_and_the_cursor(
-    ask: Ask, app: Starlette, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [Overloaded(), Unavailable("Nothing was written.")])
+async def test_a_server_that_cannot_go_on_returns_what_was_done_and_the_cursor(
+    ask: Ask, app: Starlette, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     runs = [await a_run(ask) for _ in range(3)]
     batcher = app.state.batcher
     submit, calls = batcher.submit, count()
 
-    async def submit_once(requests: Any) -> Any:
+    async def submit_first(requests: Any) -> Any:
         if next(calls):
-            raise Overloaded
+            raise error
         return await submit(requests)
 
     monkeypatch.setattr("runstate.graphql.families.many_runs.PROPOSALS", 1)
-    with monkeypatch.context() as overloaded:
-        overloaded.setattr(batcher, "submit", submit_once)
+    with monkeypatch.context() as failing:
+        failing.setattr(batcher, "submit", submit_first)
         first = await many(ask, "cancelFlowRuns", where={"id": {"isNull": False}})
     rest = await many(ask, "cancelFlowRuns", where={"id": {"isNull": False}}, after=first["cursor"])
 

@@ -19,9 +19,10 @@ from runstate.core.batch.requests import Answer, Created, Outcome, ProposeState
 from runstate.core.context import CommandContext
 from runstate.database import dialects
 from runstate.database.dialects import among
+from runstate.database.failures import as_answer
 from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.states import RunKind
-from runstate.errors import IdempotencyConflict, Overloaded, Problem, VersionConflict
+from runstate.errors import IdempotencyConflict, Overloaded, Problem, Unavailable, VersionConflict
 from runstate.rows import BulkOperation, FlowRun, TaskRun
 
 PAGE: Final = 1_000
@@ -148,9 +149,9 @@ async def execute(context: CommandContext, command: BulkCommand) -> Progress:
         else:
             progress.finished = True
             progress.has_more = progress.done >= command.limit and await _exists(context, command, progress)
-    except Overloaded:
-        # The client goes on from the cursor.
-        if not progress.done:
+    except Exception as error:
+        # The answer to these errors would be that nothing was written; the client goes on from the cursor.
+        if not (progress.done and isinstance(as_answer(error), Overloaded | Unavailable)):
             raise
         progress.finished = False
     finally:

@@ -100,7 +100,8 @@ class BulkOperation:
     has_more: bool = strawberry.field(description="True if further runs met the condition.")
     finished: bool = strawberry.field(
         description="True if the limit or the last run was reached. If not, 10 seconds have passed, the server is "
-        "overloaded or the mutation is still running: repeat it with its key, or with the cursor."
+        "overloaded, the database is unavailable or the mutation is still running: repeat it with its key, or with the "
+        "cursor."
     )
     key: str | None = strawberry.field(default=None, description="Idempotency key.")
     mutation: str | None = strawberry.field(default=None, description="Name of the mutation; null without a key.")
