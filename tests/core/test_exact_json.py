@@ -71,3 +71,12 @@ def test_what_is_written_is_read_again(value: Any) -> None:
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=20, min_value=-(10**20), max_value=10**20))
 def test_a_decimal_keeps_its_value(number: Decimal) -> None:
     assert Decimal(dumps(loads(f"{number:f}")).decode()) == number
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=7, min_value=-(10**8), max_value=10**8))
+@examples(200)
+def test_a_short_number_is_a_double_of_the_same_value(number: Decimal) -> None:
+    (found, _) = loads(f"[{number:f}, 0.12345678901234567890]")
+
+    assert type(found) is float
+    assert Decimal(repr(found)) == number

@@ -102,3 +102,12 @@ def test_what_the_database_refused_at_commit_was_not_written_and_what_was_lost_m
     answered = {kind for kind in Kind if Failure(kind).is_answered}
 
     assert answered == {Kind.STALE, Kind.CONFLICT, Kind.REFUSED, Kind.BROKEN}
+
+
+@pytest.mark.parametrize("error", [Overloaded(), Timeout(), Unavailable(), UnknownOutcome()])
+def test_what_the_batcher_raises_under_load_is_temporary(error: Exception) -> None:
+    assert is_temporary(error)
+
+
+def test_a_wrong_request_is_not_temporary() -> None:
+    assert not is_temporary(NotFound())

@@ -21,6 +21,7 @@ from tests.client import Ask, asking, running
 from tests.graphql.mutations import make_flow_run
 from tests.node import BIN, Packages
 from tests.subscribing import Socket, connected, listening
+from tests.subscribing import asking as asking_live
 
 RELAY = Path(__file__).parent / "relay"
 ELSEWHERE = "203.0.113.7"
@@ -357,3 +358,18 @@ async def test_a_socket_has_a_limit_on_operations(url: str) -> None:
         error = await (await socket.subscribe("{ __typename }", "3")).error()
 
     assert error["extensions"]["code"] == "OVERLOADED"
+
+
+async def test_subscribers_that_wait_or_have_left_hold_no_room_for_large_answers(url: str) -> None:
+    document = "subscription($id: ID!) { flowRun(id: $id) { parameters } }"
+    async with listening(url, max_answer_bytes=600_000) as server, asking_live(server) as ask:
+        run = await make_flow_run(ask, parameters={"a": "x" * 500_000})
+        async with connected(server, max_size=None) as socket:
+            for key in "abcdef":
+                waiting = await socket.subscribe(document, key, id=run)
+                assert await waiting.next()
+        async with connected(server, max_size=None) as socket:
+            for key in "abcdef":
+                leaving = await socket.subscribe(document, key, id=run)
+                assert await leaving.next()
+                await leaving.stop()

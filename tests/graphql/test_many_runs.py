@@ -1,7 +1,9 @@
 """Mutations of all runs that meet a condition."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from runstate.core.batch.requests import ProposeState
 from runstate.core.checks.verify import verify
 from runstate.core.commands import bulk
 from runstate.database import Database
+from runstate.database.lanes import COMMANDS
 from runstate.database.queries.expiry import delete_expired
+from runstate.errors import Overloaded, Unavailable
 from runstate.rows import BulkOperation
 from tests.client import Ask
 from tests.graphql.mutations import PROBLEM, flow_run, make_deployment, make_flow, make_flow_run, make_task_run, propose
@@ -159,6 +163,39 @@ async def test_a_repeated_mutation_with_a_key_returns_its_result(ask: Ask) -> No
     assert (await ask("{ flowRunCount(where: {stateType: {eq: RUNNING}}) }"))["flowRunCount"] == 3
 
 
+RUNNING: dict[str, Any] = {"where": {"id": {"isNull": False}}, "state": {"type": "RUNNING"}}
+RETRY: dict[str, Any] = {"where": FAILED, "delaySeconds": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("mutation", "given", "other"),
+    [
+        ("proposeForFlowRuns", RUNNING, {"force": True}),
+        ("proposeForFlowRuns", RUNNING, {"state": {"type": "RUNNING", "data": 1}}),
+        ("proposeForFlowRuns", RUNNING, {"state": {"type": "RUNNING", "details": {"cacheKey": "k"}}}),
+        ("retryFlowRuns", RETRY, {"delaySeconds": 2.0}),
+    ],
+)
+async def test_a_key_belongs_to_all_arguments(
+    ask: Ask, mutation: str, given: dict[str, Any], other: dict[str, Any]
+) -> None:
+    first = await many(ask, mutation, **given, idempotencyKey="k")
+    again = await many(ask, mutation, **given, idempotencyKey="k")
+    different = await many(ask, mutation, **(given | other), idempotencyKey="k")
+
+    assert (again, different["__typename"]) == (first, "IdempotencyConflict")
+
+
+@pytest.mark.parametrize("number", [2**64, 10**30])
+async def test_a_condition_can_have_a_number_of_any_size(ask: Ask, number: int) -> None:
+    run = await a_run(ask, parameters={"a": number})
+    where = {"parameters": {"path": ["a"], "in": [number, number + 1]}}
+
+    found = await many(ask, "cancelFlowRuns", where=where, idempotencyKey="k")
+
+    assert [each["runIds"] for each in found["outcomes"]] == [[run]]
+
+
 async def test_a_mutation_goes_on_where_a_killed_one_stopped(
     ask: Ask, app: Starlette, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +217,40 @@ async def test_a_mutation_goes_on_where_a_killed_one_stopped(
     assert (found[-1]["finished"], found[-1]["changed"], found[-1]["hasMore"]) == (True, 5, False)
     # Nothing was done twice.
     assert (await ask("{ flowRunCount(where: {version: {eq: 2}}) }"))["flowRunCount"] == 5
+
+
+async def test_runs_are_looked_up_without_the_connections_of_commands(ask: Ask, app: Starlette) -> None:
+    run = await a_run(ask)
+
+    async with AsyncExitStack() as busy, asyncio.timeout(20):
+        for _ in range(COMMANDS):
+            await busy.enter_async_context(app.state.database.read())
+        found = await many(ask, "cancelFlowRuns", where={"id": {"isNull": False}}, dryRun=True)
+
+    assert [each["runIds"] for each in found["outcomes"]] == [[run]]
+
+
+@pytest.mark.parametrize("error", [Overloaded(), Unavailable("Nothing was written.")])
+async def test_a_server_that_cannot_go_on_returns_what_was_done_and_the_cursor(
+    ask: Ask, app: Starlette, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    runs = [await a_run(ask) for _ in range(3)]
+    batcher = app.state.batcher
+    submit, calls = batcher.submit, count()
+
+    async def submit_first(requests: Any) -> Any:
+        if next(calls):
+            raise error
+        return await submit(requests)
+
+    monkeypatch.setattr("runstate.graphql.families.many_runs.PROPOSALS", 1)
+    with monkeypatch.context() as failing:
+        failing.setattr(batcher, "submit", submit_first)
+        first = await many(ask, "cancelFlowRuns", where={"id": {"isNull": False}})
+    rest = await many(ask, "cancelFlowRuns", where={"id": {"isNull": False}}, after=first["cursor"])
+
+    assert (first["done"], first["changed"], first["finished"], first["cursor"]) == (1, 1, False, min(runs))
+    assert (rest["done"], rest["changed"], rest["finished"]) == (2, 2, True)
 
 
 async def test_two_mutations_with_one_key_do_everything_once(ask: Ask) -> None:

@@ -313,8 +313,11 @@ async def test_what_is_wrong_with_the_arguments_is_an_error(ask: Ask, arguments:
     assert body["errors"][0]["extensions"]["code"] == code
 
 
-async def test_a_share_is_from_0_to_1(ask: Ask) -> None:
-    body = await ask.raw("{ flowRunStatistics { runTimeSeconds { quantile(at: 1.5) } } }")
+@pytest.mark.parametrize("share", ["1.5", "-1", "1" + "0" * 400, "$at"])
+async def test_a_share_is_from_0_to_1(ask: Ask, share: str) -> None:
+    document = f"query($at: Float = 0.5) {{ flowRunStatistics {{ runTimeSeconds {{ quantile(at: {share}) }} }} }}"
+    # A variable that is not used is an error, too.
+    body = await ask.raw(document if share == "$at" else document.removeprefix("query($at: Float = 0.5) "), at=None)
 
     assert body["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
 

@@ -10,7 +10,7 @@ import structlog
 
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
-from runstate.errors import ConfigurationError
+from runstate.errors import ConfigurationError, Overloaded, Timeout
 from runstate.services import SERVICES, Runner, Service, chosen
 from runstate.services.runner import timed
 from tests.services.factories import NOW, Making
@@ -27,8 +27,9 @@ async def in_time() -> AsyncIterator[None]:
 class Rounds:
     """A service that records its rounds and fails in the first ones."""
 
-    def __init__(self, failures: int = 0) -> None:
+    def __init__(self, failures: int = 0, error: Exception | None = None) -> None:
         self.failures = failures
+        self.error = error or LookupError("nothing here")
         self.times: list[datetime] = []
         self.done = asyncio.Queue[int]()
 
@@ -37,7 +38,7 @@ class Rounds:
         self.times.append(now)
         self.done.put_nowait(len(self.times))
         if len(self.times) <= self.failures:
-            raise LookupError("nothing here")
+            raise self.error
         return 1
 
 
@@ -54,6 +55,29 @@ async def test_each_service_runs_immediately_and_then_repeatedly(make: Making) -
 
     assert len(often.times) >= 5
     assert seldom.times == [NOW]
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize("error", [Overloaded(), Timeout()])
+@pytest.mark.usefixtures("in_time")
+async def test_a_service_of_a_server_under_load_is_postponed_without_a_traceback(
+    make: Making, error: Exception
+) -> None:
+    postponed = Rounds(1, error)
+    runner = Runner(make.batcher, {"postponed": Service(postponed, 0)})
+
+    with structlog.testing.capture_logs() as logs:
+        runner.start()
+        while await postponed.done.get() < 2:
+            pass
+        await runner.stop()
+
+    assert logs[0] == {
+        "event": "service_postponed",
+        "service": "postponed",
+        "reason": str(error).rstrip("."),
+        "log_level": "warning",
+    }
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])

@@ -179,8 +179,9 @@ def as_answer(error: BaseException) -> RunstateError | None:
 def is_temporary(error: BaseException) -> bool:
     """Return whether the same work may succeed later, because the database failed or was too slow."""
     failure = failure_of(error)
-    is_late = failure.kind is Kind.LATE or isinstance(error, TimeoutError | sa.exc.TimeoutError)
-    return is_late or failure.is_temporary
+    # The batcher raises our own errors.
+    is_late = failure.kind is Kind.LATE or isinstance(error, TimeoutError | sa.exc.TimeoutError | Timeout)
+    return is_late or failure.is_temporary or isinstance(error, Overloaded | Unavailable)
 
 
 def reason(error: BaseException) -> str:

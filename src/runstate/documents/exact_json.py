@@ -14,6 +14,8 @@ LONGEST_NUMBER: Final = 1_000
 """Characters of a number. PostgreSQL takes more, and no number of a value is larger than the largest double."""
 LONG: Final = b"0" * 16
 """Digits of a number that may be more than a double holds, as `MARKS` translates them."""
+EXACT: Final = 16
+"""Characters of a number without an exponent whose digits, at most 15, a double always holds."""
 TINY: Final = b"0e-000"
 """An exponent that may be too small for a double, as `MARKS` translates it."""
 LARGE: Final = b"0e0"
@@ -78,6 +80,9 @@ def _exact(text: str | bytes) -> Any:
 def _float(text: str) -> float:
     """Return the double that has the same value, or the number with all its digits."""
     value = float(text)
+    # Most numbers need no comparison of decimals, which is slow: all clients wait while a text is parsed.
+    if repr(value) == text or (len(text) <= EXACT and "e" not in text.lower()):
+        return value
     if len(text) > LONGEST_NUMBER or (value == 0 and Decimal(text) != 0):
         raise ValueError(f"a number has more than {LONGEST_NUMBER:,} characters, or is too small")
     return value if Decimal(repr(value)) == Decimal(text) else LongFloat(text)

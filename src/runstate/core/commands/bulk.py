@@ -19,9 +19,10 @@ from runstate.core.batch.requests import Answer, Created, Outcome, ProposeState
 from runstate.core.context import CommandContext
 from runstate.database import dialects
 from runstate.database.dialects import among
+from runstate.database.failures import as_answer
 from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.states import RunKind
-from runstate.errors import IdempotencyConflict, Problem, VersionConflict
+from runstate.errors import IdempotencyConflict, Overloaded, Problem, Unavailable, VersionConflict
 from runstate.rows import BulkOperation, FlowRun, TaskRun
 
 PAGE: Final = 1_000
@@ -148,6 +149,11 @@ async def execute(context: CommandContext, command: BulkCommand) -> Progress:
         else:
             progress.finished = True
             progress.has_more = progress.done >= command.limit and await _exists(context, command, progress)
+    except Exception as error:
+        # The answer to these errors would be that nothing was written; the client goes on from the cursor.
+        if not (progress.done and isinstance(as_answer(error), Overloaded | Unavailable)):
+            raise
+        progress.finished = False
     finally:
         await _save(context, command, progress, stored)
     return progress
@@ -171,7 +177,7 @@ def _matching(command: BulkCommand, progress: Progress) -> sa.ColumnElement[bool
 async def _page(context: CommandContext, command: BulkCommand, progress: Progress, size: int) -> list[Found]:
     run = command.run
     query = sa.select(run.id, run.version).where(_matching(command, progress)).order_by(run.id).limit(size)
-    async with context.database.read() as connection:
+    async with context.database.query(query) as connection:
         return [Found(*each) for each in await connection.execute(query)]
 
 
@@ -186,7 +192,8 @@ async def _begin(context: CommandContext, command: BulkCommand) -> tuple[int, Pr
             raise IdempotencyConflict
         return known.done, Progress.of(known)
     query = sa.select(sa.func.count()).select_from(command.run).where(_matching(command, Progress(0)))
-    async with context.database.read() as connection:
+    # Like a query of a client, since its cost is unbounded: commands and services have few connections.
+    async with context.database.query(query) as connection:
         total: int = (await connection.execute(query)).scalar_one()
     progress = Progress(total)
     if command.key is None:

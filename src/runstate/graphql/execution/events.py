@@ -25,10 +25,16 @@ class EventAnswer(NamedTuple):
     errors: list[GraphQLError] | None
 
 
-Execute = Callable[[], Any]
-"""Executes an event; returns the result, or an awaitable of it."""
-Write = Callable[[Any], EventAnswer]
-"""Returns a result as an answer; raises LimitExceeded if it is too large."""
+class EventExecution(NamedTuple):
+    """The execution of an event for one subscriber."""
+
+    operation: Any
+    execute: Callable[[], Any]
+    """Executes the event; returns the result, or an awaitable of it."""
+    write: Callable[[Any], EventAnswer]
+    """Returns a result as an answer; raises LimitExceeded if it is too large."""
+    forget: Callable[[], None]
+    """Drops what was read. Called at the end: the subscriber may be gone, or wait long for the next event."""
 
 
 class Events:
@@ -42,13 +48,13 @@ class Events:
         self.answers: dict[Hashable, asyncio.Future[EventAnswer]] = {}
         """Answers for subscribers with the same operation, by operation and event."""
 
-    async def answer(self, operation: Any, key: Hashable | None, execute: Execute, write: Write) -> EventAnswer:
+    async def answer(self, key: Hashable | None, execution: EventExecution) -> EventAnswer:
         """Return the answer to an event. Events with the same key have the same answer."""
         if key is None:
-            return await self._executed(operation, execute, write)
+            return await self._executed(execution)
         known = self.answers.get(key)
         if known is None:
-            known = asyncio.ensure_future(self._executed(operation, execute, write))
+            known = asyncio.ensure_future(self._executed(execution))
             self._keep(key, known)
         return known.result() if known.done() else await asyncio.shield(known)
 
@@ -61,22 +67,25 @@ class Events:
         self.answers[key] = answer
         answer.add_done_callback(forget)
 
-    async def _executed(self, operation: Any, execute: Execute, write: Write) -> EventAnswer:
-        if operation in self.reading:
-            return await self._in_turn(execute, write)
-        result = execute()
-        if optimized_is_awaitable(result):
-            self.reading.add(operation)
-            result = await result
-        return write(result)
+    async def _executed(self, execution: EventExecution) -> EventAnswer:
+        try:
+            if execution.operation in self.reading:
+                return await self._in_turn(execution)
+            result = execution.execute()
+            if optimized_is_awaitable(result):
+                self.reading.add(execution.operation)
+                result = await result
+            return execution.write(result)
+        finally:
+            execution.forget()
 
-    async def _in_turn(self, execute: Execute, write: Write) -> EventAnswer:
+    async def _in_turn(self, execution: EventExecution) -> EventAnswer:
         loop = asyncio.get_running_loop()
         await self.turn.acquire()
         began = loop.time()
         try:
-            result = execute()
-            return write(await result if optimized_is_awaitable(result) else result)
+            result = execution.execute()
+            return execution.write(await result if optimized_is_awaitable(result) else result)
         finally:
             rest = min((loop.time() - began) * REST, MOST_REST_SECONDS)
             loop.call_later(rest, self.turn.release)

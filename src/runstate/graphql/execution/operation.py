@@ -24,7 +24,7 @@ from runstate.documents import exact_json
 from runstate.errors import LimitExceeded
 from runstate.graphql.errors import log_errors, to_client_error
 from runstate.graphql.execution.answer_size import UNKNOWN, AnswerSize, check_size
-from runstate.graphql.execution.events import EventAnswer, Events, written
+from runstate.graphql.execution.events import EventAnswer, EventExecution, Events, written
 from runstate.graphql.execution.executor import Executor
 from runstate.graphql.execution.fast_path import FastPath, Outcome, fast_path_of
 from runstate.graphql.execution.plan_cache import PlanCache
@@ -173,9 +173,7 @@ class Schema(strawberry.Schema):
                 None, self._presented(accepted.request, [as_graphql(error)]), self._extensions(accepted)
             )
         finally:
-            # Loaders refer to their context: without this, both are freed only by the garbage collector.
-            if accepted.request.context is not None:
-                accepted.request.context.forget()
+            _forget(accepted.request)
 
     async def _executed(self, accepted: AcceptedOperation) -> ExecutionResult:
         outcome = None
@@ -246,14 +244,22 @@ class Schema(strawberry.Schema):
         if isinstance(source, CoreResult):
             raise RefusedOperation(source.errors or ())
         base = accepted.request.query, accepted.request.name, exact_json.dumps(accepted.request.variables)
-        async with aclosing(source):
-            async for payload in source:
-                shared = getattr(payload, "shared", None)
-                key = None if shared is None else (*base, shared)
-                event = await self._event(accepted, executor, payload, key)
-                yield ExecutionResult(cast("Any", event.data), self._presented(accepted.request, event.errors))
+        key: Hashable | None = None
+        try:
+            async with aclosing(source):
+                async for payload in source:
+                    shared = getattr(payload, "shared", None)
+                    key = None if shared is None else (*base, shared)
+                    event = await self._event(accepted, executor, payload, key)
+                    yield ExecutionResult(cast("Any", event.data), self._presented(accepted.request, event.errors))
+        finally:
+            # The execution of a shared event may go on for other subscribers; it forgets by itself.
+            if key is None:
+                _forget(accepted.request)
 
-    async def _event(self, accepted: AcceptedOperation, executor: Any, payload: Any, key: Hashable) -> EventAnswer:
+    async def _event(
+        self, accepted: AcceptedOperation, executor: Any, payload: Any, key: Hashable | None
+    ) -> EventAnswer:
         """Return the answer to an event of a subscription."""
         each = executor.build_per_event_executor(payload)
 
@@ -261,7 +267,13 @@ class Schema(strawberry.Schema):
             self._size_of(each).check(result.data, self.documents.limits.answer_bytes)
             return written(result)
 
-        return await self.events.answer(accepted.operation, key, partial(each.execute_operation, serially=False), write)
+        execution = EventExecution(
+            accepted.operation,
+            partial(each.execute_operation, serially=False),
+            write,
+            partial(_forget, accepted.request),
+        )
+        return await self.events.answer(key, execution)
 
     def _refused(self, request: ExecutionRequest, error: Exception) -> ExecutionResult:
         errors = error.errors if isinstance(error, RefusedOperation) else [as_graphql(error)]
@@ -281,6 +293,13 @@ class Schema(strawberry.Schema):
         if 2 * accepted.cost > limit or getattr(accepted.request.context, "reports_cost", False):
             return {"cost": {"requested": accepted.cost, "limit": limit}}
         return None
+
+
+def _forget(request: ExecutionRequest) -> None:
+    """Drop what was read, and release its room."""
+    # Loaders refer to their context: without this, both are freed only by the garbage collector.
+    if request.context is not None:
+        request.context.forget()
 
 
 def _annotate_context(request: ExecutionRequest, **values: Any) -> None:

@@ -21,14 +21,14 @@ from runstate.core.commands.runs import stated
 from runstate.core.policies import CANCEL
 from runstate.core.states import State
 from runstate.database.queries.counts import RUN_KINDS
-from runstate.documents import requests
+from runstate.documents import exact_json, requests
 from runstate.documents.access import Scope
 from runstate.documents.decisions import OrchestrationStatus
 from runstate.errors import IdempotencyConflict, InvalidInput
 from runstate.graphql.context import Info
 from runstate.graphql.families.mutations import actor, mutation
 from runstate.graphql.published import FlowRun, TaskRun
-from runstate.graphql.types.conditions import as_uuid, is_set
+from runstate.graphql.types.conditions import Conditions, as_uuid, is_set
 from runstate.graphql.types.derive import register_type
 from runstate.graphql.types.fields import object_type, query
 from runstate.graphql.types.filters import Where
@@ -99,8 +99,9 @@ class BulkOperation:
     cursor: str | None = strawberry.field(description="Position after the last handled run, to go on with `after`.")
     has_more: bool = strawberry.field(description="True if further runs met the condition.")
     finished: bool = strawberry.field(
-        description="True if the limit or the last run was reached. If not, 10 seconds have passed or the mutation is "
-        "still running: repeat it with its key, or with the cursor."
+        description="True if the limit or the last run was reached. If not, 10 seconds have passed, the server is "
+        "overloaded, the database is unavailable or the mutation is still running: repeat it with its key, or with the "
+        "cursor."
     )
     key: str | None = strawberry.field(default=None, description="Idempotency key.")
     mutation: str | None = strawberry.field(default=None, description="Name of the mutation; null without a key.")
@@ -207,7 +208,7 @@ class Mutation:
         It ends after 10 seconds at the latest; `cursor` is the position to go on from.
         """
         options = Options(where, limit, after, dry_run, idempotency_key)
-        return await _proposed(info, FlowRun, "proposeForFlowRuns", options, _state(state), {"force": force})
+        return await _proposed_as_given(info, FlowRun, "proposeForFlowRuns", options, _state(state), force=force)
 
     @_changing(Scope.PROPOSE)
     async def propose_for_task_runs(
@@ -224,7 +225,7 @@ class Mutation:
     ) -> Any:
         """Propose a state for all task runs that meet a condition, as proposeForFlowRuns does."""
         options = Options(where, limit, after, dry_run, idempotency_key)
-        return await _proposed(info, TaskRun, "proposeForTaskRuns", options, _state(state), {"force": force})
+        return await _proposed_as_given(info, TaskRun, "proposeForTaskRuns", options, _state(state), force=force)
 
     @_changing(Scope.PROPOSE)
     async def cancel_flow_runs(
@@ -261,7 +262,7 @@ class Mutation:
         document = _document(requests.RetryFlowRun, delay_seconds=delay_seconds, message=message or None)
         options = Options(where, limit, after, dry_run, idempotency_key)
         state = proposals.retried(document, info.context.now)
-        return await _proposed(info, FlowRun, "retryFlowRuns", options, state, {"quirks": False})
+        return await _proposed(info, FlowRun, "retryFlowRuns", options, state, {"quirks": False}, delay_seconds)
 
     @_changing(Scope.ADMIN)
     async def delete_flow_runs(
@@ -315,20 +316,38 @@ def _state(given: Any) -> State:
 
 def _digest(mutation: str, *given: Any) -> str:
     """Return a digest of the arguments: a mutation with the same digest is the same."""
-    text = orjson.dumps([mutation, *given], default=_plain, option=orjson.OPT_SORT_KEYS)
+    text = exact_json.dumps([mutation, *map(_plain, given)], option=orjson.OPT_SORT_KEYS)
     return sha256(text).hexdigest()
 
 
 def _plain(value: Any) -> Any:
-    return {name: each for name, each in vars(value).items() if each is not UNSET}
+    """Return an input as JSON has it."""
+    if isinstance(value, Conditions):
+        return {name: _plain(each) for name, each in vars(value).items() if each is not UNSET}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
+
+
+async def _proposed_as_given(
+    info: Info, run: type[FlowRun | TaskRun], mutation: str, given: Options, state: State, *, force: bool
+) -> BulkOperation:
+    parts = state.data, state.details.model_dump(mode="json"), force
+    return await _proposed(info, run, mutation, given, state, {"force": force}, *parts)
 
 
 async def _proposed(
-    info: Info, run: type[FlowRun | TaskRun], mutation: str, given: Options, state: State, more: dict[str, Any]
+    info: Info,
+    run: type[FlowRun | TaskRun],
+    mutation: str,
+    given: Options,
+    state: State,
+    more: dict[str, Any],
+    *parts: Any,
 ) -> BulkOperation:
+    """Propose a state for the runs; *parts* are arguments that identify the mutation besides type, name and message."""
     options, where = given.checked(), given.where.clause(run.__table__)
-    # The times in a state depend on the time of the request; the other parts identify it.
-    digest = _digest(mutation, options.where, options.limit, options.after or "", state.type, state.name, state.message)
+    # Without the details: the times in the state of a retry depend on the time of the request.
+    known_by = state.type.value, state.name, state.message, *parts
+    digest = _digest(mutation, options.where, options.limit, options.after or "", *known_by)
 
     def make(run_id: UUID, version: int) -> ProposeState:
         return ProposeState(

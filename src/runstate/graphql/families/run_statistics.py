@@ -223,10 +223,11 @@ class _Selected:
     def _share(self, node: FieldNode) -> float:
         # `at` is the only argument, and the document is valid. Strawberry passes the values of variables as a dict.
         (given,) = node.arguments or ()
-        at = float(value_from_ast_untyped(given.value, cast("Any", self.raw.variable_values)))
-        if not 0 <= at <= 1:
+        at = value_from_ast_untyped(given.value, cast("Any", self.raw.variable_values))
+        # A nullable variable with a default can be null, and an integer can be too large for a float.
+        if at is None or not 0 <= at <= 1:
             raise BadUserInput("`at` of a quantile must be from 0 to 1.")
-        return at
+        return float(at)
 
 
 def _of_group(run: type[Run], asked: StatisticsQuery, found: dict[Any, Any]) -> RunStatistics:

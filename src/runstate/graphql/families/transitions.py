@@ -100,7 +100,7 @@ class TransitionBatch:
     transitions: list[Transition] = strawberry.field(description="At most 100; empty if there were none for a while.")
     has_more: bool = strawberry.field(description="True if more transitions are in the log after the cursor.")
     shared: strawberry.Private[Any] = None
-    """Equal for batches with the same transitions and cursor."""
+    """Equal for batches whose fields are all equal."""
 
 
 @extends(Transition)
@@ -211,7 +211,7 @@ def _filter(where: TransitionWhere | None) -> LogFilter[Any]:
 
 def _batch(info: Info, page: Page[Any]) -> TransitionBatch:
     cursor, entries = _hub(info).reader.encode(page.cursor), page.entries
-    shared = cursor, len(entries), entries[0].seq if entries else 0
+    shared = cursor, page.complete, tuple(each.seq for each in entries)
     return TransitionBatch(cursor=cursor, transitions=entries, has_more=not page.complete, shared=shared)
 
 

@@ -3,6 +3,7 @@
 import functools
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from hashlib import sha256
@@ -88,7 +89,8 @@ class Observation:
         self.context = context
         self.began = 0.0
         self.outcome = OK
-        self.codes: list[str] = []
+        self.codes = Counter[str]()
+        """Numbers of errors by code: a subscription can last for weeks, with errors in each event."""
         self.events = 0
 
     def __enter__(self) -> Self:
@@ -131,7 +133,7 @@ class Observation:
 
     def _failed(self, errors: Sequence[GraphQLError], outcome: str) -> None:
         self.outcome = outcome
-        self.codes += [str((error.extensions or {}).get("code")) for error in errors]
+        self.codes.update(str((error.extensions or {}).get("code")) for error in errors)
 
     def _record(self, seconds: float) -> None:
         kind, metrics = self.context.kind, self.observer.metrics
@@ -142,10 +144,10 @@ class Observation:
             self.observer.took(kind).observe(seconds)
         if self.context.cost is not None:
             metrics.cost.observe(self.context.cost)
-        for code in self.codes:
-            metrics.errors.labels(code).inc()
+        for code, number in self.codes.items():
+            metrics.errors.labels(code).inc(number)
             if code == Code.SLOW_CONSUMER.value:
-                metrics.slow.inc()
+                metrics.slow.inc(number)
         if self.outcome != OK or self.observer.is_detailed:
             self._log(seconds)
 
@@ -159,7 +161,7 @@ class Observation:
             # The text of a document can contain secrets.
             document=sha256(self.asked.query.encode()).hexdigest()[:16],
             outcome=self.outcome,
-            codes=self.codes,
+            codes=list(self.codes),
             cost=self.context.cost,
             statements=self.context.statements,
             events=self.events or None,
