@@ -177,9 +177,7 @@ async def test_a_deployment_is_in_the_default_queue_or_a_named_one_that_is_creat
     given = {"flowId": flow, "name": "d", "workPool": "pool", "workQueueName": "new"}
     moved = (await create(ask, "deployment", DEPLOYED, **given))["deployment"]
     kept = (await change(ask, "Deployment", DEPLOYED, id=made["id"], description="x"))["deployment"]
-    given |= {"workQueueName": None}
-    del given["workPool"]
-    reset = (await create(ask, "deployment", DEPLOYED, **given))["deployment"]
+    reset = (await create(ask, "deployment", DEPLOYED, flowId=flow, name="d", workQueueName=None))["deployment"]
     gone = (await change(ask, "Deployment", DEPLOYED, id=made["id"], workPool=None))["deployment"]
     unknown = await create(ask, "deployment", flowId=flow, name="e", workPool="nowhere")
 
