@@ -163,6 +163,18 @@ async def test_a_repeated_mutation_with_a_key_returns_its_result(ask: Ask) -> No
     assert (await ask("{ flowRunCount(where: {stateType: {eq: RUNNING}}) }"))["flowRunCount"] == 3
 
 
+async def test_runs_that_have_not_ended_are_not_retried(ask: Ask) -> None:
+    deployment = await make_deployment(ask)
+    runs = [await a_run(ask, *states, deploymentId=deployment) for states in ((), ("RUNNING",), ("RUNNING", "PAUSED"))]
+
+    answer = await many(ask, "retryFlowRuns", where={"id": {"in": runs}})
+
+    # The reasons name the states of the runs, so each run is a group.
+    told = [(each["status"], each["rule"], each["count"], each["changed"]) for each in answer["outcomes"]]
+    assert told == [("ABORT", "retry_only_after_the_end", 1, False)] * 3
+    assert [(await flow_run(ask, run, "stateType"))["stateType"] for run in runs] == ["PENDING", "RUNNING", "PAUSED"]
+
+
 RUNNING: dict[str, Any] = {"where": {"id": {"isNull": False}}, "state": {"type": "RUNNING"}}
 RETRY: dict[str, Any] = {"where": FAILED, "delaySeconds": 1.0}
 

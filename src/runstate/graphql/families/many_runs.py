@@ -18,7 +18,7 @@ from runstate.core.batch.requests import ProposeState
 from runstate.core.commands import bulk, flow_runs, proposals, task_runs
 from runstate.core.commands.bulk import BulkCommand, Progress
 from runstate.core.commands.runs import stated
-from runstate.core.policies import CANCEL
+from runstate.core.policies import CANCEL, RETRY
 from runstate.core.states import State
 from runstate.database.queries.counts import RUN_KINDS
 from runstate.documents import exact_json, requests
@@ -262,7 +262,8 @@ class Mutation:
         document = _document(requests.RetryFlowRun, delay_seconds=delay_seconds, message=message or None)
         options = Options(where, limit, after, dry_run, idempotency_key)
         state = proposals.retried(document, info.context.now)
-        return await _proposed(info, FlowRun, "retryFlowRuns", options, state, {"quirks": False}, delay_seconds)
+        more = {"policy": RETRY, "quirks": False}
+        return await _proposed(info, FlowRun, "retryFlowRuns", options, state, more, delay_seconds)
 
     @_changing(Scope.ADMIN)
     async def delete_flow_runs(
