@@ -73,7 +73,7 @@ class CredentialCache:
         self.clock = clock
         self.look_seconds = look_seconds
         self.auth_string = auth_string
-        self.user = Principal((auth_string or "").partition(":")[0], [Scope.ADMIN])
+        self.user = Principal((auth_string or "").partition(":")[0], Scope)
         self.known: dict[str, ApiKeyPrincipal] = {}
         """Holders of recently used keys, by prefix of the key."""
         self.holders = WeakSet[ApiKeyPrincipal]()

@@ -18,9 +18,14 @@ from runstate.rows.base import value_of
 
 @functools.cache
 def shown_as_json(row: type[Row]) -> frozenset[str]:
-    """Return the columns of a row that clients see as they are stored, as JSON."""
+    """Return the columns of a row that clients only see as they are stored, as JSON: no resolver reads them."""
     fields = definition_of(row).fields
-    return frozenset(field.python_name for field in fields if getattr(field.type, "of_type", field.type) is JSON)
+    read = [field.metadata.get("needs") for field in fields if "stored" not in field.metadata]
+    if None in read:
+        # A resolver that does not declare its columns can read all of them.
+        return frozenset()
+    shown = (field.python_name for field in fields if getattr(field.type, "of_type", field.type) is JSON)
+    return frozenset(shown).difference(*read)
 
 
 def as_json(values: Sequence[str | None]) -> list[orjson.Fragment | None]:
