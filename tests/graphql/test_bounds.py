@@ -161,7 +161,7 @@ async def test_a_document_is_accepted_at_a_limit_and_refused_beyond_it(
         ('{ flowRun(id: "x") { history(last: 4) { id } } }', {}, 1 + 4),
         ("{ flowRunCounts(groupBy: []) { count } }", {}, 200),
         ("{ taskRunCounts(groupBy: [FLOW], first: 3) { flow { id } } }", {}, 3 * 2),
-        ('{ flowRun(id: "x") { graph { nodes { id } } } }', {}, 1 + 1 + 1000),
+        ('{ flowRun(id: "x") { graph { nodes { runId } } } }', {}, 1 + 1 + 1000),
         ('{ flowRun(id: "x") { ... on Node { id } ... { flow { id } } } }', {}, 1 + 1),
     ],
     ids=lambda value: "" if isinstance(value, dict | int) else None,
