@@ -61,8 +61,8 @@ def values_of(column: Any, number: int = 13) -> Iterator[Any]:
 
 
 def sorted_by(order: type[OrderBy[Any]]) -> list[str]:
-    """Return the columns of an order."""
-    return list(vars(order)["__annotations__"])
+    """Return the columns of an order. Computed ones read other tables; `test_relative.py` pages over them."""
+    return [name for name in vars(order)["__annotations__"] if name in order.row.__table__.c]
 
 
 @pytest.fixture

@@ -42,8 +42,13 @@ def _reading(cls: type) -> tuple[Mapping[str, tuple[str, Convert | None]], Mappi
         field.graphql_name or to_camel_case(field.python_name): (field.python_name, _converted(field.type))
         for field in fields
     }
-    blank = {field.python_name: None if field.default is MISSING else field.default for field in fields}
-    return known, blank
+    return known, {field.python_name: _default(field) for field in fields}
+
+
+def _default(field: StrawberryField) -> Any:
+    if field.default is not MISSING:
+        return field.default
+    return None if field.default_factory is MISSING else field.default_factory()
 
 
 def member_names(cls: type) -> dict[str, str]:
