@@ -20,7 +20,7 @@ from runstate.rows.base import value_of
 def shown_as_json(row: type[Row]) -> frozenset[str]:
     """Return the columns of a row that clients only see as they are stored, as JSON: no resolver reads them."""
     fields = definition_of(row).fields
-    read = [field.metadata.get("needs") for field in fields if "stored" not in field.metadata]
+    read: list[Any] = [field.metadata.get("needs") for field in fields if "stored" not in field.metadata]
     if None in read:
         # A resolver that does not declare its columns can read all of them.
         return frozenset()
