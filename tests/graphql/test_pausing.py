@@ -164,22 +164,27 @@ async def test_a_suspended_run_is_cancelled_immediately(ask: Ask) -> None:
     assert (answer["rule"], answer["state"]["type"]) == ("cancel_at_once_without_infrastructure", "CANCELLED")
 
 
-async def test_a_refused_cancellation_writes_nothing(ask: Ask) -> None:
+KEPT = "version policy { resuming } states { totalCount }"
+
+
+async def test_a_refused_cancellation_writes_nothing_but_the_last_answer(ask: Ask) -> None:
     for state, status in (("COMPLETED", "ABORT"), ("CANCELLING", "REJECT")):
         run = await make_flow_run(ask, state={"type": state})
-        before = await flow_run(ask, run, "version updated policy { resuming }")
+        before = await flow_run(ask, run, KEPT)
         assert (await verb(ask, "cancel", id=run))["status"] == status
-        assert await flow_run(ask, run, "version updated policy { resuming }") == before
+        assert await flow_run(ask, run, KEPT) == before
+        assert await flow_run(ask, run, "lastAnswer { status }") == {"lastAnswer": {"status": status}}
 
 
-async def test_a_refused_resumption_writes_nothing(ask: Ask) -> None:
+async def test_a_refused_resumption_writes_nothing_but_the_last_answer(ask: Ask) -> None:
     run = await running_deployed(ask)
     await verb(ask, "suspend", id=run)
     (deployment,) = (await ask("{ deployments { nodes { id } } }"))["deployments"]["nodes"]
     await ask("mutation($id: ID!) { deleteDeployment(id: $id) { __typename } }", id=deployment["id"])
-    before = await flow_run(ask, run, "version updated policy { resuming }")
+    before = await flow_run(ask, run, KEPT)
     assert (await verb(ask, "resume", id=run))["status"] == "REJECT"
-    assert await flow_run(ask, run, "version updated policy { resuming }") == before
+    assert await flow_run(ask, run, KEPT) == before
+    assert await flow_run(ask, run, "lastAnswer { status }") == {"lastAnswer": {"status": "REJECT"}}
 
 
 async def test_a_running_run_is_cancelled_in_two_steps(ask: Ask) -> None:
