@@ -128,6 +128,7 @@ def test_every_setting_that_a_retention_names_exists_with_a_unit() -> None:
     periods = {row.__name__: retention.period(values) for row, retention in retentions().items()}
 
     assert periods == {
+        "BulkOperation": DAY,
         "CacheEntry": timedelta(0),
         "ProposalAnswer": DAY,
         "Transition": 7 * DAY,
