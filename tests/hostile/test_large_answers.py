@@ -115,6 +115,6 @@ async def check(watch: Watch, most_growth: int, caches: int) -> None:
     """Check that the server stayed small, became as small as before, and answered others quickly."""
     assert watch.growth_bytes < most_growth + caches, f"grew by {watch.growth_bytes / MB:.0f} MB"
     assert {*watch.statuses} == {200}
-    assert watch.slowest < 2
+    assert watch.slowest < 5
     settled = await watch.settled(SETTLED + caches)
     assert settled < SETTLED + caches, f"{settled / MB:.0f} MB stayed"
