@@ -1,0 +1,153 @@
+"""Steps of triggers: `step(index, state, input)` returns the firings and explains them. The result is a function of the
+order of arrival alone: not of a clock, and not of the rounds in which the log is read."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from runstate.core.automations.compiled import Compiled, EventLeaf
+from runstate.core.automations.composites import firings_of
+from runstate.core.automations.events import Event, Firing, Key, Part, Step, Verdict
+from runstate.core.automations.index import Index
+from runstate.core.automations.state import Deadline, State
+from runstate.core.automations.windows import Look, expire, look
+
+
+class Fired(NamedTuple):
+    """A firing of an automation."""
+
+    automation_id: UUID
+    firing: Firing
+
+
+class Result(NamedTuple):
+    """The state after a step, the firings of automations in order, and an explanation."""
+
+    state: State
+    firings: list[Fired]
+    explanation: list[Step]
+
+
+class _Run:
+    """One step in progress."""
+
+    def __init__(self, index: Index, state: State, *, explain: bool) -> None:
+        self.index, self.state, self.explain = index, state, explain
+        self.fired: list[Fired] = []
+        self.steps: list[Step] = []
+
+    def result(self) -> Result:
+        return Result(self.state, self.fired, self.steps)
+
+    def arrive(self, event: Event) -> None:
+        """Let an event arrive: what is due by then comes first."""
+        self.advance(event.received)
+        state = self.state
+        if event.id in state.seen or event.id in state.waiting:
+            self.note(event, Verdict.REPEATED)
+        elif event.follows and event.follows != event.id and event.follows not in state.seen:
+            state.wait(event)
+            self.note(event, Verdict.WAITS)
+        else:
+            self.evaluate(event)
+
+    def advance(self, until: datetime) -> None:
+        """Work off the deadlines up to an instant, in order."""
+        while (deadline := self.state.next_deadline()) and deadline.at <= until:
+            heapq.heappop(self.state.queue)
+            self.state.now = max(self.state.now, deadline.at)
+            self.expire(deadline)
+        self.state.now = max(self.state.now, until)
+
+    def expire(self, deadline: Deadline) -> None:
+        if deadline.kind:
+            self.evaluate(self.state.waiting.pop(deadline.order[1]))
+            return
+        _, key, trigger_id = deadline.order
+        automation, leaf = self.state.leaves[trigger_id]
+        found = expire(leaf, self.state.windows[trigger_id, key], self.state.now)
+        self.state.set_window(leaf, key, found.window)
+        self.explain_look(leaf, key, found, None)
+        self.fire(automation, {leaf.id: self.firings(leaf, key, found)})
+
+    def evaluate(self, event: Event) -> None:
+        """Evaluate an event, and right after it those that waited for it."""
+        todo = [event]
+        while todo:
+            each = todo.pop()
+            self.state.seen.add(each.id)
+            for automation, leaves in self.index.named(each.name):
+                self.fire(automation, {leaf.id: self.look(leaf, each) for leaf in leaves})
+            self.note_others(each)
+            followers = self.state.following(each.id)
+            for follower in followers:
+                del self.state.waiting[follower.id]
+            todo += reversed(followers)
+
+    def look(self, leaf: EventLeaf, event: Event) -> tuple[Firing, ...]:
+        if not leaf.coverage.covers(event):
+            self.explain_look(leaf, (), Look(None, Verdict.NOT_COVERED), event)
+            return ()
+        key = leaf.key(event)
+        found = look(leaf, self.state.windows.get((leaf.id, key)), event, self.state.now)
+        self.state.set_window(leaf, key, found.window)
+        self.explain_look(leaf, key, found, event)
+        return self.firings(leaf, key, found)
+
+    def firings(self, leaf: EventLeaf, key: Key, found: Look) -> tuple[Firing, ...]:
+        return tuple(
+            Firing(leaf.id, self.state.now, part, _parts(part), leaf.labels(key)) for part in found.fired
+        )
+
+    def fire(self, automation: Compiled, fired: dict[UUID, tuple[Firing, ...]]) -> None:
+        if any(fired.values()):
+            found = firings_of(automation.root, fired, self.state.kept)
+            self.fired += [Fired(automation.id, each) for each in found]
+
+    def explain_look(self, leaf: EventLeaf, key: Key, found: Look, event: Event | None) -> None:
+        if self.explain:
+            labels = () if found.verdict is Verdict.NOT_COVERED else leaf.labels(key)
+            id = event.id if event else None
+            self.steps.append(Step(self.state.now, leaf.path, found.verdict, id, labels, found.count))
+
+    def note(self, event: Event, verdict: Verdict) -> None:
+        """Explain an event that no trigger evaluated."""
+        for leaf in self.all_leaves() if self.explain else ():
+            self.steps.append(Step(self.state.now, leaf.path, verdict, event.id))
+
+    def note_others(self, event: Event) -> None:
+        """Explain the triggers whose names do not match."""
+        for leaf in self.all_leaves() if self.explain else ():
+            if not leaf.names(event.name):
+                self.steps.append(Step(self.state.now, leaf.path, Verdict.NOT_COVERED, event.id))
+
+    def all_leaves(self) -> Iterator[EventLeaf]:
+        return (leaf for automation in self.index.automations.values() for leaf in automation.leaves)
+
+
+def _parts(part: Part | None) -> tuple[Part, ...]:
+    return (part,) if part else ()
+
+
+def step(index: Index, state: State, given: Event | datetime, *, explain: bool = False) -> Result:
+    """Return the effect of an arrival, or of time having come to an instant. The state is changed in place."""
+    run = _Run(index, state, explain=explain)
+    if isinstance(given, Event):
+        run.arrive(given)
+    else:
+        run.advance(given)
+    return run.result()
+
+
+def replay(index: Index, state: State, given: Iterable[Event | datetime], *, explain: bool = False) -> Result:
+    """Return the effect of several steps, one after the other."""
+    firings, steps = [], []
+    for each in given:
+        found = step(index, state, each, explain=explain)
+        firings += found.firings
+        steps += found.explanation
+    return Result(state, firings, steps)
