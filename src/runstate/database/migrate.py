@@ -103,6 +103,8 @@ async def _enforce_foreign_keys(connection: AsyncConnection, switch: str) -> Non
     if connection.dialect.name == "sqlite":
         # SQLAlchemy would begin a transaction, in which SQLite ignores this pragma.
         await driver_of(connection).fetch(f"PRAGMA foreign_keys = {switch}")
+        # Otherwise a table that a view reads cannot be replaced by its copy.
+        await driver_of(connection).fetch(f"PRAGMA legacy_alter_table = {'ON' if switch == 'OFF' else 'OFF'}")
 
 
 def _current(connection: sa.Connection) -> str | None:

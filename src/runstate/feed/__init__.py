@@ -5,7 +5,7 @@ from runstate.feed.feed import Feed
 from runstate.feed.filter import TagFilter, TransitionFilter
 from runstate.feed.history import RunHistoryPage
 from runstate.feed.hub import Hub, HubSettings
-from runstate.feed.log import EVERYTHING, TRANSITIONS, Log, LogFilter, all_logs
+from runstate.feed.log import EVENTS, EVERYTHING, TRANSITIONS, Log, LogFilter, all_logs
 from runstate.feed.log_stream import LinePart, Wanted, follow_lines
 from runstate.feed.reader import PAGE_SIZE, Page, Reader
 from runstate.feed.retention import prune_log
@@ -15,6 +15,7 @@ from runstate.feed.streams import follow, read_log
 
 __all__ = [
     "DELETIONS",
+    "EVENTS",
     "EVERYTHING",
     "PAGE_SIZE",
     "SLOTS",

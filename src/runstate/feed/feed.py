@@ -6,7 +6,7 @@ from runstate.database import Database
 from runstate.feed.deletions import DeletionWatch
 from runstate.feed.hub import DEFAULTS, Hub, HubSettings
 from runstate.feed.lines import Lines
-from runstate.feed.log import LOG_WRITES, TRANSITIONS
+from runstate.feed.log import EVENTS, LOG_WRITES, TRANSITIONS
 from runstate.feed.notifications import Notifications
 from runstate.feed.slots import SlotWatch
 from runstate.feed.trees import Trees
@@ -24,6 +24,7 @@ class Feed:
     ) -> None:
         self.notifications = Notifications(database)
         self.transitions = Hub(database, TRANSITIONS, self.notifications, settings, delivered)
+        self.events = Hub(database, EVENTS, self.notifications, settings)
         self.logs = Hub(database, LOG_WRITES, self.notifications, settings)
         self.lines = Lines(database.subscriptions)
         self.trees = Trees(database.subscriptions)
@@ -33,6 +34,7 @@ class Feed:
     async def start(self) -> None:
         """Start reading and receiving notifications."""
         await self.transitions.start()
+        await self.events.start()
         await self.logs.start()
         self.deletions.start()
         self.slots.start()
@@ -42,6 +44,7 @@ class Feed:
     async def stop(self) -> None:
         """Deliver committed entries to subscribers, and stop."""
         await self.transitions.stop()
+        await self.events.stop()
         await self.logs.stop()
         await self.deletions.stop()
         await self.slots.stop()

@@ -8,9 +8,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from runstate.database.bulk import table_of
-from runstate.rows import LogEntry, LogWrite, Transition, row_classes
+from runstate.rows import Base, Event, LogEntry, LogWrite, StoredEvent, Transition, row_classes
 
-T = TypeVar("T", bound=LogEntry)
+T = TypeVar("T", bound=Base)
 Entry_contra = TypeVar("Entry_contra", contravariant=True)
 
 INTERNAL_COLUMNS: Final = frozenset({"xid", "boot"})
@@ -18,12 +18,18 @@ INTERNAL_COLUMNS: Final = frozenset({"xid", "boot"})
 
 
 class Log(Generic[T]):
-    """A log table. Readers, hubs, cursors and retention work with any log."""
+    """A log table. Readers, hubs, cursors and retention work with any log.
 
-    def __init__(self, row: type[T]) -> None:
+    Several tables can be one log: their rows share one sequence, and the cursors of each are good for all.
+    """
+
+    def __init__(self, row: type[T], *parts: type[LogEntry]) -> None:
         self.row = row
         self.table = table_of(row)
-        self.name = self.table.name
+        """The table, or a view of several parts of the log."""
+        self.parts = [table_of(part) for part in parts] or [self.table]
+        """All tables of the log; the first one names it."""
+        self.name = self.parts[0].name
         """Name of the log in cursors and checkpoints."""
         self.channel = f"runstate_{self.name}"
         """Channel of the notifications about commits to the log."""
@@ -37,11 +43,12 @@ class Log(Generic[T]):
 
     def keys(self, entry: T) -> set[UUID | None]:
         """Return the ids by which subscribers can select the entry."""
-        return {getattr(entry, name) for name in self.row.__keys__}
+        return {getattr(entry, name) for name in getattr(self.row, "__keys__", ())}
 
     def length(self, entry: T) -> int:
         """Return the length of the entry's long text in characters."""
-        return len(getattr(entry, self.row.__text__) or "") if self.row.__text__ else 0
+        text = getattr(self.row, "__text__", None)
+        return len(getattr(entry, text) or "") if text else 0
 
 
 class LogFilter(Protocol[Entry_contra]):
@@ -75,12 +82,15 @@ class Everything:
 
 EVERYTHING: Final = Everything()
 
-TRANSITIONS: Final = Log(Transition)
-"""The log of transitions."""
+TRANSITIONS: Final = Log(Transition, Transition, StoredEvent)
+"""The log of transitions: those entries of the log of events that are transitions."""
+EVENTS: Final = Log(Event, Transition, StoredEvent)
+"""The log of events: stored ones, and those of transitions."""
 LOG_WRITES: Final = Log(LogWrite)
 """The log of writes to the logs of runs."""
 
 
 def all_logs() -> list[Log[Any]]:
     """Return every log of the schema."""
-    return [Log(row) for row in row_classes() if issubclass(row, LogEntry)]
+    rows = [row for row in row_classes() if issubclass(row, LogEntry)]
+    return [TRANSITIONS if row is Transition else Log(row) for row in rows]

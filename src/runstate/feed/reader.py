@@ -62,7 +62,7 @@ class Reader(Generic[T]):
         self.page_size = page_size
         # A literal, because cached plans are made without parameters and must know how few rows are read.
         self.row_limit: sa.ColumnElement[int] = sa.literal_column(str(page_size + 1))
-        self.visibility = visibility_of(database, log.table)
+        self.visibility = visibility_of(database, log.table, log.parts)
         self.server_starts = {0}
         """Starts of all servers that wrote to the log, in microseconds since 1970."""
         self.snapshot = ""

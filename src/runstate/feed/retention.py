@@ -13,7 +13,8 @@ from runstate.database.queries.expiry import BATCH_SIZE, delete_in_batches
 from runstate.feed.cursor import Position
 from runstate.feed.log import Log, all_logs
 from runstate.feed.reader import Reader
-from runstate.rows import Installation, LogCheckpoint, LogFloor
+from runstate.feed.visibility import visibility_of
+from runstate.rows import Installation, LogCheckpoint, LogFloor, StoredEvent, StoredEventResource
 
 
 async def prune_logs(database: Database, now: datetime, settings: Mapping[str, float]) -> int:
@@ -24,6 +25,7 @@ async def prune_logs(database: Database, now: datetime, settings: Mapping[str, f
         period = retention.period(settings) if retention else None
         if period is not None:
             deleted += await prune_log(database, log, now, period)
+    await delete_resources_of_deleted_events(database)
     return deleted
 
 
@@ -71,9 +73,25 @@ async def _raise_floor(database: Database, log: Log[Any], until: datetime) -> Po
 
 
 async def _delete(reader: Reader[Any], floor: Position, batch_size: int) -> int:
-    visibility, table = reader.visibility, reader.log.table
+    return sum([await _delete_part(reader, table, floor, batch_size) for table in reader.log.parts])
+
+
+async def _delete_part(reader: Reader[Any], table: sa.Table, floor: Position, batch_size: int) -> int:
+    visibility = visibility_of(reader.database, table)
     how: dict[str, Any] = {"order": [visibility.order], "values": visibility.values("floor", floor)}
     clauses = visibility.prunable("floor")
     return sum(
         [await delete_in_batches(reader.database, table, each, batch_size=batch_size, **how) for each in clauses]
     )
+
+
+async def delete_resources_of_deleted_events(database: Database) -> None:
+    """Delete the related resources of events that retention has deleted."""
+    event, resource = table_of(StoredEvent), table_of(StoredEventResource)
+    oldest = sa.select(event.c.seq).order_by(event.c.seq).limit(1).scalar_subquery()
+    # Without events, all resources of the moment are left over.
+    newest = sa.select(resource.c.event_seq + 1).order_by(resource.c.event_seq.desc()).limit(1).scalar_subquery()
+    async with database.read() as connection:
+        first = await connection.scalar(sa.select(sa.func.coalesce(oldest, newest)))
+    if first is not None:
+        await delete_in_batches(database, resource, resource.c.event_seq < first, order=[resource.c.event_seq])

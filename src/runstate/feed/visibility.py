@@ -5,7 +5,7 @@ may plan a cached statement without looking at its parameters. Each condition is
 is possible: a few entries in index order, or an equality.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -71,9 +71,10 @@ class Visibility(Protocol):
         """Return the parameters for a position that conditions refer to by name."""
 
 
-def visibility_of(database: Database, table: sa.Table) -> Visibility:
-    """Return the visibility of a log table in a database."""
-    return SequenceVisibility(table) if database.is_sqlite else SnapshotVisibility(table)
+def visibility_of(database: Database, table: sa.Table, parts: Sequence[sa.Table] = ()) -> Visibility:
+    """Return the visibility of a log table in a database; `parts` are the tables of the log if it has several."""
+    make = SequenceVisibility if database.is_sqlite else SnapshotVisibility
+    return make(table, parts or [table])
 
 
 class SequenceVisibility(Visibility):
@@ -81,12 +82,14 @@ class SequenceVisibility(Visibility):
 
     is_ordered_by_seq = True
 
-    def __init__(self, table: sa.Table) -> None:
+    def __init__(self, table: sa.Table, parts: Sequence[sa.Table]) -> None:
         self.seq = self.order = table.c.seq
+        self.parts = parts
 
     @override
     def now(self) -> list[sa.Label[Any]]:
-        return [_highest(self.seq).label("top")]
+        tops = [sa.func.coalesce(each, 0) for each in _highest(self.parts, "seq")]
+        return [(sa.func.max(*tops) if len(tops) > 1 else tops[0]).label("top")]
 
     @override
     def position(self, now: Any, floor: Position | None) -> Position:
@@ -146,18 +149,19 @@ class SnapshotVisibility(Visibility):
 
     is_ordered_by_seq = False
 
-    def __init__(self, table: sa.Table) -> None:
+    def __init__(self, table: sa.Table, parts: Sequence[sa.Table]) -> None:
         self.seq, self.xid, self.boot = table.c.seq, table.c.xid, table.c.boot
+        self.parts = parts
         self.order = self.xid
 
     @override
     def now(self) -> list[sa.Label[Any]]:
         started = sa.func.pg_postmaster_start_time(type_=sa.DateTime(timezone=True))
         return [
-            _highest(self.seq).label("top"),
-            sa.cast(_highest(self.xid), sa.Text).label("newest"),
+            sa.func.greatest(*_highest(self.parts, "seq")).label("top"),
+            sa.cast(sa.func.greatest(*_highest(self.parts, "xid")), sa.Text).label("newest"),
             # A standby that was started before the primary can be promoted.
-            sa.func.greatest(started, _highest(self.boot)).label("boot"),
+            sa.func.greatest(started, *_highest(self.parts, "boot")).label("boot"),
             started.label("started"),
             sa.cast(sa.func.pg_current_snapshot(), sa.Text).label("snapshot"),
         ]
@@ -241,7 +245,12 @@ def from_microseconds(since_1970: int) -> datetime:
     return EPOCH + timedelta(microseconds=since_1970)
 
 
-def _highest(column: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
+def _highest(tables: Sequence[sa.Table], name: str) -> list[sa.ColumnElement[Any]]:
+    """Return the highest value of a column in each of several tables: one look into an index each."""
+    return [_highest_of(table.c[name]) for table in tables]
+
+
+def _highest_of(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     # PostgreSQL sorts NULL first in descending order.
     return sa.select(column).where(column.is_not(None)).order_by(column.desc()).limit(ONE).scalar_subquery()
 

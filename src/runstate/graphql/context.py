@@ -244,7 +244,8 @@ class Context:
         return await loader.load_many(ids) if ids else []
 
     async def _types(self, ids: list[UUID]) -> list[type[Row] | None]:
-        types = implementing(Row)
+        # The last type with an id counts.
+        types = sorted(implementing(Row), key=lambda row: not row.__shares_ids__)
         found = {key: types[place] for place, key in await self.fetch(_probes(tuple(types)), ids=ids)}
         return [found.get(each) for each in ids]
 

@@ -16,6 +16,7 @@ from runstate.rows.blocks import (
     BlockType,
 )
 from runstate.rows.configurations import Configuration
+from runstate.rows.events import Event, StoredEvent, StoredEventResource
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
 from runstate.rows.log import Installation, LogCheckpoint, LogEntry, LogFloor, Transition
@@ -55,6 +56,7 @@ __all__ = [
     "Deployment",
     "DeploymentSchedule",
     "DeploymentVersion",
+    "Event",
     "Flow",
     "FlowRun",
     "FlowRunInput",
@@ -73,6 +75,8 @@ __all__ = [
     "RunTally",
     "SavedSearch",
     "State",
+    "StoredEvent",
+    "StoredEventResource",
     "TaskRun",
     "TaskRunState",
     "Transition",

@@ -264,6 +264,8 @@ class Row(Base):
     """Whether the table is missing in GraphQL."""
     __node__: ClassVar[bool] = True
     """Whether `node(id:)` finds rows of the table."""
+    __shares_ids__: ClassVar[bool] = False
+    """Whether an id can also be that of a row of another table, which `node(id:)` then finds instead."""
     __order__: ClassVar[tuple[str, ...]] = ("-id",)
     """Columns to sort by if a client gives no order; a minus sign stands for descending."""
     __indexed__: ClassVar[tuple[str, ...]] = ()

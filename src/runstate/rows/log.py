@@ -111,8 +111,14 @@ class Transition(LogEntry):
     state_name: Mapped[str] = mapped_column(doc="Name of the state entered.")
     message: Mapped[str | None] = mapped_column(doc="Message of the state entered.")
     tags: Mapped[list[str]] = mapped_column(JSON, doc="Tags of the run when it entered the state.")
+    run_name: Mapped[str | None] = mapped_column(info=PRIVATE, doc="Name of the run, which its event tells.")
+    run_count: Mapped[int | None] = mapped_column(
+        info=PRIVATE, doc="Number of times that the run had entered RUNNING, which its event tells."
+    )
 
-    __table_args__ = log_table(sa.UniqueConstraint("run_id", "version"))
+    __table_args__ = log_table(
+        sa.UniqueConstraint("run_id", "version"), sa.Index(None, "occurred"), sa.Index(None, "state_id")
+    )
 
 
 class LogCheckpoint(Base):

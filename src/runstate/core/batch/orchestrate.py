@@ -445,4 +445,6 @@ def _transition(entered: Entered, unit: UnitOfWork) -> dict[str, Any]:
         "state_name": state.name,
         "message": state.message,
         "tags": run.tags,
+        "run_name": run.name,
+        "run_count": run.run_count,
     }

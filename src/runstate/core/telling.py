@@ -1,0 +1,159 @@
+"""Appending events to the log, in the transaction of what they tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.database import Transaction
+from runstate.database.bulk import append, table_of
+from runstate.database.dialects import among, among_given
+from runstate.database.driver import fetch
+from runstate.documents.events import PREFIX, EventResource
+from runstate.documents.exact_json import dumps
+from runstate.feed import EVENTS
+from runstate.rows import StoredEvent, StoredEventResource, Transition
+
+Labels = dict[str, Any]
+"""A resource as JSON, as columns hold it: `resource_id`, and `role`, `name` and `labels` if there are any."""
+
+COLUMNS: Final = (
+    "seq",
+    "id",
+    "name",
+    "occurred",
+    "received",
+    "follows",
+    "resource_id",
+    "resource",
+    "related",
+    "payload",
+    "depth",
+)
+RESOURCE_COLUMNS: Final = ("event_seq", "place", "resource_id")
+COUNTER: Final = sa.table("sqlite_sequence", sa.column("name", sa.Text), sa.column("seq", sa.BigInteger))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event that is to be appended."""
+
+    id: UUID
+    name: str
+    occurred: datetime
+    resource: Labels
+    related: Sequence[Labels] = ()
+    payload: Any = field(default_factory=dict)
+    follows: UUID | None = None
+    depth: int = 0
+
+
+def resource(kind: str, id: object, name: str | None = None, *, role: str | None = None, **labels: str) -> Labels:
+    """Return an object of the server as a resource: `runstate.flow.0190…`."""
+    found: Labels = {"resource_id": f"{PREFIX}{kind}.{id}"}
+    if role is not None:
+        found["role"] = role
+    if name is not None:
+        found["name"] = name
+    return found | ({"labels": labels} if labels else {})
+
+
+async def tell(transaction: Transaction, now: datetime, events: Sequence[Told]) -> None:
+    """Append events that have new ids, and notify subscribers after the commit."""
+    if events:
+        await append_events(transaction, now, events, await numbers(transaction.connection, len(events)))
+
+
+async def append_events(transaction: Transaction, now: datetime, events: Sequence[Told], seqs: Sequence[int]) -> None:
+    """Append events that do not exist, with these numbers."""
+    connection = transaction.connection
+    write, things = (_as_text, _as_text) if connection.dialect.name == "postgresql" else (_as_it_is, _as_documents)
+    records = [
+        (
+            seq,
+            each.id,
+            each.name,
+            each.occurred,
+            now,
+            each.follows,
+            each.resource["resource_id"],
+            things(each.resource),
+            things(each.related),
+            write(each.payload),
+            each.depth,
+        )
+        for seq, each in zip(seqs, events, strict=True)
+    ]
+    await append(connection, StoredEvent, COLUMNS, records)
+    if related := list(_related(events, seqs)):
+        await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
+    transaction.notify(EVENTS.channel)
+
+
+def _as_text(value: Any) -> str:
+    return dumps(value).decode()
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _as_documents(value: Any) -> Any:
+    if isinstance(value, dict):
+        return EventResource.model_construct(**value)
+    return [EventResource.model_construct(**each) for each in value]
+
+
+def _related(events: Sequence[Told], seqs: Sequence[int]) -> Iterable[tuple[int, int, str]]:
+    for seq, event in zip(seqs, events, strict=True):
+        for place, each in enumerate(event.related):
+            yield seq, place, each["resource_id"]
+
+
+async def numbers(connection: AsyncConnection, count: int) -> list[int]:
+    """Return new numbers of the log, in order."""
+    return (await numbers_and_known(connection, count, ()))[0]
+
+
+async def numbers_and_known(
+    connection: AsyncConnection, count: int, ids: Sequence[UUID]
+) -> tuple[list[int], set[UUID]]:
+    """Return new numbers of the log in order, and which of these ids events have already."""
+    if connection.dialect.name == "postgresql":
+        found = await fetch(connection, TAKEN, {"count": count, "ids": list(ids)})
+        return sorted(seq for seq, _ in found if seq is not None), {id for _, id in found if id is not None}
+    # The writer is alone, so nobody takes the same numbers.
+    (last,) = (await connection.execute(sa.select(COUNTER.c.seq).where(COUNTER.c.name == "transition"))).scalars()
+    advance = sa.update(COUNTER).where(COUNTER.c.name == "transition").values(seq=last + count)
+    await connection.execute(advance)
+    known = set((await connection.execute(_known(ids))).scalars()) if ids else set()
+    return list(range(last + 1, last + count + 1)), known
+
+
+def _known(ids: Sequence[UUID]) -> sa.CompoundSelect[Any]:
+    event, transition = table_of(StoredEvent), table_of(Transition)
+    return sa.union_all(
+        sa.select(event.c.id).where(among(event.c.id, ids)),
+        sa.select(transition.c.state_id).where(among(transition.c.state_id, ids)),
+    )
+
+
+def _taken() -> sa.CompoundSelect[Any]:
+    event, transition = table_of(StoredEvent), table_of(Transition)
+    sequence = sa.func.nextval("transition_seq_seq", type_=sa.BigInteger())
+    count = sa.func.generate_series(1, sa.bindparam("count", type_=sa.Integer())).table_valued("n")
+    none = sa.cast(sa.null(), sa.BigInteger())
+    return sa.union_all(
+        sa.select(sequence.label("seq"), sa.cast(sa.null(), sa.Uuid()).label("id")).select_from(count),
+        sa.select(none, event.c.id).where(among_given(event.c.id, "ids")),
+        sa.select(none, transition.c.state_id).where(among_given(transition.c.state_id, "ids")),
+    )
+
+
+TAKEN: Final = _taken()
