@@ -71,7 +71,7 @@ class EventCount:
     count: int = strawberry.field(description="Number of events.")
     first: datetime = strawberry.field(description="Time at which the first of them occurred.")
     label: str = strawberry.field(
-        description="Text for people: the name of the events; or the newest name of the resource, else its id."
+        description="Text for people: the name of the events; or the name of the resource in the newest of them, else its id."
     )
     last: datetime = strawberry.field(description="Time at which the last of them occurred.")
     value: str = strawberry.field(description="Name of the events, or id of the resource.")
@@ -200,9 +200,9 @@ def _measures(source: Any) -> list[Any]:
 
 
 def _named(clause: sa.ColumnElement[bool]) -> sa.Subquery:
-    """Select events with the name of their resource in the newest one that has a name."""
+    """Select events with the name of their resource in the newest one."""
     name = json_text(TABLE.c.resource, ["name"])
-    order = [name.is_(None), TABLE.c.occurred.desc(), TABLE.c.seq.desc()]
+    order = [TABLE.c.occurred.desc(), TABLE.c.seq.desc()]
     place = sa.func.row_number().over(partition_by=TABLE.c.resource_id, order_by=order).label("place")
     ranked = sa.select(TABLE.c.resource_id, TABLE.c.occurred, name.label("name"), place).where(clause).subquery()
     newest = sa.case((ranked.c.place == 1, ranked.c.name)).label("newest")
