@@ -17,8 +17,8 @@ class LabelPattern(Document):
         description="Name of the label; `resource.id`, `resource.role` and `resource.name` are labels, too."
     )
     values: Annotated[list[Pattern], Field(max_length=100)] = Field(
-        description="Patterns: `*` is any text, `?` one character, `[ab]` one of these characters; a leading `!` negates "
-        "the pattern. Patterns are case-sensitive. An empty list matches nothing."
+        description="Patterns: `*` is any text, `?` one character, `[ab]` one of these characters; a leading `!` "
+        "negates the pattern. Patterns are case-sensitive. An empty list matches nothing."
     )
 
 

@@ -76,9 +76,7 @@ class EventLeaf(Node):
 
     def labels(self, key: Key) -> tuple[LabelValue, ...]:
         """Return the values of `for_each` with their labels."""
-        return tuple(
-            LabelValue(each.label, each.role, value) for each, value in zip(self.for_each, key, strict=True)
-        )
+        return tuple(LabelValue(each.label, each.role, value) for each, value in zip(self.for_each, key, strict=True))
 
 
 class MetricLeaf(Node):
@@ -138,7 +136,4 @@ def _compile(trigger: Any, automation: UUID, path: tuple[int, ...], places: Iter
 def _value(ref: LabelRef, event: Event) -> str:
     if ref.role is None:
         return event.resource.get(ref.label, "")
-    return next(
-        (labels.get(ref.label, "") for labels in event.related if labels.get("resource.role") == ref.role), ""
-    )
-
+    return next((labels.get(ref.label, "") for labels in event.related if labels.get("resource.role") == ref.role), "")

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from runstate.core.automations.composites import Kept
 from runstate.core.automations.compiled import Compiled, EventLeaf
+from runstate.core.automations.composites import Kept
 from runstate.core.automations.events import Event, Key
 from runstate.core.automations.windows import LATENESS, Window, due, first_window
 
@@ -42,6 +42,8 @@ class State:
     """Firings inside composites, by the id of the composite."""
     waiting: dict[UUID, Event] = field(default_factory=dict)
     """Events that wait for the event that they follow, by their id."""
+    followers: dict[UUID, set[UUID]] = field(default_factory=dict)
+    """Ids of waiting events by the id of the event that they follow."""
     seen: set[UUID] = field(default_factory=set)
     """Events that were evaluated."""
     leaves: dict[UUID, tuple[Compiled, EventLeaf]] = field(default_factory=dict)
@@ -50,11 +52,15 @@ class State:
     """Deadlines as a heap. Entries that no longer hold are skipped."""
 
     def add(self, automation: Compiled) -> None:
-        """Begin or go on with an automation at the present instant: windows that ended meanwhile are forgotten."""
+        """Begin or go on with an automation at the present instant: windows that ended meanwhile are forgotten.
+
+        All its windows must be loaded.
+        """
         for leaf in automation.leaves:
             self.leaves[leaf.id] = automation, leaf
-            for id in [id for id, window in self.windows.items() if id[0] == leaf.id and window.end <= self.now]:
-                self.set_window(leaf, id[1], None)
+            ended = [key for (of, key), each in self.windows.items() if of == leaf.id and each.end <= self.now]
+            for key in ended:
+                self.set_window(leaf, key, None)
             window = self.windows.get((leaf.id, ())) or first_window(leaf, self.now)
             if window:
                 self.set_window(leaf, (), window)
@@ -67,7 +73,7 @@ class State:
             if known := self.leaves.get(trigger_id):
                 self._queue_window(known[1], key, window)
         for event in self.waiting.values():
-            self._queue_waiting(event)
+            self.wait(event)
 
     def disable(self, automation: Compiled) -> None:
         """Stop an automation; its windows and kept firings stay."""
@@ -78,8 +84,8 @@ class State:
         """Forget an automation with its windows and kept firings."""
         self.disable(automation)
         ids = {node.id for node in automation.nodes}
-        self.windows = {id: window for id, window in self.windows.items() if id[0] not in ids}
-        self.kept = {id: rows for id, rows in self.kept.items() if id not in ids}
+        self.windows = {each: window for each, window in self.windows.items() if each[0] not in ids}
+        self.kept = {each: rows for each, rows in self.kept.items() if each not in ids}
 
     def set_window(self, leaf: EventLeaf, key: Key, window: Window | None) -> None:
         """Replace the window of a key, or forget it."""
@@ -91,12 +97,24 @@ class State:
 
     def wait(self, event: Event) -> None:
         """Let an event wait for the one that it follows."""
+        assert event.follows  # noqa: S101 others do not wait
         self.waiting[event.id] = event
-        self._queue_waiting(event)
+        self.followers.setdefault(event.follows, set()).add(event.id)
+        heapq.heappush(self.queue, Deadline(event.received + LATENESS, 1, (event.position, event.id)))
 
-    def following(self, id: UUID) -> list[Event]:
-        """Return the events that wait for an event, in the order in which they occurred."""
-        found = [each for each in self.waiting.values() if each.follows == id]
+    def release(self, id: UUID) -> Event:
+        """Take an event out of those that wait."""
+        event = self.waiting.pop(id)
+        assert event.follows  # noqa: S101 others do not wait
+        others = self.followers[event.follows]
+        others.discard(id)
+        if not others:
+            del self.followers[event.follows]
+        return event
+
+    def released_by(self, id: UUID) -> list[Event]:
+        """Take out the events that wait for an event, in the order in which they occurred."""
+        found = [self.release(each) for each in tuple(self.followers.get(id, ()))]
         return sorted(found, key=lambda each: (each.occurred, each.position))
 
     def next_deadline(self) -> Deadline | None:
@@ -118,11 +136,8 @@ class State:
         if (at := due(leaf, window)) is not None:
             heapq.heappush(self.queue, Deadline(at, 0, (leaf.rank, key, leaf.id)))
 
-    def _queue_waiting(self, event: Event) -> None:
-        heapq.heappush(self.queue, Deadline(event.received + LATENESS, 1, (event.position, event.id)))
-
 
 def windows_in_order(state: State) -> Iterator[tuple[EventLeaf, Key, Window]]:
     """Yield the windows in a fixed order: by trigger, then by key."""
-    known = [(state.leaves[id][1], key, window) for (id, key), window in state.windows.items() if id in state.leaves]
+    known = [(state.leaves[of][1], key, window) for (of, key), window in state.windows.items() if of in state.leaves]
     yield from sorted(known, key=lambda each: (each[0].rank, each[1]))

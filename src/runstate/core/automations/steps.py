@@ -1,18 +1,22 @@
-"""Steps of triggers: `step(index, state, input)` returns the firings and explains them. The result is a function of the
-order of arrival alone: not of a clock, and not of the rounds in which the log is read."""
+"""Steps of triggers: `step(index, state, input)` returns the firings and explains them.
+
+The result is a function of the order of arrival alone: not of a clock, and not of the rounds in which the log is read.
+"""
 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
-from runstate.core.automations.compiled import Compiled, EventLeaf
+from runstate.core.automations.compiled import Compiled, EventLeaf, MetricLeaf
 from runstate.core.automations.composites import firings_of
-from runstate.core.automations.events import Event, Firing, Key, Part, Step, Verdict
+from runstate.core.automations.events import Event, Firing, Key, Part, Step, TriggerState, Verdict
 from runstate.core.automations.index import Index
+from runstate.core.automations.metrics import Measurement, measure
 from runstate.core.automations.state import Deadline, State
 from runstate.core.automations.windows import Look, expire, look
 
@@ -20,6 +24,8 @@ from runstate.core.automations.windows import Look, expire, look
 class Fired(NamedTuple):
     """A firing of an automation."""
 
+    id: UUID
+    """The same whenever the same log is evaluated."""
     automation_id: UUID
     firing: Firing
 
@@ -38,6 +44,7 @@ class _Run:
     def __init__(self, index: Index, state: State, *, explain: bool) -> None:
         self.index, self.state, self.explain = index, state, explain
         self.fired: list[Fired] = []
+        self.ordinals: Counter[tuple[UUID, str]] = Counter()
         self.steps: list[Step] = []
 
     def result(self) -> Result:
@@ -63,9 +70,25 @@ class _Run:
             self.expire(deadline)
         self.state.now = max(self.state.now, until)
 
+    def measure(self, found: Measurement) -> None:
+        """Let a metric be measured."""
+        self.advance(found.at)
+        for automation in self.index.automations.values():
+            for leaf in automation.metrics:
+                if leaf.id == found.trigger_id:
+                    self.compare(automation, leaf, found)
+
+    def compare(self, automation: Compiled, leaf: MetricLeaf, found: Measurement) -> None:
+        window, state = measure(leaf, self.state.windows.pop((leaf.id, ()), None), found)
+        if window:
+            self.state.windows[leaf.id, ()] = window
+        # Only a trigger of its own says when it is over.
+        if state is TriggerState.TRIGGERED or (state and automation.root is leaf):
+            self.fire(automation, {leaf.id: (Firing(leaf.id, self.state.now, None, (), state=state),)})
+
     def expire(self, deadline: Deadline) -> None:
         if deadline.kind:
-            self.evaluate(self.state.waiting.pop(deadline.order[1]))
+            self.evaluate(self.state.release(deadline.order[1]))
             return
         _, key, trigger_id = deadline.order
         automation, leaf = self.state.leaves[trigger_id]
@@ -83,10 +106,7 @@ class _Run:
             for automation, leaves in self.index.named(each.name):
                 self.fire(automation, {leaf.id: self.look(leaf, each) for leaf in leaves})
             self.note_others(each)
-            followers = self.state.following(each.id)
-            for follower in followers:
-                del self.state.waiting[follower.id]
-            todo += reversed(followers)
+            todo += reversed(self.state.released_by(each.id))
 
     def look(self, leaf: EventLeaf, event: Event) -> tuple[Firing, ...]:
         if not leaf.coverage.covers(event):
@@ -99,20 +119,26 @@ class _Run:
         return self.firings(leaf, key, found)
 
     def firings(self, leaf: EventLeaf, key: Key, found: Look) -> tuple[Firing, ...]:
-        return tuple(
-            Firing(leaf.id, self.state.now, part, _parts(part), leaf.labels(key)) for part in found.fired
-        )
+        return tuple(Firing(leaf.id, self.state.now, part, _parts(part), leaf.labels(key)) for part in found.fired)
 
     def fire(self, automation: Compiled, fired: dict[UUID, tuple[Firing, ...]]) -> None:
         if any(fired.values()):
             found = firings_of(automation.root, fired, self.state.kept)
-            self.fired += [Fired(automation.id, each) for each in found]
+            self.fired += [Fired(self.id_of(each), automation.id, each) for each in found]
+
+    def id_of(self, firing: Firing) -> UUID:
+        """Return the id of a firing: a trigger can fire several times by one event, through several others inside."""
+        event = firing.event.event_id if firing.event else None
+        what = f"{firing.fired.isoformat()} {event} {firing.state.value} {[each.value for each in firing.labels]}"
+        ordinal = self.ordinals[firing.trigger_id, what]
+        self.ordinals[firing.trigger_id, what] += 1
+        return uuid5(firing.trigger_id, f"{what} {ordinal}")
 
     def explain_look(self, leaf: EventLeaf, key: Key, found: Look, event: Event | None) -> None:
         if self.explain:
             labels = () if found.verdict is Verdict.NOT_COVERED else leaf.labels(key)
-            id = event.id if event else None
-            self.steps.append(Step(self.state.now, leaf.path, found.verdict, id, labels, found.count))
+            event_id = event.id if event else None
+            self.steps.append(Step(self.state.now, leaf.path, found.verdict, event_id, labels, found.counted))
 
     def note(self, event: Event, verdict: Verdict) -> None:
         """Explain an event that no trigger evaluated."""
@@ -133,19 +159,26 @@ def _parts(part: Part | None) -> tuple[Part, ...]:
     return (part,) if part else ()
 
 
-def step(index: Index, state: State, given: Event | datetime, *, explain: bool = False) -> Result:
-    """Return the effect of an arrival, or of time having come to an instant. The state is changed in place."""
+Input = Event | Measurement | datetime
+"""An arrival, a measured metric, or the instant that time has come to."""
+
+
+def step(index: Index, state: State, given: Input, *, explain: bool = False) -> Result:
+    """Return the effect of an input. The state is changed in place."""
     run = _Run(index, state, explain=explain)
     if isinstance(given, Event):
         run.arrive(given)
+    elif isinstance(given, Measurement):
+        run.measure(given)
     else:
         run.advance(given)
     return run.result()
 
 
-def replay(index: Index, state: State, given: Iterable[Event | datetime], *, explain: bool = False) -> Result:
+def replay(index: Index, state: State, given: Iterable[Input], *, explain: bool = False) -> Result:
     """Return the effect of several steps, one after the other."""
-    firings, steps = [], []
+    firings: list[Fired] = []
+    steps: list[Step] = []
     for each in given:
         found = step(index, state, each, explain=explain)
         firings += found.firings

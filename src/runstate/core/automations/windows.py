@@ -30,7 +30,7 @@ class Look(NamedTuple):
 
     window: Window | None
     verdict: Verdict
-    count: int | None = None
+    counted: int | None = None
     fired: tuple[Part | None, ...] = ()
     """For each firing its event, which is None for the absence of any."""
 
@@ -66,13 +66,12 @@ def look(leaf: EventLeaf, window: Window | None, event: Event, now: datetime) ->
         # Its deadline is still to come, but the clock of the event is ahead of ours.
         _, _, _, fired = ended = expire(leaf, window, now)
         window = _containing(leaf, ended.window, event.occurred)
-    if window and leaf.after and event.occurred >= window.end and (leaf.within or leaf.starts(event.name)):
-        # A window that ended is as none; one without a length counts until the next event that opens one.
+    if window and leaf.after and leaf.within and event.occurred >= window.end:
         window = None
     window, opened = _opened(leaf, window, event)
     if not leaf.expects(event.name):
         # It matches `after`, so that there is a window.
-        return _with(fired, Look(window, _started(window, event), window and window.count))
+        return _with(fired, Look(window, _started(window, event), window.count if window else None))
     if window is None:
         return _with(fired, Look(None, Verdict.NO_WINDOW))
     if event.occurred < window.start:
@@ -114,7 +113,9 @@ def _counted(leaf: EventLeaf, window: Window, event: Event, now: datetime, *, op
             return Look(begun, Verdict.OPENED, 0)
         return Look(counted, Verdict.OPENED if opened and leaf.after else Verdict.COUNTED, counted.count)
     if not is_enough:
-        return Look(counted, Verdict.COUNTED, counted.count)
+        # A window without a length that an event opened has room for one event.
+        following = counted if leaf.within or not leaf.after else None
+        return Look(following, Verdict.COUNTED, counted.count)
     return Look(_after_firing(leaf, counted, event), Verdict.FIRED, counted.count, (_part(event),))
 
 
