@@ -67,12 +67,14 @@ def resource(kind: str, id: object, name: str | None = None, *, role: str | None
 async def tell(transaction: Transaction, now: datetime, events: Sequence[Told]) -> None:
     """Append events that have new ids, and notify subscribers after the commit."""
     if events:
-        await append_events(transaction, now, events, await numbers(transaction.connection, len(events)))
+        await append_events(transaction.connection, now, events, await numbers(transaction.connection, len(events)))
+        transaction.notify(EVENTS.channel)
 
 
-async def append_events(transaction: Transaction, now: datetime, events: Sequence[Told], seqs: Sequence[int]) -> None:
-    """Append events that do not exist, with these numbers."""
-    connection = transaction.connection
+async def append_events(
+    connection: AsyncConnection, now: datetime, events: Sequence[Told], seqs: Sequence[int]
+) -> None:
+    """Append events that do not exist, with these numbers. The caller notifies the channel of the log."""
     write, things = (_as_text, _as_text) if connection.dialect.name == "postgresql" else (_as_it_is, _as_documents)
     records = [
         (
@@ -93,7 +95,6 @@ async def append_events(transaction: Transaction, now: datetime, events: Sequenc
     await append(connection, StoredEvent, COLUMNS, records)
     if related := list(_related(events, seqs)):
         await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
-    transaction.notify(EVENTS.channel)
 
 
 def _as_text(value: Any) -> str:

@@ -90,6 +90,12 @@ def is_null(statement: Statement, document: str | None, path: str) -> bool:
     return at(statement, document, path)[1] is None
 
 
+def text(statement: Statement, document: str | None, path: str) -> str | None:
+    """Return the text at a path; None if there is none."""
+    found = at(statement, document, path)[1]
+    return found if isinstance(found, str) else None
+
+
 def same(one: Any, other: Any) -> bool:
     """Return whether two JSON values are equal. A Boolean never equals a number."""
     if isinstance(one, dict) and isinstance(other, dict):

@@ -15,7 +15,7 @@ import aiosqlite
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from runstate.database import json, lanes
+from runstate.database import json, lanes, patterns
 from runstate.database.budget import ReadBudget, Rows, texts_at
 from runstate.documents import exact_json
 from runstate.errors import ConfigurationError, LimitExceeded, Overloaded
@@ -325,6 +325,8 @@ def _watch_statements(connection: Any, _: Any) -> None:
         ("json_equals", 3, json.equals),
         ("json_contains", 3, json.contains),
         ("json_is_null", 2, json.is_null),
+        ("json_text", 2, json.text),
+        ("text_fits", 2, _text_fits),
         ("text_contains", 2, _text_contains),
     )
     driver: Interruptible = connection.driver_connection
@@ -336,6 +338,11 @@ def _watch_statements(connection: Any, _: Any) -> None:
 def _text_contains(statement: Interruptible, value: str | None, text: str) -> bool | None:
     statement.check()
     return None if value is None else _lower(text) in _lower(value)
+
+
+def _text_fits(statement: Interruptible, value: str | None, text: str) -> bool | None:
+    statement.check()
+    return None if value is None else patterns.compiled(text).fullmatch(value) is not None
 
 
 def _lower(text: str) -> str:

@@ -51,6 +51,14 @@ class Log(Generic[T]):
         return len(getattr(entry, text) or "") if text else 0
 
 
+class EventLog(Log[Event]):
+    """The log of events: stored ones, and those of transitions."""
+
+    def length(self, entry: Event) -> int:
+        """Return the approximate length of an event as JSON."""
+        return len(repr(entry.payload)) if len(entry.payload) else 0
+
+
 class LogFilter(Protocol[Entry_contra]):
     """A condition that selects the entries for a subscriber, in memory and in SQL."""
 
@@ -84,7 +92,7 @@ EVERYTHING: Final = Everything()
 
 TRANSITIONS: Final = Log(Transition, Transition, StoredEvent)
 """The log of transitions: those entries of the log of events that are transitions."""
-EVENTS: Final = Log(Event, Transition, StoredEvent)
+EVENTS: Final = EventLog(Event, Transition, StoredEvent)
 """The log of events: stored ones, and those of transitions."""
 LOG_WRITES: Final = Log(LogWrite)
 """The log of writes to the logs of runs."""

@@ -264,6 +264,8 @@ class Row(Base):
     """Whether the table is missing in GraphQL."""
     __node__: ClassVar[bool] = True
     """Whether `node(id:)` finds rows of the table."""
+    __announced__: ClassVar[bool] = False
+    """Whether events tell that rows are created, updated and deleted."""
     __shares_ids__: ClassVar[bool] = False
     """Whether an id can also be that of a row of another table, which `node(id:)` then finds instead."""
     __order__: ClassVar[tuple[str, ...]] = ("-id",)

@@ -30,6 +30,7 @@ class BlockType(Row):
     """A kind of block: something that is configured once and used by many flows."""
 
     __tablename__ = "block_type"
+    __announced__ = True
     __order__, __indexed__ = ("name",), ("name", "created")
 
     slug: Mapped[DashSlug] = mapped_column(
@@ -100,6 +101,7 @@ class BlockDocument(Row):
     """A configured block. Its data is stored encrypted; answers have `********` in place of secret values."""
 
     __tablename__ = "block_document"
+    __announced__ = True
     __order__, __indexed__ = ("name",), ("name", "block_type_name", "created", "updated")
 
     name: Mapped[DashSlug] = mapped_column(info=READ_ONLY, doc="Name, unique in the type: a-z, 0-9, `-`.")

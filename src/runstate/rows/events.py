@@ -65,7 +65,7 @@ class Event(Row):
 
     __tablename__ = "any_event"
     __order__ = ("-occurred", "-id")
-    __sorted__ = ("received", "name")
+    __sorted__ = ("received", "name", "resource_id")
     __indexed__ = ()
     __shares_ids__ = True
     # A view is no table: migrations and checks do not compare it.

@@ -18,6 +18,7 @@ class Flow(Tagged, Row):
     """A named workflow; its runs are flow runs."""
 
     __tablename__ = "flow"
+    __announced__ = True
 
     name: Mapped[Name] = mapped_column(unique=True, doc="Unique name.")
     labels: Mapped[JsonObject] = mapped_column(default=dict, doc="Keys and values to filter by.")
@@ -29,6 +30,7 @@ class Deployment(Tagged, Row):
     """A flow that can be run remotely: defaults for its runs, and a limit on the number of concurrent runs."""
 
     __tablename__ = "deployment"
+    __announced__ = True
 
     name: Mapped[Name] = mapped_column(doc="Name, unique for the flow.")
     flow_id: Mapped[UUID] = mapped_column(

@@ -14,6 +14,7 @@ class ConcurrencyLimit(Row):
     """A named number of slots. `tag:<tag>` limits the RUNNING task runs that carry the tag."""
 
     __tablename__ = "concurrency_limit"
+    __announced__ = True
 
     name: Mapped[Name] = mapped_column(
         info=CREATE_ONLY, doc="Unique name. `tag:<tag>` limits the RUNNING task runs that carry the tag."

@@ -21,6 +21,7 @@ class WorkPool(Row):
     """Queues and workers of one type, with a template for the infrastructure of runs."""
 
     __tablename__ = "work_pool"
+    __announced__ = True
     __node__ = False  # `status` has another type than this field of other nodes
     __order__, __indexed__ = ("name",), ("type", "created")
 
@@ -61,6 +62,7 @@ class WorkQueue(Row):
     """Part of a work pool with its own limit and priority."""
 
     __tablename__ = "work_queue"
+    __announced__ = True
     __node__ = False  # `status` and `workPool` have other types than these fields of other nodes
     __order__, __indexed__ = ("priority", "id"), ("priority", "name", "created")
 

@@ -10,6 +10,7 @@ class Variable(Tagged, Row):
     """A named value that programs read. Secrets belong into block documents."""
 
     __tablename__ = "variable"
+    __announced__ = True
     __order__, __indexed__ = ("name",), ("created", "updated")
 
     name: Mapped[Slug] = mapped_column(unique=True, doc="Unique name: a-z, 0-9, `-`, `_`; 1 to 255 characters.")

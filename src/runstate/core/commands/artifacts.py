@@ -77,7 +77,7 @@ async def delete_artifact(context: CommandContext, artifact_id: UUID) -> None:
     async with context.database.write() as transaction:
         connection = transaction.connection
         locked = await _lock(connection, [artifact_id])
-        await remove(connection, Artifact, artifact_id)
+        await remove(connection, Artifact, artifact_id, context.clock())
         await _renew(connection, locked, context.clock())
 
 
@@ -105,6 +105,6 @@ async def _renew(connection: AsyncConnection, locked: dict[UUID, UUID], now: Any
         newest = artifacts.order_by(Artifact.created.desc(), Artifact.id.desc()).limit(1)
         found = (await connection.execute(newest)).mappings().one_or_none()
         if found is None:
-            await remove(connection, ArtifactCollection, collection)
+            await remove(connection, ArtifactCollection, collection, context.clock())
         elif found["id"] != latest:
             await _adopt(connection, collection, _copy(dict(found)), now)

@@ -278,7 +278,7 @@ async def delete_block_document(context: CommandContext, document_id: UUID, *, f
             users = sa.select(reference.parent_id).where(here).distinct().order_by(reference.parent_id)
             if used := list((await connection.execute(users.limit(MOST_USERS))).scalars()):
                 raise InUse(used)
-        await remove(connection, BlockDocument, document_id)
+        await remove(connection, BlockDocument, document_id, context.clock())
 
 
 @command(BlockDocument)

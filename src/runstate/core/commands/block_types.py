@@ -57,7 +57,7 @@ async def delete_block_type(context: CommandContext, block_type_id: UUID) -> Non
         connection = transaction.connection
         await _check_type(connection, BlockType.id == block_type_id, block_type_id)
         await _dereference(connection, BlockDocument.block_type_id == block_type_id)
-        await crud.remove(connection, BlockType, block_type_id)
+        await crud.remove(connection, BlockType, block_type_id, context.clock())
 
 
 @command(BlockSchema)
@@ -68,7 +68,7 @@ async def delete_block_schema(context: CommandContext, block_schema_id: UUID) ->
         of = sa.select(BlockSchema.block_type_id).where(BlockSchema.id == block_schema_id)
         await _check_type(connection, BlockType.id == of.scalar_subquery(), block_schema_id)
         await _dereference(connection, BlockDocument.block_schema_id == block_schema_id)
-        await crud.remove(connection, BlockSchema, block_schema_id)
+        await crud.remove(connection, BlockSchema, block_schema_id, context.clock())
 
 
 async def _dereference(connection: AsyncConnection, which: sa.ColumnElement[bool]) -> None:

@@ -103,7 +103,7 @@ async def delete_limit(context: CommandContext, limit_id: UUID) -> None:
     """Delete a limit of clients with its leases."""
     async with context.database.write() as transaction:
         await _lock(transaction.connection, limit_id)
-        await remove(transaction.connection, ConcurrencyLimit, limit_id)
+        await remove(transaction.connection, ConcurrencyLimit, limit_id, context.clock())
 
 
 @command(ConcurrencyLimit, notify=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from enum import Enum
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 from uuid import UUID
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.commands.announcements import announce
 from runstate.core.commands.command import TRIES, command
 from runstate.core.commands.references import referred_to, unknown
 from runstate.core.context import CommandContext
@@ -72,29 +74,45 @@ def _default(column: sa.Column[Any]) -> Any:
 
 
 async def insert(connection: AsyncConnection, row: type[R], columns: Mapping[str, Any]) -> R:
-    """Insert a row and return it as written."""
+    """Insert a row and return it as written. Its event tells that it was created, if rows of the table have events."""
     statement = sa.insert(_table(row)).returning(*_table(row).columns)
-    return _row(row, (await connection.execute(statement, dict(columns))).one())
+    made = _row(row, (await connection.execute(statement, dict(columns))).one())
+    await announce(connection, made, "created", made.created)
+    return made
 
 
-async def insert_or_skip(connection: AsyncConnection, row: type[R], columns: Mapping[str, Any]) -> R | None:
-    """Insert a row and return it as written. Return None if its unique key is taken."""
+async def insert_or_skip(
+    connection: AsyncConnection, row: type[R], columns: Mapping[str, Any], *, announced: bool = True
+) -> R | None:
+    """Insert a row and return it as written, with its event as `insert`. Return None if its unique key is taken."""
     statement = dialects.insert_or_skip(connection.dialect.name, _table(row)).returning(*_table(row).columns)
     found = (await connection.execute(statement, dict(columns))).one_or_none()
-    return None if found is None else _row(row, found)
+    if found is None:
+        return None
+    made = _row(row, found)
+    if announced:
+        await announce(connection, made, "created", made.created)
+    return made
 
 
 async def insert_or_find(
-    connection: AsyncConnection, row: type[R], columns: Mapping[str, Any], key: Sequence[str], *, lock: bool = False
+    connection: AsyncConnection,
+    row: type[R],
+    columns: Mapping[str, Any],
+    key: Sequence[str],
+    *,
+    lock: bool = False,
+    announced: bool = True,
 ) -> Written[R]:
     """Insert a row, or find the existing row with its unique key; with `lock`, lock the existing row.
 
+    Without `announced`, the caller appends the event.
     The existing row can be deleted before it is found. The key is free then, so the insert is retried.
     """
     table = _table(row)
     found = sa.select(*table.columns).where(*(table.c[name] == columns[name] for name in key))
     for _ in range(TRIES):
-        if (made := await insert_or_skip(connection, row, columns)) is not None:
+        if (made := await insert_or_skip(connection, row, columns, announced=announced)) is not None:
             return Written(made)
         # Locked only if the caller updates the row next.
         existing = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
@@ -104,22 +122,39 @@ async def insert_or_find(
 
 
 async def change(
-    connection: AsyncConnection, row: type[R], which: sa.ColumnElement[bool], columns: Mapping[str, Any], now: Any
+    connection: AsyncConnection,
+    row: type[R],
+    which: sa.ColumnElement[bool],
+    columns: Mapping[str, Any],
+    now: Any,
+    *,
+    announced: bool = True,
 ) -> R | None:
-    """Update columns of a row and return it as written, or None if it is unknown. Without columns, only read it."""
+    """Update columns of a row and return it as written, or None if it is unknown. Without columns, only read it.
+
+    An event tells of the update, as of other changes; without `announced`, the caller appends it.
+    """
     table = _table(row)
     statement: Any = sa.select(*table.columns).where(which)
     # An update without changes writes nothing, so `updated` stays.
     if columns:
         statement = sa.update(table).where(which).values(**columns, updated=now).returning(*table.columns)
     found = (await connection.execute(statement)).one_or_none()
-    return None if found is None else _row(row, found)
+    if found is None:
+        return None
+    changed = _row(row, found)
+    if columns and announced:
+        await announce(connection, changed, "updated", now, columns)
+    return changed
 
 
-async def remove(connection: AsyncConnection, row: type[Row], id: UUID) -> None:
-    """Delete a row. Raise NotFound if it does not exist."""
-    if not (await connection.execute(sa.delete(row).where(row.id == id))).rowcount:
+async def remove(connection: AsyncConnection, row: type[Row], id: UUID, now: datetime) -> None:
+    """Delete a row, with an event as `insert`. Raise NotFound if it does not exist."""
+    statement = sa.delete(_table(row)).where(_table(row).c.id == id).returning(*_table(row).columns)
+    found = (await connection.execute(statement)).one_or_none()
+    if found is None:
         raise NotFound(id)
+    await announce(connection, _row(row, found), "deleted", now)
 
 
 def _table(row: type[Row]) -> sa.Table:
@@ -176,6 +211,6 @@ def delete(row: type[R]) -> Callable[..., Any]:
     @command(row)
     async def run(context: CommandContext, id: UUID) -> None:
         async with context.database.write() as transaction:
-            await remove(transaction.connection, row, id)
+            await remove(transaction.connection, row, id, context.clock())
 
     return run

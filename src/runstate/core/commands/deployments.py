@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.commands.announcements import announce
 from runstate.core.commands.by_name import CREATE_FLOW, FLOW, deployment_id_of, flow_id_of, given
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert, insert_or_find, remove
@@ -106,12 +107,14 @@ async def create_deployment(context: CommandContext, document: Any) -> Written[D
         connection = transaction.connection
         labels = await _labels(connection, document.flow_id, columns)
         columns |= await _queue(context, connection, document, pool)
-        found = await insert_or_find(connection, Deployment, fresh(context) | columns | labels, KEY, lock=True)
+        found = await insert_or_find(connection, Deployment, fresh(context) | columns | labels, KEY, lock=True, announced=False)
         if found.created and document.concurrency_limit is None and not planned:
+            await announce(connection, found.row, "created", found.row.created)
             return found
         # An insert has written the columns already, so only the limit and the schedules are left.
         given = {} if found.created else columns | (labels if "labels" in columns else {})
-        changed = await _change(context, transaction, found.row, document, given, planned)
+        what = "created" if found.created else "updated"
+        changed = await _change(context, transaction, found.row, document, given, planned, what)
     return Written(changed.row, found.created)
 
 
@@ -240,16 +243,19 @@ async def _change(
     document: Any,
     columns: dict[str, Any],
     planned: list[Planned] | None,
+    what: str = "updated",
 ) -> DeploymentChange:
-    """Update a locked deployment, its limit and its schedules."""
+    """Update a locked deployment, its limit and its schedules, with the event that it was created or updated."""
     now, connection = context.clock(), transaction.connection
     if "concurrency_limit" in document.model_fields_set:
         limit_id = await _set_limit(context, connection, before.id, document.concurrency_limit, now)
         columns = columns | {"concurrency_limit_id": limit_id}
     await _keep_version(context, connection, before, columns)
-    changed = await change(connection, Deployment, Deployment.id == before.id, columns, now)
+    changed = await change(connection, Deployment, Deployment.id == before.id, columns, now, announced=False)
     if changed is None:
         raise NotFound(before.id)
+    if columns or what == "created":
+        await announce(connection, changed, what, now, columns)
     return DeploymentChange(changed, await _reschedule(context, transaction, before, changed, planned))
 
 
@@ -326,4 +332,4 @@ async def delete_deployment(context: CommandContext, deployment_id: UUID) -> Non
             raise NotFound(deployment_id)
         scheduled = (FlowRun.deployment_id == deployment_id) & (FlowRun.state_type == StateType.SCHEDULED)
         await delete_flow_runs(transaction, scheduled, context.clock())
-        await remove(connection, Deployment, deployment_id)
+        await remove(connection, Deployment, deployment_id, context.clock())

@@ -15,6 +15,7 @@ from runstate.core.telling import Labels, Told, append_events, numbers_and_known
 from runstate.documents.base import storable_json, storable_text
 from runstate.documents.events import EmitEvents, NewEvent, NewEventResource
 from runstate.errors import InvalidInput
+from runstate.feed import EVENTS
 from runstate.rows import StoredEvent
 
 LONGEST_NAME: Final = 1_024
@@ -67,7 +68,8 @@ async def _append(context: CommandContext, now: datetime, told: Sequence[Told], 
             else:
                 new[each.id] = each
         if new:
-            await append_events(transaction, now, list(new.values()), seqs[: len(new)])
+            await append_events(transaction.connection, now, list(new.values()), seqs[: len(new)])
+            transaction.notify(EVENTS.channel)
     return Emitted([each.id for each in told], list(repeated))
 
 

@@ -34,4 +34,4 @@ async def delete_flow(context: CommandContext, flow_id: UUID) -> None:
             raise NotFound(flow_id)
         # A cascade of the database would neither release slots nor change the tallies.
         await delete_flow_runs(transaction, FlowRun.flow_id == flow_id, context.clock())
-        await crud.remove(connection, Flow, flow_id)
+        await crud.remove(connection, Flow, flow_id, context.clock())

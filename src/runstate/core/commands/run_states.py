@@ -42,4 +42,4 @@ async def _delete_state(context: CommandContext, row: type[FlowRunState | TaskRu
             raise InvalidInput("The run is in this state; only states that it has left can be deleted.", ["id"])
         if row is TaskRunState:
             await sql.forget_results(connection, TaskRunState.id == state_id)
-        await remove(connection, row, state_id)
+        await remove(connection, row, state_id, context.clock())

@@ -164,7 +164,7 @@ async def delete_pool(context: CommandContext, pool_id: UUID) -> None:
         connection = transaction.connection
         await lock_pool(connection, WorkPool.id == pool_id, pool_id)
         await _detach(connection, [queue.id for queue in await queues_of(connection, pool_id)], context.clock())
-        await remove(connection, WorkPool, pool_id)
+        await remove(connection, WorkPool, pool_id, context.clock())
 
 
 async def _detach(connection: AsyncConnection, queues: Sequence[UUID], now: datetime) -> None:
@@ -252,7 +252,7 @@ async def delete_queue(context: CommandContext, queue_id: UUID) -> None:
         if queue.is_default:
             raise InvalidInput("The default queue of a pool cannot be deleted.", ["id"])
         await _detach(transaction.connection, [queue_id], context.clock())
-        await remove(transaction.connection, WorkQueue, queue_id)
+        await remove(transaction.connection, WorkQueue, queue_id, context.clock())
 
 
 @command(WorkQueue)

@@ -105,7 +105,7 @@ async def delete_worker(context: CommandContext, worker_id: UUID) -> None:
         if pool_id is None:
             raise NotFound(worker_id)
         await lock_pool(connection, WorkPool.id == pool_id, worker_id)
-        await remove(connection, Worker, worker_id)
+        await remove(connection, Worker, worker_id, context.clock())
         others = sa.select(Worker.last_heartbeat_time, Worker.heartbeat_interval_seconds)
         found = await connection.execute(others.where(Worker.work_pool_id == pool_id))
         until = max((last + MISSED * timedelta(seconds=interval) for last, interval in found), default=None)

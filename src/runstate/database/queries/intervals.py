@@ -13,10 +13,14 @@ import sqlalchemy as sa
 
 from runstate.database.dialects import NUMBER, seconds_between
 from runstate.documents.intervals import CalendarInterval, CalendarUnit, Interval
-from runstate.errors import BadUserInput
+from runstate.errors import BadUserInput, InvalidInput
 from runstate.rows.base import MICROSECOND, Timestamp
 
 MOST_INTERVALS: Final = 500
+MOST_ON_GRID: Final = 1_000
+SHORTEST_ON_GRID: Final = 0.01
+GRID: Final = datetime(2024, 4, 1, tzinfo=UTC)
+"""Start of an interval of every grid, a Monday."""
 INSTANT: Final = Timestamp()
 
 
@@ -63,6 +67,24 @@ class Intervals:
             return cls(tuple(since + place * length for place in range(number + 1)))
         except OverflowError as error:
             raise BadUserInput("The intervals reach beyond the year 9999.") from error
+
+    @classmethod
+    def on_grid(cls, since: datetime, until: datetime, seconds: float) -> "Intervals":
+        """Return the intervals of a fixed grid, from the one that contains `since` to the last that begins before `until`.
+
+        One of them begins on Monday, April 1 2024. Raise InvalidInput if there are too many.
+        """
+        if not seconds >= SHORTEST_ON_GRID:
+            raise InvalidInput(f"An interval must be at least {SHORTEST_ON_GRID} seconds long.", ("intervalSeconds",))
+        try:
+            length = timedelta(seconds=seconds)
+            start = GRID + (since - GRID) // length * length
+            number = max(0, ceil((until - start) / length))
+            if number > MOST_ON_GRID:
+                raise InvalidInput(f"At most {MOST_ON_GRID} intervals are possible, not {number}.", ("intervalSeconds",))
+            return cls(tuple(start + place * length for place in range(number + 1)))
+        except OverflowError as error:
+            raise InvalidInput("The intervals reach beyond the years 1 to 9999.") from error
 
     @classmethod
     def of_calendar(cls, since: datetime, until: datetime, calendar: CalendarInterval) -> "Intervals":

@@ -43,12 +43,14 @@ class PageArguments(Generic[R]):
     before: str | None = UNSET
     conditions: Sequence[Callable[[sa.FromClause], Clause]] = ()
     """Conditions of additional arguments."""
+    one_per: str | None = None
+    """Column of which each value is listed once, with the row that is first in the order."""
 
     @classmethod
     def of(cls, extras: Extras, given: Mapping[str, Any]) -> Self:
         """Return the arguments that were sent to a list with additional arguments."""
         common = {name: value for name, value in given.items() if name not in extras}
-        return cls(**common, conditions=extras.conditions(given))
+        return cls(**common, conditions=extras.conditions(given), one_per=extras.one_per(given))
 
     def size(self) -> int:
         """Return the size of a page. Raise LimitExceeded or BadUserInput if it is out of range."""
@@ -81,6 +83,9 @@ class PageQuery(Generic[R]):
         self.extra = arguments.conditions
         where = arguments.where.clause(self.table) if isinstance(arguments.where, Where) else sa.true()
         self.where: Clause = sa.and_(where, *(condition(self.table) for condition in self.extra))
+        self.one_per = arguments.one_per
+        if self.one_per:
+            self.table, self.where = self._first_of_each(self.one_per), sa.true()
         self.size = arguments.size()
         self.backwards = is_set(arguments.last)
         self.after = _position(row, self.keys, "after", arguments.after)
@@ -161,11 +166,22 @@ class PageQuery(Generic[R]):
         places += [key.clause(self.table, backwards=self.backwards) for key in others]
         return sa.select(*self._selected()).where(*conditions).order_by(*places)
 
+    def _first_of_each(self, column: str) -> sa.FromClause:
+        """Return the rows that are the first with their value in a column."""
+        places = [key.clause(self.table, backwards=False) for key in self.keys]
+        place = sa.func.row_number().over(partition_by=self.table.c[column], order_by=places).label("place")
+        ranked = sa.select(*self.table.c, place).where(self.where).subquery("ranked")
+        columns = [each for each in ranked.c if each.key != "place"]
+        return sa.select(*columns).where(ranked.c.place == 1).subquery(self.table.description)
+
     def _selected(self) -> Iterable[sa.ColumnElement[Any]]:
         return (as_given(self.table.c[name]) for name in self.columns)
 
     async def counts(self, fetch: Fetch, parents: list[Any]) -> list[int]:
         """Return how many rows each parent has on all pages, in one statement."""
+        if self.one_per:
+            ((number,),) = await fetch(sa.select(sa.func.count()).select_from(self.table))
+            return [number]
         groups = [self.parent] if self.parent else []
         query = count_query(self.row, self.condition, groups)
         scope = [among(query.counted.columns[self.parent], parents)] if self.parent else []

@@ -45,6 +45,8 @@ class Extra(NamedTuple):
     clause: Callable[[sa.FromClause, Any], Clause]
     """Returns the condition on a table for a value that was sent, or for the default."""
     default: Any = UNSET
+    one_per: str | None = None
+    """Column: only the first row with each value is listed, if the argument is true."""
 
 
 class Extras(dict[str, Extra]):
@@ -54,8 +56,13 @@ class Extras(dict[str, Extra]):
 
     def conditions(self, given: Mapping[str, Any]) -> list[Callable[[sa.FromClause], Clause]]:
         """Return the conditions on a table for arguments that were sent."""
-        values = {name: given.get(name, extra.default) for name, extra in self.items()}
+        values = {name: given.get(name, extra.default) for name, extra in self.items() if not extra.one_per}
         return [partial(_extra, self[name].clause, value) for name, value in values.items() if is_set(value)]
+
+
+    def one_per(self, given: Mapping[str, Any]) -> str | None:
+        """Return the column of which each value is listed once; None if that was not asked for."""
+        return next((extra.one_per for name, extra in self.items() if extra.one_per and given.get(name)), None)
 
 
 def _extra(clause: Callable[[sa.FromClause, Any], Clause], value: Any, table: sa.FromClause) -> Clause:
@@ -63,6 +70,16 @@ def _extra(clause: Callable[[sa.FromClause, Any], Clause], value: Any, table: sa
 
 
 NO_EXTRAS: Final = Extras()
+
+
+OWN_CONDITIONS: Final[dict[type[Row], Extras]] = {}
+"""Members of the filter of a row that are no columns, by row."""
+
+
+def has_conditions(row: type[Row], **own: Extra) -> None:
+    """Add members to the filter of a row, each with a condition on the table."""
+    REGISTRY.require_open(row, f"A condition on {row.__name__}")
+    OWN_CONDITIONS[row] = Extras(own)
 
 
 class HasMany(NamedTuple):
@@ -127,6 +144,8 @@ class Where(Conditions, Generic[R]):
             yield negated(value.clause(table, depth))
         elif name == "search" and self.row.__searched__:
             yield _matches(table, self.row, value)
+        elif own := OWN_CONDITIONS.get(self.row, NO_EXTRAS).get(name):
+            yield own.clause(table, value)
         elif name in self.reference_fields:
             yield refers(table, self.reference_fields[name], value, depth)
         elif name in self.list_fields:
@@ -203,6 +222,8 @@ def _where(row: type[Row]) -> type:
     if row.__searched__:
         fields["search"] = optional(str), member(SEARCH.format(" and ".join(row.__searched__)))
     metadata = [(field.python_name, field.description, field.metadata) for field in definition_of(row).fields]
+    own_conditions = OWN_CONDITIONS.get(row, NO_EXTRAS)
+    fields |= {known: (optional(each.kind), member(each.description)) for known, each in own_conditions.items()}
     references = {known: data["reference"] for known, _, data in metadata if "reference" in data}
     many = {known: data["many"] for known, _, data in metadata if "many" in data}
     docs = {known: doc for known, doc, _ in metadata}

@@ -54,6 +54,11 @@ def _order_by(row: type[Row]) -> type:
     known = _leading(row) | set(row.__sorted__)
     fields = {stored.name: _sorted(row, stored) for stored in members(row) if stored.name in known}
     fields |= {name: (optional(Direction), member(COMPUTED[name])) for name in row.__computed__}
+    # An order can be by a column that is part of another field.
+    columns = cast("sa.Table", row.__table__).c
+    fields |= {
+        name: (optional(Direction), member(columns[name].doc or "")) for name in row.__sorted__ if name not in fields
+    }
     doc = f"Field to sort {row.__name__} objects by. Exactly one member must be set."
     return input_type(one_of=True)(class_of(f"{row.__name__}OrderBy", (OrderBy,), fields, __doc__=doc, row=row))
 
