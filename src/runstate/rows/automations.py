@@ -23,6 +23,7 @@ class Automation(Tagged, Row):
     """A trigger, and the actions that are done when it fires."""
 
     __tablename__ = "automation"
+    __announced__ = True
     __order__, __indexed__ = ("name", "id"), ("name", "created", "updated")
 
     name: Mapped[AutomationName] = mapped_column(doc="Name for people; not unique.")
