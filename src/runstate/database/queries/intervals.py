@@ -81,7 +81,9 @@ class Intervals:
             start = GRID + (since - GRID) // length * length
             number = max(0, ceil((until - start) / length))
             if number > MOST_ON_GRID:
-                raise InvalidInput(f"At most {MOST_ON_GRID} intervals are possible, not {number}.", ("intervalSeconds",))
+                raise InvalidInput(
+                    f"At most {MOST_ON_GRID} intervals are possible, not {number}.", ("intervalSeconds",)
+                )
             return cls(tuple(start + place * length for place in range(number + 1)))
         except OverflowError as error:
             raise InvalidInput("The intervals reach beyond the years 1 to 9999.") from error

@@ -32,7 +32,18 @@ from runstate.rows.base import Duration
 
 B = TypeVar("B", bound=Base)
 
-RUN = ("id", "name", "tags", "state_id", "state_type", "state_name", "state_timestamp", "version", "run_count", "policy")
+RUN = (
+    "id",
+    "name",
+    "tags",
+    "state_id",
+    "state_type",
+    "state_name",
+    "state_timestamp",
+    "version",
+    "run_count",
+    "policy",
+)
 KEPT = ("last_answer", "heartbeat_seconds")
 TIMES = ("expected_start_time", "next_scheduled_start_time", "start_time", "end_time", "total_run_time_seconds")
 FLOW_RUN = (*RUN, *TIMES, *KEPT, "flow_id", "deployment_id", "parent_task_run_id", "infrastructure_pid")

@@ -125,12 +125,13 @@ class Query:
     """Numbers of events."""
 
     @query
-    async def event_counts(
-        self, info: Info, by: By, where: Which = UNSET, first: First = 200
-    ) -> list[EventCount]:
+    async def event_counts(self, info: Info, by: By, where: Which = UNSET, first: First = 200) -> list[EventCount]:
         """Numbers of events by name or by resource: largest first, then by label and value."""
         found = await info.context.fetch(_counts(by, _clause(where), checked_size(first, MOST_GROUPS)))
-        return [EventCount(value=value, label=label, count=count, first=start, last=end) for value, label, count, start, end in found]
+        return [
+            EventCount(value=value, label=label, count=count, first=start, last=end)
+            for value, label, count, start, end in found
+        ]
 
     @query
     async def event_history(
@@ -142,7 +143,9 @@ class Query:
         """
         over = Intervals.on_grid(since, until, interval_seconds)
         counted = dict(await info.context.fetch(_history(over, since, until, _clause(where))))
-        return [EventInterval(start=start, end=end, count=counted.get(place, 0)) for place, (start, end) in enumerate(over)]
+        return [
+            EventInterval(start=start, end=end, count=counted.get(place, 0)) for place, (start, end) in enumerate(over)
+        ]
 
 
 @strawberry.type

@@ -59,7 +59,6 @@ class Extras(dict[str, Extra]):
         values = {name: given.get(name, extra.default) for name, extra in self.items() if not extra.one_per}
         return [partial(_extra, self[name].clause, value) for name, value in values.items() if is_set(value)]
 
-
     def one_per(self, given: Mapping[str, Any]) -> str | None:
         """Return the column of which each value is listed once; None if that was not asked for."""
         return next((extra.one_per for name, extra in self.items() if extra.one_per and given.get(name)), None)
@@ -225,7 +224,7 @@ def _where(row: type[Row]) -> type:
     own_conditions = OWN_CONDITIONS.get(row, NO_EXTRAS)
     fields |= {known: (optional(each.kind), member(each.description)) for known, each in own_conditions.items()}
     references = {known: data["reference"] for known, _, data in metadata if "reference" in data}
-    many = {known: data["many"] for known, _, data in metadata if "many" in data}
+    many = {known: found for known, _, data in metadata if (found := data.get("many") or data.get("condition"))}
     docs = {known: doc for known, doc, _ in metadata}
     fields |= {
         known: _condition(Where.__class_getitem__(reference.target), docs[known])
