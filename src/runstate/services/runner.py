@@ -14,6 +14,7 @@ from runstate.core.batch.batcher import Batcher
 from runstate.database.failures import is_temporary, reason
 from runstate.errors import ConfigurationError
 from runstate.services import (
+    actions,
     cancellation,
     cleanup,
     heartbeats,
@@ -48,6 +49,7 @@ SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
         "cancellation": Service(cancellation.run_once, 20),
         "orphans": Service(orphans.run_once, 10),
         "heartbeats": Service(heartbeats.run_once, 5),
+        "actions": Service(actions.run_once, 0.25),
         "tally-compaction": Service(tally_compaction.run_once, 10),
         "cleanup": Service(cleanup.run_once, 300),
         "log-retention": Service(log_retention.run_once, 300),

@@ -26,7 +26,7 @@ from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.published import Event
 from runstate.graphql.types.conditions import is_set
 from runstate.graphql.types.derive import register_type
-from runstate.graphql.types.fields import input_type, object_type, query, subscription
+from runstate.graphql.types.fields import object_type, query, subscription
 from runstate.graphql.types.filters import Extra, Where
 from runstate.graphql.types.inputs import Input, register_input
 
