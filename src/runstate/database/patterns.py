@@ -61,4 +61,4 @@ def _items(inside: str) -> Iterator[str]:
 
 def _escaped(character: str) -> str:
     # A backslash before a letter would mean something else.
-    return character if character.isalnum() or character == "_" or ord(character) > 127 else "\\" + character
+    return character if character.isalnum() or character == "_" or not character.isascii() else "\\" + character

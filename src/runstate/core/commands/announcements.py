@@ -28,7 +28,9 @@ def kind_of(row: type[Row]) -> str:
     return noun(row).replace(" ", "-")
 
 
-async def announce(connection: AsyncConnection, row: Row, what: str, now: datetime, changed: Iterable[str] = ()) -> None:
+async def announce(
+    connection: AsyncConnection, row: Row, what: str, now: datetime, changed: Iterable[str] = ()
+) -> None:
     """Append the event that an object was created, updated or deleted, if objects of its kind have events."""
     kind = type(row)
     if not kind.__announced__:

@@ -107,7 +107,9 @@ async def create_deployment(context: CommandContext, document: Any) -> Written[D
         connection = transaction.connection
         labels = await _labels(connection, document.flow_id, columns)
         columns |= await _queue(context, connection, document, pool)
-        found = await insert_or_find(connection, Deployment, fresh(context) | columns | labels, KEY, lock=True, announced=False)
+        found = await insert_or_find(
+            connection, Deployment, fresh(context) | columns | labels, KEY, lock=True, announced=False
+        )
         if found.created and document.concurrency_limit is None and not planned:
             await announce(connection, found.row, "created", found.row.created)
             return found

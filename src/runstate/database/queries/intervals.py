@@ -70,9 +70,9 @@ class Intervals:
 
     @classmethod
     def on_grid(cls, since: datetime, until: datetime, seconds: float) -> "Intervals":
-        """Return the intervals of a fixed grid, from the one that contains `since` to the last that begins before `until`.
+        """Return intervals of a fixed grid: from the one that contains `since` to the last that begins before `until`.
 
-        One of them begins on Monday, April 1 2024. Raise InvalidInput if there are too many.
+        One interval of the grid begins on Monday, April 1 2024. Raise InvalidInput if there are too many.
         """
         if not seconds >= SHORTEST_ON_GRID:
             raise InvalidInput(f"An interval must be at least {SHORTEST_ON_GRID} seconds long.", ("intervalSeconds",))
@@ -81,7 +81,9 @@ class Intervals:
             start = GRID + (since - GRID) // length * length
             number = max(0, ceil((until - start) / length))
             if number > MOST_ON_GRID:
-                raise InvalidInput(f"At most {MOST_ON_GRID} intervals are possible, not {number}.", ("intervalSeconds",))
+                raise InvalidInput(
+                    f"At most {MOST_ON_GRID} intervals are possible, not {number}.", ("intervalSeconds",)
+                )
             return cls(tuple(start + place * length for place in range(number + 1)))
         except OverflowError as error:
             raise InvalidInput("The intervals reach beyond the years 1 to 9999.") from error

@@ -26,7 +26,7 @@ from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.published import Event
 from runstate.graphql.types.conditions import is_set
 from runstate.graphql.types.derive import register_type
-from runstate.graphql.types.fields import input_type, object_type, query, subscription
+from runstate.graphql.types.fields import field, object_type, query, subscription
 from runstate.graphql.types.filters import Extra, Where
 from runstate.graphql.types.inputs import Input, register_input
 
@@ -71,7 +71,7 @@ class EventCount:
     count: int = strawberry.field(description="Number of events.")
     first: datetime = strawberry.field(description="Time at which the first of them occurred.")
     label: str = strawberry.field(
-        description="Text for people: the name of the events; or the name of the resource in the newest of them, else its id."
+        description="Text for people: name of the events; or of the resource in the newest of them, else its id."
     )
     last: datetime = strawberry.field(description="Time at which the last of them occurred.")
     value: str = strawberry.field(description="Name of the events, or id of the resource.")
@@ -95,9 +95,9 @@ class EmitEventsPayload:
     )
     ids: list[strawberry.ID] = strawberry.field(description="Id of each event, in the place of the event.")
 
-    @strawberry.field(description="A cursor behind these events, for `events(after:)`.")
+    @field
     async def cursor(self, info: Info) -> str:
-        """Return the end of the log."""
+        """A cursor behind these events, for `events(after:)`."""
         return await _hub(info).end_cursor()
 
 
@@ -125,12 +125,13 @@ class Query:
     """Numbers of events."""
 
     @query
-    async def event_counts(
-        self, info: Info, by: By, where: Which = UNSET, first: First = 200
-    ) -> list[EventCount]:
+    async def event_counts(self, info: Info, by: By, where: Which = UNSET, first: First = 200) -> list[EventCount]:
         """Numbers of events by name or by resource: largest first, then by label and value."""
         found = await info.context.fetch(_counts(by, _clause(where), checked_size(first, MOST_GROUPS)))
-        return [EventCount(value=value, label=label, count=count, first=start, last=end) for value, label, count, start, end in found]
+        return [
+            EventCount(value=value, label=label, count=count, first=start, last=end)
+            for value, label, count, start, end in found
+        ]
 
     @query
     async def event_history(
@@ -138,11 +139,13 @@ class Query:
     ) -> list[EventInterval]:
         """Numbers of events by the time at which they occurred, for each interval, including empty ones; at most 1,000.
 
-        Intervals lie on a fixed grid: one begins at 2024-04-01T00:00:00Z, a Monday. The first interval contains `since`.
+        Intervals lie on a fixed grid: one begins at 2024-04-01T00:00:00Z, a Monday. The first contains `since`.
         """
         over = Intervals.on_grid(since, until, interval_seconds)
         counted = dict(await info.context.fetch(_history(over, since, until, _clause(where))))
-        return [EventInterval(start=start, end=end, count=counted.get(place, 0)) for place, (start, end) in enumerate(over)]
+        return [
+            EventInterval(start=start, end=end, count=counted.get(place, 0)) for place, (start, end) in enumerate(over)
+        ]
 
 
 @strawberry.type
@@ -183,8 +186,9 @@ def _clause(where: Any) -> sa.ColumnElement[bool]:
 
 def _counts(by: EventCountBy, clause: sa.ColumnElement[bool], first: int) -> sa.Select[Any]:
     if by is EventCountBy.NAME:
-        value = label = TABLE.c.name
         source: Any = TABLE
+        value: Any = TABLE.c.name
+        label: Any = value
         base = sa.select(value, label.label("label"), *_measures(TABLE)).where(clause).group_by(value)
     else:
         source = _named(clause)
@@ -209,7 +213,7 @@ def _named(clause: sa.ColumnElement[bool]) -> sa.Subquery:
     return sa.select(ranked.c.resource_id, ranked.c.occurred, newest).subquery()
 
 
-def _history(over: Intervals, since: datetime, until: datetime, clause: sa.ColumnElement[bool]) -> sa.Select[Any]:
+def _history(over: Intervals, since: datetime, until: datetime, clause: sa.ColumnElement[bool]) -> sa.Select[int, int]:
     occurred = TABLE.c.occurred
     within = [occurred >= sa.literal(since, occurred.type), occurred <= sa.literal(until, occurred.type)]
     place = over.place(occurred).label("place")

@@ -59,7 +59,6 @@ class Extras(dict[str, Extra]):
         values = {name: given.get(name, extra.default) for name, extra in self.items() if not extra.one_per}
         return [partial(_extra, self[name].clause, value) for name, value in values.items() if is_set(value)]
 
-
     def one_per(self, given: Mapping[str, Any]) -> str | None:
         """Return the column of which each value is listed once; None if that was not asked for."""
         return next((extra.one_per for name, extra in self.items() if extra.one_per and given.get(name)), None)

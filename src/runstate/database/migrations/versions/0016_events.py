@@ -140,7 +140,13 @@ def upgrade() -> None:
     on_sqlite = op.get_bind().dialect.name == "sqlite"
     op.create_table(
         "event",
-        sa.Column("seq", COUNTER, autoincrement=False, nullable=False, server_default=ServerSays("nextval('transition_seq_seq')")),
+        sa.Column(
+            "seq",
+            COUNTER,
+            autoincrement=False,
+            nullable=False,
+            server_default=ServerSays("nextval('transition_seq_seq')"),
+        ),
         sa.Column("xid", Xid8(), server_default=ServerSays("pg_current_xact_id()"), nullable=True),
         sa.Column("boot", Timestamp(), server_default=ServerSays("pg_postmaster_start_time()"), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
