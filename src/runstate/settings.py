@@ -191,6 +191,9 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     transition_log_retention_days: float = Field(
         default=7, gt=0, description="Days for which the log of transitions is kept; older cursors expire."
     )
+    automation_firing_retention_days: float = Field(
+        default=30, gt=0, description="Days for which firings of automations and their actions are kept."
+    )
     run_log_retention_days: float = Field(
         default=30, ge=0, description="Days for which logs of runs are kept; 0 keeps them forever."
     )

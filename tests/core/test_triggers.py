@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstate.core.automations.compiled import Compiled
-from runstate.core.automations.events import Event, Part, TriggerState, Verdict
+from runstate.core.automations.events import Event, Part, Verdict
 from runstate.core.automations.index import Index
 from runstate.core.automations.metrics import Measurement
 from runstate.core.automations.rounds import composite_ids, difference, is_loop, window_ids
 from runstate.core.automations.state import State, windows_in_order
 from runstate.core.automations.steps import Fired, Input, Result, replay, step
 from runstate.core.automations.windows import LATENESS
+from runstate.documents.actions import TriggerState
 from tests.oracle.recording import Scenario, read
 from tests.oracle.triggers import (
     BEGIN,

@@ -7,6 +7,15 @@ from sqlalchemy.orm import configure_mappers
 
 from runstate.rows.access import ApiKey, CsrfToken
 from runstate.rows.artifacts import Artifact, ArtifactCollection
+from runstate.rows.automations import (
+    Automation,
+    AutomationActionRun,
+    AutomationBucket,
+    AutomationEventFollower,
+    AutomationFiring,
+    AutomationRelatedResource,
+    CompositeTriggerChildFiring,
+)
 from runstate.rows.base import Base, Retention, Row, row_classes
 from runstate.rows.blocks import (
     BlockDocument,
@@ -39,6 +48,12 @@ __all__ = [
     "ApiKey",
     "Artifact",
     "ArtifactCollection",
+    "Automation",
+    "AutomationActionRun",
+    "AutomationBucket",
+    "AutomationEventFollower",
+    "AutomationFiring",
+    "AutomationRelatedResource",
     "Base",
     "BlockDocument",
     "BlockDocumentReference",
@@ -47,6 +62,7 @@ __all__ = [
     "BlockType",
     "BulkOperation",
     "CacheEntry",
+    "CompositeTriggerChildFiring",
     "ConcurrencyLease",
     "ConcurrencyLimit",
     "ConcurrencyWaiter",

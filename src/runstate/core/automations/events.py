@@ -10,11 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from runstate.core.automations.patterns import Labels
-
-ID = "resource.id"
-ROLE = "resource.role"
-NAME = "resource.name"
-
+from runstate.documents.actions import TriggerState
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -53,15 +49,6 @@ class LabelValue(NamedTuple):
 
 Key = tuple[str, ...]
 """Values of `for_each`, in the order of its labels."""
-
-
-class TriggerState(Enum):
-    """The state of a firing."""
-
-    TRIGGERED = "TRIGGERED"
-    """The condition holds."""
-    RESOLVED = "RESOLVED"
-    """The condition of a metric no longer holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from runstate.core.automations.compiled import MetricLeaf
-from runstate.core.automations.events import TriggerState
+from runstate.documents.actions import TriggerState
 from runstate.core.automations.windows import Window
 from runstate.documents.triggers import MetricOperator
 

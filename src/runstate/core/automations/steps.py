@@ -14,11 +14,12 @@ from uuid import UUID, uuid5
 
 from runstate.core.automations.compiled import Compiled, EventLeaf, MetricLeaf
 from runstate.core.automations.composites import firings_of
-from runstate.core.automations.events import Event, Firing, Key, Part, Step, TriggerState, Verdict
+from runstate.core.automations.events import Event, Firing, Key, Part, Step, Verdict
 from runstate.core.automations.index import Index
 from runstate.core.automations.metrics import Measurement, measure
 from runstate.core.automations.state import Deadline, State
 from runstate.core.automations.windows import Look, expire, look
+from runstate.documents.actions import TriggerState
 
 
 class Fired(NamedTuple):

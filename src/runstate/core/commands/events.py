@@ -46,7 +46,7 @@ class Misplaced(Exception):
 async def emit_events(context: CommandContext, document: EmitEvents) -> Emitted:
     """Append events in order and in one transaction, each id once. Raise InvalidInput with the path of a mistake."""
     now = context.clock()
-    told = list(_checked(document.events, context, now))
+    told = list(checked(document.events, context, now))
     given = [each.id for each, event in zip(told, document.events, strict=True) if event.id is not None]
     for _ in range(TRIES - 1):
         try:
@@ -73,7 +73,8 @@ async def _append(context: CommandContext, now: datetime, told: Sequence[Told], 
     return Emitted([each.id for each in told], list(repeated))
 
 
-def _checked(events: Sequence[NewEvent], context: CommandContext, now: datetime) -> Iterator[Told]:
+def checked(events: Sequence[NewEvent], context: CommandContext, now: datetime) -> Iterator[Told]:
+    """Yield the events of an input as they are appended. Raise InvalidInput with the path of a mistake."""
     for place, event in enumerate(events):
         try:
             yield _told(event, context, now)

@@ -1,0 +1,119 @@
+"""Automations: automation, automations, their firings and windows, and the mutations that change them."""
+
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+
+from runstate.core.commands import automations
+from runstate.documents.access import Scope
+from runstate.errors import InvalidInput, NotFound
+from runstate.graphql.context import Info
+from runstate.graphql.families.family import Command, Delete, family
+from runstate.graphql.families.mutations import mutation
+from runstate.graphql.pagination.connection import has_many, rows_of
+from runstate.graphql.published import (
+    Automation,
+    AutomationActionRun,
+    AutomationBucket,
+    AutomationEventFollower,
+    AutomationFiring,
+    CompositeTriggerChildFiring,
+    Event,
+)
+from runstate.graphql.types.conditions import as_uuid
+from runstate.graphql.types.derive import extends
+from runstate.graphql.types.fields import object_type
+
+IDS = strawberry.argument(description=f"Ids of the automations, at most {automations.MOST_DELETED}.")
+OWNER = strawberry.argument(description="Id of the resource, as in events.")
+
+FAMILY = family(
+    Automation,
+    scope=Scope.ADMIN,
+    create=Command(
+        automations.create_automation,
+        automations.CreateAutomation,
+        (InvalidInput,),
+        "Create an automation. It evaluates what is appended to the log from then on.",
+    ),
+    update=Command(
+        automations.update_automation,
+        automations.UpdateAutomation,
+        (InvalidInput, NotFound),
+        "Update an automation. Omitted fields keep their value. A trigger that differs from the existing one starts "
+        "anew, without windows; an equal one goes on.",
+    ),
+    delete=Delete(
+        automations.delete_automation, "Delete an automation with its windows. Its firings stay until they expire."
+    ),
+)
+has_many(Automation, "buckets", AutomationBucket, "automation_id", "Its windows.")
+has_many(
+    Automation,
+    "child_firings",
+    CompositeTriggerChildFiring,
+    "automation_id",
+    "Firings of triggers inside its compound and sequence triggers that wait for others.",
+)
+has_many(Automation, "firings", AutomationFiring, "automation_id", "Its firings; newest first by default.")
+has_many(AutomationFiring, "action_runs", AutomationActionRun, "firing_id", "Its actions, in order.")
+
+
+@extends(AutomationFiring, needs={"automation_id"})
+async def automation(root: strawberry.Parent[AutomationFiring], info: Info) -> Automation | None:
+    """The automation; null if it was deleted."""
+    return await info.context.load(info, Automation, root.automation_id)
+
+
+@extends(AutomationFiring, needs={"event_id"})
+async def event(root: strawberry.Parent[AutomationFiring], info: Info) -> Event | None:
+    """The event that made it fire, or the last of the window; null if there was none, or if it has expired."""
+    return await info.context.load(info, Event, root.event_id) if root.event_id else None
+
+
+@object_type
+class DeleteManyPayload:
+    """Deletions."""
+
+    deleted_ids: list[strawberry.ID] = strawberry.field(description="Ids of the deleted objects.")
+
+
+@strawberry.type
+class Mutation:
+    @mutation(Scope.ADMIN, returns=DeleteManyPayload, result="DeleteManyResult")
+    async def delete_automations(self, info: Info, ids: Annotated[list[strawberry.ID], IDS]) -> DeleteManyPayload:
+        """Delete automations in one transaction. Unknown ids are skipped."""
+        if len(ids) > automations.MOST_DELETED:
+            raise InvalidInput(f"At most {automations.MOST_DELETED} ids are allowed.", ("ids",))
+        known = [found for each in ids if (found := as_uuid(each))]
+        return _deleted(await automations.delete_automations(info.context.commands, known))
+
+    @mutation(Scope.ADMIN, returns=DeleteManyPayload, result="DeleteManyResult")
+    async def delete_automations_owned_by(
+        self, info: Info, resource_id: Annotated[str, OWNER]
+    ) -> DeleteManyPayload:
+        """Delete all automations that a resource owns."""
+        return _deleted(await automations.delete_owned_automations(info.context.commands, resource_id))
+
+
+def _deleted(ids: Sequence[UUID]) -> DeleteManyPayload:
+    return DeleteManyPayload(deleted_ids=[strawberry.ID(str(each)) for each in ids])
+
+
+@strawberry.type
+class Query:
+    automation_firings = rows_of(AutomationFiring, "Firings of automations; newest first by default.")
+    automation_action_runs = rows_of(AutomationActionRun, "Actions of firings; newest first by default.")
+    event_followers = rows_of(
+        AutomationEventFollower,
+        "Events that wait for the event that they follow. Triggers evaluate them at the latest 15 minutes after their "
+        "arrival.",
+    )
+
+
+@extends(AutomationEventFollower, name="event", needs={"event_id"})
+async def waiting_event(root: strawberry.Parent[AutomationEventFollower], info: Info) -> Event | None:
+    """The event that waits; null if it has expired."""
+    return await info.context.load(info, Event, root.event_id)
