@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from starlette.applications import Starlette
 
 from runstate.database.bulk import table_of
-from runstate.feed import TRANSITIONS, prune_log
+from runstate.feed.retention import prune_logs
 from runstate.rows import StoredEventResource
 from tests.client import Ask
 from tests.graphql.mutations import PROBLEM, do, make_deployment, make_flow, make_flow_run, make_task_run, propose
@@ -165,9 +165,10 @@ async def test_expired_events_are_deleted_with_the_log(ask: Ask, app: Starlette)
     await emit(ask, event("old", related=[{"resourceId": "a", "role": "r"}]))
     later = datetime.now(UTC) + timedelta(days=1)
     database = app.state.database
-    await prune_log(database, TRANSITIONS, later, timedelta(days=1))
+    settings = {"transition_log_retention_days": 1.0}
+    await prune_logs(database, later, settings)
     await emit(ask, event("new", occurred="2020-01-01T00:00:00Z", related=[{"resourceId": "a", "role": "r"}]))
-    await prune_log(database, TRANSITIONS, later + timedelta(days=1), timedelta(days=1))
+    await prune_logs(database, later + timedelta(days=1), settings)
 
     assert [each["name"] for each in await found(ask)] == ["new"]
     async with database.read() as connection:
@@ -194,7 +195,7 @@ async def test_transitions_and_events_are_one_stream(live: Ask, socket: Socket) 
     assert first["events"] == []
     assert await names_of(subscription, 3) == expected
     again = await socket.subscribe(
-        FOLLOWING, after=first["cursor"], match={"names": ["runstate.flow-run.*", "order.?laced"]}
+        FOLLOWING, "2", after=first["cursor"], match={"names": ["runstate.flow-run.*", "order.?laced"]}
     )
     assert await names_of(again, 3) == expected
 
@@ -207,7 +208,7 @@ async def test_cursors_of_transitions_and_emitted_events_are_valid(live: Ask, so
 
     after = await socket.subscribe(FOLLOWING, after=cursor)
     assert await names_of(after, 2) == ["one", "two"]
-    behind = await socket.subscribe(FOLLOWING, after=answer["cursor"])
+    behind = await socket.subscribe(FOLLOWING, "2", after=answer["cursor"])
     assert await names_of(behind, 1) == ["two"]
 
 
@@ -234,4 +235,4 @@ async def test_a_subscription_matches_labels_of_resources(live: Ask, socket: Soc
     )
 
     assert await names_of(subscription, 2) == ["right", "last"]
-    assert await names_of(await socket.subscribe(FOLLOWING, after=start, match=match), 2) == ["right", "last"]
+    assert await names_of(await socket.subscribe(FOLLOWING, "2", after=start, match=match), 2) == ["right", "last"]
