@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstate.core.automations.compiled import Compiled
-from runstate.core.automations.events import Event, Part, Verdict
+from runstate.core.automations.events import Event, Part, TriggerVerdict
 from runstate.core.automations.index import Index
 from runstate.core.automations.metrics import Measurement
 from runstate.core.automations.rounds import composite_ids, difference, is_loop, window_ids
@@ -267,7 +267,7 @@ def test_an_id_counts_once_however_late_it_is_repeated() -> None:
     one = event("a", 1)
     found = played([one, replace(one, received=instant(1900))], automation(expect=["a"]))
     assert fired_at(found) == [1]
-    assert [each.verdict for each in found.explanation] == [Verdict.FIRED, Verdict.REPEATED]
+    assert [each.verdict for each in found.explanation] == [TriggerVerdict.FIRED, TriggerVerdict.REPEATED]
 
 
 def test_a_chain_that_arrives_backwards_is_evaluated_with_its_first_event() -> None:
@@ -309,7 +309,7 @@ def test_a_removed_automation_leaves_nothing() -> None:
 
 def test_a_missing_label_matches_nothing_not_even_its_negation() -> None:
     found = played([event("a", 1)], automation(match=[{"label": "env", "values": ["!prod"]}]))
-    assert [each.verdict for each in found.explanation] == [Verdict.NOT_COVERED]
+    assert [each.verdict for each in found.explanation] == [TriggerVerdict.NOT_COVERED]
 
 
 def test_a_metric_fires_after_a_while_and_is_resolved_after_a_while() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from runstate.core.actions.rendering import Templates
 from runstate.core.keyring import Keyring
 from runstate.core.scheduling.calendar import Calendar
 from runstate.core.validation.json_schemas import JsonSchemas
@@ -24,6 +25,8 @@ class CommandContext:
     """Encrypts and decrypts secrets."""
     json_schemas: JsonSchemas = field(default_factory=JsonSchemas)
     """Validator of values against schemas of clients."""
+    templates: Templates = field(default_factory=Templates)
+    """Renderer of templates of clients."""
     calendar: Calendar = field(default_factory=Calendar)
     """Dates of schedules that clients ask for."""
     scheduler_calendar: Calendar = field(default_factory=Calendar)

@@ -69,20 +69,23 @@ class PausableKind(Enum):
     """Work queue; its runs cannot be claimed."""
 
 
-class PauseAction(Document):
+class Pausable(Document):
+    """An object that is paused or resumed."""
+
+    kind: PausableKind = Field(description="Kind of the object.")
+    id: UUID | None = Field(default=None, description="Id of the object; null to infer it.")
+
+
+class PauseAction(Pausable):
     """An object is paused."""
 
     action: Literal["pause"] = "pause"
-    kind: PausableKind = Field(description="Kind of the object.")
-    id: UUID | None = Field(default=None, description="Id of the object; null to infer it.")
 
 
-class ResumeAction(Document):
+class ResumeAction(Pausable):
     """A paused object is resumed."""
 
     action: Literal["resume"] = "resume"
-    kind: PausableKind = Field(description="Kind of the object.")
-    id: UUID | None = Field(default=None, description="Id of the object; null to infer it.")
 
 
 class FlowRunVerb(Enum):

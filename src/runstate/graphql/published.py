@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 from runstate.database.queries.counts import StateCount
 from runstate.database.queries.history import HistoryInterval
+from runstate.documents.actions import Pausable
 from runstate.documents.decisions import LastAnswer, ProposedType, StateDecision
 from runstate.documents.intervals import Interval
 from runstate.documents.policies import FlowRunPolicy
@@ -121,3 +122,4 @@ register_input(StateDetails, only=set(StateDetails.model_fields) - SERVERS_OWN)
 register_input(RunRef, name="RunRef", one_of=True)
 register_input(DeploymentRef, name="DeploymentRef")
 register_input(Interval, one_of=True)
+register_input(Pausable, name="PauseActionInput")

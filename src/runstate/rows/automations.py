@@ -12,7 +12,7 @@ from runstate.documents.actions import ActionStatus, AutomationAction, Automatio
 from runstate.documents.base import LongText, Text
 from runstate.documents.labels import LabelValue
 from runstate.documents.triggers import Trigger
-from runstate.rows.base import JSON, NOT_FILTERABLE, PRIVATE, READ_ONLY, DocumentColumn, Retention, Row, Tagged, reverse
+from runstate.rows.base import JSON, NOT_FILTERABLE, PRIVATE, READ_ONLY, DocumentColumn, Retention, Row, Tagged
 
 AutomationName = Annotated[Text, Field(min_length=1, max_length=1000)]
 STATE = sa.Enum(TriggerState, native_enum=False, length=16, create_constraint=False)
@@ -66,11 +66,7 @@ class AutomationRelatedResource(Row):
         info=READ_ONLY, doc="True if the resource owns the automation, false if an action names the resource."
     )
 
-    automation: Mapped[Automation] = relationship(
-        lazy="raise",
-        info=reverse("related_resources", "Resources that own it or that its actions name."),
-        doc="The automation.",
-    )
+    automation: Mapped[Automation] = relationship(lazy="raise", doc="The automation.")
 
     __table_args__ = (
         sa.UniqueConstraint("automation_id", "resource_id"),
@@ -188,7 +184,7 @@ class AutomationActionRun(Row):
 
     __tablename__ = "automation_action_run"
     __indexed__ = ()
-    __order__ = ("-id",)
+    __order__ = ("id",)
     __numerous__ = True
 
     firing_id: Mapped[UUID] = mapped_column(

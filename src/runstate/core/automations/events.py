@@ -12,6 +12,7 @@ from uuid import UUID
 from runstate.core.automations.patterns import Labels
 from runstate.documents.actions import TriggerState
 
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """An event. Its resources are labels by name, with `resource.id`, `resource.name` and `resource.role`."""
@@ -66,7 +67,7 @@ class Firing:
     state: TriggerState = TriggerState.TRIGGERED
 
 
-class Verdict(Enum):
+class TriggerVerdict(Enum):
     """The effect of an event on an event trigger, or of the end of a window."""
 
     REPEATED = "REPEATED"
@@ -97,7 +98,7 @@ class Step:
     """The arrival of the event, or the end of the window."""
     path: tuple[int, ...]
     """Position of the event trigger among the triggers, from outside in; empty for a trigger of its own."""
-    verdict: Verdict
+    verdict: TriggerVerdict
     event_id: UUID | None = None
     labels: tuple[LabelValue, ...] = ()
     count: int | None = None

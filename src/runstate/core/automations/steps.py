@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 
 from runstate.core.automations.compiled import Compiled, EventLeaf, MetricLeaf
 from runstate.core.automations.composites import firings_of
-from runstate.core.automations.events import Event, Firing, Key, Part, Step, Verdict
+from runstate.core.automations.events import Event, Firing, Key, Part, Step, TriggerVerdict
 from runstate.core.automations.index import Index
 from runstate.core.automations.metrics import Measurement, measure
 from runstate.core.automations.state import Deadline, State
@@ -39,11 +39,16 @@ class Result(NamedTuple):
     explanation: list[Step]
 
 
+class TooManySteps(Exception):
+    """More deadlines were due than a caller allows."""
+
+
 class _Run:
     """One step in progress."""
 
-    def __init__(self, index: Index, state: State, *, explain: bool) -> None:
+    def __init__(self, index: Index, state: State, *, explain: bool, most: int | None) -> None:
         self.index, self.state, self.explain = index, state, explain
+        self.left = most
         self.fired: list[Fired] = []
         self.ordinals: Counter[tuple[UUID, str]] = Counter()
         self.steps: list[Step] = []
@@ -56,20 +61,28 @@ class _Run:
         self.advance(event.received)
         state = self.state
         if event.id in state.seen or event.id in state.waiting:
-            self.note(event, Verdict.REPEATED)
+            self.note(event, TriggerVerdict.REPEATED)
         elif event.follows and event.follows != event.id and event.follows not in state.seen:
             state.wait(event)
-            self.note(event, Verdict.WAITS)
+            self.note(event, TriggerVerdict.WAITS)
         else:
             self.evaluate(event)
 
     def advance(self, until: datetime) -> None:
         """Work off the deadlines up to an instant, in order."""
         while (deadline := self.state.next_deadline()) and deadline.at <= until:
+            self.count()
             heapq.heappop(self.state.queue)
             self.state.now = max(self.state.now, deadline.at)
             self.expire(deadline)
         self.state.now = max(self.state.now, until)
+
+    def count(self) -> None:
+        """Count a deadline. Raise TooManySteps if there were too many."""
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise TooManySteps
 
     def measure(self, found: Measurement) -> None:
         """Let a metric be measured."""
@@ -111,7 +124,7 @@ class _Run:
 
     def look(self, leaf: EventLeaf, event: Event) -> tuple[Firing, ...]:
         if not leaf.coverage.covers(event):
-            self.explain_look(leaf, (), Look(None, Verdict.NOT_COVERED), event)
+            self.explain_look(leaf, (), Look(None, TriggerVerdict.NOT_COVERED), event)
             return ()
         key = leaf.key(event)
         found = look(leaf, self.state.windows.get((leaf.id, key)), event, self.state.now)
@@ -137,11 +150,11 @@ class _Run:
 
     def explain_look(self, leaf: EventLeaf, key: Key, found: Look, event: Event | None) -> None:
         if self.explain:
-            labels = () if found.verdict is Verdict.NOT_COVERED else leaf.labels(key)
+            labels = () if found.verdict is TriggerVerdict.NOT_COVERED else leaf.labels(key)
             event_id = event.id if event else None
             self.steps.append(Step(self.state.now, leaf.path, found.verdict, event_id, labels, found.counted))
 
-    def note(self, event: Event, verdict: Verdict) -> None:
+    def note(self, event: Event, verdict: TriggerVerdict) -> None:
         """Explain an event that no trigger evaluated."""
         for leaf in self.all_leaves() if self.explain else ():
             self.steps.append(Step(self.state.now, leaf.path, verdict, event.id))
@@ -150,7 +163,7 @@ class _Run:
         """Explain the triggers whose names do not match."""
         for leaf in self.all_leaves() if self.explain else ():
             if not leaf.names(event.name):
-                self.steps.append(Step(self.state.now, leaf.path, Verdict.NOT_COVERED, event.id))
+                self.steps.append(Step(self.state.now, leaf.path, TriggerVerdict.NOT_COVERED, event.id))
 
     def all_leaves(self) -> Iterator[EventLeaf]:
         return (leaf for automation in self.index.automations.values() for leaf in automation.leaves)
@@ -166,22 +179,19 @@ Input = Event | Measurement | datetime
 
 def step(index: Index, state: State, given: Input, *, explain: bool = False) -> Result:
     """Return the effect of an input. The state is changed in place."""
-    run = _Run(index, state, explain=explain)
-    if isinstance(given, Event):
-        run.arrive(given)
-    elif isinstance(given, Measurement):
-        run.measure(given)
-    else:
-        run.advance(given)
-    return run.result()
+    return replay(index, state, (given,), explain=explain)
 
 
-def replay(index: Index, state: State, given: Iterable[Input], *, explain: bool = False) -> Result:
-    """Return the effect of several steps, one after the other."""
-    firings: list[Fired] = []
-    steps: list[Step] = []
+def replay(
+    index: Index, state: State, given: Iterable[Input], *, explain: bool = False, most: int | None = None
+) -> Result:
+    """Return the effect of inputs, one after the other. Raise TooManySteps if more deadlines than `most` are due."""
+    run = _Run(index, state, explain=explain, most=most)
     for each in given:
-        found = step(index, state, each, explain=explain)
-        firings += found.firings
-        steps += found.explanation
-    return Result(state, firings, steps)
+        if isinstance(each, Event):
+            run.arrive(each)
+        elif isinstance(each, Measurement):
+            run.measure(each)
+        else:
+            run.advance(each)
+    return run.result()

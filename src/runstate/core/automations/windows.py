@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from runstate.core.automations.compiled import EventLeaf
-from runstate.core.automations.events import Event, Part, Verdict
+from runstate.core.automations.events import Event, Part, TriggerVerdict
 
 LATENESS: Final = timedelta(minutes=15)
 """Events that arrive out of order count if they are at most this late; windows that ended are kept as long."""
@@ -29,7 +29,7 @@ class Look(NamedTuple):
     """The window after an event or a deadline, and whether the trigger fired."""
 
     window: Window | None
-    verdict: Verdict
+    verdict: TriggerVerdict
     counted: int | None = None
     fired: tuple[Part | None, ...] = ()
     """For each firing its event, which is None for the absence of any."""
@@ -52,11 +52,11 @@ def first_window(leaf: EventLeaf, since: datetime) -> Window | None:
 def expire(leaf: EventLeaf, window: Window, now: datetime) -> Look:
     """Return the effect of the deadline of a window."""
     if not leaf.proactive:
-        return Look(None, Verdict.ENDED, window.count)
+        return Look(None, TriggerVerdict.ENDED, window.count)
     following = _following(leaf, window, now)
     if window.count < leaf.threshold:
-        return Look(following, Verdict.FIRED, window.count, (window.last,))
-    return Look(following, Verdict.ENDED, window.count)
+        return Look(following, TriggerVerdict.FIRED, window.count, (window.last,))
+    return Look(following, TriggerVerdict.ENDED, window.count)
 
 
 def look(leaf: EventLeaf, window: Window | None, event: Event, now: datetime) -> Look:
@@ -73,9 +73,9 @@ def look(leaf: EventLeaf, window: Window | None, event: Event, now: datetime) ->
         # It matches `after`, so that there is a window.
         return _with(fired, Look(window, _started(window, event), window.count if window else None))
     if window is None:
-        return _with(fired, Look(None, Verdict.NO_WINDOW))
+        return _with(fired, Look(None, TriggerVerdict.NO_WINDOW))
     if event.occurred < window.start:
-        return _with(fired, Look(window, Verdict.TOO_LATE, window.count))
+        return _with(fired, Look(window, TriggerVerdict.TOO_LATE, window.count))
     return _with(fired, _counted(leaf, window, event, now, opened=opened))
 
 
@@ -95,8 +95,8 @@ def _opened(leaf: EventLeaf, window: Window | None, event: Event) -> tuple[Windo
     return window, False
 
 
-def _started(window: Window | None, event: Event) -> Verdict:
-    return Verdict.TOO_LATE if window and event.occurred < window.start else Verdict.OPENED
+def _started(window: Window | None, event: Event) -> TriggerVerdict:
+    return TriggerVerdict.TOO_LATE if window and event.occurred < window.start else TriggerVerdict.OPENED
 
 
 def _counted(leaf: EventLeaf, window: Window, event: Event, now: datetime, *, opened: bool) -> Look:
@@ -110,13 +110,13 @@ def _counted(leaf: EventLeaf, window: Window, event: Event, now: datetime, *, op
         if is_enough and before < leaf.threshold and leaf.starts(event.name):
             # A heartbeat: the silence after it is measured.
             begun = Window(event.occurred, event.occurred + leaf.within, 0, _part(event))
-            return Look(begun, Verdict.OPENED, 0)
-        return Look(counted, Verdict.OPENED if opened and leaf.after else Verdict.COUNTED, counted.count)
+            return Look(begun, TriggerVerdict.OPENED, 0)
+        return Look(counted, TriggerVerdict.OPENED if opened and leaf.after else TriggerVerdict.COUNTED, counted.count)
     if not is_enough:
         # A window without a length that an event opened has room for one event.
         following = counted if leaf.within or not leaf.after else None
-        return Look(following, Verdict.COUNTED, counted.count)
-    return Look(_after_firing(leaf, counted, event), Verdict.FIRED, counted.count, (_part(event),))
+        return Look(following, TriggerVerdict.COUNTED, counted.count)
+    return Look(_after_firing(leaf, counted, event), TriggerVerdict.FIRED, counted.count, (_part(event),))
 
 
 def _after_firing(leaf: EventLeaf, window: Window, event: Event) -> Window | None:

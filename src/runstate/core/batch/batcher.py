@@ -117,6 +117,7 @@ class Batcher:
         # After the batches, whose requests count as heartbeats.
         await self.heartbeats.close()
         await self.context.json_schemas.close()
+        await self.context.templates.close()
         await self.context.calendar.close()
         await self.context.scheduler_calendar.close()
 

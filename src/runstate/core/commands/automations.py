@@ -43,7 +43,9 @@ OWNER: Final = (
     Field(default=None, description="Id of the resource that owns the automation, as in events; null for none."),
 )
 BoundedTrigger = Annotated[Trigger, AfterValidator(bounded)]
-CreateAutomation = create_document(Automation, owner_resource_id=OWNER, trigger=(BoundedTrigger, Field(description="Condition under which it fires.")))
+CreateAutomation = create_document(
+    Automation, owner_resource_id=OWNER, trigger=(BoundedTrigger, Field(description="Condition under which it fires."))
+)
 UpdateAutomation = update_document(
     Automation,
     trigger=(
@@ -160,12 +162,13 @@ async def _relate(
     context: CommandContext, connection: AsyncConnection, automation: Automation, owners: Sequence[str]
 ) -> None:
     """Replace the related resources of an automation: its owners, and the deployments that its actions name."""
-    named = [f"{PREFIX}deployment.{each.deployment_id}" for each in _runs(_actions_of(automation)) if each.deployment_id]
+    named = [
+        f"{PREFIX}deployment.{each.deployment_id}" for each in _runs(_actions_of(automation)) if each.deployment_id
+    ]
     related = table_of(AutomationRelatedResource)
     await connection.execute(sa.delete(related).where(related.c.automation_id == automation.id))
     rows = [
-        fresh(context)
-        | {"automation_id": automation.id, "resource_id": each, "owned_by_resource": each in owners}
+        fresh(context) | {"automation_id": automation.id, "resource_id": each, "owned_by_resource": each in owners}
         for each in dict.fromkeys([*owners, *named])
     ]
     if rows:

@@ -1,7 +1,7 @@
 """Automations: automation, automations, their firings and windows, and the mutations that change them."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import strawberry
@@ -13,18 +13,21 @@ from runstate.graphql.context import Info
 from runstate.graphql.families.family import Command, Delete, family
 from runstate.graphql.families.mutations import mutation
 from runstate.graphql.pagination.connection import has_many, rows_of
+from runstate.graphql.pagination.keyset import LARGEST_SIZE, PageArguments
 from runstate.graphql.published import (
     Automation,
     AutomationActionRun,
     AutomationBucket,
     AutomationEventFollower,
     AutomationFiring,
+    AutomationRelatedResource,
     CompositeTriggerChildFiring,
     Event,
 )
 from runstate.graphql.types.conditions import as_uuid
 from runstate.graphql.types.derive import extends
 from runstate.graphql.types.fields import object_type
+from runstate.graphql.types.filters import HasMany
 
 IDS = strawberry.argument(description=f"Ids of the automations, at most {automations.MOST_DELETED}.")
 OWNER = strawberry.argument(description="Id of the resource, as in events.")
@@ -50,15 +53,26 @@ FAMILY = family(
     ),
 )
 has_many(Automation, "buckets", AutomationBucket, "automation_id", "Its windows.")
-has_many(
-    Automation,
-    "child_firings",
-    CompositeTriggerChildFiring,
-    "automation_id",
-    "Firings of triggers inside its compound and sequence triggers that wait for others.",
-)
 has_many(Automation, "firings", AutomationFiring, "automation_id", "Its firings; newest first by default.")
-has_many(AutomationFiring, "action_runs", AutomationActionRun, "firing_id", "Its actions, in order.")
+ALL: PageArguments[Any] = PageArguments(first=LARGEST_SIZE)
+
+
+@extends(Automation, needs=(), condition=HasMany(AutomationRelatedResource, "automation_id"))
+async def related_resources(root: strawberry.Parent[Automation], info: Info) -> list[AutomationRelatedResource]:
+    """Resources that own it or that its actions name."""
+    return await info.context.children(info, AutomationRelatedResource, ALL, "automation_id", root.id)
+
+
+@extends(Automation, needs=())
+async def child_firings(root: strawberry.Parent[Automation], info: Info) -> list[CompositeTriggerChildFiring]:
+    """Firings of triggers inside its compound and sequence triggers that wait for others."""
+    return await info.context.children(info, CompositeTriggerChildFiring, ALL, "automation_id", root.id)
+
+
+@extends(AutomationFiring, needs=())
+async def action_runs(root: strawberry.Parent[AutomationFiring], info: Info) -> list[AutomationActionRun]:
+    """Its actions in order: first `actions`, then `actionsOnTrigger` or `actionsOnResolve`."""
+    return await info.context.children(info, AutomationActionRun, ALL, "firing_id", root.id)
 
 
 @extends(AutomationFiring, needs={"automation_id"})
@@ -91,9 +105,7 @@ class Mutation:
         return _deleted(await automations.delete_automations(info.context.commands, known))
 
     @mutation(Scope.ADMIN, returns=DeleteManyPayload, result="DeleteManyResult")
-    async def delete_automations_owned_by(
-        self, info: Info, resource_id: Annotated[str, OWNER]
-    ) -> DeleteManyPayload:
+    async def delete_automations_owned_by(self, info: Info, resource_id: Annotated[str, OWNER]) -> DeleteManyPayload:
         """Delete all automations that a resource owns."""
         return _deleted(await automations.delete_owned_automations(info.context.commands, resource_id))
 

@@ -35,11 +35,11 @@ def mutation(
     return decorate
 
 
-def query_with_problems(*problems: type[Problem]) -> Callable[[F], F]:
+def query_with_problems(*problems: type[Problem], scope: Scope | None = None) -> Callable[[F], F]:
     """Return a decorator for fields of `Query` that return their payload or one of the problems."""
 
     def decorate(resolver: F) -> F:
-        return cast("F", fields.query(_answering(resolver, problems, None, None)))
+        return cast("F", fields.query(_answering(resolver, problems, None, None), scope))
 
     return decorate
 

@@ -224,7 +224,7 @@ def _where(row: type[Row]) -> type:
     own_conditions = OWN_CONDITIONS.get(row, NO_EXTRAS)
     fields |= {known: (optional(each.kind), member(each.description)) for known, each in own_conditions.items()}
     references = {known: data["reference"] for known, _, data in metadata if "reference" in data}
-    many = {known: data["many"] for known, _, data in metadata if "many" in data}
+    many = {known: found for known, _, data in metadata if (found := data.get("many") or data.get("condition"))}
     docs = {known: doc for known, doc, _ in metadata}
     fields |= {
         known: _condition(Where.__class_getitem__(reference.target), docs[known])

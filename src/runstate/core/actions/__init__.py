@@ -1,0 +1,1 @@
+"""Actions of automations: targets, templates, and their execution."""

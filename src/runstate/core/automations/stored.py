@@ -1,0 +1,78 @@
+"""Events of the database as triggers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core.automations.events import Event
+from runstate.core.telling import Told
+from runstate.documents.events import EventResource
+from runstate.rows import Event as StoredEvent
+
+COLUMNS: Final = (*("seq", "id", "name", "occurred", "received", "follows", "resource", "related", "payload", "depth"),)
+
+
+def of_row(row: Any) -> Event:
+    """Return a row of the view of all events."""
+    return Event(
+        id=row.id,
+        name=row.name,
+        occurred=row.occurred,
+        received=row.received,
+        resource=labels_of(row.resource),
+        related=tuple(map(labels_of, row.related)),
+        follows=row.follows,
+        position=row.seq,
+        depth=row.depth,
+        payload=row.payload,
+    )
+
+
+def of_told(told: Told, received: datetime, position: int) -> Event:
+    """Return an event that is to be appended."""
+    return Event(
+        id=told.id,
+        name=told.name,
+        occurred=told.occurred,
+        received=received,
+        resource=_labels(told.resource),
+        related=tuple(map(_labels, told.related)),
+        follows=told.follows,
+        position=position,
+        depth=told.depth,
+        payload=told.payload,
+    )
+
+
+def labels_of(resource: EventResource) -> dict[str, str]:
+    """Return all labels of a resource, those with fields of their own included."""
+    return _labels(resource.model_dump())
+
+
+def _labels(resource: Mapping[str, Any]) -> dict[str, str]:
+    found = {"resource.id": resource["resource_id"]}
+    found |= {f"resource.{name}": resource[name] for name in ("name", "role") if resource.get(name) is not None}
+    return found | (resource.get("labels") or {})
+
+
+async def find_event(connection: AsyncConnection, id: UUID) -> Event | None:
+    """Return an event by its id."""
+    found = await _read(connection, StoredEvent.id == id, 1)
+    return found[0] if found else None
+
+
+async def events_received(connection: AsyncConnection, since: datetime, until: datetime, most: int) -> Sequence[Event]:
+    """Return the events that arrived in a time, in the order of the log, at most so many."""
+    return await _read(connection, StoredEvent.received.between(since, until), most)
+
+
+async def _read(connection: AsyncConnection, which: sa.ColumnElement[bool], most: int) -> Sequence[Event]:
+    table = StoredEvent.__table__
+    asked = sa.select(*(table.c[name] for name in COLUMNS)).where(which).order_by(table.c.seq).limit(most)
+    return [of_row(row) for row in await connection.execute(asked)]
