@@ -65,7 +65,9 @@ async def measure(url: str, process: psutil.Process, batch: int, clients: int, s
     began, used = time.perf_counter(), cpu_seconds(process)
     accepted = sum(await asyncio.gather(*(emit(each, batch, began + seconds) for each in connected)))
     elapsed, cpu = time.perf_counter() - began, cpu_seconds(process) - used
-    print(f"{clients} clients, batches of {batch}: {accepted / elapsed:,.0f} events/s, {cpu / accepted * 1e6:.1f} us CPU")
+    print(
+        f"{clients} clients, batches of {batch}: {accepted / elapsed:,.0f} events/s, {cpu / accepted * 1e6:.1f} us CPU"
+    )
     counted = {each["value"]: each["count"] for each in (await connected[0].execute(COUNT))["eventCounts"]}
     print(f"accepted {warm + accepted:,}, missing {warm + accepted - counted[NAME]:,}")
     for each in connected:

@@ -80,7 +80,9 @@ def told_of(fired: Fired, automation: Evaluated, event: Event | None, now: datet
         "triggering_labels": {each.label: each.value for each in firing.labels},
         "triggering_event": event_payload(event) if event else None,
     }
-    return Told(state_event_id(fired.id), f"{PREFIX}automation.{what}", now, thing, related, payload, None, depth_of(firing))
+    return Told(
+        state_event_id(fired.id), f"{PREFIX}automation.{what}", now, thing, related, payload, None, depth_of(firing)
+    )
 
 
 def _posture(compiled: Compiled) -> str | None:
@@ -92,4 +94,3 @@ def event_payload(event: Event) -> dict[str, Any]:
     """Return an event as part of a payload; without its own payload, which can be large."""
     labels: Mapping[str, str] = event.resource
     return {"id": str(event.id), "name": event.name, "occurred": event.occurred.isoformat(), "resource": dict(labels)}
-

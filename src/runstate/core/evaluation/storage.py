@@ -106,7 +106,11 @@ async def save(connection: AsyncConnection, state: State, automations: Automatio
         replaced(AutomationBucket, BUCKET, [row for row in rows if row]),
         deleted_by_key(AutomationBucket, BUCKET, gone),
         inserted(CompositeTriggerChildFiring, list(_kept_rows(leaves, state, kept))),
-        replaced(AutomationEventFollower, ("event_id",), [_follower(state.waiting[id]) for id in waiting if id in state.waiting]),
+        replaced(
+            AutomationEventFollower,
+            ("event_id",),
+            [_follower(state.waiting[id]) for id in waiting if id in state.waiting],
+        ),
         deleted_by_key(AutomationEventFollower, ("event_id",), [(id,) for id in waiting if id not in state.waiting]),
     ]
     await bulk.write(connection, changes)
@@ -138,7 +142,9 @@ def digest(key: Key) -> str:
     return hashlib.sha256(orjson.dumps(key)).hexdigest()
 
 
-def _bucket(leaves: Mapping[UUID, Any], trigger_id: UUID, key: Key, window: Window, now: datetime) -> dict[str, Any] | None:
+def _bucket(
+    leaves: Mapping[UUID, Any], trigger_id: UUID, key: Key, window: Window, now: datetime
+) -> dict[str, Any] | None:
     if trigger_id not in leaves:
         return None
     automation, leaf = leaves[trigger_id]
