@@ -42,26 +42,26 @@ async def found(ask: Ask, **where: Any) -> list[dict[str, Any]]:
 
 
 async def test_an_event_keeps_all_that_was_emitted(ask: Ask) -> None:
-    id, leader = str(uuid4()), str(uuid4())
+    key, leader = str(uuid4()), str(uuid4())
     resource = {"resourceId": "order.1", "name": "Größe", "labels": {"env": "prod", "a.b": ""}}
     related = [{"resourceId": "tag.1", "role": "tag", "name": None}] * 2
-    given = event(id=id, follows=leader, occurred="2026-01-05T12:00:00.123456Z", payload={"n": [1]})
+    given = event(id=key, follows=leader, occurred="2026-01-05T12:00:00.123456Z", payload={"n": [1]})
     answer = await emit(ask, given | {"resource": resource, "related": related})
 
-    assert answer["ids"] == [id]
+    assert answer["ids"] == [key]
     expected = given | {"resource": {**resource, "role": None}, "related": related}
     assert await found(ask) == [expected]
-    assert (await ask(f"query($id: ID!) {{ event(id: $id) {{ {FIELDS} }} }}", id=id))["event"] == expected
-    assert (await ask("query($id: ID!) { node(id: $id) { __typename } }", id=id))["node"] == {"__typename": "Event"}
+    assert (await ask(f"query($id: ID!) {{ event(id: $id) {{ {FIELDS} }} }}", id=key))["event"] == expected
+    assert (await ask("query($id: ID!) { node(id: $id) { __typename } }", id=key))["node"] == {"__typename": "Event"}
 
 
 async def test_an_id_is_written_once(ask: Ask) -> None:
-    id = str(uuid4())
-    await emit(ask, event("first", id=id))
-    answer = await emit(ask, event("second", id=id), event("third", id=id), event("fourth"))
+    key = str(uuid4())
+    await emit(ask, event("first", id=key))
+    answer = await emit(ask, event("second", id=key), event("third", id=key), event("fourth"))
 
-    assert answer["duplicateIds"] == [id]
-    assert answer["ids"][:2] == [id, id]
+    assert answer["duplicateIds"] == [key]
+    assert answer["ids"][:2] == [key, key]
     assert sorted(each["name"] for each in await found(ask)) == ["first", "fourth"]
 
 

@@ -20,7 +20,7 @@ FIELDS = {"resource.id": ["resource_id"], "resource.role": ["role"], "resource.n
 
 
 class JsonText(FunctionElement[str]):
-    """The text at a path of a JSON value; NULL if there is none."""
+    """The text at a path of a JSON value; NULL without one."""
 
     type = TEXT
     inherit_cache = True

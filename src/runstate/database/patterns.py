@@ -35,7 +35,7 @@ def _parts(pattern: str) -> Iterator[str]:
 
 
 def _end_of_set(pattern: str, start: int) -> int:
-    """Return the place of the bracket that closes a set; -1 if there is none."""
+    """Return the place of the bracket that closes a set; -1 without one."""
     # A bracket at the start of a set is one of its characters.
     return pattern.find("]", start + 1 + pattern.startswith("!", start))
 

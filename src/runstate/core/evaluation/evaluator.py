@@ -33,6 +33,7 @@ from runstate.feed.event_filter import EventFilter
 from runstate.feed.reader import Page
 from runstate.rows import AutomationActionRun, AutomationFiring, LogReader
 from runstate.rows import Event as AnyEvent
+from runstate.rows.base import EPOCH
 
 NAME: Final = "automations"
 """Name of the reader."""
@@ -112,7 +113,7 @@ class Evaluator:
         """Store a reader at the beginning of the log, where no automation exists."""
         assert self.reader  # noqa: S101 it was opened
         cursor = self.reader.encode(await self.reader.beginning())
-        columns = {"name": NAME, "cursor": cursor, "clock": now, "rounds": 0, "leader": None, "leased_until": now}
+        columns = {"name": NAME, "cursor": cursor, "clock": EPOCH, "rounds": 0, "leader": None, "leased_until": now}
         async with self.database.write() as transaction:
             connection = transaction.connection
             await connection.execute(insert_or_skip(connection.dialect.name, READER), columns)
@@ -189,7 +190,7 @@ class Evaluator:
             values |= {**visibility.values("upto", cursor.upto), "after": cursor.after}
         asked = sa.select(table.c.id).where(among(table.c.id, ids), before)
         async with self.database.read() as connection:
-            return {id for (id,) in await fetch(connection, asked, values)}
+            return {found for (found,) in await fetch(connection, asked, values)}
 
     def _step(self, event: Event) -> list[Fired]:
         fired = step(self.index, self.state, event).firings
@@ -199,19 +200,19 @@ class Evaluator:
 
     def _change(self, event: Event) -> None:
         """Let a change of an automation take effect."""
-        id = UUID(event.resource["resource.id"].rpartition(".")[2])
-        before = self.automations.pop(id, None)
+        key = UUID(event.resource["resource.id"].rpartition(".")[2])
+        before = self.automations.pop(key, None)
         definition = event.payload.get(DEFINITION)
-        after = Evaluated.of(id, definition) if definition else None
+        after = Evaluated.of(key, definition) if definition else None
         if before and after and before.definition["trigger"] == after.definition["trigger"]:
             after = Evaluated(after.definition, before.compiled)
         elif before:
             self._remove(before)
             before = None
         if after:
-            self.automations[id] = after
+            self.automations[key] = after
             self._switch(after, was_enabled=bool(before and before.enabled))
-        self.changed.add(id)
+        self.changed.add(key)
         self.index = self._index()
 
     def _switch(self, automation: Evaluated, *, was_enabled: bool) -> None:

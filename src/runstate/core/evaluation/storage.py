@@ -81,8 +81,8 @@ def _firing(row: Any) -> Firing:
 
 
 def _part(written: Sequence[Any]) -> Part:
-    position, id, depth = written
-    return Part(position, UUID(id), depth)
+    position, event_id, depth = written
+    return Part(position, UUID(event_id), depth)
 
 
 async def _load_waiting(connection: AsyncConnection, state: State) -> None:
@@ -97,21 +97,23 @@ async def _load_waiting(connection: AsyncConnection, state: State) -> None:
 async def save(connection: AsyncConnection, state: State, automations: Automations, changed: set[UUID]) -> None:
     """Write what has changed since the last call. `changed` are automations whose definitions have changed."""
     await _save_automations(connection, automations, changed)
-    leaves = {leaf.id: (each, leaf) for each in automations.values() for leaf in each.compiled.nodes}
+    nodes = {node.id: (each, node) for each in automations.values() for node in each.compiled.nodes}
     windows, kept, waiting = (_changes(each) for each in (state.windows, state.kept, state.waiting))
     await _delete_kept(connection, kept)
-    rows = [_bucket(leaves, *id, window, state.now) for id in windows if (window := state.windows.get(id))]
+    rows = [_bucket(nodes, *each, window, state.now) for each in windows if (window := state.windows.get(each))]
     gone = [(trigger, digest(key)) for trigger, key in windows if (trigger, key) not in state.windows]
     changes = [
         replaced(AutomationBucket, BUCKET, [row for row in rows if row]),
         deleted_by_key(AutomationBucket, BUCKET, gone),
-        inserted(CompositeTriggerChildFiring, list(_kept_rows(leaves, state, kept))),
+        inserted(CompositeTriggerChildFiring, list(_kept_rows(nodes, state, kept))),
         replaced(
             AutomationEventFollower,
             ("event_id",),
-            [_follower(state.waiting[id]) for id in waiting if id in state.waiting],
+            [_follower(state.waiting[each]) for each in waiting if each in state.waiting],
         ),
-        deleted_by_key(AutomationEventFollower, ("event_id",), [(id,) for id in waiting if id not in state.waiting]),
+        deleted_by_key(
+            AutomationEventFollower, ("event_id",), [(each,) for each in waiting if each not in state.waiting]
+        ),
     ]
     await bulk.write(connection, changes)
 
@@ -123,17 +125,17 @@ def _changes(held: Any) -> list[Any]:
 async def _save_automations(connection: AsyncConnection, automations: Automations, changed: set[UUID]) -> None:
     if not changed:
         return
-    rows = [{"id": id, "definition": automations[id].definition} for id in sorted(changed) if id in automations]
-    gone = [(id,) for id in sorted(changed) if id not in automations]
+    rows = [{"id": each, "definition": automations[each].definition} for each in sorted(changed) if each in automations]
+    gone = [(each,) for each in sorted(changed) if each not in automations]
     await bulk.write(
         connection, [replaced(EvaluatedAutomation, ("id",), rows), deleted_by_key(EvaluatedAutomation, ("id",), gone)]
     )
     # Windows and kept firings of triggers that are gone.
-    for id in sorted(changed):
-        left = [node.id for node in automations[id].compiled.nodes] if id in automations else []
+    for each in sorted(changed):
+        left = [node.id for node in automations[each].compiled.nodes] if each in automations else []
         for row, key in ((AutomationBucket, "trigger_id"), (CompositeTriggerChildFiring, "parent_trigger_id")):
             table = table_of(row)
-            old = sa.delete(table).where(table.c.automation_id == id, sa.not_(among(table.c[key], left)))
+            old = sa.delete(table).where(table.c.automation_id == each, sa.not_(among(table.c[key], left)))
             await connection.execute(old)
 
 

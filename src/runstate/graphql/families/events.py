@@ -56,9 +56,9 @@ class EventCountBy(Enum):
     """The value by which events are counted."""
 
     NAME = "NAME"
-    """What happened."""
+    """Name of the event."""
     RESOURCE = "RESOURCE"
-    """What it happened to."""
+    """Resource of the event."""
 
 
 register_type(EventCountBy)
