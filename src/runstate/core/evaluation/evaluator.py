@@ -90,6 +90,14 @@ class Evaluator:
             raise
         return fired
 
+    async def release(self) -> None:
+        """Let another process take over at once."""
+        if self.is_loaded:
+            self.is_loaded = False
+            free = self._guarded(self.rounds).where(READER.c.leader == self.id).values(leader=None)
+            async with self.database.write() as transaction:
+                await transaction.connection.execute(free)
+
     async def _lead(self) -> bool:
         """Take or keep the lease; load what is stored if this process did not write it."""
         if self.reader is None:
