@@ -134,6 +134,16 @@ async def test_events_are_found_by_related_objects(ask: Ask) -> None:
     ] == [f"runstate.task-run.{task}"]
 
 
+async def test_a_run_has_its_events(ask: Ask) -> None:
+    run, other = await make_flow_run(ask), await make_flow_run(ask)
+    await emit(ask, event("about", related=[{"resourceId": f"runstate.flow-run.{run}", "role": "run"}]))
+    runs = "{ flowRuns { nodes { id events(where: {name: {ne: \"x\"}}) { totalCount nodes { name } } } } }"
+    found = {each["id"]: each["events"] for each in (await ask(runs))["flowRuns"]["nodes"]}
+
+    assert {each["name"] for each in found[run]["nodes"]} == {"about", "runstate.flow-run.Pending"}
+    assert found[other] == {"totalCount": 1, "nodes": [{"name": "runstate.flow-run.Pending"}]}
+
+
 async def test_one_event_is_listed_for_each_resource(ask: Ask) -> None:
     at = [f"2026-01-05T12:00:0{second}Z" for second in range(4)]
     await emit(ask, *(event(str(place), f"order.{place % 2}", occurred=each) for place, each in enumerate(at)))

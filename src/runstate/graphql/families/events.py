@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import Annotated, Any, Final
 
 import sqlalchemy as sa
@@ -11,21 +12,22 @@ import strawberry
 from strawberry import UNSET
 
 from runstate.core.commands import events as commands
-from runstate.database.event_conditions import json_text
+from runstate.database.event_conditions import is_of, is_related_to, json_text
 from runstate.database.queries.intervals import Intervals
 from runstate.documents.access import Scope
-from runstate.documents.events import EmitEvents, NewEvent, NewEventResource
+from runstate.documents.events import PREFIX, EmitEvents, NewEvent, NewEventResource
 from runstate.errors import InvalidInput
 from runstate.feed import EVERYTHING, Feed, Hub, Page, follow
 from runstate.graphql.context import Info
 from runstate.graphql.families.event_conditions import EventMatch
 from runstate.graphql.families.family import Family, by_id
 from runstate.graphql.families.mutations import mutation
-from runstate.graphql.pagination.connection import rows_of
+from runstate.graphql.pagination.connection import Connection, rows_of
+from runstate.graphql.pagination.keyset import DEFAULT_SIZE, LARGEST_SIZE, PageArguments
 from runstate.graphql.pagination.sizes import checked_size
-from runstate.graphql.published import Event
+from runstate.graphql.published import Event, FlowRun
 from runstate.graphql.types.conditions import is_set
-from runstate.graphql.types.derive import register_type
+from runstate.graphql.types.derive import extends, register_type
 from runstate.graphql.types.fields import field, object_type, query, subscription
 from runstate.graphql.types.filters import Extra, Where
 from runstate.graphql.types.inputs import Input, register_input
@@ -50,6 +52,29 @@ FAMILY = Family(
     },
     {},
 )
+
+
+SIZE = strawberry.argument(description=f"The number of events: from 1 to {LARGEST_SIZE}, by default {DEFAULT_SIZE}.")
+AFTER = strawberry.argument(description="Only events after this cursor.")
+WHERE = strawberry.argument(description="A condition; by default all events.")
+
+
+@extends(FlowRun, needs=(), size=DEFAULT_SIZE)
+async def events(
+    root: strawberry.Parent[FlowRun],
+    info: Info,
+    where: Annotated[Where[Event] | None, WHERE] = UNSET,
+    first: Annotated[int | None, SIZE] = UNSET,
+    after: Annotated[str | None, AFTER] = UNSET,
+) -> Connection[Event]:
+    """Events of the run, and those that it is related to; those that occurred last come first."""
+    own = partial(_of_run, f"{PREFIX}flow-run.{root.id}")
+    arguments: PageArguments[Any] = PageArguments(where=where, first=first, after=after, conditions=[own])
+    return info.context.page(info, Event, arguments)
+
+
+def _of_run(resource_id: str, table: sa.FromClause) -> sa.ColumnElement[bool]:
+    return sa.or_(is_of(table, [resource_id]), is_related_to(table, [resource_id]))
 
 
 class EventCountBy(Enum):
