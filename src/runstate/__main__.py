@@ -153,9 +153,10 @@ def verify(database_url: Url = None) -> None:
 def watch(
     url: Annotated[str, typer.Argument(help="URL of the server, such as http://127.0.0.1:4200/graphql.")],
     run: Annotated[str | None, typer.Option(help="Id of a run: print its transitions only, from version 1 on.")] = None,
-    where: Annotated[str | None, typer.Option(help="Filter: a TransitionWhere as JSON.")] = None,
+    where: Annotated[str | None, typer.Option(help="Filter as JSON: a TransitionWhere, or an EventMatchInput.")] = None,
     after: Annotated[str | None, typer.Option(help="Start after this cursor; with --run, after this version.")] = None,
     until_final: Annotated[bool, typer.Option("--until-final", help="Exit when the run ends.")] = False,  # noqa: FBT002
+    events: Annotated[bool, typer.Option("--events", help="Print events of all kinds.")] = False,  # noqa: FBT002
     key: Key = None,
 ) -> None:
     """Print transitions as they are committed: a table on a terminal, otherwise lines of JSON. Reconnect if necessary.
@@ -164,7 +165,7 @@ def watch(
     exit code is 3 if the server rejects the subscription.
     """
     try:
-        raise typer.Exit(run_watch(url, wish_of(run, where, after, until_final=until_final), key))
+        raise typer.Exit(run_watch(url, wish_of(run, where, after, until_final=until_final, events=events), key))
     except RefusedError as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(REFUSED) from None

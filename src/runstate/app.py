@@ -93,7 +93,7 @@ def build_app(settings: Settings) -> Starlette:
             if app.state.credentials:
                 app.state.credentials.start()
                 opened.push_async_callback(app.state.credentials.stop)
-            runner = Runner(batcher, services, meter.round)
+            runner = Runner(batcher, services, meter.round, feed.notifications.subscribe)
             runner.start()
             opened.push_async_callback(runner.stop)
             meter.start(database, feed.transitions, batcher)

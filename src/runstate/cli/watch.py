@@ -23,6 +23,9 @@ FIELDS: Final = """runKind runId stateId flowRunId flowId deploymentId version o
   run { name ... on FlowRun { flow { name } } ... on TaskRun { flowRun { name flow { name } } } }"""
 TRANSITIONS: Final = f"""subscription($where: TransitionWhere, $after: String) {{
   transitions(where: $where, after: $after) {{ cursor transitions {{ {FIELDS} }} }} }}"""
+EVENTS: Final = """subscription($match: EventMatchInput, $after: String) {
+  events(match: $match, after: $after) { cursor events { id name occurred received follows payload
+    resource { resourceId name labels } related { resourceId role name labels } } } }"""
 RUN: Final = f"""subscription($run: RunRef!, $afterVersion: Int, $untilFinal: Boolean!) {{
   runTransitions(run: $run, afterVersion: $afterVersion, untilFinal: $untilFinal) {{ {FIELDS} }} }}"""
 KIND: Final = "query($id: ID!) { node(id: $id) { __typename ... on Run { stateType } } }"
@@ -109,6 +112,29 @@ class Everything:
         self.after = batch["cursor"]
         entries: list[Entry] = [named(each) for each in batch["transitions"]]
         return [*entries[:-1], *({**entry, "cursor": self.after} for entry in entries[-1:])]
+
+    def resume(self, cursor: str) -> None:
+        """Set the position to a cursor."""
+        self.after = cursor
+
+
+class Events:
+    """All events that match. The position is a cursor."""
+
+    document = EVENTS
+
+    def __init__(self, match: dict[str, Any] | None = None, after: str | None = None) -> None:
+        self.match, self.after = match, after
+
+    async def variables(self, _: "Session") -> dict[str, Any]:
+        """Return the conditions and the cursor."""
+        return {"match": self.match, "after": self.after}
+
+    def take(self, data: dict[str, Any]) -> list[Entry]:
+        """Return the events of a batch. The last one gets the batch's cursor, after which one can resume."""
+        batch = data["events"]
+        self.after = batch["cursor"]
+        return [*batch["events"][:-1], *({**entry, "cursor": self.after} for entry in batch["events"][-1:])]
 
     def resume(self, cursor: str) -> None:
         """Set the position to a cursor."""
@@ -310,6 +336,20 @@ class Table:
         self.console.print(line, soft_wrap=True)
 
 
+class EventTable:
+    """Prints events as the rows of a table."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+        self.console.print(Text(f"{'occurred':23}  {'event':36}  resource", style="bold"), soft_wrap=True)
+
+    def __call__(self, entry: Entry) -> None:
+        """Print an event."""
+        occurred, resource = entry["occurred"][:23].replace("T", " "), entry["resource"]
+        named = f"{resource['resourceId']}  {resource['name'] or ''}"
+        self.console.print(Text(f"{occurred}  {entry['name']:36}  {named}"), soft_wrap=True)
+
+
 def label(entry: Entry) -> str:
     """Return the names of the flow, the flow run and the task run; the id of a run that is deleted."""
     names = entry["flowName"], entry["flowRunName"], entry["runName"] if entry["runKind"] == "TASK_RUN" else None
@@ -321,8 +361,14 @@ def ending(wish: Wish) -> int:
     return ENDINGS.get(wish.state_type or "", 0) if isinstance(wish, OneRun) and wish.until_final else 0
 
 
-def wish_of(run: str | None, where: str | None, after: str | None, *, until_final: bool) -> Wish:
+def wish_of(
+    run: str | None, where: str | None, after: str | None, *, until_final: bool, events: bool = False
+) -> Wish:
     """Return the subscription that the options describe. Raise RefusedError if they contradict each other."""
+    if events:
+        if run is not None or until_final:
+            raise RefusedError("--events excludes --run and --until-final.")
+        return Events(_parse_filter(where), after)
     if run is None:
         if until_final:
             raise RefusedError("--until-final requires --run.")
@@ -340,13 +386,14 @@ def _parse_filter(text: str | None) -> dict[str, Any] | None:
     except orjson.JSONDecodeError as error:
         raise RefusedError(f"--where is not valid JSON: {error}.") from error
     if not isinstance(where, dict | None):
-        raise RefusedError("--where must be a JSON object, a TransitionWhere.")
+        raise RefusedError("--where must be a JSON object.")
     return where
 
 
 def run_watch(url: str, wish: Wish, key: str | None = None) -> int:
     """Print transitions until the subscription completes or on SIGINT; return the exit code."""
-    show: Show = Table() if sys.stdout.isatty() else as_json
+    table = EventTable if isinstance(wish, Events) else Table
+    show: Show = table() if sys.stdout.isatty() else as_json
     try:
         asyncio.run(watch(socket_address(url), wish, show, lambda said: typer.echo(said, err=True), key))
     except KeyboardInterrupt:

@@ -128,7 +128,7 @@ async def numbers_and_known(
     """Return new numbers of the log in order, and which of these ids events have already."""
     if connection.dialect.name == "postgresql":
         found = await fetch(connection, TAKEN, {"count": count, "ids": list(ids)})
-        return sorted(seq for seq, _ in found if seq is not None), {id for _, id in found if id is not None}
+        return sorted(seq for seq, _ in found if seq is not None), {known for _, known in found if known is not None}
     # The writer is alone, so nobody takes the same numbers.
     (last,) = (await connection.execute(sa.select(COUNTER.c.seq).where(COUNTER.c.name == "transition"))).scalars()
     advance = sa.update(COUNTER).where(COUNTER.c.name == "transition").values(seq=last + count)

@@ -20,7 +20,7 @@ FIELDS = {"resource.id": ["resource_id"], "resource.role": ["role"], "resource.n
 
 
 class JsonText(FunctionElement[str]):
-    """The text at a path of a JSON value; NULL if there is none."""
+    """The text at a path of a JSON value; NULL without one."""
 
     type = TEXT
     inherit_cache = True
@@ -74,16 +74,14 @@ class JsonTexts(FunctionElement[str]):
 @compiles(JsonTexts, "postgresql")
 def _texts_postgresql(element: JsonTexts, compiler: SQLCompiler, **kw: Any) -> str:
     column = compiler.process(element.clauses, **kw)
-    return (
-        "coalesce((SELECT string_agg(inside #>> '{}', ' ') FROM jsonb_path_query(" + column + ", 'strict $.**')"
-        " AS each (inside) WHERE jsonb_typeof(inside) = 'string'), '')"
-    )
+    texts = f"jsonb_path_query({column}, 'strict $.**') AS each (inside) WHERE jsonb_typeof(inside) = 'string'"
+    return f"coalesce((SELECT string_agg(inside #>> '{{}}', ' ') FROM {texts}), '')"  # noqa: S608 compiled SQL
 
 
 @compiles(JsonTexts, "sqlite")
 def _texts_sqlite(element: JsonTexts, compiler: SQLCompiler, **kw: Any) -> str:
     column = compiler.process(element.clauses, **kw)
-    return f"coalesce((SELECT group_concat(atom, ' ') FROM json_tree({column}) WHERE type = 'text'), '')"
+    return f"coalesce((SELECT group_concat(atom, ' ') FROM json_tree({column}) WHERE type = 'text'), '')"  # noqa: S608
 
 
 class Elements(FunctionElement[Any]):

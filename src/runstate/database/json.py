@@ -91,7 +91,7 @@ def is_null(statement: Statement, document: str | None, path: str) -> bool:
 
 
 def text(statement: Statement, document: str | None, path: str) -> str | None:
-    """Return the text at a path; None if there is none."""
+    """Return the text at a path; None without one."""
     found = at(statement, document, path)[1]
     return found if isinstance(found, str) else None
 

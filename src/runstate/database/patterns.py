@@ -35,7 +35,7 @@ def _parts(pattern: str) -> Iterator[str]:
 
 
 def _end_of_set(pattern: str, start: int) -> int:
-    """Return the place of the bracket that closes a set; -1 if there is none."""
+    """Return the place of the bracket that closes a set; -1 without one."""
     # A bracket at the start of a set is one of its characters.
     return pattern.find("]", start + 1 + pattern.startswith("!", start))
 
@@ -61,4 +61,4 @@ def _items(inside: str) -> Iterator[str]:
 
 def _escaped(character: str) -> str:
     # A backslash before a letter would mean something else.
-    return character if character.isalnum() or character == "_" or ord(character) > 127 else "\\" + character
+    return character if character.isalnum() or character == "_" or not character.isascii() else "\\" + character

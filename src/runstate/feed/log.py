@@ -8,9 +8,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from runstate.database.bulk import table_of
-from runstate.rows import Base, Event, LogEntry, LogWrite, StoredEvent, Transition, row_classes
+from runstate.rows import Event, LogEntry, LogWrite, StoredEvent, Transition, row_classes
 
-T = TypeVar("T", bound=Base)
+T = TypeVar("T", bound=LogEntry | Event)
 Entry_contra = TypeVar("Entry_contra", contravariant=True)
 
 INTERNAL_COLUMNS: Final = frozenset({"xid", "boot"})

@@ -269,6 +269,11 @@ class Context:
         """Return a page of rows; with a key, of those that refer to a parent with it."""
         return Connection(pages=self._pages(info, row, arguments, key, PATHS), parent=parent)
 
+    def page(self, info: "Info", row: type[Row], arguments: PageArguments[Any]) -> Connection[Any]:
+        """Return a page of rows for one object, whose conditions differ from those for other objects of a list."""
+        query: PageQuery[Any] = PageQuery(row, arguments, self._columns(info, row, PATHS), self.dialect)
+        return Connection(pages=Pages(query, self.fetch, self.fetch_raw), parent=None)
+
     async def children(
         self, info: "Info", row: type[R], arguments: PageArguments[Any], key: str, parent: UUID
     ) -> list[R]:

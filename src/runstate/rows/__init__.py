@@ -25,6 +25,7 @@ from runstate.rows.blocks import (
     BlockType,
 )
 from runstate.rows.configurations import Configuration
+from runstate.rows.evaluation import EvaluatedAutomation, LogReader
 from runstate.rows.events import Event, StoredEvent, StoredEventResource
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
@@ -72,6 +73,7 @@ __all__ = [
     "Deployment",
     "DeploymentSchedule",
     "DeploymentVersion",
+    "EvaluatedAutomation",
     "Event",
     "Flow",
     "FlowRun",
@@ -83,6 +85,7 @@ __all__ = [
     "LogCheckpoint",
     "LogEntry",
     "LogFloor",
+    "LogReader",
     "LogWrite",
     "ProposalAnswer",
     "Retention",

@@ -80,7 +80,7 @@ class Event(Row):
     xid: Mapped[str | None] = mapped_column(Xid8().with_variant(sa.Text(), "sqlite"), info=PRIVATE, doc="As in logs.")
     boot: Mapped[datetime | None] = mapped_column(info=PRIVATE, doc="As in logs.")
     name: Mapped[str] = mapped_column(
-        doc="What happened, in words with dots between: `order.placed`, `runstate.flow-run.Completed`."
+        doc="Name of what happened, in words with dots between: `order.placed`, `runstate.flow-run.Completed`."
     )
     occurred: Mapped[datetime] = mapped_column(index=True, doc="Time at which it happened, by the clock of its source.")
     received: Mapped[datetime] = mapped_column(doc="Time at which it was appended to the log.")

@@ -13,8 +13,10 @@ import structlog
 from runstate.core.batch.batcher import Batcher
 from runstate.database.failures import is_temporary, reason
 from runstate.errors import ConfigurationError
+from runstate.feed import EVENTS
 from runstate.services import (
     actions,
+    automations,
     cancellation,
     cleanup,
     heartbeats,
@@ -38,6 +40,8 @@ class Service:
     """Does the work that is due at a time, and returns the number of rows or runs changed."""
     seconds: float
     """Pause between the end of a round and the start of the next, in seconds."""
+    channel: str | None = None
+    """Channel whose notifications end the pause."""
 
 
 SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
@@ -51,6 +55,7 @@ SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
         "heartbeats": Service(heartbeats.run_once, 5),
         "actions": Service(actions.run_once, 0.25),
         "tally-compaction": Service(tally_compaction.run_once, 10),
+        "automations": Service(automations.run_once, 0.5, channel=EVENTS.channel),
         "cleanup": Service(cleanup.run_once, 300),
         "log-retention": Service(log_retention.run_once, 300),
     }
@@ -87,6 +92,7 @@ class Runner:
         batcher: Batcher,
         services: Mapping[str, Service],
         ended: Callable[[str, int | None], None] = lambda _, __: None,
+        subscribe: Callable[[str, Callable[[], None]], None] = lambda _, __: None,
     ) -> None:
         self.batcher = batcher
         self.services = services
@@ -94,6 +100,11 @@ class Runner:
         """Called after each round with the name of the service and its result; None if it failed."""
         self.stopping = asyncio.Event()
         self.tasks: list[asyncio.Task[None]] = []
+        self.news = {name: asyncio.Event() for name in services}
+        """Set for a service whose pause ends."""
+        for name, each in services.items():
+            if each.channel:
+                subscribe(each.channel, self.news[name].set)
 
     def start(self) -> None:
         """Run each service now, and then at its interval."""
@@ -102,6 +113,8 @@ class Runner:
     async def stop(self, timeout_seconds: float = 10) -> None:
         """Start no more rounds and wait for running ones. After the timeout they are cancelled, which loses nothing."""
         self.stopping.set()
+        for each in self.news.values():
+            each.set()
         if not self.tasks:
             return
         _, running = await asyncio.wait(self.tasks, timeout=timeout_seconds)
@@ -111,10 +124,11 @@ class Runner:
 
     async def _run(self, name: str, service: Service) -> None:
         while not self.stopping.is_set():
+            self.news[name].clear()
             await self._round(name, service)
             with suppress(TimeoutError):
                 # Not `sleep`, so that a stop ends the pause at once.
-                await asyncio.wait_for(self.stopping.wait(), service.seconds)
+                await asyncio.wait_for(self.news[name].wait(), service.seconds)
 
     async def _round(self, name: str, service: Service) -> None:
         try:

@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
+from runstate.core.evaluation.definitions import DEFINITION, definition_of
 from runstate.core.telling import Labels, Told, append_events, numbers, resource
 from runstate.database.bulk import table_of
 from runstate.documents.events import PREFIX
-from runstate.rows import Deployment, Flow, Row, WorkPool, WorkQueue
+from runstate.rows import Automation, Deployment, Flow, Row, WorkPool, WorkQueue
 from runstate.rows.documents import noun
 
 PAYLOADS: Final[dict[type[Row], tuple[str, ...]]] = {Flow: ("name", "tags", "labels")}
@@ -38,6 +39,8 @@ async def announce(
     payload = {name: getattr(row, name) for name in PAYLOADS.get(kind, ())}
     if kind in CHANGED and what == "updated":
         payload["updates"] = sorted(changed)
+    if isinstance(row, Automation) and what != "deleted":
+        payload[DEFINITION] = definition_of(row)
     told = Told(
         uuid7(),
         f"{PREFIX}{kind_of(kind)}.{what}",

@@ -105,6 +105,6 @@ async def _renew(connection: AsyncConnection, locked: dict[UUID, UUID], now: Any
         newest = artifacts.order_by(Artifact.created.desc(), Artifact.id.desc()).limit(1)
         found = (await connection.execute(newest)).mappings().one_or_none()
         if found is None:
-            await remove(connection, ArtifactCollection, collection, context.clock())
+            await remove(connection, ArtifactCollection, collection, now)
         elif found["id"] != latest:
             await _adopt(connection, collection, _copy(dict(found)), now)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from runstate.core.commands.command import TRIES, command
 from runstate.core.context import CommandContext
+from runstate.core.evaluation.definitions import CHANGES
 from runstate.core.telling import Labels, Told, append_events, numbers_and_known
 from runstate.documents.base import storable_json, storable_text
 from runstate.documents.events import EmitEvents, NewEvent, NewEventResource
@@ -85,6 +86,8 @@ def checked(events: Sequence[NewEvent], context: CommandContext, now: datetime) 
 def _told(event: NewEvent, context: CommandContext, now: datetime) -> Told:
     if not 0 < len(event.name) <= LONGEST_NAME:
         raise Misplaced(f"The name must have 1 to {LONGEST_NAME:,} characters.", "name")
+    if event.name in CHANGES:
+        raise Misplaced("Events that change automations are reserved for the server.", "name")
     if event.resource.role is not None:
         raise Misplaced("The resource of an event has no role; related resources have one.", "resource", "role")
     return Told(

@@ -299,7 +299,7 @@ async def delete_schedule(context: CommandContext, schedule_id: UUID) -> None:
 async def _delete(transaction: Transaction, schedule: DeploymentSchedule, now: datetime) -> int:
     mine = (FlowRun.deployment_schedule_id == schedule.id) & UNSTARTED
     deleted = await delete_flow_runs(transaction, mine, now)
-    await remove(transaction.connection, DeploymentSchedule, schedule.id)
+    await remove(transaction.connection, DeploymentSchedule, schedule.id, now)
     return len(deleted)
 
 

@@ -70,9 +70,9 @@ class Intervals:
 
     @classmethod
     def on_grid(cls, since: datetime, until: datetime, seconds: float) -> "Intervals":
-        """Return the intervals of a fixed grid, from the one that contains `since` to the last that begins before `until`.
+        """Return intervals of a fixed grid: from the one that contains `since` to the last that begins before `until`.
 
-        One of them begins on Monday, April 1 2024. Raise InvalidInput if there are too many.
+        One interval of the grid begins on Monday, April 1 2024. Raise InvalidInput if there are too many.
         """
         if not seconds >= SHORTEST_ON_GRID:
             raise InvalidInput(f"An interval must be at least {SHORTEST_ON_GRID} seconds long.", ("intervalSeconds",))

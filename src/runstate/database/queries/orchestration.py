@@ -49,7 +49,7 @@ TIMES = ("expected_start_time", "next_scheduled_start_time", "start_time", "end_
 FLOW_RUN = (*RUN, *TIMES, *KEPT, "flow_id", "deployment_id", "parent_task_run_id", "infrastructure_pid")
 TASK_RUN = (*RUN, *TIMES, *KEPT, "flow_run_id", "flow_run_run_count")
 STATE = ("id", "run_id", "type", "name", "message", "timestamp", "version", "details", "persisted")
-MOVED = (*RUN[2:-1], *TIMES, "last_answer")
+MOVED = (*RUN[3:-1], *TIMES, "last_answer")
 FLOW_RUN_MOVED = ("updated", *MOVED, "policy")
 """Columns of a flow run that a transition may change."""
 TASK_RUN_MOVED = ("updated", *MOVED, "flow_run_run_count")

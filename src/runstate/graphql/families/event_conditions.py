@@ -29,7 +29,7 @@ class EventResourceWhere(Conditions):
 
     may_be_empty = True
 
-    labels: list[Input[LabelPattern]] | None = member("All of these patterns match.")  # type: ignore[valid-type]
+    labels: list[Input[LabelPattern]] | None = member("All of these patterns match.")
     name: TextComparison | None = member("Name for people.")
     resource_id: TextComparison | None = member("Name of the resource.")
     role: TextComparison | None = member("Role of the resource.")

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import Annotated, Any, Final
 
 import sqlalchemy as sa
@@ -11,22 +12,23 @@ import strawberry
 from strawberry import UNSET
 
 from runstate.core.commands import events as commands
-from runstate.database.event_conditions import json_text
+from runstate.database.event_conditions import is_of, is_related_to, json_text
 from runstate.database.queries.intervals import Intervals
 from runstate.documents.access import Scope
-from runstate.documents.events import EmitEvents, NewEvent, NewEventResource
+from runstate.documents.events import PREFIX, EmitEvents, NewEvent, NewEventResource
 from runstate.errors import InvalidInput
 from runstate.feed import EVERYTHING, Feed, Hub, Page, follow
 from runstate.graphql.context import Info
 from runstate.graphql.families.event_conditions import EventMatch
 from runstate.graphql.families.family import Family, by_id
 from runstate.graphql.families.mutations import mutation
-from runstate.graphql.pagination.connection import rows_of
+from runstate.graphql.pagination.connection import Connection, rows_of
+from runstate.graphql.pagination.keyset import DEFAULT_SIZE, LARGEST_SIZE, PageArguments
 from runstate.graphql.pagination.sizes import checked_size
-from runstate.graphql.published import Event
+from runstate.graphql.published import Event, FlowRun
 from runstate.graphql.types.conditions import is_set
-from runstate.graphql.types.derive import register_type
-from runstate.graphql.types.fields import object_type, query, subscription
+from runstate.graphql.types.derive import extends, register_type
+from runstate.graphql.types.fields import field, object_type, query, subscription
 from runstate.graphql.types.filters import Extra, Where
 from runstate.graphql.types.inputs import Input, register_input
 
@@ -52,13 +54,36 @@ FAMILY = Family(
 )
 
 
+SIZE = strawberry.argument(description=f"The number of events: from 1 to {LARGEST_SIZE}, by default {DEFAULT_SIZE}.")
+AFTER = strawberry.argument(description="Only events after this cursor.")
+WHERE = strawberry.argument(description="A condition; by default all events.")
+
+
+@extends(FlowRun, needs=(), size=DEFAULT_SIZE)
+async def events(
+    root: strawberry.Parent[FlowRun],
+    info: Info,
+    where: Annotated[Where[Event] | None, WHERE] = UNSET,
+    first: Annotated[int | None, SIZE] = UNSET,
+    after: Annotated[str | None, AFTER] = UNSET,
+) -> Connection[Event]:
+    """Events of the run, and those that it is related to; those that occurred last come first."""
+    own = partial(_of_run, f"{PREFIX}flow-run.{root.id}")
+    arguments: PageArguments[Any] = PageArguments(where=where, first=first, after=after, conditions=[own])
+    return info.context.page(info, Event, arguments)
+
+
+def _of_run(resource_id: str, table: sa.FromClause) -> sa.ColumnElement[bool]:
+    return sa.or_(is_of(table, [resource_id]), is_related_to(table, [resource_id]))
+
+
 class EventCountBy(Enum):
     """The value by which events are counted."""
 
     NAME = "NAME"
-    """What happened."""
+    """Name of the event."""
     RESOURCE = "RESOURCE"
-    """What it happened to."""
+    """Resource of the event."""
 
 
 register_type(EventCountBy)
@@ -71,7 +96,7 @@ class EventCount:
     count: int = strawberry.field(description="Number of events.")
     first: datetime = strawberry.field(description="Time at which the first of them occurred.")
     label: str = strawberry.field(
-        description="Text for people: the name of the events; or the name of the resource in the newest of them, else its id."
+        description="Text for people: name of the events; or of the resource in the newest of them, else its id."
     )
     last: datetime = strawberry.field(description="Time at which the last of them occurred.")
     value: str = strawberry.field(description="Name of the events, or id of the resource.")
@@ -95,9 +120,9 @@ class EmitEventsPayload:
     )
     ids: list[strawberry.ID] = strawberry.field(description="Id of each event, in the place of the event.")
 
-    @strawberry.field(description="A cursor behind these events, for `events(after:)`.")
+    @field
     async def cursor(self, info: Info) -> str:
-        """Return the end of the log."""
+        """A cursor behind these events, for `events(after:)`."""
         return await _hub(info).end_cursor()
 
 
@@ -139,7 +164,7 @@ class Query:
     ) -> list[EventInterval]:
         """Numbers of events by the time at which they occurred, for each interval, including empty ones; at most 1,000.
 
-        Intervals lie on a fixed grid: one begins at 2024-04-01T00:00:00Z, a Monday. The first interval contains `since`.
+        Intervals lie on a fixed grid: one begins at 2024-04-01T00:00:00Z, a Monday. The first contains `since`.
         """
         over = Intervals.on_grid(since, until, interval_seconds)
         counted = dict(await info.context.fetch(_history(over, since, until, _clause(where))))
@@ -186,8 +211,9 @@ def _clause(where: Any) -> sa.ColumnElement[bool]:
 
 def _counts(by: EventCountBy, clause: sa.ColumnElement[bool], first: int) -> sa.Select[Any]:
     if by is EventCountBy.NAME:
-        value = label = TABLE.c.name
         source: Any = TABLE
+        value: Any = TABLE.c.name
+        label: Any = value
         base = sa.select(value, label.label("label"), *_measures(TABLE)).where(clause).group_by(value)
     else:
         source = _named(clause)
@@ -212,7 +238,7 @@ def _named(clause: sa.ColumnElement[bool]) -> sa.Subquery:
     return sa.select(ranked.c.resource_id, ranked.c.occurred, newest).subquery()
 
 
-def _history(over: Intervals, since: datetime, until: datetime, clause: sa.ColumnElement[bool]) -> sa.Select[Any]:
+def _history(over: Intervals, since: datetime, until: datetime, clause: sa.ColumnElement[bool]) -> sa.Select[int, int]:
     occurred = TABLE.c.occurred
     within = [occurred >= sa.literal(since, occurred.type), occurred <= sa.literal(until, occurred.type)]
     place = over.place(occurred).label("place")

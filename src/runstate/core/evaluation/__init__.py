@@ -1,0 +1,1 @@
+"""Evaluation of triggers: rounds over the log that write windows, firings and the position in one transaction."""

@@ -1,0 +1,290 @@
+"""The evaluator: one process at a time reads the log and lets triggers step over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core.automations.events import Event
+from runstate.core.automations.index import Index
+from runstate.core.automations.rounds import is_loop
+from runstate.core.automations.state import State
+from runstate.core.automations.steps import Fired, step
+from runstate.core.automations.stored import COLUMNS, of_row
+from runstate.core.evaluation import storage
+from runstate.core.evaluation.definitions import CHANGES, DEFINITION, Evaluated
+from runstate.core.evaluation.firings import action_rows, firing_row, told_of
+from runstate.core.evaluation.touched import Touched
+from runstate.core.telling import tell
+from runstate.database import Database, Transaction, bulk
+from runstate.database.bulk import inserted, table_of
+from runstate.database.dialects import DatabaseTime, among, insert_or_skip
+from runstate.database.driver import fetch
+from runstate.errors import CursorExpired, InvalidInput
+from runstate.feed import EVENTS, Reader
+from runstate.feed.cursor import Cursor
+from runstate.feed.event_filter import EventFilter
+from runstate.feed.reader import Page
+from runstate.rows import AutomationActionRun, AutomationFiring, LogReader
+from runstate.rows import Event as AnyEvent
+from runstate.rows.base import EPOCH
+
+NAME: Final = "automations"
+"""Name of the reader."""
+PAGE_SIZE: Final = 500
+LEASE: Final = timedelta(seconds=15)
+"""Time after its last round from which another process may take over from a leader."""
+RENEWAL: Final = timedelta(seconds=5)
+"""Time after which the lease is renewed, and a cursor without further changes is written."""
+COMMIT_TIME: Final = timedelta(seconds=1)
+"""Longest time from the arrival of an event to its commit: later than that, deadlines do not wait for it."""
+CHANGES_ONLY: Final = EventFilter(names=tuple(sorted(CHANGES)))
+READER: Final = table_of(LogReader)
+
+log = structlog.get_logger(__name__)
+
+
+class Lost(Exception):
+    """Another process leads, so that nothing of the round was written."""
+
+
+class Evaluator:
+    """Evaluates the log in rounds, while it holds the lease. What it remembers is what the leader has stored."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime], page_size: int = PAGE_SIZE) -> None:
+        self.database = database
+        self.clock = clock
+        self.page_size = page_size
+        self.id = uuid4()
+        self.reader: Reader[AnyEvent] | None = None
+        self.is_loaded = False
+        self.rounds = 0
+        self.written_at: datetime | None = None
+        self.cursor: Cursor
+        self.state: State
+        self.automations: storage.Automations = {}
+        self.index = Index()
+        self.changed: set[UUID] = set()
+
+    async def run_once(self) -> int:
+        """Evaluate the log up to its present end, and return the number of firings; 0 if another process leads."""
+        fired = 0
+        try:
+            if not await self._lead():
+                return 0
+            complete = False
+            while not complete:
+                complete, number = await self._round()
+                fired += number
+        except Lost:
+            self.is_loaded = False
+        except BaseException:
+            # It is unknown what was written.
+            self.is_loaded = False
+            raise
+        return fired
+
+    async def release(self) -> None:
+        """Let another process take over at once."""
+        if self.is_loaded:
+            self.is_loaded = False
+            free = self._guarded(self.rounds).where(READER.c.leader == self.id).values(leader=None)
+            async with self.database.write() as transaction:
+                await transaction.connection.execute(free)
+
+    async def _lead(self) -> bool:
+        """Take or keep the lease; load what is stored if this process did not write it."""
+        if self.reader is None:
+            self.reader = await Reader.open(self.database, EVENTS, self.page_size)
+        now, row = self.clock(), await self._row()
+        if row is None:
+            await self._begin(now)
+            row = await self._row()
+        if row.leader == self.id and self.is_loaded and row.rounds == self.rounds:
+            return True
+        if row.leader not in (None, self.id) and row.leased_until > now:
+            return False
+        return await self._take_over(row, now)
+
+    async def _row(self) -> Any:
+        async with self.database.read() as connection:
+            found = await connection.execute(sa.select(*READER.c).where(READER.c.name == NAME))
+            return found.one_or_none()
+
+    async def _begin(self, now: datetime) -> None:
+        """Store a reader at the beginning of the log, where no automation exists."""
+        assert self.reader  # noqa: S101 it was opened
+        cursor = self.reader.encode(await self.reader.beginning())
+        columns = {"name": NAME, "cursor": cursor, "clock": EPOCH, "rounds": 0, "leader": None, "leased_until": now}
+        async with self.database.write() as transaction:
+            connection = transaction.connection
+            await connection.execute(insert_or_skip(connection.dialect.name, READER), columns)
+
+    async def _take_over(self, row: Any, now: datetime) -> bool:
+        taken = self._guarded(row.rounds).values(leader=self.id, leased_until=now + LEASE, rounds=row.rounds + 1)
+        async with self.database.write() as transaction:
+            if (await transaction.connection.execute(taken)).rowcount != 1:
+                return False
+        # Nobody else writes from here on without taking over.
+        async with self.database.read() as connection:
+            self.state, self.automations = await storage.load(connection, row.clock)
+        self.cursor = await self._cursor_of(row.cursor)
+        self.index = self._index()
+        self.rounds, self.written_at, self.is_loaded = row.rounds + 1, now, True
+        self.changed = set()
+        return True
+
+    async def _cursor_of(self, text: str) -> Cursor:
+        assert self.reader  # noqa: S101 it was opened
+        try:
+            return self.reader.decode(text)
+        except InvalidInput:
+            log.exception("the evaluator lost its position in the log")
+            return Cursor(await self.reader.position())
+
+    def _guarded(self, rounds: int) -> sa.Update:
+        return sa.update(READER).where(READER.c.name == NAME, READER.c.rounds == rounds)
+
+    def _index(self) -> Index:
+        return Index(each.compiled for each in self.automations.values() if each.enabled)
+
+    async def _round(self) -> tuple[bool, int]:
+        """Evaluate a page; return whether it reached the end of the log, and the number of firings."""
+        until = await self._time()
+        page = await self._page()
+        events = [of_row(each) for each in page.entries]
+        await self._recall(events)
+        fired = [each for event in events for each in self._step(event)]
+        if page.complete:
+            fired += step(self.index, self.state, until - COMMIT_TIME).firings
+        await self._write(page.cursor, fired, events)
+        return page.complete, len(fired)
+
+    async def _time(self) -> datetime:
+        async with self.database.read() as connection:
+            ((now,),) = await fetch(connection, TIME)
+        return now  # type: ignore[no-any-return]
+
+    async def _page(self) -> Page[AnyEvent]:
+        assert self.reader  # noqa: S101 it was opened
+        try:
+            if self.index.automations or self.state.waiting:
+                return await self.reader.page(self.cursor)
+            # Nothing can fire before the next change, and what follows the change is read from there.
+            return await self.reader.limited_page(self.cursor, 1, CHANGES_ONLY)
+        except CursorExpired:
+            log.exception("events were deleted before they were evaluated")
+            return Page([], await self.reader.beginning(), complete=False)
+
+    async def _recall(self, events: Sequence[Event]) -> None:
+        """Find out which of the events that these follow were evaluated."""
+        asked = {each.follows for each in events if each.follows} - {each.id for each in events}
+        asked -= self.state.waiting.keys()
+        self.state.seen = await self._evaluated(sorted(asked)) if asked else set()
+
+    async def _evaluated(self, ids: Sequence[UUID]) -> set[UUID]:
+        assert self.reader  # noqa: S101 it was opened
+        table, visibility, cursor = AnyEvent.__table__, self.reader.visibility, self.cursor
+        before, values = sa.and_(*visibility.visible("seen")), visibility.values("seen", cursor.seen)
+        if cursor.upto:
+            within = sa.and_(*visibility.visible("upto"), table.c.seq <= sa.bindparam("after", type_=sa.BigInteger()))
+            before = sa.or_(before, within)
+            values |= {**visibility.values("upto", cursor.upto), "after": cursor.after}
+        asked = sa.select(table.c.id).where(among(table.c.id, ids), before)
+        async with self.database.read() as connection:
+            return {found for (found,) in await fetch(connection, asked, values)}
+
+    def _step(self, event: Event) -> list[Fired]:
+        fired = step(self.index, self.state, event).firings
+        if event.name in CHANGES:
+            self._change(event)
+        return fired
+
+    def _change(self, event: Event) -> None:
+        """Let a change of an automation take effect."""
+        key = UUID(event.resource["resource.id"].rpartition(".")[2])
+        before = self.automations.pop(key, None)
+        definition = event.payload.get(DEFINITION)
+        after = Evaluated.of(key, definition) if definition else None
+        if before and after and before.definition["trigger"] == after.definition["trigger"]:
+            after = Evaluated(after.definition, before.compiled)
+        elif before:
+            self._remove(before)
+            before = None
+        if after:
+            self.automations[key] = after
+            self._switch(after, was_enabled=bool(before and before.enabled))
+        self.changed.add(key)
+        self.index = self._index()
+
+    def _switch(self, automation: Evaluated, *, was_enabled: bool) -> None:
+        if automation.enabled and not was_enabled:
+            self.state.add(automation.compiled)
+        elif was_enabled and not automation.enabled:
+            self.state.disable(automation.compiled)
+
+    def _remove(self, automation: Evaluated) -> None:
+        held = {name: getattr(self.state, name) for name in ("windows", "kept")}
+        self.state.remove(automation.compiled)
+        for name, before in held.items():
+            after = Touched(getattr(self.state, name))
+            after.touched = before.touched
+            setattr(self.state, name, after)
+
+    async def _write(self, cursor: Cursor, fired: Sequence[Fired], events: Sequence[Event]) -> None:
+        """Write the round in one transaction: all of it, or nothing if another process has taken over."""
+        now, state = self.clock(), self.state
+        touched = any(each.touched for each in (state.windows, state.kept, state.waiting))  # type: ignore[attr-defined]
+        is_late = self.written_at is None or now - self.written_at > RENEWAL
+        if not (events or fired or touched or self.changed or is_late):
+            self.cursor = cursor
+            return
+        assert self.reader  # noqa: S101 it was opened
+        values = {"cursor": self.reader.encode(cursor), "clock": state.now, "rounds": self.rounds + 1}
+        moved = self._guarded(self.rounds).where(READER.c.leader == self.id).values(**values, leased_until=now + LEASE)
+        async with self.database.write() as transaction:
+            if (await transaction.connection.execute(moved)).rowcount != 1:
+                raise Lost
+            await storage.save(transaction.connection, state, self.automations, self.changed)
+            if fired:
+                await self._write_firings(transaction, fired, events, now)
+        self.cursor, self.rounds, self.written_at, self.changed = cursor, self.rounds + 1, now, set()
+        storage.forget_changes(state)
+
+    async def _write_firings(
+        self, transaction: Transaction, fired: Sequence[Fired], events: Sequence[Event], now: datetime
+    ) -> None:
+        connection = transaction.connection
+        known = await self._events_of(connection, fired, events)
+        # Automations that are gone by the end of the round fired before that.
+        there = [(each, automation) for each in fired if (automation := self.automations.get(each.automation_id))]
+        counted = [(each, automation) for each, automation in there if not is_loop(each.firing)]
+        await bulk.write(connection, [inserted(AutomationFiring, [firing_row(each, now) for each, _ in counted])])
+        actions = [row for each, automation in counted for row in action_rows(each, automation, now)]
+        await bulk.write(connection, [inserted(AutomationActionRun, actions)])
+        told = [
+            told_of(each, automation, known.get(each.firing.event.event_id) if each.firing.event else None, now)
+            for each, automation in there
+        ]
+        await tell(transaction, now, told)
+
+    async def _events_of(
+        self, connection: AsyncConnection, fired: Sequence[Fired], events: Sequence[Event]
+    ) -> dict[UUID, Event]:
+        """Return the events of firings: those of the round, and older ones that windows remember."""
+        known = {each.id: each for each in events}
+        ids = {each.firing.event.event_id for each in fired if each.firing.event} - known.keys()
+        if ids:
+            table = AnyEvent.__table__
+            asked = sa.select(*(table.c[name] for name in COLUMNS)).where(among(table.c.id, sorted(ids)))
+            known |= {each.id: each for each in map(of_row, await connection.execute(asked))}
+        return known
+
+
+TIME: Final = sa.select(DatabaseTime())

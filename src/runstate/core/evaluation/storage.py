@@ -1,0 +1,215 @@
+"""The state of triggers as rows: loaded when a process takes over, written as differences after each round."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID, uuid5
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runstate.core.automations.events import Event, Firing, Key, Part
+from runstate.core.automations.state import State
+from runstate.core.automations.stored import COLUMNS, of_row
+from runstate.core.automations.windows import LATENESS, Window, due
+from runstate.core.evaluation.definitions import Evaluated
+from runstate.core.evaluation.touched import Touched
+from runstate.database import bulk
+from runstate.database.bulk import deleted_by_key, inserted, replaced, table_of
+from runstate.database.dialects import among
+from runstate.documents.labels import LabelValue
+from runstate.rows import (
+    AutomationBucket,
+    AutomationEventFollower,
+    CompositeTriggerChildFiring,
+    EvaluatedAutomation,
+)
+from runstate.rows import Event as AnyEvent
+
+BUCKET: Final = ("trigger_id", "digest")
+Automations = dict[UUID, Evaluated]
+
+
+def new_state(now: datetime) -> State:
+    """Return an empty state that remembers its changes."""
+    return State(now, windows=Touched(), kept=Touched(), waiting=Touched())
+
+
+async def load(connection: AsyncConnection, now: datetime) -> tuple[State, Automations]:
+    """Return the stored state, and the automations at its place in the log."""
+    found = await connection.execute(sa.select(*table_of(EvaluatedAutomation).c))
+    automations = {row.id: Evaluated.of(row.id, row.definition) for row in found}
+    state = new_state(now)
+    await _load_windows(connection, state)
+    await _load_kept(connection, state)
+    await _load_waiting(connection, state)
+    state.load(each.compiled for each in automations.values() if each.enabled)
+    forget_changes(state)
+    return state, automations
+
+
+def forget_changes(state: State) -> None:
+    """Take the present state for what is stored."""
+    for name in ("windows", "kept", "waiting"):
+        held = getattr(state, name)
+        # The removal of an automation makes plain dictionaries.
+        setattr(state, name, held if isinstance(held, Touched) else Touched(held))
+        getattr(state, name).touched.clear()
+
+
+async def _load_windows(connection: AsyncConnection, state: State) -> None:
+    for row in await connection.execute(sa.select(*table_of(AutomationBucket).c)):
+        key = tuple(each.value for each in row.key)
+        last = None if row.last_event_id is None else Part(row.last_position, row.last_event_id, row.last_depth)
+        state.windows[row.trigger_id, key] = Window(row.start, row.end, row.count, last)
+
+
+async def _load_kept(connection: AsyncConnection, state: State) -> None:
+    table = table_of(CompositeTriggerChildFiring)
+    for row in await connection.execute(sa.select(*table.c).order_by(table.c.parent_trigger_id, table.c.place)):
+        state.kept.setdefault(row.parent_trigger_id, {})[row.child_trigger_id] = _firing(row)
+
+
+def _firing(row: Any) -> Firing:
+    parts = tuple(_part(each) for each in row.firing["parts"])
+    event = row.firing["event"]
+    return Firing(UUID(row.firing["trigger_id"]), row.fired, _part(event) if event else None, parts)
+
+
+def _part(written: Sequence[Any]) -> Part:
+    position, event_id, depth = written
+    return Part(position, UUID(event_id), depth)
+
+
+async def _load_waiting(connection: AsyncConnection, state: State) -> None:
+    table, follower = AnyEvent.__table__, table_of(AutomationEventFollower)
+    ids = (await connection.execute(sa.select(follower.c.event_id))).scalars().all()
+    if ids:
+        asked = sa.select(*(table.c[name] for name in COLUMNS)).where(among(table.c.id, ids)).order_by(table.c.seq)
+        for event in map(of_row, await connection.execute(asked)):
+            state.wait(event)
+
+
+async def save(connection: AsyncConnection, state: State, automations: Automations, changed: set[UUID]) -> None:
+    """Write what has changed since the last call. `changed` are automations whose definitions have changed."""
+    await _save_automations(connection, automations, changed)
+    nodes = {node.id: (each, node) for each in automations.values() for node in each.compiled.nodes}
+    windows, kept, waiting = (_changes(each) for each in (state.windows, state.kept, state.waiting))
+    await _delete_kept(connection, kept)
+    rows = [_bucket(nodes, *each, window, state.now) for each in windows if (window := state.windows.get(each))]
+    gone = [(trigger, digest(key)) for trigger, key in windows if (trigger, key) not in state.windows]
+    changes = [
+        replaced(AutomationBucket, BUCKET, [row for row in rows if row]),
+        deleted_by_key(AutomationBucket, BUCKET, gone),
+        inserted(CompositeTriggerChildFiring, list(_kept_rows(nodes, state, kept))),
+        replaced(
+            AutomationEventFollower,
+            ("event_id",),
+            [_follower(state.waiting[each]) for each in waiting if each in state.waiting],
+        ),
+        deleted_by_key(
+            AutomationEventFollower, ("event_id",), [(each,) for each in waiting if each not in state.waiting]
+        ),
+    ]
+    await bulk.write(connection, changes)
+
+
+def _changes(held: Any) -> list[Any]:
+    return sorted(held.touched) if isinstance(held, Touched) else []
+
+
+async def _save_automations(connection: AsyncConnection, automations: Automations, changed: set[UUID]) -> None:
+    if not changed:
+        return
+    rows = [{"id": each, "definition": automations[each].definition} for each in sorted(changed) if each in automations]
+    gone = [(each,) for each in sorted(changed) if each not in automations]
+    await bulk.write(
+        connection, [replaced(EvaluatedAutomation, ("id",), rows), deleted_by_key(EvaluatedAutomation, ("id",), gone)]
+    )
+    # Windows and kept firings of triggers that are gone.
+    for each in sorted(changed):
+        left = [node.id for node in automations[each].compiled.nodes] if each in automations else []
+        for row, key in ((AutomationBucket, "trigger_id"), (CompositeTriggerChildFiring, "parent_trigger_id")):
+            table = table_of(row)
+            old = sa.delete(table).where(table.c.automation_id == each, sa.not_(among(table.c[key], left)))
+            await connection.execute(old)
+
+
+def digest(key: Key) -> str:
+    """Return the digest of the values of a window."""
+    return hashlib.sha256(orjson.dumps(key)).hexdigest()
+
+
+def _bucket(
+    leaves: Mapping[UUID, Any], trigger_id: UUID, key: Key, window: Window, now: datetime
+) -> dict[str, Any] | None:
+    if trigger_id not in leaves:
+        return None
+    automation, leaf = leaves[trigger_id]
+    last, hashed = window.last, digest(key)
+    labels = leaf.labels(key) if key else ()
+    return {
+        "id": uuid5(trigger_id, hashed),
+        "created": now,
+        "updated": now,
+        "automation_id": automation.compiled.id,
+        "trigger_id": trigger_id,
+        "key": [LabelValue(label=each.label, role=each.role, value=each.value) for each in labels],
+        "digest": hashed,
+        "count": window.count,
+        "start": window.start,
+        "end": window.end,
+        "due": due(leaf, window) if hasattr(leaf, "proactive") else None,
+        "last_event_id": last.event_id if last else None,
+        "last_position": last.position if last else None,
+        "last_depth": last.depth if last else None,
+    }
+
+
+async def _delete_kept(connection: AsyncConnection, parents: Sequence[UUID]) -> None:
+    if parents:
+        table = table_of(CompositeTriggerChildFiring)
+        await connection.execute(sa.delete(table).where(among(table.c.parent_trigger_id, parents)))
+
+
+def _kept_rows(leaves: Mapping[UUID, Any], state: State, parents: Iterable[UUID]) -> Iterable[dict[str, Any]]:
+    for parent in parents:
+        for place, (child, firing) in enumerate(state.kept.get(parent, {}).items()):
+            if parent in leaves:
+                yield _kept_row(leaves[parent][0].compiled.id, parent, child, place, firing, state.now)
+
+
+def _kept_row(
+    automation_id: UUID, parent: UUID, child: UUID, place: int, firing: Firing, now: datetime
+) -> dict[str, Any]:
+    event = firing.event
+    written = {
+        "trigger_id": str(firing.trigger_id),
+        "event": _written(event) if event else None,
+        "parts": [_written(each) for each in firing.parts],
+    }
+    return {
+        "id": uuid5(parent, str(child)),
+        "created": now,
+        "updated": now,
+        "automation_id": automation_id,
+        "parent_trigger_id": parent,
+        "child_trigger_id": child,
+        "fired": firing.fired,
+        "event_id": event.event_id if event else None,
+        "place": place,
+        "firing": written,
+    }
+
+
+def _written(part: Part) -> list[Any]:
+    return [part.position, str(part.event_id), part.depth]
+
+
+def _follower(event: Event) -> dict[str, Any]:
+    its = {"event_id": event.id, "leader_id": event.follows, "until": event.received + LATENESS}
+    return {"id": uuid5(event.id, "follower"), "created": event.received, "updated": event.received, **its}
