@@ -46,7 +46,7 @@ def resource(labels: Mapping[str, Any]) -> dict[str, Any]:
 
 def seed() -> list[dict[str, Any]]:
     """Return the recorded set of 160 events, which a generator with a fixed seed makes."""
-    rnd = random.Random(7)  # noqa: S311 not used for secrets
+    rnd = random.Random(7)
     return [_seeded(rnd, place) for place in range(160)]
 
 
