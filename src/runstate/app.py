@@ -20,6 +20,7 @@ from uuid_utils.compat import uuid7
 
 from runstate.core.access.allowlist import CHANNEL, AllowlistCache
 from runstate.core.access.csrf import CsrfTokens
+from runstate.core.actions.sending import Sender
 from runstate.core.batch.batcher import Batcher
 from runstate.core.commands.scheduling import Horizon
 from runstate.database.migrate import migrate
@@ -78,7 +79,9 @@ def build_app(settings: Settings) -> Starlette:
             await feed.start()
             opened.push_async_callback(feed.stop)
             batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7)
-            batcher.context = replace(batcher.context, keyring=keyring_of_secrets(settings))
+            batcher.context = replace(
+                batcher.context, keyring=keyring_of_secrets(settings), sender=Sender(settings.action_allowed_networks)
+            )
             batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)
             # Tokens must be unpredictable for attackers, unlike the random numbers of the batcher.

@@ -191,6 +191,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     transition_log_retention_days: float = Field(
         default=7, gt=0, description="Days for which the log of transitions is kept; older cursors expire."
     )
+    action_allowed_networks: Annotated[Names, _checked(check_networks)] = Field(
+        default=(),
+        description="Comma-separated networks that webhooks and notifications of automations may connect to, besides "
+        "public addresses, such as 10.0.0.0/8.",
+    )
     automation_firing_retention_days: float = Field(
         default=30, gt=0, description="Days for which firings of automations and their actions are kept."
     )

@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from runstate.core.actions.rendering import Templates
+from runstate.core.actions.sending import Sender
 from runstate.core.keyring import Keyring
 from runstate.core.scheduling.calendar import Calendar
 from runstate.core.validation.json_schemas import JsonSchemas
@@ -25,6 +26,8 @@ class CommandContext:
     """Encrypts and decrypts secrets."""
     json_schemas: JsonSchemas = field(default_factory=JsonSchemas)
     """Validator of values against schemas of clients."""
+    sender: Sender = field(default_factory=Sender)
+    """Sends webhooks and notifications."""
     templates: Templates = field(default_factory=Templates)
     """Renderer of templates of clients."""
     calendar: Calendar = field(default_factory=Calendar)

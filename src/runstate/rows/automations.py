@@ -203,6 +203,9 @@ class AutomationActionRun(Row):
         STATUS, default=ActionStatus.PENDING, info=READ_ONLY, doc="Whether it was executed."
     )
     attempts: Mapped[int] = mapped_column(default=0, info=READ_ONLY, doc="Number of attempts.")
+    retries: Mapped[int] = mapped_column(
+        default=0, server_default="0", info=PRIVATE, doc="Number of times that a client had it tried again."
+    )
     next_attempt: Mapped[datetime | None] = mapped_column(
         info=READ_ONLY, doc="Time of the next attempt; null for none."
     )

@@ -15,6 +15,7 @@ from runstate.database.failures import is_temporary, reason
 from runstate.errors import ConfigurationError
 from runstate.feed import EVENTS
 from runstate.services import (
+    actions,
     automations,
     cancellation,
     cleanup,
@@ -52,6 +53,7 @@ SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
         "cancellation": Service(cancellation.run_once, 20),
         "orphans": Service(orphans.run_once, 10),
         "heartbeats": Service(heartbeats.run_once, 5),
+        "actions": Service(actions.run_once, 0.25),
         "tally-compaction": Service(tally_compaction.run_once, 10),
         "automations": Service(automations.run_once, 0.5, channel=EVENTS.channel),
         "cleanup": Service(cleanup.run_once, 300),

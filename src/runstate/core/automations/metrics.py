@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from runstate.core.automations.compiled import MetricLeaf
-from runstate.documents.actions import TriggerState
 from runstate.core.automations.windows import Window
+from runstate.documents.actions import TriggerState
 from runstate.documents.triggers import MetricOperator
 
 COMPARISONS: Final[dict[MetricOperator, Callable[[float, float], bool]]] = {

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core.automations.events import Event
 from runstate.core.telling import Told
+from runstate.database.dialects import among
 from runstate.documents.events import EventResource
 from runstate.rows import Event as StoredEvent
 
@@ -65,6 +66,12 @@ async def find_event(connection: AsyncConnection, id: UUID) -> Event | None:
     """Return an event by its id."""
     found = await _read(connection, StoredEvent.id == id, 1)
     return found[0] if found else None
+
+
+async def events_with(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, Event]:
+    """Return the events with ids that exist, by id."""
+    found = await _read(connection, among(StoredEvent.id, sorted(set(ids))), len(ids)) if ids else ()
+    return {each.id: each for each in found}
 
 
 async def events_received(connection: AsyncConnection, since: datetime, until: datetime, most: int) -> Sequence[Event]:

@@ -118,6 +118,7 @@ class Batcher:
         await self.heartbeats.close()
         await self.context.json_schemas.close()
         await self.context.templates.close()
+        await self.context.sender.close()
         await self.context.calendar.close()
         await self.context.scheduler_calendar.close()
 

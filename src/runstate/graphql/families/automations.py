@@ -6,6 +6,7 @@ from uuid import UUID
 
 import strawberry
 
+from runstate.core.actions.execution import retry_action
 from runstate.core.commands import automations
 from runstate.documents.access import Scope
 from runstate.errors import InvalidInput, NotFound
@@ -26,9 +27,10 @@ from runstate.graphql.published import (
 )
 from runstate.graphql.types.conditions import as_uuid
 from runstate.graphql.types.derive import extends
-from runstate.graphql.types.fields import object_type
+from runstate.graphql.types.fields import Id, object_type
 from runstate.graphql.types.filters import HasMany
 
+ACTION = strawberry.argument(description="Id of the action of a firing.")
 IDS = strawberry.argument(description=f"Ids of the automations, at most {automations.MOST_DELETED}.")
 OWNER = strawberry.argument(description="Id of the resource, as in events.")
 
@@ -88,6 +90,13 @@ async def event(root: strawberry.Parent[AutomationFiring], info: Info) -> Event 
 
 
 @object_type
+class RetryAutomationActionPayload:
+    """The action of the firing."""
+
+    action_run: AutomationActionRun = strawberry.field(description="The action.")
+
+
+@object_type
 class DeleteManyPayload:
     """Deletions."""
 
@@ -96,7 +105,15 @@ class DeleteManyPayload:
 
 @strawberry.type
 class Mutation:
-    @mutation(Scope.ADMIN, returns=DeleteManyPayload, result="DeleteManyResult")
+    @mutation(Scope.ADMIN, NotFound)
+    async def retry_automation_action(self, info: Info, id: Annotated[Id, ACTION]) -> RetryAutomationActionPayload:
+        """Have an action of a firing that failed for good tried again; one that was executed is returned as it is."""
+        known = as_uuid(id)
+        if known is None:
+            raise NotFound(id)
+        return RetryAutomationActionPayload(action_run=await retry_action(info.context.commands, known))
+
+    @mutation(Scope.ADMIN, InvalidInput, returns=DeleteManyPayload, result="DeleteManyResult")
     async def delete_automations(self, info: Info, ids: Annotated[list[strawberry.ID], IDS]) -> DeleteManyPayload:
         """Delete automations in one transaction. Unknown ids are skipped."""
         if len(ids) > automations.MOST_DELETED:
@@ -104,7 +121,7 @@ class Mutation:
         known = [found for each in ids if (found := as_uuid(each))]
         return _deleted(await automations.delete_automations(info.context.commands, known))
 
-    @mutation(Scope.ADMIN, returns=DeleteManyPayload, result="DeleteManyResult")
+    @mutation(Scope.ADMIN, InvalidInput, returns=DeleteManyPayload, result="DeleteManyResult")
     async def delete_automations_owned_by(self, info: Info, resource_id: Annotated[str, OWNER]) -> DeleteManyPayload:
         """Delete all automations that a resource owns."""
         return _deleted(await automations.delete_owned_automations(info.context.commands, resource_id))

@@ -128,6 +128,7 @@ def upgrade() -> None:
         sa.Column("event_id", sa.Uuid(), nullable=True),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("retries", sa.Integer(), server_default="0", nullable=False),
         sa.Column("next_attempt", Timestamp(), nullable=True),
         sa.Column("finished", Timestamp(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
