@@ -56,7 +56,10 @@ async def evaluated(url: str, automations: int, number: int) -> None:
     await evaluator.run_once()
     for since in range(0, number, BATCH):
         told = [
-            {"name": f"order.{each % automations}.placed", "resource": {"resource_id": f"order.{each // automations % 5}"}}
+            {
+                "name": f"order.{each % automations}.placed",
+                "resource": {"resource_id": f"order.{each // automations % 5}"},
+            }
             for each in range(since, since + BATCH)
         ]
         await emit_events(context, EmitEvents(events=told))  # type: ignore[arg-type]
@@ -96,7 +99,9 @@ async def _print_delays(url: str, sent: int, rate: float) -> None:
         taken = sorted((wrote - came).total_seconds() * 1e3 for wrote, came in await connection.execute(asked))
     await database.close()
     late = taken[int(len(taken) * 0.99)]
-    print(f"{rate:.0f} events/s: {len(taken)} of {sent} fired; p50 {statistics.median(taken):.0f} ms, p99 {late:.0f} ms")
+    print(
+        f"{rate:.0f} events/s: {len(taken)} of {sent} fired; p50 {statistics.median(taken):.0f} ms, p99 {late:.0f} ms"
+    )
 
 
 def main(

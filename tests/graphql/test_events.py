@@ -137,7 +137,7 @@ async def test_events_are_found_by_related_objects(ask: Ask) -> None:
 async def test_a_run_has_its_events(ask: Ask) -> None:
     run, other = await make_flow_run(ask), await make_flow_run(ask)
     await emit(ask, event("about", related=[{"resourceId": f"runstate.flow-run.{run}", "role": "run"}]))
-    runs = "{ flowRuns { nodes { id events(where: {name: {ne: \"x\"}}) { totalCount nodes { name } } } } }"
+    runs = '{ flowRuns { nodes { id events(where: {name: {ne: "x"}}) { totalCount nodes { name } } } } }'
     found = {each["id"]: each["events"] for each in (await ask(runs))["flowRuns"]["nodes"]}
 
     assert {each["name"] for each in found[run]["nodes"]} == {"about", "runstate.flow-run.Pending"}

@@ -361,9 +361,7 @@ def ending(wish: Wish) -> int:
     return ENDINGS.get(wish.state_type or "", 0) if isinstance(wish, OneRun) and wish.until_final else 0
 
 
-def wish_of(
-    run: str | None, where: str | None, after: str | None, *, until_final: bool, events: bool = False
-) -> Wish:
+def wish_of(run: str | None, where: str | None, after: str | None, *, until_final: bool, events: bool = False) -> Wish:
     """Return the subscription that the options describe. Raise RefusedError if they contradict each other."""
     if events:
         if run is not None or until_final:
