@@ -128,7 +128,7 @@ async def locked(connection: AsyncConnection, automation_id: UUID) -> Automation
 
 
 async def set_enabled(context: CommandContext, connection: AsyncConnection, id: UUID, *, enabled: bool) -> None:
-    """Enable or disable an automation. Raise NotFound if it does not exist, InvalidInput if it would run without end."""
+    """Enable or disable an automation. Raise NotFound or, if it would run without end, InvalidInput."""
     before = await locked(connection, id)
     if before.enabled is not enabled:
         await _check_loops(connection, {name: getattr(before, name) for name in CHECKED} | {"enabled": enabled})
