@@ -17,7 +17,7 @@ from runstate.core.automations.rounds import is_loop
 from runstate.core.automations.state import State
 from runstate.core.automations.steps import Fired, step
 from runstate.core.automations.stored import COLUMNS, of_row
-from runstate.core.evaluation import storage
+from runstate.core.evaluation import measuring, storage
 from runstate.core.evaluation.definitions import CHANGES, DEFINITION, Evaluated
 from runstate.core.evaluation.firings import action_rows, firing_row, told_of
 from runstate.core.evaluation.touched import Touched
@@ -66,6 +66,7 @@ class Evaluator:
         self.is_loaded = False
         self.rounds = 0
         self.written_at: datetime | None = None
+        self.measured_at: datetime | None = None
         self.cursor: Cursor
         self.state: State
         self.automations: storage.Automations = {}
@@ -163,8 +164,20 @@ class Evaluator:
         fired = [each for event in events for each in self._step(event)]
         if page.complete:
             fired += step(self.index, self.state, until - COMMIT_TIME).firings
+            fired += await self._measure(until)
         await self._write(page.cursor, fired, events)
         return page.complete, len(fired)
+
+    async def _measure(self, now: datetime) -> list[Fired]:
+        """Measure the metrics if it is time."""
+        leaves = [leaf for each in self.index.automations.values() for leaf in each.metrics]
+        at = measuring.instant_of(now)
+        if not leaves or at == self.measured_at:
+            return []
+        async with self.database.read() as connection:
+            found = await measuring.measured(connection, leaves, at)
+        self.measured_at = at
+        return [each for measurement in found for each in step(self.index, self.state, measurement).firings]
 
     async def _time(self) -> datetime:
         async with self.database.read() as connection:
