@@ -62,7 +62,7 @@ def evaluator(make: Making) -> Evaluator:
 
 async def automation(make: Making, trigger: dict[str, Any] = ON_A, **more: Any) -> UUID:
     """Create an automation; return its id."""
-    document = CreateAutomation(name="a", trigger=trigger, **{"actions": [{"kind": "do_nothing"}], **more})
+    document = CreateAutomation(name="a", trigger=trigger, **{"actions": [{"action": "do_nothing"}], **more})
     return (await create_automation(make.batcher.context, document)).row.id
 
 

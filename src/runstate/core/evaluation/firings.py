@@ -60,6 +60,7 @@ def action_rows(fired: Fired, automation: Evaluated, now: datetime) -> list[dict
             "event_id": told if is_about_state else own,
             "status": ActionStatus.PENDING,
             "attempts": 0,
+            "retries": 0,
             "next_attempt": now,
             "finished": None,
             "reason": None,
