@@ -30,7 +30,6 @@ from runstate.graphql.types.derive import extends
 from runstate.graphql.types.fields import Id, object_type
 from runstate.graphql.types.filters import HasMany
 
-ACTION = strawberry.argument(description="Id of the action of a firing.")
 IDS = strawberry.argument(description=f"Ids of the automations, at most {automations.MOST_DELETED}.")
 OWNER = strawberry.argument(description="Id of the resource, as in events.")
 
@@ -106,7 +105,7 @@ class DeleteManyPayload:
 @strawberry.type
 class Mutation:
     @mutation(Scope.ADMIN, NotFound)
-    async def retry_automation_action(self, info: Info, id: Annotated[Id, ACTION]) -> RetryAutomationActionPayload:
+    async def retry_automation_action(self, info: Info, id: Id) -> RetryAutomationActionPayload:
         """Have an action of a firing that failed for good tried again; one that was executed is returned as it is."""
         known = as_uuid(id)
         if known is None:
