@@ -24,6 +24,13 @@ WORKERS: Final = 3
 ANSWER: Final = "... on OrchestrationResult { status reason retryAfterSeconds state { type name message isFinal } }"
 PROBLEM: Final = "... on Problem { code message }"
 
+AUTOMATION: Final[dict[str, Any]] = {
+    "name": "note failed runs",
+    "description": "Fires when a run fails, and records the firing.",
+    "trigger": {"event": {"posture": "REACTIVE", "expect": ["runstate.flow-run.Failed"]}},
+    "actions": [{"doNothing": True}],
+}
+
 Answer = dict[str, Any]
 Attempt = Callable[[], Awaitable[str | None]]
 """Executes a run once. Returns the error message, empty on success; None if the run was ended from outside."""
@@ -112,6 +119,15 @@ class Api:
             raise RefusedError(f"{mutation}: {answer['message']}")
         return answer
 
+    async def automate(self, automation: dict[str, Any]) -> None:
+        """Create an automation, unless one of its name exists."""
+        existing = "query($name: String!) { automations(where: { name: { eq: $name } }) { totalCount } }"
+        async with self.turn:
+            found = await self.session.ask(existing, name=automation["name"])
+        if not found["automations"]["totalCount"]:
+            payload = "... on CreateAutomationPayload { automation { id } }"
+            await self.do("createAutomation", "CreateAutomationInput", payload, **automation)
+
     async def create(self, what: str, **given: Any) -> Answer:
         """Create an object, or find the existing one; return its id, and its name if it has one."""
         kind = what[0].upper() + what[1:]
@@ -174,6 +190,7 @@ class Demo:
         # The idempotency key makes a second demo in the same hour find the run.
         hour = (datetime.now(UTC) + timedelta(hours=1)).replace(minute=0, second=0, microsecond=0)
         await self.deployed(FLOWS[0], {}, scheduledTime=hour.isoformat(), idempotencyKey=f"hourly {hour:%Y%m%d%H}")
+        await self.api.automate(AUTOMATION)
 
     async def take(self, numbers: Iterator[int]) -> None:
         """Run one flow for each number, consecutively; the flows alternate."""
