@@ -68,8 +68,8 @@ class Context:
         self.admit = admit
         self.address: Address | None = None
         """Address of the client; None for a local socket."""
-        self.url = ""
-        """URL of the server as the client knows it, without a slash at its end."""
+        self.find_url: Callable[[], str] = str
+        """Return the URL of the server as the client knows it, without a slash at its end. Few operations need it."""
         self.reports_cost = False
         """Whether answers contain the cost of the operation, even far below the limit."""
         self.connection_params: dict[str, Any] = {}
@@ -99,7 +99,7 @@ class Context:
             feed=self.feed,
             csrf=self.csrf,
         )
-        context.url, context.address = self.url, self.address
+        context.find_url, context.address = self.find_url, self.address
         context.reports_cost = self.reports_cost
         return context
 
