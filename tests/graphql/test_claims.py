@@ -1,7 +1,7 @@
 """Claims over HTTP: runs go to one worker each, within all limits, and back if it does not start them."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("consistent")
 CLAIM = "id expires flowRun { id name stateType claimCount } worker { name } workQueue { name }"
 CLAIMED = f"{PROBLEM} ... on ClaimFlowRunsPayload {{ replayed nextDue claims {{ {CLAIM} }} }}"
 RELEASED = f"{PROBLEM} ... on ReleaseClaimsPayload {{ releasedIds missingIds }}"
+START = "2026-01-01T00:00:00.000000Z"
 RENEWED = f"{PROBLEM} ... on RenewClaimsPayload {{ lostIds renewed {{ id expires }} cancelling {{ id }} }}"
-HOUR = timedelta(hours=1)
 
 
 async def claim(ask: Ask, worker: str = "w", **given: Any) -> Any:
@@ -48,13 +48,13 @@ async def renew(ask: Ask, *claims: Any, **given: Any) -> Any:
 async def expire(app: Starlette, **how: Any) -> int:
     """Have all leases end, and run the service; return the number of claims that it ended."""
     async with app.state.database.write() as transaction:
-        await transaction.connection.execute(sa.update(RunClaim).values(expires=RunClaim.created - HOUR))
+        await transaction.connection.execute(sa.update(RunClaim).values(expires=sa.literal(datetime(2026, 1, 1, tzinfo=UTC), RunClaim.expires.type)))
     return await claim_expiry.run_once(app.state.batcher, datetime.now().astimezone(), **how)
 
 
 async def make_run(ask: Ask, deployment: str, **given: Any) -> str:
     """Create a due run of a deployment; return its id."""
-    given = {"deploymentId": deployment, "scheduledTime": "2026-01-01T00:00:00Z", **given}
+    given = {"deploymentId": deployment, "scheduledTime": START, **given}
     return str((await do(ask, "runDeployment", "RunDeploymentInput", RUN, **given))["flowRun"]["id"])
 
 
@@ -125,7 +125,7 @@ async def test_waiting_runs_of_a_full_deployment_stay_where_they_are_and_hide_no
     assert (names(claimed), names(again)) == (["full-0", "free"], [])
     assert await flow_run(ask, waiting[1], "stateName nextScheduledStartTime") == {
         "stateName": "Scheduled",
-        "nextScheduledStartTime": "2026-01-01T00:00:00Z",
+        "nextScheduledStartTime": START,
     }
 
 
@@ -179,7 +179,7 @@ async def test_a_poll_without_due_runs_is_one_read(ask: Ask, app: Starlette) -> 
     before = app.state.database.statements
     await claim(ask)
 
-    assert first["nextDue"] == "2199-01-01T00:00:00Z"
+    assert first["nextDue"] == "2199-01-01T00:00:00.000000Z"
     assert app.state.database.statements - before == 1
 
 
@@ -221,7 +221,7 @@ async def test_a_released_run_is_scheduled_again_at_its_time(ask: Ask) -> None:
 
     assert released == {"__typename": "ReleaseClaimsPayload", "releasedIds": [made["id"]], "missingIds": []}
     assert (after["stateType"], after["claim"], after["claimCount"]) == ("SCHEDULED", None, 1)
-    assert (after["nextScheduledStartTime"], after["state"]["message"]) == ("2026-01-01T00:00:00Z", "not mine")
+    assert (after["nextScheduledStartTime"], after["state"]["message"]) == (START, "not mine")
     assert (await release(ask, made))["missingIds"] == [made["id"]]
     assert names(await claim(ask)) == [made["flowRun"]["name"]]
 
@@ -271,7 +271,7 @@ async def test_an_expired_claim_hands_the_run_to_another_worker_three_times(ask:
     await expire(app)
     last = await state(ask, made)
 
-    assert (ended, after["stateType"], after["nextScheduledStartTime"]) == (1, "SCHEDULED", "2026-01-01T00:00:00Z")
+    assert (ended, after["stateType"], after["nextScheduledStartTime"]) == (1, "SCHEDULED", START)
     assert "expired" in after["state"]["message"]
     assert after["state"]["actor"] == "service:claim-expiry"
     assert names(other) == [made["flowRun"]["name"]]
