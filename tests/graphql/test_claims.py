@@ -48,7 +48,9 @@ async def renew(ask: Ask, *claims: Any, **given: Any) -> Any:
 async def expire(app: Starlette, **how: Any) -> int:
     """Have all leases end, and run the service; return the number of claims that it ended."""
     async with app.state.database.write() as transaction:
-        await transaction.connection.execute(sa.update(RunClaim).values(expires=sa.literal(datetime(2026, 1, 1, tzinfo=UTC), RunClaim.expires.type)))
+        await transaction.connection.execute(
+            sa.update(RunClaim).values(expires=sa.literal(datetime(2026, 1, 1, tzinfo=UTC), RunClaim.expires.type))
+        )
     return await claim_expiry.run_once(app.state.batcher, datetime.now().astimezone(), **how)
 
 
@@ -87,7 +89,9 @@ async def test_due_runs_are_claimed_once_by_priority_and_time(ask: Ask) -> None:
         "stateType": "PENDING",
         "claimCount": 1,
     }
-    assert [(each["worker"]["name"], each["workQueue"]["name"]) for each in second["claims"]] == [("other", "second")] * 2
+    assert [(each["worker"]["name"], each["workQueue"]["name"]) for each in second["claims"]] == [
+        ("other", "second")
+    ] * 2
 
 
 async def test_concurrent_claims_never_share_a_run(ask: Ask) -> None:
