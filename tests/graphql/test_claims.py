@@ -12,7 +12,7 @@ from runstate.rows import FlowRun, RunClaim, WorkQueue
 from runstate.services import claim_expiry
 from tests.client import Ask
 from tests.graphql.mutations import PROBLEM, do, flow_run, make_deployment, make_flow, propose
-from tests.graphql.test_work_pools import RUN, beat, change, due_runs, make_pool, pool_of, remove
+from tests.graphql.test_work_pools import RUN, beat, change, due, due_runs, make_pool, pool_of, remove
 from tests.subscribing import Socket
 
 pytestmark = pytest.mark.usefixtures("consistent")
@@ -125,8 +125,10 @@ async def test_waiting_runs_of_a_full_deployment_stay_where_they_are_and_hide_no
     await make_run(ask, free, name="free", scheduledTime="2026-01-02T00:00:00Z")
     claimed = await claim(ask, first=3)
     again = await claim(ask, first=3)
+    left = await due(ask)
 
-    assert (names(claimed), names(again)) == (["full-0", "free"], [])
+    assert (names(claimed), names(again), left["flowRuns"]) == (["full-0", "free"], [], [])
+    assert left["held"] == [{"count": 3, "reason": "DEPLOYMENT_LIMIT", "workQueue": {"name": "default"}}]
     assert await flow_run(ask, waiting[1], "stateName nextScheduledStartTime") == {
         "stateName": "Scheduled",
         "nextScheduledStartTime": START,

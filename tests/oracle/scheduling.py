@@ -1,8 +1,8 @@
 """Plays recorded scenarios of deployments, schedules, pools, queues, workers and claims over HTTP.
 
 A step has an operation (`op`) and the recorded answer (`expect`). Names in it are aliases of objects; `{n}` stands for
-a word that is new in each play. Times are seconds from the beginning of the scenario, `{"in": 60}`, or instants. Answers
-are `refused` (with `at`: the field), `taken`, `missing`, or the fields of an object.
+a word that is new in each play. Times are seconds from the beginning of the scenario, `{"in": 60}`, or instants.
+Answers are `refused` (with `at`: the field), `taken`, `missing`, or the fields of an object.
 """
 
 import json

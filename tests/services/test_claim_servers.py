@@ -31,7 +31,7 @@ RUNS, WORKERS = (20_000, 32) if THOROUGH else (200, 12)
 POOL_LIMIT = 40
 LIMITS = {"default": 25, "second": 8}
 LOST = (httpx.HTTPError, AssertionError)
-"""What a worker sees of a server that is killed."""
+"""Errors of a client whose server is killed."""
 WINDOW = """mutation($input: ScheduleDeploymentInput!) { scheduleDeployment(input: $input) { __typename } }"""
 PROPOSE = """mutation($inputs: [ProposeStateInput!]!) { it: proposeStates(inputs: $inputs) {
   ... on OrchestrationResult { status } } }"""
@@ -56,7 +56,7 @@ class Servers:
 
 
 async def work(servers: Servers, number: int, left: "Counter[str]", held: "Counter[str]") -> None:
-    """Claim, start and complete runs until all are done. A lost answer is asked for again with the same key."""
+    """Claim, start and complete runs until all are done. A request without an answer is repeated with its key."""
     key, given = str(uuid4()), dict[str, Any](first=3, leaseSeconds=600)
     while left["runs"] > 0:
         with suppress(*LOST):
@@ -68,7 +68,7 @@ async def work(servers: Servers, number: int, left: "Counter[str]", held: "Count
 
 
 async def complete(ask: Ask, claims: list[Any], left: "Counter[str]", held: "Counter[str]") -> None:
-    """Start and complete claimed runs. Whoever completes a run is its only holder."""
+    """Start and complete claimed runs. The worker that completes a run is its only holder."""
     if not claims:
         await asyncio.sleep(0.01)
         return

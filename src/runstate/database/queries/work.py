@@ -12,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runstate.database.bulk import table_of
 from runstate.database.dialects import DatabaseTime, among, among_given
 from runstate.database.driver import fetch
-from runstate.database.queries.claimable import HOLDS, SCHEDULED, due
-from runstate.database.queries.claims import FULL
+from runstate.database.queries.claimable import FULL, HOLDS, SCHEDULED, due
 from runstate.rows import FlowRun, WorkPool, WorkQueue
 
 MOST_COUNTED: Final = 200
