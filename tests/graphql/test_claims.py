@@ -8,12 +8,14 @@ import pytest
 import sqlalchemy as sa
 from starlette.applications import Starlette
 
+from runstate.feed import WORK
 from runstate.rows import FlowRun, RunClaim, WorkQueue
 from runstate.services import claim_expiry
+from runstate.services.heartbeats import Attention
 from tests.client import Ask
-from tests.graphql.mutations import PROBLEM, do, flow_run, make_deployment, make_flow, propose
+from tests.graphql.mutations import PROBLEM, do, flow_run, make_deployment, make_flow, make_flow_run, propose
 from tests.graphql.test_work_pools import RUN, beat, change, due, due_runs, make_pool, pool_of, remove
-from tests.subscribing import Socket
+from tests.subscribing import Listening, Socket
 
 pytestmark = pytest.mark.usefixtures("consistent")
 
@@ -284,6 +286,13 @@ async def test_an_expired_claim_hands_the_run_to_another_worker_three_times(ask:
     assert (last["stateType"], last["claimCount"], last["claim"]) == ("CRASHED", 3, None)
 
 
+async def test_after_a_gap_between_rounds_nobody_loses_a_claim(ask: Ask, app: Starlette) -> None:
+    made, attention = await one_claim(ask), Attention(5)
+
+    assert await expire(app, attention=attention) == 0
+    assert (await state(ask, made))["claim"] == {"id": made["id"]}
+
+
 @pytest.mark.parametrize(("crash_running", "expected"), [(True, "CRASHED"), (False, "RUNNING")])
 async def test_a_running_run_crashes_with_its_claim_if_the_setting_says_so(
     ask: Ask, app: Starlette, expected: str, *, crash_running: bool
@@ -356,6 +365,24 @@ async def test_workers_are_woken_when_runs_are_due_and_when_they_become_due(live
 
     assert [each["due"] for each in (first, second, third)] == [1, 1, 1]
     assert third["nextDue"] is None
+
+
+async def test_a_worker_that_waits_costs_no_statement(live: Ask, server: Listening, socket: Socket) -> None:
+    await make_pool(live)
+    deployment = await make_deployment(live, workPool="pool")
+    events = await socket.subscribe(AVAILABLE, pool="pool")
+    notified, watch = list[str](), server.starlette.state.feed.work
+    server.starlette.state.database.listeners.append(notified.append)
+    await propose(live, await make_flow_run(live), "RUNNING")
+    unrelated = set(notified)
+    await make_run(live, deployment)
+    await events.next()
+    await claim(live)
+    await watch.look()
+
+    assert WORK not in unrelated
+    assert WORK in notified
+    assert watch.wait_seconds > 20
 
 
 async def test_waiting_for_an_unknown_pool_is_an_error(socket: Socket) -> None:
