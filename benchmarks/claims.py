@@ -24,6 +24,7 @@ import sqlalchemy as sa
 import typer
 import uvloop
 import websockets
+from sqlalchemy.ext.asyncio import create_async_engine
 from uuid_utils.compat import uuid7
 
 from benchmarks.databases import database
@@ -41,6 +42,7 @@ A_CLAIM = 10
 RATE = 1000
 """Runs a second that workers ask for at a fixed rate."""
 SECONDS = 10
+PROTOCOL: Any = ["graphql-transport-ws"]
 IDLE_SECONDS = 35
 IDLE_WORKERS = 100
 LIMIT = """mutation($limit: Int) { createWorkPool(input: {name: "bench", concurrencyLimit: $limit}) { __typename } }"""
@@ -114,7 +116,7 @@ async def _later(url: str, number: int, pause: float, until: float) -> tuple[lis
 async def waiting(url: str) -> AsyncIterator[None]:
     """Have many workers wait by subscription."""
     address = url.replace("http://", "ws://")
-    async with websockets.connect(address, subprotocols=["graphql-transport-ws"]) as socket:  # type: ignore[list-item]
+    async with websockets.connect(address, subprotocols=PROTOCOL) as socket:
         await socket.send('{"type": "connection_init"}')
         for number in range(IDLE_WORKERS):
             await socket.send(
@@ -126,7 +128,7 @@ async def waiting(url: str) -> AsyncIterator[None]:
 
 async def transactions(at: str) -> int:
     """Return the number of transactions of the database so far."""
-    engine = sa.ext.asyncio.create_async_engine(at)
+    engine = create_async_engine(at)
     async with engine.connect() as connection:
         await connection.execute(sa.text("SELECT pg_stat_clear_snapshot()"))
         asked = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"

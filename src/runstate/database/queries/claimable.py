@@ -54,7 +54,7 @@ class Claimable(NamedTuple):
     held: list[Held]
 
 
-def due(before: datetime) -> sa.ColumnElement[bool]:
+def due(before: datetime | sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     """Return the condition on runs that are due; a retry in a live process starts there."""
     retry = sa.type_coerce(FlowRun.policy, JSON)["retry_type"].as_string()
     in_process = (FlowRun.state_name == "AwaitingRetry") & (sa.func.coalesce(retry, "") == "in_process")

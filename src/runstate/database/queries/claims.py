@@ -130,7 +130,7 @@ CANDIDATES: Final = (
     sa.select(FlowRun.id, FlowRun.version, FlowRun.next_scheduled_start_time)
     .where(
         FlowRun.work_queue_id == sa.bindparam("queue", type_=sa.Uuid()),
-        due(BEFORE),  # type: ignore[arg-type] the time is bound at execution
+        due(BEFORE),
         FlowRun.deployment_id.is_(None) | ~WAITS,
     )
     .order_by(FlowRun.next_scheduled_start_time, FlowRun.id)
