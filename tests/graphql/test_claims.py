@@ -169,10 +169,14 @@ async def test_unknown_pools_and_queues_and_bad_arguments_are_refused(ask: Ask) 
 
 async def test_a_claim_marks_the_worker_and_its_queues(ask: Ask) -> None:
     await make_pool(ask)
+    await make_deployment(ask, workPool="pool")
+    before = await ask("{ deployments { nodes { status } } }")
     claimed = await claim(ask)
+    after = await ask("{ deployments { nodes { status } } }")
     found = await pool_of(ask, "status workQueues { nodes { status } } workers { nodes { name status } }")
 
     assert claimed["claims"] == []
+    assert [each["deployments"]["nodes"][0]["status"] for each in (before, after)] == ["NOT_READY", "READY"]
     assert found == {
         "status": "READY",
         "workQueues": {"nodes": [{"status": "READY"}]},
