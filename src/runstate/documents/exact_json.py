@@ -25,7 +25,7 @@ MARKS: Final = bytes(
     ord("0") if chr(code) in "0123456789.+" else ord("e") if chr(code) in "eE" else ord("-") if code == ord("-") else 32
     for code in range(256)
 )
-LARGE_NUMBER: Final = re.compile(rb"(?:^|[\[:,])-?[0-9]+(?:\.[0-9]+)?e[0-9]")
+LARGE_NUMBER: Final = re.compile(rb"(?:^|[\[:,])-?[0-9]+(?:\.[0-9]+)?e\+?[0-9]")
 """A number with a positive exponent, as orjson writes it."""
 LARGE_FLOAT: Final = 1e16
 SMALLEST_INTEGER: Final = -(2**63)

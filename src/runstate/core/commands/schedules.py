@@ -327,7 +327,7 @@ async def replace_schedules(
     paused: bool,
     new: bool = False,
 ) -> SchedulesSet:
-    """Replace the schedules of a locked deployment; a new one has none. A matched schedule keeps its id and its runs."""
+    """Replace the schedules of a locked deployment; a new one has none. A matched one keeps its id and its runs."""
     connection, now = transaction.connection, context.clock()
     left = [] if new else await _rows(connection, _of_deployment(deployment_id).with_for_update())
     matched = [_match(each.fields, left) for each in planned]
