@@ -107,7 +107,10 @@ async def create_deployment(context: CommandContext, document: Any) -> Written[D
         labels = await _labels(connection, document.flow_id, columns)
         columns |= await _queue(context, connection, document, pool)
         found = await insert_or_find(connection, Deployment, fresh(context) | columns | labels, KEY, lock=True)
-        if found.created and document.concurrency_limit is None and not planned:
+        if found.created and document.concurrency_limit is None:
+            if planned:
+                paused = found.row.paused
+                await replace_schedules(context, transaction, found.row.id, planned, paused=paused, new=True)
             return found
         # An insert has written the columns already, so only the limit and the schedules are left.
         given = {} if found.created else columns | (labels if "labels" in columns else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -122,15 +123,24 @@ def _request(run: FlowRun, date: datetime, now: datetime, revision: int) -> Crea
     return CreateRun(run=run, state=state, actor=actor, schedule_revision=revision)
 
 
-async def create_runs(batcher: Batcher, requests: Sequence[CreateRun]) -> list[UUID]:
-    """Create runs of schedules, and return the ids of the new ones. Runs of schedules that have changed are skipped."""
-    made = list[UUID]()
-    for start in range(0, len(requests), INSERT_BATCH):
-        for outcome in await batcher.submit(requests[start : start + INSERT_BATCH]):
+class Made(NamedTuple):
+    """The ids of new runs of schedules, and the errors of runs that could not be created, by id of the schedule."""
+
+    runs: list[UUID]
+    faults: dict[UUID, Exception]
+
+
+async def create_runs(batcher: Batcher, requests: Sequence[CreateRun]) -> Made:
+    """Create runs of schedules. Runs of schedules that have changed are skipped, and a failing run fails alone."""
+    made, parts = Made([], {}), [requests[at : at + INSERT_BATCH] for at in range(0, len(requests), INSERT_BATCH)]
+    # Together: on PostgreSQL one part is decided while another one is written.
+    for some, outcomes in zip(parts, await asyncio.gather(*map(batcher.submit, parts)), strict=True):
+        for request, outcome in zip(some, outcomes, strict=True):
             if isinstance(outcome, Created) and outcome.created:
-                made.append(outcome.run_id)
+                made.runs.append(outcome.run_id)
             elif isinstance(outcome, Exception) and not isinstance(outcome, NotFound):
-                raise outcome
+                assert isinstance(request.run, FlowRun) and request.run.deployment_schedule_id  # noqa: PT018, S101
+                made.faults[request.run.deployment_schedule_id] = outcome
     return made
 
 
@@ -169,7 +179,10 @@ async def schedule_deployment(batcher: Batcher, document: ScheduleDeployment) ->
         requests += runs_of(batcher, schedule, deployment, plan.dates)
         if len(requests) > MOST_RUNS:
             raise InvalidInput(f"The window has more than {MOST_RUNS} runs.", ["maxRuns"])
-    return await create_runs(batcher, sorted(requests, key=lambda each: str(each.state.details.scheduled_time)))
+    made = await create_runs(batcher, sorted(requests, key=lambda each: str(each.state.details.scheduled_time)))
+    for fault in made.faults.values():
+        raise fault
+    return made.runs
 
 
 def _window(document: ScheduleDeployment, since: datetime) -> Horizon:
