@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from runstate.core.commands.scheduling import Horizon, Plan, planned
+from runstate.core.scheduling.horizon import Horizon, Plan, planned
 from tests.core.factories import NOW
 
 

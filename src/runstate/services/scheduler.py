@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import CreateRun
-from runstate.core.commands.scheduling import Horizon, create_runs, plan_schedule, runs_of
+from runstate.core.commands.scheduling import create_runs, plan_schedule, runs_of
+from runstate.core.scheduling.horizon import Plan
 from runstate.database import Database
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among
@@ -22,7 +23,7 @@ SCHEDULE: Final = table_of(DeploymentSchedule)
 DEPLOYMENT: Final = table_of(Deployment)
 
 
-async def run_once(batcher: Batcher, now: datetime, *, horizon: Horizon = Horizon()) -> int:  # noqa: B008 it is frozen
+async def run_once(batcher: Batcher, now: datetime) -> int:
     """Create the runs of all schedules that have too few, and return their number.
 
     The key of a run consists of its schedule and date, so that none is created twice, whatever the number of servers.
@@ -30,7 +31,7 @@ async def run_once(batcher: Batcher, now: datetime, *, horizon: Horizon = Horizo
     created = 0
     # A round over many schedules takes long: claims and dates count from the present time, not from its start.
     while schedules := await _claim(batcher.database, now, present := max(now, batcher.clock())):
-        created += await _schedule(batcher, schedules, present, horizon)
+        created += await _schedule(batcher, schedules, present)
     return created
 
 
@@ -47,16 +48,17 @@ async def _claim(database: Database, before: datetime, now: datetime) -> list[De
         return [DeploymentSchedule.of(row._mapping) for row in rows]  # type: ignore[arg-type] # noqa: SLF001
 
 
-async def _schedule(batcher: Batcher, schedules: Sequence[DeploymentSchedule], now: datetime, horizon: Horizon) -> int:
+async def _schedule(batcher: Batcher, schedules: Sequence[DeploymentSchedule], now: datetime) -> int:
     deployments = await _deployments(batcher.database, schedules)
-    requests, passes = list[CreateRun](), list[tuple[DeploymentSchedule, datetime | None]]()
+    requests, passes = list[CreateRun](), list[tuple[DeploymentSchedule, Plan]]()
     for schedule in schedules:
         if (deployment := deployments.get(schedule.deployment_id)) is not None:
-            plan = await plan_schedule(batcher.context.scheduler_calendar, schedule, now, horizon)
+            context = batcher.context
+            plan = await plan_schedule(context.scheduler_calendar, schedule, now, context.horizon)
             requests += runs_of(batcher, schedule, deployment, plan.dates)
-            passes.append((schedule, plan.next_pass))
+            passes.append((schedule, plan))
     created = await create_runs(batcher, requests)
-    await _finish(batcher.database, passes)
+    await _finish(batcher.database, passes, now)
     return len(created)
 
 
@@ -67,16 +69,21 @@ async def _deployments(database: Database, schedules: Sequence[DeploymentSchedul
         return {row.id: Deployment.of(row._mapping) for row in rows}  # type: ignore[arg-type] # noqa: SLF001
 
 
-async def _finish(database: Database, passes: Sequence[tuple[DeploymentSchedule, datetime | None]]) -> None:
+async def _finish(database: Database, passes: Sequence[tuple[DeploymentSchedule, Plan]], now: datetime) -> None:
     """Store the times of the next passes, except for schedules that have changed: their change set a time."""
     stored = (
         sa.update(SCHEDULE)
         .where(SCHEDULE.c.id == sa.bindparam("schedule_id"), SCHEDULE.c.revision == sa.bindparam("seen"))
-        .values(next_pass=sa.bindparam("following"))
+        .values(next_pass=sa.bindparam("following"), planned_until=sa.bindparam("until"))
     )
     given = [
-        {"schedule_id": schedule.id, "seen": schedule.revision, "following": following}
-        for schedule, following in sorted(passes, key=lambda each: each[0].id)
+        {
+            "schedule_id": schedule.id,
+            "seen": schedule.revision,
+            "following": plan.next_pass,
+            "until": now if plan.is_known else schedule.planned_until,
+        }
+        for schedule, plan in sorted(passes, key=lambda each: each[0].id)
     ]
     async with database.write() as transaction:
         await transaction.connection.execute(stored, given)

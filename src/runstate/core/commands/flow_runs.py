@@ -20,10 +20,8 @@ from runstate.core.commands.by_name import (
     CREATE_FLOW,
     DEPLOYMENT,
     FLOW,
-    CreateFlow,
-    create_flow,
     deployment_id_of,
-    flow_id_of,
+    flow_of,
     given,
 )
 from runstate.core.commands.command import command
@@ -37,11 +35,13 @@ from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
 from runstate.documents import requests
+from runstate.documents.access import ANONYMOUS
 from runstate.documents.base import Name
+from runstate.documents.deployments import origin
 from runstate.documents.policies import FlowRunPolicy
-from runstate.errors import InvalidInput, NotFound, RunstateError
+from runstate.errors import InvalidInput, NotFound
 from runstate.feed import DELETIONS
-from runstate.rows import Deployment, Flow, FlowRun, TaskRun, WorkQueue
+from runstate.rows import Deployment, FlowRun, TaskRun, WorkQueue
 from runstate.rows.documents import create_document, update_document
 
 STATE: Final = (
@@ -87,11 +87,14 @@ def readable_name(id: UUID) -> str:
     return coolname.generate_slug(2)
 
 
-def new_flow_run(document: Any, id: UUID, now: datetime, **actor: Any) -> CreateRun:
+def new_flow_run(
+    document: Any, id: UUID, now: datetime, actor: str = ANONYMOUS, request_id: str | None = None
+) -> CreateRun:
     """Return the request that creates a flow run."""
     columns = new_columns(FlowRun, document) | {"id": id, "created": now, "updated": now}
     columns["name"] = document.name or readable_name(id)
-    return CreateRun(run=FlowRun.of(NEW_FLOW_RUN | columns), state=stated(document.state), **actor)
+    run = FlowRun.of(NEW_FLOW_RUN | columns | {"created_by": origin(actor)})
+    return CreateRun(run=run, state=stated(document.state), actor=actor, request_id=request_id)
 
 
 async def create_flow_run(batcher: Batcher, document: Any, now: datetime, **actor: Any) -> Written[FlowRun]:
@@ -120,38 +123,11 @@ async def _deployment(context: CommandContext, deployment_id: UUID, flow_id: UUI
 async def run_flow(batcher: Batcher, document: Any, now: datetime, **actor: Any) -> Written[FlowRun]:
     """Create a flow run as `create_flow_run` does, of a flow that is named and perhaps created."""
     context = batcher.context
-    # The deployment is looked up first: a wrong one leaves no new flow behind.
     deployment_id = await deployment_id_of(context, document.deployment) if document.deployment else None
-    flow = await _flow(context, document)
     columns = given(document, "flow", "create_flow", "deployment")
-    run = CreateFlowRun(**columns, flow_id=flow.row.id, deployment_id=deployment_id)
-    try:
+    async with flow_of(context, document) as flow_id:
+        run = CreateFlowRun(**columns, flow_id=flow_id, deployment_id=deployment_id)
         return await create_flow_run(batcher, run, now, **actor)
-    except RunstateError:
-        if flow.created:
-            await delete_unused_flow(context, flow.row.id)
-        raise
-
-
-async def _flow(context: CommandContext, document: Any) -> Written[Any]:
-    """Return the flow of a document, which is created if the document says so."""
-    try:
-        return Written(Flow.of({"id": await flow_id_of(context, document.flow)}), created=False)
-    except NotFound:
-        if not document.create_flow:
-            raise
-    made: Written[Any] = await create_flow(context, CreateFlow(name=document.flow.name))
-    return made
-
-
-@command(Flow)
-async def delete_unused_flow(context: CommandContext, flow_id: UUID) -> None:
-    """Delete a flow unless it has runs or deployments. The lock keeps others from creating one meanwhile."""
-    async with context.database.write() as transaction:
-        connection = transaction.connection
-        await connection.execute(sa.select(Flow.id).where(Flow.id == flow_id).with_for_update())
-        used = sa.or_(*(sa.exists().where(row.flow_id == flow_id) for row in (FlowRun, Deployment)))
-        await connection.execute(sa.delete(Flow).where(Flow.id == flow_id, ~used))
 
 
 async def run_deployment(batcher: Batcher, document: requests.RunDeployment, **actor: Any) -> Written[FlowRun]:
