@@ -115,7 +115,7 @@ class Context:
     @cached_property
     def commands(self) -> CommandContext:
         """The environment of commands."""
-        return replace(self.batcher.context, actor=self.actor)
+        return cast("CommandContext", replace(self.batcher.context, actor=self.actor))
 
     @property
     def actor(self) -> str:

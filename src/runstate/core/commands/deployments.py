@@ -50,7 +50,7 @@ SHARED: Final = (
         "Null: none.",
     ),
 )
-MORE: Final = {
+MORE: Final[dict[str, Any]] = {
     "concurrency_limit": LIMIT,
     "global_concurrency_limit_id": SHARED,
     "schedules": SCHEDULES,

@@ -95,7 +95,7 @@ async def _surplus(
         runs = (await connection.execute(mine.limit(MOST_DATES))).all()
     wanted = set[tuple[UUID, datetime]]()
     for schedule in schedules:
-        dates = [date for _, of, date in runs if of == schedule.id]
+        dates = [date for _, of, date in runs if of == schedule.id and date]
         wanted |= {(schedule.id, date) for date in await _dates(context, schedule, dates)}
     return [run for run, schedule, date in runs if (schedule, date) not in wanted][:MOST_SURPLUS]
 

@@ -136,13 +136,14 @@ class Query:
         found = known and await previews.preview(info.context.commands, known, until)
         if not found:
             return None
+        surplus: Any = await info.context.rows(FlowRun, found.surplus, every(FlowRun))
         return ScheduledRunsPreview(
             idle=found.idle,
             missing=[
                 PlannedRun(date=each.date, deployment_schedule=each.schedule, parameters=each.parameters)
                 for each in found.missing
             ],
-            surplus=list(await info.context.rows(FlowRun, found.surplus, every(FlowRun))),
+            surplus=list(surplus),
         )
 
 
