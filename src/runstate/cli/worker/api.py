@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
@@ -57,7 +57,7 @@ class Api:
                     await self._receive(socket)
             except (OSError, websockets.WebSocketException, LostError) as error:
                 insist_on_coming_back(error)
-                self.note(f"No connection to {self.address}: {error or type(error).__name__}")
+                self.note(f"No connection to {self.address}: {str(error) or type(error).__name__}")
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - not used for secrets
             pause = min(2 * pause, LONGEST_SECONDS)
 
@@ -78,7 +78,7 @@ class Api:
             for queue in self.waiting.values():
                 queue.put_nowait(LOST)
 
-    async def do(self, document: str, **variables: Any) -> Message:
+    async def do(self, document: str, **variables: Any) -> Any:
         """Return the field `it` of the answer. Raise ProblemError for a problem, RefusedError for another error."""
         async with aclosing(self.follow(document, **variables)) as answers:
             async for answer in answers:
@@ -87,7 +87,7 @@ class Api:
                 return answer
         raise RefusedError("The server completed the operation without an answer.")
 
-    async def follow(self, document: str, **variables: Any) -> AsyncIterator[Any]:
+    async def follow(self, document: str, **variables: Any) -> AsyncGenerator[Any]:
         """Yield the field `it` of each event; the operation is started again on each new connection."""
         pause = SHORTEST_SECONDS
         while True:
@@ -103,7 +103,7 @@ class Api:
             else:
                 return
 
-    async def _events(self, document: str, variables: Message) -> AsyncIterator[Message]:
+    async def _events(self, document: str, variables: Message) -> AsyncGenerator[Message]:
         """Yield the data of each event on the present connection. Raise LostError if it should be tried again."""
         key, queue = str(next(self.numbers)), asyncio.Queue[Message]()
         self.waiting[key] = queue

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from runstate.cli.watch import REFUSED, RefusedError, socket_address
-from runstate.cli.worker.api import Api
+from runstate.cli.worker.api import Api, ProblemError
 from runstate.cli.worker.worker import Options, Worker, default_name
 
 cli = typer.Typer(no_args_is_help=True, help="Execute runs of work pools.")
@@ -25,6 +25,7 @@ def start(  # noqa: PLR0913 each option of the command is an argument
     url: Annotated[
         str, typer.Option(envvar="RUNSTATE_URL", help="URL of the server.")
     ] = "http://127.0.0.1:4200/graphql",
+    *,
     name: Annotated[
         str | None, typer.Option("--name", "-n", help="Name of the worker; host and pid by default.")
     ] = None,
@@ -63,12 +64,12 @@ async def work(url: str, key: str | None, options: Options) -> None:
     worker = Worker(api, options, environment, say)
     try:
         await worker.run()
-    except* RefusedError as refused:
-        raise first_of(refused) from None
+    except* (RefusedError, ProblemError) as refused:
+        raise RefusedError(str(first_of(refused))) from None
     say(options.name, "Stopped.")
 
 
-def first_of(group: BaseExceptionGroup[RefusedError]) -> RefusedError:
+def first_of(group: BaseExceptionGroup[Exception]) -> Exception:
     """Return the first error of a group."""
     found = group.exceptions[0]
     return first_of(found) if isinstance(found, BaseExceptionGroup) else found

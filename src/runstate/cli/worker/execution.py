@@ -217,7 +217,7 @@ class Execution:
 
     async def _state(self) -> str | None:
         run = await self.setting.api.do(STATE, id=self.run["id"])
-        return run and str(run["stateType"])
+        return str(run["stateType"]) if run else None
 
     async def _report(self, ending: Mapping[str, Any]) -> None:
         """Propose the end of the run, unless the process did, or another worker has the run."""

@@ -11,22 +11,26 @@ from uuid import uuid4
 
 import runstate
 from runstate.cli.watch import RefusedError
-from runstate.cli.worker.api import Api, ProblemError
+from runstate.cli.worker.api import Api
 from runstate.cli.worker.execution import RELEASE, Execution, Setting, Tell
 
 RUN: Final = """id name parameters jobVariables heartbeatSeconds flow { name }
   deployment { entrypoint path jobVariables }"""
 CLAIM: Final = f"""mutation($input: ClaimFlowRunsInput!) {{ it: claimFlowRuns(input: $input) {{
-  ... on ClaimFlowRunsPayload {{ nextDue claims {{ id flowRun {{ {RUN} }} }} }} ... on Problem {{ code message }} }} }}"""
+  ... on ClaimFlowRunsPayload {{ nextDue claims {{ id flowRun {{ {RUN} }} }} }}
+  ... on Problem {{ code message }} }} }}"""
 RENEW: Final = """mutation($input: RenewClaimsInput!) { it: renewClaims(input: $input) {
   ... on RenewClaimsPayload { lostIds cancelling { id } } ... on Problem { code message } } }"""
 HEARTBEAT: Final = """mutation($input: WorkerHeartbeatInput!) { it: workerHeartbeat(input: $input) {
-  ... on WorkerHeartbeatPayload { worker { id } workPool { type baseJobTemplate } } ... on Problem { code message } } }"""
+  ... on WorkerHeartbeatPayload { worker { id } workPool { type baseJobTemplate } }
+  ... on Problem { code message } } }"""
 WORK: Final = """subscription($pool: String!, $queues: [String!]) {
   it: workAvailable(workPool: $pool, workQueues: $queues) { due } }"""
 CANCELLATIONS: Final = """subscription {
   it: transitions(where: {runKind: FLOW_RUN, stateTypes: [CANCELLING]}) { transitions { runId } } }"""
 TYPE: Final = "process"
+INSIST: Final = 2
+"""Number of signals after which processes are stopped."""
 MOST_CLAIMS: Final = 200
 """Claims of one call."""
 
@@ -58,37 +62,41 @@ class Worker:
         self.executions: dict[str, Execution] = {}
         """Runs by the id of their claim."""
         self.woken = asyncio.Event()
-        self.is_stopping = False
+        self.signals = 0
+        """Number of signals to stop."""
+        self.left = asyncio.Event()
+        """Set if the worker leaves without telling the server."""
         self.worker_id = ""
         self.template: dict[str, Any] = {}
 
     def stop(self) -> None:
-        """Claim no more runs and end with the last process; the second call stops the processes."""
-        if self.is_stopping:
+        """Claim no more runs and end with the last process; the second call stops the processes, the third one leaves.
+
+        Without processes and without a connection there is nothing to wait for.
+        """
+        self.signals += 1
+        self.woken.set()
+        if self.signals == INSIST:
             for each in self.executions.values():
                 each.crash("The worker was stopped.")
-        self.is_stopping = True
-        self.woken.set()
+        if self.signals > INSIST or not (self.executions or self.api.ready.is_set()):
+            self.left.set()
 
     async def run(self) -> None:
-        """Work until `stop`. Raise RefusedError if the server refuses the worker, its pool or its queues."""
+        """Work until `stop`. Raise RefusedError or ProblemError if the server refuses the worker."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
         connection = asyncio.create_task(self.api.run())
         work = asyncio.create_task(self._work())
+        left = asyncio.create_task(self.left.wait())
         try:
-            # The connection ends only with an exception.
-            await asyncio.wait({connection, work}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
-            else:
-                connection.result()
-        except ProblemError as error:
-            raise RefusedError(str(error)) from error
+            done, _ = await asyncio.wait({connection, work, left}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            for task in (work, connection):
+            for task in (work, connection, left):
                 task.cancel()
-            await asyncio.gather(work, connection, return_exceptions=True)
+            await asyncio.gather(work, connection, left, return_exceptions=True)
 
     async def _work(self) -> None:
         await self._beat()
@@ -152,11 +160,11 @@ class Worker:
                 await execution.lose()
 
     async def _claims(self, group: asyncio.TaskGroup) -> None:
-        while not self.is_stopping or self.executions:
+        while not self.signals or self.executions:
             self.woken.clear()
             wait = self.options.poll_seconds
             free = self.options.limit - len(self.executions)
-            if free > 0 and not self.is_stopping:
+            if free > 0 and not self.signals:
                 wait = min(wait, await self._claim(group, min(free, MOST_CLAIMS)))
             await self._rest(wait)
 
@@ -174,10 +182,11 @@ class Worker:
         }
         answer = await self.api.do(CLAIM, input=given)
         setting = Setting(self.api, self.template, self.worker_id, options.grace_seconds, self.environment, self.tell)
-        if self.is_stopping:
+        if self.signals:
             return await self._give_back([claim["id"] for claim in answer["claims"]])
         for claim in answer["claims"]:
-            group.create_task(self._execute(Execution(claim, setting)))
+            self.executions[claim["id"]] = execution = Execution(claim, setting)
+            group.create_task(self._execute(execution))
         if len(answer["claims"]) == first:
             return 0
         return _seconds_until(answer["nextDue"])
@@ -188,7 +197,6 @@ class Worker:
         return 0
 
     async def _execute(self, execution: Execution) -> None:
-        self.executions[execution.claim_id] = execution
         try:
             await execution.execute()
         finally:
