@@ -35,7 +35,7 @@ from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
 from runstate.secret_keys import keyring_of_secrets
-from runstate.services import cleanup, heartbeats, late, log_retention
+from runstate.services import claim_expiry, cleanup, heartbeats, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings, database_of
 from runstate.tracing import tracing_of
@@ -153,12 +153,19 @@ def set_services(settings: Settings) -> dict[str, Service]:
     """Return the services that have settings, bound to their values."""
     after = timedelta(seconds=settings.late_after_seconds)
     heartbeat_service = SERVICES["heartbeats"]
-    # One for the process: it knows the gaps between the rounds of its own service.
-    attention = heartbeats.Attention(settings.service_intervals.get("heartbeats", heartbeat_service.seconds))
+    # One for each of these services of the process: it knows the gaps between the rounds of its own service.
+    attention, claims_attention = (
+        heartbeats.Attention(settings.service_intervals.get(name, SERVICES[name].seconds))
+        for name in ("heartbeats", "claim-expiry")
+    )
+    expire = partial(
+        claim_expiry.run_once, attention=claims_attention, crash_running=settings.crash_runs_of_expired_claims
+    )
     # Without a value, rows are kept forever.
     retention = {name: value for name in retention_settings() if (value := getattr(settings, name))}
     return {
         "heartbeats": replace(heartbeat_service, run_once=partial(heartbeats.run_once, attention=attention)),
+        "claim-expiry": replace(SERVICES["claim-expiry"], run_once=expire),
         "late": replace(SERVICES["late"], run_once=partial(late.run_once, after=after)),
         "cleanup": replace(SERVICES["cleanup"], run_once=partial(cleanup.run_once, retention=retention)),
         "log-retention": replace(

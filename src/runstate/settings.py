@@ -189,6 +189,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         le=31_622_400,
         description="Seconds in the past for which dates are scheduled that were missed while no server was running.",
     )
+    crash_runs_of_expired_claims: bool = Field(
+        default=True,
+        description="Whether RUNNING runs crash when the claim of their worker expires. Otherwise only their heartbeats "
+        "decide.",
+    )
     idempotency_retention_hours: float = Field(
         default=24,
         ge=24,

@@ -56,9 +56,12 @@ RUN_FIELDS: Final = ("name", "idempotency_key", "parent_task_run_id", "job_varia
 """Fields of a run of a deployment that are copied as they are."""
 NEW_FLOW_RUN: Final[dict[str, Any]] = NEW | {
     "auto_scheduled": False,
+    "claim_count": 0,
+    "claim_id": None,
     "created_by": None,
     "deployment_schedule_id": None,
     "deployment_version": None,
+    "expired_claims": 0,
     "work_queue_id": None,
 }
 """Columns of a flow run that has not entered a state yet, and that no schedule created."""

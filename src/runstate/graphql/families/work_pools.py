@@ -6,7 +6,7 @@ from typing import cast
 import sqlalchemy as sa
 import strawberry
 
-from runstate.core.commands import work_pools
+from runstate.core.commands import claims, work_pools
 from runstate.documents.access import Scope
 from runstate.documents.pools import WorkPoolStatus
 from runstate.errors import InvalidInput, NameTaken, NotFound
@@ -29,8 +29,8 @@ FAMILY = family(
     ),
     update=Command(work_pools.update_pool, work_pools.UpdateWorkPool, (InvalidInput, NameTaken, NotFound)),
     delete=Delete(
-        work_pools.delete_pool,
-        "Delete a work pool with its queues and workers. Deployments and runs stay, without a queue.",
+        claims.delete_pool,
+        "Delete a work pool with its queues, workers and claims. Deployments and runs stay, without a queue.",
     ),
 )
 
