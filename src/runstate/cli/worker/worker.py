@@ -76,6 +76,7 @@ class Worker:
         """
         self.signals += 1
         self.woken.set()
+        self.tell(self.options.name, f"Stopping; {len(self.executions)} runs are left.")
         if self.signals == INSIST:
             for each in self.executions.values():
                 each.crash("The worker was stopped.")
