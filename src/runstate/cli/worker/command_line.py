@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -62,6 +63,8 @@ async def work(url: str, key: str | None, options: Options) -> None:
     environment = {"RUNSTATE_URL": url, **({"RUNSTATE_API_KEY": key} if key else {})}
     api = Api(socket_address(url), key, lambda text: say(options.name, text))
     worker = Worker(api, options, environment, say)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, worker.stop)
     try:
         await worker.run()
     except* (RefusedError, ProblemError) as refused:

@@ -164,16 +164,21 @@ class Execution:
         fed = asyncio.create_task(_feed(process, self.run["parameters"]))
         output = asyncio.create_task(self._forward(process))
         ended = asyncio.create_task(process.wait())
-        while not ended.done() and not await self._stopped_within(self.run["heartbeatSeconds"], ended):
-            await self.setting.api.do(BEAT, runs=[{"flowRunId": self.run["id"]}])
-        if not ended.done():
-            await self._terminate(process, ended)
-        code = await ended
-        fed.cancel()
-        # Children of the process can keep its output open.
-        await asyncio.wait([output], timeout=DRAIN_SECONDS)
-        output.cancel()
-        return code
+        try:
+            while not ended.done() and not await self._stopped_within(self.run["heartbeatSeconds"], ended):
+                await self.setting.api.do(BEAT, runs=[{"flowRunId": self.run["id"]}])
+            if not ended.done():
+                await self._terminate(process, ended)
+            code = await ended
+            # Children of the process can keep its output open.
+            await asyncio.wait([output], timeout=DRAIN_SECONDS)
+            return code
+        finally:
+            # The worker leaves without waiting for its processes.
+            if not ended.done():
+                send(process, signal.SIGKILL)
+            for task in (fed, output, ended):
+                task.cancel()
 
     async def _stopped_within(self, seconds: float | None, *others: asyncio.Task[Any]) -> bool:
         """Wait for the end of a task or a stop, at most for some seconds; return whether one came."""
@@ -185,8 +190,7 @@ class Execution:
     async def _terminate(self, process: Process, ended: asyncio.Task[int]) -> None:
         """Send SIGTERM to the process group, and SIGKILL after the grace."""
         for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
+            send(process, number)
             done, _ = await asyncio.wait({ended}, timeout=self.setting.grace_seconds)
             if done:
                 return
@@ -247,6 +251,12 @@ async def _feed(process: Process, parameters: Any) -> None:
         process.stdin.write(orjson.dumps(parameters))
         await process.stdin.drain()
         process.stdin.close()
+
+
+def send(process: Process, number: signal.Signals) -> None:
+    """Send a signal to a process and its children, if it still exists."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def die_with_parent() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,6 +63,8 @@ class Worker:
         self.woken = asyncio.Event()
         self.signals = 0
         """Number of signals to stop."""
+        self.idle = asyncio.Event()
+        """Set while no run is executed and none is due."""
         self.left = asyncio.Event()
         """Set if the worker leaves without telling the server."""
         self.worker_id = ""
@@ -85,8 +86,6 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`. Raise RefusedError or ProblemError if the server refuses the worker."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self.stop)
         connection = asyncio.create_task(self.api.run())
         work = asyncio.create_task(self._work())
         left = asyncio.create_task(self.left.wait())
@@ -188,6 +187,10 @@ class Worker:
         for claim in answer["claims"]:
             self.executions[claim["id"]] = execution = Execution(claim, setting)
             group.create_task(self._execute(execution))
+        if self.executions:
+            self.idle.clear()
+        else:
+            self.idle.set()
         if len(answer["claims"]) == first:
             return 0
         return _seconds_until(answer["nextDue"])
