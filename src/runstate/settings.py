@@ -191,8 +191,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     crash_runs_of_expired_claims: bool = Field(
         default=True,
-        description="Whether RUNNING runs crash when the claim of their worker expires. Otherwise only their heartbeats "
-        "decide.",
+        description="Whether RUNNING runs crash when the claim of their worker expires. Otherwise only their "
+        "heartbeats decide.",
     )
     idempotency_retention_hours: float = Field(
         default=24,

@@ -208,7 +208,9 @@ class FlowRun(Run):
         server_default="{}",
         doc="Overrides of the deployment's job variables; {} for scheduled runs.",
     )
-    claim_id: Mapped[UUID | None] = mapped_column(info=PRIVATE, doc="Id of the claim on it; null if no worker holds it.")
+    claim_id: Mapped[UUID | None] = mapped_column(
+        info=PRIVATE, doc="Id of the claim on it; null if no worker holds it."
+    )
     claim_count: Mapped[int] = mapped_column(
         default=0, server_default="0", info=READ_ONLY, doc="Number of times that a worker claimed it."
     )

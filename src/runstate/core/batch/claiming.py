@@ -71,7 +71,12 @@ class PoolHasLimitsError(Exception):
 
 
 async def claim(
-    database: Database, pool_id: UUID, wanted: Sequence[Wanted], environment: Callable[[], Environment], *, limited: bool
+    database: Database,
+    pool_id: UUID,
+    wanted: Sequence[Wanted],
+    environment: Callable[[], Environment],
+    *,
+    limited: bool,
 ) -> list[list[RunClaim]]:
     """Claim due runs for several requests, in their order; return the claims of each.
 
@@ -151,7 +156,9 @@ def _request(assigned: Assigned, database_now: datetime) -> ProposeState:
         run_id=assigned.run.id,
         state=pending(),
         expected_version=assigned.run.version,
-        lease=Lease(worker_id=wanted.worker_id, work_queue_id=assigned.queue_id, seconds=wanted.seconds, expires=expires),
+        lease=Lease(
+            worker_id=wanted.worker_id, work_queue_id=assigned.queue_id, seconds=wanted.seconds, expires=expires
+        ),
         actor=wanted.actor,
         request_id=wanted.request_id,
     )
@@ -186,9 +193,7 @@ def _claims_of(unit: UnitOfWork, assigned: Sequence[Assigned]) -> list[tuple[Ass
     return [(each, claims[each.run.id]) for each in assigned if each.run.id in claims]
 
 
-def _answers(
-    given: Sequence[Given], made: Sequence[tuple[Assigned, RunClaim]], now: datetime
-) -> Iterator[TableWrite]:
+def _answers(given: Sequence[Given], made: Sequence[tuple[Assigned, RunClaim]], now: datetime) -> Iterator[TableWrite]:
     """Yield the writes of the answers to requests with an idempotency key that got claims.
 
     The first one is inserted: if another request with the key was faster, the key is violated.

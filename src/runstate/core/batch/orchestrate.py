@@ -204,14 +204,24 @@ async def _create(
 
 
 async def _outdated(connection: AsyncConnection, creations: Sequence[CreateRun]) -> dict[UUID, UUID]:
-    """Return the runs whose schedule was changed or deleted since they were planned, with the id of the schedule."""
+    """Return the runs that their schedule does not ask for any more, with the id of the schedule.
+
+    The schedule was changed or deleted since they were planned, or a client deleted the run of the date.
+    """
     wanted = {
-        each.run.id: (each.run.deployment_schedule_id, each.schedule_revision)
+        each.run.id: (each.run.deployment_schedule_id, each.schedule_revision, each.state.details.scheduled_time)
         for each in creations
         if isinstance(each.run, FlowRun) and each.run.deployment_schedule_id and each.schedule_revision is not None
     }
-    present = await sql.revisions(connection, {schedule for schedule, _ in wanted.values()})
-    return {run: schedule for run, (schedule, revision) in wanted.items() if present.get(schedule) != revision}
+    schedules = {schedule for schedule, _, _ in wanted.values()}
+    present = await sql.revisions(connection, schedules)
+    # Under the locks of the schedules, which deletions take, too.
+    gone = await sql.deleted_dates(connection, schedules)
+    return {
+        run: schedule
+        for run, (schedule, revision, date) in wanted.items()
+        if present.get(schedule) != revision or (schedule, date) in gone
+    }
 
 
 def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun]]:

@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from runstate.core import states
 from runstate.core.batch.batcher import Batcher
@@ -16,12 +18,13 @@ from runstate.core.batch.claiming import Wanted, due_again, end_claims
 from runstate.core.batch.decide import Environment
 from runstate.core.batch.requests import ProposeState
 from runstate.core.batch.unit_of_work import UnitOfWork
-from runstate.core.commands.command import command
+from runstate.core.commands.command import TRIES, command
 from runstate.core.commands.work_pools import check_time, remove_pool
 from runstate.core.commands.workers import PollNames, mark_poll, remove_worker
 from runstate.core.context import CommandContext
 from runstate.core.states import State
 from runstate.database.bulk import table_of
+from runstate.database.failures import Kind, failure_of, reason
 from runstate.database.queries import claims as sql
 from runstate.database.queries.work import MARKED_EVERY
 from runstate.documents.access import SERVICE
@@ -29,6 +32,8 @@ from runstate.documents.pools import ClaimFlowRuns, ReleaseClaims, RenewClaims
 from runstate.documents.states import RunKind, StateType
 from runstate.errors import NotFound
 from runstate.rows import ClaimAnswer, FlowRun, RunClaim, Worker
+
+log = structlog.get_logger(__name__)
 
 MOST_EXPIRED: Final = 3
 """Number of claims of a run that expire before the run crashes."""
@@ -64,10 +69,17 @@ async def claim_flow_runs(batcher: Batcher, document: ClaimFlowRuns, **actor: An
     now = batcher.clock()
     before = document.due_before or now
     check_time(before, now)
+    for _ in range(TRIES - 1):
+        try:
+            return await _claim(batcher.context, document, batcher, before, actor)
+        except DBAPIError as error:
+            # A violated constraint: another request with the key was faster, or the worker was deleted.
+            if not isinstance(error, IntegrityError) and failure_of(error).kind is not Kind.CONFLICT:
+                raise
+            log.info("a claim is repeated", reason=reason(error))
     return await _claim(batcher.context, document, batcher, before, actor)
 
 
-@command(RunClaim, notify=None)
 async def _claim(
     context: CommandContext, document: ClaimFlowRuns, batcher: Batcher, before: datetime, actor: dict[str, Any]
 ) -> Claimed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
 from uuid import UUID
@@ -31,7 +31,8 @@ from runstate.core.commands.runs import NEW, change_run, create_run, find, relea
 from runstate.core.commands.work_pools import check_job_variables, find_pool, queues_of
 from runstate.core.context import CommandContext
 from runstate.database import Transaction
-from runstate.database.dialects import among
+from runstate.database.bulk import table_of
+from runstate.database.dialects import among, insert_or_skip
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
 from runstate.documents import requests
@@ -41,9 +42,11 @@ from runstate.documents.deployments import origin
 from runstate.documents.policies import FlowRunPolicy
 from runstate.errors import InvalidInput, NotFound
 from runstate.feed import DELETIONS
-from runstate.rows import Deployment, FlowRun, TaskRun, WorkQueue
+from runstate.rows import DeletedDate, Deployment, DeploymentSchedule, FlowRun, TaskRun, WorkQueue
 from runstate.rows.documents import create_document, update_document
 
+FORGOTTEN: Final = timedelta(days=1)
+"""Time after its date in which a run of a schedule could be created again."""
 STATE: Final = (
     requests.State | None,
     Field(default=None, description="First state, written as if forced and without a slot; PENDING by default."),
@@ -225,15 +228,36 @@ async def delete_flow_run(context: CommandContext, flow_run_id: UUID) -> None:
 @command(FlowRun)
 async def delete_many_flow_runs(context: CommandContext, ids: Collection[UUID]) -> list[UUID]:
     """Delete flow runs, each as `delete_flow_run` does; return the ids that existed."""
-    async with context.database.write() as transaction:
-        return await delete_flow_runs(transaction, among(FlowRun.id, sorted(ids)), context.clock())
+    return await delete_by_hand(context, among(FlowRun.id, sorted(ids)))
 
 
 @command(FlowRun)
 async def delete_matching_flow_runs(context: CommandContext, which: sa.ColumnElement[bool]) -> list[UUID]:
     """Delete the flow runs that meet a condition, each as `delete_flow_run` does; return their ids."""
+    return await delete_by_hand(context, which)
+
+
+async def delete_by_hand(context: CommandContext, which: sa.ColumnElement[bool]) -> list[UUID]:
+    """Delete flow runs for a client. The scheduler does not create those of schedules again."""
+    now = context.clock()
     async with context.database.write() as transaction:
-        return await delete_flow_runs(transaction, which, context.clock())
+        connection = transaction.connection
+        planned = which & FlowRun.auto_scheduled & (FlowRun.expected_start_time > now - FORGOTTEN)
+        dated = sa.select(FlowRun.id, FlowRun.deployment_schedule_id, FlowRun.expected_start_time)
+        dates = {
+            run: (schedule, date) for run, schedule, date in await connection.execute(dated.where(planned)) if schedule
+        }
+        schedules = sorted({schedule for schedule, _ in dates.values()})
+        if schedules:
+            # Creations of their runs wait, and then see the deletion.
+            locked = sa.select(DeploymentSchedule.id).where(among(DeploymentSchedule.id, schedules))
+            await connection.execute(locked.order_by(DeploymentSchedule.id).with_for_update())
+        deleted = await delete_flow_runs(transaction, which, now)
+        gone = sorted({dates[run] for run in deleted if run in dates})
+        rows = [{"schedule_id": schedule, "date": date} for schedule, date in gone]
+        if rows:
+            await connection.execute(insert_or_skip(connection.dialect.name, table_of(DeletedDate)), rows)
+        return deleted
 
 
 async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[bool], now: datetime) -> list[UUID]:

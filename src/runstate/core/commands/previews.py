@@ -17,7 +17,7 @@ from runstate.core.context import CommandContext
 from runstate.core.scheduling.horizon import Horizon
 from runstate.database.dialects import among
 from runstate.errors import InvalidInput
-from runstate.rows import Deployment, DeploymentSchedule, FlowRun
+from runstate.rows import DeletedDate, Deployment, DeploymentSchedule, FlowRun
 
 MOST_SURPLUS: Final = 200
 """Maximum number of surplus runs in a preview."""
@@ -76,8 +76,12 @@ async def _missing(
     existing = sa.select(FlowRun.idempotency_key).where(
         FlowRun.flow_id == deployment.flow_id, among(FlowRun.idempotency_key, sorted(keys))
     )
+    deleted = sa.select(DeletedDate.schedule_id, DeletedDate.date).where(
+        among(DeletedDate.schedule_id, [each.id for each in schedules])
+    )
     async with context.database.read() as connection:
         taken = set((await connection.execute(existing)).scalars())
+        taken |= {key_of(*each) for each in await connection.execute(deleted)}
     return sorted((each for key, each in keys.items() if key not in taken), key=lambda each: each.date)
 
 

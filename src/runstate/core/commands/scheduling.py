@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -103,15 +103,24 @@ def _request(run: FlowRun, date: datetime, now: datetime, revision: int) -> Crea
     return CreateRun(run=run, state=state, actor=actor, schedule_revision=revision)
 
 
-async def create_runs(batcher: Batcher, requests: Sequence[CreateRun]) -> list[UUID]:
-    """Create runs of schedules, and return the ids of the new ones. Runs of schedules that have changed are skipped."""
-    made = list[UUID]()
+class Made(NamedTuple):
+    """The ids of new runs of schedules, and the errors of runs that could not be created, by id of the schedule."""
+
+    runs: list[UUID]
+    faults: dict[UUID, Exception]
+
+
+async def create_runs(batcher: Batcher, requests: Sequence[CreateRun]) -> Made:
+    """Create runs of schedules. Runs of schedules that have changed are skipped, and a failing run fails alone."""
+    made = Made([], {})
     for start in range(0, len(requests), INSERT_BATCH):
-        for outcome in await batcher.submit(requests[start : start + INSERT_BATCH]):
+        some = requests[start : start + INSERT_BATCH]
+        for request, outcome in zip(some, await batcher.submit(some), strict=True):
             if isinstance(outcome, Created) and outcome.created:
-                made.append(outcome.run_id)
+                made.runs.append(outcome.run_id)
             elif isinstance(outcome, Exception) and not isinstance(outcome, NotFound):
-                raise outcome
+                assert isinstance(request.run, FlowRun) and request.run.deployment_schedule_id  # noqa: PT018, S101
+                made.faults[request.run.deployment_schedule_id] = outcome
     return made
 
 
@@ -150,7 +159,10 @@ async def schedule_deployment(batcher: Batcher, document: ScheduleDeployment) ->
         requests += runs_of(batcher, schedule, deployment, plan.dates)
         if len(requests) > MOST_RUNS:
             raise InvalidInput(f"The window has more than {MOST_RUNS} runs.", ["maxRuns"])
-    return await create_runs(batcher, sorted(requests, key=lambda each: str(each.state.details.scheduled_time)))
+    made = await create_runs(batcher, sorted(requests, key=lambda each: str(each.state.details.scheduled_time)))
+    for fault in made.faults.values():
+        raise fault
+    return made.runs
 
 
 def _window(document: ScheduleDeployment, since: datetime, default: Horizon) -> Horizon:

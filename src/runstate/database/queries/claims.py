@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runstate.database.bulk import table_of
 from runstate.database.dialects import DatabaseTime, among, among_given
 from runstate.database.driver import fetch
-from runstate.database.queries.due import DueQuery
 from runstate.database.queries.claimable import HOLDS, SCHEDULED, UNLIMITED, due
+from runstate.database.queries.due import DueQuery
 from runstate.documents.policies import CollisionStrategy
 from runstate.documents.states import StateType
 from runstate.rows import ConcurrencyLimit, Deployment, FlowRun, RunClaim, Worker, WorkPool, WorkQueue

@@ -18,6 +18,7 @@ from runstate.rows import (
     CacheEntry,
     ConcurrencyLease,
     ConcurrencyLimit,
+    DeletedDate,
     Deployment,
     DeploymentSchedule,
     Flow,
@@ -344,6 +345,14 @@ async def revisions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[
     )
     found = await connection.execute(asked.order_by(DeploymentSchedule.id).with_for_update(read=True))
     return {row.id: row.revision for row in found}
+
+
+async def deleted_dates(connection: AsyncConnection, ids: Collection[UUID]) -> set[tuple[UUID, datetime]]:
+    """Return the dates of schedules whose runs clients deleted."""
+    if not ids:
+        return set()
+    asked = sa.select(DeletedDate.schedule_id, DeletedDate.date).where(among(DeletedDate.schedule_id, sorted(ids)))
+    return {(row.schedule_id, row.date) for row in await connection.execute(asked)}
 
 
 async def missing(connection: AsyncConnection, row: Related, ids: set[UUID]) -> set[UUID]:

@@ -58,7 +58,10 @@ class PoolWork:
         return number, min((each.next_due for each in chosen if each.next_due), default=None)
 
 
-MINE: Final = (FlowRun.work_queue_id == WorkQueue.id, FlowRun.deployment_id.is_(None) | FlowRun.deployment_id.not_in(FULL))
+MINE: Final = (
+    FlowRun.work_queue_id == WorkQueue.id,
+    FlowRun.deployment_id.is_(None) | FlowRun.deployment_id.not_in(FULL),
+)
 SOME: Final = sa.select(FlowRun.id).where(*MINE, due(DatabaseTime())).limit(MOST_COUNTED).correlate(WorkQueue)  # type: ignore[arg-type] the database knows the time
 LATER: Final = sa.select(sa.func.min(FlowRun.next_scheduled_start_time)).where(
     FlowRun.work_queue_id == WorkQueue.id, SCHEDULED, FlowRun.next_scheduled_start_time > DatabaseTime()
@@ -101,7 +104,13 @@ def _pool(rows: Sequence[Sequence[Any]]) -> PoolWork:
 
 
 def _queue(
-    id: UUID, name: str, paused: bool, limit: int | None, number: int, next_due: datetime | None, used: int  # noqa: FBT001
+    id: UUID,
+    name: str,
+    paused: bool,
+    limit: int | None,
+    number: int,
+    next_due: datetime | None,
+    used: int,
 ) -> QueueWork:
     free = 0 if paused else number if limit is None else max(0, limit - used)
     return QueueWork(id, name, min(number, free), next_due)

@@ -50,7 +50,9 @@ class ClaimFlowRunsPayload:
     next_due: datetime | None = strawberry.field(
         description="Time at which the next run becomes due; null if none is known."
     )
-    replayed: bool = strawberry.field(description="True if an earlier request with the idempotency key made the claims.")
+    replayed: bool = strawberry.field(
+        description="True if an earlier request with the idempotency key made the claims."
+    )
 
 
 @object_type
@@ -105,9 +107,7 @@ async def slot_holders(
         return table.c.work_queue_id.in_(mine) & table.c.state_type.in_(HOLDING)
 
     order: Any = [LongestFirst()]
-    page = PageArguments[Any](
-        order_by=order, first=first, after=after, last=last, before=before, conditions=(holds,)
-    )
+    page = PageArguments[Any](order_by=order, first=first, after=after, last=last, before=before, conditions=(holds,))
     return info.context.search(info, FlowRun, page, of=root.id)
 
 

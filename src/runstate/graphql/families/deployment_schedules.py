@@ -90,9 +90,11 @@ async def next_dates(
     return [each.date for each in found.dates]
 
 
-@extends(DeploymentSchedule, needs={"schedule"})
+@extends(DeploymentSchedule, needs={"schedule", "fault"})
 async def problem(root: strawberry.Parent[DeploymentSchedule], info: Info) -> str | None:
-    """The reason for which the schedule yields no dates, for example its end has passed; null if it does."""
+    """The reason for which the schedule yields no dates or no runs, for example its end has passed; null if it does."""
+    if root.fault:
+        return root.fault
     try:
         found = await info.context.commands.calendar.dates(root.schedule, (), info.context.now, first=1, patient=True)
     except InvalidInput as error:

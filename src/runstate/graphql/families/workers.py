@@ -23,7 +23,11 @@ define_type(WorkerStatus)
 FAMILY = Family(
     Worker,
     {"worker": by_id(Worker), "workers": rows_of(Worker, "Workers; latest heartbeat first by default.")},
-    {"delete_worker": deletion(Worker, Delete(claims.delete_worker, "Delete a worker. Its claims expire at once."), Scope.ADMIN)},
+    {
+        "delete_worker": deletion(
+            Worker, Delete(claims.delete_worker, "Delete a worker. Its claims expire at once."), Scope.ADMIN
+        )
+    },
 )
 WorkerHeartbeatPayload: Any = payload(
     "WorkerHeartbeatPayload",

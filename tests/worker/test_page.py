@@ -1,0 +1,32 @@
+"""docs/workers.md: its operations are valid, and its worker works."""
+
+import re
+import sys
+from asyncio.subprocess import create_subprocess_exec
+from pathlib import Path
+
+import pytest
+from graphql import parse, validate
+
+from runstate.graphql.schema import build_schema
+from tests.worker.conftest import Pool, end
+
+PAGE = (Path(__file__).parents[2] / "docs" / "workers.md").read_text()
+SCHEMA = build_schema()._schema  # noqa: SLF001 it has no public name
+OPERATIONS = re.findall(r"^```graphql\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+SNIPPETS = dict(re.findall(r"^```python (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_is_valid(operation: str) -> None:
+    assert validate(SCHEMA, parse(operation)) == []
+
+
+async def test_the_minimal_worker_executes_a_run(pool: Pool, tmp_path: Path) -> None:
+    program = tmp_path / "minimal_worker.py"
+    program.write_text(SNIPPETS[program.name].replace("http://127.0.0.1:4200/graphql", pool.url))
+    run_id = await pool.make_run(await pool.deploy("the worker of the page ignores this"))
+    worker = await create_subprocess_exec(sys.executable, program)
+    pool.workers.push_async_callback(end, worker)
+
+    assert (await pool.until(run_id, "COMPLETED", "CRASHED"))["stateType"] == "COMPLETED"
