@@ -101,9 +101,7 @@ async def _finish(database: Database, passes: Sequence[Pass]) -> None:
     stored = (
         sa.update(SCHEDULE)
         .where(SCHEDULE.c.id == sa.bindparam("schedule_id"), SCHEDULE.c.revision == sa.bindparam("seen"))
-        .values(
-            next_pass=sa.bindparam("following"), planned_until=sa.bindparam("until"), fault=sa.bindparam("failure")
-        )
+        .values(next_pass=sa.bindparam("following"), planned_until=sa.bindparam("until"), fault=sa.bindparam("failure"))
     )
     given = [
         {

@@ -46,7 +46,7 @@ Tell = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all runs of a worker have in common."""
+    """Common values of all runs of a worker."""
 
     api: Api
     template: Mapping[str, Any]
@@ -160,7 +160,7 @@ class Execution:
         )
 
     async def _watch(self, process: Process) -> int:
-        """Return the exit code of the process, whose output is forwarded; stop it if that is asked for."""
+        """Return the exit code of the process, whose output is forwarded; stop it on `stop`."""
         fed = asyncio.create_task(_feed(process, self.run["parameters"]))
         output = asyncio.create_task(self._forward(process))
         ended = asyncio.create_task(process.wait())

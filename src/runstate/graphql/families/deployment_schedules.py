@@ -113,7 +113,7 @@ class PlannedRun:
 
 @object_type
 class ScheduledRunsPreview:
-    """What the scheduler would do for a deployment."""
+    """Dry run of the scheduler for a deployment."""
 
     idle: str | None = strawberry.field(
         description="Reason for which it would create no runs (paused, no active schedule, enough runs); null if it "
