@@ -307,7 +307,7 @@ class ClaimQueue:
         try:
             wanted = [each.wanted for each in group]
             found = await claim(self.database, pool_id, wanted, self.environment, limited=limited)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 each caller gets it
             # A worker that was deleted meanwhile, say, must not fail the others.
             if len(group) > 1:
                 for each in group:

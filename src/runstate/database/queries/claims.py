@@ -115,7 +115,7 @@ async def free_slots(connection: AsyncConnection, pool: Pool) -> dict[UUID, int]
     limits = {pool.id: pool.limit, **{each.id: each.limit for each in pool.queues}}
     if not pool.is_limited:
         return dict.fromkeys(limits, UNLIMITED)
-    used = {queue: number for queue, number in await fetch(connection, HELD, {"queues": [q.id for q in pool.queues]})}
+    used = {row[0]: row[1] for row in await fetch(connection, HELD, {"queues": [each.id for each in pool.queues]})}
     used[pool.id] = sum(used.values())
     return {key: UNLIMITED if limit is None else max(0, limit - used.get(key, 0)) for key, limit in limits.items()}
 

@@ -103,17 +103,10 @@ def _pool(rows: Sequence[Sequence[Any]]) -> PoolWork:
     return PoolWork(name, free, now, tuple(_queue(*row[4:]) for row in rows))
 
 
-def _queue(
-    id: UUID,
-    name: str,
-    paused: bool,
-    limit: int | None,
-    number: int,
-    next_due: datetime | None,
-    used: int,
-) -> QueueWork:
+def _queue(*row: Any) -> QueueWork:
+    key, name, paused, limit, number, next_due, used = row
     free = 0 if paused else number if limit is None else max(0, limit - used)
-    return QueueWork(id, name, min(number, free), next_due)
+    return QueueWork(key, name, min(number, free), next_due)
 
 
 async def mark_polled(connection: AsyncConnection, queues: Collection[UUID], now: datetime) -> None:
