@@ -36,7 +36,7 @@ PAUSE_SECONDS: Final = 0.1
 LONGEST_LINE: Final = 100_000
 """Bytes after which a line is divided."""
 DRAIN_SECONDS: Final = 5
-"""Time in which the output of an ended process is read to its end; its children may keep it open."""
+"""Time without output after which an ended process is taken to have no more."""
 DIE_WITH_PARENT: Final = 1
 """PR_SET_PDEATHSIG."""
 
@@ -108,7 +108,7 @@ class Execution:
             await self._release(failed=True, message=str(error))
             return
         if not await self._enter_running():
-            await self._release(failed=False)
+            await self._give_up()
             return
         try:
             process = await self._start(command)
@@ -127,7 +127,8 @@ class Execution:
                 if answer["status"] != "ACCEPT":
                     self.tell(f"not started: {answer['reason']}")
                 return str(answer["status"]) == "ACCEPT"
-            await self._stopped_within(answer["retryAfterSeconds"])
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), answer["retryAfterSeconds"])
         return False
 
     async def _propose(self, state: Mapping[str, Any]) -> Any:
@@ -140,6 +141,13 @@ class Execution:
         given = {"claimIds": [self.claim_id], "failed": failed, "message": message}
         await self.setting.api.do(RELEASE, input=given)
         self.tell(message or "released")
+
+    async def _give_up(self) -> None:
+        """Return a run that was not started, or end it if it is CANCELLING."""
+        if await self._state() == "CANCELLING":
+            await self._report({"type": "CANCELLED", "message": "The worker had not started the run."})
+        else:
+            await self._release(failed=False)
 
     async def _start(self, command: Command) -> Process:
         own = {
@@ -161,31 +169,35 @@ class Execution:
 
     async def _watch(self, process: Process) -> int:
         """Return the exit code of the process, whose output is forwarded; stop it on `stop`."""
-        fed = asyncio.create_task(_feed(process, self.run["parameters"]))
-        output = asyncio.create_task(self._forward(process))
         ended = asyncio.create_task(process.wait())
+        output = asyncio.create_task(self._forward(process, ended))
+        others = [asyncio.create_task(each) for each in (_feed(process, self.run["parameters"]), self._beats())]
         try:
-            while not ended.done() and not await self._stopped_within(self.run["heartbeatSeconds"], ended):
-                await self.setting.api.do(BEAT, runs=[{"flowRunId": self.run["id"]}])
-            if not ended.done():
+            if not await self._ends(ended):
                 await self._terminate(process, ended)
             code = await ended
-            # Children of the process can keep its output open.
-            await asyncio.wait([output], timeout=DRAIN_SECONDS)
+            # However long the server is away, no line is lost.
+            await output
             return code
         finally:
             # The worker leaves without waiting for its processes.
             if not ended.done():
                 send(process, signal.SIGKILL)
-            for task in (fed, output, ended):
+            for task in (*others, output, ended):
                 task.cancel()
 
-    async def _stopped_within(self, seconds: float | None, *others: asyncio.Task[Any]) -> bool:
-        """Wait for the end of a task or a stop, at most for some seconds; return whether one came."""
+    async def _ends(self, ended: asyncio.Task[int]) -> bool:
+        """Wait for the end of the process or a stop; return whether the process has ended."""
         stop = asyncio.create_task(self.stopping.wait())
-        done, _ = await asyncio.wait({stop, *others}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stop, ended}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
-        return bool(done)
+        return ended.done()
+
+    async def _beats(self) -> None:
+        """Send heartbeats of the run, if it is monitored."""
+        while seconds := self.run["heartbeatSeconds"]:
+            await asyncio.sleep(seconds)
+            await self.setting.api.do(BEAT, runs=[{"flowRunId": self.run["id"]}])
 
     async def _terminate(self, process: Process, ended: asyncio.Task[int]) -> None:
         """Send SIGTERM to the process group, and SIGKILL after the grace."""
@@ -195,11 +207,10 @@ class Execution:
             if done:
                 return
 
-    async def _forward(self, process: Process) -> None:
+    async def _forward(self, process: Process, ended: asyncio.Task[int]) -> None:
         """Write the output of the process to the logs of the run, in batches."""
-        assert process.stdout  # noqa: S101 it is piped
         rest = b""
-        while chunk := await process.stdout.read(2**16):
+        while chunk := await _read(process, ended):
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > LONGEST_LINE:
                 lines, rest = [*lines, rest], b""
@@ -241,6 +252,16 @@ def _ending(code: int) -> dict[str, Any]:
     if code > 0:
         return {"type": "CRASHED", "message": f"The process ended with exit code {code}."}
     return {"type": "CRASHED", "message": f"The process was killed by {signal.Signals(-code).name}."}
+
+
+async def _read(process: Process, ended: asyncio.Task[int]) -> bytes:
+    """Return the next part of the output of a process; nothing at its end."""
+    assert process.stdout  # noqa: S101 it is piped
+    read = asyncio.create_task(process.stdout.read(2**16))
+    await asyncio.wait({read, ended}, return_when=asyncio.FIRST_COMPLETED)
+    # Children of an ended process can keep its output open.
+    done, _ = await asyncio.wait({read}, timeout=DRAIN_SECONDS)
+    return read.result() if done else b""
 
 
 async def _feed(process: Process, parameters: Any) -> None:
