@@ -1,4 +1,4 @@
-"""`runstate serve | migrate | schema | verify | watch | logs | demo | keys | secrets`."""
+"""`runstate serve | migrate | schema | verify | watch | logs | demo | worker | keys | secrets`."""
 
 # First, because it disables the garbage collector during the imports below.
 import runstate.loading  # noqa: F401  # isort: skip
@@ -23,6 +23,7 @@ from runstate.cli.keys import cli as keys
 from runstate.cli.logs import run_logs
 from runstate.cli.secrets import cli as secrets
 from runstate.cli.watch import REFUSED, RefusedError, run_watch, wish_of
+from runstate.cli.worker.command_line import cli as worker
 from runstate.core.checks.verify import verify as findings_of
 from runstate.database.address import parse
 from runstate.database.failures import FAILURES, reason
@@ -43,6 +44,7 @@ gc.enable()
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(keys, name="keys")
 cli.add_typer(secrets, name="secrets")
+cli.add_typer(worker, name="worker")
 
 Url = Annotated[
     str | None, typer.Option("--database-url", help="URL of the database; RUNSTATE_DATABASE_URL by default.")

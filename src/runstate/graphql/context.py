@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, Final, TypeVar, cast
@@ -111,10 +112,10 @@ class Context:
         if budget := vars(self).pop("budget", None):
             budget.release()
 
-    @property
+    @cached_property
     def commands(self) -> CommandContext:
         """The environment of commands."""
-        return cast("CommandContext", self.batcher.context)
+        return cast("CommandContext", replace(self.batcher.context, actor=self.actor))
 
     @property
     def actor(self) -> str:
