@@ -288,7 +288,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
     async def _planned_or(
         self, planned: Callable[[], Awaitable[T]], by_library: Callable[[], AwaitableOrValue[T]]
     ) -> T:
-        """Return the answer of a plan, or graphql-core's if the plan cannot write it. Rows are not read a second time."""
+        """Return the answer of a plan, or graphql-core's if the plan cannot write it. Rows are not read again."""
         try:
             return await planned()
         except Exception as error:  # noqa: BLE001 all but known errors are executed again
