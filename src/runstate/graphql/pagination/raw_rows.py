@@ -20,7 +20,8 @@ from runstate.rows.base import value_of
 def shown_as_json(row: type[Row]) -> frozenset[str]:
     """Return the columns of a row that clients only see as they are stored, as JSON: no resolver reads them."""
     fields = definition_of(row).fields
-    read: list[Any] = [field.metadata.get("needs") for field in fields if "stored" not in field.metadata]
+    resolved = [each.metadata for each in fields if "stored" not in each.metadata and not each.metadata.get("parses")]
+    read: list[Any] = [metadata.get("needs") for metadata in resolved]
     if None in read:
         # A resolver that does not declare its columns can read all of them.
         return frozenset()
