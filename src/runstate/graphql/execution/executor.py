@@ -66,6 +66,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self.size = AnswerSize()
         self.used = Counter[str]()
         """Number of fields that have failed, and of those that graphql-core executes one by one."""
+        self.exceeded: LimitExceeded | None = None
+        """Raised once there are too many of them."""
         self.execution = Execution(self.context_value, self.variable_values, self.fragment_definitions, self.size)
 
     @override
@@ -274,8 +276,11 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self, raw_error: Exception, return_type: GraphQLOutputType, field_details_list: FieldDetailsList, path: Path
     ) -> None:
         """Note the error of a field. End the operation if there are too many: each has a path and places."""
+        if as_known_error(raw_error):
+            # The frames refer to the error, so that only the garbage collector would free them, and late.
+            raw_error.__traceback__ = None
         if isinstance(raw_error, LimitExceeded) and raw_error.limit in MOST:
-            raise raw_error
+            raise raw_error from None
         if not isinstance(raw_error, GraphQLError) or raw_error.path is None:
             self._use("errors")
         super().handle_field_error(raw_error, return_type, field_details_list, path)
@@ -283,7 +288,9 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
     def _use(self, limit: str) -> None:
         self.used[limit] += 1
         if self.used[limit] > MOST[limit]:
-            raise LimitExceeded(limit, MOST[limit])
+            # One exception for all fields, since each would have its frames.
+            self.exceeded = self.exceeded or LimitExceeded(limit, MOST[limit])
+            raise self.exceeded.with_traceback(None) from None
 
     async def _planned_or(
         self, planned: Callable[[], Awaitable[T]], by_library: Callable[[], AwaitableOrValue[T]]

@@ -23,7 +23,7 @@ from strawberry.types.graphql import OperationType
 from structlog.contextvars import bind_contextvars
 from uuid_utils import uuid4
 
-from runstate.database.budget import SMALL_BYTES
+from runstate.database.budget import SMALL_ANSWER_BYTES
 from runstate.documents import exact_json
 from runstate.errors import Forbidden, Overloaded, Unauthenticated
 from runstate.graphql.context import Context
@@ -112,7 +112,7 @@ class Endpoint(GraphQL[Context, None]):
     async def _send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
         """Send a response: a large one in pieces, each when the client has taken those before it."""
         body = getattr(response, "body", b"")
-        if len(body) <= SMALL_BYTES:
+        if len(body) <= SMALL_ANSWER_BYTES:
             await response(scope, receive, send)
             return
         try:
