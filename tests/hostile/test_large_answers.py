@@ -133,7 +133,7 @@ async def test_many_small_answers_that_are_not_taken_fill_no_memory(serve: Serve
 async def fill_caches(ask: Ask, runs: list[str]) -> None:
     """Read all parameters on several connections: on SQLite each has a cache of 64 MB."""
     for start in range(0, len(runs), 6):
-        await asyncio.gather(*(ask(SOME, ids=runs[start : start + 6]) for _ in range(4)))
+        await asyncio.gather(*(ask(SOME, ids=runs[start : start + 6]) for _ in range(2)))
 
 
 async def check(watch: Watch, most_growth: int, caches: int) -> None:

@@ -9,6 +9,7 @@ import orjson
 import strawberry
 
 from runstate.documents import exact_json
+from runstate.graphql.pagination.raw_rows import as_parsed
 from runstate.graphql.types.fields import object_type
 
 MOST_ROWS: Final = 1_000
@@ -71,7 +72,7 @@ def content_of(kind: str | None, data: Any) -> Any:
     read = READERS.get(kind or "")
     if read is None:
         return None
-    return read(exact_json.loads(data.contents) if isinstance(data, orjson.Fragment) else data)
+    return read(as_parsed(data))
 
 
 def _markdown(data: Any) -> Markdown | Link | None:

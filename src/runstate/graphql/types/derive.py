@@ -383,7 +383,7 @@ def extends(
     return add
 
 
-def computes(row: type[Base], *, needs: Collection[str]) -> Callable[[C], C]:
+def computes(row: type[Base], *, needs: Collection[str], parses: bool = False) -> Callable[[C], C]:
     """Return a decorator that adds a field to a row, computed from these columns and the context without awaiting."""
 
     def add(compute: C) -> C:
@@ -392,7 +392,7 @@ def computes(row: type[Base], *, needs: Collection[str]) -> Callable[[C], C]:
 
         resolve.__doc__ = compute.__doc__
         resolve.__annotations__ |= {"root": Root, "return": get_type_hints(compute)["return"]}
-        metadata = {"needs": needs, "computed": compute}
+        metadata = {"needs": needs, "computed": compute, "parses": parses}
         add_field(row, compute.__name__, lambda: _added(resolve, metadata))
         return compute
 
