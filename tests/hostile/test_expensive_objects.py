@@ -86,6 +86,18 @@ async def test_logs_of_many_clients_at_once_are_written_or_refused(serve: Serve)
     friendly(watch, 100 * MB)
 
 
+async def test_large_requests_are_parsed_a_few_at_a_time(serve: Serve) -> None:
+    server = await serve()
+    document = f"mutation($i: CreateFlowRunInput!) {{ it: createFlowRun(input: $i) {{ {PROBLEM} }} }}"
+    async with client_of(server) as client:
+        ask = Ask(client)
+        given = {"flowId": await make_flow(ask), "parameters": {"a": [[]] * (SIZE // 4)}}
+        async with watched(server) as watch:
+            answers = await asyncio.gather(*(ask.raw(document, i=given) for _ in range(30)))
+    assert {answer["data"]["it"]["__typename"] for answer in answers} == {"CreateFlowRunPayload"}
+    friendly(watch, 100 * MB)
+
+
 async def test_an_expensive_schema_of_parameters_delays_nobody(serve: Serve) -> None:
     server = await serve()
     schema = {"properties": {"a": {"uniqueItems": True}}, "patternProperties": {"^(a|a)*$": {"type": "array"}}}

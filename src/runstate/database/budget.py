@@ -73,9 +73,9 @@ class Room:
             self.taken -= number
 
     @contextmanager
-    def holding(self, number: int) -> Iterator[None]:
-        """Hold room for an answer of so many bytes, unless it is small. Raise Overloaded if there is not enough."""
-        number = number if number > SMALL_ANSWER_BYTES else 0
+    def holding(self, number: int, small: int = SMALL_ANSWER_BYTES) -> Iterator[None]:
+        """Hold room for so many bytes, unless they are few. Raise Overloaded if there is not enough."""
+        number = number if number > small else 0
         self.take(number)
         try:
             yield

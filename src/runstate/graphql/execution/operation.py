@@ -25,7 +25,7 @@ from runstate.documents import exact_json
 from runstate.errors import LimitExceeded
 from runstate.graphql.errors import log_errors, original_exception, to_client_error
 from runstate.graphql.execution.answer_size import UNKNOWN, AnswerSize, check_size
-from runstate.graphql.execution.events import EventAnswer, EventExecution, Events, written
+from runstate.graphql.execution.events import SMALL_EVENT_BYTES, EventAnswer, EventExecution, Events, written
 from runstate.graphql.execution.executor import Executor
 from runstate.graphql.execution.fast_path import FastPath, Outcome, fast_path_of
 from runstate.graphql.execution.plan_cache import PlanCache
@@ -137,9 +137,11 @@ class Schema(strawberry.Schema):
             if accepted.operation.kind is not OperationType.SUBSCRIPTION:
                 yield await self._result(accepted)
                 return
-            with self.in_flight.subscription():
+            variables = exact_json.dumps(request.variables)
+            # Variables are kept as long as the subscription, declared or not.
+            with self.in_flight.subscription(), self.room.holding(len(variables), SMALL_EVENT_BYTES):
                 # Without `aclosing`, an abandoned generator would end only when it is collected.
-                async with aclosing(self._events(accepted)) as events:
+                async with aclosing(self._events(accepted, variables)) as events:
                     async for event in events:
                         yield event
                         del event  # the next one may come late
@@ -240,7 +242,7 @@ class Schema(strawberry.Schema):
             raise RefusedOperation(executor)
         return executor
 
-    async def _events(self, accepted: AcceptedOperation) -> AsyncGenerator[ExecutionResult, None]:
+    async def _events(self, accepted: AcceptedOperation, variables: bytes) -> AsyncGenerator[ExecutionResult, None]:
         executor = self._executor(accepted)
         async with asyncio.timeout(self.documents.limits.operation_seconds):
             # The timeout bounds the start only: a subscription lasts as long as its client wants.
@@ -249,7 +251,7 @@ class Schema(strawberry.Schema):
         # graphql-core returns a result with errors if the resolver failed.
         if isinstance(source, CoreResult):
             raise RefusedOperation(source.errors or ())
-        base = accepted.request.query, accepted.request.name, exact_json.dumps(accepted.request.variables)
+        base = accepted.request.query, accepted.request.name, variables
         key: Hashable | None = None
         try:
             async with aclosing(source):
