@@ -421,6 +421,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     @override
     async def send(self, message: Any) -> None:
         await super().send(message)
+        message.clear()  # the transport has it now
         await self.writable.wait()  # who sent a large message holds room for it until the client has taken it
 
     @override

@@ -73,6 +73,8 @@ class Context:
         """Return the URL of the server as the client knows it, without a slash at its end. Few operations need it."""
         self.reports_cost = False
         """Whether answers contain the cost of the operation, even far below the limit."""
+        self.until_taken: Callable[[], Awaitable[None]] | None = None
+        """Waits until the client has taken the messages on its socket; None for other transports."""
         self.connection_params: dict[str, Any] = {}
         """Payload of the first message on a socket."""
         self.cache: dict[Hashable, Any] = {}
