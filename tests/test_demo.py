@@ -12,7 +12,8 @@ import websockets
 from graphql import OperationDefinitionNode, OperationType, parse
 
 from runstate.cli.demo import FLOWS, Api, demo
-from runstate.cli.watch import PROTOCOL, RefusedError, Session, socket_address
+from runstate.client.errors import RefusedError
+from runstate.client.sockets import PROTOCOL, Session, socket_address
 from runstate.core.checks.verify import verify
 from runstate.database import Database
 from tests.client import Ask

@@ -22,7 +22,8 @@ from runstate.cli.demo import run_demo
 from runstate.cli.keys import cli as keys
 from runstate.cli.logs import run_logs
 from runstate.cli.secrets import cli as secrets
-from runstate.cli.watch import REFUSED, RefusedError, run_watch, wish_of
+from runstate.cli.watch import REFUSED, run_watch, subscription_of
+from runstate.client.errors import RefusedError
 from runstate.core.checks.verify import verify as findings_of
 from runstate.database.address import parse
 from runstate.database.failures import FAILURES, reason
@@ -164,7 +165,7 @@ def watch(
     exit code is 3 if the server rejects the subscription.
     """
     try:
-        raise typer.Exit(run_watch(url, wish_of(run, where, after, until_final=until_final), key))
+        raise typer.Exit(run_watch(url, subscription_of(run, where, after, until_final=until_final), key))
     except RefusedError as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(REFUSED) from None

@@ -10,14 +10,8 @@ from typing import Any, Final
 import typer
 import websockets
 
-from runstate.cli.watch import (
-    PROTOCOL,
-    RefusedError,
-    Session,
-    SubscriptionError,
-    insist_on_coming_back,
-    socket_address,
-)
+from runstate.client.errors import RefusedError
+from runstate.client.sockets import PROTOCOL, Session, SubscriptionError, insist_on_coming_back, socket_address
 
 WORKERS: Final = 3
 """Number of flow runs at the same time."""
