@@ -34,7 +34,7 @@ async def test_a_result_is_as_recorded(scenario: Scenario, tmp_path: Path, monke
     data = step.get("data")
     if "stored" in step:
         (tmp_path / "key").write_text(json.dumps(step["stored"]))
-        data = {**data, "storage_key": "key"}
+        data = {**(data or {}), "storage_key": "key"}
     state = State(type=step["type"], message=step.get("message"), data=data)
 
     got = await outcome(state, raises=step.get("raise_on_failure", True))

@@ -20,6 +20,7 @@ AGAIN: Final = NOTHING_DONE | {"TIMEOUT", "INTERNAL"}
 BUSY: Final = {408, 429, 500, 502, 503, 504}
 """HTTP statuses of a server that is away."""
 UNWELCOME: Final = {401, 403}
+UNAVAILABLE: Final = 503
 SHORTEST_SECONDS: Final = 0.1
 LONGEST_SECONDS: Final = 5.0
 """Bounds of the pause before a repetition; it doubles each time."""
@@ -66,7 +67,10 @@ class Connection:
     async def send(self, body: bytes, *, repeat: bool = True, patience: float | None = None) -> dict[str, Any]:
         """Send a request body and return the data of the answer."""
         longest = self.patience if patience is None else patience
-        pause, until = SHORTEST_SECONDS, time.monotonic() + (longest if self.has_answered else min(longest, FIRST_SECONDS))
+        pause, until = (
+            SHORTEST_SECONDS,
+            time.monotonic() + (longest if self.has_answered else min(longest, FIRST_SECONDS)),
+        )
         while True:
             try:
                 data = await self._try(body)
@@ -124,7 +128,8 @@ def _json_of(reply: httpx.Response) -> dict[str, Any]:
     if isinstance(answer, dict) and ("data" in answer or "errors" in answer):
         return answer
     if reply.status_code in BUSY:
-        raise AwayError(f"HTTP status {reply.status_code}", after=_seconds(reply), done_nothing=reply.status_code == 503)  # noqa: PLR2004
+        done_nothing = reply.status_code == UNAVAILABLE
+        raise AwayError(f"HTTP status {reply.status_code}", after=_seconds(reply), done_nothing=done_nothing)
     if reply.status_code in UNWELCOME:
         raise RefusedError("The server requires a valid key: set RUNSTATE_API_KEY, or pass key=.")
     raise RefusedError(refusal(reply.status_code, reply.content))

@@ -28,7 +28,11 @@ class Engine(Generic[W]):
 
     def __init__(self, make: Callable[[], W]) -> None:
         self.make = make
-        self._forget()
+        self.process = 0
+        self.lock = threading.Lock()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread: threading.Thread | None = None
+        self.worker: W | None = None
 
     def submit(self, job: Job[W, T]) -> Future[T]:
         """Start a job; return its future."""
@@ -81,14 +85,12 @@ class Engine(Generic[W]):
     def _forget(self) -> None:
         self.process = os.getpid()
         self.lock = threading.Lock()
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.thread: threading.Thread | None = None
-        self.worker: W | None = None
+        self.loop = self.thread = self.worker = None
 
     def _start(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, name="runstate-client", daemon=True)
-        self.thread.start()
+        self.loop = loop = asyncio.new_event_loop()
+        self.thread = thread = threading.Thread(target=loop.run_forever, name="runstate-client", daemon=True)
+        thread.start()
 
     async def _do(self, job: Job[W, T]) -> T:
         if self.worker is None:

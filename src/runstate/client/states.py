@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from uuid import UUID, uuid4
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from pydantic.alias_generators import to_camel
-from typing_extensions import Self
 
 from runstate.client.results import result_of
 from runstate.client.storage import Storage
@@ -30,7 +29,7 @@ class StateDetails(documents.StateDetails):
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
     def to_run_result(self, run_type: RunKind | Literal["flow_run", "task_run"]) -> Result:
-        """Return a reference to the result of the state's run, as an item of `task_inputs`. Raise ValueError if unset."""
+        """Return a reference to the result of the run, as an item of `task_inputs`. Raise ValueError if unset."""
         kind = RunKind.FLOW_RUN if run_type in {RunKind.FLOW_RUN, "flow_run"} else RunKind.TASK_RUN
         if kind is RunKind.FLOW_RUN and self.flow_run_id:
             return {"input_type": "flow_run", "id": self.flow_run_id}
@@ -116,7 +115,11 @@ class State(BaseModel):
         """Return the StateInput that proposes the state."""
         details = self.state_details.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         given = {"message": self.message, "data": self.data, "details": details or None}
-        return {"type": self.type.value, "name": self.name, **{key: each for key, each in given.items() if each is not None}}
+        return {
+            "type": self.type.value,
+            "name": self.name,
+            **{key: each for key, each in given.items() if each is not None},
+        }
 
     def is_scheduled(self) -> bool:
         """Return whether the type is SCHEDULED."""
@@ -262,7 +265,7 @@ def Paused(
     pause_key: str | None = None,
     **fields: Any,
 ) -> State:
-    """Return a state of a paused run; the pause never expires by default. Raise ValueError if its end is given twice."""
+    """Return a state of a paused run; by default it never expires. Raise ValueError if its end is given twice."""
     details = _details(fields)
     if details.pause_timeout or (timeout_seconds is not None and pause_expiration_time):
         raise ValueError("Set the end of the pause once: timeout_seconds, pause_expiration_time or state_details.")
