@@ -75,12 +75,14 @@ class Engine(Generic[W]):
         """Close the work and end the thread. A later job starts another one."""
         if self.process != os.getpid() or self.loop is None or self.thread is None:
             return
-        self.wait(_close)
-        with self.lock:
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self.thread.join()
-            self.loop.close()
-            self.loop = self.thread = self.worker = None
+        try:
+            self.wait(_close)
+        finally:
+            with self.lock:
+                self.loop.call_soon_threadsafe(self.loop.stop)
+                self.thread.join()
+                self.loop.close()
+                self.loop = self.thread = self.worker = None
 
     def _forget(self) -> None:
         self.process = os.getpid()
@@ -99,7 +101,14 @@ class Engine(Generic[W]):
 
 
 async def _close(worker: Closing) -> None:
-    await worker.close()
+    """Close the work, and end what is still running in the loop, such as subscriptions."""
+    try:
+        await worker.close()
+    finally:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in left:
+            each.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _next(items: list[AsyncIterator[T]], worker: W, make: Callable[[W], AsyncIterator[T]]) -> tuple[T] | None:

@@ -81,9 +81,10 @@ class Slots:
 
     async def close(self) -> None:
         """End the subscriptions."""
-        for queue in self.queues.values():
-            if queue.task:
-                queue.task.cancel()
+        tasks = [queue.task for queue in self.queues.values() if queue.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, names: frozenset[str], queue: Queue) -> None:
         events = asyncio.create_task(self._events(names, queue))
@@ -92,6 +93,8 @@ class Slots:
                 await asyncio.sleep(LINGER_SECONDS)
         finally:
             events.cancel()
+            # The socket is closed before the loop is.
+            await asyncio.gather(events, return_exceptions=True)
             queue.surplus = 0
 
     async def _events(self, names: frozenset[str], queue: Queue) -> None:
