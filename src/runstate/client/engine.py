@@ -28,7 +28,7 @@ class Engine(Generic[W]):
 
     def __init__(self, make: Callable[[], W]) -> None:
         self.make = make
-        self.process = 0
+        self.process = os.getpid()
         self.lock = threading.Lock()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: threading.Thread | None = None
