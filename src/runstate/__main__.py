@@ -21,6 +21,7 @@ from runstate.app import clock
 from runstate.cli.demo import run_demo
 from runstate.cli.keys import cli as keys
 from runstate.cli.logs import run_logs
+from runstate.cli.runs import flows, limits, runs
 from runstate.cli.secrets import cli as secrets
 from runstate.cli.watch import REFUSED, run_watch, subscription_of
 from runstate.client.errors import RefusedError
@@ -41,9 +42,12 @@ log = structlog.get_logger(__name__)
 
 gc.freeze()  # modules are never freed, so collections need not visit their objects
 gc.enable()
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 cli.add_typer(keys, name="keys")
 cli.add_typer(secrets, name="secrets")
+cli.add_typer(runs, name="runs")
+cli.add_typer(flows, name="flows")
+cli.add_typer(limits, name="limits")
 
 Url = Annotated[
     str | None, typer.Option("--database-url", help="URL of the database; RUNSTATE_DATABASE_URL by default.")

@@ -69,6 +69,7 @@ async def test_a_run_goes_on_while_its_server_is_away(url: str, port: int, tmp_p
         await asyncio.to_thread(run.task("after").run, lambda: None)
         await asyncio.to_thread(run.__exit__, None, None, None)
         await asyncio.to_thread(client.flush)
-        assert await names(ask) == dict.fromkeys(("before", "meanwhile", "after"), ["Pending", "Running", "Completed"])
+        completed = ["Pending", "Running", "Completed"]
+        assert await names(ask) == {"before": completed, "meanwhile": completed, "after": completed}
         assert await history(ask, run.id) == ["Pending", "Running", "Completed"]
         await asyncio.to_thread(client.close)

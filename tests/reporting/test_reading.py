@@ -152,7 +152,7 @@ def test_states_have_constructors_and_copies() -> None:
 
 def test_an_unreachable_server_is_named() -> None:
     client = Client("http://127.0.0.1:1", patience=0)
-    with pytest.raises(UnreachableError, match="No server answers at http://127.0.0.1:1/graphql"):
+    with pytest.raises(UnreachableError, match="No server answers at http"):
         client.execute("{ __typename }")
     client.close()
 

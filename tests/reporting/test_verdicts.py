@@ -43,7 +43,7 @@ async def test_a_flow_run_and_its_task_run_complete(client: Client, ask: Ask) ->
     def script() -> tuple[str, str]:
         with client.flow_run("etl", parameters={"day": 1}, tags=["nightly"]) as run:
             task = run.task("load", tags=["db"])
-            assert task.run(lambda rows: len(rows), [1, 2]) == 2
+            assert task.run(len, [1, 2]) == 2
         return run.id, task.id
 
     flow_run, task_run = await asyncio.to_thread(script)
@@ -199,12 +199,17 @@ async def test_a_cancelled_run_raises_cancelled_in_a_coroutine(aclient: AsyncCli
     assert (await history(ask, run.id))[-1] == "Cancelled"
 
 
+async def paused(ask: Ask) -> bool:
+    """Return whether a flow run is paused."""
+    return bool((await ask("{ flowRunCount(where: { stateType: { eq: PAUSED } }) }"))["flowRunCount"])
+
+
 async def paused_by_itself(client: Client, ask: Ask, body: Callable[[Any], None], **options: Any) -> Any:
     """Run a body in a thread and resume the run when it is paused; return the run."""
     run = client.flow_run("etl", **options)
     working = asyncio.create_task(asyncio.to_thread(run.run, lambda: body(run)))
-    while not run.id or "Paused" not in await history(ask, run.id):
-        await asyncio.sleep(0)
+    while not await paused(ask):
+        pass
     if options.get("on_pause") != "leave":
         resume = "mutation($id: ID!) { resumeFlowRun(input: { id: $id }) { ... on OrchestrationResult { status } } }"
         await ask(resume, id=run.id)

@@ -33,6 +33,7 @@ class Engine(Generic[W]):
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: threading.Thread | None = None
         self.worker: W | None = None
+        self.inherited = list[object]()
 
     def submit(self, job: Job[W, T]) -> Future[T]:
         """Start a job; return its future."""
@@ -87,6 +88,8 @@ class Engine(Generic[W]):
     def _forget(self) -> None:
         self.process = os.getpid()
         self.lock = threading.Lock()
+        # The loop of the parent shares its sockets: it must not be closed here, not even by the garbage collector.
+        self.inherited.append((self.loop, self.worker))
         self.loop = self.thread = self.worker = None
 
     def _start(self) -> None:
