@@ -12,6 +12,7 @@ import websockets
 from graphql import OperationDefinitionNode, OperationType, parse
 
 from runstate.cli.demo import FLOWS, Api, demo
+from runstate.cli.demo_worker import RUNS as WORKED
 from runstate.client.errors import RefusedError
 from runstate.client.sockets import PROTOCOL, Session, socket_address
 from runstate.core.checks.verify import verify
@@ -64,6 +65,8 @@ async def test_runs_end_in_every_final_state(live: Ask, url: str, steps: list[tu
         ("train-model", "Completed"): 2,
         ("train-model", "Crashed"): 1,
         ("report", "Completed"): 2,
+        ("cleanup", "Completed"): 1,
+        ("weekly-report", "Completed"): 1,
     }
     assert await findings(url) == []
 
@@ -107,7 +110,7 @@ async def test_a_second_demo_adds_to_the_first(live: Ask, server: Listening) -> 
     for runs in (1, 2):
         await demo(socket_address(server.address), None, runs, inf, lambda *_: None)
 
-    assert (await live('{ flowRunCount(where: { stateName: { eq: "Completed" } }) }'))["flowRunCount"] == 3
+    assert (await live('{ flowRunCount(where: { stateName: { eq: "Completed" } }) }'))["flowRunCount"] == 3 + 2 * WORKED
 
 
 async def test_an_unreachable_server_is_reported() -> None:
@@ -162,6 +165,7 @@ async def test_each_query_finds_something(live: Ask, server: Listening) -> None:
         "since": (now - timedelta(days=1)).isoformat(),
         "until": (now + timedelta(hours=1)).isoformat(),
         "seconds": 3600,
+        "pool": "demo",
     }
     for path in READY:
         wanted = {each.variable.name.value for each in operation(path).variable_definitions or ()}

@@ -1,4 +1,4 @@
-"""`runstate serve | migrate | schema | verify | watch | logs | demo | keys | secrets`."""
+"""`runstate serve | migrate | schema | verify | watch | logs | demo | worker | keys | secrets`."""
 
 # First, because it disables the garbage collector during the imports below.
 import runstate.loading  # noqa: F401  # isort: skip
@@ -24,6 +24,7 @@ from runstate.cli.logs import run_logs
 from runstate.cli.runs import flows, limits, runs
 from runstate.cli.secrets import cli as secrets
 from runstate.cli.watch import REFUSED, run_watch, subscription_of
+from runstate.cli.worker.command_line import cli as worker
 from runstate.client.errors import RefusedError
 from runstate.core.checks.verify import verify as findings_of
 from runstate.database.address import parse
@@ -48,6 +49,7 @@ cli.add_typer(secrets, name="secrets")
 cli.add_typer(runs, name="runs")
 cli.add_typer(flows, name="flows")
 cli.add_typer(limits, name="limits")
+cli.add_typer(worker, name="worker")
 
 Url = Annotated[
     str | None, typer.Option("--database-url", help="URL of the database; RUNSTATE_DATABASE_URL by default.")

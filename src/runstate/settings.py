@@ -183,6 +183,17 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     scheduler_max_scheduled_days: float = Field(
         default=100, gt=0, le=36_525, description="Days for which a schedule has runs ahead, at most."
     )
+    scheduler_catch_up_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=31_622_400,
+        description="Seconds in the past for which dates are scheduled that were missed while no server was running.",
+    )
+    crash_runs_of_expired_claims: bool = Field(
+        default=True,
+        description="Whether RUNNING runs crash when the claim of their worker expires. Otherwise only their "
+        "heartbeats decide.",
+    )
     idempotency_retention_hours: float = Field(
         default=24,
         ge=24,

@@ -158,6 +158,46 @@ async def test_a_wrong_deployment_leaves_no_flow_behind(ask: Ask) -> None:
     assert await ask("{ flows { totalCount } }") == {"flows": {"totalCount": 0}}
 
 
+PARAMETERS = {
+    "type": "object",
+    "properties": {"n": {"$ref": "#/$defs/count"}, "mode": {"type": "string", "default": "fast"}},
+    "required": ["n", "mode"],
+    "$defs": {"count": {"type": "integer"}},
+}
+INHERITED = f"""{PROBLEM} ... on CreateFlowRunPayload {{
+  flowRun {{ id parameters deploymentVersion workQueueName workPool {{ name }} }} }}"""
+
+
+async def test_a_run_of_a_deployment_has_its_version_queue_and_checked_parameters(ask: Ask) -> None:
+    await create(ask, "workPool", name="local")
+    flow = await make_flow(ask)
+    deployment = await make_deployment(
+        ask, flowId=flow, workPool="local", version="7", parameterSchema=PARAMETERS, parameters={"n": 1}
+    )
+    plain: Any = ("createFlowRun", "CreateFlowRunInput", {"flowId": flow, "deploymentId": deployment})
+    named: Any = ("runFlow", "RunFlowInput", {"flow": {"id": flow}, "deployment": {"id": deployment}})
+    for mutation, kind, given in (plain, named):
+        made = (await do(ask, mutation, kind, INHERITED, **given, parameters={"mode": "slow"}))["flowRun"]
+        wrong = await do(ask, mutation, kind, INHERITED, **given, parameters={"n": "one"})
+        elsewhere = await do(ask, mutation, kind, INHERITED, **given, workQueueName="unknown")
+
+        assert (made["parameters"], made["deploymentVersion"]) == ({"n": 1, "mode": "slow"}, "7")
+        assert (made["workQueueName"], made["workPool"]) == ("default", {"name": "local"})
+        assert (wrong["__typename"], wrong["path"]) == ("InvalidInput", ["parameters", "n"])
+        assert elsewhere["__typename"] == "NotFound"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"parentTaskRunId": str(uuid4())}, {"deployment": {"flow": "etl", "name": "nightly"}}]
+)
+async def test_a_refused_run_leaves_no_new_flow_behind(ask: Ask, wrong: Any) -> None:
+    await make_deployment(ask)
+    answer = await do(ask, "runFlow", "RunFlowInput", RUN_FLOW, flow={"name": "new"}, createFlow=True, **wrong)
+
+    assert answer["__typename"] in {"NotFound", "InvalidInput"}
+    assert (await ask("{ flows { nodes { name } } }"))["flows"]["nodes"] == [{"name": "etl"}]
+
+
 async def test_a_deployment_is_made_found_and_run_by_names(ask: Ask) -> None:
     fields = (
         f"{PROBLEM} ... on CreateDeploymentPayload {{ created deployment {{ id concurrencyLimit flow {{ name }} }} }}"

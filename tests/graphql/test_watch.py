@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from runstate.__main__ import cli
-from runstate.cli.watch import Everything, OneRun, Table, ending, named, watch, subscription_of
+from runstate.cli.watch import Everything, OneRun, Table, ending, named, subscription_of, watch
 from runstate.client.errors import RefusedError
 from runstate.client.sockets import socket_address
 from runstate.database import Database

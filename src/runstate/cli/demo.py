@@ -10,6 +10,7 @@ from typing import Any, Final
 import typer
 import websockets
 
+from runstate.cli.demo_worker import Deployed, working
 from runstate.client.errors import RefusedError
 from runstate.client.sockets import PROTOCOL, Session, SubscriptionError, insist_on_coming_back, socket_address
 
@@ -105,6 +106,11 @@ class Api:
         if "code" in answer:
             raise RefusedError(f"{mutation}: {answer['message']}")
         return answer
+
+    async def ask(self, document: str, **variables: Any) -> Answer:
+        """Execute an operation and return its data."""
+        async with self.turn:
+            return await self.session.ask(document, **variables)
 
     async def create(self, what: str, **given: Any) -> Answer:
         """Create an object, or find the existing one; return its id, and its name if it has one."""
@@ -301,10 +307,14 @@ async def demo(address: str, key: str | None, runs: int | None, speed: float, te
         session = Session(socket)
         await session.begin(key)
         try:
-            made = Demo(Api(session), tell, speed)
+            api = Api(session)
+            made, deployed = Demo(api, tell, speed), Deployed(api.do, api.ask)
             await made.prepare()
-            # All workers take numbers from one iterator, so each flow is run in turn.
-            await asyncio.gather(*(made.take(numbers) for _ in range(WORKERS)))
+            await deployed.prepare(speed)
+            async with working(address, key, tell):
+                # All workers take numbers from one iterator, so each flow is run in turn.
+                await asyncio.gather(*(made.take(numbers) for _ in range(WORKERS)))
+            await deployed.pause()
         except SubscriptionError as error:
             raise RefusedError(str(error)) from error
 

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runstate.core.batch.decide import Environment, decide_request, references, state_columns
 from runstate.core.batch.requests import CreateRun, Outcome, ProposeState, Request
 from runstate.core.batch.unit_of_work import Entered, UnitOfWork
+from runstate.core.rules.concurrency import HOLDING
 from runstate.core.states import State, is_unpersisted
 from runstate.database import Database, Transaction, bulk
 from runstate.database.bulk import TableWrite, deleted, deleted_by_key, insert_missing, inserted, replaced, updated
@@ -22,7 +23,7 @@ from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
 from runstate.database.queries.tallies import TallyKey
 from runstate.documents.states import RunKind, StateType
-from runstate.feed import SLOTS, TRANSITIONS
+from runstate.feed import SLOTS, TRANSITIONS, WORK
 from runstate.rows import (
     CacheEntry,
     ConcurrencyLease,
@@ -34,6 +35,7 @@ from runstate.rows import (
     FlowRunInput,
     FlowRunState,
     ProposalAnswer,
+    RunClaim,
     TaskRun,
     TaskRunState,
     Transition,
@@ -92,6 +94,7 @@ async def orchestrate(
         if committed is not None:
             transaction.notify(TRANSITIONS.channel)  # the lost attempt notified nobody
             transaction.notify(SLOTS)
+            transaction.notify(WORK)
             return committed
         outcomes = [decide_request(request, unit, environment) for request in requests]
         await write(transaction.connection, unit, environment.now)
@@ -101,11 +104,26 @@ async def orchestrate(
             transaction.before_commit(partial(attempt.prepare, minted, outcomes))
             transaction.after_commit(attempt.commit)
             attempt.heard = unit.heard
-        if unit.transitions:
-            transaction.notify(TRANSITIONS.channel)
-        if unit.has_released:
-            transaction.notify(SLOTS)
+        notify(transaction, unit)
     return outcomes
+
+
+def notify(transaction: Transaction, unit: UnitOfWork) -> None:
+    """Notify subscribers of the changes of a unit after the commit."""
+    if unit.transitions:
+        transaction.notify(TRANSITIONS.channel)
+    if unit.has_released:
+        transaction.notify(SLOTS)
+    if any(_makes_work(each) for each in unit.transitions):
+        transaction.notify(WORK)
+
+
+def _makes_work(entered: Entered) -> bool:
+    """Return whether workers may be able to claim more runs: one is scheduled, or a slot is freed."""
+    if not isinstance(entered.run, FlowRun) or entered.run.work_queue_id is None:
+        return False
+    frees = entered.left is not None and entered.left.type in HOLDING and entered.state.type not in HOLDING
+    return frees or entered.state.is_scheduled
 
 
 async def _committed(connection: AsyncConnection, earlier: Sequence[Attempt]) -> list[Outcome] | None:
@@ -186,14 +204,24 @@ async def _create(
 
 
 async def _outdated(connection: AsyncConnection, creations: Sequence[CreateRun]) -> dict[UUID, UUID]:
-    """Return the runs whose schedule was changed or deleted since they were planned, with the id of the schedule."""
+    """Return the runs that their schedule does not ask for any more, with the id of the schedule.
+
+    The schedule was changed or deleted since they were planned, or a client deleted the run of the date.
+    """
     wanted = {
-        each.run.id: (each.run.deployment_schedule_id, each.schedule_revision)
+        each.run.id: (each.run.deployment_schedule_id, each.schedule_revision, each.state.details.scheduled_time)
         for each in creations
         if isinstance(each.run, FlowRun) and each.run.deployment_schedule_id and each.schedule_revision is not None
     }
-    present = await sql.revisions(connection, {schedule for schedule, _ in wanted.values()})
-    return {run: schedule for run, (schedule, revision) in wanted.items() if present.get(schedule) != revision}
+    schedules = {schedule for schedule, _, _ in wanted.values()}
+    present = await sql.revisions(connection, schedules)
+    # Under the locks of the schedules, which deletions take, too.
+    gone = await sql.deleted_dates(connection, schedules)
+    return {
+        run: schedule
+        for run, (schedule, revision, date) in wanted.items()
+        if present.get(schedule) != revision or (schedule, date) in gone
+    }
 
 
 def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun]]:
@@ -365,6 +393,8 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
         *_limit_changes(unit, now),
         inserted(CacheEntry, [vars(entry) for entry in unit.new_cached]),
         inserted(ProposalAnswer, [vars(answer) for answer in unit.new_answers]),
+        inserted(RunClaim, [vars(claim) for claim in unit.new_claims]),
+        deleted(RunClaim, unit.gone_claims),
         replaced(FlowRunInput, ("flow_run_id", "key"), [vars(each) for each in unit.new_inputs]),
         replaced(ConcurrencyWaiter, WAITER, [vars(each) for each in unit.waiters.values()]),
         deleted_by_key(ConcurrencyWaiter, WAITER, sorted(unit.gone_waiters)),

@@ -16,6 +16,9 @@ from runstate.rows.base import JSON
 
 HOLDING = (StateType.PENDING, StateType.RUNNING)
 """Types of states in which runs hold slots of pools and queues."""
+SCHEDULED = FlowRun.state_type == sa.literal_column("'SCHEDULED'")
+"""The condition on scheduled runs. It is a literal, so that prepared statements use the partial indexes."""
+HOLDS = FlowRun.state_type.in_([sa.literal_column(f"'{each.value}'") for each in HOLDING])
 UNLIMITED = 2**31
 """Free slots of a pool or queue without a limit."""
 
@@ -39,8 +42,7 @@ def due(before: datetime) -> sa.ColumnElement[bool]:
     """Return the condition on runs that are due; a retry in a live process starts there."""
     retry = sa.type_coerce(FlowRun.policy, JSON)["retry_type"].as_string()
     in_process = (FlowRun.state_name == "AwaitingRetry") & (sa.func.coalesce(retry, "") == "in_process")
-    scheduled = FlowRun.state_type == StateType.SCHEDULED
-    return scheduled & (FlowRun.next_scheduled_start_time <= before) & ~in_process
+    return SCHEDULED & (FlowRun.next_scheduled_start_time <= before) & ~in_process
 
 
 async def claimable(
@@ -78,7 +80,7 @@ async def _free_slots(connection: AsyncConnection, pool: WorkPool, queues: Seque
     if all(limit is None for limit in limits.values()):
         return dict.fromkeys(limits, UNLIMITED)
     counted = sa.select(FlowRun.work_queue_id, sa.func.count()).join(WorkQueue, WorkQueue.id == FlowRun.work_queue_id)
-    held = counted.where(WorkQueue.work_pool_id == pool.id, FlowRun.state_type.in_(HOLDING))
+    held = counted.where(WorkQueue.work_pool_id == pool.id, HOLDS)
     found = await _grouped(connection, held)
     used = {**found, pool.id: sum(found.values())}
     return {key: UNLIMITED if limit is None else max(0, limit - used.get(key, 0)) for key, limit in limits.items()}
