@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent.parent
 SNIPPET = re.compile(r"^```\w+ (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SNIPPETS = dict(SNIPPET.findall((ROOT / "docs" / "reporting.md").read_text()))
 README = dict(SNIPPET.findall((ROOT / "README.md").read_text()))
-STATES = "{ flowRuns { nodes { flow { name } stateName taskRuns(orderBy: [{ created: ASC }]) { nodes { taskKey stateName runCount } } } } }"
+STATES = """{ flowRuns { nodes { flow { name } stateName
+  taskRuns(orderBy: [{ created: ASC }]) { nodes { taskKey stateName runCount } } } } }"""
 LONGEST_SCRIPT = 20
 
 

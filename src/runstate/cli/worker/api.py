@@ -11,9 +11,15 @@ import orjson
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from runstate.cli.watch import LONGEST_SECONDS, SHORTEST_SECONDS
 from runstate.client.errors import LostError, RefusedError
-from runstate.client.sockets import PASSING, PROTOCOL, Session, insist_on_coming_back
+from runstate.client.sockets import (
+    LONGEST_SECONDS,
+    PASSING,
+    PROTOCOL,
+    SHORTEST_SECONDS,
+    Session,
+    insist_on_coming_back,
+)
 
 LOST: Final = {"type": "lost"}
 """Message to waiting operations if the connection is lost."""
