@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
@@ -13,11 +13,11 @@ from runstate.client import records
 from runstate.client.bodies import CURRENT
 from runstate.client.engine import Engine
 from runstate.client.errors import ClientError
-from runstate.client.executions import OnPause
+from runstate.client.executions import Execution, OnPause
 from runstate.client.logging import refs_of
 from runstate.client.records import Batch, Deployment, Flow, FlowRunRecord, Limit, RunState, TaskRunRecord
 from runstate.client.reporter import Configuration, Reporter
-from runstate.client.reports import checked
+from runstate.client.reports import Answer, checked
 from runstate.client.runs import FlowRun, TaskRun, given
 from runstate.client.states import State
 from runstate.client.storage import Storage
@@ -43,7 +43,8 @@ class BaseClient:
 
     The URL is RUNSTATE_URL by default, the key RUNSTATE_API_KEY. A server that is away is awaited for *patience*
     seconds; with a *journal*, the path of a file, work goes on after *journal_after* seconds and is told later. Results
-    are kept as JSON in the state, larger ones in the *storage*; other values only with *allow_pickle*.
+    are kept as JSON in the state, larger ones in the *storage*; other values only with *allow_pickle*. *on_answer* is
+    called with each run and each answer to its proposals, in the thread of the client.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class BaseClient:
         allow_pickle: bool = False,
         journal: str | os.PathLike[str] | None = None,
         journal_after: float = 5.0,
+        on_answer: Callable[[Execution[Any], Answer], None] | None = None,
     ) -> None:
         self.settings = Configuration(
             url=url or os.environ.get("RUNSTATE_URL") or DEFAULT_URL,
@@ -67,6 +69,7 @@ class BaseClient:
             allow_pickle=allow_pickle,
             journal=os.fspath(journal) if journal else None,
             journal_after=journal_after,
+            on_answer=on_answer,
         )
         self.engine = Engine(Reporter.maker(self.settings))
         # Also called at exit, if the client was not closed.
@@ -94,7 +97,7 @@ class BaseClient:
         """
         fields = FlowRun.fields_of_flow_run(name, parameters, tags, retries, retry_delay)
         if deployment:
-            fields = {key: fields[key] for key in fields.keys() - {"flow", "createFlow"}} | {"deploymentId": deployment}
+            fields |= {"deploymentId": deployment}
         fields |= given(name=run_name, idempotencyKey=idempotency_key, heartbeatSeconds=self.settings.heartbeat_seconds)
         return FlowRun(self.engine, fields, run_id=run_id, on_pause=on_pause)
 

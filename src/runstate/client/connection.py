@@ -21,6 +21,7 @@ BUSY: Final = {408, 429, 500, 502, 503, 504}
 """HTTP statuses of a server that is away."""
 UNWELCOME: Final = {401, 403}
 UNAVAILABLE: Final = 503
+KEY_NEEDED: Final = "The server requires a valid key: set --key or RUNSTATE_API_KEY, or pass key=."
 SHORTEST_SECONDS: Final = 0.1
 LONGEST_SECONDS: Final = 5.0
 """Bounds of the pause before a repetition; it doubles each time."""
@@ -112,7 +113,7 @@ def _data_of(reply: httpx.Response) -> dict[str, Any]:
         # `data` besides an internal error has the answers that could be given.
         if code in AGAIN and not (code == "INTERNAL" and answer.get("data")):
             raise AwayError(errors[0]["message"], after=_seconds(reply), done_nothing=code in NOTHING_DONE)
-        raise RefusedError(errors[0]["message"])
+        raise RefusedError(KEY_NEEDED if code == "UNAUTHENTICATED" else errors[0]["message"])
     if "data" not in answer:
         raise RefusedError(refusal(reply.status_code, reply.content))
     data: dict[str, Any] = answer["data"]
@@ -131,7 +132,7 @@ def _json_of(reply: httpx.Response) -> dict[str, Any]:
         done_nothing = reply.status_code == UNAVAILABLE
         raise AwayError(f"HTTP status {reply.status_code}", after=_seconds(reply), done_nothing=done_nothing)
     if reply.status_code in UNWELCOME:
-        raise RefusedError("The server requires a valid key: set RUNSTATE_API_KEY, or pass key=.")
+        raise RefusedError(KEY_NEEDED)
     raise RefusedError(refusal(reply.status_code, reply.content))
 
 

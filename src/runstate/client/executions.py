@@ -82,6 +82,11 @@ class Execution(Generic[T]):
     # What kinds of runs differ in.
 
     @property
+    def title(self) -> str:
+        """The name of what runs."""
+        return self.name
+
+    @property
     def ref(self) -> dict[str, str]:
         """The RunRef of the run."""
         raise NotImplementedError
@@ -356,7 +361,9 @@ class Execution(Generic[T]):
         while True:
             try:
                 given = {"run": self.ref, "state": state.to_input(), "expectedVersion": self.version}
-                answer = await reporter.reports.propose(given)
+                answer = self._note(state, await reporter.reports.propose(given))
+                if reporter.settings.on_answer:
+                    reporter.settings.on_answer(self, answer)
             except ProblemError as problem:
                 failures += 1
                 if problem.code != "VERSION_CONFLICT" and (problem.code != "INTERNAL" or failures > FAILURES):
@@ -367,7 +374,7 @@ class Execution(Generic[T]):
                 if present.is_final() and not present.is_crashed():
                     return Answer("ABORT", present, f"The run was ended by another client: it is {present.name}.")
             else:
-                return self._note(state, answer)
+                return answer
 
     def _note(self, proposed: State, answer: Answer) -> Answer:
         """Note the state and the version that the answer has."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runstate.client.connection import Connection
 from runstate.client.journal import JournalingReports, is_local
 from runstate.client.lines import Lines
-from runstate.client.reports import OnlineReports, Reports
+from runstate.client.reports import Answer, OnlineReports, Reports
 from runstate.client.storage import Storage
 from runstate.client.waiting import Beats, Slots
+
+if TYPE_CHECKING:
+    from runstate.client.executions import Execution
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Configuration:
     """Path of the SQLite file that keeps what cannot be told; None for none."""
     journal_after: float
     """Seconds of absence of the server after which the journal is used."""
+    on_answer: Callable[[Execution[Any], Answer], None] | None = None
+    """Called in the thread of the client with each answer to a proposal of a run."""
 
 
 class Reporter:

@@ -165,7 +165,9 @@ class OnlineReports:
 
     async def create_flow_run(self, given: Json) -> Json:
         """Create a flow run, or find that with its idempotency key; return it."""
-        document = RUN_DEPLOYMENT if "deploymentId" in given else CREATE_FLOW_RUN
+        document = CREATE_FLOW_RUN
+        if "deploymentId" in given:
+            document, given = RUN_DEPLOYMENT, {key: given[key] for key in given.keys() - {"flow", "createFlow"}}
         made: Json = checked((await self.connection.execute(document, {"input": given}))["it"])["run"]
         return made
 

@@ -57,6 +57,7 @@ class FlowRun(Execution[T]):
         self.counts = Counter[str]()
         self.stand_in: dict[str, Any] | None = None
         """The task run that represents a subflow run, as CreateTaskRunInput."""
+        self.stand_in_id: str | None = None
         self.executor: Executor | None = None
         """Executes submitted tasks; by default threads that end with the run."""
         self.owns_executor = False
@@ -66,6 +67,11 @@ class FlowRun(Execution[T]):
     def ref(self) -> dict[str, str]:
         """The RunRef of the run."""
         return {"flowRunId": self.id}
+
+    @property
+    def title(self) -> str:
+        """The name of the flow; the id of a run that was found."""
+        return str(self.fields.get("flow", {}).get("name", self.id))
 
     def task(
         self,
@@ -90,7 +96,7 @@ class FlowRun(Execution[T]):
             taskKey=name,
             dynamicKey=key or self.next_key(name),
             tags=list(tags) or None,
-            policy={"retries": retries, "retryDelaysSeconds": delays} if retries else None,
+            policy={"retries": retries, "retryDelaysSeconds": delays} if retries or delays != [0] else None,
             cacheKey=cache_key,
             taskInputs=dict(inputs) if inputs else None,
         )
@@ -186,6 +192,7 @@ class FlowRun(Execution[T]):
             if self.parent and self.stand_in:
                 stand_in = await reporter.reports.create_task_run({"flowRunId": self.parent.id, **self.stand_in})
                 # The same task run stands for the same subflow run, also in a retry of the parent.
+                self.stand_in_id = stand_in["id"]
                 fields |= {"parentTaskRunId": stand_in["id"], "idempotencyKey": stand_in["id"]}
             found = await reporter.reports.create_flow_run(fields)
         self._known(found)
