@@ -115,7 +115,7 @@ class Demo:
             raise RefusedError(f"{mutation}: {answer['message']}")
         return answer
 
-    async def change(self, run: FlowRun[Any], mutation: str, kind: str, **given: Any) -> None:
+    async def change(self, run: FlowRun, mutation: str, kind: str, **given: Any) -> None:
         """Execute a mutation that changes the state of a flow run, and tell that state."""
         answer = await self.do(mutation, kind, ANSWER, id=run.id, **given)
         self.tell(label(run), answer["state"]["name"], answer["reason"] or answer["state"]["message"] or "")
@@ -150,7 +150,7 @@ class Demo:
                 await run.arun(self.stages, flow, nth, run)
             await self.rest(1)
 
-    async def stages(self, flow: Flow, nth: int, run: FlowRun[Any]) -> None:
+    async def stages(self, flow: Flow, nth: int, run: FlowRun) -> None:
         """Run the tasks of a flow. Raise DemoError if some fail."""
         link = "[Dashboard](https://example.com/dashboards/1)"
         await self.client.artifact(key=f"{flow.name}-dashboard", type="markdown", data=link)
@@ -166,7 +166,7 @@ class Demo:
                 raise DemoError(f"Failed: {', '.join(faults)}")
             before = [each for each in done if isinstance(each, str)]
 
-    async def end(self, ending: str, run: FlowRun[Any]) -> None:
+    async def end(self, ending: str, run: FlowRun) -> None:
         """Pause, cancel or crash a run."""
         if ending == "PAUSED":
             message = "Waiting for approval."
@@ -180,7 +180,7 @@ class Demo:
         elif ending == "CRASHED":
             raise SystemExit("The process was killed: out of memory.")
 
-    async def task(self, task: Task, flow: Flow, nth: int, run: FlowRun[Any], inputs: Answer) -> str:
+    async def task(self, task: Task, flow: Flow, nth: int, run: FlowRun, inputs: Answer) -> str:
         """Run a task or a subflow; return the id of the task run."""
         if task.subflow:
             subflow = run.subflow(task.subflow.name, tags=task.subflow.tags, inputs=inputs)
@@ -223,7 +223,7 @@ def log(name: str) -> logging.Logger:
     return logging.getLogger(f"demo.{name}")
 
 
-def label(run: Execution[Any]) -> str:
+def label(run: Execution) -> str:
     """Return the names of the flow, the flow run and the task."""
     if isinstance(run, TaskRun) and run.flow_run:
         return f"{label(run.flow_run)} / {run.fields['taskKey']}"
@@ -244,7 +244,7 @@ async def demo(address: str, key: str | None, runs: int | None, speed: float, te
     """Run a number of flows; None means unlimited. Raise ClientError if the server rejects an operation."""
     numbers = iter(itertools.count() if runs is None else range(runs))
 
-    def answered(run: Execution[Any], answer: AnswerOfRules) -> None:
+    def answered(run: Execution, answer: AnswerOfRules) -> None:
         state = answer.state
         name = "…" if answer.status == "WAIT" or state is None else state.name
         tell(label(run), name, answer.reason or (state and state.message) or "")

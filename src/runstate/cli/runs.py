@@ -74,7 +74,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 def connected(url: str, key: str | None) -> Iterator[Client]:
     """Yield a client. Print an error in one line and exit, if there is one."""
     try:
-        with Client(url, key, patience=5) as client:
+        with Client(url, key, patience=2) as client:
             yield client
     except ClientError as error:
         typer.echo(str(error), err=True)

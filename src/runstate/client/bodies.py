@@ -17,7 +17,7 @@ from runstate.client.errors import Cancelled
 if TYPE_CHECKING:
     from runstate.client.executions import Execution
 
-CURRENT: Final[ContextVar[Execution[Any] | None]] = ContextVar("runstate_run", default=None)
+CURRENT: Final[ContextVar[Execution | None]] = ContextVar("runstate_run", default=None)
 """The run whose code is executing."""
 
 
@@ -90,7 +90,7 @@ class Bodies:
             yield from self.parent.chain()
 
     @contextmanager
-    def executing(self, run: Execution[Any]) -> Iterator[None]:
+    def executing(self, run: Execution) -> Iterator[None]:
         """Make a run the current one, and its code interruptible."""
         body, token = Body(), CURRENT.set(run)
         previous = self._handle_signal(body)

@@ -58,7 +58,7 @@ class BaseClient:
         allow_pickle: bool = False,
         journal: str | os.PathLike[str] | None = None,
         journal_after: float = 5.0,
-        on_answer: Callable[[Execution[Any], Answer], None] | None = None,
+        on_answer: Callable[[Execution, Answer], None] | None = None,
     ) -> None:
         self.settings = Configuration(
             url=url or os.environ.get("RUNSTATE_URL") or DEFAULT_URL,
@@ -88,7 +88,7 @@ class BaseClient:
         run_id: str | None = None,
         deployment: str | None = None,
         on_pause: OnPause = "wait",
-    ) -> FlowRun[Any]:
+    ) -> FlowRun:
         """Return a run of the flow with a name; it is created when it begins, with the flow if necessary.
 
         A second run with an idempotency key is the first one, and does not execute if that has ended. *run_id* is the
@@ -99,12 +99,14 @@ class BaseClient:
         if deployment:
             fields |= {"deploymentId": deployment}
         fields |= given(name=run_name, idempotencyKey=idempotency_key, heartbeatSeconds=self.settings.heartbeat_seconds)
-        return FlowRun(self.engine, fields, run_id=run_id, on_pause=on_pause)
+        run = FlowRun(self.engine, fields, run_id=run_id, on_pause=on_pause)
+        run.owner = self
+        return run
 
-    def task_run(self, name: str, **options: Any) -> TaskRun[Any]:
+    def task_run(self, name: str, **options: Any) -> TaskRun:
         """Return a task run without a flow run; the options are those of `FlowRun.task`."""
-        run = FlowRun[Any](self.engine, {}).task(name, **options)
-        run.flow_run = None
+        run = FlowRun(self.engine, {}).task(name, **options)
+        run.flow_run, run.owner = None, self
         return run
 
 
@@ -168,7 +170,7 @@ class Client(BaseClient):
         """Yield batches of transitions after a cursor, each transition once; reconnect if necessary."""
         return self.engine.iterate(lambda reporter: batches(reporter.connection, where, after))
 
-    def wait_for(self, run: str | FlowRun[Any] | TaskRun[Any]) -> State:
+    def wait_for(self, run: str | FlowRun | TaskRun) -> State:
         """Wait until a run ends; return its state, with its result."""
         return self.engine.wait(lambda reporter: _ended(reporter, run))
 
@@ -246,7 +248,7 @@ class AsyncClient(BaseClient):
         """Yield batches of transitions after a cursor, each transition once; reconnect if necessary."""
         return self.engine.aiterate(lambda reporter: batches(reporter.connection, where, after))
 
-    async def wait_for(self, run: str | FlowRun[Any] | TaskRun[Any]) -> State:
+    async def wait_for(self, run: str | FlowRun | TaskRun) -> State:
         """Wait until a run ends; return its state, with its result."""
         return await self.engine.join(lambda reporter: _ended(reporter, run))
 
@@ -267,11 +269,12 @@ def close(engine: Engine[Reporter]) -> None:
     """Close a client at exit, and say what could not be told."""
     try:
         engine.stop()
-    except ClientError as error:
+    # At exit, Python starts no further threads, so a name may not be resolved any more.
+    except (ClientError, RuntimeError) as error:
         sys.stderr.write(f"runstate: {error}\n")
 
 
-async def _ended(reporter: Reporter, run: str | FlowRun[Any] | TaskRun[Any]) -> State:
+async def _ended(reporter: Reporter, run: str | FlowRun | TaskRun) -> State:
     known = run if isinstance(run, str) else reporter.server_id(run.id)
     if known is None:
         await reporter.flush()

@@ -44,7 +44,7 @@ class Options:
 class TaskFuture(Generic[T]):
     """The result of a submitted task. As an argument of another task it is replaced by its value, and a dependency."""
 
-    def __init__(self, run: TaskRun[T], future: Future[T]) -> None:
+    def __init__(self, run: TaskRun, future: Future[T]) -> None:
         self.task_run, self.future = run, future
 
     def result(self, timeout: float | None = None) -> T:
@@ -95,7 +95,7 @@ class FlowFunction(Generic[P, T]):
             return await run.arun(function, *await _avalues(args), **await _avalues(kwargs))
 
     @contextmanager
-    def _run(self, args: Any, kwargs: Any) -> Iterator[FlowRun[Any]]:
+    def _run(self, args: Any, kwargs: Any) -> Iterator[FlowRun]:
         options = self.options
         common: dict[str, Any] = {"tags": options.tags, "retries": options.retries, "retry_delay": options.retry_delay}
         parameters, inputs = _parameters(self.function, args, kwargs), _inputs(self.function, args, kwargs)
@@ -149,7 +149,7 @@ class TaskFunction(Generic[P, T]):
         """Return the task with other options."""
         return TaskFunction(self.function, replace(self.options, **changes))
 
-    def _submit(self, flow_run: FlowRun[Any], run: TaskRun[Any], args: Any, kwargs: Any) -> TaskFuture[T]:
+    def _submit(self, flow_run: FlowRun, run: TaskRun, args: Any, kwargs: Any) -> TaskFuture[T]:
         if not inspect.iscoroutinefunction(self.function):
             return TaskFuture(run, flow_run.submit(lambda: self._execute(run, args, kwargs)))
         try:
@@ -159,7 +159,7 @@ class TaskFunction(Generic[P, T]):
         future = asyncio.run_coroutine_threadsafe(self._aexecute(run, args, kwargs), loop)
         return TaskFuture(run, flow_run.track(future))
 
-    def _execute(self, run: TaskRun[Any], args: Any, kwargs: Any) -> T:
+    def _execute(self, run: TaskRun, args: Any, kwargs: Any) -> T:
         try:
             values, named = _values(args), _values(kwargs)
         except BaseException:
@@ -170,7 +170,7 @@ class TaskFunction(Generic[P, T]):
         self._depend(run, args, kwargs)
         return cast("T", run.run(self.function, *values, **named))
 
-    async def _aexecute(self, run: TaskRun[Any], args: Any, kwargs: Any) -> Any:
+    async def _aexecute(self, run: TaskRun, args: Any, kwargs: Any) -> Any:
         try:
             values, named = await _avalues(args), await _avalues(kwargs)
         except BaseException:
@@ -181,7 +181,7 @@ class TaskFunction(Generic[P, T]):
         self._depend(run, args, kwargs)
         return await run.arun(cast("Callable[..., Awaitable[Any]]", self.function), *values, **named)
 
-    def _depend(self, run: TaskRun[Any], args: Any, kwargs: Any) -> None:
+    def _depend(self, run: TaskRun, args: Any, kwargs: Any) -> None:
         """Set the inputs of a run, when the runs that it depends on have ended and have ids."""
         if "taskInputs" in run.fields:
             inputs = _inputs(self.function, args, kwargs) or {}
@@ -193,14 +193,14 @@ class TaskFunction(Generic[P, T]):
             return await self._aexecute(run, args, kwargs)
 
     @contextmanager
-    def _run(self, args: Any, kwargs: Any) -> Iterator[TaskRun[Any]]:
+    def _run(self, args: Any, kwargs: Any) -> Iterator[TaskRun]:
         if flow_run := _flow_run(CURRENT.get()):
             yield self._new(flow_run, args, kwargs)
             return
         with _client(self.options.client) as client:
             yield client.task_run(self.options.name, **self._given(args, kwargs))
 
-    def _new(self, flow_run: FlowRun[Any], args: Any, kwargs: Any) -> TaskRun[Any]:
+    def _new(self, flow_run: FlowRun, args: Any, kwargs: Any) -> TaskRun:
         return flow_run.task(self.options.name, **self._given(args, kwargs))
 
     def _given(self, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -273,7 +273,7 @@ def _client(client: BaseClient | None) -> Iterator[BaseClient]:
         yield made
 
 
-def _flow_run(run: Execution[Any] | None) -> FlowRun[Any] | None:
+def _flow_run(run: Execution | None) -> FlowRun | None:
     """Return the flow run that a run is or belongs to."""
     return run.flow_run if isinstance(run, TaskRun) else run if isinstance(run, FlowRun) else None
 
@@ -356,5 +356,5 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, Unmapped) else value
 
 
-async def _create(runs: Sequence[TaskRun[Any]], reporter: Reporter) -> None:
+async def _create(runs: Sequence[TaskRun], reporter: Reporter) -> None:
     await asyncio.gather(*(run.create(reporter) for run in runs))

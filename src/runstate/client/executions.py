@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, Self, TypeVar
+from typing import Any, Final, Generic, Literal, ParamSpec, Self, TypeVar
 
 from runstate.client.bodies import Bodies
 from runstate.client.engine import Engine
@@ -26,7 +28,8 @@ from runstate.client.results import data_of_exception, data_of_value, message_of
 from runstate.client.states import Cancelled as CancelledState
 from runstate.client.states import Completed, Crashed, Failed, Running, State, now
 
-R = TypeVar("R", bound="Execution[Any]")
+R = TypeVar("R", bound="Execution")
+P = ParamSpec("P")
 T = TypeVar("T")
 Job = Callable[[Reporter], Coroutine[Any, Any, Any]]
 OnPause = Literal["wait", "leave"]
@@ -37,6 +40,8 @@ LONGEST_SECONDS: Final = 5.0
 FAILURES: Final = 5
 """Failures of the server on one proposal after which the client gives up."""
 CANCELLED: Final = "The run was cancelled."
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ CODE: Final = Code()
 Steps = Generator[Job | Code, Any, Any]
 
 
-class Execution(Generic[T]):
+class Execution:
     """A run whose code executes in this process. A context manager, for `with` and `async with`; or see `run`, `arun`.
 
     The code of a `with` block cannot be repeated: `attempts`, `run` and `arun` retry it.
@@ -76,6 +81,8 @@ class Execution(Generic[T]):
         self.state: State | None = None
         self.value: Any = None
         self.ended = False
+        self.owner: object = None
+        """The client, which lives as long as its runs."""
         self._block: Any = None
         self._creation: asyncio.Future[None] | None = None
 
@@ -119,7 +126,7 @@ class Execution(Generic[T]):
 
     # For callers with and without a loop.
 
-    def run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Execute a function as the run, again after each failure with a retry left; return its value.
 
         If the run has completed already, or its result is cached, return that value without a call. Raise the
@@ -138,7 +145,7 @@ class Execution(Generic[T]):
             self._give_up(error)
             raise
 
-    async def arun(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
+    async def arun(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Execute a coroutine function as the run, as `run` does."""
         steps = self._steps()
         given = None
@@ -156,9 +163,14 @@ class Execution(Generic[T]):
             await asyncio.to_thread(self._give_up, error)
             raise
 
-    def __call__(self, function: Callable[..., T]) -> Callable[..., T]:
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         """Return a function that executes another one as the run."""
-        return partial(self.run, function)
+
+        @functools.wraps(function)
+        def execute(*args: P.args, **kwargs: P.kwargs) -> T:
+            return self.run(function, *args, **kwargs)
+
+        return execute
 
     def attempts(self) -> Iterator[Attempt[Self]]:
         """Yield a context manager for each attempt: `for attempt in run.attempts():`, `with attempt:` and the code."""
@@ -171,7 +183,11 @@ class Execution(Generic[T]):
             yield Attempt(self)
 
     def __enter__(self) -> Self:
-        self.engine.wait(self._enter)
+        try:
+            self.engine.wait(self._enter)
+        except BaseException as error:
+            self._give_up(error)
+            raise
         return self._enter_block()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -200,8 +216,8 @@ class Execution(Generic[T]):
                 self.ended = True
                 return (yield partial(self._kept, state=state))
             outcome: Outcome = yield CODE
-            state = yield partial(self.finish, outcome=outcome)
-            if state.is_final():
+            yield partial(self.finish, outcome=outcome)
+            if self.ended:
                 return outcome.get()
 
     def _call(self, function: Callable[..., T], args: Any, kwargs: Any) -> Outcome:
@@ -315,12 +331,12 @@ class Execution(Generic[T]):
         # A value that was not kept, and one that is null, are both None.
         return value if not isinstance(value, type(value_of(None, None))) else None
 
-    async def finish(self, reporter: Reporter, outcome: Outcome, *, repeatable: bool = True) -> State:
-        """Propose the end of the run; return the state in which it is: final, or waiting for a retry."""
+    async def finish(self, reporter: Reporter, outcome: Outcome, *, repeatable: bool = True) -> None:
+        """Propose the end of the run. Unless it has ended then, it waits for a retry."""
         if isinstance(outcome.error, PausedRun):
             reporter.beats.remove(self)
             self.ended = True
-            return CancelledState(message=str(outcome.error))
+            return
         state = await self._state_of(reporter, outcome, repeatable=repeatable)
         answer = await self._propose(reporter, state)
         while answer.state and not answer.state.is_final() and (not repeatable or not answer.state.is_scheduled()):
@@ -330,9 +346,9 @@ class Execution(Generic[T]):
             cancelling = answer.state.is_cancelling()
             answer = await self._propose(reporter, CancelledState(message=CANCELLED) if cancelling else state)
         reporter.beats.remove(self)
-        final = answer.state or state
-        self.ended = final.is_final() or answer.status == "ABORT"
-        return final
+        if answer.status == "ABORT":
+            log.warning("%s could not become %s: %s", self.name, state.name, answer.reason)
+        self.ended = answer.state is None or answer.state.is_final() or answer.status == "ABORT"
 
     async def _state_of(self, reporter: Reporter, outcome: Outcome, *, repeatable: bool) -> State:
         error = outcome.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from uuid import uuid4
 
 import orjson
 
-from runstate.client.errors import ClientError, UnreachableError
+from runstate.client.errors import ClientError, ProblemError, RefusedError, UnreachableError
 from runstate.client.reports import Answer, Json, OnlineReports, checked
 from runstate.client.states import AwaitingRetry, State
 
@@ -25,6 +26,12 @@ create table if not exists report (
   number integer primary key, kind text not null, run text not null, given blob not null);
 create table if not exists known (run text primary key, id text not null) without rowid;
 """
+
+
+log = logging.getLogger(__name__)
+
+Report = tuple[int, str, str, bytes]
+"""Number, kind, run and content."""
 
 
 def is_local(run: str) -> bool:
@@ -47,8 +54,8 @@ class Journal:
         row = (kind, run, orjson.dumps(given))
         self.file.execute("insert into report (kind, run, given) values (?, ?, ?)", row)
 
-    def first(self, most: int) -> list[tuple[int, str, str, bytes]]:
-        """Return the oldest reports: number, kind, run and content."""
+    def first(self, most: int) -> list[Report]:
+        """Return the oldest reports."""
         query = "select number, kind, run, given from report order by number limit ?"
         return list(self.file.execute(query, (most,)))
 
@@ -77,7 +84,6 @@ class JournalingReports:
         self.online, self.journal, self.after_seconds = online, Journal(path), after_seconds
         self.versions: dict[str, int] = {}
         self.retries: dict[str, tuple[int, list[float]]] = {}
-        self.refused = 0
         self.task: asyncio.Task[None] | None = None
         if self.journal.count():
             self._tell_soon()
@@ -176,17 +182,28 @@ class JournalingReports:
             try:
                 await self.online.connection.send(orjson.dumps({"query": PROBE}), patience=0)
                 for kind, group in groupby(reports, key=lambda report: report[1]):
-                    same = list(group)
-                    await self._tell(kind, same)
-                    self.journal.remove(same[-1][0])
+                    await self._tell_group(kind, list(group))
             except ClientError:
                 await asyncio.sleep(ATTEMPT_SECONDS)
 
-    async def _tell(self, kind: str, reports: list[tuple[int, str, str, bytes]]) -> None:
+    async def _tell_group(self, kind: str, reports: list[Report]) -> None:
+        """Tell reports of one kind, and one by one if the server rejects them; one that it rejects is given up."""
+        try:
+            await self._tell(kind, reports)
+        except (ProblemError, RefusedError) as error:
+            if len(reports) > 1:
+                for each in reports:
+                    await self._tell_group(kind, [each])
+                return
+            log.warning("A report of %s was rejected: %s", reports[0][2], error)
+        self.journal.remove(reports[-1][0])
+
+    async def _tell(self, kind: str, reports: list[Report]) -> None:
         items = [(run, self._with_ids(orjson.loads(given))) for _, _, run, given in reports]
         if kind == "propose":
             answers = await self.online.proposals.send([orjson.dumps({**each, "force": True}) for _, each in items])
-            self.refused += sum("code" in each for each in answers)
+            for problem in (each for each in answers if "code" in each):
+                log.warning("A report was rejected: %s", problem["message"])
         elif kind == "task_run":
             answers = await self.online.creations.send([orjson.dumps(each) for _, each in items])
             for (run, _), answer in zip(items, answers, strict=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import Any
 
 from runstate.client.bodies import CURRENT
 from runstate.client.engine import Engine
@@ -39,7 +38,7 @@ class RunHandler(logging.Handler):
             self.handleError(record)
 
 
-def refs_of(run: Execution[Any]) -> dict[str, str]:
+def refs_of(run: Execution) -> dict[str, str]:
     """Return the ids of a run and, for a task run, of its flow run."""
     if isinstance(run, TaskRun) and run.flow_run:
         return {"flowRunId": run.flow_run.id, "taskRunId": run.id}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runstate.client.connection import Connection
-from runstate.client.journal import JournalingReports, is_local
+from runstate.client.journal import JournalingReports
 from runstate.client.lines import Lines
 from runstate.client.reports import Answer, OnlineReports, Reports
 from runstate.client.storage import Storage
@@ -32,7 +32,7 @@ class Configuration:
     """Path of the SQLite file that keeps what cannot be told; None for none."""
     journal_after: float
     """Seconds of absence of the server after which the journal is used."""
-    on_answer: Callable[[Execution[Any], Answer], None] | None = None
+    on_answer: Callable[[Execution, Answer], None] | None = None
     """Called in the thread of the client with each answer to a proposal of a run."""
 
 
@@ -43,7 +43,7 @@ class Reporter:
         self.settings = settings
         self.connection = Connection(settings.url, settings.key, settings.patience)
         self.slots = Slots(settings.url, settings.key)
-        self.beats = Beats(self.connection, is_local)
+        self.beats = Beats(self.connection, self.server_id)
         self.lines = Lines(self.connection, self.server_id)
         online = OnlineReports(self.connection)
         self.reports: Reports = online

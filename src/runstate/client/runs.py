@@ -35,7 +35,7 @@ def given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-class FlowRun(Execution[T]):
+class FlowRun(Execution):
     """A flow run."""
 
     noun = "flow run"
@@ -46,7 +46,7 @@ class FlowRun(Execution[T]):
         fields: dict[str, Any],
         *,
         run_id: str | None = None,
-        parent: FlowRun[Any] | None = None,
+        parent: FlowRun | None = None,
         on_pause: OnPause = "wait",
     ) -> None:
         interval = fields.get("heartbeatSeconds") or 0
@@ -85,7 +85,7 @@ class FlowRun(Execution[T]):
         refresh_cache: bool = False,
         key: str | None = None,
         inputs: Mapping[str, Any] | None = None,
-    ) -> TaskRun[Any]:
+    ) -> TaskRun:
         """Return a task run of this flow run; it is created when it begins.
 
         Retry delays are in seconds. Runs with the same cache key, and `tag:` limits, are those of the server. A key
@@ -111,11 +111,11 @@ class FlowRun(Execution[T]):
         retries: int = 0,
         retry_delay: float = 0,
         inputs: Mapping[str, Any] | None = None,
-    ) -> FlowRun[Any]:
+    ) -> FlowRun:
         """Return a subflow run. A task run of this flow run represents it."""
         fields = self.fields_of_flow_run(name, parameters, tags, retries, retry_delay)
         fields |= given(heartbeatSeconds=self.fields.get("heartbeatSeconds"))
-        run = FlowRun[Any](self.engine, fields, parent=self, on_pause=self.on_pause)
+        run = FlowRun(self.engine, fields, parent=self, on_pause=self.on_pause)
         run.stand_in = given(taskKey=name, dynamicKey=self.next_key(name), taskInputs=dict(inputs) if inputs else None)
         return run
 
@@ -167,13 +167,12 @@ class FlowRun(Execution[T]):
     async def _asettle(self) -> None:
         await asyncio.gather(*map(asyncio.wrap_future, list(self.futures)), return_exceptions=True)
 
-    async def finish(self, reporter: Reporter, outcome: Outcome, *, repeatable: bool = True) -> State:
+    async def finish(self, reporter: Reporter, outcome: Outcome, *, repeatable: bool = True) -> None:
         """Propose the end of the run, and let its threads end."""
-        state = await super().finish(reporter, outcome, repeatable=repeatable)
+        await super().finish(reporter, outcome, repeatable=repeatable)
         if self.ended and isinstance(self.executor, ThreadPoolExecutor) and self.owns_executor:
             self.executor.shutdown(wait=False)
             self.executor = None
-        return state
 
     def next_key(self, name: str) -> str:
         """Return the key of the next run of a task."""
@@ -216,7 +215,13 @@ class FlowRun(Execution[T]):
         return state
 
     async def _pause(self, reporter: Reporter, seconds: float | None, key: str | None, message: str | None) -> None:
-        fields = given(id=self.id, timeoutSeconds=seconds, pauseKey=key, message=message, idempotencyKey=uuid4().hex)
+        fields = given(
+            id=reporter.server_id(self.id),
+            timeoutSeconds=seconds,
+            pauseKey=key,
+            message=message,
+            idempotencyKey=uuid4().hex,
+        )
         answer = checked((await reporter.execute(PAUSE, {"input": fields}, repeat=True))["it"])
         # The run pauses once for each key.
         if answer["status"] != "ACCEPT" and not key:
@@ -228,7 +233,7 @@ class FlowRun(Execution[T]):
             raise ResultError(f"{self.name} was not resumed: it is {state.name} ({state.message}).")
 
 
-class TaskRun(Execution[T]):
+class TaskRun(Execution):
     """A task run."""
 
     noun = "task run"
@@ -240,7 +245,7 @@ class TaskRun(Execution[T]):
         engine: Engine[Reporter],
         fields: dict[str, Any],
         *,
-        flow_run: FlowRun[Any] | None,
+        flow_run: FlowRun | None,
         cache_for: timedelta | None = None,
         refresh_cache: bool = False,
     ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from runstate.client.connection import Connection
@@ -124,8 +125,8 @@ class Beating(Protocol):
 class Beats:
     """Sends heartbeats for runs."""
 
-    def __init__(self, connection: Connection, is_local: Callable[[str], bool]) -> None:
-        self.connection, self.is_local = connection, is_local
+    def __init__(self, connection: Connection, server_id: Callable[[str], str | None]) -> None:
+        self.connection, self.server_id = connection, server_id
         self.runs = dict[str, Beating]()
         self.task: asyncio.Task[None] | None = None
 
@@ -150,14 +151,16 @@ class Beats:
     async def _beat(self) -> None:
         while self.runs:
             await asyncio.sleep(min(each.beat_seconds for each in self.runs.values()))
-            known = [each for each in self.runs.values() if not self.is_local(each.id)]
+            # The server may not have been told of a run yet.
+            known = {ours: run for run in self.runs.values() if (ours := self.server_id(run.id))}
             for start in range(0, len(known), MOST_BEATS):
                 # A heartbeat that is lost is followed by the next one.
                 with suppress(ClientError):
-                    await self._send(known[start : start + MOST_BEATS])
+                    await self._send(dict(islice(known.items(), start, start + MOST_BEATS)))
 
-    async def _send(self, runs: list[Beating]) -> None:
-        answer = await self.connection.execute(BEAT, {"runs": [each.ref for each in runs]})
+    async def _send(self, runs: dict[str, Beating]) -> None:
+        refs = [dict.fromkeys(run.ref, known) for known, run in runs.items()]
+        answer = await self.connection.execute(BEAT, {"runs": refs})
         for heard in answer["heartbeat"].get("runs", ()):
-            if run := self.runs.get(heard["runId"]):
-                run.heard(heard["stateType"])
+            if heard["runId"] in runs:
+                runs[heard["runId"]].heard(heard["stateType"])
