@@ -8,6 +8,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Self, TypeVar
+from uuid import uuid4
 
 from runstate.client import records
 from runstate.client.bodies import CURRENT
@@ -105,7 +106,8 @@ class BaseClient:
 
     def task_run(self, name: str, **options: Any) -> TaskRun:
         """Return a task run without a flow run; the options are those of `FlowRun.task`."""
-        run = FlowRun(self.engine, {}).task(name, **options)
+        # The key tells it from all others, which need not be found again.
+        run = FlowRun(self.engine, {}).task(name, **{"key": uuid4().hex, **options})
         run.flow_run, run.owner = None, self
         return run
 

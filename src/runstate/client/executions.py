@@ -40,6 +40,8 @@ LONGEST_SECONDS: Final = 5.0
 FAILURES: Final = 5
 """Failures of the server on one proposal after which the client gives up."""
 CANCELLED: Final = "The run was cancelled."
+LEFT: Final = (KeyboardInterrupt, SystemExit, Cancelled, asyncio.CancelledError)
+"""Exceptions that leave the code between two steps of a run."""
 
 log = logging.getLogger(__name__)
 
@@ -114,10 +116,10 @@ class Execution:
     async def _aborted(self, reporter: Reporter, answer: Answer) -> BaseException:
         return AbortedError(f"{self.name}: {answer.reason}")
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Wait for what the code has started."""
 
-    async def _asettle(self) -> None:
+    async def asettle(self) -> None:
         """Wait for what the code has started, without blocking the loop."""
 
     def _keeps_end(self, state: State) -> bool:
@@ -191,7 +193,7 @@ class Execution:
         return self._enter_block()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        outcome = self.leave_block(error)
+        outcome = self.leave_block(error, self.settle)
         self.engine.wait(partial(self.finish, outcome=outcome, repeatable=False))
         if outcome.error is not error:
             raise outcome.get() from error
@@ -203,6 +205,7 @@ class Execution:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        await self.asettle()
         outcome = self.leave_block(error)
         await self.engine.join(partial(self.finish, outcome=outcome, repeatable=False))
         if outcome.error is not error:
@@ -224,7 +227,7 @@ class Execution:
         try:
             with self.executing():
                 value = function(*args, **kwargs)
-                self._settle()
+                self.settle()
                 return Outcome(value)
         # Whatever ends the code ends the run.
         except BaseException as error:  # noqa: BLE001
@@ -234,7 +237,7 @@ class Execution:
         try:
             with self.executing():
                 value = await function(*args, **kwargs)
-                await self._asettle()
+                await self.asettle()
                 return Outcome(value)
         except BaseException as error:  # noqa: BLE001
             return Outcome(error=self._as_cancelled(error))
@@ -259,8 +262,13 @@ class Execution:
         self._block.__enter__()
         return self
 
-    def leave_block(self, error: BaseException | None) -> Outcome:
-        """End a block, and return its outcome."""
+    def leave_block(self, error: BaseException | None, settle: Callable[[], None] = lambda: None) -> Outcome:
+        """End a block when what it has started has ended, and return its outcome."""
+        try:
+            settle()
+        # Such as Ctrl-C during this.
+        except BaseException as late:  # noqa: BLE001
+            error = late
         self._block.__exit__(None, None, None)
         return Outcome(self.value, self._as_cancelled(error))
 
@@ -272,7 +280,7 @@ class Execution:
 
     def _give_up(self, error: BaseException) -> None:
         """Report that the code was left between two steps, such as by Ctrl-C while it waits."""
-        if self.id and not self.ended and isinstance(error, KeyboardInterrupt | SystemExit | Cancelled):
+        if self.id and not self.ended and isinstance(error, LEFT):
             self.engine.wait(partial(self.finish, outcome=Outcome(error=error), repeatable=False))
 
     # In the thread of the client.
@@ -439,7 +447,7 @@ class Attempt(Generic[R]):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
         run = self.execution
-        outcome = run.leave_block(error)
+        outcome = run.leave_block(error, run.settle)
         run.engine.wait(partial(run.finish, outcome=outcome))
         return self._is_over(outcome, error)
 
@@ -450,6 +458,7 @@ class Attempt(Generic[R]):
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> bool:
         run = self.execution
+        await run.asettle()
         outcome = run.leave_block(error)
         await run.engine.join(partial(run.finish, outcome=outcome))
         return self._is_over(outcome, error)

@@ -161,10 +161,12 @@ class FlowRun(Execution):
         future.add_done_callback(self.futures.discard)
         return future
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Wait for the submitted tasks."""
         wait(list(self.futures))
 
-    async def _asettle(self) -> None:
+    async def asettle(self) -> None:
+        """Wait for the submitted tasks, without blocking the loop."""
         await asyncio.gather(*map(asyncio.wrap_future, list(self.futures)), return_exceptions=True)
 
     async def finish(self, reporter: Reporter, outcome: Outcome, *, repeatable: bool = True) -> None:
