@@ -1,4 +1,4 @@
-"""What else a client does: it reads and follows runs, writes logs, artifacts and variables, and keeps results."""
+"""Other work of a client: it reads and follows runs, writes logs, artifacts and variables, and keeps results."""
 
 import asyncio
 import logging

@@ -13,7 +13,7 @@ import typer
 
 from runstate.cli.demo_worker import Deployed, working
 from runstate.client import AsyncClient, Cancelled, FlowRun, RefusedError, RunHandler, TaskRun, UnreachableError
-from runstate.client.executions import Execution
+from runstate.client.proposals import ReportedRun
 from runstate.client.reports import Answer as AnswerOfRules
 from runstate.client.sockets import socket_address
 
@@ -223,7 +223,7 @@ def log(name: str) -> logging.Logger:
     return logging.getLogger(f"demo.{name}")
 
 
-def label(run: Execution) -> str:
+def label(run: ReportedRun) -> str:
     """Return the names of the flow, the flow run and the task."""
     if isinstance(run, TaskRun) and run.flow_run:
         return f"{label(run.flow_run)} / {run.fields['taskKey']}"
@@ -244,7 +244,7 @@ async def demo(address: str, key: str | None, runs: int | None, speed: float, te
     """Run a number of flows; None means unlimited. Raise ClientError if the server rejects an operation."""
     numbers = iter(itertools.count() if runs is None else range(runs))
 
-    def answered(run: Execution, answer: AnswerOfRules) -> None:
+    def answered(run: ReportedRun, answer: AnswerOfRules) -> None:
         state = answer.state
         name = "…" if answer.status == "WAIT" or state is None else state.name
         tell(label(run), name, answer.reason or (state and state.message) or "")

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from runstate.client.errors import Cancelled
 
 if TYPE_CHECKING:
-    from runstate.client.executions import Execution
+    from runstate.client.proposals import ReportedRun
 
-CURRENT: Final[ContextVar[Execution | None]] = ContextVar("runstate_run", default=None)
+CURRENT: Final[ContextVar[ReportedRun | None]] = ContextVar("runstate_run", default=None)
 """The run whose code is executing."""
 
 
@@ -54,7 +54,7 @@ class Body:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(Cancelled))
 
     def forget_interrupt(self) -> None:
-        """Take back an exception that was not raised in time."""
+        """Withdraw an exception that was not raised in time."""
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), None)
 
 
@@ -90,7 +90,7 @@ class Bodies:
             yield from self.parent.chain()
 
     @contextmanager
-    def executing(self, run: Execution) -> Iterator[None]:
+    def executing(self, run: ReportedRun) -> Iterator[None]:
         """Make a run the current one, and its code interruptible."""
         body, token = Body(), CURRENT.set(run)
         previous = self._handle_signal(body)

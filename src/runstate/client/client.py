@@ -14,8 +14,8 @@ from runstate.client import records
 from runstate.client.bodies import CURRENT
 from runstate.client.engine import Engine
 from runstate.client.errors import ClientError
-from runstate.client.executions import Execution, OnPause
 from runstate.client.logging import refs_of
+from runstate.client.proposals import OnPause, ReportedRun
 from runstate.client.records import Batch, Deployment, Flow, FlowRunRecord, Limit, RunState, TaskRunRecord
 from runstate.client.reporter import Configuration, Reporter
 from runstate.client.reports import Answer, checked
@@ -40,7 +40,7 @@ Order = Sequence[Mapping[str, str]]
 
 
 class BaseClient:
-    """What both clients have: settings, and runs whose code executes here.
+    """The settings of a client, and runs whose code executes here.
 
     The URL is RUNSTATE_URL by default, the key RUNSTATE_API_KEY. A server that is away is awaited for *patience*
     seconds; with a *journal*, the path of a file, work goes on after *journal_after* seconds and is told later. Results
@@ -59,7 +59,7 @@ class BaseClient:
         allow_pickle: bool = False,
         journal: str | os.PathLike[str] | None = None,
         journal_after: float = 5.0,
-        on_answer: Callable[[Execution, Answer], None] | None = None,
+        on_answer: Callable[[ReportedRun, Answer], None] | None = None,
     ) -> None:
         self.settings = Configuration(
             url=url or os.environ.get("RUNSTATE_URL") or DEFAULT_URL,
@@ -161,7 +161,7 @@ class Client(BaseClient):
         return self.read(Limit, where, order)
 
     def get(self, kind: type[P], id: str) -> P | None:
-        """Return the object of a kind with an id; None if there is none."""
+        """Return the object of a kind with an id; None if the id is unknown."""
         return self.engine.wait(lambda reporter: records.one(reporter.connection, kind, id))
 
     def states(self, run: str) -> list[RunState]:
@@ -239,7 +239,7 @@ class AsyncClient(BaseClient):
         return self.read(Limit, where, order)
 
     async def get(self, kind: type[P], id: str) -> P | None:
-        """Return the object of a kind with an id; None if there is none."""
+        """Return the object of a kind with an id; None if the id is unknown."""
         return await self.engine.join(lambda reporter: records.one(reporter.connection, kind, id))
 
     async def states(self, run: str) -> list[RunState]:

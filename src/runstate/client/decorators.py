@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 from runstate.client.bodies import CURRENT
 from runstate.client.client import BaseClient, Client
-from runstate.client.executions import Execution
+from runstate.client.proposals import ReportedRun
 from runstate.client.reporter import Reporter
 from runstate.client.results import data_of_value
 from runstate.client.runs import FlowRun, TaskRun, given
@@ -273,7 +273,7 @@ def _client(client: BaseClient | None) -> Iterator[BaseClient]:
         yield made
 
 
-def _flow_run(run: Execution | None) -> FlowRun | None:
+def _flow_run(run: ReportedRun | None) -> FlowRun | None:
     """Return the flow run that a run is or belongs to."""
     return run.flow_run if isinstance(run, TaskRun) else run if isinstance(run, FlowRun) else None
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from runstate.client.bodies import CURRENT
 from runstate.client.engine import Engine
-from runstate.client.executions import Execution
+from runstate.client.proposals import ReportedRun
 from runstate.client.reporter import Reporter
 from runstate.client.runs import FlowRun, TaskRun
 
@@ -38,7 +38,7 @@ class RunHandler(logging.Handler):
             self.handleError(record)
 
 
-def refs_of(run: Execution) -> dict[str, str]:
+def refs_of(run: ReportedRun) -> dict[str, str]:
     """Return the ids of a run and, for a task run, of its flow run."""
     if isinstance(run, TaskRun) and run.flow_run:
         return {"flowRunId": run.flow_run.id, "taskRunId": run.id}

@@ -1,4 +1,4 @@
-"""What clients read: each class is a type of the API, and its members are what is selected."""
+"""Objects that clients read: a class is a type of the API, its members are the selection."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def found(
 
 
 async def one(connection: Connection, kind: type[P], id: str) -> P | None:
-    """Return the object with an id; None if there is none."""
+    """Return the object with an id; None if the id is unknown."""
     document = f"query($id: ID!) {{ it: node(id: $id) {{ ... on {kind.__type__} {{ {kind.selection()} }} }} }}"
     answer: Json | None = (await connection.execute(document, {"id": id}))["it"]
     return kind.model_validate(answer) if answer else None

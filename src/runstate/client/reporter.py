@@ -1,4 +1,4 @@
-"""What a client does in its thread."""
+"""The work of a client in its thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runstate.client.storage import Storage
 from runstate.client.waiting import Beats, Slots
 
 if TYPE_CHECKING:
-    from runstate.client.executions import Execution
+    from runstate.client.proposals import ReportedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Configuration:
     """Path of the SQLite file that keeps what cannot be told; None for none."""
     journal_after: float
     """Seconds of absence of the server after which the journal is used."""
-    on_answer: Callable[[Execution, Answer], None] | None = None
+    on_answer: Callable[[ReportedRun, Answer], None] | None = None
     """Called in the thread of the client with each answer to a proposal of a run."""
 
 

@@ -61,7 +61,7 @@ NOTHING: Final = Nothing()
 
 
 def result_of(state: State, storage: Storage | None, *, raises: bool, retries: bool, allow_pickle: bool) -> Any:
-    """Return the value of a final state. Raise the error of a failed one, or that there is none."""
+    """Return the value of a final state. Raise the error of a failed one, or MissingResult."""
     if state.type is StateType.PAUSED:
         raise PausedRun
     if not state.is_final():
@@ -78,7 +78,7 @@ def result_of(state: State, storage: Storage | None, *, raises: bool, retries: b
 
 
 def value_of(data: Any, storage: Storage | None, *, retries: bool = True, allow_pickle: bool = False) -> Any:
-    """Return the value that data holds or refers to; NOTHING if there is none. Raise ValueError if it is unreadable."""
+    """Return the value that data holds or refers to; NOTHING without one. Raise ValueError if it is unreadable."""
     if data is None or data == UNPERSISTED:
         return NOTHING
     if not isinstance(data, dict):

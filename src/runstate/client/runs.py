@@ -15,7 +15,8 @@ from uuid import uuid4
 from runstate.client.bodies import Bodies
 from runstate.client.engine import Engine
 from runstate.client.errors import Cancelled, PausedRun, RefusedError, ResultError
-from runstate.client.executions import CANCELLED, LONGEST_SECONDS, SHORTEST_SECONDS, Execution, OnPause, Outcome
+from runstate.client.executions import Execution
+from runstate.client.proposals import CANCELLED, LONGEST_SECONDS, SHORTEST_SECONDS, OnPause, Outcome
 from runstate.client.reporter import Reporter
 from runstate.client.reports import Answer, checked
 from runstate.client.states import State, now

@@ -35,7 +35,7 @@ class LocalStorage:
         part.replace(file)
 
     def read(self, key: str) -> bytes:
-        """Return the content of a file. Raise ValueError if there is none, or if the key leads out of the folder."""
+        """Return the content of a file. Raise ValueError if it is missing, or if the key leads out of the folder."""
         try:
             return self._file(key).read_bytes()
         except OSError as error:
@@ -64,7 +64,7 @@ class FsspecStorage:
         self.files.pipe_file(self._file(key), content)
 
     def read(self, key: str) -> bytes:
-        """Return the content of a file. Raise ValueError if there is none, or if the key leads out of the folder."""
+        """Return the content of a file. Raise ValueError if it is missing, or if the key leads out of the folder."""
         try:
             content: bytes = self.files.cat_file(self._file(key))
         except OSError as error:
