@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import weakref
@@ -200,9 +201,8 @@ class AsyncClient(BaseClient):
 
     async def close(self) -> None:
         """Tell what is left, and end the thread. Raise UnreachableError if something could not be told."""
-        await self.flush()
         self._close.detach()
-        self.engine.stop()
+        await asyncio.to_thread(self.engine.stop)
 
     async def flush(self) -> None:
         """Wait until everything is told. Raise UnreachableError if the server is away for too long."""
