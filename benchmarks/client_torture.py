@@ -150,7 +150,7 @@ def torture(
     events = [server.kill] * kills + [each.process.kill for each in programs[:victims]] + [restart]
     random.shuffle(events)
     for number, event in enumerate(events, start=1):
-        wait_until(lambda share=number: ended(programs) >= share * clients * flows // (len(events) + 2))
+        wait_until(lambda share=number: ended(programs) >= share * (clients - victims) * flows // (len(events) + 2))
         event()
     codes = [each.process.wait(20 * PATIENCE_SECONDS) for each in programs]
     wrong = [
