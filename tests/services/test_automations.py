@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from typing_extensions import override
 
+from runstate.core import states
 from runstate.core.automations.events import Event
 from runstate.core.automations.index import Index
 from runstate.core.automations.state import State
@@ -61,7 +62,7 @@ def evaluator(make: Making) -> Evaluator:
 
 async def automation(make: Making, trigger: dict[str, Any] = ON_A, **more: Any) -> UUID:
     """Create an automation; return its id."""
-    document = CreateAutomation(name="a", trigger=trigger, **{"actions": [{"kind": "do_nothing"}], **more})
+    document = CreateAutomation(name="a", trigger=trigger, **{"actions": [{"action": "do_nothing"}], **more})
     return (await create_automation(make.batcher.context, document)).row.id
 
 
@@ -75,7 +76,9 @@ async def rows(database: Database, row: Any, *columns: str) -> list[Any]:
     """Return columns of all rows of a table, in their order."""
     table = table_of(row)
     async with database.read() as connection:
-        return sorted((await connection.execute(sa.select(*(table.c[name] for name in columns)))).tuples().all())
+        return sorted(
+            (await connection.execute(sa.select(*(table.c[name] for name in columns)))).tuples().all(), key=str
+        )
 
 
 async def log_of(database: Database) -> Sequence[Event]:
@@ -97,7 +100,7 @@ async def expected(database: Database, until: datetime) -> list[tuple[UUID, UUID
             automations[key] = Evaluated.of(key, event.payload["definition"])
             state.add(automations[key].compiled)
     last = step(Index(each.compiled for each in automations.values()), state, until).firings
-    return sorted(fired + [(each.id, each.automation_id) for each in last])
+    return sorted(fired + [(each.id, each.automation_id) for each in last], key=str)
 
 
 async def test_an_event_fires_an_automation_with_its_actions(make: Making, evaluator: Evaluator) -> None:
@@ -153,6 +156,23 @@ async def test_a_follower_is_evaluated_after_its_leader(make: Making, evaluator:
 
     assert await Timed(make.database, make.clock).run_once() == 0  # another process has the lease
     assert await evaluator.run_once() == 1
+
+
+async def test_a_metric_fires_when_it_is_bad_for_a_while_and_when_it_is_over(
+    make: Making, evaluator: Evaluator
+) -> None:
+    await automation(make, {"kind": "metric", "metric": "SUCCESSES", "operator": "LT", "threshold": 0.5})
+    found = []
+    for place in range(30):
+        if place in (0, 6):
+            await make.flow_run(states.failed())
+        make.clock.forward(seconds=30)
+        await evaluator.run_once()
+        found.append([state.value for (state,) in await rows(make.database, AutomationFiring, "state")])
+
+    assert found[9] == []
+    assert ["TRIGGERED"] in found
+    assert found[-1] == ["RESOLVED", "TRIGGERED"]
 
 
 async def test_a_loop_of_automations_is_stopped(make: Making, evaluator: Evaluator) -> None:

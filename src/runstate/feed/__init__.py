@@ -12,6 +12,7 @@ from runstate.feed.retention import prune_log
 from runstate.feed.run_stream import follow_run
 from runstate.feed.slots import SLOTS, FreeSlots
 from runstate.feed.streams import follow, read_log
+from runstate.feed.work import WORK, WorkAvailable
 
 __all__ = [
     "DELETIONS",
@@ -20,6 +21,7 @@ __all__ = [
     "PAGE_SIZE",
     "SLOTS",
     "TRANSITIONS",
+    "WORK",
     "Feed",
     "FreeSlots",
     "Hub",
@@ -33,6 +35,7 @@ __all__ = [
     "TagFilter",
     "TransitionFilter",
     "Wanted",
+    "WorkAvailable",
     "all_logs",
     "follow",
     "follow_lines",

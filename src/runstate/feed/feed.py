@@ -10,6 +10,7 @@ from runstate.feed.log import EVENTS, LOG_WRITES, TRANSITIONS
 from runstate.feed.notifications import Notifications
 from runstate.feed.slots import SlotWatch
 from runstate.feed.trees import Trees
+from runstate.feed.work import WorkWatch
 from runstate.rows import Transition
 
 
@@ -30,6 +31,7 @@ class Feed:
         self.trees = Trees(database.subscriptions)
         self.deletions = DeletionWatch(database.subscriptions, self.notifications)
         self.slots = SlotWatch(database.subscriptions, self.notifications)
+        self.work = WorkWatch(database.subscriptions, self.notifications)
 
     async def start(self) -> None:
         """Start reading and receiving notifications."""
@@ -38,6 +40,7 @@ class Feed:
         await self.logs.start()
         self.deletions.start()
         self.slots.start()
+        self.work.start()
         # Last: only after the first connection is it known whether the server is a pooler.
         self.notifications.start()
 
@@ -48,4 +51,5 @@ class Feed:
         await self.logs.stop()
         await self.deletions.stop()
         await self.slots.stop()
+        await self.work.stop()
         await self.notifications.stop()

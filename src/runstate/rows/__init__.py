@@ -24,6 +24,7 @@ from runstate.rows.blocks import (
     BlockSchemaReference,
     BlockType,
 )
+from runstate.rows.claims import ClaimAnswer, RunClaim
 from runstate.rows.configurations import Configuration
 from runstate.rows.evaluation import EvaluatedAutomation, LogReader
 from runstate.rows.events import Event, StoredEvent, StoredEventResource
@@ -42,7 +43,7 @@ from runstate.rows.orchestration import (
 from runstate.rows.pools import Worker, WorkPool, WorkQueue
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
 from runstate.rows.saved_searches import SavedSearch
-from runstate.rows.schedules import DeploymentSchedule, DeploymentVersion
+from runstate.rows.schedules import DeletedDate, DeploymentSchedule, DeploymentVersion
 from runstate.rows.tallies import CountedName, RunTally
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "BlockType",
     "BulkOperation",
     "CacheEntry",
+    "ClaimAnswer",
     "CompositeTriggerChildFiring",
     "ConcurrencyLease",
     "ConcurrencyLimit",
@@ -70,6 +72,7 @@ __all__ = [
     "Configuration",
     "CountedName",
     "CsrfToken",
+    "DeletedDate",
     "Deployment",
     "DeploymentSchedule",
     "DeploymentVersion",
@@ -91,6 +94,7 @@ __all__ = [
     "Retention",
     "Row",
     "Run",
+    "RunClaim",
     "RunTally",
     "SavedSearch",
     "State",

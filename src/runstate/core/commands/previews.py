@@ -1,103 +1,119 @@
-"""Previews: what a trigger would have done, and what an action would do. Nothing is written or sent."""
+"""Dry runs of the scheduler."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
 
-from runstate.core.actions import targets
-from runstate.core.actions.rendering import TemplateFailed
-from runstate.core.actions.subjects import names_for, templates_of
-from runstate.core.automations.compiled import Compiled
-from runstate.core.automations.events import Event
-from runstate.core.automations.index import Index
-from runstate.core.automations.state import State
-from runstate.core.automations.steps import Result, TooManySteps, replay
-from runstate.core.automations.stored import events_received, find_event, of_told
-from runstate.core.commands.events import checked
+import sqlalchemy as sa
+
+from runstate.core.commands.runs import find
+from runstate.core.commands.schedules import MOST_DATES, UNSTARTED
+from runstate.core.commands.scheduling import active_schedules, key_of, plan_schedule
 from runstate.core.context import CommandContext
-from runstate.documents.previews import MOST_STORED, TestAction, TestTrigger
-from runstate.errors import InvalidInput, NotFound
+from runstate.core.scheduling.horizon import Horizon
+from runstate.database.dialects import among
+from runstate.errors import InvalidInput
+from runstate.rows import DeletedDate, Deployment, DeploymentSchedule, FlowRun
 
-MOST_STEPS: Final = 20_000
-"""Maximum number of windows that end in a preview."""
-
-
-class Previewed(NamedTuple):
-    """The firings that a trigger would have had."""
-
-    automation: Compiled
-    result: Result
+MOST_SURPLUS: Final = 200
+"""Maximum number of surplus runs in a preview."""
 
 
-async def preview_trigger(context: CommandContext, document: TestTrigger) -> Previewed:
-    """Return the firings that a trigger would have had. Raise InvalidInput if it takes too many steps."""
-    if document.until < document.since:
-        raise InvalidInput("`until` must not be before `since`.", ("until",))
-    automation = Compiled(context.new_id(), document.trigger)
-    events = await _events(context, document)
-    given = [each for each in events if document.since <= each.received <= document.until]
-    state = State(document.since)
-    state.add(automation)
-    index = Index([automation])
-    try:
-        # Patterns of clients against many events take a while; other requests go on.
-        result = await asyncio.to_thread(replay, index, state, [*given, document.until], explain=True, most=MOST_STEPS)
-    except TooManySteps:
-        raise InvalidInput(
-            f"The preview has more than {MOST_STEPS:,} ends of windows. Choose a shorter time.", ("until",)
-        ) from None
-    return Previewed(automation, result)
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A run that the scheduler would create."""
+
+    date: datetime
+    schedule: DeploymentSchedule
+    parameters: dict[str, Any]
 
 
-async def _events(context: CommandContext, document: TestTrigger) -> Sequence[Event]:
-    if document.events is None:
-        async with context.database.read() as connection:
-            return await events_received(connection, document.since, document.until, MOST_STORED)
-    told = list(checked([each.event for each in document.events], context, context.clock()))
-    arrivals = [each.received or one.occurred for each, one in zip(document.events, told, strict=True)]
-    return [of_told(each, received, place) for place, (each, received) in enumerate(zip(told, arrivals, strict=True))]
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The runs that the scheduler would create, and the ids of those that no active schedule accounts for."""
+
+    missing: Sequence[Missing]
+    surplus: Sequence[UUID]
+    idle: str | None
+    """The reason for which it would create none."""
 
 
-class ActionPreview(NamedTuple):
-    """The target of an action, and its rendered templates."""
-
-    target: str | None
-    rendered: Any
-    reason: str | None
-
-
-async def preview_action(context: CommandContext, document: TestAction) -> ActionPreview:
-    """Return the target of an action and its rendered templates. Raise NotFound if the event does not exist."""
-    event = await _event(context, document)
-    labels = {each.label: each.value for each in document.labels}
-    reasons: list[str] = []
-    target = rendered = None
-    try:
-        if (found := targets.target(document.action, event, labels)) is not None:
-            target = targets.resource_id(str(targets.kind_of(document.action)), found)
-    except targets.NoTarget as error:
-        reasons.append(str(error))
-    if (templates := templates_of(document.action)) is not None:
-        names = await names_for(context, templates.values, event, document.automation_name, labels)
-        try:
-            rendered = await context.templates.render(templates.values, names, typed=templates.typed)
-        except TemplateFailed as error:
-            reasons.append(str(error))
-    return ActionPreview(target, rendered, " ".join(reasons) or None)
-
-
-async def _event(context: CommandContext, document: TestAction) -> Event | None:
-    if document.event is not None:
-        if document.event_id is not None:
-            raise InvalidInput("Give `event` or `eventId`, not both.", ("eventId",))
-        (told,) = checked([document.event], context, context.clock())
-        return of_told(told, context.clock(), 0)
-    if document.event_id is None:
+async def preview(context: CommandContext, deployment_id: UUID, until: datetime | None) -> Preview | None:
+    """Return what a pass of the scheduler would do for a deployment; None if the deployment is unknown."""
+    deployment = await find(context, Deployment, deployment_id)
+    if deployment is None:
         return None
+    schedules = [] if deployment.paused else await active_schedules(context, deployment.id)
+    missing = await _missing(context, deployment, schedules, until)
+    idle = None if missing else _idle(deployment, schedules)
+    return Preview(missing, await _surplus(context, deployment, schedules), idle)
+
+
+def _idle(deployment: Deployment, schedules: Sequence[DeploymentSchedule]) -> str:
+    if deployment.paused:
+        return "The deployment is paused."
+    return "Its schedules have enough runs ahead." if schedules else "It has no active schedule."
+
+
+async def _missing(
+    context: CommandContext,
+    deployment: Deployment,
+    schedules: Sequence[DeploymentSchedule],
+    until: datetime | None,
+) -> list[Missing]:
+    now = context.clock()
+    horizon = context.horizon if until is None else _until(context.horizon, now, until)
+    found = list[Missing]()
+    for schedule in schedules:
+        plan = await plan_schedule(context.calendar, schedule, now, horizon)
+        parameters = deployment.parameters | schedule.parameters
+        found += [Missing(date, schedule, parameters) for date in plan.dates]
+    keys = {key_of(each.schedule.id, each.date): each for each in found}
+    existing = sa.select(FlowRun.idempotency_key).where(
+        FlowRun.flow_id == deployment.flow_id, among(FlowRun.idempotency_key, sorted(keys))
+    )
+    deleted = sa.select(DeletedDate.schedule_id, DeletedDate.date).where(
+        among(DeletedDate.schedule_id, [each.id for each in schedules])
+    )
     async with context.database.read() as connection:
-        event = await find_event(connection, document.event_id)
-    if event is None:
-        raise NotFound(document.event_id)
-    return event
+        taken = set((await connection.execute(existing)).scalars())
+        taken |= {key_of(*each) for each in await connection.execute(deleted)}
+    return sorted((each for key, each in keys.items() if key not in taken), key=lambda each: each.date)
+
+
+def _until(horizon: Horizon, now: datetime, until: datetime) -> Horizon:
+    return replace(horizon, max_time=min(until - now, horizon.max_time))
+
+
+async def _surplus(
+    context: CommandContext, deployment: Deployment, schedules: Sequence[DeploymentSchedule]
+) -> list[UUID]:
+    """Return the unstarted runs that the active schedules do not have."""
+    asked = sa.select(FlowRun.id, FlowRun.deployment_schedule_id, FlowRun.expected_start_time)
+    mine = asked.where(FlowRun.deployment_id == deployment.id, UNSTARTED).order_by(FlowRun.expected_start_time)
+    async with context.database.read() as connection:
+        runs = (await connection.execute(mine.limit(MOST_DATES))).all()
+    wanted = set[tuple[UUID, datetime]]()
+    for schedule in schedules:
+        dates = [date for _, of, date in runs if of == schedule.id and date]
+        wanted |= {(schedule.id, date) for date in await _dates(context, schedule, dates)}
+    return [run for run, schedule, date in runs if (schedule, date) not in wanted][:MOST_SURPLUS]
+
+
+async def _dates(
+    context: CommandContext, schedule: DeploymentSchedule, among_these: Sequence[datetime]
+) -> Sequence[datetime]:
+    """Return the dates of a schedule from the first to the last of some dates; these, if it cannot be evaluated."""
+    if not among_these:
+        return ()
+    try:
+        found = await context.calendar.dates(
+            schedule.schedule, (), among_these[0], until=among_these[-1], first=MOST_DATES
+        )
+    except InvalidInput:
+        return among_these
+    return [each.date for each in found.dates]

@@ -15,9 +15,9 @@ from runstate.core.automations.events import Event
 from runstate.core.automations.index import Index
 from runstate.core.automations.rounds import is_loop
 from runstate.core.automations.state import State
-from runstate.core.automations.steps import Fired, step
+from runstate.core.automations.steps import Fired, Input, step
 from runstate.core.automations.stored import COLUMNS, of_row
-from runstate.core.evaluation import storage
+from runstate.core.evaluation import measuring, storage
 from runstate.core.evaluation.definitions import CHANGES, DEFINITION, Evaluated
 from runstate.core.evaluation.firings import action_rows, firing_row, told_of
 from runstate.core.evaluation.touched import Touched
@@ -47,6 +47,9 @@ COMMIT_TIME: Final = timedelta(seconds=1)
 CHANGES_ONLY: Final = EventFilter(names=tuple(sorted(CHANGES)))
 READER: Final = table_of(LogReader)
 
+Firings = tuple[Fired, Evaluated]
+"""A firing, and the automation when it fired."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -66,6 +69,7 @@ class Evaluator:
         self.is_loaded = False
         self.rounds = 0
         self.written_at: datetime | None = None
+        self.measured_at: datetime | None = None
         self.cursor: Cursor
         self.state: State
         self.automations: storage.Automations = {}
@@ -162,9 +166,25 @@ class Evaluator:
         await self._recall(events)
         fired = [each for event in events for each in self._step(event)]
         if page.complete:
-            fired += step(self.index, self.state, until - COMMIT_TIME).firings
+            fired += self._fired(until - COMMIT_TIME)
+            fired += await self._measure(until)
         await self._write(page.cursor, fired, events)
         return page.complete, len(fired)
+
+    def _fired(self, given: Input) -> list[Firings]:
+        """Let triggers step; return the firings with the automations as they are at that place of the log."""
+        return [(each, self.automations[each.automation_id]) for each in step(self.index, self.state, given).firings]
+
+    async def _measure(self, now: datetime) -> list[Firings]:
+        """Measure the metrics if it is time."""
+        leaves = [leaf for each in self.index.automations.values() for leaf in each.metrics]
+        at = measuring.instant_of(now)
+        if not leaves or at == self.measured_at:
+            return []
+        async with self.database.read() as connection:
+            found = await measuring.measured(connection, leaves, at)
+        self.measured_at = at
+        return [each for measurement in found for each in self._fired(measurement)]
 
     async def _time(self) -> datetime:
         async with self.database.read() as connection:
@@ -176,11 +196,17 @@ class Evaluator:
         try:
             if self.index.automations or self.state.waiting:
                 return await self.reader.page(self.cursor)
-            # Nothing can fire before the next change, and what follows the change is read from there.
-            return await self.reader.limited_page(self.cursor, 1, CHANGES_ONLY)
+            return self._first(await self.reader.page(self.cursor, filter=CHANGES_ONLY))
         except CursorExpired:
             log.exception("events were deleted before they were evaluated")
             return Page([], await self.reader.beginning(), complete=False)
+
+    def _first(self, page: Page[AnyEvent]) -> Page[AnyEvent]:
+        """Return the page up to its first change: nothing can fire before it, but what follows must be read."""
+        if not page.entries:
+            return page
+        (change, *_), end = page.entries, page.cursor.upto or page.cursor.seen
+        return Page([change], Cursor(self.cursor.seen, end, change.seq), complete=False)
 
     async def _recall(self, events: Sequence[Event]) -> None:
         """Find out which of the events that these follow were evaluated."""
@@ -200,8 +226,8 @@ class Evaluator:
         async with self.database.read() as connection:
             return {found for (found,) in await fetch(connection, asked, values)}
 
-    def _step(self, event: Event) -> list[Fired]:
-        fired = step(self.index, self.state, event).firings
+    def _step(self, event: Event) -> list[Firings]:
+        fired = self._fired(event)
         if event.name in CHANGES:
             self._change(event)
         return fired
@@ -237,7 +263,7 @@ class Evaluator:
             after.touched = before.touched
             setattr(self.state, name, after)
 
-    async def _write(self, cursor: Cursor, fired: Sequence[Fired], events: Sequence[Event]) -> None:
+    async def _write(self, cursor: Cursor, fired: Sequence[Firings], events: Sequence[Event]) -> None:
         """Write the round in one transaction: all of it, or nothing if another process has taken over."""
         now, state = self.clock(), self.state
         touched = any(each.touched for each in (state.windows, state.kept, state.waiting))  # type: ignore[attr-defined]
@@ -258,28 +284,26 @@ class Evaluator:
         storage.forget_changes(state)
 
     async def _write_firings(
-        self, transaction: Transaction, fired: Sequence[Fired], events: Sequence[Event], now: datetime
+        self, transaction: Transaction, fired: Sequence[Firings], events: Sequence[Event], now: datetime
     ) -> None:
         connection = transaction.connection
         known = await self._events_of(connection, fired, events)
-        # Automations that are gone by the end of the round fired before that.
-        there = [(each, automation) for each in fired if (automation := self.automations.get(each.automation_id))]
-        counted = [(each, automation) for each, automation in there if not is_loop(each.firing)]
+        counted = [(each, automation) for each, automation in fired if not is_loop(each.firing)]
         await bulk.write(connection, [inserted(AutomationFiring, [firing_row(each, now) for each, _ in counted])])
         actions = [row for each, automation in counted for row in action_rows(each, automation, now)]
         await bulk.write(connection, [inserted(AutomationActionRun, actions)])
         told = [
             told_of(each, automation, known.get(each.firing.event.event_id) if each.firing.event else None, now)
-            for each, automation in there
+            for each, automation in fired
         ]
         await tell(transaction, now, told)
 
     async def _events_of(
-        self, connection: AsyncConnection, fired: Sequence[Fired], events: Sequence[Event]
+        self, connection: AsyncConnection, fired: Sequence[Firings], events: Sequence[Event]
     ) -> dict[UUID, Event]:
         """Return the events of firings: those of the round, and older ones that windows remember."""
         known = {each.id: each for each in events}
-        ids = {each.firing.event.event_id for each in fired if each.firing.event} - known.keys()
+        ids = {each.firing.event.event_id for each, _ in fired if each.firing.event} - known.keys()
         if ids:
             table = AnyEvent.__table__
             asked = sa.select(*(table.c[name] for name in COLUMNS)).where(among(table.c.id, sorted(ids)))

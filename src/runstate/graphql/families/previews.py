@@ -9,7 +9,7 @@ import strawberry
 
 from runstate.core.automations import events as core
 from runstate.core.automations.state import windows_in_order
-from runstate.core.commands import previews
+from runstate.core.commands import automation_previews as previews
 from runstate.documents.access import Scope
 from runstate.documents.labels import LabelValue
 from runstate.documents.previews import TestAction, TestTrigger
