@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.batch.artifacts import write_artifacts
 from runstate.core.batch.decide import Environment, decide_request, references, state_columns
 from runstate.core.batch.requests import CreateRun, Outcome, ProposeState, Request
 from runstate.core.batch.unit_of_work import Entered, UnitOfWork
@@ -375,6 +376,7 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
     # The copy updates states that must have been inserted.
     copies = [(each.state.id, each.state.copied_from) for each in unit.transitions if each.state.copied_from]
     await sql.copy_data(connection, copies)  # type: ignore[arg-type]
+    await write_artifacts(connection, unit.transitions)
 
 
 async def write_limits(transaction: Transaction, unit: UnitOfWork, now: datetime) -> None:
