@@ -87,7 +87,12 @@ async def prepare(url: str, number: int) -> None:
 
 async def measure(url: str, number: int, seconds: float) -> None:
     """Print the latencies of all searches."""
-    words = {"in four lines": RARE, "in one line": token(number // 3), "in no line": "ornithorhynchus", "in all": "ORDER"}
+    words = {
+        "in four lines": RARE,
+        "in one line": token(number // 3),
+        "in no line": "ornithorhynchus",
+        "in all": "ORDER",
+    }
     for name, text in words.items():
         client = await Client.connect(url)
         found = await client.execute(SEARCH, text=text)

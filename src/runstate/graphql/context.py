@@ -243,6 +243,10 @@ class Context:
         loader = self._cached("types", lambda: DataLoader(self._types))
         return await loader.load_many(ids) if ids else []
 
+    def loader(self, key: Hashable, read: Callable[[list[Any]], Awaitable[list[Any]]]) -> DataLoader[Any, Any]:
+        """Return the loader of one kind of values. Values that are loaded at the same time are read together."""
+        return self._cached(key, lambda: DataLoader(read))
+
     async def _types(self, ids: list[UUID]) -> list[type[Row] | None]:
         types = implementing(Row)
         found = {key: types[place] for place, key in await self.fetch(_probes(tuple(types)), ids=ids)}
@@ -264,9 +268,13 @@ class Context:
         arguments: PageArguments[Any],
         key: str | None = None,
         parent: UUID | None = None,
+        owner: UUID | None = None,
     ) -> Connection[Any]:
-        """Return a page of rows; with a key, of those that refer to a parent with it."""
-        return Connection(pages=self._pages(info, row, arguments, key, PATHS), parent=parent)
+        """Return a page of rows; with a key, of those that refer to a parent with it.
+
+        Objects with the same field share its query, unless it is the query of one `owner`.
+        """
+        return Connection(pages=self._pages(info, row, arguments, key, PATHS, owner), parent=parent)
 
     async def children(
         self, info: "Info", row: type[R], arguments: PageArguments[Any], key: str, parent: UUID
@@ -282,15 +290,22 @@ class Context:
         arguments: PageArguments[Any],
         key: str | None,
         paths: Iterable[tuple[str, ...]],
+        owner: UUID | None = None,
     ) -> Pages:
         def query() -> PageQuery[Any]:
             return PageQuery(row, arguments, self._columns(info, row, paths), self.dialect, key)
 
-        return self.pages(info._raw_info.field_nodes, HasMany(row, key), query)  # noqa: SLF001
+        return self.pages(info._raw_info.field_nodes, HasMany(row, key), query, owner)  # noqa: SLF001
 
-    def pages(self, nodes: Sequence[FieldNode], many: HasMany, query: Callable[[], PageQuery[Any]]) -> Pages:
+    def pages(
+        self,
+        nodes: Sequence[FieldNode],
+        many: HasMany,
+        query: Callable[[], PageQuery[Any]],
+        owner: UUID | None = None,
+    ) -> Pages:
         """Return the pages of a field. Its arguments are the same for all parents, so there is one query."""
-        return self._cached((tuple(map(id, nodes)), many), lambda: Pages(query(), self.fetch, self.fetch_raw))
+        return self._cached((tuple(map(id, nodes)), many, owner), lambda: Pages(query(), self.fetch, self.fetch_raw))
 
     def _columns(self, info: "Info", row: type[Row], paths: Iterable[tuple[str, ...]] = ((),)) -> Columns:
         raw = info._raw_info  # noqa: SLF001
