@@ -18,12 +18,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from socket import create_server
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -168,6 +169,8 @@ class Postgres:
 class Subscriber:
     """A client that disconnects at random and resumes after its cursor on any server."""
 
+    field, document = "transitions", DOCUMENT
+
     def __init__(self, filter_: Filter, servers: list[Server], cursor: str, chance: random.Random) -> None:
         self.filter, self.servers, self.cursor, self.chance = filter_, servers, cursor, chance
         self.received: list[Told] = []
@@ -192,8 +195,7 @@ class Subscriber:
         ) as socket:
             await socket.send('{"type": "connection_init"}')
             await socket.recv()
-            variables = {"where": self.filter.where, "after": self.cursor}
-            payload = {"query": DOCUMENT, "variables": variables}
+            payload = {"query": self.document, "variables": self.variables}
             await socket.send(orjson.dumps({"type": "subscribe", "id": "1", "payload": payload}).decode())
             self.connections += 1
             async for text in socket:
@@ -205,20 +207,30 @@ class Subscriber:
             errors = message.get("payload") or [{}]
             self.refusals[errors[0].get("extensions", {}).get("code", message["type"])] += 1
             return False
-        batch = message["payload"]["data"]["transitions"]
-        self.received += [(each["runId"], each["version"]) for each in batch["transitions"]]
+        batch = message["payload"]["data"][self.field]
+        self.received += map(self.told, batch[self.field])
         self.cursor = batch["cursor"]
         return True
 
-    def verdict(self, entries: list[Entry]) -> tuple[int, int, int, int]:
-        """Return the numbers of expected, lost, repeated and disordered transitions."""
-        expected = {(str(entry.run_id), entry.version) for entry in entries if self.filter.matches(entry)}
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Variables of the subscription."""
+        return {"where": self.filter.where, "after": self.cursor}
+
+    @staticmethod
+    def told(entry: dict[str, Any]) -> Told:
+        """Return the run of an entry, and a number that rises in the run."""
+        return entry["runId"], entry["version"]
+
+    def verdict(self) -> tuple[int, int, int, int]:
+        """Return the numbers of expected, lost, repeated and disordered entries."""
+        expected = self.expected or set()
         got = Counter(self.received)
         last: dict[str, int] = {}
         disorder = 0
-        for run, version in self.received:
-            disorder += version <= last.get(run, 0)
-            last[run] = max(version, last.get(run, 0))
+        for run, number in self.received:
+            disorder += number <= last.get(run, -1)
+            last[run] = max(number, last.get(run, -1))
         twice = sum(number - 1 for number in got.values())
         return len(expected), len(expected - set(got)) + len(set(got) - expected), twice, disorder - twice
 
@@ -226,7 +238,7 @@ class Subscriber:
 class Writer:
     """A writer of states, through a server or in transactions of its own."""
 
-    def __init__(self, facts: Facts, servers: list[Server], database: Database, chance: random.Random) -> None:
+    def __init__(self, facts: Any, servers: list[Server], database: Database, chance: random.Random) -> None:
         self.facts, self.servers, self.database, self.chance = facts, servers, database, chance
         self.committed = self.given_up = 0
 
@@ -293,15 +305,17 @@ class Writer:
             await asyncio.sleep(self.chance.expovariate(1 / 0.03))
 
 
+async def execute(client: httpx.AsyncClient, document: str, **variables: Any) -> Any:
+    """Execute a document and return its data."""
+    answer = await client.post("/graphql", json={"query": document, "variables": variables})
+    return answer.json()["data"]
+
+
 async def prepare(server: Server, chance: random.Random) -> Facts:
     """Create flows and flow runs."""
     facts = Facts()
     async with httpx.AsyncClient(base_url=f"http://{server.address}", timeout=60) as client:
-
-        async def do(document: str, **variables: Any) -> Any:
-            answer = await client.post("/graphql", json={"query": document, "variables": variables})
-            return answer.json()["data"]
-
+        do = partial(execute, client)
         for number in range(FLOWS):
             create = """mutation($n: String!) { it: createFlow(input: {name: $n}) {
               ... on CreateFlowPayload { flow { id } } } }"""
@@ -372,6 +386,13 @@ async def log_after(database: Database, seq: int) -> list[Entry]:
     return entries
 
 
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
 @asynccontextmanager
 async def environment(kind: str) -> AsyncIterator[tuple[str, list[Server], Postgres | None]]:
     """Start a database and its servers: one on SQLite, two on PostgreSQL."""
@@ -382,7 +403,7 @@ async def environment(kind: str) -> AsyncIterator[tuple[str, list[Server], Postg
             postgres = Postgres(directory)
             stack.push_async_callback(postgres.stop)
         url = postgres.url if postgres else f"sqlite+aiosqlite:///{directory}/runstate.db"
-        ports = (4311, 4312) if postgres else (4311,)
+        ports = [free_port() for _ in range(2 if postgres else 1)]
         servers = [Server(url, port, directory / f"{port}.log") for port in ports]
         for server in servers:
             stack.push_async_callback(server.kill)
@@ -421,13 +442,13 @@ async def run(kind: str, seconds: float, seed: int) -> bool:
     print(
         f"{len(entries)} transitions in {seconds:.0f} s; {sum(writer.given_up for writer in writers)} attempts failed"
     )
-    return report(subscribers, entries)
+    return report(subscribers)
 
 
-def report(subscribers: list[Subscriber], entries: list[Entry]) -> bool:
+def report(subscribers: Sequence[Subscriber]) -> bool:
     """Print a line for each subscriber. Return whether all received what they should."""
     print(f"{'expected':>9} {'lost':>5} {'twice':>6} {'disorder':>9} {'connections':>12}  filter")
-    verdicts = [subscriber.verdict(entries) for subscriber in subscribers]
+    verdicts = [subscriber.verdict() for subscriber in subscribers]
     for subscriber, (expected, lost, twice, disorder) in zip(subscribers, verdicts, strict=True):
         condition = orjson.dumps(subscriber.filter.where).decode()[:60]
         refusals = dict(subscriber.refusals)

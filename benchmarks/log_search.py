@@ -2,9 +2,9 @@
 
     python -m benchmarks.log_search --database-url postgresql+asyncpg://… --lines 10000000
 
-Migrates the database, fills the table of lines up to a number, starts a server and searches through it: for a word that
-four lines have, for the token of one line, for a word that no line has, and for a word that all lines have. Prints median
-and 95th percentile of each. `--fill-only` fills the table and stops.
+Migrates the database, fills the table of lines up to a number, starts a server and searches through it: for a word
+that four lines have, for the token of one line, for a word that no line has, and for a word that all lines have. Prints
+median and 95th percentile of each. `--fill-only` fills the table and stops.
 """
 
 import asyncio

@@ -30,7 +30,7 @@ async def saved(ask: Ask, name: str, *filters: dict[str, Any]) -> None:
         ([named("", {"or": [{"name": {"eq": "daily"}}, {"stateType": {"eq": "RUNNING"}}]}, "where")], ["daily"]),
         ([named("equals", ["PENDING"], "state_type")], None),
         ([named("equals", "x", "colour")], None),
-        ([named("is_null", False, "expected_start_time")], ["daily", "nightly-1", "nightly-2"]),
+        ([named("is_null", value=False, property="expected_start_time")], ["daily", "nightly-1", "nightly-2"]),
         ([{**named("equals", "x"), "object": "artifact"}], ["daily", "nightly-1", "nightly-2"]),
     ],
 )

@@ -26,7 +26,7 @@ from runstate.database.bulk import table_of
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
-from runstate.errors import NotFound, Unavailable
+from runstate.errors import InvalidInput, NotFound, Unavailable
 from runstate.rows import ConcurrencyWaiter, FlowRun, Log, ProposalAnswer, Row, TaskRun, TaskRunState
 
 R = TypeVar("R", bound=Row)

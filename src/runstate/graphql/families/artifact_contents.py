@@ -70,7 +70,7 @@ class ResultSerializer:
 
     settings: JSON = strawberry.field(description="Its further settings, as they were written.")
     type: str = strawberry.field(
-        description="`pickle`, `json`, `compressed/pickle`, `compressed/json`, or one of the client; by default `pickle`."
+        description="`pickle`, `json`, `compressed/pickle`, `compressed/json`, or another one of the client."
     )
 
 

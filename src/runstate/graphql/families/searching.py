@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import strawberry
-from graphql import GraphQLError, GraphQLSchema
-from graphql.utilities import coerce_input_value
+from graphql import GraphQLSchema, Undefined
+from graphql.utilities import coerce_input_value, validate_input_value
 from strawberry.utils.str_converters import to_camel_case
 
 from runstate.documents.searches import SavedSearchFilter
@@ -28,11 +28,12 @@ def condition(schema: GraphQLSchema, name: str, filters: Iterable[SavedSearchFil
     """Return the `Where` of the conditions on objects of one kind. Raise BadUserInput if one cannot be applied."""
     where = f"{definition_of(OBJECTS[name]).name}Where"
     kind: Any = schema.get_type(where)
-    given = [_member(each) for each in filters if each.object == name]
-    try:
-        value = coerce_input_value({"and": given}, kind)
-    except GraphQLError as error:
-        raise BadUserInput(f"The saved search cannot be applied as {where}: {error.message}") from None
+    given = {"and": [_member(each) for each in filters if each.object == name]}
+    value = coerce_input_value(given, kind)
+    if value is Undefined:
+        errors: list[str] = []
+        validate_input_value(given, kind, lambda error, _: errors.append(error.message), hide_suggestions=True)
+        raise BadUserInput(f"The saved search cannot be applied as {where}: {errors[0]}")
     return read(kind.extensions[DEFINED_BY].origin, value, None)
 
 
