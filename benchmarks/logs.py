@@ -27,6 +27,7 @@ from benchmarks.http_client import Client, repeat, request, serving
 WRITE: Final = "mutation($input: WriteLogsInput!) { writeLogs(input: $input) { ... on WriteLogsPayload { written } } }"
 PAGE: Final = """query($run: ID!, $by: [LogOrderBy!]) { logs(where: {flowRunId: {eq: $run}}, orderBy: $by, first: 200) {
   nodes { id timestamp level logger message taskRunId } pageInfo { endCursor hasNextPage } } }"""
+TREE: Final = "query($run: ID!) { logs(tree: $run, first: 200) { nodes { id timestamp level logger message } } }"
 TAIL: Final = "subscription($tree: ID) { logs(tree: $tree) { cursor logs { timestamp level message } } }"
 PROPOSE: Final = """mutation($run: ID!) { proposeState(input: {
   run: {flowRunId: $run}, state: {type: RUNNING}, force: true}) { ... on OrchestrationResult { status } } }"""
@@ -146,6 +147,8 @@ async def measure(url: str, process: psutil.Process, batch: int, clients: int, s
         taken = await repeat(url, request(PAGE, run=run, by=[{"timestamp": direction}]), seconds / 3, 1)
         median, worst = statistics.median(taken) * 1e3, taken[int(len(taken) * 0.95)] * 1e3
         print(f"page of 200 of 100,000 lines, {direction}: {median:.2f} ms, 95 % within {worst:.2f} ms")
+    taken = await repeat(url, request(TREE, run=run), seconds / 3, 1)
+    print(f"page of 200 of a tree with 100,000 lines: {statistics.median(taken) * 1e3:.2f} ms")
     for name in ("alone", "while 1,000 lines/s are logged", "alone", "while 1,000 lines/s are logged"):
         logging = asyncio.ensure_future(trickle(url, run)) if name != "alone" else None
         taken = await repeat(url, request(PROPOSE, run=(await flow_runs(url, 1))[0]), seconds / 2, 1)
