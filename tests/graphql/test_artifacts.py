@@ -216,8 +216,8 @@ async def test_a_state_refers_to_its_stored_result(ask: Ask) -> None:
         "storageBlockId": run,
         "storageBlock": None,
         "serializer": {"type": "json", "settings": {"jsonlib": "json"}},
-        "expiration": "2026-01-05T00:00:00Z",
+        "expiration": "2026-01-05T00:00:00.000000Z",
         "clientVersion": "3",
     }
     for data in (None, 1, {"storage_key": 1}, {"x": 1}):
-        assert (await state_of(ask, run, data))["resultReference"] is None
+        assert (await state_of(ask, await make_flow_run(ask), data))["resultReference"] is None
