@@ -353,13 +353,11 @@ async def _load_cached(
 async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) -> None:
     """Write the changes of a unit. The number of statements does not depend on the size of the batch."""
     changed = [unit.runs[each].replace(updated=now) for each in sorted(unit.changed_runs)]
-    flow_runs = [run for run in changed if isinstance(run, FlowRun)]
-    task_runs = [run for run in changed if isinstance(run, TaskRun)]
     changes = [
         inserted(FlowRunState, [_state_row(each) for each in unit.transitions if isinstance(each.run, FlowRun)]),
         inserted(TaskRunState, [_state_row(each) for each in unit.transitions if isinstance(each.run, TaskRun)]),
-        updated(FlowRun, sql.FLOW_RUN_MOVED, flow_runs),
-        updated(TaskRun, sql.TASK_RUN_MOVED, task_runs),
+        updated(FlowRun, sql.FLOW_RUN_MOVED, [run for run in changed if isinstance(run, FlowRun)]),
+        updated(TaskRun, sql.TASK_RUN_MOVED, [run for run in changed if isinstance(run, TaskRun)]),
         # Numbered under the locks of the runs: the order of a run's entries agrees with its versions.
         inserted(Transition, [_transition(each, unit) for each in unit.transitions]),
         await tallies.added(connection, _tally_changes(unit)),
