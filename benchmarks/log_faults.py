@@ -6,7 +6,7 @@
 Ten writers write batches of lines, each to a run of its own: half of them through the servers, half in transactions of
 their own that last up to half a second and are sometimes rolled back. Twenty subscribers with different conditions
 disconnect at random and resume after their cursor on any server. Meanwhile a server is killed with SIGKILL and
-restarted, and so is PostgreSQL (`benchmarks.feed_faults`). At the end the lines that each subscriber received are
+restarted, and so is PostgreSQL (`benchmarks.faults`). At the end the lines that each subscriber received are
 compared with the table. A call whose answer is lost is not repeated, so that each line has a number of its own.
 """
 
@@ -24,19 +24,8 @@ import sqlalchemy as sa
 import typer
 from uuid_utils.compat import uuid7
 
-from benchmarks.feed_faults import (
-    Entry,
-    Filter,
-    Server,
-    Subscriber,
-    Told,
-    Writer,
-    environment,
-    execute,
-    inject_faults,
-    report,
-    wait_until_available,
-)
+from benchmarks.faults import Server, environment, execute, inject_faults, wait_until_available
+from benchmarks.feed_faults import Entry, Filter, Subscriber, Told, Writer, report
 from runstate.core.commands.logs import COLUMNS, CONSECUTIVE, ENTRY_COLUMNS
 from runstate.database import Database
 from runstate.database.bulk import append, table_of
