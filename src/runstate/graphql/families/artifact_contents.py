@@ -179,7 +179,7 @@ def result_of(data: Any) -> ResultReference | None:
         client_version=version if isinstance(version, str) else None,
         expiration=_timestamp(data.get("expiration")),
         serializer=ResultSerializer(settings=settings, type=kind if isinstance(kind, str) else "pickle"),
-        storage_block_id=block if isinstance(block, str) and as_uuid(block) else None,
+        storage_block_id=strawberry.ID(block) if isinstance(block, str) and as_uuid(block) else None,
         storage_key=key,
     )
 

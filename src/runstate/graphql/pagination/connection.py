@@ -225,7 +225,7 @@ def searched_by(
 ) -> None:
     """Add rows that meet a condition of an owner and of the list, as a field of the owner."""
     many = HasMany(row, None)
-    plain = _resolver(many)
+    plain: Any = _resolver(many)
 
     def search(root: Any, info: strawberry.Info[Any, Any], **given: Any) -> Any:
         page: PageArguments[Any] = PageArguments.of(many.extras, given)
