@@ -109,7 +109,7 @@ class Artifact(Row):
 
 # Rows of states are declared before artifacts, which refer to runs.
 for _state in (FlowRunState, TaskRunState):
-    _state.artifact = relationship(  # type: ignore[attr-defined]
+    _state.artifact = relationship(
         Artifact,
         lazy="raise",
         viewonly=True,
