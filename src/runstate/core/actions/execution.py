@@ -42,7 +42,7 @@ RECENT: Final = timedelta(minutes=5)
 async def execute_due(batcher: Batcher, now: datetime) -> int:
     """Execute the actions that are due, and return their number."""
     done = 0
-    while claimed := await _claim(batcher.context, now):
+    while claimed := await claim(batcher.context, now):
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(work: Work, gate: asyncio.Semaphore = gate) -> None:
@@ -132,7 +132,7 @@ async def _try_again(context: CommandContext, work: Work, now: datetime, reason:
         await transaction.connection.execute(sa.update(AutomationActionRun).where(which).values(**columns))
 
 
-async def _claim(context: CommandContext, now: datetime) -> list[Work]:
+async def claim(context: CommandContext, now: datetime) -> list[Work]:
     """Take due actions that no other process has, for the time of the lease, in the order of their ids."""
     table = table_of(AutomationActionRun)
     due = (
