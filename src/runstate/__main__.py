@@ -172,7 +172,9 @@ def watch(
     exit code is 3 if the server rejects the subscription.
     """
     try:
-        raise typer.Exit(run_watch(url, subscription_of(run, where, after, until_final=until_final, events=events), key))
+        raise typer.Exit(
+            run_watch(url, subscription_of(run, where, after, until_final=until_final, events=events), key)
+        )
     except RefusedError as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(REFUSED) from None

@@ -283,7 +283,11 @@ class Automations:
         answer = await self.ask(TEST, input=given)
         if answer is None or answer["__typename"] == "InvalidInput":
             return None, True
-        if "sendNotification" in given["action"] or "callWebhook" in given["action"] or "parameters" in json.dumps(step):
+        if (
+            "sendNotification" in given["action"]
+            or "callWebhook" in given["action"]
+            or "parameters" in json.dumps(step)
+        ):
             return answer["rendered"], answer["rendered"] is None
         return answer["target"], answer["target"] is None
 
@@ -311,7 +315,9 @@ class Automations:
         await self.mutate("updateDeployment", {"id": self.ids[step["deployment"]], "paused": step["paused"]})
 
     async def read_run(self, step: Any) -> Any:
-        answer = await self.ask("query($id: ID!) { r: flowRun(id: $id) { state { type name } } }", id=self.ids[step["run"]])
+        answer = await self.ask(
+            "query($id: ID!) { r: flowRun(id: $id) { state { type name } } }", id=self.ids[step["run"]]
+        )
         return answer and [answer["state"]["type"], answer["state"]["name"]]
 
     async def read_deployment(self, step: Any) -> Any:
