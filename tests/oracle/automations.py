@@ -39,7 +39,6 @@ ACTIONS: Final = {"change_state": "change_flow_run_state"}
 MEMBERS: Final = {"schedule_after": "schedule_after_seconds", "state": "type"}
 LISTS: Final = ("actions", "actions_on_trigger", "actions_on_resolve")
 TAGS: Final = {"tags_all": "all", "tags_any": "any", "no_tags": "isEmpty"}
-LEFT_OUT: Final = ("type",)
 
 
 def camel(name: str) -> str:
@@ -84,6 +83,35 @@ def labels(values: list[dict[str, Any]]) -> list[Any]:
     return in_order([{name: value for name, value in each.items() if value is not None} for each in values])
 
 
+def previewed(recorded: Any) -> Any:
+    """Return a recorded preview of an action: a target or rendered templates, and whether it fails."""
+    failed = recorded.get("failed", False)
+    return (recorded["target"] if "target" in recorded else recorded.get("rendered")), failed
+
+
+def fired(recorded: Any) -> Any:
+    """Return recorded firings in an order that does not depend on the server."""
+    return in_order([{"event": each["event"], "labels": labels(each["labels"])} for each in recorded])
+
+
+EXPECTED: Final[dict[str, Callable[[Any], Any]]] = {
+    "create_automation": lambda recorded: recorded["accepted"],
+    "update_automation": lambda recorded: recorded["accepted"],
+    "delete_automation": lambda recorded: recorded["deleted"],
+    "propose": lambda recorded: recorded["status"],
+    "firings": fired,
+    "test_action": previewed,
+    "read_run": lambda recorded: recorded and recorded["state"],
+    "runs_of_deployment": lambda recorded: in_order(
+        [each | {"starts_in": round(each["starts_in"] / 30)} for each in recorded]
+    ),
+    "action_runs": in_order,
+    "automation_events": in_order,
+    "list_automations": lambda recorded: recorded if isinstance(recorded, dict) else sorted(recorded),
+}
+"""Recorded answers in the form of the answers here, by operation."""
+
+
 class Automations:
     """A scenario in progress."""
 
@@ -122,32 +150,7 @@ class Automations:
 
     def expected(self, op: str, recorded: Any) -> Any:
         """Return a recorded answer in the form of the answers here."""
-        match op:
-            case "create_automation" | "update_automation":
-                return recorded["accepted"]
-            case "delete_automation":
-                return recorded["deleted"]
-            case "propose":
-                return recorded["status"]
-            case "firings":
-                return in_order([{"event": each["event"], "labels": labels(each["labels"])} for each in recorded])
-            case "test_action":
-                return self.previewed(recorded)
-            case "read_run":
-                return recorded and recorded["state"]
-            case "runs_of_deployment":
-                return in_order([each | {"starts_in": round(each["starts_in"] / 30)} for each in recorded])
-            case "action_runs" | "automation_events":
-                return in_order(recorded)
-            case "list_automations":
-                return recorded if isinstance(recorded, dict) else sorted(recorded)
-        return recorded
-
-    @staticmethod
-    def previewed(recorded: Any) -> Any:
-        """Return a recorded preview of an action: a target, a rendered text, or a failure."""
-        failed = recorded.get("failed", False)
-        return (recorded["target"], failed) if "target" in recorded else (recorded.get("rendered"), failed)
+        return EXPECTED[op](recorded) if op in EXPECTED else recorded
 
     async def ask(self, document: str, **variables: Any) -> Any:
         """Return the field `r` of an answer; None if the values were refused."""
@@ -188,15 +191,18 @@ class Automations:
     # ---- automations
 
     async def create_automation(self, step: Any) -> Any:
+        """Create an automation; return whether it was accepted."""
         return await self.make("createAutomation", step, automation(step["automation"]))
 
     async def update_automation(self, step: Any) -> Any:
+        """Update an automation; return whether it was accepted."""
         given = {"id": self.id(step["automation"])} | automation(step["change"])
         answer = await self.mutate("updateAutomation", given)
         await self.settle()
         return bool(answer and "automation" in answer)
 
     async def read_automation(self, step: Any) -> Any:
+        """Return an automation."""
         answer = await self.ask(READ, id=self.id(step["automation"]))
         if answer is None:
             return None
@@ -204,18 +210,21 @@ class Automations:
         return answer | {"actions": len(answer["actions"]), "trigger": kind}
 
     async def delete_automation(self, step: Any) -> Any:
+        """Delete an automation; return whether it existed."""
         text = "mutation($id: ID!) { r: deleteAutomation(id: $id) { __typename } }"
         answer = await self.ask(text, id=self.id(step["automation"]))
         await self.settle()
         return answer["__typename"] == "DeletePayload"
 
     async def delete_owned(self, step: Any) -> Any:
+        """Delete the automations that a resource owns; return their names."""
         text = """mutation($of: String!) { r: deleteAutomationsOwnedBy(resourceId: $of) {
           ... on DeleteManyPayload { deletedIds } } }"""
         deleted = (await self.ask(text, of=step["resource"]))["deletedIds"]
         return sorted(name for name, known in self.ids.items() if known in deleted)
 
     async def list_automations(self, step: Any) -> Any:
+        """Return the names of automations that meet a condition."""
         asked = step.get("where", {})
         where: dict[str, Any] = {"name": {"startsWith": self.nonce}}
         if "related_to" in step:
@@ -239,6 +248,7 @@ class Automations:
     # ---- events, firings and actions
 
     async def emit(self, step: Any) -> None:
+        """Append events."""
         begin = datetime.now(UTC)
         given = [self.event(each, begin) for each in step["events"]]
         answer = await self.mutate("emitEvents", {"events": given})
@@ -254,16 +264,19 @@ class Automations:
         return given | ({"follows": self.event_id(recorded["follows"])} if recorded.get("follows") else {})
 
     async def firings(self, step: Any) -> Any:
+        """Return the firings of an automation."""
         nodes = (await self.ask(FIRINGS, id=self.ids[step["automation"]]))["firings"]["nodes"]
         return in_order(
             [{"event": self.event_name(each["eventId"]), "labels": labels(each["labels"])} for each in nodes]
         )
 
     async def action_runs(self, step: Any) -> Any:
+        """Return the actions of the firings of an automation."""
         nodes = (await self.ask(FIRINGS, id=self.ids[step["automation"]]))["firings"]["nodes"]
         return in_order([run for each in nodes for run in each["actionRuns"]])
 
     async def automation_events(self, step: Any) -> Any:
+        """Return the events about an automation."""
         about = f"runstate.automation.{self.ids[step['automation']]}"
         nodes = (await self.ask(EVENTS_ABOUT, where={"resource": {"resourceId": {"eq": about}}}))["nodes"]
         names = {each["id"]: each["name"] for each in nodes}
@@ -277,6 +290,7 @@ class Automations:
         return told | ({"action": node["payload"]["action_index"]} if "action_index" in node["payload"] else {})
 
     async def test_action(self, step: Any) -> Any:
+        """Return the target or the rendered templates of an action, and whether it fails."""
         given = {"automationName": step["automation"], "action": action(step["action"]), "labels": step["labels"]}
         if step["event"] is not None:
             given["event"] = self.event(step["event"], datetime(2026, 3, 2, tzinfo=UTC)) | {"id": step["event"]["id"]}
@@ -294,36 +308,44 @@ class Automations:
     # ---- flows, deployments and runs
 
     async def flow(self, step: Any) -> None:
+        """Create a flow."""
         await self.make("createFlow", step, {"name": f"flow-{self.nonce}-{step['as']}"})
 
     async def deployment(self, step: Any) -> None:
+        """Create a deployment."""
         given = {"name": f"dep-{self.nonce}-{step['as']}", "flowId": self.ids[step["flow"]]}
         await self.make("createDeployment", step, given | {"parameters": step.get("parameters", {})})
 
     async def flow_run(self, step: Any) -> None:
+        """Create a flow run."""
         given = {"flowId": self.ids[step["flow"]], "name": f"run-{step['as']}"}
         given |= {"deploymentId": self.ids[step["deployment"]]} if "deployment" in step else {}
         await self.make("createFlowRun", step, given)
 
     async def propose(self, step: Any) -> Any:
+        """Propose a state; return the answer."""
         given = {"run": {"flowRunId": self.ids[step["run"]]}, "state": step["state"], "force": step.get("force", False)}
         status = (await self.mutate("proposeState", given))["status"]
         await self.settle()
         return status
 
     async def update_deployment(self, step: Any) -> None:
+        """Pause or resume a deployment."""
         await self.mutate("updateDeployment", {"id": self.ids[step["deployment"]], "paused": step["paused"]})
 
     async def read_run(self, step: Any) -> Any:
+        """Return type and name of the state of a run."""
         answer = await self.ask(
             "query($id: ID!) { r: flowRun(id: $id) { state { type name } } }", id=self.ids[step["run"]]
         )
         return answer and [answer["state"]["type"], answer["state"]["name"]]
 
     async def read_deployment(self, step: Any) -> Any:
+        """Return whether a deployment is paused."""
         return await self.ask("query($id: ID!) { r: deployment(id: $id) { paused } }", id=self.ids[step["deployment"]])
 
     async def runs_of_deployment(self, step: Any) -> Any:
+        """Return the runs of a deployment that an automation created."""
         nodes = (await self.ask(RUNS, id=self.ids[step["deployment"]]))["flowRuns"]["nodes"]
         made, now = set(self.ids.values()), datetime.now(UTC)
         return in_order(

@@ -86,7 +86,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an action did."""
+    """The effect of an action."""
 
     results: Sequence[str] = ()
     details: Mapping[str, Any] | None = None
@@ -193,15 +193,17 @@ async def _run(batcher: Batcher, work: Work, now: datetime) -> Effect:
 
 
 async def _propose(batcher: Batcher, work: Work, now: datetime) -> Effect:
-    id, key = work.target(), f"automation-action:{work.run.id}:{work.run.retries}"
+    run_id, key = work.target(), f"automation-action:{work.run.id}:{work.run.retries}"
     if isinstance(work.action, FlowRunAction) and work.action.verb is FlowRunVerb.RESUME:
-        answer = await run_inputs.resume(batcher, requests.ResumeFlowRun(id=id, idempotency_key=key), actor=work.actor)
+        answer = await run_inputs.resume(
+            batcher, requests.ResumeFlowRun(id=run_id, idempotency_key=key), actor=work.actor
+        )
     else:
         answer = await decided(
             batcher,
             ProposeState(
                 kind=RunKind.FLOW_RUN,
-                run_id=id,
+                run_id=run_id,
                 state=_state(work, now),
                 force=getattr(work.action, "force", False),
                 idempotency_key=key,
@@ -211,7 +213,7 @@ async def _propose(batcher: Batcher, work: Work, now: datetime) -> Effect:
         )
     if answer.status is not OrchestrationStatus.ACCEPT and not await _is_cancelled(batcher.context, work, answer):
         raise ActionFailed(answer.reason or f"The proposal got the answer {answer.status.value}.")
-    return Effect([resource_id("flow-run", id)])
+    return Effect([resource_id("flow-run", run_id)])
 
 
 def _state(work: Work, now: datetime) -> states.State:
@@ -239,9 +241,9 @@ async def _is_cancelled(context: CommandContext, work: Work, answer: Answer) -> 
 
 async def _send(context: CommandContext, work: Work) -> Effect:
     rendered = await _rendered(context, work)
-    id = work.action.block_document_id
-    slug, data = await _block(context, id)
-    block = [resource_id("block-document", id)]
+    document_id = work.action.block_document_id
+    slug, data = await _block(context, document_id)
+    block = [resource_id("block-document", document_id)]
     if isinstance(work.action, CallWebhookAction):
         if slug != "webhook":
             raise ActionFailed(f"The block is a `{slug}`, not a webhook.")

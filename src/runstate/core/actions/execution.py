@@ -61,8 +61,7 @@ async def execute(batcher: Batcher, work: Work, now: datetime) -> None:
     """Execute an action and finish it, or have it tried again."""
     context = batcher.context
     try:
-        if work.run.attempts > MOST_ATTEMPTS:
-            raise ActionFailed(f"It was tried {MOST_ATTEMPTS} times.")
+        _check_attempts(work)
         if is_own(work.action):
             await _execute_own(context, work, now)
             return
@@ -73,6 +72,12 @@ async def execute(batcher: Batcher, work: Work, now: datetime) -> None:
         await _finish(context, work, now, ActionStatus.FAILED, Effect(), str(error))
     else:
         await _finish(context, work, now, ActionStatus.EXECUTED, effect)
+
+
+def _check_attempts(work: Work) -> None:
+    # A process that is killed again and again does not count its failures itself.
+    if work.run.attempts > MOST_ATTEMPTS:
+        raise ActionFailed(f"It was tried {MOST_ATTEMPTS} times.")
 
 
 async def _execute_own(context: CommandContext, work: Work, now: datetime) -> None:

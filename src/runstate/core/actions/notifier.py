@@ -28,10 +28,12 @@ class CheckedSocket(socket.socket):
     """A socket that connects to permitted addresses only."""
 
     def connect(self, address: Any) -> None:
+        """Connect to a permitted address."""
         _check(self, address)
         super().connect(address)
 
     def connect_ex(self, address: Any) -> int:
+        """Connect to a permitted address; return the number of the error."""
         _check(self, address)
         return super().connect_ex(address)
 
@@ -54,7 +56,12 @@ def answer(request: bytes) -> bytes:
     given = orjson.loads(request)
     Connections.addresses, Connections.forbidden = Addresses(given["networks"]), None
     status, reason = sent(given["urls"], given["title"], given["body"])
-    return orjson.dumps({"status": status, "reason": (Connections.forbidden or reason)[:LONGEST_REASON]})
+    return orjson.dumps({"status": status, "reason": refused(reason)[:LONGEST_REASON]})
+
+
+def refused(reason: str) -> str:
+    """Return why a connection was refused, or another reason if none was."""
+    return Connections.forbidden or reason
 
 
 def sent(urls: list[str], title: str, body: str) -> tuple[str, str]:
@@ -69,7 +76,12 @@ def sent(urls: list[str], title: str, body: str) -> tuple[str, str]:
             return "sent", ""
     except (TypeError, ValueError) as error:
         return "failed", str(error)
-    return ("failed" if Connections.forbidden else "again"), "The notification service did not accept the message."
+    return outcome(), "The notification service did not accept the message."
+
+
+def outcome() -> str:
+    """Return whether a notification that was not accepted may be sent again."""
+    return "failed" if Connections.forbidden else "again"
 
 
 if __name__ == "__main__":

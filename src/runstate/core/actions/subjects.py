@@ -88,12 +88,12 @@ async def names_for(
 async def _object(connection: AsyncConnection, name: str, event: Event | None) -> dict[str, Any] | None:
     row = OBJECTS[name]
     try:
-        id = inferred(name.replace("_", "-"), event)
+        found_id = inferred(name.replace("_", "-"), event)
     except NoTarget:
         return None
     table = table_of(row)
     shown = [column for column in table.c if not is_marked(column, PRIVATE)]
-    found = (await connection.execute(sa.select(*shown).where(table.c.id == id))).one_or_none()
+    found = (await connection.execute(sa.select(*shown).where(table.c.id == found_id))).one_or_none()
     if found is None:
         return None
     described = {key: _plain(value) for key, value in found._mapping.items()}  # noqa: SLF001 the columns by name
@@ -113,7 +113,7 @@ def _state(event: Event) -> dict[str, Any] | None:
 
 async def _variables(connection: AsyncConnection) -> dict[str, Any]:
     asked = sa.select(Variable.name, Variable.value).order_by(Variable.name).limit(MOST_VARIABLES)
-    return {name: value for name, value in await connection.execute(asked)}
+    return {row.name: row.value for row in await connection.execute(asked)}
 
 
 CONVERSIONS: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (

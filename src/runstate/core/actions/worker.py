@@ -83,7 +83,9 @@ def named(name: str, value: Any) -> Any:
         return [named(name[:-1], each) for each in value]
     if not isinstance(value, dict) or name in {"labels", "variables"}:
         return value
-    found = {key: datetime.fromisoformat(each) if key in TIMES and each else each for key, each in value.items()}
+    found: dict[str, Any] = {
+        key: datetime.fromisoformat(each) if key in TIMES and each else each for key, each in value.items()
+    }
     if name == "event":
         found["resource"] = Resource(found["resource"])
         found["related"] = list(map(Resource, found["related"]))

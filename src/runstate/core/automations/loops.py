@@ -19,7 +19,7 @@ RUN: Final = {"resource.id": f"{PREFIX}flow-run.00000000-0000-4000-8000-00000000
 
 
 def endless(trigger: Any, actions: Iterable[Any]) -> Iterator[int]:
-    """Yield the places of actions that would make an automation with a trigger run for ever."""
+    """Yield the places of actions that would make an automation with a trigger run without end."""
     reacting = [each for each in inner_triggers(trigger) if _reacts_to_starts(each)]
     for place, action in enumerate(actions):
         if isinstance(action, RunDeploymentAction) and any(_feeds(each, action.deployment_id) for each in reacting):

@@ -36,7 +36,7 @@ class State:
     """
 
     now: datetime
-    """How far time has come: the latest arrival or deadline. Must be stored, since arrivals can be out of order."""
+    """The latest arrival or deadline. It must be stored, since arrivals can be out of order."""
     windows: dict[WindowId, Window] = field(default_factory=dict)
     kept: dict[UUID, Kept] = field(default_factory=dict)
     """Firings inside composites, by the id of the composite."""

@@ -32,7 +32,7 @@ class Look(NamedTuple):
     verdict: TriggerVerdict
     counted: int | None = None
     fired: tuple[Part | None, ...] = ()
-    """For each firing its event, which is None for the absence of any."""
+    """For each firing its event; None for the absence of any."""
 
 
 def due(leaf: EventLeaf, window: Window) -> datetime | None:

@@ -25,7 +25,7 @@ MOST_STEPS: Final = 20_000
 
 
 class Previewed(NamedTuple):
-    """What a trigger would have done."""
+    """The firings that a trigger would have had."""
 
     automation: Compiled
     result: Result
@@ -61,7 +61,7 @@ async def _events(context: CommandContext, document: TestTrigger) -> Sequence[Ev
 
 
 class ActionPreview(NamedTuple):
-    """What an action would do."""
+    """The target of an action, and its rendered templates."""
 
     target: str | None
     rendered: Any

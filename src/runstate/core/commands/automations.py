@@ -128,7 +128,7 @@ async def locked(connection: AsyncConnection, automation_id: UUID) -> Automation
 
 
 async def set_enabled(context: CommandContext, connection: AsyncConnection, id: UUID, *, enabled: bool) -> None:
-    """Enable or disable an automation. Raise NotFound if it does not exist, InvalidInput if it would run for ever."""
+    """Enable or disable an automation. Raise NotFound or, if it would run without end, InvalidInput."""
     before = await locked(connection, id)
     if before.enabled is not enabled:
         await _check_loops(connection, {name: getattr(before, name) for name in CHECKED} | {"enabled": enabled})
@@ -196,7 +196,7 @@ async def _check_variables(context: CommandContext, columns: dict[str, Any]) -> 
 
 
 async def _check_loops(connection: AsyncConnection, columns: dict[str, Any]) -> None:
-    """Raise InvalidInput if an enabled automation would run for ever."""
+    """Raise InvalidInput if an enabled automation would run without end."""
     selected = {each.deployment_id for name in LISTS for each in _runs(columns[name]) if each.deployment_id}
     # An id of no deployment creates no runs.
     asked = sa.select(Deployment.id).where(among(Deployment.id, sorted(selected)))
@@ -205,7 +205,7 @@ async def _check_loops(connection: AsyncConnection, columns: dict[str, Any]) -> 
         for place in endless(columns["trigger"], columns[name]):
             if columns[name][place].deployment_id in existing:
                 raise InvalidInput(
-                    "The automation would run for ever: each run that the action creates makes its trigger fire. "
+                    "The automation would run without end: each run that the action creates makes its trigger fire. "
                     "Match other runs, or other events.",
                     (name, str(place)),
                 )

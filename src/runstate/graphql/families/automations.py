@@ -104,6 +104,8 @@ class DeleteManyPayload:
 
 @strawberry.type
 class Mutation:
+    """Deletions of several automations, and repeated actions."""
+
     @mutation(Scope.ADMIN, NotFound)
     async def retry_automation_action(self, info: Info, id: Id) -> RetryAutomationActionPayload:
         """Have an action of a firing that failed for good tried again; one that was executed is returned as it is."""
@@ -132,6 +134,8 @@ def _deleted(ids: Sequence[UUID]) -> DeleteManyPayload:
 
 @strawberry.type
 class Query:
+    """Firings and actions of all automations, and waiting events."""
+
     automation_firings = rows_of(AutomationFiring, "Firings of automations; newest first by default.")
     automation_action_runs = rows_of(AutomationActionRun, "Actions of firings; newest first by default.")
     event_followers = rows_of(

@@ -85,12 +85,14 @@ class TestActionPayload:
         "they fail."
     )
     target: str | None = strawberry.field(
-        description="Id of the resource that it is about, as in events; null if there is none."
+        description="Id of the resource that it is about, as in events; null if it is about nothing."
     )
 
 
 @strawberry.type
 class Query:
+    """Previews."""
+
     @query_with_problems(InvalidInput, scope=Scope.ADMIN)
     async def test_trigger(
         self,
@@ -99,7 +101,7 @@ class Query:
     ) -> TestTriggerPayload:
         """The firings that a trigger would have had, and the effect of each event. Nothing is written."""
         document = input.checked()
-        automation, found = await previews.preview_trigger(info.context.commands, document)
+        _, found = await previews.preview_trigger(info.context.commands, document)
         windows = [each for each in windows_in_order(found.state) if each[2].end > document.until]
         return TestTriggerPayload(
             firings=[_firing(each.firing) for each in found.firings],

@@ -355,7 +355,7 @@ def reference_field(target: type[Row], key: str) -> Callable[[F], F]:
     return make
 
 
-def extends(  # noqa: PLR0913 one for each kind of field
+def extends(  # noqa: PLR0913 each says something else about the field
     row: type[Base],
     *,
     name: str | None = None,

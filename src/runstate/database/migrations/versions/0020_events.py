@@ -5,8 +5,8 @@ from alembic import op
 
 from runstate.database.migrations.types import JSON, ServerSays, Timestamp, Xid8
 
-revision = "0018"
-down_revision = "0017"
+revision = "0020"
+down_revision = "0019"
 
 COUNTER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 CONTINUE = """INSERT INTO sqlite_sequence (name, seq) SELECT 'transition', 0
