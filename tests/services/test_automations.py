@@ -200,7 +200,7 @@ async def test_a_process_that_was_replaced_writes_nothing(make: Making, evaluato
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_firings_do_not_depend_on_rounds_processes_and_kills(make: Making, seed: int) -> None:
-    random, context = Random(seed), make.batcher.context
+    random = Random(seed)
     for trigger in random.sample(TRIGGERS, 4):
         await automation(make, trigger)
     evaluators = [Timed(make.database, make.clock, page_size=random.choice([1, 3, 500])) for _ in range(2)]
@@ -227,4 +227,3 @@ async def test_firings_do_not_depend_on_rounds_processes_and_kills(make: Making,
     found = await rows(make.database, AutomationFiring, "id", "automation_id")
     assert found == await expected(make.database, make.clock())
     assert len(found) > 5
-    assert context

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -39,7 +39,7 @@ class Log(Generic[T]):
 
     def entry(self, values: Sequence[Any]) -> T:
         """Return the entry with these values of `columns`."""
-        return self.row.of(dict(zip(self.column_names, values, strict=True)))
+        return cast("T", self.row.of(dict(zip(self.column_names, values, strict=True))))
 
     def keys(self, entry: T) -> set[UUID | None]:
         """Return the ids by which subscribers can select the entry."""

@@ -259,14 +259,14 @@ class Evaluator:
         held = {name: getattr(self.state, name) for name in ("windows", "kept")}
         self.state.remove(automation.compiled)
         for name, before in held.items():
-            after = Touched(getattr(self.state, name))
+            after: Touched[Any, Any] = Touched(getattr(self.state, name))
             after.touched = before.touched
             setattr(self.state, name, after)
 
     async def _write(self, cursor: Cursor, fired: Sequence[Firings], events: Sequence[Event]) -> None:
         """Write the round in one transaction: all of it, or nothing if another process has taken over."""
         now, state = self.clock(), self.state
-        touched = any(each.touched for each in (state.windows, state.kept, state.waiting))  # type: ignore[attr-defined]
+        touched = storage.has_changes(state)
         is_late = self.written_at is None or now - self.written_at > RENEWAL
         if not (events or fired or touched or self.changed or is_late):
             self.cursor = cursor

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core.automations.events import Event, Firing, Key, Part
-from runstate.core.automations.state import State
+from runstate.core.automations.state import State, WindowId
 from runstate.core.automations.stored import COLUMNS, of_row
 from runstate.core.automations.windows import LATENESS, Window, due
 from runstate.core.evaluation.definitions import Evaluated
@@ -61,11 +61,16 @@ def forget_changes(state: State) -> None:
         getattr(state, name).touched.clear()
 
 
+def has_changes(state: State) -> bool:
+    """Return whether anything has changed since it was stored."""
+    return any(_changes(held) for held in (state.windows, state.kept, state.waiting))
+
+
 async def _load_windows(connection: AsyncConnection, state: State) -> None:
     for row in await connection.execute(sa.select(*table_of(AutomationBucket).c)):
         key = tuple(each.value for each in row.key)
         last = None if row.last_event_id is None else Part(row.last_position, row.last_event_id, row.last_depth)
-        state.windows[row.trigger_id, key] = Window(row.start, row.end, row.count, last)
+        state.windows[row.trigger_id, key] = Window(row.start, row.end, row._mapping["count"], last)  # noqa: SLF001
 
 
 async def _load_kept(connection: AsyncConnection, state: State) -> None:
@@ -100,7 +105,7 @@ async def save(connection: AsyncConnection, state: State, automations: Automatio
     nodes = {node.id: (each, node) for each in automations.values() for node in each.compiled.nodes}
     windows, kept, waiting = (_changes(each) for each in (state.windows, state.kept, state.waiting))
     await _delete_kept(connection, kept)
-    rows = [_bucket(nodes, *each, window, state.now) for each in windows if (window := state.windows.get(each))]
+    rows = [_bucket(nodes, each, window, state.now) for each in windows if (window := state.windows.get(each))]
     gone = [(trigger, digest(key)) for trigger, key in windows if (trigger, key) not in state.windows]
     changes = [
         replaced(AutomationBucket, BUCKET, [row for row in rows if row]),
@@ -144,9 +149,8 @@ def digest(key: Key) -> str:
     return hashlib.sha256(orjson.dumps(key)).hexdigest()
 
 
-def _bucket(
-    leaves: Mapping[UUID, Any], trigger_id: UUID, key: Key, window: Window, now: datetime
-) -> dict[str, Any] | None:
+def _bucket(leaves: Mapping[UUID, Any], at: WindowId, window: Window, now: datetime) -> dict[str, Any] | None:
+    trigger_id, key = at
     if trigger_id not in leaves:
         return None
     automation, leaf = leaves[trigger_id]
