@@ -100,7 +100,20 @@ async def test_a_rendering_that_takes_too_much_fails(templates: Templates, text:
         await templates.render({"body": text}, {})
 
 
+@pytest.mark.parametrize(
+    "text", ["{{ 10 ** (10 ** 10) }}", "{{ 'a' | center(10000000000) }}", "{{ 'a' * 9999999999 }}"]
+)
+def test_the_check_of_a_template_computes_nothing(text: str) -> None:
+    assert template(text) == text
+
+
+@pytest.mark.parametrize("text", ["{% autoescape 'a' | center(9) %}{% endautoescape %}", "{{ " + "(" * 5000 + "}}"])
+def test_a_template_that_the_compiler_would_compute_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"autoescape|nested too deeply"):
+        template(text)
+
+
 async def test_a_template_that_computes_without_end_is_stopped(templates: Templates) -> None:
     with pytest.raises(TemplateFailed):
-        await templates.render({"body": "{{ 10 ** 10 ** 10 }}"}, {})
+        await templates.render({"body": "{{ 10 ** (10 ** 10) }}"}, {})
     assert await templates.render({"body": "{{ 1 }}"}, {}) == {"body": "1"}

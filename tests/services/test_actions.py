@@ -46,6 +46,7 @@ def receiver() -> Iterator[str]:
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+    server.server_close()
 
 
 async def fire(app: Starlette, ask: Ask, *given: Any) -> None:

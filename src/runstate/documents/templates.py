@@ -32,17 +32,30 @@ def environment() -> Any:
     """Return the environment of all templates. Undefined names are empty texts, however deep they are."""
     # Jinja2 and humanize are imported on first use: most processes render nothing.
     import humanize  # noqa: PLC0415
-    from jinja2 import ChainableUndefined  # noqa: PLC0415
+    from jinja2 import ChainableUndefined, pass_context  # noqa: PLC0415
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
 
+    @pass_context
+    def _as_it_is(_: Any, value: Any) -> Any:
+        return value
+
     class Sandbox(ImmutableSandboxedEnvironment):
+        intercepted_binops = frozenset({"*", "**"})
+
         def getattr(self, obj: Any, attribute: str) -> Any:
             """Return a value of a dict by its key before a method of the dict."""
             if isinstance(obj, Resource) and attribute in FIELDS:
                 return obj.get(FIELDS[attribute])
             return obj[attribute] if isinstance(obj, dict) and attribute in obj else super().getattr(obj, attribute)
 
-    made = Sandbox(undefined=ChainableUndefined, autoescape=False, keep_trailing_newline=True)
+    made = Sandbox(
+        undefined=ChainableUndefined,
+        autoescape=False,
+        keep_trailing_newline=True,
+        # The compiler must compute nothing: it also runs in the server, without limits.
+        optimized=False,
+        finalize=_as_it_is,
+    )
     made.globals["range"] = short_range
     made.policies["json.dumps_kwargs"] = {"sort_keys": True, "default": str}
     made.filters |= {f"humanize_{name}": getattr(humanize, name) for name in HUMANIZE}
@@ -54,14 +67,20 @@ def template(text: str) -> str:
     if "{" not in text:
         return text
     from jinja2 import TemplateError  # noqa: PLC0415
+    from jinja2.nodes import EvalContextModifier  # noqa: PLC0415
 
     try:
         tree = environment().parse(text)
+        # The compiler computes the argument of `autoescape`.
+        if any(tree.find_all(EvalContextModifier)):
+            raise ValueError("the template must not use `autoescape`")
+        depths = list(_loops(tree, 0))
         # Unknown filters and tests are found by the compiler, not by the parser.
         environment().compile(tree)
     except TemplateError as error:
         raise ValueError(f"the template is invalid: {error}") from None
-    depths = list(_loops(environment().parse(text), 0))
+    except RecursionError:
+        raise ValueError("the template is nested too deeply") from None
     if len(depths) > MOST_LOOPS:
         raise ValueError(f"the template has {len(depths)} loops; at most {MOST_LOOPS} are allowed")
     if max(depths, default=0) > DEEPEST_LOOP:
