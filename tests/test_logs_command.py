@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from runstate.cli.logs import LiveLogs, existing
-from runstate.cli.watch import RefusedError, socket_address, watch
+from runstate.cli.watch import watch
+from runstate.client.errors import RefusedError
+from runstate.client.sockets import socket_address
 from tests.client import Ask
 from tests.graphql.mutations import make_flow_run, make_task_run, propose
 from tests.graphql.test_logs import line, write

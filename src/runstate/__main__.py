@@ -1,4 +1,4 @@
-"""`runstate serve | migrate | schema | verify | watch | logs | demo | keys | secrets`."""
+"""`runstate serve | migrate | schema | verify | watch | logs | demo | worker | keys | secrets`."""
 
 # First, because it disables the garbage collector during the imports below.
 import runstate.loading  # noqa: F401  # isort: skip
@@ -21,8 +21,11 @@ from runstate.app import clock
 from runstate.cli.demo import run_demo
 from runstate.cli.keys import cli as keys
 from runstate.cli.logs import run_logs
+from runstate.cli.runs import flows, limits, runs
 from runstate.cli.secrets import cli as secrets
-from runstate.cli.watch import REFUSED, RefusedError, run_watch, wish_of
+from runstate.cli.watch import REFUSED, run_watch, subscription_of
+from runstate.cli.worker.command_line import cli as worker
+from runstate.client.errors import RefusedError
 from runstate.core.checks.secrets import verify_secrets
 from runstate.core.checks.verify import verify as findings_of
 from runstate.core.rotation import used_keys
@@ -43,9 +46,13 @@ log = structlog.get_logger(__name__)
 
 gc.freeze()  # modules are never freed, so collections need not visit their objects
 gc.enable()
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 cli.add_typer(keys, name="keys")
 cli.add_typer(secrets, name="secrets")
+cli.add_typer(runs, name="runs")
+cli.add_typer(flows, name="flows")
+cli.add_typer(limits, name="limits")
+cli.add_typer(worker, name="worker")
 
 Url = Annotated[
     str | None, typer.Option("--database-url", help="URL of the database; RUNSTATE_DATABASE_URL by default.")
@@ -170,7 +177,7 @@ def watch(
     exit code is 3 if the server rejects the subscription.
     """
     try:
-        raise typer.Exit(run_watch(url, wish_of(run, where, after, until_final=until_final), key))
+        raise typer.Exit(run_watch(url, subscription_of(run, where, after, until_final=until_final), key))
     except RefusedError as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(REFUSED) from None

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship
 
 from runstate.documents.base import DashSlug, JsonValue, LongText, ShortText, ShortTexts
-from runstate.rows.base import CREATE_ONLY, JSON, READ_ONLY, Row, reverse
+from runstate.rows.base import CREATE_ONLY, JSON, READ_ONLY, Row, reverse, unconstrained
 from runstate.rows.runs import FlowRun, FlowRunState, TaskRun, TaskRunState, known
 
 OF_STATE = (
@@ -39,22 +39,16 @@ class ArtifactCollection(Row):
         index=True, info=READ_ONLY, doc="Id of the task run of the latest artifact."
     )
 
-    flow_run: Mapped[FlowRun | None] = relationship(
-        lazy="raise",
-        viewonly=True,
-        primaryjoin=lambda: FlowRun.id == foreign(ArtifactCollection.flow_run_id),
+    flow_run: Mapped[FlowRun | None] = unconstrained(
+        lambda: FlowRun.id == foreign(ArtifactCollection.flow_run_id),
         doc="The flow run of the latest artifact; null if it is unknown.",
     )
-    task_run: Mapped[TaskRun | None] = relationship(
-        lazy="raise",
-        viewonly=True,
-        primaryjoin=lambda: TaskRun.id == foreign(ArtifactCollection.task_run_id),
+    task_run: Mapped[TaskRun | None] = unconstrained(
+        lambda: TaskRun.id == foreign(ArtifactCollection.task_run_id),
         doc="The task run of the latest artifact; null if it is unknown.",
     )
-    latest: Mapped["Artifact"] = relationship(
-        lazy="raise",
-        viewonly=True,
-        primaryjoin=lambda: Artifact.id == foreign(ArtifactCollection.latest_id),
+    latest: Mapped["Artifact"] = unconstrained(
+        lambda: Artifact.id == foreign(ArtifactCollection.latest_id),
         doc="The artifact that was created last.",
     )
 
@@ -80,17 +74,13 @@ class Artifact(Row):
         sa.ForeignKey(ArtifactCollection.id), info=READ_ONLY, doc="Id of the collection of its key."
     )
 
-    flow_run: Mapped[FlowRun | None] = relationship(
-        lazy="raise",
-        viewonly=True,
-        primaryjoin=lambda: FlowRun.id == foreign(Artifact.flow_run_id),
+    flow_run: Mapped[FlowRun | None] = unconstrained(
+        lambda: FlowRun.id == foreign(Artifact.flow_run_id),
         info=reverse("artifacts", "Artifacts of the run and of its task runs."),
         doc="The flow run; null if it is unknown.",
     )
-    task_run: Mapped[TaskRun | None] = relationship(
-        lazy="raise",
-        viewonly=True,
-        primaryjoin=lambda: TaskRun.id == foreign(Artifact.task_run_id),
+    task_run: Mapped[TaskRun | None] = unconstrained(
+        lambda: TaskRun.id == foreign(Artifact.task_run_id),
         info=reverse("artifacts", "Artifacts of the run."),
         doc="The task run; null if it is unknown.",
     )

@@ -52,14 +52,14 @@ ArtifactContent = Annotated[
 ]
 
 
-@extends(Artifact, needs={"type", "data"})
+@extends(Artifact, needs={"type", "data"}, parses=True)
 async def content(root: strawberry.Parent[Artifact]) -> ArtifactContent | None:
     """The data, read as the type says; null for other types, and for data that does not fit the type."""
     found: Image | Link | Markdown | Progress | ResultReference | Table | None = content_of(root.type, root.data)
     return found
 
 
-@extends(State, needs={"data"})
+@extends(State, needs={"data"}, parses=True)
 async def result_reference(root: strawberry.Parent[State]) -> ResultReference | None:
     """The place of the stored result, if `data` is an object with `storage_key`; null if it is the result itself."""
     return result_of(root.data)

@@ -230,7 +230,7 @@ def searched_by(
     def search(root: Any, info: strawberry.Info[Any, Any], **given: Any) -> Any:
         page: PageArguments[Any] = PageArguments.of(many.extras, given)
         both = where(root, info, page.where if isinstance(page.where, Where) else None)
-        return info.context.search(info, row, replace(page, where=both), owner=root.id)
+        return info.context.search(info, row, replace(page, where=both), of=root.id)
 
     search.__signature__ = plain.__signature__  # type: ignore[attr-defined]
     search.__annotations__ = plain.__annotations__

@@ -184,7 +184,8 @@ class PageQuery(Generic[R]):
     async def counts(self, fetch: Fetch, parents: list[Any]) -> list[int]:
         """Return how many rows each parent has on all pages, in one statement."""
         groups = [self.parent] if self.parent else []
-        query = count_query(self.row, self.condition, groups)
+        # Tallies do not know the columns of additional conditions.
+        query = count_query(self.row, self.condition, groups, tallied=not self.extra)
         scope = [among(query.counted.columns[self.parent], parents)] if self.parent else []
         scope += [condition(query.counted.table) for condition in self.extra]
         counted = {(key[0] if key else None): number for *key, number in await fetch(query.counts(groups, *scope))}

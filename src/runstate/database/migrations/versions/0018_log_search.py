@@ -4,8 +4,8 @@ import sqlalchemy as sa
 import structlog
 from alembic import op
 
-revision = "0016"
-down_revision = "0015"
+revision = "0018"
+down_revision = "0017"
 
 INDEX = "ix_log_search"
 log = structlog.get_logger(__name__)
