@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final, Self
@@ -24,6 +25,8 @@ MARKS: Final = bytes(
     ord("0") if chr(code) in "0123456789.+" else ord("e") if chr(code) in "eE" else ord("-") if code == ord("-") else 32
     for code in range(256)
 )
+LARGE_NUMBER: Final = re.compile(rb"(?:^|[\[:,])-?[0-9]+(?:\.[0-9]+)?e\+?[0-9]")
+"""A number with a positive exponent, as orjson writes it."""
 LARGE_FLOAT: Final = 1e16
 SMALLEST_INTEGER: Final = -(2**63)
 LARGEST_INTEGER: Final = 2**64 - 1
@@ -116,7 +119,8 @@ def dumps(value: Any, *, default: Callable[[Any], Any] = written, option: int | 
 def dumps_with_fractions(value: Any, *, default: Callable[[Any], Any] = written) -> bytes:
     """Return a value as JSON without positive exponents: jsonb makes an integer of `1e300`, but not of `10….0`."""
     text = dumps(value, default=default)
-    if LARGE not in text.translate(MARKS):
+    # The digits of ids look like exponents too, so the second test is exact, except inside texts.
+    if LARGE not in text.translate(MARKS) or not LARGE_NUMBER.search(text):
         return text
     return orjson.dumps(_replaced(value, lambda number: _long_integer(number) or _large_float(number)), default)
 

@@ -68,12 +68,13 @@ async def _outdated(connection: AsyncConnection, creations: Sequence[CreateRun])
 
 def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun]]:
     """Split runs, in order, before each run that refers to an earlier one of the part; usually there is one part."""
-    wave: list[FlowRun | TaskRun] = []
+    wave, ids = list[FlowRun | TaskRun](), set[UUID]()
     for run in runs:
-        if {each.id for each in wave}.intersection(references(run)):
+        if not ids.isdisjoint(references(run)):
             yield wave
-            wave = []
+            wave, ids = [], set()
         wave.append(run)
+        ids.add(run.id)
     if wave:
         yield wave
 
