@@ -20,7 +20,7 @@ from runstate.services.runner import SERVICES, chosen, timed
 
 PREFIX: Final = "RUNSTATE_"
 OTHERS: Final = re.compile(
-    r"RUNSTATE_(API_KEY|WEB|SITE|TLS|BIND|REPLICAS|PROXY_\w+|ORACLE|THOROUGH|TEST_\w+"
+    r"RUNSTATE_(API_KEY|URL|RESULTS_FOLDER|WEB|SITE|TLS|BIND|REPLICAS|PROXY_\w+|ORACLE|THOROUGH|TEST_\w+"
     r"|(\w+_)?(SERVICE_HOST|SERVICE_PORT|SERVICE_PORT_\w+|PORT|PORT_\d+_\w+))"
 )
 """Variables with the prefix that are not settings: those of clients, of the build, of the proxy and of tests; and those

@@ -294,3 +294,25 @@ async def test_a_run_input_is_written_once_for_its_key(ask: Ask) -> None:
     assert again["flowRunInput"] == first["flowRunInput"]
     found = await flow_run(ask, run, "inputs { nodes { key value } }")
     assert found["inputs"]["nodes"] == [{"key": "approval", "value": {"by": "me"}}]
+
+
+TASK_RUNS = f"""mutation($inputs: [CreateTaskRunInput!]!) {{ it: createTaskRuns(inputs: $inputs) {{ {PROBLEM}
+  ... on CreateTaskRunPayload {{ created taskRun {{ id dynamicKey version }} }} }} }}"""
+
+
+async def test_task_runs_are_created_together(ask: Ask) -> None:
+    run, unknown = await make_flow_run(ask), str(uuid4())
+    inputs = [{"flowRunId": run, "taskKey": "t", "dynamicKey": str(number)} for number in range(3)]
+    first = (await ask(TASK_RUNS, inputs=inputs))["it"]
+    wrong = [{**inputs[0], "flowRunId": unknown}, {**inputs[0], "dynamicKey": ""}]
+    again = (await ask(TASK_RUNS, inputs=[*inputs, *wrong]))["it"]
+
+    assert [each["created"] for each in first] == [True, True, True]
+    assert [each["taskRun"]["dynamicKey"] for each in first] == ["0", "1", "2"]
+    assert [each["taskRun"] for each in again[:3]] == [each["taskRun"] for each in first]
+    assert [each.get("code") for each in again] == [None, None, None, "NOT_FOUND", "INVALID_INPUT"]
+
+
+async def test_at_most_200_task_runs_are_created_together(ask: Ask) -> None:
+    answer = await ask.raw(TASK_RUNS, inputs=[{"taskKey": "t", "dynamicKey": str(number)} for number in range(201)])
+    assert answer["errors"][0]["message"] == "From 1 to 200 task runs can be created at once, not 201."

@@ -11,13 +11,12 @@ import orjson
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from runstate.cli.watch import (
+from runstate.client.errors import LostError, RefusedError
+from runstate.client.sockets import (
     LONGEST_SECONDS,
     PASSING,
     PROTOCOL,
     SHORTEST_SECONDS,
-    LostError,
-    RefusedError,
     Session,
     insist_on_coming_back,
 )

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from runstate.cli.watch import REFUSED, RefusedError, socket_address
+from runstate.cli.watch import REFUSED
 from runstate.cli.worker.api import Api, ProblemError
 from runstate.cli.worker.worker import Options, Worker, default_name
+from runstate.client.errors import RefusedError
+from runstate.client.sockets import socket_address
 
 cli = typer.Typer(no_args_is_help=True, help="Execute runs of work pools.")
 

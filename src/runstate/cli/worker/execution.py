@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import orjson
 
-from runstate.cli.watch import RefusedError
 from runstate.cli.worker.api import Api, ProblemError
 from runstate.cli.worker.commands import Command, CommandError, command_of
+from runstate.client.errors import RefusedError
 
 PROPOSE: Final = """mutation($input: ProposeStateInput!) { it: proposeState(input: $input) {
   ... on OrchestrationResult { status reason retryAfterSeconds state { type } } ... on Problem { code message } } }"""

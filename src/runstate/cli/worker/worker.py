@@ -9,9 +9,9 @@ from typing import Any, Final
 from uuid import uuid4
 
 import runstate
-from runstate.cli.watch import RefusedError
 from runstate.cli.worker.api import Api
 from runstate.cli.worker.execution import RELEASE, Execution, Setting, Tell
+from runstate.client.errors import RefusedError
 
 RUN: Final = """id name parameters jobVariables heartbeatSeconds flow { name }
   deployment { entrypoint path jobVariables }"""

@@ -107,8 +107,7 @@ async def create_deployment(context: CommandContext, document: Any) -> Written[D
         columns |= await _queue(context, connection, document, pool)
         new = fresh(context) | columns | labels | {"created_by": (by := origin(context.actor)), "updated_by": by}
         found = await insert_or_find(connection, Deployment, new, KEY, lock=True)
-        limits = (document.concurrency_limit, document.global_concurrency_limit_id)
-        if found.created and limits == (None, None):
+        if found.created and (document.concurrency_limit, document.global_concurrency_limit_id) == (None, None):
             if planned:
                 paused = found.row.paused
                 await replace_schedules(context, transaction, found.row.id, planned, paused=paused, new=True)
