@@ -226,7 +226,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         before = self.cycle
         super().on_headers_complete()
-        # A request for a WebSocket has no cycle. The application starts after this callback, so nothing was written yet.
+        # The application starts after this callback, so nothing was written yet. A WebSocket has no cycle.
         if self.cycle is not before:
             self.cycle.transport = ResponseTransport(self.transport, self.loop)
         self._enter(Phase.BODY)
