@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -30,6 +31,7 @@ from runstate.core.commands.schedules import (
     update_schedule,
 )
 from runstate.core.commands.scheduling import ScheduleDeployment, create_runs, runs_of, schedule_deployment
+from runstate.core.scheduling.horizon import Horizon
 from runstate.documents import requests
 from runstate.documents.schedules import CronSchedule, IntervalSchedule, Schedule
 from runstate.errors import InvalidInput
@@ -330,3 +332,31 @@ async def test_runs_follow_the_parameters_of_their_schedule_only(make: Making) -
 
     assert given == {one.id: {"n": 1}, other.id: {}}
     assert revisions == {one.id: 1, other.id: 0}
+
+
+async def test_dates_that_were_missed_while_no_server_ran_are_scheduled_as_far_back_as_the_setting_says(
+    make: Making,
+) -> None:
+    await deployed(make, EVERY_TEN_MINUTES)
+    await passes(make)
+    last = (await dates(make))[-1]
+    make.clock.now = last + timedelta(hours=5)
+    make.batcher.context = replace(make.batcher.context, horizon=Horizon(catch_up=timedelta(hours=2)))
+    await passes(make)
+    found = [date for date in await dates(make) if date > last]
+
+    assert found[0] == last + timedelta(hours=3, minutes=10)
+    assert all(later - earlier == timedelta(minutes=10) for earlier, later in pairwise(found))
+    assert await passes(make) == 0
+
+
+async def test_a_resumed_deployment_catches_up_nothing(make: Making) -> None:
+    deployment = await deployed(make, EVERY_TEN_MINUTES)
+    make.batcher.context = replace(make.batcher.context, horizon=Horizon(catch_up=timedelta(days=1)))
+    await passes(make)
+    await pause_deployment(make.batcher.context, deployment)
+    make.clock.forward(hours=5)
+    await resume_deployment(make.batcher.context, deployment)
+    await passes(make)
+
+    assert (await dates(make))[0] >= make.clock()

@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, Final, TypeVar, cast
@@ -68,10 +69,12 @@ class Context:
         self.admit = admit
         self.address: Address | None = None
         """Address of the client; None for a local socket."""
-        self.url = ""
-        """URL of the server as the client knows it, without a slash at its end."""
+        self.find_url: Callable[[], str] = str
+        """Return the URL of the server as the client knows it, without a slash at its end. Few operations need it."""
         self.reports_cost = False
         """Whether answers contain the cost of the operation, even far below the limit."""
+        self.until_taken: Callable[[], Awaitable[None]] | None = None
+        """Waits until the client has taken the messages on its socket; None for other transports."""
         self.connection_params: dict[str, Any] = {}
         """Payload of the first message on a socket."""
         self.cache: dict[Hashable, Any] = {}
@@ -99,7 +102,7 @@ class Context:
             feed=self.feed,
             csrf=self.csrf,
         )
-        context.url, context.address = self.url, self.address
+        context.find_url, context.address = self.find_url, self.address
         context.reports_cost = self.reports_cost
         return context
 
@@ -111,10 +114,10 @@ class Context:
         if budget := vars(self).pop("budget", None):
             budget.release()
 
-    @property
+    @cached_property
     def commands(self) -> CommandContext:
         """The environment of commands."""
-        return cast("CommandContext", self.batcher.context)
+        return cast("CommandContext", replace(self.batcher.context, actor=self.actor))
 
     @property
     def actor(self) -> str:
@@ -242,6 +245,10 @@ class Context:
         # Cached for this operation only, because a node can be deleted.
         loader = self._cached("types", lambda: DataLoader(self._types))
         return await loader.load_many(ids) if ids else []
+
+    def loader(self, key: Hashable, read: Callable[[list[Any]], Awaitable[list[Any]]]) -> DataLoader[Any, Any]:
+        """Return the loader of one kind of values. Values that are loaded at the same time are read together."""
+        return self._cached(key, lambda: DataLoader(read))
 
     async def _types(self, ids: list[UUID]) -> list[type[Row] | None]:
         types = implementing(Row)

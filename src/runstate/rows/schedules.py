@@ -55,6 +55,9 @@ class DeploymentSchedule(Row):
         info=PRIVATE,
         doc="Time from which further runs are created; null if it is inactive, its deployment is paused, or it ended.",
     )
+    planned_until: Mapped[datetime | None] = mapped_column(
+        info=PRIVATE, doc="Time of the last pass or change: earlier dates are not created any more."
+    )
     fault: Mapped[str | None] = mapped_column(
         info=PRIVATE, doc="Error with which the last pass of the scheduler failed; null if it succeeded."
     )

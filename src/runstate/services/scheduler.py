@@ -10,7 +10,7 @@ import structlog
 
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import CreateRun
-from runstate.core.commands.scheduling import FAILED, Horizon, create_runs, plan_schedule, runs_of
+from runstate.core.commands.scheduling import FAILED, create_runs, plan_schedule, runs_of
 from runstate.database import Database
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among
@@ -32,10 +32,12 @@ class Pass(NamedTuple):
 
     schedule: DeploymentSchedule
     following: datetime | None
+    planned_until: datetime | None
+    """Time until which dates have been created; later ones are caught up."""
     fault: str | None = None
 
 
-async def run_once(batcher: Batcher, now: datetime, *, horizon: Horizon = Horizon()) -> int:  # noqa: B008 it is frozen
+async def run_once(batcher: Batcher, now: datetime) -> int:
     """Create the runs of all schedules that have too few, and return their number.
 
     The key of a run consists of its schedule and date, so that none is created twice, whatever the number of servers.
@@ -43,7 +45,7 @@ async def run_once(batcher: Batcher, now: datetime, *, horizon: Horizon = Horizo
     created = 0
     # A round over many schedules takes long: claims and dates count from the present time, not from its start.
     while schedules := await _claim(batcher.database, now, present := max(now, batcher.clock())):
-        created += await _schedule(batcher, schedules, present, horizon)
+        created += await _schedule(batcher, schedules, present)
     return created
 
 
@@ -60,14 +62,15 @@ async def _claim(database: Database, before: datetime, now: datetime) -> list[De
         return [DeploymentSchedule.of(row._mapping) for row in rows]  # type: ignore[arg-type] # noqa: SLF001
 
 
-async def _schedule(batcher: Batcher, schedules: Sequence[DeploymentSchedule], now: datetime, horizon: Horizon) -> int:
+async def _schedule(batcher: Batcher, schedules: Sequence[DeploymentSchedule], now: datetime) -> int:
     deployments = await _deployments(batcher.database, schedules)
     requests, passes = list[CreateRun](), list[Pass]()
     for schedule in schedules:
         if (deployment := deployments.get(schedule.deployment_id)) is not None:
-            plan = await plan_schedule(batcher.context.scheduler_calendar, schedule, now, horizon)
+            context = batcher.context
+            plan = await plan_schedule(context.scheduler_calendar, schedule, now, context.horizon)
             requests += runs_of(batcher, schedule, deployment, plan.dates)
-            passes.append(Pass(schedule, plan.next_pass))
+            passes.append(Pass(schedule, plan.next_pass, now if plan.is_known else schedule.planned_until))
     made = await create_runs(batcher, requests)
     await _finish(batcher.database, [_after(each, made.faults, now) for each in passes])
     return len(made.runs)
@@ -82,7 +85,8 @@ def _after(done: Pass, faults: Mapping[UUID, Exception], now: datetime) -> Pass:
     if is_temporary(fault):
         raise fault
     log.error("a run of a schedule could not be created", schedule=str(done.schedule.id), exc_info=fault)
-    return Pass(done.schedule, now + FAILED, f"Its runs cannot be created: {type(fault).__name__}.")
+    reason = f"Its runs cannot be created: {type(fault).__name__}."
+    return Pass(done.schedule, now + FAILED, done.schedule.planned_until, reason)
 
 
 async def _deployments(database: Database, schedules: Sequence[DeploymentSchedule]) -> dict[object, Deployment]:
@@ -97,13 +101,14 @@ async def _finish(database: Database, passes: Sequence[Pass]) -> None:
     stored = (
         sa.update(SCHEDULE)
         .where(SCHEDULE.c.id == sa.bindparam("schedule_id"), SCHEDULE.c.revision == sa.bindparam("seen"))
-        .values(next_pass=sa.bindparam("following"), fault=sa.bindparam("failure"))
+        .values(next_pass=sa.bindparam("following"), planned_until=sa.bindparam("until"), fault=sa.bindparam("failure"))
     )
     given = [
         {
             "schedule_id": each.schedule.id,
             "seen": each.schedule.revision,
             "following": each.following,
+            "until": each.planned_until,
             "failure": each.fault,
         }
         for each in sorted(passes, key=lambda each: each.schedule.id)

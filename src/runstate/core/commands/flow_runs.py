@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -20,7 +21,7 @@ from runstate.core.commands.by_name import (
     DEPLOYMENT,
     FLOW,
     deployment_id_of,
-    flow_id_of,
+    flow_of,
     given,
 )
 from runstate.core.commands.command import command
@@ -35,7 +36,9 @@ from runstate.database.dialects import among, insert_or_skip
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
 from runstate.documents import requests
+from runstate.documents.access import ANONYMOUS
 from runstate.documents.base import Name
+from runstate.documents.deployments import origin
 from runstate.documents.policies import FlowRunPolicy
 from runstate.errors import InvalidInput, NotFound
 from runstate.feed import DELETIONS
@@ -90,27 +93,47 @@ def readable_name(id: UUID) -> str:
     return coolname.generate_slug(2)
 
 
-def new_flow_run(document: Any, id: UUID, now: datetime, **actor: Any) -> CreateRun:
+def new_flow_run(
+    document: Any, id: UUID, now: datetime, actor: str = ANONYMOUS, request_id: str | None = None
+) -> CreateRun:
     """Return the request that creates a flow run."""
     columns = new_columns(FlowRun, document) | {"id": id, "created": now, "updated": now}
     columns["name"] = document.name or readable_name(id)
-    return CreateRun(run=FlowRun.of(NEW_FLOW_RUN | columns), state=stated(document.state), **actor)
+    run = FlowRun.of(NEW_FLOW_RUN | columns | {"created_by": origin(actor)})
+    return CreateRun(run=run, state=stated(document.state), actor=actor, request_id=request_id)
 
 
 async def create_flow_run(batcher: Batcher, document: Any, now: datetime, **actor: Any) -> Written[FlowRun]:
-    """Create a flow run, or return the flow's run with the same idempotency key."""
-    return await create_run(batcher, new_flow_run(document, batcher.new_id(), now, **actor))
+    """Create a flow run, or return the flow's run with the same idempotency key.
+
+    A run of a deployment has its version and work queue, and its parameters below the given ones.
+    """
+    request = new_flow_run(document, batcher.new_id(), now, **actor)
+    if document.deployment_id is not None:
+        deployment = await _deployment(batcher.context, document.deployment_id, document.flow_id)
+        inherited = await _inherited(batcher.context, deployment, document, deployment.enforce_parameter_schema)
+        request = replace(request, run=request.run.replace(**inherited))
+    return await create_run(batcher, request)
+
+
+async def _deployment(context: CommandContext, deployment_id: UUID, flow_id: UUID | None = None) -> Deployment:
+    """Return a deployment. Raise NotFound if it is unknown, and InvalidInput if it belongs to another flow."""
+    deployment = await find(context, Deployment, deployment_id)
+    if deployment is None:
+        raise NotFound(deployment_id)
+    if flow_id not in (None, deployment.flow_id):
+        raise InvalidInput("The deployment belongs to another flow.", ["deploymentId"])
+    return deployment
 
 
 async def run_flow(batcher: Batcher, document: Any, now: datetime, **actor: Any) -> Written[FlowRun]:
     """Create a flow run as `create_flow_run` does, of a flow that is named and perhaps created."""
     context = batcher.context
-    # The deployment is looked up first: a wrong one leaves nothing behind.
     deployment_id = await deployment_id_of(context, document.deployment) if document.deployment else None
-    flow_id = await flow_id_of(context, document.flow, create=document.create_flow)
     columns = given(document, "flow", "create_flow", "deployment")
-    run = CreateFlowRun(**columns, flow_id=flow_id, deployment_id=deployment_id)
-    return await create_flow_run(batcher, run, now, **actor)
+    async with flow_of(context, document) as flow_id:
+        run = CreateFlowRun(**columns, flow_id=flow_id, deployment_id=deployment_id)
+        return await create_flow_run(batcher, run, now, **actor)
 
 
 async def run_deployment(batcher: Batcher, document: requests.RunDeployment, **actor: Any) -> Written[FlowRun]:
@@ -121,28 +144,38 @@ async def run_deployment(batcher: Batcher, document: requests.RunDeployment, **a
     reference = document.deployment or requests.DeploymentRef(id=document.deployment_id)
     if document.deployment and document.deployment_id:
         raise InvalidInput("Give `deploymentId` or `deployment`, not both.", ["deploymentId"])
-    deployment_id = await deployment_id_of(batcher.context, reference)
-    deployment = await find(batcher.context, Deployment, deployment_id)
-    if deployment is None:
-        raise NotFound(deployment_id)
-    parameters = deployment.parameters | (document.parameters or {})
+    context, now = batcher.context, batcher.clock()
+    deployment = await _deployment(context, await deployment_id_of(context, reference))
+    if document.work_queue_name is not None and deployment.work_queue_id is None:
+        raise InvalidInput("The deployment has no work pool, so its runs have no queue.", ("workQueueName",))
     enforce = document.enforce_parameter_schema
-    if deployment.enforce_parameter_schema if enforce is None else enforce:
-        schema = deployment.parameter_schema
-        await check_parameters(batcher.context, schema, parameters, ("parameters",), complete=True)
-    queue_id = await _queue(batcher.context, document, deployment)
-    request = new_flow_run(
-        _run_of(document, deployment, parameters, batcher.clock()), batcher.new_id(), batcher.clock()
-    )
-    run = request.run.replace(deployment_version=deployment.version, work_queue_id=queue_id)
-    return await create_run(batcher, CreateRun(run=run, state=request.state, **actor))
+    enforced = deployment.enforce_parameter_schema if enforce is None else enforce
+    inherited = await _inherited(context, deployment, document, enforced)
+    request = new_flow_run(_run_of(document, deployment, now), batcher.new_id(), now, **actor)
+    return await create_run(batcher, replace(request, run=request.run.replace(**inherited)))
 
 
-async def _queue(context: CommandContext, document: requests.RunDeployment, deployment: Deployment) -> UUID | None:
+async def _inherited(
+    context: CommandContext,
+    deployment: Deployment,
+    document: Any,
+    enforced: bool,  # noqa: FBT001
+) -> dict[str, Any]:
+    """Return the columns that a run has from its deployment, after a check of its parameters and job variables."""
+    parameters = deployment.parameters | (document.parameters or {})
+    if enforced:
+        await check_parameters(context, deployment.parameter_schema, parameters, ("parameters",), complete=True)
+    return {
+        "parameters": parameters,
+        "deployment_version": deployment.version,
+        "work_queue_id": await _queue(context, document, deployment),
+        "work_queue_name": document.work_queue_name or deployment.work_queue_name,
+    }
+
+
+async def _queue(context: CommandContext, document: Any, deployment: Deployment) -> UUID | None:
     """Return the queue of a run of a deployment, after a check of its job variables."""
     if deployment.work_queue_id is None:
-        if document.work_queue_name is not None:
-            raise InvalidInput("The deployment has no work pool, so its runs have no queue.", ("workQueueName",))
         return None
     pool = await find_pool(context, WorkQueue.id == deployment.work_queue_id)
     if pool is None:
@@ -159,7 +192,7 @@ async def _queue(context: CommandContext, document: requests.RunDeployment, depl
     return found
 
 
-def _run_of(document: requests.RunDeployment, deployment: Deployment, parameters: dict[str, Any], now: datetime) -> Any:
+def _run_of(document: requests.RunDeployment, deployment: Deployment, now: datetime) -> Any:
     """Return the document of a run of a deployment."""
     due = states.scheduled(now, document.scheduled_time)
     fields = document.model_dump(include=set(RUN_FIELDS))
@@ -167,11 +200,9 @@ def _run_of(document: requests.RunDeployment, deployment: Deployment, parameters
         **{name: value for name, value in fields.items() if value is not None},
         flow_id=deployment.flow_id,
         deployment_id=deployment.id,
-        parameters=parameters,
         tags=[*deployment.tags, *(document.tags or ())],
         labels=deployment.labels | (document.labels or {}),
         policy=document.policy or FlowRunPolicy(),
-        work_queue_name=document.work_queue_name or deployment.work_queue_name,
         state=requests.State(type=due.type, details=due.details),
     )
 

@@ -1,6 +1,7 @@
 """Work pools: workPool, workPools, createWorkPool, updateWorkPool, deleteWorkPool."""
 
 from datetime import datetime
+from typing import cast
 
 import sqlalchemy as sa
 import strawberry
@@ -57,11 +58,13 @@ def last_transitioned_status_at(root: WorkPool, context: Context) -> datetime | 
 
 
 @extends(WorkPool, needs=())
-async def default_queue(root: strawberry.Parent[WorkPool], info: Info) -> WorkQueue | None:
+async def default_queue(root: strawberry.Parent[WorkPool], info: Info) -> WorkQueue:
     """Queue of runs that name no other."""
     asked = sa.select(WorkQueue.id).where(WorkQueue.work_pool_id == root.id, WorkQueue.is_default)
     found = await info.context.fetch(asked)
-    return await info.context.load(info, WorkQueue, found[0][0]) if found else None
+    queue = await info.context.load(info, WorkQueue, found[0][0]) if found else None
+    # A pool that was deleted meanwhile is null.
+    return cast("WorkQueue", queue)
 
 
 @extends(WorkPool, needs=())
