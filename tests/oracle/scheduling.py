@@ -31,11 +31,11 @@ OWN_LABELS = ("prefect.", "runstate.")
 DOCUMENTS = ("parameters", "parameterSchema", "jobVariables", "labels", "baseJobTemplate", "pullSteps", "storage")
 """Values of clients: keys that were not recorded must not be there."""
 OBJECTS = ("pool", "queue", "deployment", "run", "plan")
-O = TypeVar("O", bound=Operation)
+F = TypeVar("F", bound=Operation)
 OPERATIONS: dict[str, Operation] = {}
 
 
-def operation(function: O) -> O:
+def operation(function: F) -> F:
     """Register the function for steps with its name."""
     OPERATIONS[function.__name__] = function
     return function
