@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,8 @@ def torture(
     events = [server.kill] * kills + [each.process.kill for each in programs[:victims]] + [restart]
     random.shuffle(events)
     for number, event in enumerate(events, start=1):
-        wait_until(lambda share=number: ended(programs) >= share * (clients - victims) * flows // (len(events) + 2))
+        share = number * (clients - victims) * flows // (len(events) + 2)
+        wait_until(partial(have_ended, programs, share))
         event()
     codes = [each.process.wait(20 * PATIENCE_SECONDS) for each in programs]
     wrong = [
@@ -167,6 +169,11 @@ def torture(
 def ended(programs: list[Program]) -> int:
     """Return the number of flow runs that ended in their clients."""
     return sum(len(each.lines("ended")) for each in programs)
+
+
+def have_ended(programs: list[Program], share: int) -> bool:
+    """Return whether a number of flow runs ended in their clients."""
+    return ended(programs) >= share
 
 
 def faults(program: Program, runs: dict[str, Run]) -> list[str]:

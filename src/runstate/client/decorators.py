@@ -83,7 +83,7 @@ class FlowFunction(Generic[P, T]):
         if inspect.iscoroutinefunction(self.function):
             return cast("T", self._acall(args, kwargs))
         with self._run(args, kwargs) as run:
-            return cast("T", run.run(self.function, *_values(args), **_values(kwargs)))
+            return run.run(self.function, *_values(args), **_values(kwargs))
 
     def with_options(self, **changes: Any) -> FlowFunction[P, T]:
         """Return the flow with other options."""
@@ -168,7 +168,7 @@ class TaskFunction(Generic[P, T]):
             run.engine.wait(run.create)
             raise
         self._depend(run, args, kwargs)
-        return cast("T", run.run(self.function, *values, **named))
+        return run.run(self.function, *values, **named)
 
     async def _aexecute(self, run: TaskRun, args: Any, kwargs: Any) -> Any:
         try:
