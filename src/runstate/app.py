@@ -201,7 +201,9 @@ def set_bounds(settings: Settings) -> RequestLimits:
 
 
 def url_of(connection: Request | WebSocket) -> str:
-    """Return the URL of the server as the client addressed it."""
+    """Return the public URL of the server, or the URL by which the client addressed it."""
+    if public := connection.app.state.public_url:
+        return str(public)
     url = connection.base_url
     return str(url.replace(scheme=url.scheme.replace("ws", "http"))).rstrip("/")
 
@@ -219,6 +221,6 @@ def make_context(connection: Request | WebSocket, request_id: str) -> Context:
         csrf=state.csrf,
         admit=partial(admit, state.credentials, connection) if state.credentials else None,
     )
-    context.url = state.public_url or url_of(connection)
+    context.find_url = partial(url_of, connection)
     context.address = getattr(connection.state, "address", None)
     return context

@@ -8,12 +8,14 @@ import pytest
 import sqlalchemy as sa
 from starlette.applications import Starlette
 
+from runstate.feed import WORK
 from runstate.rows import FlowRun, RunClaim, WorkQueue
 from runstate.services import claim_expiry
+from runstate.services.heartbeats import Attention
 from tests.client import Ask
-from tests.graphql.mutations import PROBLEM, do, flow_run, make_deployment, make_flow, propose
-from tests.graphql.test_work_pools import RUN, beat, change, due_runs, make_pool, pool_of, remove
-from tests.subscribing import Socket
+from tests.graphql.mutations import PROBLEM, do, flow_run, make_deployment, make_flow, make_flow_run, propose
+from tests.graphql.test_work_pools import RUN, beat, change, due, due_runs, make_pool, pool_of, remove
+from tests.subscribing import Listening, Socket
 
 pytestmark = pytest.mark.usefixtures("consistent")
 
@@ -125,8 +127,10 @@ async def test_waiting_runs_of_a_full_deployment_stay_where_they_are_and_hide_no
     await make_run(ask, free, name="free", scheduledTime="2026-01-02T00:00:00Z")
     claimed = await claim(ask, first=3)
     again = await claim(ask, first=3)
+    left = await due(ask)
 
-    assert (names(claimed), names(again)) == (["full-0", "free"], [])
+    assert (names(claimed), names(again), left["flowRuns"]) == (["full-0", "free"], [], [])
+    assert left["held"] == [{"count": 3, "reason": "DEPLOYMENT_LIMIT", "workQueue": {"name": "default"}}]
     assert await flow_run(ask, waiting[1], "stateName nextScheduledStartTime") == {
         "stateName": "Scheduled",
         "nextScheduledStartTime": START,
@@ -165,10 +169,14 @@ async def test_unknown_pools_and_queues_and_bad_arguments_are_refused(ask: Ask) 
 
 async def test_a_claim_marks_the_worker_and_its_queues(ask: Ask) -> None:
     await make_pool(ask)
+    await make_deployment(ask, workPool="pool")
+    before = await ask("{ deployments { nodes { status } } }")
     claimed = await claim(ask)
+    after = await ask("{ deployments { nodes { status } } }")
     found = await pool_of(ask, "status workQueues { nodes { status } } workers { nodes { name status } }")
 
     assert claimed["claims"] == []
+    assert [each["deployments"]["nodes"][0]["status"] for each in (before, after)] == ["NOT_READY", "READY"]
     assert found == {
         "status": "READY",
         "workQueues": {"nodes": [{"status": "READY"}]},
@@ -282,6 +290,13 @@ async def test_an_expired_claim_hands_the_run_to_another_worker_three_times(ask:
     assert (last["stateType"], last["claimCount"], last["claim"]) == ("CRASHED", 3, None)
 
 
+async def test_after_a_gap_between_rounds_nobody_loses_a_claim(ask: Ask, app: Starlette) -> None:
+    made, attention = await one_claim(ask), Attention(5)
+
+    assert await expire(app, attention=attention) == 0
+    assert (await state(ask, made))["claim"] == {"id": made["id"]}
+
+
 @pytest.mark.parametrize(("crash_running", "expected"), [(True, "CRASHED"), (False, "RUNNING")])
 async def test_a_running_run_crashes_with_its_claim_if_the_setting_says_so(
     ask: Ask, app: Starlette, expected: str, *, crash_running: bool
@@ -354,6 +369,24 @@ async def test_workers_are_woken_when_runs_are_due_and_when_they_become_due(live
 
     assert [each["due"] for each in (first, second, third)] == [1, 1, 1]
     assert third["nextDue"] is None
+
+
+async def test_a_worker_that_waits_costs_no_statement(live: Ask, server: Listening, socket: Socket) -> None:
+    await make_pool(live)
+    deployment = await make_deployment(live, workPool="pool")
+    events = await socket.subscribe(AVAILABLE, pool="pool")
+    notified, watch = list[str](), server.starlette.state.feed.work
+    server.starlette.state.database.listeners.append(notified.append)
+    await propose(live, await make_flow_run(live), "RUNNING")
+    unrelated = set(notified)
+    await make_run(live, deployment)
+    await events.next()
+    await claim(live)
+    await watch.look()
+
+    assert WORK not in unrelated
+    assert WORK in notified
+    assert watch.wait_seconds > 20
 
 
 async def test_waiting_for_an_unknown_pool_is_an_error(socket: Socket) -> None:

@@ -69,10 +69,12 @@ class Context:
         self.admit = admit
         self.address: Address | None = None
         """Address of the client; None for a local socket."""
-        self.url = ""
-        """URL of the server as the client knows it, without a slash at its end."""
+        self.find_url: Callable[[], str] = str
+        """Return the URL of the server as the client knows it, without a slash at its end. Few operations need it."""
         self.reports_cost = False
         """Whether answers contain the cost of the operation, even far below the limit."""
+        self.until_taken: Callable[[], Awaitable[None]] | None = None
+        """Waits until the client has taken the messages on its socket; None for other transports."""
         self.connection_params: dict[str, Any] = {}
         """Payload of the first message on a socket."""
         self.cache: dict[Hashable, Any] = {}
@@ -100,7 +102,7 @@ class Context:
             feed=self.feed,
             csrf=self.csrf,
         )
-        context.url, context.address = self.url, self.address
+        context.find_url, context.address = self.find_url, self.address
         context.reports_cost = self.reports_cost
         return context
 

@@ -116,10 +116,11 @@ class Run(Tagged, Row):
     )
 
 
-def known(table: str, column: str) -> sa.Index:
+def known(table: str, column: str, *further: str) -> sa.Index:
     """Return a partial index on non-null values. Nulls sort last in both directions and are read separately."""
     is_known = sa.text(f"{column} IS NOT NULL")
-    return sa.Index(f"ix_{table}_{column}", column, postgresql_where=is_known, sqlite_where=is_known)
+    name = "_".join(["ix", table, column, *further])
+    return sa.Index(name, column, *further, postgresql_where=is_known, sqlite_where=is_known)
 
 
 def run_rules(table: str) -> tuple[sa.schema.SchemaItem, ...]:
@@ -245,7 +246,8 @@ class FlowRun(Run):
     __table_args__ = (
         sa.UniqueConstraint("flow_id", "idempotency_key"),
         known("flow_run", "deployment_schedule_id"),
-        known("flow_run", "work_queue_id"),
+        # With the id, by which the runs of a queue are changed in batches.
+        known("flow_run", "work_queue_id", "id"),
         only_in("due", ("SCHEDULED",), "work_queue_id", "next_scheduled_start_time", "id"),
         only_in("held", ("PENDING", "RUNNING"), "work_queue_id"),
         only_in("unstarted", ("SCHEDULED",), "deployment_id"),

@@ -15,8 +15,9 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from runstate.core.batch.claiming import ClaimQueue
+from runstate.core.batch.creating import unique_key
 from runstate.core.batch.decide import Environment
-from runstate.core.batch.orchestrate import Attempt, orchestrate, unique_key
+from runstate.core.batch.orchestrate import Attempt, orchestrate
 from runstate.core.batch.requests import CreateRun, Outcome, Request
 from runstate.core.context import CommandContext
 from runstate.core.heartbeats import Heartbeats

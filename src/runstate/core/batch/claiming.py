@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -278,7 +279,8 @@ class ClaimQueue:
         waiting = Waiting(wanted, limited, asyncio.get_running_loop().create_future())
         self.waiting[pool_id].append(waiting)
         if pool_id not in self.running:
-            self.running[pool_id] = asyncio.create_task(self._serve(pool_id))
+            # It serves many requests, so it must not inherit the context of the first one.
+            self.running[pool_id] = asyncio.create_task(self._serve(pool_id), context=Context())
         return await asyncio.shield(waiting.claims)
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -12,13 +12,14 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.batch.creating import create, mirrors
 from runstate.core.batch.decide import Environment, decide_request, references, state_columns
 from runstate.core.batch.requests import CreateRun, Outcome, ProposeState, Request
 from runstate.core.batch.unit_of_work import Entered, UnitOfWork
 from runstate.core.rules.concurrency import HOLDING
 from runstate.core.states import State, is_unpersisted
 from runstate.database import Database, Transaction, bulk
-from runstate.database.bulk import TableWrite, deleted, deleted_by_key, insert_missing, inserted, replaced, updated
+from runstate.database.bulk import TableWrite, deleted, deleted_by_key, inserted, replaced, updated
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
 from runstate.database.queries.tallies import TallyKey
@@ -29,8 +30,6 @@ from runstate.rows import (
     ConcurrencyLease,
     ConcurrencyLimit,
     ConcurrencyWaiter,
-    Deployment,
-    Flow,
     FlowRun,
     FlowRunInput,
     FlowRunState,
@@ -39,7 +38,6 @@ from runstate.rows import (
     TaskRun,
     TaskRunState,
     Transition,
-    WorkQueue,
 )
 
 WAITER = ("run_id", "limit_id")
@@ -150,12 +148,12 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
     if all(isinstance(each.run, TaskRun) for each in creations):
         parents = {parent for each in creations for parent in references(each.run)}
         await _lock_flow_runs(connection, unit, flow_runs, task_runs, parents)
-        await _create(connection, creations, unit, _parents(unit))
+        await create(connection, creations, unit, _parents(unit))
     else:
-        await _create(connection, creations, unit)
+        await create(connection, creations, unit)
         await _lock_flow_runs(connection, unit, flow_runs, task_runs)
     # The first state of a new subflow run is entered on its task run, too.
-    await _lock_task_runs(connection, unit, task_runs | _mirrors(creations, unit), flow_runs)
+    await _lock_task_runs(connection, unit, task_runs | mirrors(creations, unit), flow_runs)
     # Locking tells whether limits exist; runs that this batch created were not locked.
     unit.has_limits |= not unit.created.isdisjoint(flow_runs | task_runs)
     await _load_limits(connection, proposals, unit)
@@ -172,108 +170,6 @@ def _parents(unit: UnitOfWork) -> sql.Existing:
     """Return the locked flow runs. If a batch creates task runs only, they can refer to nothing else."""
     flow_runs = [run for run in unit.runs.values() if isinstance(run, FlowRun)]
     return sql.Existing(set(unit.runs), {run.id: (run.flow_id, run.deployment_id) for run in flow_runs})
-
-
-async def _create(
-    connection: AsyncConnection, creations: Sequence[CreateRun], unit: UnitOfWork, known: sql.Existing | None = None
-) -> None:
-    """Insert new runs. Skip runs that exist already and runs that refer to unknown rows."""
-    scheduled = {each.run.id: each for each in creations if each.schedule_revision is not None}
-    for runs in _waves([each.run for each in creations]):
-        flow_runs = [run for run in runs if isinstance(run, FlowRun)]
-        task_runs = [run for run in runs if isinstance(run, TaskRun)]
-        # The locks have shown already which flow runs exist.
-        there = known or await sql.existing(
-            connection,
-            {
-                Flow: {run.flow_id for run in flow_runs},
-                Deployment: {run.deployment_id for run in flow_runs if run.deployment_id},
-                WorkQueue: {run.work_queue_id for run in flow_runs if run.work_queue_id},
-                FlowRun: {run.flow_run_id for run in task_runs if run.flow_run_id},
-                TaskRun: {run.parent_task_run_id for run in flow_runs if run.parent_task_run_id},
-            },
-        )
-        unit.dangling |= {run.id: each for run in runs for each in references(run) if each not in there.ids}
-        unit.dangling |= await _outdated(connection, [scheduled[run.id] for run in runs if run.id in scheduled])
-        await _insert(connection, FlowRun, _insertable(flow_runs, unit), unit)
-        await _insert(connection, TaskRun, _insertable(task_runs, unit), unit)
-        await _find_existing(connection, flow_runs, task_runs, unit)
-        unit.flow_run_refs |= {
-            run.id: there.flow_run_refs[run.flow_run_id] for run in task_runs if run.flow_run_id in there.flow_run_refs
-        }
-
-
-async def _outdated(connection: AsyncConnection, creations: Sequence[CreateRun]) -> dict[UUID, UUID]:
-    """Return the runs that their schedule does not ask for any more, with the id of the schedule.
-
-    The schedule was changed or deleted since they were planned, or a client deleted the run of the date.
-    """
-    wanted = {
-        each.run.id: (each.run.deployment_schedule_id, each.schedule_revision, each.state.details.scheduled_time)
-        for each in creations
-        if isinstance(each.run, FlowRun) and each.run.deployment_schedule_id and each.schedule_revision is not None
-    }
-    schedules = {schedule for schedule, _, _ in wanted.values()}
-    present = await sql.revisions(connection, schedules)
-    # Under the locks of the schedules, which deletions take, too.
-    gone = await sql.deleted_dates(connection, schedules)
-    return {
-        run: schedule
-        for run, (schedule, revision, date) in wanted.items()
-        if present.get(schedule) != revision or (schedule, date) in gone
-    }
-
-
-def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun]]:
-    """Split runs, in order, before each run that refers to an earlier one of the part; usually there is one part."""
-    wave: list[FlowRun | TaskRun] = []
-    for run in runs:
-        if {each.id for each in wave}.intersection(references(run)):
-            yield wave
-            wave = []
-        wave.append(run)
-    if wave:
-        yield wave
-
-
-def _insertable(runs: Sequence[Any], unit: UnitOfWork) -> list[Any]:
-    """Return the runs whose references exist, ordered by unique key so that transactions do not deadlock."""
-    possible = [run for run in runs if run.id not in unit.dangling]
-    return sorted(possible, key=lambda run: [str(part) for part in unique_key(run)])
-
-
-def unique_key(run: FlowRun | TaskRun) -> tuple[UUID | str | None, ...]:
-    """Return the unique key of a run; the id for a flow run without an idempotency key."""
-    if isinstance(run, TaskRun):
-        return (run.flow_run_id, run.task_key, run.dynamic_key)
-    return (run.flow_id, run.idempotency_key) if run.idempotency_key is not None else (run.id,)
-
-
-async def _insert(connection: AsyncConnection, row: type[FlowRun | TaskRun], runs: list[Any], unit: UnitOfWork) -> None:
-    created = await insert_missing(connection, row, [vars(run) for run in runs])
-    unit.created |= created
-    unit.runs |= {run.id: run for run in runs if run.id in created}
-
-
-async def _find_existing(
-    connection: AsyncConnection, flow_runs: list[FlowRun], task_runs: list[TaskRun], unit: UnitOfWork
-) -> None:
-    """Look up the runs that have the unique keys of runs that were not inserted."""
-    keyed = {(run.flow_id, run.idempotency_key): run.id for run in flow_runs if run.idempotency_key is not None}
-    known: dict[Any, UUID] = {}
-    known |= await sql.flow_runs_by_key(connection, keyed.keys() if not unit.created.issuperset(keyed.values()) else ())
-    taken = {(run.flow_run_id, run.task_key, run.dynamic_key) for run in task_runs if run.id not in unit.created}
-    known |= await sql.task_runs_by_key(connection, taken)
-    everything: list[FlowRun | TaskRun] = [*flow_runs, *task_runs]
-    skipped = [run for run in everything if run.id not in unit.created]
-    # A flow run without an idempotency key can only exist under its own id.
-    unit.existing |= {run.id: known.get(unique_key(run), run.id) for run in skipped}
-
-
-def _mirrors(creations: Sequence[CreateRun], unit: UnitOfWork) -> set[UUID]:
-    """Return the ids of the task runs that represent the subflow runs that this batch creates."""
-    made = [each.run for each in creations if isinstance(each.run, FlowRun) and each.run.id in unit.created]
-    return {run.parent_task_run_id for run in made if run.parent_task_run_id}
 
 
 async def _lock_flow_runs(

@@ -181,7 +181,7 @@ def _released(
         state = due_again(unit, run, context.clock(), message) if pending else None
     else:
         state = ended(run, message or "The worker could not start the run.")
-    return state and _request(run, state, **actor)
+    return None if state is None else _request(run, state, **actor)
 
 
 def ended(run: FlowRun, message: str) -> State | None:

@@ -107,8 +107,10 @@ async def create_deployment(context: CommandContext, document: Any) -> Written[D
         columns |= await _queue(context, connection, document, pool)
         new = fresh(context) | columns | labels | {"created_by": (by := origin(context.actor)), "updated_by": by}
         found = await insert_or_find(connection, Deployment, new, KEY, lock=True)
-        limits = (document.concurrency_limit, document.global_concurrency_limit_id)
-        if found.created and limits == (None, None) and not planned:
+        if found.created and (document.concurrency_limit, document.global_concurrency_limit_id) == (None, None):
+            if planned:
+                paused = found.row.paused
+                await replace_schedules(context, transaction, found.row.id, planned, paused=paused, new=True)
             return found
         # An insert has written the columns already, so only the limit and the schedules are left.
         given = {} if found.created else columns | (labels if "labels" in columns else {})

@@ -319,11 +319,17 @@ async def set_schedules(context: CommandContext, document: SetDeploymentSchedule
 
 
 async def replace_schedules(
-    context: CommandContext, transaction: Transaction, deployment_id: UUID, planned: Sequence[Planned], *, paused: bool
+    context: CommandContext,
+    transaction: Transaction,
+    deployment_id: UUID,
+    planned: Sequence[Planned],
+    *,
+    paused: bool,
+    new: bool = False,
 ) -> SchedulesSet:
-    """Replace the schedules of a locked deployment. A matched schedule keeps its id and its runs."""
+    """Replace the schedules of a locked deployment; a new one has none. A matched one keeps its id and its runs."""
     connection, now = transaction.connection, context.clock()
-    left = await _rows(connection, _of_deployment(deployment_id).with_for_update())
+    left = [] if new else await _rows(connection, _of_deployment(deployment_id).with_for_update())
     matched = [_match(each.fields, left) for each in planned]
     taken = sum([await _delete(transaction, each, now) for each in left])
     await _free_slugs(transaction, planned, matched, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -112,10 +113,10 @@ class Made(NamedTuple):
 
 async def create_runs(batcher: Batcher, requests: Sequence[CreateRun]) -> Made:
     """Create runs of schedules. Runs of schedules that have changed are skipped, and a failing run fails alone."""
-    made = Made([], {})
-    for start in range(0, len(requests), INSERT_BATCH):
-        some = requests[start : start + INSERT_BATCH]
-        for request, outcome in zip(some, await batcher.submit(some), strict=True):
+    made, parts = Made([], {}), [requests[at : at + INSERT_BATCH] for at in range(0, len(requests), INSERT_BATCH)]
+    # Together: on PostgreSQL one part is decided while another one is written.
+    for some, outcomes in zip(parts, await asyncio.gather(*map(batcher.submit, parts)), strict=True):
+        for request, outcome in zip(some, outcomes, strict=True):
             if isinstance(outcome, Created) and outcome.created:
                 made.runs.append(outcome.run_id)
             elif isinstance(outcome, Exception) and not isinstance(outcome, NotFound):

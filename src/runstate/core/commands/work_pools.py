@@ -186,21 +186,21 @@ async def _detach_runs(context: CommandContext, queues: Sequence[UUID]) -> None:
     """Take the runs of queues that are about to be deleted from them, in batches; deployments first, that make runs."""
     async with context.database.write() as transaction:
         await _detach_from(transaction.connection, Deployment, queues, context.clock())
-    nowhere = {"work_queue_id": None, "work_queue_name": None}
-    await _update_runs(context, among(FlowRun.work_queue_id, sorted(queues)), nowhere)
+    for queue_id in queues:
+        await _update_runs(context, queue_id, {"work_queue_id": None, "work_queue_name": None})
 
 
-async def _update_runs(context: CommandContext, which: sa.ColumnElement[bool], values: dict[str, Any]) -> None:
-    """Update the runs that meet a condition, which the update ends, some in each transaction."""
-    some = sa.select(FlowRun.id).where(which).order_by(FlowRun.id).limit(RUNS_AT_ONCE)
-    number = RUNS_AT_ONCE
+async def _update_runs(context: CommandContext, queue_id: UUID, values: dict[str, Any]) -> None:
+    """Update the runs of a queue, some in each transaction, in order of their ids."""
+    mine = sa.select(FlowRun.id).where(FlowRun.work_queue_id == queue_id).order_by(FlowRun.id).limit(RUNS_AT_ONCE)
+    some, number = mine, RUNS_AT_ONCE
     while number == RUNS_AT_ONCE:
         async with context.database.write() as transaction:
             connection = transaction.connection
             locked = list((await connection.execute(some.with_for_update(key_share=True))).scalars())
             changed = sa.update(FlowRun).where(among(FlowRun.id, locked)).values(**values, updated=context.clock())
             await connection.execute(changed)
-            number = len(locked)
+        number, some = len(locked), mine.where(FlowRun.id > locked[-1]) if locked else mine
 
 
 async def _detach(connection: AsyncConnection, queues: Sequence[UUID], now: datetime) -> None:
@@ -257,8 +257,7 @@ async def update_queue(context: CommandContext, document: Any) -> WorkQueue:
     """Update the given fields of a work queue. Its runs get a new name afterwards, in batches."""
     queue = await _update_queue(context, document)
     if "name" in document.model_fields_set:
-        named = FlowRun.work_queue_name.is_distinct_from(queue.name)
-        await _update_runs(context, (FlowRun.work_queue_id == queue.id) & named, {"work_queue_name": queue.name})
+        await _update_runs(context, queue.id, {"work_queue_name": queue.name})
     return queue
 
 

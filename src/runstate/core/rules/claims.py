@@ -9,8 +9,9 @@ from runstate.rows import FlowRun
 @rule()
 def act_under_live_claim(proposal: Proposal[Any]) -> Abort | None:
     """A proposal under a claim that has ended is aborted, so that a worker that was cut off cannot start the run."""
+    if proposal.claim_id is None:
+        return None
     run = proposal.run
-    live = run.claim_id if isinstance(run, FlowRun) else None
-    if proposal.claim_id in (None, live):
+    if isinstance(run, FlowRun) and run.claim_id == proposal.claim_id:
         return None
     return Abort(reason="The claim has ended. Stop the run: another worker may hold it.")

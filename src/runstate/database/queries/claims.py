@@ -13,12 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runstate.database.bulk import table_of
 from runstate.database.dialects import DatabaseTime, among, among_given
 from runstate.database.driver import fetch
-from runstate.database.queries.claimable import HOLDS, SCHEDULED, UNLIMITED, due
+from runstate.database.queries.claimable import FULL, HOLDS, SCHEDULED, UNLIMITED, due
 from runstate.database.queries.due import DueQuery
-from runstate.documents.policies import CollisionStrategy
 from runstate.documents.states import StateType
-from runstate.rows import ConcurrencyLimit, Deployment, FlowRun, RunClaim, Worker, WorkPool, WorkQueue
-from runstate.rows.base import JSON, Duration, Timestamp
+from runstate.rows import FlowRun, RunClaim, Worker, WorkPool, WorkQueue
+from runstate.rows.base import Duration, Timestamp
 
 POOL: Final = (WorkPool.id, WorkPool.name, WorkPool.paused, WorkPool.concurrency_limit)
 QUEUE: Final = (WorkQueue.id, WorkQueue.name, WorkQueue.paused, WorkQueue.concurrency_limit, WorkQueue.last_polled)
@@ -125,26 +124,13 @@ HELD: Final = (
     .where(among_given(FlowRun.work_queue_id, "queues"), HOLDS)
     .group_by(FlowRun.work_queue_id)
 )
-STRATEGY: Final = sa.type_coerce(Deployment.concurrency_options, JSON)["collision_strategy"].as_string()
-FULL: Final = (
-    sa.select(Deployment.id)
-    .join(ConcurrencyLimit, ConcurrencyLimit.id == Deployment.concurrency_limit_id)
-    .where(
-        ConcurrencyLimit.active,
-        ConcurrencyLimit.slot_decay_per_second == 0,
-        ConcurrencyLimit.occupied >= ConcurrencyLimit.limit,
-        # The rules cancel runs of the others.
-        sa.func.coalesce(STRATEGY, "") != CollisionStrategy.CANCEL_NEW.value,
-    )
-)
-"""Deployments without a free slot, whose runs wait."""
 WAITS: Final = FlowRun.deployment_id.in_(FULL) | among_given(FlowRun.deployment_id, "full")
 BEFORE: Final = sa.bindparam("before", type_=Timestamp())
 CANDIDATES: Final = (
     sa.select(FlowRun.id, FlowRun.version, FlowRun.next_scheduled_start_time)
     .where(
         FlowRun.work_queue_id == sa.bindparam("queue", type_=sa.Uuid()),
-        due(BEFORE),  # type: ignore[arg-type] the time is bound at execution
+        due(BEFORE),
         FlowRun.deployment_id.is_(None) | ~WAITS,
     )
     .order_by(FlowRun.next_scheduled_start_time, FlowRun.id)

@@ -12,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runstate.database.bulk import table_of
 from runstate.database.dialects import DatabaseTime, among, among_given
 from runstate.database.driver import fetch
-from runstate.database.queries.claimable import HOLDS, SCHEDULED, due
-from runstate.database.queries.claims import FULL
+from runstate.database.queries.claimable import FULL, HOLDS, SCHEDULED, due
 from runstate.rows import FlowRun, WorkPool, WorkQueue
 
 MOST_COUNTED: Final = 200
@@ -62,7 +61,7 @@ MINE: Final = (
     FlowRun.work_queue_id == WorkQueue.id,
     FlowRun.deployment_id.is_(None) | FlowRun.deployment_id.not_in(FULL),
 )
-SOME: Final = sa.select(FlowRun.id).where(*MINE, due(DatabaseTime())).limit(MOST_COUNTED).correlate(WorkQueue)  # type: ignore[arg-type] the database knows the time
+SOME: Final = sa.select(FlowRun.id).where(*MINE, due(DatabaseTime())).limit(MOST_COUNTED).correlate(WorkQueue)
 LATER: Final = sa.select(sa.func.min(FlowRun.next_scheduled_start_time)).where(
     FlowRun.work_queue_id == WorkQueue.id, SCHEDULED, FlowRun.next_scheduled_start_time > DatabaseTime()
 )

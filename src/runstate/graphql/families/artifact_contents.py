@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, Final, cast
 
 import orjson
 import strawberry
 
+from runstate.documents import exact_json
+from runstate.graphql.pagination.raw_rows import as_parsed
 from runstate.graphql.types.fields import object_type
 
 MOST_ROWS: Final = 1_000
@@ -67,7 +70,9 @@ for _content in (Markdown, Link, Image, Progress, Table):
 def content_of(kind: str | None, data: Any) -> Any:
     """Return the content of an artifact; None if its type is another one, or if the data does not fit it."""
     read = READERS.get(kind or "")
-    return read(data) if read else None
+    if read is None:
+        return None
+    return read(as_parsed(data))
 
 
 def _markdown(data: Any) -> Markdown | Link | None:
@@ -94,12 +99,18 @@ def _progress(data: Any) -> Progress | None:
 
 
 def _table(data: Any) -> Table | None:
-    rows = _rows(_parsed(data))
-    if rows is None:
+    found = _rows(_parsed(data))
+    if found is None:
         return None
-    names = list(dict.fromkeys(name for row in rows[:MOST_ROWS] for name in row))[:MOST_COLUMNS]
-    shown = [[row.get(name) for name in names] for row in rows[:MOST_ROWS]]
-    return Table(columns=names, rows=shown, row_count=len(rows))
+    count, rows = found
+    names = list(dict.fromkeys(name for row in rows for name in row))[:MOST_COLUMNS]
+    shown = [[_cell(row.get(name)) for name in names] for row in rows]
+    return Table(columns=names, rows=shown, row_count=count)
+
+
+def _cell(value: Any) -> Any:
+    """Return a value of a table; lists and objects as JSON, because parsed they take thirty times the memory."""
+    return orjson.Fragment(exact_json.dumps(value)) if isinstance(value, dict | list) else value
 
 
 def _parsed(data: Any) -> Any:
@@ -109,17 +120,18 @@ def _parsed(data: Any) -> Any:
         return None
 
 
-def _rows(data: Any) -> list[Mapping[str, Any]] | None:
-    """Return the rows of a table as objects; None if it is not a table."""
+def _rows(data: Any) -> tuple[int, list[Mapping[str, Any]]] | None:
+    """Return the number of rows of a table and its first rows as objects; None if it is not a table."""
     if isinstance(data, dict):
         columns = list(data.values())
         if not all(isinstance(each, list) for each in columns) or len({len(each) for each in columns}) > 1:
             return None
-        return [dict(zip(data, values, strict=True)) for values in zip(*columns, strict=True)]
+        first = islice(zip(*columns, strict=True), MOST_ROWS)
+        return max(map(len, columns), default=0), [dict(zip(data, values, strict=True)) for values in first]
     if isinstance(data, list) and all(isinstance(each, dict) for each in data):
-        return data
+        return len(data), data[:MOST_ROWS]
     if isinstance(data, list) and all(isinstance(each, list) for each in data):
-        return [{str(number): value for number, value in enumerate(each)} for each in data]
+        return len(data), [{str(number): value for number, value in enumerate(each)} for each in data[:MOST_ROWS]]
     return None
 
 

@@ -50,7 +50,7 @@ ArtifactContent = Annotated[
 ]
 
 
-@extends(Artifact, needs={"type", "data"})
+@extends(Artifact, needs={"type", "data"}, parses=True)
 async def content(root: strawberry.Parent[Artifact]) -> ArtifactContent | None:
     """The data, read as the type says; null for other types, and for data that does not fit the type."""
     found: Image | Link | Markdown | Progress | Table | None = content_of(root.type, root.data)

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 import strawberry
 
@@ -11,6 +12,7 @@ from runstate.core.blocks import secret_fields as paths_of
 from runstate.core.commands import block_documents, block_types
 from runstate.core.commands.block_documents import SetDefaultResultStorage, read_data
 from runstate.database.bulk import table_of
+from runstate.documents import exact_json
 from runstate.documents.access import Scope
 from runstate.documents.blocks import (
     BlockDocumentName,
@@ -27,6 +29,7 @@ from runstate.graphql.families.family import Command, Delete, Family, by_referen
 from runstate.graphql.families.mutations import CREATED, DeletePayload, deleted, mutation, payload
 from runstate.graphql.pagination.connection import rows_of
 from runstate.graphql.pagination.keyset import LARGEST_SIZE, PageArguments
+from runstate.graphql.pagination.raw_rows import as_parsed
 from runstate.graphql.published import (
     BlockDocument,
     BlockDocumentReference,
@@ -90,16 +93,17 @@ FAMILY = Family(
 )
 
 
-@computes(BlockSchema, needs={"definition"})
+@computes(BlockSchema, needs={"definition"}, parses=True)
 def fields(root: BlockSchema, _: Context) -> JSON:
     """A JSON Schema of the data, with `secret_fields` and `block_schema_references`."""
-    return {"block_schema_references": {}, **root.definition}
+    # As text again: parsed, the schemas of a page take hundreds of megabytes.
+    return orjson.Fragment(exact_json.dumps({"block_schema_references": {}, **as_parsed(root.definition)}))
 
 
-@computes(BlockSchema, needs={"definition"})
+@computes(BlockSchema, needs={"definition"}, parses=True)
 def secret_fields(root: BlockSchema, _: Context) -> list[str]:
     """Paths of secrets in the data, with dots between keys; `*` stands for all keys from there on."""
-    return paths_of(root.definition)
+    return paths_of(as_parsed(root.definition))
 
 
 @extends(BlockSchema, name="references", needs=())

@@ -1,4 +1,4 @@
-"""Claims."""
+"""Claims, deleted dates of schedules, and indexes of scheduled and held runs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ down_revision = "0015"
 
 
 def upgrade() -> None:
-    """Apply the change."""
+    """Create the tables, columns and indexes."""
     op.create_table(
         "claim_answer",
         sa.Column("worker_id", sa.Uuid(), nullable=False),
@@ -64,6 +64,15 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("claim_count", sa.Integer(), server_default="0", nullable=False))
         batch_op.add_column(sa.Column("expired_claims", sa.Integer(), server_default="0", nullable=False))
     op.create_index(
+        "ix_flow_run_work_queue_id_id",
+        "flow_run",
+        ["work_queue_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("work_queue_id IS NOT NULL"),
+        sqlite_where=sa.text("work_queue_id IS NOT NULL"),
+    )
+    op.drop_index("ix_flow_run_work_queue_id", table_name="flow_run")
+    op.create_index(
         "ix_flow_run_held",
         "flow_run",
         ["work_queue_id"],
@@ -90,7 +99,16 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Revert the change."""
+    """Drop the tables, columns and indexes."""
+    op.create_index(
+        "ix_flow_run_work_queue_id",
+        "flow_run",
+        ["work_queue_id"],
+        unique=False,
+        postgresql_where=sa.text("work_queue_id IS NOT NULL"),
+        sqlite_where=sa.text("work_queue_id IS NOT NULL"),
+    )
+    op.drop_index("ix_flow_run_work_queue_id_id", table_name="flow_run")
     op.drop_index("ix_flow_run_unstarted", table_name="flow_run")
     op.drop_index("ix_flow_run_planned", table_name="flow_run")
     op.drop_index("ix_flow_run_held", table_name="flow_run")
