@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -84,6 +84,12 @@ class Server:
             [sys.executable, "-m", "runstate", "serve"], env=environment, stdout=subprocess.DEVNULL
         )
 
+    def answers(self) -> bool:
+        """Return whether the server answers."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            return True
+        return False
+
     def kill(self) -> None:
         """Kill the process and start another one."""
         self.process.kill()
@@ -146,6 +152,7 @@ def torture(
     server: Server, folder: Path, *, clients: int, flows: int, kills: int, victims: int, restart: Callable[[], None]
 ) -> list[str]:
     """Run clients, kill what they need, and return what is wrong afterwards."""
+    wait_until(server.answers)
     programs = [Program(server, f"client-{number}", flows, folder) for number in range(clients)]
     # Every event comes when its share of the flows has ended.
     events = [server.kill] * kills + [each.process.kill for each in programs[:victims]] + [restart]
