@@ -1,0 +1,44 @@
+// Runs a job after changes: soon after the first, then at most once in `gap` milliseconds, never twice at a time.
+const SOON = 40; // milliseconds in which changes are gathered
+
+type Job = (isCurrent: () => boolean) => Promise<void>;
+
+export class Refresher {
+  private dirty = false;
+  private busy = false;
+  private stopped = false;
+  private last = 0;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    private readonly job: Job,
+    private readonly gap: number,
+    private readonly hidden: () => boolean = () => document.hidden,
+  ) {}
+
+  touch = (): void => {
+    this.dirty = true;
+    this.resume();
+  };
+
+  /** Continue, for example when the page is seen again. */
+  resume = (): void => {
+    if (!this.dirty || this.busy || this.stopped || this.timer !== undefined || this.hidden()) return;
+    this.timer = setTimeout(this.now, Math.max(SOON, this.last + this.gap - Date.now()));
+  };
+
+  now = async (): Promise<void> => {
+    this.timer = undefined;
+    this.dirty = false;
+    this.busy = true;
+    await this.job(() => !this.stopped);
+    this.busy = false;
+    this.last = Date.now();
+    this.resume();
+  };
+
+  stop(): void {
+    this.stopped = true;
+    clearTimeout(this.timer);
+  }
+}
