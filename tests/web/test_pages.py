@@ -76,7 +76,8 @@ async def test_the_pages_can_be_turned_off(url: str) -> None:
         app = build_app(Settings(database_url=url, services="off", graphiql=False))
         await opening.enter_async_context(running(app))
         browser = await opening.enter_async_context(opened(app))
-        codes = [(await browser.get(path, headers=HTML)).status_code for path in ("/", "/assets/x.js", "/graphiql", "/graphiql/")]
+        paths = ("/", "/assets/x.js", "/graphiql", "/graphiql/")
+        codes = [(await browser.get(path, headers=HTML)).status_code for path in paths]
 
         assert codes == [404] * 4
         assert (await browser.get("/graphql", headers=HTML)).status_code != 303

@@ -1,4 +1,4 @@
-"""Routes of the pages: built files, compressed in advance, cached by browsers, restricted to this server by a policy."""
+"""Routes of the pages: built files, compressed in advance, cached by browsers, and a policy against other hosts."""
 
 from collections.abc import Iterator
 from os import PathLike, fspath, stat_result

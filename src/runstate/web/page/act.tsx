@@ -134,7 +134,7 @@ const EXPLAINED: Record<Exclude<Action["verb"], "what-if">, string> = {
 
 function Doing({ verb, subject, close }: { verb: Exclude<Action["verb"], "what-if">; subject: Subject; close: () => void }) {
   const [message, setMessage] = useState("");
-  const [values, setValues] = useState<Record<string, unknown>>(() => defaults(subject.keyset, {}));
+  const [values, setValues] = useState<Record<string, unknown>>(() => defaults(subject.input?.schema, {}));
   const [isInvalid, setInvalid] = useState(false);
   const [result, setResult] = useState<Result>();
   const [problem, setProblem] = useState("");
@@ -143,7 +143,7 @@ function Doing({ verb, subject, close }: { verb: Exclude<Action["verb"], "what-i
     if (verb === "retry") return (await mutate(RetryDocument, { input: common })).result;
     if (verb === "cancel") return (await mutate(CancelDocument, { input: common })).result;
     if (verb === "pause") return (await mutate(PauseDocument, { input: { ...common, timeoutSeconds: 3600 } })).result;
-    const runInput = Object.keys(values).length ? { runInput: values } : {};
+    const runInput = subject.input ? { runInput: values } : {};
     return (await mutate(ResumeDocument, { input: { ...common, ...runInput } })).result;
   };
   const submit = () =>
@@ -157,7 +157,12 @@ function Doing({ verb, subject, close }: { verb: Exclude<Action["verb"], "what-i
   return (
     <Form submit={submit} label={TITLES[verb]} disabled={isInvalid}>
       <p>{EXPLAINED[verb]}</p>
-      {verb === "resume" && <SchemaForm schema={subject.keyset} value={values} onChange={setValues} onInvalid={setInvalid} />}
+      {verb === "resume" && subject.input && (
+        <>
+          {subject.input.description && <p>{subject.input.description}</p>}
+          <SchemaForm schema={subject.input.schema} value={values} onChange={setValues} onInvalid={setInvalid} />
+        </>
+      )}
       <label>
         Message (optional)
         <input value={message} onInput={(event) => setMessage(event.currentTarget.value)} />

@@ -13,8 +13,8 @@ export type Subject = {
   version: number;
   stateType?: string | null;
   deployment?: { id: string } | null;
-  /** The keyset of the input that a paused run waits for. */
-  keyset?: unknown;
+  /** The input that a paused run waits for, with its JSON schema. */
+  input?: { schema: unknown; description: string } | undefined;
 };
 export type Action = { verb: "retry" | "cancel" | "pause" | "resume" | "what-if"; subject: Subject };
 export const action = new Signal<Action | undefined>(undefined);

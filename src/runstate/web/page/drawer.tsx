@@ -1,15 +1,16 @@
 // The drawer Live: every transition as it is committed, with the place where the user last looked.
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ask } from "./client.ts";
-import { RunNamesDocument } from "./documents.ts";
-import { ticker, tick, paused, setPaused } from "./live.ts";
+import { MissedDocument, type MissedQuery, RunNamesDocument } from "./documents.ts";
+import { paused, position, setPaused, tick, ticker } from "./live.ts";
 import { At, State } from "./parts.tsx";
 import { href } from "./router.ts";
 import { Dialog, opened } from "./shell.tsx";
 import { useSignal } from "./signal.ts";
 import type { Change } from "./store.ts";
 
-const LOOKED = "runstate.looked"; // storage key of the time of the newest transition that was seen
+const LOOKED = "runstate.looked"; // storage key of the cursor up to which transitions were seen
+const MISSED = 5; // requests for what was missed
 const DRAWN = 200; // rows that are drawn
 const NAMES = 2000; // names that are kept
 
@@ -21,17 +22,12 @@ export function Drawer() {
   const isPaused = useSignal(paused);
   const [kind, setKind] = useState("all");
   const [text, setText] = useState("");
-  const looked = useMemo(() => localStorage.getItem(LOOKED) ?? "", []);
-  const newestFirst = ticker
+  const missed = useMissed();
+  const newestFirst = [...missed.changes, ...ticker]
     .filter((change) => matches(change, kind, text))
     .slice(-DRAWN)
     .reverse();
   useNames(newestFirst);
-  useEffect(() => {
-    const last = ticker.at(-1);
-    if (last) localStorage.setItem(LOOKED, last.occurred);
-  }, [ticker.at(-1)]);
-  const firstSeen = newestFirst.findIndex(({ occurred }) => occurred <= looked);
   return (
     <Dialog title="Live" side close={() => opened.set(undefined)}>
       <div class="line">
@@ -48,7 +44,7 @@ export function Drawer() {
       </div>
       <ol class="ticker">
         {newestFirst.map((change, index) => (
-          <li key={`${change.runId}${change.version}`} class={index === firstSeen && index > 0 ? "is-seen" : ""}>
+          <li key={`${change.runId}${change.version}`} class={change === missed.changes.at(-1) && index > 0 ? "is-seen" : ""}>
             <At time={change.occurred} precise />
             <State run={change} />
             <Who change={change} />
@@ -56,9 +52,39 @@ export function Drawer() {
           </li>
         ))}
       </ol>
-      {!newestFirst.length && <p class="empty">Nothing has happened since the page was opened.</p>}
+      {!newestFirst.length && <p class="empty">Nothing has happened since you last looked.</p>}
     </Dialog>
   );
+}
+
+/** The transitions between the last look and the opening of the page. */
+function useMissed(): { changes: readonly Change[] } {
+  const [changes, setChanges] = useState<Change[]>([]);
+  useEffect(() => {
+    let isShown = true;
+    const first = ticker[0];
+    missedSince(localStorage.getItem(LOOKED)).then(
+      (found) => isShown && setChanges(found.filter(({ occurred }) => !first || occurred < first.occurred)),
+      () => {}, // an old cursor has expired: nothing is known about the time before
+    );
+    return () => {
+      isShown = false;
+      const cursor = position();
+      if (cursor) localStorage.setItem(LOOKED, cursor);
+    };
+  }, []);
+  return { changes };
+}
+
+async function missedSince(cursor: string | null): Promise<Change[]> {
+  const found: Change[] = [];
+  let after = cursor;
+  for (let request = 0; after && request < MISSED; request += 1) {
+    const { transitions }: MissedQuery = await ask(MissedDocument, { after });
+    found.push(...transitions.transitions);
+    after = transitions.hasMore ? transitions.cursor : null;
+  }
+  return found;
 }
 
 function matches(change: Change, kind: string, text: string): boolean {

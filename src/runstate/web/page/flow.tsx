@@ -1,8 +1,10 @@
 // One flow: how long its runs take, how they end, day by day and task by task.
-import { FlowDocument, type FlowQuery } from "./documents.ts";
+import { bulk } from "./doing.ts";
+import { FlowDocument, type FlowQuery, type FlowRunWhere } from "./documents.ts";
 import { clock, duration, percent, plural, secondsOf, utc } from "./format.ts";
 import { Ago, Empty, Loaded, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
+import { may } from "./rights.ts";
 import { href, place } from "./router.ts";
 import { useTitle } from "./shell.tsx";
 import { useSignal } from "./signal.ts";
@@ -54,7 +56,13 @@ export function Flow({ name }: { name: string }) {
 
 type Whole = FlowQuery["whole"][number];
 
+const unfinished = (name: string): FlowRunWhere => ({
+  flow: { name: { eq: name } },
+  stateType: { in: ["SCHEDULED", "PENDING", "RUNNING", "PAUSED"] },
+});
+
 function Facts({ flow, whole, range }: { flow: OneFlow; whole: Whole | undefined; range: string }) {
+  const rights = useSignal(may);
   return (
     <p class="line facts">
       <a href={href(["runs"], { flow: flow.name, expected: range })}>{plural(whole?.count ?? 0, "run")}</a>
@@ -73,6 +81,11 @@ function Facts({ flow, whole, range }: { flow: OneFlow; whole: Whole | undefined
         </span>
       ))}
       <a href={href(["runs"], { flow: flow.name, sort: "-totalRunTimeSeconds" })}>slowest runs</a>
+      {rights.propose && (
+        <button type="button" class="small" onClick={() => bulk.set({ verb: "cancel", where: unfinished(flow.name), count: flow.unfinished.totalCount })}>
+          Cancel {plural(flow.unfinished.totalCount, "unfinished run")} …
+        </button>
+      )}
     </p>
   );
 }

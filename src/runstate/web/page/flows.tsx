@@ -1,13 +1,16 @@
 // All flows.
 import { FlowsDocument } from "./documents.ts";
+import { useCursor } from "./keyboard.ts";
 import { Ago, Empty, Loaded, Squares, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
-import { href } from "./router.ts";
+import { go, href } from "./router.ts";
 import { useTitle } from "./shell.tsx";
 
 export function Flows() {
   useTitle("Flows");
   const query = useQuery(FlowsDocument, { first: 100, after: null }, { main: true, gap: 3000, matters: ({ runKind }) => runKind === "FLOW_RUN" });
+  const names = query.data?.flows.nodes.map(({ name }) => name) ?? [];
+  const cursor = useCursor(names, (index) => ({ Enter: () => names.length && go(href(["flows", names[Math.max(0, index)] ?? ""])) }));
   return (
     <>
       <h1>Flows</h1>
@@ -31,8 +34,8 @@ export function Flows() {
                   </tr>
                 </thead>
                 <tbody>
-                  {flows.nodes.map(({ id, name, tags, all, flowRuns, deployments }) => (
-                    <tr key={id}>
+                  {flows.nodes.map(({ id, name, tags, all, flowRuns, deployments }, index) => (
+                    <tr key={id} class={index === cursor ? "is-current" : ""}>
                       <th scope="row">
                         <a href={href(["flows", name])}>{name}</a>
                       </th>

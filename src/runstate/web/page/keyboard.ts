@@ -1,7 +1,7 @@
 // Keys. A view adds its own while it is shown; the others work everywhere.
 import { useEffect, useRef, useState } from "preact/hooks";
 
-export type Keys = Record<string, () => void>;
+export type Keys = Record<string, () => unknown>;
 
 const layers: Keys[] = [];
 let prefix = "";

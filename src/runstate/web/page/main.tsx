@@ -48,6 +48,7 @@ function Page() {
     ".": () => setPaused(!paused.value),
     Escape: () => (opened.value ? opened.set(undefined) : history.back()),
     ...Object.fromEntries(PLACES.map(([key, name]) => [`g_${key}`, () => go(href(name ? [name] : []))])),
+    g_e: () => go(href(["runs"], { state: "failed,crashed", ended: "24h", sort: "-endTime" })),
     g_a: () => location.assign("graphiql/"),
   });
   return (

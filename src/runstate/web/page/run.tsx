@@ -102,6 +102,10 @@ function Shown({ run }: { run: OneRun }) {
   const act = (verb: (typeof verbs)[number]) => () => {
     if (rights.propose && verbs.includes(verb)) action.set({ verb, subject });
   };
+  const choose = (by: number) => {
+    const next = tasks[Math.max(0, Math.min(tasks.length - 1, tasks.findIndex((each) => each.id === params.task) + by))];
+    setParams({ task: next?.id });
+  };
   const step = (by: number) => () => setParams({ tab: TABS[(TABS.indexOf(tab) + by + TABS.length) % TABS.length] });
   useKeys({
     r: act("retry"),
@@ -109,6 +113,8 @@ function Shown({ run }: { run: OneRun }) {
     p: act("pause"),
     u: act("resume"),
     w: act("what-if"),
+    j: () => choose(1),
+    k: () => choose(-1),
     "[": step(-1),
     "]": step(1),
     Escape: () => (params.task ? setParams({ task: undefined }) : history.length > 1 ? history.back() : go("#/runs")),
@@ -166,10 +172,14 @@ function Shown({ run }: { run: OneRun }) {
 
 export function subjectOf(run: OneRun): Subject {
   const details = run.states.nodes.at(-1)?.details;
-  const keyset = details && "runInputKeyset" in details ? details.runInputKeyset : undefined;
+  const keys = (details && "runInputKeyset" in details ? details.runInputKeyset : null) as Record<string, string> | null;
+  const valueOf = (role: string) => run.inputs.nodes.find(({ key }) => key === keys?.[role])?.value;
+  const input = keys && stateIs(run, "PAUSED") ? { schema: valueOf("schema"), description: String(valueOf("description") ?? "") } : undefined;
   const { id, name, version, stateType, deployment } = run;
-  return { kind: "flowRun", id, name, version, stateType, deployment, keyset };
+  return { kind: "flowRun", id, name, version, stateType, deployment, input };
 }
+
+const stateIs = ({ stateType }: OneRun, type: string) => stateType === type;
 
 function lanesOf(run: OneRun): Lane[] {
   return [

@@ -1,7 +1,7 @@
 // The list of runs: the filter in the address, rows drawn only where they are seen, new rows on request.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, follow } from "./client.ts";
-import { RunCountsDocument, RunsDocument, type RunsQuery } from "./documents.ts";
+import { type FlowRunWhere, RunCountsDocument, RunsDocument, type RunsQuery } from "./documents.ts";
 import { Chips } from "./chips.tsx";
 import { action, actionsOf, bulk } from "./doing.ts";
 import { duration, plural, secondsSince } from "./format.ts";
@@ -91,7 +91,7 @@ export function Runs() {
           {plural(fresh, "new run")} ↑
         </button>
       )}
-      <Table rows={shown} more={more} hasMore={Boolean(next)} atTop={atTop} onTop={query.reload} stale={query.stale} />
+      <Table rows={shown} where={where} total={total} more={more} hasMore={Boolean(next)} atTop={atTop} onTop={query.reload} stale={query.stale} />
       <Selected where={where} total={total} rows={shown} />
     </div>
   );
@@ -113,6 +113,8 @@ function useTotal(key: string, where: object): number | undefined {
 
 type TableProps = {
   rows: Row[];
+  where: FlowRunWhere;
+  total: number | undefined;
   more: () => Promise<void>;
   hasMore: boolean;
   atTop: { current: boolean };
@@ -120,7 +122,7 @@ type TableProps = {
   stale: boolean;
 };
 
-function Table({ rows, more, hasMore, atTop, onTop, stale }: TableProps) {
+function Table({ rows, where, total, more, hasMore, atTop, onTop, stale }: TableProps) {
   const chosen = useSignal(selection);
   const act = (verb: "retry" | "cancel", run: Row | undefined) => () => {
     const these = selection.value;
@@ -137,6 +139,8 @@ function Table({ rows, more, hasMore, atTop, onTop, stale }: TableProps) {
       x: () => rows[index] && selection.set(toggled(selection.value, rows[index].id)),
       r: act("retry", rows[index]),
       c: act("cancel", rows[index]),
+      R: () => total && Object.keys(where).length && may.value.propose && bulk.set({ verb: "retry", where, count: total }),
+      C: () => total && Object.keys(where).length && may.value.propose && bulk.set({ verb: "cancel", where, count: total }),
       ".": onTop,
       Escape: () => (selection.value.size ? selection.set(new Set()) : history.back()),
     }),
