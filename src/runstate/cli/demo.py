@@ -19,6 +19,20 @@ from runstate.cli.watch import (
     socket_address,
 )
 
+POOL: Final = "demo"
+"""Name of the work pool whose worker the demo is."""
+NIGHTLY: Final = [{"slug": "nightly", "schedule": {"cron": {"cron": "0 3 * * *"}}}]
+APPROVAL: Final = {
+    "approval-schema": {
+        "type": "object",
+        "properties": {"approved": {"type": "boolean"}, "comment": {"type": "string"}},
+        "required": ["approved"],
+    },
+    "approval-description": "Is this invoice to be paid?",
+}
+"""Inputs of a run that waits for an approval: the JSON schema of the answer, and the question."""
+KEYSET: Final = {"schema": "approval-schema", "description": "approval-description", "response": "approval"}
+NAMELESS: Final = {"artifact", "flowRunInput"}
 WORKERS: Final = 3
 """Number of flow runs at the same time."""
 ANSWER: Final = "... on OrchestrationResult { status reason retryAfterSeconds state { type name message isFinal } }"
@@ -112,10 +126,16 @@ class Api:
             raise RefusedError(f"{mutation}: {answer['message']}")
         return answer
 
+    async def finds_pool(self) -> bool:
+        """Return whether the work pool of the demo exists."""
+        async with self.turn:
+            answer = await self.session.ask("query($name: String!) { workPool(by: {name: $name}) { id } }", name=POOL)
+        return bool(answer["workPool"])
+
     async def create(self, what: str, **given: Any) -> Answer:
         """Create an object, or find the existing one; return its id, and its name if it has one."""
         kind = what[0].upper() + what[1:]
-        fields = "id" if what == "artifact" else "id name"
+        fields = "id" if what in NAMELESS else "id name"
         payload = f"... on Create{kind}Payload {{ {what} {{ {fields} }} }}"
         answer: Answer = (await self.do(f"create{kind}", f"Create{kind}Input", payload, **given))[what]
         return answer
@@ -169,8 +189,12 @@ class Demo:
         self.api, self.tell, self.speed = api, tell, speed
 
     async def prepare(self) -> None:
-        """Create a concurrency limit, and a run that is scheduled in an hour."""
+        """Create a concurrency limit, a work pool, and a run that is scheduled in an hour."""
         await self.api.create("concurrencyLimit", name="tag:database", limit=2)
+        if not await self.api.finds_pool():
+            pool = await self.api.create("workPool", name=POOL, type="process", concurrencyLimit=10)
+            await self.api.create("workQueue", workPoolId=pool["id"], name="urgent", priority=1)
+        await self.live()
         # The idempotency key makes a second demo in the same hour find the run.
         hour = (datetime.now(UTC) + timedelta(hours=1)).replace(minute=0, second=0, microsecond=0)
         await self.deployed(FLOWS[0], {}, scheduledTime=hour.isoformat(), idempotencyKey=f"hourly {hour:%Y%m%d%H}")
@@ -180,7 +204,13 @@ class Demo:
         for number in numbers:
             nth, which = divmod(number, len(FLOWS))
             await self.run(FLOWS[which], nth)
+            await self.live()
             await self.rest(1)
+
+    async def live(self) -> None:
+        """Send a heartbeat of the worker."""
+        fields = "... on WorkerHeartbeatPayload { worker { id } }"
+        await self.api.do("workerHeartbeat", "WorkerHeartbeatInput", fields, workPool=POOL, worker="demo-worker")
 
     async def run(self, flow: Flow, nth: int, parent: str | None = None) -> str:
         """Run a flow, as a subflow if it has a parent; return the error message, empty on success."""
@@ -201,7 +231,8 @@ class Demo:
     async def deployed(self, flow: Flow, parameters: dict[str, Any], **more: Any) -> Answer:
         """Create a run from the flow's deployment; return its id and name."""
         flow_id = (await self.api.create("flow", name=flow.name))["id"]
-        made = await self.api.create("deployment", flowId=flow_id, name=flow.deployment, tags=list(flow.tags))
+        common = {"name": flow.deployment, "tags": list(flow.tags), "workPool": POOL, "schedules": NIGHTLY}
+        made = await self.api.create("deployment", flowId=flow_id, **common)
         payload = "... on CreateFlowRunPayload { flowRun { id name } }"
         given = {"deploymentId": made["id"], "parameters": parameters, **more}
         run: Answer = (await self.api.do("runDeployment", "RunDeploymentInput", payload, **given))["flowRun"]
@@ -223,12 +254,7 @@ class Demo:
         """Pause, cancel or crash a run; return whether it continues."""
         here = {"id": run.ref["flowRunId"]}
         if ending == "PAUSED":
-            await run.change(
-                "pauseFlowRun", "PauseFlowRunInput", **here, message="Waiting for approval.", timeoutSeconds=3600
-            )
-            await self.rest(5)
-            resumed = await run.change("resumeFlowRun", "ResumeFlowRunInput", **here)
-            return str(resumed["status"]) == "ACCEPT"
+            return await self.approved(run, here)
         if ending == "CANCELLED":
             await run.change("cancelFlowRun", "CancelFlowRunInput", **here, message="Cancelled by the user.")
             await self.rest(1)
@@ -236,6 +262,16 @@ class Demo:
         elif ending == "CRASHED":
             await run.propose("CRASHED", message="The process was killed: out of memory.")
         return not ending
+
+    async def approved(self, run: Run, here: dict[str, str]) -> bool:
+        """Pause a run for some time, in which a user can resume it with an input; return whether it continues."""
+        for key, value in APPROVAL.items():
+            await self.api.create("flowRunInput", key=key, value=value, **run.ref)
+        pause = {"message": "Waiting for approval.", "timeoutSeconds": 3600, "runInputKeyset": KEYSET}
+        await run.change("pauseFlowRun", "PauseFlowRunInput", **here, **pause)
+        await self.rest(15)
+        resumed = await run.change("resumeFlowRun", "ResumeFlowRunInput", **here, runInput={"approved": True})
+        return str(resumed["status"]) == "ACCEPT" or str(resumed["state"]["type"]) == "RUNNING"
 
     async def task(
         self, task: Task, nth: int, run: Run, before: list[str], parameters: dict[str, Any]

@@ -10,13 +10,13 @@ export function Details({ run }: { run: OneRun }) {
     <ul class="artifacts">
       {run.artifacts.nodes.map((artifact) => (
         <li key={artifact.id}>
-          <h3>
+          <h2>
             {artifact.key ?? artifact.description ?? artifact.type ?? "artifact"}
             <span class="faint">
               {" "}
               {artifact.type} {artifact.taskRun ? `of ${artifact.taskRun.name}` : ""} <Ago time={artifact.created} />
             </span>
-          </h3>
+          </h2>
           <Content artifact={artifact} />
         </li>
       ))}

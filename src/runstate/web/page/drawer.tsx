@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask } from "./client.ts";
 import { MissedDocument, type MissedQuery, RunNamesDocument } from "./documents.ts";
+import { useKeys } from "./keyboard.ts";
 import { paused, position, setPaused, tick, ticker } from "./live.ts";
 import { At, State } from "./parts.tsx";
 import { href } from "./router.ts";
@@ -19,6 +20,7 @@ const names = new Map<string, Name>();
 
 export function Drawer() {
   useSignal(tick);
+  useKeys({ Escape: () => opened.set(undefined) });
   const isPaused = useSignal(paused);
   const [kind, setKind] = useState("all");
   const [text, setText] = useState("");

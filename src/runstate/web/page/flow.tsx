@@ -109,9 +109,11 @@ function Durations({ flow, whole }: { flow: OneFlow; whole: Whole | undefined })
         <span>
           Durations of the last {runs.length} runs, {clock(new Date(first).toISOString(), isUtc)} to {clock(new Date(last).toISOString(), isUtc)}
         </span>
-        <span class="faint">top: {duration(most)}</span>
+        <span class="faint">
+          top: {duration(most)} · <a href={href(["runs"], { flow: flow.name })}>as a list</a>
+        </span>
       </figcaption>
-      <div class="plot">
+      <div class="plot" aria-hidden="true">
         {p50 !== null && p50 !== undefined && p95 !== null && p95 !== undefined && (
           <>
             <span class="band" style={{ top: `${y(p95)}%`, bottom: `${100 - y(p50)}%` }} />
@@ -125,12 +127,12 @@ function Durations({ flow, whole }: { flow: OneFlow; whole: Whole | undefined })
         )}
         {runs.map((run, index) => (
           <a
+            tabIndex={-1}
             key={run.id}
             href={href(["runs", run.id])}
             class={`spot ${toneOf(run.stateType)}`}
             style={{ left: `${x(index)}%`, top: `${y(run.totalRunTimeSeconds)}%` }}
             title={`${run.name}: ${run.stateName}, ${duration(run.totalRunTimeSeconds)}`}
-            aria-label={`${run.name}: ${run.stateName}, ${duration(run.totalRunTimeSeconds)}`}
           >
             {lookOf(run.stateType).shape}
           </a>

@@ -1,6 +1,6 @@
 // Runs by time: a column for each interval, stacked by state. Each column is a link to its runs.
 import type { OverviewQuery } from "./documents.ts";
-import { clock, plural, utc } from "./format.ts";
+import { clock, duration, plural, utc } from "./format.ts";
 import { href } from "./router.ts";
 import { useSignal } from "./signal.ts";
 import { lookOf, TYPES, toneOf } from "./states.ts";
@@ -40,7 +40,7 @@ export function History({ intervals, step }: { intervals: readonly Interval[]; s
   );
 }
 
-const name = (step: number) => ({ 120: "2 minutes", 900: "15 minutes", 3600: "hour", 21_600: "6 hours" })[step] ?? "day";
+const name = (step: number) => (step === 3600 ? "hour" : step === 86_400 ? "day" : duration(step));
 
 const byType = ({ states }: Interval) =>
   TYPES.map((type) => ({ type, count: states.filter(({ stateType }) => stateType === type).reduce((sum, { count }) => sum + count, 0) })).filter(

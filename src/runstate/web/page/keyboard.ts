@@ -37,13 +37,15 @@ export function listenToKeys(): void {
   addEventListener("keydown", onKey);
 }
 
-export function useKeys(keys: Keys): void {
+/** Keys of a view; those of the page itself, `isBase`, count only where no view has the same. */
+export function useKeys(keys: Keys, isBase = false): void {
   const newest = useRef(keys);
   newest.current = keys;
   const names = Object.keys(keys).join(" ");
   useEffect(() => {
     const layer = Object.fromEntries(names.split(" ").map((name) => [spaced(name), () => newest.current[name]?.()]));
-    layers.push(layer);
+    if (isBase) layers.unshift(layer);
+    else layers.push(layer);
     return () => {
       layers.splice(layers.indexOf(layer), 1);
     };

@@ -6,10 +6,10 @@ import { nextTheme, opened, PLACES, Shell, showTheme, spoken } from "./shell.tsx
 import { connection, GraphQLError } from "./client.ts";
 import { toggleUtc } from "./format.ts";
 import { listenToKeys, useKeys } from "./keyboard.ts";
-import { begin, held, onChanges, paused, setPaused } from "./live.ts";
+import { anew, begin, held, onChanges, paused, setPaused } from "./live.ts";
 import { Overview } from "./overview.tsx";
 import { Empty } from "./parts.tsx";
-import { go, href, place, watchAddress } from "./router.ts";
+import { back, go, href, place, watchAddress } from "./router.ts";
 import { Run } from "./run.tsx";
 import { Runs } from "./runs.tsx";
 import { useSignal } from "./signal.ts";
@@ -46,11 +46,11 @@ function Page() {
     t: toggleUtc,
     T: nextTheme,
     ".": () => setPaused(!paused.value),
-    Escape: () => (opened.value ? opened.set(undefined) : history.back()),
+    Escape: back,
     ...Object.fromEntries(PLACES.map(([key, name]) => [`g_${key}`, () => go(href(name ? [name] : []))])),
     g_e: () => go(href(["runs"], { state: "failed,crashed", ended: "24h", sort: "-endTime" })),
     g_a: () => location.assign("graphiql/"),
-  });
+  }, true);
   return (
     <Shell>
       <View />
@@ -88,13 +88,14 @@ function announce(): void {
   });
 }
 
-async function start(): Promise<void> {
+async function start(isRepeated = false): Promise<void> {
   try {
     await begin();
+    if (isRepeated) anew.set(anew.value + 1);
   } catch (error) {
     if (error instanceof GraphQLError && error.code === "UNAUTHENTICATED") return;
     connection.set({ state: "away", since: connection.value.since });
-    setTimeout(start, 2000);
+    setTimeout(() => start(true), 2000);
   }
 }
 

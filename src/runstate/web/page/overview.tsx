@@ -11,7 +11,7 @@ import {
 } from "./documents.ts";
 import { duration, percent, plural, relative, secondsOf, secondsSince } from "./format.ts";
 import { History } from "./history.tsx";
-import { useNow } from "./now.ts";
+import { narrow, useNow } from "./now.ts";
 import { Ago, Empty, Loaded, RunLink, Squares, State } from "./parts.tsx";
 import { useQuery } from "./query.ts";
 import { href, place } from "./router.ts";
@@ -28,7 +28,7 @@ export function Overview() {
   const { params } = useSignal(place);
   const range = params.range && params.range in RANGES ? params.range : DEFAULT;
   const seconds = secondsOf(range) ?? 86_400;
-  const step = RANGES[range] ?? 3600;
+  const step = (RANGES[range] ?? 3600) * (useSignal(narrow) ? 2 : 1);
   const overview = useQuery(
     OverviewDocument,
     () => {
@@ -36,7 +36,7 @@ export function Overview() {
       const instant = (at: number) => new Date(at * 1000).toISOString();
       return { since: instant(until - Math.ceil(seconds / step) * step), until: instant(until), interval: { seconds: step }, seconds };
     },
-    { key: range, matters: () => true, main: true },
+    { key: `${range} ${step}`, matters: () => true, main: true },
   );
   const flows = useQuery(
     OverviewFlowsDocument,

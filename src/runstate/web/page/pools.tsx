@@ -22,7 +22,7 @@ export function Pools() {
               ))}
             </ul>
           ) : (
-            <Empty>No work pools. createWorkPool makes one; a worker makes one with its first heartbeat.</Empty>
+            <Empty>No work pools. createWorkPool makes one.</Empty>
           )
         }
       </Loaded>

@@ -29,8 +29,20 @@ export function setParams(changes: Record<string, string | undefined>): void {
   place.set(parse(location.hash));
 }
 
+let steps = 0; // entries of the history that belong to the page
+
+/** Go back within the page; from its first view, to the overview. */
+export function back(): void {
+  if (steps < 1) return go("#/");
+  steps -= 2; // the change of the address adds one
+  history.back();
+}
+
 export function watchAddress(): void {
   const read = () => place.set(parse(location.hash));
-  addEventListener("hashchange", read);
+  addEventListener("hashchange", () => {
+    steps += 1;
+    read();
+  });
   read();
 }

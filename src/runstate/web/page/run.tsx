@@ -12,7 +12,7 @@ import { useNow } from "./now.ts";
 import { Ago, At, brief, Empty, isEmpty, Json, Loaded, RunLink, State, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
 import { may } from "./rights.ts";
-import { go, href, place, setParams } from "./router.ts";
+import { back, href, place, setParams } from "./router.ts";
 import { useTitle } from "./shell.tsx";
 import { useSignal } from "./signal.ts";
 import { type Change, changed } from "./store.ts";
@@ -117,7 +117,7 @@ function Shown({ run }: { run: OneRun }) {
     k: () => choose(-1),
     "[": step(-1),
     "]": step(1),
-    Escape: () => (params.task ? setParams({ task: undefined }) : history.length > 1 ? history.back() : go("#/runs")),
+    Escape: () => (params.task ? setParams({ task: undefined }) : back()),
   });
   const isGrouped = run.taskRuns.totalCount > TASKS;
   return (

@@ -9,7 +9,7 @@ import { DEFAULT_SORT, orderOf, whereOf } from "./filters.ts";
 import { useNow } from "./now.ts";
 import { Ago, Empty, Problem, RunLink, State, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
-import { go, href, place } from "./router.ts";
+import { back, go, href, place } from "./router.ts";
 import { may } from "./rights.ts";
 import { Selected, selection, toggled } from "./selection.tsx";
 import { useTitle } from "./shell.tsx";
@@ -88,10 +88,11 @@ export function Runs() {
       {query.error && <Problem message={query.error.message} />}
       {fresh > 0 && (
         <button type="button" class="pill" onClick={() => query.reload()} aria-keyshortcuts=".">
-          {plural(fresh, "new run")} ↑
+          {plural(fresh, "new run")}
+          {Object.keys(where).length > 0 && ": show those that match"} ↑
         </button>
       )}
-      <Table rows={shown} where={where} total={total} more={more} hasMore={Boolean(next)} atTop={atTop} onTop={query.reload} stale={query.stale} />
+      <Table rows={shown} where={where} total={total} more={more} hasMore={Boolean(next)} atTop={atTop} onTop={query.reload} isEmpty={!rows.length && !query.stale && query.data?.flowRuns.nodes.length === 0} />
       <Selected where={where} total={total} rows={shown} />
     </div>
   );
@@ -119,10 +120,10 @@ type TableProps = {
   hasMore: boolean;
   atTop: { current: boolean };
   onTop: () => void;
-  stale: boolean;
+  isEmpty: boolean;
 };
 
-function Table({ rows, where, total, more, hasMore, atTop, onTop, stale }: TableProps) {
+function Table({ rows, where, total, more, hasMore, atTop, onTop, isEmpty }: TableProps) {
   const chosen = useSignal(selection);
   const act = (verb: "retry" | "cancel", run: Row | undefined) => () => {
     const these = selection.value;
@@ -142,10 +143,10 @@ function Table({ rows, where, total, more, hasMore, atTop, onTop, stale }: Table
       R: () => total && Object.keys(where).length && may.value.propose && bulk.set({ verb: "retry", where, count: total }),
       C: () => total && Object.keys(where).length && may.value.propose && bulk.set({ verb: "cancel", where, count: total }),
       ".": onTop,
-      Escape: () => (selection.value.size ? selection.set(new Set()) : history.back()),
+      Escape: () => (selection.value.size ? selection.set(new Set()) : back()),
     }),
   );
-  if (!rows.length && !stale) {
+  if (isEmpty) {
     return (
       <Empty>
         No run matches. <code>runstate demo</code> makes some; <a href="#/runs">show all runs</a>.

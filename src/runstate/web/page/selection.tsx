@@ -25,7 +25,7 @@ export function Selected({ where, total, rows }: Props) {
   const count = chosen.size || (total ?? 0);
   const start = (verb: Verb, condition = these, number = count) => () => bulk.set({ verb, where: condition, count: number });
   return (
-    <aside class="selected" aria-label="Actions on runs">
+    <section class="selected" aria-label="Actions on runs">
       <b>{chosen.size ? `${plural(count, "run")} selected` : `All ${count.toLocaleString("en")} that match`}</b>
       {rights.propose && (
         <>
@@ -57,7 +57,7 @@ export function Selected({ where, total, rows }: Props) {
           </button>
         </>
       )}
-    </aside>
+    </section>
   );
 }
 

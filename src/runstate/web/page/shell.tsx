@@ -214,12 +214,12 @@ export function Dialog({ title, close, children, side = false }: { title: string
         close();
       }}
     >
-      <header>
+      <div class="head">
         <h2>{title}</h2>
         <button type="button" class="small" onClick={close} aria-label="Close">
           ✕
         </button>
-      </header>
+      </div>
       {children}
     </dialog>
   );
