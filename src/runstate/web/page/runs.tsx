@@ -16,10 +16,12 @@ import { useTitle } from "./shell.tsx";
 import { useSignal } from "./signal.ts";
 import { FINAL, withFirstPage } from "./store.ts";
 import { useStored } from "./stored.ts";
+import { Strip } from "./strip.tsx";
 import { useCursor } from "./keyboard.ts";
 import { Window } from "./window.tsx";
 
 const PAGE = 100;
+const STRIP = 200; // runs that are drawn in time
 
 export type Row = RunsQuery["flowRuns"]["nodes"][number];
 
@@ -92,6 +94,7 @@ export function Runs() {
           {Object.keys(where).length > 0 && ": show those that match"} ↑
         </button>
       )}
+      <Strip rows={shown.slice(0, STRIP)} />
       <Table rows={shown} where={where} total={total} more={more} hasMore={Boolean(next)} atTop={atTop} onTop={query.reload} isEmpty={!rows.length && !query.stale && query.data?.flowRuns.nodes.length === 0} />
       <Selected where={where} total={total} rows={shown} />
     </div>

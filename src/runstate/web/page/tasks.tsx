@@ -67,23 +67,27 @@ export function Groups({ run }: { run: OneRun }) {
     <Loaded query={query}>
       {({ taskRunCounts, taskRunStatistics }) => (
         <ul class="groups">
-          {taskRunStatistics.map(({ taskKey, count, runTimeSeconds: { p50, p95, max } }) => (
-            <Group
-              key={taskKey}
-              run={run.id}
-              task={taskKey ?? ""}
-              count={count}
-              times={`p50 ${duration(p50)} · p95 ${duration(p95)} · max ${duration(max)}`}
-              states={taskRunCounts.filter((each) => each.taskKey === taskKey)}
-            />
-          ))}
+          {grouped(taskRunCounts).map(([task, states]) => {
+            const { p50, p95, max } = taskRunStatistics.find(({ taskKey }) => taskKey === task)?.runTimeSeconds ?? {};
+            const times = `p50 ${duration(p50)} · p95 ${duration(p95)} · max ${duration(max)}`;
+            const count = states.reduce((sum, each) => sum + each.count, 0);
+            return <Group key={task} run={run.id} task={task} count={count} times={times} states={states} />;
+          })}
         </ul>
       )}
     </Loaded>
   );
 }
 
-type GroupProps = { run: string; task: string; count: number; times: string; states: { stateType: string | null; count: number }[] };
+type Counted = { taskKey: string | null; stateType: string | null; count: number };
+
+function grouped(counts: readonly Counted[]): [task: string, states: Counted[]][] {
+  const groups = new Map<string, Counted[]>();
+  for (const each of counts) groups.set(each.taskKey ?? "", [...(groups.get(each.taskKey ?? "") ?? []), each]);
+  return [...groups].sort(([a], [b]) => a.localeCompare(b, undefined, { numeric: true }));
+}
+
+type GroupProps = { run: string; task: string; count: number; times: string; states: Counted[] };
 
 function Group({ run, task, count, times, states }: GroupProps) {
   const [tasks, setTasks] = useState<TaskRun[]>([]);
