@@ -186,8 +186,8 @@ export function ReleaseDialog({ lease, name, reload }: Released) {
       (error: Error) => setProblem(error.message),
     );
   return (
-    <Dialog title={`Give back a slot of ${name}`} close={close}>
-      <Form submit={submit} label="Give back">
+    <Dialog title={`Release a slot of ${name}`} close={close}>
+      <Form submit={submit} label="Release">
         <p>Another run can take the slot at once, even if its holder still works.</p>
         {problem && <p class="problem">{problem}</p>}
       </Form>

@@ -13,6 +13,7 @@ const KEYS: readonly [key: string, does: string][] = [
   ["c", "cancel: the same"],
   ["R C", "retry or cancel all runs that match the filter"],
   ["p, u", "pause and resume the run"],
+  ["v", "compare the run with the last completed one of its flow"],
   ["w", "what if: ask the rules without writing"],
   ["[ ]", "previous and next tab of a run"],
   ["l", "the stream of transitions"],

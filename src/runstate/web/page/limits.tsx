@@ -78,7 +78,7 @@ function OneLimit({ limit, isCurrent, reload }: { limit: Limit; isCurrent: boole
           </thead>
           <tbody>
             {leases.nodes.map((lease) => (
-              <Holder key={lease.id} lease={lease} average={average} giveBack={rights.propose ? () => release.set({ lease: lease.id, name, reload }) : undefined} />
+              <Holder key={lease.id} lease={lease} average={average} free={rights.propose ? () => release.set({ lease: lease.id, name, reload }) : undefined} />
             ))}
           </tbody>
         </table>
@@ -118,7 +118,7 @@ function OneLimit({ limit, isCurrent, reload }: { limit: Limit; isCurrent: boole
   );
 }
 
-function Holder({ lease, average, giveBack }: { lease: Lease; average: number; giveBack: (() => void) | undefined }) {
+function Holder({ lease, average, free }: { lease: Lease; average: number; free: (() => void) | undefined }) {
   const now = useNow();
   const seconds = secondsSince(lease.created, now);
   const factor = average ? seconds / average : 0;
@@ -132,11 +132,11 @@ function Holder({ lease, average, giveBack }: { lease: Lease; average: number; g
         <Ago time={lease.created} />
         {factor > SUSPICIOUS && seconds > 60 && <span class="warning"> {factor.toFixed(0)} × the average: is it alive?</span>}
       </td>
-      <td class="wide">{lease.expires ? <Ago time={lease.expires} /> : <span class="faint">{lease.automatic ? "it leaves the state" : "it is given back"}</span>}</td>
+      <td class="wide">{lease.expires ? <Ago time={lease.expires} /> : <span class="faint">{lease.automatic ? "it leaves the state" : "it is released"}</span>}</td>
       <td>
-        {giveBack && (
-          <button type="button" class="small" onClick={giveBack}>
-            Give back
+        {free && (
+          <button type="button" class="small" onClick={free}>
+            Release
           </button>
         )}
       </td>

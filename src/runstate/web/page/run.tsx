@@ -1,6 +1,7 @@
 // One run from all sides.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { RunDocument, type RunQuery } from "./documents.ts";
+import { type Good, ghostOf } from "./compare.ts";
+import { LastGoodDocument, RunDocument, type RunQuery } from "./documents.ts";
 import { action, actionsOf, type Subject } from "./doing.ts";
 import { Details } from "./details.tsx";
 import { duration, secondsSince } from "./format.ts";
@@ -99,6 +100,11 @@ function Shown({ run }: { run: OneRun }) {
   const subject = subjectOf(run);
   const verbs = actionsOf(subject);
   const rights = useSignal(may);
+  const isCompared = params.compare === "last";
+  const others = { flow: { id: { eq: run.flow.id } }, stateType: { eq: "COMPLETED" as const }, id: { ne: run.id } };
+  const compared = useQuery(LastGoodDocument, { where: others }, { skip: !isCompared });
+  const good = isCompared ? compared.data?.flowRuns.nodes[0] : undefined;
+  const compare = () => setParams({ compare: isCompared ? undefined : "last", tab: undefined });
   const act = (verb: (typeof verbs)[number]) => () => {
     if (rights.propose && verbs.includes(verb)) action.set({ verb, subject });
   };
@@ -113,6 +119,7 @@ function Shown({ run }: { run: OneRun }) {
     p: act("pause"),
     u: act("resume"),
     w: act("what-if"),
+    v: compare,
     j: () => choose(1),
     k: () => choose(-1),
     "[": step(-1),
@@ -123,15 +130,28 @@ function Shown({ run }: { run: OneRun }) {
   return (
     <article class="run">
       <Head run={run} />
-      {rights.propose && (
-        <div class="actions" role="group" aria-label="Actions">
-          {verbs.map((verb) => (
+      <div class="actions" role="group" aria-label="Actions">
+        {rights.propose &&
+          verbs.map((verb) => (
             <button key={verb} type="button" onClick={act(verb)}>
               {verb === "what-if" ? "What if" : verb[0]?.toUpperCase() + verb.slice(1)} <kbd>{verb === "resume" ? "u" : verb[0]}</kbd>
             </button>
           ))}
-        </div>
-      )}
+        <button type="button" onClick={compare} aria-pressed={isCompared}>
+          Compare <kbd>v</kbd>
+        </button>
+        {isCompared && compared.data && (
+          <span class="faint">
+            {good ? (
+              <>
+                behind: <RunLink run={good} flow={false} />, the last completed run
+              </>
+            ) : (
+              "No other run of the flow has completed."
+            )}
+          </span>
+        )}
+      </div>
       <Waits run={run} />
       <div class="tabs" role="tablist" aria-label="Sides of the run">
         {TABS.map((each) => (
@@ -157,7 +177,7 @@ function Shown({ run }: { run: OneRun }) {
         ))}
       </div>
       <div id="panel" role="tabpanel" aria-labelledby={`tab-${tab}`}>
-        {tab === "timeline" && (isGrouped ? <Groups run={run} /> : <Timeline lanes={lanesOf(run)} selected={params.task} />)}
+        {tab === "timeline" && (isGrouped ? <Groups run={run} /> : <Timeline lanes={lanesOf(run, good)} selected={params.task} />)}
         {tab === "graph" && <Graph tasks={tasks} more={isGrouped} />}
         {tab === "states" && <States states={run.states.nodes} />}
         {tab === "tasks" && (isGrouped ? <Groups run={run} /> : <TaskTable tasks={tasks} />)}
@@ -181,10 +201,10 @@ export function subjectOf(run: OneRun): Subject {
 
 const stateIs = ({ stateType }: OneRun, type: string) => stateType === type;
 
-function lanesOf(run: OneRun): Lane[] {
+function lanesOf(run: OneRun, good: Good | undefined): Lane[] {
   return [
-    { id: run.id, label: run.name, states: run.states.nodes, isWhole: true, run },
-    ...run.taskRuns.nodes.map((task) => ({ id: task.id, label: labelOf(task, run.taskRuns.nodes), states: task.states.nodes, isWhole: false, run: task })),
+    { id: run.id, label: run.name, states: run.states.nodes, isWhole: true, ghost: ghostOf(good, run.startTime), run },
+    ...run.taskRuns.nodes.map((task) => ({ id: task.id, label: labelOf(task, run.taskRuns.nodes), states: task.states.nodes, isWhole: false, ghost: ghostOf(good, run.startTime, task), run: task })),
   ];
 }
 

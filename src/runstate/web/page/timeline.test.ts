@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { ghostOf } from "./compare.ts";
 import { bar, layers, ticks, withChanges } from "./timeline.ts";
 
 const at = (seconds: number) => new Date(1_767_225_600_000 + seconds * 1000).toISOString();
@@ -69,4 +70,14 @@ it("a node is to the right of all that it depends on", () => {
     ["c", 2],
     ["d", 3],
   ]);
+});
+
+it("a compared run is moved to the same start, and its task runs are found by their keys", () => {
+  const states = (seconds: number) => ({ nodes: [{ version: 1, type: "RUNNING", name: "Running", timestamp: at(seconds) }] }) as never;
+  const task = (dynamicKey: string, seconds: number) => ({ taskKey: "load", dynamicKey, states: states(seconds) });
+  const good = { id: "g", name: "g", startTime: at(10), states: states(10), taskRuns: { nodes: [task("0", 12), task("1", 14)] } };
+  expect(ghostOf(good, at(50))?.[0]?.timestamp).toBe(at(50));
+  expect(ghostOf(good, at(50), { taskKey: "load", dynamicKey: "1" })?.[0]?.timestamp).toBe(at(54));
+  expect(ghostOf(good, at(50), { taskKey: "other", dynamicKey: "0" })).toBeUndefined();
+  expect(ghostOf(good, null)).toBeUndefined();
 });

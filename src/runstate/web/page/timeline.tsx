@@ -6,7 +6,7 @@ import { useSignal } from "./signal.ts";
 import { lookOf, toneOf } from "./states.ts";
 import { type Bar, bar, ticks, type TimedState } from "./timeline.ts";
 
-export type Lane = { id: string; label: string; states: readonly TimedState[]; isWhole: boolean; run: { stateType?: string | null; stateName?: string | null } };
+export type Lane = { id: string; label: string; states: readonly TimedState[]; isWhole: boolean; ghost?: TimedState[] | undefined; run: { stateType?: string | null; stateName?: string | null } };
 
 const NAMES: Record<string, string> = {
   waiting: "waited",
@@ -20,10 +20,10 @@ const NAMES: Record<string, string> = {
 export function Timeline({ lanes, selected }: { lanes: readonly Lane[]; selected?: string | undefined }) {
   const now = useNow();
   const isUtc = useSignal(utc);
-  const bars = lanes.map((lane) => ({ lane, shown: bar(lane.states, now) }));
+  const bars = lanes.map((lane) => ({ lane, shown: bar(lane.states, now), ghost: lane.ghost && bar(lane.ghost, now) }));
   const known = bars.filter(({ shown }) => Number.isFinite(shown.from));
   if (!known.length) return <p class="empty">No states yet.</p>;
-  const [from, to] = extent(known.map(({ shown }) => shown));
+  const [from, to] = extent(known.flatMap(({ shown, ghost }) => (ghost ? [shown, ghost] : [shown])));
   const at = (time: number) => `${(100 * (time - from)) / (to - from)}%`;
   const isShort = to - from < 60_000;
   const marks = ticks(from, to, 6);
@@ -41,7 +41,7 @@ export function Timeline({ lanes, selected }: { lanes: readonly Lane[]; selected
         </div>
       </div>
       <ol>
-        {bars.map(({ lane, shown }) => (
+        {bars.map(({ lane, shown, ghost }) => (
           <li key={lane.id} class={`lane ${lane.isWhole ? "is-whole" : ""} ${lane.id === selected ? "is-current" : ""}`}>
             <button
               type="button"
@@ -60,6 +60,16 @@ export function Timeline({ lanes, selected }: { lanes: readonly Lane[]; selected
               {marks.map((time) => (
                 <span key={time} class="rule" style={{ left: at(time) }} />
               ))}
+              {ghost?.segments
+                .filter(({ part }) => part === "running" || part === "retrying")
+                .map((segment) => (
+                  <span
+                    key={`ghost ${segment.state.version}`}
+                    class="ghost"
+                    style={{ left: at(segment.from), right: `calc(100% - ${at(segment.to)})` }}
+                    title={`the last completed run: ${duration((segment.to - segment.from) / 1000)}`}
+                  />
+                ))}
               <Drawn shown={shown} at={at} stateType={lane.run.stateType} />
             </div>
           </li>
