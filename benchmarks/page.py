@@ -22,6 +22,8 @@ import httpx
 import typer
 from playwright.async_api import Browser, Page, async_playwright
 
+from runstate.web.build import build
+
 PORT = 4323
 ROOT = f"http://127.0.0.1:{PORT}/"
 ROWS = TASKS = 10_000
@@ -195,6 +197,7 @@ async def quiet(page: Page, seconds: float) -> None:
 
 async def measure(seconds: float) -> None:
     """Measure everything, and print it."""
+    build()
     folder = Path(tempfile.mkdtemp())
     async with served(folder) as ask, async_playwright() as playwright:
         (flow,) = await create(ask, "flow", [{"name": "etl"}])

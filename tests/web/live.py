@@ -17,6 +17,14 @@ PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 MODES: dict[str, tuple[Any, Any]] = {"light": (DESK, "light"), "dark": (DESK, "dark"), "phone": (PHONE, "dark")}
 """Viewport and colour scheme of each kind of screenshot."""
 
+READY = {"⏎": "main tbody tr", "R": ".selected"}
+"""Selectors of what a key acts on."""
+GO = """view => new Promise(done => {
+  location.hash = `#/${view}`;
+  requestAnimationFrame(() => requestAnimationFrame(done));
+})"""
+"""Function that shows a view and waits until the one before it is gone."""
+
 
 class LivePage:
     """A tab with the live page."""
@@ -59,7 +67,7 @@ class LivePage:
 
     async def show(self, view: str, text: str) -> None:
         """Show a view, and wait until it contains a text."""
-        await self.page.evaluate("view => { location.hash = `#/${view}`; }", view)
+        await self.page.evaluate(GO, view)
         await self.sees(text)
 
     async def sees(self, text: str) -> None:
@@ -70,6 +78,12 @@ class LivePage:
         """Press keys one after another."""
         for key in keys:
             await self.page.keyboard.press(key)
+
+    async def press_when_ready(self, key: str) -> None:
+        """Press a key once the view has what it acts on."""
+        if key in READY:
+            await self.page.wait_for_selector(READY[key])
+        await self.press("Enter" if key == "⏎" else key)
 
     async def rows(self) -> list[list[str]]:
         """Return the name and the state of each run in the list."""
