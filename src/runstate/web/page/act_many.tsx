@@ -29,6 +29,7 @@ export function BulkDialog({ verb, where, count }: Bulk) {
   useEffect(() => {
     send(true, null).then(setDry, (error: Error) => setProblem(error.message));
   }, []);
+  useEffect(() => document.querySelector<HTMLElement>("dialog .primary")?.focus(), [dry, done.length]);
   const submit = async () => {
     try {
       let after: string | null = null;

@@ -42,8 +42,9 @@ describe("the bar of a run", () => {
     expect(segment).toMatchObject({ open: true, to: now });
   });
 
-  it("does not take a scheduled retry of a completed run for a failure", () => {
-    expect(bar([state(1, "COMPLETED", 1), state(2, "SCHEDULED", 2, "AwaitingRetry", "SCHEDULED")], now).marks.map(({ failed }) => failed)).toEqual([false]);
+  it("does not take the retry of a run by its user for a failure", () => {
+    const retried = { ...state(2, "SCHEDULED", 2, "AwaitingRetry"), decision: { proposed: null } };
+    expect(bar([state(1, "COMPLETED", 1), retried], now).marks.map(({ failed }) => failed)).toEqual([false]);
   });
 
   it("includes states that are known from transitions only, once", () => {

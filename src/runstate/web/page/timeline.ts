@@ -22,11 +22,11 @@ function partOf(state: TimedState, attempts: number): Part {
   return state.name === "AwaitingRetry" ? "retry-wait" : "waiting";
 }
 
-/** A state in which a retry awaits, or a final one that is not good: an attempt has failed here. */
-export function isFailure(state: TimedState): boolean {
-  const proposed = state.decision?.proposed?.type;
-  return state.type === "FAILED" || state.type === "CRASHED" || (state.name === "AwaitingRetry" && proposed !== "SCHEDULED");
-}
+const BAD = new Set(["FAILED", "CRASHED"]);
+
+/** Whether an attempt failed here: a final state, or one that the rules wrote instead, to retry. */
+export const isFailure = ({ type, decision }: TimedState): boolean =>
+  BAD.has(type) || (type === "SCHEDULED" && BAD.has(decision?.proposed?.type ?? ""));
 
 /** Return the bar of a run with states in the order of their versions. The last one lasts until now. */
 export function bar(states: readonly TimedState[], now: number): Bar {
