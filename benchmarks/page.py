@@ -123,7 +123,7 @@ async def first_page(browser: Browser) -> None:
         context = await browser.new_context()
         page = await context.new_page()
         answers: list[Any] = []
-        page.on("response", answers.append)
+        page.on("response", lambda each, into=answers: into.append(each))
         began = time.perf_counter()
         await page.goto(f"{ROOT}#/runs")
         await page.wait_for_selector(".window tbody tr:not(.space)")
@@ -186,11 +186,11 @@ async def large_run(page: Page, run: str) -> None:
 
 async def quiet(page: Page, seconds: float) -> None:
     """Print the number of requests while nothing happens."""
-    requests: list[Any] = []
+    requests: list[str] = []
     await page.goto(f"{ROOT}#/")
     await page.wait_for_selector("text=By flow")
     await page.wait_for_timeout(3000)
-    page.on("request", requests.append)
+    page.on("request", lambda each: requests.append(each.url))
     await page.wait_for_timeout(seconds * 1000)
     print(f"quiet for {seconds:.0f} s: {len(requests)} requests")
 
