@@ -161,7 +161,6 @@ function Table({ rows, where, total, more, hasMore, atTop, onTop, isEmpty }: Tab
       rows={rows}
       label="Runs"
       head={<Head />}
-      columns={8}
       current={cursor}
       onEnd={() => void more()}
       hasMore={hasMore}

@@ -31,7 +31,9 @@ export function TaskTable({ tasks }: { tasks: readonly TaskRun[] }) {
             <th scope="col" class="number">
               attempts
             </th>
-            <th scope="col">runs</th>
+            <th scope="col" class="wide">
+              runs
+            </th>
             <th scope="col">why</th>
           </tr>
         </thead>
@@ -48,7 +50,7 @@ export function TaskTable({ tasks }: { tasks: readonly TaskRun[] }) {
               </td>
               <td class="number">{duration(task.totalRunTimeSeconds)}</td>
               <td class="number">{task.runCount}</td>
-              <td>{task.childFlowRun && <RunLink run={task.childFlowRun} flow={false} />}</td>
+              <td class="wide">{task.childFlowRun && <RunLink run={task.childFlowRun} flow={false} />}</td>
               <td class="why-cell">{task.lastAnswer?.reason ?? lastFailure(task)}</td>
             </tr>
           ))}

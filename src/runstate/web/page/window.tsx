@@ -10,7 +10,6 @@ type Props<Row> = {
   row: (row: Row, index: number) => ComponentChildren;
   head: ComponentChildren;
   label: string;
-  columns: number;
   current?: number;
   onEnd?: () => void;
   hasMore?: boolean;
@@ -23,7 +22,7 @@ export function range(top: number, height: number, count: number): [number, numb
   return [first, Math.min(count, Math.ceil((top + height) / HEIGHT) + AROUND)];
 }
 
-export function Window<Row extends { id: string }>({ rows, row, head, label, columns, current, onEnd, hasMore, onScroll }: Props<Row>) {
+export function Window<Row extends { id: string }>({ rows, row, head, label, current, onEnd, hasMore, onScroll }: Props<Row>) {
   const scroller = useRef<HTMLDivElement>(null);
   const [[first, last], setRange] = useState<[number, number]>([0, 60]);
   const measure = () => {
@@ -53,22 +52,22 @@ export function Window<Row extends { id: string }>({ rows, row, head, label, col
       <table aria-rowcount={hasMore ? -1 : rows.length + 1}>
         <thead>{head}</thead>
         <tbody>
-          <Space height={first * HEIGHT} columns={columns} />
+          <Space height={first * HEIGHT} />
           {rows.slice(first, to).map((each, index) => (
             <tr key={each.id} aria-rowindex={first + index + 2} class={first + index === current ? "is-current" : ""}>
               {row(each, first + index)}
             </tr>
           ))}
-          <Space height={Math.max(0, rows.length - to) * HEIGHT} columns={columns} />
+          <Space height={Math.max(0, rows.length - to) * HEIGHT} />
         </tbody>
       </table>
     </div>
   );
 }
 
-const Space = ({ height, columns }: { height: number; columns: number }) =>
+const Space = ({ height }: { height: number }) =>
   height ? (
     <tr aria-hidden="true" class="space">
-      <td colSpan={columns} style={{ height: `${height}px` }} />
+      <td style={{ height: `${height}px` }} />
     </tr>
   ) : null;
