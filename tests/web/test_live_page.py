@@ -53,7 +53,7 @@ ANSWERS = {
     "Which runs wait for which limit?": ("gl", "held on average"),
     "Retry everything that failed last night": ("geR", "will run again"),
     "How did one task do across runs?": ("gf⏎", "attempts. Newest run"),
-    "What changed since I last looked?": ("l", "Completed"),
+    "What changed since I last looked?": ("l", "since you last looked"),
 }
 """Keys that lead to the answer of each question of an operator, and a part of the answer."""
 
