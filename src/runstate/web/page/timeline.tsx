@@ -1,6 +1,6 @@
 // The timeline: a lane for the run and for each task run, made of their states. A table lists the same beside it.
 import { duration, clock, utc } from "./format.ts";
-import { useNow } from "./now.ts";
+import { narrow, useNow } from "./now.ts";
 import { setParams } from "./router.ts";
 import { useSignal } from "./signal.ts";
 import { lookOf, toneOf } from "./states.ts";
@@ -20,13 +20,14 @@ const NAMES: Record<string, string> = {
 export function Timeline({ lanes, selected }: { lanes: readonly Lane[]; selected?: string | undefined }) {
   const now = useNow();
   const isUtc = useSignal(utc);
+  const isNarrow = useSignal(narrow);
   const bars = lanes.map((lane) => ({ lane, shown: bar(lane.states, now), ghost: lane.ghost && bar(lane.ghost, now) }));
   const known = bars.filter(({ shown }) => Number.isFinite(shown.from));
   if (!known.length) return <p class="empty">No states yet.</p>;
   const [from, to] = extent(known.flatMap(({ shown, ghost }) => (ghost ? [shown, ghost] : [shown])));
   const at = (time: number) => `${(100 * (time - from)) / (to - from)}%`;
   const isShort = to - from < 60_000;
-  const marks = ticks(from, to, 6);
+  const marks = ticks(from, to, isNarrow ? 3 : 6);
   return (
     <figure class="timeline">
       <figcaption class="unseen">States of the run and its task runs in time. The tab Task runs has them as a table.</figcaption>
