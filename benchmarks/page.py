@@ -76,9 +76,11 @@ async def served(folder: Path) -> AsyncIterator[Ask]:
                 raise RuntimeError(body["errors"])
             return body["data"]
 
-        yield ask
-    server.terminate()
-    await server.wait()
+        try:
+            yield ask
+        finally:
+            server.terminate()
+            await server.wait()
 
 
 async def is_ready(client: httpx.AsyncClient) -> bool:

@@ -1,4 +1,5 @@
 // The drawer Live: every transition as it is committed, with the place where the user last looked.
+import type { VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask } from "./client.ts";
 import { MissedDocument, type MissedQuery, RunNamesDocument } from "./documents.ts";
@@ -12,7 +13,7 @@ import type { Change } from "./store.ts";
 
 const LOOKED = "runstate.looked"; // storage key of the cursor up to which transitions were seen
 const MISSED = 5; // requests for what was missed
-const DRAWN = 200; // rows that are drawn
+const DRAWN = 100; // rows that are drawn
 const NAMES = 2000; // names that are kept
 
 type Name = { label: string; to: string };
@@ -47,10 +48,7 @@ export function Drawer() {
       <ol class="ticker">
         {newestFirst.map((change, index) => (
           <li key={`${change.runId}${change.version}`} class={change === missed.changes.at(-1) && index > 0 ? "is-seen" : ""}>
-            <At time={change.occurred} precise />
-            <State run={change} />
-            <Who change={change} />
-            {change.message && <q class="message">{change.message}</q>}
+            {rowOf(change)}
           </li>
         ))}
       </ol>
@@ -87,6 +85,26 @@ async function missedSince(cursor: string | null): Promise<Change[]> {
     after = transitions.hasMore ? transitions.cursor : null;
   }
   return found;
+}
+
+type Drawn = { label: string | undefined; row: VNode };
+const drawn = new WeakMap<Change, Drawn>();
+
+/** The content of a row. An unchanged row is the same object, which is not drawn again. */
+function rowOf(change: Change): VNode {
+  const label = names.get(change.runId)?.label;
+  const before = drawn.get(change);
+  if (before && before.label === label) return before.row;
+  const row = (
+    <>
+      <At time={change.occurred} precise />
+      <State run={change} />
+      <Who change={change} />
+      {change.message && <q class="message">{change.message}</q>}
+    </>
+  );
+  drawn.set(change, { label, row });
+  return row;
 }
 
 function matches(change: Change, kind: string, text: string): boolean {

@@ -1,13 +1,9 @@
 // The overview: counts, runs by time, what needs a look, what runs now, how the flows do.
-import { useEffect, useState } from "preact/hooks";
-import { follow } from "./client.ts";
 import {
   OverviewDocument,
   OverviewFlowsDocument,
   type OverviewFlowsQuery,
   type OverviewQuery,
-  RunCountsDocument,
-  type RunCountsSubscription,
 } from "./documents.ts";
 import { duration, percent, plural, relative, secondsOf, secondsSince } from "./format.ts";
 import { History } from "./history.tsx";
@@ -18,7 +14,8 @@ import { href, place } from "./router.ts";
 import { useTitle } from "./shell.tsx";
 import { useSignal } from "./signal.ts";
 import { lookOf, TYPES, toneOf } from "./states.ts";
-import { useStored } from "./stored.ts";
+import type { Change } from "./store.ts";
+import { useChangesSince, useStored } from "./stored.ts";
 
 export const RANGES: Record<string, number> = { "1h": 120, "6h": 900, "24h": 3600, "7d": 21_600, "30d": 86_400 };
 const DEFAULT = "24h";
@@ -47,7 +44,7 @@ export function Overview() {
     <div class="overview">
       <div class="line">
         <h1 class="unseen">Overview</h1>
-        <Counts range={range} seconds={seconds} />
+        <Counts range={range} intervals={overview.data?.flowRunHistory} />
         <nav class="ranges" aria-label="Time range">
           {Object.keys(RANGES).map((each) => (
             <a key={each} href={href([], { range: each })} aria-current={each === range ? "true" : undefined}>
@@ -72,19 +69,28 @@ export function Overview() {
   );
 }
 
-type Count = RunCountsSubscription["runCounts"][number];
+type Count = { stateType: string | null; stateName: string | null; count: number };
+type Intervals = OverviewQuery["flowRunHistory"];
 
-function Counts({ range, seconds }: { range: string; seconds: number }) {
-  const [counts, setCounts] = useState<Count[]>();
-  useEffect(
-    () =>
-      follow(
-        RunCountsDocument,
-        () => ({ where: { expectedStartTime: { secondsAgo: { lte: seconds } } } }),
-        ({ runCounts }) => setCounts(runCounts),
-      ),
-    [seconds],
-  );
+/** Counts by state from the intervals, with the changes since they were read. */
+export function counted(intervals: Intervals, changes: readonly Change[]): Count[] {
+  const counts = new Map<string, Count>();
+  const add = (stateType: string | null, stateName: string | null, count: number) => {
+    const key = `${stateType} ${stateName}`;
+    counts.set(key, { stateType, stateName, count: (counts.get(key)?.count ?? 0) + count });
+  };
+  for (const { states } of intervals) for (const { stateType, stateName, count } of states) add(stateType, stateName, count);
+  for (const change of changes) {
+    if (change.runKind !== "FLOW_RUN") continue;
+    if (change.previousStateType) add(change.previousStateType, change.previousStateName ?? null, -1);
+    add(change.stateType, change.stateName, 1);
+  }
+  return [...counts.values()].filter(({ count }) => count > 0);
+}
+
+function Counts({ range, intervals }: { range: string; intervals: Intervals | undefined }) {
+  const changes = useChangesSince(intervals);
+  const counts = intervals && counted(intervals, changes);
   const sorted = [...(counts ?? [])].sort((a, b) => TYPES.indexOf(a.stateType ?? "") - TYPES.indexOf(b.stateType ?? ""));
   if (counts && !counts.length) {
     return (

@@ -1,5 +1,5 @@
 // One run from all sides.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import { type Good, ghostOf } from "./compare.ts";
 import { LastGoodDocument, RunDocument, type RunQuery } from "./documents.ts";
 import { action, actionsOf, type Subject } from "./doing.ts";
@@ -7,7 +7,6 @@ import { Details } from "./details.tsx";
 import { duration, secondsSince } from "./format.ts";
 import { Graph } from "./graph.tsx";
 import { useKeys } from "./keyboard.ts";
-import { onChanges } from "./live.ts";
 import { Logs } from "./logs.tsx";
 import { useNow } from "./now.ts";
 import { Ago, At, brief, Empty, isEmpty, Json, Loaded, RunLink, State, Tags } from "./parts.tsx";
@@ -17,6 +16,7 @@ import { back, href, place, setParams } from "./router.ts";
 import { useTitle } from "./shell.tsx";
 import { useSignal } from "./signal.ts";
 import { type Change, changed } from "./store.ts";
+import { useChangesSince } from "./stored.ts";
 import { States, Why } from "./states.tsx";
 import { Groups, labelOf, TaskTable } from "./tasks.tsx";
 import { type Lane, Timeline } from "./timeline.tsx";
@@ -33,7 +33,7 @@ export function Run({ id }: { id: string }) {
     { id, tasks: TASKS, after: null },
     { main: true, gap: 400, matters: ({ runId, flowRunId }) => runId === id || flowRunId === id },
   );
-  const changes = useChanges(id, query.data);
+  const changes = useChangesSince(query.data, ({ runId, flowRunId }) => runId === id || flowRunId === id);
   return (
     <Loaded query={query}>
       {({ flowRun }) =>
@@ -47,21 +47,6 @@ export function Run({ id }: { id: string }) {
       }
     </Loaded>
   );
-}
-
-/** The changes of the run and its task runs since the last answer. */
-function useChanges(id: string, data: unknown): Change[] {
-  const [changes, setChanges] = useState<Change[]>([]);
-  useEffect(() => setChanges((before) => (before.length ? [] : before)), [data]);
-  useEffect(
-    () =>
-      onChanges((all) => {
-        const ours = all.filter(({ runId, flowRunId }) => runId === id || flowRunId === id);
-        if (ours.length) setChanges((before) => [...before, ...ours]);
-      }),
-    [id],
-  );
-  return changes;
 }
 
 type Stateful = { id: string; states: { nodes: OneRun["states"]["nodes"] | TaskRun["states"]["nodes"] } };

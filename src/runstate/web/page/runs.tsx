@@ -1,7 +1,7 @@
 // The list of runs: the filter in the address, rows drawn only where they are seen, new rows on request.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, follow } from "./client.ts";
-import { type FlowRunWhere, RunCountsDocument, RunsDocument, type RunsQuery } from "./documents.ts";
+import { type FlowRunWhere, RunCountsDocument, RunsDocument, type RunsQuery, RunTotalDocument } from "./documents.ts";
 import { Chips } from "./chips.tsx";
 import { action, actionsOf, bulk } from "./doing.ts";
 import { duration, plural, secondsSince } from "./format.ts";
@@ -72,7 +72,7 @@ export function Runs() {
     loading.current = true;
     try {
       const { flowRuns } = await ask(RunsDocument, { where, orderBy, first: PAGE, after: next });
-      setRows((before) => [...before, ...flowRuns.nodes.filter(({ id }) => !before.some((row) => row.id === id))]);
+      setRows((before) => [...before, ...flowRuns.nodes.filter(({ id }) => !ids.current.has(id))]);
       setNext(flowRuns.pageInfo.hasNextPage ? flowRuns.pageInfo.endCursor : null);
     } finally {
       loading.current = false;
@@ -101,18 +101,22 @@ export function Runs() {
   );
 }
 
-/** The number of runs that match, kept up to date by the server. */
+/** The number of runs that match. Without a filter the server keeps it up to date, because that costs it little. */
 function useTotal(key: string, where: object): number | undefined {
   const [total, setTotal] = useState<number>();
+  const isFiltered = key !== "{}";
   useEffect(() => {
+    if (isFiltered) return;
     setTotal(undefined);
     return follow(
       RunCountsDocument,
-      () => ({ where }),
+      () => ({ where: {} }),
       ({ runCounts }) => setTotal(runCounts.reduce((sum, { count }) => sum + count, 0)),
     );
-  }, [key]);
-  return total;
+  }, [isFiltered]);
+  const counted = useQuery(RunTotalDocument, { where }, { skip: !isFiltered, matters: ({ runKind }) => runKind === "FLOW_RUN" });
+  if (!isFiltered) return total;
+  return counted.stale ? undefined : counted.data?.flowRunCount;
 }
 
 type TableProps = {

@@ -1,7 +1,7 @@
 // Rows of an answer in their newest known state.
 import { useEffect, useState } from "preact/hooks";
 import { onChanges, store } from "./live.ts";
-import type { RunState } from "./store.ts";
+import type { Change, RunState } from "./store.ts";
 
 /** Render again when a change concerns one of the runs. */
 export function useStored<Run extends RunState>(rows: readonly Run[]): Run[] {
@@ -13,4 +13,19 @@ export function useStored<Run extends RunState>(rows: readonly Run[]): Run[] {
     });
   }, [rows]);
   return rows.map((row) => store.newest(row));
+}
+
+/** The changes since an answer of the server, of all runs or of those that matter. */
+export function useChangesSince(answer: unknown, matters: (change: Change) => boolean = () => true): Change[] {
+  const [changes, setChanges] = useState<Change[]>([]);
+  useEffect(() => setChanges((before) => (before.length ? [] : before)), [answer]);
+  useEffect(
+    () =>
+      onChanges((all) => {
+        const ours = all.filter(matters);
+        if (ours.length) setChanges((before) => [...before, ...ours]);
+      }),
+    [],
+  );
+  return changes;
 }
