@@ -73,10 +73,10 @@ async def repeat(url: str, sent: bytes, seconds: float, clients: int) -> list[fl
 
 
 @contextmanager
-def serving(database_url: str, **settings: str) -> Iterator[tuple[str, psutil.Process]]:
+def serving(database_url: str, python: str = sys.executable, **settings: str) -> Iterator[tuple[str, psutil.Process]]:
     """Start a server process on loopback without services. Yield its URL and the process."""
     own = {"RUNSTATE_DATABASE_URL": database_url, "RUNSTATE_SERVICES": "off", "RUNSTATE_PORT": "0", **settings}
-    command = [sys.executable, "-m", "runstate", "serve"]
+    command = [python, "-m", "runstate", "serve"]
     quiet = {**os.environ, "RUNSTATE_LOG_LEVEL": "warning", **own}
     server = subprocess.Popen(command, env=quiet, stdout=subprocess.PIPE, text=True)
     try:

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import httpx
 from starlette.applications import Starlette
 
 Message = MutableMapping[str, Any]
+IS_ASKING = ContextVar("IS_ASKING", default=False)
+"""Whether code runs for an operation of an `Ask`, and not in the background of the application."""
 
 
 class Ask:
@@ -29,7 +32,11 @@ class Ask:
 
     async def raw(self, document: str, /, **variables: Any) -> dict[str, Any]:
         """Return the whole response, including errors."""
-        reply = await self.client.post("/graphql", json={"query": document, "variables": variables})
+        before = IS_ASKING.set(True)
+        try:
+            reply = await self.client.post("/graphql", json={"query": document, "variables": variables})
+        finally:
+            IS_ASKING.reset(before)
         body: dict[str, Any] = reply.json()
         return body
 

@@ -55,9 +55,9 @@ class Listening(Server):
 
 
 @asynccontextmanager
-async def listening(url: str, **settings: Any) -> AsyncIterator[Listening]:
+async def listening(url: str, *, services: str = "off", **settings: Any) -> AsyncIterator[Listening]:
     """Yield a server on a free port."""
-    server = Listening(Settings(database_url=url, services="off", port=0, **settings))
+    server = Listening(Settings(**{"database_url": url, "services": services, "port": 0, **settings}))
     running = asyncio.ensure_future(server.serve())
     await server.listens.wait()
     yield server

@@ -8,34 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import websockets
 from graphql import OperationDefinitionNode, OperationType, parse
 
-from runstate.cli.demo import FLOWS, Api, demo
-from runstate.cli.watch import PROTOCOL, RefusedError, Session, socket_address
+from runstate.cli.demo import FLOWS, Demo, demo
+from runstate.cli.demo_worker import RUNS as WORKED
+from runstate.client import AsyncClient
+from runstate.client.errors import RefusedError
+from runstate.client.sockets import socket_address
 from runstate.core.checks.verify import verify
 from runstate.database import Database
 from tests.client import Ask
 from tests.serving import run
-from tests.subscribing import Listening, asking, connected, listening
+from tests.subscribing import Listening, connected, listening
 
 READY = sorted((Path(__file__).parent.parent / "src/runstate/web/graphiql/queries").glob("*.graphql"))
 RUNS = 3 * len(FLOWS)
 COUNTS = "{ flowRunCounts(groupBy: [FLOW, STATE_NAME]) { flow { name } stateName count } }"
-
-
-@pytest.fixture
-async def server(url: str) -> Any:
-    """Yield a server in this process."""
-    async with listening(url) as server:
-        yield server
-
-
-@pytest.fixture
-async def live(server: Listening) -> Any:
-    """Yield a client of the server over HTTP."""
-    async with asking(server) as live:
-        yield live
 
 
 @pytest.fixture
@@ -63,6 +51,8 @@ async def test_runs_end_in_every_final_state(live: Ask, url: str, steps: list[tu
         ("train-model", "Completed"): 2,
         ("train-model", "Crashed"): 1,
         ("report", "Completed"): 2,
+        ("cleanup", "Completed"): 1,
+        ("weekly-report", "Completed"): 1,
     }
     assert await findings(url) == []
 
@@ -106,7 +96,7 @@ async def test_a_second_demo_adds_to_the_first(live: Ask, server: Listening) -> 
     for runs in (1, 2):
         await demo(socket_address(server.address), None, runs, inf, lambda *_: None)
 
-    assert (await live('{ flowRunCount(where: { stateName: { eq: "Completed" } }) }'))["flowRunCount"] == 3
+    assert (await live('{ flowRunCount(where: { stateName: { eq: "Completed" } }) }'))["flowRunCount"] == 3 + 2 * WORKED
 
 
 async def test_an_unreachable_server_is_reported() -> None:
@@ -118,11 +108,9 @@ async def test_an_unreachable_server_is_reported() -> None:
 
 
 async def test_a_refusal_of_the_server_ends_the_demo(server: Listening) -> None:
-    async with websockets.connect(f"ws://{server.address}", subprotocols=[PROTOCOL]) as socket:
-        session = Session(socket)
-        await session.begin()
+    async with AsyncClient(server.address) as client:
         with pytest.raises(RefusedError, match="cancelFlowRun: "):
-            await Api(session).do("cancelFlowRun", "CancelFlowRunInput", "__typename", id="nothing")
+            await Demo(client, lambda *_: None, 1).do("cancelFlowRun", "CancelFlowRunInput", "__typename", id="nothing")
 
 
 async def test_the_demo_sends_a_key(url: str) -> None:
@@ -161,6 +149,7 @@ async def test_each_query_finds_something(live: Ask, server: Listening) -> None:
         "since": (now - timedelta(days=1)).isoformat(),
         "until": (now + timedelta(hours=1)).isoformat(),
         "seconds": 3600,
+        "pool": "demo",
     }
     for path in READY:
         wanted = {each.variable.name.value for each in operation(path).variable_definitions or ()}

@@ -5,11 +5,18 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from graphql import parse, specified_rules, validate
+from graphql.validation import LoneAnonymousOperationRule
+
+from runstate.graphql.schema import build_schema
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEST = re.compile(r"`(tests/[\w/]+(?:\.py)?)`")
 BLOCK = re.compile(r"^ *```python (src/\S+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+OPERATION = re.compile(r"^```graphql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RULES = [each for each in specified_rules if each is not LoneAnonymousOperationRule]
+SCHEMA = build_schema()._schema  # noqa: SLF001 it has no public name
 LINK = re.compile(r"\]\(([\w./-]+)\)")
 
 
@@ -18,6 +25,16 @@ def test_names_in_pages_exist(page: Path) -> None:
     text = page.read_text()
     named = [ROOT / path for path in TEST.findall(text)] + [page.parent / path for path in LINK.findall(text)]
     assert [str(path) for path in named if not path.exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_operations_in_pages_are_valid(page: Path) -> None:
+    invalid = [
+        (text, errors)
+        for text in OPERATION.findall(page.read_text())
+        if (errors := validate(SCHEMA, parse(text), RULES))
+    ]
+    assert invalid == []
 
 
 def test_every_setting_is_in_the_readme() -> None:

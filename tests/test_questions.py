@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runstate.cli.demo import FLOWS, demo
-from runstate.cli.watch import socket_address
+from runstate.client.sockets import socket_address
 from runstate.database import Database
 from tests.client import Ask
 from tests.credentials import Keys, asking_with

@@ -1,4 +1,4 @@
-"""`runstate serve | migrate | schema | verify | watch | logs | demo | keys | secrets`."""
+"""`runstate serve | migrate | schema | verify | watch | logs | demo | worker | keys | secrets`."""
 
 # First, because it disables the garbage collector during the imports below.
 import runstate.loading  # noqa: F401  # isort: skip
@@ -21,9 +21,14 @@ from runstate.app import clock
 from runstate.cli.demo import run_demo
 from runstate.cli.keys import cli as keys
 from runstate.cli.logs import run_logs
+from runstate.cli.runs import flows, limits, runs
 from runstate.cli.secrets import cli as secrets
-from runstate.cli.watch import REFUSED, RefusedError, run_watch, wish_of
+from runstate.cli.watch import REFUSED, run_watch, subscription_of
+from runstate.cli.worker.command_line import cli as worker
+from runstate.client.errors import RefusedError
+from runstate.core.checks.secrets import verify_secrets
 from runstate.core.checks.verify import verify as findings_of
+from runstate.core.rotation import used_keys
 from runstate.database.address import parse
 from runstate.database.failures import FAILURES, reason
 from runstate.database.migrate import check_head
@@ -32,6 +37,7 @@ from runstate.errors import ConfigurationError, RunstateError
 from runstate.exposure import check_exposure
 from runstate.graphql.schema import build_schema, sdl
 from runstate.listeners import bind
+from runstate.secret_keys import keyring_of_secrets
 from runstate.server import Server
 from runstate.settings import Settings, database_of, load, unknown_variables
 from runstate.workers import Workers
@@ -40,9 +46,13 @@ log = structlog.get_logger(__name__)
 
 gc.freeze()  # modules are never freed, so collections need not visit their objects
 gc.enable()
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 cli.add_typer(keys, name="keys")
 cli.add_typer(secrets, name="secrets")
+cli.add_typer(runs, name="runs")
+cli.add_typer(flows, name="flows")
+cli.add_typer(limits, name="limits")
+cli.add_typer(worker, name="worker")
 
 Url = Annotated[
     str | None, typer.Option("--database-url", help="URL of the database; RUNSTATE_DATABASE_URL by default.")
@@ -139,7 +149,10 @@ def schema() -> None:
 
 @cli.command()
 def verify(database_url: Url = None) -> None:
-    """Check that counters, runs, histories and the log are consistent; if not, exit with 1. Servers may be running."""
+    """Check that counters, runs, histories and the log are consistent, and that secrets can be decrypted.
+
+    If not, exit with 1. Servers may be running.
+    """
     settings = configured(database_url=database_url)
     findings = asyncio.run(_verify(settings))
     for finding in findings:
@@ -164,7 +177,7 @@ def watch(
     exit code is 3 if the server rejects the subscription.
     """
     try:
-        raise typer.Exit(run_watch(url, wish_of(run, where, after, until_final=until_final), key))
+        raise typer.Exit(run_watch(url, subscription_of(run, where, after, until_final=until_final), key))
     except RefusedError as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(REFUSED) from None
@@ -209,7 +222,11 @@ async def _verify(settings: Settings) -> list[str]:
     database = database_of(settings)
     try:
         await check_head(database)
-        return await findings_of(database, clock())
+        findings = await findings_of(database, clock())
+        # Without secrets, no key is needed or created.
+        if await used_keys(database):
+            findings += await verify_secrets(database, keyring_of_secrets(settings))
+        return findings
     finally:
         await database.close()
 

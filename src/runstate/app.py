@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 from runstate.core.access.allowlist import CHANNEL, AllowlistCache
 from runstate.core.access.csrf import CsrfTokens
 from runstate.core.batch.batcher import Batcher
-from runstate.core.commands.scheduling import Horizon
+from runstate.core.scheduling.horizon import Horizon
 from runstate.database.migrate import migrate
 from runstate.database.queries.expiry import retention_settings
 from runstate.exposure import admit, check_exposure, initial_principal, is_loopback, keyring_of, middleware, shows_pages
@@ -35,7 +35,7 @@ from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
 from runstate.secret_keys import keyring_of_secrets
-from runstate.services import cleanup, heartbeats, late, log_retention, scheduler
+from runstate.services import claim_expiry, cleanup, heartbeats, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings, database_of
 from runstate.tracing import tracing_of
@@ -78,7 +78,9 @@ def build_app(settings: Settings) -> Starlette:
             await feed.start()
             opened.push_async_callback(feed.stop)
             batcher = Batcher(database, clock=clock, draw=random.random, new_id=uuid7)
-            batcher.context = replace(batcher.context, keyring=keyring_of_secrets(settings))
+            batcher.context = replace(
+                batcher.context, keyring=keyring_of_secrets(settings), horizon=horizon_of(settings)
+            )
             batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)
             # Tokens must be unpredictable for attackers, unlike the random numbers of the batcher.
@@ -121,6 +123,17 @@ def build_app(settings: Settings) -> Starlette:
     return app
 
 
+def horizon_of(settings: Settings) -> Horizon:
+    """Return the dates of schedules that become runs."""
+    return Horizon(
+        settings.scheduler_min_runs,
+        settings.scheduler_max_runs,
+        timedelta(seconds=settings.scheduler_min_scheduled_seconds),
+        timedelta(days=settings.scheduler_max_scheduled_days),
+        timedelta(seconds=settings.scheduler_catch_up_seconds),
+    )
+
+
 def graphql_routes(endpoint: Endpoint, *, with_pages: bool) -> list[BaseRoute]:
     """Return the routes to the endpoint, with and without a trailing slash."""
     ways = {"/graphql": GRAPHIQL, "/graphql/": f"../{GRAPHIQL}"}
@@ -140,19 +153,19 @@ def set_services(settings: Settings) -> dict[str, Service]:
     """Return the services that have settings, bound to their values."""
     after = timedelta(seconds=settings.late_after_seconds)
     heartbeat_service = SERVICES["heartbeats"]
-    # One for the process: it knows the gaps between the rounds of its own service.
-    attention = heartbeats.Attention(settings.service_intervals.get("heartbeats", heartbeat_service.seconds))
+    # One for each of these services of the process: it knows the gaps between the rounds of its own service.
+    attention, claims_attention = (
+        heartbeats.Attention(settings.service_intervals.get(name, SERVICES[name].seconds))
+        for name in ("heartbeats", "claim-expiry")
+    )
+    expire = partial(
+        claim_expiry.run_once, attention=claims_attention, crash_running=settings.crash_runs_of_expired_claims
+    )
     # Without a value, rows are kept forever.
     retention = {name: value for name in retention_settings() if (value := getattr(settings, name))}
-    horizon = Horizon(
-        settings.scheduler_min_runs,
-        settings.scheduler_max_runs,
-        timedelta(seconds=settings.scheduler_min_scheduled_seconds),
-        timedelta(days=settings.scheduler_max_scheduled_days),
-    )
     return {
-        "scheduler": replace(SERVICES["scheduler"], run_once=partial(scheduler.run_once, horizon=horizon)),
         "heartbeats": replace(heartbeat_service, run_once=partial(heartbeats.run_once, attention=attention)),
+        "claim-expiry": replace(SERVICES["claim-expiry"], run_once=expire),
         "late": replace(SERVICES["late"], run_once=partial(late.run_once, after=after)),
         "cleanup": replace(SERVICES["cleanup"], run_once=partial(cleanup.run_once, retention=retention)),
         "log-retention": replace(
@@ -188,7 +201,9 @@ def set_bounds(settings: Settings) -> RequestLimits:
 
 
 def url_of(connection: Request | WebSocket) -> str:
-    """Return the URL of the server as the client addressed it."""
+    """Return the public URL of the server, or the URL by which the client addressed it."""
+    if public := connection.app.state.public_url:
+        return str(public)
     url = connection.base_url
     return str(url.replace(scheme=url.scheme.replace("ws", "http"))).rstrip("/")
 
@@ -206,6 +221,6 @@ def make_context(connection: Request | WebSocket, request_id: str) -> Context:
         csrf=state.csrf,
         admit=partial(admit, state.credentials, connection) if state.credentials else None,
     )
-    context.url = state.public_url or url_of(connection)
+    context.find_url = partial(url_of, connection)
     context.address = getattr(connection.state, "address", None)
     return context

@@ -89,6 +89,43 @@ class Flow(FlowControl):
             self.protocol.proceed()
 
 
+class ResponseTransport:
+    """The transport of one response. It writes the head and the first part of the body by one system call.
+
+    Uvicorn writes them one by one, which costs a fifth of a small request. The head waits for the body until the event
+    loop goes on, so that a stream without an event still begins at once.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.transport = transport
+        self.loop = loop
+        self.head: bytes | None = None
+        self.has_begun = False
+
+    def write(self, data: bytes) -> None:
+        """Write a part of the response, or hold it if it is the first."""
+        if self.has_begun:
+            head, self.head = self.head, None
+            self.transport.write(head + data if head else data)
+        else:
+            self.has_begun, self.head = True, data
+            self.loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Close the connection after everything is written."""
+        self._flush()
+        self.transport.close()
+
+    def is_closing(self) -> bool:
+        """Return whether the connection is closed or will be."""
+        return self.transport.is_closing()
+
+    def _flush(self) -> None:
+        head, self.head = self.head, None
+        if head and not self.transport.is_closing():
+            self.transport.write(head)
+
+
 class HttpProtocol(HttpToolsProtocol):
     """HTTP/1.1 with limits: the next request is parsed when earlier ones are answered."""
 
@@ -188,6 +225,8 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        # The application starts after this callback, so nothing was written yet.
+        self.cycle.transport = ResponseTransport(self.transport, self.loop)
         self._enter(Phase.BODY)
         self.received = 0
 
@@ -382,6 +421,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     @override
     async def send(self, message: Any) -> None:
         await super().send(message)
+        message.clear()  # the transport has it now
         await self.writable.wait()  # who sent a large message holds room for it until the client has taken it
 
     @override

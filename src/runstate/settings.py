@@ -20,7 +20,7 @@ from runstate.services.runner import SERVICES, chosen, timed
 
 PREFIX: Final = "RUNSTATE_"
 OTHERS: Final = re.compile(
-    r"RUNSTATE_(API_KEY|WEB|SITE|TLS|BIND|REPLICAS|PROXY_\w+|ORACLE|THOROUGH|TEST_\w+"
+    r"RUNSTATE_(API_KEY|URL|RESULTS_FOLDER|WEB|SITE|TLS|BIND|REPLICAS|PROXY_\w+|ORACLE|THOROUGH|TEST_\w+"
     r"|(\w+_)?(SERVICE_HOST|SERVICE_PORT|SERVICE_PORT_\w+|PORT|PORT_\d+_\w+))"
 )
 """Variables with the prefix that are not settings: those of clients, of the build, of the proxy and of tests; and those
@@ -182,6 +182,17 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     scheduler_max_scheduled_days: float = Field(
         default=100, gt=0, le=36_525, description="Days for which a schedule has runs ahead, at most."
+    )
+    scheduler_catch_up_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=31_622_400,
+        description="Seconds in the past for which dates are scheduled that were missed while no server was running.",
+    )
+    crash_runs_of_expired_claims: bool = Field(
+        default=True,
+        description="Whether RUNNING runs crash when the claim of their worker expires. Otherwise only their "
+        "heartbeats decide.",
     )
     idempotency_retention_hours: float = Field(
         default=24,

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from runstate.core.commands.scheduling import Horizon, Plan, planned
+from runstate.core.scheduling.horizon import Horizon, Plan, planned
 from tests.core.factories import NOW
 
 
@@ -27,7 +27,7 @@ def test_there_are_enough_runs_for_enough_time(seconds: float, runs: int) -> Non
 def test_the_next_pass_is_due_when_a_run_is_missing(seconds: float) -> None:
     step = timedelta(seconds=seconds)
     found = every(step, step / 2)
-    made, horizon = planned(found, NOW, Horizon())
+    made, horizon, _ = planned(found, NOW, Horizon())
     assert horizon is not None
     before = planned([date for date in found if date >= horizon - timedelta(seconds=2)], horizon, Horizon())
     later = planned([date for date in found if date > horizon], horizon + timedelta(microseconds=1), Horizon())

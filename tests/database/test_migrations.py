@@ -10,9 +10,13 @@ import pytest
 import sqlalchemy as sa
 
 from runstate.database import Database, migrations
-from runstate.database.migrate import at_head, migrate
+from runstate.database import migrate as migrate_module
+from runstate.database.migrate import at_head, migrate, revision, revisions
+from runstate.errors import ConfigurationError
 from runstate.rows import Base
 from runstate.rows.log import Installation
+from tests.databases import ended
+from tests.migrating import upgrade
 from tools.migration.comparing import changes
 
 SCRIPTS = Path(migrations.__file__).parent
@@ -75,6 +79,37 @@ async def test_a_migration_that_fails_changes_nothing(blank_url: str) -> None:
     async with database.read() as connection:
         assert await connection.run_sync(lambda it: sa.inspect(it).get_table_names()) == ["task_run"]
     await database.close()
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_migration_that_waits_for_a_table_gives_up_and_keeps_earlier_revisions(
+    blank_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate_module, "LOCK_SECONDS", 0.1)
+    database = Database(blank_url)
+    await upgrade(database, "0012")
+    async with database.write() as transaction:
+        await transaction.connection.execute(sa.text("SELECT 1 FROM flow_run"))
+        with pytest.raises(ConfigurationError, match=r"to revision 0014 waited .* for a table"):
+            await migrate(database)
+        assert await revision(database) == "0013"
+
+    await migrate(database)
+
+    assert await at_head(database)
+    await database.close()
+
+
+async def test_every_revision_has_a_transaction_of_its_own(blank_url: str) -> None:
+    old, database = Database(blank_url), Database(blank_url)
+    await upgrade(old, "0012")
+    committed = ended(database, "COMMIT")
+
+    await migrate(database)
+
+    assert len(committed) == len([each for each in revisions() if each > "0012"])
+    for each in (old, database):
+        await each.close()
 
 
 def imports(file: Path) -> Iterator[str]:

@@ -13,11 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runstate.core import states
 from runstate.core.checks.check import Check
 from runstate.core.checks.verify import all_checks, verify
+from runstate.core.commands.claims import claim_flow_runs
 from runstate.core.commands.concurrency_limits import acquire_concurrency_slots
+from runstate.core.commands.flow_runs import run_deployment
+from runstate.core.commands.work_pools import CreateWorkPool, create_pool
+from runstate.core.commands.workers import PollNames, mark_poll
 from runstate.database import Database
 from runstate.database.queries import verify as sql
 from runstate.documents import requests
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
+from runstate.documents.pools import ClaimFlowRuns
 from runstate.documents.states import RunKind, StateType
 from runstate.feed import TRANSITIONS, prune_log
 from runstate.rows import (
@@ -26,10 +31,12 @@ from runstate.rows import (
     ConcurrencyLimit,
     FlowRun,
     FlowRunState,
+    RunClaim,
     RunTally,
     TaskRun,
     TaskRunState,
     Transition,
+    Worker,
 )
 from runstate.services import SERVICES
 from tests.services.factories import NOW, Making
@@ -56,6 +63,8 @@ class LivedIn:
     ended_flow_run: UUID
     ended_task_run: UUID
     limits: dict[str, UUID]
+    claim: UUID
+    claimed_run: UUID
 
     async def findings(self) -> list[str]:
         """Return the findings of `verify`."""
@@ -111,7 +120,20 @@ async def lived_in(make: Making) -> LivedIn:
     task_run, ended_task_run = await run_tasks(make)
     asked = requests.AcquireConcurrencySlots(names=["manual", "tag:slow"], slots=2, lease_seconds=60)
     await acquire_concurrency_slots(make.batcher.context, asked)
-    return LivedIn(make, running, task_run, ended, ended_task_run, limits)
+    claimed = await claim_a_run(make)
+    return LivedIn(make, running, task_run, ended, ended_task_run, limits, claimed.id, claimed.flow_run_id)
+
+
+async def claim_a_run(make: Making) -> RunClaim:
+    await create_pool(make.batcher.context, CreateWorkPool(name="pool"))
+    await create_pool(make.batcher.context, CreateWorkPool(name="other"))
+    await mark_poll(make.batcher.context, PollNames("other", "stranger"), [])
+    deployment = await make.deployment(work_pool="pool")
+    wanted = requests.RunDeployment(deployment_id=deployment, scheduled_time=make.clock.now)
+    await run_deployment(make.batcher, wanted)
+    asked = ClaimFlowRuns(work_pool="pool", worker="w", lease_seconds=3600)
+    (claim,) = (await claim_flow_runs(make.batcher, asked, actor="w", request_id=None)).claims
+    return claim
 
 
 async def run_a_deployment(make: Making) -> tuple[UUID, UUID]:
@@ -188,6 +210,11 @@ TASK_KEPT = "Leases of task runs that are not RUNNING or CANCELLING"
 SUMMED = "Flow runs whose tally differs from their number"
 TASK_SUMMED = "Task runs whose tally differs from their number"
 TWICE = "Runs with two leases of one limit"
+UNNAMED = "Claims that their flow run does not name"
+UNCLAIMED = "Flow runs that name an unknown claim"
+WITHOUT_PROCESS = "Claims of flow runs without a process"
+ELSEWHERE = "Claims of workers of another pool"
+UNCOUNTED = "Flow runs whose expired claims exceed their claims"
 
 DAMAGES: dict[str, tuple[Damage, list[str]]] = {
     "another state id": (lambda it: [it.flow_run_has(state_id=uuid4())], [MISPLACED]),
@@ -247,6 +274,27 @@ DAMAGES: dict[str, tuple[Damage, list[str]]] = {
     "a lease of nobody": (lambda it: it.held(by=uuid4()), [NOBODYS]),
     "a lease of a flow run that ended": (lambda it: it.held(by=it.ended_flow_run), [KEPT]),
     "a lease of a task run that ended": (lambda it: it.held(by=it.ended_task_run), [TASK_KEPT]),
+    "a claim of nobody": (
+        lambda it: [change(FlowRun, FlowRun.id == it.claimed_run, claim_id=None)],
+        [UNNAMED],
+    ),
+    "a lost claim": (lambda _: [sa.delete(RunClaim)], [UNCLAIMED]),
+    "a claim of a run that ended": (
+        lambda it: [
+            change(RunClaim, flow_run_id=it.ended_flow_run),
+            change(FlowRun, FlowRun.id == it.ended_flow_run, claim_id=it.claim),
+            change(FlowRun, FlowRun.id == it.claimed_run, claim_id=None),
+        ],
+        [WITHOUT_PROCESS],
+    ),
+    "a claim of a worker elsewhere": (
+        lambda _: [change(RunClaim, worker_id=sa.select(Worker.id).where(Worker.name == "stranger").scalar_subquery())],
+        [ELSEWHERE],
+    ),
+    "a claim that was not counted": (
+        lambda it: [change(FlowRun, FlowRun.id == it.claimed_run, expired_claims=2)],
+        [UNCOUNTED],
+    ),
     "two leases of one limit": (lambda it: it.held(by=it.task_run) + it.held(by=it.task_run), [TWICE]),
 }
 

@@ -17,6 +17,7 @@ from runstate.feed.notifications import Notifications
 from runstate.feed.slots import SlotWaiter, SlotWatch
 from runstate.rows import ConcurrencyLimit
 from tests.feed.conftest import NEVER
+from tests.graphql.factories import make_deployment, make_flow, store
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -73,6 +74,16 @@ async def woken(watch: SlotWatch, waiters: list[SlotWaiter]) -> list[int]:
         each.news.clear()
     await watch.read()
     return [place for place, each in enumerate(waiters) if each.news]
+
+
+async def test_the_limit_of_a_deployment_with_the_same_name_wakes_nobody(watch: SlotWatch) -> None:
+    flow = make_flow()
+    deployment = make_deployment(flow)
+    await store(watch.database, flow, deployment)
+    await make_limit(watch.database, "db", occupied=1)
+    await make_limit(watch.database, "db", deployment_id=deployment.id)
+
+    assert await woken(watch, [wait(watch, "db")]) == []
 
 
 async def test_a_waiter_is_woken_at_the_notification_of_a_release(awake: SlotWatch) -> None:

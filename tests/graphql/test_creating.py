@@ -158,6 +158,46 @@ async def test_a_wrong_deployment_leaves_no_flow_behind(ask: Ask) -> None:
     assert await ask("{ flows { totalCount } }") == {"flows": {"totalCount": 0}}
 
 
+PARAMETERS = {
+    "type": "object",
+    "properties": {"n": {"$ref": "#/$defs/count"}, "mode": {"type": "string", "default": "fast"}},
+    "required": ["n", "mode"],
+    "$defs": {"count": {"type": "integer"}},
+}
+INHERITED = f"""{PROBLEM} ... on CreateFlowRunPayload {{
+  flowRun {{ id parameters deploymentVersion workQueueName workPool {{ name }} }} }}"""
+
+
+async def test_a_run_of_a_deployment_has_its_version_queue_and_checked_parameters(ask: Ask) -> None:
+    await create(ask, "workPool", name="local")
+    flow = await make_flow(ask)
+    deployment = await make_deployment(
+        ask, flowId=flow, workPool="local", version="7", parameterSchema=PARAMETERS, parameters={"n": 1}
+    )
+    plain: Any = ("createFlowRun", "CreateFlowRunInput", {"flowId": flow, "deploymentId": deployment})
+    named: Any = ("runFlow", "RunFlowInput", {"flow": {"id": flow}, "deployment": {"id": deployment}})
+    for mutation, kind, given in (plain, named):
+        made = (await do(ask, mutation, kind, INHERITED, **given, parameters={"mode": "slow"}))["flowRun"]
+        wrong = await do(ask, mutation, kind, INHERITED, **given, parameters={"n": "one"})
+        elsewhere = await do(ask, mutation, kind, INHERITED, **given, workQueueName="unknown")
+
+        assert (made["parameters"], made["deploymentVersion"]) == ({"n": 1, "mode": "slow"}, "7")
+        assert (made["workQueueName"], made["workPool"]) == ("default", {"name": "local"})
+        assert (wrong["__typename"], wrong["path"]) == ("InvalidInput", ["parameters", "n"])
+        assert elsewhere["__typename"] == "NotFound"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"parentTaskRunId": str(uuid4())}, {"deployment": {"flow": "etl", "name": "nightly"}}]
+)
+async def test_a_refused_run_leaves_no_new_flow_behind(ask: Ask, wrong: Any) -> None:
+    await make_deployment(ask)
+    answer = await do(ask, "runFlow", "RunFlowInput", RUN_FLOW, flow={"name": "new"}, createFlow=True, **wrong)
+
+    assert answer["__typename"] in {"NotFound", "InvalidInput"}
+    assert (await ask("{ flows { nodes { name } } }"))["flows"]["nodes"] == [{"name": "etl"}]
+
+
 async def test_a_deployment_is_made_found_and_run_by_names(ask: Ask) -> None:
     fields = (
         f"{PROBLEM} ... on CreateDeploymentPayload {{ created deployment {{ id concurrencyLimit flow {{ name }} }} }}"
@@ -254,3 +294,25 @@ async def test_a_run_input_is_written_once_for_its_key(ask: Ask) -> None:
     assert again["flowRunInput"] == first["flowRunInput"]
     found = await flow_run(ask, run, "inputs { nodes { key value } }")
     assert found["inputs"]["nodes"] == [{"key": "approval", "value": {"by": "me"}}]
+
+
+TASK_RUNS = f"""mutation($inputs: [CreateTaskRunInput!]!) {{ it: createTaskRuns(inputs: $inputs) {{ {PROBLEM}
+  ... on CreateTaskRunPayload {{ created taskRun {{ id dynamicKey version }} }} }} }}"""
+
+
+async def test_task_runs_are_created_together(ask: Ask) -> None:
+    run, unknown = await make_flow_run(ask), str(uuid4())
+    inputs = [{"flowRunId": run, "taskKey": "t", "dynamicKey": str(number)} for number in range(3)]
+    first = (await ask(TASK_RUNS, inputs=inputs))["it"]
+    wrong = [{**inputs[0], "flowRunId": unknown}, {**inputs[0], "dynamicKey": ""}]
+    again = (await ask(TASK_RUNS, inputs=[*inputs, *wrong]))["it"]
+
+    assert [each["created"] for each in first] == [True, True, True]
+    assert [each["taskRun"]["dynamicKey"] for each in first] == ["0", "1", "2"]
+    assert [each["taskRun"] for each in again[:3]] == [each["taskRun"] for each in first]
+    assert [each.get("code") for each in again] == [None, None, None, "NOT_FOUND", "INVALID_INPUT"]
+
+
+async def test_at_most_200_task_runs_are_created_together(ask: Ask) -> None:
+    answer = await ask.raw(TASK_RUNS, inputs=[{"taskKey": "t", "dynamicKey": str(number)} for number in range(201)])
+    assert answer["errors"][0]["message"] == "From 1 to 200 task runs can be created at once, not 201."

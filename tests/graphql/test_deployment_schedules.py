@@ -1,9 +1,11 @@
 """Schedules of deployments: added, changed, matched, deleted; parameters and versions of deployments."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from runstate.services import scheduler
 from tests.client import Ask
 from tests.graphql.mutations import PROBLEM, create, do, make_deployment, make_flow
 
@@ -320,3 +322,40 @@ async def test_an_interval_with_another_anchor_is_another_schedule(ask: Ask) -> 
         kept.append((await set_all(ask, deployment, {"schedule": rule}))["kept"])
 
     assert kept == [0, 1, 0]
+
+
+async def test_a_preview_says_what_the_scheduler_would_do_and_writes_nothing(
+    ask: Ask, serve_later: Callable[..., Awaitable[int]]
+) -> None:
+    deployment = await make_deployment(ask, parameters={"a": 1, "b": 1})
+    daily = await added(ask, deployment, parameters={"b": 2})
+    fields = "idle missing { date parameters deploymentSchedule { id } } surplus { id }"
+    document = f"""query($id: ID!, $until: DateTime) {{
+      it: scheduledRunsPreview(deploymentId: $id, until: $until) {{ {fields} }} }}"""
+
+    async def preview(**given: Any) -> Any:
+        return (await ask(document, id=deployment, **given))["it"]
+
+    before = await preview()
+    soon = await preview(until=before["missing"][0]["date"])
+    await serve_later(scheduler)
+    after = await preview()
+    set_active = "... on UpdateDeploymentSchedulePayload { takenBackRuns }"
+    overdue = await do(
+        ask,
+        "scheduleDeployment",
+        "ScheduleDeploymentInput",
+        "... on ScheduleDeploymentPayload { flowRuns { id } }",
+        deploymentId=deployment,
+        since="2026-01-01T00:00:00Z",
+        maxRuns=1,
+    )
+    await do(ask, "updateDeploymentSchedule", "UpdateDeploymentScheduleInput", set_active, id=daily["id"], active=False)
+    stopped = await preview()
+
+    assert [each["date"] for each in before["missing"]][:2] == daily["nextDates"]
+    assert (before["idle"], before["surplus"], before["missing"][0]["parameters"]) == (None, [], {"a": 1, "b": 2})
+    assert soon["missing"] == before["missing"][:1]
+    assert (after["idle"], after["missing"], after["surplus"]) == ("Its schedules have enough runs ahead.", [], [])
+    assert (stopped["idle"], stopped["surplus"]) == ("It has no active schedule.", overdue["flowRuns"])
+    assert (await ask(document, id="unknown"))["it"] is None

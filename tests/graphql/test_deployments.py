@@ -3,8 +3,11 @@
 from typing import Any
 from uuid import uuid4
 
+from runstate.database import Database
 from tests.client import Ask
+from tests.credentials import Keys, asking_with
 from tests.graphql.mutations import PROBLEM, create, do, flow_run, make_deployment, make_flow, make_flow_run
+from tests.subscribing import listening
 
 FIELDS = "id name concurrencyLimit concurrencyOptions { collisionStrategy gracePeriodSeconds } paused parameters tags"
 
@@ -57,3 +60,62 @@ async def test_deleting_a_deployment_deletes_its_limit_and_scheduled_runs_only(a
     assert await flow_run(ask, scheduled, "id") is None
     assert (await flow_run(ask, running, "deployment { id }"))["deployment"] is None
     assert (await ask("{ concurrencyLimits { totalCount } }"))["concurrencyLimits"]["totalCount"] == 0
+
+
+async def test_a_deployment_shares_a_limit_or_has_its_own(ask: Ask) -> None:
+    shared = (await create(ask, "concurrencyLimit", name="warehouse", limit=7))["concurrencyLimit"]["id"]
+    deployment = await make_deployment(ask, globalConcurrencyLimitId=shared)
+    limit = f"{PROBLEM} ... on UpdateDeploymentPayload {{ deployment {{ concurrencyLimit concurrencyLimitId }} }}"
+    other = (await ask("query($id: ID!) { deployment(id: $id) { concurrencyLimit } }", id=deployment))["deployment"]
+
+    async def set_limits(**given: Any) -> Any:
+        answer = await do(ask, "updateDeployment", "UpdateDeploymentInput", limit, id=deployment, **given)
+        return answer.get("deployment") or answer
+
+    assert other == {"concurrencyLimit": 7}
+    own = await set_limits(concurrencyLimit=2)
+    assert own["concurrencyLimit"] == 2
+    assert own["concurrencyLimitId"] != shared
+    assert await set_limits(globalConcurrencyLimitId=None) == own, "null removes a shared limit only"
+    again = await set_limits(globalConcurrencyLimitId=shared)
+    assert again == {"concurrencyLimit": 7, "concurrencyLimitId": shared}
+    assert (await ask("{ concurrencyLimits { totalCount } }"))["concurrencyLimits"]["totalCount"] == 1
+    both = await set_limits(globalConcurrencyLimitId=shared, concurrencyLimit=1)
+    assert (both["__typename"], both["path"]) == ("InvalidInput", ["globalConcurrencyLimitId"])
+    assert (await set_limits(globalConcurrencyLimitId=str(uuid4())))["__typename"] == "NotFound"
+    assert (await set_limits(globalConcurrencyLimitId=None))["concurrencyLimit"] is None
+
+
+async def test_a_limit_of_another_deployment_is_not_shared_and_no_flow_is_left(ask: Ask) -> None:
+    owner = await make_deployment(ask, concurrencyLimit=1)
+    found = await ask("query($id: ID!) { deployment(id: $id) { concurrencyLimitId } }", id=owner)
+    given = {"globalConcurrencyLimitId": found["deployment"]["concurrencyLimitId"], "createFlow": True}
+    refused = await do(ask, "deployFlow", "DeployFlowInput", PROBLEM, flow={"name": "new"}, name="n", **given)
+
+    assert (refused["__typename"], refused["path"]) == ("InvalidInput", ["globalConcurrencyLimitId"])
+    assert (await ask("{ flows { nodes { name } } }"))["flows"]["nodes"] == [{"name": "etl"}]
+
+
+async def test_a_deployment_and_its_runs_name_the_client_that_made_them(url: str) -> None:
+    who = "createdBy { type displayValue } updatedBy { displayValue }"
+    async with listening(url, authentication="keys") as server:
+        database = Database(url)
+        ada, bob = [await Keys(database).make(name, "admin") for name in ("ada", "bob")]
+        await database.close()
+        async with asking_with(server, ada) as first, asking_with(server, bob) as second:
+            made = (await create(first, "deployment", f"id {who}", flowId=await make_flow(first), name="n"))[
+                "deployment"
+            ]
+            fields = f"... on UpdateDeploymentPayload {{ deployment {{ {who} }} }}"
+            changed = await do(
+                second, "updateDeployment", "UpdateDeploymentInput", fields, id=made["id"], description="x"
+            )
+            run = "... on CreateFlowRunPayload { flowRun { createdBy { type displayValue } } }"
+            ran = await do(second, "runDeployment", "RunDeploymentInput", run, deploymentId=made["id"])
+
+    assert (made["createdBy"], made["updatedBy"]) == (
+        {"type": "CLIENT", "displayValue": "ada"},
+        {"displayValue": "ada"},
+    )
+    assert changed["deployment"] == {"createdBy": made["createdBy"], "updatedBy": {"displayValue": "bob"}}
+    assert ran["flowRun"]["createdBy"] == {"type": "CLIENT", "displayValue": "bob"}

@@ -1,9 +1,14 @@
 """Fallbacks of plans and of the fast path: the answer is graphql-core's, and they are counted by reason."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Any, NoReturn
 
+import asyncpg
 import pytest
+import sqlalchemy as sa
 from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
@@ -25,6 +30,16 @@ DELETE = "mutation($id: ID!) { deleteFlow(id: $id) { __typename } }"
 def context(app: Starlette) -> Context:
     """Return the context of one operation."""
     return Context(app.state.database, clock, batcher=app.state.batcher)
+
+
+@contextmanager
+def listened(engine: sa.Engine, event: str, listener: Any) -> Iterator[None]:
+    """Listen to an event of an engine within a block."""
+    sa.event.listen(engine, event, listener)
+    try:
+        yield
+    finally:
+        sa.event.remove(engine, event, listener)
 
 
 async def test_a_value_that_no_plan_serializes_is_counted(app: Starlette, database: Database) -> None:
@@ -62,6 +77,43 @@ async def test_an_error_of_a_resolver_is_counted(app: Starlette) -> None:
 
     assert result.errors
     assert schema.plan_cache.fallbacks.counts == {FallbackReason.ERROR: 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (asyncpg.QueryCanceledError("late"), "TIMEOUT"),
+        (asyncpg.TooManyConnectionsError("many"), "UNAVAILABLE"),
+        (sa.exc.TimeoutError(), "OVERLOADED"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("document", "table"),
+    [
+        (RUNS, "flow_run"),
+        ("{ flows { nodes { flowRuns { nodes { id } } } } }", "flow_run"),
+        ("{ flowRuns { nodes { id flow { name } } } }", "flow"),
+        ("{ flowRuns { edges { cursor node { id flow { name } } } } }", "flow"),
+    ],
+)
+async def test_an_error_of_the_database_is_reported_after_one_statement(
+    app: Starlette, database: Database, error: Exception, code: str, document: str, table: str
+) -> None:
+    failed: list[str] = []
+
+    def fail(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if re.search(rf"FROM {table}\s", statement):
+            failed.append(statement)
+            raise error
+
+    flow, schema = make_flow(), build_schema()
+    await store(database, flow, make_flow_run(flow))
+    with listened(app.state.database.reader.sync_engine, "before_cursor_execute", fail):
+        result = await schema.execute(document, None, context(app))
+
+    assert [(each.extensions or {})["code"] for each in result.errors or ()] == [code]
+    assert len(failed) == 1
+    assert not schema.plan_cache.fallbacks.counts
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])

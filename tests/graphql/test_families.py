@@ -105,6 +105,7 @@ WITHOUT: Final = {
     "Log": "written in bulk",
     "TaskRunState": "proposed",
     "WorkQueue": "each pool has one from the start: test_work_pools.py",
+    "RunClaim": "made by claimFlowRuns: test_claims.py",
     "Worker": "created by heartbeats: test_work_pools.py",
 }
 """Public tables whose rows clients do not create."""

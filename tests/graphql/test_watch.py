@@ -9,17 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from runstate.__main__ import cli
-from runstate.cli.watch import (
-    Everything,
-    OneRun,
-    RefusedError,
-    Table,
-    ending,
-    named,
-    socket_address,
-    watch,
-    wish_of,
-)
+from runstate.cli.watch import Everything, OneRun, Table, ending, named, subscription_of, watch
+from runstate.client.errors import RefusedError
+from runstate.client.sockets import socket_address
 from runstate.database import Database
 from tests.client import Ask
 from tests.credentials import Keys, asking_with
@@ -191,8 +183,8 @@ def test_contradictory_options_are_refused(options: list[str]) -> None:
 
 
 def test_options_become_the_subscription() -> None:
-    everything = wish_of(None, '{"runKind": "FLOW_RUN"}', "c", until_final=False)
-    one = wish_of("r", None, "7", until_final=True)
+    everything = subscription_of(None, '{"runKind": "FLOW_RUN"}', "c", until_final=False)
+    one = subscription_of("r", None, "7", until_final=True)
 
     assert isinstance(everything, Everything)
     assert (everything.where, everything.after) == ({"runKind": "FLOW_RUN"}, "c")

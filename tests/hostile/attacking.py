@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -56,13 +57,18 @@ class Attacker:
 
 
 @asynccontextmanager
-async def attackers(server: Server, number: int) -> AsyncIterator[list[Attacker]]:
+async def attackers(server: Server, number: int, receive_buffer: int | None = None) -> AsyncIterator[list[Attacker]]:
     """Yield connections to a server that read only when a test asks for it."""
     url = httpx.URL(server.url)
     async with AsyncExitStack() as opened:
         made = []
         for _ in range(number):
-            reader, writer = await asyncio.open_connection(url.host, url.port, limit=2**16)
+            connection = socket.socket()
+            if receive_buffer is not None:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            connection.setblocking(False)  # noqa: FBT003 its only argument
+            await asyncio.get_running_loop().sock_connect(connection, (url.host, url.port))
+            reader, writer = await asyncio.open_connection(sock=connection, limit=2**16)
             opened.callback(writer.transport.abort)
             made.append(Attacker(reader, writer))
         yield made

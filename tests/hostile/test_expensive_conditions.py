@@ -75,7 +75,7 @@ async def test_an_expensive_condition_ends_at_the_statement_timeout_and_others_a
     codes = [answer["errors"][0]["extensions"]["code"] for answer in answers]
     assert "TIMEOUT" in codes
     assert set(codes) <= {"TIMEOUT", "OVERLOADED"}
-    assert took < 10 * TIMEOUT_SECONDS  # without the timeout it takes minutes; machines that run tests are busy
+    assert took < 5 * TIMEOUT_SECONDS
     assert watch.slowest < 2
     assert set(watch.statuses) == {200}
     assert ready["checks"]["feed"] == "ok"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -20,7 +21,7 @@ from runstate.core.commands.deployments import (
     resume_deployment,
     update_deployment,
 )
-from runstate.core.commands.flow_runs import run_deployment
+from runstate.core.commands.flow_runs import delete_flow_run, run_deployment
 from runstate.core.commands.schedules import (
     ScheduleFields,
     SetDeploymentSchedules,
@@ -30,6 +31,7 @@ from runstate.core.commands.schedules import (
     update_schedule,
 )
 from runstate.core.commands.scheduling import ScheduleDeployment, create_runs, runs_of, schedule_deployment
+from runstate.core.scheduling.horizon import Horizon
 from runstate.documents import requests
 from runstate.documents.schedules import CronSchedule, IntervalSchedule, Schedule
 from runstate.errors import InvalidInput
@@ -207,7 +209,7 @@ async def test_runs_of_an_earlier_revision_are_not_created(make: Making) -> None
     asked = runs_of(make.batcher, schedule, deployment, [NOW])
     await update_schedule(make.batcher.context, UpdateDeploymentSchedule(id=schedule.id, active=False))
 
-    assert await create_runs(make.batcher, asked) == []
+    assert (await create_runs(make.batcher, asked)).runs == []
     assert await make.rows(FlowRun) == []
 
 
@@ -221,13 +223,55 @@ async def test_the_number_of_runs_ahead_is_limited(make: Making) -> None:
 
 
 async def test_a_run_that_was_deleted_by_hand_is_not_created_again(make: Making) -> None:
+    await deployed(make, EVERY_TEN_MINUTES)
+    await passes(make)
+    before = await dates(make)
+    (last,) = [run for run in await make.rows(FlowRun) if run.expected_start_time == before[-1]]
+    await delete_flow_run(make.batcher.context, last.id)
+    make.clock.forward(minutes=50)
+    created = await passes(make)
+
+    assert created > 0
+    assert before[-1] not in await dates(make)
+
+
+async def test_a_run_that_a_change_took_back_is_created_again(make: Making) -> None:
     await deployed(make, HOURLY)
     await passes(make)
-    first = (await dates(make))[0]
-    await make.execute(sa.delete(FlowRun).where(FlowRun.expected_start_time == first))
-    make.clock.forward(minutes=10)
+    before = await dates(make)
+    for active in (False, True):
+        change = UpdateDeploymentSchedule(id=(await only_schedule(make)).id, active=active)
+        await update_schedule(make.batcher.context, change)
+    await passes(make)
 
-    assert await passes(make) == 0
+    assert await dates(make) == before
+
+
+async def test_a_deletion_during_a_pass_is_not_undone_by_it(make: Making) -> None:
+    await deployed(make, HOURLY)
+    await passes(make)
+    (schedule,), (deployment,) = await make.rows(DeploymentSchedule), await make.rows(Deployment)
+    planned = runs_of(make.batcher, schedule, deployment, await dates(make))
+    for run in await make.rows(FlowRun):
+        await delete_flow_run(make.batcher.context, run.id)
+
+    assert (await create_runs(make.batcher, planned)).runs == []
+
+
+async def test_a_run_that_cannot_be_created_stops_no_other_schedule(make: Making) -> None:
+    bad = await deployed(make, HOURLY)
+    await deployed(make, HOURLY)
+    refusal = {
+        True: f"CREATE TRIGGER broken BEFORE INSERT ON flow_run WHEN NEW.deployment_id = '{bad.hex}' "
+        "BEGIN SELECT RAISE(ABORT, 'broken'); END",
+        False: f"ALTER TABLE flow_run ADD CONSTRAINT broken CHECK (deployment_id <> '{bad}')",
+    }
+    await make.execute(sa.text(refusal[make.database.is_sqlite]))
+    created = await passes(make)
+    faults = {each.deployment_id: each.fault for each in await make.rows(DeploymentSchedule)}
+
+    assert created == 3
+    assert [key for key, fault in faults.items() if fault] == [bad]
 
 
 async def test_a_deleted_deployment_takes_its_runs_and_schedules_along(make: Making) -> None:
@@ -288,3 +332,31 @@ async def test_runs_follow_the_parameters_of_their_schedule_only(make: Making) -
 
     assert given == {one.id: {"n": 1}, other.id: {}}
     assert revisions == {one.id: 1, other.id: 0}
+
+
+async def test_dates_that_were_missed_while_no_server_ran_are_scheduled_as_far_back_as_the_setting_says(
+    make: Making,
+) -> None:
+    await deployed(make, EVERY_TEN_MINUTES)
+    await passes(make)
+    last = (await dates(make))[-1]
+    make.clock.now = last + timedelta(hours=5)
+    make.batcher.context = replace(make.batcher.context, horizon=Horizon(catch_up=timedelta(hours=2)))
+    await passes(make)
+    found = [date for date in await dates(make) if date > last]
+
+    assert found[0] == last + timedelta(hours=3, minutes=10)
+    assert all(later - earlier == timedelta(minutes=10) for earlier, later in pairwise(found))
+    assert await passes(make) == 0
+
+
+async def test_a_resumed_deployment_catches_up_nothing(make: Making) -> None:
+    deployment = await deployed(make, EVERY_TEN_MINUTES)
+    make.batcher.context = replace(make.batcher.context, horizon=Horizon(catch_up=timedelta(days=1)))
+    await passes(make)
+    await pause_deployment(make.batcher.context, deployment)
+    make.clock.forward(hours=5)
+    await resume_deployment(make.batcher.context, deployment)
+    await passes(make)
+
+    assert (await dates(make))[0] >= make.clock()

@@ -1,8 +1,12 @@
 """Two servers that are killed while schedules change: afterwards each date has exactly one run."""
 
 import asyncio
+import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from random import Random
 from signal import SIGKILL
 from typing import Any
 
@@ -10,6 +14,7 @@ import httpx
 import pytest
 
 from tests.client import Ask
+from tests.core.factories import THOROUGH
 from tests.graphql.mutations import make_deployment, make_flow
 from tests.graphql.test_deployment_schedules import set_all
 from tests.serving import Serve, Server
@@ -17,10 +22,21 @@ from tests.serving import Serve, Server
 SCHEDULER = {"RUNSTATE_SERVICES": "scheduler", "RUNSTATE_SERVICE_INTERVALS": '{"scheduler": 0.1}'}
 DEPLOYMENTS = 6
 ROUNDS = 4
+THOROUGH_SECONDS = 120
+CHANCE = Random(7)
 STEP = timedelta(minutes=2)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RUNS = """query($after: String) { flowRuns(first: 200, after: $after) {
   nodes { deploymentId expectedStartTime } pageInfo { hasNextPage endCursor } } }"""
+
+
+def rounds() -> Iterator[int]:
+    """Yield the numbers of the rounds; with RUNSTATE_THOROUGH for two minutes."""
+    end = time.monotonic() + THOROUGH_SECONDS
+    for number in count(1):
+        if time.monotonic() > end if THOROUGH else number == ROUNDS:
+            return
+        yield number
 
 
 def schedule(phase: int) -> Any:
@@ -53,17 +69,17 @@ def client_of(server: Server) -> httpx.AsyncClient:
 @pytest.mark.parametrize("kind", ["postgresql"])
 async def test_each_date_has_one_run_after_servers_were_killed_while_schedules_changed(serve: Serve) -> None:
     kept, killed = await asyncio.gather(serve(**SCHEDULER), serve(**SCHEDULER))
-    async with client_of(kept) as client, asyncio.timeout(150):
+    async with client_of(kept) as client, asyncio.timeout(150 + THOROUGH_SECONDS * THOROUGH):
         ask = Ask(client)
         flow = await make_flow(ask)
         made = [
             await make_deployment(ask, flowId=flow, name=f"d-{n}", schedules=[schedule(0)]) for n in range(DEPLOYMENTS)
         ]
         phases = dict.fromkeys(made, 0)
-        for round_ in range(1, ROUNDS):
-            edited = made[round_ % 2 :: 2]
-            phases |= dict.fromkeys(edited, round_)
-            changes = [set_all(ask, each, schedule(round_)) for each in edited]
+        for round_ in rounds():
+            edited = CHANCE.sample(made, DEPLOYMENTS // 2)
+            phases |= dict.fromkeys(edited, round_ % 60)
+            changes = [set_all(ask, each, schedule(round_ % 60)) for each in edited]
             await asyncio.gather(*changes, killed.stop(SIGKILL))
             killed = await serve(**SCHEDULER)
         while True:

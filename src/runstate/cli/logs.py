@@ -10,17 +10,9 @@ import websockets
 from rich.console import Console
 from rich.text import Text
 
-from runstate.cli.watch import (
-    INTERRUPTED,
-    PROTOCOL,
-    Entry,
-    RefusedError,
-    Session,
-    SubscriptionError,
-    insist_on_coming_back,
-    socket_address,
-    watch,
-)
+from runstate.cli.watch import INTERRUPTED, watch
+from runstate.client.errors import RefusedError
+from runstate.client.sockets import PROTOCOL, Entry, Session, SubscriptionError, insist_on_coming_back, socket_address
 
 LINE: Final = "timestamp level levelName logger message"
 PAGE: Final = f"""query($tree: ID, $where: LogWhere, $after: String) {{

@@ -2,22 +2,18 @@
 
 import asyncio
 import os
-import random
 import sys
-from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, Protocol, cast
-from urllib.parse import urlsplit, urlunsplit
+from collections.abc import Callable
+from typing import Any, Final
 
 import orjson
 import typer
-import websockets
 from rich.console import Console
 from rich.text import Text
-from websockets.asyncio.client import ClientConnection
-from websockets.typing import Subprotocol
 
-PROTOCOL: Final = Subprotocol("graphql-transport-ws")
+from runstate.client.errors import RefusedError
+from runstate.client.sockets import Entry, Session, Subscription, following, socket_address
+
 FIELDS: Final = """runKind runId stateId flowRunId flowId deploymentId version occurred
   previousStateType previousStateName stateType stateName message
   run { name ... on FlowRun { flow { name } } ... on TaskRun { flowRun { name flow { name } } } }"""
@@ -33,21 +29,6 @@ INTERRUPTED: Final = 130
 """Exit code after SIGINT, as of a shell."""
 REFUSED: Final = 3
 """Exit code if the server rejects the subscription."""
-PASSING: Final = {"SLOW_CONSUMER", "RESTARTING", "OVERLOADED", "UNAVAILABLE", "TIMEOUT", "INTERNAL"}
-"""Codes of errors after which the subscription is resumed."""
-FATAL_CLOSES: Final = range(4400, 4500)
-"""Close codes of graphql-transport-ws for errors of the client."""
-UNWELCOME: Final = 4403
-"""Close code if the key is missing or invalid."""
-FATAL_ANSWERS: Final = range(400, 500)
-"""HTTP statuses of the handshake for errors of the client."""
-NOT_THERE: Final = {403, 404}
-"""HTTP statuses of the handshake at a path that is not that of the API."""
-SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-"""Schemes of WebSockets by the scheme of the server's URL."""
-SHORTEST_SECONDS: Final = 0.2
-LONGEST_SECONDS: Final = 10.0
-"""Bounds of the pause before a reconnection; it doubles with each failure."""
 COLORS: Final = {
     "SCHEDULED": "yellow",
     "PENDING": "yellow",
@@ -60,35 +41,11 @@ COLORS: Final = {
     "PAUSED": "cyan",
 }
 
-Entry = dict[str, Any]
 Show = Callable[[Entry], None]
-
-
-class LostError(Exception):
-    """The stream ended and can be resumed."""
-
-
-class RefusedError(Exception):
-    """The server rejected the request; retrying does not help."""
 
 
 class UnheardError(Exception):
     """The reader of the output has closed the pipe."""
-
-
-class Wish(Protocol):
-    """A subscription and its position."""
-
-    document: str
-
-    async def variables(self, session: "Session") -> dict[str, Any]:
-        """Return the variables that subscribe at the position."""
-
-    def take(self, data: dict[str, Any]) -> list[Entry]:
-        """Return the transitions of an event, and advance the position past them."""
-
-    def resume(self, cursor: str) -> None:
-        """Set the position to a cursor of the server."""
 
 
 class Everything:
@@ -155,131 +112,12 @@ def named(entry: Entry) -> Entry:
     return {**entry, **names}
 
 
-def authorization(key: str) -> str:
-    """Return the Authorization header for an API key or for `user:password`."""
-    return f"Basic {b64encode(key.encode()).decode()}" if ":" in key else f"Bearer {key}"
-
-
-class Session:
-    """A WebSocket to the server."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-
-    async def begin(self, key: str | None = None) -> None:
-        """Send `connection_init` with the key, if any, and wait for the acknowledgement."""
-        await self._send({"type": "connection_init", "payload": {"Authorization": authorization(key)} if key else {}})
-        if (await self._receive())["type"] != "connection_ack":
-            raise LostError("The server did not acknowledge the connection.")
-
-    async def ask(self, document: str, **variables: Any) -> dict[str, Any]:
-        """Execute a query and return its data."""
-        # Read up to `complete`, after which the id can be used again.
-        answers = [data async for data in self.listen(document, variables)]
-        return answers[0]
-
-    async def listen(self, document: str, variables: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Yield the data of each event. Raise SubscriptionError if the server ends the operation with an error."""
-        await self._send({"type": "subscribe", "id": "1", "payload": {"query": document, "variables": variables}})
-        while (message := await self._receive())["type"] != "complete":
-            if message["type"] == "ping":
-                await self._send({"type": "pong"})
-            elif message["type"] == "error":
-                raise SubscriptionError(message["payload"][0])
-            elif message["type"] == "next" and message["payload"].get("errors"):
-                raise SubscriptionError(message["payload"]["errors"][0])
-            elif message["type"] == "next":
-                yield message["payload"]["data"]
-
-    async def _send(self, message: dict[str, Any]) -> None:
-        await self.socket.send(orjson.dumps(message).decode())
-
-    async def _receive(self) -> dict[str, Any]:
-        return cast("dict[str, Any]", orjson.loads(await self.socket.recv()))
-
-
-class SubscriptionError(Exception):
-    """The server ended an operation with an error."""
-
-    def __init__(self, error: dict[str, Any]) -> None:
-        super().__init__(error.get("message"))
-        self.extensions: dict[str, Any] = error.get("extensions") or {}
-
-
-async def watch(address: str, wish: Wish, show: Show, note: Callable[[str], None], key: str | None = None) -> None:
-    """Show transitions until the subscription completes; reconnect when the connection is lost.
-
-    Raise RefusedError if the server rejects the subscription.
-    """
-    pause = SHORTEST_SECONDS
-    while True:
-        try:
-            async for entry in _entries(address, wish, note, key):
-                # The connection works, so the next reconnection need not wait long.
-                pause = SHORTEST_SECONDS
-                show(entry)
-        except (OSError, TimeoutError, LostError, websockets.WebSocketException) as lost:
-            insist_on_coming_back(lost)
-            note(f"{lost}: reconnecting")
-            # Random, so that the clients of a restarted server do not reconnect at the same moment.
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - not used for secrets
-            pause = min(2 * pause, LONGEST_SECONDS)
-        else:
-            return
-
-
-async def _entries(address: str, wish: Wish, note: Callable[[str], None], key: str | None) -> AsyncIterator[Entry]:
-    async with websockets.connect(address, subprotocols=[PROTOCOL], max_size=2**24) as socket:
-        session = Session(socket)
-        await session.begin(key)
-        note(f"Connected to {address}")
-        try:
-            async for data in session.listen(wish.document, await wish.variables(session)):
-                for entry in wish.take(data):
-                    yield entry
-        except SubscriptionError as error:
-            if error.extensions.get("code") not in PASSING:
-                raise RefusedError(_message_of(error)) from error
-            # The server's position can be later, because transitions that do not match advance it too.
-            if "cursor" in error.extensions:
-                wish.resume(error.extensions["cursor"])
-            raise LostError(str(error)) from error
-
-
-def _message_of(error: SubscriptionError) -> str:
-    oldest = error.extensions.get("oldest")
-    return f"{error} The oldest valid cursor: --after {oldest}" if oldest else str(error)
-
-
-def insist_on_coming_back(lost: Exception) -> None:
-    """Raise RefusedError if reconnecting after this error would fail again."""
-    if isinstance(lost, websockets.ConnectionClosed) and lost.rcvd and lost.rcvd.code in FATAL_CLOSES:
-        if lost.rcvd.code == UNWELCOME:
-            raise RefusedError(
-                f"The server requires a valid key: set --key or RUNSTATE_API_KEY ({lost.rcvd.reason})."
-            ) from lost
-        raise RefusedError(
-            lost.rcvd.reason or f"The server closed the connection with code {lost.rcvd.code}."
-        ) from lost
-    if isinstance(lost, websockets.InvalidStatus) and lost.response.status_code in FATAL_ANSWERS:
-        raise RefusedError(refusal(lost.response.status_code, bytes(lost.response.body))) from lost
-    if isinstance(lost, websockets.InvalidURI):
-        raise RefusedError(str(lost)) from lost
-
-
-def refusal(status: int, body: bytes) -> str:
-    """Return what an HTTP response to the handshake means."""
-    if status in NOT_THERE:
-        return f"The server has no GraphQL API at this path (HTTP status {status}); its path is /graphql by default."
-    return f"The server answered with HTTP status {status}: {body[:200].decode(errors='replace')}"
-
-
-def socket_address(url: str) -> str:
-    """Return the URL of the WebSocket for a server URL with http or ws, with or without a path."""
-    scheme, place, path, query, _ = urlsplit(url if "://" in url else f"http://{url}")
-    if scheme not in SCHEMES:
-        raise RefusedError(f"The URL of a server begins with http:// or https://, not with {scheme}://.")
-    return urlunsplit((SCHEMES[scheme], place, path if path not in ("", "/") else "/graphql", query, ""))
+async def watch(
+    address: str, subscription: Subscription, show: Show, note: Callable[[str], None], key: str | None = None
+) -> None:
+    """Show the entries of a subscription until it completes. Raise RefusedError if the server rejects it."""
+    async for entry in following(address, subscription, note, key):
+        show(entry)
 
 
 def as_json(entry: Entry) -> None:
@@ -316,12 +154,16 @@ def label(entry: Entry) -> str:
     return " / ".join(filter(None, names)) if entry["runName"] else entry["runId"]
 
 
-def ending(wish: Wish) -> int:
+def ending(subscription: Subscription) -> int:
     """Return the exit code after the subscription has completed."""
-    return ENDINGS.get(wish.state_type or "", 0) if isinstance(wish, OneRun) and wish.until_final else 0
+    return (
+        ENDINGS.get(subscription.state_type or "", 0)
+        if isinstance(subscription, OneRun) and subscription.until_final
+        else 0
+    )
 
 
-def wish_of(run: str | None, where: str | None, after: str | None, *, until_final: bool) -> Wish:
+def subscription_of(run: str | None, where: str | None, after: str | None, *, until_final: bool) -> Subscription:
     """Return the subscription that the options describe. Raise RefusedError if they contradict each other."""
     if run is None:
         if until_final:
@@ -344,11 +186,11 @@ def _parse_filter(text: str | None) -> dict[str, Any] | None:
     return where
 
 
-def run_watch(url: str, wish: Wish, key: str | None = None) -> int:
+def run_watch(url: str, subscription: Subscription, key: str | None = None) -> int:
     """Print transitions until the subscription completes or on SIGINT; return the exit code."""
     show: Show = Table() if sys.stdout.isatty() else as_json
     try:
-        asyncio.run(watch(socket_address(url), wish, show, lambda said: typer.echo(said, err=True), key))
+        asyncio.run(watch(socket_address(url), subscription, show, lambda said: typer.echo(said, err=True), key))
     except KeyboardInterrupt:
         return INTERRUPTED
     except UnheardError:
@@ -356,4 +198,4 @@ def run_watch(url: str, wish: Wish, key: str | None = None) -> int:
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
         )  # Python flushes at exit, which would fail on the closed pipe
         return 0
-    return ending(wish)
+    return ending(subscription)

@@ -25,6 +25,8 @@ def enter(run: R, initial: State | None, state: State, *, quirks: bool = True) -
     # The reference gives a run that ends without having run a start time; `proposeState` reproduces that.
     if quirks or not entered.is_final:
         changes |= starts(run, entered)
+    if isinstance(run, FlowRun):
+        changes |= claims(run, entered)
     return run.replace(**changes), entered
 
 
@@ -55,6 +57,21 @@ def counts(run: FlowRun | TaskRun, initial: State | None, state: State) -> Colum
         ends_resumption = state.is_running or state.is_final
         return {"policy": run.policy.model_copy(update={"resuming": False})} if ends_resumption else {}
     return {"run_count": run.run_count + 1} if state.is_running else {}
+
+
+def claims(run: FlowRun, state: State) -> Columns:
+    """End the claim if the run leaves its worker; forget expired claims once it runs."""
+    ended = {"claim_id": None} if run.claim_id and not stays_with_worker(run, state) else {}
+    return ended | ({"expired_claims": 0} if run.expired_claims and state.is_running else {})
+
+
+def stays_with_worker(run: FlowRun, state: State) -> bool:
+    """Return whether the process of a claimed run goes on: it is started, runs, stops, pauses or retries there."""
+    if state.is_paused:
+        return not state.details.pause_reschedule
+    if state.is_scheduled:
+        return state.name == "AwaitingRetry" and run.policy.retry_type == "in_process"
+    return not state.is_final
 
 
 def starts(run: FlowRun | TaskRun, state: State) -> Columns:

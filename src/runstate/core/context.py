@@ -7,8 +7,10 @@ from uuid import UUID
 
 from runstate.core.keyring import Keyring
 from runstate.core.scheduling.calendar import Calendar
+from runstate.core.scheduling.horizon import Horizon
 from runstate.core.validation.json_schemas import JsonSchemas
 from runstate.database import Database
+from runstate.documents.access import ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +30,7 @@ class CommandContext:
     """Dates of schedules that clients ask for."""
     scheduler_calendar: Calendar = field(default_factory=Calendar)
     """Dates of schedules for the scheduler, so that clients cannot keep it waiting."""
+    horizon: Horizon = field(default_factory=Horizon)
+    """The dates of schedules that become runs."""
+    actor: str = ANONYMOUS
+    """Name of the client, or of the service, on whose behalf commands run."""

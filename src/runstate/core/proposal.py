@@ -71,6 +71,8 @@ class Proposal(Generic[R]):
     """The newest result under the cache key of the proposal."""
     pause_key: UUID | None = None
     """A new id, for a pause without a key."""
+    claim_id: UUID | None = None
+    """Id of the claim under which a worker proposes."""
     quirks: bool = True
     """Whether it is judged as recorded from the reference where the server's own requests are judged otherwise."""
 

@@ -11,10 +11,12 @@ from runstate.errors import LimitExceeded, Overloaded
 
 ANSWER_BYTES: Final = 2**24
 """Default of the largest number of bytes of an answer, and of those that are read for it."""
-ANSWERS_AT_ONCE: Final = 4
+ANSWERS_AT_ONCE: Final = 2
 """Number of answers of the largest size that a process holds at once."""
 SMALL_BYTES: Final = 2**18
-"""Bytes of an answer that need no room. What is read for an answer needs none either, up to that number."""
+"""Bytes that need no room while they are read for an answer."""
+SMALL_ANSWER_BYTES: Final = 2**16
+"""Bytes of an answer that need no room: as many as a connection buffers. Thousands of clients can leave theirs."""
 OVERHEAD_BYTES: Final = "".__sizeof__()
 """Bytes of an empty text."""
 VALUE_BYTES: Final = 16
@@ -71,9 +73,9 @@ class Room:
             self.taken -= number
 
     @contextmanager
-    def holding(self, number: int) -> Iterator[None]:
-        """Hold room for an answer of so many bytes, unless it is small. Raise Overloaded if there is not enough."""
-        number = number if number > SMALL_BYTES else 0
+    def holding(self, number: int, small: int = SMALL_ANSWER_BYTES) -> Iterator[None]:
+        """Hold room for so many bytes, unless they are few. Raise Overloaded if there is not enough."""
+        number = number if number > small else 0
         self.take(number)
         try:
             yield

@@ -14,6 +14,7 @@ from sqlalchemy.schema import CreateSchema
 
 from runstate.database.driver import driver_of
 from runstate.database.engine import Database
+from runstate.database.failures import sqlstate
 from runstate.database.postgresql import quoted_name
 from runstate.errors import ConfigurationError
 
@@ -22,6 +23,10 @@ log = structlog.get_logger(__name__)
 
 LOCK = 0x72756E7374617465
 """Key of the advisory lock that lets one replica migrate while the others wait."""
+LOCK_SECONDS = 10
+"""Time for which a migration of PostgreSQL waits for a table that is in use."""
+LOCK_NOT_AVAILABLE = "55P03"
+"""SQLSTATE of a wait for a lock that was too long."""
 
 
 def configuration(connection: sa.Connection | None = None, scripts: Path = SCRIPTS) -> Config:
@@ -35,9 +40,15 @@ def configuration(connection: sa.Connection | None = None, scripts: Path = SCRIP
 
 
 async def migrate(database: Database) -> None:
-    """Apply the missing migrations. Replicas that start at the same time apply them once."""
-    async with changing_tables(database) as connection:
-        await connection.run_sync(_upgrade, database.schema, database.shown)
+    """Apply the missing migrations. Replicas that start at the same time apply them once.
+
+    Raise ConfigurationError if a table stays locked. Earlier revisions are applied then, and the next call goes on.
+    """
+    ended = False
+    while not ended:
+        # A transaction for each revision: locks on tables that are in use are held as short as possible.
+        async with changing_tables(database) as connection:
+            ended = await connection.run_sync(_upgrade, database.schema, database.shown)
 
 
 @asynccontextmanager
@@ -128,7 +139,8 @@ def _made_by_later_version(found: str, shown: str) -> ConfigurationError:
     )
 
 
-def _upgrade(connection: sa.Connection, schema: str | None, shown: str) -> None:
+def _upgrade(connection: sa.Connection, schema: str | None, shown: str) -> bool:
+    """Apply the next revision, or all revisions to a new database; return whether the tables have the newest one."""
     if connection.dialect.name == "postgresql":
         # Changing a large table takes longer than statements of clients may.
         connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
@@ -136,13 +148,31 @@ def _upgrade(connection: sa.Connection, schema: str | None, shown: str) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
         if schema and not connection.scalar(sa.select(sa.func.to_regnamespace(quoted_name(schema)))):
             connection.execute(CreateSchema(schema))
+        # Statements of clients wait behind a migration that waits for a table.
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
     # Checked under the lock: another replica may have migrated meanwhile.
     found, known = _current(connection), revisions()
-    if found is None or found in known[1:]:
+    if found is None:
         command.upgrade(configuration(connection), "head")
-    elif found == known[0]:
-        return
+    elif found in known[1:]:
+        following = known[known.index(found) - 1]
+        _upgrade_to(connection, following, shown)
+        return following == known[0]
     elif is_compatible(found, known[0]):
         log.warning("tables_of_a_later_version", found=found, known=known[0])
-    else:
+    elif found != known[0]:
         raise _made_by_later_version(found, shown)
+    return True
+
+
+def _upgrade_to(connection: sa.Connection, following: str, shown: str) -> None:
+    try:
+        command.upgrade(configuration(connection), following)
+    except sa.exc.DBAPIError as error:
+        if sqlstate(error) != LOCK_NOT_AVAILABLE:
+            raise
+        raise ConfigurationError(
+            f"The migration of {shown} to revision {following} waited {LOCK_SECONDS} seconds for a table that another"
+            " transaction has locked. Nothing of this revision was applied. End that transaction (pg_stat_activity"
+            " lists it) and run `runstate migrate` again."
+        ) from None

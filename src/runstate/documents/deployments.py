@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
+from runstate.documents.access import ANONYMOUS, SERVICE, is_service
 from runstate.documents.base import Document, JsonObject, Name, storable_json
 from runstate.errors import Id
 
@@ -38,9 +39,17 @@ def polled(last: datetime | None, now: datetime) -> DeploymentStatus:
 class Actor(Document):
     """Origin of an object or a change."""
 
-    type: str | None = Field(default=None, description="SCHEDULE, AUTOMATION, DEPLOYMENT or another word.")
+    type: str | None = Field(default=None, description="CLIENT, SERVICE, SCHEDULE, AUTOMATION or another word.")
     id: Id | None = Field(default=None, description="Id of the object.")
     display_value: str | None = Field(default=None, description="Text to display.")
+
+
+def origin(actor: str) -> Actor | None:
+    """Return the origin of a change by a client or a service; None for an unknown client."""
+    if actor == ANONYMOUS:
+        return None
+    kind = "SERVICE" if is_service(actor) else "CLIENT"
+    return Actor(type=kind, display_value=actor.removeprefix(SERVICE))
 
 
 class VersionInfo(Document):

@@ -18,8 +18,8 @@ EXACT: Final = 16
 """Characters of a number without an exponent whose digits, at most 15, a double always holds."""
 TINY: Final = b"0e-000"
 """An exponent that may be too small for a double, as `MARKS` translates it."""
-LARGE: Final = b"0e0"
-"""A positive exponent, as `MARKS` translates it."""
+LARGE: Final = b"e+"
+"""Part of the numbers that orjson writes with a positive exponent. Ids never contain it."""
 MARKS: Final = bytes(
     ord("0") if chr(code) in "0123456789.+" else ord("e") if chr(code) in "eE" else ord("-") if code == ord("-") else 32
     for code in range(256)
@@ -116,7 +116,7 @@ def dumps(value: Any, *, default: Callable[[Any], Any] = written, option: int | 
 def dumps_with_fractions(value: Any, *, default: Callable[[Any], Any] = written) -> bytes:
     """Return a value as JSON without positive exponents: jsonb makes an integer of `1e300`, but not of `10….0`."""
     text = dumps(value, default=default)
-    if LARGE not in text.translate(MARKS):
+    if LARGE not in text:
         return text
     return orjson.dumps(_replaced(value, lambda number: _long_integer(number) or _large_float(number)), default)
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from runstate.documents.base import Document, JsonObject, Name, Text, storable_json
+from runstate.documents.base import Document, JsonObject, LongText, Name, Text, storable_json
 from runstate.documents.schedules import Instant
 
 FORBIDDEN = frozenset("/%&<>")
@@ -27,6 +27,13 @@ def _unreserved(name: str) -> str:
     return name
 
 
+def _not_blank(name: str) -> str:
+    if not name.strip():
+        raise ValueError("the name must not be blank")
+    return name
+
+
+WorkerName = Annotated[Name, AfterValidator(_not_blank)]
 LongName = Annotated[Text, Field(min_length=1, max_length=500)]
 QueueName = Annotated[LongName, AfterValidator(_named)]
 PoolName = Annotated[LongName, AfterValidator(_named), AfterValidator(_unreserved)]
@@ -129,6 +136,42 @@ class ClaimableFlowRuns(Document):
         default=None, description="Runs due at or before this instant; default: now; at most one hour ahead."
     )
     first: Annotated[int, Field(ge=1, le=200)] = Field(default=10, description="Maximum number of runs, 1 to 200.")
+
+
+LeaseSeconds = Annotated[float, Field(ge=10, le=3600, allow_inf_nan=False)]
+ClaimIds = Annotated[list[UUID], Field(min_length=1, max_length=200)]
+
+
+class ClaimFlowRuns(ClaimableFlowRuns):
+    """A request of a worker for due runs."""
+
+    worker: WorkerName = Field(description="Name of the worker; its row is created or updated as by a heartbeat.")
+    lease_seconds: LeaseSeconds = Field(default=60, description="Length of the lease in seconds, 10 to 3600.")
+    idempotency_key: Name | None = Field(
+        default=None,
+        description="The same key of the same worker within a day returns the claims that it got, as far as they live.",
+    )
+
+
+class RenewClaims(Document):
+    """Claims to extend."""
+
+    claim_ids: ClaimIds = Field(description="Ids of claims, 1 to 200.")
+    lease_seconds: LeaseSeconds = Field(
+        default=60, description="New length of the leases from now in seconds, 10 to 3600."
+    )
+
+
+class ReleaseClaims(Document):
+    """Claims to end."""
+
+    claim_ids: ClaimIds = Field(description="Ids of claims, 1 to 200.")
+    failed: bool = Field(
+        default=False,
+        description="False if PENDING runs become SCHEDULED again at their original time. True if they, and RUNNING "
+        "runs, become CRASHED, because they could not be started or died.",
+    )
+    message: LongText | None = Field(default=None, description="Message of the new state.")
 
 
 class Integration(Document):

@@ -51,6 +51,11 @@ class ProposeState(Document):
         "proposal is an IdempotencyConflict.",
     )
     dry_run: bool = Field(default=False, description="True to decide and explain without writing.")
+    claim_id: UUID | None = Field(
+        default=None,
+        description="Id of the claim under which a worker acts. If it is not the live claim of the run, the proposal "
+        "is answered with ABORT and nothing is written.",
+    )
 
 
 class DeploymentRef(Document):

@@ -12,6 +12,7 @@ from runstate.feed.retention import prune_log
 from runstate.feed.run_stream import follow_run
 from runstate.feed.slots import SLOTS, FreeSlots
 from runstate.feed.streams import follow, read_log
+from runstate.feed.work import WORK, WorkAvailable
 
 __all__ = [
     "DELETIONS",
@@ -19,6 +20,7 @@ __all__ = [
     "PAGE_SIZE",
     "SLOTS",
     "TRANSITIONS",
+    "WORK",
     "Feed",
     "FreeSlots",
     "Hub",
@@ -32,6 +34,7 @@ __all__ = [
     "TagFilter",
     "TransitionFilter",
     "Wanted",
+    "WorkAvailable",
     "all_logs",
     "follow",
     "follow_lines",

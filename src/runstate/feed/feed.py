@@ -10,6 +10,7 @@ from runstate.feed.log import LOG_WRITES, TRANSITIONS
 from runstate.feed.notifications import Notifications
 from runstate.feed.slots import SlotWatch
 from runstate.feed.trees import Trees
+from runstate.feed.work import WorkWatch
 from runstate.rows import Transition
 
 
@@ -29,6 +30,7 @@ class Feed:
         self.trees = Trees(database.subscriptions)
         self.deletions = DeletionWatch(database.subscriptions, self.notifications)
         self.slots = SlotWatch(database.subscriptions, self.notifications)
+        self.work = WorkWatch(database.subscriptions, self.notifications)
 
     async def start(self) -> None:
         """Start reading and receiving notifications."""
@@ -36,6 +38,7 @@ class Feed:
         await self.logs.start()
         self.deletions.start()
         self.slots.start()
+        self.work.start()
         # Last: only after the first connection is it known whether the server is a pooler.
         self.notifications.start()
 
@@ -45,4 +48,5 @@ class Feed:
         await self.logs.stop()
         await self.deletions.stop()
         await self.slots.stop()
+        await self.work.stop()
         await self.notifications.stop()

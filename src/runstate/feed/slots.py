@@ -1,4 +1,4 @@
-"""Wakes those who wait for slots of concurrency limits."""
+"""Notification of subscribers that wait for free slots of concurrency limits."""
 
 import asyncio
 from collections import deque
@@ -54,10 +54,10 @@ class SlotWaiter:
 
 
 class SlotWatch:
-    """Reads the limits that somebody waits for, all together, and wakes waiters of limits with free slots.
+    """Reads the limits that subscriptions wait for, all together, and wakes waiters of limits with free slots.
 
     The limits are read at each notification, and at intervals, because notifications can be lost and slots with decay
-    become free by themselves. Nothing is read while nobody waits.
+    become free by themselves. Nothing is read without subscriptions.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class SlotWatch:
         self.pause_seconds = pause_seconds
         """Shortest time between two reads."""
         self.waiters: deque[SlotWaiter] = deque()
-        """Those who were woken last are at the end."""
+        """Subscriptions, in the order in which they were last woken."""
         self.has_news = asyncio.Event()
         self.closing = False
         self.task: asyncio.Task[None] | None = None
@@ -123,13 +123,13 @@ class SlotWatch:
         await self.read()
 
     async def read(self) -> None:
-        """Read all limits that somebody waits for, and wake waiters."""
+        """Read all limits that subscriptions wait for, and wake waiters."""
         names = sorted(set[str]().union(*(each.names for each in self.waiters)))
         for place in range(0, len(names), MAX_NAMES):
             await self._look(names[place : place + MAX_NAMES])
 
     async def _look(self, names: list[str]) -> None:
-        """Read limits, and wake those who wait for one with free slots, or for one that does not limit anything."""
+        """Read limits. Wake the waiters of those that have free slots or that are not active."""
         async with self.database.read() as connection:
             found = {each.name: each for each in await read_limits(connection, names)}
         for name in names:
@@ -140,7 +140,7 @@ class SlotWatch:
                 self._wake(FreeSlots(name=name, slots=limit.free), limit.changed)
 
     def _wake(self, free: FreeSlots, changed: datetime | None) -> None:
-        """Wake waiters: at most some for each free slot, first those that were not woken for the longest time."""
+        """Wake waiters: at most two for each free slot, beginning with the one that was woken least recently."""
         waiting = [each for each in self.waiters if each.needs(free.name, changed)]
         # Without an active limit, all of them can go on.
         most = len(waiting) if free.slots is None else WOKEN_FOR_EACH_SLOT * free.slots

@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, Final, TypeVar, cast
@@ -68,10 +69,12 @@ class Context:
         self.admit = admit
         self.address: Address | None = None
         """Address of the client; None for a local socket."""
-        self.url = ""
-        """URL of the server as the client knows it, without a slash at its end."""
+        self.find_url: Callable[[], str] = str
+        """Return the URL of the server as the client knows it, without a slash at its end. Few operations need it."""
         self.reports_cost = False
         """Whether answers contain the cost of the operation, even far below the limit."""
+        self.until_taken: Callable[[], Awaitable[None]] | None = None
+        """Waits until the client has taken the messages on its socket; None for other transports."""
         self.connection_params: dict[str, Any] = {}
         """Payload of the first message on a socket."""
         self.cache: dict[Hashable, Any] = {}
@@ -99,7 +102,7 @@ class Context:
             feed=self.feed,
             csrf=self.csrf,
         )
-        context.url, context.address = self.url, self.address
+        context.find_url, context.address = self.find_url, self.address
         context.reports_cost = self.reports_cost
         return context
 
@@ -111,10 +114,10 @@ class Context:
         if budget := vars(self).pop("budget", None):
             budget.release()
 
-    @property
+    @cached_property
     def commands(self) -> CommandContext:
         """The environment of commands."""
-        return cast("CommandContext", self.batcher.context)
+        return cast("CommandContext", replace(self.batcher.context, actor=self.actor))
 
     @property
     def actor(self) -> str:
@@ -243,6 +246,10 @@ class Context:
         loader = self._cached("types", lambda: DataLoader(self._types))
         return await loader.load_many(ids) if ids else []
 
+    def loader(self, key: Hashable, read: Callable[[list[Any]], Awaitable[list[Any]]]) -> DataLoader[Any, Any]:
+        """Return the loader of one kind of values. Values that are loaded at the same time are read together."""
+        return self._cached(key, lambda: DataLoader(read))
+
     async def _types(self, ids: list[UUID]) -> list[type[Row] | None]:
         types = implementing(Row)
         found = {key: types[place] for place, key in await self.fetch(_probes(tuple(types)), ids=ids)}
@@ -264,9 +271,13 @@ class Context:
         arguments: PageArguments[Any],
         key: str | None = None,
         parent: UUID | None = None,
+        of: Hashable = None,
     ) -> Connection[Any]:
-        """Return a page of rows; with a key, of those that refer to a parent with it."""
-        return Connection(pages=self._pages(info, row, arguments, key, PATHS), parent=parent)
+        """Return a page of rows; with a key, of those that refer to a parent with it.
+
+        `of` is the parent if its rows are found by a condition of the arguments.
+        """
+        return Connection(pages=self._pages(info, row, arguments, key, PATHS, of), parent=parent)
 
     async def children(
         self, info: "Info", row: type[R], arguments: PageArguments[Any], key: str, parent: UUID
@@ -282,15 +293,18 @@ class Context:
         arguments: PageArguments[Any],
         key: str | None,
         paths: Iterable[tuple[str, ...]],
+        of: Hashable = None,
     ) -> Pages:
         def query() -> PageQuery[Any]:
             return PageQuery(row, arguments, self._columns(info, row, paths), self.dialect, key)
 
-        return self.pages(info._raw_info.field_nodes, HasMany(row, key), query)  # noqa: SLF001
+        return self.pages(info._raw_info.field_nodes, HasMany(row, key), query, of)  # noqa: SLF001
 
-    def pages(self, nodes: Sequence[FieldNode], many: HasMany, query: Callable[[], PageQuery[Any]]) -> Pages:
+    def pages(
+        self, nodes: Sequence[FieldNode], many: HasMany, query: Callable[[], PageQuery[Any]], of: Hashable = None
+    ) -> Pages:
         """Return the pages of a field. Its arguments are the same for all parents, so there is one query."""
-        return self._cached((tuple(map(id, nodes)), many), lambda: Pages(query(), self.fetch, self.fetch_raw))
+        return self._cached((tuple(map(id, nodes)), many, of), lambda: Pages(query(), self.fetch, self.fetch_raw))
 
     def _columns(self, info: "Info", row: type[Row], paths: Iterable[tuple[str, ...]] = ((),)) -> Columns:
         raw = info._raw_info  # noqa: SLF001

@@ -15,6 +15,7 @@ from runstate.rows.blocks import (
     BlockSchemaReference,
     BlockType,
 )
+from runstate.rows.claims import ClaimAnswer, RunClaim
 from runstate.rows.configurations import Configuration
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
@@ -31,7 +32,7 @@ from runstate.rows.orchestration import (
 from runstate.rows.pools import Worker, WorkPool, WorkQueue
 from runstate.rows.runs import FlowRun, FlowRunState, Run, State, TaskRun, TaskRunState
 from runstate.rows.saved_searches import SavedSearch
-from runstate.rows.schedules import DeploymentSchedule, DeploymentVersion
+from runstate.rows.schedules import DeletedDate, DeploymentSchedule, DeploymentVersion
 from runstate.rows.tallies import CountedName, RunTally
 
 __all__ = [
@@ -46,12 +47,14 @@ __all__ = [
     "BlockType",
     "BulkOperation",
     "CacheEntry",
+    "ClaimAnswer",
     "ConcurrencyLease",
     "ConcurrencyLimit",
     "ConcurrencyWaiter",
     "Configuration",
     "CountedName",
     "CsrfToken",
+    "DeletedDate",
     "Deployment",
     "DeploymentSchedule",
     "DeploymentVersion",
@@ -70,6 +73,7 @@ __all__ = [
     "Retention",
     "Row",
     "Run",
+    "RunClaim",
     "RunTally",
     "SavedSearch",
     "State",

@@ -7,9 +7,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship
 
 from runstate.documents.base import DashSlug, JsonValue, LongText, ShortText, ShortTexts
-from runstate.rows.base import CREATE_ONLY, JSON, READ_ONLY, Row, reverse
-from runstate.rows.runs import FlowRun, TaskRun, known
+from runstate.rows.base import CREATE_ONLY, JSON, READ_ONLY, Row, reverse, unconstrained
+from runstate.rows.runs import FlowRun, FlowRunState, TaskRun, TaskRunState, known
 
+OF_STATE = (
+    "The artifact that `data` made: an object with `artifact_key`, `artifact_type` or `artifact_description` makes one "
+    "with this key, type and description. The other members are the data of both. Null without one."
+)
 KEY = "Names it over all its versions: a-z, 0-9, `-`; 1 to 255 characters."
 TYPE = "Kind of the data: `markdown`, `table`, `link`, `progress`, `image`, `result`, or a word of the client."
 
@@ -35,22 +39,16 @@ class ArtifactCollection(Row):
         index=True, info=READ_ONLY, doc="Id of the task run of the latest artifact."
     )
 
-    flow_run: Mapped[FlowRun | None] = relationship(
-        lazy="raise",
-        viewonly=True,
-        primaryjoin=lambda: FlowRun.id == foreign(ArtifactCollection.flow_run_id),
+    flow_run: Mapped[FlowRun | None] = unconstrained(
+        lambda: FlowRun.id == foreign(ArtifactCollection.flow_run_id),
         doc="The flow run of the latest artifact; null if it is unknown.",
     )
-    task_run: Mapped[TaskRun | None] = relationship(
-        lazy="raise",
-        viewonly=True,
-        primaryjoin=lambda: TaskRun.id == foreign(ArtifactCollection.task_run_id),
+    task_run: Mapped[TaskRun | None] = unconstrained(
+        lambda: TaskRun.id == foreign(ArtifactCollection.task_run_id),
         doc="The task run of the latest artifact; null if it is unknown.",
     )
-    latest: Mapped["Artifact"] = relationship(
-        lazy="raise",
-        viewonly=True,
-        primaryjoin=lambda: Artifact.id == foreign(ArtifactCollection.latest_id),
+    latest: Mapped["Artifact"] = unconstrained(
+        lambda: Artifact.id == foreign(ArtifactCollection.latest_id),
         doc="The artifact that was created last.",
     )
 
@@ -76,17 +74,13 @@ class Artifact(Row):
         sa.ForeignKey(ArtifactCollection.id), info=READ_ONLY, doc="Id of the collection of its key."
     )
 
-    flow_run: Mapped[FlowRun | None] = relationship(
-        lazy="raise",
-        viewonly=True,
-        primaryjoin=lambda: FlowRun.id == foreign(Artifact.flow_run_id),
+    flow_run: Mapped[FlowRun | None] = unconstrained(
+        lambda: FlowRun.id == foreign(Artifact.flow_run_id),
         info=reverse("artifacts", "Artifacts of the run and of its task runs."),
         doc="The flow run; null if it is unknown.",
     )
-    task_run: Mapped[TaskRun | None] = relationship(
-        lazy="raise",
-        viewonly=True,
-        primaryjoin=lambda: TaskRun.id == foreign(Artifact.task_run_id),
+    task_run: Mapped[TaskRun | None] = unconstrained(
+        lambda: TaskRun.id == foreign(Artifact.task_run_id),
         info=reverse("artifacts", "Artifacts of the run."),
         doc="The task run; null if it is unknown.",
     )
@@ -100,4 +94,16 @@ class Artifact(Row):
         sa.Index(None, "collection_id", "created", "id"),
         known("artifact", "key"),
         known("artifact", "type"),
+    )
+
+
+# Rows of states are declared before artifacts, which refer to runs.
+for _state in (FlowRunState, TaskRunState):
+    _state.artifact = relationship(
+        Artifact,
+        lazy="raise",
+        viewonly=True,
+        uselist=False,
+        primaryjoin=Artifact.id == foreign(_state.artifact_id),
+        doc=OF_STATE,
     )

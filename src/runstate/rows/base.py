@@ -1,6 +1,6 @@
 """The base of all tables: column types, access of columns, tags."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.sqlite.base import SQLiteTypeCompiler
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from runstate.documents.access import Scope
@@ -175,6 +175,11 @@ def needs(scope: Scope) -> dict[str, Any]:
 def reverse(name: str, doc: str) -> dict[str, Any]:
     """Return the `info` of a relationship that is also a list on the referenced row, with this name and description."""
     return {"reverse": (name, doc)}
+
+
+def unconstrained(join: Callable[[], Any], doc: str, info: dict[str, Any] | None = None) -> Any:
+    """Return a relationship without a foreign key: the referenced row can be missing. `join` returns its condition."""
+    return relationship(lazy="raise", viewonly=True, primaryjoin=join, info=info or {}, doc=doc)
 
 
 NOT_FILTERABLE: dict[str, Any] = {"filterable": False}

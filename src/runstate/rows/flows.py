@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from runstate.documents.base import JsonObject, LongText, Name, RepeatedTags
-from runstate.documents.deployments import PullSteps, VersionInfo
+from runstate.documents.deployments import Actor, PullSteps, VersionInfo
 from runstate.documents.policies import ConcurrencyOptions
 from runstate.rows.base import CREATE_ONLY, JSON, NOT_FILTERABLE, READ_ONLY, DocumentColumn, Row, Tagged, reverse
 from runstate.rows.limits import ConcurrencyLimit
@@ -89,6 +89,16 @@ class Deployment(Tagged, Row):
     )
     last_polled: Mapped[datetime | None] = mapped_column(
         info=READ_ONLY, doc="Time at which a worker or runner last asked for its runs."
+    )
+    created_by: Mapped[Actor | None] = mapped_column(
+        DocumentColumn(Actor),
+        info={**READ_ONLY, **NOT_FILTERABLE},
+        doc="Client that created it; null without authentication.",
+    )
+    updated_by: Mapped[Actor | None] = mapped_column(
+        DocumentColumn(Actor),
+        info={**READ_ONLY, **NOT_FILTERABLE},
+        doc="Client that last changed it; null without authentication.",
     )
 
     flow: Mapped[Flow] = relationship(

@@ -4,9 +4,9 @@ from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship
+from sqlalchemy.orm import Mapped, foreign, mapped_column
 
-from runstate.rows.base import READ_ONLY, Retention, Row, reverse
+from runstate.rows.base import READ_ONLY, Retention, Row, reverse, unconstrained
 from runstate.rows.log import LogEntry, log_table
 from runstate.rows.runs import FlowRun, TaskRun
 
@@ -37,17 +37,13 @@ class Log(Row):
     worker_id: Mapped[UUID | None] = mapped_column(info=READ_ONLY, doc="Id of the worker that wrote the line.")
     truncated: Mapped[bool] = mapped_column(info=READ_ONLY, doc="True if the end of the message was cut off.")
 
-    flow_run: Mapped[FlowRun | None] = relationship(
-        lazy="raise",
-        viewonly=True,
-        primaryjoin=lambda: FlowRun.id == foreign(Log.flow_run_id),
+    flow_run: Mapped[FlowRun | None] = unconstrained(
+        lambda: FlowRun.id == foreign(Log.flow_run_id),
         info=reverse("logs", "Logs of the run and of its task runs; oldest first by default."),
         doc="The flow run; null if it is unknown.",
     )
-    task_run: Mapped[TaskRun | None] = relationship(
-        lazy="raise",
-        viewonly=True,
-        primaryjoin=lambda: TaskRun.id == foreign(Log.task_run_id),
+    task_run: Mapped[TaskRun | None] = unconstrained(
+        lambda: TaskRun.id == foreign(Log.task_run_id),
         info=reverse("logs", "Logs of the run; oldest first by default."),
         doc="The task run; null if it is unknown.",
     )

@@ -65,6 +65,7 @@ class State(Row):
     decision_record: Mapped[StateDecision | None] = mapped_column(
         DocumentColumn(StateDecision), info=PRIVATE, doc="The decision that wrote it; null for a plain acceptance."
     )
+    artifact_id: Mapped[UUID | None] = mapped_column(info=PRIVATE, doc="Id of the artifact that `data` made.")
 
     @property
     def is_final(self) -> bool:
@@ -116,10 +117,11 @@ class Run(Tagged, Row):
     )
 
 
-def known(table: str, column: str) -> sa.Index:
+def known(table: str, column: str, *further: str) -> sa.Index:
     """Return a partial index on non-null values. Nulls sort last in both directions and are read separately."""
     is_known = sa.text(f"{column} IS NOT NULL")
-    return sa.Index(f"ix_{table}_{column}", column, postgresql_where=is_known, sqlite_where=is_known)
+    name = "_".join(["ix", table, column, *further])
+    return sa.Index(name, column, *further, postgresql_where=is_known, sqlite_where=is_known)
 
 
 def run_rules(table: str) -> tuple[sa.schema.SchemaItem, ...]:
@@ -140,6 +142,13 @@ def run_rules(table: str) -> tuple[sa.schema.SchemaItem, ...]:
         known(table, "next_scheduled_start_time"),
         sa.Index(f"ix_{table}_state_type_start_time", "state_type", "start_time"),
     )
+
+
+def only_in(name: str, types: tuple[str, ...], *columns: str) -> sa.Index:
+    """Return a partial index of flow runs in states of some types."""
+    listed = ", ".join(f"'{each}'" for each in types)
+    which = sa.text(f"state_type = {listed}" if len(types) == 1 else f"state_type IN ({listed})")
+    return sa.Index(f"ix_flow_run_{name}", *columns, postgresql_where=which, sqlite_where=which)
 
 
 class FlowRun(Run):
@@ -201,6 +210,15 @@ class FlowRun(Run):
         server_default="{}",
         doc="Overrides of the deployment's job variables; {} for scheduled runs.",
     )
+    claim_id: Mapped[UUID | None] = mapped_column(
+        info=PRIVATE, doc="Id of the claim on it; null if no worker holds it."
+    )
+    claim_count: Mapped[int] = mapped_column(
+        default=0, server_default="0", info=READ_ONLY, doc="Number of times that a worker claimed it."
+    )
+    expired_claims: Mapped[int] = mapped_column(
+        default=0, server_default="0", info=PRIVATE, doc="Number of claims that expired since it last ran."
+    )
 
     flow: Mapped[Flow] = relationship(
         lazy="raise", info=reverse("flow_runs", "The runs of the flow."), doc="The flow that is run."
@@ -229,15 +247,12 @@ class FlowRun(Run):
     __table_args__ = (
         sa.UniqueConstraint("flow_id", "idempotency_key"),
         known("flow_run", "deployment_schedule_id"),
-        known("flow_run", "work_queue_id"),
-        sa.Index(
-            "ix_flow_run_due",
-            "work_queue_id",
-            "next_scheduled_start_time",
-            "id",
-            postgresql_where=sa.text("state_type = 'SCHEDULED'"),
-            sqlite_where=sa.text("state_type = 'SCHEDULED'"),
-        ),
+        # With the id, by which the runs of a queue are changed in batches.
+        known("flow_run", "work_queue_id", "id"),
+        only_in("due", ("SCHEDULED",), "work_queue_id", "next_scheduled_start_time", "id"),
+        only_in("held", ("PENDING", "RUNNING"), "work_queue_id"),
+        only_in("unstarted", ("SCHEDULED",), "deployment_id"),
+        only_in("planned", ("SCHEDULED",), "deployment_schedule_id"),
         sa.Index(None, "flow_id", "expected_start_time"),
         *run_rules("flow_run"),
     )
@@ -307,7 +322,7 @@ class FlowRunState(State):
         lazy="raise", info=reverse("states", HISTORY), doc="The flow run that was in the state."
     )
 
-    __table_args__ = (sa.UniqueConstraint("run_id", "version"),)
+    __table_args__ = (sa.UniqueConstraint("run_id", "version"), known("flow_run_state", "artifact_id"))
 
 
 class TaskRunState(State):
@@ -323,4 +338,4 @@ class TaskRunState(State):
         lazy="raise", info=reverse("states", HISTORY), doc="The task run that was in the state."
     )
 
-    __table_args__ = (sa.UniqueConstraint("run_id", "version"),)
+    __table_args__ = (sa.UniqueConstraint("run_id", "version"), known("task_run_state", "artifact_id"))

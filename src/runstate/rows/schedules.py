@@ -16,7 +16,9 @@ from runstate.rows.base import (
     JSON,
     NOT_FILTERABLE,
     PRIVATE,
+    Base,
     DocumentColumn,
+    Retention,
     Row,
     reverse,
 )
@@ -53,6 +55,12 @@ class DeploymentSchedule(Row):
         info=PRIVATE,
         doc="Time from which further runs are created; null if it is inactive, its deployment is paused, or it ended.",
     )
+    planned_until: Mapped[datetime | None] = mapped_column(
+        info=PRIVATE, doc="Time of the last pass or change: earlier dates are not created any more."
+    )
+    fault: Mapped[str | None] = mapped_column(
+        info=PRIVATE, doc="Error with which the last pass of the scheduler failed; null if it succeeded."
+    )
 
     deployment: Mapped[Deployment] = relationship(
         lazy="raise", info=reverse("schedules", "Its schedules."), doc="The deployment."
@@ -62,6 +70,18 @@ class DeploymentSchedule(Row):
         sa.UniqueConstraint("deployment_id", "slug"),
         sa.Index(None, "next_pass"),
     )
+
+
+class DeletedDate(Base):
+    """A date of a schedule whose run a client deleted: the scheduler does not create it again."""
+
+    __tablename__ = "deleted_date"
+    __retention__ = Retention("date", setting="idempotency_retention_hours")
+
+    schedule_id: Mapped[UUID] = mapped_column(
+        sa.ForeignKey(DeploymentSchedule.id, ondelete="CASCADE"), primary_key=True, doc="Id of the schedule."
+    )
+    date: Mapped[datetime] = mapped_column(primary_key=True, index=True, doc="Scheduled start of the run.")
 
 
 class DeploymentVersion(Row):

@@ -15,6 +15,7 @@ from runstate.database.failures import is_temporary, reason
 from runstate.errors import ConfigurationError
 from runstate.services import (
     cancellation,
+    claim_expiry,
     cleanup,
     heartbeats,
     late,
@@ -45,6 +46,7 @@ SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
         "late": Service(late.run_once, 5),
         "pause-expiry": Service(pause_expiry.run_once, 5),
         "lease-expiry": Service(lease_expiry.run_once, 15),
+        "claim-expiry": Service(claim_expiry.run_once, 5),
         "cancellation": Service(cancellation.run_once, 20),
         "orphans": Service(orphans.run_once, 10),
         "heartbeats": Service(heartbeats.run_once, 5),

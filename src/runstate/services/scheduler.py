@@ -1,17 +1,20 @@
 """Creates the runs of schedules ahead of time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
+from uuid import UUID
 
 import sqlalchemy as sa
+import structlog
 
 from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.requests import CreateRun
-from runstate.core.commands.scheduling import Horizon, create_runs, plan_schedule, runs_of
+from runstate.core.commands.scheduling import FAILED, create_runs, plan_schedule, runs_of
 from runstate.database import Database
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among
+from runstate.database.failures import is_temporary
 from runstate.rows import Deployment, DeploymentSchedule
 
 PAGE: Final = 100
@@ -21,8 +24,20 @@ CLAIM: Final = timedelta(seconds=15)
 SCHEDULE: Final = table_of(DeploymentSchedule)
 DEPLOYMENT: Final = table_of(Deployment)
 
+log = structlog.get_logger(__name__)
 
-async def run_once(batcher: Batcher, now: datetime, *, horizon: Horizon = Horizon()) -> int:  # noqa: B008 it is frozen
+
+class Pass(NamedTuple):
+    """A pass over a schedule: the time of the next one, and the reason for which this one failed."""
+
+    schedule: DeploymentSchedule
+    following: datetime | None
+    planned_until: datetime | None
+    """Time until which dates have been created; later ones are caught up."""
+    fault: str | None = None
+
+
+async def run_once(batcher: Batcher, now: datetime) -> int:
     """Create the runs of all schedules that have too few, and return their number.
 
     The key of a run consists of its schedule and date, so that none is created twice, whatever the number of servers.
@@ -30,7 +45,7 @@ async def run_once(batcher: Batcher, now: datetime, *, horizon: Horizon = Horizo
     created = 0
     # A round over many schedules takes long: claims and dates count from the present time, not from its start.
     while schedules := await _claim(batcher.database, now, present := max(now, batcher.clock())):
-        created += await _schedule(batcher, schedules, present, horizon)
+        created += await _schedule(batcher, schedules, present)
     return created
 
 
@@ -47,17 +62,31 @@ async def _claim(database: Database, before: datetime, now: datetime) -> list[De
         return [DeploymentSchedule.of(row._mapping) for row in rows]  # type: ignore[arg-type] # noqa: SLF001
 
 
-async def _schedule(batcher: Batcher, schedules: Sequence[DeploymentSchedule], now: datetime, horizon: Horizon) -> int:
+async def _schedule(batcher: Batcher, schedules: Sequence[DeploymentSchedule], now: datetime) -> int:
     deployments = await _deployments(batcher.database, schedules)
-    requests, passes = list[CreateRun](), list[tuple[DeploymentSchedule, datetime | None]]()
+    requests, passes = list[CreateRun](), list[Pass]()
     for schedule in schedules:
         if (deployment := deployments.get(schedule.deployment_id)) is not None:
-            plan = await plan_schedule(batcher.context.scheduler_calendar, schedule, now, horizon)
+            context = batcher.context
+            plan = await plan_schedule(context.scheduler_calendar, schedule, now, context.horizon)
             requests += runs_of(batcher, schedule, deployment, plan.dates)
-            passes.append((schedule, plan.next_pass))
-    created = await create_runs(batcher, requests)
-    await _finish(batcher.database, passes)
-    return len(created)
+            passes.append(Pass(schedule, plan.next_pass, now if plan.is_known else schedule.planned_until))
+    made = await create_runs(batcher, requests)
+    await _finish(batcher.database, [_after(each, made.faults, now) for each in passes])
+    return len(made.runs)
+
+
+def _after(done: Pass, faults: Mapping[UUID, Exception], now: datetime) -> Pass:
+    """Return the end of a pass. A schedule whose runs cannot be created is tried again in some minutes."""
+    fault = faults.get(done.schedule.id)
+    if fault is None:
+        return done
+    # Nothing is wrong with the schedule: the round fails, and the next one does its work.
+    if is_temporary(fault):
+        raise fault
+    log.error("a run of a schedule could not be created", schedule=str(done.schedule.id), exc_info=fault)
+    reason = f"Its runs cannot be created: {type(fault).__name__}."
+    return Pass(done.schedule, now + FAILED, done.schedule.planned_until, reason)
 
 
 async def _deployments(database: Database, schedules: Sequence[DeploymentSchedule]) -> dict[object, Deployment]:
@@ -67,16 +96,22 @@ async def _deployments(database: Database, schedules: Sequence[DeploymentSchedul
         return {row.id: Deployment.of(row._mapping) for row in rows}  # type: ignore[arg-type] # noqa: SLF001
 
 
-async def _finish(database: Database, passes: Sequence[tuple[DeploymentSchedule, datetime | None]]) -> None:
+async def _finish(database: Database, passes: Sequence[Pass]) -> None:
     """Store the times of the next passes, except for schedules that have changed: their change set a time."""
     stored = (
         sa.update(SCHEDULE)
         .where(SCHEDULE.c.id == sa.bindparam("schedule_id"), SCHEDULE.c.revision == sa.bindparam("seen"))
-        .values(next_pass=sa.bindparam("following"))
+        .values(next_pass=sa.bindparam("following"), planned_until=sa.bindparam("until"), fault=sa.bindparam("failure"))
     )
     given = [
-        {"schedule_id": schedule.id, "seen": schedule.revision, "following": following}
-        for schedule, following in sorted(passes, key=lambda each: each[0].id)
+        {
+            "schedule_id": each.schedule.id,
+            "seen": each.schedule.revision,
+            "following": each.following,
+            "until": each.planned_until,
+            "failure": each.fault,
+        }
+        for each in sorted(passes, key=lambda each: each.schedule.id)
     ]
     async with database.write() as transaction:
         await transaction.connection.execute(stored, given)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, NamedTuple, Self
 
@@ -82,6 +83,7 @@ def _json(entry: Entry) -> dict[str, Any]:
     return {**entry._asdict(), "network": str(entry.network), "last_seen": seen}
 
 
+@lru_cache(maxsize=1024)
 def address_of(text: str) -> Address | None:
     """Return an address; an IPv4 address in IPv6 is one of IPv4. None if the text is not an address."""
     try:

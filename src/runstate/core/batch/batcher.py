@@ -14,8 +14,10 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import IntegrityError
 
+from runstate.core.batch.claiming import ClaimQueue
+from runstate.core.batch.creating import unique_key
 from runstate.core.batch.decide import Environment
-from runstate.core.batch.orchestrate import Attempt, orchestrate, unique_key
+from runstate.core.batch.orchestrate import Attempt, orchestrate
 from runstate.core.batch.requests import CreateRun, Outcome, Request
 from runstate.core.context import CommandContext
 from runstate.core.heartbeats import Heartbeats
@@ -73,6 +75,7 @@ class Batcher:
         self.context = CommandContext(database, clock, new_id, draw)
         self.database = database
         self.heartbeats = Heartbeats(database)
+        self.claims = ClaimQueue(database, self.environment)
         self.clock, self.draw, self.new_id = clock, draw, new_id
         self.on_outcomes: Callable[[Sequence[Outcome]], None] = lambda _: None
         """Called with the outcomes of each batch."""
@@ -107,6 +110,10 @@ class Batcher:
             # A pending timer would keep the requests in memory until the timeout.
             timer.cancel()
 
+    def environment(self) -> Environment:
+        """Return the environment of a decision at the present time."""
+        return Environment(self.clock(), self.draw, self.new_id)
+
     async def close(self) -> None:
         """Accept no more requests, and answer those that wait."""
         self.closed = True
@@ -114,6 +121,7 @@ class Batcher:
         self._start()
         while self.in_flight:
             await asyncio.wait(list(self.in_flight))
+        await self.claims.close()
         # After the batches, whose requests count as heartbeats.
         await self.heartbeats.close()
         await self.context.json_schemas.close()
@@ -227,7 +235,7 @@ class Batcher:
 
     async def _attempt(self, requests: Sequence[Request], attempts: Sequence[Attempt]) -> list[Outcome]:
         # A retry has its own time, because it can begin much later.
-        environment = Environment(self.clock(), self.draw, self.new_id)
+        environment = self.environment()
         *earlier, attempt = attempts
         outcomes = await orchestrate(self.database.batches, requests, environment, attempt=attempt, earlier=earlier)
         # Written together later, so that the batch itself writes nothing for heartbeats.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -54,6 +54,9 @@ def _hear(request: Request, unit: UnitOfWork) -> None:
     if isinstance(request, ProposeState) and request.dry_run:
         return
     run = unit.runs.get(request.run.id if isinstance(request, CreateRun) else request.run_id)
+    # A worker that was cut off says nothing about the run.
+    if isinstance(request, ProposeState) and isinstance(run, FlowRun) and request.claim_id not in (None, run.claim_id):
+        return
     for each in (run, unit.runs.get(run.flow_run_id) if isinstance(run, TaskRun) and run.flow_run_id else None):
         if each is not None and each.heartbeat_seconds is not None and each.state_type in MONITORED_TYPES:
             # A heartbeat belongs to a version: a run that enters RUNNING again gets its full time.
@@ -139,7 +142,7 @@ def _replayed(request: ProposeState, unit: UnitOfWork) -> Answer | IdempotencyCo
 def _propose(request: ProposeState, run: Any, unit: UnitOfWork, environment: Environment) -> Answer:
     initial = unit.states.get(run.id)
     state = request.state.due(environment.now)
-    proposal = _proposal(run, initial, state, unit, environment, quirks=request.quirks)
+    proposal = _proposal(run, initial, state, unit, environment, request)
     decision = decide(proposal, policy_for(request, run))
     # Nothing is recorded in the unit before this line, so a dry run writes nothing.
     if request.dry_run:
@@ -150,6 +153,8 @@ def _propose(request: ProposeState, run: Any, unit: UnitOfWork, environment: Env
     # A rejection can write another state, in which the run does not use the input.
     if entered and request.run_input_to_store is not None and decision.status is OrchestrationStatus.ACCEPT:
         unit.new_inputs.append(_run_input(request.run_input_to_store, run.id, environment))
+    if entered and request.lease is not None and decision.status is OrchestrationStatus.ACCEPT:
+        unit.claim(run.id, request.lease, environment.new_id(), environment.now)
     # An answer without a new state is not stored: the same proposal can succeed later.
     if entered and request.idempotency_key is not None:
         _store_answer(request, answer, entered, unit, environment)
@@ -175,7 +180,7 @@ def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any]
 
 
 def _proposal(
-    run: R, initial: State | None, state: State, unit: UnitOfWork, environment: Environment, *, quirks: bool
+    run: R, initial: State | None, state: State, unit: UnitOfWork, environment: Environment, request: ProposeState
 ) -> Proposal[R]:
     # Times of a run's states never decrease, although the clocks of servers differ.
     now = max(environment.now, run.state_timestamp) if run.state_timestamp else environment.now
@@ -188,7 +193,8 @@ def _proposal(
         draw=environment.draw(),
         slots=unit.slots_of(run, environment.new_id) if unit.limits else (),
         pause_key=environment.new_id() if state.is_paused else None,
-        quirks=quirks,
+        claim_id=request.claim_id,
+        quirks=request.quirks,
         **_surroundings(run, state, unit),
     )
 
@@ -218,12 +224,16 @@ def _apply(
         return None
     told = explained(decision, request)
     state = stamped(decision.state, decision.run, environment.now, id=environment.new_id(), decision=told)
+    if state.artifact:
+        state = replace(state, artifact=replace(state.artifact, id=environment.new_id()))
     run, entered = enter(decision.run, initial, state, quirks=request.quirks)
     # The bookkeeping must see the old policy: the reference counts a resumption in the process as a further run.
     run = run.replace(**decision.after_bookkeeping) if decision.after_bookkeeping else run
     # Slots are acquired at the time at which the rule found room, or a clock that goes back would exceed the limit.
     at = entered.timestamp or environment.now
     unit.enter(run, entered, request.actor, request.request_id)
+    if isinstance(run, FlowRun) and decision.run.claim_id != run.claim_id:
+        unit.gone_claims.add(decision.run.claim_id)
     if last or answer:
         unit.keep_answer(run, last, answer, environment.new_id)
     unit.apply(decision.effects, run, entered, at, environment.new_id)
@@ -326,6 +336,7 @@ def state_columns(run_id: UUID, state: State, actor: str, request_id: str | None
         "actor": actor,
         "request_id": request_id,
         "decision_record": state.decision,
+        "artifact_id": state.artifact.id if state.artifact else None,
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from runstate.core.batch.requests import ProposeState
 from runstate.core.proposal import Decision
+from runstate.core.rules.claims import act_under_live_claim
 from runstate.core.states import State
 from runstate.documents.access import is_service
 from runstate.documents.decisions import LastAnswer, OrchestrationStatus, ProposedType, StateDecision
@@ -54,6 +55,9 @@ def unanswered(
     None: the run entered a state, and it does not wait for a limit.
     """
     if decision.rule is None or decision.reason is None or (decision.state is not None and not decision.limits):
+        return None
+    # The run is no business of a worker whose claim has ended, so nothing is written.
+    if decision.rule == act_under_live_claim.name:
         return None
     waits = bool(decision.limits and last and last.limit_ids)
     return LastAnswer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -12,32 +12,33 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.batch.artifacts import write_artifacts
+from runstate.core.batch.creating import create, mirrors
 from runstate.core.batch.decide import Environment, decide_request, references, state_columns
 from runstate.core.batch.requests import CreateRun, Outcome, ProposeState, Request
 from runstate.core.batch.unit_of_work import Entered, UnitOfWork
+from runstate.core.rules.concurrency import HOLDING
 from runstate.core.states import State, is_unpersisted
 from runstate.database import Database, Transaction, bulk
-from runstate.database.bulk import TableWrite, deleted, deleted_by_key, insert_missing, inserted, replaced, updated
+from runstate.database.bulk import TableWrite, deleted, deleted_by_key, inserted, replaced, updated
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
 from runstate.database.queries.tallies import TallyKey
 from runstate.documents.states import RunKind, StateType
-from runstate.feed import SLOTS, TRANSITIONS
+from runstate.feed import SLOTS, TRANSITIONS, WORK
 from runstate.rows import (
     CacheEntry,
     ConcurrencyLease,
     ConcurrencyLimit,
     ConcurrencyWaiter,
-    Deployment,
-    Flow,
     FlowRun,
     FlowRunInput,
     FlowRunState,
     ProposalAnswer,
+    RunClaim,
     TaskRun,
     TaskRunState,
     Transition,
-    WorkQueue,
 )
 
 WAITER = ("run_id", "limit_id")
@@ -92,6 +93,7 @@ async def orchestrate(
         if committed is not None:
             transaction.notify(TRANSITIONS.channel)  # the lost attempt notified nobody
             transaction.notify(SLOTS)
+            transaction.notify(WORK)
             return committed
         outcomes = [decide_request(request, unit, environment) for request in requests]
         await write(transaction.connection, unit, environment.now)
@@ -101,11 +103,26 @@ async def orchestrate(
             transaction.before_commit(partial(attempt.prepare, minted, outcomes))
             transaction.after_commit(attempt.commit)
             attempt.heard = unit.heard
-        if unit.transitions:
-            transaction.notify(TRANSITIONS.channel)
-        if unit.has_released:
-            transaction.notify(SLOTS)
+        notify(transaction, unit)
     return outcomes
+
+
+def notify(transaction: Transaction, unit: UnitOfWork) -> None:
+    """Notify subscribers of the changes of a unit after the commit."""
+    if unit.transitions:
+        transaction.notify(TRANSITIONS.channel)
+    if unit.has_released:
+        transaction.notify(SLOTS)
+    if any(_makes_work(each) for each in unit.transitions):
+        transaction.notify(WORK)
+
+
+def _makes_work(entered: Entered) -> bool:
+    """Return whether workers may be able to claim more runs: one is scheduled, or a slot is freed."""
+    if not isinstance(entered.run, FlowRun) or entered.run.work_queue_id is None:
+        return False
+    frees = entered.left is not None and entered.left.type in HOLDING and entered.state.type not in HOLDING
+    return frees or entered.state.is_scheduled
 
 
 async def _committed(connection: AsyncConnection, earlier: Sequence[Attempt]) -> list[Outcome] | None:
@@ -132,12 +149,12 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
     if all(isinstance(each.run, TaskRun) for each in creations):
         parents = {parent for each in creations for parent in references(each.run)}
         await _lock_flow_runs(connection, unit, flow_runs, task_runs, parents)
-        await _create(connection, creations, unit, _parents(unit))
+        await create(connection, creations, unit, _parents(unit))
     else:
-        await _create(connection, creations, unit)
+        await create(connection, creations, unit)
         await _lock_flow_runs(connection, unit, flow_runs, task_runs)
     # The first state of a new subflow run is entered on its task run, too.
-    await _lock_task_runs(connection, unit, task_runs | _mirrors(creations, unit), flow_runs)
+    await _lock_task_runs(connection, unit, task_runs | mirrors(creations, unit), flow_runs)
     # Locking tells whether limits exist; runs that this batch created were not locked.
     unit.has_limits |= not unit.created.isdisjoint(flow_runs | task_runs)
     await _load_limits(connection, proposals, unit)
@@ -154,98 +171,6 @@ def _parents(unit: UnitOfWork) -> sql.Existing:
     """Return the locked flow runs. If a batch creates task runs only, they can refer to nothing else."""
     flow_runs = [run for run in unit.runs.values() if isinstance(run, FlowRun)]
     return sql.Existing(set(unit.runs), {run.id: (run.flow_id, run.deployment_id) for run in flow_runs})
-
-
-async def _create(
-    connection: AsyncConnection, creations: Sequence[CreateRun], unit: UnitOfWork, known: sql.Existing | None = None
-) -> None:
-    """Insert new runs. Skip runs that exist already and runs that refer to unknown rows."""
-    scheduled = {each.run.id: each for each in creations if each.schedule_revision is not None}
-    for runs in _waves([each.run for each in creations]):
-        flow_runs = [run for run in runs if isinstance(run, FlowRun)]
-        task_runs = [run for run in runs if isinstance(run, TaskRun)]
-        # The locks have shown already which flow runs exist.
-        there = known or await sql.existing(
-            connection,
-            {
-                Flow: {run.flow_id for run in flow_runs},
-                Deployment: {run.deployment_id for run in flow_runs if run.deployment_id},
-                WorkQueue: {run.work_queue_id for run in flow_runs if run.work_queue_id},
-                FlowRun: {run.flow_run_id for run in task_runs if run.flow_run_id},
-                TaskRun: {run.parent_task_run_id for run in flow_runs if run.parent_task_run_id},
-            },
-        )
-        unit.dangling |= {run.id: each for run in runs for each in references(run) if each not in there.ids}
-        unit.dangling |= await _outdated(connection, [scheduled[run.id] for run in runs if run.id in scheduled])
-        await _insert(connection, FlowRun, _insertable(flow_runs, unit), unit)
-        await _insert(connection, TaskRun, _insertable(task_runs, unit), unit)
-        await _find_existing(connection, flow_runs, task_runs, unit)
-        unit.flow_run_refs |= {
-            run.id: there.flow_run_refs[run.flow_run_id] for run in task_runs if run.flow_run_id in there.flow_run_refs
-        }
-
-
-async def _outdated(connection: AsyncConnection, creations: Sequence[CreateRun]) -> dict[UUID, UUID]:
-    """Return the runs whose schedule was changed or deleted since they were planned, with the id of the schedule."""
-    wanted = {
-        each.run.id: (each.run.deployment_schedule_id, each.schedule_revision)
-        for each in creations
-        if isinstance(each.run, FlowRun) and each.run.deployment_schedule_id and each.schedule_revision is not None
-    }
-    present = await sql.revisions(connection, {schedule for schedule, _ in wanted.values()})
-    return {run: schedule for run, (schedule, revision) in wanted.items() if present.get(schedule) != revision}
-
-
-def _waves(runs: Sequence[FlowRun | TaskRun]) -> Iterator[list[FlowRun | TaskRun]]:
-    """Split runs, in order, before each run that refers to an earlier one of the part; usually there is one part."""
-    wave: list[FlowRun | TaskRun] = []
-    for run in runs:
-        if {each.id for each in wave}.intersection(references(run)):
-            yield wave
-            wave = []
-        wave.append(run)
-    if wave:
-        yield wave
-
-
-def _insertable(runs: Sequence[Any], unit: UnitOfWork) -> list[Any]:
-    """Return the runs whose references exist, ordered by unique key so that transactions do not deadlock."""
-    possible = [run for run in runs if run.id not in unit.dangling]
-    return sorted(possible, key=lambda run: [str(part) for part in unique_key(run)])
-
-
-def unique_key(run: FlowRun | TaskRun) -> tuple[UUID | str | None, ...]:
-    """Return the unique key of a run; the id for a flow run without an idempotency key."""
-    if isinstance(run, TaskRun):
-        return (run.flow_run_id, run.task_key, run.dynamic_key)
-    return (run.flow_id, run.idempotency_key) if run.idempotency_key is not None else (run.id,)
-
-
-async def _insert(connection: AsyncConnection, row: type[FlowRun | TaskRun], runs: list[Any], unit: UnitOfWork) -> None:
-    created = await insert_missing(connection, row, [vars(run) for run in runs])
-    unit.created |= created
-    unit.runs |= {run.id: run for run in runs if run.id in created}
-
-
-async def _find_existing(
-    connection: AsyncConnection, flow_runs: list[FlowRun], task_runs: list[TaskRun], unit: UnitOfWork
-) -> None:
-    """Look up the runs that have the unique keys of runs that were not inserted."""
-    keyed = {(run.flow_id, run.idempotency_key): run.id for run in flow_runs if run.idempotency_key is not None}
-    known: dict[Any, UUID] = {}
-    known |= await sql.flow_runs_by_key(connection, keyed.keys() if not unit.created.issuperset(keyed.values()) else ())
-    taken = {(run.flow_run_id, run.task_key, run.dynamic_key) for run in task_runs if run.id not in unit.created}
-    known |= await sql.task_runs_by_key(connection, taken)
-    everything: list[FlowRun | TaskRun] = [*flow_runs, *task_runs]
-    skipped = [run for run in everything if run.id not in unit.created]
-    # A flow run without an idempotency key can only exist under its own id.
-    unit.existing |= {run.id: known.get(unique_key(run), run.id) for run in skipped}
-
-
-def _mirrors(creations: Sequence[CreateRun], unit: UnitOfWork) -> set[UUID]:
-    """Return the ids of the task runs that represent the subflow runs that this batch creates."""
-    made = [each.run for each in creations if isinstance(each.run, FlowRun) and each.run.id in unit.created]
-    return {run.parent_task_run_id for run in made if run.parent_task_run_id}
 
 
 async def _lock_flow_runs(
@@ -352,19 +277,19 @@ async def _load_cached(
 async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) -> None:
     """Write the changes of a unit. The number of statements does not depend on the size of the batch."""
     changed = [unit.runs[each].replace(updated=now) for each in sorted(unit.changed_runs)]
-    flow_runs = [run for run in changed if isinstance(run, FlowRun)]
-    task_runs = [run for run in changed if isinstance(run, TaskRun)]
     changes = [
         inserted(FlowRunState, [_state_row(each) for each in unit.transitions if isinstance(each.run, FlowRun)]),
         inserted(TaskRunState, [_state_row(each) for each in unit.transitions if isinstance(each.run, TaskRun)]),
-        updated(FlowRun, sql.FLOW_RUN_MOVED, flow_runs),
-        updated(TaskRun, sql.TASK_RUN_MOVED, task_runs),
+        updated(FlowRun, sql.FLOW_RUN_MOVED, [run for run in changed if isinstance(run, FlowRun)]),
+        updated(TaskRun, sql.TASK_RUN_MOVED, [run for run in changed if isinstance(run, TaskRun)]),
         # Numbered under the locks of the runs: the order of a run's entries agrees with its versions.
         inserted(Transition, [_transition(each, unit) for each in unit.transitions]),
         await tallies.added(connection, _tally_changes(unit)),
         *_limit_changes(unit, now),
         inserted(CacheEntry, [vars(entry) for entry in unit.new_cached]),
         inserted(ProposalAnswer, [vars(answer) for answer in unit.new_answers]),
+        inserted(RunClaim, [vars(claim) for claim in unit.new_claims]),
+        deleted(RunClaim, unit.gone_claims),
         replaced(FlowRunInput, ("flow_run_id", "key"), [vars(each) for each in unit.new_inputs]),
         replaced(ConcurrencyWaiter, WAITER, [vars(each) for each in unit.waiters.values()]),
         deleted_by_key(ConcurrencyWaiter, WAITER, sorted(unit.gone_waiters)),
@@ -375,6 +300,7 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
     # The copy updates states that must have been inserted.
     copies = [(each.state.id, each.state.copied_from) for each in unit.transitions if each.state.copied_from]
     await sql.copy_data(connection, copies)  # type: ignore[arg-type]
+    await write_artifacts(connection, unit.transitions)
 
 
 async def write_limits(transaction: Transaction, unit: UnitOfWork, now: datetime) -> None:

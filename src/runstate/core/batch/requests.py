@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
@@ -15,6 +16,17 @@ from runstate.documents.access import ANONYMOUS
 from runstate.documents.decisions import OrchestrationStatus
 from runstate.documents.states import Json, RunKind
 from runstate.rows import FlowRun, FlowRunState, TaskRun, TaskRunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The claim that a worker gets on a run that enters PENDING."""
+
+    worker_id: UUID
+    work_queue_id: UUID
+    seconds: float
+    expires: datetime
+    """Time of expiry, by the clock of the database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +52,10 @@ class ProposeState:
     """
     fingerprint_source: str | None = None
     """Text to compute the fingerprint from, if the state depends on the time and so differs for equal inputs."""
+    claim_id: UUID | None = None
+    """Id of the claim that must be the live one of the run."""
+    lease: Lease | None = None
+    """The claim that a worker gets on the run if the state is accepted."""
     run_input_to_store: tuple[str, Json] | None = None
     """Key and value of a run input that is stored if the state is accepted."""
 

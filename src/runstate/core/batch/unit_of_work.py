@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from runstate.core.batch.requests import Lease
 from runstate.core.proposal import Acquire, CacheResult, Effect, R, Slot
 from runstate.core.slots import advanced, after_acquire, after_release, saved_time
 from runstate.core.states import State
@@ -22,6 +23,7 @@ from runstate.rows import (
     FlowRun,
     FlowRunInput,
     ProposalAnswer,
+    RunClaim,
     TaskRun,
 )
 
@@ -87,6 +89,8 @@ class UnitOfWork:
     new_cached: list[CacheEntry] = field(default_factory=list)
     new_answers: list[ProposalAnswer] = field(default_factory=list)
     new_inputs: list[FlowRunInput] = field(default_factory=list)
+    new_claims: list[RunClaim] = field(default_factory=list)
+    gone_claims: set[UUID] = field(default_factory=set)
     waiters: dict[tuple[UUID, UUID], ConcurrencyWaiter] = field(default_factory=dict)
     """Runs that wait, by id of the run and of the limit."""
     gone_waiters: set[tuple[UUID, UUID]] = field(default_factory=set)
@@ -148,6 +152,21 @@ class UnitOfWork:
         self.transitions.append(Entered(run, self.states.get(run.id), state, actor, request_id))
         self.states[run.id] = state
         self.change_run(run)
+
+    def claim(self, run_id: UUID, lease: Lease, claim_id: UUID, now: datetime) -> None:
+        """Give a run that entered PENDING to a worker."""
+        run = self.runs[run_id]
+        assert isinstance(run, FlowRun)  # noqa: S101 workers claim flow runs only
+        columns = {"id": claim_id, "created": now, "updated": now, "flow_run_id": run_id, "expires": lease.expires}
+        held = {"worker_id": lease.worker_id, "work_queue_id": lease.work_queue_id, "lease_seconds": lease.seconds}
+        self.new_claims.append(RunClaim.of(columns | held))
+        self.change_run(run.replace(claim_id=claim_id, claim_count=run.claim_count + 1))
+
+    def end_claim(self, run: FlowRun) -> None:
+        """Take a run from its worker."""
+        if run.claim_id is not None:
+            self.gone_claims.add(run.claim_id)
+            self.change_run(run.replace(claim_id=None))
 
     def apply(self, effects: Iterable[Effect], run: R, state: State, now: datetime, new_id: Callable[[], UUID]) -> None:
         """Apply the effects of a transition."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
 
@@ -9,11 +11,12 @@ import sqlalchemy as sa
 from pydantic import BaseModel, Field
 
 from runstate.core.commands import crud
+from runstate.core.commands.command import command
 from runstate.core.commands.crud import Existing
 from runstate.core.context import CommandContext
 from runstate.documents.requests import DeploymentRef
-from runstate.errors import InvalidInput, NotFound
-from runstate.rows import Deployment, Flow
+from runstate.errors import InvalidInput, NotFound, RunstateError
+from runstate.rows import Deployment, Flow, FlowRun
 from runstate.rows.documents import create_document, reference_document
 
 FlowRef: Any = reference_document(Flow)
@@ -36,16 +39,36 @@ def given(document: BaseModel, *without: str) -> dict[str, Any]:
     return {name: getattr(document, name) for name in document.model_fields_set if name not in without}
 
 
-async def flow_id_of(context: CommandContext, reference: Any, *, create: bool = False) -> UUID:
-    """Return the id of the flow that a reference names. Raise NotFound if it does not exist and is not created."""
-    if reference.id is not None:
-        return UUID(str(reference.id))
-    found = await _id(context, sa.select(Flow.id).where(Flow.name == reference.name))
-    if found is None and create:
-        found = (await create_flow(context, CreateFlow(name=reference.name))).row.id
+@asynccontextmanager
+async def flow_of(context: CommandContext, document: Any) -> AsyncIterator[UUID]:
+    """Yield the id of the flow that a document names, which is created if the document says so.
+
+    If the block raises a problem, a flow that was created for it is deleted again. Raise NotFound for an unknown flow.
+    """
+    found, is_new = document.flow.id, False
     if found is None:
-        raise NotFound(message=f"No flow has the name `{reference.name}`.")
-    return found
+        found = await _id(context, sa.select(Flow.id).where(Flow.name == document.flow.name))
+    if found is None and not document.create_flow:
+        raise NotFound(message=f"No flow has the name `{document.flow.name}`.")
+    if found is None:
+        made = await create_flow(context, CreateFlow(name=document.flow.name))
+        found, is_new = made.row.id, made.created
+    try:
+        yield found
+    except RunstateError:
+        if is_new:
+            await _delete_unused(context, found)
+        raise
+
+
+@command(Flow)
+async def _delete_unused(context: CommandContext, flow_id: UUID) -> None:
+    """Delete a flow unless it has runs or deployments. The lock keeps others from creating one meanwhile."""
+    async with context.database.write() as transaction:
+        connection = transaction.connection
+        await connection.execute(sa.select(Flow.id).where(Flow.id == flow_id).with_for_update())
+        used = sa.or_(*(sa.exists().where(row.flow_id == flow_id) for row in (FlowRun, Deployment)))
+        await connection.execute(sa.delete(Flow).where(Flow.id == flow_id, ~used))
 
 
 async def deployment_id_of(context: CommandContext, reference: DeploymentRef) -> UUID:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from runstate.core.commands.by_name import CREATE_FLOW, FLOW, deployment_id_of, flow_id_of, given
+from runstate.core.commands.by_name import CREATE_FLOW, FLOW, deployment_id_of, flow_of, given
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert, insert_or_find, remove
 from runstate.core.commands.flow_runs import delete_flow_runs
@@ -23,6 +23,7 @@ from runstate.core.context import CommandContext
 from runstate.database import Transaction
 from runstate.database.bulk import table_of
 from runstate.documents.base import Name
+from runstate.documents.deployments import origin
 from runstate.documents.requests import DeploymentRef
 from runstate.documents.states import StateType
 from runstate.errors import InvalidInput, NotFound
@@ -41,10 +42,23 @@ POOL: Final = (
         "missing; default: the pool's default queue. Null: no queue.",
     ),
 )
-CreateDeployment = create_document(Deployment, concurrency_limit=LIMIT, schedules=SCHEDULES, work_pool=POOL)
-UpdateDeployment = update_document(
-    Deployment, named=DeploymentRef, concurrency_limit=LIMIT, schedules=SCHEDULES, work_pool=POOL
+SHARED: Final = (
+    UUID | None,
+    Field(
+        default=None,
+        description="Id of a concurrency limit that it shares with others; not together with concurrencyLimit. "
+        "Null: none.",
+    ),
 )
+MORE: Final[dict[str, Any]] = {
+    "concurrency_limit": LIMIT,
+    "global_concurrency_limit_id": SHARED,
+    "schedules": SCHEDULES,
+    "work_pool": POOL,
+}
+"""Members of documents that are no columns of the row."""
+CreateDeployment = create_document(Deployment, **MORE)
+UpdateDeployment = update_document(Deployment, named=DeploymentRef, **MORE)
 DeployFlow = create_document(
     Deployment,
     called="DeployFlow",
@@ -52,13 +66,10 @@ DeployFlow = create_document(
     without=("flow_id",),
     flow=FLOW,
     create_flow=CREATE_FLOW,
-    concurrency_limit=LIMIT,
-    schedules=SCHEDULES,
-    work_pool=POOL,
+    **MORE,
 )
 KEY: Final = ("flow_id", "name")
-APART: Final = ("id", "by", "concurrency_limit", "schedules", "work_pool")
-"""Members of documents that are no columns of the row."""
+APART: Final = ("id", "by", *MORE)
 INHERITED: Final = ("parameters", "tags", "labels", "work_queue_name", "work_queue_id", "version")
 """Columns that scheduled runs have from their deployment."""
 UNCHECKED: Final = Deployment.of(
@@ -76,22 +87,10 @@ class DeploymentChange(NamedTuple):
 
 async def deploy_flow(context: CommandContext, document: Any) -> Written[Deployment]:
     """Create or update a deployment as `create_deployment` does, of a flow that is named and perhaps created."""
-    flow_id = await _flow(context, document)
     columns = given(document, "flow", "create_flow")
-    written: Written[Deployment] = await create_deployment(context, CreateDeployment(**columns, flow_id=flow_id))
-    return written
-
-
-async def _flow(context: CommandContext, document: Any) -> UUID:
-    """Return the id of the flow, which is created if the document says so and the deployment is valid."""
-    try:
-        return await flow_id_of(context, document.flow)
-    except NotFound:
-        if not document.create_flow:
-            raise
-    # A deployment that is refused leaves no new flow behind.
-    await _checked(context, document, UNCHECKED, await _pool(context, document, UNCHECKED))
-    return await flow_id_of(context, document.flow, create=True)
+    async with flow_of(context, document) as flow_id:
+        written: Written[Deployment] = await create_deployment(context, CreateDeployment(**columns, flow_id=flow_id))
+        return written
 
 
 @command(Deployment)
@@ -106,8 +105,12 @@ async def create_deployment(context: CommandContext, document: Any) -> Written[D
         connection = transaction.connection
         labels = await _labels(connection, document.flow_id, columns)
         columns |= await _queue(context, connection, document, pool)
-        found = await insert_or_find(connection, Deployment, fresh(context) | columns | labels, KEY, lock=True)
-        if found.created and document.concurrency_limit is None and not planned:
+        new = fresh(context) | columns | labels | {"created_by": (by := origin(context.actor)), "updated_by": by}
+        found = await insert_or_find(connection, Deployment, new, KEY, lock=True)
+        if found.created and (document.concurrency_limit, document.global_concurrency_limit_id) == (None, None):
+            if planned:
+                paused = found.row.paused
+                await replace_schedules(context, transaction, found.row.id, planned, paused=paused, new=True)
             return found
         # An insert has written the columns already, so only the limit and the schedules are left.
         given = {} if found.created else columns | (labels if "labels" in columns else {})
@@ -243,10 +246,10 @@ async def _change(
 ) -> DeploymentChange:
     """Update a locked deployment, its limit and its schedules."""
     now, connection = context.clock(), transaction.connection
-    if "concurrency_limit" in document.model_fields_set:
-        limit_id = await _set_limit(context, connection, before.id, document.concurrency_limit, now)
-        columns = columns | {"concurrency_limit_id": limit_id}
+    columns = columns | await _limit(context, connection, before, document)
     await _keep_version(context, connection, before, columns)
+    if columns:
+        columns |= {"updated_by": origin(context.actor)}
     changed = await change(connection, Deployment, Deployment.id == before.id, columns, now)
     if changed is None:
         raise NotFound(before.id)
@@ -297,8 +300,37 @@ def _as_json(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
+async def _limit(
+    context: CommandContext, connection: AsyncConnection, before: Deployment, document: Any
+) -> dict[str, Any]:
+    """Return the change of the limit: one of its own, or one that it shares."""
+    given, slots, shared = document.model_fields_set, document.concurrency_limit, document.global_concurrency_limit_id
+    if slots is not None and shared is not None:
+        raise InvalidInput("Give `concurrencyLimit` or `globalConcurrencyLimitId`.", ["globalConcurrencyLimitId"])
+    if shared is not None:
+        await _check_shared(connection, shared)
+        await _set_limit(context, connection, before.id, None)
+        return {"concurrency_limit_id": shared}
+    if "concurrency_limit" in given:
+        return {"concurrency_limit_id": await _set_limit(context, connection, before.id, slots)}
+    own = sa.exists().where(ConcurrencyLimit.deployment_id == before.id)
+    if "global_concurrency_limit_id" in given and not (await connection.execute(sa.select(own))).scalar():
+        return {"concurrency_limit_id": None}
+    return {}
+
+
+async def _check_shared(connection: AsyncConnection, limit_id: UUID) -> None:
+    """Raise a problem unless clients made the limit."""
+    asked = sa.select(ConcurrencyLimit.deployment_id).where(ConcurrencyLimit.id == limit_id)
+    found = (await connection.execute(asked)).one_or_none()
+    if found is None:
+        raise NotFound(limit_id)
+    if found.deployment_id is not None:
+        raise InvalidInput(f"The limit belongs to deployment {found.deployment_id}.", ["globalConcurrencyLimitId"])
+
+
 async def _set_limit(
-    context: CommandContext, connection: AsyncConnection, deployment_id: UUID, slots: int | None, now: datetime
+    context: CommandContext, connection: AsyncConnection, deployment_id: UUID, slots: int | None
 ) -> UUID | None:
     """Create, update or delete the limit that a deployment owns; return its id, or None without a limit."""
     own = ConcurrencyLimit.deployment_id == deployment_id
@@ -306,7 +338,7 @@ async def _set_limit(
         await connection.execute(sa.delete(ConcurrencyLimit).where(own))
         return None
     # The deployment is locked, so no other transaction inserts its limit meanwhile.
-    if (changed := await change(connection, ConcurrencyLimit, own, {"limit": slots}, now)) is not None:
+    if (changed := await change(connection, ConcurrencyLimit, own, {"limit": slots}, context.clock())) is not None:
         return changed.id
     owned = {"name": f"deployment:{deployment_id}", "deployment_id": deployment_id, "limit": slots}
     return (await insert(connection, ConcurrencyLimit, fresh(context) | owned)).id

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
 from uuid import UUID
@@ -20,7 +21,7 @@ from runstate.core.commands.by_name import (
     DEPLOYMENT,
     FLOW,
     deployment_id_of,
-    flow_id_of,
+    flow_of,
     given,
 )
 from runstate.core.commands.command import command
@@ -30,17 +31,22 @@ from runstate.core.commands.runs import NEW, change_run, create_run, find, relea
 from runstate.core.commands.work_pools import check_job_variables, find_pool, queues_of
 from runstate.core.context import CommandContext
 from runstate.database import Transaction
-from runstate.database.dialects import among
+from runstate.database.bulk import table_of
+from runstate.database.dialects import among, insert_or_skip
 from runstate.database.queries import orchestration as sql
 from runstate.database.queries import tallies
 from runstate.documents import requests
+from runstate.documents.access import ANONYMOUS
 from runstate.documents.base import Name
+from runstate.documents.deployments import origin
 from runstate.documents.policies import FlowRunPolicy
 from runstate.errors import InvalidInput, NotFound
 from runstate.feed import DELETIONS
-from runstate.rows import Deployment, FlowRun, TaskRun, WorkQueue
+from runstate.rows import DeletedDate, Deployment, DeploymentSchedule, FlowRun, TaskRun, WorkQueue
 from runstate.rows.documents import create_document, update_document
 
+FORGOTTEN: Final = timedelta(days=1)
+"""Time after its date in which a run of a schedule could be created again."""
 STATE: Final = (
     requests.State | None,
     Field(default=None, description="First state, written as if forced and without a slot; PENDING by default."),
@@ -53,9 +59,12 @@ RUN_FIELDS: Final = ("name", "idempotency_key", "parent_task_run_id", "job_varia
 """Fields of a run of a deployment that are copied as they are."""
 NEW_FLOW_RUN: Final[dict[str, Any]] = NEW | {
     "auto_scheduled": False,
+    "claim_count": 0,
+    "claim_id": None,
     "created_by": None,
     "deployment_schedule_id": None,
     "deployment_version": None,
+    "expired_claims": 0,
     "work_queue_id": None,
 }
 """Columns of a flow run that has not entered a state yet, and that no schedule created."""
@@ -84,27 +93,47 @@ def readable_name(id: UUID) -> str:
     return coolname.generate_slug(2)
 
 
-def new_flow_run(document: Any, id: UUID, now: datetime, **actor: Any) -> CreateRun:
+def new_flow_run(
+    document: Any, id: UUID, now: datetime, actor: str = ANONYMOUS, request_id: str | None = None
+) -> CreateRun:
     """Return the request that creates a flow run."""
     columns = new_columns(FlowRun, document) | {"id": id, "created": now, "updated": now}
     columns["name"] = document.name or readable_name(id)
-    return CreateRun(run=FlowRun.of(NEW_FLOW_RUN | columns), state=stated(document.state), **actor)
+    run = FlowRun.of(NEW_FLOW_RUN | columns | {"created_by": origin(actor)})
+    return CreateRun(run=run, state=stated(document.state), actor=actor, request_id=request_id)
 
 
 async def create_flow_run(batcher: Batcher, document: Any, now: datetime, **actor: Any) -> Written[FlowRun]:
-    """Create a flow run, or return the flow's run with the same idempotency key."""
-    return await create_run(batcher, new_flow_run(document, batcher.new_id(), now, **actor))
+    """Create a flow run, or return the flow's run with the same idempotency key.
+
+    A run of a deployment has its version and work queue, and its parameters below the given ones.
+    """
+    request = new_flow_run(document, batcher.new_id(), now, **actor)
+    if document.deployment_id is not None:
+        deployment = await _deployment(batcher.context, document.deployment_id, document.flow_id)
+        inherited = await _inherited(batcher.context, deployment, document, deployment.enforce_parameter_schema)
+        request = replace(request, run=request.run.replace(**inherited))
+    return await create_run(batcher, request)
+
+
+async def _deployment(context: CommandContext, deployment_id: UUID, flow_id: UUID | None = None) -> Deployment:
+    """Return a deployment. Raise NotFound if it is unknown, and InvalidInput if it belongs to another flow."""
+    deployment = await find(context, Deployment, deployment_id)
+    if deployment is None:
+        raise NotFound(deployment_id)
+    if flow_id not in (None, deployment.flow_id):
+        raise InvalidInput("The deployment belongs to another flow.", ["deploymentId"])
+    return deployment
 
 
 async def run_flow(batcher: Batcher, document: Any, now: datetime, **actor: Any) -> Written[FlowRun]:
     """Create a flow run as `create_flow_run` does, of a flow that is named and perhaps created."""
     context = batcher.context
-    # The deployment is looked up first: a wrong one leaves nothing behind.
     deployment_id = await deployment_id_of(context, document.deployment) if document.deployment else None
-    flow_id = await flow_id_of(context, document.flow, create=document.create_flow)
     columns = given(document, "flow", "create_flow", "deployment")
-    run = CreateFlowRun(**columns, flow_id=flow_id, deployment_id=deployment_id)
-    return await create_flow_run(batcher, run, now, **actor)
+    async with flow_of(context, document) as flow_id:
+        run = CreateFlowRun(**columns, flow_id=flow_id, deployment_id=deployment_id)
+        return await create_flow_run(batcher, run, now, **actor)
 
 
 async def run_deployment(batcher: Batcher, document: requests.RunDeployment, **actor: Any) -> Written[FlowRun]:
@@ -115,28 +144,38 @@ async def run_deployment(batcher: Batcher, document: requests.RunDeployment, **a
     reference = document.deployment or requests.DeploymentRef(id=document.deployment_id)
     if document.deployment and document.deployment_id:
         raise InvalidInput("Give `deploymentId` or `deployment`, not both.", ["deploymentId"])
-    deployment_id = await deployment_id_of(batcher.context, reference)
-    deployment = await find(batcher.context, Deployment, deployment_id)
-    if deployment is None:
-        raise NotFound(deployment_id)
-    parameters = deployment.parameters | (document.parameters or {})
+    context, now = batcher.context, batcher.clock()
+    deployment = await _deployment(context, await deployment_id_of(context, reference))
+    if document.work_queue_name is not None and deployment.work_queue_id is None:
+        raise InvalidInput("The deployment has no work pool, so its runs have no queue.", ("workQueueName",))
     enforce = document.enforce_parameter_schema
-    if deployment.enforce_parameter_schema if enforce is None else enforce:
-        schema = deployment.parameter_schema
-        await check_parameters(batcher.context, schema, parameters, ("parameters",), complete=True)
-    queue_id = await _queue(batcher.context, document, deployment)
-    request = new_flow_run(
-        _run_of(document, deployment, parameters, batcher.clock()), batcher.new_id(), batcher.clock()
-    )
-    run = request.run.replace(deployment_version=deployment.version, work_queue_id=queue_id)
-    return await create_run(batcher, CreateRun(run=run, state=request.state, **actor))
+    enforced = deployment.enforce_parameter_schema if enforce is None else enforce
+    inherited = await _inherited(context, deployment, document, enforced)
+    request = new_flow_run(_run_of(document, deployment, now), batcher.new_id(), now, **actor)
+    return await create_run(batcher, replace(request, run=request.run.replace(**inherited)))
 
 
-async def _queue(context: CommandContext, document: requests.RunDeployment, deployment: Deployment) -> UUID | None:
+async def _inherited(
+    context: CommandContext,
+    deployment: Deployment,
+    document: Any,
+    enforced: bool,  # noqa: FBT001
+) -> dict[str, Any]:
+    """Return the columns that a run has from its deployment, after a check of its parameters and job variables."""
+    parameters = deployment.parameters | (document.parameters or {})
+    if enforced:
+        await check_parameters(context, deployment.parameter_schema, parameters, ("parameters",), complete=True)
+    return {
+        "parameters": parameters,
+        "deployment_version": deployment.version,
+        "work_queue_id": await _queue(context, document, deployment),
+        "work_queue_name": document.work_queue_name or deployment.work_queue_name,
+    }
+
+
+async def _queue(context: CommandContext, document: Any, deployment: Deployment) -> UUID | None:
     """Return the queue of a run of a deployment, after a check of its job variables."""
     if deployment.work_queue_id is None:
-        if document.work_queue_name is not None:
-            raise InvalidInput("The deployment has no work pool, so its runs have no queue.", ("workQueueName",))
         return None
     pool = await find_pool(context, WorkQueue.id == deployment.work_queue_id)
     if pool is None:
@@ -153,7 +192,7 @@ async def _queue(context: CommandContext, document: requests.RunDeployment, depl
     return found
 
 
-def _run_of(document: requests.RunDeployment, deployment: Deployment, parameters: dict[str, Any], now: datetime) -> Any:
+def _run_of(document: requests.RunDeployment, deployment: Deployment, now: datetime) -> Any:
     """Return the document of a run of a deployment."""
     due = states.scheduled(now, document.scheduled_time)
     fields = document.model_dump(include=set(RUN_FIELDS))
@@ -161,11 +200,9 @@ def _run_of(document: requests.RunDeployment, deployment: Deployment, parameters
         **{name: value for name, value in fields.items() if value is not None},
         flow_id=deployment.flow_id,
         deployment_id=deployment.id,
-        parameters=parameters,
         tags=[*deployment.tags, *(document.tags or ())],
         labels=deployment.labels | (document.labels or {}),
         policy=document.policy or FlowRunPolicy(),
-        work_queue_name=document.work_queue_name or deployment.work_queue_name,
         state=requests.State(type=due.type, details=due.details),
     )
 
@@ -191,15 +228,36 @@ async def delete_flow_run(context: CommandContext, flow_run_id: UUID) -> None:
 @command(FlowRun)
 async def delete_many_flow_runs(context: CommandContext, ids: Collection[UUID]) -> list[UUID]:
     """Delete flow runs, each as `delete_flow_run` does; return the ids that existed."""
-    async with context.database.write() as transaction:
-        return await delete_flow_runs(transaction, among(FlowRun.id, sorted(ids)), context.clock())
+    return await delete_by_hand(context, among(FlowRun.id, sorted(ids)))
 
 
 @command(FlowRun)
 async def delete_matching_flow_runs(context: CommandContext, which: sa.ColumnElement[bool]) -> list[UUID]:
     """Delete the flow runs that meet a condition, each as `delete_flow_run` does; return their ids."""
+    return await delete_by_hand(context, which)
+
+
+async def delete_by_hand(context: CommandContext, which: sa.ColumnElement[bool]) -> list[UUID]:
+    """Delete flow runs for a client. The scheduler does not create those of schedules again."""
+    now = context.clock()
     async with context.database.write() as transaction:
-        return await delete_flow_runs(transaction, which, context.clock())
+        connection = transaction.connection
+        planned = which & FlowRun.auto_scheduled & (FlowRun.expected_start_time > now - FORGOTTEN)
+        dated = sa.select(FlowRun.id, FlowRun.deployment_schedule_id, FlowRun.expected_start_time)
+        dates = {
+            run: (schedule, date) for run, schedule, date in await connection.execute(dated.where(planned)) if schedule
+        }
+        schedules = sorted({schedule for schedule, _ in dates.values()})
+        if schedules:
+            # Creations of their runs wait, and then see the deletion.
+            locked = sa.select(DeploymentSchedule.id).where(among(DeploymentSchedule.id, schedules))
+            await connection.execute(locked.order_by(DeploymentSchedule.id).with_for_update())
+        deleted = await delete_flow_runs(transaction, which, now)
+        gone = sorted({dates[run] for run in deleted if run in dates})
+        rows = [{"schedule_id": schedule, "date": date} for schedule, date in gone]
+        if rows:
+            await connection.execute(insert_or_skip(connection.dialect.name, table_of(DeletedDate)), rows)
+        return deleted
 
 
 async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[bool], now: datetime) -> list[UUID]:

@@ -34,6 +34,7 @@ def proposed(given: requests.ProposeState, actor: str = ANONYMOUS, request_id: s
         expected_version=given.expected_version,
         idempotency_key=given.idempotency_key,
         dry_run=given.dry_run,
+        claim_id=given.claim_id,
         actor=actor,
         request_id=request_id,
     )

@@ -174,7 +174,7 @@ async def create_schedule(context: CommandContext, document: Any) -> DeploymentS
     async with context.database.write() as transaction:
         paused = await _is_paused(transaction, document.deployment_id)
         columns = _columns(document) | {"deployment_id": document.deployment_id}
-        columns |= {"next_pass": _next_pass(columns.get("active", True), paused, context.clock())}
+        columns |= _passes(columns.get("active", True), paused, context.clock())
         return await insert(transaction.connection, DeploymentSchedule, fresh(context) | columns)
 
 
@@ -224,7 +224,7 @@ async def _change(
     """Update a locked schedule; `dates` are those of its new rule, None if the rule stays."""
     now = context.clock()
     active = columns.get("active", row.active)
-    written = columns | {"revision": row.revision + 1, "next_pass": _next_pass(active, paused, now)}
+    written = columns | {"revision": row.revision + 1} | _passes(active, paused, now)
     which = DeploymentSchedule.id == row.id
     changed = await change(transaction.connection, DeploymentSchedule, which, written, now)
     assert changed is not None  # noqa: S101 it is locked
@@ -319,11 +319,17 @@ async def set_schedules(context: CommandContext, document: SetDeploymentSchedule
 
 
 async def replace_schedules(
-    context: CommandContext, transaction: Transaction, deployment_id: UUID, planned: Sequence[Planned], *, paused: bool
+    context: CommandContext,
+    transaction: Transaction,
+    deployment_id: UUID,
+    planned: Sequence[Planned],
+    *,
+    paused: bool,
+    new: bool = False,
 ) -> SchedulesSet:
-    """Replace the schedules of a locked deployment. A matched schedule keeps its id and its runs."""
+    """Replace the schedules of a locked deployment; a new one has none. A matched one keeps its id and its runs."""
     connection, now = transaction.connection, context.clock()
-    left = await _rows(connection, _of_deployment(deployment_id).with_for_update())
+    left = [] if new else await _rows(connection, _of_deployment(deployment_id).with_for_update())
     matched = [_match(each.fields, left) for each in planned]
     taken = sum([await _delete(transaction, each, now) for each in left])
     await _free_slugs(transaction, planned, matched, now)
@@ -332,10 +338,7 @@ async def replace_schedules(
         if row is not None and _is_same(each.fields.schedule, row.schedule):
             columns["schedule"] = row.schedule
         if row is None:
-            further = {
-                "deployment_id": deployment_id,
-                "next_pass": _next_pass(columns.get("active", True), paused, now),
-            }
+            further = {"deployment_id": deployment_id} | _passes(columns.get("active", True), paused, now)
             await insert(connection, DeploymentSchedule, fresh(context) | columns | further)
         elif any(getattr(row, name) != value for name, value in columns.items()):
             dates = each.dates if columns["schedule"] != row.schedule else None
@@ -380,7 +383,7 @@ async def set_paused(transaction: Transaction, deployment_id: UUID, now: datetim
     mine = sa.update(DeploymentSchedule).where(DeploymentSchedule.deployment_id == deployment_id)
     next_pass = sa.null() if paused else _time_if(DeploymentSchedule.active, now)
     revision = DeploymentSchedule.revision + 1
-    await transaction.connection.execute(mine.values(next_pass=next_pass, revision=revision))
+    await transaction.connection.execute(mine.values(next_pass=next_pass, revision=revision, planned_until=now))
     if not paused:
         return 0
     return len(await delete_flow_runs(transaction, (FlowRun.deployment_id == deployment_id) & UNSTARTED, now))
@@ -415,8 +418,9 @@ def _columns(fields: ScheduleFields) -> dict[str, Any]:
     return columns if fields.active is None else columns | {"active": fields.active}
 
 
-def _next_pass(active: bool, paused: bool, now: datetime) -> datetime | None:  # noqa: FBT001
-    return now if active and not paused else None
+def _passes(active: bool, paused: bool, now: datetime) -> dict[str, datetime | None]:  # noqa: FBT001
+    """Return the columns of a new or changed schedule that say which dates are planned next."""
+    return {"next_pass": now if active and not paused else None, "planned_until": now}
 
 
 def _time_if(condition: Any, time: datetime) -> sa.ColumnElement[Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
@@ -21,6 +22,7 @@ from runstate.core.commands.runs import find
 from runstate.core.commands.schedules import run_columns
 from runstate.core.context import CommandContext
 from runstate.core.scheduling.calendar import Calendar
+from runstate.core.scheduling.horizon import Horizon, Plan, planned
 from runstate.database.bulk import table_of
 from runstate.documents.access import SERVICE
 from runstate.documents.base import Document
@@ -35,48 +37,10 @@ INSERT_BATCH: Final = 500
 """Number of runs that are submitted together."""
 MOST_RUNS: Final = 2000
 """Maximum number of runs in the window of a client, over all schedules of a deployment."""
-SOON: Final = timedelta(seconds=1)
-"""Shortest time between two passes over a schedule."""
+MOST_MISSED: Final = 1000
+"""Maximum number of missed dates that are looked at."""
 FAILED: Final = timedelta(minutes=5)
 """Time until the next pass over a schedule whose dates could not be computed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Horizon:
-    """The dates that become runs: at least `min_runs` and until `min_time`, at most `max_runs` and until `max_time`."""
-
-    min_runs: int = 3
-    max_runs: int = 100
-    min_time: timedelta = timedelta(hours=1)
-    max_time: timedelta = timedelta(days=100)
-
-
-class Plan(NamedTuple):
-    """Dates that become runs, and the time at which more of them do; None if there are no more."""
-
-    dates: Sequence[datetime]
-    next_pass: datetime | None
-
-
-def planned(found: Sequence[datetime], now: datetime, horizon: Horizon) -> Plan:
-    """Choose from the next dates of a schedule; all of them were found if they are at most `max_runs`."""
-    last = now + horizon.max_time
-    dates = list[datetime]()
-    for date in found:
-        enough = len(dates) >= horizon.min_runs and (not dates or dates[-1] >= now + horizon.min_time)
-        if enough or len(dates) == horizon.max_runs or date > last:
-            return Plan(dates, max(_next_pass(dates, date, horizon), now + SOON))
-        dates.append(date)
-    return Plan(dates, None)
-
-
-def _next_pass(dates: Sequence[datetime], following: datetime, horizon: Horizon) -> datetime:
-    """Return the time at which there are too few runs ahead, or the following date is near enough."""
-    near = following - horizon.max_time
-    if not dates or len(dates) < horizon.min_runs:
-        return near
-    few = dates[len(dates) - max(horizon.min_runs, 1)]
-    return max(near, dates[0] if len(dates) == horizon.max_runs else min(few, dates[-1] - horizon.min_time))
 
 
 async def plan_schedule(calendar: Calendar, schedule: DeploymentSchedule, now: datetime, horizon: Horizon) -> Plan:
@@ -84,19 +48,33 @@ async def plan_schedule(calendar: Calendar, schedule: DeploymentSchedule, now: d
 
     The reason can be temporary, for example a busy machine: the schedule must not end for it.
     """
+    try:
+        return await _plan(calendar, schedule, now, horizon)
+    except InvalidInput as error:
+        log.warning("a schedule has no dates", schedule=str(schedule.id), reason=error.message)
+        return Plan((), now + FAILED, is_known=False)
+
+
+async def _plan(calendar: Calendar, schedule: DeploymentSchedule, now: datetime, horizon: Horizon) -> Plan:
     most = min(horizon.max_runs, schedule.max_scheduled_runs or horizon.max_runs)
-    limited = Horizon(min(horizon.min_runs, most), most, horizon.min_time, horizon.max_time)
+    limited = replace(horizon, min_runs=min(horizon.min_runs, most), max_runs=most)
+    missed = await _missed(calendar, schedule, now, horizon)
     # Most schedules have few dates ahead: the others are asked twice.
     for first in (limited.min_runs + 1, most + 1):
-        try:
-            found = await calendar.dates(schedule.schedule, (), now, first=first)
-        except InvalidInput as error:
-            log.warning("a schedule has no dates", schedule=str(schedule.id), reason=error.message)
-            return Plan((), now + FAILED)
+        found = await calendar.dates(schedule.schedule, (), now, first=first)
         plan = planned([each.date for each in found.dates], now, limited)
         if plan.next_pass is not None or not found.has_more:
             break
-    return plan
+    return plan._replace(dates=[*missed, *plan.dates])
+
+
+async def _missed(calendar: Calendar, schedule: DeploymentSchedule, now: datetime, horizon: Horizon) -> list[datetime]:
+    """Return the latest dates since the last pass, as far back as the horizon says."""
+    since = max(now - horizon.catch_up, schedule.planned_until or now)
+    if since >= now:
+        return []
+    found = await calendar.dates(schedule.schedule, (), since, until=now, first=MOST_MISSED)
+    return [each.date for each in found.dates if since < each.date < now][-horizon.max_runs :]
 
 
 def runs_of(batcher: Batcher, schedule: DeploymentSchedule, deployment: Deployment, dates: Sequence[datetime]) -> Any:
@@ -113,8 +91,12 @@ def runs_of(batcher: Batcher, schedule: DeploymentSchedule, deployment: Deployme
 
 
 def _identity(run_id: UUID, schedule_id: UUID, date: datetime) -> dict[str, Any]:
-    key = f"schedule:{schedule_id}:{date.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-    return {"id": run_id, "name": readable_name(run_id), "idempotency_key": key}
+    return {"id": run_id, "name": readable_name(run_id), "idempotency_key": key_of(schedule_id, date)}
+
+
+def key_of(schedule_id: UUID, date: datetime) -> str:
+    """Return the idempotency key of the run of a schedule at a date."""
+    return f"schedule:{schedule_id}:{date.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def _request(run: FlowRun, date: datetime, now: datetime, revision: int) -> CreateRun:
@@ -122,15 +104,24 @@ def _request(run: FlowRun, date: datetime, now: datetime, revision: int) -> Crea
     return CreateRun(run=run, state=state, actor=actor, schedule_revision=revision)
 
 
-async def create_runs(batcher: Batcher, requests: Sequence[CreateRun]) -> list[UUID]:
-    """Create runs of schedules, and return the ids of the new ones. Runs of schedules that have changed are skipped."""
-    made = list[UUID]()
-    for start in range(0, len(requests), INSERT_BATCH):
-        for outcome in await batcher.submit(requests[start : start + INSERT_BATCH]):
+class Made(NamedTuple):
+    """The ids of new runs of schedules, and the errors of runs that could not be created, by id of the schedule."""
+
+    runs: list[UUID]
+    faults: dict[UUID, Exception]
+
+
+async def create_runs(batcher: Batcher, requests: Sequence[CreateRun]) -> Made:
+    """Create runs of schedules. Runs of schedules that have changed are skipped, and a failing run fails alone."""
+    made, parts = Made([], {}), [requests[at : at + INSERT_BATCH] for at in range(0, len(requests), INSERT_BATCH)]
+    # Together: on PostgreSQL one part is decided while another one is written.
+    for some, outcomes in zip(parts, await asyncio.gather(*map(batcher.submit, parts)), strict=True):
+        for request, outcome in zip(some, outcomes, strict=True):
             if isinstance(outcome, Created) and outcome.created:
-                made.append(outcome.run_id)
+                made.runs.append(outcome.run_id)
             elif isinstance(outcome, Exception) and not isinstance(outcome, NotFound):
-                raise outcome
+                assert isinstance(request.run, FlowRun) and request.run.deployment_schedule_id  # noqa: PT018, S101
+                made.faults[request.run.deployment_schedule_id] = outcome
     return made
 
 
@@ -146,13 +137,13 @@ class ScheduleDeployment(Document):
         default=None, description="End of the window, inclusive; default: 100 days after `since`."
     )
     min_runs: Annotated[int, Field(ge=0, le=1000)] | None = Field(
-        default=None, description="Minimum number of runs for each schedule; default 3."
+        default=None, description="Minimum number of runs for each schedule; default: setting (3)."
     )
     max_runs: Annotated[int, Field(ge=1, le=1000)] | None = Field(
-        default=None, description="Maximum number of runs for each schedule, 1 to 1000; default 100."
+        default=None, description="Maximum number of runs for each schedule, 1 to 1000; default: setting (100)."
     )
     min_seconds: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] | None = Field(
-        default=None, description="Minimum length of the window that is filled, in seconds; default 3600."
+        default=None, description="Minimum length of the window that is filled, in seconds; default: setting (3600)."
     )
 
 
@@ -162,18 +153,20 @@ async def schedule_deployment(batcher: Batcher, document: ScheduleDeployment) ->
     if deployment is None:
         raise NotFound(document.deployment_id)
     since = document.since or batcher.clock()
-    horizon = _window(document, since)
+    horizon = _window(document, since, batcher.context.horizon)
     requests = list[CreateRun]()
-    for schedule in await _active(batcher.context, deployment.id):
+    for schedule in await active_schedules(batcher.context, deployment.id):
         plan = await plan_schedule(batcher.context.calendar, schedule, since, horizon)
         requests += runs_of(batcher, schedule, deployment, plan.dates)
         if len(requests) > MOST_RUNS:
             raise InvalidInput(f"The window has more than {MOST_RUNS} runs.", ["maxRuns"])
-    return await create_runs(batcher, sorted(requests, key=lambda each: str(each.state.details.scheduled_time)))
+    made = await create_runs(batcher, sorted(requests, key=lambda each: str(each.state.details.scheduled_time)))
+    for fault in made.faults.values():
+        raise fault
+    return made.runs
 
 
-def _window(document: ScheduleDeployment, since: datetime) -> Horizon:
-    default = Horizon()
+def _window(document: ScheduleDeployment, since: datetime, default: Horizon) -> Horizon:
     until = document.until or since + default.max_time
     return Horizon(
         default.min_runs if document.min_runs is None else document.min_runs,
@@ -183,7 +176,8 @@ def _window(document: ScheduleDeployment, since: datetime) -> Horizon:
     )
 
 
-async def _active(context: CommandContext, deployment_id: UUID) -> list[DeploymentSchedule]:
+async def active_schedules(context: CommandContext, deployment_id: UUID) -> list[DeploymentSchedule]:
+    """Return the active schedules of a deployment."""
     table = table_of(DeploymentSchedule)
     asked = sa.select(table).where(table.c.deployment_id == deployment_id, table.c.active).order_by(table.c.id)
     async with context.database.read() as connection:

@@ -21,7 +21,8 @@ from runstate.database.queries.claimable import Claimable, claimable
 from runstate.documents.base import Document
 from runstate.documents.pools import ClaimableFlowRuns
 from runstate.errors import InvalidInput, NotFound
-from runstate.rows import Deployment, FlowRun, WorkPool, WorkQueue
+from runstate.feed import WORK
+from runstate.rows import Deployment, FlowRun, RunClaim, Worker, WorkPool, WorkQueue
 from runstate.rows.documents import create_document, update_document
 from runstate.rows.pools import LOWEST_PRIORITY, Priority
 
@@ -30,6 +31,8 @@ DEFAULT_QUEUE: Final = "default"
 FARTHEST: Final = timedelta(hours=1)
 """Longest time from now until a run is due that workers ask for."""
 TEMPLATE: Final = ("baseJobTemplate",)
+RUNS_AT_ONCE: Final = 1000
+"""Runs that one transaction changes when their queue is renamed or deleted."""
 
 CreateWorkPool = create_document(WorkPool)
 UpdateWorkPool = update_document(WorkPool)
@@ -146,6 +149,7 @@ async def update_pool(context: CommandContext, document: Any) -> WorkPool:
         now = context.clock()
         changed = columns.get("paused", pool.paused) != pool.paused
         written = columns | ({"status_changed": now} if changed else {})
+        transaction.notify(WORK)
         return await change(transaction.connection, WorkPool, WorkPool.id == pool.id, written, now) or pool
 
 
@@ -158,19 +162,57 @@ async def lock_pool(connection: AsyncConnection, which: sa.ColumnElement[bool], 
 
 
 @command(WorkPool)
-async def delete_pool(context: CommandContext, pool_id: UUID) -> None:
-    """Delete a work pool with its queues and workers; deployments and runs stay, without a queue."""
+async def remove_pool(context: CommandContext, pool_id: UUID) -> bool:
+    """Delete a work pool with its queues and workers unless they hold claims, and return whether it is deleted.
+
+    Deployments and runs stay, without a queue.
+    """
+    async with context.database.read() as connection:
+        queues = await queues_of(connection, pool_id)
+    await _detach_runs(context, [each.id for each in queues])
     async with context.database.write() as transaction:
         connection = transaction.connection
+        # Nobody claims runs of a locked pool.
         await lock_pool(connection, WorkPool.id == pool_id, pool_id)
+        workers = sa.select(Worker.id).where(Worker.work_pool_id == pool_id)
+        if await connection.scalar(sa.select(RunClaim.id).where(RunClaim.worker_id.in_(workers)).limit(1)):
+            return False
         await _detach(connection, [queue.id for queue in await queues_of(connection, pool_id)], context.clock())
         await remove(connection, WorkPool, pool_id)
+        return True
+
+
+async def _detach_runs(context: CommandContext, queues: Sequence[UUID]) -> None:
+    """Take the runs of queues that are about to be deleted from them, in batches; deployments first, that make runs."""
+    async with context.database.write() as transaction:
+        await _detach_from(transaction.connection, Deployment, queues, context.clock())
+    for queue_id in queues:
+        await _update_runs(context, queue_id, {"work_queue_id": None, "work_queue_name": None})
+
+
+async def _update_runs(context: CommandContext, queue_id: UUID, values: dict[str, Any]) -> None:
+    """Update the runs of a queue, some in each transaction, in order of their ids."""
+    mine = sa.select(FlowRun.id).where(FlowRun.work_queue_id == queue_id).order_by(FlowRun.id).limit(RUNS_AT_ONCE)
+    some, number = mine, RUNS_AT_ONCE
+    while number == RUNS_AT_ONCE:
+        async with context.database.write() as transaction:
+            connection = transaction.connection
+            locked = list((await connection.execute(some.with_for_update(key_share=True))).scalars())
+            changed = sa.update(FlowRun).where(among(FlowRun.id, locked)).values(**values, updated=context.clock())
+            await connection.execute(changed)
+        number, some = len(locked), mine.where(FlowRun.id > locked[-1]) if locked else mine
 
 
 async def _detach(connection: AsyncConnection, queues: Sequence[UUID], now: datetime) -> None:
     for row in (Deployment, FlowRun):
-        detached = sa.update(row).where(among(row.work_queue_id, sorted(queues)))
-        await connection.execute(detached.values(work_queue_id=None, work_queue_name=None, updated=now))
+        await _detach_from(connection, row, queues, now)
+
+
+async def _detach_from(
+    connection: AsyncConnection, row: type[Deployment | FlowRun], queues: Sequence[UUID], now: datetime
+) -> None:
+    detached = sa.update(row).where(among(row.work_queue_id, sorted(queues)))
+    await connection.execute(detached.values(work_queue_id=None, work_queue_name=None, updated=now))
 
 
 async def queues_of(connection: AsyncConnection, pool_id: UUID) -> list[WorkQueue]:
@@ -211,11 +253,19 @@ async def _arrange(
             await change(connection, WorkQueue, WorkQueue.id == queue.id, {"priority": priorities[queue.id]}, now)
 
 
-@command(WorkQueue)
 async def update_queue(context: CommandContext, document: Any) -> WorkQueue:
-    """Update the given fields of a work queue."""
+    """Update the given fields of a work queue. Its runs get a new name afterwards, in batches."""
+    queue = await _update_queue(context, document)
+    if "name" in document.model_fields_set:
+        await _update_runs(context, queue.id, {"work_queue_name": queue.name})
+    return queue
+
+
+@command(WorkQueue)
+async def _update_queue(context: CommandContext, document: Any) -> WorkQueue:
     async with context.database.write() as transaction:
         connection, now = transaction.connection, context.clock()
+        transaction.notify(WORK)
         queue = await _lock_queue(connection, document.id)
         columns = columns_of(document, without=("id", "priority"))
         if "paused" in columns:
@@ -225,9 +275,8 @@ async def update_queue(context: CommandContext, document: Any) -> WorkQueue:
             taken = {each.id: each.priority for each in queues}
             await _arrange(connection, queues, arranged(taken, queue.id, document.priority), now)
         if "name" in columns:
-            for row in (Deployment, FlowRun):
-                renamed = sa.update(row).where(row.work_queue_id == queue.id).values(work_queue_name=document.name)
-                await connection.execute(renamed)
+            renamed = sa.update(Deployment).where(Deployment.work_queue_id == queue.id)
+            await connection.execute(renamed.values(work_queue_name=document.name))
         return await change(connection, WorkQueue, WorkQueue.id == queue.id, columns, now) or queue
 
 
@@ -244,13 +293,20 @@ async def _lock_queue(connection: AsyncConnection, queue_id: UUID) -> WorkQueue:
     raise NotFound(queue_id)
 
 
-@command(WorkQueue)
 async def delete_queue(context: CommandContext, queue_id: UUID) -> None:
     """Delete a work queue; deployments and runs stay, without a queue. Raise InvalidInput for a default queue."""
     async with context.database.write() as transaction:
         queue = await _lock_queue(transaction.connection, queue_id)
-        if queue.is_default:
-            raise InvalidInput("The default queue of a pool cannot be deleted.", ["id"])
+    if queue.is_default:
+        raise InvalidInput("The default queue of a pool cannot be deleted.", ["id"])
+    await _detach_runs(context, [queue_id])
+    await _remove_queue(context, queue_id)
+
+
+@command(WorkQueue)
+async def _remove_queue(context: CommandContext, queue_id: UUID) -> None:
+    async with context.database.write() as transaction:
+        await _lock_queue(transaction.connection, queue_id)
         await _detach(transaction.connection, [queue_id], context.clock())
         await remove(transaction.connection, WorkQueue, queue_id)
 
@@ -295,12 +351,17 @@ async def queue_columns(
     return {"work_queue_id": queue.id, "work_queue_name": queue.name}
 
 
+def check_time(before: datetime, now: datetime) -> None:
+    """Raise InvalidInput for a time of due runs that is too far ahead."""
+    if before > now + FARTHEST:
+        raise InvalidInput("The time is more than an hour ahead.", ["dueBefore"])
+
+
 async def claimable_runs(context: CommandContext, document: ClaimableFlowRuns) -> Claimable:
     """Return the due runs of a pool that can be claimed, and why others are held."""
     now = context.clock()
     before = document.due_before or now
-    if before > now + FARTHEST:
-        raise InvalidInput("The time is more than an hour ahead.", ["dueBefore"])
+    check_time(before, now)
     pool = await find_pool(context, WorkPool.name == document.work_pool)
     if pool is None:
         raise NotFound(message=f"No work pool has the name `{document.work_pool}`.")

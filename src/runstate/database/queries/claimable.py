@@ -9,13 +9,32 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database.dialects import among
+from runstate.documents.policies import CollisionStrategy
 from runstate.documents.pools import HeldBackReason
 from runstate.documents.states import StateType
-from runstate.rows import FlowRun, WorkPool, WorkQueue
+from runstate.rows import ConcurrencyLimit, Deployment, FlowRun, WorkPool, WorkQueue
 from runstate.rows.base import JSON
 
 HOLDING = (StateType.PENDING, StateType.RUNNING)
 """Types of states in which runs hold slots of pools and queues."""
+SCHEDULED = FlowRun.state_type == sa.literal_column("'SCHEDULED'")
+"""The condition on scheduled runs. It is a literal, so that prepared statements use the partial indexes."""
+HOLDS = FlowRun.state_type.in_([sa.literal_column(f"'{each.value}'") for each in HOLDING])
+STRATEGY = sa.type_coerce(Deployment.concurrency_options, JSON)["collision_strategy"].as_string()
+FULL = (
+    sa.select(Deployment.id)
+    .join(ConcurrencyLimit, ConcurrencyLimit.id == Deployment.concurrency_limit_id)
+    .where(
+        ConcurrencyLimit.active,
+        ConcurrencyLimit.slot_decay_per_second == 0,
+        ConcurrencyLimit.occupied >= ConcurrencyLimit.limit,
+        # The rules cancel runs of the others.
+        sa.func.coalesce(STRATEGY, "") != CollisionStrategy.CANCEL_NEW.value,
+    )
+)
+"""Deployments without a free slot, whose runs wait."""
+WAITS = sa.func.coalesce(FlowRun.deployment_id.in_(FULL), sa.false())
+"""The condition on runs whose deployment has no free slot."""
 UNLIMITED = 2**31
 """Free slots of a pool or queue without a limit."""
 
@@ -35,12 +54,11 @@ class Claimable(NamedTuple):
     held: list[Held]
 
 
-def due(before: datetime) -> sa.ColumnElement[bool]:
+def due(before: datetime | sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     """Return the condition on runs that are due; a retry in a live process starts there."""
     retry = sa.type_coerce(FlowRun.policy, JSON)["retry_type"].as_string()
     in_process = (FlowRun.state_name == "AwaitingRetry") & (sa.func.coalesce(retry, "") == "in_process")
-    scheduled = FlowRun.state_type == StateType.SCHEDULED
-    return scheduled & (FlowRun.next_scheduled_start_time <= before) & ~in_process
+    return SCHEDULED & (FlowRun.next_scheduled_start_time <= before) & ~in_process
 
 
 async def claimable(
@@ -48,10 +66,15 @@ async def claimable(
 ) -> Claimable:
     """Return the due runs of queues within all limits, by priority of the queue, time and id."""
     free = await _free_slots(connection, pool, queues)
-    counts = await _counts(connection, queues, before)
+    counts = await _counts(connection, queues, ~WAITS, before)
+    waiting = await _counts(connection, queues, WAITS, before)
     open_queues = [] if pool.paused else [each for each in queues if not each.paused]
     slots = {each.id: min(free[each.id], counts.get(each.id, 0)) for each in open_queues}
+    # A paused pool or queue holds all of its runs, whatever their deployment.
+    paused = {each.id: waiting.pop(each.id, 0) for each in queues if each not in open_queues}
+    counts = {each.id: counts.get(each.id, 0) + paused.get(each.id, 0) for each in queues}
     held = [*_held_by_queues(pool, queues, counts, slots)]
+    held += [Held(HeldBackReason.DEPLOYMENT_LIMIT, number, queue) for queue, number in waiting.items()]
     beyond = sum(slots.values()) - free[pool.id]
     if beyond > 0:
         held.append(Held(HeldBackReason.POOL_LIMIT, beyond))
@@ -78,15 +101,17 @@ async def _free_slots(connection: AsyncConnection, pool: WorkPool, queues: Seque
     if all(limit is None for limit in limits.values()):
         return dict.fromkeys(limits, UNLIMITED)
     counted = sa.select(FlowRun.work_queue_id, sa.func.count()).join(WorkQueue, WorkQueue.id == FlowRun.work_queue_id)
-    held = counted.where(WorkQueue.work_pool_id == pool.id, FlowRun.state_type.in_(HOLDING))
+    held = counted.where(WorkQueue.work_pool_id == pool.id, HOLDS)
     found = await _grouped(connection, held)
     used = {**found, pool.id: sum(found.values())}
     return {key: UNLIMITED if limit is None else max(0, limit - used.get(key, 0)) for key, limit in limits.items()}
 
 
-async def _counts(connection: AsyncConnection, queues: Sequence[WorkQueue], before: datetime) -> dict[UUID, int]:
+async def _counts(
+    connection: AsyncConnection, queues: Sequence[WorkQueue], which: sa.ColumnElement[bool], before: datetime
+) -> dict[UUID, int]:
     wanted = among(FlowRun.work_queue_id, sorted(each.id for each in queues))
-    counted = sa.select(FlowRun.work_queue_id, sa.func.count()).where(wanted, due(before))
+    counted = sa.select(FlowRun.work_queue_id, sa.func.count()).where(wanted, which, due(before))
     return await _grouped(connection, counted)
 
 
@@ -113,5 +138,8 @@ def _arm(queue: WorkQueue, before: datetime, most: int) -> sa.Select[UUID, datet
     time = FlowRun.next_scheduled_start_time
     columns = (FlowRun.id, time.label("time"), sa.literal(queue.priority).label("priority"))
     return (
-        sa.select(*columns).where(FlowRun.work_queue_id == queue.id, due(before)).order_by(time, FlowRun.id).limit(most)
+        sa.select(*columns)
+        .where(FlowRun.work_queue_id == queue.id, ~WAITS, due(before))
+        .order_by(time, FlowRun.id)
+        .limit(most)
     )

@@ -18,6 +18,7 @@ from runstate.rows import (
     CacheEntry,
     ConcurrencyLease,
     ConcurrencyLimit,
+    DeletedDate,
     Deployment,
     DeploymentSchedule,
     Flow,
@@ -35,11 +36,13 @@ B = TypeVar("B", bound=Base)
 RUN = ("id", "tags", "state_id", "state_type", "state_name", "state_timestamp", "version", "run_count", "policy")
 KEPT = ("last_answer", "heartbeat_seconds")
 TIMES = ("expected_start_time", "next_scheduled_start_time", "start_time", "end_time", "total_run_time_seconds")
-FLOW_RUN = (*RUN, *TIMES, *KEPT, "flow_id", "deployment_id", "parent_task_run_id", "infrastructure_pid")
+CLAIM = ("claim_id", "claim_count", "expired_claims")
+REFERENCES = ("flow_id", "deployment_id", "parent_task_run_id", "work_queue_id")
+FLOW_RUN = (*RUN, *TIMES, *KEPT, *CLAIM, *REFERENCES, "infrastructure_pid")
 TASK_RUN = (*RUN, *TIMES, *KEPT, "flow_run_id", "flow_run_run_count")
 STATE = ("id", "run_id", "type", "name", "message", "timestamp", "version", "details", "persisted")
 MOVED = (*RUN[2:-1], *TIMES, "last_answer")
-FLOW_RUN_MOVED = ("updated", *MOVED, "policy")
+FLOW_RUN_MOVED = ("updated", *MOVED, "policy", *CLAIM)
 """Columns of a flow run that a transition may change."""
 TASK_RUN_MOVED = ("updated", *MOVED, "flow_run_run_count")
 """Columns of a task run that a transition may change."""
@@ -342,6 +345,14 @@ async def revisions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[
     )
     found = await connection.execute(asked.order_by(DeploymentSchedule.id).with_for_update(read=True))
     return {row.id: row.revision for row in found}
+
+
+async def deleted_dates(connection: AsyncConnection, ids: Collection[UUID]) -> set[tuple[UUID, datetime]]:
+    """Return the dates of schedules whose runs clients deleted."""
+    if not ids:
+        return set()
+    asked = sa.select(DeletedDate.schedule_id, DeletedDate.date).where(among(DeletedDate.schedule_id, sorted(ids)))
+    return {(row.schedule_id, row.date) for row in await connection.execute(asked)}
 
 
 async def missing(connection: AsyncConnection, row: Related, ids: set[UUID]) -> set[UUID]:

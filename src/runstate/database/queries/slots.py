@@ -27,7 +27,7 @@ class LimitReading(NamedTuple):
 
 
 async def read_limits(connection: AsyncConnection, names: Sequence[str]) -> list[LimitReading]:
-    """Return the active limits with these names."""
+    """Return the active limits of clients with these names. Limits of deployments have names of their own."""
     return [_reading(*each) for each in await fetch(connection, LIMITS, {"names": list(names)})]
 
 
@@ -39,7 +39,11 @@ LIMITS: Final = sa.select(
     ConcurrencyLimit.drained,
     ConcurrencyLimit.updated,
     DatabaseTime(),
-).where(ConcurrencyLimit.active, among_given(ConcurrencyLimit.name, "names"))
+).where(
+    ConcurrencyLimit.active,
+    ConcurrencyLimit.deployment_id.is_(None),  # otherwise the index of names is not used
+    among_given(ConcurrencyLimit.name, "names"),
+)
 
 
 def _reading(name: str, limit: int, occupied: int, decay: float, *times: Any) -> LimitReading:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Hashable
+from traceback import clear_frames
 from typing import Any, Final, NamedTuple
 from weakref import WeakSet
 
@@ -9,20 +10,31 @@ import orjson
 from graphql import GraphQLError
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 
+from runstate.database.budget import Room
 from runstate.graphql.types.scalars import dumped
 
 REST: Final = 2
 """Rest after the execution of an event that reads rows, as a multiple of the time that it took."""
 MOST_REST_SECONDS: Final = 0.5
+SMALL_EVENT_BYTES: Final = 4_096
+"""Bytes of an event that need no room. Small, because there can be as many events as subscriptions."""
 SHARED_SECONDS: Final = 0.5
 """Time for which the answer to an event is kept for other subscribers. Slow ones keep no answers in memory."""
 
 
-class EventAnswer(NamedTuple):
-    """The answer to an event, written as JSON."""
+class EventAnswer:
+    """The answer to an event, written as JSON. It holds room for its bytes as long as a subscriber refers to it."""
 
-    data: orjson.Fragment | None
-    errors: list[GraphQLError] | None
+    def __init__(self, data: bytes | None, errors: list[GraphQLError] | None, room: Room) -> None:
+        self.room, self.held = room, 0
+        self.data = None if data is None else orjson.Fragment(data)
+        self.errors = errors
+        if data and len(data) > SMALL_EVENT_BYTES:
+            room.take(len(data))
+            self.held = len(data)
+
+    def __del__(self) -> None:
+        self.room.release(self.held)
 
 
 class EventExecution(NamedTuple):
@@ -32,7 +44,7 @@ class EventExecution(NamedTuple):
     execute: Callable[[], Any]
     """Executes the event; returns the result, or an awaitable of it."""
     write: Callable[[Any], EventAnswer]
-    """Returns a result as an answer; raises LimitExceeded if it is too large."""
+    """Returns a result as an answer; raises LimitExceeded if it is too large, Overloaded if there is no room."""
     forget: Callable[[], None]
     """Drops what was read. Called at the end: the subscriber may be gone, or wait long for the next event."""
 
@@ -60,8 +72,8 @@ class Events:
 
     def _keep(self, key: Hashable, answer: "asyncio.Future[EventAnswer]") -> None:
         def forget(answer: "asyncio.Future[EventAnswer]") -> None:
-            if not answer.cancelled():
-                answer.exception()  # all subscribers may be gone
+            if not answer.cancelled() and (error := answer.exception()):
+                clear_frames(error.__traceback__)  # they hold what was read
             asyncio.get_running_loop().call_later(SHARED_SECONDS, self.answers.pop, key, None)
 
         self.answers[key] = answer
@@ -91,6 +103,6 @@ class Events:
             loop.call_later(rest, self.turn.release)
 
 
-def written(result: Any) -> EventAnswer:
-    """Return a result as JSON."""
-    return EventAnswer(None if result.data is None else orjson.Fragment(dumped(result.data)), result.errors)
+def written(result: Any, room: Room) -> EventAnswer:
+    """Return a result as JSON. Raise Overloaded if there is no room for it."""
+    return EventAnswer(None if result.data is None else dumped(result.data), result.errors, room)

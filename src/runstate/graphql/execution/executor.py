@@ -3,7 +3,8 @@
 A selection is planned once for a document and the variables of its `@skip` and `@include`. A plan takes rows as the
 driver returns them and writes them as JSON column by column. References and nested pages are read for all rows
 together. **A plan has no side effects**, so a case that it does not handle (a null in a non-null field, a number out of
-range, a row that was deleted) is executed again by graphql-core, which reports the error.
+range, a row that was deleted) is executed again by graphql-core, which reports the error. Errors of the database and of
+limits are reported at once: the same statements would fail again.
 """
 
 from collections import Counter
@@ -30,6 +31,7 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from typing_extensions import override
 
 from runstate.errors import LimitExceeded
+from runstate.graphql.errors import as_known_error
 from runstate.graphql.execution.answer_size import AnswerSize
 from runstate.graphql.execution.plan_cache import PlanCache
 from runstate.graphql.execution.planner import Planner
@@ -64,6 +66,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self.size = AnswerSize()
         self.used = Counter[str]()
         """Number of fields that have failed, and of those that graphql-core executes one by one."""
+        self.exceeded: LimitExceeded | None = None
+        """Raised once there are too many of them."""
         self.execution = Execution(self.context_value, self.variable_values, self.fragment_definitions, self.size)
 
     @override
@@ -175,7 +179,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             try:
                 self.size.is_known = False
                 return plan.fill(source_value)
-            except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
+            except Exception as error:  # noqa: BLE001 all but known errors are executed again
                 self._fall_back(error)
         return self._field_by_field(plan, source_value, path, position_context)
 
@@ -214,7 +218,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         if step.attribute is not None:
             try:
                 return step.serializers.write(getattr(source, step.attribute))
-            except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
+            except Exception as error:  # noqa: BLE001 all but known errors are executed again
                 self._fall_back(error)
         elif step.name in plan.template and plan.template[step.name] is not None:
             return plan.template[step.name]
@@ -247,7 +251,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             if isinstance(result, list) and all(plan.is_attribute_only for plan in plans.values()):
                 self.size.is_known = False
                 return [plans[type(each)].fill(each) for each in result]
-        except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
+        except Exception as error:  # noqa: BLE001 all but known errors are executed again
             self._fall_back(error)
             return by_library()
         return self._planned_or(partial(self._by_class, plans, result), by_library)
@@ -272,8 +276,11 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self, raw_error: Exception, return_type: GraphQLOutputType, field_details_list: FieldDetailsList, path: Path
     ) -> None:
         """Note the error of a field. End the operation if there are too many: each has a path and places."""
+        if as_known_error(raw_error):
+            # The frames refer to the error, so that only the garbage collector would free them, and late.
+            raw_error.__traceback__ = None
         if isinstance(raw_error, LimitExceeded) and raw_error.limit in MOST:
-            raise raw_error
+            raise raw_error from None
         if not isinstance(raw_error, GraphQLError) or raw_error.path is None:
             self._use("errors")
         super().handle_field_error(raw_error, return_type, field_details_list, path)
@@ -281,20 +288,25 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
     def _use(self, limit: str) -> None:
         self.used[limit] += 1
         if self.used[limit] > MOST[limit]:
-            raise LimitExceeded(limit, MOST[limit])
+            # One exception for all fields, since each would have its frames.
+            self.exceeded = self.exceeded or LimitExceeded(limit, MOST[limit])
+            raise self.exceeded.with_traceback(None) from None
 
     async def _planned_or(
         self, planned: Callable[[], Awaitable[T]], by_library: Callable[[], AwaitableOrValue[T]]
     ) -> T:
-        """Return the answer of a plan; that of graphql-core if the plan fails. Rows are not read a second time."""
+        """Return the answer of a plan, or graphql-core's if the plan cannot write it. Rows are not read again."""
         try:
             return await planned()
-        except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
+        except Exception as error:  # noqa: BLE001 all but known errors are executed again
             self._fall_back(error)
         answer = by_library()
         return await answer if self.is_awaitable(answer) else cast("T", answer)
 
     def _fall_back(self, error: Exception) -> None:
+        """Count a fallback. Raise an error that graphql-core would get again, after the same statements."""
+        if as_known_error(error):
+            raise error
         self.plan_cache.fallbacks.record(error, self.operation)
 
 

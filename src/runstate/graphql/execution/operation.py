@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
+from traceback import clear_frames
 from typing import Any, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -22,9 +23,9 @@ from runstate.core.access.credentials import UNRESTRICTED
 from runstate.database.budget import Room
 from runstate.documents import exact_json
 from runstate.errors import LimitExceeded
-from runstate.graphql.errors import log_errors, to_client_error
+from runstate.graphql.errors import log_errors, original_exception, to_client_error
 from runstate.graphql.execution.answer_size import UNKNOWN, AnswerSize, check_size
-from runstate.graphql.execution.events import EventAnswer, EventExecution, Events, written
+from runstate.graphql.execution.events import SMALL_EVENT_BYTES, EventAnswer, EventExecution, Events, written
 from runstate.graphql.execution.executor import Executor
 from runstate.graphql.execution.fast_path import FastPath, Outcome, fast_path_of
 from runstate.graphql.execution.plan_cache import PlanCache
@@ -130,18 +131,25 @@ class Schema(strawberry.Schema):
         )
 
     async def _results(self, request: ExecutionRequest) -> AsyncGenerator[ExecutionResult, None]:
+        refused: ExecutionResult | None = None
         try:
             accepted = self._accepted(request)
             if accepted.operation.kind is not OperationType.SUBSCRIPTION:
                 yield await self._result(accepted)
                 return
-            with self.in_flight.subscription():
+            variables = exact_json.dumps(request.variables)
+            # Variables are kept as long as the subscription, declared or not.
+            with self.in_flight.subscription(), self.room.holding(len(variables), SMALL_EVENT_BYTES):
                 # Without `aclosing`, an abandoned generator would end only when it is collected.
-                async with aclosing(self._events(accepted)) as events:
+                async with aclosing(self._events(accepted, variables)) as events:
                     async for event in events:
                         yield event
+                        del event  # the next one may come late
         except Exception as error:  # noqa: BLE001 every exception becomes an error of the result
-            yield self._refused(request, error)
+            refused = self._refused(request, error)
+        if refused:
+            # Outside of the `except`: the client may take it late, and the frames of the error hold what was read.
+            yield refused
 
     def _accepted(self, request: ExecutionRequest) -> AcceptedOperation:
         """Check everything that can be checked before execution. Raise if the operation is rejected."""
@@ -234,7 +242,7 @@ class Schema(strawberry.Schema):
             raise RefusedOperation(executor)
         return executor
 
-    async def _events(self, accepted: AcceptedOperation) -> AsyncGenerator[ExecutionResult, None]:
+    async def _events(self, accepted: AcceptedOperation, variables: bytes) -> AsyncGenerator[ExecutionResult, None]:
         executor = self._executor(accepted)
         async with asyncio.timeout(self.documents.limits.operation_seconds):
             # The timeout bounds the start only: a subscription lasts as long as its client wants.
@@ -243,15 +251,17 @@ class Schema(strawberry.Schema):
         # graphql-core returns a result with errors if the resolver failed.
         if isinstance(source, CoreResult):
             raise RefusedOperation(source.errors or ())
-        base = accepted.request.query, accepted.request.name, exact_json.dumps(accepted.request.variables)
+        base = accepted.request.query, accepted.request.name, variables
         key: Hashable | None = None
         try:
             async with aclosing(source):
                 async for payload in source:
+                    await _until_taken(accepted.request)
                     shared = getattr(payload, "shared", None)
                     key = None if shared is None else (*base, shared)
                     event = await self._event(accepted, executor, payload, key)
                     yield ExecutionResult(cast("Any", event.data), self._presented(accepted.request, event.errors))
+                    del event, payload  # the next event may come late
         finally:
             # The execution of a shared event may go on for other subscribers; it forgets by itself.
             if key is None:
@@ -265,7 +275,7 @@ class Schema(strawberry.Schema):
 
         def write(result: Any) -> EventAnswer:
             self._size_of(each).check(result.data, self.documents.limits.answer_bytes)
-            return written(result)
+            return written(result, self.room)
 
         execution = EventExecution(
             accepted.operation,
@@ -285,6 +295,9 @@ class Schema(strawberry.Schema):
             return None
         request_id = str(getattr(request.context, "request_id", ""))
         log_errors(errors, request_id)
+        for error in errors:
+            # Errors and their frames refer to each other, so the garbage collector would free what was read, and late.
+            clear_frames((original_exception(error) or error).__traceback__)
         return [to_client_error(error, request_id) for error in errors]
 
     def _extensions(self, accepted: AcceptedOperation) -> dict[str, Any] | None:
@@ -300,6 +313,13 @@ def _forget(request: ExecutionRequest) -> None:
     # Loaders refer to their context: without this, both are freed only by the garbage collector.
     if request.context is not None:
         request.context.forget()
+
+
+async def _until_taken(request: ExecutionRequest) -> None:
+    """Wait until the client has taken earlier messages: an event that nobody takes would fill the memory."""
+    until_taken = getattr(request.context, "until_taken", None)
+    if until_taken is not None:
+        await until_taken()
 
 
 def _annotate_context(request: ExecutionRequest, **values: Any) -> None:

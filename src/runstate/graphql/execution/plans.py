@@ -12,7 +12,7 @@ from graphql.execution.values import VariableValues
 from runstate.graphql.execution.answer_size import VALUE_BYTES, AnswerSize
 from runstate.graphql.execution.fallbacks import Fallback
 from runstate.graphql.execution.serialization import Convert, LengthOf, Serializers, WriteColumn, length_of, of_column
-from runstate.graphql.pagination.raw_rows import RawRows
+from runstate.graphql.pagination.raw_rows import RawRows, as_json
 from runstate.graphql.types.derive import Computed
 from runstate.graphql.types.fields import DEFINED_BY
 from runstate.rows import Base
@@ -189,9 +189,16 @@ class Plan:
         answers = [self.template.copy() for _ in range(len(rows))]
         size.characters += self.overhead * len(rows)
         size.is_known = size.is_known and self.is_flat
+        # Aliases of a JSON column share its texts, which may be large.
+        shared: dict[str, list[Any]] = {}
         for column in columns:
             values = rows.columns[column.attribute]
-            fill(answers, column.name, column.write(values))
+            if column.write is as_json:
+                if column.attribute not in shared:
+                    shared[column.attribute] = as_json(values)
+                fill(answers, column.name, shared[column.attribute])
+            else:
+                fill(answers, column.name, column.write(values))
             if column.length:
                 size.characters += column.length(values)
         return answers

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 import strawberry
 
-from runstate.core.commands import schedules, scheduling
+from runstate.core.commands import previews, schedules, scheduling
 from runstate.documents.access import Scope
 from runstate.errors import InvalidInput, NameTaken, NotFound
 from runstate.graphql.context import Info
@@ -14,9 +14,12 @@ from runstate.graphql.families.mutations import mutation, payload
 from runstate.graphql.pagination.connection import rows_of
 from runstate.graphql.pagination.selection import every
 from runstate.graphql.published import Deployment, DeploymentSchedule, FlowRun
+from runstate.graphql.types.conditions import as_uuid
 from runstate.graphql.types.derive import extends
+from runstate.graphql.types.fields import object_type, query
 from runstate.graphql.types.inputs import Input, register_input
 
+Json: Any = strawberry.scalars.JSON
 MOST_DATES: Final = 100
 TAKEN_BACK: Final = "Number of runs that were deleted: created by the schedule and not started."
 
@@ -61,6 +64,10 @@ ScheduleDeploymentPayload: Any = payload(
 WINDOW = strawberry.argument(description="The deployment and the window.")
 NEW = strawberry.argument(description="The deployment and the schedule.")
 CHANGES = strawberry.argument(description="The schedule, and the fields to change.")
+OF = strawberry.argument(description="Id of the deployment.")
+UNTIL = strawberry.argument(
+    description="Last instant to consider; default: as far ahead as the scheduler's settings say."
+)
 ALL = strawberry.argument(description="The deployment and its schedules.")
 First = strawberry.argument(description=f"Number of dates, 1 to {MOST_DATES}.")
 
@@ -83,14 +90,63 @@ async def next_dates(
     return [each.date for each in found.dates]
 
 
-@extends(DeploymentSchedule, needs={"schedule"})
+@extends(DeploymentSchedule, needs={"schedule", "fault"})
 async def problem(root: strawberry.Parent[DeploymentSchedule], info: Info) -> str | None:
-    """The reason for which the schedule yields no dates, for example its end has passed; null if it does."""
+    """The reason for which the schedule yields no dates or no runs, for example its end has passed; null if it does."""
+    if root.fault:
+        return root.fault
     try:
         found = await info.context.commands.calendar.dates(root.schedule, (), info.context.now, first=1, patient=True)
     except InvalidInput as error:
         return error.message
     return None if found.dates else "The schedule has ended."
+
+
+@object_type
+class PlannedRun:
+    """A run that the scheduler would create."""
+
+    date: datetime = strawberry.field(description="Scheduled start.")
+    deployment_schedule: DeploymentSchedule = strawberry.field(description="The schedule.")
+    parameters: Json = strawberry.field(description="Its parameters.")
+
+
+@object_type
+class ScheduledRunsPreview:
+    """Dry run of the scheduler for a deployment."""
+
+    idle: str | None = strawberry.field(
+        description="Reason for which it would create no runs (paused, no active schedule, enough runs); null if it "
+        "would create some."
+    )
+    missing: list[PlannedRun] = strawberry.field(description="Runs that it would create, by date.")
+    surplus: list[FlowRun] = strawberry.field(
+        description=f"Unstarted scheduled runs that no active schedule accounts for; at most {previews.MOST_SURPLUS}."
+    )
+
+
+@strawberry.type
+class Query:
+    """Dry runs of the scheduler."""
+
+    @query
+    async def scheduled_runs_preview(
+        self, info: Info, deployment_id: Annotated[strawberry.ID, OF], until: Annotated[datetime | None, UNTIL] = None
+    ) -> ScheduledRunsPreview | None:
+        """Dry run of the scheduler for one deployment; null if the deployment is unknown. Writes nothing."""
+        known = as_uuid(deployment_id)
+        found = known and await previews.preview(info.context.commands, known, until)
+        if not found:
+            return None
+        surplus: Any = await info.context.rows(FlowRun, found.surplus, every(FlowRun))
+        return ScheduledRunsPreview(
+            idle=found.idle,
+            missing=[
+                PlannedRun(date=each.date, deployment_schedule=each.schedule, parameters=each.parameters)
+                for each in found.missing
+            ],
+            surplus=list(surplus),
+        )
 
 
 @strawberry.type

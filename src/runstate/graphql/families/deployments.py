@@ -12,13 +12,13 @@ from runstate.documents.access import Scope
 from runstate.documents.deployments import DeploymentStatus, polled
 from runstate.documents.requests import DeploymentRef, RunDeployment
 from runstate.errors import InvalidInput, NameTaken, NotFound
-from runstate.graphql.context import Context, Info
+from runstate.graphql.context import Info
 from runstate.graphql.families.family import Command, Delete, created_payload, family
 from runstate.graphql.families.flow_runs import CreateFlowRunPayload
 from runstate.graphql.families.mutations import actor, mutation, payload
-from runstate.graphql.published import ConcurrencyLimit, Deployment
+from runstate.graphql.published import ConcurrencyLimit, Deployment, WorkQueue
 from runstate.graphql.types.conditions import as_uuid
-from runstate.graphql.types.derive import computes, define_type, extends
+from runstate.graphql.types.derive import define_type, extends
 from runstate.graphql.types.fields import Id, query
 from runstate.graphql.types.inputs import Input
 
@@ -64,10 +64,13 @@ async def concurrency_limit(root: strawberry.Parent[Deployment], info: Info) -> 
     return found.limit if found else None
 
 
-@computes(Deployment, needs={"last_polled"})
-def status(root: Deployment, context: Context) -> DeploymentStatus:
-    """Whether its runs are being picked up."""
-    return polled(root.last_polled, context.now)
+@extends(Deployment, needs={"last_polled", "work_queue_id"})
+async def status(root: strawberry.Parent[Deployment], info: Info) -> DeploymentStatus:
+    """Whether its runs are being picked up: READY if it or its queue was polled within 60 seconds."""
+    # The queues of all deployments of a list are loaded together.
+    queue = await info.context.row(WorkQueue, root.work_queue_id, frozenset({"last_polled"}))
+    times = [each for each in (root.last_polled, queue.last_polled if queue else None) if each]
+    return polled(max(times, default=None), info.context.now)
 
 
 PauseDeploymentPayload: Any = payload(

@@ -30,12 +30,11 @@ from runstate.graphql.families.mutations import actor, mutation
 from runstate.graphql.published import FlowRun, TaskRun
 from runstate.graphql.types.conditions import Conditions, as_uuid, is_set
 from runstate.graphql.types.derive import register_type
-from runstate.graphql.types.fields import object_type, query
+from runstate.graphql.types.fields import object_type, query, with_options
 from runstate.graphql.types.filters import Where
 from runstate.graphql.types.inputs import Input
 from runstate.graphql.types.problems import ProblemCode
 
-T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 DEFAULT_LIMIT: Final = 1_000
@@ -46,9 +45,7 @@ PROPOSALS: Final = 25
 DELETED_FLOW_RUNS: Final = 10
 """Flow runs that are deleted in one transaction, with all their task runs and states."""
 
-Which = strawberry.argument(description="Condition on the runs; at least one member must be set.")
-WhichFlowRuns = Annotated[Where[FlowRun], Which]
-WhichTaskRuns = Annotated[Where[TaskRun], Which]
+WHICH = strawberry.argument(description="Condition on the runs; at least one member must be set.")
 Limit = Annotated[int, strawberry.argument(description=f"Maximum number of runs, from 1 to {MOST_RUNS}.")]
 After = Annotated[str | None, strawberry.argument(description="Only runs after this cursor of an earlier result.")]
 DryRun = Annotated[bool, strawberry.argument(description="True to decide and count without writing.")]
@@ -142,10 +139,10 @@ class Options:
     """Arguments that all mutations of many runs have."""
 
     where: Any
-    limit: int
-    after: Any
-    dry_run: bool
-    key: Any
+    limit: Limit = DEFAULT_LIMIT
+    after: After = UNSET
+    dry_run: DryRun = False
+    idempotency_key: Key = UNSET
 
     def checked(self) -> "Options":
         """Return the options. Raise InvalidInput for the first mistake."""
@@ -155,7 +152,7 @@ class Options:
             raise InvalidInput(f"The limit must be from 1 to {MOST_RUNS}.", ["limit"])
         if is_set(self.after) and as_uuid(self.after) is None:
             raise InvalidInput("The cursor is malformed.", ["after"])
-        if is_set(self.key) and (not 0 < len(self.key) <= LONGEST_KEY or "\0" in self.key):
+        if is_set(self.idempotency_key) and not _is_key(str(self.idempotency_key)):
             raise InvalidInput(
                 f"The key must have from 1 to {LONGEST_KEY} characters, none of them NUL.", ["idempotencyKey"]
             )
@@ -164,11 +161,17 @@ class Options:
     @property
     def stored_key(self) -> str | None:
         """The key under which the progress is stored; a dry run stores nothing."""
-        return str(self.key) if is_set(self.key) and not self.dry_run else None
+        return str(self.idempotency_key) if is_set(self.idempotency_key) and not self.dry_run else None
 
 
-def _changing(scope: Scope) -> Callable[[T], T]:
-    return mutation(scope, InvalidInput, IdempotencyConflict, returns=BulkOperation, result="BulkResult")  # type: ignore[return-value]
+def _is_key(text: str) -> bool:
+    return 0 < len(text) <= LONGEST_KEY and "\0" not in text
+
+
+def _changing(scope: Scope, run: type[FlowRun | TaskRun]) -> Callable[[Any], Any]:
+    shared = with_options(Options, where=Annotated[Where.__class_getitem__(run), WHICH])
+    made = mutation(scope, InvalidInput, IdempotencyConflict, returns=BulkOperation, result="BulkResult")
+    return lambda resolver: made(shared(resolver))
 
 
 @strawberry.type
@@ -190,109 +193,79 @@ class Query:
 class Mutation:
     """Mutations of all runs that meet a condition."""
 
-    @_changing(Scope.PROPOSE)
+    @_changing(Scope.PROPOSE, FlowRun)
     async def propose_for_flow_runs(
         self,
         info: Info,
         *,
-        where: WhichFlowRuns,
+        options: Options,
         state: Proposed,
         force: Force = False,
-        limit: Limit = DEFAULT_LIMIT,
-        after: After = UNSET,
-        dry_run: DryRun = False,
-        idempotency_key: Key = UNSET,
     ) -> Any:
         """Propose a state for all flow runs that meet a condition, in batches, in the order of their ids.
 
         It ends after 10 seconds at the latest; `cursor` is the position to go on from.
         """
-        options = Options(where, limit, after, dry_run, idempotency_key)
         return await _proposed_as_given(info, FlowRun, "proposeForFlowRuns", options, _state(state), force=force)
 
-    @_changing(Scope.PROPOSE)
+    @_changing(Scope.PROPOSE, TaskRun)
     async def propose_for_task_runs(
         self,
         info: Info,
         *,
-        where: WhichTaskRuns,
+        options: Options,
         state: Proposed,
         force: Force = False,
-        limit: Limit = DEFAULT_LIMIT,
-        after: After = UNSET,
-        dry_run: DryRun = False,
-        idempotency_key: Key = UNSET,
     ) -> Any:
         """Propose a state for all task runs that meet a condition, as proposeForFlowRuns does."""
-        options = Options(where, limit, after, dry_run, idempotency_key)
         return await _proposed_as_given(info, TaskRun, "proposeForTaskRuns", options, _state(state), force=force)
 
-    @_changing(Scope.PROPOSE)
+    @_changing(Scope.PROPOSE, FlowRun)
     async def cancel_flow_runs(
         self,
         info: Info,
         *,
-        where: WhichFlowRuns,
+        options: Options,
         message: Message = UNSET,
-        limit: Limit = DEFAULT_LIMIT,
-        after: After = UNSET,
-        dry_run: DryRun = False,
-        idempotency_key: Key = UNSET,
     ) -> Any:
         """Cancel all flow runs that meet a condition, each as cancelFlowRun does, in batches."""
         document = _document(requests.CancelFlowRun, message=message or None)
-        options = Options(where, limit, after, dry_run, idempotency_key)
         state = states.cancelling(message=document.message)
         return await _proposed(info, FlowRun, "cancelFlowRuns", options, state, {"policy": CANCEL, "quirks": False})
 
-    @_changing(Scope.PROPOSE)
+    @_changing(Scope.PROPOSE, FlowRun)
     async def retry_flow_runs(
         self,
         info: Info,
         *,
-        where: WhichFlowRuns,
+        options: Options,
         delay_seconds: Delay = 0.0,
         message: Message = UNSET,
-        limit: Limit = DEFAULT_LIMIT,
-        after: After = UNSET,
-        dry_run: DryRun = False,
-        idempotency_key: Key = UNSET,
     ) -> Any:
         """Retry all flow runs that meet a condition, each as retryFlowRun does, in batches."""
         document = _document(requests.RetryFlowRun, delay_seconds=delay_seconds, message=message or None)
-        options = Options(where, limit, after, dry_run, idempotency_key)
         state = proposals.retried(document, info.context.now)
         more = {"policy": RETRY, "quirks": False}
         return await _proposed(info, FlowRun, "retryFlowRuns", options, state, more, delay_seconds)
 
-    @_changing(Scope.ADMIN)
+    @_changing(Scope.ADMIN, FlowRun)
     async def delete_flow_runs(
         self,
         info: Info,
         *,
-        where: WhichFlowRuns,
-        limit: Limit = DEFAULT_LIMIT,
-        after: After = UNSET,
-        dry_run: DryRun = False,
-        idempotency_key: Key = UNSET,
+        options: Options,
     ) -> Any:
         """Delete all flow runs that meet a condition, each as deleteFlowRun does, in batches."""
-        options = Options(where, limit, after, dry_run, idempotency_key)
         return await _deleted(info, FlowRun, "deleteFlowRuns", options, flow_runs.delete_matching_flow_runs)
 
-    @_changing(Scope.ADMIN)
+    @_changing(Scope.ADMIN, TaskRun)
     async def delete_task_runs(
         self,
         info: Info,
         *,
-        where: WhichTaskRuns,
-        limit: Limit = DEFAULT_LIMIT,
-        after: After = UNSET,
-        dry_run: DryRun = False,
-        idempotency_key: Key = UNSET,
+        options: Options,
     ) -> Any:
         """Delete all task runs that meet a condition, each as deleteTaskRun does, in batches."""
-        options = Options(where, limit, after, dry_run, idempotency_key)
         return await _deleted(info, TaskRun, "deleteTaskRuns", options, task_runs.delete_matching_task_runs)
 
 

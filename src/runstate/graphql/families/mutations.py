@@ -59,7 +59,9 @@ def _answering(
     # Strawberry reads the type of the field from this annotation.
     kind = returns or get_type_hints(resolver, include_extras=True)["return"]
     name = result or f"{_pascal(resolver.__name__)}Result"
-    resolver.__annotations__["return"] = result_union(name, kind, *problems)
+    resolver.__annotations__["return"] = union = result_union(name, kind, *problems)
+    if signature := getattr(resolver, "__signature__", None):
+        resolve.__signature__ = signature.replace(return_annotation=union)  # type: ignore[attr-defined]
     return resolve
 
 

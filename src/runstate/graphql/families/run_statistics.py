@@ -1,6 +1,7 @@
 """Statistics of runs: outcomes, and distributions of run times and lateness, in groups and over time."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, NamedTuple, cast
 
@@ -28,14 +29,14 @@ from runstate.graphql.pagination.selection import selected
 from runstate.graphql.pagination.sizes import checked_size
 from runstate.graphql.published import FlowRun, Run, TaskRun
 from runstate.graphql.types.derive import register_type
-from runstate.graphql.types.fields import field, input_type, object_type, query
+from runstate.graphql.types.fields import field, input_type, object_type, query, with_options
 from runstate.graphql.types.inputs import Input
 from runstate.rows.base import Timestamp
 
 DEFAULT_GROUPS: Final = 500
 MOST_GROUPS: Final = 2_000
 MOST_QUANTILES: Final = 20
-NO_GROUPS: Final[list[RunGrouping]] = []
+NO_GROUPS: Final[Sequence[RunGrouping]] = ()
 PARTS: Final = frozenset({"count", "mean", "min", "max"})
 
 register_type(RunTime)
@@ -111,39 +112,34 @@ MEASURES: Final = {"runTimeSeconds": Measure.RUN_TIME, "latenessSeconds": Measur
 """Fields of `RunStatistics` with a distribution."""
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Arguments of the statistics of any runs."""
+
+    where: Any = UNSET
+    group_by: GroupBy = NO_GROUPS  # type: ignore[assignment]
+    interval: Units = UNSET
+    since: Since = UNSET
+    until: Until = UNSET
+    by: By = RunTime.EXPECTED_START
+    first: First = DEFAULT_GROUPS
+
+
 @strawberry.type
 class Query:
     """Statistics of runs."""
 
     @query
-    async def flow_run_statistics(
-        self,
-        info: Info,
-        where: WhichFlowRuns = UNSET,
-        group_by: GroupBy = NO_GROUPS,
-        interval: Units = UNSET,
-        since: Since = UNSET,
-        until: Until = UNSET,
-        by: By = RunTime.EXPECTED_START,
-        first: First = DEFAULT_GROUPS,
-    ) -> list[RunStatistics]:
+    @with_options(Options, where=WhichFlowRuns)
+    async def flow_run_statistics(self, info: Info, options: Options) -> list[RunStatistics]:
         """Statistics of flow runs in each group and interval that has runs, in the order of intervals."""
-        return await _statistics(info, FlowRun, where, group_by, _times(info, interval, since, until), by, first)
+        return await _statistics(info, FlowRun, options)
 
     @query
-    async def task_run_statistics(
-        self,
-        info: Info,
-        where: WhichTaskRuns = UNSET,
-        group_by: GroupBy = NO_GROUPS,
-        interval: Units = UNSET,
-        since: Since = UNSET,
-        until: Until = UNSET,
-        by: By = RunTime.EXPECTED_START,
-        first: First = DEFAULT_GROUPS,
-    ) -> list[RunStatistics]:
+    @with_options(Options, where=WhichTaskRuns)
+    async def task_run_statistics(self, info: Info, options: Options) -> list[RunStatistics]:
         """Statistics of task runs in each group and interval that has runs, in the order of intervals."""
-        return await _statistics(info, TaskRun, where, group_by, _times(info, interval, since, until), by, first)
+        return await _statistics(info, TaskRun, options)
 
 
 class Times(NamedTuple):
@@ -181,22 +177,20 @@ def _instant(info: Info, given: TimeInput) -> datetime:
         raise BadUserInput("`secondsAgo` reaches beyond the years 1 to 9999.") from error
 
 
-async def _statistics(
-    info: Info, run: type[Run], where: Any, group_by: Sequence[RunGrouping], times: Times, by: RunTime, first: int
-) -> list[RunStatistics]:
-    time = run.__table__.c[by.value]
+async def _statistics(info: Info, run: type[Run], options: Options) -> list[RunStatistics]:
+    times, time = _times(info, options.interval, options.since, options.until), run.__table__.c[options.by.value]
     wanted = _Selected(info)
     asked = StatisticsQuery(
         run=run,
-        where=sa.and_(clause_of(run, where), *times.clauses(time)),
-        groups=columns_of(run, group_by),
-        by=by,
+        where=sa.and_(clause_of(run, options.where), *times.clauses(time)),
+        groups=columns_of(run, options.group_by),
+        by=options.by,
         now=info.context.now,
         intervals=times.intervals,
         outcomes=wanted.outcomes,
         distributions=wanted.distributions,
     )
-    rows = await info.context.fetch(asked.statement(checked_size(first, MOST_GROUPS)))
+    rows = await info.context.fetch(asked.statement(checked_size(options.first, MOST_GROUPS)))
     found = [_of_group(run, asked, dict(zip(asked.names, row, strict=True))) for row in rows]
     return sorted(found, key=lambda each: each.start) if times.intervals else found  # type: ignore[arg-type,return-value]
 

@@ -1,11 +1,12 @@
 """Work pools: workPool, workPools, createWorkPool, updateWorkPool, deleteWorkPool."""
 
 from datetime import datetime
+from typing import cast
 
 import sqlalchemy as sa
 import strawberry
 
-from runstate.core.commands import work_pools
+from runstate.core.commands import claims, work_pools
 from runstate.documents.access import Scope
 from runstate.documents.pools import WorkPoolStatus
 from runstate.errors import InvalidInput, NameTaken, NotFound
@@ -28,8 +29,8 @@ FAMILY = family(
     ),
     update=Command(work_pools.update_pool, work_pools.UpdateWorkPool, (InvalidInput, NameTaken, NotFound)),
     delete=Delete(
-        work_pools.delete_pool,
-        "Delete a work pool with its queues and workers. Deployments and runs stay, without a queue.",
+        claims.delete_pool,
+        "Delete a work pool with its queues, workers and claims. Deployments and runs stay, without a queue.",
     ),
 )
 
@@ -57,11 +58,13 @@ def last_transitioned_status_at(root: WorkPool, context: Context) -> datetime | 
 
 
 @extends(WorkPool, needs=())
-async def default_queue(root: strawberry.Parent[WorkPool], info: Info) -> WorkQueue | None:
+async def default_queue(root: strawberry.Parent[WorkPool], info: Info) -> WorkQueue:
     """Queue of runs that name no other."""
     asked = sa.select(WorkQueue.id).where(WorkQueue.work_pool_id == root.id, WorkQueue.is_default)
     found = await info.context.fetch(asked)
-    return await info.context.load(info, WorkQueue, found[0][0]) if found else None
+    queue = await info.context.load(info, WorkQueue, found[0][0]) if found else None
+    # A pool that was deleted meanwhile is null.
+    return cast("WorkQueue", queue)
 
 
 @extends(WorkPool, needs=())

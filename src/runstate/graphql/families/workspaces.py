@@ -54,7 +54,7 @@ class Query:
     async def workspace(self, info: Info) -> Workspace:
         """The names of this server."""
         async with info.context.database.read() as connection:
-            return Workspace.of(await read_workspace(connection), info.context.url)
+            return Workspace.of(await read_workspace(connection), info.context.find_url())
 
 
 @strawberry.type
@@ -65,4 +65,4 @@ class Mutation:
     async def update_workspace(self, info: Info, input: Changed) -> Any:
         """Update the names of this server. Omitted fields keep their value."""
         names = await update_workspace(info.context.commands, input.checked())
-        return UpdateWorkspacePayload(workspace=Workspace.of(names, info.context.url))
+        return UpdateWorkspacePayload(workspace=Workspace.of(names, info.context.find_url()))

@@ -41,9 +41,11 @@ class CountQuery(NamedTuple):
         return self.counts(groups).order_by(sa.text("count DESC"), *columns).limit(limit)
 
 
-def count_query(row: type[Row], where: Where[Any] | None, groups: Sequence[str] = ()) -> CountQuery:
-    """Return the query that counts rows that meet a condition, in groups."""
-    tallies = TALLIES.get(row)
+def count_query(
+    row: type[Row], where: Where[Any] | None, groups: Sequence[str] = (), *, tallied: bool = True
+) -> CountQuery:
+    """Return the query that counts rows that meet a condition, in groups; not by tallies unless `tallied`."""
+    tallies = TALLIES.get(row) if tallied else None
     if tallies and tallies.columns.keys() >= set(groups):
         # The rows themselves can answer every condition.
         with suppress(NotTallied):

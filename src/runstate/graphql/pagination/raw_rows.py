@@ -7,10 +7,12 @@ from functools import cached_property
 from typing import Any, Final
 
 import orjson
+import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from strawberry.scalars import JSON
 
 from runstate.database.dialects import processor
+from runstate.documents import exact_json
 from runstate.graphql.types.derive import definition_of
 from runstate.rows import Row
 from runstate.rows.base import value_of
@@ -18,19 +20,27 @@ from runstate.rows.base import value_of
 
 @functools.cache
 def shown_as_json(row: type[Row]) -> frozenset[str]:
-    """Return the columns of a row that clients only see as they are stored, as JSON: no resolver reads them."""
+    """Return the columns of a row that stay JSON as it is stored: no resolver reads them, or it parses them itself."""
     fields = definition_of(row).fields
-    read: list[Any] = [field.metadata.get("needs") for field in fields if "stored" not in field.metadata]
+    resolved = [each.metadata for each in fields if "stored" not in each.metadata]
+    read: list[Any] = [each.get("needs") for each in resolved if not each.get("parses")]
     if None in read:
         # A resolver that does not declare its columns can read all of them.
         return frozenset()
     shown = (field.python_name for field in fields if getattr(field.type, "of_type", field.type) is JSON)
-    return frozenset(shown).difference(*read)
+    parsed = {name for each in resolved if each.get("parses") for name in each["needs"]}
+    stored = {name for name in parsed if isinstance(row.__table__.c[name].type, sa.JSON)}
+    return frozenset({*shown, *stored}).difference(*read)
 
 
 def as_json(values: Sequence[str | None]) -> list[orjson.Fragment | None]:
     """Return texts of JSON as parts of an answer. Parsed, a value can take thirty times the memory of its text."""
     return [None if value is None else orjson.Fragment(_compact(value)) for value in values]
+
+
+def as_parsed(value: Any) -> Any:
+    """Return a JSON value that may be a part of an answer, as it is stored."""
+    return exact_json.loads(orjson.dumps(value)) if isinstance(value, orjson.Fragment) else value
 
 
 STRING: Final = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")')

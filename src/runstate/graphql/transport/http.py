@@ -23,13 +23,14 @@ from strawberry.types.graphql import OperationType
 from structlog.contextvars import bind_contextvars
 from uuid_utils import uuid4
 
-from runstate.database.budget import SMALL_BYTES
+from runstate.database.budget import SMALL_ANSWER_BYTES
 from runstate.documents import exact_json
 from runstate.errors import Forbidden, Overloaded, Unauthenticated
 from runstate.graphql.context import Context
 from runstate.graphql.errors import Code
 from runstate.graphql.execution.operation import Schema
 from runstate.graphql.families import csrf
+from runstate.graphql.transport.large_requests import LargeRequests
 from runstate.graphql.transport.observability import Observer
 from runstate.graphql.transport.request import GraphQLRequest, RefusedError, operation
 from runstate.graphql.transport.sse import EVENTS, PIECE_BYTES, body_of, streamed
@@ -99,6 +100,7 @@ class Endpoint(GraphQL[Context, None]):
         )
         self.make_context = make_context
         self.observer = observer
+        self.large_requests = LargeRequests(self.limits.body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
         if scope["type"] == "http":
@@ -112,7 +114,7 @@ class Endpoint(GraphQL[Context, None]):
     async def _send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
         """Send a response: a large one in pieces, each when the client has taken those before it."""
         body = getattr(response, "body", b"")
-        if len(body) <= SMALL_BYTES:
+        if len(body) <= SMALL_ANSWER_BYTES:
             await response(scope, receive, send)
             return
         try:
@@ -183,8 +185,15 @@ class Endpoint(GraphQL[Context, None]):
             raise RefusedError(400, f"GET requests need the header `{PREFLIGHT_HEADER}`, which prevents CSRF.")
         accept = request.headers.get("accept")
         # Before the body is read: the client would not accept any answer.
+        acceptable(accept)
+        body = await self._content(request)
+        async with self.large_requests.turn(len(body)):
+            asked = operation(_parsed(body) if request.method == "POST" else _of_url(request.query_params))
+            del body
+            return await self._result(request, asked, known_as, accept)
+
+    async def _result(self, request: Request, asked: GraphQLRequest, known_as: str, accept: str | None) -> Response:
         media_type = acceptable(accept)
-        asked = operation(await self._parameters(request))
         if is_named(accept, EVENTS) and wants_events(accept, self._kind(asked)):
             return await self._stream(request, asked, known_as)
         context = self._context(request, known_as)
@@ -228,13 +237,13 @@ class Endpoint(GraphQL[Context, None]):
         watched = self.observer.stream(results, asked, context, request.headers)
         return streamed(watched, principal=context.principal, request_id=known_as, room=self.schema.room)
 
-    async def _parameters(self, request: Request) -> Any:
-        """Return the parameters in the URL of a GET request, or the JSON body of a POST request."""
+    async def _content(self, request: Request) -> bytes:
+        """Return the body of a POST request; nothing for a GET request."""
         if request.method == "GET":
-            return _of_url(request.query_params)
+            return b""
         _check_content_type(request.headers.get("content-type", ""))
         _check_encoding(request.headers.get("content-encoding", ""))
-        return _parsed(await self._body(request))
+        return await self._body(request)
 
     async def _body(self, request: Request) -> bytes:
         limit = self.limits.body_bytes

@@ -74,6 +74,7 @@ class Observer:
                         if not goes_away(result):
                             seen.result(result)
                         yield result
+                        del result  # the next one may come late
             finally:
                 seen.gone()
 

@@ -49,6 +49,17 @@ class Adapter(ASGIWebSocketAdapter):
     length = 0
     """Number of characters in the last message."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.sending = asyncio.Lock()
+        """Held from the writing of a message until the client has taken it."""
+
+    async def until_taken(self) -> None:
+        """Wait until the client has taken all messages before."""
+        if self.sending.locked():
+            async with self.sending:
+                pass
+
     @override
     async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:
         with suppress(WebSocketDisconnect):
@@ -73,9 +84,10 @@ class Adapter(ASGIWebSocketAdapter):
     @override
     async def send_json(self, message: Mapping[str, object]) -> None:
         try:
-            text = str(self.view.encode_json(message))
-            with cast("Any", self.view.schema).room.holding(len(text)):
-                await self.ws.send_text(text)
+            async with self.sending:
+                sent = {"type": "websocket.send", "text": str(self.view.encode_json(message))}
+                with cast("Any", self.view.schema).room.holding(len(sent["text"])):
+                    await self.ws.send(sent)
         except WebSocketDisconnect as error:
             raise WebSocketDisconnected from error
         except RuntimeError as error:
@@ -195,6 +207,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         except WebSocketDisconnected:
             log.debug("client_gone", operation=operation.id)
         except Overloaded as error:
+            error.__traceback__ = None  # its frames hold the message, which the client may never take
             await operation.send_initial_errors([self._error(error.message, Code.OVERLOADED)])
         except Exception:
             log.exception("operation_failed", operation=operation.id)
@@ -204,6 +217,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _answer(self, operation: Operation[Context, None]) -> None:
         context = self.context.fresh()
+        context.until_taken = cast("Adapter", self.websocket).until_taken
         results = await self.schema.stream(
             operation.query,
             variable_values=operation.variables,
@@ -221,6 +235,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
                     await operation.send_initial_errors(result.errors or [])
                     return
                 await operation.send_next(result)
+                del result  # the next one may come late
         await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
 
     async def _close_if_restarted(self) -> None:

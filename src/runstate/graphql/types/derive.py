@@ -364,6 +364,7 @@ def extends(
     held: str | None = None,
     size: int | None = None,
     count: Any = None,
+    parses: bool = False,
 ) -> Callable[[F], F]:
     """Return a decorator that adds a field without a column to a row.
 
@@ -371,8 +372,9 @@ def extends(
     resolver reads, by default all. `lookup` declares that the resolver only follows a key: plans then read the rows of
     many objects together and do not call it. `held` names an attribute with the value; the resolver is called if it is
     null. `size` is the default size of a page. `count` declares that the value is the number of these rows (`HasMany`).
+    `parses` declares that the resolver takes JSON as it is stored: the values of one row are parsed at a time.
     """
-    metadata = {"needs": needs, "lookup": lookup, "held": held, "size": size, "count": count}
+    metadata = {"needs": needs, "lookup": lookup, "held": held, "size": size, "count": count, "parses": parses}
 
     def add(resolver: F) -> F:
         add_field(row, name or resolver.__name__, lambda: _added(resolver, metadata))
@@ -381,7 +383,7 @@ def extends(
     return add
 
 
-def computes(row: type[Base], *, needs: Collection[str]) -> Callable[[C], C]:
+def computes(row: type[Base], *, needs: Collection[str], parses: bool = False) -> Callable[[C], C]:
     """Return a decorator that adds a field to a row, computed from these columns and the context without awaiting."""
 
     def add(compute: C) -> C:
@@ -390,7 +392,7 @@ def computes(row: type[Base], *, needs: Collection[str]) -> Callable[[C], C]:
 
         resolve.__doc__ = compute.__doc__
         resolve.__annotations__ |= {"root": Root, "return": get_type_hints(compute)["return"]}
-        metadata = {"needs": needs, "computed": compute}
+        metadata = {"needs": needs, "computed": compute, "parses": parses}
         add_field(row, compute.__name__, lambda: _added(resolve, metadata))
         return compute
 

@@ -1,5 +1,6 @@
 """Fields and types whose descriptions are docstrings."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeVar, cast, dataclass_transform
@@ -55,6 +56,31 @@ def mutation(resolver: F, scope: Scope) -> F:
 def subscription(resolver: F, scope: Scope | None = None) -> F:
     """Make a field of `Subscription`."""
     return cast("F", strawberry.subscription(resolver, **_declared(resolver, scope)))
+
+
+def with_options(options: type[Any], **annotations: Any) -> Callable[[F], F]:
+    """Return a decorator for resolvers with a parameter `options`, which has the members of a dataclass as arguments.
+
+    `annotations` replace types of members.
+    """
+    members = inspect.signature(options).parameters
+    shared = [
+        each.replace(kind=each.KEYWORD_ONLY, annotation=annotations.get(name, each.annotation))
+        for name, each in members.items()
+    ]
+
+    def decorate(resolver: F) -> F:
+        @functools.wraps(resolver)
+        async def resolve(*args: Any, **given: Any) -> Any:
+            chosen = {name: given.pop(name) for name in members.keys() & given.keys()}
+            return await resolver(*args, options=options(**chosen), **given)
+
+        signature = inspect.signature(resolver)
+        own = [each for each in signature.parameters.values() if each.name != "options"]
+        resolve.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+        return cast("F", resolve)
+
+    return decorate
 
 
 def _declared(resolver: Callable[..., Any], scope: Scope | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@ const files = import.meta.glob("./queries/*.graphql", { query: "?raw", import: "
 const EXAMPLES = Object.values(files);
 const LOOKUP = `query Lookup($since: DateTime!) {
   flow(by: { name: "hello" }) { id }
+  workPools(first: 1) { nodes { name } }
   newest: flowRuns(first: 1) { nodes { id } }
   oldest: flowRuns(
     first: 1
@@ -30,10 +31,11 @@ export function remember(data) {
 
 export async function valuesOf(url, headers = {}) {
   const now = Math.floor(Date.now() / 1000);
-  const { flow, newest, oldest } = await lookup(url, headers, { since: instant(now - DAY) });
+  const { flow, workPools, newest, oldest } = await lookup(url, headers, { since: instant(now - DAY) });
   return {
     flow: created.flow ?? flow?.id ?? "Run FirstFlow first.",
     run: created.run ?? newest?.nodes[0]?.id ?? "Run FirstRun first.",
+    pool: workPools?.nodes[0]?.name ?? "demo",
     ...intervals(oldest?.nodes[0]?.expectedStartTime, now),
   };
 }

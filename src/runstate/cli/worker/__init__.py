@@ -1,0 +1,1 @@
+"""`runstate worker`: claims runs of a work pool of type `process` and executes each as a command."""
