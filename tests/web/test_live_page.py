@@ -20,7 +20,8 @@ from tests.serving import Serve
 from tests.subscribing import Listening, asking, listening
 from tests.web.live import LivePage, watching
 
-pytestmark = [pytest.mark.parametrize("kind", ["sqlite", "postgresql"]), pytest.mark.usefixtures("built")]
+pytestmark = pytest.mark.usefixtures("built")
+ON_BOTH = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 BUDGET = 90_000
 """Compressed bytes of the first page."""
 FAILED = '{ flowRuns(first: 1, where: {stateType: {eq: FAILED}, flow: {name: {eq: "etl"}}}) { nodes { id } } }'
@@ -99,6 +100,7 @@ async def test_every_view_is_accessible_and_fits(page: LivePage, live: Ask) -> N
     assert found == []
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("filled")
 async def test_the_questions_of_an_operator_are_answered_by_three_keys(page: LivePage) -> None:
     for keys, text in ANSWERS.values():
@@ -109,6 +111,7 @@ async def test_the_questions_of_an_operator_are_answered_by_three_keys(page: Liv
         await page.press("Escape")
 
 
+@ON_BOTH
 async def test_a_transition_is_shown_and_nothing_is_asked_while_nothing_happens(page: LivePage, live: Ask) -> None:
     await page.show("runs", "No run matches")
     run = await make_flow_run(live)
@@ -138,6 +141,7 @@ async def test_a_view_is_a_link(page: LivePage, browser: Browser, server: Listen
         await expect(other.page.locator(".graphiql-query-editor .view-lines").first).to_contain_text("query Runs")
 
 
+@ON_BOTH
 async def test_after_a_break_the_page_equals_a_fresh_one(browser: Browser, url: str, unused_tcp_port: int) -> None:
     environment = {"RUNSTATE_DATABASE_URL": url, "RUNSTATE_SERVICES": "off", "RUNSTATE_LOG_LEVEL": "error"}
     port, address = {"RUNSTATE_PORT": str(unused_tcp_port)}, f"127.0.0.1:{unused_tcp_port}/graphql"
@@ -194,7 +198,7 @@ async def test_a_run_is_retried_after_the_rules_were_asked(page: LivePage, live:
     assert (await live(STATE, id=failed))["flowRun"]["stateType"] == "SCHEDULED"
 
 
-@pytest.mark.usefixtures("filled")
+@ON_BOTH
 async def test_many_runs_are_cancelled_after_a_dry_run(page: LivePage, live: Ask) -> None:
     runs = [await make_flow_run(live, name=f"cancelled {number}") for number in range(3)]
     await page.show("runs?q=cancelled", "3 runs")
