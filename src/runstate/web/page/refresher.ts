@@ -1,6 +1,7 @@
 // Runs a job after changes: soon after the first, then at most once in `gap` milliseconds, never twice at a time. A job that
-// takes long is run less often, so that a view never keeps the server busy for more than a tenth of the time.
-const SHARE = 10;
+// takes long is run less often, so that a view keeps the server busy for at most a fifth of the time.
+const SHARE = 4;
+const LONGEST = 3000; // milliseconds that a change waits for a job at most
 const SOON = 40; // milliseconds in which changes are gathered
 
 type Job = (isCurrent: () => boolean) => Promise<void>;
@@ -27,7 +28,7 @@ export class Refresher {
   /** Continue, for example when the page is seen again. */
   resume = (): void => {
     if (!this.dirty || this.busy || this.stopped || this.timer !== undefined || this.hidden()) return;
-    this.timer = setTimeout(this.now, Math.max(SOON, this.last + Math.max(this.gap, SHARE * this.took) - Date.now()));
+    this.timer = setTimeout(this.now, Math.max(SOON, this.last + Math.max(this.gap, Math.min(LONGEST, SHARE * this.took)) - Date.now()));
   };
 
   now = async (): Promise<void> => {

@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { asCurl, connection, inGraphiQL, keyWanted, setKey } from "./client.ts";
 import { clock, toggleUtc, utc } from "./format.ts";
-import { useNow } from "./now.ts";
+import { narrow, useNow } from "./now.ts";
 import { shown } from "./query.ts";
 import { href, place } from "./router.ts";
 import { Signal, useSignal } from "./signal.ts";
@@ -115,7 +115,9 @@ function Clocks() {
 
 function Dot() {
   const { state, delay } = useSignal(connection);
-  const text = state === "live" ? `live${delay === undefined ? "" : ` ${Math.max(1, Math.round(delay))} ms`}` : state;
+  const isNarrow = useSignal(narrow);
+  const measured = delay === undefined || isNarrow ? "" : ` ${Math.max(1, Math.round(delay))} ms`;
+  const text = state === "live" ? `live${measured}` : state;
   return (
     <span class={`dot is-${state}`} title="The connection, and how long a message takes there and back">
       <i aria-hidden="true">{state === "live" ? "●" : "○"}</i> {text}
@@ -165,9 +167,9 @@ function closeOutside(menu: HTMLDetailsElement): void {
   const close = (event: Event) => {
     if (menu.contains(event.target as Node) && !(event.target as Element).closest("a")) return;
     menu.open = false;
-    removeEventListener("pointerdown", close);
+    removeEventListener("click", close);
   };
-  addEventListener("pointerdown", close);
+  addEventListener("click", close);
 }
 
 export function KeyDialog() {
