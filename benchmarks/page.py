@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,11 @@ async def turn(ask: Ask, runs: list[str], rate: int, seconds: float) -> None:
         await asyncio.sleep(max(0.0, step - (time.monotonic() - began)))
 
 
+def note(answers: list[Any], answer: Any) -> None:
+    """Keep an answer."""
+    answers.append(answer)
+
+
 async def first_page(browser: Browser) -> None:
     """Print the size of the first page, and the time to its first rows, without a cache."""
     times, files, size = [], 0, 0
@@ -125,7 +131,7 @@ async def first_page(browser: Browser) -> None:
         context = await browser.new_context()
         page = await context.new_page()
         answers: list[Any] = []
-        page.on("response", lambda each, into=answers: into.append(each))
+        page.on("response", partial(note, answers))
         began = time.perf_counter()
         await page.goto(f"{ROOT}#/runs")
         await page.wait_for_selector(".window tbody tr:not(.space)")

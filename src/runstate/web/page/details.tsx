@@ -26,17 +26,17 @@ export function Details({ run }: { run: OneRun }) {
 
 function Content({ artifact: { content, data, description, key } }: { artifact: Artifact }) {
   if (!content) return isEmpty(data) ? null : <Json value={data} />;
-  if ("markdown" in content) return <pre class="text">{content.markdown}</pre>;
-  if ("percent" in content) {
+  if (content.__typename === "MarkdownContent") return <pre class="text">{content.markdown}</pre>;
+  if (content.__typename === "ProgressContent") {
     return (
       <p class="progress">
         <progress value={content.percent} max={100} aria-label={description ?? key ?? "progress"} /> {content.percent} %
       </p>
     );
   }
-  if ("columns" in content) return <Table content={content} />;
-  if ("image" in content) return <External url={content.image} text={description ?? content.image} />;
-  if ("link" in content) return <External url={content.link} text={content.text ?? content.link} />;
+  if (content.__typename === "TableContent") return <Table content={content} />;
+  if (content.__typename === "ImageContent") return <External url={content.image} text={description ?? content.image} />;
+  if (content.__typename === "LinkContent") return <External url={content.link} text={content.text ?? content.link} />;
   return <Json value={data} />;
 }
 
