@@ -17,6 +17,8 @@ PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 MODES: dict[str, tuple[Any, Any]] = {"light": (DESK, "light"), "dark": (DESK, "dark"), "phone": (PHONE, "dark")}
 """Viewport and colour scheme of each kind of screenshot."""
 
+# Machines that run tests can be busy.
+expect.set_options(timeout=30_000)
 READY = {"⏎": "main tbody tr", "R": ".selected"}
 """Selectors of what a key acts on."""
 GO = """view => new Promise(done => {
