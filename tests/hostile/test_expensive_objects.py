@@ -115,25 +115,3 @@ async def test_an_expensive_schema_of_parameters_delays_nobody(serve: Serve) -> 
     kinds = {answer["data"]["it"]["__typename"] for answer in answers if answer.get("data")}
     assert kinds <= {"RunDeploymentPayload", "InvalidInput"}
     friendly(watch)
-
-
-async def test_large_searches_and_schemas_of_blocks_are_bounded(serve: Serve) -> None:
-    server = await serve()
-    large: Any = {"type": "object", "properties": {f"p{each}": {"type": "string"} for each in range(15_000)}}
-    search = f"mutation($i: CreateSavedSearchInput!) {{ createSavedSearch(input: $i) {{ {PROBLEM} }} }}"
-    async with client_of(server) as client:
-        ask = Ask(client)
-        slug = {"slug": "a", "name": "a"}
-        found = await do(
-            ask, "createBlockType", "CreateBlockTypeInput", "... on CreateBlockTypePayload { blockType { id } }", **slug
-        )
-        for number in range(30):
-            fields = {**large, "title": str(number)}
-            made = {"blockTypeId": found["blockType"]["id"], "fields": fields}
-            await do(ask, "createBlockSchema", "CreateBlockSchemaInput", PROBLEM, **made)
-        values = [{"object": "a", "property": "b", "type": "c", "operation": "d", "value": [[]] * 2_000}] * 100
-        async with watched(server) as watch:
-            await asyncio.gather(*(ask.raw(search, i={"name": str(each), "filters": values}) for each in range(10)))
-            await asyncio.gather(*(ask.raw("{ blockSchemas(first: 200) { nodes { id fields } } }") for _ in range(4)))
-            await asyncio.gather(*(ask.raw("{ savedSearches(first: 200) { nodes { id } } }") for _ in range(4)))
-    friendly(watch, 100 * MB)
