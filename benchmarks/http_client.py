@@ -73,9 +73,7 @@ async def repeat(url: str, sent: bytes, seconds: float, clients: int) -> list[fl
 
 
 @contextmanager
-def serving(
-    database_url: str, python: str = sys.executable, **settings: str
-) -> Iterator[tuple[str, psutil.Process]]:
+def serving(database_url: str, python: str = sys.executable, **settings: str) -> Iterator[tuple[str, psutil.Process]]:
     """Start a server process on loopback without services. Yield its URL and the process."""
     own = {"RUNSTATE_DATABASE_URL": database_url, "RUNSTATE_SERVICES": "off", "RUNSTATE_PORT": "0", **settings}
     command = [python, "-m", "runstate", "serve"]
