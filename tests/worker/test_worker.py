@@ -117,7 +117,7 @@ async def test_a_killed_worker_costs_its_run_one_lease_and_leaves_no_process(poo
     assert crashed["state"]["message"] == "The claim of the worker expired."
     if sys.platform == "linux":
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while is_running(pid):
+            while is_running(pid):  # noqa: ASYNC110 the kernel sets no event
                 await asyncio.sleep(0.05)
 
 
