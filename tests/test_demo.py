@@ -19,25 +19,11 @@ from runstate.core.checks.verify import verify
 from runstate.database import Database
 from tests.client import Ask
 from tests.serving import run
-from tests.subscribing import Listening, asking, connected, listening
+from tests.subscribing import Listening, connected, listening
 
 READY = sorted((Path(__file__).parent.parent / "src/runstate/web/queries").glob("*.graphql"))
 RUNS = 3 * len(FLOWS)
 COUNTS = "{ flowRunCounts(groupBy: [FLOW, STATE_NAME]) { flow { name } stateName count } }"
-
-
-@pytest.fixture
-async def server(url: str) -> Any:
-    """Yield a server in this process."""
-    async with listening(url) as server:
-        yield server
-
-
-@pytest.fixture
-async def live(server: Listening) -> Any:
-    """Yield a client of the server over HTTP."""
-    async with asking(server) as live:
-        yield live
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`runstate logs`: the lines of a run, and new ones until it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,27 +13,13 @@ from tests.client import Ask
 from tests.graphql.mutations import make_flow_run, make_task_run, propose
 from tests.graphql.test_logs import line, write
 from tests.serving import run
-from tests.subscribing import Listening, asking, listening
+from tests.subscribing import Listening
 
 
 @pytest.fixture
 def kind() -> str:
     """Return `sqlite`: these tests do not depend on the database."""
     return "sqlite"
-
-
-@pytest.fixture
-async def server(url: str) -> AsyncIterator[Listening]:
-    """Yield a server."""
-    async with listening(url) as server:
-        yield server
-
-
-@pytest.fixture
-async def live(server: Listening) -> AsyncIterator[Ask]:
-    """Yield a client of the server over HTTP."""
-    async with asking(server) as ask:
-        yield ask
 
 
 async def test_all_lines_of_a_run_are_printed(server: Listening, live: Ask) -> None:

@@ -26,7 +26,9 @@ from runstate.cli.secrets import cli as secrets
 from runstate.cli.watch import REFUSED, run_watch, subscription_of
 from runstate.cli.worker.command_line import cli as worker
 from runstate.client.errors import RefusedError
+from runstate.core.checks.secrets import verify_secrets
 from runstate.core.checks.verify import verify as findings_of
+from runstate.core.rotation import used_keys
 from runstate.database.address import parse
 from runstate.database.failures import FAILURES, reason
 from runstate.database.migrate import check_head
@@ -35,6 +37,7 @@ from runstate.errors import ConfigurationError, RunstateError
 from runstate.exposure import check_exposure
 from runstate.graphql.schema import build_schema, sdl
 from runstate.listeners import bind
+from runstate.secret_keys import keyring_of_secrets
 from runstate.server import Server
 from runstate.settings import Settings, database_of, load, unknown_variables
 from runstate.workers import Workers
@@ -146,7 +149,10 @@ def schema() -> None:
 
 @cli.command()
 def verify(database_url: Url = None) -> None:
-    """Check that counters, runs, histories and the log are consistent; if not, exit with 1. Servers may be running."""
+    """Check that counters, runs, histories and the log are consistent, and that secrets can be decrypted.
+
+    If not, exit with 1. Servers may be running.
+    """
     settings = configured(database_url=database_url)
     findings = asyncio.run(_verify(settings))
     for finding in findings:
@@ -216,7 +222,11 @@ async def _verify(settings: Settings) -> list[str]:
     database = database_of(settings)
     try:
         await check_head(database)
-        return await findings_of(database, clock())
+        findings = await findings_of(database, clock())
+        # Without secrets, no key is needed or created.
+        if await used_keys(database):
+            findings += await verify_secrets(database, keyring_of_secrets(settings))
+        return findings
     finally:
         await database.close()
 

@@ -225,8 +225,9 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        # The application starts after this callback, so nothing was written yet. An upgrade has no cycle.
-        if self.cycle:
+        # An upgrade to a WebSocket has no response of its own.
+        if self.cycle is not None:
+            # The application starts after this callback, so nothing was written yet.
             self.cycle.transport = ResponseTransport(self.transport, self.loop)
         self._enter(Phase.BODY)
         self.received = 0

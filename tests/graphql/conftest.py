@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from starlette.applications import Starlette
 
 from runstate.core.checks.verify import verify
-from tests.client import IS_ASKING, Ask
-from tests.subscribing import Listening, Socket, asking, connected, listening
+from tests.client import IS_ASKING
+from tests.subscribing import Listening, Socket, connected
 
 
 @pytest.fixture
@@ -27,20 +27,6 @@ def read(app: Starlette) -> Iterator[list[str]]:
     sa.event.listen(reader, "before_cursor_execute", note)
     yield statements
     sa.event.remove(reader, "before_cursor_execute", note)
-
-
-@pytest.fixture
-async def server(url: str) -> AsyncIterator[Listening]:
-    """Yield a server in this process over real sockets, for subscriptions and long requests."""
-    async with listening(url) as server:
-        yield server
-
-
-@pytest.fixture
-async def live(server: Listening) -> AsyncIterator[Ask]:
-    """Yield a client of the server over HTTP."""
-    async with asking(server) as live:
-        yield live
 
 
 @pytest.fixture

@@ -150,3 +150,74 @@ async def test_the_progress_of_a_task_is_followed_live(server: Listening, live: 
         unknown = await socket.subscribe(document, key="2", id=made["id"])
         assert (await unknown.next())["artifact"] is None
         await unknown.completed()
+
+
+PROPOSE = """mutation($run: ID!, $data: JSON) { it: proposeState(input: {
+  run: {flowRunId: $run}, state: {type: COMPLETED, data: $data}, force: true}) {
+    __typename ... on OrchestrationResult { state { data } } ... on InvalidInput { path } } }"""
+STATE = """query($id: ID!) { flowRun(id: $id) { state {
+  data artifact { id key type data description flowRunId } resultReference {
+    storageKey storageBlockId storageBlock { id } serializer { type settings } expiration clientVersion } } } }"""
+
+
+async def state_of(ask: Ask, run: str, data: Any) -> Any:
+    """Let a flow run complete with data; return its state."""
+    assert (await ask(PROPOSE, run=run, data=data))["it"]["__typename"] == "OrchestrationResult"
+    return (await ask(STATE, id=run))["flowRun"]["state"]
+
+
+async def test_the_data_of_a_state_make_an_artifact_and_lose_it(ask: Ask) -> None:
+    run = await make_flow_run(ask)
+    described = {"artifact_key": "k", "artifact_type": "table", "artifact_description": "d"}
+    for number in (1, 2):
+        state = await state_of(ask, run, {**described, "x": number})
+    artifact = state["artifact"]
+
+    assert state["data"] == artifact["data"] == {"x": 2}
+    assert [artifact[name] for name in ("key", "type", "description", "flowRunId")] == ["k", "table", "d", run]
+    found = await collection(ask)
+    assert (found["latestId"], found["versions"]["totalCount"]) == (artifact["id"], 2)
+    await delete(ask, artifact["id"])
+    state = (await ask(STATE, id=run))["flowRun"]["state"]
+    assert (state["data"], state["artifact"]) == (None, None)
+    assert (await collection(ask))["data"] == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "member"),
+    [({"artifact_key": "A b"}, "artifact_key"), ({"artifact_key": "k", "artifact_type": 3}, "artifact_type")],
+)
+async def test_an_invalid_artifact_of_a_state_is_refused(ask: Ask, data: Any, member: str) -> None:
+    run = await make_flow_run(ask)
+
+    assert (await ask(PROPOSE, run=run, data=data))["it"] == {
+        "__typename": "InvalidInput",
+        "path": ["state", "data", member],
+    }
+
+
+async def test_states_that_make_versions_at_the_same_time_leave_one_collection(ask: Ask) -> None:
+    runs = [await make_flow_run(ask) for _ in range(8)]
+    await asyncio.gather(*(ask(PROPOSE, run=run, data={"artifact_key": "k"}) for run in runs))
+    found = await collection(ask)
+
+    assert found["versions"]["totalCount"] == len(runs)
+    assert found["latestId"] in {each["id"] for each in found["versions"]["nodes"]}
+
+
+async def test_a_state_refers_to_its_stored_result(ask: Ask) -> None:
+    run = await make_flow_run(ask)
+    reference = {"storage_key": "k", "expiration": "2026-01-05T00:00:00", "prefect_version": "3"}
+    serializer = {"type": "json", "jsonlib": "json"}
+    state = await state_of(ask, run, reference | {"serializer": serializer, "storage_block_id": run})
+
+    assert state["resultReference"] == {
+        "storageKey": "k",
+        "storageBlockId": run,
+        "storageBlock": None,
+        "serializer": {"type": "json", "settings": {"jsonlib": "json"}},
+        "expiration": "2026-01-05T00:00:00.000000Z",
+        "clientVersion": "3",
+    }
+    for data in (None, 1, {"storage_key": 1}, {"x": 1}):
+        assert (await state_of(ask, await make_flow_run(ask), data))["resultReference"] is None

@@ -4,22 +4,28 @@ import asyncio
 import json
 import logging
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+import structlog
 from cryptography.exceptions import InvalidTag
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
+from runstate.core.blocks import MASK
+from runstate.core.checks.secrets import DAMAGED, NO_KEY, verify_secrets
 from runstate.core.keyring import Keyring, key_id, new_key, parse_keys
 from runstate.core.rotation import rotate, used_keys
 from runstate.database import Database
 from runstate.errors import ConfigurationError, NoSecretKey
-from runstate.rows import BlockDocument
+from runstate.rows import Base, BlockDocument
 from runstate.secret_keys import keyring_of_secrets
 from runstate.settings import Settings
 from tests.client import Ask
+from tests.conftest import SECRET_KEY
 from tests.credentials import Keys, asking_with
 from tests.graphql.mutations import PROBLEM, do
 from tests.subscribing import listening
@@ -282,3 +288,159 @@ async def test_secret_fields_of_an_existing_schema_are_extended(ask: Ask) -> Non
     await make(ask, "other", fields={"title": "T", "secret_fields": ["token"]})
 
     assert (await ask(READ, id=made["id"]))["it"]["data"] == {"token": "********"}
+
+
+async def test_a_page_of_documents_is_read_in_as_many_statements_as_one(ask: Ask, app: Starlette) -> None:
+    database: Database = app.state.database
+
+    async def statements(first: int) -> int:
+        seen: list[str] = []
+
+        def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+            seen.append(statement)
+
+        engine = database.reader.sync_engine
+        sa.event.listen(engine, "before_cursor_execute", note)
+        found = await ask("query($n: Int) { blockDocuments(first: $n) { nodes { data } } }", n=first)
+        sa.event.remove(engine, "before_cursor_execute", note)
+        assert [each["data"] for each in found["blockDocuments"]["nodes"]] == [HIDDEN] * first
+        return len(seen)
+
+    for name in ("a", "b", "c"):
+        await make(ask, name)
+
+    assert await statements(3) == await statements(1)
+
+
+async def test_a_document_with_a_lost_key_does_not_hide_the_others(ask: Ask, app: Starlette) -> None:
+    lost, kept = [(await make(ask, name))["id"] for name in ("a", "b")]
+    database: Database = app.state.database
+    async with database.write() as transaction:
+        moved = sa.update(BlockDocument).where(BlockDocument.id == sa.literal(UUID(lost)))
+        await transaction.connection.execute(moved.values(ciphertext=Keyring([b"x" * 32]).encrypt({}, "")))
+    body = await ask.raw(
+        "query($ids: [ID!]!) { nodes(ids: $ids) { ... on BlockDocument { id data } } }", ids=[lost, kept]
+    )
+
+    assert [error["extensions"]["code"] for error in body["errors"]] == ["NO_SECRET_KEY"]
+    (finding,) = await verify_secrets(database, Keyring(parse_keys([SECRET_KEY])))
+    assert finding == f"{NO_KEY} (1): {lost}."
+
+
+async def test_verify_finds_a_ciphertext_of_another_document(ask: Ask, app: Starlette) -> None:
+    first, second = [(await make(ask, name))["id"] for name in ("a", "b")]
+    database: Database = app.state.database
+    assert await verify_secrets(database, Keyring(parse_keys([SECRET_KEY]))) == []
+    async with database.write() as transaction:
+        other = sa.select(BlockDocument.ciphertext).where(BlockDocument.id == sa.literal(UUID(first)))
+        text = await transaction.connection.scalar(other)
+        moved = sa.update(BlockDocument).where(BlockDocument.id == sa.literal(UUID(second))).values(ciphertext=text)
+        await transaction.connection.execute(moved)
+
+    assert await verify_secrets(database, Keyring(parse_keys([SECRET_KEY]))) == [f"{DAMAGED} (1): {second}."]
+
+
+TYPED = {
+    "title": "T",
+    "properties": {"token": {"type": "string"}, "n": {"type": "integer"}, "other": {"$ref": "#/definitions/Other"}},
+    "required": ["token", "other"],
+    "secret_fields": ["token"],
+}
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        ({"token": "t", "n": 1, "other": {}}, None),
+        ({"token": [PLANTED], "other": {}}, ["data", "token"]),
+        ({"token": PLANTED, "n": PLANTED, "other": {}}, ["data", "n"]),
+        ({"n": 1, "other": {}}, ["data"]),
+    ],
+)
+async def test_data_are_validated_against_the_schema_if_asked_for(
+    ask: Ask, capsys: pytest.CaptureFixture[str], data: Any, path: list[str] | None
+) -> None:
+    fields = TYPED | {"definitions": {"Other": {"type": "object"}}}
+    made = await make(ask, data=data, fields=fields, validate=True, selection="id")
+    dry = await make(ask, "dry", data=data, fields=fields, validate=True, dryRun=True)
+
+    assert ("id" in made, dry["__typename"]) == ((path is None), "InvalidInput" if path else dry["__typename"])
+    if path:
+        assert made["path"] == path
+    for text in (str(made), *capsys.readouterr()):
+        assert PLANTED not in text
+
+
+async def test_nested_documents_and_kept_members_count_in_a_validation(ask: Ask) -> None:
+    inner = (await make(ask, "inner"))["id"]
+    nested = {"$ref": {"block_document_id": inner}}
+    made = await make(ask, "outer", {"token": "t", "other": nested}, TYPED, "id", validate=True)
+    fields = f"{PROBLEM} ... on UpdateBlockDocumentPayload {{ blockDocument {{ data }} }}"
+
+    async def update(**data: Any) -> Any:
+        return await do(
+            ask, "updateBlockDocument", "UpdateBlockDocumentInput", fields, id=made["id"], data=data, validate=True
+        )
+
+    assert (await update(n=1))["blockDocument"]["data"] == {"token": "********", "n": 1, "other": HIDDEN}
+    assert (await update(n="x"))["path"] == ["data", "n"]
+    assert (await update(**dict.fromkeys(["token"], MASK)))["__typename"] == "UpdateBlockDocumentPayload"
+
+
+async def test_each_use_of_secrets_is_logged_with_its_actor_and_documents(
+    ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inner = (await make(ask, "inner"))["id"]
+    outer = (await make(ask, "outer", {"inner": {"$ref": {"block_document_id": inner}}}))["id"]
+    capsys.readouterr()
+    with structlog.testing.capture_logs() as logged:
+        await ask(READ, id=outer)
+        assert not [each for each in logged if each["event"] == "secrets_revealed"]
+        await ask(REVEAL, id=outer)
+
+    (record,) = [each for each in logged if each["event"] == "secrets_revealed"]
+    assert (record["actor"], record["block_document_ids"]) == ("anonymous", sorted([inner, outer]))
+    assert record["request_id"]
+
+
+SECRETS = [f"s{number:04}-{token_hex(8)}" for number in range(1_000)]
+PLACES = {"secret_fields": ["*"], "title": "P"}
+
+
+async def dump(database: Database) -> str:
+    """Return the text of all rows of all tables."""
+    async with database.read() as connection:
+        tables = Base.metadata.sorted_tables
+        return "".join([str((await connection.execute(sa.select(*each.columns))).all()) for each in tables])
+
+
+async def test_a_thousand_secrets_are_nowhere(
+    ask: Ask, app: Starlette, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database: Database = app.state.database
+    pages = [SECRETS[start : start + 50] for start in range(0, 1_000, 50)]
+    made, said = list[str](), list[str]()
+    with caplog.at_level(logging.DEBUG):
+        for number, page in enumerate(pages):
+            data = {each[:5]: [each, {"deep": [each]}, each][int(each[1:5]) % 3] for each in page}
+            document = await make(ask, f"d{number}", data, PLACES)
+            made.append(document["id"])
+            said.append(str(document))
+            said.append(str(await make(ask, f"d{number}", data, PLACES)))
+            said.append(str(await make(ask, "x", data | {"a": {"b": {"$ref": page[0]}}}, PLACES)))
+            said.append(str(await ask.raw(CREATE, input={"data": data, "blockSchemaId": page[0], "name": page[1]})))
+            said.append(str(await ask.raw(READ, id=document["id"])))
+        nodes = "query($ids: [ID!]!) { nodes(ids: $ids) { ... on BlockDocument { data references { id } } } }"
+        said.append(str(await ask.raw(nodes, ids=made)))
+        said.append(str(await ask.raw("{ blockDocuments(first: 200) { nodes { data blockSchema { fields } } } }")))
+        for key in made:
+            revealed = str(await ask(REVEAL, id=key))
+            assert sum(each in revealed for each in SECRETS) == 50
+    before = await dump(database)
+    ring = Keyring([newer := b"n" * 32, *parse_keys([SECRET_KEY])])
+    assert await rotate(database, ring) == len(made)
+    after = await dump(database)
+
+    texts = "".join([*said, before, after, caplog.text, *capsys.readouterr()])
+    assert [each for each in SECRETS if each in texts] == []
+    assert await verify_secrets(database, Keyring([newer])) == []

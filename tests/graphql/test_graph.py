@@ -96,3 +96,16 @@ async def test_a_node_leads_to_its_run(database: Database, ask: Ask) -> None:
         {"id": str(task.id), "name": "task", "__typename": "TaskRun"},
         {"id": str(subflow.id), "name": "inner", "__typename": "FlowRun"},
     ]
+
+
+async def test_a_node_has_the_artifacts_of_its_run_but_no_results(database: Database, ask: Ask) -> None:
+    run = make_flow_run(flow := make_flow())
+    task = make_task_run(run, start_time=at(1))
+    await store(database, flow, run, task)
+    create = """mutation($input: CreateArtifactInput!) { createArtifact(input: $input) { __typename } }"""
+    for kind in ("markdown", "result", None, "table"):
+        await ask(create, input={"type": kind, "flowRunId": str(run.id), "taskRunId": str(task.id)})
+    document = "query($id: ID!) { flowRun(id: $id) { graph { nodes { artifacts { type } } } } }"
+    (node,) = (await ask(document, id=str(run.id)))["flowRun"]["graph"]["nodes"]
+
+    assert node["artifacts"] == [{"type": "markdown"}, {"type": None}, {"type": "table"}]

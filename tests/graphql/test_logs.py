@@ -150,6 +150,35 @@ async def test_a_tree_has_the_lines_of_task_runs_and_subflows_in_one_order(ask: 
     assert [each["message"] for each in of_task["taskRun"]["logs"]["nodes"]] == ["1"]
 
 
+PAGES = """query($tree: ID, $first: Int, $after: String, $last: Int, $before: String, $by: [LogOrderBy!]) {
+  logs(tree: $tree, first: $first, after: $after, last: $last, before: $before, orderBy: $by) {
+    totalCount nodes { message } pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
+
+
+@pytest.mark.parametrize("by", [[], [{"timestamp": "DESC"}], [{"taskRunId": "ASC"}, {"timestamp": "ASC"}]])
+async def test_a_tree_is_read_page_by_page_in_both_directions(ask: Ask, by: list[dict[str, str]]) -> None:
+    run = await make_flow_run(ask)
+    child = await subflow(ask, run)
+    await write(ask, *(line(str(each), each // 2, flowRunId=(run, child)[each % 2]) for each in range(7)), line("x", 1))
+    order = {"by": by} if by else {}
+    expected = list("0123456") if by != [{"timestamp": "DESC"}] else list("6543210")
+    forward, backward = list[str](), list[str]()
+    page: dict[str, Any] = {}
+    while not page or page["pageInfo"]["hasNextPage"]:
+        page = (await ask(PAGES, tree=run, first=2, after=(page and page["pageInfo"]["endCursor"]) or None, **order))[
+            "logs"
+        ]
+        forward += [each["message"] for each in page["nodes"]]
+        assert page["totalCount"] == len(expected)
+    page = {}
+    while not page or page["pageInfo"]["hasPreviousPage"]:
+        before = (page and page["pageInfo"]["startCursor"]) or None
+        page = (await ask(PAGES, tree=run, last=2, before=before, **order))["logs"]
+        backward = [each["message"] for each in page["nodes"]] + backward
+
+    assert forward == backward == expected
+
+
 async def test_a_search_has_at_most_200_characters(ask: Ask) -> None:
     body = await ask.raw(LINES, where={"search": "x" * 201})
 

@@ -14,6 +14,17 @@ from runstate.errors import InvalidInput
 NO_DETAILS = StateDetails()
 
 
+@dataclass(frozen=True, slots=True)
+class ArtifactOfState:
+    """An artifact that the data of a state makes, with these data."""
+
+    key: str | None = None
+    type: str | None = None
+    description: str | None = None
+    id: UUID | None = None
+    """Id, from the time at which the state is entered."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """A state. A proposed one has no id, timestamp and version."""
@@ -34,6 +45,8 @@ class State:
     """Whether `data` refers to a persisted result; derived from it by default."""
     decision: StateDecision | None = None
     """The decision that wrote it; null for an acceptance without changes. Loaded states do not have it."""
+    artifact: ArtifactOfState | None = None
+    """The artifact that the data makes."""
     copied_from: UUID | None = None
     """Id of the stored state whose data is copied inside the database."""
 
@@ -104,7 +117,8 @@ class State:
 
     def fresh_copy(self, **changes: Any) -> State:
         """Return a copy for a new proposal, without id, timestamp and version."""
-        return replace(self, **{"id": None, "timestamp": None, "version": None, "decision": None, **changes})
+        without = dict.fromkeys(("id", "timestamp", "version", "decision", "artifact"))
+        return replace(self, **{**without, **changes})
 
     def with_details(self, **changes: Any) -> State:
         """Return a copy with changed details."""

@@ -16,6 +16,7 @@ from runstate.database.condition import Condition, DatabaseFile
 from runstate.database.connector import Connector
 from runstate.database.driver import before_commit, pace_of
 from runstate.database.failures import Kind, failure_of
+from runstate.database.grouping import Grouping, Work
 from runstate.database.lanes import Lane, QueryLanes
 from runstate.errors import ConfigurationError
 
@@ -96,6 +97,7 @@ class Database:
             # The engine is in autocommit mode, and migrations need transactions.
             self.writer = self.reader.execution_options(isolation_level="READ COMMITTED")
             self.connections = postgresql.Connections(self.reader, connections, connector)
+        self.group = Grouping(self._execute)
         self.statements = 0
         self.listeners: list[Callable[[str], None]] = []
         """Functions that are called with the name of each notified channel."""
@@ -178,6 +180,18 @@ class Database:
         # After the block: if COMMIT fails, it raises before this, and nobody is notified.
         for callback in transaction.waiting:
             callback()
+
+    async def write_together(self, work: Work) -> None:
+        """Execute work in a transaction. On SQLite, callers at the same time share it: a commit waits for the disk."""
+        if self.is_sqlite:
+            await self.group.submit(work)
+        else:
+            await self._execute([work])
+
+    async def _execute(self, works: list[Work]) -> None:
+        async with self.write() as transaction:
+            for work in works:
+                await work(transaction)
 
     def notify(self, channel: str) -> None:
         """Notify the listeners of a channel at once, about changes that are already committed."""

@@ -41,7 +41,8 @@ def matches(columns: Iterable[sa.ColumnElement[str]], search: Search) -> sa.Colu
     first, *others = columns
     text = first
     for column in others:
-        text = text + " " + column
+        # Not a parameter: the expression has to be that of the index.
+        text = text + sa.literal_column("' '", sa.Text()) + column
     parts = [_contains(text, term) for term in search.all]
     parts += [sa.not_(_contains(text, term)) for term in search.none]
     if search.any:

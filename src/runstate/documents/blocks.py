@@ -57,6 +57,9 @@ class CreateBlockDocument(Document):
     name: DashSlug | None = Field(
         default=None, description="Name, unique in the type: a-z, 0-9, `-`. Generated for anonymous documents."
     )
+    validate_: bool = Field(
+        default=False, description="True to refuse data that do not conform to the fields of the schema."
+    )
 
 
 class UpdateBlockDocument(Changes):
@@ -66,6 +69,9 @@ class UpdateBlockDocument(Changes):
     block_schema_id: UUID | None = Field(default=None, description="Id of another schema of the same type.")
     data: SecretData | None = Field(default=None, description="Values by key; each replaces all that is below its key.")
     merge: bool = Field(default=True, description="False to remove the keys that `data` omits.")
+    validate_: bool = Field(
+        default=False, description="True to refuse data that do not conform to the fields of the schema."
+    )
 
 
 class BlockDocumentName(Document):

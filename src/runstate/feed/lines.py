@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from runstate.database.driver import fetch
 from runstate.rows import Log, LogWrite
 
 TABLE: Final = table_of(Log)
+NAMES: Final = tuple(TABLE.columns.keys())
 LARGEST_CACHE: Final = 2**24
 """Approximate number of characters of lines that are kept."""
 
@@ -67,17 +69,18 @@ class Lines:
         self.size -= size
 
     async def _read(self, entries: Sequence[LogWrite], where: Clause | None = None) -> Groups:
-        ids = [each for entry in entries for each in _ids(entry)]
-        statement = sa.select(*TABLE.columns).where(among(TABLE.c.id, ids))
+        ids = {entry.first_id: _ids(entry) for entry in entries}
+        wanted = list(chain.from_iterable(ids.values()))
+        statement = sa.select(*TABLE.columns).where(among(TABLE.c.id, wanted))
         async with self.database.read() as connection:
             rows = await fetch(connection, statement if where is None else statement.where(where))
         by_id = {line.id: line for line in map(line_of, rows)}
-        return {entry.first_id: [by_id[each] for each in _ids(entry) if each in by_id] for entry in entries}
+        return {first: [by_id[each] for each in some if each in by_id] for first, some in ids.items()}
 
 
 def line_of(values: Sequence[Any]) -> Log:
     """Return the line with these values of all columns."""
-    return Log.of(dict(zip(TABLE.columns.keys(), values, strict=True)))
+    return Log.of(dict(zip(NAMES, values, strict=True)))
 
 
 def _ids(entry: LogWrite) -> list[UUID]:

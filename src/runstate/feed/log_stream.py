@@ -65,7 +65,8 @@ async def follow_lines(
     hub = feed.logs
     matching: LogFilter[LogWrite] = EVERYTHING if wanted.root is None else TreeFilter(feed.trees, wanted.root)
     start = None if after is None else hub.reader.decode(after)
-    first = None if start or not tail else await hub.with_timeout(partial(_tail, hub.past, _last(wanted, tail)))
+    last = _last(wanted, tail, is_sqlite=feed.lines.database.is_sqlite)
+    first = None if start or not tail else await hub.with_timeout(partial(_tail, hub.past, last))
     transitions = None
     if wanted.until_final and wanted.root is not None:
         transitions = await follow_run(feed, RunKind.FLOW_RUN, wanted.root, until_final=True)
@@ -86,13 +87,21 @@ async def _tail(reader: Reader[LogWrite], last: sa.Select[Any]) -> LinePart:
     return LinePart([line_of(row) for row in reversed(rows)], Cursor(position))
 
 
-def _last(wanted: Wanted, number: int) -> sa.Select[Any]:
+def _last(wanted: Wanted, number: int, *, is_sqlite: bool) -> sa.Select[Any]:
     """Select the last lines, newest first."""
     table = table_of(Log)
     lines = sa.select(*table.columns).order_by(table.c.timestamp.desc(), table.c.id.desc()).limit(number)
-    if wanted.root is not None:
-        lines = lines.where(among_selected(table.c.flow_run_id, tree_of(wanted.root)))
-    return lines if wanted.where is None else lines.where(wanted.where)
+    if wanted.where is not None:
+        lines = lines.where(wanted.where)
+    if wanted.root is None:
+        return lines
+    if is_sqlite:
+        return lines.where(among_selected(table.c.flow_run_id, tree_of(wanted.root)))
+    # One look into the index for each run: the planner would read the lines of all runs, in order.
+    runs = tree_of(wanted.root).subquery("runs")
+    last = lines.where(table.c.flow_run_id == runs.c.id).lateral("last")
+    both = sa.select(last).select_from(runs.join(last, sa.true()))
+    return both.order_by(last.c.timestamp.desc(), last.c.id.desc()).limit(number)
 
 
 class EndingStream(LogStream[LogWrite]):

@@ -246,6 +246,10 @@ class Context:
         loader = self._cached("types", lambda: DataLoader(self._types))
         return await loader.load_many(ids) if ids else []
 
+    def loader(self, key: Hashable, read: Callable[[list[Any]], Awaitable[list[Any]]]) -> DataLoader[Any, Any]:
+        """Return the loader of one kind of values. Values that are loaded at the same time are read together."""
+        return self._cached(key, lambda: DataLoader(read))
+
     async def _types(self, ids: list[UUID]) -> list[type[Row] | None]:
         types = implementing(Row)
         found = {key: types[place] for place, key in await self.fetch(_probes(tuple(types)), ids=ids)}

@@ -45,6 +45,7 @@ from runstate.rows import (
     WorkPool,
     WorkQueue,
 )
+from runstate.rows.artifacts import OF_STATE
 
 __all__ = [
     "Artifact",
@@ -85,7 +86,7 @@ register_type(Row, name="Node", only={"id"})
 register_type(ProposedType)
 register_type(StateDecision, name="Decision")
 register_type(LastAnswer, only=set(LastAnswer.model_fields) - {"limit_ids"})
-register_type(State, implements=(Row,), descriptions={"run": "The run that was in the state."})
+register_type(State, implements=(Row,), descriptions={"run": "The run that was in the state.", "artifact": OF_STATE})
 register_type(Run, implements=(Row,))
 for _row in tables(Row):
     if not _row.__private__:

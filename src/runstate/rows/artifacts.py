@@ -8,8 +8,12 @@ from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship
 
 from runstate.documents.base import DashSlug, JsonValue, LongText, ShortText, ShortTexts
 from runstate.rows.base import CREATE_ONLY, JSON, READ_ONLY, Row, reverse, unconstrained
-from runstate.rows.runs import FlowRun, TaskRun, known
+from runstate.rows.runs import FlowRun, FlowRunState, TaskRun, TaskRunState, known
 
+OF_STATE = (
+    "The artifact that `data` made: an object with `artifact_key`, `artifact_type` or `artifact_description` makes one "
+    "with this key, type and description. The other members are the data of both. Null without one."
+)
 KEY = "Names it over all its versions: a-z, 0-9, `-`; 1 to 255 characters."
 TYPE = "Kind of the data: `markdown`, `table`, `link`, `progress`, `image`, `result`, or a word of the client."
 
@@ -90,4 +94,16 @@ class Artifact(Row):
         sa.Index(None, "collection_id", "created", "id"),
         known("artifact", "key"),
         known("artifact", "type"),
+    )
+
+
+# Rows of states are declared before artifacts, which refer to runs.
+for _state in (FlowRunState, TaskRunState):
+    _state.artifact = relationship(
+        Artifact,
+        lazy="raise",
+        viewonly=True,
+        uselist=False,
+        primaryjoin=Artifact.id == foreign(_state.artifact_id),
+        doc=OF_STATE,
     )

@@ -65,6 +65,7 @@ class State(Row):
     decision_record: Mapped[StateDecision | None] = mapped_column(
         DocumentColumn(StateDecision), info=PRIVATE, doc="The decision that wrote it; null for a plain acceptance."
     )
+    artifact_id: Mapped[UUID | None] = mapped_column(info=PRIVATE, doc="Id of the artifact that `data` made.")
 
     @property
     def is_final(self) -> bool:
@@ -321,7 +322,7 @@ class FlowRunState(State):
         lazy="raise", info=reverse("states", HISTORY), doc="The flow run that was in the state."
     )
 
-    __table_args__ = (sa.UniqueConstraint("run_id", "version"),)
+    __table_args__ = (sa.UniqueConstraint("run_id", "version"), known("flow_run_state", "artifact_id"))
 
 
 class TaskRunState(State):
@@ -337,4 +338,4 @@ class TaskRunState(State):
         lazy="raise", info=reverse("states", HISTORY), doc="The task run that was in the state."
     )
 
-    __table_args__ = (sa.UniqueConstraint("run_id", "version"),)
+    __table_args__ = (sa.UniqueConstraint("run_id", "version"), known("task_run_state", "artifact_id"))

@@ -8,7 +8,7 @@ from runstate.rows.base import NOT_FILTERABLE, DocumentColumn, Row
 
 
 class SavedSearch(Row):
-    """Conditions that people want to use again, in their own terms. The server does not interpret them."""
+    """Conditions that people want to use again. Conditions on objects of the server can be applied to these."""
 
     __tablename__ = "saved_search"
     __order__, __indexed__ = ("name",), ("created", "updated")

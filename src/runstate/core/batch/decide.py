@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -224,6 +224,8 @@ def _apply(
         return None
     told = explained(decision, request)
     state = stamped(decision.state, decision.run, environment.now, id=environment.new_id(), decision=told)
+    if state.artifact:
+        state = replace(state, artifact=replace(state.artifact, id=environment.new_id()))
     run, entered = enter(decision.run, initial, state, quirks=request.quirks)
     # The bookkeeping must see the old policy: the reference counts a resumption in the process as a further run.
     run = run.replace(**decision.after_bookkeeping) if decision.after_bookkeeping else run
@@ -334,6 +336,7 @@ def state_columns(run_id: UUID, state: State, actor: str, request_id: str | None
         "actor": actor,
         "request_id": request_id,
         "decision_record": state.decision,
+        "artifact_id": state.artifact.id if state.artifact else None,
     }
 
 

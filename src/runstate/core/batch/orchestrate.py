@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.batch.artifacts import write_artifacts
 from runstate.core.batch.creating import create, mirrors
 from runstate.core.batch.decide import Environment, decide_request, references, state_columns
 from runstate.core.batch.requests import CreateRun, Outcome, ProposeState, Request
@@ -276,13 +277,11 @@ async def _load_cached(
 async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) -> None:
     """Write the changes of a unit. The number of statements does not depend on the size of the batch."""
     changed = [unit.runs[each].replace(updated=now) for each in sorted(unit.changed_runs)]
-    flow_runs = [run for run in changed if isinstance(run, FlowRun)]
-    task_runs = [run for run in changed if isinstance(run, TaskRun)]
     changes = [
         inserted(FlowRunState, [_state_row(each) for each in unit.transitions if isinstance(each.run, FlowRun)]),
         inserted(TaskRunState, [_state_row(each) for each in unit.transitions if isinstance(each.run, TaskRun)]),
-        updated(FlowRun, sql.FLOW_RUN_MOVED, flow_runs),
-        updated(TaskRun, sql.TASK_RUN_MOVED, task_runs),
+        updated(FlowRun, sql.FLOW_RUN_MOVED, [run for run in changed if isinstance(run, FlowRun)]),
+        updated(TaskRun, sql.TASK_RUN_MOVED, [run for run in changed if isinstance(run, TaskRun)]),
         # Numbered under the locks of the runs: the order of a run's entries agrees with its versions.
         inserted(Transition, [_transition(each, unit) for each in unit.transitions]),
         await tallies.added(connection, _tally_changes(unit)),
@@ -301,6 +300,7 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
     # The copy updates states that must have been inserted.
     copies = [(each.state.id, each.state.copied_from) for each in unit.transitions if each.state.copied_from]
     await sql.copy_data(connection, copies)  # type: ignore[arg-type]
+    await write_artifacts(connection, unit.transitions)
 
 
 async def write_limits(transaction: Transaction, unit: UnitOfWork, now: datetime) -> None:

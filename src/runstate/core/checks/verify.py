@@ -33,5 +33,10 @@ async def verify(database: Database, now: datetime, checks: Sequence[Check] | No
         for check in all_checks() if checks is None else checks:
             count, ids = await sql.first(connection, check.ids, MAX_IDS, values)
             if count:
-                findings.append(f"{check.finding} ({count}): {', '.join(ids)}{' …' if count > MAX_IDS else '.'}")
+                findings.append(finding_of(check.finding, count, ids))
     return findings
+
+
+def finding_of(finding: str, count: int, ids: Sequence[str]) -> str:
+    """Return the line of a finding about a number of rows, with the first ids."""
+    return f"{finding} ({count}): {', '.join(ids[:MAX_IDS])}{' …' if count > MAX_IDS else '.'}"

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.batch.artifacts import COPIED
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert, insert_or_find, new_columns, remove
 from runstate.core.context import CommandContext
 from runstate.database.dialects import among
 from runstate.database.driver import fetch
 from runstate.errors import NotFound
-from runstate.rows import Artifact, ArtifactCollection
+from runstate.rows import Artifact, ArtifactCollection, FlowRunState, TaskRunState
 from runstate.rows.documents import create_document, update_document
 
 CreateArtifact = create_document(Artifact)
 UpdateArtifact = update_document(Artifact)
-COPIED: Final = ("type", "data", "description", "metadata_", "flow_run_id", "task_run_id")
-"""Columns of the latest artifact in its collection."""
 
 
 @command(Artifact)
@@ -73,11 +72,17 @@ async def update_artifact(context: CommandContext, document: Any) -> Artifact:
 
 @command(Artifact)
 async def delete_artifact(context: CommandContext, artifact_id: UUID) -> None:
-    """Delete an artifact. The newest remaining one becomes the latest of its collection, which else is deleted."""
+    """Delete an artifact. The newest remaining one becomes the latest of its collection, which else is deleted.
+
+    A state whose data made the artifact loses its data.
+    """
     async with context.database.write() as transaction:
         connection = transaction.connection
         locked = await _lock(connection, [artifact_id])
         await remove(connection, Artifact, artifact_id)
+        for state in (FlowRunState, TaskRunState):
+            made_it = sa.update(state).where(state.artifact_id == artifact_id)
+            await connection.execute(made_it.values(data=None, artifact_id=None))
         await _renew(connection, locked, context.clock())
 
 

@@ -68,6 +68,11 @@ async def create_block_document(context: CommandContext, document: CreateBlockDo
     if document.name is None and not document.is_anonymous:
         raise InvalidInput("Only anonymous documents may omit the name.", ["name"])
     plain, references = _split(document.data)
+    if document.validate_:
+        # Before the transaction, which would keep other writers waiting on SQLite. Schemas never change.
+        async with context.database.read() as reading:
+            schema = await _schema(reading, document.block_schema_id)
+        await _validate(context, plain, references, schema)
     async with context.database.write() as transaction:
         connection = transaction.connection
         schema = await _schema(connection, document.block_schema_id)
@@ -88,6 +93,18 @@ async def create_block_document(context: CommandContext, document: CreateBlockDo
             raise await _name_taken(connection, schema.type_id, columns["name"])
         await _refer(context, connection, made.id, nested)
     return made
+
+
+async def _validate(context: CommandContext, plain: Data, nested: Collection[str], schema: Schema) -> None:
+    """Raise InvalidInput if data do not conform to a schema. Nested documents were checked by their own schemas."""
+    fields = dict(schema.definition)
+    for part in ("properties", "definitions"):
+        if isinstance(known := fields.get(part), dict):
+            fields[part] = {name: each for name, each in known.items() if name not in nested}
+    if isinstance(required := fields.get("required"), list):
+        fields["required"] = [name for name in required if name not in nested]
+    # Messages of the validator quote no values, which may be secrets.
+    await context.json_schemas.validate(plain, fields, ("data",))
 
 
 def _split(data: Any) -> tuple[Data, dict[str, str]]:
@@ -200,24 +217,27 @@ async def _changed(
     stored: Data = context.keyring.decrypt(old.ciphertext, about(old.id))
     new = restored(new, stored, secret_fields(schema.definition))
     nested = await _existing(connection, references)
-    await _check_cycle(connection, old.id, nested.values())
-    replaced = [*new, *nested]
     mine = BlockDocumentReference.parent_id == old.id
-    gone = mine & among(BlockDocumentReference.name, replaced) if document.merge else mine
-    await connection.execute(sa.delete(BlockDocumentReference).where(gone))
-    await _refer(context, connection, old.id, nested)
     if document.merge:
         new = {key: value for key, value in stored.items() if key not in nested} | new
+    if document.validate_:
+        kept = await connection.scalars(sa.select(BlockDocumentReference.name).where(mine)) if document.merge else ()
+        await _validate(context, new, {*nested, *kept}.difference(new), schema)
+    await _check_cycle(connection, old.id, nested.values())
+    gone = mine & among(BlockDocumentReference.name, [*new, *nested]) if document.merge else mine
+    await connection.execute(sa.delete(BlockDocumentReference).where(gone))
+    await _refer(context, connection, old.id, nested)
     return encrypted(context.keyring, new, old.id)
 
 
 async def _check_cycle(connection: AsyncConnection, document: UUID, nested: Collection[UUID]) -> None:
     """Raise InvalidInput if a document would contain itself."""
-    if nested and document in await _within(connection, list(nested)):
+    if nested and document in await within(connection, list(nested)):
         raise InvalidInput("A block document cannot contain itself.", ["data"])
 
 
-async def _within(connection: AsyncConnection, ids: list[UUID]) -> set[UUID]:
+async def within(connection: AsyncConnection, ids: list[UUID]) -> set[UUID]:
+    """Return the ids of documents, and of all documents nested in them."""
     return {each for (each,) in await fetch(connection, sa.select(_nested_in(ids).c.id))}
 
 

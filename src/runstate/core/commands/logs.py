@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -13,6 +14,7 @@ from asyncpg.pgproto.pgproto import UUID as PG_UUID  # made and written by Postg
 
 from runstate.core.commands.command import command
 from runstate.core.context import CommandContext
+from runstate.database import Transaction
 from runstate.database.bulk import append, table_of
 from runstate.database.queries.expiry import delete_in_batches
 from runstate.documents.logs import LogLine, WriteLogs
@@ -84,11 +86,16 @@ async def write_logs(context: CommandContext, document: WriteLogs) -> WrittenLog
         except InvalidLine as error:
             refused.append(RefusedLine(index, error.path, str(error)))
     if records:
-        async with context.database.write() as transaction:
-            await append(transaction.connection, Log, COLUMNS, records)
-            await append(transaction.connection, LogWrite, ENTRY_COLUMNS, list(_entries(records, now)))
-            transaction.notify(LOG_WRITES.channel)
+        await context.database.write_together(partial(_append, records, list(_entries(records, now))))
     return WrittenLogs(len(records), refused)
+
+
+async def _append(
+    records: Sequence[tuple[Any, ...]], entries: Sequence[tuple[Any, ...]], transaction: Transaction
+) -> None:
+    await append(transaction.connection, Log, COLUMNS, records)
+    await append(transaction.connection, LogWrite, ENTRY_COLUMNS, entries)
+    transaction.notify(LOG_WRITES.channel)
 
 
 class Ids(dict[str | None, UUID | None]):

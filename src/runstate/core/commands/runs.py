@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core import states
@@ -15,21 +16,23 @@ from runstate.core.batch.batcher import Batcher
 from runstate.core.batch.orchestrate import lock_limits, write_limits
 from runstate.core.batch.requests import Answer, Created, CreateRun, ProposeState
 from runstate.core.batch.unit_of_work import UnitOfWork
-from runstate.core.commands.artifacts import delete_artifacts_of
+from runstate.core.commands.artifacts import CreateArtifact, delete_artifacts_of
 from runstate.core.commands.command import TRIES
 from runstate.core.commands.crud import Written, change, columns_of
 from runstate.core.context import CommandContext
-from runstate.core.states import NO_DETAILS, State
+from runstate.core.states import NO_DETAILS, ArtifactOfState, State
 from runstate.database import Transaction
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among
 from runstate.database.queries import orchestration as sql
 from runstate.documents import requests
-from runstate.errors import NotFound, Unavailable
+from runstate.errors import InvalidInput, NotFound, Unavailable
 from runstate.rows import ConcurrencyWaiter, FlowRun, Log, ProposalAnswer, Row, TaskRun, TaskRunState
 
 R = TypeVar("R", bound=Row)
 
+ARTIFACT: Final = ("artifact_key", "artifact_type", "artifact_description")
+"""Members of a state's data that describe an artifact."""
 NEW: dict[str, Any] = {
     "state_id": None,
     "state_type": None,
@@ -52,7 +55,27 @@ def stated(given: requests.State | None) -> State:
     if given is None:
         return states.pending()
     details = given.details or NO_DETAILS
-    return State(type=given.type, name=given.name or "", message=given.message, data=given.data, details=details)
+    data, artifact = _artifact_of(given.data)
+    return State(
+        type=given.type, name=given.name or "", message=given.message, data=data, details=details, artifact=artifact
+    )
+
+
+def _artifact_of(data: Any) -> tuple[Any, ArtifactOfState | None]:
+    """Return the data of a state without the members that describe its artifact, and that artifact, if there are any.
+
+    Raise InvalidInput if one of them is not valid. The reference takes them out of the data, too.
+    """
+    described = {name: data[name] for name in ARTIFACT if data.get(name)} if isinstance(data, dict) else {}
+    if not described or states.is_unpersisted(data):
+        return data, None
+    members = {name.removeprefix("artifact_"): value for name, value in described.items()}
+    try:
+        CreateArtifact(**members)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(first["msg"], ("state", "data", f"artifact_{first['loc'][0]}")) from None
+    return {name: value for name, value in data.items() if name not in described}, ArtifactOfState(**members)
 
 
 async def decided(batcher: Batcher, request: ProposeState) -> Answer:

@@ -101,7 +101,7 @@ class Query:
 class Mutation:
     """The allowlist."""
 
-    @mutation(Scope.ADMIN, InvalidInput, returns=SetIPAllowlistPayload)
+    @mutation(Scope.ADMIN, InvalidInput, returns=SetIPAllowlistPayload, result="SetIPAllowlistResult")
     async def set_ip_allowlist(self, info: Info, input: Given) -> Any:
         """Replace the allowlist. A list that refuses the client itself is refused, unless `force` is given."""
         written = await set_allowlist(info.context.commands, input.checked(), info.context.address)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -9,8 +10,11 @@ import orjson
 import strawberry
 
 from runstate.documents import exact_json
+from runstate.graphql.context import Info
 from runstate.graphql.pagination.raw_rows import as_parsed
-from runstate.graphql.types.fields import object_type
+from runstate.graphql.published import BlockDocument
+from runstate.graphql.types.conditions import as_uuid
+from runstate.graphql.types.fields import field, object_type
 
 MOST_ROWS: Final = 1_000
 MOST_COLUMNS: Final = 200
@@ -61,6 +65,38 @@ class Table:
         description=f"Values by column; null for a missing one. At most {MOST_ROWS:,} rows."
     )
     row_count: int = strawberry.field(description="Number of rows.")
+
+
+@object_type
+class ResultSerializer:
+    """The way in which a result was written."""
+
+    settings: JSON = strawberry.field(description="Its further settings, as they were written.")
+    type: str = strawberry.field(
+        description="`pickle`, `json`, `compressed/pickle`, `compressed/json`, or another one of the client."
+    )
+
+
+@object_type
+class ResultReference:
+    """The place of a stored result.
+
+    In JSON: `storage_key`, `storage_block_id`, `serializer`, `expiration`, `prefect_version`.
+    """
+
+    client_version: str | None = strawberry.field(description="Version of the client that wrote it.")
+    expiration: datetime | None = strawberry.field(description="Time from which it may be gone; null for never.")
+    serializer: ResultSerializer = strawberry.field(description="The way in which it was written.")
+    storage_block_id: strawberry.ID | None = strawberry.field(
+        description="Id of the block document of the storage; null for the default storage of the client."
+    )
+    storage_key: str = strawberry.field(description="Key or path in the storage.")
+
+    @field
+    async def storage_block(self, info: Info) -> BlockDocument | None:
+        """The block document of the storage; null for the default storage of the client, or if it is unknown."""
+        found: BlockDocument | None = await info.context.load(info, BlockDocument, self.storage_block_id)
+        return found
 
 
 for _content in (Markdown, Link, Image, Progress, Table):
@@ -135,10 +171,37 @@ def _rows(data: Any) -> tuple[int, list[Mapping[str, Any]]] | None:
     return None
 
 
+def _timestamp(text: Any) -> datetime | None:
+    """Return a time with its zone, by default UTC; None for anything else."""
+    try:
+        found = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def result_of(data: Any) -> ResultReference | None:
+    """Return the reference in the data of a state or artifact; None if the data are no object with `storage_key`."""
+    data = as_parsed(data)
+    if not isinstance(data, dict) or not isinstance(key := data.get("storage_key"), str):
+        return None
+    block, version, given = data.get("storage_block_id"), data.get("prefect_version"), data.get("serializer")
+    settings = dict(given) if isinstance(given, dict) else {"type": given}
+    kind = settings.pop("type", None)
+    return ResultReference(
+        client_version=version if isinstance(version, str) else None,
+        expiration=_timestamp(data.get("expiration")),
+        serializer=ResultSerializer(settings=settings, type=kind if isinstance(kind, str) else "pickle"),
+        storage_block_id=strawberry.ID(block) if isinstance(block, str) and as_uuid(block) else None,
+        storage_key=key,
+    )
+
+
 READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "markdown": _markdown,
     "link": _link,
     "image": _image,
     "progress": _progress,
     "table": _table,
+    "result": result_of,
 }

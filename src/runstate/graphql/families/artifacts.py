@@ -17,11 +17,13 @@ from runstate.graphql.families.artifact_contents import (
     Link,
     Markdown,
     Progress,
+    ResultReference,
     Table,
     content_of,
+    result_of,
 )
 from runstate.graphql.families.family import Command, Delete, family
-from runstate.graphql.published import Artifact, ArtifactCollection
+from runstate.graphql.published import Artifact, ArtifactCollection, State
 from runstate.graphql.types.conditions import as_uuid
 from runstate.graphql.types.derive import extends
 from runstate.graphql.types.fields import Id, subscription
@@ -45,7 +47,7 @@ FAMILY = family(
 )
 
 ArtifactContent = Annotated[
-    Image | Link | Markdown | Progress | Table,
+    Image | Link | Markdown | Progress | ResultReference | Table,
     strawberry.union("ArtifactContent", description="The data of an artifact, read as its type says."),
 ]
 
@@ -53,8 +55,14 @@ ArtifactContent = Annotated[
 @extends(Artifact, needs={"type", "data"}, parses=True)
 async def content(root: strawberry.Parent[Artifact]) -> ArtifactContent | None:
     """The data, read as the type says; null for other types, and for data that does not fit the type."""
-    found: Image | Link | Markdown | Progress | Table | None = content_of(root.type, root.data)
+    found: Image | Link | Markdown | Progress | ResultReference | Table | None = content_of(root.type, root.data)
     return found
+
+
+@extends(State, needs={"data"}, parses=True)
+async def result_reference(root: strawberry.Parent[State]) -> ResultReference | None:
+    """The place of the stored result, if `data` is an object with `storage_key`; null if it is the result itself."""
+    return result_of(root.data)
 
 
 @extends(Artifact, needs={"collection_id"})

@@ -7,10 +7,11 @@ from uuid import UUID
 import orjson
 import sqlalchemy as sa
 import strawberry
+import structlog
 
 from runstate.core.blocks import secret_fields as paths_of
 from runstate.core.commands import block_documents, block_types
-from runstate.core.commands.block_documents import SetDefaultResultStorage, read_data
+from runstate.core.commands.block_documents import SetDefaultResultStorage, read_data, within
 from runstate.database.bulk import table_of
 from runstate.documents import exact_json
 from runstate.documents.access import Scope
@@ -23,7 +24,7 @@ from runstate.documents.blocks import (
     CreateBlockSchema,
     UpdateBlockDocument,
 )
-from runstate.errors import InUse, InvalidInput, NameTaken, NotFound
+from runstate.errors import InUse, InvalidInput, LimitExceeded, NameTaken, NoSecretKey, NotFound
 from runstate.graphql.context import Context, Info
 from runstate.graphql.families.family import Command, Delete, Family, by_reference, change, creation, deletion
 from runstate.graphql.families.mutations import CREATED, DeletePayload, deleted, mutation, payload
@@ -43,6 +44,7 @@ from runstate.graphql.types.fields import Id, object_type, query
 from runstate.graphql.types.filters import Extra
 from runstate.graphql.types.inputs import Input, register_input
 
+log = structlog.get_logger(__name__)
 JSON: Any = strawberry.scalars.JSON
 PROTECTABLE = (InvalidInput, NotFound)
 
@@ -127,13 +129,36 @@ async def referenced_by(root: strawberry.Parent[BlockDocument], info: Info) -> l
 @extends(BlockDocument, needs=())
 async def data(root: strawberry.Parent[BlockDocument], info: Info) -> JSON:
     """The data, with nested documents in place and `********` in place of secrets, except null."""
-    return (await _data(info, root.id, reveal=False)) or {}
+    # The documents of a list are read together.
+    loader = info.context.loader(data, partial(_masked, info.context))
+    return await loader.load(root.id)
 
 
-async def _data(info: Info, key: UUID, *, reveal: bool) -> Any:
+async def _masked(context: Context, keys: list[UUID]) -> list[Any]:
+    try:
+        async with context.database.read() as connection:
+            found = await read_data(connection, context.commands.keyring, keys)
+    except (LimitExceeded, NoSecretKey) as error:
+        # One document that cannot be read must not hide the others.
+        return [error] if len(keys) == 1 else [(await _masked(context, [key]))[0] for key in keys]
+    return [found.get(key, {}) for key in keys]
+
+
+async def _revealed(info: Info, key: UUID) -> Any:
+    """Return the data of a document in clear text, and log who saw which documents."""
     context = info.context
     async with context.database.read() as connection:
-        return (await read_data(connection, context.commands.keyring, [key], reveal=reveal)).get(key)
+        found = (await read_data(connection, context.commands.keyring, [key], reveal=True)).get(key)
+        shown = await within(connection, [key])
+    if found is not None:
+        # A warning, so that it is logged at every usual level.
+        log.warning(
+            "secrets_revealed",
+            actor=context.actor,
+            request_id=context.request_id,
+            block_document_ids=sorted(map(str, shown)),
+        )
+    return found
 
 
 @object_type
@@ -206,7 +231,7 @@ class Query:
         """The data of a block document in clear text, with those of nested documents; null if it is unknown."""
         ref = by.checked()
         key = ref.id or await _key_of(info, ref)
-        revealed = await _data(info, key, reveal=True) if key else None
+        revealed = await _revealed(info, key) if key else None
         document = await info.context.row(BlockDocument, key) if revealed is not None else None
         return BlockDocumentSecrets(data=revealed, document=document) if document else None
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final, cast
 from uuid import UUID
 
+import sqlalchemy as sa
 import strawberry
 from strawberry import UNSET
 
@@ -13,13 +14,17 @@ from runstate.database.queries.graph import GraphNode
 from runstate.documents.states import RunKind
 from runstate.errors import InvalidInput
 from runstate.graphql.context import Info
+from runstate.graphql.pagination.keyset import PageArguments
 from runstate.graphql.pagination.sizes import checked_size
-from runstate.graphql.published import FlowRun, Run, TaskRun
-from runstate.graphql.types.conditions import as_uuid, is_set
+from runstate.graphql.published import Artifact, FlowRun, Run, TaskRun
+from runstate.graphql.types.conditions import Clause, as_uuid, is_set
 from runstate.graphql.types.derive import extends, register_type
 from runstate.graphql.types.fields import field, object_type
+from runstate.graphql.types.input_values import read
+from runstate.graphql.types.orders import Direction, OrderBy
 
 LARGEST: Final = 1000
+MOST_ARTIFACTS: Final = 100
 First = strawberry.argument(description=f"Number of nodes on the page, from 1 to {LARGEST}; {LARGEST} by default.")
 After = strawberry.argument(description="Only nodes after the one with this run id.")
 Since = strawberry.argument(description="Only nodes that ended at this time or later, or have not ended.")
@@ -32,6 +37,23 @@ async def run_of_node(root: strawberry.Parent[GraphNode], info: Info) -> Run | N
     """The task run or the subflow run; null if it was deleted meanwhile."""
     row: type[Run] = FlowRun if root.kind is RunKind.FLOW_RUN else TaskRun
     return await info.context.load(info, row, root.run_id)
+
+
+def _is_no_result(table: sa.FromClause) -> Clause:
+    return sa.or_(table.c.type.is_(None), table.c.type != "result")
+
+
+OLDEST: Any = read(OrderBy.__class_getitem__(Artifact).resolve_type(), {"created": Direction.ASC}, None)
+ARTIFACTS: Final[PageArguments[Any]] = PageArguments(
+    first=MOST_ARTIFACTS, order_by=[OLDEST], conditions=(_is_no_result,)
+)
+
+
+@extends(cast("Any", GraphNode), size=MOST_ARTIFACTS)
+async def artifacts(root: strawberry.Parent[GraphNode], info: Info) -> list[Artifact]:
+    """The artifacts of the run, except results; oldest first, at most 100."""
+    key = "flow_run_id" if root.kind is RunKind.FLOW_RUN else "task_run_id"
+    return await info.context.children(info, Artifact, ARTIFACTS, key, root.run_id)
 
 
 @object_type

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from inspect import Parameter, Signature
 from typing import Annotated, Any, Final, Generic, TypeVar, cast
 
@@ -217,6 +218,27 @@ def rows_of(row: type[Row], description: str, **extras: Extra) -> Any:
     """Return a field with all rows of a table, page by page, with additional arguments."""
     many = HasMany(row, None, Extras(extras))
     return strawberry.field(_resolver(many), description=description, metadata={"many": many})
+
+
+def searched_by(
+    owner: type[Row], name: str, row: type[Row], needs: set[str], where: Callable[..., Where[Any]], doc: str
+) -> None:
+    """Add rows that meet a condition of an owner and of the list, as a field of the owner."""
+    many = HasMany(row, None)
+    plain: Any = _resolver(many)
+
+    def search(root: Any, info: strawberry.Info[Any, Any], **given: Any) -> Any:
+        page: PageArguments[Any] = PageArguments.of(many.extras, given)
+        both = where(root, info, page.where if isinstance(page.where, Where) else None)
+        return info.context.search(info, row, replace(page, where=both), of=root.id)
+
+    search.__signature__ = plain.__signature__  # type: ignore[attr-defined]
+    search.__annotations__ = plain.__annotations__
+
+    def make() -> Any:
+        return strawberry.field(search, description=doc, metadata={"needs": needs, "size": DEFAULT_SIZE})
+
+    add_field(owner, name, make)
 
 
 def has_many(owner: type[Row], name: str, row: type[Row], key: str, description: str) -> None:

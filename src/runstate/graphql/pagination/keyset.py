@@ -3,13 +3,13 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from strawberry import UNSET
 
-from runstate.database.dialects import among, as_given
+from runstate.database.dialects import AmongSelected, among, as_given
 from runstate.errors import BadUserInput, InvalidInput
 from runstate.graphql.pagination.counts import count_query
 from runstate.graphql.pagination.cursors import fingerprint, position
@@ -80,7 +80,11 @@ class PageQuery(Generic[R]):
         self.condition = arguments.where if isinstance(arguments.where, Where) else None
         self.extra = arguments.conditions
         where = arguments.where.clause(self.table) if isinstance(arguments.where, Where) else sa.true()
-        self.where: Clause = sa.and_(where, *(condition(self.table) for condition in self.extra))
+        further = [condition(self.table) for condition in self.extra]
+        self.where: Clause = sa.and_(where, *further)
+        spread = [each for each in further if isinstance(each, AmongSelected)] if row.__numerous__ else []
+        self.spread = spread[0] if spread and dialect.name == "postgresql" else None
+        """The condition that a column has one of several values, whose rows are read one value after the other."""
         self.size = arguments.size()
         self.backwards = is_set(arguments.last)
         self.after = _position(row, self.keys, "after", arguments.after)
@@ -122,7 +126,20 @@ class PageQuery(Generic[R]):
 
     def _limited(self, parents: list[Any], *, null: bool | None) -> Statement:
         # One row more than the page has shows whether more rows follow.
-        return self._cached(null, lambda: self._part(parents, null=null).limit(self.size + 1))
+        return self._cached(null, lambda: self._gathered(self._part(parents, null=null).limit(self.size + 1)))
+
+    def _gathered(self, part: sa.Select[Any]) -> sa.Select[Any]:
+        """Return a part of a page, with one look into the index for each value of a column.
+
+        The planner would read the order until it has found enough rows with one of the values, through all others.
+        """
+        if self.spread is None:
+            return part
+        column, values = self.spread.clauses
+        given = cast("sa.ScalarSelect[Any]", values).element.subquery("given")
+        page = part.where(column == given.c[0]).lateral("page")
+        places = [key.clause(page, backwards=self.backwards) for key in self.keys]
+        return sa.select(page).select_from(given.join(page, sa.true())).order_by(*places).limit(self.size + 1)
 
     def _both_parts(self, parents: list[Any], *, first: bool) -> Statement:
         # Both databases execute the first part once, since it is used twice.
