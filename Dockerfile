@@ -4,7 +4,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/source/co
     PIP_BUILD_CONSTRAINT=/source/constraints.txt RUNSTATE_WEB=required
 RUN python -m venv --without-pip /runstate
 WORKDIR /source
-COPY pyproject.toml hatch_build.py constraints.txt LICENSE README.md ./
+COPY pyproject.toml hatch_build.py constraints.txt LICENSE README.md schema.graphql ./
 COPY src src
 # PIP_CONSTRAINT pins the versions.
 # hadolint ignore=DL3013

@@ -9,7 +9,7 @@ SERVING := $(VENV)/serving
 TESTING := $(VENV)/testing
 
 # Sources of the pages, which the installation builds.
-PAGES := hatch_build.py $(wildcard src/runstate/web/*.* src/runstate/web/queries/*)
+PAGES := hatch_build.py schema.graphql $(filter-out %/documents.ts,$(wildcard $(addprefix src/runstate/web/,*.* page/* graphiql/*.* graphiql/queries/*)))
 
 # Number of processes that run tests; 0 runs them one after another.
 WORKERS ?= auto

@@ -9,8 +9,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FAILED = """
-The page GraphiQL could not be built: %s
-The server works without it. Its page /graphiql explains how to build it later.
+The pages could not be built: %s
+The server works without them. Its page / explains how to build them later.
 """
 
 

@@ -21,7 +21,7 @@ from tests.client import Ask
 from tests.serving import run
 from tests.subscribing import Listening, connected, listening
 
-READY = sorted((Path(__file__).parent.parent / "src/runstate/web/queries").glob("*.graphql"))
+READY = sorted((Path(__file__).parent.parent / "src/runstate/web/graphiql/queries").glob("*.graphql"))
 RUNS = 3 * len(FLOWS)
 COUNTS = "{ flowRunCounts(groupBy: [FLOW, STATE_NAME]) { flow { name } stateName count } }"
 

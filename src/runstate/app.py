@@ -39,7 +39,7 @@ from runstate.services import claim_expiry, cleanup, heartbeats, late, log_reten
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
 from runstate.settings import Settings, database_of
 from runstate.tracing import tracing_of
-from runstate.web.pages import PAGE, BrowserRedirect
+from runstate.web.pages import GRAPHIQL, BrowserRedirect
 from runstate.web.pages import routes as page_routes
 
 
@@ -136,7 +136,7 @@ def horizon_of(settings: Settings) -> Horizon:
 
 def graphql_routes(endpoint: Endpoint, *, with_pages: bool) -> list[BaseRoute]:
     """Return the routes to the endpoint, with and without a trailing slash."""
-    ways = {"/graphql": PAGE, "/graphql/": f"../{PAGE}"}
+    ways = {"/graphql": GRAPHIQL, "/graphql/": f"../{GRAPHIQL}"}
     return [
         *(Route(path, BrowserRedirect(endpoint, to) if with_pages else endpoint) for path, to in ways.items()),
         *(WebSocketRoute(path, endpoint) for path in ways),

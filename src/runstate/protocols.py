@@ -224,10 +224,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     @override
     def on_headers_complete(self) -> None:
+        before = self.cycle
         super().on_headers_complete()
-        # An upgrade to a WebSocket has no response of its own.
-        if self.cycle is not None:
-            # The application starts after this callback, so nothing was written yet.
+        # The application starts after this callback, so nothing was written yet. A WebSocket has no cycle.
+        if self.cycle is not before:
             self.cycle.transport = ResponseTransport(self.transport, self.loop)
         self._enter(Phase.BODY)
         self.received = 0

@@ -215,8 +215,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     graphiql: bool | None = Field(
         default=None,
-        description="Whether GraphiQL is served at `/graphiql`, and to browsers at `/graphql`. By default only if the "
-        "server listens on loopback.",
+        description="Whether the live page is served at `/`, and GraphiQL at `/graphiql` and to browsers at `/graphql`."
+        " By default only if the server listens on loopback.",
     )
     max_body_bytes: int = Field(default=2**20, gt=0, description="Maximum size of a request body, in bytes.")
     request_head_timeout_seconds: float = Field(

@@ -19,7 +19,7 @@ async def test_a_server_has_names_and_addresses(ask: Ask) -> None:
         "apiUrl": "http://127.0.0.1:4200/graphql",
         "description": "",
         "handle": "local/default",
-        "uiUrl": "http://127.0.0.1:4200/graphiql/",
+        "uiUrl": "http://127.0.0.1:4200/",
         "workspaceHandle": "default",
         "workspaceName": "",
     }

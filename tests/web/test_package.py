@@ -31,7 +31,8 @@ def test_the_wheel_contains_the_pages_and_not_their_sources(tmp_path: Path) -> N
     code = {name for name in pages if not name.startswith("built/")}
 
     assert code == {"__init__.py", "pages.py"}
-    assert {"built/index.html", "built/index.html.br", "built/index.html.gz"} <= set(pages)
+    for page in ("built/index.html", "built/graphiql/index.html"):
+        assert {page, f"{page}.br", f"{page}.gz"} <= set(pages)
     assert "built/NOTICES.txt" in pages
     assert any(name.startswith("built/assets/graphql.worker-") and name.endswith(".js.br") for name in pages)
 

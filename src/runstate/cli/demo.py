@@ -17,6 +17,16 @@ from runstate.client.proposals import ReportedRun
 from runstate.client.reports import Answer as AnswerOfRules
 from runstate.client.sockets import socket_address
 
+APPROVAL: Final = {
+    "approval-schema": {
+        "type": "object",
+        "properties": {"approved": {"type": "boolean"}, "comment": {"type": "string"}},
+        "required": ["approved"],
+    },
+    "approval-description": "Is this invoice to be paid?",
+}
+"""Inputs of a run that waits for an approval: the JSON schema of the answer, and the question."""
+KEYSET: Final = {"schema": "approval-schema", "description": "approval-description", "response": "approval"}
 WORKERS: Final = 3
 """Number of flow runs at the same time."""
 PATIENCE_SECONDS: Final = 5
@@ -169,16 +179,23 @@ class Demo:
     async def end(self, ending: str, run: FlowRun) -> None:
         """Pause, cancel or crash a run."""
         if ending == "PAUSED":
-            message = "Waiting for approval."
-            await self.change(run, "pauseFlowRun", "PauseFlowRunInput", message=message, timeoutSeconds=3600)
-            await self.rest(5)
-            await self.change(run, "resumeFlowRun", "ResumeFlowRunInput")
+            await self.approve(run)
         elif ending == "CANCELLED":
             await self.change(run, "cancelFlowRun", "CancelFlowRunInput", message="Cancelled by the user.")
             await self.rest(1)
             raise Cancelled
         elif ending == "CRASHED":
             raise SystemExit("The process was killed: out of memory.")
+
+    async def approve(self, run: FlowRun) -> None:
+        """Pause a run for some time, in which a user can resume it with an input; then resume it."""
+        for key, value in APPROVAL.items():
+            given = {"flowRunId": run.id, "key": key, "value": value}
+            await self.do("createFlowRunInput", "CreateFlowRunInputInput", "__typename", **given)
+        pause = {"message": "Waiting for approval.", "timeoutSeconds": 3600, "runInputKeyset": KEYSET}
+        await self.change(run, "pauseFlowRun", "PauseFlowRunInput", **pause)
+        await self.rest(15)
+        await self.change(run, "resumeFlowRun", "ResumeFlowRunInput", runInput={"approved": True})
 
     async def task(self, task: Task, flow: Flow, nth: int, run: FlowRun, inputs: Answer) -> str:
         """Run a task or a subflow; return the id of the task run."""

@@ -11,13 +11,15 @@ import sys
 from pathlib import Path
 from typing import Final
 
-HERE: Final = Path(__file__).parent
+HERE: Final = Path(__file__).resolve().parent
 BUILT: Final = HERE / "built"
 STAMP: Final = BUILT / ".sources"
 NOTICES: Final = BUILT / "NOTICES.txt"
 """Licenses of the packages in the pages; they must be distributed with the pages."""
 NOTICE: Final = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|ThirdPartyNotices).*", re.IGNORECASE)
-OURS: Final = {"__pycache__", "built", "node_modules"}
+OURS: Final = {"__pycache__", "built", "node_modules", "documents.ts"}
+SCHEMA: Final = HERE.parent.parent.parent / "schema.graphql"
+"""The types of the live page are generated from it."""
 OLDEST_NODE: Final = (22, 12)
 
 
@@ -29,7 +31,7 @@ def build() -> None:
     run = Node()
     # Few retries, because the package works without the pages if there is no network.
     run(run.npm, "ci", "--no-fund", "--no-audit", "--fetch-retries=1")
-    run(run.npm, "run", "build", "--", "--logLevel=error")
+    run(run.npm, "run", "build")
     NOTICES.write_text(notices())
     # Last, so that a build that failed is repeated.
     STAMP.write_text(sources)
@@ -54,7 +56,8 @@ def digest() -> str:
     """Return a digest of the sources of the pages."""
     below = (path.relative_to(HERE) for path in HERE.rglob("*") if path.is_file() and path.suffix != ".py")
     files = sorted(path for path in below if not OURS.intersection(path.parts))
-    return hashlib.sha256(b"\0".join(str(path).encode() + (HERE / path).read_bytes() for path in files)).hexdigest()
+    parts = [SCHEMA.read_bytes(), *(str(path).encode() + (HERE / path).read_bytes() for path in files)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 class Node:

@@ -1,4 +1,4 @@
-"""Routes of GraphiQL: built files, compressed in advance, cached by browsers, restricted to this server by a policy."""
+"""Routes of the pages: built files, compressed in advance, cached by browsers, and a policy against other hosts."""
 
 from collections.abc import Iterator
 from os import PathLike, fspath, stat_result
@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,16 +17,20 @@ BUILT: Final = Path(__file__).parent / "built"
 ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}
 """Suffixes of compressed files by content encoding, best first."""
 
+GRAPHIQL: Final = "graphiql/"
+"""Path of GraphiQL, relative to the root of the server."""
+
 HTML: Final = "text/html"
 REPRESENTATIONS: Final = ("application/json", "application/graphql-response+json", "text/event-stream", HTML)
 """Media types of `/graphql`."""
 
-# The page must load nothing from other hosts.
+# The pages must load nothing from other hosts.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "font-src 'self' data:; style-src 'self' 'unsafe-inline'; "  # the editor inserts style elements
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "font-src 'self' data:; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# The editor of GraphiQL inserts style elements.
+GRAPHIQL_POLICY: Final = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 HEADERS: Final = {
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "no-referrer",
@@ -36,8 +40,8 @@ HEADERS: Final = {
 FOREVER: Final = "public, max-age=31536000, immutable"
 NOT_BUILT: Final = """<!doctype html><title>runstate</title>
 <h1>runstate is running</h1>
-<p>GraphQL is at <a href="../graphql">graphql</a>. GraphiQL was not built, because npm could not be used
-when runstate was installed. To build it, run <code>make pages</code> in the source tree.</p>"""
+<p>GraphQL is at the path <code>graphql</code>. The pages were not built, because npm could not be used
+when runstate was installed. To build them, run <code>make pages</code> in the source tree.</p>"""
 
 
 class Pages(StaticFiles):
@@ -61,6 +65,8 @@ class Pages(StaticFiles):
         encoding, path = next(variants(fspath(full_path), Headers(scope=scope).get("accept-encoding", "")))
         response = super().file_response(path, Path(path).stat(), scope, status_code)
         response.headers.update(HEADERS)
+        if Path(path).parent.name == GRAPHIQL.rstrip("/"):
+            response.headers["Content-Security-Policy"] = GRAPHIQL_POLICY
         # index.html names the current assets, so browsers have to revalidate it.
         response.headers["Cache-Control"] = FOREVER if "assets" in Path(path).parts else "no-cache"
         if encoding:
@@ -76,10 +82,6 @@ def variants(path: str, accepted: str) -> Iterator[tuple[str, str]]:
     yield "", path
 
 
-PAGE: Final = "graphiql/"
-"""Path of the page, relative to the root of the server."""
-
-
 def redirect(location: str) -> Response:
     """Return a redirect to a page. The location is relative, because a proxy may change host and path."""
     # GraphQL clients use the same URL, so caches must tell them apart.
@@ -87,9 +89,9 @@ def redirect(location: str) -> Response:
 
 
 class BrowserRedirect:
-    """An endpoint that redirects browsers to the page and passes other requests on."""
+    """An endpoint that redirects browsers to GraphiQL and passes other requests on."""
 
-    def __init__(self, endpoint: ASGIApp, location: str = PAGE) -> None:
+    def __init__(self, endpoint: ASGIApp, location: str = GRAPHIQL) -> None:
         self.endpoint = endpoint
         self.to_page = redirect(location)
 
@@ -107,13 +109,17 @@ def wants_page(scope: Scope) -> bool:
 
 
 def is_page_path(scope: Scope) -> bool:
-    """Return whether a request is for the page, one of its files, or a redirect to it."""
+    """Return whether a request is for a page, one of its files, or a redirect to it."""
     path = scope["path"]
     is_way = path.rstrip("/") == "/graphql" and wants_page(scope)
-    return is_way or path in {"/", "/graphiql"} or path.startswith("/graphiql/")
+    return is_way or path in {"/", "/graphiql"} or path.startswith(FOLDERS)
 
 
-def routes() -> list[BaseRoute]:
-    """Return the routes of the pages."""
-    to_page = redirect(PAGE)
-    return [*(Route(path, to_page, methods=["GET"]) for path in ("/", "/graphiql")), Mount("/graphiql", Pages())]
+FOLDERS: Final = ("/assets/", "/graphiql/")
+
+
+def routes(pages: Pages | None = None) -> list[BaseRoute]:
+    """Return the routes of the pages: the live page at the root, GraphiQL below it."""
+    files = pages or Pages()
+    folders = (Route(f"{folder}{{path:path}}", files) for folder in FOLDERS)
+    return [Route("/", files), Route("/graphiql", redirect(GRAPHIQL), methods=["GET"]), *folders]

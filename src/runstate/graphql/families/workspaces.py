@@ -26,7 +26,7 @@ class Workspace:
     )
     description: str = strawberry.field(description="Description for people.")
     handle: str = strawberry.field(description="`accountHandle/workspaceHandle`.")
-    ui_url: str = strawberry.field(description="URL of GraphiQL.")
+    ui_url: str = strawberry.field(description="URL of the live page.")
     workspace_handle: str = strawberry.field(
         description="Handle of the workspace: a-z, 0-9, `-`; `default` by default."
     )
@@ -37,7 +37,7 @@ class Workspace:
     def of(cls, names: Any, url: str) -> Self:
         """Return the workspace with these names and ids, at a URL."""
         handle = f"{names['account_handle']}/{names['workspace_handle']}"
-        return cls(**names, handle=handle, api_url=f"{url}/graphql", ui_url=f"{url}/graphiql/")
+        return cls(**names, handle=handle, api_url=f"{url}/graphql", ui_url=f"{url}/")
 
 
 UpdateWorkspacePayload: Any = payload(

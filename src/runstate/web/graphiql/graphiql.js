@@ -8,7 +8,7 @@ import { createRoot } from "react-dom/client";
 import { Assistant } from "./assistant.js";
 import { exampleTabs, remember } from "./examples.js";
 import { linked } from "./link.js";
-import "./page.css";
+import "./style.css";
 
 const url = new URL("../graphql", location.href);
 const socket = new URL(url);

@@ -1,0 +1,63 @@
+// The filter of the runs as chips: each can be removed, and others added.
+import { useState } from "preact/hooks";
+import { FILTERS, SORTS } from "./filters.ts";
+import { type Params, setParams } from "./router.ts";
+
+export function Chips({ params, sort }: { params: Params; sort: string }) {
+  const given = Object.entries(params).filter(([name]) => name in FILTERS);
+  return (
+    <div class="chips" role="group" aria-label="Filter">
+      {given.map(([name, text]) => (
+        <span key={name} class="chip">
+          <span class="faint">{FILTERS[name]?.label}:</span> {text.length > 40 ? `${text.slice(0, 40)}…` : text.replaceAll(",", ", ")}
+          <button type="button" aria-label={`Remove the filter ${FILTERS[name]?.label}`} onClick={() => setParams({ [name]: undefined })}>
+            ×
+          </button>
+        </span>
+      ))}
+      <Adding />
+      <label class="sort">
+        <span class="unseen">Order</span>
+        <select value={sort} onChange={(event) => setParams({ sort: event.currentTarget.value })}>
+          {Object.entries(SORTS).map(([name, label]) => (
+            <option key={name} value={name}>
+              {label}
+            </option>
+          ))}
+        </select>
+      </label>
+    </div>
+  );
+}
+
+function Adding() {
+  const [name, setName] = useState("state");
+  const [text, setText] = useState("");
+  const hint = FILTERS[name]?.hint ?? "";
+  return (
+    <form
+      class="adding"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (text.trim()) setParams({ [name]: text.trim() });
+        setText("");
+      }}
+    >
+      <select aria-label="Filter by" value={name} onChange={(event) => setName(event.currentTarget.value)}>
+        {Object.entries(FILTERS).map(([each, { label }]) => (
+          <option key={each} value={each}>
+            {label}
+          </option>
+        ))}
+      </select>
+      <input
+        id="filter"
+        aria-label={`Value of the filter ${FILTERS[name]?.label}`}
+        placeholder={hint}
+        value={text}
+        onInput={(event) => setText(event.currentTarget.value)}
+      />
+      <button type="submit">Add</button>
+    </form>
+  );
+}

@@ -1,0 +1,74 @@
+// All flows.
+import { FlowsDocument } from "./documents.ts";
+import { useCursor } from "./keyboard.ts";
+import { Ago, Empty, Loaded, Squares, Tags } from "./parts.tsx";
+import { useQuery } from "./query.ts";
+import { go, href } from "./router.ts";
+import { useTitle } from "./shell.tsx";
+
+export function Flows() {
+  useTitle("Flows");
+  const query = useQuery(FlowsDocument, { first: 100, after: null }, { main: true, gap: 3000, matters: ({ runKind }) => runKind === "FLOW_RUN" });
+  const names = query.data?.flows.nodes.map(({ name }) => name) ?? [];
+  const cursor = useCursor(names, (index) => ({ Enter: () => names.length && go(href(["flows", names[Math.max(0, index)] ?? ""])) }));
+  return (
+    <>
+      <h1>Flows</h1>
+      <Loaded query={query}>
+        {({ flows }) =>
+          flows.nodes.length ? (
+            <div class="scroll" tabIndex={0} role="region" aria-label="Flows">
+              <table>
+                <thead>
+                  <tr>
+                    <th scope="col">flow</th>
+                    <th scope="col">last 20 runs</th>
+                    <th scope="col" class="number">
+                      runs
+                    </th>
+                    <th scope="col">deployments</th>
+                    <th scope="col">tags</th>
+                    <th scope="col" class="number">
+                      last change
+                    </th>
+                  </tr>
+                </thead>
+                <tbody>
+                  {flows.nodes.map(({ id, name, tags, all, flowRuns, deployments }, index) => (
+                    <tr key={id} class={index === cursor ? "is-current" : ""}>
+                      <th scope="row">
+                        <a href={href(["flows", name])}>{name}</a>
+                      </th>
+                      <td>
+                        <Squares runs={[...flowRuns.nodes].reverse()} label={`Last runs of ${name}`} />
+                      </td>
+                      <td class="number">{all.totalCount.toLocaleString("en")}</td>
+                      <td>
+                        {deployments.nodes.map((each) => (
+                          <a key={each.id} href={href(["deployments"], { name: each.name })}>
+                            {each.name}{" "}
+                          </a>
+                        ))}
+                      </td>
+                      <td>
+                        <Tags tags={tags} />
+                      </td>
+                      <td class="number">
+                        <Ago time={flowRuns.nodes[0]?.stateTimestamp} />
+                      </td>
+                    </tr>
+                  ))}
+                </tbody>
+              </table>
+              {flows.pageInfo.hasNextPage && <p class="faint">The 100 flows with the newest runs.</p>}
+            </div>
+          ) : (
+            <Empty>
+              No flows yet. <code>runstate demo</code> makes some.
+            </Empty>
+          )
+        }
+      </Loaded>
+    </>
+  );
+}

@@ -1,0 +1,67 @@
+// The hook with which a view reads: it asks once, and again only if something has changed.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type Asked, ask, type GraphQLError } from "./client.ts";
+import type { TypedDocumentString } from "./documents.ts";
+import { anew, onChanges } from "./live.ts";
+import { Refresher } from "./refresher.ts";
+import { Signal } from "./signal.ts";
+import type { Change } from "./store.ts";
+
+/** The query of the view that is shown, for "open in GraphiQL". */
+export const shown = new Signal<Asked | undefined>(undefined);
+
+export type Query<Data> = { data?: Data; error?: GraphQLError; stale: boolean; reload: () => void };
+export type Options = {
+  /** Whether the answer may be another one after a change. Without it, the view is read anew only after a break. */
+  matters?: (change: Change) => boolean;
+  /** The least time between two requests, in milliseconds. */
+  gap?: number;
+  skip?: boolean;
+  /** Whether "open in GraphiQL" shows this query. */
+  main?: boolean;
+  /** What the answer depends on, if the variables are computed when they are sent. */
+  key?: string;
+};
+
+export function useQuery<Data, Variables extends object>(
+  document: TypedDocumentString<Data, Variables>,
+  variables: Variables | (() => Variables),
+  options: Options = {},
+): Query<Data> {
+  const { gap = 1000, skip = false, main = false } = options;
+  const key = options.key ?? JSON.stringify(variables);
+  const [answer, setAnswer] = useState<{ data?: Data; error?: GraphQLError; key?: string }>({});
+  const newest = useRef({ variables, matters: options.matters });
+  newest.current = { variables, matters: options.matters };
+  const refresher = useRef<Refresher | undefined>(undefined);
+  useEffect(() => {
+    if (skip) return;
+    const job = async (isCurrent: () => boolean) => {
+      const { variables } = newest.current;
+      const asked = typeof variables === "function" ? variables() : variables;
+      if (main) shown.set({ query: String(document), variables: asked });
+      try {
+        const data = await ask(document, asked);
+        if (isCurrent()) setAnswer({ data, key });
+      } catch (error) {
+        if (isCurrent()) setAnswer((before) => ({ ...before, error: error as GraphQLError }));
+      }
+    };
+    const mine = new Refresher(job, gap);
+    refresher.current = mine;
+    mine.now();
+    const offs = [
+      anew.listen(mine.touch),
+      onChanges((changes) => {
+        if (newest.current.matters && changes.some(newest.current.matters)) mine.touch();
+      }),
+    ];
+    globalThis.document.addEventListener("visibilitychange", mine.resume);
+    return () => {
+      mine.stop();
+      for (const off of offs) off();
+      globalThis.document.removeEventListener("visibilitychange", mine.resume);
+    };
+  }, [document, key, skip]);
+  return { ...answer, stale: answer.key !== key, reload: () => refresher.current?.touch() };
+}

@@ -1,0 +1,130 @@
+"""The live page, as a user operates it."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, Response, Route, expect
+
+from runstate.web.build import HERE
+from tests.web.conftest import PICTURES
+
+AXE = HERE / "node_modules/axe-core/axe.min.js"
+STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+FIND = f"axe.run({{ runOnly: {STANDARDS} }})"
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+MODES: dict[str, tuple[Any, Any]] = {"light": (DESK, "light"), "dark": (DESK, "dark"), "phone": (PHONE, "dark")}
+"""Viewport and colour scheme of each kind of screenshot."""
+
+# Machines that run tests can be busy.
+expect.set_options(timeout=30_000)
+READY = {"⏎": "main tbody tr", "R": ".selected"}
+"""Selectors of what a key acts on."""
+GO = """view => new Promise(done => {
+  location.hash = `#/${view}`;
+  requestAnimationFrame(() => requestAnimationFrame(done));
+})"""
+"""Function that shows a view and waits until the one before it is gone."""
+
+
+class LivePage:
+    """A tab with the live page."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.root = f"http://{address.removesuffix('graphql')}"
+        self.complaints: list[str] = []
+        """Warnings and errors of the console."""
+        self.strayed: list[str] = []
+        """URLs of requests to other hosts, which are aborted."""
+        self.files: list[Response] = []
+        self.queries: list[Request] = []
+        page.on("console", self._listen)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("response", self._note)
+
+    def _listen(self, said: ConsoleMessage) -> None:
+        if said.type in {"error", "warning"}:
+            self.complaints.append(said.text)
+
+    def _note(self, response: Response) -> None:
+        if response.url.endswith("/graphql"):
+            self.queries.append(response.request)
+        else:
+            self.files.append(response)
+
+    async def _stay(self, route: Route, request: Request) -> None:
+        if request.url.startswith((self.root, "blob:", "data:")):
+            await route.continue_()
+        else:
+            self.strayed.append(request.url)
+            await route.abort()
+
+    async def open(self, view: str = "") -> None:
+        """Open a view, and wait until it follows the transitions."""
+        await self.page.route("**/*", self._stay)
+        await self.page.goto(f"{self.root}#/{view}")
+        await expect(self.page.locator(".dot")).to_have_class(re.compile("is-live"))
+
+    async def show(self, view: str, text: str) -> None:
+        """Show a view, and wait until it contains a text."""
+        await self.page.evaluate(GO, view)
+        await self.sees(text)
+
+    async def sees(self, text: str) -> None:
+        """Wait until the page contains a text."""
+        await expect(self.page.locator("body")).to_contain_text(text)
+
+    async def press(self, *keys: str) -> None:
+        """Press keys one after another."""
+        for key in keys:
+            await self.page.keyboard.press(key)
+
+    async def press_when_ready(self, key: str) -> None:
+        """Press a key once the view has what it acts on."""
+        if key in READY:
+            await self.page.wait_for_selector(READY[key])
+        await self.press("Enter" if key == "⏎" else key)
+
+    async def rows(self) -> list[list[str]]:
+        """Return the name and the state of each run in the list."""
+        cells = "rows => rows.map(row => [1, 2].map(cell => row.cells[cell].innerText))"
+        rows: list[list[str]] = await self.page.locator(".window tbody tr:not(.space)").evaluate_all(cells)
+        return rows
+
+    async def size(self) -> int:
+        """Return the number of bytes that the files of the page have had on their way."""
+        return sum([int((await each.all_headers())["content-length"]) for each in self.files])
+
+    async def judge(self, name: str) -> list[str]:
+        """Save a screenshot in each mode; return findings about accessibility and about what is cut off."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        found = []
+        for mode, (size, scheme) in MODES.items():
+            await self.page.set_viewport_size(size)
+            await self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            await self.page.screenshot(path=PICTURES / f"page-{name}-{mode}.png")
+            wide = await self.page.evaluate("document.documentElement.scrollWidth > innerWidth")
+            # The phone is dark, so both themes are looked at.
+            findings = [] if mode == "dark" else await self.axe()
+            found += [f"{name} {mode} {each}" for each in [*(["is too wide"] if wide else []), *findings]]
+        return found
+
+    async def axe(self) -> list[str]:
+        """Return the findings of axe about what is shown."""
+        if not await self.page.evaluate("'axe' in window"):
+            await self.page.evaluate(AXE.read_text())
+        violations = (await self.page.evaluate(FIND))["violations"]
+        return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in violations]
+
+
+@asynccontextmanager
+async def watching(browser: Browser, address: str, view: str = "") -> AsyncIterator[LivePage]:
+    """Yield an open page in a browser context of its own."""
+    context = await browser.new_context(viewport=MODES["light"][0])
+    page = LivePage(await context.new_page(), address)
+    await page.page.clock.install()
+    await page.open(view)
+    yield page
+    await context.close()
