@@ -43,11 +43,11 @@ class Body:
         except RuntimeError:
             self.loop = None
 
-    def interrupt(self) -> None:
+    def interrupt(self, *, by_signal: bool) -> None:
         """Raise Cancelled in the code; CancelledError in a task."""
         if self.loop and self.task:
             self.loop.call_soon_threadsafe(self.task.cancel)
-        elif self.handles_signal:
+        elif by_signal:
             # A signal also ends a sleep.
             signal.pthread_kill(self.thread, signal.SIGTERM)
         else:
@@ -81,7 +81,9 @@ class Bodies:
             self.is_cancelled = True
             # The innermost code of a thread is the last one.
             for body in {(each.thread, each.task): each for each in self.active if each.active}.values():
-                body.interrupt()
+                # The outermost code of the main thread handles the signal.
+                handled = any(each.handles_signal and each.thread == body.thread for each in self.active)
+                body.interrupt(by_signal=handled)
 
     def chain(self) -> Iterator[Bodies]:
         """Yield these bodies and those around them."""
