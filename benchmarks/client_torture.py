@@ -18,8 +18,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,12 @@ class Server:
             [sys.executable, "-m", "runstate", "serve"], env=environment, stdout=subprocess.DEVNULL
         )
 
+    def answers(self) -> bool:
+        """Return whether the server answers."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            return True
+        return False
+
     def kill(self) -> None:
         """Kill the process and start another one."""
         self.process.kill()
@@ -145,12 +152,14 @@ def torture(
     server: Server, folder: Path, *, clients: int, flows: int, kills: int, victims: int, restart: Callable[[], None]
 ) -> list[str]:
     """Run clients, kill what they need, and return what is wrong afterwards."""
+    wait_until(server.answers)
     programs = [Program(server, f"client-{number}", flows, folder) for number in range(clients)]
     # Every event comes when its share of the flows has ended.
     events = [server.kill] * kills + [each.process.kill for each in programs[:victims]] + [restart]
     random.shuffle(events)
     for number, event in enumerate(events, start=1):
-        wait_until(lambda share=number: ended(programs) >= share * (clients - victims) * flows // (len(events) + 2))
+        share = number * (clients - victims) * flows // (len(events) + 2)
+        wait_until(partial(have_ended, programs, share))
         event()
     codes = [each.process.wait(20 * PATIENCE_SECONDS) for each in programs]
     wrong = [
@@ -167,6 +176,11 @@ def torture(
 def ended(programs: list[Program]) -> int:
     """Return the number of flow runs that ended in their clients."""
     return sum(len(each.lines("ended")) for each in programs)
+
+
+def have_ended(programs: list[Program], share: int) -> bool:
+    """Return whether a number of flow runs ended in their clients."""
+    return ended(programs) >= share
 
 
 def faults(program: Program, runs: dict[str, Run]) -> list[str]:

@@ -133,7 +133,7 @@ async def keep_up(at: str, process: psutil.Process, schedules: int) -> None:
 def _used(process: psutil.Process) -> float:
     """Return the seconds of processor time of a server with its children."""
     times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
+    return float(sum(each.user + each.system for each in times))
 
 
 def main(database_kind: Kind = "sqlite", deployments: Deployments = 2000, schedules: Schedules = 10_000) -> None:

@@ -224,9 +224,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     @override
     def on_headers_complete(self) -> None:
+        before = self.cycle
         super().on_headers_complete()
-        # The application starts after this callback, so nothing was written yet.
-        self.cycle.transport = ResponseTransport(self.transport, self.loop)
+        # The application starts after this callback, so nothing was written yet. A WebSocket has no cycle.
+        if self.cycle is not before:
+            self.cycle.transport = ResponseTransport(self.transport, self.loop)
         self._enter(Phase.BODY)
         self.received = 0
 

@@ -160,9 +160,9 @@ async def test_paused_pools_and_queues_give_no_claims(ask: Ask) -> None:
 
 async def test_unknown_pools_and_queues_and_bad_arguments_are_refused(ask: Ask) -> None:
     await make_pool(ask)
-    wrong = [{"workPool": "x"}, {"workQueues": ["x"]}, {"dueBefore": "2200-01-01T00:00:00Z"}, {"first": 201}]
-    more: list[dict[str, Any]] = [{"leaseSeconds": 9}, {"worker": " "}]
-    answers = [await claim(ask, **given) for given in [*wrong, *more]]
+    wrong: list[dict[str, Any]] = [{"workPool": "x"}, {"workQueues": ["x"]}, {"dueBefore": "2200-01-01T00:00:00Z"}]
+    wrong += [{"first": 201}, {"leaseSeconds": 9}, {"worker": " "}]
+    answers = [await claim(ask, **given) for given in wrong]
 
     assert [each["__typename"] for each in answers] == ["NotFound"] * 2 + ["InvalidInput"] * 4
 

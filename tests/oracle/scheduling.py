@@ -8,7 +8,7 @@ Answers are `refused` (with `at`: the field), `taken`, `missing`, or the fields 
 import json
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from tests.client import Ask
@@ -31,10 +31,11 @@ OWN_LABELS = ("prefect.", "runstate.")
 DOCUMENTS = ("parameters", "parameterSchema", "jobVariables", "labels", "baseJobTemplate", "pullSteps", "storage")
 """Values of clients: keys that were not recorded must not be there."""
 OBJECTS = ("pool", "queue", "deployment", "run", "plan")
+F = TypeVar("F", bound=Operation)
 OPERATIONS: dict[str, Operation] = {}
 
 
-def operation(function: Operation) -> Operation:
+def operation(function: F) -> F:
     """Register the function for steps with its name."""
     OPERATIONS[function.__name__] = function
     return function

@@ -316,8 +316,8 @@ async def set_schedules(play: Play, step: Step) -> Answer:
 @operation
 async def plan(play: Play, step: Step) -> Answer:
     """Create the runs of a window."""
-    times_ = {key: play.at(step[key]) for key in ("since", "until") if key in step}
-    given = {**play.given(step, "minSeconds", "minRuns", "maxRuns"), **times_}
+    times_: Step = {key: play.at(step[key]) for key in ("since", "until") if key in step}
+    given: Step = {**play.given(step, "minSeconds", "minRuns", "maxRuns"), **times_}
     await play.mutate(
         "scheduleDeployment", "x: flowRuns { id }", {"deploymentId": play.ids[step["deployment"]], **given}
     )
@@ -327,7 +327,7 @@ async def plan(play: Play, step: Step) -> Answer:
 async def runs_of(play: Play, step: Step, **further: Any) -> list[Any]:
     """Return all runs of a deployment."""
     found, after, more = list[Any](), None, True
-    where = {"deploymentId": {"eq": play.ids[step["deployment"]]}, **further}
+    where: Step = {"deploymentId": {"eq": play.ids[step["deployment"]]}, **further}
     while more:
         page = await play.ask(RUNS, where=where, after=after)
         found += page["nodes"]

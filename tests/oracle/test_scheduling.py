@@ -18,6 +18,8 @@ STEPS = scheduling_steps
 """Registers the operations."""
 SHOWN = 10
 AT_ONCE = 8
+ALONE = {"scheduler"}
+"""Families whose scenarios are played one after another: a pass of the scheduler takes the schedules of all of them."""
 PURE = "dates"
 """Operation of the scenarios without rows, which tests/core/test_dates.py plays."""
 DIFFERENT = {"workers/offline"}
@@ -28,7 +30,7 @@ FAMILIES = sorted({each.family for each in STORED})
 
 async def differences_of(ask: Ask, app: Starlette, scenarios: list[Scenario]) -> list[str]:
     """Play scenarios concurrently; return their differences from the recording."""
-    gate = asyncio.Semaphore(AT_ONCE)
+    gate = asyncio.Semaphore(1 if scenarios[0].family in ALONE else AT_ONCE)
 
     async def one(scenario: Scenario) -> str | None:
         async with gate:

@@ -27,9 +27,9 @@ async def run(server: Listening, *arguments: str, answer: str | None = None) -> 
 
 
 def lines(result: Result) -> list[Any]:
-    """Return the JSON of each line."""
+    """Return the JSON of each line. The server of the test writes its log there, too."""
     assert result.exit_code == 0, result.output
-    return [json.loads(each) for each in result.stdout.splitlines()]
+    return [json.loads(each) for each in result.stdout.splitlines() if each.startswith("{")]
 
 
 async def test_runs_are_listed_by_conditions(server: Listening, ask: Ask) -> None:
@@ -58,10 +58,11 @@ async def test_a_run_is_shown_with_its_states_and_task_runs(server: Listening, c
 async def test_one_run_is_paused_resumed_and_cancelled(server: Listening, ask: Ask) -> None:
     flow_run = await make_flow_run(ask)
     await propose(ask, flow_run, "RUNNING")
-    said = [(await run(server, "runs", verb, flow_run)).stdout.split()[1] for verb in ("pause", "resume", "cancel")]
+    said = [(await run(server, "runs", verb, flow_run)).stdout for verb in ("pause", "resume", "cancel")]
+    names = [line.split()[1] for each in said for line in each.splitlines() if line.startswith(flow_run)]
     refused = await run(server, "runs", "pause", flow_run)
 
-    assert said == ["Paused", "Running", "Cancelling"]
+    assert names == ["Paused", "Running", "Cancelling"]
     assert refused.exit_code == 1
 
 
@@ -75,7 +76,7 @@ async def test_many_runs_are_changed_after_a_question(server: Listening, ask: As
 
     assert (declined.exit_code, count) == (1, {"flowRunCount": 3})
     assert "3 of 3 flow runs will be deleted" in declined.stderr
-    assert deleted.stdout == "3 flow runs were deleted.\n"
+    assert "3 flow runs were deleted.\n" in deleted.stdout
     assert await ask("{ flowRunCount }") == {"flowRunCount": 0}
     assert (await run(server, "runs", "cancel")).exit_code == 2
 

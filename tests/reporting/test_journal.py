@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -61,15 +62,26 @@ async def test_a_run_without_a_server_is_told_to_the_next_one(url: str, port: in
 async def test_a_run_goes_on_while_its_server_is_away(url: str, port: int, tmp_path: Path) -> None:
     client = away(port, tmp_path / "journal.db")
     run = client.flow_run("etl")
+    done, go = [threading.Event() for _ in range(2)], [threading.Event() for _ in range(2)]
+
+    def body() -> None:
+        run.task("before").run(lambda: None)
+        done[0].set()
+        go[0].wait()
+        run.task("meanwhile").run(lambda: None)
+        done[1].set()
+        go[1].wait()
+        run.task("after").run(lambda: None)
+
     async with listening(url, port=port):
-        await asyncio.to_thread(run.__enter__)
-        await asyncio.to_thread(run.task("before").run, lambda: None)
-    await asyncio.to_thread(run.task("meanwhile").run, lambda: None)
+        working = asyncio.create_task(asyncio.to_thread(run.run, body))
+        await asyncio.to_thread(done[0].wait)
+    go[0].set()
+    await asyncio.to_thread(done[1].wait)
     async with listening(url, port=port) as server, asking(server) as ask:
-        await asyncio.to_thread(run.task("after").run, lambda: None)
-        await asyncio.to_thread(run.__exit__, None, None, None)
-        await asyncio.to_thread(client.flush)
+        go[1].set()
+        await working
+        await asyncio.to_thread(client.close)
         completed = ["Pending", "Running", "Completed"]
         assert await names(ask) == {"before": completed, "meanwhile": completed, "after": completed}
-        assert await history(ask, run.id) == ["Pending", "Running", "Completed"]
-        await asyncio.to_thread(client.close)
+        assert await history(ask, run.id) == completed

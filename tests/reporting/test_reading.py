@@ -145,7 +145,7 @@ def test_states_have_constructors_and_copies() -> None:
         Paused(timeout_seconds=1, pause_expiration_time=late.timestamp)
     run = "0190d9a0-0000-7000-8000-000000000000"
     details = Completed(state_details={"flow_run_id": run}).state_details
-    assert str(details.to_run_result(RunKind.FLOW_RUN)["id"]) == run  # type: ignore[typeddict-item]
+    assert str(details.to_run_result(RunKind.FLOW_RUN)["id"]) == run
     with pytest.raises(ValueError, match="does not belong to a task run"):
         details.to_run_result("task_run")
 

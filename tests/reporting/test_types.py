@@ -46,3 +46,4 @@ async def test_values_have_the_types_of_functions(client: Client, aclient: Async
     async with aclient.flow_run("etl") as run:
         assert_type(await run.task("double").arun(double.function, 1.5), float)
         assert_type(await double(1.5), float)
+        assert_type(await double.submit(1.5), float)

@@ -153,8 +153,8 @@ class Demo:
             nth, which = divmod(number, len(FLOWS))
             flow = FLOWS[which]
             deployment = await self.deployment(flow) if flow.deployment else None
-            given = {"parameters": parameters_of(flow, nth), "tags": flow.tags, "deployment": deployment}
-            run = self.client.flow_run(flow.name, **given)
+            parameters = parameters_of(flow, nth)
+            run = self.client.flow_run(flow.name, parameters=parameters, tags=flow.tags, deployment=deployment)
             # Flows of the demo fail, crash and are cancelled on purpose.
             with suppress(DemoError, SystemExit, Cancelled):
                 await run.arun(self.stages, flow, nth, run)
@@ -203,7 +203,7 @@ class Demo:
             subflow = run.subflow(task.subflow.name, tags=task.subflow.tags, inputs=inputs)
             await subflow.arun(self.stages, task.subflow, nth, subflow)
             return str(subflow.stand_in_id)
-        cached = {"cache_key": f"{task.name} {parameters_of(flow, nth)[task.cached_by]}"} if task.cached_by else {}
+        parameters = parameters_of(flow, nth)
         task_run = run.task(
             task.name,
             retries=task.retries,
@@ -211,7 +211,7 @@ class Demo:
             tags=task.tags,
             cache_for=timedelta(minutes=10),
             inputs=inputs,
-            **cached,
+            cache_key=f"{task.name} {parameters[task.cached_by]}" if task.cached_by else None,
         )
         faults = itertools.chain(["Connection reset by peer"] * turn(task.faults, nth), itertools.repeat(""))
         await task_run.arun(self.attempt, task, faults)

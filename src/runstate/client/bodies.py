@@ -7,7 +7,7 @@ import ctypes
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -108,7 +108,9 @@ class Bodies:
                     body.forget_interrupt()
             if body.handles_signal:
                 signal.signal(signal.SIGTERM, previous)
-            CURRENT.reset(token)
+            # A block can end in another context than that in which it began, such as in a generator.
+            with suppress(ValueError):
+                CURRENT.reset(token)
 
     def _handle_signal(self, body: Body) -> Any:
         """Handle SIGTERM while the main thread executes code, unless the program handles it."""

@@ -25,7 +25,7 @@ KEY_NEEDED: Final = "The server requires a valid key: set --key or RUNSTATE_API_
 SHORTEST_SECONDS: Final = 0.1
 LONGEST_SECONDS: Final = 5.0
 """Bounds of the pause before a repetition; it doubles each time."""
-FIRST_SECONDS: Final = 10.0
+FIRST_SECONDS: Final = 30.0
 """Longest time for which a server is awaited that has never answered."""
 HEADERS: Final = {"Content-Type": "application/json", "Accept": "application/graphql-response+json, application/json"}
 UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from runstate.client.runs import FlowRun, TaskRun, given
 
 P = ParamSpec("P")
 T = TypeVar("T")
+V = TypeVar("V")
 CacheKey = str | Callable[..., str]
 
 NOT_READY: Final = {"type": "PENDING", "name": "NotReady", "message": "A task run that it depends on did not complete."}
@@ -55,7 +56,7 @@ class TaskFuture(Generic[T]):
         """Wait until the task has ended, well or not."""
         self.future.exception(timeout)
 
-    def __await__(self) -> Any:
+    def __await__(self) -> Generator[Any, Any, T]:
         return asyncio.wrap_future(self.future).__await__()
 
 
@@ -83,7 +84,7 @@ class FlowFunction(Generic[P, T]):
         if inspect.iscoroutinefunction(self.function):
             return cast("T", self._acall(args, kwargs))
         with self._run(args, kwargs) as run:
-            return cast("T", run.run(self.function, *_values(args), **_values(kwargs)))
+            return run.run(self.function, *_values(args), **_values(kwargs))
 
     def with_options(self, **changes: Any) -> FlowFunction[P, T]:
         """Return the flow with other options."""
@@ -125,14 +126,22 @@ class TaskFunction(Generic[P, T]):
         with self._run(args, kwargs) as run:
             return self._execute(run, args, kwargs)
 
-    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[T]:
+    @overload
+    def submit(self: TaskFunction[P, Coroutine[Any, Any, V]], *args: Any, **kwargs: Any) -> TaskFuture[V]: ...
+    @overload
+    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[T]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[Any]:
         """Run the task at the same time as the flow; return its future. Futures among the arguments are awaited."""
         flow_run = _flow_run(CURRENT.get())
         if flow_run is None:
             raise RuntimeError("Tasks are submitted inside of a flow: call the task, or submit it in a flow.")
         return self._submit(flow_run, self._new(flow_run, args, kwargs), args, kwargs)
 
-    def map(self, *args: Any, **kwargs: Any) -> list[TaskFuture[T]]:
+    @overload
+    def map(self: TaskFunction[P, Coroutine[Any, Any, V]], *args: Any, **kwargs: Any) -> list[TaskFuture[V]]: ...
+    @overload
+    def map(self, *args: Any, **kwargs: Any) -> list[TaskFuture[T]]: ...
+    def map(self, *args: Any, **kwargs: Any) -> list[TaskFuture[Any]]:
         """Submit the task for each item of the iterable arguments; other arguments, and texts, are those of each."""
         flow_run = _flow_run(CURRENT.get())
         if flow_run is None:
@@ -168,7 +177,7 @@ class TaskFunction(Generic[P, T]):
             run.engine.wait(run.create)
             raise
         self._depend(run, args, kwargs)
-        return cast("T", run.run(self.function, *values, **named))
+        return run.run(self.function, *values, **named)
 
     async def _aexecute(self, run: TaskRun, args: Any, kwargs: Any) -> Any:
         try:

@@ -6,7 +6,6 @@ from runstate.core.proposal import Rule
 from runstate.core.rules import (
     caching,
     cancelling,
-    claims,
     concurrency,
     idempotency,
     parents,
@@ -18,7 +17,6 @@ from runstate.core.rules import (
 from runstate.rows import FlowRun, TaskRun
 
 CORE_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
-    claims.act_under_live_claim,
     concurrency.carry_lease,
     # Before rules that abort: a repeated proposal is rejected, not aborted.
     idempotency.refuse_repeated_transition,
@@ -50,7 +48,6 @@ CORE_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
 """Proposals of clients for flow runs."""
 
 CORE_TASK: Final[tuple[Rule[TaskRun], ...]] = (
-    claims.act_under_live_claim,
     caching.use_cached_result,
     terminal.final_states_are_terminal,
     terminal.keep_result_of_task_run,
@@ -68,7 +65,6 @@ CORE_TASK: Final[tuple[Rule[TaskRun], ...]] = (
 """Proposals of clients for task runs."""
 
 BACKGROUND_TASK: Final[tuple[Rule[TaskRun], ...]] = (
-    claims.act_under_live_claim,
     scheduling.claim_once,
     caching.use_cached_result,
     terminal.final_states_are_terminal,
@@ -87,13 +83,12 @@ BACKGROUND_TASK: Final[tuple[Rule[TaskRun], ...]] = (
 
 # `force` skips the rules that guard, but it must not lose a result.
 MINIMAL_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
-    claims.act_under_live_claim,
     terminal.keep_persisted_result,
     cancelling.cancel_at_once_without_infrastructure,
 )
 """Forced proposals for flow runs, and their first states."""
 
-MINIMAL_TASK: Final[tuple[Rule[TaskRun], ...]] = (claims.act_under_live_claim,)
+MINIMAL_TASK: Final[tuple[Rule[TaskRun], ...]] = ()
 """Forced proposals for task runs, and their first states."""
 
 CANCEL: Final[tuple[Rule[FlowRun], ...]] = (

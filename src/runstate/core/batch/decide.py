@@ -22,6 +22,7 @@ from runstate.core.proposal import (
     RuleVerdict,
     decide,
 )
+from runstate.core.rules.claims import act_under_live_claim
 from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
 from runstate.core.states import State
 from runstate.documents.access import is_service
@@ -168,7 +169,13 @@ def _run_input(given: tuple[str, Json], flow_run_id: UUID, environment: Environm
 
 
 def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any], ...]:
-    """Return the rules that decide a proposal."""
+    """Return the rules that decide a proposal. That of claims applies to forced proposals, too."""
+    if request.claim_id is not None:
+        return (act_under_live_claim, *_policy(request, run))
+    return _policy(request, run)
+
+
+def _policy(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any], ...]:
     if request.policy is not None:
         return request.policy
     if isinstance(run, FlowRun):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -26,6 +27,7 @@ from runstate.core.states import State
 from runstate.database.bulk import table_of
 from runstate.database.failures import Kind, failure_of, reason
 from runstate.database.queries import claims as sql
+from runstate.database.queries.orchestration import all_of
 from runstate.database.queries.work import MARKED_EVERY
 from runstate.documents.access import SERVICE
 from runstate.documents.pools import ClaimFlowRuns, ReleaseClaims, RenewClaims
@@ -206,7 +208,8 @@ async def _end(context: CommandContext, ids: Sequence[UUID], end: Any) -> list[U
     return await end_claims(context.database, claims, end, _environment(context))
 
 
-class Expiry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Expiry:
     """The end of the lease of a worker."""
 
     context: CommandContext
@@ -215,7 +218,7 @@ class Expiry(NamedTuple):
     """Whether RUNNING runs crash."""
     service: str = "claim-expiry"
 
-    def __call__(self, run: FlowRun, claim: RunClaim, unit: UnitOfWork) -> ProposeState | None:
+    def proposal(self, run: FlowRun, claim: RunClaim, unit: UnitOfWork) -> ProposeState | None:
         """Return the proposal for the run: again SCHEDULED if it was not started, else CRASHED."""
         return _request(run, state, actor=SERVICE + self.service) if (state := self._state(run, unit)) else None
 
@@ -232,7 +235,7 @@ class Expiry(NamedTuple):
 @command(RunClaim, notify=None)
 async def expire_claims(context: CommandContext, claims: Sequence[RunClaim], expiry: Expiry) -> int:
     """End expired claims, unless they were renewed meanwhile, and return their number."""
-    return len(await end_claims(context.database, claims, expiry, _environment(context), expired=True))
+    return len(await end_claims(context.database, claims, expiry.proposal, _environment(context), expired=True))
 
 
 def _environment(context: CommandContext) -> Environment:
@@ -244,10 +247,10 @@ async def hand_back(context: CommandContext, which: sa.ColumnElement[bool], expi
     asked = sa.select(*table_of(RunClaim).columns).where(which).order_by(RunClaim.id).limit(PAGE)
     while True:
         async with context.database.read() as connection:
-            found = [RunClaim.of(row) for row in (await connection.execute(asked)).mappings()]
+            found = await all_of(connection, RunClaim, asked)
         if not found:
             return
-        await end_claims(context.database, found, expiry, _environment(context))
+        await end_claims(context.database, found, expiry.proposal, _environment(context))
 
 
 def of_worker(worker_id: UUID) -> sa.ColumnElement[bool]:

@@ -14,7 +14,7 @@ from runstate.database.bulk import table_of
 from runstate.database.dialects import DatabaseTime, among, among_given
 from runstate.database.driver import fetch
 from runstate.database.queries.claimable import FULL, HOLDS, SCHEDULED, UNLIMITED, due
-from runstate.database.queries.due import DueQuery
+from runstate.database.queries.due import DueQuery, Query
 from runstate.documents.states import StateType
 from runstate.rows import FlowRun, RunClaim, Worker, WorkPool, WorkQueue
 from runstate.rows.base import Duration, Timestamp
@@ -71,7 +71,8 @@ class Candidate(NamedTuple):
 def _pool(rows: Sequence[Sequence[Any]]) -> Pool:
     width = len(POOL)
     queues = tuple(Queue(*row[width : width + len(QUEUE)], *row[width + len(QUEUE) :][:1]) for row in rows)
-    return Pool(*rows[0][:width], queues)
+    key, name, paused, limit = rows[0][:width]
+    return Pool(key, name, paused, limit, queues)
 
 
 FIRST_DUE: Final = (
@@ -103,7 +104,7 @@ async def lock_pool(connection: AsyncConnection, pool_id: UUID, *, shared: bool)
 
 
 @functools.cache
-def _locking(*, shared: bool) -> sa.Select[Any]:
+def _locking(*, shared: bool) -> Query:
     asked = sa.select(*POOL, *QUEUE, DatabaseTime()).join(WorkQueue, WorkQueue.work_pool_id == WorkPool.id)
     mine = asked.where(WorkPool.id == sa.bindparam("pool", type_=sa.Uuid())).order_by(*BY_PRIORITY)
     return mine.with_for_update(read=shared, key_share=not shared, of=WorkPool)

@@ -182,6 +182,7 @@ def _timestamp(text: Any) -> datetime | None:
 
 def result_of(data: Any) -> ResultReference | None:
     """Return the reference in the data of a state or artifact; None if the data are no object with `storage_key`."""
+    data = as_parsed(data)
     if not isinstance(data, dict) or not isinstance(key := data.get("storage_key"), str):
         return None
     block, version, given = data.get("storage_block_id"), data.get("prefect_version"), data.get("serializer")

@@ -59,7 +59,7 @@ async def content(root: strawberry.Parent[Artifact]) -> ArtifactContent | None:
     return found
 
 
-@extends(State, needs={"data"})
+@extends(State, needs={"data"}, parses=True)
 async def result_reference(root: strawberry.Parent[State]) -> ResultReference | None:
     """The place of the stored result, if `data` is an object with `storage_key`; null if it is the result itself."""
     return result_of(root.data)

@@ -150,7 +150,7 @@ class Options:
             raise InvalidInput("The condition is empty. To select all runs, use `id: {isNull: false}`.", ["where"])
         if not 1 <= self.limit <= MOST_RUNS:
             raise InvalidInput(f"The limit must be from 1 to {MOST_RUNS}.", ["limit"])
-        if is_set(self.after) and as_uuid(self.after) is None:
+        if is_set(self.after) and as_uuid(str(self.after)) is None:
             raise InvalidInput("The cursor is malformed.", ["after"])
         if is_set(self.idempotency_key) and not _is_key(str(self.idempotency_key)):
             raise InvalidInput(
@@ -361,7 +361,7 @@ async def _executed(
             act=act,
             batch=DELETED_FLOW_RUNS if mutation == "deleteFlowRuns" else PROPOSALS,
             limit=options.limit,
-            after=as_uuid(options.after) if is_set(options.after) else None,
+            after=as_uuid(str(options.after)) if is_set(options.after) else None,
             key=options.stored_key,
             fingerprint=digest,
         ),

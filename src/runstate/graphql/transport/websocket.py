@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
+from functools import cached_property
 from typing import Any, Final, cast
 
 import orjson
@@ -49,10 +50,10 @@ class Adapter(ASGIWebSocketAdapter):
     length = 0
     """Number of characters in the last message."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.sending = asyncio.Lock()
-        """Held from the writing of a message until the client has taken it."""
+    @cached_property
+    def sending(self) -> asyncio.Lock:
+        """The lock that is held from the writing of a message until the client has taken it."""
+        return asyncio.Lock()
 
     async def until_taken(self) -> None:
         """Wait until the client has taken all messages before."""
