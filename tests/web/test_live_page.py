@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from runstate.cli.demo import demo
-from runstate.cli.watch import socket_address
+from runstate.client.sockets import socket_address
 from runstate.database import Database
 from tests.client import Ask
 from tests.credentials import Keys
