@@ -118,7 +118,7 @@ def with_a_table(metadata: sa.MetaData) -> None:
 
 def with_a_table_that_counts(metadata: sa.MetaData) -> None:
     sa.Table(
-        "event",
+        "sighting",
         metadata,
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True),
         sa.Column("xid", Xid8().with_variant(sa.Text(), "sqlite"), server_default=ServerSays("pg_current_xact_id()")),

@@ -33,8 +33,8 @@ down_revision = "{down_revision}"
 
 def upgrade() -> None:
     """Add a table, columns and an index."""
-    op.create_table("event", sa.Column("id", sa.Integer(), primary_key=True))
-    op.create_index("ix_event_id", "event", ["id"])
+    op.create_table("sighting", sa.Column("id", sa.Integer(), primary_key=True))
+    op.create_index("ix_sighting_id", "sighting", ["id"])
     for table in ("flow", "deployment", "flow_run", "flow_run_state", "task_run", "concurrency_limit", "transition"):
         op.add_column(table, sa.Column("note", sa.Text(), nullable=True))
         op.add_column(table, sa.Column("weight", sa.Integer(), nullable=False, server_default="1"))

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 import orjson
 
-from runstate.client.errors import RefusedError, UnreachableError
+from runstate.client.errors import INTERNAL, RefusedError, UnreachableError
 from runstate.client.sockets import authorization, refusal, socket_address
 
 NOTHING_DONE: Final = {"OVERLOADED", "UNAVAILABLE", "RESTARTING"}
 """Codes of errors after which nothing was written."""
-AGAIN: Final = NOTHING_DONE | {"TIMEOUT", "INTERNAL"}
+AGAIN: Final = NOTHING_DONE | {"TIMEOUT", INTERNAL}
 """Codes of errors after which an operation that may be repeated is repeated."""
 BUSY: Final = {408, 429, 500, 502, 503, 504}
 """HTTP statuses of a server that is away."""
@@ -111,7 +111,7 @@ def _data_of(reply: httpx.Response) -> dict[str, Any]:
     if errors:
         code = (errors[0].get("extensions") or {}).get("code", "")
         # `data` besides an internal error has the answers that could be given.
-        if code in AGAIN and not (code == "INTERNAL" and answer.get("data")):
+        if code in AGAIN and not (code == INTERNAL and answer.get("data")):
             raise AwayError(errors[0]["message"], after=_seconds(reply), done_nothing=code in NOTHING_DONE)
         raise RefusedError(KEY_NEEDED if code == "UNAUTHENTICATED" else errors[0]["message"])
     if "data" not in answer:

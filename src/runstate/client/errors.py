@@ -1,6 +1,9 @@
 """Errors of the client. Their messages say what to do."""
 
-from typing import Any
+from typing import Any, Final
+
+INTERNAL: Final = "INTERNAL"
+"""Code of an error of the server itself; it may have a cause that passes."""
 
 
 class LostError(Exception):
@@ -24,7 +27,7 @@ class ProblemError(ClientError):
 
     def __init__(self, problem: dict[str, Any]) -> None:
         super().__init__(problem.get("message"))
-        self.code: str = problem.get("code", "INTERNAL")
+        self.code: str = problem.get("code", INTERNAL)
         self.details = problem
 
 

@@ -10,7 +10,15 @@ from typing import Any, Final, Literal
 
 from runstate.client.bodies import Bodies
 from runstate.client.engine import Engine
-from runstate.client.errors import AbortedError, Cancelled, FinalRunError, PausedRun, ProblemError, RefusedError
+from runstate.client.errors import (
+    INTERNAL,
+    AbortedError,
+    Cancelled,
+    FinalRunError,
+    PausedRun,
+    ProblemError,
+    RefusedError,
+)
 from runstate.client.reporter import Reporter
 from runstate.client.reports import Answer
 from runstate.client.results import data_of_exception, data_of_value, message_of, value_of
@@ -212,9 +220,9 @@ class ReportedRun:
                     reporter.settings.on_answer(self, answer)
             except ProblemError as problem:
                 failures += 1
-                if problem.code != "VERSION_CONFLICT" and (problem.code != "INTERNAL" or failures > FAILURES):
+                if problem.code != "VERSION_CONFLICT" and (problem.code != INTERNAL or failures > FAILURES):
                     raise RefusedError(f"{self.name}: {problem}") from problem
-                if problem.code == "INTERNAL":
+                if problem.code == INTERNAL:
                     await asyncio.sleep(SHORTEST_SECONDS * 2**failures)
                 present = await self.look(reporter)
                 if present.is_final() and not present.is_crashed():

@@ -11,7 +11,7 @@ from uuid import uuid4
 import orjson
 
 from runstate.client.connection import Connection
-from runstate.client.errors import ProblemError, RefusedError
+from runstate.client.errors import INTERNAL, ProblemError, RefusedError
 from runstate.client.states import State
 
 STATE: Final = "id type name message timestamp version details { scheduledTime cacheKey pauseTimeout pauseReschedule }"
@@ -114,7 +114,7 @@ class Batches:
     async def send(self, items: Sequence[bytes], *, patience: float | None = None) -> list[Json]:
         """Send a batch and return the answers. An answer is a problem if the server failed on its item only."""
         data = await self.connection.send(self.head + b",".join(items) + b"]}}", patience=patience)
-        failed = {"code": "INTERNAL", "message": "The server failed; its log has the reason."}
+        failed = {"code": INTERNAL, "message": "The server failed; its log has the reason."}
         return [each or failed for each in data["it"]]
 
 

@@ -12,11 +12,11 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.typing import Subprotocol
 
-from runstate.client.errors import LostError, RefusedError
+from runstate.client.errors import INTERNAL, LostError, RefusedError
 
 PROTOCOL: Final = Subprotocol("graphql-transport-ws")
 
-PASSING: Final = {"SLOW_CONSUMER", "RESTARTING", "OVERLOADED", "UNAVAILABLE", "TIMEOUT", "INTERNAL"}
+PASSING: Final = {"SLOW_CONSUMER", "RESTARTING", "OVERLOADED", "UNAVAILABLE", "TIMEOUT", INTERNAL}
 """Codes of errors after which the subscription is resumed."""
 FATAL_CLOSES: Final = range(4400, 4500)
 """Close codes of graphql-transport-ws for errors of the client."""

@@ -41,7 +41,7 @@ from runstate.graphql.pagination.connection import Connection
 from runstate.graphql.pagination.raw_rows import RawRows
 
 T = TypeVar("T")
-MOST: Final = {"errors": 100, "resolvers": 4_000, "introspection": 40_000}
+MOST: Final = {"errors": 100, "resolvers": 4_000, "introspection": 100_000}
 """Largest numbers of fields of an operation that may fail, and that graphql-core executes one by one."""
 
 
