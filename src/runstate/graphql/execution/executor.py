@@ -30,7 +30,7 @@ from graphql.pyutils import AwaitableOrValue, Path, gather_with_cancel
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from typing_extensions import override
 
-from runstate.errors import LimitExceeded
+from runstate.errors import LimitExceeded, Overloaded, Timeout, Unavailable
 from runstate.graphql.errors import as_known_error
 from runstate.graphql.execution.answer_size import AnswerSize
 from runstate.graphql.execution.plan_cache import PlanCache
@@ -43,6 +43,8 @@ from runstate.graphql.pagination.raw_rows import RawRows
 T = TypeVar("T")
 MOST: Final = {"errors": 100, "resolvers": 4_000, "introspection": 100_000}
 """Largest numbers of fields of an operation that may fail, and that graphql-core executes one by one."""
+FINAL: Final = (LimitExceeded, Overloaded, Timeout, Unavailable)
+"""Errors that the same statements would only cause again, and later."""
 
 
 class Executor(StrawberryGraphQLCoreExecutionContext):
@@ -179,7 +181,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             try:
                 self.size.is_known = False
                 return plan.fill(source_value)
-            except Exception as error:  # noqa: BLE001 all but known errors are executed again
+            except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
                 self._fall_back(error)
         return self._field_by_field(plan, source_value, path, position_context)
 
@@ -218,7 +220,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         if step.attribute is not None:
             try:
                 return step.serializers.write(getattr(source, step.attribute))
-            except Exception as error:  # noqa: BLE001 all but known errors are executed again
+            except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
                 self._fall_back(error)
         elif step.name in plan.template and plan.template[step.name] is not None:
             return plan.template[step.name]
@@ -251,7 +253,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             if isinstance(result, list) and all(plan.is_attribute_only for plan in plans.values()):
                 self.size.is_known = False
                 return [plans[type(each)].fill(each) for each in result]
-        except Exception as error:  # noqa: BLE001 all but known errors are executed again
+        except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
             self._fall_back(error)
             return by_library()
         return self._planned_or(partial(self._by_class, plans, result), by_library)
@@ -298,14 +300,14 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         """Return the answer of a plan, or graphql-core's if the plan cannot write it. Rows are not read again."""
         try:
             return await planned()
-        except Exception as error:  # noqa: BLE001 all but known errors are executed again
+        except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
             self._fall_back(error)
         answer = by_library()
         return await answer if self.is_awaitable(answer) else cast("T", answer)
 
     def _fall_back(self, error: Exception) -> None:
         """Count a fallback. Raise an error that graphql-core would get again, after the same statements."""
-        if as_known_error(error):
+        if isinstance(as_known_error(error), FINAL):
             raise error
         self.plan_cache.fallbacks.record(error, self.operation)
 
