@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -280,15 +280,28 @@ async def demo(address: str, key: str | None, runs: int | None, speed: float, te
         name = "…" if answer.status == "WAIT" or state is None else state.name
         tell(label(run), name, answer.reason or (state and state.message) or "")
 
-    async with AsyncClient(address, key, patience=PATIENCE_SECONDS, on_answer=answered) as client:
-        made = Demo(client, tell, speed)
-        deployed = Deployed(made.do, made.ask)
-        await made.prepare()
-        await deployed.prepare(speed)
-        async with working(socket_address(address), key, tell):
-            # All workers take numbers from one iterator, so each flow is run in turn.
-            await asyncio.gather(*(made.take(numbers) for _ in range(WORKERS)))
-        await deployed.pause()
+    with logged():
+        async with AsyncClient(address, key, patience=PATIENCE_SECONDS, on_answer=answered) as client:
+            made = Demo(client, tell, speed)
+            deployed = Deployed(made.do, made.ask)
+            await made.prepare()
+            await deployed.prepare(speed)
+            async with working(socket_address(address), key, tell):
+                # All workers take numbers from one iterator, so each flow is run in turn.
+                await asyncio.gather(*(made.take(numbers) for _ in range(WORKERS)))
+            await deployed.pause()
+
+
+@contextmanager
+def logged() -> Iterator[None]:
+    """Send the records of flows and tasks to the logs of their runs."""
+    logger, handler = logging.getLogger("demo"), RunHandler()
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def say(label: str, state: str, message: str) -> None:
@@ -298,9 +311,6 @@ def say(label: str, state: str, message: str) -> None:
 
 def run_demo(url: str, key: str | None, runs: int | None, speed: float) -> None:
     """Run flows until the number is reached or on SIGINT. Raise RefusedError if the server is unreachable."""
-    logger = logging.getLogger("demo")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(RunHandler())
     try:
         asyncio.run(demo(url, key, runs, speed, say))
     except KeyboardInterrupt:
