@@ -173,10 +173,13 @@ NAMES = [
     "late",
     "pause-expiry",
     "lease-expiry",
+    "claim-expiry",
     "cancellation",
     "orphans",
     "heartbeats",
+    "actions",
     "tally-compaction",
+    "automations",
     "cleanup",
     "log-retention",
 ]
