@@ -47,7 +47,7 @@ SIDES = {
     "logs": "Task load was started",
 }
 ANSWERS = {
-    "What failed in the last hour, and why?": ("ge", "load: Connection reset by peer"),
+    "What failed in the last hour, and why?": ("ge", "load: DemoError: Connection reset by peer"),
     "What is running, and how far is it?": ("go", "Running now"),
     "What is late?": ("go", "Needs a look"),
     "How long does each flow take?": ("go", "p95"),

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -254,6 +254,20 @@ def log(name: str) -> logging.Logger:
     return logging.getLogger(f"demo.{name}")
 
 
+@contextmanager
+def sending_logs() -> Iterator[None]:
+    """Send the log records of the demo's runs to the server."""
+    logger, handler = logging.getLogger("demo"), RunHandler()
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
 def label(run: ReportedRun) -> str:
     """Return the names of the flow, the flow run and the task."""
     if isinstance(run, TaskRun) and run.flow_run:
@@ -285,9 +299,10 @@ async def demo(address: str, key: str | None, runs: int | None, speed: float, te
         deployed = Deployed(made.do, made.ask)
         await made.prepare()
         await deployed.prepare(speed)
-        async with working(socket_address(address), key, tell):
+        with sending_logs():
             # All workers take numbers from one iterator, so each flow is run in turn.
-            await asyncio.gather(*(made.take(numbers) for _ in range(WORKERS)))
+            async with working(socket_address(address), key, tell):
+                await asyncio.gather(*(made.take(numbers) for _ in range(WORKERS)))
         await deployed.pause()
 
 
@@ -298,9 +313,6 @@ def say(label: str, state: str, message: str) -> None:
 
 def run_demo(url: str, key: str | None, runs: int | None, speed: float) -> None:
     """Run flows until the number is reached or on SIGINT. Raise RefusedError if the server is unreachable."""
-    logger = logging.getLogger("demo")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(RunHandler())
     try:
         asyncio.run(demo(url, key, runs, speed, say))
     except KeyboardInterrupt:
