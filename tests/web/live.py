@@ -87,10 +87,12 @@ class LivePage:
             await self.page.wait_for_selector(READY[key])
         await self.press("Enter" if key == "⏎" else key)
 
-    async def rows(self) -> list[list[str]]:
-        """Return the name and the state of each run in the list."""
+    async def rows(self, count: int) -> list[list[str]]:
+        """Wait for a number of runs in the list; return the name and the state of each."""
         cells = "rows => rows.map(row => [1, 2].map(cell => row.cells[cell].innerText))"
-        rows: list[list[str]] = await self.page.locator(".window tbody tr:not(.space)").evaluate_all(cells)
+        drawn = self.page.locator(".window tbody tr:not(.space)")
+        await expect(drawn).to_have_count(count)
+        rows: list[list[str]] = await drawn.evaluate_all(cells)
         return rows
 
     async def size(self) -> int:
