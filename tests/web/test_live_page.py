@@ -27,6 +27,13 @@ BUDGET = 90_000
 """Compressed bytes of the first page."""
 FAILED = '{ flowRuns(first: 1, where: {stateType: {eq: FAILED}, flow: {name: {eq: "etl"}}}) { nodes { id } } }'
 STATE = "query($id: ID!) { flowRun(id: $id) { stateType stateName } }"
+AUTOMATION = """mutation {
+  createAutomation(input: {
+    name: "failures"
+    trigger: {event: {posture: REACTIVE, expect: ["runstate.flow-run.Failed"]}}
+    actions: [{doNothing: true}]
+  }) { ... on Problem { message } }
+}"""
 VIEWS = {
     "overview": ("", "By flow"),
     "runs": ("runs", "health-check"),
@@ -126,6 +133,15 @@ async def test_a_transition_is_shown_and_nothing_is_asked_while_nothing_happens(
 
     assert len(page.queries) == before
     assert await page.page.locator(".dot").inner_text() != "away"
+
+
+@ON_BOTH
+async def test_a_firing_is_shown_with_its_actions(page: LivePage, live: Ask) -> None:
+    await live(AUTOMATION)
+    await page.show("automations", "has not fired")
+    await propose(live, await make_flow_run(live), "FAILED")
+
+    await page.sees("do nothing executed")
 
 
 async def test_a_view_is_a_link(page: LivePage, browser: Browser, server: Listening, live: Ask) -> None:
