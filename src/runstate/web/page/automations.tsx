@@ -89,7 +89,7 @@ function OneAutomation({ automation: { name, description, enabled, trigger, acti
 
 function Firings({ firings }: { firings: readonly Firing[] }) {
   return (
-    <table>
+    <table class="firings">
       <thead>
         <tr>
           <th scope="col">fired</th>
