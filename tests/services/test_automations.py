@@ -77,7 +77,7 @@ async def rows(database: Database, row: Any, *columns: str) -> list[Any]:
     table = table_of(row)
     async with database.read() as connection:
         return sorted(
-            (await connection.execute(sa.select(*(table.c[name] for name in columns)))).tuples().all(), key=str
+            (await connection.execute(sa.select(*(table.c[name] for name in columns)))).all(), key=str
         )
 
 

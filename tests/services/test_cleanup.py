@@ -128,8 +128,11 @@ def test_every_setting_that_a_retention_names_exists_with_a_unit() -> None:
     periods = {row.__name__: retention.period(values) for row, retention in retentions().items()}
 
     assert periods == {
+        "AutomationFiring": 30 * DAY,
         "BulkOperation": DAY,
         "CacheEntry": timedelta(0),
+        "ClaimAnswer": DAY,
+        "DeletedDate": DAY,
         "ProposalAnswer": DAY,
         "Transition": 7 * DAY,
         "Log": 30 * DAY,
@@ -146,7 +149,8 @@ async def test_the_application_gives_services_the_settings_of_retention(make: Ma
     assert await services["cleanup"].run_once(make.batcher, NOW) == 1
     assert await services["log-retention"].run_once(make.batcher, NOW) == 0
     assert await services["log-retention"].run_once(make.batcher, NOW + 3 * DAY - SECOND) == 0
-    assert await services["log-retention"].run_once(make.batcher, NOW + 3 * DAY) == 1
+    # The transition, and the event of the new flow.
+    assert await services["log-retention"].run_once(make.batcher, NOW + 3 * DAY) == 2
 
 
 async def test_rows_are_deleted_in_batches(make: Making) -> None:

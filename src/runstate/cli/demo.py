@@ -254,20 +254,6 @@ def log(name: str) -> logging.Logger:
     return logging.getLogger(f"demo.{name}")
 
 
-@contextmanager
-def sending_logs() -> Iterator[None]:
-    """Send the log records of the demo's runs to the server."""
-    logger, handler = logging.getLogger("demo"), RunHandler()
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-
-
 def label(run: ReportedRun) -> str:
     """Return the names of the flow, the flow run and the task."""
     if isinstance(run, TaskRun) and run.flow_run:
@@ -294,16 +280,28 @@ async def demo(address: str, key: str | None, runs: int | None, speed: float, te
         name = "…" if answer.status == "WAIT" or state is None else state.name
         tell(label(run), name, answer.reason or (state and state.message) or "")
 
-    async with AsyncClient(address, key, patience=PATIENCE_SECONDS, on_answer=answered) as client:
-        made = Demo(client, tell, speed)
-        deployed = Deployed(made.do, made.ask)
-        await made.prepare()
-        await deployed.prepare(speed)
-        with sending_logs():
-            # All workers take numbers from one iterator, so each flow is run in turn.
+    with logged():
+        async with AsyncClient(address, key, patience=PATIENCE_SECONDS, on_answer=answered) as client:
+            made = Demo(client, tell, speed)
+            deployed = Deployed(made.do, made.ask)
+            await made.prepare()
+            await deployed.prepare(speed)
             async with working(socket_address(address), key, tell):
+                # All workers take numbers from one iterator, so each flow is run in turn.
                 await asyncio.gather(*(made.take(numbers) for _ in range(WORKERS)))
-        await deployed.pause()
+            await deployed.pause()
+
+
+@contextmanager
+def logged() -> Iterator[None]:
+    """Send the records of flows and tasks to the logs of their runs."""
+    logger, handler = logging.getLogger("demo"), RunHandler()
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def say(label: str, state: str, message: str) -> None:

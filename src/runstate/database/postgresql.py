@@ -164,6 +164,10 @@ class Connections:
         try:
             return await self.pool.connect()
         except (DBAPIError, asyncpg.PostgresError) as error:
+            if not self._in_use:
+                # Nobody else has a connection to return, so those who wait for one have to try themselves.
+                while self._hand_over(None):
+                    pass
             if sqlstate(error) != TOO_MANY_CONNECTIONS or not self._in_use:
                 raise
             self.full_until = asyncio.get_running_loop().time() + FULL_SECONDS

@@ -227,8 +227,20 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         place = Path(path, step.name, plan.kind.name)
         by_library = partial(self.execute_field, plan.kind, source, step.details, place, position_context)
         if isinstance(step.related, Nested):
-            return self._planned_or(partial(step.related.page, source, self.execution), by_library)
+            planned = self._planned_or(partial(step.related.page, source, self.execution), by_library)
+            return self._located(planned, plan.kind, step, place)
         return by_library()
+
+    async def _located(self, planned: Awaitable[T], kind: GraphQLObjectType, step: Step, place: Path) -> T | None:
+        """Return the answer of a field, or note its error with its path, as graphql-core does for other fields."""
+        try:
+            return await planned
+        except Exception as error:
+            if isinstance(error, GraphQLError) or not isinstance(as_known_error(error), FINAL):
+                raise
+            field = cast("GraphQLField", self.schema.get_field(kind, step.details[0].node.name.value))
+            self.handle_field_error(error, field.type, step.details, place)
+            return None
 
     @override
     def complete_list_value(
