@@ -19,7 +19,7 @@ MODES: dict[str, tuple[Any, Any]] = {"light": (DESK, "light"), "dark": (DESK, "d
 
 # Machines that run tests can be busy.
 expect.set_options(timeout=30_000)
-READY = {"⏎": "main tbody tr", "R": ".selected"}
+READY = {"⏎": "[aria-label=Flows] tbody tr", "R": ".selected"}
 """Selectors of what a key acts on."""
 GO = """view => new Promise(done => {
   location.hash = `#/${view}`;
