@@ -94,6 +94,8 @@ class Connections:
         """Number of callers that wait for a connection from the pool."""
         self.refused: deque[asyncio.Future[AsyncConnection | None]] = deque()
         """Callers that wait for one of the open connections, because the database permits no more."""
+        self.in_use = 0
+        """Connections that callers use now. The pool also counts those that are kept or being opened."""
         self.full_until = 0.0
         """Time until which no more connections are opened, by the loop's clock."""
 
@@ -109,14 +111,17 @@ class Connections:
     @asynccontextmanager
     async def _use(self) -> AsyncIterator[AsyncConnection]:
         connection = await self._take()
+        self.in_use += 1
         # Read before the block: an invalidated connection has no driver connection any more.
         driver = driver_of(connection)
         try:
             yield connection
         # Also after a cancellation, which can leave the driver in the middle of a statement.
         except BaseException as error:
+            self.in_use -= 1
             await self._discard(connection, driver, error)
             raise
+        self.in_use -= 1
         await self._put_back(connection)
 
     @asynccontextmanager
@@ -150,13 +155,7 @@ class Connections:
     def _is_full(self) -> bool:
         """Whether the database has just refused one more connection, and all open ones are in use."""
         pool: Any = self.pool.pool
-        return asyncio.get_running_loop().time() < self.full_until and self._in_use > 0 and not pool.checkedin()
-
-    @property
-    def _in_use(self) -> int:
-        pool: Any = self.pool.pool
-        in_use: int = pool.checkedout()
-        return in_use
+        return asyncio.get_running_loop().time() < self.full_until and self.in_use > 0 and not pool.checkedin()
 
     async def _connect(self) -> AsyncConnection | None:
         """Return a connection from the pool; None if the database permits no more, but others are open."""
@@ -164,11 +163,11 @@ class Connections:
         try:
             return await self.pool.connect()
         except (DBAPIError, asyncpg.PostgresError) as error:
-            if not self._in_use:
+            if not self.in_use:
                 # Nobody else has a connection to return, so those who wait for one have to try themselves.
                 while self._hand_over(None):
                     pass
-            if sqlstate(error) != TOO_MANY_CONNECTIONS or not self._in_use:
+            if sqlstate(error) != TOO_MANY_CONNECTIONS or not self.in_use:
                 raise
             self.full_until = asyncio.get_running_loop().time() + FULL_SECONDS
             return None
