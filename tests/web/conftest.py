@@ -52,8 +52,8 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def server(built: None, url: str) -> AsyncIterator[Listening]:
-    """Yield a server with pages in this process."""
-    async with listening(url) as server:
+    """Yield a server in this process, with pages and the services that fire automations."""
+    async with listening(url, services="automations,actions") as server:
         yield server
 
 

@@ -19,7 +19,7 @@ MODES: dict[str, tuple[Any, Any]] = {"light": (DESK, "light"), "dark": (DESK, "d
 
 # Machines that run tests can be busy.
 expect.set_options(timeout=30_000)
-READY = {"⏎": "main tbody tr", "R": ".selected"}
+READY = {"⏎": "[aria-label=Flows] tbody tr", "R": ".selected"}
 """Selectors of what a key acts on."""
 GO = """view => new Promise(done => {
   location.hash = `#/${view}`;
@@ -87,10 +87,12 @@ class LivePage:
             await self.page.wait_for_selector(READY[key])
         await self.press("Enter" if key == "⏎" else key)
 
-    async def rows(self) -> list[list[str]]:
-        """Return the name and the state of each run in the list."""
+    async def rows(self, count: int) -> list[list[str]]:
+        """Wait for a number of runs in the list; return the name and the state of each."""
         cells = "rows => rows.map(row => [1, 2].map(cell => row.cells[cell].innerText))"
-        rows: list[list[str]] = await self.page.locator(".window tbody tr:not(.space)").evaluate_all(cells)
+        drawn = self.page.locator(".window tbody tr:not(.space)")
+        await expect(drawn).to_have_count(count)
+        rows: list[list[str]] = await drawn.evaluate_all(cells)
         return rows
 
     async def size(self) -> int:

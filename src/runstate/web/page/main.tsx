@@ -19,6 +19,7 @@ const Flows = lazy(() => import("./flows.tsx").then((module) => module.Flows));
 const Flow = lazy(() => import("./flow.tsx").then((module) => module.Flow));
 const Limits = lazy(() => import("./limits.tsx").then((module) => module.Limits));
 const Deployments = lazy(() => import("./deployments.tsx").then((module) => module.Deployments));
+const Automations = lazy(() => import("./automations.tsx").then((module) => module.Automations));
 const Pools = lazy(() => import("./pools.tsx").then((module) => module.Pools));
 
 function View() {
@@ -30,6 +31,7 @@ function View() {
   if (name === "limits") return <Limits />;
   if (name === "deployments") return <Deployments />;
   if (name === "pools") return <Pools />;
+  if (name === "automations") return <Automations />;
   return (
     <Empty>
       There is no such view. <a href="#/">Overview</a>

@@ -192,7 +192,7 @@ function Head() {
       <th scope="col" class="number">
         took
       </th>
-      <th scope="col" class="wide">
+      <th scope="col" class="wide number">
         tasks
       </th>
       <th scope="col" class="wide">

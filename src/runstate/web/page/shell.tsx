@@ -15,6 +15,7 @@ export const PLACES: readonly [key: string, path: string, label: string][] = [
   ["d", "deployments", "Deployments"],
   ["w", "pools", "Work pools"],
   ["l", "limits", "Limits"],
+  ["t", "automations", "Automations"],
 ];
 
 const THEMES = ["system", "dark", "light"] as const;

@@ -35,6 +35,7 @@ export function Strip({ rows }: { rows: readonly Row[] }) {
   const end = (run: Row) => (run.endTime ? Date.parse(run.endTime) : now);
   const from = Math.min(...runs.map(start));
   const to = Math.max(from + 1000, ...runs.map(end));
+  const isShort = to - from < 10_000;
   const at = (time: number) => (100 * (time - from)) / (to - from);
   const share = (event: PointerEvent) => {
     const box = track.current?.getBoundingClientRect();
@@ -67,7 +68,7 @@ export function Strip({ rows }: { rows: readonly Row[] }) {
       >
         {ticks(from, to, 6).map((time) => (
           <span key={time} class="rule" style={{ left: `${at(time)}%` }}>
-            <small>{clock(new Date(time).toISOString(), isUtc)}</small>
+            <small>{clock(new Date(time).toISOString(), isUtc, isShort)}</small>
           </span>
         ))}
         {shown.map(([flow, each]) => (
