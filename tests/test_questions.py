@@ -61,7 +61,7 @@ def groups(answer: Any) -> dict[str, int]:
 CHECKS: dict[str, Callable[[Any], bool]] = {
     "What failed in the last hour, and why?": lambda data: (
         {each["state"]["message"] for each in data["flowRuns"]["nodes"]}
-        >= {"Failed: load", "The process was killed: out of memory."}
+        >= {"DemoError: Failed: load", "SystemExit: The process was killed: out of memory."}
         and any(each["taskRuns"]["nodes"] for each in data["flowRuns"]["nodes"])
     ),
     "What is running, and how far is it?": lambda data: [each["all"] for each in data["flowRuns"]["nodes"]] != [],

@@ -76,9 +76,7 @@ async def rows(database: Database, row: Any, *columns: str) -> list[Any]:
     """Return columns of all rows of a table, in their order."""
     table = table_of(row)
     async with database.read() as connection:
-        return sorted(
-            (await connection.execute(sa.select(*(table.c[name] for name in columns)))).all(), key=str
-        )
+        return sorted((await connection.execute(sa.select(*(table.c[name] for name in columns)))).all(), key=str)
 
 
 async def log_of(database: Database) -> Sequence[Event]:

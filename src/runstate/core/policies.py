@@ -1,11 +1,12 @@
 """Policies: an ordered list of rules for each kind of proposal. The first rule that objects decides."""
 
-from typing import Final
+from typing import Any, Final
 
 from runstate.core.proposal import Rule
 from runstate.core.rules import (
     caching,
     cancelling,
+    claims,
     concurrency,
     idempotency,
     parents,
@@ -107,3 +108,6 @@ MARK_LATE: Final[tuple[Rule[FlowRun], ...]] = (
     concurrency.cancel_late_run_without_slot,
 )
 """Proposals of the service that marks late flow runs."""
+
+CLAIMED: Final[tuple[Rule[Any], ...]] = (claims.act_under_live_claim,)
+"""Before the other rules, for proposals under a claim; also for forced ones."""

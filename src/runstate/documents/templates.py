@@ -4,6 +4,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
 
+import humanize
+from jinja2 import ChainableUndefined, TemplateError, pass_context
+from jinja2.nodes import EvalContextModifier
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
 MOST_LOOPS: Final = 10
 DEEPEST_LOOP: Final = 2
 LONGEST_RANGE: Final = 100
@@ -27,27 +32,26 @@ def short_range(*bounds: int) -> range:
     return found
 
 
+class Sandbox(ImmutableSandboxedEnvironment):
+    """The sandbox of templates."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return a value of a dict by its key before a method of the dict."""
+        if isinstance(obj, Resource) and attribute in FIELDS:
+            return obj.get(FIELDS[attribute])
+        return obj[attribute] if isinstance(obj, dict) and attribute in obj else super().getattr(obj, attribute)
+
+
+@pass_context
+def _as_it_is(_: Any, value: Any) -> Any:
+    return value
+
+
 @cache
 def environment() -> Any:
     """Return the environment of all templates. Undefined names are empty texts, however deep they are."""
-    # Jinja2 and humanize are imported on first use: most processes render nothing.
-    import humanize  # noqa: PLC0415
-    from jinja2 import ChainableUndefined, pass_context  # noqa: PLC0415
-    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
-
-    @pass_context
-    def _as_it_is(_: Any, value: Any) -> Any:
-        return value
-
-    class Sandbox(ImmutableSandboxedEnvironment):
-        intercepted_binops = frozenset({"*", "**"})
-
-        def getattr(self, obj: Any, attribute: str) -> Any:
-            """Return a value of a dict by its key before a method of the dict."""
-            if isinstance(obj, Resource) and attribute in FIELDS:
-                return obj.get(FIELDS[attribute])
-            return obj[attribute] if isinstance(obj, dict) and attribute in obj else super().getattr(obj, attribute)
-
     made = Sandbox(
         undefined=ChainableUndefined,
         autoescape=False,
@@ -66,9 +70,6 @@ def template(text: str) -> str:
     """Return the text of a template. Raise ValueError if it is no template, or has too many loops."""
     if "{" not in text:
         return text
-    from jinja2 import TemplateError  # noqa: PLC0415
-    from jinja2.nodes import EvalContextModifier  # noqa: PLC0415
-
     try:
         tree = environment().parse(text)
         # The compiler computes the argument of `autoescape`.

@@ -12,7 +12,7 @@ from runstate.core.batch.explaining import explained, unanswered
 from runstate.core.batch.requests import Answer, Created, CreateRun, Outcome, ProposeState, Request
 from runstate.core.batch.unit_of_work import UnitOfWork
 from runstate.core.bookkeeping import enter, stamped
-from runstate.core.policies import BACKGROUND_TASK, CORE_FLOW, CORE_TASK, MINIMAL_FLOW, MINIMAL_TASK
+from runstate.core.policies import BACKGROUND_TASK, CLAIMED, CORE_FLOW, CORE_TASK, MINIMAL_FLOW, MINIMAL_TASK
 from runstate.core.proposal import (
     Decision,
     Proposal,
@@ -22,7 +22,6 @@ from runstate.core.proposal import (
     RuleVerdict,
     decide,
 )
-from runstate.core.rules.claims import act_under_live_claim
 from runstate.core.rules.concurrency import HOLDING, HOLDING_TASK
 from runstate.core.states import State
 from runstate.documents.access import is_service
@@ -171,7 +170,7 @@ def _run_input(given: tuple[str, Json], flow_run_id: UUID, environment: Environm
 def policy_for(request: ProposeState, run: FlowRun | TaskRun) -> tuple[Rule[Any], ...]:
     """Return the rules that decide a proposal. That of claims applies to forced proposals, too."""
     if request.claim_id is not None:
-        return (act_under_live_claim, *_policy(request, run))
+        return (*CLAIMED, *_policy(request, run))
     return _policy(request, run)
 
 

@@ -1,14 +1,15 @@
 """An index of trigrams for the search in logs, on PostgreSQL servers that have the extension pg_trgm."""
 
+import logging
+
 import sqlalchemy as sa
-import structlog
 from alembic import op
 
 revision = "0018"
 down_revision = "0017"
 
 INDEX = "ix_log_search"
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 def upgrade() -> None:
@@ -22,7 +23,8 @@ def upgrade() -> None:
             op.execute(f"CREATE INDEX {INDEX} ON log USING gin ((message || ' ' || logger) gin_trgm_ops)")
     except sa.exc.DBAPIError as error:
         # The search works without it, by reading the lines that the other conditions leave.
-        log.warning("log_search_without_index", reason=str(error.orig))
+        # Not to the standard output, which commands write their answers to.
+        log.warning("The search in logs has no index: %s", error.orig)
 
 
 def downgrade() -> None:
