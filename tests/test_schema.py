@@ -198,6 +198,13 @@ FIXED = {
         f"Deployment.version and {other}.version"
         for other in ("FlowRunState", "TaskRunState", "FlowRun", "TaskRun", "BlockSchema")
     ),
+    *(f"{other}.description and Automation.description" for other in ("Artifact", "ArtifactCollection")),
+    "Automation.description and BlockType.description",
+    "Deployment.status and AutomationActionRun.status",
+    "EventTrigger.threshold and MetricTrigger.threshold",
+    *(f"EventTrigger.withinSeconds and {other}.withinSeconds" for other in ("CompoundTrigger", "SequenceTrigger")),
+    *(f"{other}.labels and AutomationFiring.labels" for other in ("Deployment", "Flow", "FlowRun", "TaskRun")),
+    *(f"{run}.state and AutomationFiring.state" for run in ("FlowRun", "TaskRun")),
 }
 """Fields of nodes whose names and types the contract fixes: who selects both in one place needs an alias."""
 
