@@ -198,7 +198,7 @@ FIXED = {
         f"Deployment.version and {other}.version"
         for other in ("FlowRunState", "TaskRunState", "FlowRun", "TaskRun", "BlockSchema")
     ),
-    *(f"{other}.description and Automation.description" for other in ("Artifact", "ArtifactCollection")),
+    *(f"{other}.description and Automation.description" for other in ("Artifact", "ArtifactCollection", "Deployment")),
     "Automation.description and BlockType.description",
     "Deployment.status and AutomationActionRun.status",
     "EventTrigger.threshold and MetricTrigger.threshold",
