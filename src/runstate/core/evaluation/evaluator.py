@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core.automations.events import Event
 from runstate.core.automations.index import Index
-from runstate.core.automations.rounds import is_loop
+from runstate.core.automations.rounds import DEEPEST, is_loop
 from runstate.core.automations.state import State
 from runstate.core.automations.steps import Fired, Input, step
 from runstate.core.automations.stored import COLUMNS, of_row
@@ -164,7 +164,8 @@ class Evaluator:
         page = await self._page()
         events = [of_row(each) for each in page.entries]
         await self._recall(events)
-        fired = [each for event in events for each in self._step(event)]
+        # Without this limit, the event that a loop was stopped would go on with the loop.
+        fired = [each for event in events if event.depth <= DEEPEST for each in self._step(event)]
         if page.complete:
             fired += self._fired(until - COMMIT_TIME)
             fired += await self._measure(until)

@@ -1,4 +1,4 @@
-// Runs by time: a column for each interval, stacked by state. Each column is a link to its runs.
+// Runs by time: a column for each interval, stacked by state. Each column with runs is a link to them.
 import type { OverviewQuery } from "./documents.ts";
 import { clock, duration, plural, utc } from "./format.ts";
 import { href } from "./router.ts";
@@ -24,9 +24,11 @@ export function History({ intervals, step }: { intervals: readonly Interval[]; s
           const where = JSON.stringify({ expectedStartTime: { gte: interval.start, lt: interval.end } });
           return (
             <li key={interval.start}>
-              <a href={href(["runs"], { where })} title={text} aria-label={text}>
-                <Stack interval={interval} most={most} />
-              </a>
+              {count > 0 && (
+                <a href={href(["runs"], { where })} title={text} aria-label={text}>
+                  <Stack interval={interval} most={most} />
+                </a>
+              )}
             </li>
           );
         })}
