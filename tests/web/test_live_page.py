@@ -127,6 +127,8 @@ async def test_a_transition_is_shown_and_nothing_is_asked_while_nothing_happens(
     await page.sees("Pending")
     await propose(live, run, "RUNNING")
     await page.sees("Running")
+    # A view reads again after a change, with a pause.
+    await page.page.clock.run_for(5_000)
     await page.page.wait_for_load_state("networkidle")
     before = len(page.queries)
     await page.page.clock.run_for(60_000)
