@@ -42,16 +42,20 @@ class LivePage:
         self.queries: list[Request] = []
         page.on("console", self._listen)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self._asked)
         page.on("response", self._note)
 
     def _listen(self, said: ConsoleMessage) -> None:
         if said.type in {"error", "warning"}:
             self.complaints.append(said.text)
 
+    def _asked(self, request: Request) -> None:
+        # Noted when it is sent: an answer can come much later.
+        if request.url.endswith("/graphql"):
+            self.queries.append(request)
+
     def _note(self, response: Response) -> None:
-        if response.url.endswith("/graphql"):
-            self.queries.append(response.request)
-        else:
+        if not response.url.endswith("/graphql"):
             self.files.append(response)
 
     async def _stay(self, route: Route, request: Request) -> None:
