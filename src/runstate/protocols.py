@@ -424,7 +424,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         await super().send(message)
         message.clear()  # the transport has it now
-        await self.writable.wait()  # who sent a large message holds room for it until the client has taken it
+        # The sender of a large message holds room for it until the client has read it.
+        await self.writable.wait()
 
     @override
     async def receive(self) -> Any:
