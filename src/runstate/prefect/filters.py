@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_pascal
 
-from runstate.core.commands.workers import MISSED
 from runstate.database import text_search
 from runstate.database.dialects import DatabaseTime, among, has_all_tags, has_any_tag, seconds_between, text_contains
 from runstate.database.texts import starts_with
 from runstate.documents.base import Text
+from runstate.documents.pools import MISSED
 from runstate.rows import (
     Artifact,
     ArtifactCollection,
