@@ -25,7 +25,16 @@ from runstate.core.batch.batcher import Batcher
 from runstate.core.scheduling.horizon import Horizon
 from runstate.database.migrate import migrate
 from runstate.database.queries.expiry import retention_settings
-from runstate.exposure import admit, check_exposure, initial_principal, is_loopback, keyring_of, middleware, shows_pages
+from runstate.exposure import (
+    admit,
+    check_exposure,
+    initial_principal,
+    is_loopback,
+    keyring_of,
+    middleware,
+    serves_prefect,
+    shows_pages,
+)
 from runstate.feed import Feed, HubSettings
 from runstate.graphql.context import Context
 from runstate.graphql.schema import build_schema
@@ -35,6 +44,7 @@ from runstate.graphql.validation.limits import RequestLimits
 from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
+from runstate.prefect import front
 from runstate.secret_keys import keyring_of_secrets
 from runstate.services import claim_expiry, cleanup, heartbeats, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
@@ -118,6 +128,7 @@ def build_app(settings: Settings) -> Starlette:
         # Both forms, because redirects are switched off below.
         *(Route(path + slash, look) for path, look in paths(health).items() for slash in ("", "/")),
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
+        *(front.routes(settings.max_body_bytes, meter.prefect, meter.unserved) if serves_prefect(settings) else ()),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
     app.router.default = PlainTextResponse("Not Found", 404)  # Starlette closes WebSockets there with 403

@@ -21,6 +21,8 @@ from runstate.rows import Transition
 
 EVERY_SECONDS: Final = 2.0
 """Seconds between two updates with several workers."""
+MOST_UNSERVED: Final = 100
+"""Requests to paths that are not served that have a counter of their own."""
 
 
 class Meter:
@@ -32,6 +34,7 @@ class Meter:
         self.metrics = metrics
         self.clock = clock
         self.counted: dict[str, int] = {}
+        self.unserved_requests: set[str] = set()
         self.look: Callable[[], None] = lambda: None
         """Updates the metrics that are read at intervals."""
         self.task: asyncio.Task[None] | None = None
@@ -83,6 +86,16 @@ class Meter:
         if done is not None:
             self.metrics.done.labels(service).inc(done)
             self.metrics.last_round.labels(service).set(self.clock().timestamp())
+
+    def prefect(self, method: str, path: str, status: int) -> None:
+        """Count a request of a client of Prefect."""
+        self.metrics.prefect.labels(method, path, status).inc()
+
+    def unserved(self, request: str) -> None:
+        """Count a request of a client of Prefect to a path that is not served. Only so many are told apart."""
+        if len(self.unserved_requests) < MOST_UNSERVED:
+            self.unserved_requests.add(request)
+        self.metrics.unserved.labels(request if request in self.unserved_requests else "other").inc()
 
     def _update(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
         cached = self.schema.documents

@@ -1,1 +1,1 @@
-"""The REST API of the reference's client: a translation between its JSON and the core."""
+"""The HTTP API that clients of Prefect 3 speak, as a thin front over the same commands, batches and queries."""
