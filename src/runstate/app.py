@@ -45,6 +45,7 @@ from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
 from runstate.prefect import front
+from runstate.prefect.recorder import Recorder
 from runstate.secret_keys import keyring_of_secrets
 from runstate.services import claim_expiry, cleanup, heartbeats, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
@@ -97,6 +98,10 @@ def build_app(settings: Settings) -> Starlette:
             )
             batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)
+            app.state.recorder = Recorder(batcher)
+            app.state.recorder.dropped = meter.dropped
+            app.state.recorder.start()
+            opened.push_async_callback(app.state.recorder.close)
             # Tokens must be unpredictable for attackers, unlike the random numbers of the batcher.
             app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None
             await allowlist.start()

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runstate.core.batch.batcher import Batcher
-from runstate.core.batch.requests import Answer, Created, Outcome
+from runstate.core.batch.requests import Answer, Created, Outcome, Recorded
 from runstate.database import Database
 from runstate.feed import Hub
 from runstate.feed.loop import repeat
@@ -73,6 +73,8 @@ class Meter:
         for outcome in outcomes:
             if isinstance(outcome, Answer):
                 self.metrics.verdicts.labels(outcome.status.value.lower()).inc()
+            elif isinstance(outcome, Recorded):
+                self.metrics.verdicts.labels("recorded").inc()
             elif not isinstance(outcome, Created):
                 self.metrics.verdicts.labels("problem").inc()
 
@@ -96,6 +98,10 @@ class Meter:
         if len(self.unserved_requests) < MOST_UNSERVED:
             self.unserved_requests.add(request)
         self.metrics.unserved.labels(request if request in self.unserved_requests else "other").inc()
+
+    def dropped(self, reason: str) -> None:
+        """Count an event of a client of Prefect that was dropped."""
+        self.metrics.dropped.labels(reason).inc()
 
     def _update(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
         cached = self.schema.documents

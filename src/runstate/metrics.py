@@ -100,7 +100,7 @@ class Metrics:
         self.batch_size = self._histogram("runstate_batch_requests", "Requests in a batch.", SIZES)
         self.verdicts = self._counter(
             "runstate_verdicts_total",
-            "Answers to proposals: accept, reject, wait, abort, or problem.",
+            "Answers to proposals: accept, reject, wait, abort, problem, or recorded for a state that a client reports.",
             ("status",),
         )
         self.waiting = self._gauge("runstate_batcher_waiting", "Requests that wait for the next batch.")
@@ -131,6 +131,10 @@ class Metrics:
             "runstate_prefect_unserved_total",
             "Requests of clients of Prefect to paths that are not served.",
             ("request",),
+        )
+
+        self.dropped = self._counter(
+            "runstate_prefect_dropped_events_total", "Events of clients of Prefect that were dropped.", ("reason",)
         )
 
     def _counter(self, name: str, description: str, labels: Labels = ()) -> Counter:

@@ -72,7 +72,7 @@ class Front:
             known_as = request_id(request)
             try:
                 reply = await self._reply(endpoint, request, known_as)
-            except Exception as error:
+            except Exception as error:  # every failure has an answer
                 reply = refusal(error, known_as)
             self.counted(endpoint.method, endpoint.path, reply.status)
             return _written(reply)

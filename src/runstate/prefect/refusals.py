@@ -54,7 +54,7 @@ def refusal(error: Exception, request_id: str) -> Reply:
         return invalid([_mistake(each["loc"], each["msg"], each["type"]) for each in error.errors()])
     known = as_known_error(error)
     if known is None:
-        log.exception("request_failed", request_id=request_id)
+        log.error("request_failed", exc_info=error, request_id=request_id)
         return Reply({"exception_message": f"Internal error; the server's log has request {request_id}."}, 500)
     if isinstance(known, InvalidInput | BadUserInput):
         return invalid([_mistake(getattr(known, "path", ()), known.message, "value_error")])

@@ -23,7 +23,7 @@ def _checks(states: str, state: State) -> tuple[Check, ...]:
 def not_logged(state: State) -> sa.Select[Any]:
     """Select states without a log entry, among those that are too new for their entry to be pruned."""
     entry = sa.exists().where(Transition.run_id == state.run_id, Transition.version == state.version)
-    return sa.select(state.id).where(state.timestamp >= LOGGED_SINCE, ~entry)
+    return sa.select(state.id).where(state.timestamp >= LOGGED_SINCE, ~entry, ~state.late)
 
 
 def wrongly_logged(state: State) -> sa.Select[Any]:
