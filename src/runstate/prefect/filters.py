@@ -8,12 +8,14 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_pascal
+from sqlalchemy.types import TypeEngine
 
 from runstate.database import text_search
 from runstate.database.dialects import DatabaseTime, among, has_all_tags, has_any_tag, seconds_between, text_contains
 from runstate.database.texts import starts_with
 from runstate.documents.base import Text
 from runstate.documents.pools import MISSED
+from runstate.documents.states import StateType
 from runstate.rows import (
     Artifact,
     ArtifactCollection,
@@ -32,7 +34,7 @@ from runstate.rows import (
     WorkPool,
     WorkQueue,
 )
-from runstate.rows.base import JSON
+from runstate.rows.base import JSON, Timestamp
 from runstate.rows.variables import Variable
 
 Clause = sa.ColumnElement[bool]
@@ -50,8 +52,15 @@ def in_utc(instant: datetime) -> datetime:
 Instant = Annotated[datetime, AfterValidator(in_utc)]
 Small = Annotated[int, Field(ge=-(2**15), lt=2**15)]
 Whole = Annotated[int, Field(ge=-(2**31), lt=2**31)]
-KINDS: Final[dict[type, Any]] = {str: Text, datetime: Instant, int: Whole}
-"""The types of values by the type of the column; others are validated as they are."""
+KINDS: Final[tuple[tuple[type[TypeEngine[Any]], Any], ...]] = (
+    (Timestamp, Instant),
+    (sa.Enum, StateType),
+    (sa.String, Text),
+    (sa.Integer, Whole),
+    (sa.Uuid, UUID),
+    (sa.Boolean, bool),
+)
+"""The types of values by the type of the column."""
 
 
 def _any_start(column: Column, texts: list[str]) -> Clause:
@@ -148,7 +157,7 @@ def _tested(name: str, row: type[Row], tested: Tested) -> type[Condition]:
         stored = row.__table__.c[column]
         if isinstance(stored.type, sa.JSON):
             known, kind = TAG_OPERATORS, Text
-        kind = kind or KINDS.get(stored.type.python_type, stored.type.python_type)
+        kind = kind or next(known for each, known in KINDS if isinstance(stored.type, each))
     value_of: Callable[[Table], Column] = (lambda table: table.c[column]) if isinstance(column, str) else column
     operators = {each: known[each] for each in tested.operators.split()}
     parts = {each: _test(operator, value_of) for each, operator in operators.items()}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 from starlette.requests import Request
@@ -105,8 +106,13 @@ class Front:
 def _written(reply: Reply) -> Response:
     if reply.status == NO_CONTENT:
         return Response(status_code=NO_CONTENT)
-    body = exact_json.dumps(reply.content, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
+    body = exact_json.dumps(reply.content, default=_as_text, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
     return Response(body, reply.status, reply.headers, "application/json")
+
+
+def _as_text(value: Any) -> Any:
+    """Return what orjson writes for a value that it does not know: ids of asyncpg, and numbers with many digits."""
+    return str(value) if isinstance(value, UUID) else exact_json.written(value)
 
 
 def routes(body_bytes: int, counted: Counted, missed: Callable[[str], None]) -> list[BaseRoute]:

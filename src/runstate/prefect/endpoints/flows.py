@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import sqlalchemy as sa
-
 from runstate.core.commands.flows import CreateFlow, create_flow, delete_flow
 from runstate.documents.access import Scope
 from runstate.prefect import presentation, reading
-from runstate.prefect.bodies import Body, Page
+from runstate.prefect.bodies import Body
 from runstate.prefect.endpoint import Call, Reply, endpoint
 from runstate.rows import Flow
 
@@ -38,12 +36,6 @@ async def read_by_name(call: Call) -> Any:
     """Return the flow with a name."""
     name = call.text("name")
     return reading.only(await reading.flows(call, Flow.name == name), "flow", name)
-
-
-@endpoint("POST", "/flows/filter", Scope.READ)
-async def read_many(call: Call, body: Page) -> Any:
-    """Return a page of flows."""
-    return await reading.flows(call, sa.true(), (Flow.name,), body.limit, body.offset)
 
 
 @endpoint("DELETE", "/flows/{id}", Scope.ADMIN, status=204)
