@@ -28,7 +28,12 @@ SOMEBODY = Actor(type="SCHEDULE", id="01a21abc-6646-7a89-a8e3-65ecede79fae", dis
 
 
 def pool(name: str, **columns: Any) -> WorkPool:
-    own = {"type": "process", "base_job_template": {}, "paused": False, "storage_configuration": WorkPoolStorageConfiguration()}
+    own = {
+        "type": "process",
+        "base_job_template": {},
+        "paused": False,
+        "storage_configuration": WorkPoolStorageConfiguration(),
+    }
     return row(WorkPool, **{"name": name, **own, **columns})
 
 

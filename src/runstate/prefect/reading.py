@@ -17,7 +17,7 @@ from runstate.rows import Base, Flow, FlowRun, FlowRunState, TaskRun, TaskRunSta
 
 B = TypeVar("B", bound=Base)
 Condition = sa.ColumnElement[bool]
-Order = Sequence[sa.ColumnElement[Any]]
+Order = Sequence[Any]
 
 
 def _columns(row: type[Base], *without: str) -> list[sa.ColumnElement[Any]]:
@@ -107,7 +107,8 @@ async def _page(
     call: Call, asked: sa.Select[Any], order: Order, limit: int | None, offset: int
 ) -> Sequence[sa.Row[Any]]:
     async with call.database.read() as connection:
-        return (await connection.execute(asked.order_by(*order).limit(limit).offset(offset or None))).all()
+        found = await connection.execute(asked.order_by(*order).limit(limit).offset(offset or None))
+        return list(found.all())
 
 
 def _labelled(*parts: Sequence[Any]) -> sa.Select[Any]:
