@@ -47,15 +47,19 @@ class Front:
         self.missed = missed
         # Paths without parameters first: `/flows/filter` is not a flow.
         declared = sorted(ENDPOINTS, key=lambda each: each.path.count("{"))
-        routes: list[BaseRoute] = [
-            Route(each.path.rstrip("/"), self._handler(each), methods=[each.method]) for each in declared
-        ]
-        routes += [WebSocketRoute(path, socket) for path, socket in SOCKETS.items()]
-        self.router = Router(routes, redirect_slashes=False, default=self._unknown)
+        # A router for each method: a known path with another method is as unknown as any other.
+        routes: dict[str, list[BaseRoute]] = {"": [WebSocketRoute(path, socket) for path, socket in SOCKETS.items()]}
+        for each in declared:
+            route = Route(each.path.rstrip("/"), self._handler(each), methods=[each.method])
+            routes.setdefault(each.method, []).append(route)
+        self.routers = {
+            method: Router(found, redirect_slashes=False, default=self._unknown) for method, found in routes.items()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request. A slash at the end of the path makes no difference."""
-        await self.router({**scope, "path": scope["path"].rstrip("/")}, receive, send)
+        answer = self.routers.get(scope.get("method", ""), self._unknown)
+        await answer({**scope, "path": scope["path"].rstrip("/")}, receive, send)
 
     async def _unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
