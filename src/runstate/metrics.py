@@ -100,7 +100,7 @@ class Metrics:
         self.batch_size = self._histogram("runstate_batch_requests", "Requests in a batch.", SIZES)
         self.verdicts = self._counter(
             "runstate_verdicts_total",
-            "Answers to proposals: accept, reject, wait, abort, problem, or recorded for a state that a client reports.",
+            "Answers to proposals: accept, reject, wait, abort or problem; recorded for states that clients report.",
             ("status",),
         )
         self.waiting = self._gauge("runstate_batcher_waiting", "Requests that wait for the next batch.")

@@ -413,7 +413,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             super().handle_ping()
             return
         pong = b"".join(self.conn.data_to_send())
-        self.queue.put_nowait({"type": "websocket.receive", "pong": partial(self._write_pong, pong)})  # type: ignore[typeddict-unknown-key]
+        message: Any = {"type": "websocket.receive", "pong": partial(self._write_pong, pong)}
+        self.queue.put_nowait(message)
 
     def _write_pong(self, pong: bytes) -> None:
         if not self.transport.is_closing() and not self.close_sent:

@@ -90,7 +90,7 @@ class Policy(Body):
         if "pause_keys" in marks:
             marks["pause_keys"] = tuple(sorted(marks["pause_keys"]))
         delay = self.retry_delay
-        seconds = delay[0] if isinstance(delay, list) and delay else delay
+        seconds = next(iter(delay), None) if isinstance(delay, list) else delay
         return FlowRunPolicy(retries=self.retries, retry_delay_seconds=seconds, **marks)
 
     def of_task_run(self) -> TaskRunPolicy:

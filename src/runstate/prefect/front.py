@@ -39,8 +39,8 @@ class Front:
     """The endpoints as one application."""
 
     def __init__(self, body_bytes: int, counted: Counted, missed: Callable[[str], None]) -> None:
-        for each in iter_modules(package.__path__):
-            import_module(f"{package.__name__}.{each.name}")
+        for module in iter_modules(package.__path__):
+            import_module(f"{package.__name__}.{module.name}")
         self.largest = BODIES * body_bytes
         self.counted = counted
         self.missed = missed

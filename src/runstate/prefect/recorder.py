@@ -131,22 +131,20 @@ class Recorder:
     async def _write(self, taken: Sequence[Waiting]) -> None:
         """Write events: states in one transaction, others in another one. Raise an error if all can be tried again."""
         now = asyncio.get_running_loop().time()
-        states = [each for each in taken if isinstance(each.content, RecordState)]
+        states = [(each, each.content) for each in taken if isinstance(each.content, RecordState)]
         events = [each for each in taken if isinstance(each.content, Event)]
         if states:
-            outcomes = await self.batcher.submit([self._request(each, now) for each in states])
+            # Without its predecessor a state is written when it has waited long enough.
+            requests = [replace(content, holds=not self._is_over(each, now)) for each, content in states]
+            outcomes = await self.batcher.submit(requests)
             # Recording is repeatable, so the whole batch is tried again.
             for outcome in outcomes:
                 if isinstance(outcome, Overloaded | Unavailable | Timeout):
                     raise outcome
-            for each, outcome in zip(states, outcomes, strict=True):
+            for (each, _), outcome in zip(states, outcomes, strict=True):
                 self._settle(each, outcome, now)
         if events:
             await self._emit(events)
-
-    def _request(self, waiting: Waiting, now: float) -> Any:
-        """Return the request; without its predecessor a state is written when it has waited long enough."""
-        return replace(waiting.content, holds=not self._is_over(waiting, now))
 
     def _is_over(self, waiting: Waiting, now: float) -> bool:
         return self.closing or now - waiting.since > self.patience_seconds or len(self.parked) >= MOST_PARKED

@@ -178,7 +178,7 @@ async def _load_reports(connection: AsyncConnection, reports: Sequence[RecordSta
     if not reports:
         return
     asked = {each.state.id for each in reports} | {each.follows for each in reports if each.holds}
-    unit.recorded = await sql.stored(connection, asked - {None})
+    unit.recorded = await sql.stored(connection, [each for each in asked if each is not None])
     # The first report of each run creates it.
     missing = {each.run.id: each for each in reversed(unheld(reports, unit)) if each.run.id not in unit.runs}
     await create(connection, list(missing.values()), unit, _parents(unit))

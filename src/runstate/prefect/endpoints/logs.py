@@ -3,8 +3,6 @@
 from typing import Any
 from uuid import UUID
 
-from pydantic import Field
-
 from runstate.core.commands.logs import write_logs
 from runstate.documents.access import Scope
 from runstate.documents.logs import MOST_LINES, LogLine, WriteLogs
@@ -22,18 +20,23 @@ class Line(Body):
     timestamp: Time
     flow_run_id: UUID | None = None
     task_run_id: UUID | None = None
-    worker_id: UUID | None = Field(default=None)
+    worker_id: UUID | None = None
 
     def line(self) -> LogLine:
         """Return it as the document of the command."""
-        ids = {"flow_run_id": self.flow_run_id, "task_run_id": self.task_run_id, "worker_id": self.worker_id}
         return LogLine(
             logger=self.name,
             level=self.level,
             message=self.message,
             timestamp=self.timestamp,
-            **{name: id and Id(str(id)) for name, id in ids.items()},
+            flow_run_id=_id(self.flow_run_id),
+            task_run_id=_id(self.task_run_id),
+            worker_id=_id(self.worker_id),
         )
+
+
+def _id(given: UUID | None) -> Id | None:
+    return None if given is None else Id(str(given))
 
 
 @endpoint("POST", "/logs/", Scope.PROPOSE, status=201)
