@@ -106,19 +106,12 @@ async def task_run(call: Call, id: UUID) -> Object:
 
 async def _page(
     call: Call, asked: sa.Select[Any], order: Order, limit: int | None, offset: int
-<<<<<<< HEAD
 ) -> Sequence[Sequence[Any]]:
     statement = asked.order_by(*order).limit(limit).offset(offset or None)
     # What was just written is read without waiting for queries: lists have a limit.
     reading = call.database.read() if limit is None else call.database.query(statement)
     async with reading as connection:
         return await fetch(connection, statement)
-=======
-) -> Sequence[sa.Row[Any]]:
-    async with call.database.read() as connection:
-        found = await connection.execute(asked.order_by(*order).limit(limit).offset(offset or None))
-        return list(found.all())
->>>>>>> wire
 
 
 def _labelled(*parts: Sequence[Any]) -> sa.Select[Any]:
