@@ -18,12 +18,14 @@ from runstate.database.queries.claimable import HOLDS
 from runstate.documents.deployments import polled
 from runstate.documents.pools import pool_status, queue_status, worker_status
 from runstate.errors import NotFound
+from runstate.prefect.automations import automation
 from runstate.prefect.endpoint import Call
 from runstate.prefect.presentation import Object
 from runstate.prefect.rules import rule
 from runstate.rows import (
     Artifact,
     ArtifactCollection,
+    Automation,
     BlockType,
     ConcurrencyLease,
     ConcurrencyLimit,
@@ -240,9 +242,15 @@ async def tag_limits(call: Call, found: Sequence[ConcurrencyLimit]) -> list[Obje
     ]
 
 
+async def automations(call: Call, found: Sequence[Automation]) -> list[Object]:
+    """Return automations."""
+    return [automation(each) for each in found]
+
+
 PRESENTED: Final[dict[type[Row], Present]] = {
     Artifact: as_they_are,
     ArtifactCollection: as_they_are,
+    Automation: automations,
     BlockType: as_they_are,
     ConcurrencyLimit: global_limits,
     Deployment: deployments,
