@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -12,6 +13,7 @@ from runstate.core.states import State
 from runstate.documents import requests
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateDetails, StateType
+from runstate.rows import Row
 
 
 def _aware(time: datetime) -> datetime:
@@ -105,3 +107,13 @@ class SetState(Body):
 
     state: StateBody
     force: bool = False
+
+
+def changes(body: Body, row: type[Row], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the columns that a client changes, by the names of members that differ.
+
+    Null is a value of nullable columns only; for others it counts as omitted.
+    """
+    given = {names.get(name, name): getattr(body, name) for name in body.model_fields_set}
+    nullable = {column.key for column in row.__table__.columns if column.nullable}
+    return {name: value for name, value in given.items() if value is not None or name in nullable}

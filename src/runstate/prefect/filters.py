@@ -50,6 +50,7 @@ def in_utc(instant: datetime) -> datetime:
 
 
 Instant = Annotated[datetime, AfterValidator(in_utc)]
+IdText = Annotated[UUID, AfterValidator(str)]
 Small = Annotated[int, Field(ge=-(2**15), lt=2**15)]
 Whole = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 KINDS: Final[tuple[tuple[type[TypeEngine[Any]], Any], ...]] = (
@@ -215,7 +216,7 @@ _limit = _named(ConcurrencyLimit, "concurrency_limit_id", "limit")
 
 
 def _name_of_either(table: Table) -> Column:
-    return sa.func.concat(table.c.name, "\n", _named(Flow, "flow_id", "name")(table))
+    return table.c.name + "\n" + _named(Flow, "flow_id", "name")(table)
 
 
 def _search(table: Table, text: str) -> Clause:
@@ -233,7 +234,7 @@ CREATED_BY: Final = {
     "type_": _test(OPERATORS["any_"], _origin("type")),
     "is_null_": _test(OPERATORS["is_null_"], lambda table: table.c.created_by),
 }
-CreatedBy = _condition("CreatedBy", CREATED_BY, {"id_": list[UUID], "type_": list[Text], "is_null_": bool})
+CreatedBy = _condition("CreatedBy", CREATED_BY, {"id_": list[IdText], "type_": list[Text], "is_null_": bool})
 ChildOf = _condition("ChildOf", {"any_": _child_of}, {"any_": list[UUID]})
 Search = _condition("Search", {"query": _search}, {"query": Annotated[Text, Field(max_length=200)]})
 ANY: Final = "any_"

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Final
-from uuid import UUID
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
@@ -22,6 +20,7 @@ from runstate.graphql.transport.http import request_id
 from runstate.prefect import endpoints as package
 from runstate.prefect.csrf import check_token
 from runstate.prefect.endpoint import ENDPOINTS, Call, Endpoint, Reply
+from runstate.prefect.presentation import as_json
 from runstate.prefect.refusals import refusal
 from runstate.prefect.sockets import SOCKETS
 from runstate.prefect.versions import version_of
@@ -106,13 +105,7 @@ class Front:
 def _written(reply: Reply) -> Response:
     if reply.status == NO_CONTENT:
         return Response(status_code=NO_CONTENT)
-    body = exact_json.dumps(reply.content, default=_as_text, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
-    return Response(body, reply.status, reply.headers, "application/json")
-
-
-def _as_text(value: Any) -> Any:
-    """Return what orjson writes for a value that it does not know: ids of asyncpg, and numbers with many digits."""
-    return str(value) if isinstance(value, UUID) else exact_json.written(value)
+    return Response(as_json(reply.content), reply.status, reply.headers, "application/json")
 
 
 def routes(body_bytes: int, counted: Counted, missed: Callable[[str], None]) -> list[BaseRoute]:

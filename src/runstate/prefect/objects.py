@@ -17,13 +17,15 @@ from runstate.database.driver import fetch
 from runstate.database.queries.claimable import HOLDS
 from runstate.documents.deployments import polled
 from runstate.documents.pools import pool_status, queue_status, worker_status
-from runstate.documents.schedules import CronSchedule, IntervalSchedule, Schedule
 from runstate.errors import NotFound
+from runstate.prefect.automations import automation
 from runstate.prefect.endpoint import Call
 from runstate.prefect.presentation import Object
+from runstate.prefect.rules import rule
 from runstate.rows import (
     Artifact,
     ArtifactCollection,
+    Automation,
     BlockType,
     ConcurrencyLease,
     ConcurrencyLimit,
@@ -156,17 +158,6 @@ def schedule(row: DeploymentSchedule) -> Object:
     return {**plain(row), "schedule": rule(row.schedule)}
 
 
-def rule(schedule: Schedule) -> Object:
-    """Return a rule. The client refuses members that it does not know."""
-    if isinstance(schedule, IntervalSchedule):
-        timed = {"interval": schedule.interval_seconds, "anchor_date": schedule.anchor}
-    elif isinstance(schedule, CronSchedule):
-        timed = {"cron": schedule.cron, "day_or": schedule.day_or}
-    else:
-        timed = {"rrule": schedule.rrule}
-    return {**timed, "timezone": schedule.time_zone}
-
-
 async def pools(call: Call, found: Sequence[WorkPool]) -> list[Object]:
     """Return work pools, each with its default queue and its status."""
     mine = among(WorkQueue.work_pool_id, sorted(each.id for each in found))
@@ -204,6 +195,11 @@ async def workers(call: Call, found: Sequence[Worker]) -> list[Object]:
         }
         for each in found
     ]
+
+
+def queues_of(pool: WorkPool) -> sa.Select[Any]:
+    """Return the query for the ids of the queues of a pool."""
+    return sa.select(WorkQueue.id).where(WorkQueue.work_pool_id == pool.id)
 
 
 async def slots_in_use(call: Call, which: sa.ColumnElement[bool]) -> int:
@@ -246,9 +242,15 @@ async def tag_limits(call: Call, found: Sequence[ConcurrencyLimit]) -> list[Obje
     ]
 
 
+async def automations(call: Call, found: Sequence[Automation]) -> list[Object]:
+    """Return automations."""
+    return [automation(each) for each in found]
+
+
 PRESENTED: Final[dict[type[Row], Present]] = {
     Artifact: as_they_are,
     ArtifactCollection: as_they_are,
+    Automation: automations,
     BlockType: as_they_are,
     ConcurrencyLimit: global_limits,
     Deployment: deployments,

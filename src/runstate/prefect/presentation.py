@@ -6,6 +6,9 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import orjson
+
+from runstate.documents import exact_json
 from runstate.documents.deployments import Actor
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateDetails
@@ -163,3 +166,13 @@ def _task_run_policy(policy: TaskRunPolicy) -> Object:
 
 def _creator(actor: Actor | None) -> Object | None:
     return None if actor is None else {"id": actor.id, "type": actor.type, "display_value": actor.display_value}
+
+
+def as_json(value: Any) -> bytes:
+    """Return an answer as JSON: times in UTC with `Z`."""
+    return exact_json.dumps(value, default=_as_text, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
+
+
+def _as_text(value: Any) -> Any:
+    """Return what orjson writes for a value that it does not know: ids of asyncpg, and numbers with many digits."""
+    return str(value) if isinstance(value, UUID) else exact_json.written(value)

@@ -9,6 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from runstate.database.bulk import table_of
+from runstate.database.driver import fetch
 from runstate.errors import NotFound
 from runstate.prefect import presentation
 from runstate.prefect.endpoint import Call
@@ -105,10 +106,12 @@ async def task_run(call: Call, id: UUID) -> Object:
 
 async def _page(
     call: Call, asked: sa.Select[Any], order: Order, limit: int | None, offset: int
-) -> Sequence[sa.Row[Any]]:
-    async with call.database.read() as connection:
-        found = await connection.execute(asked.order_by(*order).limit(limit).offset(offset or None))
-        return list(found.all())
+) -> Sequence[Sequence[Any]]:
+    statement = asked.order_by(*order).limit(limit).offset(offset or None)
+    # What was just written is read without waiting for queries: lists have a limit.
+    reading = call.database.read() if limit is None else call.database.query(statement)
+    async with reading as connection:
+        return await fetch(connection, statement)
 
 
 def _labelled(*parts: Sequence[Any]) -> sa.Select[Any]:

@@ -115,7 +115,8 @@ async def set_state(call: Call, body: SetState) -> Reply:
 @endpoint("POST", "/flow_runs/{id}/resume", Scope.PROPOSE)
 async def resume(call: Call, body: Resumption) -> Reply:
     """Resume a paused flow run."""
-    document = requests.ResumeFlowRun(id=call.id(), run_input=body.run_input)
+    # Without an input, the client means an empty one: its schema then says what is missing.
+    document = requests.ResumeFlowRun(id=call.id(), run_input=body.run_input or {})
     try:
         answer = await run_inputs.resume(call.batcher, document, **call.who)
     except InvalidInput as error:

@@ -16,6 +16,7 @@ from runstate.prefect.pages import BODIES, Page
 from runstate.rows import (
     Artifact,
     ArtifactCollection,
+    Automation,
     BlockType,
     ConcurrencyLimit,
     Deployment,
@@ -39,6 +40,7 @@ READ: Final[dict[type[Row], Callable[..., Awaitable[list[Any]]]]] = {
 PATHS: Final[dict[str, type[Row]]] = {
     "artifacts": Artifact,
     "artifacts/latest": ArtifactCollection,
+    "automations": Automation,
     "block_types": BlockType,
     "deployments": Deployment,
     "flow_runs": FlowRun,
