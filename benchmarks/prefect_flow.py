@@ -48,7 +48,7 @@ wanted = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]
 with get_client(sync_client=True) as client:
     done = 0
     while done < count:
-        time.sleep(0.2)
+        time.sleep(0.5)
         done, page = 0, None
         while page is None or len(page) == 200:
             page = client.read_task_runs(flow_run_filter=wanted, limit=200, offset=done)
@@ -156,7 +156,7 @@ def _wait(url: str) -> None:
     while time.monotonic() < end:
         with contextlib.suppress(URLError, ConnectionError), urlopen(url, timeout=5):  # noqa: S310 our own address
             return
-        time.sleep(0.2)
+        time.sleep(0.5)
     sys.exit(f"{url} did not answer")
 
 
