@@ -27,8 +27,10 @@ def record(request: RecordState, unit: UnitOfWork, new_id: Callable[[], UUID]) -
         return Recorded(run.id, written=False)
     if request.holds and request.follows is not None and request.follows not in unit.recorded:
         return NotFound(request.follows)
-    unit.recorded.add(state.id)
     current = unit.states.get(run.id)
+    if request.replaces is not None and (current is None or current.id != request.replaces):
+        return Recorded(run.id, written=False)
+    unit.recorded.add(state.id)
     if current is not None and is_late(state, request.follows, current):
         unit.join(*joined(run, state), request.actor, request.request_id)
         return Recorded(run.id, written=True, late=True)

@@ -99,6 +99,8 @@ class RecordState:
     """Columns that the client computed, which the run gets unless the state is late."""
     follows: UUID | None = None
     """Id of the state before it, if the client knows it."""
+    replaces: UUID | None = None
+    """Id of the state in which the run must be; otherwise nothing is written."""
     holds: bool = False
     """Whether the outcome is NotFound while the state before it is unknown: it may still be on its way."""
     actor: str = ANONYMOUS
