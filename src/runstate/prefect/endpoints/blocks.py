@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from pydantic import Field
 
 from runstate.core.commands import block_documents, block_types
 from runstate.database.driver import fetch
@@ -41,9 +42,9 @@ class NewType(TypeChanges):
 class NewSchema(Body):
     """A block schema to create."""
 
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = Field(default={})
     block_type_id: UUID
-    capabilities: list[str] = []
+    capabilities: list[str] = Field(default=[])
     version: str | None = None
 
 
@@ -51,7 +52,7 @@ class NewDocument(Body):
     """A block document to create."""
 
     name: str | None = None
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = Field(default={})
     block_schema_id: UUID
     is_anonymous: bool = False
 
