@@ -109,7 +109,9 @@ async def read_type_by_slug(call: Call) -> Any:
 
 @endpoint("PATCH", "/block_types/{id}", Scope.PROPOSE, status=204)
 async def update_type(call: Call, body: TypeChanges) -> None:
-    """Change a block type."""
+    """Change a block type. Those of the server stay as they are: the client sends the texts of its own version."""
+    if (await _type(call)).is_protected:
+        return
     document = block_types.UpdateBlockType(id=call.id(), **changes(body, BlockType, {}))
     await block_types.update_block_type(call.context, document)
 
