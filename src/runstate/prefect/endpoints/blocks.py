@@ -17,7 +17,7 @@ from runstate.prefect import blocks, objects, pages
 from runstate.prefect.bodies import Body, changes
 from runstate.prefect.endpoint import Call, endpoint
 from runstate.prefect.pages import BODIES
-from runstate.rows import BlockDocument, BlockSchema, BlockType
+from runstate.rows import BlockDocument, BlockSchema, BlockType, Configuration
 
 SchemaPage: Any = BODIES[BlockSchema]
 DocumentPage: Any = BODIES[BlockDocument]
@@ -214,3 +214,31 @@ async def list_documents(call: Call, body: Documents) -> Any:
     own = [] if body.block_documents else [~BlockDocument.is_anonymous]
     found = await objects.rows(call, BlockDocument, pages.page(BlockDocument, body, *own))
     return await blocks.documents(call, found, reveal=bool(body.include_secrets) and blocks.may_reveal(call))
+
+
+class Storage(Body):
+    """The default storage of results."""
+
+    default_result_storage_block_id: UUID | None = None
+
+
+@endpoint("GET", "/admin/storage", Scope.READ)
+async def read_storage(call: Call) -> Any:
+    """Return the default storage of results."""
+    asked = sa.select(Configuration.value).where(Configuration.key == block_documents.STORAGE)
+    async with call.database.read() as connection:
+        found = await fetch(connection, asked)
+    return {"default_result_storage_block_id": found[0][0]["block_document_id"] if found else None}
+
+
+@endpoint("PUT", "/admin/storage", Scope.ADMIN, status=204)
+async def set_storage(call: Call, body: Storage) -> None:
+    """Set or clear the default storage of results."""
+    chosen = block_documents.SetDefaultResultStorage(block_document_id=body.default_result_storage_block_id)
+    await block_documents.set_default_result_storage(call.context, chosen)
+
+
+@endpoint("DELETE", "/admin/storage", Scope.ADMIN, status=204)
+async def clear_storage(call: Call) -> None:
+    """Clear the default storage of results."""
+    await block_documents.set_default_result_storage(call.context, block_documents.SetDefaultResultStorage())
