@@ -201,6 +201,10 @@ class EventFilter(Part):
     text: Search | None = None
     order: Literal["ASC", "DESC"] = "DESC"
 
+    def __hash__(self) -> int:
+        # Subscribers with equal filters share their work; lists have no hash.
+        return hash(self.model_dump_json())
+
     @property
     def keys(self) -> None:
         """Subscribers get events of any run."""

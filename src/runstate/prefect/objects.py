@@ -27,7 +27,6 @@ from runstate.rows import (
     ArtifactCollection,
     Automation,
     BlockType,
-    ConcurrencyLease,
     ConcurrencyLimit,
     Deployment,
     DeploymentSchedule,
@@ -52,8 +51,6 @@ NAMES: Final[dict[type[Row], dict[str, str]]] = {
     WorkQueue: {"paused": "is_paused"},
 }
 """The members of objects whose names differ from those of the columns."""
-TAG: Final = "tag:"
-"""Beginning of the names of limits on tags."""
 
 
 @functools.cache
@@ -220,28 +217,6 @@ def global_limit(row: ConcurrencyLimit, call: Call) -> Object:
     return {**plain(row), "active_slots": int(occupied(row, call.now))}
 
 
-async def global_limits(call: Call, found: Sequence[ConcurrencyLimit]) -> list[Object]:
-    """Return limits by their names."""
-    return [global_limit(each, call) for each in found]
-
-
-async def tag_limits(call: Call, found: Sequence[ConcurrencyLimit]) -> list[Object]:
-    """Return limits on tags, each with the ids of the holders of its slots."""
-    mine = among(ConcurrencyLease.limit_id, sorted(each.id for each in found))
-    leases = await where(call, ConcurrencyLease, mine) if found else []
-    return [
-        {
-            "id": each.id,
-            "created": each.created,
-            "updated": each.updated,
-            "tag": each.name.removeprefix(TAG),
-            "concurrency_limit": each.limit,
-            "active_slots": [lease.run_id or lease.id for lease in leases if lease.limit_id == each.id],
-        }
-        for each in found
-    ]
-
-
 async def automations(call: Call, found: Sequence[Automation]) -> list[Object]:
     """Return automations."""
     return [automation(each) for each in found]
@@ -252,7 +227,6 @@ PRESENTED: Final[dict[type[Row], Present]] = {
     ArtifactCollection: as_they_are,
     Automation: automations,
     BlockType: as_they_are,
-    ConcurrencyLimit: global_limits,
     Deployment: deployments,
     Flow: as_they_are,
     Log: logs,

@@ -15,7 +15,6 @@ from runstate.rows import (
     BlockDocument,
     BlockSchema,
     BlockType,
-    ConcurrencyLimit,
     Deployment,
     Flow,
     FlowRun,
@@ -125,7 +124,6 @@ FAMILIES: Final = (
     Family(WorkPool, "work_pools", "NAME_ASC"),
     Family(WorkQueue, "work_queues", "PRIORITY_ASC"),
     Family(Worker, "workers", "LAST_HEARTBEAT_TIME_DESC"),
-    Family(ConcurrencyLimit, "concurrency_limits", "NAME_ASC"),
 )
 
 
@@ -152,8 +150,7 @@ class Page(BaseModel):
 
 
 def _body(family: Family) -> type[Page]:
-    own = {family.own: OF_ROWS[family.row]} if family.row in OF_ROWS else {}
-    found = own | {name: OF_ROWS[way[-1]] for name, way in family.others.items()}
+    found = {family.own: OF_ROWS[family.row]} | {name: OF_ROWS[way[-1]] for name, way in family.others.items()}
     fields: dict[str, Any] = {name: (kind | None, None) for name, kind in found.items()}
     fields["sort"] = (Literal[*family.sorts.split()] | None, None)
     return create_model(f"{family.row.__name__}Page", __base__=Page, __module__=__name__, **fields)

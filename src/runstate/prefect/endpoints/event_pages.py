@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -17,18 +18,21 @@ from starlette.websockets import WebSocket, WebSocketState
 from runstate.core.access.credentials import Principal
 from runstate.database import Database
 from runstate.database.bulk import table_of
+from runstate.database.dialects import among
 from runstate.database.driver import fetch
+from runstate.database.queries.orchestration import all_of
 from runstate.documents import exact_json
 from runstate.documents.access import Scope
+from runstate.documents.events import PREFIX
 from runstate.errors import InvalidInput, RunstateError
 from runstate.feed import Feed, follow
+from runstate.prefect import presentation
 from runstate.prefect.bodies import Body
 from runstate.prefect.endpoint import Call, endpoint
 from runstate.prefect.event_filters import EventFilter
-from runstate.prefect.presentation import as_json
 from runstate.prefect.sockets import socket
 from runstate.prefect.vocabulary import event
-from runstate.rows import Event
+from runstate.rows import Event, TaskRunState
 
 TABLE: Final = table_of(Event)
 LARGEST: Final = 50
@@ -150,13 +154,10 @@ async def _stream(websocket: WebSocket, wanted: Subscription) -> None:
     # New events are collected before the earlier ones are read, so that none is missed. The client drops repetitions.
     async with aclosing(await follow(feed.events, wanted.filter)) as pages:
         first = await anext(pages)
-        for each in await _earlier(websocket, wanted) if wanted.backfill else ():
-            await _send(websocket, each)
-        for each in first.entries:
-            await _send(websocket, each)
+        await _send(websocket, await _earlier(websocket, wanted) if wanted.backfill else [])
+        await _send(websocket, first.entries)
         async for page in pages:
-            for each in page.entries:
-                await _send(websocket, each)
+            await _send(websocket, page.entries)
 
 
 async def _earlier(websocket: WebSocket, wanted: Subscription) -> list[Event]:
@@ -165,8 +166,23 @@ async def _earlier(websocket: WebSocket, wanted: Subscription) -> list[Event]:
     return found[::-1]
 
 
-async def _send(websocket: WebSocket, entry: Event) -> None:
-    await websocket.send_text(as_json({"type": "event", "event": event(entry)}).decode())
+async def _send(websocket: WebSocket, entries: Sequence[Event]) -> None:
+    states = await _states(websocket.app.state.database, entries)
+    for each in entries:
+        shown = event(each)
+        if each.id in states:
+            shown["payload"] = {**each.payload, "validated_state": presentation.state(states[each.id])}
+        await websocket.send_text(presentation.as_json({"type": "event", "event": shown}).decode())
+
+
+async def _states(database: Database, entries: Sequence[Event]) -> dict[UUID, TaskRunState]:
+    """Return the states of task runs that events tell of: clients that wait for a task run read its result there."""
+    ids = sorted(each.id for each in entries if each.run_id and each.name.startswith(f"{PREFIX}task-run."))
+    if not ids:
+        return {}
+    asked = sa.select(*table_of(TaskRunState).columns).where(among(TaskRunState.id, ids))
+    async with database.subscriptions.read() as connection:
+        return {each.id: each for each in await all_of(connection, TaskRunState, asked)}
 
 
 async def _until_closed(websocket: WebSocket, scope: anyio.CancelScope) -> None:

@@ -11,14 +11,13 @@ from runstate.database.driver import fetch
 from runstate.documents.access import Scope
 from runstate.prefect import pages, reading
 from runstate.prefect.endpoint import Call, endpoint
-from runstate.prefect.objects import PRESENTED, TAG, rows, tag_limits
+from runstate.prefect.objects import PRESENTED, rows
 from runstate.prefect.pages import BODIES, Page
 from runstate.rows import (
     Artifact,
     ArtifactCollection,
     Automation,
     BlockType,
-    ConcurrencyLimit,
     Deployment,
     Flow,
     FlowRun,
@@ -82,18 +81,3 @@ def _declare(path: str, row: type[Row], answer: Callable[..., Awaitable[Any]]) -
 for _path, _row in PATHS.items():
     _declare(f"/{_path}/filter", _row, listed)
     _declare(f"/{_path}/count", _row, counted)
-LimitPage: Any = BODIES[ConcurrencyLimit]
-OF_CLIENTS: Final = ConcurrencyLimit.deployment_id.is_(None)
-OF_TAGS: Final = ConcurrencyLimit.name.startswith(TAG, autoescape=True)
-
-
-@endpoint("POST", "/v2/concurrency_limits/filter", Scope.READ)
-async def global_limits(call: Call, body: LimitPage) -> Any:
-    """Return a page of limits by their names."""
-    return await listed(call, ConcurrencyLimit, body, ~OF_TAGS)
-
-
-@endpoint("POST", "/concurrency_limits/filter", Scope.READ)
-async def limits_of_tags(call: Call, body: LimitPage) -> Any:
-    """Return a page of limits on tags."""
-    return await tag_limits(call, await rows(call, ConcurrencyLimit, pages.page(ConcurrencyLimit, body, OF_TAGS)))

@@ -1,4 +1,4 @@
-"""The server: its version and health, CSRF tokens, and what it has no setting for."""
+"""The server: its version and health, and CSRF tokens."""
 
 from typing import Any
 from uuid import uuid4
@@ -14,12 +14,6 @@ LONGEST_CLIENT = 200
 async def version(_: Call) -> str:
     """Return the version of Prefect whose API is served."""
     return SERVED
-
-
-@endpoint("GET", "/admin/storage", Scope.READ)
-async def storage(_: Call) -> dict[str, Any]:
-    """Return the default storage of results: none."""
-    return {"default_result_storage_block_id": None}
 
 
 @endpoint("GET", "/health", Scope.READ)
