@@ -83,7 +83,9 @@ def main() -> None:
             f" server CPU {middle.server_cpu:6.2f} s"
         )
     if len(figures) > 1:
-        ours, theirs = (statistics.median(each.server_cpu for each in figures[name]) for name in ("runstate", "prefect"))
+        ours, theirs = (
+            statistics.median(each.server_cpu for each in figures[name]) for name in ("runstate", "prefect")
+        )
         print(f"runstate uses {ours / theirs:.0%} of the server CPU")
 
 

@@ -98,10 +98,6 @@ def build_app(settings: Settings) -> Starlette:
             )
             batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)
-            app.state.recorder = Recorder(batcher)
-            app.state.recorder.dropped = meter.dropped
-            app.state.recorder.start()
-            opened.push_async_callback(app.state.recorder.close)
             # Tokens must be unpredictable for attackers, unlike the random numbers of the batcher.
             app.state.csrf = CsrfTokens(database, clock, token_bytes, uuid7) if settings.csrf else None
             await allowlist.start()
@@ -120,10 +116,10 @@ def build_app(settings: Settings) -> Starlette:
             health.start(database, feed.transitions)
             opened.push_async_callback(health.stop)
             app.state.database, app.state.feed, app.state.batcher = database, feed, batcher
+            app.state.recorder = recording(opened, batcher, meter)
             yield
 
-    schema = build_schema(set_bounds(settings), plans=settings.plans)
-    meter.observe(schema)
+    schema = meter.observe(build_schema(set_bounds(settings), plans=settings.plans))
     endpoint = Endpoint(
         schema, make_context, Observer(meter.metrics, tracing), allowed_origins=settings.allowed_origins
     )
@@ -141,6 +137,15 @@ def build_app(settings: Settings) -> Starlette:
     app.state.health = health
     app.state.public_url = settings.public_url and settings.public_url.rstrip("/")
     return app
+
+
+def recording(opened: AsyncExitStack, batcher: Batcher, meter: Meter) -> Recorder:
+    """Return the recorder of the events of Prefect's clients, started. It is closed first."""
+    recorder = Recorder(batcher)
+    recorder.dropped = meter.dropped
+    recorder.start()
+    opened.push_async_callback(recorder.close)
+    return recorder
 
 
 def horizon_of(settings: Settings) -> Horizon:

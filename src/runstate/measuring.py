@@ -61,10 +61,11 @@ class Meter:
         content, media_type = self.metrics.exposition()
         return Response(content, media_type=media_type)
 
-    def observe(self, schema: Schema) -> None:
-        """Measure the parsing and validation of documents, and count fallbacks of plans."""
+    def observe(self, schema: Schema) -> Schema:
+        """Measure the parsing and validation of documents, and count fallbacks of plans; return the schema."""
         self.schema = schema
         schema.documents.timed = lambda phase, seconds: self.metrics.phases.labels(phase).observe(seconds)
+        return schema
 
     def batch(self, outcomes: Sequence[Outcome]) -> None:
         """Count a batch that was answered, and its verdicts."""

@@ -1,4 +1,4 @@
-"""Background tasks: scheduled task runs that are offered to one process at a time, and given back if it goes away."""
+"""Background tasks: scheduled task runs that are offered to one process at a time, and scheduled again if it leaves."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ async def offer(batcher: Batcher, run: TaskRun, state: TaskRunState, now: dateti
     # The client reads the parameters of the task from the state in which it was scheduled.
     shown = presentation.task_run(run, state, now)
     due = state.details.scheduled_time or state.timestamp
-    before = {"type": "SCHEDULED", "name": SCHEDULED, "state_details": {**shown["state"]["state_details"]}}
-    before["state_details"]["scheduled_time"] = due
-    return {**shown, "state_type": "SCHEDULED", "state_name": SCHEDULED, "state": shown["state"] | before}, offered
+    details = {**shown["state"]["state_details"], "scheduled_time": due}
+    before = shown["state"] | {"type": "SCHEDULED", "name": SCHEDULED, "state_details": details}
+    return {**shown, "state_type": "SCHEDULED", "state_name": SCHEDULED, "state": before}, offered
 
 
-async def give_back(batcher: Batcher, run: TaskRun, offered: State) -> None:
+async def schedule_again(batcher: Batcher, run: TaskRun, offered: State) -> None:
     """Schedule a task run again, unless it has been begun."""
     assert offered.timestamp  # noqa: S101 it was entered
     again = scheduled(offered.timestamp, details=offered.details, id=batcher.new_id(), timestamp=offered.timestamp)

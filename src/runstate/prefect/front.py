@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from runstate.core.access.credentials import UNRESTRICTED, Principal
 from runstate.documents import exact_json
-from runstate.errors import Forbidden, LimitExceeded
+from runstate.errors import Forbidden, InvalidInput, LimitExceeded
 from runstate.graphql.transport.http import request_id
 from runstate.prefect import endpoints as package
 from runstate.prefect.csrf import check_token
@@ -98,8 +98,11 @@ class Front:
             body += chunk
             if len(body) > self.largest:
                 raise LimitExceeded("bytes", self.largest)
-        # Some requests of the client have no body where all members have defaults.
-        return exact_json.loads(bytes(body)) if body else {}
+        try:
+            # Some requests of the client have no body where all members have defaults.
+            return exact_json.loads(bytes(body)) if body else {}
+        except orjson.JSONDecodeError as error:
+            raise InvalidInput(f"The body is not JSON: {error}.") from None
 
 
 def _written(reply: Reply) -> Response:

@@ -16,25 +16,32 @@ from runstate.rows import TaskRun
 
 def record(request: RecordState, unit: UnitOfWork, new_id: Callable[[], UUID]) -> Recorded | NotFound:
     """Return the outcome of a report, and record its changes in the unit. A state with a known id changes nothing."""
-    named, state = request.run.id, request.state
-    if named in unit.dangling:
-        return NotFound(unit.dangling[named])
+    named = request.run.id
     run = unit.runs.get(unit.existing.get(named, named))
-    if not isinstance(run, TaskRun) or state.id is None:
-        return NotFound(named)
+    if named in unit.dangling or not isinstance(run, TaskRun):
+        return NotFound(unit.dangling.get(named, named))
     unit.created.discard(run.id)
-    if state.id in unit.recorded:
+    if _is_done(request, run, unit):
         return Recorded(run.id, written=False)
     if request.holds and request.follows is not None and request.follows not in unit.recorded:
         return NotFound(request.follows)
+    return _enter(request, run, unit, new_id)
+
+
+def _is_done(request: RecordState, run: TaskRun, unit: UnitOfWork) -> bool:
+    """Return whether the state is recorded already, or the run is not in the state that it is to replace."""
     current = unit.states.get(run.id)
-    if request.replaces is not None and (current is None or current.id != request.replaces):
-        return Recorded(run.id, written=False)
-    unit.recorded.add(state.id)
+    is_elsewhere = request.replaces is not None and (current is None or current.id != request.replaces)
+    return request.state.id in unit.recorded or is_elsewhere
+
+
+def _enter(request: RecordState, run: TaskRun, unit: UnitOfWork, new_id: Callable[[], UUID]) -> Recorded:
+    state, current, last = request.state, unit.states.get(run.id), run.last_answer
+    if state.id is not None:
+        unit.recorded.add(state.id)
     if current is not None and is_late(state, request.follows, current):
         unit.join(*joined(run, state), request.actor, request.request_id)
         return Recorded(run.id, written=True, late=True)
-    last = run.last_answer
     entered_run, entered = reported(run, _not_before(state, current), request.columns)
     unit.enter(entered_run, entered, request.actor, request.request_id)
     unit.reported_columns.setdefault(run.id, set()).update(request.columns)

@@ -34,7 +34,7 @@ COPIED = (
 
 
 class FlowRunBody(Body):
-    """What the creation and the change of a flow run have in common."""
+    """Members of a flow run that a request sets on creation or later."""
 
     name: str | None = None
     flow_version: str | None = None

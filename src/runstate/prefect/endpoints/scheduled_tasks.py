@@ -93,7 +93,7 @@ class Deliveries:
             is_taken = _is_acknowledgement(await self.incoming)
         finally:
             if not is_taken:
-                await background.give_back(self.batcher, run, offered)
+                await background.schedule_again(self.batcher, run, offered)
         if is_taken:
             self.incoming = self._listen()
         return is_taken
@@ -110,7 +110,7 @@ class Deliveries:
             self.news.set()
 
     def _listen(self) -> asyncio.Task[MutableMapping[str, Any]]:
-        return asyncio.create_task(self.websocket.receive())  # type: ignore[arg-type]
+        return asyncio.create_task(self.websocket.receive())
 
 
 def _is_acknowledgement(message: MutableMapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Slots of concurrency limits: taken with a lease, renewed, given back."""
+"""Slots of concurrency limits: acquired with a lease, renewed, released."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Holder(Body):
 
 
 class Slots(Body):
-    """Slots to take."""
+    """Slots to acquire."""
 
     names: Annotated[list[str], Field(max_length=100)]
     slots: Annotated[int, Field(ge=1)]
@@ -49,21 +49,21 @@ class Slots(Body):
 
 
 class LeasedSlots(Slots):
-    """Slots to take for some time."""
+    """Slots to acquire for some time."""
 
     lease_duration: LeaseSeconds = 300.0
     holder: Holder | None = None
 
 
 class Returned(Body):
-    """Slots to give back by the names of their limits."""
+    """Slots to release by the names of their limits."""
 
     names: list[str]
     slots: Annotated[int, Field(ge=1)]
 
 
 class Lease(Body):
-    """A lease to give back."""
+    """A lease to release."""
 
     lease_id: UUID
 
@@ -76,7 +76,7 @@ class Renewal(Body):
 
 @endpoint("POST", "/v2/concurrency_limits/increment-with-lease", Scope.PROPOSE)
 async def acquire(call: Call, body: LeasedSlots) -> Any:
-    """Take slots of all named limits that exist, or of none if one is full."""
+    """Acquire slots of all named limits that exist, or of none if one is full."""
     ids = LeaseIds(call.batcher.new_id)
     holder = f"{body.holder.type}:{body.holder.id}" if body.holder else None
     acquired = await _acquired(call, body, ids, max(body.lease_duration, 1.0), holder)
@@ -87,7 +87,7 @@ async def acquire(call: Call, body: LeasedSlots) -> Any:
 
 @endpoint("POST", "/v2/concurrency_limits/increment", Scope.PROPOSE)
 async def take(call: Call, body: Slots) -> Any:
-    """Take slots without a lease: those of rate limits, which nobody gives back."""
+    """Acquire slots without a lease: those of rate limits, which nobody releases."""
     acquired = await _acquired(call, body, LeaseIds(call.batcher.new_id), A_DAY, None)
     if acquired.retry_after_seconds is not None:
         return _full(acquired.retry_after_seconds)
@@ -96,14 +96,14 @@ async def take(call: Call, body: Slots) -> Any:
 
 @endpoint("POST", "/v2/concurrency_limits/decrement-with-lease", Scope.PROPOSE, status=204)
 async def release(call: Call, body: Lease) -> None:
-    """Give back the slots of a lease; an unknown one changes nothing."""
+    """Release the slots of a lease; an unknown one changes nothing."""
     if ids := leases_of(body.lease_id):
         await release_concurrency_slots(call.context, ReleaseConcurrencySlots(lease_ids=ids))
 
 
 @endpoint("POST", "/v2/concurrency_limits/decrement", Scope.PROPOSE)
-async def give_back(call: Call, body: Returned) -> Any:
-    """Give back slots that were taken without a lease, those that were taken first."""
+async def release_by_name(call: Call, body: Returned) -> Any:
+    """Release slots that were acquired without a lease, the oldest first."""
     async with call.database.read() as connection:
         asked = (
             sa.select(ConcurrencyLease.id)
@@ -148,7 +148,7 @@ async def _check_decay(call: Call, names: list[str]) -> None:
 
 
 async def _limits(call: Call, acquired: Acquired) -> list[dict[str, Any]]:
-    """Return the limits of which slots were taken."""
+    """Return the limits of acquired slots."""
     ids = [lease.limit_id for lease in acquired.leases]
     if not ids:
         return []

@@ -59,8 +59,8 @@ class Named(Body):
 @endpoint("POST", "/task_runs/", Scope.PROPOSE)
 async def create(call: Call, body: NewTaskRun) -> Reply:
     """Create a task run, or return the existing one with its flow run, task key and dynamic key."""
-    id = body.id or call.batcher.new_id()
-    made = await create_run(call.batcher, commands.new_task_run(body.document(), id, call.now, **call.who))
+    new_id = body.id or call.batcher.new_id()
+    made = await create_run(call.batcher, commands.new_task_run(body.document(), new_id, call.now, **call.who))
     return Reply(await reading.task_run(call, made.row.id), 201 if made.created else 200)
 
 
