@@ -65,7 +65,8 @@ class SequenceBody(Body):
 
     def document(self) -> SequenceTrigger:
         """Return it as the trigger of the server."""
-        return SequenceTrigger(triggers=[each.document() for each in self.triggers], within_seconds=self.within)
+        inner: list[Any] = [each.document() for each in self.triggers]
+        return SequenceTrigger(triggers=inner, within_seconds=self.within)
 
 
 class CompoundBody(Body):
@@ -79,7 +80,7 @@ class CompoundBody(Body):
     def document(self) -> CompoundTrigger:
         """Return it as the trigger of the server."""
         number = {"any": 1, "all": None}.get(self.require) if isinstance(self.require, str) else self.require
-        inner = [each.document() for each in self.triggers]
+        inner: list[Any] = [each.document() for each in self.triggers]
         return CompoundTrigger(triggers=inner, within_seconds=self.within, require=number)
 
 

@@ -173,7 +173,8 @@ def _member(row: type[Row], name: str, member: str, declared: Any) -> type[Condi
             return _tested(name, row, declared)
         case dict():
             return _filter(row, declared, name)
-    return declared
+    own: type[Condition] = declared
+    return own
 
 
 def _filter(row: type[Row], members: Members, name: str = "") -> type[Condition]:

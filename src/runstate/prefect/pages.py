@@ -201,7 +201,8 @@ def order(row: type[Row], sort: str | None) -> list[Column]:
     """Return what rows are sorted by: an order of the client, then the id. Nulls come last."""
     table, name = row.__table__, sort or BY_ROW[row].sorts.split()[0]
     key, _, direction = name.lower().rpartition("_")
-    expressions = COLUMNS.get((row, key), lambda table: [table.c[key]])(table)
+    known = COLUMNS.get((row, key))
+    expressions = known(table) if known else [table.c[key]]
     keys = [*expressions, table.c.id] if key != "id" else expressions
     return [_directed(each, descending=direction == "desc") for each in keys]
 

@@ -14,10 +14,9 @@ from starlette.websockets import WebSocket
 from runstate.core.access.credentials import Principal
 from runstate.core.batch.batcher import Batcher
 from runstate.core.states import State
-from runstate.documents import exact_json
 from runstate.documents.access import Scope
 from runstate.feed import TRANSITIONS
-from runstate.prefect import background
+from runstate.prefect import background, presentation
 from runstate.prefect.bodies import Body
 from runstate.prefect.sockets import socket
 from runstate.rows import TaskRun
@@ -89,7 +88,7 @@ class Deliveries:
         """Send a task run and wait for the acknowledgement. Without one, the task run is scheduled again."""
         is_taken = False
         try:
-            await self.websocket.send_text(exact_json.dumps(shown, option=orjson.OPT_UTC_Z).decode())
+            await self.websocket.send_text(presentation.as_json(shown).decode())
             is_taken = _is_acknowledgement(await self.incoming)
         finally:
             if not is_taken:
