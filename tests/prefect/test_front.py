@@ -21,7 +21,6 @@ from tests.credentials import Keys
 from tests.prefect.reporting import PROTOCOL
 from tests.subscribing import listening
 
-
 ANYWHERE = "0.0.0.0"  # noqa: S104 nothing listens there: the application is called in this process
 
 
