@@ -22,7 +22,7 @@ INSTALL = PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help serve migrate migration prefect test check bench schema states pages format constraints clean
+.PHONY: help serve migrate migration prefect test check bench schema states prefect-page pages format constraints clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -57,6 +57,9 @@ schema: $(SERVING) ## Write schema.graphql from the code
 
 states: $(SERVING) ## Write docs/states.md from the rules
 	@$(BIN)/python -c 'from runstate.core.checks.explain import states_page; print(states_page(), end="")' > docs/states.md
+
+prefect-page: $(SERVING) ## Write the tables of docs/prefect.md from the tests and the endpoints
+	@$(BIN)/python -m tools.prefect_page
 
 pages: $(SERVING) ## Build the pages of the server if their sources have changed
 	@RUNSTATE_WEB=required $(INSTALL) --no-deps -e .

@@ -17,6 +17,7 @@ PROGRAMS = (
     "c_subflows.py",
     "d_async.py",
     "n_transactions.py",
+    "m_background.py",
     "a_plain.py",
 )
 """The longest first."""
