@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 
 from runstate.core.checks.check import Check
 from runstate.database.queries import tallies
@@ -33,8 +34,14 @@ def not_in_last_state(run: Run, state: State) -> Ids:
     """Select runs whose columns differ from their newest state that was not late."""
     # Unlike `!=`, the comparison is true for NULL and a value.
     differs = [getattr(run, ours).is_distinct_from(getattr(state, theirs)) for ours, theirs in COPIED]
-    last = sa.select(sa.func.max(state.version)).where(state.run_id == run.id, ~state.late).correlate(run)
-    current = sa.and_(state.run_id == run.id, state.version == last.scalar_subquery())
+    other = aliased(state)
+    newest = sa.select(sa.func.max(other.version)).where(
+        other.run_id == run.id, ~other.late, other.version <= run.version
+    )
+    # A late state may have the version of the run.
+    is_known = sa.exists().where(other.run_id == run.id, other.version == run.version)
+    which = state.version == newest.correlate(run).scalar_subquery()
+    current = sa.and_(state.run_id == run.id, which, is_known.correlate(run))
     return sa.select(run.id).outerjoin_from(run, state, current).where(sa.or_(*differs))
 
 
