@@ -12,6 +12,7 @@ from pathlib import Path
 from secrets import token_bytes
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -29,6 +30,7 @@ from runstate.exposure import admit, check_exposure, initial_principal, is_loopb
 from runstate.feed import Feed, HubSettings
 from runstate.graphql.context import Context
 from runstate.graphql.schema import build_schema
+from runstate.graphql.transport.direct_route import DirectRoute
 from runstate.graphql.transport.http import Endpoint
 from runstate.graphql.transport.observability import Observer
 from runstate.graphql.validation.limits import RequestLimits
@@ -119,6 +121,7 @@ def build_app(settings: Settings) -> Starlette:
         *(Route(path + slash, look) for path, look in paths(health).items() for slash in ("", "/")),
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]
+    before.append(Middleware(DirectRoute, path="/graphql", target=endpoint))
     app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
     app.router.default = PlainTextResponse("Not Found", 404)  # Starlette closes WebSockets there with 403
     app.router.redirect_slashes = False  # Starlette redirects to absolute URLs, which are wrong behind a proxy
