@@ -57,7 +57,6 @@ def build_app(settings: Settings) -> Starlette:
     Raise ConfigurationError if the settings name an unknown service or leave the server unprotected.
     """
     check_exposure(settings)
-    before = middleware(settings)
     meter = Meter(Metrics(shared_directory()), clock)
     tracing = tracing_of(os.environ, documents=settings.trace_documents)
     health = Health()
@@ -121,8 +120,8 @@ def build_app(settings: Settings) -> Starlette:
         *(Route(path + slash, look) for path, look in paths(health).items() for slash in ("", "/")),
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]
-    before.append(Middleware(DirectRoute, path="/graphql", target=endpoint))
-    app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
+    direct = Middleware(DirectRoute, path="/graphql", target=endpoint)
+    app = Starlette(routes=routes, lifespan=lifespan, middleware=[*middleware(settings), direct])
     app.router.default = PlainTextResponse("Not Found", 404)  # Starlette closes WebSockets there with 403
     app.router.redirect_slashes = False  # Starlette redirects to absolute URLs, which are wrong behind a proxy
     app.state.health = health

@@ -372,7 +372,7 @@ def _not_executed(body: dict[str, Any], media_type: str) -> Response:
 
 def _has_code(body: dict[str, Any], codes: Collection[str]) -> bool:
     errors = body.get("errors")
-    return bool(errors) and any(error["extensions"]["code"] in codes for error in errors)
+    return bool(errors) and any(error["extensions"]["code"] in codes for error in errors or ())
 
 
 def _fault(message: str, code: Code, known_as: str) -> dict[str, Any]:
