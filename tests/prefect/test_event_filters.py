@@ -60,7 +60,10 @@ CASES: list[tuple[dict[str, Any], set[str]]] = [
     ({"any_resource": {"id_prefix": ["order.2"]}}, {"order.paid"}),
     ({"id": {"id": [EVENTS[0]["id"]]}}, {"order.placed"}),
     ({"id": {"id": []}, "event": {"name": ["order.paid"]}}, {"order.paid"}),
-    ({"occurred": {"since": "2026-01-01T12:00:02Z", "until": "2026-01-02T00:00:00Z"}}, {"order.paid", EVENTS[2]["event"]}),
+    (
+        {"occurred": {"since": "2026-01-01T12:00:02Z", "until": "2026-01-02T00:00:00Z"}},
+        {"order.paid", EVENTS[2]["event"]},
+    ),
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from runstate.database import Database
 from runstate.documents.deployments import Actor
 from runstate.documents.pools import WorkPoolStorageConfiguration
 from runstate.documents.states import StateType
+from runstate.errors import Id
 from runstate.rows import Artifact, ConcurrencyLimit, Log, WorkPool, WorkQueue
 from tests.graphql.factories import (
     at,
@@ -24,7 +25,7 @@ from tests.graphql.factories import (
     store,
 )
 
-SOMEBODY = Actor(type="SCHEDULE", id="01a21abc-6646-7a89-a8e3-65ecede79fae", display_value="daily")
+SOMEBODY = Actor(type="SCHEDULE", id=Id("01a21abc-6646-7a89-a8e3-65ecede79fae"), display_value="daily")
 
 
 def pool(name: str, **columns: Any) -> WorkPool:

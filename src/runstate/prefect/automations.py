@@ -174,7 +174,7 @@ class ActionBody(Body):
     payload: str | None = None
 
     def document(self) -> Any:
-        """Return it as the action of the server. Raise InvalidInput if there is none."""
+        """Return it as the action of the server. Raise InvalidInput if the server has no such action."""
         verb, _, subject = self.type.partition("-")
         if self.type in PLAIN:
             kind, names = PLAIN[self.type]

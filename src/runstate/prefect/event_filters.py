@@ -168,7 +168,7 @@ def _fitting(resource: Column, label: str, patterns: Sequence[str]) -> Clause:
 
 
 def _fitting_id(value: Column, pattern: str) -> Clause:
-    """Return the condition that an id fits a pattern of the client, whoever has given the id."""
+    """Return the condition that an id fits a pattern of the client: one of the client or of the server."""
     if not pattern.startswith("!"):
         return fits_one(value, both([pattern]))
     return sa.and_(*(fits_one(value, [f"!{each}"]) for each in both([pattern[1:]])))

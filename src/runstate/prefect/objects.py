@@ -91,7 +91,7 @@ async def only(call: Call, row: type[R], what: str, named: object, *conditions: 
     return found[0]
 
 
-async def by_id(call: Call, row: type[R], ids: Iterable[UUID | None]) -> dict[UUID, R]:
+async def by_id(call: Call, row: type[R], ids: Iterable[UUID | None]) -> dict[UUID | None, R]:
     """Return rows by their ids, read with one statement; with none if there is no id."""
     known = sorted({each for each in ids if each is not None})
     return {each.id: each for each in await where(call, row, among(table_of(row).c.id, known))} if known else {}
@@ -158,7 +158,9 @@ def schedule(row: DeploymentSchedule) -> Object:
 async def pools(call: Call, found: Sequence[WorkPool]) -> list[Object]:
     """Return work pools, each with its default queue and its status."""
     mine = among(WorkQueue.work_pool_id, sorted(each.id for each in found))
-    defaults = {each.work_pool_id: each.id for each in await where(call, WorkQueue, mine, WorkQueue.is_default)}
+    defaults = {
+        each.work_pool_id: each.id for each in await where(call, WorkQueue, mine, WorkQueue.is_default.is_(True))
+    }
     return [
         {
             **plain(each),
@@ -235,4 +237,4 @@ PRESENTED: Final[dict[type[Row], Present]] = {
     WorkQueue: queues,
     Worker: workers,
 }
-"""How the rows of each kind become objects."""
+"""The presentation of each kind of row."""

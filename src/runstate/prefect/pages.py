@@ -136,7 +136,7 @@ COLUMNS: Final[dict[tuple[type[Row], str], Callable[[Table], list[Column]]]] = {
     (FlowRun, "start_time"): lambda table: [_started(table)],
     (BlockDocument, "block_type_and_name"): lambda table: [table.c.block_type_name, table.c.name],
 }
-"""What is sorted by if it is no column of the row."""
+"""Expressions to sort by that are no columns of the row."""
 
 
 class Page(BaseModel):
@@ -192,7 +192,7 @@ def _row_of(table: Table) -> type[Row]:
 
 
 def _key(table: Table, target: type[Row]) -> str | None:
-    """Return the column of a table that refers to a row by its id; None if there is none."""
+    """Return the column of a table that refers to a row by its id, or None."""
     name = f"{target.__tablename__}_id"
     return name if name in table.c else None
 

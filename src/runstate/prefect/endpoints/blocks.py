@@ -65,7 +65,7 @@ class DocumentChanges(Body):
     merge_existing_data: bool = True
 
 
-class Documents(DocumentPage):
+class Documents(DocumentPage):  # type: ignore[misc]
     """A page of block documents."""
 
     include_secrets: bool | None = None

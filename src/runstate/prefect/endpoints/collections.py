@@ -1,4 +1,4 @@
-"""What is known of packages of the client."""
+"""Packages of the client."""
 
 from typing import Any, Final
 

@@ -113,7 +113,7 @@ class NewRun(Body):
         """Return it as the document of the command."""
         given = {name: value for name, value in self.given.items() if name not in ("state", "empirical_policy")}
         details = self.state.document().details if self.state else None
-        policy = self.empirical_policy and self.empirical_policy.of_flow_run()
+        policy = self.empirical_policy.of_flow_run() if self.empirical_policy else None
         due = details.scheduled_time if details else None
         return requests.RunDeployment(deployment_id=deployment_id, scheduled_time=due, policy=policy, **given)
 

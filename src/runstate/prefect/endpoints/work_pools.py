@@ -202,8 +202,8 @@ async def _shown(call: Call, queue: WorkQueue) -> Any:
 async def beat(call: Call, body: Beat) -> None:
     """Record a heartbeat of a worker."""
     seconds = body.heartbeat_interval_seconds
-    named = {"work_pool": call.text("pool"), "worker": body.name, "metadata": body.metadata}
-    given = {"interval_seconds": seconds} if seconds else {}
+    named: dict[str, Any] = {"work_pool": call.text("pool"), "worker": body.name, "metadata": body.metadata}
+    given: dict[str, Any] = {"interval_seconds": seconds} if seconds else {}
     await workers.heartbeat(call.context, workers.WorkerHeartbeat(**named, **given))
 
 
