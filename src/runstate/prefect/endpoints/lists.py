@@ -17,6 +17,7 @@ from runstate.rows import (
     Artifact,
     ArtifactCollection,
     Automation,
+    BlockDocument,
     BlockType,
     Deployment,
     Flow,
@@ -50,6 +51,8 @@ PATHS: Final[dict[str, type[Row]]] = {
     "work_pools": WorkPool,
     "work_queues": WorkQueue,
 }
+UNCOUNTED: Final = frozenset({BlockType, Log, WorkQueue})
+"""Rows that the client lists and does not count."""
 
 
 async def listed(call: Call, row: type[Row], body: Page, *further: Clause) -> list[Any]:
@@ -80,4 +83,6 @@ def _declare(path: str, row: type[Row], answer: Callable[..., Awaitable[Any]]) -
 
 for _path, _row in PATHS.items():
     _declare(f"/{_path}/filter", _row, listed)
-    _declare(f"/{_path}/count", _row, counted)
+    if _row not in UNCOUNTED:
+        _declare(f"/{_path}/count", _row, counted)
+_declare("/block_documents/count", BlockDocument, counted)

@@ -20,3 +20,17 @@ async def of_task_run(call: Call) -> Any:
     """Return the states of a task run in the order of their times."""
     run_id = as_uuid(call.query("task_run_id") or "", "task_run_id")
     return await reading.states(call, TaskRunState, TaskRunState.run_id == run_id)
+
+
+@endpoint("GET", "/flow_run_states/{id}", Scope.READ)
+async def of_flow_run_by_id(call: Call) -> Any:
+    """Return a state of a flow run."""
+    found = await reading.states(call, FlowRunState, FlowRunState.id == call.id())
+    return reading.only(found, "state", call.id())
+
+
+@endpoint("GET", "/task_run_states/{id}", Scope.READ)
+async def of_task_run_by_id(call: Call) -> Any:
+    """Return a state of a task run."""
+    found = await reading.states(call, TaskRunState, TaskRunState.id == call.id())
+    return reading.only(found, "state", call.id())
