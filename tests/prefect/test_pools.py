@@ -43,6 +43,21 @@ async def test_of_two_workers_that_get_a_run_one_starts_it(api: httpx.AsyncClien
     assert (await api.post("/work_pools/swim/get_scheduled_flow_runs", json={})).json() == []
 
 
+async def test_a_run_whose_input_has_no_schema_yet_is_resumed_later(api: httpx.AsyncClient) -> None:
+    run = await run_of(api, await deployed(api))
+    path, details = f"/flow_runs/{run['id']}", {"run_input_keyset": {"schema": "schema", "response": "answer"}}
+    for state in ({"type": "RUNNING"}, {"type": "PAUSED", "state_details": details}):
+        await api.post(f"{path}/set_state", json={"state": state, "force": True})
+    early = await api.post(f"{path}/resume", json={"run_input": None})
+    assert (early.status_code, early.headers["Retry-After"]) == (503, "1")
+    schema = '{"type": "object", "required": ["word"]}'
+    assert (await api.post(f"{path}/input", json={"key": "schema", "value": schema})).status_code == 201
+    refused = (await api.post(f"{path}/resume", json={"run_input": None})).json()
+    assert refused["status"] == "REJECT"
+    assert "required" in refused["details"]["reason"]
+    assert (await api.post(f"{path}/resume", json={"run_input": {"word": "ja"}})).json()["status"] == "ACCEPT"
+
+
 async def test_the_status_of_a_pool_follows_its_workers(api: httpx.AsyncClient) -> None:
     pool = (await api.post("/work_pools/", json={"name": "swim"})).json()
     assert pool["status"] == "NOT_READY"

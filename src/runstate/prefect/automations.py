@@ -11,7 +11,14 @@ from pydantic import BeforeValidator, Field
 from runstate.documents import actions as ours
 from runstate.documents.labels import LabelPattern, LabelRef
 from runstate.documents.states import StateType
-from runstate.documents.triggers import CompoundTrigger, EventTrigger, Posture, SequenceTrigger
+from runstate.documents.triggers import (
+    CompoundTrigger,
+    EventTrigger,
+    MetricTrigger,
+    Posture,
+    SequenceTrigger,
+    inner_triggers,
+)
 from runstate.errors import InvalidInput
 from runstate.prefect.bodies import Body
 from runstate.prefect.event_filters import OWN, Patterns
@@ -132,6 +139,11 @@ def trigger(found: Any) -> Object:
         inner = [trigger(each) for each in found.triggers]
         return {"type": found.kind, "id": found.id, "triggers": inner, "within": found.within_seconds, **require}
     raise InvalidInput(f"The client knows no trigger of the kind `{found.kind}`.", ("trigger",))
+
+
+def is_known(found: Any) -> bool:
+    """Return whether a trigger, with those inside it, has a form that the client reads."""
+    return not any(isinstance(each, MetricTrigger) for each in inner_triggers(found))
 
 
 def _once(names: Sequence[str]) -> list[str]:

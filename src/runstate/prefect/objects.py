@@ -18,7 +18,7 @@ from runstate.database.queries.claimable import HOLDS
 from runstate.documents.deployments import polled
 from runstate.documents.pools import pool_status, queue_status, worker_status
 from runstate.errors import NotFound
-from runstate.prefect.automations import automation
+from runstate.prefect.automations import automation, is_known
 from runstate.prefect.endpoint import Call
 from runstate.prefect.presentation import Object
 from runstate.prefect.rules import rule
@@ -220,8 +220,8 @@ def global_limit(row: ConcurrencyLimit, call: Call) -> Object:
 
 
 async def automations(call: Call, found: Sequence[Automation]) -> list[Object]:
-    """Return automations."""
-    return [automation(each) for each in found]
+    """Return automations, without those whose triggers the client does not know."""
+    return [automation(each) for each in found if is_known(each.trigger)]
 
 
 PRESENTED: Final[dict[type[Row], Present]] = {

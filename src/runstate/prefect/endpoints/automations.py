@@ -60,7 +60,7 @@ async def related_to(call: Call) -> Any:
     named = AutomationRelatedResource.resource_id.in_(both([call.text("resource_id")]))
     ids = sa.select(AutomationRelatedResource.automation_id).where(named)
     found = await objects.where(call, Automation, Automation.id.in_(ids), order=[Automation.id])
-    return [automation(each) for each in found]
+    return await objects.automations(call, found)
 
 
 @endpoint("DELETE", "/automations/owned-by/{resource_id}", Scope.ADMIN, status=202)

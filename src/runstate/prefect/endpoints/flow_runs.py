@@ -6,11 +6,12 @@ from uuid import UUID
 from runstate.core.batch.requests import ProposeState
 from runstate.core.commands import flow_runs as commands
 from runstate.core.commands import run_inputs
+from runstate.core.commands.proposals import current_state, input_of
 from runstate.core.commands.runs import decided
 from runstate.documents import requests
 from runstate.documents.access import Scope
 from runstate.documents.states import RunKind
-from runstate.errors import InvalidInput
+from runstate.errors import InvalidInput, Unavailable
 from runstate.prefect import decisions, reading
 from runstate.prefect.bodies import Body, Policy, SetState, StateBody
 from runstate.prefect.endpoint import Call, Reply, endpoint
@@ -120,5 +121,17 @@ async def resume(call: Call, body: Resumption) -> Reply:
     try:
         answer = await run_inputs.resume(call.batcher, document, **call.who)
     except InvalidInput as error:
+        if await _lacks_schema(call):
+            raise Unavailable(error.message) from error
         return decisions.rejected(error.message)
     return await decisions.result(call, answer)
+
+
+async def _lacks_schema(call: Call) -> bool:
+    """Return whether a run waits for an input whose schema the client has not stored yet: it does so after the pause.
+
+    Whoever resumes the run tries again then.
+    """
+    paused = await current_state(call.context, call.id())
+    keys = paused.details.run_input_keyset if paused else None
+    return bool(keys) and await input_of(call.context, call.id(), (keys or {}).get("schema", "")) is None
