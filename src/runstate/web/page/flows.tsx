@@ -8,7 +8,7 @@ import { useTitle } from "./shell.tsx";
 
 export function Flows() {
   useTitle("Flows");
-  const query = useQuery(FlowsDocument, { first: 100, after: null }, { main: true, gap: 3000, matters: ({ runKind }) => runKind === "FLOW_RUN" });
+  const query = useQuery(FlowsDocument, { first: 100, after: null }, { main: true, gap: 3000, matters: ({ runKind }) => runKind === "FLOW_RUN", events: ["runstate.flow.*"] });
   const names = query.data?.flows.nodes.map(({ name }) => name) ?? [];
   const cursor = useCursor(names, (index) => ({ Enter: () => names.length && go(href(["flows", names[Math.max(0, index)] ?? ""])) }));
   return (
@@ -26,8 +26,8 @@ export function Flows() {
                     <th scope="col" class="number">
                       runs
                     </th>
-                    <th scope="col">deployments</th>
-                    <th scope="col">tags</th>
+                    <th scope="col" class="wide">deployments</th>
+                    <th scope="col" class="wide">tags</th>
                     <th scope="col" class="number">
                       last change
                     </th>
@@ -43,14 +43,14 @@ export function Flows() {
                         <Squares runs={[...flowRuns.nodes].reverse()} label={`Last runs of ${name}`} />
                       </td>
                       <td class="number">{all.totalCount.toLocaleString("en")}</td>
-                      <td>
+                      <td class="wide">
                         {deployments.nodes.map((each) => (
                           <a key={each.id} href={href(["deployments"], { name: each.name })}>
                             {each.name}{" "}
                           </a>
                         ))}
                       </td>
-                      <td>
+                      <td class="wide">
                         <Tags tags={tags} />
                       </td>
                       <td class="number">

@@ -19,7 +19,7 @@ const SUSPICIOUS = 20; // times the average after which a holder may be dead
 export function Limits() {
   useTitle("Limits");
   const { params } = useSignal(place);
-  const query = useQuery(LimitsDocument, {}, { main: true, gap: 700, matters: () => true });
+  const query = useQuery(LimitsDocument, {}, { main: true, gap: 700, matters: () => true, events: ["runstate.concurrency-limit.*"] });
   return (
     <>
       <h1>Limits</h1>

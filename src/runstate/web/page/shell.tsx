@@ -16,6 +16,7 @@ export const PLACES: readonly [key: string, path: string, label: string][] = [
   ["w", "pools", "Work pools"],
   ["l", "limits", "Limits"],
   ["t", "automations", "Automations"],
+  ["v", "events", "Events"],
 ];
 
 const THEMES = ["system", "dark", "light"] as const;
