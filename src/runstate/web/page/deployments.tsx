@@ -75,15 +75,17 @@ function Row({ deployment, reload }: { deployment: Deployment; reload: () => voi
         <span class="faint"> › </span>
         <a href={href(["runs"], { deployment: name, flow: flow.name })}>{name}</a>
         {paused && <span class="warning"> ‖ paused</span>}
-        <div>
-          <Tags tags={tags} /> {concurrencyLimit !== null && <span class="faint">at most {concurrencyLimit} at a time</span>}
-        </div>
+        {(tags.length > 0 || concurrencyLimit !== null) && (
+          <div>
+            <Tags tags={tags} /> {concurrencyLimit !== null && <span class="faint">at most {concurrencyLimit} at a time</span>}
+          </div>
+        )}
       </th>
       <td>
         <Squares runs={[...flowRuns.nodes].reverse()} label={`Last runs of ${name}`} />
       </td>
       <td>
-        <ul>
+        <ul class="schedules">
           {schedules.nodes.map((schedule) => (
             <li key={schedule.id}>
               <Dates schedule={schedule} isPaused={paused} />

@@ -1,16 +1,27 @@
 // All flows.
+import { cancelUnfinished } from "./doing.ts";
 import { FlowsDocument } from "./documents.ts";
-import { useCursor } from "./keyboard.ts";
+import { type Keys, useCursor } from "./keyboard.ts";
 import { Ago, Empty, Loaded, Squares, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
+import { may } from "./rights.ts";
 import { go, href } from "./router.ts";
 import { useTitle } from "./shell.tsx";
+import { useSignal } from "./signal.ts";
 
 export function Flows() {
   useTitle("Flows");
   const query = useQuery(FlowsDocument, { first: 100, after: null }, { main: true, gap: 3000, matters: ({ runKind }) => runKind === "FLOW_RUN", events: ["runstate.flow.*"] });
-  const names = query.data?.flows.nodes.map(({ name }) => name) ?? [];
-  const cursor = useCursor(names, (index) => ({ Enter: () => names.length && go(href(["flows", names[Math.max(0, index)] ?? ""])) }));
+  const all = query.data?.flows.nodes ?? [];
+  const rights = useSignal(may);
+  // Without a chosen row, keys act on the first.
+  const cursor = useCursor(
+    all.map(({ name }) => name),
+    (index): Keys => {
+      const flow = all[Math.max(0, index)];
+      return flow ? { Enter: () => go(href(["flows", flow.name])), C: () => rights.propose && cancelUnfinished(flow) } : {};
+    },
+  );
   return (
     <>
       <h1>Flows</h1>
