@@ -22,20 +22,14 @@ MODES: dict[str, tuple[Any, Any]] = {"light": (DESK, "light"), "dark": (DESK, "d
 expect.set_options(timeout=int(__import__("os").environ.get("PT", "30000")))
 COUNT = """{
   const send = fetch;
-  window.asked = window.pending = 0;
-  window.fetch = async (...request) => {
-    asked += 1;
-    pending += 1;
-    try {
-      const answer = await send(...request);
-      await answer.clone().arrayBuffer();
-      return answer;
-    } finally {
-      pending -= 1;
-    }
+  window.asked = [];
+  window.fetch = (...request) => {
+    const answer = send(...request);
+    asked.push(answer.then(each => each.clone().arrayBuffer()));
+    return answer;
   };
 }"""
-"""Script that counts the requests of the page, and those without an answer."""
+"""Script that notes the answers to the requests of the page."""
 CALM = 3
 """Number of looks without a request after which a page is at rest."""
 GO = """view => new Promise(done => {
@@ -106,7 +100,7 @@ class LivePage:
 
     async def asked(self) -> int:
         """Return the number of requests that the page has sent since it was opened."""
-        return int(await self.page.evaluate("asked"))
+        return int(await self.page.evaluate("asked.length"))
 
     async def rest(self) -> None:
         """Let time pass until every change that was seen has been read."""
@@ -115,7 +109,7 @@ class LivePage:
             before = await self.asked()
             # A view reads again after a change, with a pause.
             await self.page.clock.run_for(6_000)
-            await self.page.wait_for_function("pending === 0")
+            await self.page.evaluate("Promise.allSettled(asked).then(() => {})")
             calm = calm + 1 if await self.asked() == before else 0
 
     async def rows(self, count: int) -> list[list[str]]:

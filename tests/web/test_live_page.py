@@ -62,6 +62,17 @@ SIDES = {
     "artifacts": "Dashboard",
     "logs": "Task load was started",
 }
+OPENED = {
+    "live": ("", ["l"], "Pause"),
+    "search": ("", ["/"], "Go to Runs"),
+    "keys": ("", ["?"], "these keys"),
+    "event": ("events?name=runstate.flow-run.Failed", ["j", "Enter"], "runstate.state-type"),
+    "compare": ("runs/{}", ["v"], "behind:"),
+    "what-if": ("runs/{}", ["w"], "refuse_repeated_transition"),
+    "retry": ("runs/{}", ["r"], "The run is scheduled again."),
+    "many": ("runs?state=failed,crashed", ["R"], "will run again"),
+}
+"""View, keys, and a part of what they open."""
 
 
 @pytest.mark.usefixtures("filled")
@@ -86,8 +97,9 @@ async def test_every_view_is_accessible_and_fits(page: LivePage, live: Ask) -> N
     for side, text in SIDES.items():
         await page.show(f"runs/{failed}?tab={side}", text)
         found += await page.judge(f"run-{side}")
-    for name, key, text in (("live", "l", "Live"), ("search", "/", "Go to Runs"), ("keys", "?", "these keys")):
-        await page.press(key)
+    for name, (view, keys, text) in OPENED.items():
+        await page.show(view.format(failed), "")
+        await page.press(*keys)
         await page.sees(text)
         found += await page.judge(name)
         await page.press("Escape")
@@ -180,7 +192,8 @@ async def test_after_a_break_the_page_equals_a_fresh_one(browser: Browser, url: 
 @ON_BOTH
 async def test_a_timeline_shows_each_attempt(page: LivePage, live: Ask) -> None:
     run = await make_flow_run(live)
-    policy = {"retries": 2, "retryDelay": 0}
+    await propose(live, run, "RUNNING")
+    policy = {"retries": 2, "retryDelaysSeconds": [0]}
     task = await make_task_run(live, flowRunId=run, policy=policy)
     for state in ("RUNNING", "FAILED", "RUNNING", "FAILED", "RUNNING", "FAILED"):
         await propose(live, task, state, task=True)

@@ -108,7 +108,7 @@ function Clocks() {
       <button type="button" class="small" onClick={toggleUtc} aria-keyshortcuts="t" title="Local time or UTC (t)">
         {isUtc ? "UTC" : "Local"}
       </button>
-      <button type="button" class="small theme" onClick={nextTheme} aria-label={`Theme: ${chosen}`} aria-keyshortcuts="Shift+T" title="Theme: system, dark or light (T)">
+      <button type="button" class="small theme" onClick={nextTheme} aria-keyshortcuts="Shift+T" title="Theme: system, dark or light (T)">
         <i aria-hidden="true">{{ system: "◐", dark: "●", light: "○" }[chosen]}</i> <span>{{ system: "Auto", dark: "Dark", light: "Light" }[chosen]}</span>
       </button>
     </>
