@@ -203,12 +203,12 @@ async def test_a_timeline_shows_each_attempt(page: LivePage, live: Ask) -> None:
     await expect(lane.locator(".segment.is-retry-wait")).to_have_count(2)
     await expect(lane.get_by_role("button")).to_have_attribute("aria-label", re.compile("3 attempts, failed 3 times"))
     await page.sees("retry_failed_task_run")
-    before = await page.page.locator("article").inner_text()
+    before = await page.page.locator(".chosen").inner_text()
     # The address says it all.
     await page.page.reload()
     await page.sees("retry_failed_task_run")
 
-    assert await page.page.locator("article").inner_text() == before
+    assert await page.page.locator(".chosen").inner_text() == before
 
 
 async def test_many_runs_and_many_task_runs_are_drawn_only_where_they_are_seen(page: LivePage, live: Ask) -> None:
