@@ -1,4 +1,4 @@
-"""The live page in Chromium: requests, size, first rows, delay of transitions, scrolling, a large run, quiet, CPU, heap.
+"""The live page in Chromium: requests, size, first rows, transitions, scrolling, a large run, quiet, CPU and heap.
 
     python -m benchmarks.page --seconds 20
 
