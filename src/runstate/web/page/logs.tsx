@@ -26,17 +26,20 @@ export function Logs({ run }: { run: string }) {
   const where = { ...(level ? { level: { gte: level } } : {}), ...(search ? { search } : {}) };
   useEffect(() => {
     let cursor: string | undefined;
+    let isCurrent = true;
     setLines(undefined);
     setFailed("");
     const add = (more: readonly Line[]) => setLines((all) => joined(all ?? [], more));
-    return follow(
+    const stop = follow(
       FollowLogsDocument,
       async () => {
         if (!cursor) {
           const { logs, logCursor } = await ask(LogsDocument, { tree: run, where, before: null });
-          setBefore(logs.pageInfo.hasPreviousPage ? logs.pageInfo.startCursor : null);
-          setLines(logs.nodes);
           cursor = logCursor;
+          if (isCurrent) {
+            setBefore(logs.pageInfo.hasPreviousPage ? logs.pageInfo.startCursor : null);
+            setLines(logs.nodes);
+          }
         }
         return { tree: run, where, after: cursor };
       },
@@ -49,6 +52,10 @@ export function Logs({ run }: { run: string }) {
         else if (error.code !== "LOST") setFailed(error.message);
       },
     );
+    return () => {
+      isCurrent = false;
+      stop();
+    };
   }, [run, level, search]);
   const earlier = async () => {
     const { logs } = await ask(LogsDocument, { tree: run, where, before });
@@ -106,33 +113,33 @@ function Lines({ lines }: { lines: readonly Line[] }) {
   if (!lines.length) return null;
   return (
     <>
-    <div
-      class="lines"
-      ref={box}
-      tabIndex={0}
-      role="log"
-      aria-label="Log"
-      onScroll={({ currentTarget: { scrollTop, scrollHeight, clientHeight } }) => {
-        setAtEnd(scrollTop + clientHeight > scrollHeight - 40);
-      }}
-    >
-      {lines.map((line) => (
-        <div key={line.id} class={`log is-${line.levelName.toLowerCase()}`}>
-          <At time={line.timestamp} precise />
-          <span class="level">{line.levelName}</span>
-          <span class="faint">{line.taskRun?.name ?? line.logger}</span>
-          <span class="text">
-            {line.message}
-            {line.truncated && <span class="warning"> … the rest was cut off</span>}
-          </span>
-        </div>
-      ))}
-    </div>
-    {!atEnd && (
-      <button type="button" onClick={toEnd}>
-        ↓ Newest lines
-      </button>
-    )}
+      <div
+        class="lines"
+        ref={box}
+        tabIndex={0}
+        role="log"
+        aria-label="Log"
+        onScroll={({ currentTarget: { scrollTop, scrollHeight, clientHeight } }) => {
+          setAtEnd(scrollTop + clientHeight > scrollHeight - 40);
+        }}
+      >
+        {lines.map((line) => (
+          <div key={line.id} class={`log is-${line.levelName.toLowerCase()}`}>
+            <At time={line.timestamp} precise />
+            <span class="level">{line.levelName}</span>
+            <span class="faint">{line.taskRun?.name ?? line.logger}</span>
+            <span class="text">
+              {line.message}
+              {line.truncated && <span class="warning"> … the rest was cut off</span>}
+            </span>
+          </div>
+        ))}
+      </div>
+      {!atEnd && (
+        <button type="button" onClick={toEnd}>
+          ↓ Newest lines
+        </button>
+      )}
     </>
   );
 }
