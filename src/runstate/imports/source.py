@@ -1,0 +1,106 @@
+"""A database of the reference, opened for reading only: one snapshot, read in pages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from runstate.database import postgresql
+from runstate.database.address import Address, parse
+from runstate.database.connector import Connector
+from runstate.errors import ConfigurationError
+
+SESSION: Final = {"idle_in_transaction_session_timeout": "0"}
+"""The snapshot stays open while pages are written to the other database."""
+MARK: Final = "flow_run_state"
+"""A table that every database of the reference has, and runstate's too, with other columns."""
+MARK_COLUMN: Final = "state_details"
+
+Raw = sa.Row[Any]
+"""The values of a row as the driver returns them."""
+
+
+class Source:
+    """A snapshot of a database of the reference."""
+
+    def __init__(self, connection: AsyncConnection, columns: dict[str, set[str]]) -> None:
+        self.connection = connection
+        self.columns = columns
+        """Names of the columns by table."""
+        self.is_sqlite = connection.dialect.name == "sqlite"
+
+    async def count(self, table: str, where: sa.ColumnElement[bool] | None = None) -> int:
+        """Return the number of rows of a table, or of those that meet a condition; 0 if there is no such table."""
+        if table not in self.columns:
+            return 0
+        asked = sa.select(sa.func.count()).select_from(sa.table(table)).where(sa.true() if where is None else where)
+        return int((await self.connection.execute(asked)).scalar_one())
+
+    async def rows(self, statement: Any, **values: Any) -> Sequence[Raw]:
+        """Return the rows of a statement."""
+        return (await self.connection.execute(statement, values)).all()
+
+    async def pages(self, table: str, columns: Sequence[str], size: int) -> AsyncIterator[Sequence[Raw]]:
+        """Yield the rows of a table in pages, in the order of their ids; the first column is the id."""
+        missing = set(columns) - self.columns.get(table, set())
+        if missing:
+            raise ConfigurationError(
+                f"The table {table} has no column {min(missing)}: upgrade the database to Prefect 3.8.5 first"
+                " (prefect server database upgrade)."
+            )
+        first = sa.select(*map(sa.column, columns)).select_from(sa.table(table)).order_by(sa.column("id")).limit(size)
+        page = await self.rows(first)
+        following = first.where(sa.column("id") > sa.bindparam("after"))
+        while page:
+            yield page
+            page = await self.rows(following, after=page[-1][0]) if len(page) == size else []
+
+
+def beside(table: str, columns: Sequence[str], by: str, order: Collection[str]) -> sa.Select[Any]:
+    """Return the query for rows that belong to a page: those whose column `by` is from `first` to `last`."""
+    owner = sa.column(by)
+    within = (owner >= sa.bindparam("first")) & (owner <= sa.bindparam("last"))
+    asked = sa.select(*map(sa.column, columns)).select_from(sa.table(table)).where(within)
+    return asked.order_by(owner, *map(sa.column, order))
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Source]:
+    """Yield a snapshot of the database with a URL, or in a SQLite file. Raise ConfigurationError if it is another."""
+    address = parse(url if "://" in url else f"sqlite:///{url}")
+    engine = _engine(address)
+    try:
+        async with engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                await connection.exec_driver_sql("BEGIN")
+            else:
+                await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            columns = await connection.run_sync(_columns)
+            if MARK_COLUMN not in columns.get(MARK, set()):
+                raise ConfigurationError(f"{address.shown} is not a database of Prefect 3.")
+            yield Source(connection, columns)
+    finally:
+        await engine.dispose()
+
+
+def _engine(address: Address) -> AsyncEngine:
+    if address.file is None:
+        settings = postgresql.settings(0, "runstate import", None) | SESSION
+        return postgresql.engine(Connector(address, settings), 1)
+    file = Path(address.file).absolute()
+    if not file.is_file():
+        raise ConfigurationError(f"{file} does not exist.")
+    # Without a statement that writes, so that nothing of the source ever changes.
+    return create_async_engine(f"sqlite+aiosqlite:///file:{file}?mode=ro&uri=true", hide_parameters=True)
+
+
+def _columns(connection: sa.Connection) -> dict[str, set[str]]:
+    inspector = sa.inspect(connection)
+    return {
+        table: {each["name"] for each in inspector.get_columns(table)} for table in sorted(inspector.get_table_names())
+    }
