@@ -10,13 +10,11 @@ from uuid import UUID, uuid5
 from pydantic import ValidationError
 
 from runstate.core.states import is_persisted, is_unpersisted
-from runstate.documents.access import SERVICE
+from runstate.documents.access import IMPORT
 from runstate.documents.states import FINAL_TYPES, StateDetails, StateType
 from runstate.imports.table import Columns, Raw
 from runstate.imports.values import instant, json, state_type, text, uuid
 
-ACTOR: Final = f"{SERVICE}import"
-"""The actor of imported states. The log of transitions does not have them."""
 DETAILS: Final = frozenset(StateDetails.model_fields)
 NO_DETAILS: Final = StateDetails()
 VALIDATE: Final = StateDetails.__pydantic_validator__.validate_python
@@ -59,7 +57,7 @@ def state_row(raw: Raw, run_id: UUID, remark: Remark) -> Columns:
         "data": kept,
         "details": details_of(raw["state_details"], remark, raw["id"]),
         "persisted": is_persisted(data),
-        "actor": ACTOR,
+        "actor": IMPORT,
         "request_id": None,
         "decision_record": None,
         "artifact_id": uuid(raw["result_artifact_id"]) if any(names) else None,

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runstate.core.rules.concurrency import GRACE_SECONDS, HOLDING, HOLDING_TASK
 from runstate.database import bulk
 from runstate.database.bulk import table_of
+from runstate.documents.access import IMPORT
 from runstate.documents.states import StateType
-from runstate.imports.histories import ACTOR
 from runstate.imports.table import Columns
 from runstate.rows import (
     ConcurrencyLease,
@@ -73,7 +73,7 @@ async def _of_deployments(importer: Importer, connection: AsyncConnection) -> li
         .join_from(FlowRun, Deployment, Deployment.id == FlowRun.deployment_id)
         .join(ConcurrencyLimit, ConcurrencyLimit.id == Deployment.concurrency_limit_id)
         .join(FlowRunState, FlowRunState.id == FlowRun.state_id)
-        .where(FlowRun.state_type.in_(HOLDING), FlowRunState.actor == ACTOR, HELD)
+        .where(FlowRun.state_type.in_(HOLDING), FlowRunState.actor == IMPORT, HELD)
     )
     return [
         _lease(
@@ -94,7 +94,7 @@ async def _of_tags(importer: Importer, connection: AsyncConnection) -> Iterator[
     running = (
         sa.select(TaskRun.id, TaskRun.tags)
         .join(TaskRunState, TaskRunState.id == TaskRun.state_id)
-        .where(TaskRun.state_type.in_(HOLDING_TASK), TaskRunState.actor == ACTOR)
+        .where(TaskRun.state_type.in_(HOLDING_TASK), TaskRunState.actor == IMPORT)
     )
     found = (await connection.execute(running)).all() if limits else []
     return (
