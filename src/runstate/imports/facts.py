@@ -60,12 +60,12 @@ async def facts_of(source: Source, key: str | None = None) -> Facts:
 
 
 async def _read(source: Source, table: str, *columns: str) -> Any:
-    return await source.rows(sa.select(*map(sa.column, columns)).select_from(sa.table(table)))
+    return await source.rows(sa.select(*source.selected(table, columns)))
 
 
 async def _fernet(source: Source, key: str | None) -> Fernet | None:
     if key is None:
-        asked = sa.select(sa.column("value")).select_from(sa.table("configuration")).where(sa.column("key") == KEY)
+        asked = sa.select(*source.selected("configuration", ("value",))).where(sa.column("key") == KEY)
         found = [json(value) for (value,) in await source.rows(asked)]
         key = found[0].get("fernet_key") if found and isinstance(found[0], dict) else None
     try:

@@ -41,7 +41,8 @@ def details_of(value: Any, remark: Remark, name: object) -> StateDetails:
 
 def state_row(raw: Raw, run_id: UUID, remark: Remark) -> Columns:
     """Return a state without its version."""
-    data = json(raw["artifact_data"]) if raw["data"] is None else json(raw["data"])
+    own = json(raw["data"])
+    data = json(raw["artifact_data"]) if own is None else own
     kept = None if is_unpersisted(data) else data
     names = (raw["artifact_key"], raw["artifact_type"], raw["artifact_description"])
     return {

@@ -35,6 +35,7 @@ from runstate.rows import (
 
 if TYPE_CHECKING:
     from runstate.imports.importer import Importer
+    from runstate.imports.source import Source
 
 Pairs = list[tuple[Raw, Columns]]
 STATE: Final = (
@@ -99,7 +100,7 @@ async def attach_to_task_runs(importer: Importer, connection: AsyncConnection | 
 
 async def _states(importer: Importer, table: Table, pairs: Pairs, name: str, owner: str) -> list[Columns]:
     first, last = pairs[0][0]["id"], pairs[-1][0]["id"]
-    found = await importer.source.rows(_query(name, owner), first=first, last=last)
+    found = await importer.source.rows(_query(importer.source, name, owner), first=first, last=last)
     names = (*STATE, owner, *(f"artifact_{each}" for each in MADE))
     raws = [dict(zip(names, each, strict=True)) for each in found]
     histories = dict(by_run(raws, owner))
@@ -126,14 +127,13 @@ def _history(importer: Importer, table: Table, raw: Raw, row: Columns, raws: lis
     return numbered(raws_of_run, current, remark)
 
 
-def _query(name: str, owner: str) -> Any:
+def _query(source: Source, name: str, owner: str) -> Any:
     """Return the query for the states of a page of runs, each with the artifact that holds its data."""
-    state = sa.table(name, *map(sa.column, (*STATE, owner)))
-    artifact = sa.table("artifact", *map(sa.column, ("id", *MADE)))
+    own, made = source.selected(name, (*STATE, owner)), source.selected("artifact", MADE)
+    state, artifact = source.tables[name], source.tables["artifact"]
     joined = state.outerjoin(artifact, artifact.c.id == state.c.result_artifact_id)
     within = (state.c[owner] >= sa.bindparam("first")) & (state.c[owner] <= sa.bindparam("last"))
-    made = [artifact.c[each].label(f"artifact_{each}") for each in MADE]
-    return sa.select(*state.c, *made).select_from(joined).where(within).order_by(state.c[owner], state.c.timestamp)
+    return sa.select(*own, *made).select_from(joined).where(within).order_by(state.c[owner], state.c.timestamp)
 
 
 async def write_flow_runs(importer: Importer, connection: AsyncConnection, rows: list[Columns]) -> None:

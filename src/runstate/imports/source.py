@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -28,11 +28,25 @@ Raw = sa.Row[Any]
 class Source:
     """A snapshot of a database of the reference."""
 
-    def __init__(self, connection: AsyncConnection, columns: dict[str, set[str]]) -> None:
+    def __init__(self, connection: AsyncConnection, columns: dict[str, dict[str, Any]]) -> None:
         self.connection = connection
         self.columns = columns
-        """Names of the columns by table."""
-        self.is_sqlite = connection.dialect.name == "sqlite"
+        """Types of the columns by name, by table."""
+        self.tables = {name: sa.table(name, *map(sa.column, known)) for name, known in columns.items()}
+
+    def selected(self, name: str, columns: Sequence[str]) -> list[sa.ColumnElement[Any]]:
+        """Return columns of a table; JSON as text, because drivers differ. Raise ConfigurationError if one is missing."""
+        known = self.columns.get(name, {})
+        if missing := set(columns) - known.keys():
+            raise ConfigurationError(
+                f"The table {name} has no column {min(missing)}: upgrade the database to Prefect 3.8.5 first"
+                " (prefect server database upgrade)."
+            )
+        table = self.tables[name]
+        return [
+            sa.cast(table.c[each], sa.Text).label(each) if isinstance(known[each], sa.JSON) else table.c[each]
+            for each in columns
+        ]
 
     async def count(self, table: str, where: sa.ColumnElement[bool] | None = None) -> int:
         """Return the number of rows of a table, or of those that meet a condition; 0 if there is no such table."""
@@ -47,26 +61,12 @@ class Source:
 
     async def pages(self, table: str, columns: Sequence[str], size: int) -> AsyncIterator[Sequence[Raw]]:
         """Yield the rows of a table in pages, in the order of their ids; the first column is the id."""
-        missing = set(columns) - self.columns.get(table, set())
-        if missing:
-            raise ConfigurationError(
-                f"The table {table} has no column {min(missing)}: upgrade the database to Prefect 3.8.5 first"
-                " (prefect server database upgrade)."
-            )
-        first = sa.select(*map(sa.column, columns)).select_from(sa.table(table)).order_by(sa.column("id")).limit(size)
+        first = sa.select(*self.selected(table, columns)).order_by(self.tables[table].c.id).limit(size)
         page = await self.rows(first)
-        following = first.where(sa.column("id") > sa.bindparam("after"))
+        following = first.where(self.tables[table].c.id > sa.bindparam("after"))
         while page:
             yield page
             page = await self.rows(following, after=page[-1][0]) if len(page) == size else []
-
-
-def beside(table: str, columns: Sequence[str], by: str, order: Collection[str]) -> sa.Select[Any]:
-    """Return the query for rows that belong to a page: those whose column `by` is from `first` to `last`."""
-    owner = sa.column(by)
-    within = (owner >= sa.bindparam("first")) & (owner <= sa.bindparam("last"))
-    asked = sa.select(*map(sa.column, columns)).select_from(sa.table(table)).where(within)
-    return asked.order_by(owner, *map(sa.column, order))
 
 
 @asynccontextmanager
@@ -81,7 +81,7 @@ async def opened(url: str) -> AsyncIterator[Source]:
             else:
                 await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             columns = await connection.run_sync(_columns)
-            if MARK_COLUMN not in columns.get(MARK, set()):
+            if MARK_COLUMN not in columns.get(MARK, {}):
                 raise ConfigurationError(f"{address.shown} is not a database of Prefect 3.")
             yield Source(connection, columns)
     finally:
@@ -99,8 +99,9 @@ def _engine(address: Address) -> AsyncEngine:
     return create_async_engine(f"sqlite+aiosqlite:///file:{file}?mode=ro&uri=true", hide_parameters=True)
 
 
-def _columns(connection: sa.Connection) -> dict[str, set[str]]:
+def _columns(connection: sa.Connection) -> dict[str, dict[str, Any]]:
     inspector = sa.inspect(connection)
     return {
-        table: {each["name"] for each in inspector.get_columns(table)} for table in sorted(inspector.get_table_names())
+        table: {each["name"]: each["type"] for each in inspector.get_columns(table)}
+        for table in sorted(inspector.get_table_names())
     }

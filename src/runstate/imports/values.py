@@ -45,9 +45,9 @@ def text(value: Any) -> str:
 
 
 def json(value: Any) -> Any:
-    """Return a JSON value without NUL characters."""
-    if not isinstance(value, str):
-        return value
+    """Return a JSON value without NUL characters; null for none."""
+    if value is None:
+        return None
     if ESCAPED_NUL in value:
         value = NUL.sub(r"\1", value)
     return loads(value)
