@@ -66,9 +66,15 @@ class Reference:
     def run(self, table: str, *types: str, **columns: Any) -> UUID:
         """Add a run that went through states, one a second; return its id."""
         run = columns.pop("id", None) or self.id()
-        states = [self.state(table, run, type, timestamp=at(seconds=n)) for n, type in enumerate(types)]
-        current = {"state_id": states[-1], "state_type": types[-1], "state_name": types[-1].capitalize()} if types else {}
-        times = {"expected_start_time": THEN, "start_time": at(seconds=1), "state_timestamp": at(seconds=len(types) - 1)}
+        states = [self.state(table, run, each, timestamp=at(seconds=n)) for n, each in enumerate(types)]
+        current = (
+            {"state_id": states[-1], "state_type": types[-1], "state_name": types[-1].capitalize()} if types else {}
+        )
+        times = {
+            "expected_start_time": THEN,
+            "start_time": at(seconds=1),
+            "state_timestamp": at(seconds=len(types) - 1),
+        }
         common = {"name": "a-run", "run_count": 1, "total_run_time": timedelta(seconds=1.5), "tags": [], "labels": {}}
         policy = {"empirical_policy": POLICY if table == "flow_run" else {"retries": 1, "retry_delay": [1, 2]}}
         if table == "flow_run":
@@ -96,8 +102,10 @@ class Reference:
         address = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         connection = await asyncpg.connect(address)
         try:
-            await connection.execute("CREATE TYPE state_type AS ENUM ('SCHEDULED', 'PENDING', 'RUNNING', 'COMPLETED',"
-                                     " 'FAILED', 'CANCELLED', 'CRASHED', 'PAUSED', 'CANCELLING')")
+            await connection.execute(
+                "CREATE TYPE state_type AS ENUM ('SCHEDULED', 'PENDING', 'RUNNING', 'COMPLETED',"
+                " 'FAILED', 'CANCELLED', 'CRASHED', 'PAUSED', 'CANCELLING')"
+            )
             for name in re.findall(r"CREATE TABLE (\w+)", TABLES):
                 columns = ", ".join(f'"{each}" {_of_postgresql(each, kind)}' for each, kind in _kinds(name).items())
                 await connection.execute(f"CREATE TABLE {name} ({columns})")
@@ -165,9 +173,7 @@ def _settings(made: Reference, ids: dict[str, UUID]) -> None:
     schema = made.add(
         "block_schema", block_type_id=kind, checksum=f"sha256:{'0' * 64}", fields=fields, capabilities=[], version="1"
     )
-    made.add(
-        "block_schema_reference", name="inner", parent_block_schema_id=schema, reference_block_schema_id=schema
-    )
+    made.add("block_schema_reference", name="inner", parent_block_schema_id=schema, reference_block_schema_id=schema)
     ids["block"], nested = (_block(made, kind, schema, name) for name in ("outer", "inner"))
     made.add(
         "block_document_reference",
@@ -214,10 +220,10 @@ def _deployments(made: Reference, ids: dict[str, UUID]) -> None:
     made.add("deployment", id=ids["deployment"], name="daily", **common, **more)
     asleep = made.add("deployment", name="asleep", **common, paused=True, storage_document_id=made.id())
     own = f"deployment:{ids['deployment']}"
-    for id, name, slots in ((ids["limit"], own, 1), (made.id(), "tag:db", 1), (made.id(), "shared", 2)):
+    for key, name, slots in ((ids["limit"], own, 1), (made.id(), "tag:db", 1), (made.id(), "shared", 2)):
         made.add(
             "concurrency_limit_v2",
-            id=id,
+            id=key,
             name=name,
             limit=4,
             active=True,
@@ -286,6 +292,7 @@ def _of_runs(made: Reference, ids: dict[str, UUID]) -> None:
 
 def _automations(made: Reference, ids: dict[str, UUID]) -> None:
     failed = {
+        "id": str(made.id()),
         "type": "event",
         "posture": "Reactive",
         "match": {"prefect.resource.id": "prefect.flow-run.*"},

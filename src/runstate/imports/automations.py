@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +19,7 @@ from runstate.documents.events import PREFIX
 from runstate.documents.triggers import Trigger, bounded, inner_triggers
 from runstate.imports.table import Columns, Field, LeftOut, Raw, Table
 from runstate.imports.tables import LIST, TEXT
-from runstate.imports.values import document, json, text
+from runstate.imports.values import document, text
 from runstate.rows import Automation, AutomationRelatedResource
 
 if TYPE_CHECKING:
@@ -29,8 +29,17 @@ THEIRS: Final = "prefect."
 RESOURCE: Final = "prefect.resource."
 RELATED: Final = "related:"
 SPAN: Final = TypeAdapter(timedelta)
-TOLD: Final = ("flow-run.", "task-run.", "flow.", "deployment.", "variable.", "block-", "concurrency-limit.", "work-",
-               "automation.")
+TOLD: Final = (
+    "flow-run.",
+    "task-run.",
+    "flow.",
+    "deployment.",
+    "variable.",
+    "block-",
+    "concurrency-limit.",
+    "work-",
+    "automation.",
+)
 NOT_TOLD: Final = ("ready", "not-ready", "disabled", "healthy", "unhealthy")
 """Last words of events about a status, which is computed here."""
 PAUSABLE: Final = {
@@ -39,7 +48,6 @@ PAUSABLE: Final = {
     "work-queue": ("WORK_QUEUE", "work_queue_id"),
     "automation": ("AUTOMATION", "automation_id"),
 }
-VERBS: Final = {f"{verb}-flow-run": verb.upper() for verb in ("cancel", "suspend", "resume", "delete")}
 
 
 def ours(word: str) -> str:
@@ -114,29 +122,57 @@ def actions_form(value: Any) -> list[Any]:
 def action_form(value: Any) -> dict[str, Any]:
     """Return an action in our form."""
     kind = value.get("type", "")
-    if kind == "do-nothing":
-        return {"action": "do_nothing"}
-    if kind == "run-deployment":
-        after = seconds(value.get("schedule_after")) or 0.0
-        same = _members(value, "deployment_id", "parameters", "job_variables")
-        return {"action": "run_deployment", "schedule_after_seconds": after} | same
-    if kind in VERBS:
-        return {"action": "flow_run", "verb": VERBS[kind]}
-    if kind == "change-flow-run-state":
-        return {"action": "change_flow_run_state", "type": value["state"]} | _members(value, "name", "message", "force")
-    if kind == "send-notification":
-        return {"action": "send_notification"} | _members(value, "block_document_id", "subject", "body")
-    if kind == "call-webhook":
-        return {"action": "call_webhook"} | _members(value, "block_document_id", "payload")
+    if form := ACTION_FORMS.get(kind):
+        return form(value)
     verb, _, what = kind.partition("-")
     if verb in {"pause", "resume"} and what in PAUSABLE:
-        name, id = PAUSABLE[what]
-        return {"action": verb, "kind": name, "id": value.get(id)}
+        name, member = PAUSABLE[what]
+        return {"action": verb, "kind": name, "id": value.get(member)}
     raise LeftOut(f"there are no actions of the type {kind}")
+
+
+def run_deployment(value: Any) -> dict[str, Any]:
+    """Return an action that runs a deployment."""
+    after = seconds(value.get("schedule_after")) or 0.0
+    same = _members(value, "deployment_id", "parameters", "job_variables")
+    return {"action": "run_deployment", "schedule_after_seconds": after} | same
+
+
+def change_state(value: Any) -> dict[str, Any]:
+    """Return an action that proposes a state."""
+    return {"action": "change_flow_run_state", "type": value["state"]} | _members(value, "name", "message", "force")
+
+
+def notify(value: Any) -> dict[str, Any]:
+    """Return an action that sends a notification."""
+    return {"action": "send_notification"} | _members(value, "block_document_id", "subject", "body")
+
+
+def call(value: Any) -> dict[str, Any]:
+    """Return an action that calls a webhook."""
+    return {"action": "call_webhook"} | _members(value, "block_document_id", "payload")
 
 
 def _members(value: Any, *names: str) -> dict[str, Any]:
     return {name: value[name] for name in names if value.get(name) is not None}
+
+
+def _constant(form: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
+    return lambda _: form
+
+
+ACTION_FORMS: Final[Mapping[str, Callable[[Any], dict[str, Any]]]] = {
+    "do-nothing": _constant({"action": "do_nothing"}),
+    "run-deployment": run_deployment,
+    "change-flow-run-state": change_state,
+    "send-notification": notify,
+    "call-webhook": call,
+    **{
+        f"{verb}-flow-run": _constant({"action": "flow_run", "verb": verb.upper()})
+        for verb in ("cancel", "suspend", "resume", "delete")
+    },
+}
+"""Forms of actions by type, besides those that pause and resume."""
 
 
 def check(importer: Importer, raw: Raw, row: Columns) -> None:
@@ -187,7 +223,7 @@ AUTOMATIONS: Final = Table(
         "tags": LIST,
         "trigger": Field(document(Trigger, trigger_form)),
     }
-    | {name: ACTIONS for name in LISTS},
+    | dict.fromkeys(LISTS, ACTIONS),
     finish=check,
     write=write,
 )

@@ -49,12 +49,12 @@ async def facts_of(source: Source, key: str | None = None) -> Facts:
         if owns and resource:
             owners.setdefault(uuid(automation), []).append(resource)
     return Facts(
-        paused={uuid(id) for id, paused, _ in deployments if paused},
-        default_queues={uuid(id) for (id,) in await _read(source, "work_pool", "default_queue_id") if id},
-        limit_of={uuid(id): uuid(limit) for id, _, limit in deployments if limit},
+        paused={uuid(key) for key, paused, _ in deployments if paused},
+        default_queues={uuid(queue) for (queue,) in await _read(source, "work_pool", "default_queue_id") if queue},
+        limit_of={uuid(deployment): uuid(limit) for deployment, _, limit in deployments if limit},
         limit_names={name for (name,) in await _read(source, "concurrency_limit_v2", "name")},
         owners=owners,
-        collections={each: uuid(id) for each, id in await _read(source, "artifact_collection", "key", "id")},
+        collections={name: uuid(key) for name, key in await _read(source, "artifact_collection", "key", "id")},
         fernet=await _fernet(source, key),
     )
 

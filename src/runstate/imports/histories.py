@@ -82,13 +82,20 @@ def numbered(states: list[Columns], current: UUID | None, remark: Remark) -> lis
 
 def lost_state(raw: Raw, run_id: UUID, at: datetime) -> Columns:
     """Return the current state of a run whose states are lost, as far as the run tells it."""
-    known = raw | dict.fromkeys(
-        ("data", "message", "state_details", "artifact_data", "artifact_key", "artifact_type", "artifact_description")
+    lost = (
+        "data",
+        "message",
+        "state_details",
+        "artifact_data",
+        "artifact_key",
+        "artifact_type",
+        "artifact_description",
     )
     since = instant(raw["state_timestamp"]) if raw["state_timestamp"] else at
     state = {"id": raw["state_id"] or uuid5(run_id, "state"), "type": raw["state_type"], "timestamp": since}
     name = raw["state_name"] or str(raw["state_type"]).capitalize()
-    return state_row(known | state | {"name": name, "result_artifact_id": None}, run_id, lambda *_: None)
+    known = {**raw, **dict.fromkeys(lost), **state, "name": name, "result_artifact_id": None}
+    return state_row(known, run_id, lambda *_: None)
 
 
 def entered(run: Columns, states: Sequence[Columns]) -> Columns:
@@ -102,9 +109,7 @@ def entered(run: Columns, states: Sequence[Columns]) -> Columns:
         "state_timestamp": last["timestamp"],
         "version": last["version"],
         "end_time": (run["end_time"] or last["timestamp"]) if is_final else None,
-        "next_scheduled_start_time": run["next_scheduled_start_time"]
-        if last["type"] is StateType.SCHEDULED
-        else None,
+        "next_scheduled_start_time": run["next_scheduled_start_time"] if last["type"] is StateType.SCHEDULED else None,
     }
 
 

@@ -85,9 +85,7 @@ class Importer:
             numbers.existing += existing
             self.watch(table.name, len(raws))
 
-    async def _import(
-        self, connection: AsyncConnection | None, table: Table, raws: Sequence[Raw]
-    ) -> tuple[int, int]:
+    async def _import(self, connection: AsyncConnection | None, table: Table, raws: Sequence[Raw]) -> tuple[int, int]:
         """Write the missing rows of a page; return the number of those written and of those that were there."""
         there = await self._there(connection, table, raws)
         pairs = [pair for raw in raws if table.identify(raw) not in there for pair in self._converted(table, raw)]
@@ -96,7 +94,8 @@ class Importer:
         extras = await table.attach(self, connection, pairs) if table.attach and pairs else []
         rows = [row for _, row in pairs]
         if self.dry_run:
-            self.promised[table.row].update(row["id"] for row in rows)
+            for each in (Extra(table.row, rows), *extras):
+                self.promised[each.row].update(row["id"] for row in each.rows)
         elif connection is not None and rows:
             await self._write(connection, table, rows, extras)
         return len(rows), len(there)
@@ -126,20 +125,18 @@ class Importer:
         else:
             yield raw, row
 
-    async def _there(
-        self, connection: AsyncConnection | None, table: Table, raws: Sequence[Raw]
-    ) -> dict[UUID, Any]:
+    async def _there(self, connection: AsyncConnection | None, table: Table, raws: Sequence[Raw]) -> dict[UUID, Any]:
         """Return the ids of rows that exist, with the compared column; note those that differ."""
         rows = table_of(table.row)
         compared = rows.c[table.compared] if table.compared else sa.null()
         asked = sa.select(rows.c.id, compared).where(among(rows.c.id, [table.identify(each) for each in raws]))
-        found = {} if connection is None else {id: value for id, value in await connection.execute(asked)}
+        found = {} if connection is None else _pairs(await connection.execute(asked))
         if table.compared:
             for raw in raws:
-                id, value = table.identify(raw), raw[table.compared]
-                if id in found and value is not None and found[id] != uuid(value):
+                key, value = table.identify(raw), raw[table.compared]
+                if key in found and value is not None and found[key] != uuid(value):
                     text = "existing, and in another state than in the source; left as it is"
-                    self.report.remark(table.name, text, id)
+                    self.report.remark(table.name, text, key)
         return found
 
     async def _referring(
@@ -166,9 +163,7 @@ class Importer:
         row[name] = None
         return not needed
 
-    async def present(
-        self, connection: AsyncConnection | None, row: type[Row], ids: set[UUID]
-    ) -> set[UUID]:
+    async def present(self, connection: AsyncConnection | None, row: type[Row], ids: set[UUID]) -> set[UUID]:
         """Return which of these ids rows have, in a dry run also those that would be imported."""
         promised = self.promised[row] & ids if self.dry_run else set()
         if connection is None or not ids - promised:
@@ -205,4 +200,8 @@ class Importer:
         for column in {first, last}:
             given = {row[column.key] for row in rows} - {None}
             asked = asked.where(among(column, sorted(given, key=str)))
-        return {tuple(key): id for id, *key in await connection.execute(asked)}
+        return {tuple(key): found for found, *key in await connection.execute(asked)}
+
+
+def _pairs(found: Iterable[Any]) -> dict[UUID, Any]:
+    return {key: value for key, value in found}  # noqa: C416 rows are no pairs for the type checker

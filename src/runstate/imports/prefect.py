@@ -68,9 +68,9 @@ async def assign_limits(importer: Importer) -> None:
         known = await importer.present(connection, ConcurrencyLimit, set(wanted.values()))
         without = sa.select(table.c.id).where(table.c.concurrency_limit_id.is_(None))
         rows = [
-            Deployment.of({"id": id, "concurrency_limit_id": wanted[id]})
-            for id in (await connection.execute(without)).scalars()
-            if wanted.get(id) in known
+            Deployment.of({"id": key, "concurrency_limit_id": wanted[key]})
+            for key in (await connection.execute(without)).scalars()
+            if wanted.get(key) in known
         ]
         await bulk.write(connection, [bulk.updated(Deployment, ("concurrency_limit_id",), rows)])
 
@@ -94,8 +94,8 @@ async def _note_the_rest(importer: Importer) -> None:
 
 async def _note_slots(importer: Importer) -> None:
     """Note the slots of limits whose holders are unknown."""
-    name, slots = sa.column("name"), sa.column("active_slots")
-    asked = sa.select(name, slots).select_from(sa.table("concurrency_limit_v2")).where(slots > 0).order_by(name)
+    limits = importer.source.tables["concurrency_limit_v2"].c
+    asked = sa.select(limits.name, limits.active_slots).where(limits.active_slots > 0).order_by(limits.name)
     for limit, number in await importer.source.rows(asked):
         if not limit.startswith(("tag:", "deployment:")):
             text = "held by unknown clients, and free after the import"

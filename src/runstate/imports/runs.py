@@ -20,8 +20,8 @@ from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import RunKind
 from runstate.imports.histories import by_run, entered, lost_state, numbered, state_row
 from runstate.imports.table import Columns, Extra, Field, Raw, Table
-from runstate.imports.tables import ACTOR, FLAG, JSON, LIST, OBJECT, TEXT, TIME, reference
-from runstate.imports.values import document, instant, json, seconds, uuid
+from runstate.imports.tables import ACTOR, FLAG, LIST, OBJECT, TEXT, TIME, reference
+from runstate.imports.values import document, json, seconds, uuid
 from runstate.rows import (
     Deployment,
     DeploymentSchedule,
@@ -107,7 +107,7 @@ async def _states(importer: Importer, table: Table, pairs: Pairs, name: str, own
     states: list[Columns] = []
     for raw, row in pairs:
         history = _history(importer, table, raw, row, histories.get(row["id"], []))
-        row |= entered(row, history)
+        row.update(entered(row, history))
         states += history
     return states
 
@@ -148,16 +148,17 @@ async def write_task_runs(importer: Importer, connection: AsyncConnection, rows:
     await bulk.load(connection, TaskRun, rows)
     parents = {row["flow_run_id"] for row in rows} - {None}
     asked = sa.select(FlowRun.id, FlowRun.flow_id, FlowRun.deployment_id).where(among(FlowRun.id, sorted(parents)))
-    groups = {id: (flow, deployment) for id, flow, deployment in await connection.execute(asked)}
+    groups = {key: (flow, deployment) for key, flow, deployment in await connection.execute(asked)}
     await _count(connection, RunKind.TASK_RUN, rows, groups, "flow_run_id")
 
 
 async def _count(
     connection: AsyncConnection, kind: RunKind, rows: list[Columns], groups: Mapping[Any, Any], by: str
 ) -> None:
-    changes = Counter(
-        TallyKey(kind, *groups.get(row[by], (None, None)), row["state_type"], row["state_name"]) for row in rows
-    )
+    changes: Counter[TallyKey] = Counter()
+    for row in rows:
+        flow, deployment = groups.get(row[by], (None, None))
+        changes[TallyKey(kind, flow, deployment, row["state_type"], row["state_name"])] += 1
     await bulk.write(connection, [await tallies.added(connection, changes)])
 
 
@@ -185,13 +186,15 @@ async def link_subflows(importer: Importer) -> None:
         return
     table = table_of(FlowRun)
     async for page in importer.source.pages("flow_run", ("id", "parent_task_run_id"), importer.page):
-        wanted = {uuid(id): uuid(parent) for id, parent in page if parent is not None}
+        wanted = {uuid(key): uuid(parent) for key, parent in page if parent is not None}
         async with importer.connection() as connection:
             assert connection is not None  # noqa: S101 this is no dry run
             known = await importer.present(connection, TaskRun, set(wanted.values()))
             asked = sa.select(table.c.id).where(among(table.c.id, sorted(wanted)), table.c.parent_task_run_id.is_(None))
             unlinked = (await connection.execute(asked)).scalars()
-            rows = [FlowRun.of({"id": id, "parent_task_run_id": wanted[id]}) for id in unlinked if wanted[id] in known]
+            rows = [
+                FlowRun.of({"id": key, "parent_task_run_id": wanted[key]}) for key in unlinked if wanted[key] in known
+            ]
             await bulk.write(connection, [bulk.updated(FlowRun, ("parent_task_run_id",), rows)])
 
 

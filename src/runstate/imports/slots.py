@@ -90,7 +90,7 @@ async def _of_deployments(importer: Importer, connection: AsyncConnection) -> li
 async def _of_tags(importer: Importer, connection: AsyncConnection) -> Iterator[Columns]:
     """Return the leases of task runs on the limits of their tags."""
     tags = sa.select(ConcurrencyLimit.name, ConcurrencyLimit.id).where(ConcurrencyLimit.name.startswith("tag:"), HELD)
-    limits: dict[str, Any] = {name: id for name, id in await connection.execute(tags)}
+    limits: dict[str, Any] = {name: key for name, key in await connection.execute(tags)}  # noqa: C416 rows are no pairs for the type checker
     running = (
         sa.select(TaskRun.id, TaskRun.tags)
         .join(TaskRunState, TaskRunState.id == TaskRun.state_id)
@@ -98,5 +98,8 @@ async def _of_tags(importer: Importer, connection: AsyncConnection) -> Iterator[
     )
     found = (await connection.execute(running)).all() if limits else []
     return (
-        _lease(importer, limits[f"tag:{tag}"], run, None) for run, tags in found for tag in set(tags) if f"tag:{tag}" in limits
+        _lease(importer, limits[f"tag:{tag}"], run, None)
+        for run, tags in found
+        for tag in set(tags)
+        if f"tag:{tag}" in limits
     )

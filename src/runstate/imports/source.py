@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -21,7 +21,7 @@ MARK: Final = "flow_run_state"
 """A table that every database of the reference has, and runstate's too, with other columns."""
 MARK_COLUMN: Final = "state_details"
 
-Raw = sa.Row[Any]
+Raw = Sequence[Any]
 """The values of a row as the driver returns them."""
 
 
@@ -35,7 +35,7 @@ class Source:
         self.tables = {name: sa.table(name, *map(sa.column, known)) for name, known in columns.items()}
 
     def selected(self, name: str, columns: Sequence[str]) -> list[sa.ColumnElement[Any]]:
-        """Return columns of a table; JSON as text, because drivers differ. Raise ConfigurationError if one is missing."""
+        """Return columns of a table; JSON as text: drivers differ. Raise ConfigurationError if one is missing."""
         known = self.columns.get(name, {})
         if missing := set(columns) - known.keys():
             raise ConfigurationError(
@@ -57,7 +57,7 @@ class Source:
 
     async def rows(self, statement: Any, **values: Any) -> Sequence[Raw]:
         """Return the rows of a statement."""
-        return (await self.connection.execute(statement, values)).all()
+        return cast("Sequence[Raw]", (await self.connection.execute(statement, values)).all())
 
     async def pages(self, table: str, columns: Sequence[str], size: int) -> AsyncIterator[Sequence[Raw]]:
         """Yield the rows of a table in pages, in the order of their ids; the first column is the id."""
@@ -81,7 +81,7 @@ async def opened(url: str) -> AsyncIterator[Source]:
             else:
                 await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             columns = await connection.run_sync(_columns)
-            if MARK_COLUMN not in columns.get(MARK, {}):
+            if not columns:
                 raise ConfigurationError(f"{address.shown} is not a database of Prefect 3.")
             yield Source(connection, columns)
     finally:
@@ -101,6 +101,8 @@ def _engine(address: Address) -> AsyncEngine:
 
 def _columns(connection: sa.Connection) -> dict[str, dict[str, Any]]:
     inspector = sa.inspect(connection)
+    if not inspector.has_table(MARK) or MARK_COLUMN not in {each["name"] for each in inspector.get_columns(MARK)}:
+        return {}
     return {
         table: {each["name"]: each["type"] for each in inspector.get_columns(table)}
         for table in sorted(inspector.get_table_names())

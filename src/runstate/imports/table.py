@@ -89,11 +89,11 @@ class Table:
 
     def converted(self, raw: Raw) -> Columns:
         """Return a row of ours. Raise ValueError if a value does not fit."""
-        row = {"id": self.identify(raw), "created": instant(raw["created"])}
+        row: Columns = {"id": self.identify(raw), "created": instant(raw["created"])}
         if "updated" in self.row.__table__.c:
             row["updated"] = instant(raw["updated"])
         for name, each in self.fields.items():
             value = raw[each.source or name]
             found = None if value is None else each.convert(value)
             row[name] = each.default if found is None else found
-        return row | self.constants
+        return {**row, **self.constants}

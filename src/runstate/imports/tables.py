@@ -95,7 +95,7 @@ def own(importer: Importer, raw: Raw, row: Columns) -> None:
     """Give a limit to the deployment whose id is in its name."""
     owner = row["name"].removeprefix(DEPLOYMENT)
     row["deployment_id"] = next(
-        (id for id, limit in importer.facts.limit_of.items() if limit == row["id"] and str(id) == owner), None
+        (each for each, limit in importer.facts.limit_of.items() if limit == row["id"] and str(each) == owner), None
     )
     if row["deployment_id"]:
         renamed = importer.renamed[Deployment].get(row["deployment_id"], row["deployment_id"])
@@ -151,7 +151,7 @@ FEW: Final = (
     Table(
         "block_type",
         BlockType,
-        {name: TEXT for name in ("slug", "name", "logo_url", "documentation_url", "description", "code_example")}
+        dict.fromkeys(("slug", "name", "logo_url", "documentation_url", "description", "code_example"), TEXT)
         | {"is_protected": FLAG},
         key=("slug",),
     ),
