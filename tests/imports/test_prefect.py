@@ -264,7 +264,7 @@ async def test_only_automations_are_told(there: Database, source: Filled) -> Non
         f"runstate.deployment.{source.ids['deployment']}",
         True,
     )
-    assert automation.trigger.expect == ["runstate.flow-run.Failed"]
+    assert automation.trigger.expect == ["prefect.flow-run.Failed", "runstate.flow-run.Failed"]
     assert automation.trigger.match[0].label == "resource.id"
     assert automation.trigger.for_each[0].role == "flow"
 

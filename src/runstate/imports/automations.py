@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 THEIRS: Final = "prefect."
 RESOURCE: Final = "prefect.resource."
+ID: Final = "prefect.resource.id"
 RELATED: Final = "related:"
 SPAN: Final = TypeAdapter(timedelta)
 TOLD: Final = (
@@ -51,10 +52,13 @@ PAUSABLE: Final = {
 
 
 def ours(word: str) -> str:
-    """Return a name, resource id or pattern in our words: `runstate.` in place of `prefect.`."""
-    negation = "!" if word.startswith("!") else ""
-    rest = word.removeprefix("!")
-    return f"{negation}{PREFIX}{rest.removeprefix(THEIRS)}" if rest.startswith(THEIRS) else word
+    """Return a name or resource id in our words: `runstate.` in place of `prefect.`."""
+    return f"{PREFIX}{word.removeprefix(THEIRS)}" if word.startswith(THEIRS) else word
+
+
+def both(words: Iterable[str]) -> list[str]:
+    """Return patterns with those in our words: clients of the reference send events of their own in theirs."""
+    return [each for word in sorted(words) for each in dict.fromkeys((word, ours(word)))]
 
 
 def label(name: str) -> str:
@@ -67,12 +71,18 @@ def seconds(value: Any) -> float | None:
     return None if value is None else SPAN.validate_python(value).total_seconds()
 
 
-def patterns(given: Any) -> list[dict[str, Any]]:
+def patterns(given: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return patterns of labels."""
-    return [
-        {"label": label(name), "values": [ours(each) for each in ([value] if isinstance(value, str) else value)]}
-        for name, value in (given or {}).items()
-    ]
+    return [{"label": label(name), "values": values(name, found)} for name, found in given.items()]
+
+
+def values(name: str, given: Any) -> list[str]:
+    """Return the patterns of the value of a label; ids match in their words and in ours."""
+    found = [given] if isinstance(given, str) else list(given)
+    if name != ID:
+        return found
+    negated = [f"!{ours(each[1:])}" for each in found if each.startswith("!")]
+    return both(each for each in found if not each.startswith("!")) + negated
 
 
 def label_reference(name: str) -> dict[str, Any]:
@@ -104,10 +114,10 @@ def event_form(value: Any) -> dict[str, Any]:
     return {
         "kind": "event",
         "posture": str(value["posture"]).upper(),
-        "match": patterns(value.get("match")),
-        "match_related": [patterns(each) for each in (related if isinstance(related, list) else [related])],
-        "after": sorted(map(ours, value.get("after") or ())),
-        "expect": sorted(map(ours, value.get("expect") or ())),
+        "match": patterns(value.get("match") or {}),
+        "match_related": [patterns(each) for each in (related if isinstance(related, list) else [related]) if each],
+        "after": both(value.get("after") or ()),
+        "expect": both(value.get("expect") or ()),
         "for_each": [label_reference(each) for each in sorted(value.get("for_each") or ())],
         "threshold": value.get("threshold", 1),
         "within_seconds": seconds(value.get("within")) or 0.0,

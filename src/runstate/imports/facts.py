@@ -1,4 +1,4 @@
-"""What an import reads of the reference before it begins: few rows that many others depend on."""
+"""Rows of the reference on which many others depend, read before an import."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, cast
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -70,10 +71,10 @@ class Source:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Source]:
+async def opened(name: str) -> AsyncIterator[Source]:
     """Yield a snapshot of the database with a URL, or in a SQLite file. Raise ConfigurationError if it is another."""
-    address = parse(url if "://" in url else f"sqlite:///{url}")
-    engine = _engine(address)
+    address = parse(name) if "://" in name else None
+    engine = _in_file(Path(name)) if address is None else _at(address)
     try:
         async with engine.connect() as connection:
             if connection.dialect.name == "sqlite":
@@ -82,21 +83,25 @@ async def opened(url: str) -> AsyncIterator[Source]:
                 await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             columns = await connection.run_sync(_columns)
             if not columns:
-                raise ConfigurationError(f"{address.shown} is not a database of Prefect 3.")
+                raise ConfigurationError(f"{address.shown if address else name} is not a database of Prefect 3.")
             yield Source(connection, columns)
     finally:
         await engine.dispose()
 
 
-def _engine(address: Address) -> AsyncEngine:
-    if address.file is None:
-        settings = postgresql.settings(0, "runstate import", None) | SESSION
-        return postgresql.engine(Connector(address, settings), 1)
-    file = Path(address.file).absolute()
+def _at(address: Address) -> AsyncEngine:
+    if address.file is not None:
+        return _in_file(address.file)
+    settings = postgresql.settings(0, "runstate import", None) | SESSION
+    return postgresql.engine(Connector(address, settings), 1)
+
+
+def _in_file(file: Path) -> AsyncEngine:
     if not file.is_file():
         raise ConfigurationError(f"{file} does not exist.")
-    # Without a statement that writes, so that nothing of the source ever changes.
-    return create_async_engine(f"sqlite+aiosqlite:///file:{file}?mode=ro&uri=true", hide_parameters=True)
+    read_only = {"mode": "ro", "uri": "true"}
+    url = sa.URL.create("sqlite+aiosqlite", database=f"file:{quote(str(file.absolute()))}", query=read_only)
+    return create_async_engine(url, hide_parameters=True)
 
 
 def _columns(connection: sa.Connection) -> dict[str, dict[str, Any]]:
