@@ -12,6 +12,7 @@ from pathlib import Path
 from secrets import token_bytes
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -29,6 +30,7 @@ from runstate.exposure import admit, check_exposure, initial_principal, is_loopb
 from runstate.feed import Feed, HubSettings
 from runstate.graphql.context import Context
 from runstate.graphql.schema import build_schema
+from runstate.graphql.transport.direct_route import DirectRoute
 from runstate.graphql.transport.http import Endpoint
 from runstate.graphql.transport.observability import Observer
 from runstate.graphql.validation.limits import RequestLimits
@@ -55,7 +57,6 @@ def build_app(settings: Settings) -> Starlette:
     Raise ConfigurationError if the settings name an unknown service or leave the server unprotected.
     """
     check_exposure(settings)
-    before = middleware(settings)
     meter = Meter(Metrics(shared_directory()), clock)
     tracing = tracing_of(os.environ, documents=settings.trace_documents)
     health = Health()
@@ -119,7 +120,8 @@ def build_app(settings: Settings) -> Starlette:
         *(Route(path + slash, look) for path, look in paths(health).items() for slash in ("", "/")),
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
+    direct = Middleware(DirectRoute, path="/graphql", target=endpoint)
+    app = Starlette(routes=routes, lifespan=lifespan, middleware=[*middleware(settings), direct])
     app.router.default = PlainTextResponse("Not Found", 404)  # Starlette closes WebSockets there with 403
     app.router.redirect_slashes = False  # Starlette redirects to absolute URLs, which are wrong behind a proxy
     app.state.health = health

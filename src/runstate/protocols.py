@@ -217,13 +217,10 @@ class HttpProtocol(HttpToolsProtocol):
         self.head_bytes = 0
 
     @override
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self.headers) >= HEAD_FIELDS:
-            self._fail(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        super().on_header(name, value)
-
-    @override
     def on_headers_complete(self) -> None:
+        # Not counted one by one: the bytes of the head bound the fields that are held until here.
+        if len(self.headers) > HEAD_FIELDS:
+            self._fail(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         before = self.cycle
         super().on_headers_complete()
         # The application starts after this callback, so nothing was written yet. A WebSocket has no cycle.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Transaction
-from runstate.database.bulk import append, table_of
+from runstate.database.bulk import append, inserted, table_of, write
 from runstate.database.dialects import among, among_given
 from runstate.database.driver import fetch
 from runstate.documents.events import PREFIX, EventResource
@@ -20,6 +20,8 @@ from runstate.documents.exact_json import dumps
 from runstate.feed import EVENTS
 from runstate.rows import StoredEvent, StoredEventResource, Transition
 
+Convert = Callable[[Any], Any]
+Record = tuple[Any, ...]
 Labels = dict[str, Any]
 """A resource as JSON, as columns hold it: `resource_id`, and `role`, `name` and `labels` if there are any."""
 
@@ -36,6 +38,8 @@ COLUMNS: Final = (
     "payload",
     "depth",
 )
+FEW: Final = 16
+"""Number of events up to which one statement is faster than COPY."""
 RESOURCE_COLUMNS: Final = ("event_seq", "place", "resource_id")
 COUNTER: Final = sa.table("sqlite_sequence", sa.column("name", sa.Text), sa.column("seq", sa.BigInteger))
 
@@ -75,8 +79,23 @@ async def append_events(
     connection: AsyncConnection, now: datetime, events: Sequence[Told], seqs: Sequence[int]
 ) -> None:
     """Append events that do not exist, with these numbers. The caller notifies the channel of the log."""
-    write, things = (_as_text, _as_text) if connection.dialect.name == "postgresql" else (_as_it_is, _as_documents)
-    records = [
+    given, related = list(zip(seqs, events, strict=True)), list(_related(events, seqs))
+    if connection.dialect.name != "postgresql":
+        await append(connection, StoredEvent, COLUMNS, _records(given, now, _as_it_is, _as_documents))
+        await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
+    # One statement for both tables: COPY needs several messages for each.
+    elif len(events) <= FEW:
+        rows = _as_rows(COLUMNS, _records(given, now, _as_it_is, _as_it_is))
+        resources = _as_rows(RESOURCE_COLUMNS, related)
+        await write(connection, [inserted(StoredEvent, rows), inserted(StoredEventResource, resources)])
+    else:
+        await append(connection, StoredEvent, COLUMNS, _records(given, now, _as_text, _as_text))
+        await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
+
+
+def _records(given: Sequence[tuple[int, Told]], now: datetime, value: Convert, things: Convert) -> list[Record]:
+    """Return the values of `COLUMNS`; JSON values and resources are converted."""
+    return [
         (
             seq,
             each.id,
@@ -87,14 +106,15 @@ async def append_events(
             each.resource["resource_id"],
             things(each.resource),
             things(each.related),
-            write(each.payload),
+            value(each.payload),
             each.depth,
         )
-        for seq, each in zip(seqs, events, strict=True)
+        for seq, each in given
     ]
-    await append(connection, StoredEvent, COLUMNS, records)
-    if related := list(_related(events, seqs)):
-        await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
+
+
+def _as_rows(columns: Sequence[str], records: Iterable[Record]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, each, strict=True)) for each in records]
 
 
 def _as_text(value: Any) -> str:
