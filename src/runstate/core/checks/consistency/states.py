@@ -27,7 +27,8 @@ def not_logged(state: State) -> sa.Select[Any]:
     Imported states have none.
     """
     entry = sa.exists().where(Transition.run_id == state.run_id, Transition.version == state.version)
-    return sa.select(state.id).where(state.timestamp >= LOGGED_SINCE, state.actor != IMPORT, ~entry)
+    recent = (state.timestamp >= LOGGED_SINCE, state.actor != IMPORT, ~state.late)
+    return sa.select(state.id).where(*recent, ~entry)
 
 
 def wrongly_logged(state: State) -> sa.Select[Any]:
