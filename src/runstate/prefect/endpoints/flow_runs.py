@@ -130,7 +130,7 @@ async def resume(call: Call, body: Resumption) -> Reply:
 async def _lacks_schema(call: Call) -> bool:
     """Return whether a run waits for an input whose schema the client has not stored yet: it does so after the pause.
 
-    Whoever resumes the run tries again then.
+    The client that resumes the run tries again.
     """
     paused = await current_state(call.context, call.id())
     keys = paused.details.run_input_keyset if paused else None
