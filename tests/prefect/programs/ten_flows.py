@@ -5,7 +5,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from common import named
+from checking import named
 from prefect import flow, task
 
 STEPS = int(sys.argv[1])
