@@ -32,6 +32,7 @@ TAIL: Final = "subscription($tree: ID) { logs(tree: $tree) { cursor logs { times
 PROPOSE: Final = """mutation($run: ID!) { proposeState(input: {
   run: {flowRunId: $run}, state: {type: RUNNING}, force: true}) { ... on OrchestrationResult { status } } }"""
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+FIRST_SECOND: Final = START.isoformat()[:19].encode()
 LARGEST_BATCH: Final = 1_000
 Url = Annotated[str, typer.Option(help="URL of an empty database.")]
 
@@ -70,14 +71,27 @@ async def throughput(
     url: str, process: psutil.Process, batch: int, clients: int, seconds: float
 ) -> tuple[float, float]:
     """Return the lines per second of several clients, and microseconds of CPU of server and database for each line."""
-    sent = [request(WRITE, input={"logs": lines(run, batch)}) for run in await flow_runs(url, clients)]
-    for each in sent:
-        await repeat(url, each, 0.2, 1)
+    runs = await flow_runs(url, clients)
+    await asyncio.gather(*(write(url, run, batch, 0.2) for run in runs))
     began, used = time.perf_counter(), cpu_seconds(process)
-    taken = await asyncio.gather(*(repeat(url, each, seconds, 1) for each in sent))
-    number = batch * sum(map(len, taken))
+    number = sum(await asyncio.gather(*(write(url, run, batch, seconds, 1_000) for run in runs)))
     elapsed, cpu = time.perf_counter() - began, cpu_seconds(process) - used
     return number / elapsed, cpu / number * 1e6
+
+
+async def write(url: str, run: str, batch: int, seconds: float, since: int = 0) -> int:
+    """Write batches for some seconds, each a second later than the one before; return the number of lines."""
+    client, sent, number = await Client.connect(url), request(WRITE, input={"logs": lines(run, batch)}), 0
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        # As long as before: the length of the request is in its head.
+        second = (START + timedelta(seconds=since + number)).isoformat()[:19].encode()
+        answer = await client.post(sent.replace(FIRST_SECOND, second))
+        if b'"errors"' in answer[:200]:
+            raise RuntimeError(answer[:500])
+        number += 1
+    client.close()
+    return batch * number
 
 
 def cpu_seconds(process: psutil.Process) -> float:
