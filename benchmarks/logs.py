@@ -119,13 +119,14 @@ async def tails(url: str, number: int, *, everything: bool) -> AsyncIterator[lis
 
     async def follow(place: int) -> None:
         address = url.replace("http://", "ws://")
-        async with websockets.connect(address, subprotocols=["graphql-transport-ws"], max_size=2**24) as socket:  # type: ignore[list-item]
+        options: dict[str, Any] = {"subprotocols": ["graphql-transport-ws"], "compression": None, "max_size": 2**24}
+        async with websockets.connect(address, **options) as socket:
             await socket.send('{"type": "connection_init"}')
             await socket.recv()
             payload = {"query": TAIL, "variables": {"tree": None if everything and not place else runs[place]}}
             await socket.send(orjson.dumps({"type": "subscribe", "id": "1", "payload": payload}).decode())
-            async for message in socket:
-                received[place] += str(message).count('"level"')
+            while True:
+                received[place] += (await socket.recv(decode=False)).count(b'"level"')
 
     tasks = [asyncio.ensure_future(follow(place)) for place in range(number)]
     await asyncio.sleep(2)

@@ -243,6 +243,10 @@ class Hub(Generic[T]):
         self.has_changed |= bool(page.entries)
         return page.complete
 
+    def is_awaited(self, entry: T) -> bool:
+        """Return whether a subscriber will be offered a new entry."""
+        return bool(self._matching(entry))
+
     def _matching(self, entry: T) -> list[LogFilter[T]]:
         keyed: set[LogFilter[T]] = set()
         # The keys of an entry are only needed while a subscriber selects by them.
