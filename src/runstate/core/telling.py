@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Transaction
-from runstate.database.bulk import append, table_of
+from runstate.database.bulk import append, inserted, table_of, write
 from runstate.database.dialects import among, among_given
 from runstate.database.driver import fetch
 from runstate.documents.events import PREFIX, EventResource
@@ -37,7 +37,15 @@ COLUMNS: Final = (
     "depth",
 )
 RESOURCE_COLUMNS: Final = ("event_seq", "place", "resource_id")
+FEW: Final = 8
+"""Largest number of events that one statement appends; more are copied."""
 COUNTER: Final = sa.table("sqlite_sequence", sa.column("name", sa.Text), sa.column("seq", sa.BigInteger))
+ADVANCE: Final = (
+    sa.update(COUNTER)
+    .where(COUNTER.c.name == "transition")
+    .values(seq=COUNTER.c.seq + sa.bindparam("count", type_=sa.BigInteger()))
+    .returning(COUNTER.c.seq)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,9 @@ async def append_events(
     connection: AsyncConnection, now: datetime, events: Sequence[Told], seqs: Sequence[int]
 ) -> None:
     """Append events that do not exist, with these numbers. The caller notifies the channel of the log."""
-    write, things = (_as_text, _as_text) if connection.dialect.name == "postgresql" else (_as_it_is, _as_documents)
+    # COPY of two tables takes four round trips.
+    is_copied = connection.dialect.name == "postgresql" and len(events) > FEW
+    text, things = (_as_text, _as_text) if is_copied else (_as_it_is, _as_documents)
     records = [
         (
             seq,
@@ -87,14 +97,23 @@ async def append_events(
             each.resource["resource_id"],
             things(each.resource),
             things(each.related),
-            write(each.payload),
+            text(each.payload),
             each.depth,
         )
         for seq, each in zip(seqs, events, strict=True)
     ]
+    related = list(_related(events, seqs))
+    if not is_copied:
+        parts = ((StoredEvent, COLUMNS, records), (StoredEventResource, RESOURCE_COLUMNS, related))
+        await write(connection, [inserted(row, _by_name(names, rows)) for row, names, rows in parts])
+        return
     await append(connection, StoredEvent, COLUMNS, records)
-    if related := list(_related(events, seqs)):
+    if related:
         await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
+
+
+def _by_name(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterable[dict[str, Any]]:
+    return (dict(zip(names, row, strict=True)) for row in rows)
 
 
 def _as_text(value: Any) -> str:
@@ -130,11 +149,9 @@ async def numbers_and_known(
         found = await fetch(connection, TAKEN, {"count": count, "ids": list(ids)})
         return sorted(seq for seq, _ in found if seq is not None), {known for _, known in found if known is not None}
     # The writer is alone, so nobody takes the same numbers.
-    (last,) = (await connection.execute(sa.select(COUNTER.c.seq).where(COUNTER.c.name == "transition"))).scalars()
-    advance = sa.update(COUNTER).where(COUNTER.c.name == "transition").values(seq=last + count)
-    await connection.execute(advance)
+    ((last,),) = await fetch(connection, ADVANCE, {"count": count})
     known = set((await connection.execute(_known(ids))).scalars()) if ids else set()
-    return list(range(last + 1, last + count + 1)), known
+    return list(range(last + 1 - count, last + 1)), known
 
 
 def _known(ids: Sequence[UUID]) -> sa.CompoundSelect[Any]:
