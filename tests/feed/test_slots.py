@@ -90,7 +90,7 @@ async def test_a_waiter_is_woken_at_the_notification_of_a_release(awake: SlotWat
     await make_limit(awake.database, "db", occupied=1)
     async with aclosing(awake.follow(["db"])) as stream:
         event = asyncio.ensure_future(anext(stream))
-        await awake.read()
+        await awake.look()
         assert not event.done()
         await occupy(awake.database, "db", 0, minute=1, notify=True)
         assert await event == [FreeSlots(name="db", slots=1)]

@@ -97,7 +97,7 @@ async def _inserted(
     connection: AsyncConnection, row: type[R], columns: Mapping[str, Any], *, skip: bool = False
 ) -> R | None:
     """Insert a row with defaults for omitted columns; with `skip`, return None if its unique key is taken."""
-    given = {name: _default(column) for name, column in _with_defaults(row) if name not in columns} | columns
+    given = {name: _default(column) for name, column in _with_defaults(row) if name not in columns} | dict(columns)
     statement = _insertion(row, tuple(given), connection.dialect.name if skip else None)
     for found in await fetch(connection, statement, {f"{NEW}{name}": value for name, value in given.items()}):
         return row.of(dict(zip(_table(row).columns.keys(), found, strict=True)))
