@@ -15,7 +15,7 @@ from runstate.feed.trees import Trees
 from runstate.feed.work import WorkWatch
 from runstate.rows import Transition
 
-LINES_PAUSE_SECONDS: Final = 0.02
+LINES_PAUSE_SECONDS: Final = 0.05
 """Shortest time between two polls of the log of writes. After a longer silence, new lines are sent at once."""
 
 

@@ -101,7 +101,7 @@ class Lines:
 
 def line_of(values: Sequence[Any]) -> Log:
     """Return the line with these values of all columns."""
-    return Log.of(dict(zip(NAMES, values, strict=True)))
+    return Log.of(zip(NAMES, values, strict=True))
 
 
 def _ids(entry: LogWrite) -> list[UUID]:

@@ -100,7 +100,7 @@ async def _inserted(
     given = {name: _default(column) for name, column in _with_defaults(row) if name not in columns} | dict(columns)
     statement = _insertion(row, tuple(given), connection.dialect.name if skip else None)
     for found in await fetch(connection, statement, {f"{NEW}{name}": value for name, value in given.items()}):
-        return row.of(dict(zip(_table(row).columns.keys(), found, strict=True)))
+        return row.of(zip(_table(row).columns.keys(), found, strict=True))
     return None
 
 

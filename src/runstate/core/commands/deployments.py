@@ -185,7 +185,7 @@ async def _named(context: CommandContext, document: Any) -> Deployment:
     """Return the flow's deployment with this name, or the defaults of a new one."""
     async with context.database.read() as connection:
         for row in await fetch(connection, NAMED, {"flow": document.flow_id, "called": document.name}):
-            return Deployment.of(dict(zip(NAMES, row, strict=True)))
+            return Deployment.of(zip(NAMES, row, strict=True))
     return UNCHECKED
 
 

@@ -108,10 +108,10 @@ def _keep(lines: Lines, records: Sequence[tuple[Any, ...]], entries: Sequence[tu
     """Hand lines to the subscribers of this process, which would read them otherwise."""
     start = 0
     for values in entries:
-        entry = LogWrite.of(dict(zip(ENTRY_COLUMNS, values, strict=True)))
+        entry = LogWrite.of(zip(ENTRY_COLUMNS, values, strict=True))
         end = start + entry.lines
         if lines.is_awaited(entry):
-            lines.keep(entry, [Log.of(dict(zip(COLUMNS, record, strict=True))) for record in records[start:end]])
+            lines.keep(entry, [Log.of(zip(COLUMNS, record, strict=True)) for record in records[start:end]])
         start = end
 
 
