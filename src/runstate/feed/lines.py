@@ -16,7 +16,7 @@ from runstate.rows import Log, LogWrite
 
 TABLE: Final = table_of(Log)
 NAMES: Final = tuple(TABLE.columns.keys())
-LARGEST_CACHE: Final = 2**24
+LARGEST_CACHE: Final = 2**23
 """Approximate number of characters of lines that are kept."""
 
 Clause = sa.ColumnElement[bool]

@@ -253,7 +253,7 @@ class Base(DeclarativeBase):
         """Return a snapshot with these columns. Reading any other column raises AttributeError."""
         # The constructor of SQLAlchemy would add the state of a session.
         row = object.__new__(cls)
-        row.__dict__.update(columns)
+        row.__dict__ = dict(columns)
         return row
 
     def replace(self, **columns: Any) -> Self:
