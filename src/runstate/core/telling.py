@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -20,6 +20,8 @@ from runstate.documents.exact_json import dumps
 from runstate.feed import EVENTS
 from runstate.rows import StoredEvent, StoredEventResource, Transition
 
+Convert = Callable[[Any], Any]
+Record = tuple[Any, ...]
 Labels = dict[str, Any]
 """A resource as JSON, as columns hold it: `resource_id`, and `role`, `name` and `labels` if there are any."""
 
@@ -36,9 +38,9 @@ COLUMNS: Final = (
     "payload",
     "depth",
 )
+FEW: Final = 16
+"""Number of events up to which one statement is faster than COPY."""
 RESOURCE_COLUMNS: Final = ("event_seq", "place", "resource_id")
-FEW: Final = 8
-"""Largest number of events that one statement appends; more are copied."""
 COUNTER: Final = sa.table("sqlite_sequence", sa.column("name", sa.Text), sa.column("seq", sa.BigInteger))
 ADVANCE: Final = (
     sa.update(COUNTER)
@@ -83,10 +85,23 @@ async def append_events(
     connection: AsyncConnection, now: datetime, events: Sequence[Told], seqs: Sequence[int]
 ) -> None:
     """Append events that do not exist, with these numbers. The caller notifies the channel of the log."""
-    # COPY of two tables takes four round trips.
-    is_copied = connection.dialect.name == "postgresql" and len(events) > FEW
-    text, things = (_as_text, _as_text) if is_copied else (_as_it_is, _as_documents)
-    records = [
+    given, related = list(zip(seqs, events, strict=True)), list(_related(events, seqs))
+    if connection.dialect.name != "postgresql":
+        await append(connection, StoredEvent, COLUMNS, _records(given, now, _as_it_is, _as_documents))
+        await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
+    # One statement for both tables: COPY needs several messages for each.
+    elif len(events) <= FEW:
+        rows = _as_rows(COLUMNS, _records(given, now, _as_it_is, _as_it_is))
+        resources = _as_rows(RESOURCE_COLUMNS, related)
+        await write(connection, [inserted(StoredEvent, rows), inserted(StoredEventResource, resources)])
+    else:
+        await append(connection, StoredEvent, COLUMNS, _records(given, now, _as_text, _as_text))
+        await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
+
+
+def _records(given: Sequence[tuple[int, Told]], now: datetime, value: Convert, things: Convert) -> list[Record]:
+    """Return the values of `COLUMNS`; JSON values and resources are converted."""
+    return [
         (
             seq,
             each.id,
@@ -97,23 +112,15 @@ async def append_events(
             each.resource["resource_id"],
             things(each.resource),
             things(each.related),
-            text(each.payload),
+            value(each.payload),
             each.depth,
         )
-        for seq, each in zip(seqs, events, strict=True)
+        for seq, each in given
     ]
-    related = list(_related(events, seqs))
-    if not is_copied:
-        parts = ((StoredEvent, COLUMNS, records), (StoredEventResource, RESOURCE_COLUMNS, related))
-        await write(connection, [inserted(row, _by_name(names, rows)) for row, names, rows in parts])
-        return
-    await append(connection, StoredEvent, COLUMNS, records)
-    if related:
-        await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
 
 
-def _by_name(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterable[dict[str, Any]]:
-    return (dict(zip(names, row, strict=True)) for row in rows)
+def _as_rows(columns: Sequence[str], records: Iterable[Record]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, each, strict=True)) for each in records]
 
 
 def _as_text(value: Any) -> str:
@@ -151,7 +158,7 @@ async def numbers_and_known(
     # The writer is alone, so nobody takes the same numbers.
     ((last,),) = await fetch(connection, ADVANCE, {"count": count})
     known = set((await connection.execute(_known(ids))).scalars()) if ids else set()
-    return list(range(last + 1 - count, last + 1)), known
+    return list(range(last - count + 1, last + 1)), known
 
 
 def _known(ids: Sequence[UUID]) -> sa.CompoundSelect[Any]:
