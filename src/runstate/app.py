@@ -96,6 +96,7 @@ def build_app(settings: Settings) -> Starlette:
                 keyring=keyring_of_secrets(settings),
                 horizon=horizon_of(settings),
                 sender=Sender(settings.action_allowed_networks),
+                lines=feed.lines,
             )
             batcher.on_outcomes = meter.batch
             opened.push_async_callback(batcher.close)

@@ -43,7 +43,7 @@ async def occupy(database: Database, name: str, slots: int, *, minute: int, noti
 
 def watch_of(database: Database, interval_seconds: float = NEVER) -> SlotWatch:
     """Return a watch that does not read by itself yet."""
-    return SlotWatch(database, Notifications(database), interval_seconds=interval_seconds, pause_seconds=0)
+    return SlotWatch(database, Notifications(database), wait_seconds=interval_seconds, pause_seconds=0)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ async def woken(watch: SlotWatch, waiters: list[SlotWaiter]) -> list[int]:
     """Return the places of the waiters that a read wakes."""
     for each in waiters:
         each.news.clear()
-    await watch.read()
+    await watch.look()
     return [place for place, each in enumerate(waiters) if each.news]
 
 
@@ -90,7 +90,7 @@ async def test_a_waiter_is_woken_at_the_notification_of_a_release(awake: SlotWat
     await make_limit(awake.database, "db", occupied=1)
     async with aclosing(awake.follow(["db"])) as stream:
         event = asyncio.ensure_future(anext(stream))
-        await awake.read()
+        await awake.look()
         assert not event.done()
         await occupy(awake.database, "db", 0, minute=1, notify=True)
         assert await event == [FreeSlots(name="db", slots=1)]
@@ -111,7 +111,7 @@ async def test_a_waiter_is_woken_by_a_release_in_another_process(feed: Feed, url
     if feed.slots.database.is_sqlite:
         pytest.skip("SQLite has one process.")
     feed.notifications.start()
-    feed.slots.interval_seconds = NEVER
+    feed.slots.wait_seconds = NEVER
     await feed.notifications.listening.wait()
     other = Database(url)
     elsewhere = Feed(other)
@@ -156,7 +156,7 @@ async def test_two_waiters_are_woken_for_each_free_slot_and_others_if_it_stays_f
 
 async def test_all_waiters_are_read_for_together_and_nothing_is_read_while_nobody_waits(watch: SlotWatch) -> None:
     before = watch.database.statements
-    await watch.read()
+    await watch.look()
     assert watch.database.statements == before
 
     for name in ("a", "b", "c"):
@@ -164,7 +164,7 @@ async def test_all_waiters_are_read_for_together_and_nothing_is_read_while_nobod
         for _ in range(20):
             wait(watch, name, "x")
     before = watch.database.statements
-    await watch.read()
+    await watch.look()
     assert watch.database.statements - before == 1
 
 

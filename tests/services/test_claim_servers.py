@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from runstate.core.checks.verify import verify
 from runstate.database import Database
+from runstate.database.failures import is_temporary
 from runstate.rows import FlowRun, FlowRunState, WorkQueue
 from tests.client import Ask
 from tests.core.factories import THOROUGH
@@ -28,6 +29,7 @@ from tests.serving import Serve, Server
 
 SERVICES = {"RUNSTATE_SERVICES": "claim-expiry", "RUNSTATE_SERVICE_INTERVALS": '{"claim-expiry": 0.5}'}
 RUNS, WORKERS = (20_000, 32) if THOROUGH else (200, 12)
+MOST_SECONDS = 60 + RUNS / 20
 POOL_LIMIT = 40
 LIMITS = {"default": 25, "second": 8}
 LOST = (httpx.HTTPError, AssertionError)
@@ -93,8 +95,14 @@ async def watch(database: Database, left: "Counter[str]", seen: "Counter[str]") 
         .group_by(WorkQueue.name)
     )
     while left["runs"] > 0:
-        async with database.read() as connection:
-            used = {row[0]: row[1] for row in await connection.execute(asked)}
+        try:
+            async with database.read() as connection:
+                used = {row[0]: row[1] for row in await connection.execute(asked)}
+        except Exception as error:
+            # A machine that is busy for long opens no connection in time.
+            if not is_temporary(error):
+                raise
+            continue
         for name, number in {**used, "pool": sum(used.values())}.items():
             seen[name] = max(seen[name], number)
         await asyncio.sleep(0.005)
@@ -118,6 +126,7 @@ async def prepare(ask: Ask) -> None:
             await ask(WINDOW, input=window)
 
 
+@pytest.mark.timeout(MOST_SECONDS + 600)
 @pytest.mark.parametrize("kind", ["postgresql"])
 async def test_each_run_has_one_holder_while_a_server_is_killed(serve: Serve, url: str) -> None:
     servers = Servers(*await asyncio.gather(serve(**SERVICES), serve(**SERVICES)))
@@ -126,7 +135,7 @@ async def test_each_run_has_one_holder_while_a_server_is_killed(serve: Serve, ur
         dead = (await claim(ask, "dead", first=5, leaseSeconds=10))["claims"]
     database = Database(url)
     left, held, seen = Counter(runs=RUNS), Counter[str](), Counter[str]()
-    async with asyncio.timeout(60 + RUNS / 20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(MOST_SECONDS), asyncio.TaskGroup() as tasks:
         tasks.create_task(watch(database, left, seen))
         for number in range(WORKERS):
             tasks.create_task(work(servers, number, left, held))

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -50,6 +50,7 @@ PAST: Final = {
     "pause": "paused",
     "resume": "resumed",
 }
+NEITHER: Final = "Name the runs by ids, or by a condition such as --state failed."
 ANSWER: Final = "... on OrchestrationResult { status reason state { name } } ... on Problem { code message }"
 BULK: Final = """... on BulkOperation { changed done total finished hasMore cursor outcomes {
   count status reason problem changed } } ... on Problem { code message }"""
@@ -198,67 +199,42 @@ def in_bulk(client: Client, mutation: str, where: dict[str, Any], verb: str, *, 
     typer.echo(f"{total} flow runs were {PAST[verb]}.")
 
 
-def one_or_many(
-    client: Client, ids: list[str] | None, where: dict[str, Any], verb: str, kind: str, *, yes: bool
-) -> None:
+def one_or_many(client: Client, ids: list[str] | None, where: dict[str, Any], verb: str, *, yes: bool) -> None:
     """Change the runs with the ids, or those that meet the condition. Raise BadParameter without either."""
     if ids:
-        changed(client, f"{verb}FlowRun", kind, ids)
+        changed(client, f"{verb}FlowRun", f"{verb.capitalize()}FlowRunInput", ids)
     elif where:
         in_bulk(client, f"{verb}FlowRuns", where, verb, yes=yes)
     else:
-        raise typer.BadParameter("Name the runs by ids, or by a condition such as --state failed.")
+        raise typer.BadParameter(NEITHER)
 
 
-@runs.command()
-def cancel(
-    ids: Ids = None,
-    state: StateOption = None,
-    flow: FlowOption = None,
-    tag: TagOption = None,
-    since: Since = None,
-    yes: Yes = False,  # noqa: FBT002 an option of typer
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-) -> None:
-    """Cancel flow runs: those with the ids, or all that meet a condition."""
-    with connected(url, key) as client:
-        one_or_many(client, ids, where_of(state, flow, tag, since), "cancel", "CancelFlowRunInput", yes=yes)
+def always_many(client: Client, ids: list[str] | None, where: dict[str, Any], verb: str, *, yes: bool) -> None:
+    """Change runs as `one_or_many` does, those with ids together, too."""
+    one_or_many(client, None, {"id": {"in": ids}} if ids else where, verb, yes=yes)
 
 
-@runs.command()
-def retry(
-    ids: Ids = None,
-    state: StateOption = None,
-    flow: FlowOption = None,
-    tag: TagOption = None,
-    since: Since = None,
-    yes: Yes = False,  # noqa: FBT002
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-) -> None:
-    """Retry ended flow runs of deployments: those with the ids, or all that meet a condition."""
-    with connected(url, key) as client:
-        one_or_many(client, ids, where_of(state, flow, tag, since), "retry", "RetryFlowRunInput", yes=yes)
+def changing(verb: str, which: str, change: Callable[..., None]) -> None:
+    """Add the command that changes runs with ids, or all that meet a condition."""
+
+    @runs.command(verb, help=f"{verb.capitalize()} {which}: those with the ids, or all that meet a condition.")
+    def command(
+        ids: Ids = None,
+        state: StateOption = None,
+        flow: FlowOption = None,
+        tag: TagOption = None,
+        since: Since = None,
+        yes: Yes = False,  # noqa: FBT002 an option of typer
+        url: Url = DEFAULT_URL,
+        key: Key = None,
+    ) -> None:
+        with connected(url, key) as client:
+            change(client, ids, where_of(state, flow, tag, since), verb, yes=yes)
 
 
-@runs.command()
-def delete(
-    ids: Ids = None,
-    state: StateOption = None,
-    flow: FlowOption = None,
-    tag: TagOption = None,
-    since: Since = None,
-    yes: Yes = False,  # noqa: FBT002
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-) -> None:
-    """Delete flow runs: those with the ids, or all that meet a condition."""
-    where = {"id": {"in": ids}} if ids else where_of(state, flow, tag, since)
-    if not where:
-        raise typer.BadParameter("Name the runs by ids, or by a condition such as --state failed.")
-    with connected(url, key) as client:
-        in_bulk(client, "deleteFlowRuns", where, "delete", yes=yes)
+changing("cancel", "flow runs", one_or_many)
+changing("retry", "ended flow runs of deployments", one_or_many)
+changing("delete", "flow runs", always_many)
 
 
 @runs.command()

@@ -13,6 +13,7 @@ from runstate.core.scheduling.horizon import Horizon
 from runstate.core.validation.json_schemas import JsonSchemas
 from runstate.database import Database
 from runstate.documents.access import ANONYMOUS
+from runstate.feed.lines import Lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +39,7 @@ class CommandContext:
     """Dates of schedules for the scheduler, so that clients cannot keep it waiting."""
     horizon: Horizon = field(default_factory=Horizon)
     """The dates of schedules that become runs."""
+    lines: Lines | None = None
+    """Lines for the subscribers of this process; None without subscribers."""
     actor: str = ANONYMOUS
     """Name of the client, or of the service, on whose behalf commands run."""

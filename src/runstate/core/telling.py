@@ -39,6 +39,12 @@ COLUMNS: Final = (
 )
 RESOURCE_COLUMNS: Final = ("event_seq", "place", "resource_id")
 COUNTER: Final = sa.table("sqlite_sequence", sa.column("name", sa.Text), sa.column("seq", sa.BigInteger))
+ADVANCE: Final = (
+    sa.update(COUNTER)
+    .where(COUNTER.c.name == "transition")
+    .values(seq=COUNTER.c.seq + sa.bindparam("count", type_=sa.BigInteger()))
+    .returning(COUNTER.c.seq)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +148,9 @@ async def numbers_and_known(
         found = await fetch(connection, TAKEN, {"count": count, "ids": list(ids)})
         return sorted(seq for seq, _ in found if seq is not None), {known for _, known in found if known is not None}
     # The writer is alone, so nobody takes the same numbers.
-    (last,) = (await connection.execute(sa.select(COUNTER.c.seq).where(COUNTER.c.name == "transition"))).scalars()
-    advance = sa.update(COUNTER).where(COUNTER.c.name == "transition").values(seq=last + count)
-    await connection.execute(advance)
+    ((last,),) = await fetch(connection, ADVANCE, {"count": count})
     known = set((await connection.execute(_known(ids))).scalars()) if ids else set()
-    return list(range(last + 1, last + count + 1)), known
+    return list(range(last - count + 1, last + 1)), known
 
 
 def _known(ids: Sequence[UUID]) -> sa.CompoundSelect[Any]:

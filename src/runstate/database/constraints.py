@@ -33,8 +33,9 @@ def taken_key(error: IntegrityError, table: sa.Table) -> Sequence[sa.Column[obje
     if found := COLUMNS.search(str(error.orig)):
         names = [each.rpartition(".") for each in found["columns"].split(", ")]
         return [table.c[column] for owner, _, column in names if owner == table.name]
-    # SQLAlchemy wraps the exception of asyncpg; only the latter has the name of the constraint.
-    name = getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)
+    # SQLAlchemy may wrap the exception of asyncpg; only the latter has the name of the constraint.
+    causes: tuple[object, ...] = (error.orig, getattr(error.orig, "__cause__", None))
+    name = next((found for each in causes if (found := getattr(each, "constraint_name", None))), None)
     constraints = [
         each for each in table.constraints if isinstance(each, sa.UniqueConstraint | sa.PrimaryKeyConstraint)
     ]

@@ -1,6 +1,8 @@
 """The feed of one process: the sources of all subscriptions."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
 
 from runstate.database import Database
 from runstate.feed.deletions import DeletionWatch
@@ -12,6 +14,9 @@ from runstate.feed.slots import SlotWatch
 from runstate.feed.trees import Trees
 from runstate.feed.work import WorkWatch
 from runstate.rows import Transition
+
+LINES_PAUSE_SECONDS: Final = 0.05
+"""Shortest time between two polls of the log of writes. After a longer silence, new lines are sent at once."""
 
 
 class Feed:
@@ -26,8 +31,10 @@ class Feed:
         self.notifications = Notifications(database)
         self.transitions = Hub(database, TRANSITIONS, self.notifications, settings, delivered)
         self.events = Hub(database, EVENTS, self.notifications, settings)
-        self.logs = Hub(database, LOG_WRITES, self.notifications, settings)
-        self.lines = Lines(database.subscriptions)
+        # A program writes many lines in a second, and each statement and each event costs as much as many lines.
+        gathering = replace(settings, pause_seconds=LINES_PAUSE_SECONDS)
+        self.logs = Hub(database, LOG_WRITES, self.notifications, gathering)
+        self.lines = Lines(database.subscriptions, is_awaited=self.logs.is_awaited)
         self.trees = Trees(database.subscriptions)
         self.deletions = DeletionWatch(database.subscriptions, self.notifications)
         self.slots = SlotWatch(database.subscriptions, self.notifications)

@@ -15,7 +15,7 @@ from runstate.database.failures import is_temporary
 from runstate.errors import CursorExpired, InvalidInput, Unavailable
 from runstate.feed.cursor import Cursor, Position
 from runstate.feed.live_queries import LiveQueries
-from runstate.feed.log import Log, LogFilter, T
+from runstate.feed.log import EVERYTHING, Log, LogFilter, T
 from runstate.feed.loop import repeat
 from runstate.feed.notifications import Notifications
 from runstate.feed.reader import Page, Reader
@@ -242,6 +242,11 @@ class Hub(Generic[T]):
             self.rest_seconds += len(audience) * self.settings.rest_seconds
         self.has_changed |= bool(page.entries)
         return page.complete
+
+    def is_awaited(self, entry: T) -> bool:
+        """Return whether a subscriber will be offered a new entry."""
+        # Before the others, of which there may be many.
+        return EVERYTHING in self.audiences or bool(self._matching(entry))
 
     def _matching(self, entry: T) -> list[LogFilter[T]]:
         keyed: set[LogFilter[T]] = set()

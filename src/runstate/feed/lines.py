@@ -1,7 +1,7 @@
-"""The lines of logs behind entries of the log of writes, read once for all subscribers."""
+"""The lines of logs behind entries of the log of writes: those that this process has written, or read once for all."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Final
 from uuid import UUID
@@ -16,7 +16,7 @@ from runstate.rows import Log, LogWrite
 
 TABLE: Final = table_of(Log)
 NAMES: Final = tuple(TABLE.columns.keys())
-LARGEST_CACHE: Final = 2**24
+LARGEST_CACHE: Final = 2**23
 """Approximate number of characters of lines that are kept."""
 
 Clause = sa.ColumnElement[bool]
@@ -27,12 +27,27 @@ Groups = dict[UUID, list[Log]]
 class Lines:
     """The lines of entries. Subscribers that need the same entry at about the same time share one statement."""
 
-    def __init__(self, database: Database, capacity: int = LARGEST_CACHE) -> None:
+    def __init__(
+        self,
+        database: Database,
+        capacity: int = LARGEST_CACHE,
+        is_awaited: Callable[[LogWrite], bool] = lambda _: False,
+    ) -> None:
         self.database = database
         self.capacity = capacity
-        self.reads: dict[UUID, tuple[int, asyncio.Task[Groups]]] = {}
+        self.is_awaited = is_awaited
+        """Returns whether a subscriber will need the lines of a new entry."""
+        self.reads: dict[UUID, tuple[int, asyncio.Future[Groups]]] = {}
         """Size and read of each entry, oldest first."""
         self.size = 0
+
+    def keep(self, entry: LogWrite, lines: list[Log]) -> None:
+        """Keep the committed lines of an entry, so that they are not read."""
+        if entry.first_id not in self.reads:
+            kept: asyncio.Future[Groups] = asyncio.get_running_loop().create_future()
+            kept.set_result({entry.first_id: lines})
+            self._add(entry, kept)
+            self._shrink()
 
     async def of(self, entries: Sequence[LogWrite], where: Clause | None = None) -> list[Log]:
         """Return the lines of entries, in order, without deleted ones; with a condition, those that meet it."""
@@ -50,14 +65,20 @@ class Lines:
     def _start(self, entries: Sequence[LogWrite]) -> None:
         read = asyncio.ensure_future(self._read(entries))
         for entry in entries:
-            self.reads[entry.first_id] = entry.size, read
-            self.size += entry.size
+            self._add(entry, read)
         read.add_done_callback(lambda done: self._end(entries, failed=bool(done.cancelled() or done.exception())))
 
     def _end(self, entries: Sequence[LogWrite], *, failed: bool) -> None:
         """Forget a failed read, and the oldest reads if there are too many."""
         for entry in entries if failed else ():
             self._forget(entry.first_id)
+        self._shrink()
+
+    def _add(self, entry: LogWrite, read: "asyncio.Future[Groups]") -> None:
+        self.reads[entry.first_id] = entry.size, read
+        self.size += entry.size
+
+    def _shrink(self) -> None:
         while self.size > self.capacity:
             oldest = next(iter(self.reads))
             if not self.reads[oldest][1].done():
@@ -80,7 +101,7 @@ class Lines:
 
 def line_of(values: Sequence[Any]) -> Log:
     """Return the line with these values of all columns."""
-    return Log.of(dict(zip(NAMES, values, strict=True)))
+    return Log.of(zip(NAMES, values, strict=True))
 
 
 def _ids(entry: LogWrite) -> list[UUID]:

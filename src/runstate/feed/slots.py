@@ -1,18 +1,16 @@
 """Notification of subscribers that wait for free slots of concurrency limits."""
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from typing_extensions import override
+
 from runstate.database import Database
 from runstate.database.queries.slots import read_limits
-from runstate.errors import ServerRestarting
-from runstate.feed.loop import repeat
 from runstate.feed.notifications import Notifications
+from runstate.feed.waiting import Waiter, Watch
 
 SLOTS: Final = "runstate_slots"
 """The channel that is notified of every transaction that releases slots, and of every changed limit."""
@@ -32,15 +30,20 @@ class FreeSlots:
     """Number of free slots; null if no active limit has this name."""
 
 
-class SlotWaiter:
-    """One subscription."""
+class SlotWaiter(Waiter):
+    """A subscription to limits."""
 
     def __init__(self, names: Iterable[str]) -> None:
+        super().__init__()
         self.names = frozenset(names)
         self.told: dict[str, datetime | None] = {}
         """Times of the changes after which the subscriber was told of free slots, by name of the limit."""
         self.news: dict[str, FreeSlots] = {}
-        self.has_news = asyncio.Event()
+
+    @override
+    def take(self) -> list[FreeSlots]:
+        news, self.news = list(self.news.values()), {}
+        return news
 
     def wake(self, free: FreeSlots, changed: datetime | None) -> None:
         """Tell the subscriber about free slots."""
@@ -53,77 +56,30 @@ class SlotWaiter:
         return name in self.names and (name not in self.told or self.told[name] != changed)
 
 
-class SlotWatch:
+class SlotWatch(Watch[SlotWaiter]):
     """Reads the limits that subscriptions wait for, all together, and wakes waiters of limits with free slots.
 
     The limits are read at each notification, and at intervals, because notifications can be lost and slots with decay
     become free by themselves. Nothing is read without subscriptions.
     """
 
+    name = "slots"
+    channel = SLOTS
+
     def __init__(
-        self,
-        database: Database,
-        notifications: Notifications,
-        *,
-        interval_seconds: float = 1,
-        pause_seconds: float = 0.05,
+        self, database: Database, notifications: Notifications, *, wait_seconds: float = 1, pause_seconds: float = 0.05
     ) -> None:
-        self.database = database
-        self.interval_seconds = interval_seconds
-        """Longest time between two reads."""
-        self.pause_seconds = pause_seconds
-        """Shortest time between two reads."""
-        self.waiters: deque[SlotWaiter] = deque()
-        """Subscriptions, in the order in which they were last woken."""
-        self.has_news = asyncio.Event()
-        self.closing = False
-        self.task: asyncio.Task[None] | None = None
-        notifications.subscribe(SLOTS, self.has_news.set)
+        super().__init__(database, notifications, wait_seconds=wait_seconds, pause_seconds=pause_seconds)
 
-    def start(self) -> None:
-        """Begin to read."""
-        read = repeat(self._round, name="slots", pause_seconds=self.pause_seconds, retry_seconds=1)
-        self.task = asyncio.create_task(read)
-
-    async def stop(self) -> None:
-        """End all streams, and stop."""
-        self.closing = True
-        # They must notice that the server stops.
-        for waiter in self.waiters:
-            waiter.has_news.set()
-        if self.task:
-            self.task.cancel()
-            # The task ends with CancelledError, which is expected.
-            await asyncio.gather(self.task, return_exceptions=True)
-
-    async def follow(self, names: Sequence[str]) -> AsyncGenerator[list[FreeSlots], None]:
+    def follow(self, names: Sequence[str]) -> AsyncGenerator[list[FreeSlots], None]:
         """Yield the limits that have free slots now, and then each that has some after a change.
 
         Raises ServerRestarting at the end.
         """
-        waiter = SlotWaiter(names)
-        self.waiters.append(waiter)
-        self.has_news.set()
-        try:
-            while not self.closing:
-                await waiter.has_news.wait()
-                waiter.has_news.clear()
-                news, waiter.news = list(waiter.news.values()), {}
-                if news:
-                    yield news
-        finally:
-            self.waiters.remove(waiter)
-        raise ServerRestarting("")
+        return self.told(SlotWaiter(names))
 
-    async def _round(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.interval_seconds if self.waiters else None):
-                await self.has_news.wait()
-        self.has_news.clear()
-        await self.read()
-
-    async def read(self) -> None:
-        """Read all limits that subscriptions wait for, and wake waiters."""
+    @override
+    async def look(self) -> None:
         names = sorted(set[str]().union(*(each.names for each in self.waiters)))
         for place in range(0, len(names), MAX_NAMES):
             await self._look(names[place : place + MAX_NAMES])
@@ -145,6 +101,5 @@ class SlotWatch:
         # Without an active limit, all of them can go on.
         most = len(waiting) if free.slots is None else WOKEN_FOR_EACH_SLOT * free.slots
         for waiter in waiting[:most]:
-            self.waiters.remove(waiter)
-            self.waiters.append(waiter)
+            self.rotate(waiter)
             waiter.wake(free, changed)

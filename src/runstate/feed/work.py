@@ -1,18 +1,20 @@
 """Wakes the workers of work pools when runs can be claimed."""
 
 import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from typing_extensions import override
+
 from runstate.database import Database
 from runstate.database.queries.work import PoolWork, mark_polled, read_work
-from runstate.errors import NotFound, ServerRestarting
-from runstate.feed.loop import repeat
+from runstate.errors import NotFound
 from runstate.feed.notifications import Notifications
+from runstate.feed.waiting import Waiter, Watch
 
 WORK: Final = "runstate_work"
 """The channel that is notified of every transaction that schedules runs of queues or frees their slots."""
@@ -30,14 +32,19 @@ class WorkAvailable:
     """Time at which the next run becomes due; null if none is known."""
 
 
-class WorkWaiter:
-    """One subscription."""
+class WorkWaiter(Waiter):
+    """A worker that waits for runs."""
 
     def __init__(self, pool: str, queues: Sequence[str] | None) -> None:
+        super().__init__()
         self.pool = pool
         self.queues = None if queues is None else frozenset(queues)
         self.news: WorkAvailable | None = None
-        self.has_news = asyncio.Event()
+
+    @override
+    def take(self) -> WorkAvailable | None:
+        news, self.news = self.news, None
+        return news
 
     def wake(self, news: WorkAvailable) -> None:
         """Tell the subscriber about due runs."""
@@ -45,13 +52,16 @@ class WorkWaiter:
         self.has_news.set()
 
 
-class WorkWatch:
+class WorkWatch(Watch[WorkWaiter]):
     """Reads the pools whose workers wait, all together, and wakes workers if runs are due.
 
     The pools are read after each notification, at the time at which their next run becomes due, each second while due
     runs are not claimed, and otherwise every 30 seconds, whatever the number of workers. That reading also records
     that the queues were polled. Nothing is read while nobody waits.
     """
+
+    name = "work"
+    channel = WORK
 
     def __init__(
         self,
@@ -62,39 +72,13 @@ class WorkWatch:
         interval_seconds: float = 1,
         pause_seconds: float = 0.05,
     ) -> None:
-        self.database = database
+        super().__init__(database, notifications, wait_seconds=rest_seconds, pause_seconds=pause_seconds)
         self.rest_seconds = rest_seconds
         """Longest time between two events of a subscriber."""
         self.interval_seconds = interval_seconds
         """Time between two reads while due runs are not claimed."""
-        self.pause_seconds = pause_seconds
-        """Shortest time between two reads."""
-        self.waiters: deque[WorkWaiter] = deque()
-        """Those who were woken last are at the end."""
-        self.has_news = asyncio.Event()
-        self.wait_seconds = rest_seconds
-        """Time until the next read without a notification."""
         self.rested = 0.0
         """Time of the loop at which everybody was told last."""
-        self.closing = False
-        self.task: asyncio.Task[None] | None = None
-        notifications.subscribe(WORK, self.has_news.set)
-
-    def start(self) -> None:
-        """Begin to read."""
-        read = repeat(self._round, name="work", pause_seconds=self.pause_seconds, retry_seconds=1)
-        self.task = asyncio.create_task(read)
-
-    async def stop(self) -> None:
-        """End all streams, and stop."""
-        self.closing = True
-        # They must notice that the server stops.
-        for waiter in self.waiters:
-            waiter.has_news.set()
-        if self.task:
-            self.task.cancel()
-            # The task ends with CancelledError, which is expected.
-            await asyncio.gather(self.task, return_exceptions=True)
 
     async def follow(self, pool: str, queues: Sequence[str] | None) -> AsyncGenerator[WorkAvailable, None]:
         """Yield the due runs of a pool whenever runs can be claimed, and at least every 30 seconds.
@@ -108,26 +92,11 @@ class WorkWatch:
             raise NotFound(message=f"No work pool has the name `{pool}`.")
         self._tell(found, [waiter], everybody=False)
         self.wait_seconds = 0
-        self.waiters.append(waiter)
-        self.has_news.set()
-        try:
-            while not self.closing:
-                await waiter.has_news.wait()
-                waiter.has_news.clear()
-                news, waiter.news = waiter.news, None
-                if news is not None:
-                    yield news
-        finally:
-            self.waiters.remove(waiter)
-        raise ServerRestarting("")
+        async with aclosing(self.told(waiter)) as news:
+            async for each in news:
+                yield each
 
-    async def _round(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.wait_seconds if self.waiters else None):
-                await self.has_news.wait()
-        self.has_news.clear()
-        await self.look()
-
+    @override
     async def look(self) -> None:
         """Read the pools whose workers wait, and wake workers."""
         pools = defaultdict[str, list[WorkWaiter]](list)
@@ -159,18 +128,13 @@ class WorkWatch:
             due, next_due = found.available(waiter.queues)
             if due and woken < WOKEN_FOR_EACH_RUN * due:
                 woken += 1
-                self._rotate(waiter)
+                self.rotate(waiter)
                 waiter.wake(WorkAvailable(due=due, next_due=next_due))
             elif everybody:
                 waiter.wake(WorkAvailable(due=due, next_due=next_due))
             until = (next_due - found.now).total_seconds() if next_due else soon
             soon = min(soon, self.interval_seconds if due else max(until, 0.0))
         return soon
-
-    def _rotate(self, waiter: WorkWaiter) -> None:
-        if waiter in self.waiters:
-            self.waiters.remove(waiter)
-            self.waiters.append(waiter)
 
     async def _mark(self, found: PoolWork, waiters: Sequence[WorkWaiter]) -> None:
         """Record that the queues of waiting workers were polled."""

@@ -1,6 +1,6 @@
 """The base of all tables: column types, access of columns, tags."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -249,11 +249,11 @@ class Base(DeclarativeBase):
                 type.__setattr__(cls, key, ReadOnlyAttribute(attribute))
 
     @classmethod
-    def of(cls, columns: Mapping[str, Any]) -> Self:
+    def of(cls, columns: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Self:
         """Return a snapshot with these columns. Reading any other column raises AttributeError."""
         # The constructor of SQLAlchemy would add the state of a session.
         row = object.__new__(cls)
-        row.__dict__.update(columns)
+        row.__dict__ = dict(columns)
         return row
 
     def replace(self, **columns: Any) -> Self:

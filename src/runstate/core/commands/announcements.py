@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -14,6 +15,7 @@ from uuid_utils.compat import uuid7
 from runstate.core.evaluation.definitions import DEFINITION, definition_of
 from runstate.core.telling import Labels, Told, append_event, resource
 from runstate.database.bulk import table_of
+from runstate.database.driver import fetch
 from runstate.documents.events import PREFIX
 from runstate.rows import Automation, Deployment, Flow, Row, WorkPool, WorkQueue
 from runstate.rows.documents import noun
@@ -65,9 +67,14 @@ async def _related(connection: AsyncConnection, row: Row) -> Sequence[Labels]:
 
 
 async def _name(connection: AsyncConnection, row: type[Row], id: UUID) -> str | None:
+    found = await fetch(connection, _name_of(row), {"wanted": id})
+    return found[0][0] if found else None
+
+
+@functools.cache
+def _name_of(row: type[Row]) -> sa.Select[Any]:
     table = table_of(row)
-    name: str | None = await connection.scalar(sa.select(table.c.name).where(table.c.id == id))
-    return name
+    return sa.select(table.c.name).where(table.c.id == sa.bindparam("wanted"))
 
 
 async def _queue_and_pool(connection: AsyncConnection, queue_id: UUID) -> list[Labels]:

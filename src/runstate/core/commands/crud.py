@@ -18,7 +18,8 @@ from runstate.core.commands.command import TRIES, command
 from runstate.core.commands.references import referred_to, unknown
 from runstate.core.context import CommandContext
 from runstate.database import dialects
-from runstate.database.bulk import default_of
+from runstate.database.bulk import NEW, default_of
+from runstate.database.driver import fetch
 from runstate.errors import NotFound, Unavailable
 from runstate.rows import Row
 from runstate.rows.documents import writable
@@ -68,8 +69,8 @@ def _writable(row: type[Row]) -> tuple[tuple[str, sa.Column[Any]], ...]:
 
 async def insert(connection: AsyncConnection, row: type[R], columns: Mapping[str, Any]) -> R:
     """Insert a row and return it as written. Its event tells that it was created, if rows of the table have events."""
-    statement = sa.insert(_table(row)).returning(*_table(row).columns)
-    made = _row(row, (await connection.execute(statement, dict(columns))).one())
+    made = await _inserted(connection, row, columns)
+    assert made is not None  # noqa: S101 only `skip` returns nothing
     await announce(connection, made, "created", made.created)
     return made
 
@@ -78,14 +79,36 @@ async def insert_or_skip(
     connection: AsyncConnection, row: type[R], columns: Mapping[str, Any], *, announced: bool = True
 ) -> R | None:
     """Insert a row and return it as written, with its event as `insert`. Return None if its unique key is taken."""
-    statement = dialects.insert_or_skip(connection.dialect.name, _table(row)).returning(*_table(row).columns)
-    found = (await connection.execute(statement, dict(columns))).one_or_none()
-    if found is None:
-        return None
-    made = _row(row, found)
-    if announced:
+    made = await _inserted(connection, row, columns, skip=True)
+    if made and announced:
         await announce(connection, made, "created", made.created)
     return made
+
+
+async def _inserted(
+    connection: AsyncConnection, row: type[R], columns: Mapping[str, Any], *, skip: bool = False
+) -> R | None:
+    """Insert a row with defaults for omitted columns; with `skip`, return None if its unique key is taken."""
+    given = {name: default_of(column) for name, column in _with_defaults(row) if name not in columns} | dict(columns)
+    statement = _insertion(row, tuple(given), connection.dialect.name if skip else None)
+    for found in await fetch(connection, statement, {f"{NEW}{name}": value for name, value in given.items()}):
+        return row.of(zip(_table(row).columns.keys(), found, strict=True))
+    return None
+
+
+@functools.cache
+def _with_defaults(row: type[Row]) -> tuple[tuple[str, sa.Column[Any]], ...]:
+    return tuple((column.key, column) for column in _table(row).columns if column.default is not None)
+
+
+# SQLAlchemy takes longer to build and execute a statement than the driver needs for it.
+@functools.cache
+def _insertion(row: type[Row], names: tuple[str, ...], skipping: str | None) -> Any:
+    """Return the statement that inserts a row, or skips it on this dialect, and returns its columns."""
+    table = _table(row)
+    inserting = dialects.insert_or_skip(skipping, table) if skipping else sa.insert(table)
+    values = {name: sa.bindparam(f"{NEW}{name}", type_=table.c[name].type) for name in names}
+    return inserting.values(values).returning(*table.columns)
 
 
 async def insert_or_find(

@@ -23,6 +23,7 @@ from runstate.core.commands.work_pools import check_job_variables, find_pool, qu
 from runstate.core.context import CommandContext
 from runstate.database import Transaction
 from runstate.database.bulk import table_of
+from runstate.database.driver import fetch
 from runstate.documents.base import Name
 from runstate.documents.deployments import origin
 from runstate.documents.requests import DeploymentRef
@@ -77,6 +78,11 @@ UNCHECKED: Final = Deployment.of(
     {"id": None, "enforce_parameter_schema": True, "parameter_schema": {}, "parameters": {}, "work_queue_id": None}
 )
 """The defaults of a new deployment."""
+NAMES: Final = table_of(Deployment).columns.keys()
+NAMED: Final = sa.select(table_of(Deployment)).where(
+    Deployment.flow_id == sa.bindparam("flow"), Deployment.name == sa.bindparam("called")
+)
+FLOW_LABELS: Final = sa.select(Flow.labels).where(Flow.id == sa.bindparam("flow"))
 
 
 class DeploymentChange(NamedTuple):
@@ -177,11 +183,10 @@ async def _lock(connection: AsyncConnection, deployment_id: UUID) -> Deployment:
 
 async def _named(context: CommandContext, document: Any) -> Deployment:
     """Return the flow's deployment with this name, or the defaults of a new one."""
-    table = table_of(Deployment)
-    asked = sa.select(table).where(table.c.flow_id == document.flow_id, table.c.name == document.name)
     async with context.database.read() as connection:
-        row = (await connection.execute(asked)).one_or_none()
-    return UNCHECKED if row is None else Deployment.of(row._mapping)  # type: ignore[arg-type] # noqa: SLF001
+        for row in await fetch(connection, NAMED, {"flow": document.flow_id, "called": document.name}):
+            return Deployment.of(zip(NAMES, row, strict=True))
+    return UNCHECKED
 
 
 def _is_checked(document: Any) -> bool:
@@ -235,8 +240,8 @@ async def _checked(
 
 async def _labels(connection: AsyncConnection, flow_id: UUID, columns: dict[str, Any]) -> dict[str, Any]:
     """Return the labels of a deployment: its own over those of the flow."""
-    flow = (await connection.execute(sa.select(Flow.labels).where(Flow.id == flow_id))).scalar()
-    return {"labels": (flow or {}) | columns.get("labels", {})}
+    found = await fetch(connection, FLOW_LABELS, {"flow": flow_id})
+    return {"labels": (found[0][0] if found else {}) | columns.get("labels", {})}
 
 
 async def _change(

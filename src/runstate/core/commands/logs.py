@@ -18,6 +18,7 @@ from runstate.database import Transaction
 from runstate.database.bulk import append, table_of
 from runstate.database.queries.expiry import delete_in_batches
 from runstate.documents.logs import LogLine, WriteLogs
+from runstate.feed.lines import Lines
 from runstate.feed.log import LOG_WRITES
 from runstate.rows import Log, LogWrite
 
@@ -86,16 +87,32 @@ async def write_logs(context: CommandContext, document: WriteLogs) -> WrittenLog
         except InvalidLine as error:
             refused.append(RefusedLine(index, error.path, str(error)))
     if records:
-        await context.database.write_together(partial(_append, records, list(_entries(records, now))))
+        await context.database.write_together(partial(_append, context.lines, records, list(_entries(records, now))))
     return WrittenLogs(len(records), refused)
 
 
 async def _append(
-    records: Sequence[tuple[Any, ...]], entries: Sequence[tuple[Any, ...]], transaction: Transaction
+    lines: Lines | None,
+    records: Sequence[tuple[Any, ...]],
+    entries: Sequence[tuple[Any, ...]],
+    transaction: Transaction,
 ) -> None:
     await append(transaction.connection, Log, COLUMNS, records)
     await append(transaction.connection, LogWrite, ENTRY_COLUMNS, entries)
+    if lines:
+        transaction.after_commit(partial(_keep, lines, records, entries))
     transaction.notify(LOG_WRITES.channel)
+
+
+def _keep(lines: Lines, records: Sequence[tuple[Any, ...]], entries: Sequence[tuple[Any, ...]]) -> None:
+    """Hand lines to the subscribers of this process, which would read them otherwise."""
+    start = 0
+    for values in entries:
+        entry = LogWrite.of(zip(ENTRY_COLUMNS, values, strict=True))
+        end = start + entry.lines
+        if lines.is_awaited(entry):
+            lines.keep(entry, [Log.of(zip(COLUMNS, record, strict=True)) for record in records[start:end]])
+        start = end
 
 
 class Ids(dict[str | None, UUID | None]):

@@ -13,6 +13,10 @@ from runstate.errors import InvalidInput
 
 FEW: Final = 4
 """Maximum number of patient requests that wait for the process at a time."""
+MOST_VALID: Final = 1_000
+"""Number of valid schedules that are remembered."""
+LONGEST_VALID: Final = 1_000
+"""Bytes of the largest one."""
 TOO_MUCH: Final = "The dates of the schedule take too much time or memory to compute."
 NO_DATES: Final = "The schedule has no dates in the next 100 years."
 
@@ -32,6 +36,8 @@ class Calendar(BoundedProcess):
     def __init__(self) -> None:
         super().__init__()
         self.few = asyncio.Semaphore(FEW)
+        self.valid: dict[bytes, None] = {}
+        """Schedules that were valid, as JSON: many deployments have equal ones, and a valid one stays valid."""
 
     async def dates(
         self,
@@ -64,7 +70,14 @@ class Calendar(BoundedProcess):
 
     async def check(self, schedule: Schedule, path: tuple[str, ...], now: datetime) -> None:
         """Raise InvalidInput as `dates` does."""
+        key = schedule.model_dump_json().encode()
+        if key in self.valid:
+            return
         await self.dates(schedule, path, now, first=1)
+        if len(self.valid) >= MOST_VALID:
+            self.valid.clear()
+        if len(key) <= LONGEST_VALID:
+            self.valid[key] = None
 
 
 def _camel(name: str) -> str:

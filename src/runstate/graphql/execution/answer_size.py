@@ -1,6 +1,8 @@
 """Sizes of answers: estimated while plans write them, and counted before an answer is sent if it may be too large."""
 
 from collections.abc import Iterator
+from datetime import datetime
+from types import NoneType
 from typing import Any, Final
 
 import orjson
@@ -12,6 +14,10 @@ ESCAPED: Final = 6
 """The most bytes of a character in JSON."""
 VALUE_BYTES: Final = 4
 """Bytes of a value besides its text: quotes, colon and comma."""
+
+SHORT: Final = frozenset({bool, datetime, float, NoneType})
+"""Types of values with at most `LONGEST_VALUE` bytes."""
+LONGEST_VALUE: Final = 40
 
 
 class AnswerSize:
@@ -28,13 +34,34 @@ class AnswerSize:
 
     def check(self, answer: Any, allowed: int) -> None:
         """Raise LimitExceeded if an answer has more bytes than are allowed."""
-        if not self.is_known or self.characters * ESCAPED > allowed:
+        if (not self.is_known and most_bytes(answer) > allowed) or self.characters * ESCAPED > allowed:
             check_size(answer, allowed)
 
 
 UNKNOWN: Final = AnswerSize()
 """The size of an answer that no plan wrote."""
 UNKNOWN.is_known = False
+
+
+def most_bytes(answer: Any) -> int:
+    """Return an upper bound of the bytes of an answer as JSON, without writing all of its texts."""
+    most, waiting = 0, [answer]
+    while waiting:
+        value = waiting.pop()
+        kind = type(value)
+        if kind is str:
+            most += ESCAPED * len(value) + VALUE_BYTES
+        elif kind is dict:
+            most += ESCAPED * sum(map(len, value)) + VALUE_BYTES * len(value) + 2
+            waiting += value.values()
+        elif kind is list or kind is tuple:
+            most += len(value) + 2
+            waiting += value
+        elif kind is int:
+            most += value.bit_length() // 3 + VALUE_BYTES
+        else:
+            most += LONGEST_VALUE if kind in SHORT else len(dumped(value))
+    return most
 
 
 def check_size(answer: Any, allowed: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 from graphql import FragmentDefinitionNode, GraphQLObjectType
 from graphql.execution.collect_fields import FieldDetailsList
 from graphql.execution.values import VariableValues
+from typing_extensions import override
 
 from runstate.graphql.execution.answer_size import VALUE_BYTES, AnswerSize
 from runstate.graphql.execution.fallbacks import Fallback
@@ -45,6 +46,13 @@ class Objects(Serializers):
             raise Fallback
         # Stored, so that this method is called once for each class.
         return self.setdefault(kind, self.plan.fill)
+
+    @override
+    def write_all(self, values: Sequence[Any]) -> Sequence[Any]:
+        kinds = set(map(type, values))
+        if len(kinds) == 1 and self[kinds.pop()] == self.plan.fill:
+            return self.plan.fill_all(values)
+        return super().write_all(values)
 
 
 class AnyObjects(Serializers):
@@ -164,6 +172,14 @@ class Plan:
             convert = serializers[type(value)]
             answer[name] = value if convert is None else convert(value)
         return answer
+
+    def fill_all(self, sources: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return what `fill` returns for each of several objects of one class, made column by column."""
+        answers = [self.template.copy() for _ in sources]
+        columns = zip(*map(self.read, sources), strict=True)
+        for (name, serializers), values in zip(self.attributes, columns, strict=bool(sources)):
+            fill(answers, name, serializers.write_all(values))
+        return answers
 
     async def write(self, batch: Batch, execution: Execution) -> list[dict[str, Any]]:
         """Return objects as JSON. Related rows are read for all objects together."""

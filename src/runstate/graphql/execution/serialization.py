@@ -54,6 +54,13 @@ class Serializers(dict[type, Convert]):
         convert = self[type(value)]
         return value if convert is None else convert(value)
 
+    def write_all(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Return several values of the field as JSON."""
+        converts = {kind: self[kind] for kind in set(map(type, values))}
+        if not any(converts.values()):
+            return values
+        return [value if (convert := converts[type(value)]) is None else convert(value) for value in values]
+
 
 def _is_flat(convert: Convert) -> bool:
     return not isinstance(convert, partial) or all(each.is_flat for each in convert.args)
@@ -110,8 +117,8 @@ def of_list(item: Serializers | None) -> Serializers | None:
     return None if item is None else Serializers(dict.fromkeys((list, tuple), partial(_each, item)))
 
 
-def _each(item: Serializers, values: Iterable[Any]) -> list[Any]:
-    return [value if (convert := item[type(value)]) is None else convert(value) for value in values]
+def _each(item: Serializers, values: Sequence[Any]) -> Sequence[Any]:
+    return item.write_all(values)
 
 
 def of_column(column: sa.ColumnElement[Any], serializers: Serializers, dialect: Dialect) -> WriteColumn:

@@ -94,6 +94,8 @@ class LogBatch:
 
     cursor: str = strawberry.field(description="Cursor to continue after this batch, on any server.")
     logs: list[Log] = strawberry.field(description="At most 500 after the first batch; empty as a heartbeat.")
+    shared: strawberry.Private[Any] = None
+    """Equal for batches whose fields are all equal, of subscriptions with equal arguments."""
 
 
 LogWhere: Any = Where.__class_getitem__(Log)
@@ -234,4 +236,6 @@ async def _batches(info: Info, parts: AsyncGenerator[LinePart, None]) -> AsyncGe
     async with aclosing(parts):
         async for part in parts:
             info.context.forget()
-            yield LogBatch(cursor=encode(part.cursor), logs=part.lines)
+            cursor, lines = encode(part.cursor), part.lines
+            shared = cursor, len(lines), *(line.id for line in lines[:1] + lines[-1:])
+            yield LogBatch(cursor=cursor, logs=lines, shared=shared)

@@ -1,7 +1,7 @@
 """Inputs: `Input[Document]` has the members of a document, which validates them."""
 
 from collections.abc import Callable, Collection
-from functools import partial
+from functools import cache, partial
 from types import NoneType
 from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
@@ -104,6 +104,8 @@ def _input_of(model: type[BaseModel]) -> type:
     return REGISTRY.make(Input, model, lambda: _of_document(model))
 
 
+# Strawberry resolves the type of an argument with each of its values.
+@cache
 def _extended(model: type[BaseModel]) -> type[BaseModel]:
     """Return the base of a document that adds no member to it, since they share one input; else the document."""
     base = model.__base__
