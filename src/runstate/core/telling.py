@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -34,10 +36,21 @@ COLUMNS: Final = (
     "resource",
     "related",
     "payload",
-    "depth",
+    "cause",
 )
 RESOURCE_COLUMNS: Final = ("event_seq", "place", "resource_id")
 COUNTER: Final = sa.table("sqlite_sequence", sa.column("name", sa.Text), sa.column("seq", sa.BigInteger))
+CAUSE: Final = ContextVar[UUID | None]("CAUSE", default=None)
+
+
+@contextmanager
+def caused_by(firing_id: UUID) -> Iterator[None]:
+    """Let a firing be the cause of the events that the present task appends."""
+    token = CAUSE.set(firing_id)
+    try:
+        yield
+    finally:
+        CAUSE.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +64,8 @@ class Told:
     related: Sequence[Labels] = ()
     payload: Any = field(default_factory=dict)
     follows: UUID | None = None
-    depth: int = 0
+    cause: UUID | None = None
+    """Firing that led to it; by default the one whose action the present task executes."""
 
 
 def resource(kind: str, id: object, name: str | None = None, *, role: str | None = None, **labels: str) -> Labels:
@@ -68,6 +82,15 @@ async def tell(transaction: Transaction, now: datetime, events: Sequence[Told]) 
     """Append events that have new ids, and notify subscribers after the commit."""
     if events:
         await append_events(transaction.connection, now, events, await numbers(transaction.connection, len(events)))
+        transaction.notify(EVENTS.channel)
+
+
+async def tell_once(transaction: Transaction, now: datetime, events: Sequence[Told]) -> None:
+    """Append events whose ids are not in the log, as `tell`."""
+    if events:
+        seqs, known = await numbers_and_known(transaction.connection, len(events), [each.id for each in events])
+        new = [each for each in events if each.id not in known]
+        await append_events(transaction.connection, now, new, seqs[: len(new)])
         transaction.notify(EVENTS.channel)
 
 
@@ -88,7 +111,7 @@ async def append_events(
             things(each.resource),
             things(each.related),
             write(each.payload),
-            each.depth,
+            each.cause or CAUSE.get(),
         )
         for seq, each in zip(seqs, events, strict=True)
     ]
