@@ -374,7 +374,7 @@ def storm(number: int, events: int) -> tuple[int, int]:
 @pytest.mark.parametrize("number", [1, 2, 3, 8])
 def test_automations_that_all_match_each_other_come_to_an_end(number: int) -> None:
     counted, stopped = storm(number, 3)
-    assert 20 <= counted <= 600 * number
+    assert 20 <= counted <= 300 * number
     assert stopped
 
 

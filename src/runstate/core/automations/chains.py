@@ -38,8 +38,9 @@ class Reaction(NamedTuple):
 
     @property
     def repeats(self) -> bool:
-        """Whether the automation is in its own chain."""
-        return self.automation_id in self.chain.automations
+        """Whether the firing or an earlier one of the chain is that of an automation that fired before."""
+        fired = (*self.chain.automations, self.automation_id)
+        return len(set(fired)) < len(fired)
 
 
 @dataclass(slots=True)
@@ -47,16 +48,16 @@ class _Counts:
     """Reactions of one automation to the chains of one root."""
 
     ways: Counter[tuple[UUID, ...]] = field(default_factory=Counter)
-    """Chains without the automation itself, as the automations in them."""
+    """Chains without a repetition, as the automations in them."""
     causes: Counter[UUID] = field(default_factory=Counter)
     repeated: Counter[UUID] = field(default_factory=Counter)
-    """Causes in chains with the automation itself."""
+    """Causes in chains with a repetition."""
 
     def allow(self, reaction: Reaction) -> bool:
         chain = reaction.chain
         if reaction.repeats:
             return _has_room(self.repeated, chain.cause, DEEPEST)
-        # Many runs of one firing are one way. Automations that all match each other have more ways than anybody wants.
+        # Many runs of one firing are one way; automations that all match each other have thousands of ways.
         return _has_room(self.ways, chain.automations, DEEPEST) and _has_room(self.causes, chain.cause, MOST_CAUSES)
 
     def add(self, reaction: Reaction, number: int) -> None:
