@@ -17,6 +17,7 @@ from runstate.core.automations.index import Index
 from runstate.core.automations.state import State
 from runstate.core.automations.steps import step
 from runstate.core.automations.stored import COLUMNS, of_row
+from runstate.core.checks.automations import verify_automations
 from runstate.core.commands.automations import (
     CreateAutomation,
     UpdateAutomation,
@@ -225,3 +226,4 @@ async def test_firings_do_not_depend_on_rounds_processes_and_kills(make: Making,
     found = await rows(make.database, AutomationFiring, "id", "automation_id")
     assert found == await expected(make.database, make.clock())
     assert len(found) > 5
+    assert await verify_automations(make.database, EPOCH) == []

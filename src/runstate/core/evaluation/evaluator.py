@@ -30,7 +30,7 @@ from runstate.feed import EVENTS, Reader
 from runstate.feed.cursor import Cursor
 from runstate.feed.event_filter import EventFilter
 from runstate.feed.reader import Page
-from runstate.rows import AutomationActionRun, AutomationFiring, LogReader
+from runstate.rows import AutomationActionRun, AutomationFiring, EvaluatedRound, LogReader
 from runstate.rows import Event as AnyEvent
 from runstate.rows.base import EPOCH
 
@@ -67,6 +67,7 @@ class Evaluator:
         self.database = database
         self.clock = clock
         self.page_size = page_size
+        self.most_firings = MOST_FIRINGS
         self.id = uuid4()
         self.reader: Reader[AnyEvent] | None = None
         self.is_loaded = False
@@ -137,6 +138,8 @@ class Evaluator:
         async with self.database.write() as transaction:
             connection = transaction.connection
             await connection.execute(insert_or_skip(connection.dialect.name, READER), columns)
+            begin = {"number": 0, "created": now, "cursor": cursor, "clock": EPOCH, "is_complete": False}
+            await connection.execute(insert_or_skip(connection.dialect.name, table_of(EvaluatedRound)), begin)
 
     async def _take_over(self, row: Any, now: datetime) -> bool:
         taken = self._guarded(row.rounds).values(leader=self.id, leased_until=now + LEASE, rounds=row.rounds + 1)
@@ -175,13 +178,13 @@ class Evaluator:
         fired = list[Firings]()
         for place, event in enumerate(events, start=1):
             fired += self._step(event)
-            if len(fired) >= MOST_FIRINGS and place < len(events):
+            if len(fired) >= self.most_firings and place < len(events):
                 page, events = self._first(page, place), events[:place]
                 break
         if page.complete:
             fired += self._fired(until - COMMIT_TIME)
             fired += await self._measure(until)
-        await self._write(page.cursor, fired, events)
+        await self._write(page, fired, events)
         return not page.complete, len(fired)
 
     async def _events(self, page: Page[AnyEvent]) -> list[Event]:
@@ -284,20 +287,24 @@ class Evaluator:
             after.touched = before.touched
             setattr(self.state, name, after)
 
-    async def _write(self, cursor: Cursor, fired: Sequence[Firings], events: Sequence[Event]) -> None:
+    async def _write(self, page: Page[AnyEvent], fired: Sequence[Firings], events: Sequence[Event]) -> None:
         """Write the round in one transaction: all of it, or nothing if another process has taken over."""
-        now, state = self.clock(), self.state
-        touched = storage.has_changes(state)
+        now, state, cursor = self.clock(), self.state, page.cursor
+        has_changes = bool(events or fired or self.changed or storage.has_changes(state))
         is_late = self.written_at is None or now - self.written_at > RENEWAL
-        if not (events or fired or touched or self.changed or is_late):
+        if not (has_changes or is_late):
             self.cursor = cursor
             return
         assert self.reader  # noqa: S101 it was opened
-        values = {"cursor": self.reader.encode(cursor), "clock": state.now, "rounds": self.rounds + 1}
-        moved = self._guarded(self.rounds).where(READER.c.leader == self.id).values(**values, leased_until=now + LEASE)
+        place = {"cursor": self.reader.encode(cursor), "clock": state.now}
+        values = {**place, "rounds": self.rounds + 1, "leased_until": now + LEASE}
+        moved = self._guarded(self.rounds).where(READER.c.leader == self.id).values(**values)
         async with self.database.write() as transaction:
             if (await transaction.connection.execute(moved)).rowcount != 1:
                 raise Lost
+            if has_changes:
+                written = {"number": self.rounds + 1, "created": now, "is_complete": page.complete, **place}
+                await transaction.connection.execute(sa.insert(EvaluatedRound), written)
             await storage.save(transaction.connection, state, self.automations, self.changed)
             if fired:
                 await self._write_firings(transaction, fired, events, now)
