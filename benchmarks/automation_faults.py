@@ -111,10 +111,11 @@ async def create(server: Server) -> None:
 
 async def kill(servers: list[Server], postgres: Postgres, seconds: float, every: float) -> None:
     """Kill a server again and again, and the database once."""
-    began, number = time.monotonic(), 0
+    began, number, is_restarted = time.monotonic(), 0, False
     while (passed := time.monotonic() - began) < seconds - every:
         await asyncio.sleep(every)
-        if passed < seconds / 2 <= passed + every:
+        if not is_restarted and passed >= seconds / 2 - every:
+            is_restarted = True
             print("PostgreSQL: pg_ctl restart -m immediate")
             await postgres.restart()
         server = servers[number % len(servers)]
