@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVING := $(VENV)/serving
 TESTING := $(VENV)/testing
+PREFECT := $(VENV)/prefect
 
 # Sources of the pages, which the installation builds.
 PAGES := hatch_build.py schema.graphql $(filter-out %/documents.ts,$(wildcard $(addprefix src/runstate/web/,*.* page/* graphiql/*.* graphiql/queries/*)))
@@ -21,7 +22,7 @@ INSTALL = PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help serve migrate migration test check bench schema states pages format constraints clean
+.PHONY: help serve migrate migration prefect test check bench schema states prefect-page pages format constraints clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -34,6 +35,8 @@ migrate: $(SERVING) ## Migrate the database to the newest schema version
 
 migration: $(TESTING) ## Write the next migration from the row classes: make migration NAME=what_changes
 	@$(BIN)/python -m tools.migration $(NAME)
+
+prefect: $(PREFECT)/installed ## Install Prefect in an environment of its own, for the tests that run its programs
 
 test: $(TESTING) ## Run all tests on SQLite and PostgreSQL (RUNSTATE_TEST_POSTGRES_URL, or a server of its own)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGUMENTS)
@@ -54,6 +57,9 @@ schema: $(SERVING) ## Write schema.graphql from the code
 
 states: $(SERVING) ## Write docs/states.md from the rules
 	@$(BIN)/python -c 'from runstate.core.checks.explain import states_page; print(states_page(), end="")' > docs/states.md
+
+prefect-page: $(SERVING) ## Write the tables of docs/prefect.md from the tests and the endpoints
+	@$(BIN)/python -m tools.prefect_page
 
 pages: $(SERVING) ## Build the pages of the server if their sources have changed
 	@RUNSTATE_WEB=required $(INSTALL) --no-deps -e .
@@ -86,7 +92,15 @@ $(TESTING): pyproject.toml constraints.txt $(PAGES) | $(BIN)/python
 	$(INSTALL) -e '.[test]'
 	@touch $(SERVING) $@
 
+$(PREFECT)/installed: tests/prefect/requirements.txt | $(BIN)/python
+	$(PYTHON) -m venv $(PREFECT)
+	$(PREFECT)/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r $<
+	@touch $@
+
 else
+
+$(PREFECT)/installed: tests/prefect/requirements.txt
+	@$(ONE_AT_A_TIME) $(MAKE) --no-print-directory LOCKED=yes $@
 
 $(SERVING) $(TESTING): pyproject.toml constraints.txt $(PAGES)
 	@$(ONE_AT_A_TIME) $(MAKE) --no-print-directory LOCKED=yes $@

@@ -227,10 +227,10 @@ class Data:
         return ENDS[0][:2]
 
 
-def columns_of(table: str) -> list[str]:
-    """Return the names of the columns of a table that rows have values for, in order."""
-    columns = Base.metadata.tables[table].columns
-    return [column.name for column in columns if column.name not in ("seq", "xid", "boot")]
+def columns_of(table: str, rows: list[dict[str, Any]]) -> list[str]:
+    """Return the names of the columns of a table that rows have values for, in order. Others get their defaults."""
+    given = set[str]().union(*rows)
+    return [column.name for column in Base.metadata.tables[table].columns if column.name in given]
 
 
 async def to_postgresql(url: sa.URL, batches: Iterator[Rows], report: Callable[[int], None]) -> None:
@@ -255,7 +255,7 @@ async def to_postgresql(url: sa.URL, batches: Iterator[Rows], report: Callable[[
 
 
 async def _copy(connection: asyncpg.Connection, table: str, rows: list[dict[str, Any]]) -> None:
-    names = columns_of(table)
+    names = columns_of(table, rows)
     lines = ["\t".join([r"\N" if (value := row.get(name)) is None else str(value) for name in names]) for row in rows]
 
     async def source() -> Any:
@@ -276,7 +276,9 @@ def to_sqlite(file: str, batches: Iterator[Rows], report: Callable[[int], None])
     for rows in batches:
         connection.execute("BEGIN")
         for table, some in rows.items():
-            names = columns_of(table)
+            if not some:
+                continue
+            names = columns_of(table, some)
             marks = ", ".join("?" * len(names))
             values = ([_plain(row.get(name)) for name in names] for row in some)
             insert = f"INSERT INTO {table} ({', '.join(map(quoted, names))}) VALUES ({marks})"  # noqa: S608 our own names

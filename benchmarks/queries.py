@@ -25,6 +25,7 @@ import uvloop
 
 from benchmarks.http_client import Client, repeat, request, serving
 from runstate.database import Database
+from runstate.feed import Feed
 from runstate.graphql.context import Context
 from runstate.graphql.execution.operation import Schema
 from runstate.graphql.schema import build_schema
@@ -86,10 +87,12 @@ class Baseline:
     def __init__(self, database: Database, schema: Schema) -> None:
         self.database = database
         self.schema = schema
+        self.feed = Feed(database)
         self.driver: Any = None
 
     async def open(self) -> None:
-        """Open the connection."""
+        """Open the connection, and start the feed."""
+        await self.feed.start()
         if self.database.is_sqlite:
             self.driver = sqlite3.connect(str(self.database.file))
         else:
@@ -106,7 +109,10 @@ class Baseline:
 
         reader = self.database.reader.sync_engine
         sa.event.listen(reader, "before_cursor_execute", note)
-        await self.schema.execute(query.document, query.variables, Context(self.database, lambda: datetime.now(UTC)))
+        context = Context(self.database, lambda: datetime.now(UTC), feed=self.feed)
+        answer = await self.schema.execute(query.document, query.variables, context)
+        if answer.errors:
+            raise RuntimeError(answer.errors)
         sa.event.remove(reader, "before_cursor_execute", note)
         return statements
 
@@ -205,6 +211,7 @@ async def against(database_url: str, times: int, seconds: float, clients: int) -
         for query in await queries(client):
             await compare(client, baseline, query, times)
         await at_once(url, process, seconds, clients)
+    await baseline.feed.stop()
     await baseline.database.close()
 
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).parent.parent
 SOURCES: Final = ("src", "tests", "benchmarks", "tools")
 PAGES: Final = ("README.md", "CHANGELOG.md", "docs", "schema.graphql")
-GENERATED: Final = ("built", "node_modules", "graphql_core")
+GENERATED: Final = ("built", "node_modules", "graphql_core", "programs")
 
 OPENING: Final = re.compile(r"(What|Who|Whom|Whose|How|Which|Where|That|So)\b(?! to )")
 """A relative clause instead of a sentence or a noun."""

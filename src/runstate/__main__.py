@@ -1,16 +1,13 @@
-"""`runstate serve | migrate | schema | verify | watch | logs | demo | worker | keys | secrets`."""
+"""`runstate serve | migrate | schema | verify | watch | logs | demo | worker | keys | secrets | import`."""
 
 # First, because it disables the garbage collector during the imports below.
 import runstate.loading  # noqa: F401  # isort: skip
 
 import asyncio
-import fcntl
 import gc
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
-from pathlib import Path
 from socket import socket
 from typing import Annotated
 
@@ -20,6 +17,7 @@ import typer
 from runstate import __version__, logs
 from runstate.app import clock
 from runstate.cli.demo import run_demo
+from runstate.cli.imports import cli as imports
 from runstate.cli.keys import cli as keys
 from runstate.cli.logs import run_logs
 from runstate.cli.runs import flows, limits, runs
@@ -35,6 +33,7 @@ from runstate.database.address import parse
 from runstate.database.failures import FAILURES, reason
 from runstate.database.migrate import check_head
 from runstate.database.migrate import migrate as bring_to_head
+from runstate.database.ownership import sole_owner
 from runstate.errors import ConfigurationError, RunstateError
 from runstate.exposure import check_exposure
 from runstate.graphql.schema import build_schema, sdl
@@ -51,6 +50,7 @@ gc.enable()
 cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 cli.add_typer(keys, name="keys")
 cli.add_typer(secrets, name="secrets")
+cli.add_typer(imports, name="import")
 cli.add_typer(runs, name="runs")
 cli.add_typer(flows, name="flows")
 cli.add_typer(limits, name="limits")
@@ -252,25 +252,6 @@ def configured(**options: object) -> Settings:
     for name, similar in unknown_variables(os.environ).items():
         log.warning("unknown_variable", variable=name, probably=similar)
     return settings
-
-
-@contextmanager
-def sole_owner(url: str) -> Iterator[None]:
-    """Lock a SQLite file while the block runs. Raise ConfigurationError if another server holds the lock."""
-    file = parse(url).file
-    if file is None:
-        yield
-        return
-    # A separate file, because SQLite locks the database file itself. The kernel releases the lock of a killed process.
-    lock = Path(f"{file}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f"Another server uses {file}: stop it, or use PostgreSQL for several servers."
-            raise ConfigurationError(message) from None
-        yield
 
 
 def main() -> None:

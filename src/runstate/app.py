@@ -12,6 +12,7 @@ from pathlib import Path
 from secrets import token_bytes
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -25,16 +26,28 @@ from runstate.core.batch.batcher import Batcher
 from runstate.core.scheduling.horizon import Horizon
 from runstate.database.migrate import migrate
 from runstate.database.queries.expiry import retention_settings
-from runstate.exposure import admit, check_exposure, initial_principal, is_loopback, keyring_of, middleware, shows_pages
+from runstate.exposure import (
+    admit,
+    check_exposure,
+    initial_principal,
+    is_loopback,
+    keyring_of,
+    middleware,
+    serves_prefect,
+    shows_pages,
+)
 from runstate.feed import Feed, HubSettings
 from runstate.graphql.context import Context
 from runstate.graphql.schema import build_schema
+from runstate.graphql.transport.direct_route import DirectRoute
 from runstate.graphql.transport.http import Endpoint
 from runstate.graphql.transport.observability import Observer
 from runstate.graphql.validation.limits import RequestLimits
 from runstate.health import Health, paths
 from runstate.measuring import Meter
 from runstate.metrics import SHARED, Metrics
+from runstate.prefect import front
+from runstate.prefect.recorder import Recorder
 from runstate.secret_keys import keyring_of_secrets
 from runstate.services import claim_expiry, cleanup, heartbeats, late, log_retention
 from runstate.services.runner import SERVICES, Runner, Service, chosen, timed
@@ -55,7 +68,6 @@ def build_app(settings: Settings) -> Starlette:
     Raise ConfigurationError if the settings name an unknown service or leave the server unprotected.
     """
     check_exposure(settings)
-    before = middleware(settings)
     meter = Meter(Metrics(shared_directory()), clock)
     tracing = tracing_of(os.environ, documents=settings.trace_documents)
     health = Health()
@@ -105,10 +117,10 @@ def build_app(settings: Settings) -> Starlette:
             health.start(database, feed.transitions)
             opened.push_async_callback(health.stop)
             app.state.database, app.state.feed, app.state.batcher = database, feed, batcher
+            app.state.recorder = recording(opened, batcher, meter)
             yield
 
-    schema = build_schema(set_bounds(settings), plans=settings.plans)
-    meter.observe(schema)
+    schema = meter.observe(build_schema(set_bounds(settings), plans=settings.plans))
     endpoint = Endpoint(
         schema, make_context, Observer(meter.metrics, tracing), allowed_origins=settings.allowed_origins
     )
@@ -118,13 +130,24 @@ def build_app(settings: Settings) -> Starlette:
         # Both forms, because redirects are switched off below.
         *(Route(path + slash, look) for path, look in paths(health).items() for slash in ("", "/")),
         *([Route("/metrics", meter.exposed)] if settings.metrics else []),
+        *(front.routes(settings.max_body_bytes, meter.prefect, meter.unserved) if serves_prefect(settings) else ()),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan, middleware=before)
+    direct = Middleware(DirectRoute, path="/graphql", target=endpoint)
+    app = Starlette(routes=routes, lifespan=lifespan, middleware=[*middleware(settings), direct])
     app.router.default = PlainTextResponse("Not Found", 404)  # Starlette closes WebSockets there with 403
     app.router.redirect_slashes = False  # Starlette redirects to absolute URLs, which are wrong behind a proxy
     app.state.health = health
     app.state.public_url = settings.public_url and settings.public_url.rstrip("/")
     return app
+
+
+def recording(opened: AsyncExitStack, batcher: Batcher, meter: Meter) -> Recorder:
+    """Return the recorder of the events of Prefect's clients, started. It is closed first."""
+    recorder = Recorder(batcher)
+    recorder.dropped = meter.dropped
+    recorder.start()
+    opened.push_async_callback(recorder.close)
+    return recorder
 
 
 def horizon_of(settings: Settings) -> Horizon:

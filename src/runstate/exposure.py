@@ -87,6 +87,11 @@ def shows_pages(settings: Settings) -> bool:
     return is_loopback(settings.host) if settings.graphiql is None else settings.graphiql
 
 
+def serves_prefect(settings: Settings) -> bool:
+    """Return whether the API of Prefect is served: by default only on loopback."""
+    return is_loopback(settings.host) if settings.prefect_api is None else settings.prefect_api
+
+
 def is_health_path(scope: Scope) -> bool:
     """Return whether a request is for a health check."""
     return scope["path"].rstrip("/") in OPEN

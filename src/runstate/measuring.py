@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runstate.core.batch.batcher import Batcher
-from runstate.core.batch.requests import Answer, Created, Outcome
+from runstate.core.batch.requests import Answer, Created, Outcome, Recorded
 from runstate.database import Database
 from runstate.feed import Hub
 from runstate.feed.loop import repeat
@@ -21,6 +21,8 @@ from runstate.rows import Transition
 
 EVERY_SECONDS: Final = 2.0
 """Seconds between two updates with several workers."""
+MOST_UNSERVED: Final = 100
+"""Requests to paths that are not served that have a counter of their own."""
 
 
 class Meter:
@@ -32,6 +34,7 @@ class Meter:
         self.metrics = metrics
         self.clock = clock
         self.counted: dict[str, int] = {}
+        self.unserved_requests: set[str] = set()
         self.look: Callable[[], None] = lambda: None
         """Updates the metrics that are read at intervals."""
         self.task: asyncio.Task[None] | None = None
@@ -58,10 +61,11 @@ class Meter:
         content, media_type = self.metrics.exposition()
         return Response(content, media_type=media_type)
 
-    def observe(self, schema: Schema) -> None:
-        """Measure the parsing and validation of documents, and count fallbacks of plans."""
+    def observe(self, schema: Schema) -> Schema:
+        """Measure the parsing and validation of documents, and count fallbacks of plans; return the schema."""
         self.schema = schema
         schema.documents.timed = lambda phase, seconds: self.metrics.phases.labels(phase).observe(seconds)
+        return schema
 
     def batch(self, outcomes: Sequence[Outcome]) -> None:
         """Count a batch that was answered, and its verdicts."""
@@ -70,6 +74,8 @@ class Meter:
         for outcome in outcomes:
             if isinstance(outcome, Answer):
                 self.metrics.verdicts.labels(outcome.status.value.lower()).inc()
+            elif isinstance(outcome, Recorded):
+                self.metrics.verdicts.labels("recorded").inc()
             elif not isinstance(outcome, Created):
                 self.metrics.verdicts.labels("problem").inc()
 
@@ -83,6 +89,20 @@ class Meter:
         if done is not None:
             self.metrics.done.labels(service).inc(done)
             self.metrics.last_round.labels(service).set(self.clock().timestamp())
+
+    def prefect(self, method: str, path: str, status: int) -> None:
+        """Count a request of a client of Prefect."""
+        self.metrics.prefect.labels(method, path, status).inc()
+
+    def unserved(self, request: str) -> None:
+        """Count a request of a client of Prefect to a path that is not served. Only so many are told apart."""
+        if len(self.unserved_requests) < MOST_UNSERVED:
+            self.unserved_requests.add(request)
+        self.metrics.unserved.labels(request if request in self.unserved_requests else "other").inc()
+
+    def dropped(self, reason: str) -> None:
+        """Count an event of a client of Prefect that was dropped."""
+        self.metrics.dropped.labels(reason).inc()
 
     def _update(self, database: Database, hub: Hub[Transition], batcher: Batcher) -> None:
         cached = self.schema.documents

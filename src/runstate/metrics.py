@@ -43,6 +43,7 @@ class Metrics:
         self._of_database()
         self._of_batches()
         self._of_services()
+        self._of_prefect()
         # Not the default `livesum`, which would add up the workers.
         build = self._gauge("runstate_build_info", "The version, as a label.", ("version",), "mostrecent")
         build.labels(__version__).set(1)
@@ -99,7 +100,7 @@ class Metrics:
         self.batch_size = self._histogram("runstate_batch_requests", "Requests in a batch.", SIZES)
         self.verdicts = self._counter(
             "runstate_verdicts_total",
-            "Answers to proposals: accept, reject, wait, abort, or problem.",
+            "Answers to proposals: accept, reject, wait, abort or problem; recorded for states that clients report.",
             ("status",),
         )
         self.waiting = self._gauge("runstate_batcher_waiting", "Requests that wait for the next batch.")
@@ -118,6 +119,22 @@ class Metrics:
             "Time of the last successful round of a background service.",
             ("service",),
             "mostrecent",
+        )
+
+    def _of_prefect(self) -> None:
+        self.prefect = self._counter(
+            "runstate_prefect_requests_total",
+            "Requests of clients of Prefect, by endpoint and status.",
+            ("method", "path", "status"),
+        )
+        self.unserved = self._counter(
+            "runstate_prefect_unserved_total",
+            "Requests of clients of Prefect to paths that are not served.",
+            ("request",),
+        )
+
+        self.dropped = self._counter(
+            "runstate_prefect_dropped_events_total", "Events of clients of Prefect that were dropped.", ("reason",)
         )
 
     def _counter(self, name: str, description: str, labels: Labels = ()) -> Counter:

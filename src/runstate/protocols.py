@@ -2,6 +2,7 @@
 
 import asyncio
 from enum import Enum, auto
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, cast
 from uuid import uuid4
@@ -217,13 +218,10 @@ class HttpProtocol(HttpToolsProtocol):
         self.head_bytes = 0
 
     @override
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self.headers) >= HEAD_FIELDS:
-            self._fail(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        super().on_header(name, value)
-
-    @override
     def on_headers_complete(self) -> None:
+        # Not counted one by one: the bytes of the head bound the fields that are held until here.
+        if len(self.headers) > HEAD_FIELDS:
+            self._fail(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         before = self.cycle
         super().on_headers_complete()
         # The application starts after this callback, so nothing was written yet. A WebSocket has no cycle.
@@ -354,6 +352,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.sender = client_of(transport)
         self.unread = Unread(self.guard.now)
         self.pending = EMPTY
+        self.holds_pongs = False
+        """Whether the application answers pings."""
         self.held = 0
         """Size of the incomplete message in bytes."""
 
@@ -393,6 +393,29 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def takes_more(self) -> bool:
         """Whether the next message may be parsed."""
         return not self.read_paused and self.writable.is_set() and not self.transport.is_closing()
+
+    @override
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            cast("Any", self.scope)["extensions"]["runstate.hold_pongs"] = self.hold_pongs
+
+    def hold_pongs(self) -> None:
+        """Leave the answers to pings to the application, which gets them in the order of the messages."""
+        self.holds_pongs = True
+
+    @override
+    def handle_ping(self) -> None:
+        if not self.holds_pongs:
+            super().handle_ping()
+            return
+        pong = b"".join(self.conn.data_to_send())
+        message: Any = {"type": "websocket.receive", "pong": partial(self._write_pong, pong)}
+        self.queue.put_nowait(message)
+
+    def _write_pong(self, pong: bytes) -> None:
+        if not self.transport.is_closing() and not self.close_sent:
+            self.transport.write(pong)
 
     @override
     def send_receive_event_to_app(self) -> None:

@@ -226,6 +226,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         description="Whether the live page is served at `/`, and GraphiQL at `/graphiql` and to browsers at `/graphql`."
         " By default only if the server listens on loopback.",
     )
+    prefect_api: bool | None = Field(
+        default=None,
+        description="Whether clients of Prefect are served at `/api`. By default only if the server listens on"
+        " loopback.",
+    )
     max_body_bytes: int = Field(default=2**20, gt=0, description="Maximum size of a request body, in bytes.")
     request_head_timeout_seconds: float = Field(
         default=15, gt=0, description="Seconds in which the head of a request has to arrive."

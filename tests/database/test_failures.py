@@ -80,6 +80,7 @@ def test_other_results_are_bugs(result: str) -> None:
     [
         (ConnectionRefusedError(), Unavailable),
         (asyncpg.InterfaceError("cannot perform operation: connection is closed"), Unavailable),
+        (asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress"), Unavailable),
         (asyncpg.TargetServerAttributeNotMatched(), Unavailable),
         (sa.exc.DBAPIError("SELECT", None, Exception(), connection_invalidated=True), Unavailable),
         (sa.exc.TimeoutError(), Overloaded),

@@ -188,14 +188,14 @@ async def test_services_leave_a_database_healthy(lived_in: LivedIn) -> None:
 Damage = Callable[[LivedIn], list[sa.Executable]]
 AGO = NOW - HOUR
 
-MISPLACED = "Flow runs that differ from the state of their version"
+MISPLACED = "Flow runs that differ from their newest state"
 MISCOUNTED = "Flow runs whose version is not that of their newest state"
 BACK = "Flow runs with a state that is older than the previous one"
 ENDED = "Flow runs whose end time does not match their state"
 BEHIND = "Flow runs whose version is lower than in the log"
 UNLOGGED = "States of flow runs that are missing in the log"
 MISLOGGED = "States of flow runs that differ from the log"
-TASK_MISPLACED = "Task runs that differ from the state of their version"
+TASK_MISPLACED = "Task runs that differ from their newest state"
 TASK_MISCOUNTED = "Task runs whose version is not that of their newest state"
 TASK_BACK = "Task runs with a state that is older than the previous one"
 TASK_ENDED = "Task runs whose end time does not match their state"

@@ -87,6 +87,7 @@ def make_state(run: Run, version: int = 1, type: StateType = StateType.PENDING, 
     """Return a state of a run."""
     cls = FlowRunState if isinstance(run, FlowRun) else TaskRunState
     own = {"name": type.value.capitalize(), "timestamp": at(version), "details": StateDetails(), "persisted": False}
+    own |= {"late": False}
     return row(cls, **{"run_id": run.id, "type": type, "version": version, "actor": "anonymous", **own, **columns})
 
 

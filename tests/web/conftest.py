@@ -6,18 +6,20 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from math import inf
 from urllib.parse import quote_plus
 
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright, expect
 
+from runstate.cli.demo import demo
+from runstate.client.sockets import socket_address
 from runstate.web.build import HERE
 from tests.client import Ask
 from tests.node import alone, lacking
 from tests.subscribing import Listening, asking, listening
+from tests.web.live import PICTURES, LivePage, watching
 
-PICTURES = Path(__file__).parent.parent.parent / "build" / "screenshots"
 VARIABLES = ".graphiql-editor-tool .graphiql-editor:not(.hidden) .view-lines"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -62,6 +64,20 @@ async def live(server: Listening) -> AsyncIterator[Ask]:
     """Yield a client of the server over HTTP."""
     async with asking(server) as live:
         yield live
+
+
+@pytest.fixture
+async def filled(server: Listening) -> None:
+    """Run a demo of twelve runs."""
+    await demo(socket_address(server.address), None, 12, inf, lambda *_: None)
+
+
+@pytest.fixture
+async def page(server: Listening, browser: Browser) -> AsyncIterator[LivePage]:
+    """Yield the open page; check afterwards that there were no complaints and no requests to other hosts."""
+    async with watching(browser, server.address) as page:
+        yield page
+    assert (page.complaints, page.strayed) == ([], [])
 
 
 class GraphiQL:

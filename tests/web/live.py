@@ -3,13 +3,14 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, Response, Route, expect
 
 from runstate.web.build import HERE
-from tests.web.conftest import PICTURES
 
+PICTURES = Path(__file__).parent.parent.parent / "build" / "screenshots"
 AXE = HERE / "node_modules/axe-core/axe.min.js"
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 FIND = f"axe.run({{ runOnly: {STANDARDS} }})"
@@ -18,9 +19,19 @@ MODES: dict[str, tuple[Any, Any]] = {"light": (DESK, "light"), "dark": (DESK, "d
 """Viewport and colour scheme of each kind of screenshot."""
 
 # Machines that run tests can be busy.
-expect.set_options(timeout=30_000)
-READY = {"⏎": "[aria-label=Flows] tbody tr", "R": ".selected"}
-"""Selectors of what a key acts on."""
+expect.set_options(timeout=int(__import__("os").environ.get("PT", "30000")))
+COUNT = """{
+  const send = fetch;
+  window.asked = [];
+  window.fetch = (...request) => {
+    const answer = send(...request);
+    asked.push(answer.then(each => each.clone().arrayBuffer()));
+    return answer;
+  };
+}"""
+"""Script that notes the answers to the requests of the page."""
+CALM = 3
+"""Number of looks without a request after which a page is at rest."""
 GO = """view => new Promise(done => {
   location.hash = `#/${view}`;
   requestAnimationFrame(() => requestAnimationFrame(done));
@@ -40,6 +51,7 @@ class LivePage:
         """URLs of requests to other hosts, which are aborted."""
         self.files: list[Response] = []
         self.queries: list[Request] = []
+        """Requests to the API over HTTP."""
         page.on("console", self._listen)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self._asked)
@@ -67,6 +79,7 @@ class LivePage:
 
     async def open(self, view: str = "") -> None:
         """Open a view, and wait until it follows the transitions."""
+        await self.page.add_init_script(COUNT)
         await self.page.route("**/*", self._stay)
         await self.page.goto(f"{self.root}#/{view}")
         await expect(self.page.locator(".dot")).to_have_class(re.compile("is-live"))
@@ -85,11 +98,19 @@ class LivePage:
         for key in keys:
             await self.page.keyboard.press(key)
 
-    async def press_when_ready(self, key: str) -> None:
-        """Press a key once the view has what it acts on."""
-        if key in READY:
-            await self.page.wait_for_selector(READY[key])
-        await self.press("Enter" if key == "⏎" else key)
+    async def asked(self) -> int:
+        """Return the number of requests that the page has sent since it was opened."""
+        return int(await self.page.evaluate("asked.length"))
+
+    async def rest(self) -> None:
+        """Let time pass until every change that was seen has been read."""
+        calm = 0
+        while calm < CALM:
+            before = await self.asked()
+            # A view reads again after a change, with a pause.
+            await self.page.clock.run_for(6_000)
+            await self.page.evaluate("Promise.allSettled(asked).then(() => {})")
+            calm = calm + 1 if await self.asked() == before else 0
 
     async def rows(self, count: int) -> list[list[str]]:
         """Wait for a number of runs in the list; return the name and the state of each."""

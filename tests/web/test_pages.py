@@ -71,6 +71,13 @@ async def test_other_clients_are_not_redirected(browser: httpx.AsyncClient) -> N
     assert (await browser.get("/graphql")).status_code == 400
 
 
+async def test_the_address_of_a_run_that_clients_of_prefect_print_leads_to_the_page(browser: httpx.AsyncClient) -> None:
+    response = await browser.get("/runs/flow-run/0190b2c4-0000-7000-8000-000000000001")
+
+    assert response.status_code == 303
+    assert response.headers["location"] == "../../#/runs/0190b2c4-0000-7000-8000-000000000001"
+
+
 async def test_the_pages_can_be_turned_off(url: str) -> None:
     async with AsyncExitStack() as opening:
         app = build_app(Settings(database_url=url, services="off", graphiql=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -17,8 +18,7 @@ Columns = dict[str, Any]
 
 def enter(run: R, initial: State | None, state: State, *, quirks: bool = True) -> tuple[R, State]:
     """Return the run in the state, and the state with its version and the ids of the run in its details."""
-    # Counted under the lock of the run, so no version is lost or used twice.
-    entered = replace(state, version=run.version + 1, details=state.details.model_copy(update=_owner(run)))
+    entered = _versioned(run, state)
     changes = current_state(entered) | {"last_answer": None}
     for step in (times_run, counts, ends, expectations):
         changes |= step(run, initial, entered)
@@ -28,6 +28,34 @@ def enter(run: R, initial: State | None, state: State, *, quirks: bool = True) -
     if isinstance(run, FlowRun):
         changes |= claims(run, entered)
     return run.replace(**changes), entered
+
+
+def reported(run: TaskRun, state: State, columns: Mapping[str, Any]) -> tuple[TaskRun, State]:
+    """Return the run in a state that its client reports, with the times and counts that the client computed."""
+    entered = _versioned(run, state)
+    due = state.details.scheduled_time if state.is_scheduled else None
+    changes = {
+        "expected_start_time": run.expected_start_time or due or state.timestamp,
+        **columns,
+        **current_state(entered),
+        "last_answer": None,
+        # Also if the client did not say so: an end belongs to final states only, and a due time to SCHEDULED.
+        "end_time": (columns.get("end_time") or run.end_time or state.timestamp) if state.is_final else None,
+        "next_scheduled_start_time": (columns.get("next_scheduled_start_time") or due) if state.is_scheduled else None,
+    }
+    return run.replace(**changes), entered
+
+
+def joined(run: TaskRun, state: State) -> tuple[TaskRun, State]:
+    """Return the run with a late state, which only joins its history, and that state."""
+    entered = replace(_versioned(run, state), late=True)
+    return run.replace(version=entered.version), entered
+
+
+def _versioned(run: R, state: State) -> State:
+    """Return the state with its version and the ids of the run in its details."""
+    # Counted under the lock of the run, so no version is lost or used twice.
+    return replace(state, version=run.version + 1, details=state.details.model_copy(update=_owner(run)))
 
 
 def stamped(state: State, run: R, now: datetime, **more: Any) -> State:

@@ -49,6 +49,8 @@ class State:
     """The artifact that the data makes."""
     copied_from: UUID | None = None
     """Id of the stored state whose data is copied inside the database."""
+    late: bool = False
+    """Whether it was reported when the run was in a newer state already."""
 
     def __post_init__(self) -> None:
         """Set the defaults of the name and of `persisted`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Transaction
-from runstate.database.bulk import append, table_of
+from runstate.database.bulk import append, inserted, table_of, write
 from runstate.database.dialects import among, among_given
 from runstate.database.driver import fetch
 from runstate.documents.events import PREFIX, EventResource
@@ -22,6 +22,8 @@ from runstate.documents.exact_json import dumps
 from runstate.feed import EVENTS
 from runstate.rows import StoredEvent, StoredEventResource, Transition
 
+Convert = Callable[[Any], Any]
+Record = tuple[Any, ...]
 Labels = dict[str, Any]
 """A resource as JSON, as columns hold it: `resource_id`, and `role`, `name` and `labels` if there are any."""
 
@@ -38,6 +40,8 @@ COLUMNS: Final = (
     "payload",
     "cause",
 )
+FEW: Final = 16
+"""Number of events up to which one statement is faster than COPY."""
 RESOURCE_COLUMNS: Final = ("event_seq", "place", "resource_id")
 COUNTER: Final = sa.table("sqlite_sequence", sa.column("name", sa.Text), sa.column("seq", sa.BigInteger))
 CAUSE: Final = ContextVar[UUID | None]("CAUSE", default=None)
@@ -90,16 +94,32 @@ async def tell_once(transaction: Transaction, now: datetime, events: Sequence[To
     if events:
         seqs, known = await numbers_and_known(transaction.connection, len(events), [each.id for each in events])
         new = [each for each in events if each.id not in known]
-        await append_events(transaction.connection, now, new, seqs[: len(new)])
-        transaction.notify(EVENTS.channel)
+        if new:
+            await append_events(transaction.connection, now, new, seqs[: len(new)])
+            transaction.notify(EVENTS.channel)
 
 
 async def append_events(
     connection: AsyncConnection, now: datetime, events: Sequence[Told], seqs: Sequence[int]
 ) -> None:
     """Append events that do not exist, with these numbers. The caller notifies the channel of the log."""
-    write, things = (_as_text, _as_text) if connection.dialect.name == "postgresql" else (_as_it_is, _as_documents)
-    records = [
+    given, related = list(zip(seqs, events, strict=True)), list(_related(events, seqs))
+    if connection.dialect.name != "postgresql":
+        await append(connection, StoredEvent, COLUMNS, _records(given, now, _as_it_is, _as_documents))
+        await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
+    # One statement for both tables: COPY needs several messages for each.
+    elif len(events) <= FEW:
+        rows = _as_rows(COLUMNS, _records(given, now, _as_it_is, _as_it_is))
+        resources = _as_rows(RESOURCE_COLUMNS, related)
+        await write(connection, [inserted(StoredEvent, rows), inserted(StoredEventResource, resources)])
+    else:
+        await append(connection, StoredEvent, COLUMNS, _records(given, now, _as_text, _as_text))
+        await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
+
+
+def _records(given: Sequence[tuple[int, Told]], now: datetime, value: Convert, things: Convert) -> list[Record]:
+    """Return the values of `COLUMNS`; JSON values and resources are converted."""
+    return [
         (
             seq,
             each.id,
@@ -110,14 +130,15 @@ async def append_events(
             each.resource["resource_id"],
             things(each.resource),
             things(each.related),
-            write(each.payload),
+            value(each.payload),
             each.cause or CAUSE.get(),
         )
-        for seq, each in zip(seqs, events, strict=True)
+        for seq, each in given
     ]
-    await append(connection, StoredEvent, COLUMNS, records)
-    if related := list(_related(events, seqs)):
-        await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
+
+
+def _as_rows(columns: Sequence[str], records: Iterable[Record]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, each, strict=True)) for each in records]
 
 
 def _as_text(value: Any) -> str:

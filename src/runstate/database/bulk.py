@@ -107,6 +107,8 @@ async def append(
     connection: AsyncConnection, row: type[Base], columns: tuple[str, ...], records: Sequence[tuple[Any, ...]]
 ) -> None:
     """Insert many rows that have neither defaults nor conflicts: with COPY on PostgreSQL, which is the fastest way."""
+    if not records:
+        return
     table = table_of(row)
     if connection.dialect.name == "postgresql":
         driver = driver_of(connection)
@@ -115,6 +117,34 @@ async def append(
     else:
         ready = _ready(table, WriteMode.INSERT, columns, (), connection.dialect)
         later(connection, ready.text, [ready.parameters(dict(zip(columns, each, strict=True))) for each in records])
+
+
+async def load(connection: AsyncConnection, row: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert many rows that have no conflicts, given by column: with COPY on PostgreSQL.
+
+    All have the same columns. Those that are omitted have their default.
+    """
+    if not rows:
+        return
+    table = table_of(row)
+    ready = _ready(table, WriteMode.INSERT, tuple(rows[0]), (), connection.dialect)
+    rest = {name: default_of(table.c[name]) for name, _ in ready.given if name not in rows[0]}
+    records = [ready.parameters({**rest, **each}) for each in rows]
+    if connection.dialect.name == "postgresql":
+        driver, columns = driver_of(connection), [name for name, _ in ready.given]
+        with raised_as_sqlalchemy("COPY", driver):
+            await driver.copy_records_to_table(table.name, columns=columns, records=records)
+    else:
+        later(connection, ready.text, records)
+
+
+def default_of(column: sa.Column[Any]) -> Any:
+    """Return the value of a column in new rows that omit it; None without a default."""
+    default: Any = column.default
+    if default is None:
+        return None
+    # SQLAlchemy wraps a callable default in a function of the execution context.
+    return default.arg(None) if default.is_callable else default.arg
 
 
 async def insert_missing(connection: AsyncConnection, row: type[Base], rows: Sequence[dict[str, Any]]) -> set[UUID]:

@@ -155,8 +155,11 @@ def _result(error: BaseException) -> str:
 
 def _is_lost(error: BaseException, raised: BaseException) -> bool:
     is_closed = isinstance(raised, asyncpg.InterfaceError) and CLOSED in str(raised)
+    # asyncpg raises this if the server has ended the session and the transport does not know it yet.
+    is_ended = isinstance(raised, asyncpg.InternalClientError) and "cannot switch to state" in str(raised)
     return (
         is_closed
+        or is_ended
         or getattr(error, "connection_invalidated", False)
         or isinstance(raised, ConnectionError | UnknownOutcome | asyncpg.TargetServerAttributeNotMatched)
     )

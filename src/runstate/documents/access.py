@@ -8,6 +8,8 @@ ANONYMOUS = "anonymous"
 """The actor of requests without credentials, where none are required."""
 SERVICE = "service:"
 """Prefix of the actors of states that the server's services propose."""
+IMPORT = f"{SERVICE}import"
+"""The actor of imported states. The log of transitions does not have them."""
 
 
 def is_service(actor: str) -> bool:

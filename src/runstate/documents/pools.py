@@ -1,14 +1,18 @@
 """Values of work pools, work queues and workers."""
 
+from datetime import datetime, timedelta
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
 from runstate.documents.base import Document, JsonObject, LongText, Name, Text, storable_json
+from runstate.documents.deployments import RECENT
 from runstate.documents.schedules import Instant
 
+MISSED: Final = 3
+"""Number of heartbeat intervals after which a worker is offline."""
 FORBIDDEN = frozenset("/%&<>")
 RESERVED = "prefect"
 
@@ -99,6 +103,26 @@ class WorkerStatus(Enum):
     """No heartbeat for more than three heartbeat intervals."""
     ONLINE = "ONLINE"
     """Heartbeats arrive."""
+
+
+def pool_status(online_until: datetime | None, now: datetime, *, paused: bool) -> WorkPoolStatus:
+    """Return the status of a pool whose workers are online until some time."""
+    if paused:
+        return WorkPoolStatus.PAUSED
+    return WorkPoolStatus.READY if online_until and online_until >= now else WorkPoolStatus.NOT_READY
+
+
+def queue_status(last_polled: datetime | None, now: datetime, *, paused: bool) -> WorkQueueStatus:
+    """Return the status of a queue that was last polled at some time."""
+    if paused:
+        return WorkQueueStatus.PAUSED
+    return WorkQueueStatus.READY if last_polled and now - last_polled <= RECENT else WorkQueueStatus.NOT_READY
+
+
+def worker_status(last_heartbeat: datetime, interval_seconds: float, now: datetime) -> WorkerStatus:
+    """Return the status of a worker whose last heartbeat arrived at some time."""
+    until = last_heartbeat + MISSED * timedelta(seconds=interval_seconds)
+    return WorkerStatus.ONLINE if until >= now else WorkerStatus.OFFLINE
 
 
 class WorkQueueHealthPolicy(Document):

@@ -26,7 +26,7 @@ class EventFilter:
     def match(self, entry: Event) -> bool:
         """Return whether an event matches."""
         return (
-            (not self.names or _fits_one(entry.name, self.names, negatable=False))
+            (not self.names or fits_one_of(entry.name, self.names, negatable=False))
             and _has_labels(entry.resource, self.resource)
             and all(any(_has_labels(each, labels) for each in entry.related) for labels in self.related)
         )
@@ -50,7 +50,7 @@ def labels_of(resource: sa.ColumnElement[object], labels: Labels) -> Iterator[sa
 
 def _has_labels(resource: EventResource, labels: Labels) -> bool:
     return all(
-        (value := _label(resource, label)) is not None and _fits_one(value, patterns) for label, patterns in labels
+        (value := _label(resource, label)) is not None and fits_one_of(value, patterns) for label, patterns in labels
     )
 
 
@@ -66,7 +66,8 @@ def _label(resource: EventResource, label: str) -> str | None:
             return resource.labels.get(label)
 
 
-def _fits_one(text: str, patterns: Sequence[str], *, negatable: bool = True) -> bool:
+def fits_one_of(text: str, patterns: Sequence[str], *, negatable: bool = True) -> bool:
+    """Return whether one of the patterns matches a text. A leading `!` negates a pattern if they are negatable."""
     return any(_fits(text, each, negatable=negatable) for each in patterns)
 
 

@@ -47,6 +47,9 @@ CONNECTIONS_AT_ONCE: Final = 4
 class Context:
     """The context of one operation. Everything that it reads is read once."""
 
+    room = Room(ANSWERS_AT_ONCE * ANSWER_BYTES)
+    """The room for large answers; that of the process for an operation that was accepted."""
+
     def __init__(
         self,
         database: Database,
@@ -87,8 +90,6 @@ class Context:
         """Cost of the operation, once it is known."""
         self.answer_bytes = ANSWER_BYTES
         """Largest number of bytes of the answer, and of those that are read for it."""
-        self.room = Room(ANSWERS_AT_ONCE * ANSWER_BYTES)
-        """The room for large answers; that of the process for an operation that was accepted."""
 
     def fresh(self) -> "Context":
         """Return a context in which nothing was read yet, for one operation on a socket."""

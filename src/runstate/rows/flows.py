@@ -9,7 +9,17 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from runstate.documents.base import JsonObject, LongText, Name, RepeatedTags
 from runstate.documents.deployments import Actor, PullSteps, VersionInfo
 from runstate.documents.policies import ConcurrencyOptions
-from runstate.rows.base import CREATE_ONLY, JSON, NOT_FILTERABLE, PRIVATE, READ_ONLY, DocumentColumn, Row, Tagged, reverse
+from runstate.rows.base import (
+    CREATE_ONLY,
+    JSON,
+    NOT_FILTERABLE,
+    PRIVATE,
+    READ_ONLY,
+    DocumentColumn,
+    Row,
+    Tagged,
+    reverse,
+)
 from runstate.rows.limits import ConcurrencyLimit
 from runstate.rows.pools import WorkQueue
 

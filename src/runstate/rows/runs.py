@@ -66,6 +66,13 @@ class State(Row):
         DocumentColumn(StateDecision), info=PRIVATE, doc="The decision that wrote it; null for a plain acceptance."
     )
     artifact_id: Mapped[UUID | None] = mapped_column(info=PRIVATE, doc="Id of the artifact that `data` made.")
+    late: Mapped[bool] = mapped_column(
+        default=False,
+        server_default=sa.false(),
+        info=NOT_FILTERABLE,
+        doc="True if a client reported it when the run was in a newer state already: it only joined the history, with "
+        "its own time, and is not in the log of transitions.",
+    )
 
     @property
     def is_final(self) -> bool:

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from os import PathLike, fspath, stat_result
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, QueryParams
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
@@ -112,14 +114,22 @@ def is_page_path(scope: Scope) -> bool:
     """Return whether a request is for a page, one of its files, or a redirect to it."""
     path = scope["path"]
     is_way = path.rstrip("/") == "/graphql" and wants_page(scope)
-    return is_way or path in {"/", "/graphiql"} or path.startswith(FOLDERS)
+    return is_way or path in {"/", "/graphiql"} or path.startswith((*FOLDERS, RUNS))
 
 
 FOLDERS: Final = ("/assets/", "/graphiql/")
+RUNS: Final = "/runs/flow-run/"
+"""Path of a run on the pages of Prefect, which its clients print."""
+
+
+async def to_run(request: Request) -> Response:
+    """Redirect to a run on the live page."""
+    return redirect(f"../../#/runs/{quote(request.path_params['id'], safe='')}")
 
 
 def routes(pages: Pages | None = None) -> list[BaseRoute]:
     """Return the routes of the pages: the live page at the root, GraphiQL below it."""
     files = pages or Pages()
     folders = (Route(f"{folder}{{path:path}}", files) for folder in FOLDERS)
-    return [Route("/", files), Route("/graphiql", redirect(GRAPHIQL), methods=["GET"]), *folders]
+    graphiql = Route("/graphiql", redirect(GRAPHIQL), methods=["GET"])
+    return [Route("/", files), graphiql, Route(f"{RUNS}{{id}}", to_run), *folders]

@@ -146,9 +146,9 @@ class _Run:
             self.fired += [self.checked(automation, each) for each in found]
 
     def checked(self, automation: Compiled, firing: Firing) -> Fired:
-        chain, id = longest(part.chain for part in firing.parts), self.id_of(firing)
+        chain = longest(part.chain for part in firing.parts)
         admits = chain is None or self.state.reactions.admit(Reaction(firing.fired, automation.id, chain))
-        return Fired(id, automation.id, firing, chain, is_stopped=not admits)
+        return Fired(self.id_of(firing), automation.id, firing, chain, is_stopped=not admits)
 
     def id_of(self, firing: Firing) -> UUID:
         """Return the id of a firing: a trigger can fire several times by one event, through several others inside."""

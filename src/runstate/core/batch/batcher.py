@@ -18,7 +18,7 @@ from runstate.core.batch.claiming import ClaimQueue
 from runstate.core.batch.creating import unique_key
 from runstate.core.batch.decide import Environment
 from runstate.core.batch.orchestrate import Attempt, orchestrate
-from runstate.core.batch.requests import CreateRun, Outcome, Request
+from runstate.core.batch.requests import CreateRun, Outcome, RecordState, Request
 from runstate.core.context import CommandContext
 from runstate.core.heartbeats import Heartbeats
 from runstate.database import Database
@@ -284,6 +284,8 @@ def _resolve(pending: PendingRequests, outcomes: list[Outcome]) -> None:
 
 def _keys(request: Request) -> list[object]:
     """Return the keys that two running batches must not share."""
+    if isinstance(request, RecordState):
+        return [unique_key(request.run), request.run.id]
     if isinstance(request, CreateRun):
         # Two creations with the same unique key concern one run, although their new ids differ.
         return [unique_key(request.run)]

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core.batch.decide import references
-from runstate.core.batch.requests import CreateRun
+from runstate.core.batch.requests import CreateRun, RecordState
 from runstate.core.batch.unit_of_work import UnitOfWork
 from runstate.database.bulk import insert_missing
 from runstate.database.queries import orchestration as sql
@@ -17,10 +17,14 @@ from runstate.rows import Deployment, Flow, FlowRun, TaskRun, WorkQueue
 
 
 async def create(
-    connection: AsyncConnection, creations: Sequence[CreateRun], unit: UnitOfWork, known: sql.Existing | None = None
+    connection: AsyncConnection,
+    creations: Sequence[CreateRun | RecordState],
+    unit: UnitOfWork,
+    known: sql.Existing | None = None,
 ) -> None:
     """Insert new runs. Skip runs that exist already and runs that refer to unknown rows."""
-    scheduled = {each.run.id: each for each in creations if each.schedule_revision is not None}
+    made = [each for each in creations if isinstance(each, CreateRun)]
+    scheduled = {each.run.id: each for each in made if each.schedule_revision is not None}
     for runs in _waves([each.run for each in creations]):
         flow_runs = [run for run in runs if isinstance(run, FlowRun)]
         task_runs = [run for run in runs if isinstance(run, TaskRun)]

@@ -9,7 +9,17 @@ from typing import Any
 from uuid import UUID
 
 from runstate.core.batch.explaining import explained, unanswered
-from runstate.core.batch.requests import Answer, Created, CreateRun, Outcome, ProposeState, Request
+from runstate.core.batch.recording import record
+from runstate.core.batch.requests import (
+    Answer,
+    Created,
+    CreateRun,
+    Outcome,
+    ProposeState,
+    Recorded,
+    RecordState,
+    Request,
+)
 from runstate.core.batch.unit_of_work import UnitOfWork
 from runstate.core.bookkeeping import enter, stamped
 from runstate.core.policies import BACKGROUND_TASK, CLAIMED, CORE_FLOW, CORE_TASK, MINIMAL_FLOW, MINIMAL_TASK
@@ -53,7 +63,7 @@ def _hear(request: Request, unit: UnitOfWork) -> None:
     """Note that a client has made a request for a run, which is a sign of life for its flow run, too."""
     if isinstance(request, ProposeState) and request.dry_run:
         return
-    run = unit.runs.get(request.run.id if isinstance(request, CreateRun) else request.run_id)
+    run = unit.runs.get(request.run_id if isinstance(request, ProposeState) else request.run.id)
     # A worker that was cut off says nothing about the run.
     if isinstance(request, ProposeState) and isinstance(run, FlowRun) and request.claim_id not in (None, run.claim_id):
         return
@@ -66,6 +76,8 @@ def _hear(request: Request, unit: UnitOfWork) -> None:
 def _decided(request: Request, unit: UnitOfWork, environment: Environment) -> Outcome:
     if isinstance(request, CreateRun):
         return _create(request, unit, environment)
+    if isinstance(request, RecordState):
+        return _record(request, unit, environment)
     run = unit.runs.get(request.run_id)
     # A run of this batch exists for clients once its creation is decided, which removes it from `created`.
     if run is None or run.id in unit.created or _kind(run) is not request.kind:
@@ -95,8 +107,17 @@ def _create(request: CreateRun, unit: UnitOfWork, environment: Environment) -> O
 
 def _with_cause(run: FlowRun | TaskRun, unit: UnitOfWork) -> FlowRun | TaskRun:
     """Return a run; a subflow run with the firing that led to its parent."""
-    parent = unit.flow_run_refs.get(run.parent_task_run_id) if isinstance(run, FlowRun) and run.parent_task_run_id else None
+    task_run_id = run.parent_task_run_id if isinstance(run, FlowRun) else None
+    parent = unit.flow_run_refs.get(task_run_id) if task_run_id else None
     return run.replace(cause=parent.cause) if parent and parent.cause else run
+
+
+def _record(request: RecordState, unit: UnitOfWork, environment: Environment) -> Outcome:
+    outcome = record(request, unit, environment.new_id)
+    if isinstance(outcome, Recorded) and outcome.written and not outcome.late:
+        # Slots that rules acquired for the run; those that its client acquired are released by the client.
+        _keep_or_release(unit.runs[outcome.run_id], unit.states[outcome.run_id], unit, environment.now)
+    return outcome
 
 
 def _first(request: CreateRun, kind: RunKind) -> ProposeState:
@@ -349,6 +370,7 @@ def state_columns(run_id: UUID, state: State, actor: str, request_id: str | None
         "actor": actor,
         "request_id": request_id,
         "decision_record": state.decision,
+        "late": state.late,
         "artifact_id": state.artifact.id if state.artifact else None,
     }
 

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runstate.core.batch.artifacts import write_artifacts
 from runstate.core.batch.creating import create, mirrors
 from runstate.core.batch.decide import Environment, decide_request, references, state_columns
-from runstate.core.batch.requests import CreateRun, Outcome, ProposeState, Request
+from runstate.core.batch.recording import unheld
+from runstate.core.batch.requests import CreateRun, Outcome, ProposeState, RecordState, Request
 from runstate.core.batch.unit_of_work import Entered, UnitOfWork
 from runstate.core.rules.concurrency import HOLDING
 from runstate.core.states import State, is_unpersisted
@@ -98,7 +99,8 @@ async def orchestrate(
         outcomes = [decide_request(request, unit, environment) for request in requests]
         await write(transaction.connection, unit, environment.now)
         if attempt is not None:
-            minted = {each.state.id for each in unit.transitions if each.state.id}
+            # Reported states have ids of clients, which another server may have written; they can be repeated.
+            minted = {each.state.id for each in unit.transitions if each.state.id} - unit.recorded
             # Not earlier: an attempt that fails before COMMIT has written nothing for certain.
             transaction.before_commit(partial(attempt.prepare, minted, outcomes))
             transaction.after_commit(attempt.commit)
@@ -143,18 +145,22 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
     unit = UnitOfWork()
     proposals = [each for each in requests if isinstance(each, ProposeState)]
     creations = [each for each in requests if isinstance(each, CreateRun)]
+    reports = [each for each in requests if isinstance(each, RecordState)]
+    reporting = {parent for each in reports for parent in references(each.run)}
     flow_runs = {each.run_id for each in proposals if each.kind is RunKind.FLOW_RUN}
     task_runs = {each.run_id for each in proposals if each.kind is RunKind.TASK_RUN}
     # Flow runs lock their flow and deployment by foreign keys, so batches that create flow runs insert first.
     if all(isinstance(each.run, TaskRun) for each in creations):
-        parents = {parent for each in creations for parent in references(each.run)}
+        parents = reporting.union(parent for each in creations for parent in references(each.run))
         await _lock_flow_runs(connection, unit, flow_runs, task_runs, parents)
         await create(connection, creations, unit, _parents(unit))
     else:
         await create(connection, creations, unit)
-        await _lock_flow_runs(connection, unit, flow_runs, task_runs)
+        await _lock_flow_runs(connection, unit, flow_runs, task_runs, reporting)
     # The first state of a new subflow run is entered on its task run, too.
-    await _lock_task_runs(connection, unit, task_runs | mirrors(creations, unit), flow_runs)
+    reported = {each.run.id for each in reports}
+    await _lock_task_runs(connection, unit, task_runs | reported | mirrors(creations, unit), flow_runs)
+    await _load_reports(connection, reports, unit)
     # Locking tells whether limits exist; runs that this batch created were not locked.
     unit.has_limits |= not unit.created.isdisjoint(flow_runs | task_runs)
     await _load_limits(connection, proposals, unit)
@@ -165,6 +171,20 @@ async def load(connection: AsyncConnection, requests: Sequence[Request], now: da
     )
     unit.answers = {(each.run_id, each.key): each for each in known}
     return unit
+
+
+async def _load_reports(connection: AsyncConnection, reports: Sequence[RecordState], unit: UnitOfWork) -> None:
+    """Create the reported runs that do not exist, lock those that have another id, and find the states that exist."""
+    if not reports:
+        return
+    asked = {each.state.id for each in reports} | {each.follows for each in reports if each.holds}
+    unit.recorded = await sql.stored(connection, [each for each in asked if each is not None])
+    # The first report of each run creates it.
+    missing = {each.run.id: each for each in reversed(unheld(reports, unit)) if each.run.id not in unit.runs}
+    await create(connection, list(missing.values()), unit, _parents(unit))
+    await _lock_task_runs(
+        connection, unit, {unit.existing[each] for each in missing.keys() & unit.existing.keys()}, set()
+    )
 
 
 def _parents(unit: UnitOfWork) -> sql.Existing:
@@ -280,9 +300,11 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
     changed = [unit.runs[each].replace(updated=now) for each in sorted(unit.changed_runs)]
     changes = [
         inserted(FlowRunState, [_state_row(each) for each in unit.transitions if isinstance(each.run, FlowRun)]),
-        inserted(TaskRunState, [_state_row(each) for each in unit.transitions if isinstance(each.run, TaskRun)]),
+        inserted(
+            TaskRunState, [_state_row(each) for each in unit.transitions + unit.late if isinstance(each.run, TaskRun)]
+        ),
         updated(FlowRun, sql.FLOW_RUN_MOVED, [run for run in changed if isinstance(run, FlowRun)]),
-        updated(TaskRun, sql.TASK_RUN_MOVED, [run for run in changed if isinstance(run, TaskRun)]),
+        *_moved([run for run in changed if isinstance(run, TaskRun)], unit),
         # Numbered under the locks of the runs: the order of a run's entries agrees with its versions.
         inserted(Transition, [_transition(each, unit) for each in unit.transitions]),
         await tallies.added(connection, _tally_changes(unit)),
@@ -302,6 +324,15 @@ async def write(connection: AsyncConnection, unit: UnitOfWork, now: datetime) ->
     copies = [(each.state.id, each.state.copied_from) for each in unit.transitions if each.state.copied_from]
     await sql.copy_data(connection, copies)  # type: ignore[arg-type]
     await write_artifacts(connection, unit.transitions)
+
+
+def _moved(changed: Sequence[TaskRun], unit: UnitOfWork) -> list[TableWrite]:
+    """Return the writes of changed task runs, one for each set of columns that clients reported."""
+    groups: dict[tuple[str, ...], list[TaskRun]] = {}
+    for run in changed:
+        further = unit.reported_columns.get(run.id, set()).difference(sql.TASK_RUN_MOVED)
+        groups.setdefault(tuple(sorted(further)), []).append(run)
+    return [updated(TaskRun, (*sql.TASK_RUN_MOVED, *further), runs) for further, runs in groups.items()]
 
 
 async def write_limits(transaction: Transaction, unit: UnitOfWork, now: datetime) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -84,7 +86,30 @@ class CreateRun:
     """The revision that the schedule of a scheduled run must have; otherwise the outcome is NotFound."""
 
 
-Request = ProposeState | CreateRun
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordState:
+    """A state of a task run that its client decided and reports afterwards. No rule judges it.
+
+    It is written once for its id. If the run is in a newer state, it only joins the history: it is late.
+    """
+
+    run: TaskRun
+    """The run, to be created if none has its unique key."""
+    state: State
+    """The state, with id and timestamp."""
+    columns: Mapping[str, Any]
+    """Columns that the client computed, which the run gets unless the state is late."""
+    follows: UUID | None = None
+    """Id of the state before it, if the client knows it."""
+    replaces: UUID | None = None
+    """Id of the state in which the run must be; otherwise nothing is written."""
+    holds: bool = False
+    """Whether the outcome is NotFound while the state before it is unknown: it may still be on its way."""
+    actor: str = ANONYMOUS
+    request_id: str | None = None
+
+
+Request = ProposeState | CreateRun | RecordState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,5 +151,17 @@ class Created:
     """The run in its first state with all columns, if this request created it."""
 
 
-Outcome = Answer | Created | Exception
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A state that was recorded, or that had been recorded before."""
+
+    run_id: UUID
+    """Id of the run, which can differ from the reported one."""
+    written: bool
+    """Whether this request wrote it."""
+    late: bool = False
+    """Whether the run was in a newer state."""
+
+
+Outcome = Answer | Created | Recorded | Exception
 """The outcome of a request. A RunstateError is a problem of the client, any other exception is a bug."""

@@ -78,7 +78,14 @@ class UnitOfWork:
     dangling: dict[UUID, UUID] = field(default_factory=dict)
     """Unknown ids, by id of the run to create that refers to them."""
 
+    recorded: set[UUID] = field(default_factory=set)
+    """Ids of reported states that are stored, or that this batch writes."""
+
     transitions: list[Entered] = field(default_factory=list)
+    late: list[Entered] = field(default_factory=list)
+    """Reported states that the runs did not enter, because they were in newer ones."""
+    reported_columns: dict[UUID, set[str]] = field(default_factory=dict)
+    """Columns that clients reported with states, by id of the run."""
     changed_runs: set[UUID] = field(default_factory=set)
     changed_limits: set[UUID] = field(default_factory=set)
     new_leases: set[UUID] = field(default_factory=set)
@@ -151,6 +158,11 @@ class UnitOfWork:
         """Record that a run entered a state."""
         self.transitions.append(Entered(run, self.states.get(run.id), state, actor, request_id))
         self.states[run.id] = state
+        self.change_run(run)
+
+    def join(self, run: TaskRun, state: State, actor: str, request_id: str | None) -> None:
+        """Record a late state. It has a version, so the run gets a new one, but stays in its state."""
+        self.late.append(Entered(run, None, state, actor, request_id))
         self.change_run(run)
 
     def claim(self, run_id: UUID, lease: Lease, claim_id: UUID, now: datetime) -> None:

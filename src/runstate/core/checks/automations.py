@@ -155,8 +155,7 @@ async def verify_automations(database: Database, kept_since: datetime) -> list[s
             if comparison is None:
                 # The first row is the place from which the others are repeated.
                 comparison = Comparison(_replay(database, reader, rounds[0]), kept_since)
-                rounds = rounds[1:]
-            for each in rounds:
+            for each in rounds[1:] if rounds[0].created == comparison.replay.first else rounds:
                 await comparison.play(each, stored.get(each.created, {}))
         if comparison:
             comparison.end()

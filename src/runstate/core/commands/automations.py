@@ -161,18 +161,23 @@ async def _owners(connection: AsyncConnection, automation_id: UUID) -> Sequence[
 async def _relate(
     context: CommandContext, connection: AsyncConnection, automation: Automation, owners: Sequence[str]
 ) -> None:
-    """Replace the related resources of an automation: its owners, and the deployments that its actions name."""
+    """Replace the related resources of an automation."""
+    related = table_of(AutomationRelatedResource)
+    await connection.execute(sa.delete(related).where(related.c.automation_id == automation.id))
+    rows = [fresh(context) | each for each in related_resources(automation, owners)]
+    if rows:
+        await connection.execute(sa.insert(related), rows)
+
+
+def related_resources(automation: Automation, owners: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the resources of an automation, by column: its owners, and the deployments that its actions name."""
     named = [
         f"{PREFIX}deployment.{each.deployment_id}" for each in _runs(_actions_of(automation)) if each.deployment_id
     ]
-    related = table_of(AutomationRelatedResource)
-    await connection.execute(sa.delete(related).where(related.c.automation_id == automation.id))
-    rows = [
-        fresh(context) | {"automation_id": automation.id, "resource_id": each, "owned_by_resource": each in owners}
+    return [
+        {"automation_id": automation.id, "resource_id": each, "owned_by_resource": each in owners}
         for each in dict.fromkeys([*owners, *named])
     ]
-    if rows:
-        await connection.execute(sa.insert(related), rows)
 
 
 def _actions_of(automation: Automation) -> Iterable[Any]:

@@ -18,6 +18,7 @@ from runstate.core.commands.command import TRIES, command
 from runstate.core.commands.references import referred_to, unknown
 from runstate.core.context import CommandContext
 from runstate.database import dialects
+from runstate.database.bulk import default_of
 from runstate.errors import NotFound, Unavailable
 from runstate.rows import Row
 from runstate.rows.documents import writable
@@ -57,20 +58,12 @@ def columns_of(document: BaseModel, *, without: Sequence[str] = ("id", "by")) ->
 def new_columns(row: type[Row], document: BaseModel) -> dict[str, Any]:
     """Return a value for each column that clients write: that of the document, or the default."""
     given = document.model_fields_set
-    return {name: getattr(document, name) if name in given else _default(column) for name, column in _writable(row)}
+    return {name: getattr(document, name) if name in given else default_of(column) for name, column in _writable(row)}
 
 
 @functools.cache
 def _writable(row: type[Row]) -> tuple[tuple[str, sa.Column[Any]], ...]:
     return tuple((name, column) for name, _, column in writable(row, once=True))
-
-
-def _default(column: sa.Column[Any]) -> Any:
-    default: Any = column.default
-    if default is None:
-        return None
-    # SQLAlchemy wraps a callable default in a function of the execution context.
-    return default.arg(None) if default.is_callable else default.arg
 
 
 async def insert(connection: AsyncConnection, row: type[R], columns: Mapping[str, Any]) -> R:

@@ -25,7 +25,7 @@ from runstate.core.commands.by_name import (
     given,
 )
 from runstate.core.commands.command import command
-from runstate.core.commands.crud import Written, new_columns
+from runstate.core.commands.crud import Written, change, new_columns
 from runstate.core.commands.parameters import check_parameters
 from runstate.core.commands.runs import NEW, change_run, create_run, find, release_and_forget, stated
 from runstate.core.commands.work_pools import check_job_variables, find_pool, queues_of
@@ -222,6 +222,18 @@ async def update_flow_run(context: CommandContext, document: Any) -> FlowRun:
             raise NotFound(document.id)
         changed: FlowRun = await change_run(context, transaction.connection, locked[0].run, document)
     return changed
+
+
+@command(FlowRun)
+async def add_labels(context: CommandContext, flow_run_id: UUID, labels: dict[str, Any]) -> None:
+    """Add labels to those of a flow run; a label that it has gets the new value."""
+    async with context.database.write() as transaction:
+        connection = transaction.connection
+        known = sa.select(FlowRun.labels).where(FlowRun.id == flow_run_id).with_for_update(key_share=True)
+        found = (await connection.execute(known)).scalar_one_or_none()
+        if found is None:
+            raise NotFound(flow_run_id)
+        await change(connection, FlowRun, FlowRun.id == flow_run_id, {"labels": found | labels}, context.clock())
 
 
 @command(FlowRun)

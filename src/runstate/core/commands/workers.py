@@ -18,14 +18,12 @@ from runstate.core.context import CommandContext
 from runstate.database import Transaction
 from runstate.database.queries.work import mark_polled
 from runstate.documents.base import Document, JsonObject, Name
-from runstate.documents.pools import WorkerMetadata, WorkerName
+from runstate.documents.pools import MISSED, WorkerMetadata, WorkerName
 from runstate.errors import NotFound
 from runstate.rows import RunClaim, Worker, WorkPool
 
 INTERVAL: Final = 30.0
 """Interval of the heartbeats of a worker that is known from its claims only, in seconds."""
-MISSED: Final = 3
-"""Number of heartbeat intervals after which a worker is offline."""
 
 
 class WorkerHeartbeat(Document):

@@ -82,9 +82,9 @@ def action_rows(fired: Fired, automation: Evaluated, now: datetime) -> list[dict
 def told_of(fired: Fired, automation: Evaluated, event: Event | None, now: datetime) -> Told:
     """Return the event that tells of a firing, or that a loop of automations was stopped."""
     firing = fired.firing
-    id, name = state_event_id(fired.id), f"{PREFIX}automation.{firing.state.value.lower()}"
+    key, name = state_event_id(fired.id), f"{PREFIX}automation.{firing.state.value.lower()}"
     if fired.is_stopped:
-        id, name = uuid5(root_of(fired), f"{fired.automation_id} stopped"), LOOP_STOPPED
+        key, name = uuid5(root_of(fired), f"{fired.automation_id} stopped"), LOOP_STOPPED
     related = [resource("event", firing.event.event_id, role="triggering-event")] if firing.event else []
     labels = {POSTURE: posture} if (posture := _posture(automation.compiled)) else {}
     thing = resource("automation", fired.automation_id, automation.definition["name"], **labels)
@@ -92,7 +92,7 @@ def told_of(fired: Fired, automation: Evaluated, event: Event | None, now: datet
         "triggering_labels": {each.label: each.value for each in firing.labels},
         "triggering_event": event_payload(event) if event else None,
     }
-    return Told(id, name, now, thing, related, payload, cause=None if fired.is_stopped else fired.id)
+    return Told(key, name, now, thing, related, payload, cause=None if fired.is_stopped else fired.id)
 
 
 def _posture(compiled: Compiled) -> str | None:

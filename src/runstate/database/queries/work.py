@@ -13,7 +13,7 @@ from runstate.database.bulk import table_of
 from runstate.database.dialects import DatabaseTime, among, among_given
 from runstate.database.driver import fetch
 from runstate.database.queries.claimable import FULL, HOLDS, SCHEDULED, due
-from runstate.rows import FlowRun, WorkPool, WorkQueue
+from runstate.rows import Deployment, FlowRun, WorkPool, WorkQueue
 
 MOST_COUNTED: Final = 200
 """Due runs of a queue that are counted."""
@@ -108,9 +108,11 @@ def _queue(*row: Any) -> QueueWork:
     return QueueWork(key, name, min(number, free), next_due)
 
 
-async def mark_polled(connection: AsyncConnection, queues: Collection[UUID], now: datetime) -> None:
-    """Record that queues were polled, unless that was recorded seconds ago."""
-    table = table_of(WorkQueue)
+async def mark_polled(
+    connection: AsyncConnection, ids: Collection[UUID], now: datetime, row: type[WorkQueue | Deployment] = WorkQueue
+) -> None:
+    """Record that queues or deployments were polled, unless that was recorded seconds ago."""
+    table = table_of(row)
     stale = table.c.last_polled.is_(None) | (table.c.last_polled < now - MARKED_EVERY)
-    marked = sa.update(table).where(among(table.c.id, sorted(queues)), stale)
+    marked = sa.update(table).where(among(table.c.id, sorted(ids)), stale)
     await connection.execute(marked.values(last_polled=now))

@@ -24,7 +24,7 @@ from runstate.database.budget import Room
 from runstate.documents import exact_json
 from runstate.errors import LimitExceeded
 from runstate.graphql.errors import log_errors, original_exception, to_client_error
-from runstate.graphql.execution.answer_size import UNKNOWN, AnswerSize, check_size
+from runstate.graphql.execution.answer_size import UNKNOWN, AnswerSize, as_json
 from runstate.graphql.execution.events import SMALL_EVENT_BYTES, EventAnswer, EventExecution, Events, written
 from runstate.graphql.execution.executor import Executor
 from runstate.graphql.execution.fast_path import FastPath, Outcome, fast_path_of
@@ -160,7 +160,8 @@ class Schema(strawberry.Schema):
         if operation is None:
             raise CannotGetOperationTypeError(request.name)
         # Set before the checks, so that rejected operations are observed with their type.
-        _annotate_context(request, kind=operation.kind.value)
+        if request.context is not None:
+            request.context.kind = operation.kind_name
         if operation.kind not in request.allowed:
             raise InvalidOperationTypeError(operation.kind)
         if errors := document.errors_for(request.name):
@@ -168,7 +169,10 @@ class Schema(strawberry.Schema):
         scopes.check(operation.scopes, getattr(request.context, "principal", UNRESTRICTED))
         self.documents.check_list_sizes(operation, request.variables)
         cost = self.documents.cost(operation, request.variables)
-        _annotate_context(request, cost=cost, answer_bytes=self.documents.limits.answer_bytes, room=self.room)
+        if request.context is not None:
+            request.context.cost = cost
+            request.context.answer_bytes = self.documents.limits.answer_bytes
+            request.context.room = self.room
         return AcceptedOperation(request, document, operation, cost)
 
     async def _result(self, accepted: AcceptedOperation) -> ExecutionResult:
@@ -192,7 +196,7 @@ class Schema(strawberry.Schema):
                     outcome = await fast_path.outcome(accepted.request.context, arguments)
                 data = self._attempt(accepted, partial(fast_path.answer, outcome))
                 if data is not None:
-                    check_size(data, self.documents.limits.answer_bytes)
+                    data = as_json(data, self.documents.limits.answer_bytes)
                     return ExecutionResult(data, None, self._extensions(accepted))
         # With the outcome, since a mutation must not be called twice.
         return await self._executed_by_executor(accepted, outcome)
@@ -320,12 +324,6 @@ async def _until_taken(request: ExecutionRequest) -> None:
     until_taken = getattr(request.context, "until_taken", None)
     if until_taken is not None:
         await until_taken()
-
-
-def _annotate_context(request: ExecutionRequest, **values: Any) -> None:
-    """Set attributes of the context, which the observer of the operation reads."""
-    if request.context is not None:
-        vars(request.context).update(values)
 
 
 def as_graphql(error: Exception) -> GraphQLError:

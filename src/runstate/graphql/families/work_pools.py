@@ -8,7 +8,7 @@ import strawberry
 
 from runstate.core.commands import claims, work_pools
 from runstate.documents.access import Scope
-from runstate.documents.pools import WorkPoolStatus
+from runstate.documents.pools import WorkPoolStatus, pool_status
 from runstate.errors import InvalidInput, NameTaken, NotFound
 from runstate.graphql.context import Context, Info
 from runstate.graphql.families.family import Command, Delete, family
@@ -38,10 +38,7 @@ FAMILY = family(
 @computes(WorkPool, needs={"paused", "online_until"})
 def status(root: WorkPool, context: Context) -> WorkPoolStatus:
     """PAUSED, READY if a worker is online, or NOT_READY."""
-    if root.paused:
-        return WorkPoolStatus.PAUSED
-    online = root.online_until is not None and root.online_until >= context.now
-    return WorkPoolStatus.READY if online else WorkPoolStatus.NOT_READY
+    return pool_status(root.online_until, context.now, paused=root.paused)
 
 
 @computes(WorkPool, needs={"paused", "online_until"})

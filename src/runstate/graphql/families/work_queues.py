@@ -13,7 +13,13 @@ from runstate.database.queries.claimable import HOLDING
 from runstate.documents.access import Scope
 from runstate.documents.base import Document, Name
 from runstate.documents.deployments import RECENT
-from runstate.documents.pools import ClaimableFlowRuns, HeldBackReason, WorkQueueHealthPolicy, WorkQueueStatus
+from runstate.documents.pools import (
+    ClaimableFlowRuns,
+    HeldBackReason,
+    WorkQueueHealthPolicy,
+    WorkQueueStatus,
+    queue_status,
+)
 from runstate.documents.states import StateType
 from runstate.errors import InvalidInput, NameTaken, NotFound
 from runstate.graphql.context import Context, Info
@@ -98,9 +104,7 @@ async def slots_in_use(root: strawberry.Parent[WorkQueue], info: Info) -> int:
 @computes(WorkQueue, needs={"shows_pause", "last_polled"})
 def status(root: WorkQueue, context: Context) -> WorkQueueStatus:
     """PAUSED by an update, READY if polled within 60 seconds, or NOT_READY."""
-    if root.shows_pause:
-        return WorkQueueStatus.PAUSED
-    return WorkQueueStatus.READY if _is_polled(root, context) else WorkQueueStatus.NOT_READY
+    return queue_status(root.last_polled, context.now, paused=root.shows_pause)
 
 
 def _is_polled(queue: WorkQueue, context: Context) -> bool:

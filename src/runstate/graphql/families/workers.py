@@ -1,13 +1,12 @@
 """Workers: worker, workers, workerHeartbeat, deleteWorker."""
 
-from datetime import timedelta
 from typing import Annotated, Any
 
 import strawberry
 
 from runstate.core.commands import claims, workers
 from runstate.documents.access import Scope
-from runstate.documents.pools import WorkerMetadata, WorkerStatus
+from runstate.documents.pools import WorkerMetadata, WorkerStatus, worker_status
 from runstate.errors import InvalidInput, NotFound
 from runstate.graphql.context import Context, Info
 from runstate.graphql.families.claims import runs
@@ -42,8 +41,7 @@ BEAT = strawberry.argument(description="The worker and its pool.")
 @computes(Worker, needs={"last_heartbeat_time", "heartbeat_interval_seconds"})
 def status(root: Worker, context: Context) -> WorkerStatus:
     """ONLINE for three intervals after a heartbeat, then OFFLINE."""
-    until = root.last_heartbeat_time + workers.MISSED * timedelta(seconds=root.heartbeat_interval_seconds)
-    return WorkerStatus.ONLINE if until >= context.now else WorkerStatus.OFFLINE
+    return worker_status(root.last_heartbeat_time, root.heartbeat_interval_seconds, context.now)
 
 
 @computes(Worker, needs={"reported"})

@@ -35,7 +35,7 @@ class AddressFilter:
             address = client_address(scope, self.trusted_proxies)
             if self.trusted_proxies:
                 self._adopt_scheme(scope)
-            scope["state"] = {**scope.get("state", {}), "address": address}
+            scope.setdefault("state", {})["address"] = address
             if not self.is_open(scope) and not scope["app"].state.allowlist.admits(address):
                 await self._refuse(scope, receive, send)
                 return

@@ -24,13 +24,13 @@ class FieldLines:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or reject it."""
-        lines = [*scope.get("headers", ())]
-        if sum(name == HOST for name, _ in lines) > 1:
-            response = refusal(HTTPConnection(scope), BadRequest("A request must not have more than one Host line."))
-            await response(scope, receive, send)
-            return
+        lines = scope.get("headers", ())
         # Most requests have one line for each field, and are not copied.
         if len(lines) > len(dict(lines)):
+            if sum(name == HOST for name, _ in lines) > 1:
+                error = BadRequest("A request must not have more than one Host line.")
+                await refusal(HTTPConnection(scope), error)(scope, receive, send)
+                return
             scope["headers"] = joined(lines)
         await self.app(scope, receive, send)
 

@@ -185,17 +185,16 @@ class Endpoint(GraphQL[Context, None]):
             raise RefusedError(400, f"GET requests need the header `{PREFLIGHT_HEADER}`, which prevents CSRF.")
         accept = request.headers.get("accept")
         # Before the body is read: the client would not accept any answer.
-        acceptable(accept)
+        media_type = acceptable(accept)
         body = await self._content(request)
         async with self.large_requests.turn(len(body)):
             asked = operation(_parsed(body) if request.method == "POST" else _of_url(request.query_params))
             del body
-            return await self._result(request, asked, known_as, accept)
+            if is_named(accept, EVENTS) and wants_events(accept, self._kind(asked)):
+                return await self._stream(request, asked, known_as)
+            return await self._result(request, asked, known_as, media_type)
 
-    async def _result(self, request: Request, asked: GraphQLRequest, known_as: str, accept: str | None) -> Response:
-        media_type = acceptable(accept)
-        if is_named(accept, EVENTS) and wants_events(accept, self._kind(asked)):
-            return await self._stream(request, asked, known_as)
+    async def _result(self, request: Request, asked: GraphQLRequest, known_as: str, media_type: str) -> Response:
         context = self._context(request, known_as)
         result = await self._execute(request, asked, context)
         request.scope["kind"] = context.kind
@@ -372,12 +371,26 @@ def _not_executed(body: dict[str, Any], media_type: str) -> Response:
 
 
 def _has_code(body: dict[str, Any], codes: Collection[str]) -> bool:
-    return any(error["extensions"]["code"] in codes for error in body.get("errors") or ())
+    errors = body.get("errors")
+    return bool(errors) and any(error["extensions"]["code"] in codes for error in errors or ())
 
 
 def _fault(message: str, code: Code, known_as: str) -> dict[str, Any]:
     return {"errors": [{"message": message, "extensions": {"code": code.value, "requestId": known_as}}]}
 
 
+class Answer(Response):
+    """A response with JSON. Its head is written at once, which takes Starlette longer than small answers take."""
+
+    def __init__(self, content: bytes, status: int, media_type: str) -> None:
+        self.status_code = status
+        self.body = content
+        self.background = None
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(content)),
+            (b"content-type", f"{media_type}; charset=utf-8".encode("latin-1")),
+        ]
+
+
 def _response(status: int, body: dict[str, Any], media_type: str) -> Response:
-    return Response(dumped(body), status, media_type=f"{media_type}; charset=utf-8")
+    return Answer(dumped(body), status, media_type)

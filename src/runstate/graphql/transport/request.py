@@ -28,7 +28,8 @@ def operation(body: Any) -> GraphQLRequest:
     """Return the operation in the body of a request. An empty text counts as omitted."""
     if not isinstance(body, dict):
         raise RefusedError(400, "A request must be a JSON object.")
-    body = {name: value for name, value in body.items() if value != ""}
+    if "" in body.values():
+        body = {name: value for name, value in body.items() if value != ""}
     query = body.get("query")
     # Clients recognize this message, and send the document next.
     if query is None and _is_persisted(body.get("extensions")):

@@ -76,6 +76,7 @@ class Operation:
 
     name: str | None
     kind: OperationType
+    kind_name: str
     cost: Amount
     longest_list: LongestList | None
     """Finds the length of the longest list in the variables; None if they hold no list."""
@@ -215,6 +216,7 @@ class DocumentCache:
         return Operation(
             name=name_of(definition),
             kind=kind,
+            kind_name=definition.operation.value,
             cost=cost.fixed,
             longest_list=self.list_sizes.of_variables(definition),
             scopes=cost.scopes | ROOT_SCOPES[kind],

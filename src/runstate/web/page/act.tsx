@@ -74,18 +74,18 @@ const refOf = ({ kind, id }: Subject): RunRef => (kind === "flowRun" ? { flowRun
 
 const TITLES: Record<Action["verb"], string> = { retry: "Retry", cancel: "Cancel", pause: "Pause", resume: "Resume", "what-if": "What if" };
 
-export function ActionDialog({ verb, subject }: Action) {
+export function ActionDialog({ verb, subject, type }: Action) {
   const close = () => action.set(undefined);
   return (
     <Dialog title={`${TITLES[verb]}: ${subject.name}`} close={close}>
-      {verb === "what-if" ? <WhatIf subject={subject} /> : <Doing verb={verb} subject={subject} close={close} />}
+      {verb === "what-if" ? <WhatIf subject={subject} first={type ?? "RUNNING"} /> : <Doing verb={verb} subject={subject} close={close} />}
     </Dialog>
   );
 }
 
 /** Choose a state, see what the rules say, then propose it. */
-function WhatIf({ subject }: { subject: Subject }) {
-  const [type, setType] = useState<StateType>("RUNNING");
+function WhatIf({ subject, first }: { subject: Subject; first: StateType }) {
+  const [type, setType] = useState<StateType>(first);
   const [force, setForce] = useState(false);
   const [asked, setAsked] = useState<Result>();
   const [done, setDone] = useState<Result>();
@@ -180,6 +180,7 @@ export function ReleaseDialog({ lease, name, reload }: Released) {
     mutate(ReleaseDocument, { input: { leaseIds: [lease] } }).then(
       ({ result }) => {
         if (result.__typename !== "ReleaseConcurrencySlotsPayload") return setProblem(result.message);
+        if (!result.leaseIds.length) return setProblem("The slot was released already.");
         reload();
         close();
       },

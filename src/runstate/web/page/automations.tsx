@@ -1,25 +1,22 @@
 // Automations with their newest firings, and the actions of each firing.
-import { useEffect } from "preact/hooks";
-import { follow } from "./client.ts";
-import { AutomationEventsDocument, AutomationsDocument, type AutomationsQuery } from "./documents.ts";
+import { AutomationsDocument, type AutomationsQuery } from "./documents.ts";
 import { duration, plural } from "./format.ts";
 import { Ago, Empty, Loaded } from "./parts.tsx";
-import { type Query, useQuery } from "./query.ts";
-import { href } from "./router.ts";
+import { useQuery } from "./query.ts";
+import { href, place } from "./router.ts";
 import { useTitle } from "./shell.tsx";
+import { useSignal } from "./signal.ts";
 
 type Automation = AutomationsQuery["automations"]["nodes"][number];
 type Firing = Automation["firings"]["nodes"][number];
 type ActionRun = Firing["actionRuns"][number];
 
 const RUN = "runstate.flow-run."; // prefix of the resources of flow runs
-const SOON = 2000; // milliseconds in which an action is usually executed
 
 export function Automations() {
   useTitle("Automations");
-  const query = useQuery(AutomationsDocument, {}, { main: true, gap: 1000 });
-  useFirings(query.reload);
-  usePending(query);
+  const { params } = useSignal(place);
+  const query = useQuery(AutomationsDocument, {}, { main: true, events: ["runstate.automation.*"] });
   return (
     <>
       <h1>Automations</h1>
@@ -27,9 +24,11 @@ export function Automations() {
         {({ automations: { nodes } }) =>
           nodes.length ? (
             <ul class="limits">
-              {nodes.map((automation) => (
-                <OneAutomation key={automation.id} automation={automation} />
-              ))}
+              {[...nodes]
+                .sort((a, b) => Number(b.name === params.name) - Number(a.name === params.name))
+                .map((automation) => (
+                  <OneAutomation key={automation.id} automation={automation} isCurrent={automation.name === params.name} />
+                ))}
             </ul>
           ) : (
             <Empty>No automations. createAutomation makes one.</Empty>
@@ -40,40 +39,11 @@ export function Automations() {
   );
 }
 
-/** Call a function after each firing. */
-function useFirings(reload: () => void): void {
-  useEffect(() => {
-    let cursor: string | null = null;
-    return follow(
-      AutomationEventsDocument,
-      () => ({ after: cursor }),
-      ({ events }) => {
-        cursor = events.cursor;
-        if (events.events.length) reload();
-      },
-      () => {
-        cursor = null; // it may have expired
-      },
-    );
-  }, []);
-}
-
-/** Read again when actions that are pending may have ended, because no event tells that. */
-function usePending({ data, reload }: Query<AutomationsQuery>): void {
-  useEffect(() => {
-    const firings = data?.automations.nodes.flatMap((each) => each.firings.nodes) ?? [];
-    const pending = firings.flatMap((each) => each.actionRuns).filter(({ status }) => status === "PENDING");
-    if (!pending.length) return;
-    const next = Math.min(...pending.map(({ nextAttempt }) => Date.parse(nextAttempt ?? "") || 0));
-    const timer = setTimeout(reload, Math.max(SOON, next - Date.now() + SOON));
-    return () => clearTimeout(timer);
-  }, [data]);
-}
-
-function OneAutomation({ automation: { name, description, enabled, trigger, actions, firings } }: { automation: Automation }) {
+function OneAutomation({ automation, isCurrent }: { automation: Automation; isCurrent: boolean }) {
+  const { name, description, enabled, trigger, actions, firings } = automation;
   const [last] = firings.nodes;
   return (
-    <li>
+    <li class={isCurrent ? "is-current" : ""}>
       <h2>
         <span>{name}</span>
         <span class={enabled ? "good" : "warning"}>{enabled ? "enabled" : "disabled"}</span>
@@ -128,7 +98,7 @@ function Cause({ firing: { event, labels } }: { firing: Firing }) {
   const { resourceId, name } = event.resource;
   return (
     <>
-      {event.name} <span class="faint">of</span>{" "}
+      <a href={href(["events"], { event: event.id })}>{event.name}</a> <span class="faint">of</span>{" "}
       {resourceId.startsWith(RUN) ? <a href={href(["runs", resourceId.slice(RUN.length)])}>{name ?? resourceId}</a> : (name ?? resourceId)}
     </>
   );

@@ -1,39 +1,43 @@
-// The filter of the runs as chips: each can be removed, and others added.
+// A filter as chips: each can be removed, and others added.
 import { useState } from "preact/hooks";
-import { FILTERS, SORTS } from "./filters.ts";
+import { type Filters, SORTS } from "./filters.ts";
 import { type Params, setParams } from "./router.ts";
 
-export function Chips({ params, sort }: { params: Params; sort: string }) {
-  const given = Object.entries(params).filter(([name]) => name in FILTERS);
+type Props = { params: Params; filters: Filters<unknown>; sort?: string };
+
+export function Chips({ params, filters, sort }: Props) {
+  const given = Object.entries(params).filter(([name]) => name in filters);
   return (
     <div class="chips" role="group" aria-label="Filter">
       {given.map(([name, text]) => (
         <span key={name} class="chip">
-          <span class="faint">{FILTERS[name]?.label}:</span> {text.length > 40 ? `${text.slice(0, 40)}…` : text.replaceAll(",", ", ")}
-          <button type="button" aria-label={`Remove the filter ${FILTERS[name]?.label}`} onClick={() => setParams({ [name]: undefined })}>
+          <span class="faint">{filters[name]?.label}:</span> {text.length > 40 ? `${text.slice(0, 40)}…` : text.replaceAll(",", ", ")}
+          <button type="button" aria-label={`Remove the filter ${filters[name]?.label}`} onClick={() => setParams({ [name]: undefined })}>
             ×
           </button>
         </span>
       ))}
-      <Adding />
-      <label class="sort">
-        <span class="unseen">Order</span>
-        <select value={sort} onChange={(event) => setParams({ sort: event.currentTarget.value })}>
-          {Object.entries(SORTS).map(([name, label]) => (
-            <option key={name} value={name}>
-              {label}
-            </option>
-          ))}
-        </select>
-      </label>
+      <Adding filters={filters} />
+      {sort && (
+        <label class="sort">
+          <span class="unseen">Order</span>
+          <select value={sort} onChange={(event) => setParams({ sort: event.currentTarget.value })}>
+            {Object.entries(SORTS).map(([name, label]) => (
+              <option key={name} value={name}>
+                {label}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
     </div>
   );
 }
 
-function Adding() {
-  const [name, setName] = useState("state");
+function Adding({ filters }: { filters: Filters<unknown> }) {
+  const [name, setName] = useState(Object.keys(filters)[0] ?? "");
   const [text, setText] = useState("");
-  const hint = FILTERS[name]?.hint ?? "";
+  const hint = filters[name]?.hint ?? "";
   return (
     <form
       class="adding"
@@ -44,7 +48,7 @@ function Adding() {
       }}
     >
       <select aria-label="Filter by" value={name} onChange={(event) => setName(event.currentTarget.value)}>
-        {Object.entries(FILTERS).map(([each, { label }]) => (
+        {Object.entries(filters).map(([each, { label }]) => (
           <option key={each} value={each}>
             {label}
           </option>
@@ -52,7 +56,7 @@ function Adding() {
       </select>
       <input
         id="filter"
-        aria-label={`Value of the filter ${FILTERS[name]?.label}`}
+        aria-label={`Value of the filter ${filters[name]?.label}`}
         placeholder={hint}
         value={text}
         onInput={(event) => setText(event.currentTarget.value)}

@@ -1,8 +1,8 @@
 // Deployments: what is scheduled when, and how the last runs ended.
 import { doDeployment } from "./doing.ts";
 import { DeploymentsDocument, type DeploymentsQuery } from "./documents.ts";
-import { duration, full } from "./format.ts";
-import { Ago, Empty, Loaded, Squares, Tags } from "./parts.tsx";
+import { duration } from "./format.ts";
+import { Ago, At, Empty, Loaded, Squares, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
 import { may } from "./rights.ts";
 import { href, place } from "./router.ts";
@@ -18,7 +18,7 @@ export function Deployments() {
   const query = useQuery(
     DeploymentsDocument,
     { first: 100, after: null, where: params.name ? { name: { eq: params.name } } : {} },
-    { main: true, gap: 3000, matters: ({ runKind }) => runKind === "FLOW_RUN" },
+    { main: true, gap: 3000, matters: ({ runKind }) => runKind === "FLOW_RUN", events: ["runstate.deployment.*"] },
   );
   return (
     <>
@@ -39,8 +39,7 @@ export function Deployments() {
                   <tr>
                     <th scope="col">deployment</th>
                     <th scope="col">last runs</th>
-                    <th scope="col">schedules</th>
-                    <th scope="col">next dates</th>
+                    <th scope="col">schedules and next dates</th>
                     <th scope="col">pool</th>
                     <th scope="col">
                       <span class="unseen">actions</span>
@@ -76,30 +75,24 @@ function Row({ deployment, reload }: { deployment: Deployment; reload: () => voi
         <span class="faint"> › </span>
         <a href={href(["runs"], { deployment: name, flow: flow.name })}>{name}</a>
         {paused && <span class="warning"> ‖ paused</span>}
-        <div>
-          <Tags tags={tags} /> {concurrencyLimit !== null && <span class="faint">at most {concurrencyLimit} at a time</span>}
-        </div>
+        {(tags.length > 0 || concurrencyLimit !== null) && (
+          <div>
+            <Tags tags={tags} /> {concurrencyLimit !== null && <span class="faint">at most {concurrencyLimit} at a time</span>}
+          </div>
+        )}
       </th>
       <td>
         <Squares runs={[...flowRuns.nodes].reverse()} label={`Last runs of ${name}`} />
       </td>
       <td>
-        {schedules.nodes.map((schedule) => (
-          <div key={schedule.id} title={schedule.slug ?? ""}>
-            <code>{said(schedule)}</code> {!schedule.active && <span class="warning">off</span>}
-            {schedule.problem && <span class="problem"> {schedule.problem}</span>}
-          </div>
-        ))}
-        {!schedules.nodes.length && <span class="faint">none</span>}
-      </td>
-      <td>
-        {schedules.nodes.flatMap((schedule) =>
-          schedule.active ? schedule.nextDates.map((date) => (
-            <div key={`${schedule.id}${date}`} title={full(date)}>
-              <Ago time={date} />
-            </div>
-          )) : [],
-        )}
+        <ul class="schedules">
+          {schedules.nodes.map((schedule) => (
+            <li key={schedule.id}>
+              <Dates schedule={schedule} isPaused={paused} />
+            </li>
+          ))}
+        </ul>
+        {!schedules.nodes.length && <span class="faint">no schedule</span>}
       </td>
       <td>{workPool ? <a href={href(["pools"])}>{`${workPool.name} / ${workQueueName ?? ""}`}</a> : <span class="faint">–</span>}</td>
       <td class="buttons">
@@ -115,6 +108,30 @@ function Row({ deployment, reload }: { deployment: Deployment; reload: () => voi
         )}
       </td>
     </tr>
+  );
+}
+
+function Dates({ schedule, isPaused }: { schedule: Schedule; isPaused: boolean }) {
+  const { slug, active, problem, nextDates } = schedule;
+  const [first] = nextDates;
+  return (
+    <>
+      <code>{said(schedule)}</code> {slug && <span class="faint">{slug}</span>} {!active && <span class="warning">off</span>}
+      {problem && <span class="problem"> {problem}</span>}
+      {active && !isPaused && first && (
+        <div>
+          <Ago time={first} />
+          <span class="faint">
+            {nextDates.map((date) => (
+              <>
+                {" · "}
+                <At time={date} />
+              </>
+            ))}
+          </span>
+        </div>
+      )}
+    </>
   );
 }
 

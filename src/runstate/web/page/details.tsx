@@ -1,4 +1,7 @@
 // Artifacts of a run. Images and links of other hosts are shown as links: the page loads nothing from elsewhere.
+import { useEffect, useState } from "preact/hooks";
+import { follow } from "./client.ts";
+import { ProgressDocument } from "./documents.ts";
 import { Ago, Empty, isEmpty, Json } from "./parts.tsx";
 import type { OneRun } from "./run.tsx";
 
@@ -13,31 +16,44 @@ export function Details({ run }: { run: OneRun }) {
           <h2>
             {artifact.key ?? artifact.description ?? artifact.type ?? "artifact"}
             <span class="faint">
-              {" "}
-              {artifact.type} {artifact.taskRun ? `of ${artifact.taskRun.name}` : ""} <Ago time={artifact.created} />
+              {[" ", artifact.type, artifact.taskRun?.name].filter(Boolean).join(" · ")} · <Ago time={artifact.created} />
             </span>
           </h2>
-          <Content artifact={artifact} />
+          <Content artifact={artifact} isLive={!run.endTime} />
         </li>
       ))}
     </ul>
   );
 }
 
-function Content({ artifact: { content, data, description, key } }: { artifact: Artifact }) {
+function Content({ artifact, isLive }: { artifact: Artifact; isLive: boolean }) {
+  const { id, content, data, description, key } = artifact;
   if (!content) return isEmpty(data) ? null : <Json value={data} />;
   if (content.__typename === "MarkdownContent") return <pre class="text">{content.markdown}</pre>;
-  if (content.__typename === "ProgressContent") {
-    return (
-      <p class="progress">
-        <progress value={content.percent} max={100} aria-label={description ?? key ?? "progress"} /> {content.percent} %
-      </p>
-    );
-  }
+  if (content.__typename === "ProgressContent") return <Progress id={id} read={content.percent} label={description ?? key ?? "progress"} isLive={isLive} />;
   if (content.__typename === "TableContent") return <Table content={content} />;
   if (content.__typename === "ImageContent") return <External url={content.image} text={description ?? content.image} />;
   if (content.__typename === "LinkContent") return <External url={content.link} text={content.text ?? content.link} />;
   return <Json value={data} />;
+}
+
+/** How far something is. It moves while the run does; no transition tells that. */
+function Progress({ id, read, label, isLive }: { id: string; read: number; label: string; isLive: boolean }) {
+  const [told, setTold] = useState<number>();
+  useEffect(() => {
+    if (!isLive) return setTold(undefined);
+    return follow(
+      ProgressDocument,
+      () => ({ id }),
+      ({ artifact }) => setTold(artifact?.content && "percent" in artifact.content ? artifact.content.percent : undefined),
+    );
+  }, [id, isLive]);
+  const percent = told ?? read;
+  return (
+    <p class="progress">
+      <progress value={percent} max={100} aria-label={label} /> {percent} %
+    </p>
+  );
 }
 
 function External({ url, text }: { url: string; text: string }) {

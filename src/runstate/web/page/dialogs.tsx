@@ -1,16 +1,12 @@
-// The dialogs, loaded when the first one of a kind is opened.
+// The dialogs.
+import { ActionDialog, DeploymentDialog, ReleaseDialog } from "./act.tsx";
+import { BulkDialog } from "./act_many.tsx";
 import { action, bulk, doDeployment, release } from "./doing.ts";
-import { lazy } from "./lazy.tsx";
+import { Drawer } from "./drawer.tsx";
+import { Help } from "./help.tsx";
+import { Palette } from "./palette.tsx";
 import { KeyDialog, opened } from "./shell.tsx";
 import { useSignal } from "./signal.ts";
-
-const Palette = lazy(() => import("./palette.tsx").then((module) => module.Palette));
-const Help = lazy(() => import("./help.tsx").then((module) => module.Help));
-const Drawer = lazy(() => import("./drawer.tsx").then((module) => module.Drawer));
-const ActionDialog = lazy(() => import("./act.tsx").then((module) => module.ActionDialog));
-const BulkDialog = lazy(() => import("./act_many.tsx").then((module) => module.BulkDialog));
-const ReleaseDialog = lazy(() => import("./act.tsx").then((module) => module.ReleaseDialog));
-const DeploymentDialog = lazy(() => import("./act.tsx").then((module) => module.DeploymentDialog));
 
 export function Dialogs() {
   const name = useSignal(opened);

@@ -1,10 +1,16 @@
 // What is asked of the user before something is done; the dialogs listen to these.
-import type { FlowRunWhere } from "./documents.ts";
+import type { FlowRunWhere, StateType } from "./documents.ts";
 import { Signal } from "./signal.ts";
 
 export type Verb = "retry" | "cancel" | "delete";
 export type Bulk = { verb: Verb; where: FlowRunWhere; count: number };
 export const bulk = new Signal<Bulk | undefined>(undefined);
+
+/** Ask whether all runs of a flow that have not ended are to be cancelled. */
+export function cancelUnfinished({ name, unfinished }: { name: string; unfinished: { totalCount: number } }): void {
+  const where: FlowRunWhere = { flow: { name: { eq: name } }, stateType: { in: ["SCHEDULED", "PENDING", "RUNNING", "PAUSED"] } };
+  bulk.set({ verb: "cancel", where, count: unfinished.totalCount });
+}
 
 export type Subject = {
   kind: "flowRun" | "taskRun";
@@ -16,7 +22,8 @@ export type Subject = {
   /** The input that a paused run waits for, with its JSON schema. */
   input?: { schema: unknown; description: string } | undefined;
 };
-export type Action = { verb: "retry" | "cancel" | "pause" | "resume" | "what-if"; subject: Subject };
+/** `type` is the state that "what if" asks about first. */
+export type Action = { verb: "retry" | "cancel" | "pause" | "resume" | "what-if"; subject: Subject; type?: StateType };
 export const action = new Signal<Action | undefined>(undefined);
 
 const FINAL = new Set(["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]);

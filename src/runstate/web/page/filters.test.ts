@@ -2,8 +2,18 @@ import { describe, expect, it, vi } from "vitest";
 
 vi.stubGlobal("localStorage", { getItem: () => null, setItem: () => {} });
 const { orderOf, whereOf } = await import("./filters.ts");
+const { eventsWhere, patternsOf } = await import("./event_filters.ts");
 const { href, parse } = await import("./router.ts");
 const { duration, relative } = await import("./format.ts");
+
+describe("the filter of events", () => {
+  it("is a condition, and patterns of names to follow", () => {
+    const params = { name: "order.*,runstate.flow-run.Failed", resource: "order.17", event: "e", sort: "x" };
+    expect(eventsWhere(params)).toEqual({ and: [{ nameMatches: ["order.*", "runstate.flow-run.Failed"] }, { anyResource: { resourceId: { in: ["order.17"] } } }] });
+    expect(patternsOf(params)).toEqual(["order.*", "runstate.flow-run.Failed"]);
+    expect([eventsWhere({}), patternsOf({})]).toEqual([{}, []]);
+  });
+});
 
 describe("the filter in the address", () => {
   it("is the condition of the query", () => {

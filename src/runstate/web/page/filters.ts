@@ -5,8 +5,8 @@ import type { Params } from "./router.ts";
 import { TYPES } from "./states.ts";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
-const list = (text: string) => text.split(",").map((each) => each.trim()).filter(Boolean);
-const since = (text: string) => {
+export const list = (text: string) => text.split(",").map((each) => each.trim()).filter(Boolean);
+export const since = (text: string) => {
   const seconds = secondsOf(text);
   return seconds === undefined ? undefined : { secondsAgo: { lte: seconds } };
 };
@@ -16,10 +16,11 @@ function searched(text: string): FlowRunWhere {
   return { or: [{ name: { contains: text } }, { flow: { name: { contains: text } } }] };
 }
 
-type Filter = { label: string; hint: string; where: (text: string) => FlowRunWhere | undefined };
-
+type Filter<Where> = { label: string; hint: string; where: (text: string) => Where | undefined };
 /** Each filter by the name of its parameter. */
-export const FILTERS: Record<string, Filter> = {
+export type Filters<Where> = Record<string, Filter<Where>>;
+
+export const FILTERS: Filters<FlowRunWhere> = {
   state: {
     label: "state",
     hint: "failed,crashed",
@@ -72,16 +73,18 @@ function parsed(text: string): FlowRunWhere | undefined {
   }
 }
 
-export function whereOf(params: Params): FlowRunWhere {
-  const conditions = Object.entries(FILTERS).flatMap(([name, { where }]) => {
+export function whereBy<Where extends { and?: Where[] | null | undefined }>(filters: Filters<Where>, params: Params): Where {
+  const conditions = Object.entries(filters).flatMap(([name, { where }]) => {
     const text = params[name];
     const condition = text ? where(text) : undefined;
     return condition ? [condition] : [];
   });
   const [only] = conditions;
-  if (!only) return {};
-  return conditions.length === 1 ? only : { and: conditions };
+  if (!only) return {} as Where;
+  return conditions.length === 1 ? only : ({ and: conditions } as Where);
 }
+
+export const whereOf = (params: Params): FlowRunWhere => whereBy(FILTERS, params);
 
 export const SORTS: Record<string, string> = {
   "-expectedStartTime": "newest first",

@@ -1,7 +1,8 @@
 // One flow: how long its runs take, how they end, day by day and task by task.
-import { bulk } from "./doing.ts";
-import { FlowDocument, type FlowQuery, type FlowRunWhere } from "./documents.ts";
+import { cancelUnfinished } from "./doing.ts";
+import { FlowDocument, type FlowQuery } from "./documents.ts";
 import { clock, duration, percent, plural, secondsOf, utc } from "./format.ts";
+import { useKeys } from "./keyboard.ts";
 import { Ago, Empty, Loaded, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
 import { may } from "./rights.ts";
@@ -56,13 +57,9 @@ export function Flow({ name }: { name: string }) {
 
 type Whole = FlowQuery["whole"][number];
 
-const unfinished = (name: string): FlowRunWhere => ({
-  flow: { name: { eq: name } },
-  stateType: { in: ["SCHEDULED", "PENDING", "RUNNING", "PAUSED"] },
-});
-
 function Facts({ flow, whole, range }: { flow: OneFlow; whole: Whole | undefined; range: string }) {
   const rights = useSignal(may);
+  useKeys({ C: () => rights.propose && cancelUnfinished(flow) });
   return (
     <p class="line facts">
       <a href={href(["runs"], { flow: flow.name, expected: range })}>{plural(whole?.count ?? 0, "run")}</a>
@@ -82,14 +79,13 @@ function Facts({ flow, whole, range }: { flow: OneFlow; whole: Whole | undefined
       ))}
       <a href={href(["runs"], { flow: flow.name, sort: "-totalRunTimeSeconds" })}>slowest runs</a>
       {rights.propose && (
-        <button type="button" class="small" onClick={() => bulk.set({ verb: "cancel", where: unfinished(flow.name), count: flow.unfinished.totalCount })}>
-          Cancel {plural(flow.unfinished.totalCount, "unfinished run")} …
+        <button type="button" class="small" onClick={() => cancelUnfinished(flow)}>
+          Cancel {plural(flow.unfinished.totalCount, "unfinished run")} … <kbd>C</kbd>
         </button>
       )}
     </p>
   );
 }
-
 
 /** A dot for each of the last 100 runs, with the band between p50 and p95. */
 function Durations({ flow, whole }: { flow: OneFlow; whole: Whole | undefined }) {

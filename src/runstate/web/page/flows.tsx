@@ -1,16 +1,27 @@
 // All flows.
+import { cancelUnfinished } from "./doing.ts";
 import { FlowsDocument } from "./documents.ts";
-import { useCursor } from "./keyboard.ts";
+import { type Keys, useCursor } from "./keyboard.ts";
 import { Ago, Empty, Loaded, Squares, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
+import { may } from "./rights.ts";
 import { go, href } from "./router.ts";
 import { useTitle } from "./shell.tsx";
+import { useSignal } from "./signal.ts";
 
 export function Flows() {
   useTitle("Flows");
-  const query = useQuery(FlowsDocument, { first: 100, after: null }, { main: true, gap: 3000, matters: ({ runKind }) => runKind === "FLOW_RUN" });
-  const names = query.data?.flows.nodes.map(({ name }) => name) ?? [];
-  const cursor = useCursor(names, (index) => ({ Enter: () => names.length && go(href(["flows", names[Math.max(0, index)] ?? ""])) }));
+  const query = useQuery(FlowsDocument, { first: 100, after: null }, { main: true, gap: 3000, matters: ({ runKind }) => runKind === "FLOW_RUN", events: ["runstate.flow.*"] });
+  const all = query.data?.flows.nodes ?? [];
+  const rights = useSignal(may);
+  // Without a chosen row, keys act on the first.
+  const cursor = useCursor(
+    all.map(({ name }) => name),
+    (index): Keys => {
+      const flow = all[Math.max(0, index)];
+      return flow ? { Enter: () => go(href(["flows", flow.name])), C: () => rights.propose && cancelUnfinished(flow) } : {};
+    },
+  );
   return (
     <>
       <h1>Flows</h1>
@@ -26,8 +37,8 @@ export function Flows() {
                     <th scope="col" class="number">
                       runs
                     </th>
-                    <th scope="col">deployments</th>
-                    <th scope="col">tags</th>
+                    <th scope="col" class="wide">deployments</th>
+                    <th scope="col" class="wide">tags</th>
                     <th scope="col" class="number">
                       last change
                     </th>
@@ -43,14 +54,14 @@ export function Flows() {
                         <Squares runs={[...flowRuns.nodes].reverse()} label={`Last runs of ${name}`} />
                       </td>
                       <td class="number">{all.totalCount.toLocaleString("en")}</td>
-                      <td>
+                      <td class="wide">
                         {deployments.nodes.map((each) => (
                           <a key={each.id} href={href(["deployments"], { name: each.name })}>
                             {each.name}{" "}
                           </a>
                         ))}
                       </td>
-                      <td>
+                      <td class="wide">
                         <Tags tags={tags} />
                       </td>
                       <td class="number">

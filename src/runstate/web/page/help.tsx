@@ -11,7 +11,7 @@ const KEYS: readonly [key: string, does: string][] = [
   ["x", "select the row"],
   ["r", "retry: the run, the row or the selected rows"],
   ["c", "cancel: the same"],
-  ["R C", "retry or cancel all runs that match the filter"],
+  ["R C", "retry or cancel all runs that match the filter; C: cancel the unfinished runs of the flow"],
   ["p, u", "pause and resume the run"],
   ["v", "compare the run with the last completed one of its flow"],
   ["w", "what if: ask the rules without writing"],

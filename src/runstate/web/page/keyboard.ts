@@ -1,9 +1,11 @@
 // Keys. A view adds its own while it is shown; the others work everywhere.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 export type Keys = Record<string, () => unknown>;
 
 const layers: Keys[] = [];
+let early: { key: string; until: number }[] = []; // keys that were pressed before the view had them
+const PATIENCE = 5000; // milliseconds for which they are kept
 let prefix = "";
 let forgetting: ReturnType<typeof setTimeout> | undefined;
 
@@ -19,6 +21,7 @@ function onKey(event: KeyboardEvent): void {
   const key = isPalette ? "mod+k" : event.key;
   const found = find(`${prefix}${key}`) ?? find(key);
   setPrefix(!found && key === "g" ? "g " : "");
+  if (!found && !prefix) keep(key);
   if (!found) return;
   event.preventDefault();
   found();
@@ -33,19 +36,41 @@ function setPrefix(next: string): void {
 
 const find = (key: string) => layers.findLast((layer) => key in layer)?.[key];
 
-export function listenToKeys(): void {
-  addEventListener("keydown", onKey);
+/** Keep a key for the view that is loading. */
+function keep(key: string): void {
+  const now = Date.now();
+  early = [...early.filter(({ until }) => until > now), { key, until: now + PATIENCE }];
 }
 
-/** Keys of a view; those of the page itself, `isBase`, count only where no view has the same. */
+/** Press the kept keys that are known now, each after the previous one was drawn. */
+function catchUp(): void {
+  const [first] = early;
+  const found = first && first.until > Date.now() ? find(first.key) : undefined;
+  if (!found) return;
+  early.shift();
+  found();
+  setTimeout(catchUp);
+}
+
+export function listenToKeys(): void {
+  addEventListener("keydown", onKey);
+  addEventListener("hashchange", () => {
+    early = [];
+  });
+}
+
+/** Keys of a view; those of the page itself, `isBase`, count only where no view has the same. A view has its keys once it
+ * has its data: what is pressed before that waits for them. */
 export function useKeys(keys: Keys, isBase = false): void {
   const newest = useRef(keys);
   newest.current = keys;
   const names = Object.keys(keys).join(" ");
-  useEffect(() => {
+  // Before the first picture is shown.
+  useLayoutEffect(() => {
     const layer = Object.fromEntries(names.split(" ").map((name) => [spaced(name), () => newest.current[name]?.()]));
     if (isBase) layers.unshift(layer);
     else layers.push(layer);
+    setTimeout(catchUp);
     return () => {
       layers.splice(layers.indexOf(layer), 1);
     };
@@ -60,12 +85,7 @@ export function useCursor(ids: readonly string[], keys: (index: number) => Keys 
   const [id, setId] = useState<string>();
   const index = id === undefined ? -1 : ids.indexOf(id);
   const move = (by: number) => setId(ids[Math.max(0, Math.min(ids.length - 1, index + by))]);
-  useKeys({
-    j: () => move(1),
-    k: () => move(-1),
-    ArrowDown: () => move(1),
-    ArrowUp: () => move(-1),
-    ...keys(index),
-  });
+  const ours = { j: () => move(1), k: () => move(-1), ArrowDown: () => move(1), ArrowUp: () => move(-1), ...keys(index) };
+  useKeys(ids.length ? ours : {});
   return index;
 }

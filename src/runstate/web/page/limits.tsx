@@ -1,5 +1,5 @@
 // Concurrency limits: who holds slots, who waits, and since when.
-import { release } from "./doing.ts";
+import { action, release } from "./doing.ts";
 import { LimitsDocument, type LimitsQuery } from "./documents.ts";
 import { duration, plural, secondsSince } from "./format.ts";
 import { useNow } from "./now.ts";
@@ -19,7 +19,7 @@ const SUSPICIOUS = 20; // times the average after which a holder may be dead
 export function Limits() {
   useTitle("Limits");
   const { params } = useSignal(place);
-  const query = useQuery(LimitsDocument, {}, { main: true, gap: 700, matters: () => true });
+  const query = useQuery(LimitsDocument, {}, { main: true, gap: 700, matters: () => true, events: ["runstate.concurrency-limit.*"] });
   return (
     <>
       <h1>Limits</h1>
@@ -78,7 +78,7 @@ function OneLimit({ limit, isCurrent, reload }: { limit: Limit; isCurrent: boole
           </thead>
           <tbody>
             {leases.nodes.map((lease) => (
-              <Holder key={lease.id} lease={lease} average={average} free={rights.propose ? () => release.set({ lease: lease.id, name, reload }) : undefined} />
+              <Holder key={lease.id} lease={lease} average={average} free={rights.propose ? () => giveBack(lease, name, reload) : undefined} />
             ))}
           </tbody>
         </table>
@@ -118,6 +118,13 @@ function OneLimit({ limit, isCurrent, reload }: { limit: Limit; isCurrent: boole
   );
 }
 
+/** A slot that a state of a run has acquired is given back by the next state of the run. */
+function giveBack({ id: lease, automatic, run }: Lease, name: string, reload: () => void): void {
+  if (!automatic || !run) return release.set({ lease, name, reload });
+  const { id, version, stateType } = run;
+  action.set({ verb: "what-if", type: "CRASHED", subject: { kind: run.__typename === "TaskRun" ? "taskRun" : "flowRun", id, name: run.name, version, stateType } });
+}
+
 function Holder({ lease, average, free }: { lease: Lease; average: number; free: (() => void) | undefined }) {
   const now = useNow();
   const seconds = secondsSince(lease.created, now);
@@ -136,7 +143,7 @@ function Holder({ lease, average, free }: { lease: Lease; average: number; free:
       <td>
         {free && (
           <button type="button" class="small" onClick={free}>
-            Release
+            {lease.automatic && lease.run ? "End the run …" : "Release …"}
           </button>
         )}
       </td>

@@ -6,7 +6,8 @@ import { type Change, Store } from "./store.ts";
 
 const TICKER = 2000; // transitions that the drawer keeps
 const HIDDEN = 250; // milliseconds between two updates of a page that nobody sees
-const FORGOTTEN = new Set(["CURSOR_EXPIRED", "INVALID_INPUT"]);
+/** Codes of errors that say that a cursor is of no use any more. */
+export const FORGOTTEN: ReadonlySet<string> = new Set(["CURSOR_EXPIRED", "INVALID_INPUT"]);
 
 export const store = new Store();
 export const viewer = new Signal<ViewerQuery["viewer"] | undefined>(undefined);
@@ -22,6 +23,11 @@ const listeners = new Set<Listener>();
 let waiting: Change[] = [];
 let scheduled = false;
 let cursor: string | undefined;
+let settle = () => {};
+/** Resolved once the position in the log is known, or known to be out of reach. What is read later misses nothing. */
+export const standing = new Promise<void>((resolve) => {
+  settle = resolve;
+});
 
 export function onChanges(listener: Listener): () => void {
   listeners.add(listener);
@@ -60,7 +66,7 @@ export const position = () => cursor;
 
 /** Begin to follow the log. Queries of views that are sent later have seen at least what is before the cursor. */
 export async function begin(): Promise<void> {
-  const known = await ask(ViewerDocument, {});
+  const known = await ask(ViewerDocument, {}).finally(settle);
   viewer.set(known.viewer);
   cursor = known.transitionCursor;
   let broken = false;

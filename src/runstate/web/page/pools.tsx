@@ -9,7 +9,7 @@ type Pool = PoolsQuery["workPools"]["nodes"][number];
 
 export function Pools() {
   useTitle("Work pools");
-  const query = useQuery(PoolsDocument, {}, { main: true, gap: 2000, matters: ({ runKind }) => runKind === "FLOW_RUN" });
+  const query = useQuery(PoolsDocument, {}, { main: true, gap: 2000, matters: ({ runKind }) => runKind === "FLOW_RUN", events: ["runstate.work-*"] });
   return (
     <>
       <h1>Work pools</h1>

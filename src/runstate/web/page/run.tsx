@@ -83,7 +83,9 @@ function Shown({ run }: { run: OneRun }) {
     logs: "Logs",
   };
   const subject = subjectOf(run);
-  const verbs = actionsOf(subject);
+  // A transition does not say which input a paused run waits for.
+  const isRead = run.states.nodes.at(-1)?.details !== undefined;
+  const verbs = actionsOf(subject).filter((verb) => verb !== "resume" || isRead);
   const rights = useSignal(may);
   const isCompared = params.compare === "last";
   const others = { flow: { id: { eq: run.flow.id } }, stateType: { eq: "COMPLETED" as const }, id: { ne: run.id } };
@@ -102,7 +104,7 @@ function Shown({ run }: { run: OneRun }) {
     r: act("retry"),
     c: act("cancel"),
     p: act("pause"),
-    u: act("resume"),
+    ...(isRead ? { u: act("resume") } : {}),
     w: act("what-if"),
     v: compare,
     j: () => choose(1),

@@ -5,7 +5,7 @@ import { type FlowRunWhere, RunCountsDocument, RunsDocument, type RunsQuery, Run
 import { Chips } from "./chips.tsx";
 import { action, actionsOf, bulk } from "./doing.ts";
 import { duration, plural, secondsSince } from "./format.ts";
-import { DEFAULT_SORT, orderOf, whereOf } from "./filters.ts";
+import { DEFAULT_SORT, FILTERS, orderOf, whereOf } from "./filters.ts";
 import { useNow } from "./now.ts";
 import { Ago, Empty, Problem, RunLink, State, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
@@ -28,8 +28,7 @@ export type Row = RunsQuery["flowRuns"]["nodes"][number];
 export function Runs() {
   useTitle("Runs");
   const { params } = useSignal(place);
-  const { selected: _, ...filter } = params;
-  const where = whereOf(filter);
+  const where = whereOf(params);
   const orderBy = orderOf(params.sort);
   const key = JSON.stringify([where, orderBy]);
   const atTop = useRef(true);
@@ -84,7 +83,7 @@ export function Runs() {
     <div class="runs">
       <div class="line">
         <h1>Runs</h1>
-        <Chips params={filter} sort={params.sort ?? DEFAULT_SORT} />
+        <Chips params={params} filters={FILTERS} sort={params.sort ?? DEFAULT_SORT} />
         <output class="total">{total === undefined ? "" : plural(total, "run")}</output>
       </div>
       {query.error && <Problem message={query.error.message} />}
@@ -140,6 +139,8 @@ function Table({ rows, where, total, more, hasMore, atTop, onTop, isEmpty }: Tab
       if (actionsOf(subject).includes(verb)) action.set({ verb, subject });
     }
   };
+  const actOnAll = (verb: "retry" | "cancel") => () =>
+    Object.keys(where).length > 0 && may.value.propose && bulk.set({ verb, where, count: total ?? 0 });
   const cursor = useCursor(
     rows.map(({ id }) => id),
     (index) => ({
@@ -147,8 +148,7 @@ function Table({ rows, where, total, more, hasMore, atTop, onTop, isEmpty }: Tab
       x: () => rows[index] && selection.set(toggled(selection.value, rows[index].id)),
       r: act("retry", rows[index]),
       c: act("cancel", rows[index]),
-      R: () => total && Object.keys(where).length && may.value.propose && bulk.set({ verb: "retry", where, count: total }),
-      C: () => total && Object.keys(where).length && may.value.propose && bulk.set({ verb: "cancel", where, count: total }),
+      ...(total ? { R: actOnAll("retry"), C: actOnAll("cancel") } : {}),
       ".": onTop,
       Escape: () => (selection.value.size ? selection.set(new Set()) : back()),
     }),

@@ -16,6 +16,7 @@ export const PLACES: readonly [key: string, path: string, label: string][] = [
   ["w", "pools", "Work pools"],
   ["l", "limits", "Limits"],
   ["t", "automations", "Automations"],
+  ["v", "events", "Events"],
 ];
 
 const THEMES = ["system", "dark", "light"] as const;
@@ -107,8 +108,8 @@ function Clocks() {
       <button type="button" class="small" onClick={toggleUtc} aria-keyshortcuts="t" title="Local time or UTC (t)">
         {isUtc ? "UTC" : "Local"}
       </button>
-      <button type="button" class="small" onClick={nextTheme} title="Theme: system, dark or light">
-        {chosen === "system" ? "◐ Auto" : chosen === "dark" ? "● Dark" : "○ Light"}
+      <button type="button" class="small theme" onClick={nextTheme} aria-keyshortcuts="Shift+T" title="Theme: system, dark or light (T)">
+        <i aria-hidden="true">{{ system: "◐", dark: "●", light: "○" }[chosen]}</i> <span>{{ system: "Auto", dark: "Dark", light: "Light" }[chosen]}</span>
       </button>
     </>
   );
@@ -121,7 +122,7 @@ function Dot() {
   const text = state === "live" ? `live${measured}` : state;
   return (
     <span class={`dot is-${state}`} title="The connection, and how long a message takes there and back">
-      <i aria-hidden="true">{state === "live" ? "●" : "○"}</i> {text}
+      <i aria-hidden="true">{state === "live" ? "●" : "○"}</i> <span>{text}</span>
     </span>
   );
 }

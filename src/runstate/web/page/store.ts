@@ -80,7 +80,7 @@ export class Store {
 }
 
 /** Put the newest page of a list in front of the rows that were loaded after it. */
-export function withFirstPage<Row extends Versioned>(rows: readonly Row[], page: readonly Row[]): Row[] {
+export function withFirstPage<Row extends { id: string }>(rows: readonly Row[], page: readonly Row[]): Row[] {
   const ids = new Set(page.map(({ id }) => id));
   const last = page.at(-1);
   const position = last ? rows.findIndex(({ id }) => id === last.id) : -1;

@@ -28,7 +28,7 @@ export function TaskTable({ tasks }: { tasks: readonly TaskRun[] }) {
             <th scope="col" class="number">
               ran
             </th>
-            <th scope="col" class="number">
+            <th scope="col" class="wide number">
               attempts
             </th>
             <th scope="col" class="wide">
@@ -49,7 +49,7 @@ export function TaskTable({ tasks }: { tasks: readonly TaskRun[] }) {
                 <State run={task} />
               </td>
               <td class="number">{duration(task.totalRunTimeSeconds)}</td>
-              <td class="number">{task.runCount}</td>
+              <td class="wide number">{task.runCount}</td>
               <td class="wide">{task.childFlowRun && <RunLink run={task.childFlowRun} flow={false} />}</td>
               <td class="why-cell">{task.lastAnswer?.reason ?? lastFailure(task)}</td>
             </tr>

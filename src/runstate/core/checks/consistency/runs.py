@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 
 from runstate.core.checks.check import Check
 from runstate.database.queries import tallies
@@ -19,7 +20,7 @@ COPIED: Final = (("state_id", "id"), ("state_type", "type"), ("state_name", "nam
 
 def _checks(runs: str, run: Run, state: State) -> tuple[Check, ...]:
     return (
-        Check(f"{runs} that differ from the state of their version", not_in_last_state(run, state)),
+        Check(f"{runs} that differ from their newest state", not_in_last_state(run, state)),
         Check(f"{runs} whose version is not that of their newest state", miscounted_states(run, state)),
         Check(f"{runs} with a state that is older than the previous one", going_back_in_time(state)),
         Check(f"{runs} whose end time does not match their state", wrongly_ended(run)),
@@ -30,10 +31,17 @@ def _checks(runs: str, run: Run, state: State) -> tuple[Check, ...]:
 
 
 def not_in_last_state(run: Run, state: State) -> Ids:
-    """Select runs whose columns differ from the state with their version."""
+    """Select runs whose columns differ from their newest state that was not late."""
     # Unlike `!=`, the comparison is true for NULL and a value.
     differs = [getattr(run, ours).is_distinct_from(getattr(state, theirs)) for ours, theirs in COPIED]
-    current = sa.and_(state.run_id == run.id, state.version == run.version)
+    other = aliased(state)
+    newest = sa.select(sa.func.max(other.version)).where(
+        other.run_id == run.id, ~other.late, other.version <= run.version
+    )
+    # A late state may have the version of the run.
+    is_known = sa.exists().where(other.run_id == run.id, other.version == run.version)
+    which = state.version == newest.correlate(run).scalar_subquery()
+    current = sa.and_(state.run_id == run.id, which, is_known.correlate(run))
     return sa.select(run.id).outerjoin_from(run, state, current).where(sa.or_(*differs))
 
 
@@ -53,7 +61,7 @@ def miscounted_states(run: Run, state: State) -> Ids:
 def going_back_in_time(state: State) -> Ids:
     """Select runs with a state that is older than the state of the previous version."""
     before = sa.func.lag(state.timestamp).over(partition_by=state.run_id, order_by=state.version)
-    pairs = sa.select(state.run_id, state.timestamp, before.label("before")).subquery()
+    pairs = sa.select(state.run_id, state.timestamp, before.label("before")).where(~state.late).subquery()
     return sa.select(pairs.c.run_id).where(pairs.c.timestamp < pairs.c.before)
 
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from runstate.core.checks.check import LOGGED_SINCE, Check
+from runstate.documents.access import IMPORT
 from runstate.rows import FlowRunState, TaskRunState, Transition
 
 State = type[FlowRunState | TaskRunState]
@@ -21,9 +22,13 @@ def _checks(states: str, state: State) -> tuple[Check, ...]:
 
 
 def not_logged(state: State) -> sa.Select[Any]:
-    """Select states without a log entry, among those that are too new for their entry to be pruned."""
+    """Select states without a log entry, among those that are too new for their entry to be pruned.
+
+    Imported states have none.
+    """
     entry = sa.exists().where(Transition.run_id == state.run_id, Transition.version == state.version)
-    return sa.select(state.id).where(state.timestamp >= LOGGED_SINCE, ~entry)
+    recent = (state.timestamp >= LOGGED_SINCE, state.actor != IMPORT, ~state.late)
+    return sa.select(state.id).where(*recent, ~entry)
 
 
 def wrongly_logged(state: State) -> sa.Select[Any]:

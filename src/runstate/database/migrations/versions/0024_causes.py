@@ -8,8 +8,8 @@ from alembic import op
 
 from runstate.database.migrations.types import JSON
 
-revision = "0023"
-down_revision = "0022"
+revision = "0024"
+down_revision = "0023"
 DROP = "DROP VIEW any_event"
 
 

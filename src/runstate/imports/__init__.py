@@ -1,0 +1,1 @@
+"""Imports of databases of other servers: Prefect's."""

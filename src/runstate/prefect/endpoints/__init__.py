@@ -1,0 +1,1 @@
+"""The endpoints, one module for each subject. A new module is found without being listed."""
