@@ -1,4 +1,4 @@
-"""Automations while servers and the database are killed: does each firing happen once, and each action?
+"""Exactly-once firings and actions of automations while servers and the database are killed.
 
     python -m benchmarks.automation_faults --seconds 100
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.full_event_table --events 10000000
 
-Starts PostgreSQL with two databases, fills the table of events of one of them, and measures both in turn: events that are
-appended in a second, in batches of 100 from four tasks, and events that are evaluated in a second against 200
+Starts PostgreSQL with two databases, fills the table of events of one of them, and measures both in turn: events that
+are appended in a second, in batches of 100 from four tasks, and events that are evaluated in a second against 200
 automations. Prints both and their ratio.
 """
 
@@ -36,8 +36,8 @@ STEP: Final = 500_000
 INDEXES: Final = """SELECT indexname, indexdef FROM pg_indexes
   WHERE tablename = 'event' AND indexname NOT LIKE 'pk%' AND indexname NOT LIKE 'uq%'"""
 FILL: Final = """INSERT INTO event (id, name, occurred, received, resource_id, resource, related, payload)
-  SELECT lpad(to_hex(n), 32, '0')::uuid, 'stored.' || n % 100, now() - n * interval '10 ms', now(), 'thing.' || n % 100000,
-    jsonb_build_object('resource_id', 'thing.' || n % 100000, 'labels', jsonb_build_object('env', 'prod')), '[]',
+  SELECT lpad(to_hex(n), 32, '0')::uuid, 'stored.' || n % 100, now() - n * interval '10 ms', now(),
+    'thing.' || n % 100000, jsonb_build_object('resource_id', 'thing.' || n % 100000, 'labels', jsonb_build_object('env', 'prod')), '[]',
     jsonb_build_object('n', n)
   FROM generate_series({since}, {until}) AS n"""
 

@@ -6,8 +6,10 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
+
+K = TypeVar("K")
 
 DEEPEST: Final = 20
 """Maximum number of firings one after another; also of ways in which, and repetitions with which, one root leads to
@@ -62,16 +64,21 @@ class _Counts:
 
     def add(self, reaction: Reaction, number: int) -> None:
         chain = reaction.chain
-        parts = [(self.repeated, chain.cause)] if reaction.repeats else [(self.ways, chain.automations)]
-        parts += [] if reaction.repeats else [(self.causes, chain.cause)]
-        for counter, key in parts:
-            counter[key] += number
-            if not counter[key]:
-                del counter[key]
+        if reaction.repeats:
+            _count(self.repeated, chain.cause, number)
+        else:
+            _count(self.ways, chain.automations, number)
+            _count(self.causes, chain.cause, number)
 
 
-def _has_room(counter: Counter[object], key: object, most: int) -> bool:
+def _has_room(counter: Counter[K], key: K, most: int) -> bool:
     return key in counter or len(counter) < most
+
+
+def _count(counter: Counter[K], key: K, number: int) -> None:
+    counter[key] += number
+    if not counter[key]:
+        del counter[key]
 
 
 class Reactions:

@@ -152,11 +152,12 @@ async def verify_automations(database: Database, kept_since: datetime) -> list[s
     async with sql.snapshot(database) as connection:
         comparison: Comparison | None = None
         async for rounds, stored in _rounds(connection):
-            if comparison is None:
+            for each in rounds:
                 # The first row is the place from which the others are repeated.
-                comparison = Comparison(_replay(database, reader, rounds[0]), kept_since)
-            for each in rounds[1:] if rounds[0].created == comparison.replay.first else rounds:
-                await comparison.play(each, stored.get(each.created, {}))
+                if comparison is None:
+                    comparison = Comparison(_replay(database, reader, each), kept_since)
+                else:
+                    await comparison.play(each, stored.get(each.created, {}))
         if comparison:
             comparison.end()
             found |= {MISSING: comparison.missing, SUPERFLUOUS: comparison.superfluous}
