@@ -24,7 +24,7 @@ from benchmarks.faults import UNREACHABLE, Postgres, Server, environment, execut
 from runstate.core.checks.automations import verify_automations
 from runstate.database import Database
 from runstate.documents.actions import ActionStatus
-from runstate.rows import AutomationActionRun, AutomationFiring, FlowRun, StoredEvent
+from runstate.rows import Automation, AutomationActionRun, AutomationFiring, FlowRun, StoredEvent
 from runstate.rows.base import EPOCH
 
 EMIT: Final = """mutation($input: EmitEventsInput!) { emitEvents(input: $input) {
@@ -165,10 +165,10 @@ async def compare(database: Database, acknowledged: list[str]) -> list[str]:
         firings = await read(AutomationFiring.id, AutomationFiring.automation_id, AutomationFiring.event_id)
         actions = await read(AutomationActionRun.id, AutomationActionRun.status, AutomationActionRun.action)
         runs = (await read(sa.func.count(FlowRun.id)))[0][0]
-        names = dict((await connection.execute(sa.text("SELECT id, name FROM automation"))).all())  # type: ignore[arg-type]
+        names = {key: int(name) for key, name in await read(Automation.id, Automation.name)}
     lost = set(acknowledged) - events.keys()
     wrong += [f"{len(lost)} acknowledged events are not in the log"] if lost else []
-    single = Counter((int(names[of]), str(event)) for _, of, event in firings if int(names[of]) < SINGLE)
+    single = Counter((names[of], str(event)) for _, of, event in firings if names[of] < SINGLE)
     expected = Counter((int(name.split(".")[1]), key) for key, name in events.items() if name.startswith("order."))
     missing, twice = expected - single, single - expected
     wrong += [f"{len(missing)} events did not fire"] if missing else []

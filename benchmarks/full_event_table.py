@@ -37,7 +37,7 @@ INDEXES: Final = """SELECT indexname, indexdef FROM pg_indexes
   WHERE tablename = 'event' AND indexname NOT LIKE 'pk%' AND indexname NOT LIKE 'uq%'"""
 FILL: Final = """INSERT INTO event (id, name, occurred, received, resource_id, resource, related, payload)
   SELECT lpad(to_hex(n), 32, '0')::uuid, 'stored.' || n % 100, now() - n * interval '10 ms', now(),
-    'thing.' || n % 100000, jsonb_build_object('resource_id', 'thing.' || n % 100000, 'labels', jsonb_build_object('env', 'prod')), '[]',
+    'thing.' || n % 100000, jsonb_build_object('resource_id', 'thing.' || n % 100000), '[]',
     jsonb_build_object('n', n)
   FROM generate_series({since}, {until}) AS n"""
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 from typing_extensions import override
 
 from runstate.core import states
+from runstate.core.automations.compiled import Compiled
 from runstate.core.automations.events import Event
 from runstate.core.automations.index import Index
 from runstate.core.automations.state import State
@@ -26,8 +27,9 @@ from runstate.core.commands.automations import (
     update_automation,
 )
 from runstate.core.commands.events import emit_events
-from runstate.core.evaluation.definitions import CHANGES, Evaluated
+from runstate.core.evaluation.definitions import CHANGES, TRIGGER, Evaluated
 from runstate.core.evaluation.evaluator import COMMIT_TIME, LEASE, Evaluator
+from runstate.core.evaluation.measuring import measured
 from runstate.database import Database
 from runstate.database.bulk import table_of
 from runstate.documents.events import EmitEvents
@@ -172,6 +174,31 @@ async def test_a_metric_fires_when_it_is_bad_for_a_while_and_when_it_is_over(
     assert found[9] == []
     assert ["TRIGGERED"] in found
     assert found[-1] == ["RESOLVED", "TRIGGERED"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"), [("SUCCESSES", 0.5), ("LATENESS", 15.0), ("DURATION", 30.0), (None, None)]
+)
+async def test_a_metric_measures_the_matching_runs_of_its_range(
+    make: Making, metric: str | None, value: float | None
+) -> None:
+    scheduled = make.clock()
+    for end in (states.completed(), states.failed()):
+        run = await make.flow_run(states.scheduled(scheduled), name="slow")
+        make.clock.forward(seconds=10)
+        await make.flow_run_enters(run, states.running())
+        make.clock.forward(seconds=30)
+        await make.flow_run_enters(run, end)
+        scheduled = make.clock.forward(seconds=0) - timedelta(seconds=10)
+    other = await make.flow_run(states.running(), name="other")
+    await make.flow_run_enters(other, states.completed())
+    match = [{"label": "resource.name", "values": ["slow" if metric else "nothing"]}]
+    given = {"kind": "metric", "metric": metric or "DURATION", "operator": "LT", "threshold": 1, "match": match}
+    compiled = Compiled(uuid4(), TRIGGER.validate_python(given))
+
+    async with make.database.read() as connection:
+        (found,) = await measured(connection, compiled.metrics, make.clock())
+    assert found.value == value
 
 
 async def test_a_loop_of_automations_is_stopped(make: Making, evaluator: Evaluator) -> None:
