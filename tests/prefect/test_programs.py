@@ -4,9 +4,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import pytest
 
 from runstate.core.checks.verify import verify
 from runstate.database import Database
+from tests.core.factories import THOROUGH
 from tests.prefect.clients import needs_prefect, run_programs
 from tests.serving import Serve
 
@@ -14,6 +16,8 @@ PROGRAMS = (
     "b_failures.py",
     "e_limits.py",
     "k_reads.py",
+    "h_stores.py",
+    "i_events.py",
     "c_subflows.py",
     "d_async.py",
     "n_transactions.py",
@@ -21,6 +25,8 @@ PROGRAMS = (
     "a_plain.py",
 )
 """The longest first."""
+LONG = ("j_cli.py", "f_pause_serve.py", "g_workpool.py", "l_run_deployment.py")
+"""Programs that wait for the polls of workers and runners, or start many processes."""
 
 RUNS = """{
   flowRuns(first: 200) { nodes {
@@ -42,6 +48,17 @@ async def test_programs_end_as_with_prefect_and_leave_a_consistent_database(
     assert all("PASS" in each for each in said)
     assert await verify(database, datetime.now(UTC)) == []
     await graphql_tells_the_same(server.url, api)
+
+
+@needs_prefect
+@pytest.mark.skipif(not THOROUGH, reason="takes minutes: set RUNSTATE_THOROUGH=1")
+async def test_long_programs_end_as_with_prefect(serve: Serve, database: Database, tmp_path: Path) -> None:
+    server = await serve(RUNSTATE_SERVICES="all")
+
+    said = await run_programs(LONG, server.url.replace("/graphql", "/api"), tmp_path, at_once=len(LONG))
+
+    assert all("PASS" in each for each in said)
+    assert await verify(database, datetime.now(UTC)) == []
 
 
 async def graphql_tells_the_same(url: str, api: str) -> None:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, Response, Route, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, Response, Route, ViewportSize, expect
 
 from runstate.web.build import HERE
 
@@ -14,7 +14,7 @@ PICTURES = Path(__file__).parent.parent.parent / "build" / "screenshots"
 AXE = HERE / "node_modules/axe-core/axe.min.js"
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 FIND = f"axe.run({{ runOnly: {STANDARDS} }})"
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+PHONE, DESK = ViewportSize(width=390, height=844), ViewportSize(width=1280, height=800)
 MODES: dict[str, tuple[Any, Any]] = {"light": (DESK, "light"), "dark": (DESK, "dark"), "phone": (PHONE, "dark")}
 """Viewport and colour scheme of each kind of screenshot."""
 

@@ -74,18 +74,16 @@ async def test_a_run_is_paused_resumed_with_an_answer_and_cancelled(page: LivePa
     await propose(live, run, "RUNNING")
     await page.show(f"runs/{run}", "Running")
     state = page.page.locator(".run-head .state")
-    for keys, name in (("p", "Paused"), ("u", "Running")):
-        await page.press(keys)
+    for key, name in (("p", "Paused"), ("u", "Running")):
+        await page.press(key)
         await page.page.wait_for_selector("dialog .primary:focus")
         await page.press("Enter")
         await expect(state).to_contain_text(name)
 
-    for key, value in (("schema", SCHEMA), ("question", "Is it to be paid?")):
-        await do(
-            live, "createFlowRunInput", "CreateFlowRunInputInput", "__typename", flowRunId=run, key=key, value=value
-        )
-    keys = {"schema": "schema", "description": "question", "response": "answer"}
-    await do(live, "pauseFlowRun", "PauseFlowRunInput", "__typename", id=run, timeoutSeconds=60, runInputKeyset=keys)
+    for given in ({"key": "schema", "value": SCHEMA}, {"key": "question", "value": "Is it to be paid?"}):
+        await do(live, "createFlowRunInput", "CreateFlowRunInputInput", "__typename", flowRunId=run, **given)
+    keyset = {"schema": "schema", "description": "question", "response": "answer"}
+    await do(live, "pauseFlowRun", "PauseFlowRunInput", "__typename", id=run, timeoutSeconds=60, runInputKeyset=keyset)
     await expect(state).to_contain_text("Paused")
     await page.press("u")
     await page.sees("Is it to be paid?")

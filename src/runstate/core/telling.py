@@ -23,7 +23,6 @@ from runstate.feed import EVENTS
 from runstate.rows import StoredEvent, StoredEventResource, Transition
 
 Convert = Callable[[Any], Any]
-Record = tuple[Any, ...]
 Labels = dict[str, Any]
 """A resource as JSON, as columns hold it: `resource_id`, and `role`, `name` and `labels` if there are any."""
 
@@ -40,8 +39,6 @@ COLUMNS: Final = (
     "payload",
     "cause",
 )
-FEW: Final = 16
-"""Number of events up to which one statement is faster than COPY."""
 RESOURCE_COLUMNS: Final = ("event_seq", "place", "resource_id")
 COUNTER: Final = sa.table("sqlite_sequence", sa.column("name", sa.Text), sa.column("seq", sa.BigInteger))
 CAUSE: Final = ContextVar[UUID | None]("CAUSE", default=None)
@@ -103,42 +100,37 @@ async def append_events(
     connection: AsyncConnection, now: datetime, events: Sequence[Told], seqs: Sequence[int]
 ) -> None:
     """Append events that do not exist, with these numbers. The caller notifies the channel of the log."""
-    given, related = list(zip(seqs, events, strict=True)), list(_related(events, seqs))
-    if connection.dialect.name != "postgresql":
-        await append(connection, StoredEvent, COLUMNS, _records(given, now, _as_it_is, _as_documents))
-        await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
-    # One statement for both tables: COPY needs several messages for each.
-    elif len(events) <= FEW:
-        rows = _as_rows(COLUMNS, _records(given, now, _as_it_is, _as_it_is))
-        resources = _as_rows(RESOURCE_COLUMNS, related)
-        await write(connection, [inserted(StoredEvent, rows), inserted(StoredEventResource, resources)])
-    else:
-        await append(connection, StoredEvent, COLUMNS, _records(given, now, _as_text, _as_text))
+    value, things = (_as_text, _as_text) if connection.dialect.name == "postgresql" else (_as_it_is, _as_documents)
+    records = [(seq, *_values(each, now, value, things)) for seq, each in zip(seqs, events, strict=True)]
+    await append(connection, StoredEvent, COLUMNS, records)
+    if related := list(_related(events, seqs)):
         await append(connection, StoredEventResource, RESOURCE_COLUMNS, related)
 
 
-def _records(given: Sequence[tuple[int, Told]], now: datetime, value: Convert, things: Convert) -> list[Record]:
-    """Return the values of `COLUMNS`; JSON values and resources are converted."""
-    return [
-        (
-            seq,
-            each.id,
-            each.name,
-            each.occurred,
-            now,
-            each.follows,
-            each.resource["resource_id"],
-            things(each.resource),
-            things(each.related),
-            value(each.payload),
-            each.cause or CAUSE.get(),
-        )
-        for seq, each in given
-    ]
+async def append_event(connection: AsyncConnection, now: datetime, event: Told) -> None:
+    """Append an event that has a new id. The caller notifies the channel of the log."""
+    if connection.dialect.name != "postgresql" or event.related:
+        await append_events(connection, now, [event], await numbers(connection, 1))
+        return
+    # The database gives the number, so this is one statement instead of two.
+    row = dict(zip(COLUMNS[1:], _values(event, now, _as_it_is, _as_it_is), strict=True))
+    await write(connection, [inserted(StoredEvent, [row])])
 
 
-def _as_rows(columns: Sequence[str], records: Iterable[Record]) -> list[dict[str, Any]]:
-    return [dict(zip(columns, each, strict=True)) for each in records]
+def _values(event: Told, now: datetime, value: Convert, things: Convert) -> tuple[Any, ...]:
+    """Return the values of all columns but the number. JSON values and resources are converted."""
+    return (
+        event.id,
+        event.name,
+        event.occurred,
+        now,
+        event.follows,
+        event.resource["resource_id"],
+        things(event.resource),
+        things(event.related),
+        value(event.payload),
+        event.cause or CAUSE.get(),
+    )
 
 
 def _as_text(value: Any) -> str:

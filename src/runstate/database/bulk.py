@@ -107,8 +107,6 @@ async def append(
     connection: AsyncConnection, row: type[Base], columns: tuple[str, ...], records: Sequence[tuple[Any, ...]]
 ) -> None:
     """Insert many rows that have neither defaults nor conflicts: with COPY on PostgreSQL, which is the fastest way."""
-    if not records:
-        return
     table = table_of(row)
     if connection.dialect.name == "postgresql":
         driver = driver_of(connection)

@@ -20,12 +20,12 @@ from runstate.documents.triggers import Trigger, bounded, inner_triggers
 from runstate.imports.table import Columns, Field, LeftOut, Raw, Table
 from runstate.imports.tables import LIST, TEXT
 from runstate.imports.values import document, text
+from runstate.prefect.vocabulary import both, to_server
 from runstate.rows import Automation, AutomationRelatedResource
 
 if TYPE_CHECKING:
     from runstate.imports.importer import Importer
 
-THEIRS: Final = "prefect."
 RESOURCE: Final = "prefect.resource."
 ID: Final = "prefect.resource.id"
 RELATED: Final = "related:"
@@ -51,19 +51,9 @@ PAUSABLE: Final = {
 }
 
 
-def ours(word: str) -> str:
-    """Return a name or resource id in our words: `runstate.` in place of `prefect.`."""
-    return f"{PREFIX}{word.removeprefix(THEIRS)}" if word.startswith(THEIRS) else word
-
-
-def both(words: Iterable[str]) -> list[str]:
-    """Return patterns with those in our words: clients of the reference send events of their own in theirs."""
-    return [each for word in sorted(words) for each in dict.fromkeys((word, ours(word)))]
-
-
 def label(name: str) -> str:
     """Return the name of a label in our words."""
-    return f"resource.{name.removeprefix(RESOURCE)}" if name.startswith(RESOURCE) else ours(name)
+    return f"resource.{name.removeprefix(RESOURCE)}" if name.startswith(RESOURCE) else to_server(name)
 
 
 def seconds(value: Any) -> float | None:
@@ -81,7 +71,7 @@ def values(name: str, given: Any) -> list[str]:
     found = [given] if isinstance(given, str) else list(given)
     if name != ID:
         return found
-    negated = [f"!{ours(each[1:])}" for each in found if each.startswith("!")]
+    negated = [f"!{to_server(each[1:])}" for each in found if each.startswith("!")]
     return both(each for each in found if not each.startswith("!")) + negated
 
 
@@ -116,8 +106,8 @@ def event_form(value: Any) -> dict[str, Any]:
         "posture": str(value["posture"]).upper(),
         "match": patterns(value.get("match") or {}),
         "match_related": [patterns(each) for each in (related if isinstance(related, list) else [related]) if each],
-        "after": both(value.get("after") or ()),
-        "expect": both(value.get("expect") or ()),
+        "after": both(sorted(value.get("after") or ())),
+        "expect": both(sorted(value.get("expect") or ())),
         "for_each": [label_reference(each) for each in sorted(value.get("for_each") or ())],
         "threshold": value.get("threshold", 1),
         "within_seconds": seconds(value.get("within")) or 0.0,
@@ -213,7 +203,7 @@ async def write(importer: Importer, connection: AsyncConnection, rows: list[Colu
     await bulk.load(connection, Automation, rows)
     for row in rows:
         automation = Automation.of(row)
-        owners = [ours(each) for each in importer.facts.owners.get(row["id"], ())]
+        owners = [to_server(each) for each in importer.facts.owners.get(row["id"], ())]
         own = [
             {"id": uuid7(), "created": importer.now, "updated": importer.now} | each
             for each in related_resources(automation, owners)

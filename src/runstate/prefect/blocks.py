@@ -25,7 +25,7 @@ async def schemas(call: Call, found: Sequence[BlockSchema]) -> list[Object]:
     return [_schema(each, types) for each in found]
 
 
-def _schema(row: BlockSchema, types: Mapping[UUID, BlockType]) -> Object:
+def _schema(row: BlockSchema, types: Mapping[UUID | None, BlockType]) -> Object:
     kind = types.get(row.block_type_id)
     fields = {"block_schema_references": {}, **row.definition}
     return {**plain(row), "fields": fields, "block_type": plain(kind) if kind else None}

@@ -126,7 +126,7 @@ def _deployment(
     call: Call,
     row: Deployment,
     queue: WorkQueue | None,
-    pools: Mapping[UUID, WorkPool],
+    pools: Mapping[UUID | None, WorkPool],
     limit: ConcurrencyLimit | None,
     schedules: list[Object],
 ) -> Object:

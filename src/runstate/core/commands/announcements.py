@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
 from runstate.core.evaluation.definitions import DEFINITION, definition_of
-from runstate.core.telling import Labels, Told, append_events, numbers, resource
+from runstate.core.telling import Labels, Told, append_event, resource
 from runstate.database.bulk import table_of
 from runstate.documents.events import PREFIX
 from runstate.rows import Automation, Deployment, Flow, Row, WorkPool, WorkQueue
@@ -49,7 +49,7 @@ async def announce(
         await related_of(connection, row),
         payload,
     )
-    await append_events(connection, now, [told], await numbers(connection, 1))
+    await append_event(connection, now, told)
 
 
 async def related_of(connection: AsyncConnection, row: Row) -> Sequence[Labels]:

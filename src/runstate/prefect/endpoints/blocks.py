@@ -141,7 +141,8 @@ async def create_schema(call: Call, body: NewSchema) -> Any:
     """Create a block schema, or return the schema of the type with the same fields and version."""
     given = {name: value for name, value in body.given.items() if name != "fields"}
     written = await block_types.create_block_schema(call.context, CreateBlockSchema(fields_=body.fields, **given))
-    return (await blocks.schemas(call, [written.row]))[0]
+    # Without a row only for a dry run.
+    return (await blocks.schemas(call, [written.row] if written.row else []))[0]
 
 
 @endpoint("GET", "/block_schemas/{id}", Scope.READ)

@@ -93,10 +93,12 @@ function Durations({ flow, whole }: { flow: OneFlow; whole: Whole | undefined })
   const runs = flow.flowRuns.nodes.filter(({ startTime }) => startTime).reverse();
   if (!runs.length) return <Empty>No run of this flow has started.</Empty>;
   const { p50, p95 } = whole?.runTimeSeconds ?? {};
-  const most = Math.max(p95 ?? 0, ...runs.map(({ totalRunTimeSeconds }) => totalRunTimeSeconds)) * 1.1 || 1;
+  const longest = Math.max(p95 ?? 0, ...runs.map(({ totalRunTimeSeconds }) => totalRunTimeSeconds)) * 1.1 || 1;
+  // One run that took very long does not press the others together: it is drawn at the top.
+  const most = p95 ? Math.min(longest, p95 * 3) : longest;
   const times = runs.map(({ startTime }) => Date.parse(startTime ?? ""));
   const [first, last] = [Math.min(...times), Math.max(...times)];
-  const y = (seconds: number) => 100 * (1 - seconds / most);
+  const y = (seconds: number) => 100 * (1 - Math.min(seconds / most, 0.96));
   // By order where all started together, by time otherwise.
   const x = (index: number) => 1 + (98 * index) / Math.max(1, runs.length - 1);
   return (

@@ -91,7 +91,7 @@ function extent(bars: readonly Bar[]): [number, number] {
   const begun = Math.min(...started);
   const from = Number.isFinite(begun) ? Math.max(first, begun - 0.15 * (to - begun) - 50) : first;
   const room = Math.max(20, (to - from) * 0.01);
-  return [from - room, to + 2 * room];
+  return [from - room, to + Math.max(2 * room, (to - from) * 0.05)];
 }
 
 export function Drawn({ shown, at, stateType }: { shown: Bar; at: (time: number) => string; stateType?: string | null | undefined }) {
