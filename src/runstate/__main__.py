@@ -7,6 +7,7 @@ import asyncio
 import gc
 import os
 from contextlib import ExitStack
+from datetime import timedelta
 from socket import socket
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from runstate.cli.secrets import cli as secrets
 from runstate.cli.watch import REFUSED, run_watch, subscription_of
 from runstate.cli.worker.command_line import cli as worker
 from runstate.client.errors import RefusedError
+from runstate.core.checks.automations import verify_automations
 from runstate.core.checks.secrets import verify_secrets
 from runstate.core.checks.verify import verify as findings_of
 from runstate.core.rotation import used_keys
@@ -229,7 +231,8 @@ async def _verify(settings: Settings) -> list[str]:
         # Without secrets, no key is needed or created.
         if await used_keys(database):
             findings += await verify_secrets(database, keyring_of_secrets(settings))
-        return findings
+        kept = timedelta(days=settings.automation_firing_retention_days)
+        return findings + await verify_automations(database, clock() - kept)
     finally:
         await database.close()
 

@@ -71,7 +71,7 @@ def flow_run(**columns: Any) -> FlowRun:
     own |= {"flow_id": UUID(int=7), "parameters": {}, "context": {}, "work_queue_name": None, "policy": FlowRunPolicy()}
     own |= {"auto_scheduled": False, "created_by": None, "job_variables": {}}
     own |= dict.fromkeys(("deployment_schedule_id", "deployment_version", "work_queue_id", "claim_id"))
-    own |= {"claim_count": 0, "expired_claims": 0}
+    own |= {"claim_count": 0, "expired_claims": 0, "cause": None}
     return FlowRun.of({**_columns(), **own, **columns})
 
 

@@ -1,5 +1,6 @@
 """Triggers fire as recorded, and whatever rounds the log is read in."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runstate.core.automations.chains import Chain
 from runstate.core.automations.compiled import Compiled
-from runstate.core.automations.events import Event, Part, TriggerVerdict
+from runstate.core.automations.events import Event, TriggerVerdict
 from runstate.core.automations.index import Index
 from runstate.core.automations.metrics import Measurement
-from runstate.core.automations.rounds import composite_ids, difference, is_loop, window_ids
+from runstate.core.automations.rounds import composite_ids, difference, window_ids
 from runstate.core.automations.state import State, windows_in_order
 from runstate.core.automations.steps import Fired, Input, Result, replay, step
 from runstate.core.automations.windows import LATENESS
@@ -327,10 +329,69 @@ def test_a_metric_fires_after_a_while_and_is_resolved_after_a_while() -> None:
     ]
 
 
-def test_firings_of_a_loop_are_stopped() -> None:
-    (fired,) = played([event("a", 1, depth=20)], automation(expect=["a"])).firings
-    assert is_loop(fired.firing)
-    assert fired.firing.parts == (Part(10, event_id("a 1"), 20),)
+def chained(*automations: str, cause: str = "f") -> Chain:
+    return Chain(event_id("root"), event_id(cause), tuple(map(event_id, automations)))
+
+
+def test_a_firing_is_part_of_the_chain_of_its_event() -> None:
+    (fired,) = played([event("a", 1, chain=chained("x", "y"))], automation(expect=["a"])).firings
+    assert (fired.chain, fired.is_stopped) == (chained("x", "y"), False)
+
+
+def test_a_chain_ends_after_twenty_firings() -> None:
+    others = [str(place) for place in range(20)]
+    found = played([event("a", at, chain=chained(*others[:at])) for at in (19, 20)], automation(expect=["a"])).firings
+    assert [each.is_stopped for each in found] == [False, True]
+
+
+def test_the_absence_of_events_begins_a_chain_of_its_own() -> None:
+    given: list[Input] = [event("a", 1, chain=chained("automation")), instant(25)]
+    (fired,) = played(given, automation(expect=["a"], posture="PROACTIVE", threshold=2, within_seconds=20)).firings
+    assert fired.firing.event
+    assert fired.chain is None
+
+
+def storm(number: int, events: int) -> tuple[int, int]:
+    """Return the number of firings and of stopped ones, if automations match each other, with so many events each."""
+    mutual = [
+        Compiled(event_id(f"m{place}"), TRIGGER.validate_python({"kind": "event", "posture": "REACTIVE"}))
+        for place in range(number)
+    ]
+    index, state = began(*mutual)
+    todo, counted, stopped = deque([event("begin", 1)]), 0, 0
+    while todo:
+        for each in step(index, state, todo.popleft()).firings:
+            if each.is_stopped:
+                stopped += 1
+                continue
+            counted += 1
+            before = each.chain or Chain(event_id("begin 1"), each.id, ())
+            chain = Chain(before.root, each.id, (*before.automations, each.automation_id))
+            todo += [event(f"told {each.id} {place}", 2, chain=chain) for place in range(events)]
+    return counted, stopped
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 8])
+def test_automations_that_all_match_each_other_come_to_an_end(number: int) -> None:
+    counted, stopped = storm(number, 3)
+    assert 20 <= counted <= 300 * number
+    assert stopped
+
+
+def test_an_automation_reacts_to_all_runs_of_one_firing() -> None:
+    many: list[Input] = [event("a", at, chain=chained("x", cause=f"firing {at % 500}")) for at in range(3_000)]
+    assert not any(each.is_stopped for each in played(many, automation(expect=["a"])).firings)
+
+
+def test_an_automation_that_starts_its_own_runs_is_stopped_after_twenty() -> None:
+    many = [event("a", at, chain=chained("automation", cause=f"firing {at}")) for at in range(30)]
+    found = played(list(many), automation(expect=["a"])).firings
+    assert [each.is_stopped for each in found] == [False] * 20 + [True] * 10
+
+
+def test_a_reaction_counts_for_an_hour() -> None:
+    many = [event("a", at * 300, chain=chained("automation", cause=f"firing {at}")) for at in range(30)]
+    assert not any(each.is_stopped for each in played(list(many), automation(expect=["a"])).firings)
 
 
 def test_each_firing_has_an_id_of_its_own() -> None:

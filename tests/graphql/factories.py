@@ -72,7 +72,7 @@ def make_flow_run(flow: Flow, **columns: Any) -> FlowRun:
     """Return a run of a flow."""
     policy = FlowRunPolicy()
     own = {"name": "run", "flow_id": flow.id, "parameters": {}, "context": {}, "policy": policy}
-    own |= {"auto_scheduled": False, "job_variables": {}, "claim_count": 0, "expired_claims": 0}
+    own |= {"auto_scheduled": False, "job_variables": {}, "claim_count": 0, "expired_claims": 0, "cause": None}
     return row(FlowRun, **{**RUN, **own, **columns})
 
 

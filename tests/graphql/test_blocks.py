@@ -387,7 +387,7 @@ async def test_nested_documents_and_kept_members_count_in_a_validation(ask: Ask)
     assert (await update(**dict.fromkeys(["token"], MASK)))["__typename"] == "UpdateBlockDocumentPayload"
 
 
-async def test_each_use_of_secrets_is_logged_with_its_actor_and_documents(
+async def test_each_use_of_secrets_is_logged_and_told_with_its_actor_and_documents(
     ask: Ask, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inner = (await make(ask, "inner"))["id"]
@@ -401,6 +401,14 @@ async def test_each_use_of_secrets_is_logged_with_its_actor_and_documents(
     (record,) = [each for each in logged if each["event"] == "secrets_revealed"]
     assert (record["actor"], record["block_document_ids"]) == ("anonymous", sorted([inner, outer]))
     assert record["request_id"]
+    revealed = """{ events(where: { name: { eq: "runstate.block-document.revealed" } }) { nodes {
+      resource { resourceId name } related { resourceId } payload } } }"""
+    (told,) = (await ask(revealed))["events"]["nodes"]
+    assert told == {
+        "resource": {"resourceId": f"runstate.block-document.{outer}", "name": "outer"},
+        "related": [{"resourceId": f"runstate.block-document.{inner}"}],
+        "payload": {"actor": "anonymous", "request_id": record["request_id"]},
+    }
 
 
 SECRETS = [f"s{number:04}-{token_hex(8)}" for number in range(1_000)]

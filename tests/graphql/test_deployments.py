@@ -119,3 +119,22 @@ async def test_a_deployment_and_its_runs_name_the_client_that_made_them(url: str
     )
     assert changed["deployment"] == {"createdBy": made["createdBy"], "updatedBy": {"displayValue": "bob"}}
     assert ran["flowRun"]["createdBy"] == {"type": "CLIENT", "displayValue": "bob"}
+
+
+async def test_the_automations_that_run_a_deployment_or_that_it_owns_are_found(ask: Ask) -> None:
+    deployment = await make_deployment(ask)
+    event = {"event": {"posture": "REACTIVE", "expect": ["a"]}}
+    runs = [{"runDeployment": {"deploymentId": deployment}}]
+    for name, more in {
+        "owned": {"actions": [], "ownerResourceId": f"runstate.deployment.{deployment}"},
+        "running": {"actions": runs},
+        "other": {"actions": [{"doNothing": True}]},
+    }.items():
+        await create(ask, "automation", "id", name=name, trigger=event, **more)
+    found = await ask(
+        """query($id: ID!) { deployment(id: $id) { automations(first: 1, where: { enabled: { eq: true } }) {
+          totalCount nodes { name } pageInfo { hasNextPage } } } }""",
+        id=deployment,
+    )
+    page = found["deployment"]["automations"]
+    assert page == {"totalCount": 2, "nodes": [{"name": "owned"}], "pageInfo": {"hasNextPage": True}}

@@ -5,18 +5,20 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 from typing_extensions import override
 
 from runstate.core import states
+from runstate.core.automations.compiled import Compiled
 from runstate.core.automations.events import Event
 from runstate.core.automations.index import Index
 from runstate.core.automations.state import State
 from runstate.core.automations.steps import step
 from runstate.core.automations.stored import COLUMNS, of_row
+from runstate.core.checks.automations import verify_automations
 from runstate.core.commands.automations import (
     CreateAutomation,
     UpdateAutomation,
@@ -25,8 +27,9 @@ from runstate.core.commands.automations import (
     update_automation,
 )
 from runstate.core.commands.events import emit_events
-from runstate.core.evaluation.definitions import CHANGES, Evaluated
+from runstate.core.evaluation.definitions import CHANGES, TRIGGER, Evaluated
 from runstate.core.evaluation.evaluator import COMMIT_TIME, LEASE, Evaluator
+from runstate.core.evaluation.measuring import measured
 from runstate.database import Database
 from runstate.database.bulk import table_of
 from runstate.documents.events import EmitEvents
@@ -111,7 +114,7 @@ async def test_an_event_fires_an_automation_with_its_actions(make: Making, evalu
     assert await rows(make.database, AutomationFiring, "automation_id", "event_id") == [(key, event)]
     assert len(await rows(make.database, AutomationActionRun, "id")) == 1
     (told,) = [each for each in await log_of(make.database) if each.name == "runstate.automation.triggered"]
-    assert (told.depth, told.related[0]["resource.id"]) == (1, f"runstate.event.{event}")
+    assert told.related[0]["resource.id"] == f"runstate.event.{event}"
     assert before
 
 
@@ -173,6 +176,31 @@ async def test_a_metric_fires_when_it_is_bad_for_a_while_and_when_it_is_over(
     assert found[-1] == ["RESOLVED", "TRIGGERED"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "value"), [("SUCCESSES", 0.5), ("LATENESS", 15.0), ("DURATION", 30.0), (None, None)]
+)
+async def test_a_metric_measures_the_matching_runs_of_its_range(
+    make: Making, metric: str | None, value: float | None
+) -> None:
+    scheduled = make.clock()
+    for end in (states.completed(), states.failed()):
+        run = await make.flow_run(states.scheduled(scheduled), name="slow")
+        make.clock.forward(seconds=10)
+        await make.flow_run_enters(run, states.running())
+        make.clock.forward(seconds=30)
+        await make.flow_run_enters(run, end)
+        scheduled = make.clock.forward(seconds=0) - timedelta(seconds=10)
+    other = await make.flow_run(states.running(), name="other")
+    await make.flow_run_enters(other, states.completed())
+    match = [{"label": "resource.name", "values": ["slow" if metric else "nothing"]}]
+    given = {"kind": "metric", "metric": metric or "DURATION", "operator": "LT", "threshold": 1, "match": match}
+    compiled = Compiled(uuid4(), TRIGGER.validate_python(given))
+
+    async with make.database.read() as connection:
+        (found,) = await measured(connection, compiled.metrics, make.clock())
+    assert found.value == value
+
+
 async def test_a_loop_of_automations_is_stopped(make: Making, evaluator: Evaluator) -> None:
     await automation(make, {**ON_A, "expect": ["a", "runstate.automation.triggered"]})
     await emit(make, "a")
@@ -225,3 +253,4 @@ async def test_firings_do_not_depend_on_rounds_processes_and_kills(make: Making,
     found = await rows(make.database, AutomationFiring, "id", "automation_id")
     assert found == await expected(make.database, make.clock())
     assert len(found) > 5
+    assert await verify_automations(make.database, EPOCH) == []

@@ -180,6 +180,7 @@ NAMES = [
     "actions",
     "tally-compaction",
     "automations",
+    "statuses",
     "cleanup",
     "log-retention",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -35,7 +37,7 @@ COLUMNS: Final = (
     "resource",
     "related",
     "payload",
-    "depth",
+    "cause",
 )
 RESOURCE_COLUMNS: Final = ("event_seq", "place", "resource_id")
 COUNTER: Final = sa.table("sqlite_sequence", sa.column("name", sa.Text), sa.column("seq", sa.BigInteger))
@@ -45,6 +47,17 @@ ADVANCE: Final = (
     .values(seq=COUNTER.c.seq + sa.bindparam("count", type_=sa.BigInteger()))
     .returning(COUNTER.c.seq)
 )
+CAUSE: Final = ContextVar[UUID | None]("CAUSE", default=None)
+
+
+@contextmanager
+def caused_by(firing_id: UUID) -> Iterator[None]:
+    """Let a firing be the cause of the events that the present task appends."""
+    token = CAUSE.set(firing_id)
+    try:
+        yield
+    finally:
+        CAUSE.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,8 @@ class Told:
     related: Sequence[Labels] = ()
     payload: Any = field(default_factory=dict)
     follows: UUID | None = None
-    depth: int = 0
+    cause: UUID | None = None
+    """Firing that led to it; by default the one whose action the present task executes."""
 
 
 def resource(kind: str, id: object, name: str | None = None, *, role: str | None = None, **labels: str) -> Labels:
@@ -76,6 +90,16 @@ async def tell(transaction: Transaction, now: datetime, events: Sequence[Told]) 
     if events:
         await append_events(transaction.connection, now, events, await numbers(transaction.connection, len(events)))
         transaction.notify(EVENTS.channel)
+
+
+async def tell_once(transaction: Transaction, now: datetime, events: Sequence[Told]) -> None:
+    """Append events whose ids are not in the log, as `tell`."""
+    if events:
+        seqs, known = await numbers_and_known(transaction.connection, len(events), [each.id for each in events])
+        new = [each for each in events if each.id not in known]
+        if new:
+            await append_events(transaction.connection, now, new, seqs[: len(new)])
+            transaction.notify(EVENTS.channel)
 
 
 async def append_events(
@@ -111,7 +135,7 @@ def _values(event: Told, now: datetime, value: Convert, things: Convert) -> tupl
         things(event.resource),
         things(event.related),
         value(event.payload),
-        event.depth,
+        event.cause or CAUSE.get(),
     )
 
 

@@ -26,7 +26,7 @@ from runstate.rows.blocks import (
 )
 from runstate.rows.claims import ClaimAnswer, RunClaim
 from runstate.rows.configurations import Configuration
-from runstate.rows.evaluation import EvaluatedAutomation, LogReader
+from runstate.rows.evaluation import EvaluatedAutomation, EvaluatedRound, LogReader
 from runstate.rows.events import Event, StoredEvent, StoredEventResource
 from runstate.rows.flows import Deployment, Flow
 from runstate.rows.limits import ConcurrencyLease, ConcurrencyLimit
@@ -77,6 +77,7 @@ __all__ = [
     "DeploymentSchedule",
     "DeploymentVersion",
     "EvaluatedAutomation",
+    "EvaluatedRound",
     "Event",
     "Flow",
     "FlowRun",

@@ -102,7 +102,7 @@ class AutomationBucket(Row):
         info=READ_ONLY, doc="Id of the last event that was counted in it, or that opened it."
     )
     last_position: Mapped[int | None] = mapped_column(sa.BigInteger(), info=PRIVATE, doc="Place of that event.")
-    last_depth: Mapped[int | None] = mapped_column(sa.SmallInteger(), info=PRIVATE, doc="Depth of that event.")
+    last_cause: Mapped[UUID | None] = mapped_column(info=PRIVATE, doc="Id of the firing that led to that event.")
 
     __table_args__ = (sa.UniqueConstraint("trigger_id", "digest"),)
 
@@ -172,8 +172,12 @@ class AutomationFiring(Row):
     state_event_id: Mapped[UUID] = mapped_column(
         info=READ_ONLY, doc="Id of the event `runstate.automation.triggered` or `runstate.automation.resolved`."
     )
-    depth: Mapped[int] = mapped_column(
-        sa.SmallInteger(), default=1, info=PRIVATE, doc="Number of automations that led to it, itself included."
+    root_id: Mapped[UUID | None] = mapped_column(
+        info=PRIVATE, doc="Id of the event with which its chain of firings began; of the first firing if it had none."
+    )
+    cause: Mapped[UUID | None] = mapped_column(info=PRIVATE, doc="Id of the firing that led to it; null for none.")
+    chain: Mapped[list[str]] = mapped_column(
+        JSON, default=list, server_default="[]", info=PRIVATE, doc="Automations whose firings led to it, in order."
     )
 
     __table_args__ = (sa.Index(None, "automation_id", "fired"), sa.Index(None, "created"))

@@ -7,7 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from runstate.rows.base import JSON, Base
+from runstate.rows.base import JSON, Base, Retention
 
 
 class LogReader(Base):
@@ -23,6 +23,24 @@ class LogReader(Base):
     )
     leader: Mapped[UUID | None] = mapped_column(doc="Process that reads.")
     leased_until: Mapped[datetime] = mapped_column(doc="Time from which another process may take over.")
+
+
+class EvaluatedRound(Base):
+    """A round of the evaluator that changed something. With its place in the log it can be repeated and compared."""
+
+    __tablename__ = "evaluated_round"
+    __retention__ = Retention("created", setting="automation_firing_retention_days")
+
+    number: Mapped[int] = mapped_column(
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+        doc="Number of rounds up to it.",
+    )
+    created: Mapped[datetime] = mapped_column(index=True, doc="Time at which it was written, as that of its firings.")
+    cursor: Mapped[str] = mapped_column(doc="Cursor after it.")
+    clock: Mapped[datetime] = mapped_column(doc="Latest arrival or deadline that was evaluated.")
+    is_complete: Mapped[bool] = mapped_column(doc="Whether it reached the end of the log, so that deadlines were due.")
 
 
 class EvaluatedAutomation(Base):

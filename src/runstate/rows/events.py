@@ -37,9 +37,7 @@ class StoredEvent(LogEntry):
         DocumentColumn(list[EventResource]), doc="Its related resources."
     )
     payload: Mapped[dict[str, Any]] = mapped_column(doc="Its further values.")
-    depth: Mapped[int] = mapped_column(
-        sa.SmallInteger(), server_default="0", doc="Number of firings that led to it one after another; 0 for others."
-    )
+    cause: Mapped[UUID | None] = mapped_column(doc="Id of the firing of an automation that led to it; null for none.")
 
     __table_args__ = (sa.Index(None, "boot", "xid"), sa.Index(None, "resource_id", "occurred"))
 
@@ -103,4 +101,4 @@ class Event(Row):
     run_id: Mapped[UUID | None] = mapped_column(
         info=PRIVATE, doc="Id of the run of a transition, which has an index; null for stored events."
     )
-    depth: Mapped[int] = mapped_column(sa.SmallInteger(), info=PRIVATE, doc="As in stored events.")
+    cause: Mapped[UUID | None] = mapped_column(info=PRIVATE, doc="As in stored events.")

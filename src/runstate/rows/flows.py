@@ -9,7 +9,17 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from runstate.documents.base import JsonObject, LongText, Name, RepeatedTags
 from runstate.documents.deployments import Actor, PullSteps, VersionInfo
 from runstate.documents.policies import ConcurrencyOptions
-from runstate.rows.base import CREATE_ONLY, JSON, NOT_FILTERABLE, READ_ONLY, DocumentColumn, Row, Tagged, reverse
+from runstate.rows.base import (
+    CREATE_ONLY,
+    JSON,
+    NOT_FILTERABLE,
+    PRIVATE,
+    READ_ONLY,
+    DocumentColumn,
+    Row,
+    Tagged,
+    reverse,
+)
 from runstate.rows.limits import ConcurrencyLimit
 from runstate.rows.pools import WorkQueue
 
@@ -91,6 +101,9 @@ class Deployment(Tagged, Row):
     )
     last_polled: Mapped[datetime | None] = mapped_column(
         info=READ_ONLY, doc="Time at which a worker or runner last asked for its runs."
+    )
+    told_status: Mapped[str | None] = mapped_column(
+        info=PRIVATE, doc="Status of which an event told last; null for NOT_READY."
     )
     created_by: Mapped[Actor | None] = mapped_column(
         DocumentColumn(Actor),

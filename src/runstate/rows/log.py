@@ -115,6 +115,9 @@ class Transition(LogEntry):
     run_count: Mapped[int | None] = mapped_column(
         info=PRIVATE, doc="Number of times that the run had entered RUNNING, which its event tells."
     )
+    cause: Mapped[UUID | None] = mapped_column(
+        info=PRIVATE, doc="Id of the firing of an automation that led to it; null for none."
+    )
 
     __table_args__ = log_table(
         sa.UniqueConstraint("run_id", "version"), sa.Index(None, "occurred"), sa.Index(None, "state_id")

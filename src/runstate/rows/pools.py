@@ -56,6 +56,9 @@ class WorkPool(Row):
     status_changed: Mapped[datetime | None] = mapped_column(
         info=PRIVATE, doc="Time at which a heartbeat, a pause or its end last changed the status."
     )
+    told_status: Mapped[str | None] = mapped_column(
+        info=PRIVATE, doc="Status of which an event told last; null for NOT_READY."
+    )
 
 
 class WorkQueue(Row):
@@ -88,6 +91,9 @@ class WorkQueue(Row):
     )
     shows_pause: Mapped[bool] = mapped_column(
         default=False, info=PRIVATE, doc="True if an update paused it; a queue that was created paused is NOT_READY."
+    )
+    told_status: Mapped[str | None] = mapped_column(
+        info=PRIVATE, doc="READY or NOT_READY, of which an event told last; null for NOT_READY."
     )
     is_default: Mapped[bool] = mapped_column(default=False, info=PRIVATE, doc="True for the default queue of the pool.")
 

@@ -226,6 +226,9 @@ class FlowRun(Run):
     expired_claims: Mapped[int] = mapped_column(
         default=0, server_default="0", info=PRIVATE, doc="Number of claims that expired since it last ran."
     )
+    cause: Mapped[UUID | None] = mapped_column(
+        info=PRIVATE, doc="Id of the firing of an automation that created it or last changed its state; null for none."
+    )
 
     flow: Mapped[Flow] = relationship(
         lazy="raise", info=reverse("flow_runs", "The runs of the flow."), doc="The flow that is run."

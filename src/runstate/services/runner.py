@@ -27,6 +27,7 @@ from runstate.services import (
     orphans,
     pause_expiry,
     scheduler,
+    statuses,
     tally_compaction,
 )
 
@@ -58,6 +59,7 @@ SERVICES: Final[Mapping[str, Service]] = MappingProxyType(
         "actions": Service(actions.run_once, 0.25),
         "tally-compaction": Service(tally_compaction.run_once, 10),
         "automations": Service(automations.run_once, 0.5, channel=EVENTS.channel),
+        "statuses": Service(statuses.run_once, 5),
         "cleanup": Service(cleanup.run_once, 300),
         "log-retention": Service(log_retention.run_once, 300),
     }

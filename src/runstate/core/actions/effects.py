@@ -188,7 +188,7 @@ async def _run(batcher: Batcher, work: Work, now: datetime) -> Effect:
         scheduled_time=now + timedelta(seconds=action.schedule_after_seconds),
         idempotency_key=f"automation-action:{work.run.id}",
     )
-    made = await flow_runs.run_deployment(batcher, document, actor=work.actor)
+    made = await flow_runs.run_deployment(batcher, document, actor=work.actor, cause=work.firing.id)
     return Effect([resource_id("flow-run", made.row.id)])
 
 
@@ -196,7 +196,10 @@ async def _propose(batcher: Batcher, work: Work, now: datetime) -> Effect:
     run_id, key = work.target(), f"automation-action:{work.run.id}:{work.run.retries}"
     if isinstance(work.action, FlowRunAction) and work.action.verb is FlowRunVerb.RESUME:
         answer = await run_inputs.resume(
-            batcher, requests.ResumeFlowRun(id=run_id, idempotency_key=key), actor=work.actor
+            batcher,
+            requests.ResumeFlowRun(id=run_id, idempotency_key=key),
+            actor=work.actor,
+            cause=work.firing.id,
         )
     else:
         answer = await decided(
@@ -208,6 +211,7 @@ async def _propose(batcher: Batcher, work: Work, now: datetime) -> Effect:
                 force=getattr(work.action, "force", False),
                 idempotency_key=key,
                 actor=work.actor,
+                cause=work.firing.id,
                 fingerprint_source=work.action.model_dump_json(),
             ),
         )

@@ -18,7 +18,7 @@ from runstate.core.automations.stored import events_with
 from runstate.core.batch.batcher import Batcher
 from runstate.core.commands.command import command
 from runstate.core.context import CommandContext
-from runstate.core.telling import Labels, Told, resource, tell
+from runstate.core.telling import Labels, Told, caused_by, resource, tell
 from runstate.database import Transaction
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among
@@ -84,7 +84,8 @@ async def _execute_own(context: CommandContext, work: Work, now: datetime) -> No
     """Change our tables exactly once: in the transaction that marks the action as executed."""
     async with context.database.write() as transaction:
         if await _lock(transaction.connection, work):
-            effect = await change_tables(context, transaction, work)
+            with caused_by(work.firing.id):
+                effect = await change_tables(context, transaction, work)
             await _write(transaction, work, now, ActionStatus.EXECUTED, effect, None)
 
 
@@ -199,7 +200,7 @@ def told_of(work: Work, now: datetime, status: ActionStatus, effect: Effect, rea
     touched = [_thing("target", each) for each in effect.results]
     name = f"{PREFIX}automation.action"
     return (
-        Told(begun, f"{name}.triggered", now, of, related, payload, follows, work.firing.depth),
+        Told(begun, f"{name}.triggered", now, of, related, payload, follows, work.firing.id),
         Told(
             ended,
             f"{name}.{status.value.lower()}",
@@ -208,7 +209,7 @@ def told_of(work: Work, now: datetime, status: ActionStatus, effect: Effect, rea
             [*related, *touched],
             payload | outcome,
             begun,
-            work.firing.depth,
+            work.firing.id,
         ),
     )
 

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from runstate.core.automations.chains import Chain
 from runstate.core.automations.patterns import Labels
 from runstate.documents.actions import TriggerState
 
@@ -27,8 +28,8 @@ class Event:
     follows: UUID | None = None
     position: int = 0
     """Place in the order of arrival."""
-    depth: int = 0
-    """Number of automations that have led to it, one after the other."""
+    chain: Chain | None = None
+    """The firings that led to it; None without any."""
     payload: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -37,7 +38,7 @@ class Part(NamedTuple):
 
     position: int
     event_id: UUID
-    depth: int = 0
+    chain: Chain | None = None
 
 
 class LabelValue(NamedTuple):

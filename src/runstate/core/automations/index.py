@@ -7,7 +7,10 @@ from typing import Final
 from uuid import UUID
 
 from runstate.core.automations.compiled import Compiled, EventLeaf
+from runstate.documents.events import PREFIX
 
+LOOP_STOPPED: Final = f"{PREFIX}automation.loop-stopped"
+"""Event that automations kept firing each other. No trigger evaluates it: it could go on with the loop."""
 REMEMBERED: Final = 10_000
 """Maximum number of names with a remembered answer; clients choose names."""
 
@@ -40,6 +43,6 @@ class Index:
         return Index(each for each in self.automations.values() if each.id != id)
 
     def _search(self, name: str) -> Iterable[tuple[Compiled, tuple[EventLeaf, ...]]]:
-        for automation in self.automations.values():
+        for automation in self.automations.values() if name != LOOP_STOPPED else ():
             if leaves := tuple(leaf for leaf in automation.leaves if leaf.names(name)):
                 yield automation, leaves

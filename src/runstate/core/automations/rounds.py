@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
-from runstate.core.automations.events import Event, Firing
+from runstate.core.automations.events import Event
 from runstate.core.automations.index import Index
 from runstate.core.automations.state import WindowId
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-
-DEEPEST: Final = 20
-"""Maximum number of automations that fire one because of the other."""
 
 
 def window_ids(index: Index, events: Iterable[Event]) -> set[WindowId]:
@@ -38,13 +35,3 @@ def difference(before: Mapping[K, V], after: Mapping[K, V]) -> tuple[dict[K, V],
     """Return what to write, and the keys to delete, so that rows that were loaded as `before` become `after`."""
     written = {key: value for key, value in after.items() if before.get(key) != value}
     return written, {key for key in before if key not in after}
-
-
-def depth_of(firing: Firing) -> int:
-    """Return the number of automations that have led to a firing, this one included."""
-    return 1 + max((part.depth for part in firing.parts), default=0)
-
-
-def is_loop(firing: Firing) -> bool:
-    """Return whether a firing is stopped, because automations keep firing each other."""
-    return depth_of(firing) > DEEPEST

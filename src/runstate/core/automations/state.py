@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from runstate.core.automations.chains import Reactions
 from runstate.core.automations.compiled import Compiled, EventLeaf
 from runstate.core.automations.composites import Kept
 from runstate.core.automations.events import Event, Key
@@ -46,6 +47,7 @@ class State:
     """Ids of waiting events by the id of the event that they follow."""
     seen: set[UUID] = field(default_factory=set)
     """Events that were evaluated."""
+    reactions: Reactions = field(default_factory=Reactions)
     leaves: dict[UUID, tuple[Compiled, EventLeaf]] = field(default_factory=dict)
     """Enabled event triggers by id: deadlines of others are not due."""
     queue: list[Deadline] = field(default_factory=list)

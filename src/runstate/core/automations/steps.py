@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
+from runstate.core.automations.chains import Chain, Reaction, longest
 from runstate.core.automations.compiled import Compiled, EventLeaf, MetricLeaf
 from runstate.core.automations.composites import firings_of
 from runstate.core.automations.events import Event, Firing, Key, Part, Step, TriggerVerdict
@@ -29,6 +30,10 @@ class Fired(NamedTuple):
     """The same whenever the same log is evaluated."""
     automation_id: UUID
     firing: Firing
+    chain: Chain | None = None
+    """The firings that led to it; None without any."""
+    is_stopped: bool = False
+    """Whether it does not count, because automations keep firing each other."""
 
 
 class Result(NamedTuple):
@@ -138,7 +143,12 @@ class _Run:
     def fire(self, automation: Compiled, fired: dict[UUID, tuple[Firing, ...]]) -> None:
         if any(fired.values()):
             found = firings_of(automation.root, fired, self.state.kept)
-            self.fired += [Fired(self.id_of(each), automation.id, each) for each in found]
+            self.fired += [self.checked(automation, each) for each in found]
+
+    def checked(self, automation: Compiled, firing: Firing) -> Fired:
+        chain = longest(part.chain for part in firing.parts)
+        admits = chain is None or self.state.reactions.admit(Reaction(firing.fired, automation.id, chain))
+        return Fired(self.id_of(firing), automation.id, firing, chain, is_stopped=not admits)
 
     def id_of(self, firing: Firing) -> UUID:
         """Return the id of a firing: a trigger can fire several times by one event, through several others inside."""

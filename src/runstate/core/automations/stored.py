@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.automations.chains import MEMORY, Chain, Reaction
 from runstate.core.automations.events import Event
 from runstate.core.telling import Told
+from runstate.database.bulk import table_of
 from runstate.database.dialects import among
 from runstate.documents.events import EventResource
+from runstate.rows import AutomationFiring
 from runstate.rows import Event as StoredEvent
 
-COLUMNS: Final = (*("seq", "id", "name", "occurred", "received", "follows", "resource", "related", "payload", "depth"),)
+COLUMNS: Final = (*("seq", "id", "name", "occurred", "received", "follows", "resource", "related", "payload", "cause"),)
+NONE: Final[Mapping[UUID, Chain]] = MappingProxyType({})
 
 
-def of_row(row: Any) -> Event:
+def of_row(row: Any, chains: Mapping[UUID, Chain] = NONE) -> Event:
     """Return a row of the view of all events."""
     return Event(
         id=row.id,
@@ -30,7 +35,7 @@ def of_row(row: Any) -> Event:
         related=tuple(map(labels_of, row.related)),
         follows=row.follows,
         position=row.seq,
-        depth=row.depth,
+        chain=chains.get(row.cause),
         payload=row.payload,
     )
 
@@ -46,7 +51,6 @@ def of_told(told: Told, received: datetime, position: int) -> Event:
         related=tuple(map(_labels, told.related)),
         follows=told.follows,
         position=position,
-        depth=told.depth,
         payload=told.payload,
     )
 
@@ -60,6 +64,31 @@ def _labels(resource: Mapping[str, Any]) -> dict[str, str]:
     found = {"resource.id": resource["resource_id"]}
     found |= {f"resource.{name}": resource[name] for name in ("name", "role") if resource.get(name) is not None}
     return found | (resource.get("labels") or {})
+
+
+async def chains_of(connection: AsyncConnection, causes: Iterable[UUID | None]) -> dict[UUID, Chain]:
+    """Return the chains that end with firings, by their ids. Firings that retention has deleted have none."""
+    table, ids = table_of(AutomationFiring), sorted({each for each in causes if each})
+    if not ids:
+        return {}
+    asked = sa.select(table.c.id, table.c.root_id, table.c.chain, table.c.automation_id).where(among(table.c.id, ids))
+    return {
+        row.id: Chain(row.root_id, row.id, (*map(UUID, row.chain), row.automation_id))
+        for row in await connection.execute(asked)
+        if row.root_id
+    }
+
+
+async def reactions_at(connection: AsyncConnection, now: datetime) -> Sequence[Reaction]:
+    """Return the reactions that count at a time."""
+    table = table_of(AutomationFiring)
+    names = ("fired", "automation_id", "root_id", "cause", "chain")
+    recent = sa.and_(table.c.fired > now - MEMORY, table.c.cause.is_not(None))
+    asked = sa.select(*(table.c[name] for name in names)).where(recent).order_by(table.c.fired)
+    return [
+        Reaction(row.fired, row.automation_id, Chain(row.root_id, row.cause, tuple(map(UUID, row.chain))))
+        for row in await connection.execute(asked)
+    ]
 
 
 async def find_event(connection: AsyncConnection, id: UUID) -> Event | None:

@@ -88,8 +88,8 @@ def _opened(leaf: EventLeaf, window: Window | None, event: Event) -> tuple[Windo
     if leaf.after and leaf.starts(event.name):
         if window is None:
             count = -1 if leaf.expects(event.name) else 0
-            return Window(event.occurred, event.occurred + leaf.within, count, _part(event)), True
-        return replace(window, last=_part(event)), False
+            return Window(event.occurred, event.occurred + leaf.within, count, _part(leaf, event)), True
+        return replace(window, last=_part(leaf, event)), False
     if window is None and not leaf.after:
         return Window(event.occurred - LATENESS, event.occurred + leaf.within), True
     return window, False
@@ -104,19 +104,19 @@ def _counted(leaf: EventLeaf, window: Window, event: Event, now: datetime, *, op
     if not is_inside:
         start = max(window.end, event.occurred)
         window = Window(start, start + leaf.within)
-    before, counted = window.count, replace(window, count=window.count + 1, last=_part(event))
+    before, counted = window.count, replace(window, count=window.count + 1, last=_part(leaf, event))
     is_enough = counted.count >= leaf.threshold
     if leaf.proactive:
         if is_enough and before < leaf.threshold and leaf.starts(event.name):
             # A heartbeat: the silence after it is measured.
-            begun = Window(event.occurred, event.occurred + leaf.within, 0, _part(event))
+            begun = Window(event.occurred, event.occurred + leaf.within, 0, _part(leaf, event))
             return Look(begun, TriggerVerdict.OPENED, 0)
         return Look(counted, TriggerVerdict.OPENED if opened and leaf.after else TriggerVerdict.COUNTED, counted.count)
     if not is_enough:
         # A window without a length that an event opened has room for one event.
         following = counted if leaf.within or not leaf.after else None
         return Look(following, TriggerVerdict.COUNTED, counted.count)
-    return Look(_after_firing(leaf, counted, event), TriggerVerdict.FIRED, counted.count, (_part(event),))
+    return Look(_after_firing(leaf, counted, event), TriggerVerdict.FIRED, counted.count, (_part(leaf, event),))
 
 
 def _after_firing(leaf: EventLeaf, window: Window, event: Event) -> Window | None:
@@ -145,5 +145,7 @@ def _containing(leaf: EventLeaf, window: Window | None, occurred: datetime) -> W
     return Window(start, start + leaf.within)
 
 
-def _part(event: Event) -> Part:
-    return Part(event.position, event.id, event.depth)
+def _part(leaf: EventLeaf, event: Event) -> Part:
+    # The absence of events fires, at most every ten seconds: the events that came did not lead to it.
+    is_cause = leaf.after or not leaf.proactive
+    return Part(event.position, event.id, event.chain if is_cause else None)

@@ -101,8 +101,15 @@ def _create(request: CreateRun, unit: UnitOfWork, environment: Environment) -> O
     # The same creation later in the batch must find this run, and not enter the first state again.
     unit.created.discard(run.id)
     unit.existing[run.id] = run.id
-    _propose(_first(request, kind), run, unit, environment)
+    _propose(_first(request, kind), _with_cause(run, unit), unit, environment)
     return Created(kind=kind, run_id=run.id, created=True, run=unit.runs[run.id].replace(updated=environment.now))
+
+
+def _with_cause(run: FlowRun | TaskRun, unit: UnitOfWork) -> FlowRun | TaskRun:
+    """Return a run; a subflow run with the firing that led to its parent."""
+    task_run_id = run.parent_task_run_id if isinstance(run, FlowRun) else None
+    parent = unit.flow_run_refs.get(task_run_id) if task_run_id else None
+    return run.replace(cause=parent.cause) if parent and parent.cause else run
 
 
 def _record(request: RecordState, unit: UnitOfWork, environment: Environment) -> Outcome:
@@ -255,6 +262,7 @@ def _apply(
     run, entered = enter(decision.run, initial, state, quirks=request.quirks)
     # The bookkeeping must see the old policy: the reference counts a resumption in the process as a further run.
     run = run.replace(**decision.after_bookkeeping) if decision.after_bookkeeping else run
+    run = run.replace(cause=request.cause) if request.cause else run
     # Slots are acquired at the time at which the rule found room, or a clock that goes back would exceed the limit.
     at = entered.timestamp or environment.now
     unit.enter(run, entered, request.actor, request.request_id)

@@ -190,7 +190,8 @@ async def _load_reports(connection: AsyncConnection, reports: Sequence[RecordSta
 def _parents(unit: UnitOfWork) -> sql.Existing:
     """Return the locked flow runs. If a batch creates task runs only, they can refer to nothing else."""
     flow_runs = [run for run in unit.runs.values() if isinstance(run, FlowRun)]
-    return sql.Existing(set(unit.runs), {run.id: (run.flow_id, run.deployment_id) for run in flow_runs})
+    refs = {run.id: sql.FlowRunRefs(run.flow_id, run.deployment_id, run.cause) for run in flow_runs}
+    return sql.Existing(set(unit.runs), refs)
 
 
 async def _lock_flow_runs(
@@ -217,7 +218,7 @@ async def _lock_task_runs(
     """Lock task runs in order of their ids: those with proposals, and those that represent subflow runs."""
     locked = await sql.lock_task_runs(connection, task_runs - unit.created, of_subflows=flow_runs - unit.created)
     _add_locked(unit, locked)
-    unit.flow_run_refs |= {each.run.id: (each.flow_id, each.deployment_id) for each in locked}
+    unit.flow_run_refs |= {each.run.id: each.refs for each in locked}
 
 
 def _add_locked(unit: UnitOfWork, locked: Sequence[sql.Locked]) -> None:
@@ -369,24 +370,24 @@ def _tally_changes(unit: UnitOfWork) -> Counter[TallyKey]:
     """Return the change of the number of runs in each state."""
     changes: Counter[TallyKey] = Counter()
     for each in unit.transitions:
-        kind, _, flow_id, deployment_id = _context_of(each, unit)
+        kind, _, (flow_id, deployment_id, _) = _context_of(each, unit)
         if each.left:
             changes[TallyKey(kind, flow_id, deployment_id, each.left.type, each.left.name)] -= 1
         changes[TallyKey(kind, flow_id, deployment_id, each.state.type, each.state.name)] += 1
     return changes
 
 
-def _context_of(entered: Entered, unit: UnitOfWork) -> tuple[RunKind, UUID | None, UUID | None, UUID | None]:
-    """Return the kind of the run, and the ids of its flow run, flow and deployment."""
+def _context_of(entered: Entered, unit: UnitOfWork) -> tuple[RunKind, UUID | None, sql.FlowRunRefs]:
+    """Return the kind of the run, the id of its flow run, and the references of that."""
     run = entered.run
     if isinstance(run, FlowRun):
-        return RunKind.FLOW_RUN, run.id, run.flow_id, run.deployment_id
-    return RunKind.TASK_RUN, run.flow_run_id, *unit.flow_run_refs.get(run.id, (None, None))
+        return RunKind.FLOW_RUN, run.id, sql.FlowRunRefs(run.flow_id, run.deployment_id, run.cause)
+    return RunKind.TASK_RUN, run.flow_run_id, unit.flow_run_refs.get(run.id, sql.NO_FLOW_RUN)
 
 
 def _transition(entered: Entered, unit: UnitOfWork) -> dict[str, Any]:
     run, left, state = entered.run, entered.left, entered.state
-    kind, flow_run_id, flow_id, deployment_id = _context_of(entered, unit)
+    kind, flow_run_id, (flow_id, deployment_id, cause) = _context_of(entered, unit)
     return {
         "run_kind": kind,
         "run_id": run.id,
@@ -404,4 +405,5 @@ def _transition(entered: Entered, unit: UnitOfWork) -> dict[str, Any]:
         "tags": run.tags,
         "run_name": run.name,
         "run_count": run.run_count,
+        "cause": cause,
     }

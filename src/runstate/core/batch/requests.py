@@ -60,6 +60,8 @@ class ProposeState:
     """The claim that a worker gets on the run if the state is accepted."""
     run_input_to_store: tuple[str, Json] | None = None
     """Key and value of a run input that is stored if the state is accepted."""
+    cause: UUID | None = None
+    """Firing of an automation that proposes the state of a flow run."""
 
     @property
     def fingerprint(self) -> str:

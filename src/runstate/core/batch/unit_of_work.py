@@ -11,7 +11,7 @@ from runstate.core.batch.requests import Lease
 from runstate.core.proposal import Acquire, CacheResult, Effect, R, Slot
 from runstate.core.slots import advanced, after_acquire, after_release, saved_time
 from runstate.core.states import State
-from runstate.database.queries.orchestration import digest
+from runstate.database.queries.orchestration import FlowRunRefs, digest
 from runstate.documents.decisions import LastAnswer
 from runstate.documents.states import RunKind
 from runstate.rows import (
@@ -57,8 +57,8 @@ class UnitOfWork:
     runs: dict[UUID, FlowRun | TaskRun] = field(default_factory=dict)
     states: dict[UUID, State] = field(default_factory=dict)
     """Current states by run id."""
-    flow_run_refs: dict[UUID, tuple[UUID | None, UUID | None]] = field(default_factory=dict)
-    """Flow id and deployment id of the flow runs of task runs, by task run id."""
+    flow_run_refs: dict[UUID, FlowRunRefs] = field(default_factory=dict)
+    """References of the flow runs of task runs, by task run id."""
     deployments: dict[UUID, Deployment] = field(default_factory=dict)
     has_limits: bool = False
     """Whether any concurrency limit may exist."""

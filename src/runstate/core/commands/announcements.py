@@ -48,13 +48,14 @@ async def announce(
         f"{PREFIX}{kind_of(kind)}.{what}",
         now,
         resource(kind_of(kind), row.id, getattr(row, "name", None)),
-        await _related(connection, row),
+        await related_of(connection, row),
         payload,
     )
     await append_event(connection, now, told)
 
 
-async def _related(connection: AsyncConnection, row: Row) -> Sequence[Labels]:
+async def related_of(connection: AsyncConnection, row: Row) -> Sequence[Labels]:
+    """Return the related resources of the events about an object."""
     if isinstance(row, Deployment):
         flow = await _name(connection, Flow, row.flow_id)
         limit, queue = row.concurrency_limit_id, row.work_queue_id

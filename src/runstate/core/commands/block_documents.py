@@ -15,10 +15,12 @@ from runstate.core.commands.command import command
 from runstate.core.commands.crud import change, fresh, insert, insert_or_skip, remove
 from runstate.core.context import CommandContext
 from runstate.core.keyring import Keyring
+from runstate.core.telling import Told, resource, tell
 from runstate.database.dialects import among
 from runstate.database.driver import fetch
 from runstate.documents.base import Document
 from runstate.documents.blocks import CreateBlockDocument, UpdateBlockDocument
+from runstate.documents.events import PREFIX
 from runstate.errors import Forbidden, InUse, InvalidInput, LimitExceeded, NameTaken, NoSecretKey, NotFound
 from runstate.rows import BlockDocument, BlockDocumentReference, BlockSchema, BlockType, Configuration
 
@@ -27,6 +29,7 @@ MOST_NESTED: Final = 200
 """Largest number of places in which a document and those nested in it appear: they can double at each level."""
 STORAGE: Final = "runstate.default-result-storage"
 WRITES: Final = "write-path"
+REVEALED: Final = f"{PREFIX}block-document.revealed"
 
 
 class SetDefaultResultStorage(Document):
@@ -234,6 +237,24 @@ async def _check_cycle(connection: AsyncConnection, document: UUID, nested: Coll
     """Raise InvalidInput if a document would contain itself."""
     if nested and document in await within(connection, list(nested)):
         raise InvalidInput("A block document cannot contain itself.", ["data"])
+
+
+async def reveal(context: CommandContext, key: UUID, request_id: str | None) -> tuple[Data | None, set[UUID]]:
+    """Return the data of a document in clear text, and the ids of the documents in it.
+
+    An event tells who saw which documents, and no secrets. Without it, nothing is revealed.
+    """
+    async with context.database.write() as transaction:
+        connection, now = transaction.connection, context.clock()
+        found = (await read_data(connection, context.keyring, [key], reveal=True)).get(key)
+        shown = await within(connection, [key])
+        if found is not None:
+            name = await connection.scalar(sa.select(BlockDocument.name).where(BlockDocument.id == key))
+            nested = [resource("block-document", each, role="block-document") for each in sorted(shown - {key})]
+            who = {"actor": context.actor, "request_id": request_id}
+            thing = resource("block-document", key, name)
+            await tell(transaction, now, [Told(context.new_id(), REVEALED, now, thing, nested, who)])
+    return found, shown
 
 
 async def within(connection: AsyncConnection, ids: list[UUID]) -> set[UUID]:

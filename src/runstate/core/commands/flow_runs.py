@@ -65,6 +65,7 @@ NEW_FLOW_RUN: Final[dict[str, Any]] = NEW | {
     "deployment_schedule_id": None,
     "deployment_version": None,
     "expired_claims": 0,
+    "cause": None,
     "work_queue_id": None,
 }
 """Columns of a flow run that has not entered a state yet, and that no schedule created."""
@@ -94,12 +95,17 @@ def readable_name(id: UUID) -> str:
 
 
 def new_flow_run(
-    document: Any, id: UUID, now: datetime, actor: str = ANONYMOUS, request_id: str | None = None
+    document: Any,
+    id: UUID,
+    now: datetime,
+    actor: str = ANONYMOUS,
+    request_id: str | None = None,
+    cause: UUID | None = None,
 ) -> CreateRun:
     """Return the request that creates a flow run."""
     columns = new_columns(FlowRun, document) | {"id": id, "created": now, "updated": now}
     columns["name"] = document.name or readable_name(id)
-    run = FlowRun.of(NEW_FLOW_RUN | columns | {"created_by": origin(actor)})
+    run = FlowRun.of(NEW_FLOW_RUN | columns | {"created_by": origin(actor), "cause": cause})
     return CreateRun(run=run, state=stated(document.state), actor=actor, request_id=request_id)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import Written, change, columns_of, fresh, insert, remove
+from runstate.core.commands.statuses import tell_statuses
 from runstate.core.context import CommandContext
 from runstate.database.bulk import table_of
 from runstate.database.dialects import among
@@ -150,7 +151,10 @@ async def update_pool(context: CommandContext, document: Any) -> WorkPool:
         changed = columns.get("paused", pool.paused) != pool.paused
         written = columns | ({"status_changed": now} if changed else {})
         transaction.notify(WORK)
-        return await change(transaction.connection, WorkPool, WorkPool.id == pool.id, written, now) or pool
+        pool = await change(transaction.connection, WorkPool, WorkPool.id == pool.id, written, now) or pool
+        if changed:
+            await tell_statuses(transaction, WorkPool, now, WorkPool.id == pool.id)
+        return pool
 
 
 async def lock_pool(connection: AsyncConnection, which: sa.ColumnElement[bool], name: UUID | str) -> WorkPool:

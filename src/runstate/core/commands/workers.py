@@ -9,12 +9,13 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import Field
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import change, fresh, insert_or_find, remove
+from runstate.core.commands.statuses import tell_polled, tell_statuses
 from runstate.core.commands.work_pools import lock_pool
 from runstate.core.context import CommandContext
+from runstate.database import Transaction
 from runstate.database.queries.work import mark_polled
 from runstate.documents.base import Document, JsonObject, Name
 from runstate.documents.pools import MISSED, WorkerMetadata, WorkerName
@@ -60,14 +61,14 @@ async def heartbeat(context: CommandContext, document: WorkerHeartbeat) -> Heart
     if document.metadata is not None:
         seen["reported"] = _metadata(document.metadata)
     async with context.database.write() as transaction:
-        return await _seen(context, transaction.connection, document.work_pool, document.worker, seen)
+        return await _seen(context, transaction, document.work_pool, document.worker, seen)
 
 
 async def _seen(
-    context: CommandContext, connection: AsyncConnection, pool_name: str, name: str, columns: dict[str, Any]
+    context: CommandContext, transaction: Transaction, pool_name: str, name: str, columns: dict[str, Any]
 ) -> Heartbeat:
     """Create or update a worker; without an interval, it keeps its own."""
-    now = context.clock()
+    connection, now = transaction.connection, context.clock()
     pool = await lock_pool(connection, WorkPool.name == pool_name, pool_name)
     seen = columns | {"last_heartbeat_time": now}
     new = fresh(context) | {"heartbeat_interval_seconds": INTERVAL} | seen | {"work_pool_id": pool.id, "name": name}
@@ -76,25 +77,28 @@ async def _seen(
     if not found.created:
         worker = await change(connection, Worker, Worker.id == worker.id, seen, now) or worker
     until = now + MISSED * timedelta(seconds=worker.heartbeat_interval_seconds)
-    return Heartbeat(worker, await _online(connection, pool, until, now))
+    return Heartbeat(worker, await _online(transaction, pool, until, now))
 
 
 @command(Worker, notify=None)
 async def mark_poll(context: CommandContext, names: PollNames, queues: Collection[UUID]) -> Worker:
     """Record that a worker asked for runs of some queues; return the worker."""
     async with context.database.write() as transaction:
-        beat = await _seen(context, transaction.connection, names.work_pool, names.worker, {})
+        beat = await _seen(context, transaction, names.work_pool, names.worker, {})
         await mark_polled(transaction.connection, queues, context.clock())
+        await tell_polled(transaction, list(queues), context.clock())
     return beat.worker
 
 
-async def _online(connection: AsyncConnection, pool: WorkPool, until: datetime, now: datetime) -> WorkPool:
+async def _online(transaction: Transaction, pool: WorkPool, until: datetime, now: datetime) -> WorkPool:
     if pool.online_until is not None and pool.online_until >= until:
         return pool
     starts = pool.online_until is None or pool.online_until < now
     columns = {"online_until": until} | ({"status_changed": now} if starts else {})
     table = sa.update(WorkPool).where(WorkPool.id == pool.id).values(**columns)
-    await connection.execute(table)
+    await transaction.connection.execute(table)
+    if starts:
+        await tell_statuses(transaction, WorkPool, now, WorkPool.id == pool.id)
     return pool.replace(**columns)
 
 
@@ -130,4 +134,5 @@ async def remove_worker(context: CommandContext, worker_id: UUID) -> bool:
         found = await connection.execute(others.where(Worker.work_pool_id == pool_id))
         until = max((last + MISSED * timedelta(seconds=interval) for last, interval in found), default=None)
         await connection.execute(sa.update(WorkPool).where(WorkPool.id == pool_id).values(online_until=until))
+        await tell_statuses(transaction, WorkPool, context.clock(), WorkPool.id == pool_id)
         return True

@@ -13,15 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core.automations.events import Event
 from runstate.core.automations.index import Index
-from runstate.core.automations.rounds import DEEPEST, is_loop
 from runstate.core.automations.state import State
 from runstate.core.automations.steps import Fired, Input, step
-from runstate.core.automations.stored import COLUMNS, of_row
+from runstate.core.automations.stored import COLUMNS, chains_of, of_row
 from runstate.core.evaluation import measuring, storage
 from runstate.core.evaluation.definitions import CHANGES, DEFINITION, Evaluated
 from runstate.core.evaluation.firings import action_rows, firing_row, told_of
 from runstate.core.evaluation.touched import Touched
-from runstate.core.telling import tell
+from runstate.core.telling import tell_once
 from runstate.database import Database, Transaction, bulk
 from runstate.database.bulk import inserted, table_of
 from runstate.database.dialects import DatabaseTime, among, insert_or_skip
@@ -31,13 +30,17 @@ from runstate.feed import EVENTS, Reader
 from runstate.feed.cursor import Cursor
 from runstate.feed.event_filter import EventFilter
 from runstate.feed.reader import Page
-from runstate.rows import AutomationActionRun, AutomationFiring, LogReader
+from runstate.rows import AutomationActionRun, AutomationFiring, EvaluatedRound, LogReader
 from runstate.rows import Event as AnyEvent
 from runstate.rows.base import EPOCH
 
 NAME: Final = "automations"
 """Name of the reader."""
 PAGE_SIZE: Final = 500
+MOST_ROUNDS: Final = 100
+"""Maximum number of rounds of a call."""
+MOST_FIRINGS: Final = 2_000
+"""Number of firings after which a round ends before its page does."""
 LEASE: Final = timedelta(seconds=15)
 """Time after its last round from which another process may take over from a leader."""
 RENEWAL: Final = timedelta(seconds=5)
@@ -64,9 +67,11 @@ class Evaluator:
         self.database = database
         self.clock = clock
         self.page_size = page_size
+        self.most_firings = MOST_FIRINGS
         self.id = uuid4()
         self.reader: Reader[AnyEvent] | None = None
         self.is_loaded = False
+        self.is_behind = False
         self.rounds = 0
         self.written_at: datetime | None = None
         self.measured_at: datetime | None = None
@@ -77,15 +82,19 @@ class Evaluator:
         self.changed: set[UUID] = set()
 
     async def run_once(self) -> int:
-        """Evaluate the log up to its present end, and return the number of firings; 0 if another process leads."""
+        """Evaluate the log, up to its end if that is not too far; return the number of firings.
+
+        0 if another process leads. `is_behind` says whether there is more.
+        """
         fired = 0
         try:
             if not await self._lead():
                 return 0
-            complete = False
-            while not complete:
-                complete, number = await self._round()
+            for _ in range(MOST_ROUNDS):
+                self.is_behind, number = await self._round()
                 fired += number
+                if not self.is_behind:
+                    break
         except Lost:
             self.is_loaded = False
         except BaseException:
@@ -129,6 +138,8 @@ class Evaluator:
         async with self.database.write() as transaction:
             connection = transaction.connection
             await connection.execute(insert_or_skip(connection.dialect.name, READER), columns)
+            begin = {"number": 0, "created": now, "cursor": cursor, "clock": EPOCH, "is_complete": False}
+            await connection.execute(insert_or_skip(connection.dialect.name, table_of(EvaluatedRound)), begin)
 
     async def _take_over(self, row: Any, now: datetime) -> bool:
         taken = self._guarded(row.rounds).values(leader=self.id, leased_until=now + LEASE, rounds=row.rounds + 1)
@@ -159,18 +170,29 @@ class Evaluator:
         return Index(each.compiled for each in self.automations.values() if each.enabled)
 
     async def _round(self) -> tuple[bool, int]:
-        """Evaluate a page; return whether it reached the end of the log, and the number of firings."""
+        """Evaluate a page; return whether the log goes on, and the number of firings."""
         until = await self._time()
         page = await self._page()
-        events = [of_row(each) for each in page.entries]
+        events = await self._events(page)
         await self._recall(events)
-        # Without this limit, the event that a loop was stopped would go on with the loop.
-        fired = [each for event in events if event.depth <= DEEPEST for each in self._step(event)]
+        fired = list[Firings]()
+        for place, event in enumerate(events, start=1):
+            fired += self._step(event)
+            if len(fired) >= self.most_firings and place < len(events):
+                page, events = self._first(page, place), events[:place]
+                break
         if page.complete:
             fired += self._fired(until - COMMIT_TIME)
             fired += await self._measure(until)
-        await self._write(page.cursor, fired, events)
-        return page.complete, len(fired)
+        await self._write(page, fired, events)
+        return not page.complete, len(fired)
+
+    async def _events(self, page: Page[AnyEvent]) -> list[Event]:
+        if not any(each.cause for each in page.entries):
+            return [of_row(each) for each in page.entries]
+        async with self.database.read() as connection:
+            chains = await chains_of(connection, [each.cause for each in page.entries])
+        return [of_row(each, chains) for each in page.entries]
 
     def _fired(self, given: Input) -> list[Firings]:
         """Let triggers step; return the firings with the automations as they are at that place of the log."""
@@ -197,17 +219,18 @@ class Evaluator:
         try:
             if self.index.automations or self.state.waiting:
                 return await self.reader.page(self.cursor)
-            return self._first(await self.reader.page(self.cursor, filter=CHANGES_ONLY))
+            # Nothing can fire before the first change, but all that follows must be read.
+            return self._first(await self.reader.page(self.cursor, filter=CHANGES_ONLY), 1)
         except CursorExpired:
             log.exception("events were deleted before they were evaluated")
             return Page([], await self.reader.beginning(), complete=False)
 
-    def _first(self, page: Page[AnyEvent]) -> Page[AnyEvent]:
-        """Return the page up to its first change: nothing can fire before it, but what follows must be read."""
+    def _first(self, page: Page[AnyEvent], number: int) -> Page[AnyEvent]:
+        """Return the first entries of a page."""
         if not page.entries:
             return page
-        (change, *_), end = page.entries, page.cursor.upto or page.cursor.seen
-        return Page([change], Cursor(self.cursor.seen, end, change.seq), complete=False)
+        entries, end = page.entries[:number], page.cursor.upto or page.cursor.seen
+        return Page(entries, Cursor(self.cursor.seen, end, entries[-1].seq), complete=False)
 
     async def _recall(self, events: Sequence[Event]) -> None:
         """Find out which of the events that these follow were evaluated."""
@@ -264,20 +287,24 @@ class Evaluator:
             after.touched = before.touched
             setattr(self.state, name, after)
 
-    async def _write(self, cursor: Cursor, fired: Sequence[Firings], events: Sequence[Event]) -> None:
+    async def _write(self, page: Page[AnyEvent], fired: Sequence[Firings], events: Sequence[Event]) -> None:
         """Write the round in one transaction: all of it, or nothing if another process has taken over."""
-        now, state = self.clock(), self.state
-        touched = storage.has_changes(state)
+        now, state, cursor = self.clock(), self.state, page.cursor
+        has_changes = bool(events or fired or self.changed or storage.has_changes(state))
         is_late = self.written_at is None or now - self.written_at > RENEWAL
-        if not (events or fired or touched or self.changed or is_late):
+        if not (has_changes or is_late):
             self.cursor = cursor
             return
         assert self.reader  # noqa: S101 it was opened
-        values = {"cursor": self.reader.encode(cursor), "clock": state.now, "rounds": self.rounds + 1}
-        moved = self._guarded(self.rounds).where(READER.c.leader == self.id).values(**values, leased_until=now + LEASE)
+        place = {"cursor": self.reader.encode(cursor), "clock": state.now}
+        values = {**place, "rounds": self.rounds + 1, "leased_until": now + LEASE}
+        moved = self._guarded(self.rounds).where(READER.c.leader == self.id).values(**values)
         async with self.database.write() as transaction:
             if (await transaction.connection.execute(moved)).rowcount != 1:
                 raise Lost
+            if has_changes:
+                written = {"number": self.rounds + 1, "created": now, "is_complete": page.complete, **place}
+                await transaction.connection.execute(sa.insert(EvaluatedRound), written)
             await storage.save(transaction.connection, state, self.automations, self.changed)
             if fired:
                 await self._write_firings(transaction, fired, events, now)
@@ -289,27 +316,32 @@ class Evaluator:
     ) -> None:
         connection = transaction.connection
         known = await self._events_of(connection, fired, events)
-        counted = [(each, automation) for each, automation in fired if not is_loop(each.firing)]
+        counted = [(each, automation) for each, automation in fired if not each.is_stopped]
         await bulk.write(connection, [inserted(AutomationFiring, [firing_row(each, now) for each, _ in counted])])
         actions = [row for each, automation in counted for row in action_rows(each, automation, now)]
         await bulk.write(connection, [inserted(AutomationActionRun, actions)])
-        told = [
-            told_of(each, automation, known.get(each.firing.event.event_id) if each.firing.event else None, now)
+        told = {
+            one.id: one
             for each, automation in fired
-        ]
-        await tell(transaction, now, told)
+            for one in [told_of(each, automation, known.get(_event_id(each)), now)]
+        }
+        await tell_once(transaction, now, list(told.values()))
 
     async def _events_of(
         self, connection: AsyncConnection, fired: Sequence[Firings], events: Sequence[Event]
     ) -> dict[UUID, Event]:
         """Return the events of firings: those of the round, and older ones that windows remember."""
         known = {each.id: each for each in events}
-        ids = {each.firing.event.event_id for each, _ in fired if each.firing.event} - known.keys()
+        ids = {_event_id(each) for each, _ in fired} - {None, *known}
         if ids:
             table = AnyEvent.__table__
             asked = sa.select(*(table.c[name] for name in COLUMNS)).where(among(table.c.id, sorted(ids)))
             known |= {each.id: each for each in map(of_row, await connection.execute(asked))}
         return known
+
+
+def _event_id(fired: Fired) -> Any:
+    return fired.firing.event.event_id if fired.firing.event else None
 
 
 TIME: Final = sa.select(DatabaseTime())

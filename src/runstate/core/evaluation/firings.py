@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 from runstate.core.automations.compiled import Compiled
 from runstate.core.automations.events import Event
-from runstate.core.automations.rounds import depth_of, is_loop
+from runstate.core.automations.index import LOOP_STOPPED
 from runstate.core.automations.steps import Fired
 from runstate.core.evaluation.definitions import ACTIONS, Evaluated
 from runstate.core.telling import Told, resource
@@ -41,8 +41,17 @@ def firing_row(fired: Fired, now: datetime) -> dict[str, Any]:
         "labels": labels,
         "state": firing.state,
         "state_event_id": state_event_id(fired.id),
-        "depth": depth_of(firing),
+        "root_id": root_of(fired),
+        "cause": fired.chain.cause if fired.chain else None,
+        "chain": [str(each) for each in fired.chain.automations] if fired.chain else [],
     }
+
+
+def root_of(fired: Fired) -> UUID:
+    """Return the id of the event with which the chain of a firing began; its own id if it had none."""
+    if fired.chain:
+        return fired.chain.root
+    return fired.firing.event.event_id if fired.firing.event else fired.id
 
 
 def action_rows(fired: Fired, automation: Evaluated, now: datetime) -> list[dict[str, Any]]:
@@ -73,7 +82,9 @@ def action_rows(fired: Fired, automation: Evaluated, now: datetime) -> list[dict
 def told_of(fired: Fired, automation: Evaluated, event: Event | None, now: datetime) -> Told:
     """Return the event that tells of a firing, or that a loop of automations was stopped."""
     firing = fired.firing
-    what = "loop-stopped" if is_loop(firing) else firing.state.value.lower()
+    key, name = state_event_id(fired.id), f"{PREFIX}automation.{firing.state.value.lower()}"
+    if fired.is_stopped:
+        key, name = uuid5(root_of(fired), f"{fired.automation_id} stopped"), LOOP_STOPPED
     related = [resource("event", firing.event.event_id, role="triggering-event")] if firing.event else []
     labels = {POSTURE: posture} if (posture := _posture(automation.compiled)) else {}
     thing = resource("automation", fired.automation_id, automation.definition["name"], **labels)
@@ -81,9 +92,7 @@ def told_of(fired: Fired, automation: Evaluated, event: Event | None, now: datet
         "triggering_labels": {each.label: each.value for each in firing.labels},
         "triggering_event": event_payload(event) if event else None,
     }
-    return Told(
-        state_event_id(fired.id), f"{PREFIX}automation.{what}", now, thing, related, payload, None, depth_of(firing)
-    )
+    return Told(key, name, now, thing, related, payload, cause=None if fired.is_stopped else fired.id)
 
 
 def _posture(compiled: Compiled) -> str | None:

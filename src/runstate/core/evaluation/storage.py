@@ -12,9 +12,10 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runstate.core.automations.chains import Chain, Reactions
 from runstate.core.automations.events import Event, Firing, Key, Part
 from runstate.core.automations.state import State, WindowId
-from runstate.core.automations.stored import COLUMNS, of_row
+from runstate.core.automations.stored import COLUMNS, chains_of, of_row, reactions_at
 from runstate.core.automations.windows import LATENESS, Window, due
 from runstate.core.evaluation.definitions import Evaluated
 from runstate.core.evaluation.touched import Touched
@@ -44,6 +45,7 @@ async def load(connection: AsyncConnection, now: datetime) -> tuple[State, Autom
     found = await connection.execute(sa.select(*table_of(EvaluatedAutomation).c))
     automations = {row.id: Evaluated.of(row.id, row.definition) for row in found}
     state = new_state(now)
+    state.reactions = Reactions(await reactions_at(connection, now))
     await _load_windows(connection, state)
     await _load_kept(connection, state)
     await _load_waiting(connection, state)
@@ -67,27 +69,42 @@ def has_changes(state: State) -> bool:
 
 
 async def _load_windows(connection: AsyncConnection, state: State) -> None:
-    for row in await connection.execute(sa.select(*table_of(AutomationBucket).c)):
+    rows = (await connection.execute(sa.select(*table_of(AutomationBucket).c))).all()
+    chains = await chains_of(connection, [row.last_cause for row in rows])
+    for row in rows:
         key = tuple(each.value for each in row.key)
-        last = None if row.last_event_id is None else Part(row.last_position, row.last_event_id, row.last_depth)
+        last = None
+        if row.last_event_id is not None:
+            last = Part(row.last_position, row.last_event_id, chains.get(row.last_cause))
         state.windows[row.trigger_id, key] = Window(row.start, row.end, row._mapping["count"], last)  # noqa: SLF001
 
 
 async def _load_kept(connection: AsyncConnection, state: State) -> None:
     table = table_of(CompositeTriggerChildFiring)
-    for row in await connection.execute(sa.select(*table.c).order_by(table.c.parent_trigger_id, table.c.place)):
-        state.kept.setdefault(row.parent_trigger_id, {})[row.child_trigger_id] = _firing(row)
+    asked = sa.select(*table.c).order_by(table.c.parent_trigger_id, table.c.place)
+    rows = (await connection.execute(asked)).all()
+    causes = [_cause(part) for row in rows for part in row.firing["parts"]]
+    chains = await chains_of(connection, causes)
+    for row in rows:
+        state.kept.setdefault(row.parent_trigger_id, {})[row.child_trigger_id] = _firing(row, chains)
 
 
-def _firing(row: Any) -> Firing:
-    parts = tuple(_part(each) for each in row.firing["parts"])
+def _firing(row: Any, chains: Mapping[UUID, Chain]) -> Firing:
+    parts = tuple(_part(each, chains) for each in row.firing["parts"])
     event = row.firing["event"]
-    return Firing(UUID(row.firing["trigger_id"]), row.fired, _part(event) if event else None, parts)
+    trigger_id, last = UUID(row.firing["trigger_id"]), _part(event, chains) if event else None
+    return Firing(trigger_id, row.fired, last, parts)
 
 
-def _part(written: Sequence[Any]) -> Part:
-    position, event_id, depth = written
-    return Part(position, UUID(event_id), depth)
+def _part(written: Sequence[Any], chains: Mapping[UUID, Chain]) -> Part:
+    position, event_id, _ = written
+    cause = _cause(written)
+    return Part(position, UUID(event_id), chains.get(cause) if cause else None)
+
+
+def _cause(written: Sequence[Any]) -> UUID | None:
+    # Earlier versions wrote a number.
+    return UUID(written[2]) if isinstance(written[2], str) else None
 
 
 async def _load_waiting(connection: AsyncConnection, state: State) -> None:
@@ -95,8 +112,10 @@ async def _load_waiting(connection: AsyncConnection, state: State) -> None:
     ids = (await connection.execute(sa.select(follower.c.event_id))).scalars().all()
     if ids:
         asked = sa.select(*(table.c[name] for name in COLUMNS)).where(among(table.c.id, ids)).order_by(table.c.seq)
-        for event in map(of_row, await connection.execute(asked)):
-            state.wait(event)
+        rows = (await connection.execute(asked)).all()
+        chains = await chains_of(connection, [row.cause for row in rows])
+        for row in rows:
+            state.wait(of_row(row, chains))
 
 
 async def save(connection: AsyncConnection, state: State, automations: Automations, changed: set[UUID]) -> None:
@@ -170,7 +189,7 @@ def _bucket(leaves: Mapping[UUID, Any], at: WindowId, window: Window, now: datet
         "due": due(leaf, window) if hasattr(leaf, "proactive") else None,
         "last_event_id": last.event_id if last else None,
         "last_position": last.position if last else None,
-        "last_depth": last.depth if last else None,
+        "last_cause": last.chain.cause if last and last.chain else None,
     }
 
 
@@ -211,7 +230,7 @@ def _kept_row(
 
 
 def _written(part: Part) -> list[Any]:
-    return [part.position, str(part.event_id), part.depth]
+    return [part.position, str(part.event_id), str(part.chain.cause) if part.chain else None]
 
 
 def _follower(event: Event) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -49,11 +49,11 @@ KEPT = ("last_answer", "heartbeat_seconds")
 TIMES = ("expected_start_time", "next_scheduled_start_time", "start_time", "end_time", "total_run_time_seconds")
 CLAIM = ("claim_id", "claim_count", "expired_claims")
 REFERENCES = ("flow_id", "deployment_id", "parent_task_run_id", "work_queue_id")
-FLOW_RUN = (*RUN, *TIMES, *KEPT, *CLAIM, *REFERENCES, "infrastructure_pid")
+FLOW_RUN = (*RUN, *TIMES, *KEPT, *CLAIM, *REFERENCES, "infrastructure_pid", "cause")
 TASK_RUN = (*RUN, *TIMES, *KEPT, "flow_run_id", "flow_run_run_count")
 STATE = ("id", "run_id", "type", "name", "message", "timestamp", "version", "details", "persisted")
 MOVED = (*RUN[3:-1], *TIMES, "last_answer")
-FLOW_RUN_MOVED = ("updated", *MOVED, "policy", *CLAIM)
+FLOW_RUN_MOVED = ("updated", *MOVED, "policy", *CLAIM, "cause")
 """Columns of a flow run that a transition may change."""
 TASK_RUN_MOVED = ("updated", *MOVED, "flow_run_run_count")
 """Columns of a task run that a transition may change."""
@@ -69,8 +69,21 @@ def columns(row: type[Base], names: Iterable[str]) -> list[sa.ColumnElement[Any]
     return [table_of(row).columns[name] for name in names]
 
 
-RUN_CONTEXT = (FlowRun.flow_id, FlowRun.deployment_id, sa.exists().select_from(ConcurrencyLimit))
+FLOW_RUN_REFS: Final = (FlowRun.flow_id, FlowRun.deployment_id, FlowRun.cause)
+RUN_CONTEXT = (*FLOW_RUN_REFS, sa.exists().select_from(ConcurrencyLimit))
 """The last members of `Locked`."""
+
+
+class FlowRunRefs(NamedTuple):
+    """References of a flow run that the log has for its task runs, too."""
+
+    flow_id: UUID | None
+    deployment_id: UUID | None
+    cause: UUID | None
+    """Firing of an automation that created it or last changed its state."""
+
+
+NO_FLOW_RUN: Final = FlowRunRefs(None, None, None)
 
 
 class Locked(NamedTuple):
@@ -78,8 +91,7 @@ class Locked(NamedTuple):
 
     run: Any
     state: Any
-    flow_id: UUID | None
-    deployment_id: UUID | None
+    refs: FlowRunRefs
     limited: bool
     """Whether any concurrency limit may exist."""
 
@@ -157,12 +169,12 @@ async def _locked(
     """
     found: list[Locked] = []
     parameters = {name: list(ids) for name, ids in given.items() if ids}
-    for *values, flow_id, deployment_id, limited in await fetch(connection, asked, parameters):
+    for *values, flow_id, deployment_id, cause, limited in await fetch(connection, asked, parameters):
         # The columns of the state follow those of the run.
         row = run.of(dict(zip(names, values, strict=False)))
         there = values[len(names)] is not None
         its_state = state.of(dict(zip(STATE, values[len(names) :], strict=True))) if there else None
-        found.append(Locked(row, its_state, flow_id, deployment_id, bool(limited)))
+        found.append(Locked(row, its_state, FlowRunRefs(flow_id, deployment_id, cause), bool(limited)))
     unseen = [each.run.state_id for each in found if each.state is None and each.run.state_id is not None]
     if not unseen:
         return found
@@ -319,8 +331,8 @@ class Existing(NamedTuple):
     """Existing rows, locked against deletion until the transaction ends."""
 
     ids: set[UUID]
-    flow_run_refs: dict[UUID, tuple[UUID, UUID | None]]
-    """Flow id and deployment id of the flow runs, by id."""
+    flow_run_refs: dict[UUID, FlowRunRefs]
+    """References of the flow runs, by id."""
 
 
 async def existing(connection: AsyncConnection, wanted: Mapping[Related, Collection[UUID]]) -> Existing:
@@ -330,8 +342,8 @@ async def existing(connection: AsyncConnection, wanted: Mapping[Related, Collect
         return Existing(set(), {})
     given = {f"ids{place}": ids for place, ids in enumerate(asked.values())}
     found = await fetch(connection, _existing(tuple(asked)), given)
-    refs = {key: (flow, deployment) for key, flow, deployment in found if flow}
-    return Existing({key for key, _, _ in found}, refs)
+    refs = {key: FlowRunRefs(*its) for key, *its in found if its[0]}
+    return Existing({key for key, *_ in found}, refs)
 
 
 @functools.cache
@@ -339,7 +351,7 @@ def _existing(rows: tuple[Related, ...]) -> sa.CompoundSelect[Any]:
     lookups = []
     for place, row in enumerate(rows):
         nothing = sa.null().cast(sa.Uuid())
-        refs = (FlowRun.flow_id, FlowRun.deployment_id) if row is FlowRun else (nothing, nothing)
+        refs = FLOW_RUN_REFS if row is FlowRun else (nothing, nothing, nothing)
         lookup: Any = sa.select(row.id, *(each.label(f"ref{number}") for number, each in enumerate(refs)))
         locked = lookup.where(among_given(row.id, f"ids{place}")).order_by(row.id)
         # A CTE per table, because SQLite does not allow ORDER BY in the arms of a UNION.

@@ -1,20 +1,24 @@
 """Automations: automation, automations, their firings and windows, and the mutations that change them."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
+import sqlalchemy as sa
 import strawberry
+from strawberry import UNSET
 
 from runstate.core.actions.execution import retry_action
 from runstate.core.commands import automations
 from runstate.documents.access import Scope
+from runstate.documents.events import PREFIX
 from runstate.errors import InvalidInput, NotFound
 from runstate.graphql.context import Info
 from runstate.graphql.families.family import Command, Delete, family
 from runstate.graphql.families.mutations import mutation
-from runstate.graphql.pagination.connection import has_many, rows_of
-from runstate.graphql.pagination.keyset import LARGEST_SIZE, PageArguments
+from runstate.graphql.pagination.connection import Connection, has_many, rows_of
+from runstate.graphql.pagination.keyset import DEFAULT_SIZE, LARGEST_SIZE, PageArguments
 from runstate.graphql.published import (
     Automation,
     AutomationActionRun,
@@ -23,12 +27,13 @@ from runstate.graphql.published import (
     AutomationFiring,
     AutomationRelatedResource,
     CompositeTriggerChildFiring,
+    Deployment,
     Event,
 )
 from runstate.graphql.types.conditions import as_uuid
 from runstate.graphql.types.derive import extends
 from runstate.graphql.types.fields import Id, object_type
-from runstate.graphql.types.filters import HasMany
+from runstate.graphql.types.filters import HasMany, Where
 
 IDS = strawberry.argument(description=f"Ids of the automations, at most {automations.MOST_DELETED}.")
 OWNER = strawberry.argument(description="Id of the resource, as in events.")
@@ -62,6 +67,30 @@ ALL: PageArguments[Any] = PageArguments(first=LARGEST_SIZE)
 async def related_resources(root: strawberry.Parent[Automation], info: Info) -> list[AutomationRelatedResource]:
     """Resources that own it or that its actions name."""
     return await info.context.children(info, AutomationRelatedResource, ALL, "automation_id", root.id)
+
+
+SIZE = strawberry.argument(description=f"The number: from 1 to {LARGEST_SIZE}, by default {DEFAULT_SIZE}.")
+AFTER = strawberry.argument(description="Only automations after this cursor.")
+WHERE = strawberry.argument(description="A condition; by default all automations.")
+
+
+@extends(Deployment, needs=(), name="automations", size=DEFAULT_SIZE)
+async def automations_of(
+    root: strawberry.Parent[Deployment],
+    info: Info,
+    where: Annotated[Where[Automation] | None, WHERE] = UNSET,
+    first: Annotated[int | None, SIZE] = UNSET,
+    after: Annotated[str | None, AFTER] = UNSET,
+) -> Connection[Automation]:
+    """Automations that run the deployment or that it owns; by name."""
+    of = partial(_related_to, f"{PREFIX}deployment.{root.id}")
+    arguments: PageArguments[Any] = PageArguments(where=where, first=first, after=after, conditions=[of])
+    return info.context.page(info, Automation, arguments)
+
+
+def _related_to(resource_id: str, table: sa.FromClause) -> sa.ColumnElement[bool]:
+    related = AutomationRelatedResource
+    return table.c.id.in_(sa.select(related.automation_id).where(related.resource_id == resource_id))
 
 
 @extends(Automation, needs=())

@@ -11,7 +11,7 @@ import structlog
 
 from runstate.core.blocks import secret_fields as paths_of
 from runstate.core.commands import block_documents, block_types
-from runstate.core.commands.block_documents import SetDefaultResultStorage, read_data, within
+from runstate.core.commands.block_documents import SetDefaultResultStorage, read_data
 from runstate.database.bulk import table_of
 from runstate.documents import exact_json
 from runstate.documents.access import Scope
@@ -145,11 +145,9 @@ async def _masked(context: Context, keys: list[UUID]) -> list[Any]:
 
 
 async def _revealed(info: Info, key: UUID) -> Any:
-    """Return the data of a document in clear text, and log who saw which documents."""
+    """Return the data of a document in clear text; an event and the log tell who saw which documents."""
     context = info.context
-    async with context.database.read() as connection:
-        found = (await read_data(connection, context.commands.keyring, [key], reveal=True)).get(key)
-        shown = await within(connection, [key])
+    found, shown = await block_documents.reveal(context.commands, key, context.request_id)
     if found is not None:
         # A warning, so that it is logged at every usual level.
         log.warning(
