@@ -5,7 +5,7 @@ export type Keys = Record<string, () => unknown>;
 
 const layers: Keys[] = [];
 let early: { key: string; until: number }[] = []; // keys that were pressed before the view had them
-const PATIENCE = 5000; // milliseconds for which they are kept
+const PATIENCE = 10_000; // milliseconds for which they are kept
 let prefix = "";
 let forgetting: ReturnType<typeof setTimeout> | undefined;
 
@@ -23,6 +23,7 @@ function onKey(event: KeyboardEvent): void {
   setPrefix(!found && key === "g" ? "g " : "");
   if (!found && !prefix) keep(key);
   if (!found) return;
+  forget();
   event.preventDefault();
   found();
 }
@@ -35,6 +36,10 @@ function setPrefix(next: string): void {
 }
 
 const find = (key: string) => layers.findLast((layer) => key in layer)?.[key];
+
+const forget = () => {
+  early = [];
+};
 
 /** Keep a key for the view that is loading. */
 function keep(key: string): void {
@@ -54,9 +59,8 @@ function catchUp(): void {
 
 export function listenToKeys(): void {
   addEventListener("keydown", onKey);
-  addEventListener("hashchange", () => {
-    early = [];
-  });
+  // Who uses the mouse has left the view that the keys were for.
+  addEventListener("pointerdown", forget);
 }
 
 /** Keys of a view; those of the page itself, `isBase`, count only where no view has the same. A view has its keys once it
