@@ -79,7 +79,6 @@ export function Logs({ run }: { run: string }) {
           type="search"
           aria-label="Search in the lines"
           placeholder="words in the lines"
-          value={search}
           onChange={(event) => setSearch(event.currentTarget.value.trim())}
         />
         {before && (
