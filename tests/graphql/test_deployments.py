@@ -125,11 +125,12 @@ async def test_the_automations_that_run_a_deployment_or_that_it_owns_are_found(a
     deployment = await make_deployment(ask)
     event = {"event": {"posture": "REACTIVE", "expect": ["a"]}}
     runs = [{"runDeployment": {"deploymentId": deployment}}]
-    for name, more in {
+    given: dict[str, dict[str, Any]] = {
         "owned": {"actions": [], "ownerResourceId": f"runstate.deployment.{deployment}"},
         "running": {"actions": runs},
         "other": {"actions": [{"doNothing": True}]},
-    }.items():
+    }
+    for name, more in given.items():
         await create(ask, "automation", "id", name=name, trigger=event, **more)
     found = await ask(
         """query($id: ID!) { deployment(id: $id) { automations(first: 1, where: { enabled: { eq: true } }) {
