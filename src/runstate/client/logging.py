@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from typing import Any
 
 from runstate.client.bodies import CURRENT
 from runstate.client.engine import Engine
@@ -24,18 +25,21 @@ class RunHandler(logging.Handler):
         if run is None or record.name.startswith(OWN):
             return
         try:
-            line = {
-                **refs_of(run),
-                "level": record.levelno,
-                "logger": record.name,
-                "message": self.format(record)[:20_000] or " ",
-                "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            }
+            line = self._line(run, record)
             engine: Engine[Reporter] = run.engine
             engine.submit(lambda reporter: reporter.lines.add(line))
         # As the handlers of the standard library do.
         except Exception:  # noqa: BLE001
             self.handleError(record)
+
+    def _line(self, run: ReportedRun, record: logging.LogRecord) -> dict[str, Any]:
+        return {
+            **refs_of(run),
+            "level": record.levelno,
+            "logger": record.name,
+            "message": self.format(record)[:20_000] or " ",
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
+        }
 
 
 def refs_of(run: ReportedRun) -> dict[str, str]:

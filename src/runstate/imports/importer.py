@@ -183,8 +183,7 @@ class Importer:
             key = tuple(row[name] for name in table.key)
             if None not in key and key in taken:
                 self.renamed[table.row][row["id"]] = taken[key]
-                name = " ".join(str(part) for part in key[-1:])
-                self.report.remark(table.name, f"left out, because another one has its {table.key[-1]}", name)
+                self.report.remark(table.name, f"left out, because another one has its {table.key[-1]}", str(key[-1]))
             else:
                 taken[key] = row["id"]
                 free.append((raw, row))

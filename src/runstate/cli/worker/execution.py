@@ -150,18 +150,14 @@ class Execution:
             await self._release(failed=False)
 
     async def _start(self, command: Command) -> Process:
-        own = {
-            **self.setting.environment,
-            "RUNSTATE_FLOW_RUN_ID": self.run["id"],
-            "RUNSTATE_CLAIM_ID": self.claim_id,
-        }
+        ids = {"RUNSTATE_FLOW_RUN_ID": self.run["id"], "RUNSTATE_CLAIM_ID": self.claim_id}
         return await asyncio.create_subprocess_exec(
             *command.arguments,
             stdin=PIPE,
             stdout=PIPE,
             stderr=STDOUT,
             cwd=command.directory,
-            env={"PYTHONUNBUFFERED": "1", **os.environ, **command.environment, **own},
+            env={"PYTHONUNBUFFERED": "1", **os.environ, **command.environment, **self.setting.environment, **ids},
             start_new_session=True,
             # A killed worker must not leave processes behind whose runs are given to others.
             preexec_fn=die_with_parent if sys.platform == "linux" else None,

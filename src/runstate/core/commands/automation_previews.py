@@ -22,6 +22,7 @@ from runstate.errors import InvalidInput, NotFound
 
 MOST_STEPS: Final = 20_000
 """Maximum number of windows that end in a preview."""
+TOO_MANY_STEPS: Final = f"The preview has more than {MOST_STEPS:,} ends of windows. Choose a shorter time."
 
 
 class Previewed(NamedTuple):
@@ -45,9 +46,7 @@ async def preview_trigger(context: CommandContext, document: TestTrigger) -> Pre
         # Patterns of clients against many events take a while; other requests go on.
         result = await asyncio.to_thread(replay, index, state, [*given, document.until], explain=True, most=MOST_STEPS)
     except TooManySteps:
-        raise InvalidInput(
-            f"The preview has more than {MOST_STEPS:,} ends of windows. Choose a shorter time.", ("until",)
-        ) from None
+        raise InvalidInput(TOO_MANY_STEPS, ("until",)) from None
     return Previewed(automation, result)
 
 
@@ -72,13 +71,8 @@ async def preview_action(context: CommandContext, document: TestAction) -> Actio
     """Return the target of an action and its rendered templates. Raise NotFound if the event does not exist."""
     event = await _event(context, document)
     labels = {each.label: each.value for each in document.labels}
-    reasons: list[str] = []
-    target = rendered = None
-    try:
-        if (found := targets.target(document.action, event, labels)) is not None:
-            target = targets.resource_id(str(targets.kind_of(document.action)), found)
-    except targets.NoTarget as error:
-        reasons.append(str(error))
+    target, reasons = _target(document, event, labels)
+    rendered = None
     if (templates := templates_of(document.action)) is not None:
         names = await names_for(context, templates.values, event, document.automation_name, labels)
         try:
@@ -86,6 +80,15 @@ async def preview_action(context: CommandContext, document: TestAction) -> Actio
         except TemplateFailed as error:
             reasons.append(str(error))
     return ActionPreview(target, rendered, " ".join(reasons) or None)
+
+
+def _target(document: TestAction, event: Event | None, labels: dict[str, str]) -> tuple[str | None, list[str]]:
+    """Return the target of an action, and why it has none if it needs one."""
+    try:
+        found = targets.target(document.action, event, labels)
+    except targets.NoTarget as error:
+        return None, [str(error)]
+    return None if found is None else targets.resource_id(str(targets.kind_of(document.action)), found), []
 
 
 async def _event(context: CommandContext, document: TestAction) -> Event | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.core.commands.command import command
 from runstate.core.commands.crud import remove
@@ -33,13 +34,17 @@ async def _delete_state(context: CommandContext, row: type[FlowRunState | TaskRu
         if run_id is None:
             raise NotFound(state_id)
         # Under the lock, the run cannot change its state before the deletion.
-        locked = (
-            await sql.lock_flow_runs(connection, [run_id], shared=False)
-            if row is FlowRunState
-            else await sql.lock_task_runs(connection, [run_id])
-        )
-        if any(each.run.state_id == state_id for each in locked):
+        if await _current(connection, row, run_id) == state_id:
             raise InvalidInput("The run is in this state; only states that it has left can be deleted.", ["id"])
         if row is TaskRunState:
             await sql.forget_results(connection, TaskRunState.id == state_id)
         await remove(connection, row, state_id, context.clock())
+
+
+async def _current(connection: AsyncConnection, row: type[FlowRunState | TaskRunState], run_id: UUID) -> UUID | None:
+    """Lock a run, and return the id of its state."""
+    if row is FlowRunState:
+        locked = await sql.lock_flow_runs(connection, [run_id], shared=False)
+    else:
+        locked = await sql.lock_task_runs(connection, [run_id])
+    return locked[0].run.state_id if locked else None

@@ -14,7 +14,7 @@ from datetime import timedelta
 from enum import Enum
 from functools import partial
 from itertools import pairwise
-from types import NoneType, new_class
+from types import new_class
 from typing import (
     Annotated,
     Any,
@@ -39,7 +39,6 @@ from pydantic.fields import FieldInfo
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
-from strawberry.types.lazy_type import LazyType
 
 from runstate.documents.base import is_kind
 from runstate.errors import Id
@@ -433,19 +432,3 @@ def class_of(name: str, bases: tuple[Any, ...], fields: dict[str, tuple[Any, Any
     body = {name: field for name, (_, field) in fields.items()} | namespace | {"__annotations__": annotations}
     # Unlike type(), new_class() accepts generic bases.
     return new_class(name, bases, exec_body=lambda empty: empty.update(body))
-
-
-@dataclasses.dataclass(frozen=True)
-class DeferredType(LazyType[Any, Any]):
-    """A type that is made when the schema is built, so that types can refer to each other."""
-
-    make: Callable[[], type] = lambda: NoneType
-
-    def resolve_type(self) -> type:
-        """Make the type."""
-        return self.make()
-
-
-def lazy_type(name: str, make: Callable[[], type]) -> Any:
-    """Return a type of this name that is made when the schema is built."""
-    return DeferredType(name, __name__, None, make)

@@ -11,13 +11,13 @@ from runstate.database import text_search
 from runstate.errors import BadUserInput, InvalidInput
 from runstate.graphql.types.comparisons import comparison
 from runstate.graphql.types.conditions import Clause, Conditions, is_set, member, negated
+from runstate.graphql.types.deferred import lazy_type
 from runstate.graphql.types.derive import (
     Member,
     Reference,
     class_of,
     definition_of,
     is_row,
-    lazy_type,
     list_of,
     members,
     optional,

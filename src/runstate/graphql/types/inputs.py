@@ -14,12 +14,12 @@ from strawberry.utils.str_converters import to_camel_case
 
 from runstate.documents.base import Changes, Document, is_read_only
 from runstate.errors import InvalidInput
+from runstate.graphql.types.deferred import lazy_type
 from runstate.graphql.types.derive import (
     Member,
     class_of,
     define_type,
     graphql_type_of,
-    lazy_type,
     list_of,
     members,
     optional,

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, cast
 import sqlalchemy as sa
 
 from runstate.graphql.types.conditions import Clause, is_set, member
-from runstate.graphql.types.derive import Member, class_of, is_row, lazy_type, members, optional, register_type
+from runstate.graphql.types.deferred import lazy_type
+from runstate.graphql.types.derive import Member, class_of, is_row, members, optional, register_type
 from runstate.graphql.types.fields import input_type
 from runstate.graphql.types.registry import REGISTRY
 from runstate.rows import Row, State
