@@ -16,12 +16,15 @@ from runstate.documents.states import StateDetails, StateType
 from runstate.rows import Row
 
 
-def _aware(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("The time is outside the years 1 to 9999 in UTC.") from None
 
 
-Time = Annotated[datetime, AfterValidator(_aware)]
-"""A time; UTC if it has no offset."""
+Time = Annotated[datetime, AfterValidator(_in_utc)]
+"""A time in UTC, in which it is if it has no offset."""
 LARGEST_PAGE: Final = 200
 
 
@@ -40,7 +43,7 @@ class Page(Body):
     """The part of a list that is wanted."""
 
     limit: Annotated[int, Field(ge=0, le=LARGEST_PAGE)] = LARGEST_PAGE
-    offset: Annotated[int, Field(ge=0)] = 0
+    offset: Annotated[int, Field(ge=0, lt=2**31)] = 0
     sort: str | None = None
 
 

@@ -39,6 +39,8 @@ class Call:
         self.request = request
         self.principal = principal
         self.request_id = request_id
+        self.body_bytes = 0
+        """Size of the body that was read."""
         state = request.app.state
         self.batcher: Batcher = state.batcher
         self.database: Database = state.database

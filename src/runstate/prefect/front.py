@@ -18,6 +18,7 @@ from runstate.core.access.credentials import UNRESTRICTED, Principal
 from runstate.documents import exact_json
 from runstate.errors import Forbidden, InvalidInput, LimitExceeded
 from runstate.graphql.transport.http import request_id
+from runstate.graphql.transport.large_requests import LargeRequests
 from runstate.prefect import endpoints as package
 from runstate.prefect.csrf import check_token
 from runstate.prefect.endpoint import ENDPOINTS, Call, Endpoint, Reply
@@ -43,6 +44,7 @@ class Front:
         for module in iter_modules(package.__path__):
             import_module(f"{package.__name__}.{module.name}")
         self.largest = BODIES * body_bytes
+        self.large_requests = LargeRequests(self.largest)
         self.counted = counted
         self.missed = missed
         # Paths without parameters first: `/flows/filter` is not a flow.
@@ -89,21 +91,32 @@ class Front:
             raise Forbidden(f"The key lacks the scope `{endpoint.scope}`.")
         version_of(request.headers)
         await check_token(request)
-        arguments = [] if endpoint.body is None else [endpoint.body.validate_python(await self._content(request))]
-        content = await endpoint.handler(Call(request, principal, known_as), *arguments)
+        call = Call(request, principal, known_as)
+        with request.app.state.in_flight.operation():
+            if endpoint.body is None:
+                content = await endpoint.handler(call)
+            else:
+                body = await self._body(request)
+                call.body_bytes = len(body)
+                async with self.large_requests.turn(len(body)):
+                    content = await endpoint.handler(call, endpoint.body.validate_python(_parsed(body)))
         return content if isinstance(content, Reply) else Reply(content, endpoint.status)
 
-    async def _content(self, request: Request) -> Any:
+    async def _body(self, request: Request) -> bytes:
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > self.largest:
                 raise LimitExceeded("bytes", self.largest)
-        try:
-            # Some requests of the client have no body where all members have defaults.
-            return exact_json.loads(bytes(body)) if body else {}
-        except orjson.JSONDecodeError as error:
-            raise InvalidInput(f"The body is not JSON: {error}.") from None
+        return bytes(body)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        # Some requests of the client have no body where all members have defaults.
+        return exact_json.loads(body) if body else {}
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"The body is not JSON: {error}.") from None
 
 
 def _written(reply: Reply) -> Response:

@@ -21,15 +21,16 @@ from runstate.prefect.sockets import socket
 async def create(call: Call, body: list[dict[str, Any]]) -> None:
     """Write events, and answer when they are committed."""
     recorder: Recorder = call.request.app.state.recorder
+    size = call.body_bytes // max(len(body), 1)
     try:
-        done = [recorder.add(each, **call.who) for each in body]
+        done = [await recorder.take(each, size, **call.who) for each in body]
     except ValueError as error:
         raise InvalidInput(str(error)) from error
     if done:
         await asyncio.wait(done)
 
 
-@socket("/events/in", Scope.PROPOSE)
+@socket("/events/in", Scope.PROPOSE, is_subscription=False)
 async def receive(websocket: WebSocket, principal: Principal) -> None:
     """Take events. A ping is answered when all events before it are committed."""
     await Incoming(websocket, principal).serve()
@@ -57,9 +58,8 @@ class Incoming:
                 await self._take(message.get("text"))
 
     async def _take(self, text: str | None) -> None:
-        await self.recorder.has_room.wait()
         try:
-            done = self.recorder.add(exact_json.loads(text or ""), actor=self.actor)
+            done = await self.recorder.take(exact_json.loads(text or ""), len(text or ""), actor=self.actor)
         except ValueError as error:
             # If the socket were closed, the client would send the same event again.
             self.recorder.drop("invalid", error=str(error)[:200])
