@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from runstate.core.commands.runs import stated
 from runstate.core.states import State
-from runstate.documents import requests
+from runstate.documents import exact_json, requests
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateDetails, StateType
+from runstate.errors import InvalidInput
 from runstate.rows import Row
 
 
@@ -26,6 +29,21 @@ def _in_utc(time: datetime) -> datetime:
 Time = Annotated[datetime, AfterValidator(_in_utc)]
 """A time in UTC, in which it is if it has no offset."""
 LARGEST_PAGE: Final = 200
+
+
+NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def parsed(body: bytes) -> Any:
+    """Return the value of a body. Raise InvalidInput if it is not JSON.
+
+    A NUL, which PostgreSQL cannot store, becomes U+FFFD: the message of a failure must not keep a state from being
+    stored.
+    """
+    try:
+        return exact_json.loads(NUL.sub(rb"\1\\ufffd", body) if rb"\u0000" in body else body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"The body is not JSON: {error}.") from None
 
 
 class Body(BaseModel):

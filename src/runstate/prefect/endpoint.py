@@ -62,16 +62,23 @@ class Call:
         return {"actor": self.principal.name, "request_id": self.request_id}
 
     def text(self, name: str) -> str:
-        """Return a value of the path."""
-        return cast("str", self.request.path_params[name])
+        """Return a value of the path. Raise InvalidInput if no text that is stored can be equal."""
+        return _storable(cast("str", self.request.path_params[name]), name)
 
     def id(self, name: str = "id") -> UUID:
         """Return an id of the path. Raise InvalidInput if it is malformed."""
         return as_uuid(self.text(name), name)
 
     def query(self, name: str) -> str | None:
-        """Return a value of the query string; None if it is missing."""
-        return self.request.query_params.get(name)
+        """Return a value of the query string; None if it is missing. Raise InvalidInput as for the path."""
+        value = self.request.query_params.get(name)
+        return None if value is None else _storable(value, name)
+
+
+def _storable(text: str, name: str) -> str:
+    if "\0" in text:
+        raise InvalidInput("The value has a NUL, which PostgreSQL cannot store.", (name,))
+    return text
 
 
 def as_uuid(text: str, name: str) -> UUID:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Final
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from runstate.core.access.credentials import UNRESTRICTED, Principal
-from runstate.documents import exact_json
-from runstate.errors import Forbidden, InvalidInput, LimitExceeded
+from runstate.errors import Forbidden, LimitExceeded, Overloaded
 from runstate.graphql.transport.http import request_id
 from runstate.graphql.transport.large_requests import LargeRequests
 from runstate.prefect import endpoints as package
+from runstate.prefect.bodies import parsed
 from runstate.prefect.csrf import check_token
 from runstate.prefect.endpoint import ENDPOINTS, Call, Endpoint, Reply
 from runstate.prefect.presentation import as_json
@@ -30,6 +30,8 @@ from runstate.prefect.versions import version_of
 PREFIX: Final = "/api"
 BODIES: Final = 8
 """Size of the largest body, in bodies of GraphQL: the client sends up to 4 MB of logs at once."""
+AT_ONCE: Final = 16
+"""Size of all bodies in memory, in largest bodies."""
 IDS: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 NO_CONTENT: Final = 204
 
@@ -45,6 +47,8 @@ class Front:
             import_module(f"{package.__name__}.{module.name}")
         self.largest = BODIES * body_bytes
         self.large_requests = LargeRequests(self.largest)
+        self.held = 0
+        """Bytes of the bodies of all requests."""
         self.counted = counted
         self.missed = missed
         # Paths without parameters first: `/flows/filter` is not a flow.
@@ -96,27 +100,28 @@ class Front:
             if endpoint.body is None:
                 content = await endpoint.handler(call)
             else:
-                body = await self._body(request)
-                call.body_bytes = len(body)
-                async with self.large_requests.turn(len(body)):
-                    content = await endpoint.handler(call, endpoint.body.validate_python(_parsed(body)))
+                async with self._body(request) as body, self.large_requests.turn(len(body)):
+                    call.body_bytes = len(body)
+                    # Some requests of the client have no body where all members have defaults.
+                    sent = parsed(body) if body else {}
+                    content = await endpoint.handler(call, endpoint.body.validate_python(sent))
         return content if isinstance(content, Reply) else Reply(content, endpoint.status)
 
-    async def _body(self, request: Request) -> bytes:
+    @asynccontextmanager
+    async def _body(self, request: Request) -> AsyncIterator[bytes]:
+        """Yield a body. Raise LimitExceeded if it is too large, Overloaded if all bodies together are."""
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self.largest:
-                raise LimitExceeded("bytes", self.largest)
-        return bytes(body)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        # Some requests of the client have no body where all members have defaults.
-        return exact_json.loads(body) if body else {}
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"The body is not JSON: {error}.") from None
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                self.held += len(chunk)
+                if len(body) > self.largest:
+                    raise LimitExceeded("bytes", self.largest)
+                if self.held > AT_ONCE * self.largest:
+                    raise Overloaded("Too many large requests are under way; try again.")
+            yield bytes(body)
+        finally:
+            self.held -= len(body)
 
 
 def _written(reply: Reply) -> Response:

@@ -9,9 +9,9 @@ from typing import Any
 from starlette.websockets import WebSocket
 
 from runstate.core.access.credentials import Principal
-from runstate.documents import exact_json
 from runstate.documents.access import Scope
 from runstate.errors import InvalidInput
+from runstate.prefect.bodies import parsed
 from runstate.prefect.endpoint import Call, endpoint
 from runstate.prefect.recorder import Recorder
 from runstate.prefect.sockets import socket
@@ -58,9 +58,10 @@ class Incoming:
                 await self._take(message.get("text"))
 
     async def _take(self, text: str | None) -> None:
+        body = (text or "").encode()
         try:
-            done = await self.recorder.take(exact_json.loads(text or ""), len(text or ""), actor=self.actor)
-        except ValueError as error:
+            done = await self.recorder.take(parsed(body), len(body), actor=self.actor)
+        except (ValueError, InvalidInput) as error:
             # If the socket were closed, the client would send the same event again.
             self.recorder.drop("invalid", error=str(error)[:200])
             return

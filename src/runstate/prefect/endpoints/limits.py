@@ -29,7 +29,7 @@ from runstate.rows import ConcurrencyLease, ConcurrencyLimit
 
 TAG: Final = "tag:"
 HOLDER: Final = "task_run:"
-Offset = Annotated[int, Field(ge=0)]
+Offset = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class TagLimit(Body):
