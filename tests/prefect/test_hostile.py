@@ -41,6 +41,9 @@ BODIES: list[bytes] = [
     orjson.dumps({"filter": {"resource": {"labels": {str(n): ["*"] * 100 for n in range(20)}}}}),
     orjson.dumps({"filter": {"event": {"prefix": ["prefect.a"] * 100, "exclude_prefix": ["prefect.a"] * 100}}}),
 ]
+NESTED = 100
+TRIGGER = b'{"type":"compound","require":"all","within":0,"triggers":[' * NESTED + b"]}" * NESTED
+BODIES.append(b'{"name":"deep","actions":[],"trigger":' + TRIGGER + b"}")
 PLACES = ("%00", "%ff%fe", "x" * 5_000, "..", str(uuid4()))
 
 

@@ -63,8 +63,10 @@ async def due_runs(call: Call, body: Due) -> Any:
     """Return the due runs of a queue, in the order in which they are to be started."""
     queue = await queue_by_id(call)
     pool = await objects.only(call, WorkPool, "work pool", queue.work_pool_id, WorkPool.id == queue.work_pool_id)
-    which = {"work_pool": pool.name, "work_queues": [queue.name]}
-    return await due(call, ClaimableFlowRuns(**which, due_before=body.scheduled_before, first=body.limit))
+    wanted = ClaimableFlowRuns(
+        work_pool=pool.name, work_queues=[queue.name], due_before=body.scheduled_before, first=body.limit
+    )
+    return await due(call, wanted)
 
 
 @endpoint("GET", f"{QUEUE}/status", Scope.READ)
@@ -128,8 +130,9 @@ async def of_pool(call: Call, body: NumberedPool) -> Any:
 async def _held(call: Call, pool: WorkPool) -> dict[Any, int]:
     """Return the number of flow runs that hold slots, by queue of a pool."""
     queues = objects.queues_of(pool)
-    counted = sa.select(FlowRun.work_queue_id, sa.func.count()).where(HOLDS, FlowRun.work_queue_id.in_(queues))
-    return dict(await _read(call, counted.group_by(FlowRun.work_queue_id)))
+    counted: sa.Select[Any] = sa.select(FlowRun.work_queue_id, sa.func.count())
+    held = counted.where(HOLDS, FlowRun.work_queue_id.in_(queues)).group_by(FlowRun.work_queue_id)
+    return dict(await _read(call, held))
 
 
 async def _first_runs(call: Call, queues: Sequence[Any], number: int) -> list[Object]:
