@@ -34,14 +34,18 @@ LARGEST_PAGE: Final = 200
 NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 
-def parsed(body: bytes) -> Any:
-    """Return the value of a body. Raise InvalidInput if it is not JSON.
+def without_nul(body: bytes) -> bytes:
+    """Return JSON with U+FFFD for each NUL, which PostgreSQL cannot store.
 
-    A NUL, which PostgreSQL cannot store, becomes U+FFFD: the message of a failure must not keep a state from being
-    stored.
+    The message of a failure, which a program does not choose, must not keep a state from being stored.
     """
+    return NUL.sub(rb"\1\\ufffd", body) if rb"\u0000" in body else body
+
+
+def parsed(body: bytes) -> Any:
+    """Return the value of a body. Raise InvalidInput if it is not JSON."""
     try:
-        return exact_json.loads(NUL.sub(rb"\1\\ufffd", body) if rb"\u0000" in body else body)
+        return exact_json.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"The body is not JSON: {error}.") from None
 

@@ -19,6 +19,7 @@ from runstate.database import Database
 from runstate.documents.access import Scope
 from runstate.errors import InvalidInput
 from runstate.feed import Feed
+from runstate.prefect.bodies import parsed, without_nul
 
 H = TypeVar("H", bound=Callable[..., Awaitable[Any]])
 
@@ -100,6 +101,13 @@ class Endpoint:
     body: TypeAdapter[Any] | None
     """Type of the body; None if it is not read."""
     status: int
+
+    def content(self, body: bytes) -> Any:
+        """Return the value of a body. Raise InvalidInput or ValidationError if it is not valid."""
+        assert self.body  # noqa: S101 only then it is read
+        # Some requests of the client have no body where all members have defaults.
+        sent = (without_nul(body) if self.scope is Scope.PROPOSE else body) or b"{}"
+        return self.body.validate_python(parsed(sent))
 
 
 ENDPOINTS: Final[list[Endpoint]] = []

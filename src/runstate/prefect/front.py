@@ -19,7 +19,6 @@ from runstate.errors import Forbidden, LimitExceeded, Overloaded
 from runstate.graphql.transport.http import request_id
 from runstate.graphql.transport.large_requests import LargeRequests
 from runstate.prefect import endpoints as package
-from runstate.prefect.bodies import parsed
 from runstate.prefect.csrf import check_token
 from runstate.prefect.endpoint import ENDPOINTS, Call, Endpoint, Reply
 from runstate.prefect.presentation import as_json
@@ -102,9 +101,7 @@ class Front:
             else:
                 async with self._body(request) as body, self.large_requests.turn(len(body)):
                     call.body_bytes = len(body)
-                    # Some requests of the client have no body where all members have defaults.
-                    sent = parsed(body) if body else {}
-                    content = await endpoint.handler(call, endpoint.body.validate_python(sent))
+                    content = await endpoint.handler(call, endpoint.content(body))
         return content if isinstance(content, Reply) else Reply(content, endpoint.status)
 
     @asynccontextmanager

@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket
 from runstate.core.access.credentials import Principal
 from runstate.documents.access import Scope
 from runstate.errors import InvalidInput
-from runstate.prefect.bodies import parsed
+from runstate.prefect.bodies import parsed, without_nul
 from runstate.prefect.endpoint import Call, endpoint
 from runstate.prefect.recorder import Recorder
 from runstate.prefect.sockets import socket
@@ -58,7 +58,7 @@ class Incoming:
                 await self._take(message.get("text"))
 
     async def _take(self, text: str | None) -> None:
-        body = (text or "").encode()
+        body = without_nul((text or "").encode())
         try:
             done = await self.recorder.take(parsed(body), len(body), actor=self.actor)
         except (ValueError, InvalidInput) as error:

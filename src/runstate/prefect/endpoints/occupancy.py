@@ -130,7 +130,7 @@ async def of_pool(call: Call, body: NumberedPool) -> Any:
 async def _held(call: Call, pool: WorkPool) -> dict[Any, int]:
     """Return the number of flow runs that hold slots, by queue of a pool."""
     queues = objects.queues_of(pool)
-    counted: sa.Select[Any] = sa.select(FlowRun.work_queue_id, sa.func.count())
+    counted: Any = sa.select(FlowRun.work_queue_id, sa.func.count())
     held = counted.where(HOLDS, FlowRun.work_queue_id.in_(queues)).group_by(FlowRun.work_queue_id)
     return dict(await _read(call, held))
 
