@@ -34,12 +34,17 @@ LARGEST_PAGE: Final = 200
 NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 
+def has_nul(body: bytes) -> bool:
+    """Return whether a text in JSON has a NUL."""
+    return rb"\u0000" in body and NUL.search(body) is not None
+
+
 def without_nul(body: bytes) -> bytes:
     """Return JSON with U+FFFD for each NUL, which PostgreSQL cannot store.
 
     The message of a failure, which a program does not choose, must not keep a state from being stored.
     """
-    return NUL.sub(rb"\1\\ufffd", body) if rb"\u0000" in body else body
+    return NUL.sub(rb"\1\\ufffd", body) if has_nul(body) else body
 
 
 def parsed(body: bytes) -> Any:

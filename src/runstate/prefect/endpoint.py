@@ -19,7 +19,7 @@ from runstate.database import Database
 from runstate.documents.access import Scope
 from runstate.errors import InvalidInput
 from runstate.feed import Feed
-from runstate.prefect.bodies import parsed, without_nul
+from runstate.prefect.bodies import has_nul, parsed, without_nul
 
 H = TypeVar("H", bound=Callable[..., Awaitable[Any]])
 
@@ -105,9 +105,13 @@ class Endpoint:
     def content(self, body: bytes) -> Any:
         """Return the value of a body. Raise InvalidInput or ValidationError if it is not valid."""
         assert self.body  # noqa: S101 only then it is read
+        if self.scope is Scope.PROPOSE:
+            body = without_nul(body)
         # Some requests of the client have no body where all members have defaults.
-        sent = (without_nul(body) if self.scope is Scope.PROPOSE else body) or b"{}"
-        return self.body.validate_python(parsed(sent))
+        content = self.body.validate_python(parsed(body or b"{}"))
+        if has_nul(body):
+            raise InvalidInput("The body has a NUL, which PostgreSQL cannot store.")
+        return content
 
 
 ENDPOINTS: Final[list[Endpoint]] = []
