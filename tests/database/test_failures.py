@@ -100,7 +100,7 @@ def test_errors_without_a_code_have_an_answer_too(error: Exception, answer: type
 @pytest.mark.parametrize("state", [11, 12, 15])
 def test_an_ended_session_is_a_lost_connection_if_sqlalchemy_adapts_the_error_too(state: int) -> None:
     raised = asyncpg.InternalClientError(f"cannot switch to state {state}; another operation (2) is in progress")
-    adapted = AsyncAdapt_asyncpg_dbapi.InternalClientError("<class>: it failed", raised)
+    adapted = AsyncAdapt_asyncpg_dbapi.InternalClientError("<class>: it failed", raised)  # type: ignore[no-untyped-call]
     error = sa.exc.InternalError("SELECT", None, adapted)
 
     assert failure_of(error).kind is Kind.LOST
