@@ -130,6 +130,8 @@ async def test_slots_are_given_back_and_waiting_runs_are_explained(page: LivePag
 async def test_a_state_is_proposed_unless_the_run_has_moved_on(page: LivePage, live: Ask) -> None:
     run = await make_flow_run(live)
     await page.show(f"runs/{run}", "Pending")
+    # A dialog that is opened while the view is loading can be closed by the loading.
+    await page.page.wait_for_load_state("networkidle")
     await page.press("w")
     await page.page.get_by_label("completed").check()
     await page.sees("It would be accepted")
@@ -138,7 +140,9 @@ async def test_a_state_is_proposed_unless_the_run_has_moved_on(page: LivePage, l
     await page.page.get_by_role("button", name="Propose it").click()
     await page.sees("version")
     assert (await live(STATE, id=run))["flowRun"]["stateType"] == "RUNNING"
-    await page.press("Escape", "w")
+    await page.press("Escape")
+    await expect(page.page.locator("dialog[open]")).to_have_count(0)
+    await page.press("w")
     await page.page.get_by_label("completed").check()
     await page.sees("It would be accepted")
     await page.page.get_by_role("button", name="Propose it").click()
