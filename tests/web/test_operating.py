@@ -134,9 +134,8 @@ async def choose_completed(page: LivePage) -> None:
         try:
             await page.page.get_by_label("completed").check(timeout=patience)
         except LateError:
-            await page.press("Escape")
-        else:
-            return
+            continue
+        return
 
 
 @ON_BOTH
