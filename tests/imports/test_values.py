@@ -1,6 +1,5 @@
 """Values, histories and automations of the reference in our form: pure functions."""
 
-import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -10,7 +9,7 @@ import pytest
 from runstate.documents.actions import AutomationAction
 from runstate.documents.states import StateDetails
 from runstate.imports import values
-from runstate.imports.automations import action_form, trigger_form
+from runstate.imports.automations import action_of, trigger_of
 from runstate.imports.histories import details_of
 from runstate.imports.runs import task_policy
 from runstate.imports.table import LeftOut
@@ -82,24 +81,25 @@ EVENT = {
 
 
 def test_event_triggers_match_in_both_vocabularies() -> None:
-    found = trigger_form(EVENT)
+    found = trigger_of(EVENT)
 
-    assert found["match"] == [
-        {"label": "resource.id", "values": ["prefect.flow-run.*", "runstate.flow-run.*", "!runstate.flow-run.x"]},
-        {"label": "runstate.state-type", "values": ["FAILED"]},
+    assert [(each.label, each.values) for each in found.match] == [
+        ("resource.id", ["prefect.flow-run.*", "runstate.flow-run.*", "!runstate.flow-run.x"]),
+        ("runstate.state-type", ["FAILED"]),
     ]
-    assert found["match_related"] == []
-    assert found["expect"] == ["mine", "prefect.flow-run.Failed", "runstate.flow-run.Failed"]
-    assert found["for_each"] == [{"label": "resource.id"}, {"label": "resource.name", "role": "flow"}]
-    assert (found["id"], found["within_seconds"]) == (DEPLOYMENT, 60)
+    assert found.match_related == []
+    assert found.expect == ["mine", "prefect.flow-run.Failed", "runstate.flow-run.Failed"]
+    assert [(each.label, each.role) for each in found.for_each] == [("resource.id", None), ("resource.name", "flow")]
+    assert (str(found.id), found.within_seconds) == (DEPLOYMENT, 60)
 
 
 @pytest.mark.parametrize(("require", "expected"), [("any", 1), ("all", None), (2, 2)])
 def test_compound_triggers_keep_their_number(require: Any, expected: int | None) -> None:
-    form = trigger_form({"type": "compound", "triggers": [EVENT, EVENT], "within": "PT1M", "require": require})
+    found = trigger_of({"type": "compound", "triggers": [EVENT, EVENT], "within": "PT1M", "require": require})
 
-    assert (form["require"], form["within_seconds"]) == (expected, 60)
-    assert trigger_form({"type": "sequence", "triggers": [EVENT], "within": None})["within_seconds"] is None
+    assert (found.require, found.within_seconds) == (expected, 60)
+    assert [str(each.id) for each in found.triggers] == [DEPLOYMENT, DEPLOYMENT]
+    assert trigger_of({"type": "sequence", "triggers": [EVENT], "within": None}).within_seconds is None
 
 
 @pytest.mark.parametrize(
@@ -123,14 +123,13 @@ def test_compound_triggers_keep_their_number(require: Any, expected: int | None)
     ids=lambda given: given["type"],
 )
 def test_every_action_of_the_reference_has_a_form(given: Any) -> None:
-    form = action_form(given)
+    found = action_of(given)
 
-    found = ANY_ACTION(json.dumps(form))
-    assert found.action == form["action"]
+    assert ANY_ACTION(found.model_dump_json()) == found
 
 
 def test_unknown_kinds_are_left_out() -> None:
     with pytest.raises(LeftOut, match="no triggers of the type metric"):
-        trigger_form({"type": "metric"})
+        trigger_of({"type": "metric"})
     with pytest.raises(LeftOut, match="no actions of the type declare-incident"):
-        action_form({"type": "declare-incident"})
+        action_of({"type": "declare-incident"})

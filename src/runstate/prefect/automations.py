@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from runstate.documents import actions as ours
 from runstate.documents.labels import LabelPattern, LabelRef
@@ -30,10 +31,19 @@ from runstate.rows import Automation
 CLIENT: Final = {label: name for name, label in OWN.items()}
 """Labels of the client by those of the server, if they have a field of their own."""
 RELATED: Final = "related:"
+SPAN: Final = TypeAdapter(timedelta)
 
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
+
+
+def _seconds(value: Any) -> Any:
+    # Clients send numbers, the reference stores ISO 8601 as well.
+    return SPAN.validate_python(value).total_seconds() if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
 
 
 class EventTriggerBody(Body):
@@ -47,7 +57,7 @@ class EventTriggerBody(Body):
     for_each: list[str] | None = None
     posture: Literal["Reactive", "Proactive"]
     threshold: int = 1
-    within: float = 0.0
+    within: Seconds = 0.0
 
     def document(self) -> EventTrigger:
         """Return it as the trigger of the server."""
@@ -68,7 +78,7 @@ class SequenceBody(Body):
 
     type: Literal["sequence"] = "sequence"
     triggers: list[TriggerBody]
-    within: float | None = None
+    within: Seconds | None = None
 
     def document(self) -> SequenceTrigger:
         """Return it as the trigger of the server."""
@@ -81,7 +91,7 @@ class CompoundBody(Body):
 
     type: Literal["compound"] = "compound"
     triggers: list[TriggerBody]
-    within: float | None = None
+    within: Seconds | None = None
     require: int | Literal["any", "all"]
 
     def document(self) -> CompoundTrigger:
@@ -121,24 +131,27 @@ def _reference(name: str) -> LabelRef:
 
 def trigger(found: Any) -> Object:
     """Return a trigger as the client reads it. Raise InvalidInput if it has no form there."""
+    shared = {"type": found.kind, "id": found.id}
     if isinstance(found, EventTrigger):
-        return {
-            "type": "event",
-            "id": found.id,
-            "match": _matched(found.match),
-            "match_related": [_matched(each) for each in found.match_related],
-            "after": _once(found.after),
-            "expect": _once(found.expect),
-            "for_each": [_named(each) for each in found.for_each],
-            "posture": found.posture.value.capitalize(),
-            "threshold": found.threshold,
-            "within": found.within_seconds,
-        }
+        return shared | _event(found)
     if isinstance(found, CompoundTrigger | SequenceTrigger):
         require = {"require": found.require or "all"} if isinstance(found, CompoundTrigger) else {}
         inner = [trigger(each) for each in found.triggers]
-        return {"type": found.kind, "id": found.id, "triggers": inner, "within": found.within_seconds, **require}
+        return {**shared, "triggers": inner, "within": found.within_seconds, **require}
     raise InvalidInput(f"The client knows no trigger of the kind `{found.kind}`.", ("trigger",))
+
+
+def _event(found: EventTrigger) -> Object:
+    return {
+        "match": _matched(found.match),
+        "match_related": [_matched(each) for each in found.match_related],
+        "after": _once(found.after),
+        "expect": _once(found.expect),
+        "for_each": [_named(each) for each in found.for_each],
+        "posture": found.posture.value.capitalize(),
+        "threshold": found.threshold,
+        "within": found.within_seconds,
+    }
 
 
 def is_known(found: Any) -> bool:
@@ -176,7 +189,7 @@ class ActionBody(Body):
     block_document_id: UUID | None = None
     parameters: dict[str, Any] | None = None
     job_variables: dict[str, Any] | None = None
-    schedule_after: float | None = None
+    schedule_after: Seconds | None = None
     name: str | None = None
     state: StateType | None = None
     message: str | None = None
