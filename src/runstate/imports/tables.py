@@ -145,6 +145,12 @@ def as_tag(value: Any) -> str:
     return f"tag:{text(value)}"
 
 
+def nesting(row: type[Any]) -> dict[str, Field]:
+    """Return the columns of a table that says which rows of another one are nested in which."""
+    sides = {f"{side}_id": f"{side}_{row.__tablename__}_id" for side in ("parent", "reference")}
+    return {"name": TEXT, **{name: reference(row, source, needed=True) for name, source in sides.items()}}
+
+
 LIMIT: Final = {"deployment_id": None, "drained": None, "occupied": 0}
 NO_RATE: Final = {"active": True, "slot_decay_per_second": 0.0, "average_slot_occupancy_seconds": 2.0}
 FEW: Final = (
@@ -167,15 +173,7 @@ FEW: Final = (
         },
         key=("block_type_id", "checksum", "version"),
     ),
-    Table(
-        "block_schema_reference",
-        BlockSchemaReference,
-        {
-            "name": TEXT,
-            "parent_id": reference(BlockSchema, "parent_block_schema_id", needed=True),
-            "reference_id": reference(BlockSchema, "reference_block_schema_id", needed=True),
-        },
-    ),
+    Table("block_schema_reference", BlockSchemaReference, nesting(BlockSchema)),
     Table(
         "block_document",
         BlockDocument,
@@ -191,16 +189,7 @@ FEW: Final = (
         further=("data",),
         finish=encrypt,
     ),
-    Table(
-        "block_document_reference",
-        BlockDocumentReference,
-        {
-            "name": TEXT,
-            "parent_id": reference(BlockDocument, "parent_block_document_id", needed=True),
-            "reference_id": reference(BlockDocument, "reference_block_document_id", needed=True),
-        },
-        key=("parent_id", "name"),
-    ),
+    Table("block_document_reference", BlockDocumentReference, nesting(BlockDocument), key=("parent_id", "name")),
     Table("variable", Variable, {"name": TEXT, "value": JSON, "tags": LIST}, key=("name",)),
     Table(
         "saved_search",

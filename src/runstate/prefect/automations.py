@@ -203,8 +203,7 @@ class ActionBody(Body):
         verb, _, subject = self.type.partition("-")
         if self.type in PLAIN:
             kind, names = PLAIN[self.type]
-            given = {names[name]: value for name, value in self.given.items() if name in names}
-            return kind(**given)
+            return kind(**{names[name]: value for name, value in self.members(names).items()})
         if verb in PAUSING and subject in PAUSABLE:
             return PAUSING[verb](kind=PAUSABLE[subject], id=getattr(self, _id_of(subject)))
         if subject == "flow-run" and verb.upper() in ours.FlowRunVerb.__members__:

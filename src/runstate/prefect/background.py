@@ -33,14 +33,11 @@ Offer = tuple[TaskRun, TaskRunState]
 
 async def waiting(batcher: Batcher, keys: Sequence[str], now: datetime) -> list[Offer]:
     """Return task runs of tasks that are due and that no process was offered, with their states, oldest first."""
-    is_due = (TaskRun.state_type == StateType.SCHEDULED) & (TaskRun.next_scheduled_start_time <= now)
-    is_lost = (TaskRun.state_type == StateType.PENDING) & (TaskRun.updated < now - PATIENCE)
-    named = (is_due & (TaskRun.state_name == SCHEDULED)) | (is_lost & (TaskRun.state_name == OFFERED))
     runs, states = list(table_of(TaskRun).columns), list(table_of(TaskRunState).columns)
     asked = (
         sa.select(*(each.label(f"run_{each.key}") for each in runs), *states)
         .join(TaskRunState, TaskRunState.id == TaskRun.state_id)
-        .where(named, among(TaskRun.task_key, sorted(keys)))
+        .where(_is_waiting(now), among(TaskRun.task_key, sorted(keys)))
         .order_by(TaskRun.expected_start_time, TaskRun.id)
         .limit(AT_ONCE)
     )
@@ -49,6 +46,13 @@ async def waiting(batcher: Batcher, keys: Sequence[str], now: datetime) -> list[
     offers = [(_row(TaskRun, runs, each[: len(runs)]), _row(TaskRunState, states, each[len(runs) :])) for each in found]
     # Others are scheduled by their flow, such as those that await a retry.
     return [(run, state) for run, state in offers if state.details.deferred]
+
+
+def _is_waiting(now: datetime) -> sa.ColumnElement[bool]:
+    """Return the condition that a task run is due, or was offered by a server that was killed."""
+    is_due = (TaskRun.state_type == StateType.SCHEDULED) & (TaskRun.next_scheduled_start_time <= now)
+    is_lost = (TaskRun.state_type == StateType.PENDING) & (TaskRun.updated < now - PATIENCE)
+    return (is_due & (TaskRun.state_name == SCHEDULED)) | (is_lost & (TaskRun.state_name == OFFERED))
 
 
 async def offer(batcher: Batcher, run: TaskRun, state: TaskRunState, now: datetime) -> tuple[Object, State] | None:

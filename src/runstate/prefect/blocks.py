@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -67,18 +68,16 @@ async def _nested(call: Call, ids: Iterable[UUID]) -> dict[UUID, dict[str, Objec
     links = await where(call, BlockDocumentReference, among(BlockDocumentReference.parent_id, sorted(ids)))
     inner = await by_id(call, BlockDocument, (each.reference_id for each in links))
     types = await by_id(call, BlockType, (each.block_type_id for each in inner.values()))
-    found: dict[UUID, dict[str, Object]] = {}
+    found = defaultdict[UUID, dict[str, Object]](dict)
     for link in links:
         if document := inner.get(link.reference_id):
-            shown = {
-                "id": document.id,
-                "name": document.name,
-                "block_type": plain(types[document.block_type_id]),
-                "is_anonymous": document.is_anonymous,
-                "block_document_references": {},
-            }
-            found.setdefault(link.parent_id, {})[link.name] = {"block_document": shown}
+            found[link.parent_id][link.name] = {"block_document": _inner(document, types[document.block_type_id])}
     return found
+
+
+def _inner(row: BlockDocument, kind: BlockType) -> Object:
+    shown = {"id": row.id, "name": row.name, "is_anonymous": row.is_anonymous}
+    return {**shown, "block_type": plain(kind), "block_document_references": {}}
 
 
 def may_reveal(call: Call) -> bool:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from runstate.core.batch.requests import ProposeState
 from runstate.core.commands.runs import stated
 from runstate.core.states import State
 from runstate.documents import exact_json, requests
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
-from runstate.documents.states import StateDetails, StateType
+from runstate.documents.states import RunKind, StateDetails, StateType
 from runstate.errors import InvalidInput
 from runstate.rows import Row
 
@@ -64,6 +66,10 @@ class Body(BaseModel):
     def given(self) -> dict[str, Any]:
         """The members that the client sent with a value."""
         return {name: value for name in self.model_fields_set if (value := getattr(self, name)) is not None}
+
+    def members(self, names: Collection[str]) -> dict[str, Any]:
+        """Return those of some members that the client sent with a value."""
+        return {name: value for name, value in self.given.items() if name in names}
 
 
 class Page(Body):
@@ -116,7 +122,7 @@ class Policy(Body):
 
     def of_flow_run(self) -> FlowRunPolicy:
         """Return it as the policy of a flow run."""
-        marks = {name: each for name, each in self.given.items() if name in ("pause_keys", "resuming", "retry_type")}
+        marks = self.members(("pause_keys", "resuming", "retry_type"))
         if "pause_keys" in marks:
             marks["pause_keys"] = tuple(sorted(marks["pause_keys"]))
         delay = self.retry_delay
@@ -137,6 +143,10 @@ class SetState(Body):
 
     state: StateBody
     force: bool = False
+
+    def proposal(self, kind: RunKind, run_id: UUID, **who: Any) -> ProposeState:
+        """Return it as a request to the batcher."""
+        return ProposeState(kind=kind, run_id=run_id, state=self.state.state(), force=self.force, **who)
 
 
 def changes(body: Body, row: type[Row], names: Mapping[str, str]) -> dict[str, Any]:

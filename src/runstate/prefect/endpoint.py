@@ -26,7 +26,7 @@ H = TypeVar("H", bound=Callable[..., Awaitable[Any]])
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer with another status than the declared one."""
+    """An answer with another status than the declared one, or in pieces: an iterator of text is sent as it is."""
 
     content: Any
     status: int

@@ -247,7 +247,15 @@ TIME: Final = f"{BETWEEN} is_null_"
 OPTIONAL: Final = "any_ is_null_"
 EITHER: Final = "any_ not_any_"
 
-FlowFilter = _filter(
+OF_ROWS: Final[dict[type[Row], type[Condition]]] = {}
+"""The filter of each kind of row."""
+
+
+def _declare(row: type[Row], members: Members) -> None:
+    OF_ROWS[row] = _filter(row, members)
+
+
+_declare(
     Flow,
     {
         "id": EITHER,
@@ -256,7 +264,7 @@ FlowFilter = _filter(
         "deployment": Tested("is_null_", _one_of(Deployment, "flow_id"), UUID),
     },
 )
-FlowRunFilter = _filter(
+_declare(
     FlowRun,
     {
         "id": EITHER,
@@ -276,7 +284,7 @@ FlowRunFilter = _filter(
         "created_by": CreatedBy,
     },
 )
-TaskRunFilter = _filter(
+_declare(
     TaskRun,
     {
         "id": ANY,
@@ -290,7 +298,7 @@ TaskRunFilter = _filter(
         "flow_run_id": OPTIONAL,
     },
 )
-DeploymentFilter = _filter(
+_declare(
     Deployment,
     {
         "id": EITHER,
@@ -299,17 +307,13 @@ DeploymentFilter = _filter(
         "paused": "eq_",
         "tags": TAGGED,
         "work_queue_name": ANY,
-        "concurrency_limit": Tested(
-            "ge_ le_ is_null_", _named(ConcurrencyLimit, "concurrency_limit_id", "limit"), Whole
-        ),
+        "concurrency_limit": Tested("ge_ le_ is_null_", _limit, Whole),
     },
 )
-WorkPoolFilter = _filter(WorkPool, {"id": ANY, "name": ANY, "type": ANY})
-WorkQueueFilter = _filter(WorkQueue, {"id": ANY, "name": "any_ startswith_"})
-WorkerFilter = _filter(
-    Worker, {"last_heartbeat_time": BETWEEN, "status": Tested(EITHER, _is_online, Literal["ONLINE", "OFFLINE"])}
-)
-LogFilter = _filter(
+_declare(WorkPool, {"id": ANY, "name": ANY, "type": ANY})
+_declare(WorkQueue, {"id": ANY, "name": "any_ startswith_"})
+_declare(Worker, {"last_heartbeat_time": BETWEEN, "status": Tested(EITHER, _is_online, Literal["ONLINE", "OFFLINE"])})
+_declare(
     Log,
     {
         "level": Tested("ge_ le_", "level", Small),
@@ -320,13 +324,13 @@ LogFilter = _filter(
     },
 )
 OF_ARTIFACTS: Final = {"key": f"{NAMED} exists_", "flow_run_id": ANY, "task_run_id": ANY, "type": EITHER}
-ArtifactFilter = _filter(Artifact, {"id": ANY} | OF_ARTIFACTS)
-ArtifactCollectionFilter = _filter(ArtifactCollection, {"latest_id": ANY} | OF_ARTIFACTS)
-VariableFilter = _filter(Variable, {"id": ANY, "name": NAMED, "tags": TAGGED})
-AutomationFilter = _filter(Automation, {"id": ANY, "name": ANY, "created": "before_", "tags": TAGGED})
-BlockTypeFilter = _filter(BlockType, {"name": "like_", "slug": ANY})
-BlockSchemaFilter = _filter(
+_declare(Artifact, {"id": ANY} | OF_ARTIFACTS)
+_declare(ArtifactCollection, {"latest_id": ANY} | OF_ARTIFACTS)
+_declare(Variable, {"id": ANY, "name": NAMED, "tags": TAGGED})
+_declare(Automation, {"id": ANY, "name": ANY, "created": "before_", "tags": TAGGED})
+_declare(BlockType, {"name": "like_", "slug": ANY})
+_declare(
     BlockSchema,
     {"block_type_id": ANY, "block_capabilities": Tested("all_", "capabilities"), "id": ANY, "version": ANY},
 )
-BlockDocumentFilter = _filter(BlockDocument, {"id": ANY, "is_anonymous": "eq_", "block_type_id": ANY, "name": NAMED})
+_declare(BlockDocument, {"id": ANY, "is_anonymous": "eq_", "block_type_id": ANY, "name": NAMED})

@@ -10,7 +10,7 @@ from pkgutil import iter_modules
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from websockets.frames import CloseCode
@@ -125,6 +125,8 @@ class Front:
 def _written(reply: Reply) -> Response:
     if reply.status == NO_CONTENT:
         return Response(status_code=NO_CONTENT)
+    if isinstance(reply.content, AsyncIterator):
+        return StreamingResponse(reply.content, reply.status, reply.headers)
     return Response(as_json(reply.content), reply.status, reply.headers, "application/json")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -108,33 +109,25 @@ async def deployments(call: Call, found: Sequence[Deployment]) -> list[Object]:
     pools = await by_id(call, WorkPool, (each.work_pool_id for each in queues.values()))
     limits = await by_id(call, ConcurrencyLimit, (each.concurrency_limit_id for each in found))
     mine = among(DeploymentSchedule.deployment_id, sorted(each.id for each in found))
-    schedules = await where(call, DeploymentSchedule, mine, order=[DeploymentSchedule.id])
-    return [
-        _deployment(
-            call,
-            each,
-            queues.get(each.work_queue_id),
-            pools,
-            limits.get(each.concurrency_limit_id),
-            [schedule(one) for one in schedules if one.deployment_id == each.id],
-        )
-        for each in found
-    ]
+    schedules = defaultdict[UUID, list[Object]](list)
+    for each in await where(call, DeploymentSchedule, mine, order=[DeploymentSchedule.id]):
+        schedules[each.deployment_id].append(schedule(each))
+
+    def shown(row: Deployment) -> Object:
+        queue = queues.get(row.work_queue_id)
+        pool = pools.get(queue.work_pool_id) if queue else None
+        limit = limits.get(row.concurrency_limit_id)
+        return _deployment(call, row, queue, pool, limit) | {"schedules": schedules[row.id]}
+
+    return [shown(each) for each in found]
 
 
 def _deployment(
-    call: Call,
-    row: Deployment,
-    queue: WorkQueue | None,
-    pools: Mapping[UUID | None, WorkPool],
-    limit: ConcurrencyLimit | None,
-    schedules: list[Object],
+    call: Call, row: Deployment, queue: WorkQueue | None, pool: WorkPool | None, limit: ConcurrencyLimit | None
 ) -> Object:
     times = [each for each in (row.last_polled, queue.last_polled if queue else None) if each]
-    pool = pools.get(queue.work_pool_id) if queue else None
     return {
         **plain(row),
-        "schedules": schedules,
         "concurrency_limit": None,
         "global_concurrency_limit": limit and global_limit(limit, call),
         "version_info": row.version_info and _version(row.version_info),

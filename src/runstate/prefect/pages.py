@@ -6,8 +6,7 @@ from typing import Any, Final, Literal, NamedTuple
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from runstate.prefect import filters
-from runstate.prefect.filters import Clause, Column, Condition, Table
+from runstate.prefect.filters import OF_ROWS, Clause, Column, Condition, Table
 from runstate.rows import (
     Artifact,
     ArtifactCollection,
@@ -29,25 +28,6 @@ from runstate.rows.variables import Variable
 
 LARGEST: Final = 200
 """Largest number of rows on a page, and the default."""
-
-OF_ROWS: Final[dict[type[Row], type[Condition]]] = {
-    Artifact: filters.ArtifactFilter,
-    ArtifactCollection: filters.ArtifactCollectionFilter,
-    Automation: filters.AutomationFilter,
-    BlockDocument: filters.BlockDocumentFilter,
-    BlockSchema: filters.BlockSchemaFilter,
-    BlockType: filters.BlockTypeFilter,
-    Deployment: filters.DeploymentFilter,
-    Flow: filters.FlowFilter,
-    FlowRun: filters.FlowRunFilter,
-    Log: filters.LogFilter,
-    TaskRun: filters.TaskRunFilter,
-    Variable: filters.VariableFilter,
-    WorkPool: filters.WorkPoolFilter,
-    WorkQueue: filters.WorkQueueFilter,
-    Worker: filters.WorkerFilter,
-}
-"""The filter of each kind of row."""
 
 Way = tuple[type[Row], ...]
 """The rows that lead from a row to others, each with a key between it and the one before."""

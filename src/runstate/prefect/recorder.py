@@ -158,17 +158,20 @@ class Recorder:
         states = [(each, each.content) for each in taken if isinstance(each.content, RecordState)]
         events = [each for each in taken if isinstance(each.content, Event)]
         if states:
-            # Without its predecessor a state is written when it has waited long enough.
-            requests = [replace(content, holds=not self._is_over(each, now)) for each, content in states]
-            outcomes = await self.batcher.submit(requests)
-            # Recording is repeatable, so the whole batch is tried again.
-            for outcome in outcomes:
-                if isinstance(outcome, Overloaded | Unavailable | Timeout):
-                    raise outcome
-            for (each, _), outcome in zip(states, outcomes, strict=True):
-                self._settle(each, outcome, now)
+            await self._record(states, now)
         if events:
             await self._emit(events)
+
+    async def _record(self, states: Sequence[tuple[Waiting, RecordState]], now: float) -> None:
+        # Without its predecessor a state is written when it has waited long enough.
+        requests = [replace(content, holds=not self._is_over(each, now)) for each, content in states]
+        outcomes = await self.batcher.submit(requests)
+        # Recording is repeatable, so the whole batch is tried again.
+        for outcome in outcomes:
+            if isinstance(outcome, Overloaded | Unavailable | Timeout):
+                raise outcome
+        for (each, _), outcome in zip(states, outcomes, strict=True):
+            self._settle(each, outcome, now)
 
     def _is_over(self, waiting: Waiting, now: float) -> bool:
         return self.closing or now - waiting.since > self.patience_seconds or len(self.parked) >= MOST_PARKED

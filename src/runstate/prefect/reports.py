@@ -67,7 +67,7 @@ class ReportedRun(Body):
 
     def columns(self) -> dict[str, Any]:
         """Return the columns of the run that were sent."""
-        found = {name: each for name, each in self.given.items() if name in COPIED}
+        found = self.members(COPIED)
         for name in found.keys() & TEXTS:
             found[name] = found[name][:LONGEST]
         if self.empirical_policy is not None:

@@ -64,16 +64,21 @@ async def admitted(websocket: WebSocket, scope: Scope) -> Principal:
     if not speaks and credentials is None:
         # A client without the subprotocol sends no handshake.
         return UNRESTRICTED
-    try:
-        async with asyncio.timeout(HANDSHAKE_SECONDS):
-            token = _token(await received(websocket))
-    except TimeoutError:
-        raise Unauthenticated from None
+    token = await _first(websocket)
     principal = await _principal(credentials, websocket.headers.get("authorization"), token)
     if scope not in principal.scopes:
         raise Forbidden(f"The key lacks the scope `{scope}`.")
     await websocket.send_text('{"type":"auth_success"}')
     return principal
+
+
+async def _first(websocket: WebSocket) -> Any:
+    """Return the token in the first message. Raise Unauthenticated if none arrives in time."""
+    try:
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            return _token(await received(websocket))
+    except TimeoutError:
+        raise Unauthenticated from None
 
 
 async def _while_valid(websocket: WebSocket, principal: Principal, serving: Coroutine[Any, Any, None]) -> None:

@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import UUID
 
-from runstate.core.batch.requests import ProposeState
 from runstate.core.commands import flow_runs as commands
 from runstate.core.commands import run_inputs
 from runstate.core.commands.proposals import current_state, input_of
@@ -48,8 +47,7 @@ class FlowRunBody(Body):
 
     def columns(self) -> dict[str, Any]:
         """Return the members that were sent, by the names that commands use."""
-        given = {name: value for name, value in self.given.items() if name in COPIED}
-        return given | ({"policy": self.empirical_policy.of_flow_run()} if self.empirical_policy else {})
+        return self.members(COPIED) | ({"policy": self.empirical_policy.of_flow_run()} if self.empirical_policy else {})
 
 
 class NewFlowRun(FlowRunBody):
@@ -106,9 +104,7 @@ async def delete(call: Call) -> None:
 @endpoint("POST", "/flow_runs/{id}/set_state", Scope.PROPOSE)
 async def set_state(call: Call, body: SetState) -> Reply:
     """Propose a state for a flow run."""
-    request = ProposeState(
-        kind=RunKind.FLOW_RUN, run_id=call.id(), state=body.state.state(), force=body.force, **call.who
-    )
+    request = body.proposal(RunKind.FLOW_RUN, call.id(), **call.who)
     await run_inputs.check_keyset(call.context, request)
     return await decisions.result(call, await decided(call.batcher, request))
 

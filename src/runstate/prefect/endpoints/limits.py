@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -179,14 +181,7 @@ def _global(row: ConcurrencyLimit, call: Call) -> dict[str, Any]:
 
 async def _of_tags(call: Call, rows: list[ConcurrencyLimit]) -> list[dict[str, Any]]:
     """Return the limits of tags, each with the ids of the task runs that hold its slots."""
-    asked = sa.select(ConcurrencyLease.limit_id, ConcurrencyLease.holder, ConcurrencyLease.run_id).where(
-        among(ConcurrencyLease.limit_id, [each.id for each in rows])
-    )
-    holders: dict[UUID, list[str]] = {each.id: [] for each in rows}
-    async with call.database.read() as connection:
-        for limit_id, holder, run_id in await connection.execute(asked):
-            held = str(run_id) if run_id else (holder or "").removeprefix(HOLDER)
-            holders[limit_id] += [held] if held else []
+    holders = await _holders(call, [each.id for each in rows])
     return [
         {
             "id": each.id,
@@ -198,3 +193,15 @@ async def _of_tags(call: Call, rows: list[ConcurrencyLimit]) -> list[dict[str, A
         }
         for each in rows
     ]
+
+
+async def _holders(call: Call, limits: Sequence[UUID]) -> Mapping[UUID, list[str]]:
+    """Return the ids of the task runs that hold slots, by limit."""
+    lease = ConcurrencyLease
+    asked = sa.select(lease.limit_id, lease.holder, lease.run_id).where(among(lease.limit_id, limits))
+    holders = defaultdict[UUID, list[str]](list)
+    async with call.database.read() as connection:
+        for limit_id, holder, run_id in await connection.execute(asked):
+            if held := str(run_id) if run_id else (holder or "").removeprefix(HOLDER):
+                holders[limit_id].append(held)
+    return holders

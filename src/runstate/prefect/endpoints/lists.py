@@ -12,23 +12,19 @@ from runstate.documents.access import Scope
 from runstate.prefect import pages, reading
 from runstate.prefect.endpoint import Call, endpoint
 from runstate.prefect.objects import PRESENTED, rows
-from runstate.prefect.pages import BODIES, Page
+from runstate.prefect.pages import BODIES, BY_ROW, Page
 from runstate.rows import (
-    Artifact,
     ArtifactCollection,
-    Automation,
     BlockDocument,
+    BlockSchema,
     BlockType,
-    Deployment,
-    Flow,
     FlowRun,
     Log,
     Row,
     TaskRun,
-    WorkPool,
+    Worker,
     WorkQueue,
 )
-from runstate.rows.variables import Variable
 
 Clause = sa.ColumnElement[bool]
 
@@ -37,19 +33,10 @@ READ: Final[dict[type[Row], Callable[..., Awaitable[list[Any]]]]] = {
     TaskRun: reading.task_runs,
 }
 """Rows that are read together with their states."""
-PATHS: Final[dict[str, type[Row]]] = {
-    "artifacts": Artifact,
-    "artifacts/latest": ArtifactCollection,
-    "automations": Automation,
-    "block_types": BlockType,
-    "deployments": Deployment,
-    "flow_runs": FlowRun,
-    "flows": Flow,
-    "logs": Log,
-    "task_runs": TaskRun,
-    "variables": Variable,
-    "work_pools": WorkPool,
-    "work_queues": WorkQueue,
+ELSEWHERE: Final = frozenset({ArtifactCollection, BlockDocument, BlockSchema, Worker})
+"""Rows with lists that have another path, or other rules."""
+PATHS: Final[dict[str, type[Row]]] = {family.own: row for row, family in BY_ROW.items() if row not in ELSEWHERE} | {
+    "artifacts/latest": ArtifactCollection
 }
 UNCOUNTED: Final = frozenset({BlockType, Log, WorkQueue})
 """Rows that the client lists and does not count."""

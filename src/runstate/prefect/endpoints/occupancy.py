@@ -112,18 +112,20 @@ async def of_pool(call: Call, body: NumberedPool) -> Any:
     return {
         "active_slots": sum(held.values()),
         "concurrency_limit": pool.concurrency_limit,
-        "queues": [
-            {
-                "queue_id": each.id,
-                "queue_name": each.name,
-                "active_slots": held.get(each.id, 0),
-                "concurrency_limit": each.concurrency_limit,
-                "flow_runs": [_summary(run, call.now) for run in runs if run["work_queue_id"] == each.id],
-                "flow_run_count": held.get(each.id, 0),
-            }
-            for each in queues
-        ],
+        "queues": [_queue(call, each, held.get(each.id, 0), runs) for each in queues],
         **body.of(int(number[0][0])),
+    }
+
+
+def _queue(call: Call, row: WorkQueue, held: int, runs: Sequence[Object]) -> Object:
+    """Return a queue with those of some flow runs that hold its slots."""
+    return {
+        "queue_id": row.id,
+        "queue_name": row.name,
+        "active_slots": held,
+        "concurrency_limit": row.concurrency_limit,
+        "flow_runs": [_summary(each, call.now) for each in runs if each["work_queue_id"] == row.id],
+        "flow_run_count": held,
     }
 
 

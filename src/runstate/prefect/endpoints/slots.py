@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -23,6 +24,7 @@ from runstate.documents.requests import AcquireConcurrencySlots, ReleaseConcurre
 from runstate.errors import InvalidInput
 from runstate.prefect.bodies import Body
 from runstate.prefect.endpoint import Call, Reply, endpoint
+from runstate.prefect.endpoints.limits import HOLDER, TAG
 from runstate.prefect.leases import LeaseIds, leases_of
 from runstate.rows import ConcurrencyLease, ConcurrencyLimit
 
@@ -62,6 +64,23 @@ class Returned(Body):
     slots: Annotated[int, Field(ge=1, lt=2**31)]
 
 
+class TagSlots(Body):
+    """Tags and the task run that takes or returns a slot of their limits."""
+
+    names: Annotated[list[str], Field(max_length=100)]
+    task_run_id: UUID
+
+    @property
+    def limits(self) -> list[str]:
+        """The names of the limits."""
+        return [f"{TAG}{tag}" for tag in self.names]
+
+    @property
+    def holder(self) -> str:
+        """The task run as the holder of a lease."""
+        return f"{HOLDER}{self.task_run_id}"
+
+
 class Lease(Body):
     """A lease to release."""
 
@@ -82,7 +101,7 @@ async def acquire(call: Call, body: LeasedSlots) -> Any:
     acquired = await _acquired(call, body, ids, max(body.lease_duration, 1.0), holder)
     if acquired.retry_after_seconds is not None:
         return _full(acquired.retry_after_seconds)
-    return {"lease_id": ids.together, "limits": await _limits(call, acquired)}
+    return {"lease_id": ids.together, "limits": await _limits(call, _ids(acquired))}
 
 
 @endpoint("POST", "/v2/concurrency_limits/increment", Scope.PROPOSE)
@@ -91,7 +110,7 @@ async def take(call: Call, body: Slots) -> Any:
     acquired = await _acquired(call, body, LeaseIds(call.batcher.new_id), A_DAY, None)
     if acquired.retry_after_seconds is not None:
         return _full(acquired.retry_after_seconds)
-    return await _limits(call, acquired)
+    return await _limits(call, _ids(acquired))
 
 
 @endpoint("POST", "/v2/concurrency_limits/decrement-with-lease", Scope.PROPOSE, status=204)
@@ -118,6 +137,33 @@ async def release_by_name(call: Call, body: Returned) -> Any:
     if ids:
         await release_concurrency_slots(call.context, ReleaseConcurrencySlots(lease_ids=ids))
     return []
+
+
+@endpoint("POST", "/concurrency_limits/increment", Scope.PROPOSE)
+async def take_of_tags(call: Call, body: TagSlots) -> Any:
+    """Acquire a slot of the limits of tags for a task run, as earlier versions of the client do."""
+    slots = Slots(names=body.limits, slots=1)
+    acquired = await _acquired(call, slots, LeaseIds(call.batcher.new_id), A_DAY, body.holder)
+    if acquired.retry_after_seconds is not None:
+        return _full(acquired.retry_after_seconds)
+    limits = await _limits(call, _ids(acquired))
+    return [each | {"name": each["name"].removeprefix(TAG)} for each in limits]
+
+
+@endpoint("POST", "/concurrency_limits/decrement", Scope.PROPOSE)
+async def release_of_tags(call: Call, body: TagSlots) -> Any:
+    """Release the slots of a task run. Return the limits of the tags."""
+    mine = ConcurrencyLease.holder == body.holder
+    asked = (
+        sa.select(ConcurrencyLimit.id, ConcurrencyLease.id)
+        .outerjoin(ConcurrencyLease, (ConcurrencyLease.limit_id == ConcurrencyLimit.id) & mine)
+        .where(ConcurrencyLimit.name.in_(body.limits), ConcurrencyLimit.deployment_id.is_(None))
+    )
+    async with call.database.read() as connection:
+        found = (await connection.execute(asked)).all()
+    if ids := [lease for _, lease in found if lease]:
+        await release_concurrency_slots(call.context, ReleaseConcurrencySlots(lease_ids=ids))
+    return await _limits(call, [limit for limit, _ in found])
 
 
 @endpoint("POST", "/v2/concurrency_limits/leases/{lease_id}/renew", Scope.PROPOSE, status=204)
@@ -147,9 +193,12 @@ async def _check_decay(call: Call, names: list[str]) -> None:
             raise InvalidInput(f"The limit {name} has no decay of slots, so it is no rate limit.", ("names",))
 
 
-async def _limits(call: Call, acquired: Acquired) -> list[dict[str, Any]]:
-    """Return the limits of acquired slots."""
-    ids = [lease.limit_id for lease in acquired.leases]
+def _ids(acquired: Acquired) -> list[UUID]:
+    return [lease.limit_id for lease in acquired.leases]
+
+
+async def _limits(call: Call, ids: Sequence[UUID]) -> list[dict[str, Any]]:
+    """Return limits by their ids."""
     if not ids:
         return []
     asked = sa.select(*table_of(ConcurrencyLimit).columns).where(among(ConcurrencyLimit.id, ids))

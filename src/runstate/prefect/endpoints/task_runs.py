@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import UUID
 
-from runstate.core.batch.requests import ProposeState
 from runstate.core.commands import task_runs as commands
 from runstate.core.commands.runs import create_run, decided
 from runstate.documents.access import Scope
@@ -44,10 +43,9 @@ class NewTaskRun(Body):
 
     def document(self) -> Any:
         """Return the document of the command."""
-        given = {name: value for name, value in self.given.items() if name in COPIED}
         policy = {"policy": self.empirical_policy.of_task_run()} if self.empirical_policy else {}
         state = {"state": self.state.document()} if self.state else {}
-        return commands.CreateTaskRun(**given, **policy, **state)
+        return commands.CreateTaskRun(**self.members(COPIED), **policy, **state)
 
 
 class Named(Body):
@@ -85,7 +83,5 @@ async def delete(call: Call) -> None:
 @endpoint("POST", "/task_runs/{id}/set_state", Scope.PROPOSE)
 async def set_state(call: Call, body: SetState) -> Reply:
     """Propose a state for a task run."""
-    request = ProposeState(
-        kind=RunKind.TASK_RUN, run_id=call.id(), state=body.state.state(), force=body.force, **call.who
-    )
+    request = body.proposal(RunKind.TASK_RUN, call.id(), **call.who)
     return await decisions.result(call, await decided(call.batcher, request))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Final
+from uuid import UUID
 
+import sqlalchemy as sa
 from pydantic import Field
 
 from runstate.core.commands import claims, workers
@@ -12,6 +14,7 @@ from runstate.core.commands.polls import poll_pool
 from runstate.database.dialects import among
 from runstate.documents.access import Scope
 from runstate.documents.pools import ClaimableFlowRuns, WorkPoolStorageConfiguration
+from runstate.errors import NameTaken
 from runstate.prefect import objects, reading
 from runstate.prefect.bodies import LARGEST_PAGE, Body, Time, changes
 from runstate.prefect.endpoint import Call, endpoint
@@ -24,6 +27,9 @@ NAMES: Final = {"is_paused": "paused"}
 """The names of members that columns have by others."""
 QueuePage: Any = BODIES[WorkQueue]
 WorkerPage: Any = BODIES[Worker]
+AGENTS: Final = "default-agent-pool"
+"""Name of the pool of queues that the client creates without a pool."""
+AGENT: Final = "prefect-agent"
 POOL: Final = "/work_pools/{pool}"
 QUEUE: Final = f"{POOL}/queues/{{name}}"
 
@@ -173,6 +179,32 @@ async def update_queue(call: Call, body: QueueChanges) -> None:
 async def delete_queue(call: Call) -> None:
     """Delete a work queue of a pool."""
     await commands.delete_queue(call.context, (await _queue(call)).id)
+
+
+@endpoint("POST", "/work_queues/", Scope.ADMIN, status=201)
+async def create_queue_of_agents(call: Call, body: NewQueue) -> Any:
+    """Create a work queue without naming a pool: in that of agents, which is created with the first queue."""
+    try:
+        made = await commands.create_pool(call.context, commands.CreateWorkPool(name=AGENTS, type=AGENT))
+        pool = made.row.id
+        if body.name == commands.DEFAULT_QUEUE:
+            return await _shown(call, await _queue_of_agents(call, body.name))
+    except NameTaken as taken:
+        pool = UUID(taken.id)
+    document = commands.CreateWorkQueue(work_pool_id=pool, **changes(body, WorkQueue, NAMES))
+    return await _shown(call, (await commands.create_queue(call.context, document)).row)
+
+
+@endpoint("GET", "/work_queues/name/{name}", Scope.READ)
+async def read_queue_of_agents(call: Call) -> Any:
+    """Return a work queue of the pool of agents."""
+    return await _shown(call, await _queue_of_agents(call, call.text("name")))
+
+
+async def _queue_of_agents(call: Call, name: str) -> WorkQueue:
+    pool = sa.select(WorkPool.id).where(WorkPool.name == AGENTS).scalar_subquery()
+    mine = (WorkQueue.work_pool_id == pool, WorkQueue.name == name)
+    return await objects.only(call, WorkQueue, "work queue", name, *mine)
 
 
 @endpoint("GET", "/work_queues/{id}", Scope.READ)
