@@ -1,5 +1,6 @@
 """The front of Prefect's API: who may use it, what it refuses, and how it says so."""
 
+import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from starlette.applications import Starlette
 
 from runstate.app import build_app
 from runstate.database import Database
+from runstate.prefect.front import AT_ONCE, BODIES
 from runstate.settings import Settings
 from tests.client import running
 from tests.credentials import Keys
@@ -158,3 +160,26 @@ async def test_other_machines_are_served_only_if_the_setting_says_so(
     app = build_app(Settings(database_url=url, services="off", **settings))
     async with running(app), calling(app) as client:
         assert (await client.get("/admin/version")).status_code == status
+
+
+async def test_the_bodies_of_all_requests_together_are_bounded(url: str) -> None:
+    app = build_app(Settings(database_url=url, services="off", max_body_bytes=64))
+    largest, begun, go_on = BODIES * 64, asyncio.Event(), asyncio.Event()
+    arrived = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal arrived
+        yield b"x" * largest
+        arrived += 1
+        if arrived == AT_ONCE:
+            begun.set()
+        await go_on.wait()
+
+    async with running(app), calling(app) as client, asyncio.TaskGroup() as group:
+        slow = [group.create_task(client.post("/flows/", content=body())) for _ in range(AT_ONCE)]
+        await begun.wait()
+        refused = await client.post("/flows/", content=b"{}")
+        go_on.set()
+        answers = [await each for each in slow]
+        assert (refused.status_code, {each.status_code for each in answers}) == (503, {422})
+        assert (await client.post("/flows/", json={"name": "one"})).status_code == 201

@@ -1,5 +1,6 @@
 """Task runs that clients report by events: in any order, late, twice, and for runs that the server does not know."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -7,10 +8,11 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from runstate.core.checks.verify import verify
 from runstate.database import Database
-from runstate.prefect.recorder import Recorder
+from runstate.prefect.recorder import MOST_BYTES, MOST_WAITING, Recorder
 from tests.prefect.reporting import ReportedTask, emit, emitting, new_flow_run
 from tests.serving import Serve
 from tests.subscribing import Listening
@@ -237,3 +239,21 @@ async def test_a_killed_server_has_lost_nothing_that_it_acknowledged(serve: Serv
     assert sorted(each["id"] for each in runs) == sorted(task.id for task in tasks)
     assert {each["state_name"] for each in runs} == {"Pending"}
     assert await verify(database, datetime.now(UTC)) == []
+
+
+@pytest.mark.parametrize(("size", "number"), [(MOST_BYTES, 1), (0, MOST_WAITING)], ids=["bytes", "events"])
+async def test_an_event_waits_while_the_waiting_ones_are_too_large_or_too_many(
+    app: Starlette, size: int, number: int
+) -> None:
+    event = {"event": "x", "occurred": "2026-01-01T00:00:00Z", "resource": {"prefect.resource.id": "y"}}
+    recorder = Recorder(app.state.batcher)
+    taken = [await recorder.take(event, size, actor="me") for _ in range(number)]
+    last = asyncio.create_task(recorder.take(event, 1, actor="me"))
+    await asyncio.sleep(0)
+    assert (recorder.is_full, last.done()) == (True, False)
+
+    recorder.start()
+
+    await asyncio.gather(*taken, await last)
+    await recorder.close()
+    assert recorder.held == 0
