@@ -67,6 +67,7 @@ class Connection:
 
     async def send(self, body: bytes, *, repeat: bool = True, patience: float | None = None) -> dict[str, Any]:
         """Send a request body and return the data of the answer."""
+        # A server that has never answered may be a wrong address: then the program should say so soon.
         longest = self.patience if patience is None else patience
         pause, until = (
             SHORTEST_SECONDS,
@@ -77,6 +78,7 @@ class Connection:
                 data = await self._try(body)
             except AwayError as away:
                 left = until - time.monotonic()
+                # A request that may have been executed is repeated only if the caller says that this is harmless.
                 if left <= 0 or not (repeat or away.done_nothing):
                     raise UnreachableError(self._explained(away, repeat=repeat)) from away
                 # Random, so that the clients of a restarted server do not return at the same moment.
@@ -129,6 +131,7 @@ def _json_of(reply: httpx.Response) -> dict[str, Any]:
     if isinstance(answer, dict) and ("data" in answer or "errors" in answer):
         return answer
     if reply.status_code in BUSY:
+        # A proxy that answers 502 or 504 may have passed the request on; 503 means that it had no server to pass it to.
         done_nothing = reply.status_code == UNAVAILABLE
         raise AwayError(f"HTTP status {reply.status_code}", after=_seconds(reply), done_nothing=done_nothing)
     if reply.status_code in UNWELCOME:

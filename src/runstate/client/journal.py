@@ -45,8 +45,10 @@ class Journal:
     def __init__(self, path: str) -> None:
         # Written in the thread of the client only, but the file is opened where the client is made.
         self.file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        # A write-ahead log appends each page once; a rollback journal would write it twice.
         self.file.execute("pragma journal_mode = wal")
         self.file.executescript(TABLES)
+        # Ids outlive the process: reports that an earlier one left behind refer to runs that it has told already.
         self.known: dict[str, str] = dict(self.file.execute("select run, id from known"))
 
     def append(self, kind: str, run: str, given: Json) -> None:
@@ -85,12 +87,14 @@ class JournalingReports:
         self.versions: dict[str, int] = {}
         self.retries: dict[str, tuple[int, list[float]]] = {}
         self.task: asyncio.Task[None] | None = None
+        # An earlier process left them behind: they go first, because later reports may depend on them.
         if self.journal.count():
             self._tell_soon()
 
     async def create_flow_run(self, given: Json) -> Json:
         """Create a flow run, here if the server is away."""
         parent = self.server_id(given["parentTaskRunId"]) if given.get("parentTaskRunId") else None
+        # A subflow run waits in the journal with the task run that represents it: the server knows neither.
         if not self.is_away and (parent or not given.get("parentTaskRunId")):
             with suppress(UnreachableError, TimeoutError):
                 async with asyncio.timeout(self.after_seconds):
@@ -101,6 +105,7 @@ class JournalingReports:
     async def create_task_run(self, given: Json) -> Json:
         """Create a task run, here if the server is away."""
         flow_run = self.server_id(given["flowRunId"]) if given.get("flowRunId") else None
+        # The same for a task run whose flow run is still in the journal.
         if not self.is_away and (flow_run or not given.get("flowRunId")):
             with suppress(UnreachableError, TimeoutError):
                 async with asyncio.timeout(self.after_seconds):
@@ -112,6 +117,7 @@ class JournalingReports:
 
     async def propose(self, given: Json) -> Answer:
         """Propose a state; keep it if the server is away."""
+        # The key goes to the journal, too: a report that reached the server before a timeout is not applied twice.
         given = {"idempotencyKey": uuid4().hex, **given}
         ((kind, run),) = given["run"].items()
         known = self.server_id(run)
@@ -163,12 +169,15 @@ class JournalingReports:
 
     def _keep(self, run: str, given: Json) -> Answer:
         self.journal.append("propose", run, given)
+        # Counted on from the version that the server told last, so that the code sees versions that only grow.
         self.versions[run] = max(self.versions.get(run, 0), given.get("expectedVersion") or 0) + 1
         self._tell_soon()
         state = State.model_validate({**given["state"], "version": self.versions[run]})
         retries, delays = self.retries.get(run, (0, [0.0]))
+        # The rules of the server are out of reach, so this repeats the one that matters to running code: retries.
         if not state.is_failed() or not retries or state.state_details.retriable is False:
             return Answer("ACCEPT", state)
+        # The last delay counts for all further retries, as on the server.
         self.retries[run] = retries - 1, delays[1:] or delays
         retry = AwaitingRetry(scheduled_time=datetime.now(UTC) + timedelta(seconds=delays[0]))
         return Answer("REJECT", retry.model_copy(update={"version": self.versions[run]}))
@@ -178,8 +187,10 @@ class JournalingReports:
             self.task = asyncio.ensure_future(self._tell_all())
 
     async def _tell_all(self) -> None:
+        # A hundred at a time: memory stays small however long the server was away.
         while reports := self.journal.first(100):
             try:
+                # A cheap question first: a batch of reports is not built and sent for nothing every second.
                 await self.online.connection.send(orjson.dumps({"query": PROBE}), patience=0)
                 for kind, group in groupby(reports, key=lambda report: report[1]):
                     await self._tell_group(kind, list(group))
@@ -191,11 +202,13 @@ class JournalingReports:
         try:
             await self._tell(kind, reports)
         except (ProblemError, RefusedError) as error:
+            # One report that is refused must not keep the others from being told.
             if len(reports) > 1:
                 for each in reports:
                     await self._tell_group(kind, [each])
                 return
             log.warning("A report of %s was rejected: %s", reports[0][2], error)
+        # After the answer: if the process ends before this, they are told again, which their keys make harmless.
         self.journal.remove(reports[-1][0])
 
     async def _tell(self, kind: str, reports: list[Report]) -> None:

@@ -113,6 +113,7 @@ class ReportedRun:
         if self._creation is None or self._creation.done():
             # A mapped task run may be asked for while it is created.
             self._creation = asyncio.ensure_future(self._create(reporter))
+        # One caller that is cancelled must not cancel the creation for which others wait.
         await asyncio.shield(self._creation)
 
     def heard(self, state_type: str | None) -> None:
@@ -131,6 +132,7 @@ class ReportedRun:
 
     async def _begin(self, reporter: Reporter) -> State:
         """Propose RUNNING until the run may execute or has ended; return its state."""
+        # Known from the creation: a request less for each run that has ended before.
         if self.state and self._keeps_end(self.state):
             return self.state
         while True:
@@ -141,6 +143,7 @@ class ReportedRun:
             elif answer.status == "ABORT" or answer.state is None:
                 raise await self._aborted(reporter, answer)
             elif answer.status == "ACCEPT" or answer.state.is_running():
+                # Heartbeats begin when the server knows that the run is RUNNING: before that, it expects none.
                 reporter.beats.add(self)
                 return answer.state
             elif (state := await self._rejected(reporter, answer.state)) is not None:
@@ -177,6 +180,7 @@ class ReportedRun:
             return
         state = await self._state_of(reporter, outcome, repeatable=repeatable)
         answer = await self._propose(reporter, state)
+        # The end is proposed again if a rule answered with another state, such as CANCELLING or AwaitingRetry.
         while answer.state and not answer.state.is_final() and (not repeatable or not answer.state.is_scheduled()):
             if answer.status == "ABORT":
                 break
@@ -196,8 +200,10 @@ class ReportedRun:
         if isinstance(error, Cancelled):
             return CancelledState(message=CANCELLED)
         if isinstance(error, Exception):
+            # The code of a `with` block cannot run again, so the server must not schedule a retry.
             details = self._details() | ({} if repeatable else {"retriable": False})
             return Failed(message=message_of(error), data=data_of_exception(error), state_details=details)
+        # Neither a failure of the code nor a cancellation: Ctrl-C and SystemExit mean that the process ends.
         return Crashed(message=message_of(error), data=data_of_exception(error))
 
     async def _data_of(self, reporter: Reporter, value: Any) -> Any:
@@ -214,6 +220,7 @@ class ReportedRun:
         failures = 0
         while True:
             try:
+                # The version keeps a state of this process from overwriting one that another client wrote meanwhile.
                 given = {"run": self.ref, "state": state.to_input(), "expectedVersion": self.version}
                 answer = self._note(state, await reporter.reports.propose(given))
                 if reporter.settings.on_answer:
@@ -262,5 +269,6 @@ class ReportedRun:
         until = now().timestamp() + seconds
         while (left := until - now().timestamp()) > 0:
             self._check()
+            # In short steps, so that a cancellation is noticed within a second.
             await asyncio.sleep(min(left, 1.0))
         self._check()

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 BEATS: Final = 6
 """Heartbeats in the interval in which the server expects one; they also bring the news of a cancellation."""
+# As many as the standard library uses at most by default: tasks mostly wait for something else.
 THREADS: Final = 32
 """Submitted tasks that a flow run executes at the same time."""
 PAUSE: Final = """mutation($input: PauseFlowRunInput!) { it: pauseFlowRun(input: $input) {
@@ -54,6 +55,7 @@ class FlowRun(Execution):
         bodies = Bodies(parent.bodies if parent else None)
         super().__init__(engine, bodies, on_pause=on_pause, beat_seconds=interval / BEATS)
         self.fields, self.run_id, self.parent = fields, run_id, parent
+        # Tasks are submitted from several threads, and each needs a key of its own.
         self.lock = threading.Lock()
         self.counts = Counter[str]()
         self.stand_in: dict[str, Any] | None = None
@@ -154,11 +156,13 @@ class FlowRun(Execution):
         with self.lock:
             if self.executor is None:
                 self.executor, self.owns_executor = ThreadPoolExecutor(THREADS, self.name), True
+        # The context tells the function which run it belongs to.
         return self.track(self.executor.submit(copy_context().run, function))
 
     def track(self, future: Future[T]) -> Future[T]:
         """Let the run end after a future."""
         self.futures.add(future)
+        # A flow run with a million tasks must not keep all their futures.
         future.add_done_callback(self.futures.discard)
         return future
 
@@ -174,6 +178,7 @@ class FlowRun(Execution):
         """Propose the end of the run, and let its threads end."""
         await super().finish(reporter, outcome, repeatable=repeatable)
         if self.ended and isinstance(self.executor, ThreadPoolExecutor) and self.owns_executor:
+            # All its tasks have ended; the threads need not be waited for.
             self.executor.shutdown(wait=False)
             self.executor = None
 
@@ -201,6 +206,7 @@ class FlowRun(Execution):
 
     async def _begin(self, reporter: Reporter) -> State:
         with self.lock:
+            # A retry counts from 0 again, and so finds the task runs of the attempt before it by their keys.
             self.counts.clear()
         return await super()._begin(reporter)
 
@@ -214,6 +220,7 @@ class FlowRun(Execution):
             if self.on_pause == "leave" or state.state_details.pause_reschedule:
                 raise PausedRun(f"{self.name} is {state.name}: {PausedRun.__doc__}")
             await self._sleep(pause)
+            # A pause can last for hours, and each look is a request.
             pause = min(2 * pause, LONGEST_SECONDS)
         return state
 
@@ -223,6 +230,7 @@ class FlowRun(Execution):
             timeoutSeconds=seconds,
             pauseKey=key,
             message=message,
+            # The request is repeated if the connection is lost; the run pauses once all the same.
             idempotencyKey=uuid4().hex,
         )
         answer = checked((await reporter.execute(PAUSE, {"input": fields}, repeat=True))["it"])
@@ -253,6 +261,7 @@ class TaskRun(Execution):
         refresh_cache: bool = False,
     ) -> None:
         bodies = flow_run.bodies if flow_run else Bodies()
+        # Task runs send none: the heartbeats of their flow run tell that the process is alive.
         super().__init__(engine, bodies, on_pause=flow_run.on_pause if flow_run else "wait", beat_seconds=0)
         self.fields, self.flow_run = fields, flow_run
         self.cache_for, self.refresh_cache = cache_for, refresh_cache
@@ -282,6 +291,7 @@ class TaskRun(Execution):
         if answer.rule != "take_tag_slots" or not tags:
             await super()._wait(reporter, answer)
             return
+        # A notification of free slots ends the wait before the server's delay does, which grows with each attempt.
         await reporter.slots.wait(frozenset(f"tag:{tag}" for tag in tags), answer.retry_after_seconds)
         self._check()
 
@@ -293,6 +303,7 @@ class TaskRun(Execution):
         if self.flow_run:
             state = await self.flow_run.look(reporter)
             if state.is_cancelling() or state.is_cancelled():
+                # The abort can arrive before the heartbeat that brings the news of the cancellation.
                 self.bodies.interrupt()
                 return Cancelled(CANCELLED)
         return await super()._aborted(reporter, answer)

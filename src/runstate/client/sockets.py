@@ -78,6 +78,7 @@ class Session:
         """Yield the data of each event. Raise SubscriptionError if the server ends the operation with an error."""
         await self._send({"type": "subscribe", "id": "1", "payload": {"query": document, "variables": variables}})
         while (message := await self._receive())["type"] != "complete":
+            # The protocol requires an answer to each ping.
             if message["type"] == "ping":
                 await self._send({"type": "pong"})
             elif message["type"] == "error":
@@ -131,6 +132,7 @@ async def following(
 async def _entries(
     address: str, subscription: Subscription, note: Callable[[str], None], key: str | None
 ) -> AsyncGenerator[Entry, None]:
+    # Events with many entries are larger than the library's limit of 1 MiB, which would end the connection.
     async with websockets.connect(address, subprotocols=[PROTOCOL], max_size=2**24) as socket:
         session = Session(socket)
         await session.begin(key)
@@ -140,6 +142,7 @@ async def _entries(
                 for entry in subscription.take(data):
                     yield entry
         except SubscriptionError as error:
+            # Reconnecting helps after a restart or an overload, not after a malformed or expired subscription.
             if error.extensions.get("code") not in PASSING:
                 raise RefusedError(_message_of(error)) from error
             # The server's position can be later, because transitions that do not match advance it too.

@@ -8,6 +8,7 @@ from runstate.core.batch.batcher import Batcher
 from runstate.core.evaluation.evaluator import Evaluator
 from runstate.database import Database
 
+# Weak, so that an evaluator does not outlive the database of a closed application.
 EVALUATORS: Final = WeakKeyDictionary[Database, Evaluator]()
 """The evaluator of each database of this process. It remembers what it has stored."""
 

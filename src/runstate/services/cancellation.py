@@ -30,6 +30,7 @@ async def run_once(
     return (
         # Subflow runs come first: the task runs that represent them end with them.
         await propose_all(batcher, subflow_runs_left_over(), _end_subflow)
+        # A bound in time, so that the query reads an index range and not all task runs of all cancelled flow runs.
         + await propose_all(batcher, task_runs_left_over(now - follow_up), _end_task)
         + await _end_stuck(batcher, now, stuck_after)
     )
@@ -37,6 +38,7 @@ async def run_once(
 
 def _end_subflow(run: Found) -> ProposeState:
     """Propose CANCELLING if the subflow run has infrastructure of its own to stop, else CANCELLED."""
+    # A worker has to stop the process of a run of a deployment; another subflow run was a part of its parent's process.
     end = cancelling if run.deployment_id else cancelled
     return forced("cancellation", RunKind.FLOW_RUN, run, end(message=WITH_ITS_PARENT))
 

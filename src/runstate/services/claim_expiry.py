@@ -22,6 +22,7 @@ async def run_once(
     """
     if attention:
         async with batcher.database.read() as connection:
+            # The clock of the database: leases are compared with it, and those of the servers may differ.
             attention.begin_round(await database_time(connection))
     ended, expiry = 0, Expiry(batcher.context, EXPIRED, crash_running)
     async for page in pages(batcher.database, expired_claims()):

@@ -87,5 +87,6 @@ def _end(batcher: Batcher, kind: RunKind, attention: Attention | None, run: Foun
 
 
 def _end_of(kind: RunKind, run: Found) -> State:
+    # A CANCELLING run whose process is gone has reached what its cancellation was for.
     is_cancelled = kind is RunKind.FLOW_RUN and run.state_type is StateType.CANCELLING
     return (cancelled if is_cancelled else crashed)(message=SILENT.format(run.silent))

@@ -30,11 +30,13 @@ async def _end_leases(database: Database, limit_id: UUID, now: datetime) -> int:
     """Release the expired leases of one limit. An error that others need not have is logged and keeps none of them."""
     ended, some = 0, BATCH_SIZE
     try:
+        # In batches: a limit with 100,000 expired leases must not hold its lock, and on SQLite all writers, for seconds.
         while some == BATCH_SIZE:
             some = await _end_some(database, limit_id, now)
             ended += some
     except DBAPIError as error:
         failure = failure_of(error)
+        # A database that is away is away for all limits, so the round ends.
         if failure.is_temporary and failure.kind is not Kind.CONFLICT:
             raise
         is_bug = failure.kind is Kind.BUG

@@ -20,6 +20,7 @@ async def run_once(
     batcher: Batcher, now: datetime, *, follow_up: timedelta = FOLLOW_UP_PERIOD, grace: timedelta = GRACE
 ) -> int:
     """Have the runs crash that such flow runs left unfinished, which releases their slots; return how many did."""
+    # The lower bound keeps the query to an index range of recent ends.
     since, until = now - follow_up, now - grace
     # Subflow runs come first: the task runs that represent them end with them.
     return await _end(batcher, RunKind.FLOW_RUN, orphaned_subflow_runs(since, until)) + await _end(

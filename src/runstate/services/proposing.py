@@ -22,6 +22,7 @@ async def propose_all(batcher: Batcher, due: DueQuery, proposal: Callable[[Found
     """
     entered = 0
     async for page in pages(batcher.database, due):
+        # Page by page: one batch of all due runs could hold a transaction for too long.
         proposals = [each for run in page if (each := proposal(run))]
         outcomes = await batcher.submit(proposals) if proposals else ()
         entered += sum([_has_entered(outcome) for outcome in outcomes])

@@ -112,12 +112,14 @@ class Runner:
 
     def start(self) -> None:
         """Run each service now, and then at its interval."""
+        # A task for each, so that a slow service delays no other.
         self.tasks = [asyncio.create_task(self._run(name, each)) for name, each in self.services.items()]
 
     async def stop(self, timeout_seconds: float = 10) -> None:
         """Start no more rounds and wait for running ones. After the timeout they are cancelled, which loses nothing."""
         self.stopping.set()
         for each in self.news.values():
+            # Wakes services that pause.
             each.set()
         if not self.tasks:
             return
@@ -128,6 +130,7 @@ class Runner:
 
     async def _run(self, name: str, service: Service) -> None:
         while not self.stopping.is_set():
+            # Cleared before the round: news that arrives during it begins another one at once.
             self.news[name].clear()
             await self._round(name, service)
             with suppress(TimeoutError):
@@ -139,6 +142,7 @@ class Runner:
             done = await service.run_once(self.batcher, self.batcher.clock())
         # The loop must go on: the next round may succeed.
         except Exception as error:
+            # A database that is away is the business of its operator: a line, and no traceback each five seconds.
             if is_temporary(error):
                 log.warning("service_postponed", service=name, reason=reason(error))
             else:

@@ -56,8 +56,10 @@ async def _claim(database: Database, before: datetime, now: datetime) -> list[De
     async with database.read() as connection:
         if not (await connection.execute(due.limit(1))).first():
             return []
+    # Other servers skip the locked schedules and take the next ones, so that rounds share the work.
     claimed = sa.update(SCHEDULE).where(SCHEDULE.c.id.in_(due.with_for_update(skip_locked=True)))
     async with database.write() as transaction:
+        # The later time of the next pass is the claim: if this server is killed, another one finds the schedule again.
         rows = await transaction.connection.execute(claimed.values(next_pass=now + CLAIM).returning(*SCHEDULE.columns))
         return [DeploymentSchedule.of(row._mapping) for row in rows]  # type: ignore[arg-type] # noqa: SLF001
 
@@ -66,6 +68,7 @@ async def _schedule(batcher: Batcher, schedules: Sequence[DeploymentSchedule], n
     deployments = await _deployments(batcher.database, schedules)
     requests, passes = list[CreateRun](), list[Pass]()
     for schedule in schedules:
+        # Deleted between the claim and this, with its schedules.
         if (deployment := deployments.get(schedule.deployment_id)) is not None:
             context = batcher.context
             plan = await plan_schedule(context.scheduler_calendar, schedule, now, context.horizon)
@@ -111,6 +114,7 @@ async def _finish(database: Database, passes: Sequence[Pass]) -> None:
             "until": each.planned_until,
             "failure": each.fault,
         }
+        # In one order on all servers, so that two of them cannot deadlock.
         for each in sorted(passes, key=lambda each: each.schedule.id)
     ]
     async with database.write() as transaction:

@@ -11,6 +11,7 @@ LONGEST_KEY = 2000
 @rule(leaving=ANY, entering={StateType.RUNNING})
 def use_cached_result(proposal: Proposal[TaskRun]) -> Reject | None:
     """A task run whose cache key has a cached result is Cached instead of RUNNING, unless it requests a refresh."""
+    # The batch has looked the key up before the decision: rules read nothing themselves.
     if proposal.cached is None or proposal.proposed.details.refresh_cache:
         return None
     return Reject(

@@ -18,6 +18,7 @@ def cancel_at_once_without_infrastructure(proposal: Proposal[FlowRun]) -> Reject
     initial = proposal.initial
     if initial is None:
         return None
+    # A paused run waits in its process; a suspended one has left it.
     has_process = not initial.details.pause_reschedule if initial.is_paused else _has_process(proposal)
     if has_process:
         return None

@@ -12,6 +12,7 @@ def act_under_live_claim(proposal: Proposal[Any]) -> Abort | None:
     if proposal.claim_id is None:
         return None
     run = proposal.run
+    # Compared under the lock of the run, so that a claim cannot end between this check and the new state.
     if isinstance(run, FlowRun) and run.claim_id == proposal.claim_id:
         return None
     return Abort(reason="The claim has ended. Stop the run: another worker may hold it.")

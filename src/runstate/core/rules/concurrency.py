@@ -52,6 +52,7 @@ def take_deployment_slot(proposal: Proposal[FlowRun]) -> Abort | Reject | Amend 
     # A limit of zero never has a free slot, so waiting would be useless.
     if slot.limit.limit == 0:
         return Abort(reason=NO_SLOTS.format(slot.limit.name))
+    # A worker that waited here would hold a run that others could start later; so the run goes back.
     if seconds_until_room(slot.limit, 1, proposal.now) > 0:
         return _collided(proposal, slot)
     return _acquires(proposal, slot, proposal.now + timedelta(seconds=_grace(proposal)))
@@ -104,6 +105,7 @@ def _wanted(proposal: Proposal[Any]) -> Slot | None:
 def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
     """Acquire all slots that the run does not hold yet, or none."""
     wanted = [slot for slot in proposal.slots if slot.held is None and slot.limit.active]
+    # Waiting for a limit that never has a slot would never end.
     closed = next((slot for slot in wanted if capacity(slot.limit) < 1), None)
     if closed:
         return Abort(reason=NO_SLOTS.format(closed.limit.name))
@@ -122,6 +124,7 @@ def _enter(proposal: Proposal[Any]) -> Abort | Wait | Amend | None:
 def _attempts(proposal: Proposal[Any]) -> int:
     """Return how often the run was told in a row that limits are full."""
     last = proposal.run.last_answer
+    # Each new state clears the answer, so the delay grows only while the run keeps waiting.
     return last.attempts if last is not None and last.limit_ids else 0
 
 
@@ -137,6 +140,7 @@ def _grace(proposal: Proposal[FlowRun]) -> float:
 
 
 def _acquires(proposal: Proposal[FlowRun], slot: Slot, expires: datetime | None) -> Amend:
+    # Clients read the id of the lease from the details of the state.
     state = proposal.proposed.with_details(deployment_concurrency_lease_id=slot.new_lease_id)
     return Amend(state=state, effects=(Acquire(slot, expires),))
 

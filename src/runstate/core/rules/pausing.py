@@ -43,7 +43,9 @@ def suspend_needs_deployment(proposal: Proposal[FlowRun]) -> Abort | None:
 def note_the_pause(proposal: Proposal[FlowRun]) -> Amend:
     """The policy of a paused run records the pause key. A pause without a key gets a generated one."""
     policy = proposal.run.policy
+    # The generated key is part of the proposal, because rules draw nothing at random.
     key = proposal.proposed.details.pause_key or str(proposal.pause_key)
+    # Sorted, so that the stored policy does not depend on the order of a set.
     keys = tuple(sorted({*policy.pause_keys, key}))
     return Amend(after_bookkeeping={"policy": policy.model_copy(update={"pause_keys": keys})})
 

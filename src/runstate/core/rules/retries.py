@@ -50,6 +50,7 @@ def note_attempt_of_flow_run(proposal: Proposal[TaskRun]) -> Amend | None:
 def _retry(
     proposal: Proposal[FlowRun] | Proposal[TaskRun], delay: float, run: dict[str, object] | None = None
 ) -> Reject:
+    # The message and the data of the failure are kept: people want to see why the run is retried.
     failure = proposal.proposed
     when = proposal.now + timedelta(seconds=delay)
     again = awaiting_retry(proposal.now, when, message=failure.message, data=failure.data)
@@ -61,6 +62,7 @@ def _delay(proposal: Proposal[TaskRun]) -> float:
     if not policy.retry_delays_seconds:
         return 0
     attempt = max(proposal.run.run_count - 1, 0)
+    # With fewer delays than retries, the last one counts for the rest.
     delay = policy.retry_delays_seconds[min(attempt, len(policy.retry_delays_seconds) - 1)]
     # Drawn evenly: that is simpler to explain than the clamped Poisson distribution of the reference.
     return max(0.0, delay * (1 + (policy.retry_jitter_factor or 0) * (2 * proposal.draw - 1)))

@@ -13,6 +13,7 @@ SCHEDULED, PENDING, RUNNING = StateType.SCHEDULED, StateType.PENDING, StateType.
 def claim_once(proposal: Proposal[Any]) -> Abort | Amend | None:
     """A run is claimed once: a second claim is aborted. A claimed run can enter a PENDING state of another name."""
     initial, proposed = proposal.initial, proposal.proposed
+    # A worker reports its progress before the start by further PENDING states with names of their own.
     moves_on = initial is not None and initial.is_pending and proposed.name not in (initial.name, "Pending")
     if initial is None or not moves_on:
         return Abort(reason=f"The run is in {proposal.initial_name} and cannot be claimed.")
@@ -33,6 +34,7 @@ def wait_for_scheduled_time(proposal: Proposal[Any]) -> Wait | None:
     due = proposal.initial.details.scheduled_time if proposal.initial else None
     if due is None or due <= proposal.now:
         return None
+    # By the clock of the server: a client whose clock is ahead does not start earlier.
     return Wait(reason="The scheduled time is in the future.", seconds=(due - proposal.now).total_seconds())
 
 

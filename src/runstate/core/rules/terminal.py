@@ -27,6 +27,7 @@ def keep_result_of_flow_run(proposal: Proposal[FlowRun]) -> Reject | None:
 @rule(leaving=COMPLETED, entering=COMPLETED)
 def keep_persisted_result(proposal: Proposal[FlowRun]) -> Reject | None:
     """The persisted result of a completed flow run cannot be replaced by a state without one."""
+    # Only the state says where the result is.
     lost = proposal.initial and proposal.initial.persisted and not proposal.proposed.persisted
     return Reject(reason="The persisted result of the run would be lost.") if lost else None
 
@@ -65,6 +66,7 @@ def keep_result_of_task_run(proposal: Proposal[TaskRun]) -> Reject | None:
 def reset_task_run(proposal: Proposal[TaskRun]) -> Amend:
     """The run count of a task run that leaves a final state is reset. In a retry of its flow run, it is Retrying."""
     attempt = proposal.flow_run.run_count if proposal.flow_run else 0
+    # Only in a later attempt of the flow run: a second run within one attempt is no retry.
     again = proposal.proposed.is_running and proposal.run.flow_run_run_count < attempt
     renamed = proposal.proposed.fresh_copy(name="Retrying") if again else None
     return Amend(run={"run_count": 0}, state=renamed)
