@@ -30,7 +30,7 @@ async def _end_leases(database: Database, limit_id: UUID, now: datetime) -> int:
     """Release the expired leases of one limit. An error that others need not have is logged and keeps none of them."""
     ended, some = 0, BATCH_SIZE
     try:
-        # In batches: a limit with 100,000 expired leases must not hold its lock, and on SQLite all writers, for seconds.
+        # In batches: otherwise many expired leases would hold the lock, and on SQLite all writers, for seconds.
         while some == BATCH_SIZE:
             some = await _end_some(database, limit_id, now)
             ended += some

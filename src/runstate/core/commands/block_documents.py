@@ -59,6 +59,7 @@ def about(document_id: UUID) -> str:
 def encrypted(keyring: Keyring, data: Data, document_id: UUID) -> str:
     """Return data as they are stored. Raise InvalidInput if the server has no key."""
     try:
+        # The text is bound to the id: copied to another document, it cannot be decrypted.
         return keyring.encrypt(data, about(document_id))
     except NoSecretKey:
         message = "The server has no key to encrypt blocks: set RUNSTATE_SECRET_KEYS_FILE or RUNSTATE_SECRET_KEYS."
@@ -79,8 +80,10 @@ async def create_block_document(context: CommandContext, document: CreateBlockDo
     async with context.database.write() as transaction:
         connection = transaction.connection
         schema = await _schema(connection, document.block_schema_id)
+        # The id is needed before the insert, because the text is bound to it.
         own = fresh(context)
         columns = {
+            # Names are unique within a type, also those of anonymous documents.
             "name": document.name or f"anonymous-{uuid4()}",
             "is_anonymous": document.is_anonymous,
             "block_type_id": schema.type_id,
@@ -89,6 +92,7 @@ async def create_block_document(context: CommandContext, document: CreateBlockDo
             "ciphertext": encrypted(context.keyring, plain, own["id"]),
         }
         nested = await _existing(connection, references)
+        # After all checks: a dry run raises what the creation would raise.
         if document.dry_run:
             return None
         made = await insert_or_skip(connection, BlockDocument, own | columns)
@@ -141,6 +145,7 @@ async def _existing(connection: AsyncConnection, references: Mapping[str, str]) 
         except ValueError:
             raise InvalidInput(f"The id of the document in `{name}` is malformed.", ["data", name]) from None
     documents = sa.select(BlockDocument.id).where(among(BlockDocument.id, sorted(set(ids.values()))))
+    # Locked in order of ids, so that two writers that nest each other's documents cannot deadlock.
     found = set((await connection.execute(documents.order_by(BlockDocument.id).with_for_update())).scalars())
     for name, each in ids.items():
         if each not in found:
@@ -176,6 +181,7 @@ async def update_block_document(
         if document.block_schema_id and document.block_schema_id != schema.id:
             before, schema = schema, await _other_schema(connection, schema, document.block_schema_id)
             columns["block_schema_id"] = schema.id
+            # Another schema decides which fields are secret, so a change of it could show what was hidden.
             if not may_reveal:
                 _check_revealed(_kept(context.keyring, document, old), before, schema)
         if document.data is not None:
@@ -218,6 +224,7 @@ async def _changed(
     """Write the references of changed data, and return the rest encrypted."""
     new, references = _split(document.data)
     stored: Data = context.keyring.decrypt(old.ciphertext, about(old.id))
+    # Clients send back what they have read, with masks in place of secrets.
     new = restored(new, stored, secret_fields(schema.definition))
     nested = await _existing(connection, references)
     mine = BlockDocumentReference.parent_id == old.id
@@ -226,6 +233,7 @@ async def _changed(
     if document.validate_:
         kept = await connection.scalars(sa.select(BlockDocumentReference.name).where(mine)) if document.merge else ()
         await _validate(context, new, {*nested, *kept}.difference(new), schema)
+    # A cycle would make the recursive read of the data endless.
     await _check_cycle(connection, old.id, nested.values())
     gone = mine & among(BlockDocumentReference.name, [*new, *nested]) if document.merge else mine
     await connection.execute(sa.delete(BlockDocumentReference).where(gone))
@@ -266,6 +274,7 @@ def _nested_in(ids: list[UUID]) -> sa.CTE:
     """Return the ids of documents, and of all documents nested in them."""
     tree = sa.select(BlockDocument.id).where(among(BlockDocument.id, ids)).cte(recursive=True)
     below = sa.select(BlockDocumentReference.reference_id).join(tree, tree.c.id == BlockDocumentReference.parent_id)
+    # UNION, not UNION ALL: a document that is nested in several places is visited once.
     return tree.union(below)
 
 

@@ -70,6 +70,7 @@ async def claim_flow_runs(batcher: Batcher, document: ClaimFlowRuns, **actor: An
     """Claim due runs of a pool for a worker. A poll of a pool without due runs only reads an index."""
     now = batcher.clock()
     before = document.due_before or now
+    # A worker may look ahead by an hour at most; runs of later times would be held for nothing.
     check_time(before, now)
     for _ in range(TRIES - 1):
         try:
@@ -86,12 +87,15 @@ async def _claim(
     context: CommandContext, document: ClaimFlowRuns, batcher: Batcher, before: datetime, actor: dict[str, Any]
 ) -> Claimed:
     async with context.database.read() as connection:
+        # One statement for the pool, the worker and the first due time of each queue: most polls end after it.
         poll = await sql.read_poll(connection, document.work_pool, document.worker)
     if poll is None:
         raise NotFound(message=f"No work pool has the name `{document.work_pool}`.")
     queues = _chosen(poll.pool.queues, document.work_queues)
+    # Even a poll that finds nothing tells that the worker is alive.
     worker_id = await _marked(context, document, poll, queues)
     ids = frozenset(each.id for each in queues)
+    # The answer to the first request was lost: the worker gets the claims that it made, not further ones.
     if document.idempotency_key and (known := await _stored(context, worker_id, document.idempotency_key)) is not None:
         return Claimed(known, await _next_due(context, ids, before), replayed=True)
     due = [each.first_due for each in queues if each.first_due is not None]
@@ -107,6 +111,7 @@ async def _claim(
         actor=actor["actor"],
         request_id=actor["request_id"],
     )
+    # Waiting requests for one pool are served by one transaction: otherwise each would wait for the same locks.
     made = await batcher.claims.claim(poll.pool.id, wanted, limited=poll.pool.is_limited)
     return Claimed(made, await _next_due(context, ids, before))
 
@@ -139,6 +144,7 @@ async def _stored(context: CommandContext, worker_id: UUID, key: str) -> list[Ru
             return None
         ids = [UUID(each) for each in found]
         claims = {each.id: each for each in await sql.claims_by_id(connection, ids)}
+    # Claims that have ended since are left out: the worker must not start their runs.
     return [claims[each] for each in ids if each in claims]
 
 
@@ -150,6 +156,7 @@ async def _next_due(context: CommandContext, queues: Collection[UUID], before: d
 @command(RunClaim, notify=None)
 async def renew_claims(context: CommandContext, document: RenewClaims) -> Renewed:
     """Extend leases; tell which have ended and which runs are to be cancelled."""
+    # Each id once, in the order of the request.
     ids = dict.fromkeys(document.claim_ids)
     async with context.database.write() as transaction:
         connection = transaction.connection
@@ -223,10 +230,12 @@ class Expiry:
         return _request(run, state, actor=SERVICE + self.service) if (state := self._state(run, unit)) else None
 
     def _state(self, run: FlowRun, unit: UnitOfWork) -> State | None:
+        # The process may have done some of its work, so the run cannot simply be given to another worker.
         if run.state_type is not StateType.PENDING:
             return ended(run, self.reason) if self.crash else None
         expired = run.expired_claims + 1
         unit.change_run(run.replace(expired_claims=expired))
+        # A run that kills its workers would otherwise go round for ever.
         if expired >= MOST_EXPIRED:
             return states.crashed(message=f"{self.reason} It was the claim number {expired} that expired.")
         return due_again(unit, run, self.context.clock(), f"{self.reason} The run can be claimed again.")
@@ -265,6 +274,7 @@ def of_pool(pool_id: UUID) -> sa.ColumnElement[bool]:
 
 async def delete_worker(context: CommandContext, worker_id: UUID) -> None:
     """Delete a worker. Its claims end as if they expired."""
+    # The worker may claim again between the two steps, so both are repeated until it had no claim when it was deleted.
     while not await remove_worker(context, worker_id):
         await hand_back(context, of_worker(worker_id), Expiry(context, "The worker was deleted."))
 

@@ -105,6 +105,7 @@ async def create_deployment(context: CommandContext, document: Any) -> Written[D
     """Create a deployment, or update the flow's deployment with this name."""
     # The limit and the schedules are rows of their own.
     columns = columns_of(document, without=APART)
+    # Nothing of the existing deployment matters without these values, so it is not read.
     before = await _named(context, document) if _is_checked(document) else UNCHECKED
     pool = await _pool(context, document, before)
     planned = await _checked(context, document, before, pool)
@@ -168,6 +169,7 @@ async def resume_deployment(context: CommandContext, deployment_id: UUID) -> Dep
 async def _set_paused(context: CommandContext, deployment_id: UUID, *, paused: bool) -> DeploymentChange:
     async with context.database.write() as transaction:
         row = await _lock(transaction.connection, deployment_id)
+        # A deployment that is paused already is not written, and no event tells of it.
         columns = {"paused": paused} if row.paused != paused else {}
         return await _change(context, transaction, row, UpdateDeployment(id=deployment_id), columns, None)
 
@@ -256,6 +258,7 @@ async def _change(
     """Update a locked deployment, its limit and its schedules, with the event that it was created or updated."""
     now, connection = context.clock(), transaction.connection
     columns = columns | await _limit(context, connection, before, document)
+    # Before the update, which overwrites the form that is kept.
     await _keep_version(context, connection, before, columns)
     if columns:
         columns |= {"updated_by": origin(context.actor)}
@@ -279,8 +282,10 @@ async def _reschedule(
     if planned is not None:
         done = await replace_schedules(context, transaction, after.id, planned, paused=after.paused)
         taken += done.taken_back
+    # After the schedules: those that were created just now are paused, too.
     if before.paused != after.paused:
         taken += await set_paused(transaction, after.id, now, paused=after.paused)
+    # Runs that were created ahead of time would otherwise start with the former values.
     if any(getattr(before, name) != getattr(after, name) for name in INHERITED):
         await update_runs(transaction, after.id, now)
     return taken
@@ -324,6 +329,7 @@ async def _limit(
         return {"concurrency_limit_id": shared}
     if "concurrency_limit" in given:
         return {"concurrency_limit_id": await _set_limit(context, connection, before.id, slots)}
+    # A null ends the sharing of a limit, but does not delete one of its own: `concurrencyLimit` does that.
     own = sa.exists().where(ConcurrencyLimit.deployment_id == before.id)
     if "global_concurrency_limit_id" in given and not (await connection.execute(sa.select(own))).scalar():
         return {"concurrency_limit_id": None}

@@ -117,6 +117,7 @@ async def create_flow_run(batcher: Batcher, document: Any, now: datetime, **acto
     request = new_flow_run(document, batcher.new_id(), now, **actor)
     if document.deployment_id is not None:
         deployment = await _deployment(batcher.context, document.deployment_id, document.flow_id)
+        # Checked before the batch, which other requests share and which must not wait for the process that validates.
         inherited = await _inherited(batcher.context, deployment, document, deployment.enforce_parameter_schema)
         request = replace(request, run=request.run.replace(**inherited))
     return await create_run(batcher, request)
@@ -186,6 +187,7 @@ async def _queue(context: CommandContext, document: Any, deployment: Deployment)
     pool = await find_pool(context, WorkQueue.id == deployment.work_queue_id)
     if pool is None:
         return None
+    # Only the whole can be checked: required variables may come from either.
     merged = deployment.job_variables | (document.job_variables or {})
     await check_job_variables(context, pool.base_job_template, merged, ("jobVariables",), complete=True)
     if document.work_queue_name in (None, deployment.work_queue_name):
@@ -217,6 +219,7 @@ def _run_of(document: requests.RunDeployment, deployment: Deployment, now: datet
 async def update_flow_run(context: CommandContext, document: Any) -> FlowRun:
     """Update the given fields of a flow run."""
     async with context.database.write() as transaction:
+        # Updates and batches exclude each other, so neither overwrites what the other has read.
         locked = await sql.lock_flow_runs(transaction.connection, [document.id], shared=False)
         if not locked:
             raise NotFound(document.id)
@@ -229,6 +232,7 @@ async def add_labels(context: CommandContext, flow_run_id: UUID, labels: dict[st
     """Add labels to those of a flow run; a label that it has gets the new value."""
     async with context.database.write() as transaction:
         connection = transaction.connection
+        # Two additions at the same time take turns, so that none loses the other's labels.
         known = sa.select(FlowRun.labels).where(FlowRun.id == flow_run_id).with_for_update(key_share=True)
         found = (await connection.execute(known)).scalar_one_or_none()
         if found is None:
@@ -260,6 +264,7 @@ async def delete_by_hand(context: CommandContext, which: sa.ColumnElement[bool])
     now = context.clock()
     async with context.database.write() as transaction:
         connection = transaction.connection
+        # The scheduler creates no runs of older dates, so nothing needs to keep them from coming back.
         planned = which & FlowRun.auto_scheduled & (FlowRun.expected_start_time > now - FORGOTTEN)
         dated = sa.select(FlowRun.id, FlowRun.deployment_schedule_id, FlowRun.expected_start_time)
         dates = {
@@ -274,6 +279,7 @@ async def delete_by_hand(context: CommandContext, which: sa.ColumnElement[bool])
         gone = sorted({dates[run] for run in deleted if run in dates})
         rows = [{"schedule_id": schedule, "date": date} for schedule, date in gone]
         if rows:
+            # Without these rows, the next pass of the scheduler would create the deleted runs again.
             await connection.execute(insert_or_skip(connection.dialect.name, table_of(DeletedDate)), rows)
         return deleted
 
@@ -297,6 +303,7 @@ async def delete_flow_runs(transaction: Transaction, which: sa.ColumnElement[boo
     await release_and_forget(transaction, [*runs, *tasks], now)
     # Before the deletion, since the rows are counted.
     await tallies.subtract(connection, flow_runs=runs, task_runs=tasks)
+    # Foreign keys delete task runs, states and inputs with them.
     await connection.execute(sa.delete(FlowRun).where(among(FlowRun.id, runs)))
     transaction.notify(DELETIONS)
     return runs

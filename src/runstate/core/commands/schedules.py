@@ -35,6 +35,7 @@ UNSTARTED: Final = (
     FlowRun.auto_scheduled
     & (FlowRun.state_type == StateType.SCHEDULED)
     & (FlowRun.run_count == 0)
+    # Such a run was claimed and goes back for lack of a slot: a change of its schedule must not lose it.
     & (FlowRun.state_name != "AwaitingConcurrencySlot")
 )
 """Condition on the runs of schedules that have not started."""
@@ -148,6 +149,7 @@ async def _rows(connection: AsyncConnection, asked: sa.Select[Any]) -> list[Depl
 
 async def check_fields(context: CommandContext, fields: Any, path: tuple[str, ...], deployment: Any) -> None:
     """Raise InvalidInput if the schedule is invalid or its parameters do not conform to the deployment's schema."""
+    # Checked before the transaction: the process that computes dates may take a second.
     if getattr(fields, "schedule", None):
         await context.calendar.check(fields.schedule, (*path, "schedule"), context.clock())
     if fields.parameters and deployment.enforce_parameter_schema:
@@ -224,10 +226,12 @@ async def _change(
     """Update a locked schedule; `dates` are those of its new rule, None if the rule stays."""
     now = context.clock()
     active = columns.get("active", row.active)
+    # The new revision makes the scheduler drop a pass that it began with the former rule.
     written = columns | {"revision": row.revision + 1} | _passes(active, paused, now)
     which = DeploymentSchedule.id == row.id
     changed = await change(transaction.connection, DeploymentSchedule, which, written, now)
     assert changed is not None  # noqa: S101 it is locked
+    # An inactive schedule keeps no run; None means that the rule, and so every date, stays.
     keep = frozenset[datetime]() if not active else dates
     most = changed.max_scheduled_runs if changed.max_scheduled_runs != row.max_scheduled_runs else None
     taken = await _take_back(transaction, changed, keep, most, now)
@@ -251,6 +255,7 @@ async def _take_back(
     found = (await transaction.connection.execute(asked.order_by(FlowRun.expected_start_time, FlowRun.id))).all()
     kept = {run for run, _ in [each for each in found if keep is None or each[1] in keep][:most]}
     ids = [run for run, _ in found if run not in kept]
+    # The condition again: a run may have started since it was read.
     return len(await delete_flow_runs(transaction, among(FlowRun.id, sorted(ids)) & UNSTARTED, now)) if ids else 0
 
 
@@ -269,6 +274,7 @@ async def _follow(transaction: Transaction, deployment_id: UUID, which: sa.Colum
     deployment = (await connection.execute(sa.select(table).where(table.c.id == deployment_id))).one()
     for schedule in await connection.execute(sa.select(table_of(DeploymentSchedule)).where(which)):
         mine = (FlowRun.deployment_schedule_id == schedule.id) & UNSTARTED
+        # One update for each schedule, because the parameters of a schedule go over those of the deployment.
         values = run_columns(deployment, schedule)
         await connection.execute(sa.update(FlowRun).where(mine).values(**values, updated=now))
 
@@ -309,6 +315,7 @@ async def set_schedules(context: CommandContext, document: SetDeploymentSchedule
     deployment = await find(context, Deployment, document.deployment_id)
     if deployment is None:
         raise NotFound(document.deployment_id)
+    # Dates are computed before the lock of the deployment is taken.
     planned = await plan(context, document.schedules, ("schedules",), deployment, deployment.id)
     async with context.database.write() as transaction:
         locked = sa.select(Deployment.paused).where(Deployment.id == deployment.id).with_for_update()
@@ -330,12 +337,15 @@ async def replace_schedules(
     """Replace the schedules of a locked deployment; a new one has none. A matched one keeps its id and its runs."""
     connection, now = transaction.connection, context.clock()
     left = [] if new else await _rows(connection, _of_deployment(deployment_id).with_for_update())
+    # Matched before anything is written: a matched schedule keeps its id, and so its runs.
     matched = [_match(each.fields, left) for each in planned]
+    # Deleted first, so that their slugs are free.
     taken = sum([await _delete(transaction, each, now) for each in left])
     await _free_slugs(transaction, planned, matched, now)
     for each, row in zip(planned, matched, strict=True):
         columns = _columns(each.fields)
         if row is not None and _is_same(each.fields.schedule, row.schedule):
+            # An equal rule keeps the stored anchor, on which the dates of an interval depend.
             columns["schedule"] = row.schedule
         if row is None:
             further = {"deployment_id": deployment_id} | _passes(columns.get("active", True), paused, now)
@@ -383,6 +393,7 @@ async def set_paused(transaction: Transaction, deployment_id: UUID, now: datetim
     mine = sa.update(DeploymentSchedule).where(DeploymentSchedule.deployment_id == deployment_id)
     next_pass = sa.null() if paused else _time_if(DeploymentSchedule.active, now)
     revision = DeploymentSchedule.revision + 1
+    # Dates of the time in which it was paused are not caught up.
     await transaction.connection.execute(mine.values(next_pass=next_pass, revision=revision, planned_until=now))
     if not paused:
         return 0
