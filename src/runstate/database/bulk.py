@@ -126,6 +126,7 @@ async def load(connection: AsyncConnection, row: type[Base], rows: Sequence[Mapp
         return
     table = table_of(row)
     ready = _ready(table, WriteMode.INSERT, tuple(rows[0]), (), connection.dialect)
+    # COPY knows no defaults of SQLAlchemy, so they are given with each row.
     rest = {name: default_of(table.c[name]) for name, _ in ready.given if name not in rows[0]}
     records = [ready.parameters({**rest, **each}) for each in rows]
     if connection.dialect.name == "postgresql":
@@ -251,5 +252,6 @@ def _insert_in_order(insert: Any, columns: tuple[str, ...], place: int) -> Any:
 def _rows(table: sa.Table, columns: tuple[str, ...], place: int, *further: sa.ColumnClause[Any]) -> Any:
     """Return a JSON parameter as a table with the types of the table's columns."""
     kinds = [sa.column(name, table.c[name].type) for name in columns]
+    # One parameter for any number of rows: the text stays the same, so PostgreSQL keeps the prepared statement.
     given = sa.func.jsonb_to_recordset(sa.bindparam(f"rows{place}", type_=JSONB()))
     return given.table_valued(*kinds, *further, name=f"given{place}").render_derived(with_types=True)

@@ -38,6 +38,7 @@ class Connection(asyncpg.Connection):
         def data_received(data: bytes) -> None:
             if self.budget is not None:
                 self._spend(len(data))
+            # Also after the limit: asyncpg must see the whole message, or the connection could not be used again.
             feed(data)
 
         protocol.data_received = data_received
@@ -92,6 +93,7 @@ class Connector:
         try:
             connection = await self._dial(self.settings)
         except asyncpg.ProtocolViolationError as error:
+            # A pooler refuses settings of the session that it does not know, which tells that it is one.
             if UNSUPPORTED not in str(error):
                 raise
             self.is_pooled = True

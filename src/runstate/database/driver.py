@@ -58,6 +58,7 @@ class CompiledStatement:
 
     def row(self, found: Sequence[Any]) -> list[Any]:
         """Return the converted values of a row of the driver."""
+        # A list, because rows of the drivers cannot be changed.
         values = list(found)
         for place, convert in self.converted:
             values[place] = convert(values[place])

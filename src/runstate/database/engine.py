@@ -163,6 +163,7 @@ class Database:
     def _reader(self) -> AbstractAsyncContextManager[AsyncConnection]:
         if self.connections:
             return self.connections.use()
+        # A file that was replaced, as by a restored backup, is noticed before the read and not by wrong answers.
         self.opened.glance()
         return self.reader.connect()
 
@@ -184,6 +185,7 @@ class Database:
     async def write_together(self, work: Work) -> None:
         """Execute work in a transaction. On SQLite, callers at the same time share it: a commit waits for the disk."""
         if self.is_sqlite:
+            # Each commit waits for the disk, which is most of the time of a small transaction.
             await self.group.submit(work)
         else:
             await self._execute([work])
@@ -208,12 +210,14 @@ class Database:
             await self._check_primary()
         else:
             self.opened.check_log()
+            # A recent transaction has told already, and a running one holds the only writer.
             if not (self.condition.fault or self.condition.is_writing):
                 await self._touch()
         return self.condition.fault
 
     async def _check_primary(self) -> None:
         async with self.read() as connection:
+            # After a fail-over, connections can lead to a standby: it answers reads and refuses each write.
             if await connection.scalar(sa.text("SHOW transaction_read_only")) != "off":
                 raise asyncpg.ReadOnlySQLTransactionError("PostgreSQL is read-only")
 

@@ -32,6 +32,7 @@ class Grouping:
     async def _run(self) -> None:
         try:
             while self.waiting:
+                # A bound, so that the first caller does not wait for the work of many others.
                 taken, self.waiting = self.waiting[:MOST_TOGETHER], self.waiting[MOST_TOGETHER:]
                 if not await self._try(taken, last=len(taken) == 1):
                     # One of them fails, but not the others.

@@ -161,6 +161,7 @@ def _upgrade(connection: sa.Connection, schema: str | None, shown: str) -> bool:
         _upgrade_to(connection, following, shown)
         return following == known[0]
     elif is_compatible(found, known[0]):
+        # An older server keeps working during an upgrade of replicas one after another.
         log.warning("tables_of_a_later_version", found=found, known=known[0])
     elif found != known[0]:
         raise _made_by_later_version(found, shown)

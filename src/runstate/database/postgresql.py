@@ -182,6 +182,7 @@ class Connections:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 return await refused
         except BaseException as error:
+            # It may have been taken from the queue already.
             with suppress(ValueError):
                 self.refused.remove(refused)
             # The connection may have come at the same moment.
@@ -194,6 +195,7 @@ class Connections:
     def _hand_over(self, connection: AsyncConnection | None) -> bool:
         """Give a connection, or the room for one, to the caller that waits longest. Return whether there is one."""
         while self.refused:
+            # The oldest first: nobody waits for ever while others are served.
             refused = self.refused.popleft()
             if not refused.done():
                 refused.set_result(connection)
@@ -211,6 +213,7 @@ class Connections:
 
     async def _discard(self, connection: AsyncConnection, driver: Any, error: BaseException | None = None) -> None:
         """Return a connection to the pool after an error. If it is lost or stale, replace all that are as old."""
+        # After a fail-over, all connections of that age would fail one after another.
         is_stale = error is not None and (failure_of(error).kind is Kind.STALE or is_ended(error))
         try:
             if not connection.invalidated and (is_stale or driver.is_closed()):
@@ -241,6 +244,7 @@ async def _commit(driver: Any, *, writing: bool) -> None:
         with raised_as_sqlalchemy("COMMIT", driver):
             await driver.execute("COMMIT")
     except Exception as error:
+        # The commit may have reached the server. A batch looks for its states then; a read has nothing to look for.
         if writing and failure_of(error).kind is Kind.LOST:
             raise UnknownOutcome from error
         raise

@@ -91,6 +91,7 @@ class Interruptible(aiosqlite.Connection):
             return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
         except asyncio.CancelledError:
             if self._connection:
+                # Thread-safe: SQLite ends the running statement with SQLITE_INTERRUPT at its next step.
                 self._connection.interrupt()
                 # The connection is free again only when its thread has left the statement.
                 await super()._execute(_nothing)  # type: ignore[no-untyped-call]
@@ -133,6 +134,7 @@ class Interruptible(aiosqlite.Connection):
 
     def catch_up(self) -> None:
         """Execute the deferred calls, in the thread. A failure drops the remaining ones."""
+        # Taken first: a call that fails must not be repeated with the next statement.
         waiting, self.deferred = self.deferred, []
         for each in waiting:
             each()
@@ -187,6 +189,7 @@ class BufferedCursor(aiosqlite.Cursor):
 
     async def execute(self, sql: str, parameters: Any = ()) -> "BufferedCursor":
         """Execute a statement and fetch its rows. The BEGIN of a writer is deferred to its first statement."""
+        # A turn of the thread less for each transaction: BEGIN has no rows that somebody waits for.
         if sql == BEGIN_WRITING:
             self._of.later("execute", sql, parameters)
             return self
@@ -217,11 +220,13 @@ class BufferedCursor(aiosqlite.Cursor):
 
     def _fetched(self, cursor: sqlite3.Cursor) -> list[Any]:
         """Return the rows of a cursor. Threads fetch many rows in turn, but none waits long for another."""
+        # Most statements return few rows, and finish without the lock.
         rows = self._some(cursor)
         if len(rows) < MANY:
             return rows
         alone = FETCH_LOCK.acquire(timeout=FETCH_LOCK_SECONDS)
         try:
+            # Without a budget nothing is counted between rows, so one call fetches all.
             if self._of.budget is None:
                 return rows + cursor.fetchall()
             while more := self._some(cursor):
@@ -286,6 +291,7 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
     # Each connection would have a database of its own.
     if url.database in (None, "", ":memory:"):
         raise ConfigurationError("In-memory SQLite databases are not supported. Use a file: sqlite:///runstate.db.")
+    # SQLite creates the file, but not its folder.
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     options = {
         "max_overflow": 0,
@@ -294,7 +300,9 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
         "connect_args": {"async_creator_fn": _interruptible},
         **json.OPTIONS,
     }
+    # SQLite has one writer at a time. The pool is a fair queue; SQLite's own lock is polled, in no order.
     writer = create_async_engine(url, pool_size=1, **options)
+    # The connection that was used last has the most pages in its cache.
     reader = create_async_engine(url, pool_size=READERS, pool_use_lifo=True, **options)
     # A transaction that reads first and asks for the write lock later could fail, so writers lock the file at once.
     for engine, begin in ((writer, BEGIN_WRITING), (reader, "BEGIN")):
@@ -308,12 +316,14 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
 
 async def touch(connection: AsyncConnection) -> None:
     """Write a page of the file without changing anything."""
+    # Setting the number that is there writes the header of the file, which fails if the disk is full or read-only.
     version = await connection.scalar(sa.text("PRAGMA user_version"))
     await connection.exec_driver_sql(f"PRAGMA user_version = {version}")
 
 
 def _give_way(writer: AsyncEngine) -> Callable[[Any, Any], None]:
     def prepare(connection: Any, _: Any) -> None:
+        # The writer is checked out for exactly as long as a transaction lasts.
         connection.driver_connection.transactions = writer.pool.checkedout  # type: ignore[attr-defined]
 
     return prepare
@@ -330,8 +340,10 @@ def _watch_statements(connection: Any, _: Any) -> None:
         ("text_contains", 2, _text_contains),
     )
     driver: Interruptible = connection.driver_connection
+    # A handler at each step would cost more than the statement.
     connection.run_async(lambda _: driver.set_progress_handler(driver.is_late, STEPS))
     for name, arguments, function in functions:
+        # Deterministic, so that SQLite calls them once for constant arguments.
         connection.create_function(name, arguments, partial(driver.function, function), deterministic=True)
 
 
@@ -363,7 +375,9 @@ def _prepare_sqlite(*, read_only: bool) -> Callable[[Any, Any], None]:
             "synchronous = FULL",
             # SQLite does not enforce them by default.
             "foreign_keys = ON",
+            # Negative means KiB: 64 MB for each connection; the default is 2 MB.
             "cache_size = -65536",
+            # Sorts of pages that clients ask for need no file.
             "temp_store = MEMORY",
             # A commit that moves the log into the file waits for the disk twice more; every 1,000 pages is often.
             "wal_autocheckpoint = 4000",

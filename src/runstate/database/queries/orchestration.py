@@ -125,6 +125,7 @@ def _locking_flow_runs(*, by_id: bool, of_tasks: bool, shared: bool) -> sa.Selec
     related = sa.select(TaskRun.flow_run_id).where(among_given(TaskRun.id, "related"))
     wanted = _wanted(FlowRun, related, by_id=by_id, by_relation=of_tasks)
     selected = sa.select(*columns(FlowRun, FLOW_RUN), *columns(FlowRunState, STATE), *RUN_CONTEXT)
+    # In order of ids, as everywhere: two transactions that lock the same runs in one order cannot deadlock.
     asked = selected.outerjoin(FlowRunState, FlowRunState.id == FlowRun.state_id).where(wanted).order_by(FlowRun.id)
     # `key_share`: rows that refer to the run can be inserted meanwhile.
     # `of`: PostgreSQL cannot lock the optional side of an outer join.
@@ -259,6 +260,7 @@ async def advance_leases(connection: AsyncConnection, advances: Sequence[tuple[U
     statement = (
         sa.update(table)
         .where(table.c.limit_id == sa.bindparam("on"), table.c.expires > sa.bindparam("after"))
+        # Relative, because a lease may be renewed between the read and this.
         .values(expires=table.c.expires - sa.bindparam("by", type_=Duration()))
     )
     given = [{"on": limit_id, "after": after, "by": by} for limit_id, after, by in advances]
@@ -405,6 +407,7 @@ async def task_runs_by_key(
         return {}
     parents = sorted({parent for parent, _, _ in keys if parent})
     asked = sa.select(TaskRun.flow_run_id, TaskRun.task_key, TaskRun.dynamic_key, TaskRun.id).where(
+        # NULL is in no list.
         among(TaskRun.flow_run_id, parents) | TaskRun.flow_run_id.is_(None),
         among(TaskRun.task_key, sorted({task for _, task, _ in keys})),
         among(TaskRun.dynamic_key, sorted({dynamic for _, _, dynamic in keys})),
@@ -418,6 +421,7 @@ async def copy_data(connection: AsyncConnection, pairs: Sequence[tuple[UUID, UUI
         return
     table = table_of(TaskRunState)
     source = table.alias()
+    # In the database: a result can have a megabyte, and the server needs nothing of it.
     data = sa.select(source.c.data).where(source.c.id == sa.bindparam("source")).scalar_subquery()
     statement = sa.update(table).where(table.c.id == sa.bindparam("key")).values(data=data)
     await connection.execute(statement, [{"key": state, "source": source_id} for state, source_id in pairs])

@@ -66,6 +66,7 @@ class TallyKey(NamedTuple):
 
 async def added(connection: AsyncConnection, changes: Mapping[TallyKey, int]) -> TableWrite:
     """Return the write that appends changes. Custom state names are looked up first."""
+    # Clients choose names freely; without a bound, a name with a number in it would make a tally for each run.
     own = {(each.state_type, each.state_name) for each in changes if each.state_type and each.state_name not in NAMES}
     known = await _known(connection, own) if own else set()
     summed: Counter[TallyKey] = Counter()
@@ -87,6 +88,7 @@ async def _known(connection: AsyncConnection, names: Collection[tuple[Any, Any]]
     if not _with_room(known, names):
         return known
     if connection.dialect.name == "postgresql":
+        # An advisory lock, because rows that do not exist yet cannot be locked. SQLite has one writer anyway.
         await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
     # Read again under the lock: another transaction may have added names.
     known = await _chosen(connection, {kind for kind, _ in names})
@@ -106,6 +108,7 @@ def _with_room(known: Collection[tuple[Any, Any]], names: Collection[tuple[Any, 
     """Return the unknown names for which there is room."""
     taken = Counter(kind for kind, _ in known)
     fresh = []
+    # Sorted, so that it does not depend on the order of a set which names get the last places.
     for kind, name in sorted(set(names) - set(known), key=lambda each: (each[0].value, each[1])):
         if taken[kind] < MOST_NAMES:
             taken[kind] += 1
@@ -184,6 +187,7 @@ async def compact(connection: AsyncConnection) -> int:
     """
     several = sa.select(RunTally.seq, sa.func.count().over(partition_by=_effective()).label("times"))
     several_of = several.outerjoin(Deployment, Deployment.id == RunTally.deployment_id).subquery()
+    # A change that has no other with its columns cannot be merged, and is not written again.
     wanted = sa.select(several_of.c.seq).where(several_of.c.times > 1)
     locked = sa.select(table_of(RunTally)).where(RunTally.seq.in_(wanted)).with_for_update(skip_locked=True)
     changes = (await connection.execute(locked)).mappings().all()
