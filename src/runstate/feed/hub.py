@@ -101,6 +101,7 @@ class Hub(Generic[T]):
 
     async def _seek_end(self) -> None:
         self.reader = await Reader.open(self.database.feed, self.log)
+        # A thousand clients that reconnect and read old entries must not take the hub's connection.
         self.past = Reader(self.database.subscriptions, self.log, self.reader.installation)
         self.cursor = Cursor(await self.reader.position())
 
@@ -122,6 +123,7 @@ class Hub(Generic[T]):
             subscriber.has_news.set()
         if self.subscribers:
             await self._within_grace(self.drained.wait())
+        # The grace period is over, or all have been served.
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
 
@@ -164,6 +166,7 @@ class Hub(Generic[T]):
 
     async def join(self, subscriber: Subscriber[T] | None = None) -> Position:
         """Return the end of the next poll. From there on, the hub offers every matching entry to the subscriber."""
+        # Joined by the task of the hub, between two deliveries: otherwise entries could be missed or offered twice.
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         self.joining.append((subscriber, future))
         self.has_news.set()
@@ -177,6 +180,7 @@ class Hub(Generic[T]):
             except Exception as error:
                 if not is_temporary(error):
                     raise
+                # Streams outlive a restart of the database; only reads with a deadline give up.
                 await asyncio.sleep(self.settings.poll_seconds)
 
     async def with_timeout(self, read: Callable[[], Awaitable[R]], seconds: float = 10) -> R:
@@ -233,9 +237,11 @@ class Hub(Generic[T]):
         matching: defaultdict[LogFilter[T], list[T]] = defaultdict(list)
         for entry in page.entries:
             for condition in self._matching(entry):
+                # Once for each filter, not for each subscriber: many subscribers of a page have the same one.
                 matching[condition].append(entry)
         self.cursor = page.cursor
         for condition, entries in matching.items():
+            # One page for all of them, so that memory does not grow with their number.
             offered, audience = Page(entries, page.cursor), self.audiences[condition]
             for subscriber in audience:
                 subscriber.offer(offered)
@@ -277,6 +283,7 @@ class Hub(Generic[T]):
         condition = subscriber.filter
         if condition not in self.audiences:
             self.audiences[condition] = set()
+            # A filter without keys is tried for each entry; with keys, only for entries that have one of them.
             if condition.keys is None:
                 self.unkeyed.add(condition)
             for key in condition.keys or ():

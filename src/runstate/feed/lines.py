@@ -51,6 +51,7 @@ class Lines:
 
     async def of(self, entries: Sequence[LogWrite], where: Clause | None = None) -> list[Log]:
         """Return the lines of entries, in order, without deleted ones; with a condition, those that meet it."""
+        # With a condition nothing is shared: the kept lines are whole entries.
         if where is not None:
             return _in_order(entries, await self._read(entries, where))
         missing = [entry for entry in entries if entry.first_id not in self.reads]
@@ -81,6 +82,7 @@ class Lines:
     def _shrink(self) -> None:
         while self.size > self.capacity:
             oldest = next(iter(self.reads))
+            # A running read has waiters, so the cache is larger for as long as it takes.
             if not self.reads[oldest][1].done():
                 return
             self._forget(oldest)
@@ -105,6 +107,7 @@ def line_of(values: Sequence[Any]) -> Log:
 
 
 def _ids(entry: LogWrite) -> list[UUID]:
+    # Ids of one write are consecutive, so the entry need not list them.
     first = entry.first_id.int
     return [UUID(int=first + number) for number in range(entry.lines)]
 

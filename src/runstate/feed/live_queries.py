@@ -57,6 +57,7 @@ class LiveQueries:
             while True:
                 last = rows
                 read, rows = await query.read_after(read)
+                # A commit may have changed other rows; then the subscriber is told nothing.
                 if rows != last:
                     yield rows
         finally:
@@ -76,6 +77,7 @@ class LiveQueries:
 
     def _query(self, statement: sa.Select[Any]) -> "LiveQuery":
         compiled = statement.compile(dialect=self.database.reader.dialect)
+        # Equal queries of all subscribers are executed once.
         key = str(compiled), repr(sorted(compiled.params.items()))
         query = self.queries.get(key)
         # The task of a failed query has ended, so the query starts anew.
@@ -131,6 +133,7 @@ class LiveQuery:
             self.rows = await self._read()
             self.finished = self.started
             self._turn()
+            # At most half of the time, so that a slow query does not keep a connection for itself.
             await asyncio.sleep(max(self.queries.pause_seconds, clock() - began))
             await self._changed_since(snapshot)
         raise ServerRestarting("")

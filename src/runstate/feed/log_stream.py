@@ -64,6 +64,7 @@ async def follow_lines(
     """
     hub = feed.logs
     matching: LogFilter[LogWrite] = EVERYTHING if wanted.root is None else TreeFilter(feed.trees, wanted.root)
+    # Decoded before the stream is opened, so that a malformed cursor is an error and not an empty stream.
     start = None if after is None else hub.reader.decode(after)
     last = _last(wanted, tail, is_sqlite=feed.lines.database.is_sqlite)
     first = None if start or not tail else await hub.with_timeout(partial(_tail, hub.past, last))
@@ -119,6 +120,7 @@ class EndingStream(LogStream[LogWrite]):
     @override
     async def _step(self, deadline: float) -> Page[LogWrite] | None:
         if self.is_ending and not self.is_last_poll:
+            # After one more poll, everything that was committed before the end has been offered.
             await self.hub.join()
             self.is_last_poll = True
             return None
@@ -157,6 +159,7 @@ async def _parts(
 async def _rest(source: _Source, behind: Cursor | None) -> AsyncGenerator[LinePart, None]:
     """Yield the lines of pages. Parts are empty only at the start, unless something precedes it, and as heartbeats."""
     now, hub = asyncio.get_running_loop().time, source.feed.logs
+    # Without a start, the first part comes at once: it tells the subscriber its cursor.
     quiet_since = now() if behind else -math.inf
     seen = behind or source.start
     async for page in source.pages:

@@ -46,6 +46,7 @@ class Notifications:
         """Connect to the other replicas. SQLite has a single process, and a pooler has no session to listen in."""
         direct = self.database.direct
         if direct and direct.is_pooled:
+            # Nothing is lost without them: readers poll, only later.
             log.info("notifications_off", reason="a pooler", setting="RUNSTATE_DATABASE_DIRECT_URL")
         elif direct:
             work = {"notification listener": self._listen, "notification sender": self._send}
@@ -62,6 +63,7 @@ class Notifications:
         """Notify the subscribers in this process at once, and the other replicas soon."""
         self._deliver(channel)
         if self.tasks:
+            # A set: a channel that was notified a hundred times since the last message is sent once.
             self.pending.add(channel)
             self.has_pending.set()
 

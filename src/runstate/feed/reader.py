@@ -213,8 +213,10 @@ class Reader(Generic[T]):
     def _built(self, part: Part, filter: LogFilter[T], replaced: list[Clause]) -> sa.Select[Any]:
         """Return one statement for the entries, the position and the floor, so that they are of the same moment."""
         rows = self._rest(filter, replaced) if part is Part.REST else self._difference(part, filter, replaced)
+        # One more than a page, which tells whether there are further entries.
         entries = rows.limit(self.row_limit).subquery("entries")
         now = sa.select(*self._head()).subquery("now")
+        # An outer join, so that a read without entries still returns the position.
         return sa.select(now, entries).select_from(now.outerjoin(entries, sa.true())).order_by(entries.c.seq)
 
     def _rest(self, filter: LogFilter[T], replaced: list[Clause]) -> sa.Select[Any]:
@@ -250,6 +252,7 @@ class Reader(Generic[T]):
         return self.visibility.position(head, Position.parse(head.floor) if head.floor else None)
 
     def _check(self, cursor: Cursor, now: Position, floor: str | None) -> None:
+        # Such a cursor comes from another database, or from one that was restored from an older backup since.
         if not now.covers(cursor.upto or cursor.seen):
             raise InvalidInput("The cursor is ahead of the log.", ("after",))
         if floor and not cursor.seen.covers(oldest := Position.parse(floor)):

@@ -81,6 +81,7 @@ class SlotWatch(Watch[SlotWaiter]):
     @override
     async def look(self) -> None:
         names = sorted(set[str]().union(*(each.names for each in self.waiters)))
+        # A page of names for each statement, so that none of them has a parameter without bounds.
         for place in range(0, len(names), MAX_NAMES):
             await self._look(names[place : place + MAX_NAMES])
 
@@ -91,6 +92,7 @@ class SlotWatch(Watch[SlotWaiter]):
         for name in names:
             limit = found.get(name)
             if limit is None:
+                # A limit that was deleted or switched off holds nobody back.
                 self._wake(FreeSlots(name=name, slots=None), None)
             elif limit.free > 0:
                 self._wake(FreeSlots(name=name, slots=limit.free), limit.changed)

@@ -96,5 +96,6 @@ class Watch(ABC, Generic[W]):
         with suppress(TimeoutError):
             async with asyncio.timeout(self.wait_seconds if self.waiters else None):
                 await self.has_news.wait()
+        # Cleared before the read: a notification during it causes another one.
         self.has_news.clear()
         await self.look()

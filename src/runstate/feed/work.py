@@ -91,6 +91,7 @@ class WorkWatch(Watch[WorkWaiter]):
         if found is None:
             raise NotFound(message=f"No work pool has the name `{pool}`.")
         self._tell(found, [waiter], everybody=False)
+        # The next round counts the new waiter when it computes how long to wait.
         self.wait_seconds = 0
         async with aclosing(self.told(waiter)) as news:
             async for each in news:
@@ -103,6 +104,7 @@ class WorkWatch(Watch[WorkWaiter]):
         for waiter in self.waiters:
             pools[waiter.pool].append(waiter)
         now = asyncio.get_running_loop().time()
+        # From time to time everybody is told: those who were woken before may not have claimed the run.
         everybody = now - self.rested >= self.rest_seconds - self.pause_seconds
         self.rested = now if everybody else self.rested
         waits = [self.rested + self.rest_seconds - now]
@@ -126,6 +128,7 @@ class WorkWatch(Watch[WorkWaiter]):
         woken = 0
         for waiter in waiters:
             due, next_due = found.available(waiter.queues)
+            # Waking a thousand workers for one run would make a thousand claims, all but one in vain.
             if due and woken < WOKEN_FOR_EACH_RUN * due:
                 woken += 1
                 self.rotate(waiter)
