@@ -67,6 +67,7 @@ async def _fernet(source: Source, key: str | None) -> Fernet | None:
     if key is None:
         asked = sa.select(*source.selected("configuration", ("value",))).where(sa.column("key") == KEY)
         found = [json(value) for (value,) in await source.rows(asked)]
+        # The reference stores its key there unless it is set in its environment.
         key = found[0].get("fernet_key") if found and isinstance(found[0], dict) else None
     try:
         return Fernet(key.encode()) if key else None

@@ -26,8 +26,10 @@ Remark = Callable[[str, object], None]
 def details_of(value: Any, remark: Remark, name: object) -> StateDetails:
     """Return the details of a state. Members that do not fit are left out."""
     given = json(value) or {}
+    # The reference stores all members, most of them empty; defaults are not stored here.
     found = {key: each for key, each in given.items() if each is not None and each is not False and key in DETAILS}
     if given.get("retriable") is False:
+        # The one member for which false differs from its absence.
         found["retriable"] = False
     if not found:
         return NO_DETAILS
@@ -54,10 +56,12 @@ def state_row(raw: Raw, run_id: UUID, remark: Remark) -> Columns:
         "name": text(raw["name"]),
         "message": None if raw["message"] is None else text(raw["message"]),
         "timestamp": instant(raw["timestamp"]),
+        # Versions follow when all states of the run are known.
         "version": 0,
         "data": kept,
         "details": details_of(raw["state_details"], remark, raw["id"]),
         "persisted": is_persisted(data),
+        # `runstate verify` knows by it that the state has no entry in the log.
         "actor": IMPORT,
         "request_id": None,
         "decision_record": None,
@@ -70,6 +74,7 @@ def numbered(states: list[Columns], current: UUID | None, remark: Remark) -> lis
 
     The reference can make a state current that is older than others. Times never go back here, so it gets theirs.
     """
+    # The id decides between equal times, so that a second import gives the same versions.
     ordered = sorted(states, key=lambda each: (each["id"] == current, each["timestamp"], each["id"]))
     last: datetime | None = None
     for version, state in enumerate(ordered, 1):
@@ -92,6 +97,7 @@ def lost_state(raw: Raw, run_id: UUID, at: datetime) -> Columns:
         "artifact_description",
     )
     since = instant(raw["state_timestamp"]) if raw["state_timestamp"] else at
+    # Derived from the id of the run, so that a second import finds it.
     state = {"id": raw["state_id"] or uuid5(run_id, "state"), "type": raw["state_type"], "timestamp": since}
     name = raw["state_name"] or str(raw["state_type"]).capitalize()
     known = {**raw, **dict.fromkeys(lost), **state, "name": name, "result_artifact_id": None}

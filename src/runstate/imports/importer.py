@@ -71,6 +71,7 @@ class Importer:
         else:
             async with self.target.write() as transaction:
                 if not self.target.is_sqlite:
+                    # Two imports at once would both look for a row before either has written it.
                     await transaction.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
                 yield transaction.connection
 
@@ -80,6 +81,7 @@ class Importer:
         async for page in self.source.pages(table.name, names, self.page):
             raws = [dict(zip(names, each, strict=True)) for each in page]
             async with self.connection() as connection:
+                # One transaction for a page: an import that is stopped goes on with the page that was not committed.
                 imported, existing = await self._import(connection, table, raws)
             numbers.found, numbers.imported = numbers.found + len(raws), numbers.imported + imported
             numbers.existing += existing
@@ -95,6 +97,7 @@ class Importer:
         rows = [row for _, row in pairs]
         if self.dry_run:
             for each in (Extra(table.row, rows), *extras):
+                # Later tables refer to these rows, which a dry run does not write.
                 self.promised[each.row].update(row["id"] for row in each.rows)
         elif connection is not None and rows:
             await self._write(connection, table, rows, extras)
@@ -120,6 +123,7 @@ class Importer:
         except LeftOut as error:
             self.report.remark(table.name, f"left out: {error}", raw["id"])
         except ValueError as error:
+            # Validation errors have many lines, and the report one for each row.
             reason = " ".join(str(error).split())[:200]
             self.report.remark(table.name, f"left out, because a value does not fit: {reason}", raw["id"])
         else:
@@ -148,6 +152,7 @@ class Importer:
                 continue
             renamed = self.renamed[each.refers]
             for _, row in pairs:
+                # A row that was left out for its unique key is represented by the existing one with that key.
                 row[name] = renamed.get(row[name], row[name])
             asked = {row[name] for _, row in pairs} - {None}
             missing = asked - await self.present(connection, each.refers, asked)
@@ -181,10 +186,12 @@ class Importer:
         free = []
         for raw, row in pairs:
             key = tuple(row[name] for name in table.key)
+            # NULL is equal to nothing, so such keys are never taken.
             if None not in key and key in taken:
                 self.renamed[table.row][row["id"]] = taken[key]
                 self.report.remark(table.name, f"left out, because another one has its {table.key[-1]}", str(key[-1]))
             else:
+                # Two rows of the same page can have one key, too.
                 taken[key] = row["id"]
                 free.append((raw, row))
         return free

@@ -45,6 +45,7 @@ async def import_all(importer: Importer) -> Report:
     """Import everything that is missing, and return the report."""
     for table in TABLES:
         await importer.run(table)
+        # Deployments and limits refer to each other, too.
         if table.row is ConcurrencyLimit:
             await assign_limits(importer)
         if table is TASK_RUNS:

@@ -99,6 +99,7 @@ async def attach_to_task_runs(importer: Importer, connection: AsyncConnection | 
 
 
 async def _states(importer: Importer, table: Table, pairs: Pairs, name: str, owner: str) -> list[Columns]:
+    # Runs of a page have neighbouring ids, so one range of the index has all their states.
     first, last = pairs[0][0]["id"], pairs[-1][0]["id"]
     found = await importer.source.rows(_query(importer.source, name, owner), first=first, last=last)
     names = (*STATE, owner, *(f"artifact_{each}" for each in MADE))
@@ -155,6 +156,7 @@ async def write_task_runs(importer: Importer, connection: AsyncConnection, rows:
 async def _count(
     connection: AsyncConnection, kind: RunKind, rows: list[Columns], groups: Mapping[Any, Any], by: str
 ) -> None:
+    # Counts are sums of changes: rows that are loaded without them would be missing in every count.
     changes: Counter[TallyKey] = Counter()
     for row in rows:
         flow, deployment = groups.get(row[by], (None, None))
@@ -176,6 +178,7 @@ async def _distinguish(importer: Importer, connection: AsyncConnection | None, p
     for row in alone:
         if (row["task_key"], row["dynamic_key"]) in taken:
             importer.report.remark("task_run", "imported with another dynamic key, because its key is taken", row["id"])
+            # Unique, and the same in a second import.
             row["dynamic_key"] = f"{row['dynamic_key']}-{row['id']}"
         taken.add((row["task_key"], row["dynamic_key"]))
 
@@ -190,6 +193,7 @@ async def link_subflows(importer: Importer) -> None:
         async with importer.connection() as connection:
             assert connection is not None  # noqa: S101 this is no dry run
             known = await importer.present(connection, TaskRun, set(wanted.values()))
+            # Flow runs and task runs refer to each other, so one of the references is written afterwards.
             asked = sa.select(table.c.id).where(among(table.c.id, sorted(wanted)), table.c.parent_task_run_id.is_(None))
             unlinked = (await connection.execute(asked)).scalars()
             rows = [

@@ -54,6 +54,7 @@ async def hold_slots(importer: Importer) -> None:
 
 def _lease(importer: Importer, limit: UUID, run: UUID, id: UUID | None, *, expires: bool = False) -> Columns:
     return {
+        # The same in a second import, which then finds the lease.
         "id": id or uuid5(run, str(limit)),
         "created": importer.now,
         "updated": importer.now,
@@ -62,6 +63,7 @@ def _lease(importer: Importer, limit: UUID, run: UUID, id: UUID | None, *, expir
         "holder": None,
         "run_id": run,
         "automatic": True,
+        # A run that is pending has not started; as after a claim, its slot is freed if it never does.
         "expires": importer.now + timedelta(seconds=GRACE_SECONDS) if expires else None,
     }
 
@@ -73,6 +75,7 @@ async def _of_deployments(importer: Importer, connection: AsyncConnection) -> li
         .join_from(FlowRun, Deployment, Deployment.id == FlowRun.deployment_id)
         .join(ConcurrencyLimit, ConcurrencyLimit.id == Deployment.concurrency_limit_id)
         .join(FlowRunState, FlowRunState.id == FlowRun.state_id)
+        # A run that has entered a state here since has acquired its slots by the rules.
         .where(FlowRun.state_type.in_(HOLDING), FlowRunState.actor == IMPORT, HELD)
     )
     return [
@@ -100,6 +103,7 @@ async def _of_tags(importer: Importer, connection: AsyncConnection) -> Iterator[
     return (
         _lease(importer, limits[f"tag:{tag}"], run, None)
         for run, tags in found
+        # A tag that is there twice takes one slot.
         for tag in set(tags)
         if f"tag:{tag}" in limits
     )

@@ -51,6 +51,7 @@ class Source:
 
     async def count(self, table: str, where: sa.ColumnElement[bool] | None = None) -> int:
         """Return the number of rows of a table, or of those that meet a condition; 0 if there is no such table."""
+        # Earlier versions of the reference lack some tables.
         if table not in self.columns:
             return 0
         asked = sa.select(sa.func.count()).select_from(sa.table(table)).where(sa.true() if where is None else where)
@@ -62,6 +63,7 @@ class Source:
 
     async def pages(self, table: str, columns: Sequence[str], size: int) -> AsyncIterator[Sequence[Raw]]:
         """Yield the rows of a table in pages, in the order of their ids; the first column is the id."""
+        # By id, because an offset would read a million rows again for each page.
         first = sa.select(*self.selected(table, columns)).order_by(self.tables[table].c.id).limit(size)
         page = await self.rows(first)
         following = first.where(self.tables[table].c.id > sa.bindparam("after"))
@@ -78,6 +80,7 @@ async def opened(name: str) -> AsyncIterator[Source]:
     try:
         async with engine.connect() as connection:
             if connection.dialect.name == "sqlite":
+                # All pages are of one moment, also while a server of the reference goes on writing.
                 await connection.exec_driver_sql("BEGIN")
             else:
                 await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -99,6 +102,7 @@ def _at(address: Address) -> AsyncEngine:
 def _in_file(file: Path) -> AsyncEngine:
     if not file.is_file():
         raise ConfigurationError(f"{file} does not exist.")
+    # The database of the reference may be in use, and must not be changed.
     read_only = {"mode": "ro", "uri": "true"}
     url = sa.URL.create("sqlite+aiosqlite", database=f"file:{quote(str(file.absolute()))}", query=read_only)
     return create_async_engine(url, hide_parameters=True)

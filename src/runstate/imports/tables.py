@@ -76,6 +76,7 @@ def schedule_form(value: Any) -> Any:
 def encrypt(importer: Importer, raw: Raw, row: Columns) -> None:
     """Encrypt the data of a block with our key."""
     data = decrypted(importer.facts.fernet, json(raw["data"]))
+    # A dry run needs no key of the server.
     row["ciphertext"] = "" if importer.dry_run else importer.keyring.encrypt(data, about(row["id"]))
 
 
@@ -87,7 +88,9 @@ def mark_default(importer: Importer, raw: Raw, row: Columns) -> None:
 
 def plan(importer: Importer, raw: Raw, row: Columns) -> None:
     """Have the scheduler look at an active schedule."""
+    # The scheduler never looks at schedules of paused deployments.
     waits = row["active"] and uuid(raw["deployment_id"]) not in importer.facts.paused
+    # Dates before the import are not caught up: the former server has created their runs.
     row["next_pass"], row["planned_until"] = (importer.now if waits else None), importer.now
 
 
@@ -112,6 +115,7 @@ def parse(value: Any) -> Any:
     """Return the value of an input, which is stored as the text of JSON."""
     try:
         return json(value)
+    # Programs could store any text as an input.
     except ValueError:
         return text(value)
 

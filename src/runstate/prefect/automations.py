@@ -65,6 +65,7 @@ class EventTriggerBody(Body):
             posture=Posture[self.posture.upper()],
             match=_patterns(self.match or {}),
             match_related=[_patterns(each) for each in self.match_related or () if each],
+            # Sorted: the client has sets, and the same automation sent twice must be equal.
             after=both(sorted(self.after or ())),
             expect=both(sorted(self.expect or ())),
             for_each=[_reference(each) for each in self.for_each or ()],

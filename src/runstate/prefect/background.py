@@ -39,6 +39,7 @@ async def waiting(batcher: Batcher, keys: Sequence[str], now: datetime) -> list[
         .join(TaskRunState, TaskRunState.id == TaskRun.state_id)
         .where(_is_waiting(now), among(TaskRun.task_key, sorted(keys)))
         .order_by(TaskRun.expected_start_time, TaskRun.id)
+        # Few at once, because other processes take some of them meanwhile.
         .limit(AT_ONCE)
     )
     async with batcher.database.read() as connection:
@@ -57,6 +58,7 @@ def _is_waiting(now: datetime) -> sa.ColumnElement[bool]:
 
 async def offer(batcher: Batcher, run: TaskRun, state: TaskRunState, now: datetime) -> tuple[Object, State] | None:
     """Take a task run for one process. Return it as it was scheduled, and its new state; None if another one has it."""
+    # A recorded state, because no rule may refuse it; `replaces` makes sure that one process gets the run.
     offered = _state(batcher.new_id(), StateType.PENDING, OFFERED, state)
     if not await _entered(batcher, run, offered, state.id):
         return None

@@ -15,6 +15,7 @@ CHANGES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 async def check_token(request: Request) -> None:
     """Raise Forbidden if the server requires CSRF tokens and the headers have no valid one."""
     tokens: CsrfTokens | None = request.app.state.csrf
+    # Requests that change nothing need no token, as in the reference.
     if tokens is None or request.method not in CHANGES:
         return
     client, token = request.headers.get(CLIENT, ""), request.headers.get(TOKEN, "")

@@ -147,6 +147,7 @@ def _nested(table: Table, condition: Condition) -> Clause | None:
 
 def _condition(name: str, parts: dict[str, Part], kinds: dict[str, Any]) -> type[Condition]:
     fields: dict[str, Any] = {member: (kind | None, None) for member, kind in kinds.items()}
+    # Models are made from declarations, so that validation and condition of a member cannot differ.
     made = create_model(name, __base__=Condition, __module__=__name__, **fields)
     made.parts = parts
     return made
@@ -189,6 +190,7 @@ def _origin(member: str) -> Callable[[Table], Column]:
 
 
 def _child_of(table: Table, flow_runs: list[UUID]) -> Clause:
+    # A subflow run refers to the task run that represents it, not to its parent.
     stand_ins = sa.select(TaskRun.id).where(among(TaskRun.flow_run_id, flow_runs))
     return table.c.parent_task_run_id.in_(stand_ins)
 

@@ -73,6 +73,7 @@ class Front:
             await send({"type": "websocket.close", "code": CloseCode.NORMAL_CLOSURE})
             return
         named = f"{scope['method']} {IDS.sub('{id}', scope['path'])}"
+        # Ids are replaced in the name, so that the number of metrics stays small.
         self.missed(named)
         text = f"runstate does not serve {named}. docs/prefect.md lists what it serves."
         await _written(Reply({"detail": text}, 404))(scope, receive, send)
@@ -112,6 +113,7 @@ class Front:
         try:
             async for chunk in request.stream():
                 body += chunk
+                # Counted while it arrives: a declared length can be missing, or wrong.
                 self.held += len(chunk)
                 if len(body) > self.largest:
                     raise LimitExceeded("bytes", self.largest)

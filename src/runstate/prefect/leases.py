@@ -16,6 +16,7 @@ class LeaseIds:
     """The ids of the leases of one request, which differ in their last bits."""
 
     def __init__(self, new_id: Callable[[], UUID]) -> None:
+        # The client knows one id for the slots of several limits; no table maps it to the leases, so the ids do.
         self.base = new_id().int & ~VARIABLE
         self.used = 0
 
@@ -32,5 +33,6 @@ class LeaseIds:
 
 def leases_of(together: UUID) -> list[UUID]:
     """Return the ids of the leases that an id stands for."""
+    # An id that no request was given names leases that do not exist, which releases nothing.
     base, number = together.int & ~VARIABLE, together.int >> BITS & MOST
     return [UUID(int=base | place) for place in range(1, number + 1)]

@@ -164,6 +164,7 @@ def _beyond(table: Table, way: Way, condition: Condition) -> Clause | None:
         # A few rows that are looked up once: an index on the key then serves the list.
         return table.c[key].in_(sa.select(other.c.id).where(clause))
     back = _key(other, _row_of(table))
+    # EXISTS, because a row can lead to very many others, of which one is enough.
     return sa.select(sa.literal(1)).where(other.c[str(back)] == table.c.id, clause).correlate(table).exists()
 
 
@@ -183,6 +184,7 @@ def order(row: type[Row], sort: str | None) -> list[Column]:
     key, _, direction = name.lower().rpartition("_")
     known = COLUMNS.get((row, key))
     expressions = known(table) if known else [table.c[key]]
+    # The id makes the order complete, so that pages neither repeat nor omit rows with equal keys.
     keys = [*expressions, table.c.id] if key != "id" else expressions
     return [_directed(each, descending=direction == "desc") for each in keys]
 

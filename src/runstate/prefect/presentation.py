@@ -119,11 +119,13 @@ def state(row: FlowRunState | TaskRunState) -> Object:
 
 def details(given: StateDetails) -> Object:
     """Return the details of a state."""
+    # Not dumped: the serializer of the answer knows all its values, and a page has hundreds of details.
     return dict(given)
 
 
 def _run(row: FlowRun | TaskRun, entered: FlowRunState | TaskRunState | None, now: datetime) -> Object:
     running = entered is not None and entered.type.value == "RUNNING"
+    # The row has the time up to the last change of state only.
     since = (now - entered.timestamp).total_seconds() if entered and running else 0.0
     return {
         **{name: getattr(row, name) for name in RUN},
@@ -159,6 +161,7 @@ def _task_run_policy(policy: TaskRunPolicy) -> Object:
     return {
         **OLD,
         "retries": policy.retries,
+        # As the client sent it: a number, or a list of several.
         "retry_delay": delays[0] if delays and len(delays) == 1 else delays,
         "retry_jitter_factor": policy.retry_jitter_factor,
     }

@@ -93,13 +93,16 @@ class Recorder:
 
         Raise ValueError if it is not valid.
         """
+        # Validated before the wait: a malformed event is refused at once, however full the queue is.
         content = _content(event, self.batcher, who)
+        # The socket is not read meanwhile, so TCP slows the client down.
         while self.is_full:
             self.has_room.clear()
             await self.has_room.wait()
         loop = asyncio.get_running_loop()
         waiting = Waiting(content, loop.create_future(), loop.time(), size)
         self.held += size
+        # Released when the event is finished, not when it is taken: parked events fill the memory, too.
         waiting.done.add_done_callback(lambda _: self._release(size))
         self.queue.append(waiting)
         self.has_arrived.set()
@@ -131,8 +134,10 @@ class Recorder:
                 await self._write(taken)
             except Exception as error:  # the loop must go on
                 log.warning("events_not_written", error=str(error)[:200], is_temporary=is_temporary(error))
+                # Back to the front, in order: a state must not be overtaken by the next one of its run.
                 self.queue.extendleft(reversed(taken))
                 await asyncio.sleep(AGAIN_SECONDS)
+                # What is not written then was not acknowledged: the client sends it again to the next server.
                 if self.closing:
                     return
 
@@ -141,6 +146,7 @@ class Recorder:
         if not self.queue and not self.closing:
             self.has_arrived.clear()
             with suppress(TimeoutError):
+                # Parked states wait for rows that other connections, or other replicas, write.
                 async with asyncio.timeout(PAUSE_SECONDS if self.parked else None):
                     await self.has_arrived.wait()
 
@@ -192,6 +198,7 @@ class Recorder:
         except Exception as error:
             if is_temporary(error) or isinstance(error, Overloaded | Unavailable | Timeout):
                 raise
+            # Alone, only the one that cannot be stored fails.
             if len(events) > 1:
                 for each in events:
                     await self._emit([each])

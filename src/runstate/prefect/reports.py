@@ -69,6 +69,7 @@ class ReportedRun(Body):
         """Return the columns of the run that were sent."""
         found = self.members(COPIED)
         for name in found.keys() & TEXTS:
+            # Cut off, not refused: the task has run, and its state must not be lost for a long name.
             found[name] = found[name][:LONGEST]
         if self.empirical_policy is not None:
             found["policy"] = self.empirical_policy.of_task_run()

@@ -98,6 +98,7 @@ async def is_first(work: Coroutine[Any, Any, Any], end: Coroutine[Any, Any, Any]
     finally:
         for each in tasks:
             each.cancel()
+        # Awaited after the cancellation, so that neither goes on when this returns.
         ended, _ = await asyncio.gather(*tasks, return_exceptions=True)
     if is_done and isinstance(ended, BaseException):
         raise ended

@@ -18,6 +18,7 @@ def version_of(headers: Mapping[str, str]) -> tuple[int, ...]:
     if given is None:
         return NEWEST
     parts = given.split(".")
+    # `isdigit` alone accepts digits such as ², which `int` does not.
     if len(parts) != len(NEWEST) or not all(part.isascii() and part.isdigit() for part in parts):
         raise BadRequest(f"`{HEADER}` must be a version such as 0.8.4.")
     version = tuple(map(int, parts))

@@ -44,6 +44,7 @@ class Timestamp(TypeDecorator[datetime]):
         return dialect.type_descriptor(sa.DateTime(timezone=True))
 
     def bind_processor(self, dialect: Dialect) -> Any:
+        # None, because asyncpg converts times itself: a function for each value would cost time for nothing.
         return _microseconds if dialect.name == "sqlite" else None
 
     def result_processor(self, dialect: Dialect, coltype: Any) -> Any:
@@ -106,6 +107,7 @@ class DocumentColumn(TypeDecorator[Any]):
         super().__init__()
         self.annotation = annotation
         adapter = TypeAdapter[Any](annotation)
+        # The methods of the adapter look these up at each call, and a page converts thousands of values.
         self.read = adapter.validator.validate_python
         self.write = partial(adapter.serializer.to_python, mode="json", exclude_defaults=omits_defaults(annotation))
         self.blank = _blank(annotation)
@@ -142,6 +144,7 @@ class ArrayParameter(TypeDecorator[list[Any]]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
+            # An array has one type for all lengths; with a list of parameters, each length would be another statement.
             return dialect.type_descriptor(ARRAY(self.item))
         return dialect.type_descriptor(sa.JSON())
 

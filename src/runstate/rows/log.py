@@ -66,6 +66,7 @@ class LogEntry(Base):
     )
     xid: Mapped[str | None] = mapped_column(
         Xid8().with_variant(sa.Text(), "sqlite"),
+        # `seq` is drawn before the commit, so its order is not that of commits; snapshots tell what is visible.
         server_default=ServerSays("pg_current_xact_id()"),
         index=True,
         info=PRIVATE,

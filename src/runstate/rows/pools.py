@@ -50,6 +50,7 @@ class WorkPool(Row):
         info=NOT_FILTERABLE,
         doc="Storage for code and results.",
     )
+    # Stored, so that the status of a pool needs no look at its workers.
     online_until: Mapped[datetime | None] = mapped_column(
         info=PRIVATE, doc="Time until which a worker is online unless another heartbeat arrives."
     )

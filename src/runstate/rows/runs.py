@@ -53,6 +53,7 @@ class State(Row):
     details: Mapped[StateDetails] = mapped_column(
         DocumentColumn(StateDetails), info=NOT_FILTERABLE, doc="Further values that rules and clients read."
     )
+    # A column of its own, because `data` can have a megabyte and is not loaded to decide.
     persisted: Mapped[bool] = mapped_column(
         default=False,
         info=PRIVATE,
@@ -259,15 +260,21 @@ class FlowRun(Run):
         known("flow_run", "deployment_schedule_id"),
         # With the id, by which the runs of a queue are changed in batches.
         known("flow_run", "work_queue_id", "id"),
+        # Partial, so that the millions of ended runs have no entries in them. This one: polls of workers.
         only_in("due", ("SCHEDULED",), "work_queue_id", "next_scheduled_start_time", "id"),
+        # The slots of queues and pools that are taken.
         only_in("held", ("PENDING", "RUNNING"), "work_queue_id"),
+        # The unstarted runs of a deployment, which a pause deletes.
         only_in("unstarted", ("SCHEDULED",), "deployment_id"),
+        # The unstarted runs of a schedule, which its changes update or delete.
         only_in("planned", ("SCHEDULED",), "deployment_schedule_id"),
+        # The list of a flow's runs, and the latest run of each flow.
         sa.Index(None, "flow_id", "expected_start_time"),
         *run_rules("flow_run"),
     )
 
 
+# Computed from one entry of an index; a stored value would be written with every run.
 _latest = sa.select(sa.func.max(FlowRun.expected_start_time)).where(FlowRun.flow_id == Flow.id).correlate(Flow)
 Flow.__computed__ = {"latest_run": _latest.scalar_subquery().label("latest_run")}
 

@@ -86,6 +86,7 @@ async def _page(call: Call, body: Wanted) -> Any:
 
 
 def _address(call: Call, body: Wanted) -> str:
+    # The token holds the whole question, so that the server keeps nothing for pages that nobody asks for.
     token = urlsafe_b64encode(body.model_dump_json(exclude_none=True).encode()).decode()
     here = call.request.url
     path = here.path.rstrip("/").removesuffix("/next")
@@ -109,6 +110,7 @@ async def _read(database: Database, asked: sa.Select[Any]) -> list[Event]:
 
 
 async def _count(database: Database, clauses: list[Any]) -> int:
+    # Bounded, because a count of all events would read the whole log for each page.
     some = sa.select(TABLE.c.id).where(*clauses).limit(MOST_COUNTED).subquery()
     counted = sa.select(sa.func.count()).select_from(some)
     async with database.query(counted) as connection:
@@ -145,6 +147,7 @@ async def _stream(websocket: WebSocket, wanted: Subscription) -> None:
 async def _send_earlier(websocket: WebSocket, clauses: list[Any]) -> None:
     """Send the last events there are, oldest first: a few at once, because each can be large."""
     database: Database = websocket.app.state.database
+    # The event before the first one to send; without it, there are fewer than the bound, and all are sent.
     before = await _read(database, _rows(clauses, "DESC", 1).offset(BACKFILL))
     for _ in range(BACKFILL // LARGEST):
         after = Place(occurred=before[-1].occurred, id=before[-1].id) if before else None

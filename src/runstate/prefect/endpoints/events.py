@@ -21,6 +21,7 @@ from runstate.prefect.sockets import socket
 async def create(call: Call, body: list[dict[str, Any]]) -> None:
     """Write events, and answer when they are committed."""
     recorder: Recorder = call.request.app.state.recorder
+    # The parts of a body are not measured one by one: the sum is what matters.
     size = call.body_bytes // max(len(body), 1)
     try:
         done = [await recorder.take(each, size, **call.who) for each in body]
@@ -50,6 +51,7 @@ class Incoming:
         """Take events until the client leaves."""
         hold = self.websocket.scope.get("extensions", {}).get("runstate.hold_pongs")
         if hold:
+            # The protocol answers pings itself otherwise, before the events in front of them are committed.
             hold()
         while (message := await self.websocket.receive())["type"] == "websocket.receive":
             if answer := message.get("pong"):
@@ -75,6 +77,7 @@ class Incoming:
             return
         task = asyncio.create_task(self._when_written(set(self.unwritten), answer))
         self.acknowledgements.add(task)
+        # The event loop holds tasks weakly, so they are kept until they are done.
         task.add_done_callback(self.acknowledgements.discard)
 
     async def _when_written(self, unwritten: set[asyncio.Future[None]], answer: Callable[[], None]) -> None:

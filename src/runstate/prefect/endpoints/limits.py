@@ -68,6 +68,7 @@ class Part(Body):
 @endpoint("POST", "/v2/concurrency_limits/", Scope.ADMIN, status=201)
 async def create(call: Call, body: NewLimit) -> Any:
     """Create a limit."""
+    # Our command would update the existing limit; the client expects a conflict.
     if existing := await _found(call, ConcurrencyLimit.name == body.name, limit=1):
         raise NameTaken(existing[0].id, ("name",), f"A limit has the name `{body.name}` already.")
     made = await create_limit(call.context, CreateConcurrencyLimit(**body.model_dump()))

@@ -80,6 +80,7 @@ async def _csv(call: Call, run: UUID) -> AsyncIterator[str]:
     while found := await _read(call, page):
         yield _written(each[:-1] for each in found)
         last = found[-1]
+        # Keyset, not offset: an offset reads all lines before it again for each page.
         page = asked.where(Log.timestamp >= last.timestamp, (Log.timestamp > last.timestamp) | (Log.id > last.id))
 
 

@@ -60,6 +60,7 @@ class Deliveries:
     async def serve(self) -> None:
         """Send task runs until the process leaves."""
         listeners = self.batcher.database.listeners
+        # A listener of this process: other replicas are noticed by polling, each second.
         listeners.append(self._hear)
         try:
             while not self.incoming.done():
@@ -77,6 +78,7 @@ class Deliveries:
         found = await background.waiting(self.batcher, self.keys, self.batcher.clock())
         for run, state in found:
             taken = await background.offer(self.batcher, run, state, self.batcher.clock())
+            # Another process was faster.
             if taken is None:
                 continue
             shown, offered = taken

@@ -185,6 +185,7 @@ async def delete_queue(call: Call) -> None:
 async def create_queue_of_agents(call: Call, body: NewQueue) -> Any:
     """Create a work queue without naming a pool: in that of agents, which is created with the first queue."""
     try:
+        # Created first, not looked for first: of two requests at the same time, one creates it and both use it.
         made = await commands.create_pool(call.context, commands.CreateWorkPool(name=AGENTS, type=AGENT))
         pool = made.row.id
         if body.name == commands.DEFAULT_QUEUE:
