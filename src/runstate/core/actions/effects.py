@@ -122,6 +122,7 @@ def is_own(action: Any) -> bool:
 
 async def change_tables(context: CommandContext, transaction: Transaction, work: Work) -> Effect:
     """Execute an action in a transaction."""
+    # The command and the mark that it was executed commit together, or not at all.
     joined = replace(context, database=cast("Database", Joined(context.database, transaction)))
     match work.action:
         case DoNothingAction():
@@ -186,6 +187,7 @@ async def _run(batcher: Batcher, work: Work, now: datetime) -> Effect:
         parameters=rendered.get("parameters"),
         job_variables=action.job_variables,
         scheduled_time=now + timedelta(seconds=action.schedule_after_seconds),
+        # An action that is tried again after a lost answer finds the run that it has created.
         idempotency_key=f"automation-action:{work.run.id}",
     )
     made = await flow_runs.run_deployment(batcher, document, actor=work.actor, cause=work.firing.id)
@@ -284,11 +286,14 @@ def _headers(data: Mapping[str, Any], work: Work) -> dict[str, str]:
     known = {name.lower() for name in headers}
     defaults = {"content-type": "application/json", "user-agent": "runstate"}
     headers |= {name: value for name, value in defaults.items() if name not in known}
+    # Otherwise a value could add headers, or a second request.
     if any("\r" in each or "\n" in each for pair in headers.items() for each in pair):
         raise SendingFailed("A header of the webhook contains a line break.")
+    # A receiver can recognize a webhook that is sent again because its answer was lost.
     return headers | {"idempotency-key": str(work.run.id)}
 
 
 def _urls(data: Mapping[str, Any]) -> list[str]:
+    # Blocks of different services name it differently.
     found = data.get("url") or data.get("urls") or data.get("apprise_url") or []
     return [str(each) for each in (found if isinstance(found, list) else [found])]

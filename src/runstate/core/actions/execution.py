@@ -126,6 +126,7 @@ async def _try_again(context: CommandContext, work: Work, now: datetime, reason:
             context, work, now, ActionStatus.FAILED, Effect(), f"{reason} (after {work.run.attempts} attempts)"
         )
         return
+    # With some chance, so that the actions of one failure do not come back at the same moment.
     pause = min(max(PAUSES[work.run.attempts - 1] * (1 + context.draw() / 10), after), LONGEST_PAUSE)
     columns = {"next_attempt": now + timedelta(seconds=pause), "reason": reason, "updated": now}
     which = (AutomationActionRun.id == work.run.id) & (AutomationActionRun.status == ActionStatus.PENDING)
@@ -141,6 +142,7 @@ async def claim(context: CommandContext, now: datetime) -> list[Work]:
         .where(table.c.next_attempt <= now)
         .order_by(table.c.next_attempt, table.c.id)
         .limit(BATCH)
+        # Other processes take the next ones and do not wait.
         .with_for_update(skip_locked=True)
     )
     async with context.database.read() as connection:
@@ -149,6 +151,7 @@ async def claim(context: CommandContext, now: datetime) -> list[Work]:
             await connection.execute(sa.select(sa.literal(1)).where(table.c.next_attempt <= now).limit(1))
         ).first() is None:
             return []
+    # Counted before the attempt: a process that dies in it has counted it.
     claimed = {"next_attempt": now + LEASE, "attempts": table.c.attempts + 1}
     async with context.database.write() as transaction:
         connection = transaction.connection
@@ -186,6 +189,7 @@ def _row(row: type[Row], found: Any) -> Any:
 
 def told_of(work: Work, now: datetime, status: ActionStatus, effect: Effect, reason: str | None) -> Sequence[Told]:
     """Return the events that an action was triggered, and that it was executed or failed."""
+    # Derived ids: a repetition tells the same events, which are stored once.
     begun, ended = uuid5(work.run.id, f"triggered {work.run.retries}"), uuid5(work.run.id, f"ended {work.run.retries}")
     payload = {
         "action_index": work.run.index,
@@ -242,6 +246,7 @@ async def retry_action(context: CommandContext, id: UUID) -> AutomationActionRun
     columns = {
         "status": ActionStatus.PENDING,
         "attempts": 0,
+        # The number is part of idempotency keys, so that the action is really executed again.
         "retries": table.c.retries + 1,
         "next_attempt": now,
         "finished": None,

@@ -61,6 +61,7 @@ class Guarded(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Connect to a host. Raise ForbiddenAddress if none of its addresses is permitted."""
+        # Resolved here once: a name that is resolved again for the connection could have another address by then.
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         resolved = list(dict.fromkeys(str(address[0]) for *_, address in found))
         permitted = [each for each in resolved if self.addresses.permits(each)]
@@ -145,6 +146,7 @@ async def _answer(
                 break
         text = read[:READ_BYTES].decode(errors="replace").replace("\0", "")[:LONGEST_ANSWER]
         received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        # Others may hold cookies or tokens, and events are read by many.
         shown = {name: value[:LONGEST_ANSWER] for name, value in received.items() if name in SHOWN_HEADERS}
         return Answer(response.status, text, shown)
 

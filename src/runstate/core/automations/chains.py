@@ -110,6 +110,7 @@ class Reactions:
             old = self.recent.popleft()
             counts = self.counts[_key(old)]
             counts.add(old, -1)
+            # Otherwise memory would grow with each root there ever was.
             if not (counts.causes or counts.repeated):
                 del self.counts[_key(old)]
 

@@ -63,8 +63,10 @@ class _Run:
 
     def arrive(self, event: Event) -> None:
         """Let an event arrive: what is due by then comes first."""
+        # By the time of arrival, not of occurrence: replaying the log then gives the same order.
         self.advance(event.received)
         state = self.state
+        # Clients may send an event twice.
         if event.id in state.seen or event.id in state.waiting:
             self.note(event, TriggerVerdict.REPEATED)
         elif event.follows and event.follows != event.id and event.follows not in state.seen:
@@ -125,6 +127,7 @@ class _Run:
             for automation, leaves in self.index.named(each.name):
                 self.fire(automation, {leaf.id: self.look(leaf, each) for leaf in leaves})
             self.note_others(each)
+            # Reversed, because the last one is taken first.
             todo += reversed(self.state.released_by(each.id))
 
     def look(self, leaf: EventLeaf, event: Event) -> tuple[Firing, ...]:
@@ -153,6 +156,7 @@ class _Run:
     def id_of(self, firing: Firing) -> UUID:
         """Return the id of a firing: a trigger can fire several times by one event, through several others inside."""
         event = firing.event.event_id if firing.event else None
+        # Nothing random: `runstate verify` computes the same id from the log.
         what = f"{firing.fired.isoformat()} {event} {firing.state.value} {[each.value for each in firing.labels]}"
         ordinal = self.ordinals[firing.trigger_id, what]
         self.ordinals[firing.trigger_id, what] += 1

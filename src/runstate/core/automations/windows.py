@@ -45,6 +45,7 @@ def due(leaf: EventLeaf, window: Window) -> datetime | None:
 
 def first_window(leaf: EventLeaf, since: datetime) -> Window | None:
     """Return the window that a new trigger has at once: of PROACTIVE ones without `after` and `for_each`."""
+    # The absence of events can only be noticed in a window that no event has to open.
     is_permanent = leaf.proactive and not leaf.after and not leaf.for_each
     return Window(since, since + leaf.within) if is_permanent else None
 
@@ -91,6 +92,7 @@ def _opened(leaf: EventLeaf, window: Window | None, event: Event) -> tuple[Windo
             return Window(event.occurred, event.occurred + leaf.within, count, _part(leaf, event)), True
         return replace(window, last=_part(leaf, event)), False
     if window is None and not leaf.after:
+        # It begins earlier, so that events that overtook each other on their way are counted, too.
         return Window(event.occurred - LATENESS, event.occurred + leaf.within), True
     return window, False
 

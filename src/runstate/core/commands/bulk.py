@@ -101,6 +101,7 @@ class Progress:
         self.cursor, self.done = run.id, self.done + 1
         group = _group(outcome)
         if group not in self.groups and len(self.groups) >= MOST_OUTCOMES:
+            # Reasons can name runs, so their number has no bound of its own.
             group = Group(reason="Other outcomes.")
         number, examples = self.groups.get(group, (0, []))
         self.groups[group] = number + 1, [*examples, run.id] if len(examples) < MOST_EXAMPLES else examples
@@ -176,6 +177,7 @@ def _matching(command: BulkCommand, progress: Progress) -> sa.ColumnElement[bool
 
 async def _page(context: CommandContext, command: BulkCommand, progress: Progress, size: int) -> list[Found]:
     run = command.run
+    # By id, which never changes: runs that change state meanwhile are neither skipped nor found twice.
     query = sa.select(run.id, run.version).where(_matching(command, progress)).order_by(run.id).limit(size)
     async with context.database.query(query) as connection:
         return [Found(*each) for each in await connection.execute(query)]
@@ -282,6 +284,7 @@ def deleting(
 
     async def act(batch: Sequence[Found]) -> list[Outcome | None]:
         ids = [each.id for each in batch]
+        # The condition again: a run that changed since must not be deleted.
         gone = set(ids if dry_run else await delete(context, sa.and_(among(run.id, ids), where)))
         return [DELETED if each in gone else None for each in ids]
 

@@ -86,6 +86,7 @@ def checked(events: Sequence[NewEvent], context: CommandContext, now: datetime) 
 def _told(event: NewEvent, context: CommandContext, now: datetime) -> Told:
     if not 0 < len(event.name) <= LONGEST_NAME:
         raise Misplaced(f"The name must have 1 to {LONGEST_NAME:,} characters.", "name")
+    # The evaluator trusts these events: they carry the definitions of automations.
     if event.name in CHANGES:
         raise Misplaced("Events that change automations are reserved for the server.", "name")
     if event.resource.role is not None:

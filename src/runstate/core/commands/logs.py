@@ -78,6 +78,7 @@ class InvalidLine(Exception):
 async def write_logs(context: CommandContext, document: WriteLogs) -> WrittenLogs:
     """Write lines in order and in one transaction. Lines that cannot be stored are refused; the others are written."""
     now, ids = context.clock(), Ids()
+    # Consecutive ids keep the order of lines with equal times, and an entry needs the first one only.
     first = context.new_id().int & ~(CONSECUTIVE - 1)
     records: list[tuple[Any, ...]] = []
     refused: list[RefusedLine] = []
@@ -98,6 +99,7 @@ async def _append(
     transaction: Transaction,
 ) -> None:
     await append(transaction.connection, Log, COLUMNS, records)
+    # The log of writes has one row for many lines, so that following it costs little.
     await append(transaction.connection, LogWrite, ENTRY_COLUMNS, entries)
     if lines:
         transaction.after_commit(partial(_keep, lines, records, entries))
@@ -128,6 +130,7 @@ def _record(line: LogLine, id: UUID, now: datetime, ids: Ids) -> tuple[Any, ...]
         raise InvalidLine("level", f"The level must be from {LEVELS[0]} to {LEVELS[-1]}.")
     if len(logger) > LONGEST_LOGGER:
         raise InvalidLine("logger", f"The name of a logger has at most {LONGEST_LOGGER:,} characters.")
+    # Most lines are plain, which two fast checks tell.
     if "\0" in message or not message.isascii():
         message = _storable(message)
     if "\0" in logger or not logger.isascii():

@@ -173,6 +173,7 @@ async def remove_pool(context: CommandContext, pool_id: UUID) -> bool:
     """
     async with context.database.read() as connection:
         queues = await queues_of(connection, pool_id)
+    # Before the transaction that locks the pool: millions of runs take longer than claims may wait.
     await _detach_runs(context, [each.id for each in queues])
     async with context.database.write() as transaction:
         connection = transaction.connection
@@ -181,6 +182,7 @@ async def remove_pool(context: CommandContext, pool_id: UUID) -> bool:
         workers = sa.select(Worker.id).where(Worker.work_pool_id == pool_id)
         if await connection.scalar(sa.select(RunClaim.id).where(RunClaim.worker_id.in_(workers)).limit(1)):
             return False
+        # The few runs that were created meanwhile.
         await _detach(connection, [queue.id for queue in await queues_of(connection, pool_id)], context.clock())
         await remove(connection, WorkPool, pool_id, context.clock())
         return True
@@ -201,6 +203,7 @@ async def _update_runs(context: CommandContext, queue_id: UUID, values: dict[str
     while number == RUNS_AT_ONCE:
         async with context.database.write() as transaction:
             connection = transaction.connection
+            # Locked in order of ids like in batches, because an UPDATE locks rows in any order.
             locked = list((await connection.execute(some.with_for_update(key_share=True))).scalars())
             changed = sa.update(FlowRun).where(among(FlowRun.id, locked)).values(**values, updated=context.clock())
             await connection.execute(changed)
@@ -230,6 +233,7 @@ async def queues_of(connection: AsyncConnection, pool_id: UUID) -> list[WorkQueu
 async def create_queue(context: CommandContext, document: Any) -> Written[WorkQueue]:
     """Create a work queue in a pool."""
     async with context.database.write() as transaction:
+        # Priorities are unique within the pool, so its queues change one at a time.
         await lock_pool(transaction.connection, WorkPool.id == document.work_pool_id, document.work_pool_id)
         columns = columns_of(document, without=("priority",))
         return Written(await add_queue(context, transaction.connection, columns, document.priority))
@@ -329,6 +333,7 @@ async def set_priorities(context: CommandContext, document: SetWorkQueuePrioriti
         if unknown := wanted.keys() - taken.keys():
             raise NotFound(min(unknown))
         found = {key: priority for key, priority in taken.items() if key not in wanted}
+        # By priority, so that a queue that was placed already is not moved by a later one.
         for key, priority in sorted(wanted.items(), key=lambda each: each[1]):
             found = arranged(found, key, priority)
         await _arrange(connection, queues, found, context.clock())

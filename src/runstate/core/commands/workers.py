@@ -91,6 +91,7 @@ async def mark_poll(context: CommandContext, names: PollNames, queues: Collectio
 
 
 async def _online(transaction: Transaction, pool: WorkPool, until: datetime, now: datetime) -> WorkPool:
+    # Another worker keeps the pool online for longer: nothing is written for most heartbeats.
     if pool.online_until is not None and pool.online_until >= until:
         return pool
     starts = pool.online_until is None or pool.online_until < now

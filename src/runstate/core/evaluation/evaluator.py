@@ -121,6 +121,7 @@ class Evaluator:
             row = await self._row()
         if row.leader == self.id and self.is_loaded and row.rounds == self.rounds:
             return True
+        # Another process leads; a killed one loses the lease by time.
         if row.leader not in (None, self.id) and row.leased_until > now:
             return False
         return await self._take_over(row, now)
@@ -142,6 +143,7 @@ class Evaluator:
             await connection.execute(insert_or_skip(connection.dialect.name, table_of(EvaluatedRound)), begin)
 
     async def _take_over(self, row: Any, now: datetime) -> bool:
+        # The number of rounds is the fence: a leader that was only slow writes with the old one, and fails.
         taken = self._guarded(row.rounds).values(leader=self.id, leased_until=now + LEASE, rounds=row.rounds + 1)
         async with self.database.write() as transaction:
             if (await transaction.connection.execute(taken)).rowcount != 1:
@@ -171,6 +173,7 @@ class Evaluator:
 
     async def _round(self) -> tuple[bool, int]:
         """Evaluate a page; return whether the log goes on, and the number of firings."""
+        # Before the page: what is committed later than this time is not expected on it.
         until = await self._time()
         page = await self._page()
         events = await self._events(page)
@@ -179,9 +182,12 @@ class Evaluator:
         for place, event in enumerate(events, start=1):
             fired += self._step(event)
             if len(fired) >= self.most_firings and place < len(events):
+                # A round is one transaction, so the number of its firings is bounded.
                 page, events = self._first(page, place), events[:place]
                 break
+        # Deadlines count only when all events before them are known.
         if page.complete:
+            # A transaction that began earlier may still commit events of this time.
             fired += self._fired(until - COMMIT_TIME)
             fired += await self._measure(until)
         await self._write(page, fired, events)
@@ -189,6 +195,7 @@ class Evaluator:
 
     async def _events(self, page: Page[AnyEvent]) -> list[Event]:
         if not any(each.cause for each in page.entries):
+            # Most pages have no event that a firing led to, so their chains are not read.
             return [of_row(each) for each in page.entries]
         async with self.database.read() as connection:
             chains = await chains_of(connection, [each.cause for each in page.entries])
@@ -263,6 +270,7 @@ class Evaluator:
         definition = event.payload.get(DEFINITION)
         after = Evaluated.of(key, definition) if definition else None
         if before and after and before.definition["trigger"] == after.definition["trigger"]:
+            # The compiled trigger keeps its ids, and so its windows.
             after = Evaluated(after.definition, before.compiled)
         elif before:
             self._remove(before)
@@ -292,6 +300,7 @@ class Evaluator:
         now, state, cursor = self.clock(), self.state, page.cursor
         has_changes = bool(events or fired or self.changed or storage.has_changes(state))
         is_late = self.written_at is None or now - self.written_at > RENEWAL
+        # A quiet log writes nothing but a renewal of the lease now and then.
         if not (has_changes or is_late):
             self.cursor = cursor
             return
@@ -300,6 +309,7 @@ class Evaluator:
         values = {**place, "rounds": self.rounds + 1, "leased_until": now + LEASE}
         moved = self._guarded(self.rounds).where(READER.c.leader == self.id).values(**values)
         async with self.database.write() as transaction:
+            # First, so that a replaced leader writes nothing else.
             if (await transaction.connection.execute(moved)).rowcount != 1:
                 raise Lost
             if has_changes:
@@ -309,6 +319,7 @@ class Evaluator:
             if fired:
                 await self._write_firings(transaction, fired, events, now)
         self.cursor, self.rounds, self.written_at, self.changed = cursor, self.rounds + 1, now, set()
+        # Only after the commit: if it fails, the state is loaded again.
         storage.forget_changes(state)
 
     async def _write_firings(

@@ -42,6 +42,7 @@ def new_state(now: datetime) -> State:
 
 async def load(connection: AsyncConnection, now: datetime) -> tuple[State, Automations]:
     """Return the stored state, and the automations at its place in the log."""
+    # Not the present definitions: those of the place in the log up to which events were evaluated.
     found = await connection.execute(sa.select(*table_of(EvaluatedAutomation).c))
     automations = {row.id: Evaluated.of(row.id, row.definition) for row in found}
     state = new_state(now)
@@ -123,6 +124,7 @@ async def save(connection: AsyncConnection, state: State, automations: Automatio
     await _save_automations(connection, automations, changed)
     nodes = {node.id: (each, node) for each in automations.values() for node in each.compiled.nodes}
     windows, kept, waiting = (_changes(each) for each in (state.windows, state.kept, state.waiting))
+    # Deleted and inserted again: their order matters, and places of others change with each.
     await _delete_kept(connection, kept)
     rows = [_bucket(nodes, each, window, state.now) for each in windows if (window := state.windows.get(each))]
     gone = [(trigger, digest(key)) for trigger, key in windows if (trigger, key) not in state.windows]
@@ -143,6 +145,7 @@ async def save(connection: AsyncConnection, state: State, automations: Automatio
 
 
 def _changes(held: Any) -> list[Any]:
+    # Sorted, so that rows are written in one order.
     return sorted(held.touched) if isinstance(held, Touched) else []
 
 
@@ -165,6 +168,7 @@ async def _save_automations(connection: AsyncConnection, automations: Automation
 
 def digest(key: Key) -> str:
     """Return the digest of the values of a window."""
+    # Values of labels can be long, and an index over them has a largest size.
     return hashlib.sha256(orjson.dumps(key)).hexdigest()
 
 
@@ -176,6 +180,7 @@ def _bucket(leaves: Mapping[UUID, Any], at: WindowId, window: Window, now: datet
     last, hashed = window.last, digest(key)
     labels = leaf.labels(key) if key else ()
     return {
+        # The same on all servers, and in a repetition.
         "id": uuid5(trigger_id, hashed),
         "created": now,
         "updated": now,

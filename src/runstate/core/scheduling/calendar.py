@@ -55,6 +55,7 @@ class Calendar(BoundedProcess):
         recurrence rule that has ended is valid. With `patient`, for lists of schedules, only a few wait at a time.
         """
         asked = {"schedule": schedule.model_dump(mode="json"), "after": after, "until": until, "first": first}
+        # One process computes for all: a list of many schedules must not keep a mutation waiting.
         async with self.few if patient else nullcontext():
             answer = orjson.loads(await self.ask(orjson.dumps(asked)) or b"{}")
         if "dates" not in answer:
@@ -75,6 +76,7 @@ class Calendar(BoundedProcess):
             return
         await self.dates(schedule, path, now, first=1)
         if len(self.valid) >= MOST_VALID:
+            # Simpler than forgetting the oldest, and rare.
             self.valid.clear()
         if len(key) <= LONGEST_VALID:
             self.valid[key] = None

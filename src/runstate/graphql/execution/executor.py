@@ -76,6 +76,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
     def build_per_event_executor(self, payload: Any) -> "Executor":
         """Return an executor for an event of a subscription."""
         executor = cast("Executor", super().build_per_event_executor(payload))
+        # Each event is an answer of its own, with its own size and errors.
         executor.begin()
         return executor
 
@@ -223,6 +224,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             except Exception as error:  # noqa: BLE001 graphql-core executes it again and reports the error
                 self._fall_back(error)
         elif step.name in plan.template and plan.template[step.name] is not None:
+            # A constant of the schema, such as `__typename`.
             return plan.template[step.name]
         place = Path(path, step.name, plan.kind.name)
         by_library = partial(self.execute_field, plan.kind, source, step.details, place, position_context)
@@ -276,6 +278,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             return await plans[sources.row].write(sources, self.execution)
         batches = {kind: ObjectBatch([each for each in sources if type(each) is kind]) for kind in plans}
         written = await all_of(plan.write(batches[kind], self.execution) for kind, plan in plans.items())
+        # An iterator for each class: the objects are taken again in the order of the list.
         answers = dict(zip(plans, map(iter, written), strict=True))
         return [next(answers[type(each)]) for each in sources]
 
@@ -295,6 +298,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             raw_error.__traceback__ = None
         if isinstance(raw_error, LimitExceeded) and raw_error.limit in MOST:
             raise raw_error from None
+        # An error that has a path was counted at the field where it was raised.
         if not isinstance(raw_error, GraphQLError) or raw_error.path is None:
             self._use("errors")
         super().handle_field_error(raw_error, return_type, field_details_list, path)

@@ -137,6 +137,7 @@ class Schema(strawberry.Schema):
             if accepted.operation.kind is not OperationType.SUBSCRIPTION:
                 yield await self._result(accepted)
                 return
+            # As text: it is a part of the key by which equal subscriptions share answers, and tells their size.
             variables = exact_json.dumps(request.variables)
             # Variables are kept as long as the subscription, declared or not.
             with self.in_flight.subscription(), self.room.holding(len(variables), SMALL_EVENT_BYTES):
@@ -219,6 +220,7 @@ class Schema(strawberry.Schema):
             async with asyncio.timeout(self.documents.limits.operation_seconds):
                 result = await result
         if isinstance(executor, Executor) and accepted.operation not in self.fast_paths:
+            # Made at the first execution, which has collected the fields; most documents are executed often.
             self.fast_paths[accepted.operation] = fast_path_of(executor)
         self._size_of(executor).check(result.data, self.documents.limits.answer_bytes)
         errors = self._presented(accepted.request, result.errors)
@@ -262,6 +264,7 @@ class Schema(strawberry.Schema):
                 async for payload in source:
                     await _until_taken(accepted.request)
                     shared = getattr(payload, "shared", None)
+                    # Subscribers with the same document and variables get the same answer to the same event, made once.
                     key = None if shared is None else (*base, shared)
                     event = await self._event(accepted, executor, payload, key)
                     yield ExecutionResult(cast("Any", event.data), self._presented(accepted.request, event.errors))

@@ -50,6 +50,7 @@ class Objects(Serializers):
     @override
     def write_all(self, values: Sequence[Any]) -> Sequence[Any]:
         kinds = set(map(type, values))
+        # Column by column takes fewer calls than object by object.
         if len(kinds) == 1 and self[kinds.pop()] == self.plan.fill:
             return self.plan.fill_all(values)
         return super().write_all(values)
@@ -192,6 +193,7 @@ class Plan:
         columns = self._columns(batch) if isinstance(batch, RawRows) else None
         if columns is None:
             answers = [self.fill(each) for each in batch.objects]
+            # Values of attributes are not measured, so the answer is measured when it is written.
             execution.size.is_known = False
         else:
             answers = self._from_columns(cast("RawRows", batch), columns, execution.size)
@@ -259,6 +261,7 @@ async def all_of(waiting: Iterable[Awaitable[Any]]) -> list[Any]:
     # A single one needs no task.
     if len(several) == 1:
         return [await several[0]]
+    # Without exceptions: the others would go on reading for an answer that nobody waits for any more.
     results = await asyncio.gather(*several, return_exceptions=True)
     for each in results:
         if isinstance(each, BaseException):

@@ -110,6 +110,7 @@ class PageQuery(Generic[R]):
         if len(parents) == 1:
             return [await self._page(fetch, parents)]
         read = await fetch(self._pages(parents))
+        # Parents without rows are not in the result.
         by_parent: dict[Any, list[Sequence[Any]]] = {parent: [] for parent in parents}
         for parent, values in zip(self.none.with_values(read).values_of(str(self.parent)), read, strict=True):
             by_parent[parent].append(values)
@@ -142,6 +143,7 @@ class PageQuery(Generic[R]):
             return part
         column, values = self.spread.clauses
         given = cast("sa.ScalarSelect[Any]", values).element.subquery("given")
+        # LATERAL gives each value its own LIMIT, and so its own look into the index.
         page = part.where(column == given.c[0]).lateral("page")
         places = [key.clause(page, backwards=self.backwards) for key in self.keys]
         return sa.select(page).select_from(given.join(page, sa.true())).order_by(*places).limit(self.size + 1)
@@ -187,6 +189,7 @@ class PageQuery(Generic[R]):
         """Return the rows that are the first with their value in a column."""
         places = [key.clause(self.table, backwards=False) for key in self.keys]
         place = sa.func.row_number().over(partition_by=self.table.c[column], order_by=places).label("place")
+        # The condition is inside: otherwise a value would be missing whose first row does not meet it.
         ranked = sa.select(*self.table.c, place).where(self.where).subquery("ranked")
         columns = [each for each in ranked.c if each.key != "place"]
         return sa.select(*columns).where(ranked.c.place == 1).subquery(self.table.description)
@@ -215,6 +218,7 @@ class PageQuery(Generic[R]):
         # The row at the cursor counts, too.
         cut_off = negated(beyond(self.keys, self.table, values, backwards=ahead))
         statement = sa.select(sa.literal(1), self._by()).select_from(self.table).where(*self._scope(parents), cut_off)
+        # One row is enough to know; nothing is counted.
         statement = statement.limit(1) if len(parents) == 1 else statement.distinct()
         found = {parent for _, parent in await fetch(statement)}
         return [parent in found for parent in parents]

@@ -95,6 +95,7 @@ def total(amounts: Iterable[Amount]) -> Amount:
             variable.append(amount)
     if not variable:
         return min(fixed, MAX_AMOUNT)
+    # A function, so that a cached document is not visited again for other variables.
     return lambda values: min(fixed + sum(amount(values) for amount in variable), MAX_AMOUNT)
 
 
@@ -191,6 +192,7 @@ class CostVisitor:
         selected = node.selection_set
         inner = self._selected(selected, get_named_type(field.type) if field else None) if selected else NOTHING
         item = bool(owner and owner.name in self.paged and node.name.value in ITEMS)
+        # A field without a selection counts if it has arguments: it may need a statement of its own.
         objects = _objects(node, field, inner, item=item) if selected else int(bool(field and field.args))
         return SelectionCost(
             fields=1,
@@ -273,6 +275,7 @@ def _length_of(value: Any) -> int:
 def _value(node: ValueNode, values: VariableValues) -> Any:
     if isinstance(node, VariableNode):
         return values.variables.get(node.name.value)
+    # Python reads long integers in quadratic time.
     return int(node.value[:MOST_DIGITS]) if isinstance(node, IntValueNode) else None
 
 

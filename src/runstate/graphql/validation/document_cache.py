@@ -128,10 +128,12 @@ class DocumentCache:
         document = self.cached.get(text)
         if document is None:
             document = self._analyzed(text)
+            # One large document must not push out all small ones.
             if len(text) <= MAX_CACHED_CHARACTERS:
                 self._put(text, document)
         else:
             self.hits += 1
+            # The oldest document is then the one that was not used for the longest time.
             self.cached.move_to_end(text)
         return document
 
@@ -200,6 +202,7 @@ class DocumentCache:
         return document
 
     def _validated(self, node: DocumentNode) -> Document:
+        # The visitor takes time in proportion to the document, whatever fragments it has; validation may not.
         visitor = CostVisitor(self.schema, self.paged, self.scopes, node)
         definitions = [each for each in node.definitions if isinstance(each, OperationDefinitionNode)]
         costs = [visitor.operation(each) for each in definitions]
