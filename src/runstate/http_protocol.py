@@ -133,6 +133,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.pending = EMPTY
         """Bytes that are not parsed yet."""
         self.is_paused = False
+        # Refused here and not by the listener, so that the client reads why.
         if not self.guard.enter(self.sender):
             self.phase = Phase.END
             self.transport.write(response(HTTPStatus.SERVICE_UNAVAILABLE))
@@ -286,6 +287,7 @@ class HttpProtocol(HttpToolsProtocol):
             # The application is slow to read the body, not the client to send it.
             if self.flow.read_paused:
                 self.since = now
+            # A large body gets more time, a client that sends a byte now and then does not.
             elif waited > self.guard.limits.body_seconds + self.received / SLOWEST:
                 self.refuse(HTTPStatus.REQUEST_TIMEOUT)
         # The time of the answer is not the client's.

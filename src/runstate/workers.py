@@ -44,7 +44,9 @@ class Place:
 
     def start(self) -> None:
         """Start a process."""
+        # Not `fork`: a child would inherit the threads and connections of the parent in an unknown state.
         context = multiprocessing.get_context("spawn")
+        # Without a lock: a process that hangs could hold it.
         self.beats = context.RawValue("L", 0)
         """Number of heartbeats of the process."""
         self.seen = 0
@@ -69,6 +71,7 @@ class Place:
     def kill(self, reason: str) -> None:
         """End the process at once."""
         log.error(reason, pid=self.process.pid)
+        # SIGKILL, because a process that hangs handles no other signal.
         self.process.kill()
         self.process.join(KILL_SECONDS)
 

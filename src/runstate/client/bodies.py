@@ -46,11 +46,13 @@ class Body:
     def interrupt(self, *, by_signal: bool) -> None:
         """Raise Cancelled in the code; CancelledError in a task."""
         if self.loop and self.task:
+            # Tasks may be cancelled in the thread of their loop only.
             self.loop.call_soon_threadsafe(self.task.cancel)
         elif by_signal:
             # A signal also ends a sleep.
             signal.pthread_kill(self.thread, signal.SIGTERM)
         else:
+            # Python has no other way into a thread. It is raised at the next bytecode, so not during a blocking call.
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(Cancelled))
 
     def forget_interrupt(self) -> None:
@@ -106,6 +108,7 @@ class Bodies:
             with self.lock:
                 for bodies in self.chain():
                     bodies.active.remove(body)
+                # Otherwise the exception would be raised later, in code that has nothing to do with the run.
                 if self.interrupted and not body.task and not body.handles_signal:
                     body.forget_interrupt()
             if body.handles_signal:
@@ -116,6 +119,7 @@ class Bodies:
 
     def _handle_signal(self, body: Body) -> Any:
         """Handle SIGTERM while the main thread executes code, unless the program handles it."""
+        # Python permits handlers of signals in the main thread only.
         if not body.is_main or body.task or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
             return None
         body.handles_signal = True

@@ -94,10 +94,12 @@ class Engine(Generic[W]):
 
     def _start(self) -> None:
         self.loop = loop = asyncio.new_event_loop()
+        # A daemon, so that a program that forgets to close its client can exit.
         self.thread = thread = threading.Thread(target=loop.run_forever, name="runstate-client", daemon=True)
         thread.start()
 
     async def _do(self, job: Job[W, T]) -> T:
+        # Made in the loop, because its connections belong to it.
         if self.worker is None:
             self.worker = self.make()
         return await job(self.worker)

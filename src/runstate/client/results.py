@@ -145,6 +145,7 @@ def _first_of(states: Iterable[State]) -> BaseException:
 
 def data_of_exception(error: BaseException) -> dict[str, Any]:
     """Return an exception as data of a state: its class, its message, and its traceback as text."""
+    # The end of a traceback says what failed.
     text = "".join(traceback.format_exception(error))[-LONGEST_TEXT:]
     kind = type(error)
     return {
@@ -168,6 +169,7 @@ def _storable(text: str) -> str:
 
 def _rebuilt(data: dict[str, Any]) -> BaseException:
     """Return the exception that data describes. One that Python has is of its class, another one a FailedRun."""
+    # Only builtins: importing a module that data names would execute code of somebody else's choice.
     kind = getattr(builtins, data["name"], None) if data["module"] == "builtins" else None
     message = data["message"]
     error: BaseException = FailedRun(f"{data['name']}: {message}")
@@ -187,6 +189,7 @@ def data_of_value(value: Any, storage: Storage | None, *, keeps_none: bool, allo
         return None
     text = _as_json(value)
     if text is not None and len(text) <= LARGEST_INLINE:
+        # Wrapped, so that a reader does not take the value for a reference.
         return {"storage_key": INLINE, "result": text} if value is None or _looks_special(value) else value
     if storage is None or (text is None and not allow_pickle):
         return UNPERSISTED
@@ -205,6 +208,7 @@ def _as_json(value: Any) -> str | None:
     """Return a value as JSON; None if JSON gives another value back, or if the server cannot store it."""
     try:
         text = json.dumps(value, allow_nan=False)
+        # Read again, because JSON turns tuples into lists and keys into text.
         return text if "\\u0000" not in text and json.loads(text) == value and text.encode() else None
     except (TypeError, ValueError, RecursionError):
         return None

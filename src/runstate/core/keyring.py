@@ -23,6 +23,7 @@ class Keyring:
         self.keys = {key_id(key): key for key in keys}
 
     def __repr__(self) -> str:
+        # Ids only: a representation ends in logs and tracebacks.
         return f"Keyring({list(self.keys)})"
 
     @property
@@ -34,6 +35,7 @@ class Keyring:
         """Return a value, encrypted. It can only be decrypted as being about the same thing."""
         if self.newest is None:
             raise NoSecretKey
+        # Random: with one nonce for two texts, AES-GCM would reveal both.
         nonce = token_bytes(NONCE_BYTES)
         ciphertext = _cipher(self.keys[self.newest]).encrypt(nonce, exact_json.dumps(value), about.encode())
         return f"{self.newest}.{urlsafe_b64encode(nonce + ciphertext).decode()}"
@@ -53,6 +55,7 @@ def _cipher(key: bytes) -> AESGCM:
 
 def key_id(key: bytes) -> str:
     """Return the id of a key, which is stored with what it encrypts."""
+    # A digest, so that the stored id tells nothing about the key.
     return hashlib.sha256(key).hexdigest()[: 2 * ID_BYTES]
 
 

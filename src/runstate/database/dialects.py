@@ -76,6 +76,7 @@ def among_selected(column: sa.ColumnElement[Any] | Any, query: sa.Select[Any]) -
 @compiles(AmongSelected, "postgresql")
 def _any_selected(element: AmongSelected, compiler: SQLCompiler, **kw: Any) -> str:
     column, query = element.clauses
+    # The array is computed first and then looked up in the index; `IN` could become a join over the table.
     return f"{compiler.process(column, **kw)} = ANY (ARRAY{compiler.process(query, **kw)})"
 
 
@@ -221,6 +222,7 @@ def text_contains(column: sa.ColumnElement[Any] | Any, text: str) -> sa.ColumnEl
 @compiles(TextContains, "postgresql")
 def _text_contains_postgresql(element: TextContains, compiler: SQLCompiler, **kw: Any) -> str:
     column, text = (compiler.process(each, **kw) for each in element.clauses)
+    # No pattern, so nothing in the text needs escaping.
     return f"(strpos(lower({column}), lower({text})) > 0)"
 
 
@@ -240,6 +242,7 @@ class ShortTextContains(TextContains):
 @compiles(ShortTextContains, "postgresql")
 def _short_text_contains_postgresql(element: ShortTextContains, compiler: SQLCompiler, **kw: Any) -> str:
     column, text = (compiler.process(each, **kw) for each in element.clauses)
+    # Escaped in SQL, because the text is a parameter of a statement that is compiled once.
     escaped = rf"regexp_replace({text}, '([\\%_])', '\\\1', 'g')"
     return f"({column} ILIKE '%' || {escaped} || '%')"
 

@@ -54,6 +54,7 @@ class Position:
     def of_snapshot(cls, snapshot: str, newest: int, boot: int, top: int) -> Self:
         """Return the position of a PostgreSQL snapshot, ended behind the newest visible transaction id."""
         _, end, in_progress = snapshot.split(":")
+        # Transactions of other tables advance the snapshot; cursors should not change while the log does not.
         xmax = max(1, min(int(end), newest + 1))
         xip = sorted(int(xid) for xid in in_progress.split(",") if xid)
         return cls(xmax, tuple(xid for xid in xip if xid < xmax), boot, top)
@@ -105,6 +106,7 @@ class Cursor:
         if self.upto:
             packed += [self.upto.packed(), self.after]
         body = orjson.dumps(packed)
+        # A checksum, so that a cursor that lost its end is malformed, and not another position.
         return urlsafe_b64encode(_checksum(body) + body).rstrip(b"=").decode()
 
     @classmethod

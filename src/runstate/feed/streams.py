@@ -34,6 +34,7 @@ async def follow(
 async def opened(stream: "LogStream[T]", cursor: Cursor | None) -> AsyncGenerator[Page[T], None]:
     """Open a stream: return its pages after a cursor, by default new ones. Raises CursorExpired."""
     hub, matching = stream.hub, stream.subscriber.filter
+    # Joined before the read: what is committed during it is offered by the hub.
     end = await hub.with_timeout(hub.join)
     if cursor is None:
         return stream.after(Page([], Cursor(end)))
@@ -69,6 +70,7 @@ class Stream(ABC, Generic[T, Part]):
                 yielded_at = asyncio.get_running_loop().time()
                 yield part
                 if self.subscriber.stalled_for(yielded_at) > self.hub.settings.slow_subscriber_timeout_seconds:
+                    # The client comes back with the cursor; meanwhile nothing is held for it.
                     raise SlowConsumer(self._resume_point())
                 part = await self._next()
         finally:

@@ -133,6 +133,7 @@ class Execution:
 
     async def _propose(self, state: Mapping[str, Any]) -> Any:
         claim = {"claimId": self.claim_id} if self.is_live else {}
+        # The same in a repetition after a lost answer, and another one for each claim of the run.
         key = f"worker {self.claim_id} {state['type']}"
         given = {"run": {"flowRunId": self.run["id"]}, "state": state, "idempotencyKey": key, **claim}
         return await self.setting.api.do(PROPOSE, input=given)
@@ -158,6 +159,7 @@ class Execution:
             stderr=STDOUT,
             cwd=command.directory,
             env={"PYTHONUNBUFFERED": "1", **os.environ, **command.environment, **self.setting.environment, **ids},
+            # A process group of its own: signals reach its children, and Ctrl-C in a terminal reaches the worker only.
             start_new_session=True,
             # A killed worker must not leave processes behind whose runs are given to others.
             preexec_fn=die_with_parent if sys.platform == "linux" else None,
@@ -208,6 +210,7 @@ class Execution:
         rest = b""
         while chunk := await _read(process, ended):
             *lines, rest = (rest + chunk).split(b"\n")
+            # A program that never writes a line break must not fill the memory of the worker.
             if len(rest) > LONGEST_LINE:
                 lines, rest = [*lines, rest], b""
             await self._write(lines)
@@ -236,6 +239,7 @@ class Execution:
         if state not in HELD:
             self.tell(f"ended; the run is {state}" if ending else "stopped: the claim was lost")
             return
+        # A program that ends with code 0 on SIGTERM was cancelled all the same.
         ending = {"type": "CANCELLED"} if state == "CANCELLING" and ending["type"] == "COMPLETED" else ending
         answer = await self._propose(ending)
         self.tell(f"{answer['state']['type']}: {ending.get('message') or 'ended with code 0'}")

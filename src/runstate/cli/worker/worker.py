@@ -145,6 +145,7 @@ class Worker:
 
     async def _renewals(self) -> None:
         while True:
+            # Two renewals may be lost before a claim expires.
             await asyncio.sleep(self.options.lease_seconds / 3)
             live = [claim for claim, each in self.executions.items() if each.is_live]
             for start in range(0, len(live), MOST_CLAIMS):
@@ -191,6 +192,7 @@ class Worker:
             self.idle.clear()
         else:
             self.idle.set()
+        # There may be more than it asked for.
         if len(answer["claims"]) == first:
             return 0
         return _seconds_until(answer["nextDue"])

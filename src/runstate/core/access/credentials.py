@@ -111,6 +111,7 @@ class CredentialCache:
         raise Unauthenticated
 
     async def _holder(self, text: str) -> ApiKeyPrincipal:
+        # Rows are found by the prefix, which is no secret: a search by the digest could tell something by its time.
         prefix = keys.prefix_of(text)
         if prefix is None:
             raise Unauthenticated

@@ -47,6 +47,7 @@ class CsrfTokens:
             connection = transaction.connection
             # No service deletes tokens, so each creation deletes the expired ones.
             await connection.execute(sa.delete(table).where(table.c.expiration <= now, table.c.client != client))
+            # One statement, so that two requests of a client at the same time leave one token.
             replace = insert_or_replace(
                 connection.dialect.name, table, ["client"], ["updated", "token", "expiration"]
             ).returning(*table.columns)

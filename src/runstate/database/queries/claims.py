@@ -113,6 +113,7 @@ def _locking(*, shared: bool) -> Query:
 async def free_slots(connection: AsyncConnection, pool: Pool) -> dict[UUID, int]:
     """Return the free slots of a pool and of its queues by id. The caller must hold the lock of the pool."""
     limits = {pool.id: pool.limit, **{each.id: each.limit for each in pool.queues}}
+    # Without limits nothing is counted.
     if not pool.is_limited:
         return dict.fromkeys(limits, UNLIMITED)
     used = {row[0]: row[1] for row in await fetch(connection, HELD, {"queues": [each.id for each in pool.queues]})}
@@ -136,6 +137,7 @@ CANDIDATES: Final = (
     )
     .order_by(FlowRun.next_scheduled_start_time, FlowRun.id)
     .limit(sa.bindparam("most", type_=sa.Integer()))
+    # A locked run is being changed or claimed: waiting for it would delay the claims of all others.
     .with_for_update(key_share=True, skip_locked=True, of=FlowRun)
 )
 
@@ -190,6 +192,7 @@ RENEWING: Final = (
     sa.update(RunClaim)
     .where(among_given(RunClaim.id, "ids"))
     .values(
+        # The clock of the database decides about the expiry, too, so servers with other clocks do no harm.
         expires=DatabaseTime() + sa.bindparam("lease", type_=Duration()),
         lease_seconds=sa.bindparam("seconds", type_=sa.Double()),
         updated=sa.bindparam("now", type_=Timestamp()),

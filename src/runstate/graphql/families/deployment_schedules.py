@@ -85,6 +85,7 @@ async def next_dates(
         found = await info.context.commands.calendar.dates(
             root.schedule, (), info.context.now, first=first, patient=True
         )
+    # `problem` tells the reason; the dates are part of a list that must not fail for one schedule.
     except InvalidInput:
         return []
     return [each.date for each in found.dates]

@@ -129,6 +129,7 @@ def by_id(row: type[Row]) -> Any:
 @cache
 def reference_of(row: type[Row], lookup: str) -> Any:
     """Return the document that names a row by its id or by a unique column, registered as an input."""
+    # Cached: the query and the update of a family have the same input type, which is registered once.
     reference = reference_document(row, lookup)
     register_input(reference, name=reference.__name__, one_of=True)
     return reference
@@ -197,6 +198,7 @@ def deletion(row: type[Row], command: Delete, scope: Scope) -> Any:
 
 
 def _mutation(resolve: Any, name: str, command: Command, scope: Scope, made: Any, argument: str, text: str) -> Any:
+    # Strawberry derives the name and the description of a mutation from its function.
     resolve.__name__, resolve.__doc__ = name, text
     described = strawberry.argument(description=argument)
     kind: Any = Input.__class_getitem__(command.document)

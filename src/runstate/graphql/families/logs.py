@@ -171,6 +171,7 @@ class Mutation:
     @mutation(Scope.ADMIN, InvalidInput)
     async def delete_logs(self, info: Info, input: Old) -> DeleteLogsPayload:
         """Delete the lines that meet a condition, or count them. Large deletions take several transactions."""
+        # An empty condition is more often a forgotten variable than the wish to delete everything.
         if not any(map(is_set, vars(input.where).values())):
             raise InvalidInput("`where` has no condition, so it would delete all logs. Add one.", ["where"])
         clause = input.where.clause(TABLE)

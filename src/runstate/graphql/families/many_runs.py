@@ -290,6 +290,7 @@ def _state(given: Any) -> State:
 
 def _digest(mutation: str, *given: Any) -> str:
     """Return a digest of the arguments: a mutation with the same digest is the same."""
+    # Sorted: the order of members in the variables of a client has no meaning.
     text = exact_json.dumps([mutation, *map(_plain, given)], option=orjson.OPT_SORT_KEYS)
     return sha256(text).hexdigest()
 
@@ -329,6 +330,7 @@ async def _proposed(
             run_id=run_id,
             state=state,
             expected_version=version,
+            # Each proposal gets the key, too: a repetition after a crash changes no run a second time.
             idempotency_key=f"{mutation} {options.stored_key}" if options.stored_key else None,
             fingerprint_source=digest,
             dry_run=options.dry_run,
@@ -359,6 +361,7 @@ async def _executed(
             run=run,
             where=options.where.clause(run.__table__),
             act=act,
+            # A flow run is deleted with all its task runs, so fewer of them fit into a transaction.
             batch=DELETED_FLOW_RUNS if mutation == "deleteFlowRuns" else PROPOSALS,
             limit=options.limit,
             after=as_uuid(str(options.after)) if is_set(options.after) else None,

@@ -106,6 +106,7 @@ def members(cls: type) -> list[Member]:
         return [
             Member(name, simplified(_annotated(hints[name], field)), field.description)
             for name, field in cls.model_fields.items()
+            # The kind is the name of the member in inputs, and the type in answers.
             if not is_kind(field.annotation)
         ]
     docs = texts(cls)
@@ -301,6 +302,7 @@ def _attach_definition(
     make = strawberry.interface if is_interface else strawberry.type
     stand_in = make(class_of(name, (), fields, __module__=cls.__module__), name=name, description=description_of(cls))
     definition = definition_of(stand_in)
+    # Answers hold instances of the class, and Strawberry looks for the origin of their type.
     definition.origin = cls
     definition.interfaces = [definition_of(interface) for interface in implements]
     definition.is_type_of = None if is_interface else partial(_is_a, cls)
@@ -410,6 +412,7 @@ def add_field(row: type[Base], name: str, make: Callable[[], StrawberryField], r
     below = [table for table in tables(row) if table is not row]
     for cls in (row, *(table for table in below if not has_field(table, name))):
         registry.require_open(cls, f"The field {cls.__name__}.{name}")
+        # A field of its own for each class: Strawberry writes into it.
         field = make()
         field.python_name = name
         # A field of a type itself replaces the one from its interface.
