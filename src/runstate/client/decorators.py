@@ -101,6 +101,7 @@ class FlowFunction(Generic[P, T]):
         common: dict[str, Any] = {"tags": options.tags, "retries": options.retries, "retry_delay": options.retry_delay}
         parameters, inputs = _parameters(self.function, args, kwargs), _inputs(self.function, args, kwargs)
         parent = _flow_run(CURRENT.get())
+        # A flow inside of another one is reported by the client of the outer one.
         if parent:
             run = parent.subflow(options.name, parameters=parameters, inputs=inputs, **common)
             run.executor = options.executor
@@ -165,6 +166,7 @@ class TaskFunction(Generic[P, T]):
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return TaskFuture(run, flow_run.submit(lambda: asyncio.run(self._aexecute(run, args, kwargs))))
+        # In the loop of the caller, because coroutines use objects that belong to it.
         future = asyncio.run_coroutine_threadsafe(self._aexecute(run, args, kwargs), loop)
         return TaskFuture(run, flow_run.track(future))
 

@@ -72,7 +72,6 @@ class Execution(ReportedRun):
             result: T = end.value
             return result
         except BaseException as error:
-            # It blocks until the server has answered; the loop of the caller goes on meanwhile.
             await asyncio.to_thread(self._give_up, error)
             raise
 

@@ -132,7 +132,6 @@ class ReportedRun:
 
     async def _begin(self, reporter: Reporter) -> State:
         """Propose RUNNING until the run may execute or has ended; return its state."""
-        # Known from the creation: a request less for each run that has ended before.
         if self.state and self._keeps_end(self.state):
             return self.state
         while True:

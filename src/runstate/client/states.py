@@ -58,6 +58,7 @@ class State(BaseModel):
     @field_validator("state_details", mode="before")
     @classmethod
     def _details_are_read(cls, given: Any) -> Any:
+        # The server answers null for members that are not set; the defaults of some are not null.
         return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
 
     @model_validator(mode="before")
@@ -100,6 +101,7 @@ class State(BaseModel):
 
     def with_storage(self, storage: Storage | None) -> Self:
         """Return the state, whose result is read from a storage."""
+        # Private: a state is compared and copied without the place where its result is read.
         self._storage = storage
         return self
 

@@ -36,6 +36,7 @@ class Batches:
     def take(self, data: dict[str, Any]) -> list[Entry]:
         """Return the batch of an event, unless it is empty."""
         batch = data["transitions"]
+        # Also of an empty batch: its cursor stays valid for longer.
         self.after = batch["cursor"]
         return [batch] if batch["transitions"] else []
 

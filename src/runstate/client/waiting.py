@@ -76,6 +76,7 @@ class Slots:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.waiting.append(future)
         if queue.task is None or queue.task.done():
+            # One subscription for all runs that wait for the same limits.
             queue.task = asyncio.create_task(self._follow(names, queue))
         with suppress(TimeoutError):
             await asyncio.wait_for(future, seconds)
@@ -96,6 +97,7 @@ class Slots:
             events.cancel()
             # The socket is closed before the loop is.
             await asyncio.gather(events, return_exceptions=True)
+            # What was free may be taken when the next run waits.
             queue.surplus = 0
 
     async def _events(self, names: frozenset[str], queue: Queue) -> None:

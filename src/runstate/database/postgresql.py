@@ -195,7 +195,7 @@ class Connections:
     def _hand_over(self, connection: AsyncConnection | None) -> bool:
         """Give a connection, or the room for one, to the caller that waits longest. Return whether there is one."""
         while self.refused:
-            # The oldest first: nobody waits for ever while others are served.
+            # The oldest first, so that nobody waits while later callers are served.
             refused = self.refused.popleft()
             if not refused.done():
                 refused.set_result(connection)

@@ -91,6 +91,7 @@ def storable_json(value: Any, *, at_most: int = LARGEST_JSON_BYTES) -> Any:
 
 def without_duplicates(values: list[Any]) -> list[Any]:
     """Return the values in their order, each once."""
+    # Not a set: the order of tags is kept.
     return list(dict.fromkeys(values))
 
 

@@ -29,6 +29,7 @@ class EventResource(Document):
 class NewEventResource(Document):
     """A thing that an event tells of, with at most 500 labels."""
 
+    # Any, because the command checks it and names the place of a mistake among a thousand events.
     labels: Any | None = Field(
         default=None,
         description="Keys and texts; none of them is `resource.id`, `resource.role` or `resource.name`.",

@@ -12,6 +12,7 @@ CENTURY_SECONDS = 36_525 * 86_400
 
 
 def _this_second() -> datetime:
+    # Dates of the schedule are then whole seconds.
     return datetime.now(UTC).replace(microsecond=0)
 
 
@@ -24,6 +25,7 @@ def _with_zone(instant: datetime) -> datetime:
 
 
 def _utc() -> str:
+    # A function and not a constant: members with computed defaults are always stored with the document.
     return "UTC"
 
 

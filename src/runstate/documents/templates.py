@@ -35,6 +35,7 @@ def short_range(*bounds: int) -> range:
 class Sandbox(ImmutableSandboxedEnvironment):
     """The sandbox of templates."""
 
+    # These make large values from small templates.
     intercepted_binops = frozenset({"*", "**"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -53,7 +54,9 @@ def _as_it_is(_: Any, value: Any) -> Any:
 def environment() -> Any:
     """Return the environment of all templates. Undefined names are empty texts, however deep they are."""
     made = Sandbox(
+        # An event without a label must not make the action fail.
         undefined=ChainableUndefined,
+        # Texts of notifications are no HTML.
         autoescape=False,
         keep_trailing_newline=True,
         # The compiler must compute nothing: it also runs in the server, without limits.

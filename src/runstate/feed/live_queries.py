@@ -57,7 +57,6 @@ class LiveQueries:
             while True:
                 last = rows
                 read, rows = await query.read_after(read)
-                # A commit may have changed other rows; then the subscriber is told nothing.
                 if rows != last:
                     yield rows
         finally:

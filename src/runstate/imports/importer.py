@@ -186,12 +186,10 @@ class Importer:
         free = []
         for raw, row in pairs:
             key = tuple(row[name] for name in table.key)
-            # NULL is equal to nothing, so such keys are never taken.
             if None not in key and key in taken:
                 self.renamed[table.row][row["id"]] = taken[key]
                 self.report.remark(table.name, f"left out, because another one has its {table.key[-1]}", str(key[-1]))
             else:
-                # Two rows of the same page can have one key, too.
                 taken[key] = row["id"]
                 free.append((raw, row))
         return free

@@ -41,7 +41,6 @@ async def flow_runs(
 ) -> list[Object]:
     """Return the flow runs that meet a condition, each with its state and its work pool."""
     asked = (
-        # Joined: a run without its state is of no use to the client, and a second statement would see a later moment.
         _labelled(FLOW_RUN, FLOW_RUN_STATE, [WorkPool.id, WorkPool.name])
         .select_from(FlowRun)
         .outerjoin(FlowRunState, FlowRunState.id == FlowRun.state_id)

@@ -36,7 +36,6 @@ async def _end_leases(database: Database, limit_id: UUID, now: datetime) -> int:
             ended += some
     except DBAPIError as error:
         failure = failure_of(error)
-        # A database that is away is away for all limits, so the round ends.
         if failure.is_temporary and failure.kind is not Kind.CONFLICT:
             raise
         is_bug = failure.kind is Kind.BUG

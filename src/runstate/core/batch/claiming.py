@@ -90,6 +90,7 @@ async def claim(
         try:
             found = await _round(database, pool_id, given, environment(), full, limited=limited)
         except PoolHasLimitsError:
+            # The next round takes the exclusive lock.
             limited, found = True, None
         if found is not None and (found <= full or not any(each.missing for each in given)):
             break
@@ -185,6 +186,7 @@ def _waits(unit: UnitOfWork, run: FlowRun, now: datetime) -> bool:
     if deployment is None or limit is None or not limit.active or unit.held_by(run.id):
         return False
     options = deployment.concurrency_options
+    # With CANCEL_NEW the rules must see the run, because they cancel it.
     waits = options is None or options.collision_strategy is not CollisionStrategy.CANCEL_NEW
     return waits and (limit.limit == 0 or seconds_until_room(limit, 1, now) > 0)
 
@@ -253,6 +255,7 @@ def due_again(unit: UnitOfWork, run: FlowRun, now: datetime, message: str | None
     """Return the state of a claimed run that is returned: SCHEDULED at its original time."""
     state = unit.states.get(run.id)
     original = state.details.scheduled_time if state else None
+    # At its old time, so that it does not lose its place behind runs that were scheduled later.
     return scheduled(now, original or run.expected_start_time or now, message=message)
 
 
@@ -299,6 +302,7 @@ class ClaimQueue:
 
     def _next(self, waiting: deque[Waiting]) -> list[Waiting]:
         group, size = list[Waiting](), 0
+        # At least one, however large, so that a request for many runs is served, too.
         while waiting and (not group or size + waiting[0].wanted.first <= RUNS_A_TRANSACTION):
             size += waiting[0].wanted.first
             group.append(waiting.popleft())

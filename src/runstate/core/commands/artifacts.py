@@ -37,6 +37,7 @@ async def _create(context: CommandContext, connection: AsyncConnection, columns:
         return await insert(connection, Artifact, {**columns, **own, "collection_id": None})
     copy = _copy({**columns, **own})
     made = {**fresh(context), "key": columns["key"], **copy}
+    # The lock gives artifacts of one key an order, by which the latest is known.
     collection = await insert_or_find(connection, ArtifactCollection, made, ("key",), lock=True)
     if not collection.created:
         # Read under the lock, so that the latest artifact is also the newest.

@@ -78,6 +78,7 @@ async def update_automation(context: CommandContext, document: Any) -> Automatio
         connection = transaction.connection
         before = await locked(connection, document.id)
         trigger = columns.get("trigger")
+        # A client that sends back what it has read must not lose the counted events.
         if trigger is not None and definition(trigger) == definition(before.trigger):
             del columns["trigger"]
         await _check_loops(connection, {name: columns.get(name, getattr(before, name)) for name in CHECKED})
@@ -131,6 +132,7 @@ async def set_enabled(context: CommandContext, connection: AsyncConnection, id: 
     """Enable or disable an automation. Raise NotFound or, if it would run without end, InvalidInput."""
     before = await locked(connection, id)
     if before.enabled is not enabled:
+        # A disabled automation may loop; enabling it must not.
         await _check_loops(connection, {name: getattr(before, name) for name in CHECKED} | {"enabled": enabled})
         await change(connection, Automation, Automation.id == id, {"enabled": enabled}, context.clock())
 
@@ -138,6 +140,7 @@ async def set_enabled(context: CommandContext, connection: AsyncConnection, id: 
 async def _delete(context: CommandContext, connection: AsyncConnection, ids: Sequence[UUID]) -> list[UUID]:
     table = table_of(Automation)
     which = among(table.c.id, sorted(set(ids)))
+    # The events of deletions need the rows, which are gone then.
     rows = (await connection.execute(sa.delete(table).where(which).returning(*table.c))).all()
     deleted = [Automation.of(row._mapping) for row in rows]  # type: ignore[arg-type] # noqa: SLF001 columns by name
     await _forget(connection, [each.id for each in deleted])

@@ -56,6 +56,7 @@ async def delete_block_type(context: CommandContext, block_type_id: UUID) -> Non
     async with context.database.write() as transaction:
         connection = transaction.connection
         await _check_type(connection, BlockType.id == block_type_id, block_type_id)
+        # References have no cascade: deleting a single document that others contain is refused.
         await _dereference(connection, BlockDocument.block_type_id == block_type_id)
         await crud.remove(connection, BlockType, block_type_id, context.clock())
 

@@ -235,7 +235,7 @@ class Expiry:
             return ended(run, self.reason) if self.crash else None
         expired = run.expired_claims + 1
         unit.change_run(run.replace(expired_claims=expired))
-        # A run that kills its workers would otherwise go round for ever.
+        # Otherwise a run that kills its workers would be claimed again without end.
         if expired >= MOST_EXPIRED:
             return states.crashed(message=f"{self.reason} It was the claim number {expired} that expired.")
         return due_again(unit, run, self.context.clock(), f"{self.reason} The run can be claimed again.")

@@ -37,7 +37,6 @@ def command(row: type[Row], *, notify: str | None = TRANSITIONS.channel) -> Call
         async def run(context: CommandContext, document: D, *args: P.args, **kwargs: P.kwargs) -> T:
             result = await repeat(context, document, *args, **kwargs)
             if notify:
-                # After the commit, which is inside of the verb.
                 context.database.notify(notify)
             return result
 

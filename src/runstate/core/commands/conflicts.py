@@ -70,6 +70,7 @@ async def _in_use(connection: AsyncConnection, table: sa.Table, id: UUID) -> InU
     users: list[UUID] = []
     for column in _referring(table):
         query = sa.select(column.table.c.id).where(column == id).limit(MOST_USERS - len(users))
+        # Ids of some users are enough to show where to look.
         users += (await connection.execute(query)).scalars()
     return InUse(users) if users else None
 

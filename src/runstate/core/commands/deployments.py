@@ -73,7 +73,7 @@ DeployFlow = create_document(
 KEY: Final = ("flow_id", "name")
 APART: Final = ("id", "by", *MORE)
 INHERITED: Final = ("parameters", "tags", "labels", "work_queue_name", "work_queue_id", "version")
-"""Columns that scheduled runs have from their deployment."""
+"""Columns that scheduled runs have from their deployment: a change of one changes the runs that wait."""
 UNCHECKED: Final = Deployment.of(
     {"id": None, "enforce_parameter_schema": True, "parameter_schema": {}, "parameters": {}, "work_queue_id": None}
 )
@@ -282,10 +282,8 @@ async def _reschedule(
     if planned is not None:
         done = await replace_schedules(context, transaction, after.id, planned, paused=after.paused)
         taken += done.taken_back
-    # After the schedules: those that were created just now are paused, too.
     if before.paused != after.paused:
         taken += await set_paused(transaction, after.id, now, paused=after.paused)
-    # Runs that were created ahead of time would otherwise start with the former values.
     if any(getattr(before, name) != getattr(after, name) for name in INHERITED):
         await update_runs(transaction, after.id, now)
     return taken

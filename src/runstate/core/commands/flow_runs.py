@@ -187,7 +187,6 @@ async def _queue(context: CommandContext, document: Any, deployment: Deployment)
     pool = await find_pool(context, WorkQueue.id == deployment.work_queue_id)
     if pool is None:
         return None
-    # Only the whole can be checked: required variables may come from either.
     merged = deployment.job_variables | (document.job_variables or {})
     await check_job_variables(context, pool.base_job_template, merged, ("jobVariables",), complete=True)
     if document.work_queue_name in (None, deployment.work_queue_name):

@@ -34,6 +34,7 @@ async def beat(batcher: Batcher, runs: Sequence[requests.RunRef]) -> list[RunHea
     task_runs = {run_id for kind, run_id in given if kind is RunKind.TASK_RUN}
     async with batcher.database.read() as connection:
         found = {(each.kind, each.id): each for each in await monitored_runs(connection, flow_runs, task_runs)}
+    # Noted in memory and written together: a row for each heartbeat would be most of the writes of a server.
     batcher.heartbeats.note({each.id: each.version for each in found.values() if each.is_monitored})
     answers = []
     for kind, run_id in given:

@@ -34,6 +34,7 @@ def _resolved(part: Any, schema: Mapping[str, Any]) -> Mapping[str, Any]:
             break
         target: Any = schema
         for name in reference[2:].split("/"):
+            # JSON pointers escape `/` and `~`; in this order, because `~01` means `~1`.
             target = _object(target).get(name.replace("~1", "/").replace("~0", "~"))
         members = {**_object(target), **{key: value for key, value in members.items() if key != "$ref"}}
     return members

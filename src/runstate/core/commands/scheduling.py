@@ -70,6 +70,7 @@ async def _plan(calendar: Calendar, schedule: DeploymentSchedule, now: datetime,
 
 async def _missed(calendar: Calendar, schedule: DeploymentSchedule, now: datetime, horizon: Horizon) -> list[datetime]:
     """Return the latest dates since the last pass, as far back as the horizon says."""
+    # After a long absence, runs of dates that nobody waits for any more are not created.
     since = max(now - horizon.catch_up, schedule.planned_until or now)
     if since >= now:
         return []
@@ -96,6 +97,7 @@ def _identity(run_id: UUID, schedule_id: UUID, date: datetime) -> dict[str, Any]
 
 def key_of(schedule_id: UUID, date: datetime) -> str:
     """Return the idempotency key of the run of a schedule at a date."""
+    # Of the schedule and the date only, so that all servers give a date the same key.
     return f"schedule:{schedule_id}:{date.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 

@@ -45,6 +45,7 @@ async def tell_statuses(
     table, connection, status = table_of(row), transaction.connection, _status(row, now)
     changed = status != sa.func.coalesce(table.c.told_status, NOT_READY)
     asked = sa.select(*table.c, status.label("status")).where(changed, *which).order_by(table.c.id).limit(PAGE)
+    # Skipped: another server that has locked them tells of them.
     found = (await connection.execute(asked.with_for_update(skip_locked=True, of=table))).all()
     for name in sorted({each.status for each in found}):
         ids = [each.id for each in found if each.status == name]

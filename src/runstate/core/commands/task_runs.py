@@ -53,6 +53,7 @@ async def update_task_run(context: CommandContext, document: Any) -> TaskRun:
         if not locked:
             raise NotFound(document.id)
         changed: TaskRun = await change_run(context, connection, locked[0].run, document)
+        # Otherwise the run would hold slots of limits that no longer apply to it.
         lost = set(locked[0].run.tags) - set(changed.tags)
         if lost:
             await _release(context, transaction, document.id, {f"tag:{tag}" for tag in lost})

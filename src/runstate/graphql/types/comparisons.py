@@ -53,6 +53,7 @@ class Comparison(Conditions, Generic[T]):
 
     def _equals(self, column: Column, value: Any) -> Clause:
         known = self.known(value)
+        # A value that no column can hold is no mistake of the client: nothing is equal to it.
         return sa.false() if known is None else column == known
 
     def known(self, value: Any) -> Any:

@@ -140,6 +140,7 @@ class Where(Conditions, Generic[R]):
             # SQLAlchemy deprecates or_() without arguments.
             yield sa.or_(sa.false(), *(where.clause(table, depth) for where in value))
         elif name == "not_":
+            # Not NOT alone: NULL counts as false here, so its negation is true.
             yield negated(value.clause(table, depth))
         elif name == "search" and self.row.__searched__:
             yield _matches(table, self.row, value)
@@ -157,6 +158,7 @@ class Where(Conditions, Generic[R]):
         # Generic classes are also subscripted with type variables.
         if not is_row(row):
             return cls
+        # Lazy, because filters of rows that refer to each other contain each other.
         return lazy_type(f"{row.__name__}Where", lambda: REGISTRY.make(Where, row, lambda: _where(row)))
 
 
@@ -174,6 +176,7 @@ class ListFilter(Conditions, Generic[R]):
         if is_set(self.none):
             yield sa.not_(_exists_child(table, many, self.none, depth))
         if is_set(self.every):
+            # All of them meet it if none does not.
             yield sa.not_(_exists_child(table, many, self.every, depth, meets=False))
 
     @classmethod

@@ -73,6 +73,7 @@ class Input(Generic[M]):
         try:
             return cast("M", type(self).make_document(self.member_values()))
         except ValidationError as error:
+            # The first mistake only: others often follow from it.
             first = error.errors(include_url=False, include_context=False)[0]
             path = [to_camel_case(str(part).rstrip("_")) for part in first["loc"]]
             # Pydantic puts a prefix before the messages of validators.
@@ -86,6 +87,7 @@ class Input(Generic[M]):
         In other documents, null for a member that cannot be null counts as omitted.
         """
         annotation = cls.document_class.model_fields[name].annotation
+        # An update distinguishes null from an omitted member, so null must reach the document to be refused there.
         return issubclass(cls.document_class, Changes) or annotation is Any or NoneType in get_args(annotation)
 
     @classmethod
@@ -164,15 +166,8 @@ def _of_document(model: type[BaseModel]) -> type:
     whole = only is None and not options.one_of
     fields = {member.name: _input_field(model, member, whole=whole) for member in chosen}
     name = options.name or f"{model.__name__}Input"
-    made = class_of(
-        name,
-        (Input,),
-        fields,
-        __doc__=description_of(model),
-        __module__=__name__,
-        document_class=model,
-        make_document=model.model_validate,
-    )
+    more = {"document_class": model, "make_document": model.model_validate}
+    made = class_of(name, (Input,), fields, __doc__=description_of(model), __module__=__name__, **more)
     return input_type(name=name, one_of=options.one_of)(made)
 
 

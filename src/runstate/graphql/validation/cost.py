@@ -192,7 +192,6 @@ class CostVisitor:
         selected = node.selection_set
         inner = self._selected(selected, get_named_type(field.type) if field else None) if selected else NOTHING
         item = bool(owner and owner.name in self.paged and node.name.value in ITEMS)
-        # A field without a selection counts if it has arguments: it may need a statement of its own.
         objects = _objects(node, field, inner, item=item) if selected else int(bool(field and field.args))
         return SelectionCost(
             fields=1,

@@ -84,7 +84,7 @@ async def _csv(call: Call, run: UUID) -> AsyncIterator[str]:
         page = asked.where(Log.timestamp >= last.timestamp, (Log.timestamp > last.timestamp) | (Log.id > last.id))
 
 
-async def _read(call: Call, page: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+async def _read(call: Call, page: sa.Select[Any]) -> Sequence[Any]:
     async with call.database.read() as connection:
         return (await connection.execute(page)).all()
 

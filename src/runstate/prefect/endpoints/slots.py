@@ -161,7 +161,7 @@ async def release_of_tags(call: Call, body: TagSlots) -> Any:
     )
     async with call.database.read() as connection:
         found = (await connection.execute(asked)).all()
-    if ids := [lease for _, lease in found if lease]:
+    if ids := [lease for _, lease in found if lease is not None]:
         await release_concurrency_slots(call.context, ReleaseConcurrencySlots(lease_ids=ids))
     return await _limits(call, [limit for limit, _ in found])
 
