@@ -42,6 +42,7 @@ class Server(uvicorn.Server):
                 * settings.max_body_bytes,  # a message above the limit is answered with an error, not closed
                 ws_ping_timeout=settings.slow_subscriber_timeout_seconds
                 + 60,  # a slow subscriber gets SLOW_CONSUMER first
+                # Compression costs memory for each socket, and time of the event loop for each message.
                 ws_per_message_deflate=False,
                 # `logs.configure` has set up the loggers of uvicorn, too.
                 log_config=None,

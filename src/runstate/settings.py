@@ -376,4 +376,5 @@ def _similar(name: str, known: Iterable[str]) -> str | None:
     if name.startswith(PREFIX):
         found = get_close_matches(name.removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], 1)
         return PREFIX + found[0] if found else None
+    # Strict, because other programs have variables such as PORT or HOST.
     return next(iter(get_close_matches(name, known, 1, SIMILAR)), None)

@@ -48,6 +48,7 @@ def reported(run: TaskRun, state: State, columns: Mapping[str, Any]) -> tuple[Ta
 
 def joined(run: TaskRun, state: State) -> tuple[TaskRun, State]:
     """Return the run with a late state, which only joins its history, and that state."""
+    # A version of its own keeps versions without gaps, which readers of the history rely on.
     entered = replace(_versioned(run, state), late=True)
     return run.replace(version=entered.version), entered
 
@@ -110,6 +111,7 @@ def starts(run: FlowRun | TaskRun, state: State) -> Columns:
 
 def ends(run: FlowRun | TaskRun, initial: State | None, state: State) -> Columns:
     """Set the end time to the first of consecutive final states; remove it if the run leaves them."""
+    # The first of consecutive final states: a later one, such as a rollback, corrects the result and not the time.
     return {"end_time": (run.end_time or state.timestamp) if state.is_final else None}
 
 

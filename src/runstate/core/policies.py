@@ -92,6 +92,7 @@ MINIMAL_FLOW: Final[tuple[Rule[FlowRun], ...]] = (
 MINIMAL_TASK: Final[tuple[Rule[TaskRun], ...]] = ()
 """Forced proposals for task runs, and their first states."""
 
+# Without the rules of pausing: they would refuse to leave a pause for CANCELLING.
 CANCEL: Final[tuple[Rule[FlowRun], ...]] = (
     concurrency.carry_lease,
     terminal.final_states_are_terminal,
@@ -109,5 +110,6 @@ MARK_LATE: Final[tuple[Rule[FlowRun], ...]] = (
 )
 """Proposals of the service that marks late flow runs."""
 
+# `force` is no excuse for a worker that has lost the run.
 CLAIMED: Final[tuple[Rule[Any], ...]] = (claims.act_under_live_claim,)
 """Before the other rules, for proposals under a claim; also for forced ones."""

@@ -57,6 +57,7 @@ def retry_delay(limit: ConcurrencyLimit, slots: int, now: datetime, draw: float,
     exact = seconds_until_room(limit, slots, now)
     if exact < inf:
         return round(exact, 6)
+    # If nothing was released for longer than the average, the average is too low an estimate.
     expected = max(limit.average_slot_occupancy_seconds, (now - limit.updated).total_seconds())
     seconds = expected * (1 + attempts) * (SMALLEST_FACTOR + draw)
     return round(max(SHORTEST_WAIT_SECONDS, min(seconds, LONGEST_WAIT_SECONDS)), 6)
@@ -76,6 +77,7 @@ def remaining_slots(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datet
     """Return the number of slots of a lease that are still occupied; only with decay."""
     if lease.expires is None:
         return 0
+    # Slots that are free already cannot be given back a second time.
     return min(float(lease.slots), max(0.0, (lease.expires - now).total_seconds() * limit.slot_decay_per_second))
 
 

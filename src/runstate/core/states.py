@@ -119,6 +119,7 @@ class State:
 
     def fresh_copy(self, **changes: Any) -> State:
         """Return a copy for a new proposal, without id, timestamp and version."""
+        # They belong to the entry into a state, not to the state that is proposed again.
         without = dict.fromkeys(("id", "timestamp", "version", "decision", "artifact"))
         return replace(self, **{**without, **changes})
 

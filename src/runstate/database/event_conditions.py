@@ -54,6 +54,7 @@ class TextFits(Condition):
 @compiles(TextFits, "postgresql")
 def _fits_postgresql(element: TextFits, compiler: SQLCompiler, **kw: Any) -> str:
     column, text = (compiler.process(each, **kw) for each in element.clauses)
+    # Anchored, because `~` looks for the pattern anywhere in the text.
     return f"({column} ~ ('^(?:' || {text} || ')$'))"
 
 
@@ -74,6 +75,7 @@ class JsonTexts(FunctionElement[str]):
 @compiles(JsonTexts, "postgresql")
 def _texts_postgresql(element: JsonTexts, compiler: SQLCompiler, **kw: Any) -> str:
     column = compiler.process(element.clauses, **kw)
+    # Strict: in the lax mode, items of lists would be found twice.
     texts = f"jsonb_path_query({column}, 'strict $.**') AS each (inside) WHERE jsonb_typeof(inside) = 'string'"
     return f"coalesce((SELECT string_agg(inside #>> '{{}}', ' ') FROM {texts}), '')"  # noqa: S608 compiled SQL
 
@@ -117,6 +119,7 @@ def fits_one(column: sa.ColumnElement[Any], patterns: Iterable[str], *, negatabl
 def _fits(column: sa.ColumnElement[Any], pattern: str, *, negatable: bool) -> Clause:
     negated = negatable and pattern.startswith("!")
     fits = TextFits(column, sa.literal(expression(pattern[1:] if negated else pattern), TEXT))
+    # A missing label matches no pattern, not even a negated one.
     return sa.and_(column.is_not(None), sa.not_(fits)) if negated else fits
 
 

@@ -153,6 +153,7 @@ def _of_driver(error: BaseException) -> BaseException:
 def is_ended(error: BaseException) -> bool:
     """Return whether the server has ended the session of the driver, even if its transport does not know that yet."""
     raised = _of_driver(error)
+    # By the text, because asyncpg has one class for all of its internal errors.
     return isinstance(raised, asyncpg.InternalClientError) and str(raised).startswith(ENDED)
 
 

@@ -18,6 +18,7 @@ def record(request: RecordState, unit: UnitOfWork, new_id: Callable[[], UUID]) -
     """Return the outcome of a report, and record its changes in the unit. A state with a known id changes nothing."""
     named = request.run.id
     run = unit.runs.get(unit.existing.get(named, named))
+    # The flow run may still be on its way over another connection; the recorder tries again.
     if named in unit.dangling or not isinstance(run, TaskRun):
         return NotFound(unit.dangling.get(named, named))
     unit.created.discard(run.id)
@@ -38,6 +39,7 @@ def _is_done(request: RecordState, run: TaskRun, unit: UnitOfWork) -> bool:
 def _enter(request: RecordState, run: TaskRun, unit: UnitOfWork, new_id: Callable[[], UUID]) -> Recorded:
     state, current, last = request.state, unit.states.get(run.id), run.last_answer
     if state.id is not None:
+        # At once, so that a repetition in the same batch changes nothing, either.
         unit.recorded.add(state.id)
     if current is not None and is_late(state, request.follows, current):
         unit.join(*joined(run, state), request.actor, request.request_id)

@@ -156,6 +156,7 @@ class UnitOfWork:
 
     def enter(self, run: R, state: State, actor: str, request_id: str | None) -> None:
         """Record that a run entered a state."""
+        # The state before is needed for the log entry, and is replaced by the next line.
         self.transitions.append(Entered(run, self.states.get(run.id), state, actor, request_id))
         self.states[run.id] = state
         self.change_run(run)

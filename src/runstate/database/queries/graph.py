@@ -72,6 +72,7 @@ def task_runs_of(flow_run_id: UUID) -> sa.Select[Any]:
         .outerjoin(subflow, subflow.id == newest)
         .outerjoin(flow, flow.id == subflow.flow_id)
         .where(TaskRun.flow_run_id == flow_run_id)
+        # One more tells that there are too many.
         .limit(MOST_NODES + 1)
     )
 
@@ -89,6 +90,7 @@ def nodes(rows: Iterable[Any]) -> list[GraphNode]:
     if len(read) > MOST_NODES:
         raise InvalidInput(f"The flow run has more than {MOST_NODES} task runs, too many for a graph.")
     known = {row[0]: node for row in read if (node := _node(*row))}
+    # After all nodes are known, because an input can name a task run that follows in the list.
     edges = {row[0]: list(_edges(row[2])) for row in read if row[0] in known}
     for task_run, named in edges.items():
         node = known[task_run]

@@ -43,6 +43,7 @@ class HistoryInterval:
 
 def filled(intervals: Intervals, counted: Iterable[Any]) -> list[HistoryInterval]:
     """Return every interval with its states; the rows have the place of an interval and the columns of a state."""
+    # The statement returns intervals with runs only; charts need the empty ones, too.
     states: list[list[HistoryState]] = [[] for _ in intervals]
     for place, state_type, name, count, *seconds in counted:
         # Sums of floats are not exact; answers have at most six decimals.

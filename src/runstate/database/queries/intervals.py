@@ -19,6 +19,7 @@ from runstate.rows.base import MICROSECOND, Timestamp
 MOST_INTERVALS: Final = 500
 MOST_ON_GRID: Final = 1_000
 SHORTEST_ON_GRID: Final = 0.01
+# Fixed, so that charts of different times have the same intervals and can be compared.
 GRID: Final = datetime(2024, 4, 1, tzinfo=UTC)
 """Start of an interval of every grid, a Monday."""
 INSTANT: Final = Timestamp()
@@ -151,6 +152,7 @@ def _edges(since: datetime, unit: CalendarUnit, zone: tzinfo) -> Iterator[dateti
     local = since.astimezone(zone)
     if unit is CalendarUnit.HOUR:
         into = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+        # In UTC: when clocks go back, an hour of local time occurs twice.
         hour = since.astimezone(UTC) - into
         while True:
             yield hour
@@ -164,6 +166,7 @@ def _edges(since: datetime, unit: CalendarUnit, zone: tzinfo) -> Iterator[dateti
 
 
 def _next_month(day: datetime) -> datetime:
+    # From the first of any month, 31 days later is a day of the next one.
     return (day + timedelta(days=31)).replace(day=1)
 
 

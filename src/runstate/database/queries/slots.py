@@ -48,5 +48,6 @@ LIMITS: Final = sa.select(
 
 def _reading(name: str, limit: int, occupied: int, decay: float, *times: Any) -> LimitReading:
     drained, changed, now = times
+    # Computed and not stored: slots with decay become free without a write.
     decaying = max(0.0, (drained - now).total_seconds() * decay) if drained else 0.0
     return LimitReading(name, floor(limit - (decaying if decay > 0 else occupied) + ROUNDING), changed)

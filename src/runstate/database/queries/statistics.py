@@ -56,6 +56,7 @@ def _lateness(table: sa.FromClause, now: datetime) -> sa.ColumnElement[Any]:
     present = sa.literal(now, Timestamp())
     is_due = table.c.state_type.not_in(FINAL_TYPES) & (table.c.expected_start_time <= present)
     started = sa.func.coalesce(table.c.start_time, sa.case((is_due, present)))
+    # NULL for runs that have not started and are not due: they count in no aggregate.
     late = seconds_between(table.c.expected_start_time, started)
     return sa.case((late < 0, 0.0), else_=late)
 
@@ -128,6 +129,7 @@ class StatisticsQuery:
 def _ranks(name: str, runs: sa.FromClause, groups: Sequence[sa.ColumnElement[Any]]) -> Iterator[sa.ColumnElement[Any]]:
     value, group = runs.c[name], list(groups) or None
     yield sa.func.row_number().over(partition_by=group, order_by=value.asc().nulls_last()).label(f"{name}_rank")
+    # By ranks, because SQLite has no function for quantiles; both databases then give equal numbers.
     yield sa.func.count(value).over(partition_by=group).label(f"{name}_number")
 
 

@@ -16,4 +16,5 @@ def tree_of(flow_run_id: UUID) -> sa.Select[Any]:
         .join(TaskRun, TaskRun.id == FlowRun.parent_task_run_id)
         .join(tree, tree.c.id == TaskRun.flow_run_id)
     )
+    # UNION ends the recursion even if damaged data has a cycle.
     return sa.select(tree.union(subflows).c.id)

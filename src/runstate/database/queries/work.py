@@ -61,11 +61,13 @@ MINE: Final = (
     FlowRun.work_queue_id == WorkQueue.id,
     FlowRun.deployment_id.is_(None) | FlowRun.deployment_id.not_in(FULL),
 )
+# Bounded: whether 200 or a million runs are due makes no difference to those that wait.
 SOME: Final = sa.select(FlowRun.id).where(*MINE, due(DatabaseTime())).limit(MOST_COUNTED).correlate(WorkQueue)
 LATER: Final = sa.select(sa.func.min(FlowRun.next_scheduled_start_time)).where(
     FlowRun.work_queue_id == WorkQueue.id, SCHEDULED, FlowRun.next_scheduled_start_time > DatabaseTime()
 )
 USED: Final = sa.select(sa.func.count(FlowRun.id)).where(FlowRun.work_queue_id == WorkQueue.id, HOLDS)
+# Running runs are counted only where a limit needs their number.
 LIMITED: Final = WorkQueue.concurrency_limit.is_not(None) | WorkPool.concurrency_limit.is_not(None)
 WORK: Final = (
     sa.select(
@@ -113,6 +115,7 @@ async def mark_polled(
 ) -> None:
     """Record that queues or deployments were polled, unless that was recorded seconds ago."""
     table = table_of(row)
+    # A hundred workers that poll a queue must not all update its row.
     stale = table.c.last_polled.is_(None) | (table.c.last_polled < now - MARKED_EVERY)
     marked = sa.update(table).where(among(table.c.id, sorted(ids)), stale)
     await connection.execute(marked.values(last_polled=now))

@@ -114,6 +114,7 @@ def content_of(kind: str | None, data: Any) -> Any:
 def _markdown(data: Any) -> Markdown | Link | None:
     if not isinstance(data, str):
         return None
+    # Clients of the reference store links as Markdown.
     link = LINK.fullmatch(data.strip())
     return Link(text=link["text"], url=link["url"]) if link else Markdown(markdown=data)
 
@@ -130,6 +131,7 @@ def _image(data: Any) -> Image | None:
 
 
 def _progress(data: Any) -> Progress | None:
+    # In Python, booleans are integers.
     is_number = isinstance(data, int | float) and not isinstance(data, bool)
     return Progress(percent=data) if is_number and 0 <= data <= COMPLETE else None
 

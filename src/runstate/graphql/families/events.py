@@ -232,6 +232,7 @@ def _named(clause: sa.ColumnElement[bool]) -> sa.Subquery:
     """Select events with the name of their resource in the newest one."""
     name = json_text(TABLE.c.resource, ["name"])
     order = [TABLE.c.occurred.desc(), TABLE.c.seq.desc()]
+    # Names change; the newest one is what people look for.
     place = sa.func.row_number().over(partition_by=TABLE.c.resource_id, order_by=order).label("place")
     ranked = sa.select(TABLE.c.resource_id, TABLE.c.occurred, name.label("name"), place).where(clause).subquery()
     newest = sa.case((ranked.c.place == 1, ranked.c.name)).label("newest")
@@ -254,5 +255,6 @@ async def _batches(info: Info, pages: AsyncGenerator[Page[Event], None]) -> Asyn
     encode = _hub(info).reader.encode
     async with aclosing(pages):
         async for page in pages:
+            # Each event of a subscription reads anew, and must not keep what the one before has read.
             info.context.forget()
             yield EventBatch(cursor=encode(page.cursor), events=page.entries)
