@@ -249,7 +249,7 @@ def make_context(connection: Request | WebSocket, request_id: str) -> Context:
         csrf=state.csrf,
         admit=partial(admit, state.credentials, connection) if state.credentials else None,
     )
-    # Computed only if it is asked for: few operations need it.
+    # Computed on demand: few operations need it.
     context.find_url = partial(url_of, connection)
     context.address = getattr(connection.state, "address", None)
     return context

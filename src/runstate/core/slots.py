@@ -77,7 +77,7 @@ def remaining_slots(limit: ConcurrencyLimit, lease: ConcurrencyLease, now: datet
     """Return the number of slots of a lease that are still occupied; only with decay."""
     if lease.expires is None:
         return 0
-    # Slots that are free already cannot be given back a second time.
+    # Slots that are free already cannot be released a second time.
     return min(float(lease.slots), max(0.0, (lease.expires - now).total_seconds() * limit.slot_decay_per_second))
 
 

@@ -56,7 +56,7 @@ async def flow_of(context: CommandContext, document: Any) -> AsyncIterator[UUID]
     try:
         yield found
     except RunstateError:
-        # The flow and its run have transactions of their own, so the flow is taken back by hand.
+        # The flow and its run have transactions of their own, so the flow is deleted by hand.
         if is_new:
             await _delete_unused(context, found)
         raise
