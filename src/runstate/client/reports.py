@@ -32,6 +32,7 @@ MOST: Final = 100
 """Items of a batch; the server takes 200."""
 LARGEST_BYTES: Final = 700_000
 """Bytes of the items of a batch; the server takes requests of 1 MiB by default."""
+# With one, the server idles while an answer travels; more would make the batches smaller.
 LANES: Final = 2
 """Batches of one kind that are under way at the same time."""
 
@@ -61,11 +62,13 @@ class Batches:
     def __init__(self, connection: Connection, document: str) -> None:
         self.connection, self.waiting, self.sending = connection, list[tuple[bytes, asyncio.Future[Json]]](), 0
         self.tasks = set[asyncio.Future[None]]()
+        # Encoded once: the document is the same for each batch.
         self.head = b'{"query":%b,"variables":{"inputs":[' % orjson.dumps(document)
 
     async def submit(self, item: Json) -> Json:
         """Send an item and return its answer. Raise ProblemError if the server returns a problem."""
         answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        # As bytes at once: the size decides how many items a batch takes, and retries send them again as they are.
         self.waiting.append((orjson.dumps(item), answer))
         if self.sending < LANES:
             self.sending += 1
@@ -88,6 +91,7 @@ class Batches:
         size = number = 0
         for item, _ in self.waiting[:MOST]:
             size += len(item)
+            # An item that is too large alone is sent nevertheless: the server says why it refuses it.
             if number and size > LARGEST_BYTES:
                 break
             number += 1
@@ -167,6 +171,7 @@ class OnlineReports:
         """Create a flow run, or find that with its idempotency key; return it."""
         document = CREATE_FLOW_RUN
         if "deploymentId" in given:
+            # The deployment has its flow; the input knows no other.
             document, given = RUN_DEPLOYMENT, {key: given[key] for key in given.keys() - {"flow", "createFlow"}}
         made: Json = checked((await self.connection.execute(document, {"input": given}))["it"])["run"]
         return made
@@ -178,6 +183,7 @@ class OnlineReports:
 
     async def propose(self, given: Json) -> Answer:
         """Propose a state; return the answer. Raise ProblemError on a problem such as a conflict of versions."""
+        # With a key, a retry after a lost answer returns the first decision: nothing is decided twice.
         return Answer.of(await self.proposals.submit({"idempotencyKey": uuid4().hex, **given}))
 
     async def read(self, run: str) -> Json | None:

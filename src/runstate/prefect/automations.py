@@ -103,6 +103,7 @@ class CompoundBody(Body):
 
 
 TriggerBody = Annotated[EventTriggerBody | SequenceBody | CompoundBody, Field(discriminator="type")]
+# The classes refer to TriggerBody, which is defined after them.
 SequenceBody.model_rebuild()
 CompoundBody.model_rebuild()
 

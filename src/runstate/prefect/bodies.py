@@ -33,6 +33,7 @@ Time = Annotated[datetime, AfterValidator(_in_utc)]
 LARGEST_PAGE: Final = 200
 
 
+# Only after an even number of backslashes: after an odd one, the text has a backslash and `u0000`.
 NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 
@@ -126,6 +127,7 @@ class Policy(Body):
         if "pause_keys" in marks:
             marks["pause_keys"] = tuple(sorted(marks["pause_keys"]))
         delay = self.retry_delay
+        # A flow run has one delay, although the client's type of policies, which task runs share, allows a list.
         seconds = next(iter(delay), None) if isinstance(delay, list) else delay
         return FlowRunPolicy(retries=self.retries, retry_delay_seconds=seconds, **marks)
 

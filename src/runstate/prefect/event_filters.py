@@ -166,6 +166,7 @@ def _fitting(resource: Column, label: str, patterns: Sequence[str]) -> Clause:
         value = label_of(resource, label)
     if label != ID:
         return fits_one(value, patterns)
+    # Without patterns, no id fits.
     return sa.or_(sa.false(), *(_fitting_id(value, each) for each in patterns))
 
 
@@ -173,6 +174,7 @@ def _fitting_id(value: Column, pattern: str) -> Clause:
     """Return the condition that an id fits a pattern of the client: one of the client or of the server."""
     if not pattern.startswith("!"):
         return fits_one(value, both([pattern]))
+    # An id that is excluded is excluded in both of its forms.
     return sa.and_(*(fits_one(value, [f"!{each}"]) for each in both([pattern[1:]])))
 
 

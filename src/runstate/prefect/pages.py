@@ -169,6 +169,7 @@ def _beyond(table: Table, way: Way, condition: Condition) -> Clause | None:
 
 
 def _row_of(table: Table) -> type[Row]:
+    # The table of an alias is its element.
     return next(row for row in BY_ROW if row.__table__ is getattr(table, "element", table))
 
 
@@ -191,6 +192,7 @@ def order(row: type[Row], sort: str | None) -> list[Column]:
 
 def _directed(column: Column, *, descending: bool) -> Column:
     directed = column.desc() if descending else column.asc()
+    # By default, SQLite takes nulls as the smallest values and PostgreSQL as the largest.
     return directed.nulls_last() if getattr(column, "nullable", True) else directed
 
 

@@ -180,6 +180,7 @@ class Recorder:
             self._settle(each, outcome, now)
 
     def _is_over(self, waiting: Waiting, now: float) -> bool:
+        # While closing, no event is taken any more, so what a state waits for cannot arrive.
         return self.closing or now - waiting.since > self.patience_seconds or len(self.parked) >= MOST_PARKED
 
     def _settle(self, waiting: Waiting, outcome: Outcome, now: float) -> None:

@@ -59,6 +59,7 @@ def socket(path: str, scope: Scope, *, is_subscription: bool = True) -> Callable
 async def admitted(websocket: WebSocket, scope: Scope) -> Principal:
     """Accept a socket and return its client. Raise Unauthenticated or Forbidden if it is not admitted."""
     speaks = SUBPROTOCOL in websocket.scope["subprotocols"]
+    # Accepted before the check: only a socket that is open can be closed with a reason.
     await websocket.accept(SUBPROTOCOL if speaks else None)
     credentials: CredentialCache | None = websocket.app.state.credentials
     if not speaks and credentials is None:
@@ -122,6 +123,7 @@ async def until_closed(websocket: WebSocket) -> None:
 
 async def close(websocket: WebSocket, code: int, reason: str) -> None:
     """Close a socket, unless the client has left. A reason that is too long is cut."""
+    # Starlette raises RuntimeError if the socket is closed already. The cut can be in the middle of a character.
     with suppress(WebSocketDisconnect, RuntimeError):
         await websocket.close(code, reason.encode(errors="ignore")[:LONGEST_REASON].decode(errors="ignore"))
 

@@ -187,6 +187,7 @@ async def due_runs(call: Call, body: Poll) -> Any:
     """Return the due runs of deployments, which count as polled."""
     first = LARGEST_PAGE if body.limit is None else body.limit
     found = await poll_deployments(call.context, body.deployment_ids, body.scheduled_before or call.now, first)
+    # Ordered again: a condition on ids keeps no order.
     return await reading.flow_runs(
         call, among(FlowRun.id, found), (FlowRun.next_scheduled_start_time, FlowRun.id), LARGEST_PAGE
     )

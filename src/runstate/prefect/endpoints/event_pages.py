@@ -74,6 +74,7 @@ async def next_page(call: Call) -> Any:
 
 async def _page(call: Call, body: Wanted) -> Any:
     clauses = list(body.filter.clauses())
+    # One more than is shown tells whether there is a next page.
     found = await _read(call.database, _rows(clauses, body.filter.order, body.limit + 1, body.after))
     shown = found[: body.limit]
     more = len(found) > len(shown) and shown
@@ -97,6 +98,7 @@ def _rows(clauses: list[Any], order: str, limit: int, after: Place | None = None
     keys = [TABLE.c.occurred, TABLE.c.id]
     if after is not None:
         values = [sa.literal(value, key.type) for value, key in zip((after.occurred, after.id), keys, strict=True)]
+        # Compared as one row value, which both databases serve with a range of an index, other than an OR of two.
         here, there = sa.tuple_(*keys), sa.tuple_(*values)
         clauses = [*clauses, here > there if order == "ASC" else here < there]
     directed = [key.asc() if order == "ASC" else key.desc() for key in keys]

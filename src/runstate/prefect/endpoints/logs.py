@@ -86,7 +86,8 @@ async def _csv(call: Call, run: UUID) -> AsyncIterator[str]:
 
 async def _read(call: Call, page: sa.Select[Any]) -> Sequence[Any]:
     async with call.database.read() as connection:
-        return (await connection.execute(page)).all()
+        found: Sequence[Any] = (await connection.execute(page)).all()
+        return found
 
 
 def _written(rows: Iterable[Sequence[Any]]) -> str:

@@ -101,6 +101,7 @@ class Deliveries:
 
     async def _rest(self) -> None:
         """Wait for news, or for the end of the socket."""
+        # Transitions of all runs are news: without the pause, a busy server would look all the time.
         await asyncio.sleep(PAUSE_SECONDS)
         news = asyncio.create_task(self.news.wait())
         await asyncio.wait({news, self.incoming}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)

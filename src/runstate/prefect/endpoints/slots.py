@@ -132,7 +132,7 @@ async def release_by_name(call: Call, body: Returned) -> Any:
             .order_by(ConcurrencyLease.id)
         )
         found = (await connection.execute(asked.add_columns(ConcurrencyLease.limit_id))).all()
-    # The oldest of each limit.
+    # The oldest of each limit: the request does not say which of several equal ones was acquired first.
     ids = list({limit: lease for lease, limit in reversed(found)}.values())
     if ids:
         await release_concurrency_slots(call.context, ReleaseConcurrencySlots(lease_ids=ids))
@@ -142,6 +142,7 @@ async def release_by_name(call: Call, body: Returned) -> Any:
 @endpoint("POST", "/concurrency_limits/increment", Scope.PROPOSE)
 async def take_of_tags(call: Call, body: TagSlots) -> Any:
     """Acquire a slot of the limits of tags for a task run, as earlier versions of the client do."""
+    # The request knows no leases: the slot of a process that dies is free after a day, not never.
     slots = Slots(names=body.limits, slots=1)
     acquired = await _acquired(call, slots, LeaseIds(call.batcher.new_id), A_DAY, body.holder)
     if acquired.retry_after_seconds is not None:
@@ -160,7 +161,7 @@ async def release_of_tags(call: Call, body: TagSlots) -> Any:
         .where(ConcurrencyLimit.name.in_(body.limits), ConcurrencyLimit.deployment_id.is_(None))
     )
     async with call.database.read() as connection:
-        found = (await connection.execute(asked)).all()
+        found: Sequence[Any] = (await connection.execute(asked)).all()
     if ids := [lease for _, lease in found if lease is not None]:
         await release_concurrency_slots(call.context, ReleaseConcurrencySlots(lease_ids=ids))
     return await _limits(call, [limit for limit, _ in found])

@@ -146,6 +146,7 @@ async def due(call: Call, wanted: ClaimableFlowRuns) -> list[Object]:
     """Return the due runs of a pool, in the order in which they are to be started."""
     found = await poll_pool(call.context, wanted)
     runs = {each["id"]: each for each in await reading.flow_runs(call, among(FlowRun.id, found))} if found else {}
+    # In the order of the poll. A run may have been deleted between the two reads.
     return [runs[each] for each in found if each in runs]
 
 
