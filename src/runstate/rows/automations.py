@@ -87,6 +87,7 @@ class AutomationBucket(Row):
     key: Mapped[list[LabelValue]] = mapped_column(
         DocumentColumn(list[LabelValue]), info=READ_ONLY | NOT_FILTERABLE, doc="Values of forEach, in its order."
     )
+    # PostgreSQL refuses entries of an index above about 2,700 bytes.
     digest: Mapped[str] = mapped_column(info=PRIVATE, doc="Digest of the values, which can be long.")
     count: Mapped[int] = mapped_column(
         sa.BigInteger(),

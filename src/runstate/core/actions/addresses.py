@@ -24,11 +24,13 @@ class Addresses:
     def permits(self, address: str) -> bool:
         """Return whether an address, without a name to resolve, may be connected to."""
         try:
+            # A link-local address of IPv6 has its interface after the `%`.
             found = _plain(ipaddress.ip_address(address.partition("%")[0]))
         except ValueError:
             return False
         if any(found in network for network in self.networks):
             return True
+        # Python counts some multicast and reserved addresses as global.
         return found.is_global and not (found.is_multicast or found.is_reserved)
 
     def check(self, address: str) -> None:
@@ -41,6 +43,7 @@ class Addresses:
 
 def _plain(address: Address) -> Address:
     """Return the IPv4 address that an IPv6 address stands for, if it does."""
+    # Otherwise a private IPv4 address could be reached by an IPv6 address that stands for it.
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in NAT64:

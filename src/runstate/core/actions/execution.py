@@ -92,6 +92,7 @@ async def _execute_own(context: CommandContext, work: Work, now: datetime) -> No
 async def _lock(connection: AsyncConnection, work: Work) -> bool:
     """Lock a pending action. Return False if it is not pending any more."""
     table = table_of(AutomationActionRun)
+    # When a lease expires, two processes can have the same action: only one of them finishes it.
     pending = (table.c.id == work.run.id) & (table.c.status == ActionStatus.PENDING)
     return (await connection.execute(sa.select(table.c.id).where(pending).with_for_update())).first() is not None
 
@@ -109,6 +110,7 @@ async def _write(
 ) -> None:
     columns = {
         "status": status,
+        # Without a time it is not claimed again: claims look at the time only.
         "next_attempt": None,
         "finished": now,
         "reason": reason,
@@ -159,6 +161,7 @@ async def claim(context: CommandContext, now: datetime) -> list[Work]:
             sa.update(table).where(table.c.id.in_(due.scalar_subquery())).values(**claimed).returning(*table.c)
         )
         runs = [_row(AutomationActionRun, each) for each in found]
+        # Sorted, because RETURNING has no order.
         return await _works(connection, sorted(runs, key=lambda each: each.id)) if runs else []
 
 

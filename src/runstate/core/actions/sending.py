@@ -16,8 +16,10 @@ from runstate.core.validation.process import BoundedProcess
 TIMEOUT_SECONDS: Final = 10.0
 LONGEST_ANSWER: Final = 1000
 """Characters of an answer that are kept."""
+# A character of UTF-8 has at most four bytes.
 READ_BYTES: Final = 4 * LONGEST_ANSWER
 SHOWN_HEADERS: Final = frozenset({"content-type", "date", "retry-after", "server", "x-request-id"})
+# Request Timeout, Too Early, Too Many Requests.
 TEMPORARY: Final = frozenset({408, 425, 429})
 FIRST_ERROR: Final = 400
 FIRST_REDIRECT: Final = 300
@@ -144,6 +146,7 @@ async def _answer(
             # The rest is not read: a receiver could send without end.
             if len(read) >= READ_BYTES:
                 break
+        # The last character can be cut in the middle, and PostgreSQL stores no NUL.
         text = read[:READ_BYTES].decode(errors="replace").replace("\0", "")[:LONGEST_ANSWER]
         received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         # Others may hold cookies or tokens, and events are read by many.

@@ -57,6 +57,7 @@ def text(template: str, names: Mapping[str, Any]) -> str:
 def pieces(generated: Iterator[str]) -> Iterator[str]:
     """Yield pieces of a text. Raise TooLong if it becomes too long."""
     length = 0
+    # Measured piece by piece: a loop in a template could fill the memory before the text is complete.
     for piece in generated:
         length += len(piece)
         if length > LONGEST_TEXT:
@@ -81,6 +82,7 @@ def named(name: str, value: Any) -> Any:
     """Return the value of a name, with times and resources in place of texts and dicts."""
     if name in {"events", "firings"}:
         return [named(name[:-1], each) for each in value]
+    # Clients choose the keys of these, which may be equal to the names of times.
     if not isinstance(value, dict) or name in {"labels", "variables"}:
         return value
     found: dict[str, Any] = {

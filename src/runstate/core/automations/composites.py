@@ -43,6 +43,7 @@ def _sequence(node: Composite, inner: list[tuple[Node, list[Firing]]], rows: Kep
     """Keep firings in order only: the rows are always those of the first triggers, one after the other."""
     fired = next(firings[-1].fired for _, firings in inner if firings)
     _drop_old(node, rows, fired)
+    # Where firings that became too old leave a gap in the order, the sequence begins anew.
     if len(rows) != sum(1 for _ in _prefix(node, rows)):
         rows.clear()
     # An event counts for one trigger only: for the last one that it can be the next firing of.
@@ -65,6 +66,7 @@ def _prefix(node: Composite, rows: Kept) -> Iterable[Node]:
 
 
 def _keep(rows: Kept, child: UUID, firing: Firing) -> None:
+    # Removed first: in a dict, a key that is set again keeps its old place.
     rows.pop(child, None)
     rows[child] = firing
 
@@ -78,6 +80,7 @@ def _drop_old(node: Composite, rows: Kept, newest: datetime) -> None:
 
 def _completed(node: Composite, rows: Kept, firing: Firing) -> Firing:
     """Return the firing of a composite, and forget those inside."""
+    # A set: one event can have a part in several of the firings inside.
     parts: set[Part] = {part for each in rows.values() for part in each.parts}
     rows.clear()
     return replace(firing, trigger_id=node.id, parts=tuple(sorted(parts)), labels=())
