@@ -9,7 +9,7 @@ import { DEFAULT_SORT, FILTERS, orderOf, whereOf } from "./filters.ts";
 import { useNow } from "./now.ts";
 import { Ago, Empty, Problem, RunLink, State, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
-import { back, go, href, place } from "./router.ts";
+import { go, href, place } from "./router.ts";
 import { may } from "./rights.ts";
 import { Selected, selection, toggled } from "./selection.tsx";
 import { useTitle } from "./shell.tsx";
@@ -150,7 +150,7 @@ function Table({ rows, where, total, more, hasMore, atTop, onTop, isEmpty }: Tab
       c: act("cancel", rows[index]),
       ...(total ? { R: actOnAll("retry"), C: actOnAll("cancel") } : {}),
       ".": onTop,
-      Escape: () => (selection.value.size ? selection.set(new Set()) : back()),
+      Escape: () => selection.set(new Set()),
     }),
   );
   if (isEmpty) {
