@@ -1,5 +1,6 @@
 // The list of runs: the filter in the address, rows drawn only where they are seen, new rows on request.
-import { useEffect, useRef, useState } from "preact/hooks";
+import type { VNode } from "preact";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ask, follow } from "./client.ts";
 import { type FlowRunWhere, RunCountsDocument, RunsDocument, type RunsQuery, RunTotalDocument } from "./documents.ts";
 import { Chips } from "./chips.tsx";
@@ -35,8 +36,8 @@ export function Runs() {
   const [fresh, setFresh] = useState(0);
   const [rows, setRows] = useState<Row[]>([]);
   const [next, setNext] = useState<string | null>();
-  const ids = useRef(new Set<string>());
-  ids.current = new Set(rows.map(({ id }) => id));
+  const ids = useRef<ReadonlySet<string>>(new Set());
+  ids.current = useMemo(() => new Set(rows.map(({ id }) => id)), [rows]);
   const query = useQuery(
     RunsDocument,
     { where, orderBy, first: PAGE, after: null },
@@ -141,8 +142,9 @@ function Table({ rows, where, total, more, hasMore, atTop, onTop, isEmpty }: Tab
   };
   const actOnAll = (verb: "retry" | "cancel") => () =>
     Object.keys(where).length > 0 && may.value.propose && bulk.set({ verb, where, count: total ?? 0 });
+  const ids = useMemo(() => rows.map(({ id }) => id), [rows]);
   const cursor = useCursor(
-    rows.map(({ id }) => id),
+    ids,
     (index) => ({
       Enter: () => rows[index] && go(href(["runs", rows[index].id])),
       x: () => rows[index] && selection.set(toggled(selection.value, rows[index].id)),
@@ -173,7 +175,7 @@ function Table({ rows, where, total, more, hasMore, atTop, onTop, isEmpty }: Tab
         if (isAtTop && !atTop.current) onTop();
         atTop.current = isAtTop;
       }}
-      row={(run, index) => <RunRow run={run} isCurrent={index === cursor} isChosen={chosen.has(run.id)} />}
+      row={(run, index) => rowOf(run, index === cursor, chosen.has(run.id))}
     />
   );
 }
@@ -211,6 +213,18 @@ export const whyOf = (run: Row): string => {
   return run.state?.message ?? "";
 };
 
+type Drawn = { row: VNode; isCurrent: boolean; isChosen: boolean };
+const drawn = new WeakMap<Row, Drawn>();
+
+/** The cells of a row. An unchanged row is the same object, which is not drawn again while others scroll past. */
+function rowOf(run: Row, isCurrent: boolean, isChosen: boolean): VNode {
+  const before = drawn.get(run);
+  if (before?.isCurrent === isCurrent && before.isChosen === isChosen) return before.row;
+  const row = <RunRow run={run} isCurrent={isCurrent} isChosen={isChosen} />;
+  drawn.set(run, { row, isCurrent, isChosen });
+  return row;
+}
+
 function RunRow({ run, isCurrent, isChosen }: { run: Row; isCurrent: boolean; isChosen: boolean }) {
   return (
     <>
@@ -247,9 +261,13 @@ function RunRow({ run, isCurrent, isChosen }: { run: Row; isCurrent: boolean; is
   );
 }
 
-function Took({ run }: { run: Row }) {
+function Took({ run: { startTime, endTime, stateType, stateTimestamp } }: { run: Row }) {
+  if (!startTime) return <span class="faint">–</span>;
+  const end = endTime ?? (FINAL.has(stateType ?? "") ? stateTimestamp : null);
+  return end ? <>{duration(secondsSince(startTime, Date.parse(end)))}</> : <SoFar startTime={startTime} />;
+}
+
+function SoFar({ startTime }: { startTime: string }) {
   const now = useNow();
-  if (!run.startTime) return <span class="faint">–</span>;
-  const end = run.endTime ?? (FINAL.has(run.stateType ?? "") ? run.stateTimestamp : null);
-  return <>{duration(secondsSince(run.startTime, end ? Date.parse(end) : Math.max(now, Date.parse(run.startTime))))}</>;
+  return <>{duration(Math.max(0, secondsSince(startTime, now)))}</>;
 }
