@@ -1,5 +1,4 @@
 // The list of runs: the filter in the address, rows drawn only where they are seen, new rows on request.
-import type { VNode } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ask, follow } from "./client.ts";
 import { type FlowRunWhere, RunCountsDocument, RunsDocument, type RunsQuery, RunTotalDocument } from "./documents.ts";
@@ -85,7 +84,7 @@ export function Runs() {
       <div class="line">
         <h1>Runs</h1>
         <Chips params={params} filters={FILTERS} sort={params.sort ?? DEFAULT_SORT} />
-        <output class="total">{total === undefined ? "" : plural(total, "run")}</output>
+        <span class="total">{total === undefined ? "" : plural(total, "run")}</span>
       </div>
       {query.error && <Problem message={query.error.message} />}
       {fresh > 0 && (
@@ -175,7 +174,7 @@ function Table({ rows, where, total, more, hasMore, atTop, onTop, isEmpty }: Tab
         if (isAtTop && !atTop.current) onTop();
         atTop.current = isAtTop;
       }}
-      row={(run, index) => rowOf(run, index === cursor, chosen.has(run.id))}
+      row={(run, index) => <RunRow run={run} isCurrent={index === cursor} isChosen={chosen.has(run.id)} />}
     />
   );
 }
@@ -212,18 +211,6 @@ export const whyOf = (run: Row): string => {
   if (task && run.stateType !== "COMPLETED") return `${task.taskKey}: ${task.state?.message ?? ""}`;
   return run.state?.message ?? "";
 };
-
-type Drawn = { row: VNode; isCurrent: boolean; isChosen: boolean };
-const drawn = new WeakMap<Row, Drawn>();
-
-/** The cells of a row. An unchanged row is the same object, which is not drawn again while others scroll past. */
-function rowOf(run: Row, isCurrent: boolean, isChosen: boolean): VNode {
-  const before = drawn.get(run);
-  if (before?.isCurrent === isCurrent && before.isChosen === isChosen) return before.row;
-  const row = <RunRow run={run} isCurrent={isCurrent} isChosen={isChosen} />;
-  drawn.set(run, { row, isCurrent, isChosen });
-  return row;
-}
 
 function RunRow({ run, isCurrent, isChosen }: { run: Row; isCurrent: boolean; isChosen: boolean }) {
   return (
