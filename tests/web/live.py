@@ -31,8 +31,8 @@ COUNT = """{
 }"""
 """Script that notes the answers to the requests of the page."""
 NAMED = {
-    *("button", "checkbox", "combobox", "dialog", "link", "listbox", "meter", "navigation", "option", "progressbar"),
-    *("radio", "region", "searchbox", "spinbutton", "tab", "tabpanel", "textbox"),
+    *("button", "checkbox", "combobox", "dialog", "DisclosureTriangle", "link", "listbox", "meter", "navigation"),
+    *("option", "progressbar", "radio", "region", "searchbox", "spinbutton", "tab", "tabpanel", "textbox"),
 }
 """Roles that a screen reader says with a name."""
 CALM = 3
@@ -42,6 +42,8 @@ GO = """view => new Promise(done => {
   requestAnimationFrame(() => requestAnimationFrame(done));
 })"""
 """Function that shows a view and waits until the one before it is gone."""
+FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""Expression that waits until what was done is drawn."""
 
 
 class LivePage:
