@@ -153,7 +153,7 @@ class LivePage:
         return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in violations]
 
     async def said(self) -> list[str]:
-        """Return what a screen reader could not name, and what would interrupt it, by the browser's tree of what it says."""
+        """Return what a screen reader has no name for, and what would interrupt it."""
         session = await self.page.context.new_cdp_session(self.page)
         nodes = (await session.send("Accessibility.getFullAXTree"))["nodes"]
         await session.detach()

@@ -1,5 +1,5 @@
 // The hook with which a view reads: it asks once, and again only if something has changed.
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { type Asked, ask, follow, type GraphQLError } from "./client.ts";
 import { NewEventsDocument, type TypedDocumentString } from "./documents.ts";
 import { anew, FORGOTTEN, onChanges, position, standing } from "./live.ts";
@@ -37,8 +37,7 @@ export function useQuery<Data, Variables extends object>(
   const newest = useRef({ variables, matters: options.matters });
   newest.current = { variables, matters: options.matters };
   const refresher = useRef<Refresher | undefined>(undefined);
-  // Asks before the browser paints, which takes a frame.
-  useLayoutEffect(() => {
+  useEffect(() => {
     if (skip) return;
     const job = async (isCurrent: () => boolean) => {
       await standing;
