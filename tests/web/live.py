@@ -1,7 +1,7 @@
 """The live page, as a user operates it."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,11 @@ COUNT = """{
   };
 }"""
 """Script that notes the answers to the requests of the page."""
+NAMED = {
+    *("button", "checkbox", "combobox", "dialog", "DisclosureTriangle", "link", "listbox", "meter", "navigation"),
+    *("option", "progressbar", "radio", "region", "searchbox", "spinbutton", "tab", "tabpanel", "textbox"),
+}
+"""Roles that a screen reader says with a name."""
 CALM = 3
 """Number of looks without a request after which a page is at rest."""
 GO = """view => new Promise(done => {
@@ -37,6 +42,8 @@ GO = """view => new Promise(done => {
   requestAnimationFrame(() => requestAnimationFrame(done));
 })"""
 """Function that shows a view and waits until the one before it is gone."""
+FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""Expression that waits until what was done is drawn."""
 
 
 class LivePage:
@@ -134,7 +141,7 @@ class LivePage:
             await self.page.screenshot(path=PICTURES / f"page-{name}-{mode}.png")
             wide = await self.page.evaluate("document.documentElement.scrollWidth > innerWidth")
             # The phone is dark, so both themes are looked at.
-            findings = [] if mode == "dark" else await self.axe()
+            findings = [] if mode == "dark" else [*await self.axe(), *await self.said()]
             found += [f"{name} {mode} {each}" for each in [*(["is too wide"] if wide else []), *findings]]
         return found
 
@@ -144,6 +151,25 @@ class LivePage:
             await self.page.evaluate(AXE.read_text())
         violations = (await self.page.evaluate(FIND))["violations"]
         return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in violations]
+
+    async def said(self) -> list[str]:
+        """Return what a screen reader has no name for, and what would interrupt it."""
+        session = await self.page.context.new_cdp_session(self.page)
+        nodes = (await session.send("Accessibility.getFullAXTree"))["nodes"]
+        await session.detach()
+        return [f"{role}: {finding}" for node in nodes for role, finding in findings_of(node)]
+
+
+def findings_of(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the role of a node and a finding: a name without a letter or digit, or a live region that interrupts."""
+    role, name = (str(node.get(key, {}).get("value", "")) for key in ("role", "name"))
+    live = {each["name"]: each["value"].get("value") for each in node.get("properties", [])}.get("live")
+    if node["ignored"]:
+        return
+    if role in NAMED and not any(map(str.isalnum, name)):
+        yield role, f"{name!r} is no name"
+    if live == "assertive":
+        yield role, f"{name!r} interrupts"
 
 
 @asynccontextmanager

@@ -115,9 +115,11 @@ async def test_a_transition_is_shown_and_said(page: LivePage, live: Ask) -> None
     await page.sees("Running")
     await propose(live, run, "FAILED")
     await page.sees("Failed")
-    # Failures are said together.
+    # Failures are said together, other transitions not at all.
+    said = page.page.locator("[role=status], [aria-live], output")
+    assert await said.all_inner_texts() == [""]
     await page.page.clock.run_for(5_000)
-    await expect(page.page.locator(".unseen[role=status]")).to_have_text("1 run failed")
+    await expect(said).to_have_text("1 run failed")
 
 
 @ON_BOTH

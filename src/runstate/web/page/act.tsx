@@ -238,19 +238,21 @@ export function DeploymentDialog({ verb, id, name, parameterSchema, parameters, 
 
 type FormProps = { submit: () => Promise<unknown>; label: string; disabled?: boolean; focused?: boolean; children: ComponentChildren };
 
-/** A form with one button, which is off while it is sent. */
+/** A form with one button, which is off while it is sent. It keeps the focus then, which a disabled button would lose. */
 export function Form({ submit, label, disabled = false, focused = true, children }: FormProps) {
   const [isBusy, setBusy] = useState(false);
+  const isOff = isBusy || disabled;
   return (
     <form
       onSubmit={(event) => {
         event.preventDefault();
+        if (isOff) return;
         setBusy(true);
         void submit().finally(() => setBusy(false));
       }}
     >
       {children}
-      <button type="submit" class="primary" autofocus={focused} disabled={isBusy || disabled}>
+      <button type="submit" class="primary" autofocus={focused} aria-disabled={isOff}>
         {label}
       </button>
     </form>

@@ -1,7 +1,7 @@
 // Automations with their newest firings, and the actions of each firing.
 import { AutomationsDocument, type AutomationsQuery } from "./documents.ts";
 import { duration, plural } from "./format.ts";
-import { Ago, Empty, Loaded } from "./parts.tsx";
+import { Ago, Items } from "./parts.tsx";
 import { useQuery } from "./query.ts";
 import { href, place } from "./router.ts";
 import { useTitle } from "./shell.tsx";
@@ -20,30 +20,18 @@ export function Automations() {
   return (
     <>
       <h1>Automations</h1>
-      <Loaded query={query}>
-        {({ automations: { nodes } }) =>
-          nodes.length ? (
-            <ul class="limits">
-              {[...nodes]
-                .sort((a, b) => Number(b.name === params.name) - Number(a.name === params.name))
-                .map((automation) => (
-                  <OneAutomation key={automation.id} automation={automation} isCurrent={automation.name === params.name} />
-                ))}
-            </ul>
-          ) : (
-            <Empty>No automations. createAutomation makes one.</Empty>
-          )
-        }
-      </Loaded>
+      <Items query={query} of={({ automations }) => automations.nodes} name={params.name} empty="No automations. createAutomation makes one.">
+        {(automation) => <OneAutomation automation={automation} />}
+      </Items>
     </>
   );
 }
 
-function OneAutomation({ automation, isCurrent }: { automation: Automation; isCurrent: boolean }) {
+function OneAutomation({ automation }: { automation: Automation }) {
   const { name, description, enabled, trigger, actions, firings } = automation;
   const [last] = firings.nodes;
   return (
-    <li class={isCurrent ? "is-current" : ""}>
+    <>
       <h2>
         <span>{name}</span>
         <span class={enabled ? "good" : "warning"}>{enabled ? "enabled" : "disabled"}</span>
@@ -53,7 +41,7 @@ function OneAutomation({ automation, isCurrent }: { automation: Automation; isCu
         {description && <span class="faint">{description}</span>}
       </h2>
       {last && <Firings firings={firings.nodes} />}
-    </li>
+    </>
   );
 }
 

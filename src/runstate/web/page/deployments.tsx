@@ -2,7 +2,7 @@
 import { doDeployment } from "./doing.ts";
 import { DeploymentsDocument, type DeploymentsQuery } from "./documents.ts";
 import { duration } from "./format.ts";
-import { Ago, At, Empty, Loaded, Squares, Tags } from "./parts.tsx";
+import { Ago, At, Listed, Squares, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
 import { may } from "./rights.ts";
 import { href, place } from "./router.ts";
@@ -30,35 +30,31 @@ export function Deployments() {
           </span>
         )}
       </div>
-      <Loaded query={query}>
-        {({ deployments: { nodes, totalCount } }) =>
-          nodes.length ? (
-            <div class="scroll" tabIndex={0} role="region" aria-label="Deployments">
-              <table class="deployments">
-                <thead>
-                  <tr>
-                    <th scope="col">deployment</th>
-                    <th scope="col">last runs</th>
-                    <th scope="col">schedules and next dates</th>
-                    <th scope="col">pool</th>
-                    <th scope="col">
-                      <span class="unseen">actions</span>
-                    </th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {nodes.map((deployment) => (
-                    <Row key={deployment.id} deployment={deployment} reload={query.reload} />
-                  ))}
-                </tbody>
-              </table>
-              {totalCount > nodes.length && <p class="faint">The first {nodes.length} of {totalCount}.</p>}
-            </div>
-          ) : (
-            <Empty>No deployments. createDeployment makes one.</Empty>
-          )
-        }
-      </Loaded>
+      <Listed query={query} of={({ deployments }) => deployments.nodes} empty="No deployments. createDeployment makes one.">
+        {(nodes, { deployments: { totalCount } }) => (
+          <div class="scroll" tabIndex={0} role="region" aria-label="Deployments">
+            <table class="deployments">
+              <thead>
+                <tr>
+                  <th scope="col">deployment</th>
+                  <th scope="col">last runs</th>
+                  <th scope="col">schedules and next dates</th>
+                  <th scope="col">pool</th>
+                  <th scope="col">
+                    <span class="unseen">actions</span>
+                  </th>
+                </tr>
+              </thead>
+              <tbody>
+                {nodes.map((deployment) => (
+                  <Row key={deployment.id} deployment={deployment} reload={query.reload} />
+                ))}
+              </tbody>
+            </table>
+            {totalCount > nodes.length && <p class="faint">The first {nodes.length} of {totalCount}.</p>}
+          </div>
+        )}
+      </Listed>
     </>
   );
 }

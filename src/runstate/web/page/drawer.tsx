@@ -26,10 +26,7 @@ export function Drawer() {
   const [kind, setKind] = useState("all");
   const [text, setText] = useState("");
   const missed = useMissed();
-  const newestFirst = [...missed.changes, ...ticker]
-    .filter((change) => matches(change, kind, text))
-    .slice(-DRAWN)
-    .reverse();
+  const newestFirst = newest([ticker, missed.changes], DRAWN, (change) => matches(change, kind, text));
   useNames(newestFirst);
   return (
     <Dialog title="Live" side close={() => opened.set(undefined)}>
@@ -55,6 +52,18 @@ export function Drawer() {
       {!newestFirst.length && <p class="empty">Nothing has happened since you last looked.</p>}
     </Dialog>
   );
+}
+
+/** The newest matching changes of lists, of which the first is the newest. Looks at no more than it needs. */
+export function newest(lists: readonly (readonly Change[])[], count: number, matches: (change: Change) => boolean): Change[] {
+  const found: Change[] = [];
+  for (const list of lists) {
+    for (let at = list.length - 1; at >= 0 && found.length < count; at -= 1) {
+      const change = list[at];
+      if (change && matches(change)) found.push(change);
+    }
+  }
+  return found;
 }
 
 /** The transitions between the last look and the opening of the page. */

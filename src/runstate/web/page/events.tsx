@@ -5,9 +5,9 @@ import { ask } from "./client.ts";
 import { EventDocument, type EventQuery, EventsDocument, type EventsQuery } from "./documents.ts";
 import { eventsWhere, FILTERS_OF_EVENTS, patternsOf } from "./event_filters.ts";
 import { useCursor } from "./keyboard.ts";
-import { Ago, At, Empty, isEmpty, Json, Loaded } from "./parts.tsx";
+import { Ago, At, Empty, isEmpty, Json, Listed, Loaded } from "./parts.tsx";
 import { useQuery } from "./query.ts";
-import { back, href, place, setParams } from "./router.ts";
+import { href, place, setParams } from "./router.ts";
 import { useTitle } from "./shell.tsx";
 import { useSignal } from "./signal.ts";
 import { withFirstPage } from "./store.ts";
@@ -44,7 +44,7 @@ export function Events() {
   const choose = (id: string | undefined) => setParams({ event: params.event === id ? undefined : id });
   const cursor = useCursor(
     rows.map(({ id }) => id),
-    (index) => ({ Enter: () => choose(rows[index]?.id), Escape: () => (params.event ? choose(undefined) : back()) }),
+    (index) => ({ Enter: () => choose(rows[index]?.id), Escape: () => choose(undefined) }),
   );
   const isListed = rows.some(({ id }) => id === params.event);
   return (
@@ -54,28 +54,24 @@ export function Events() {
         <Chips params={params} filters={FILTERS_OF_EVENTS} />
       </div>
       {params.event && !isListed && <Details id={params.event} />}
-      <Loaded query={query}>
-        {({ events }) =>
-          events.nodes.length ? (
-            <table class="events">
-              <thead>
-                <tr>
-                  <th scope="col">when</th>
-                  <th scope="col">event</th>
-                  <th scope="col">resource</th>
-                </tr>
-              </thead>
-              <tbody>
-                {rows.map((event, index) => (
-                  <Row key={event.id} event={event} isCurrent={index === cursor} isOpen={event.id === params.event} open={() => choose(event.id)} />
-                ))}
-              </tbody>
-            </table>
-          ) : (
-            <Empty>No event matches.</Empty>
-          )
-        }
-      </Loaded>
+      <Listed query={query} of={({ events }) => events.nodes} empty="No event matches.">
+        {() => (
+          <table class="events">
+            <thead>
+              <tr>
+                <th scope="col">when</th>
+                <th scope="col">event</th>
+                <th scope="col">resource</th>
+              </tr>
+            </thead>
+            <tbody>
+              {rows.map((event, index) => (
+                <Row key={event.id} event={event} isCurrent={index === cursor} isOpen={event.id === params.event} open={() => choose(event.id)} />
+              ))}
+            </tbody>
+          </table>
+        )}
+      </Listed>
       {next && (
         <button type="button" onClick={() => void more()}>
           {PAGE} older

@@ -2,7 +2,7 @@
 import { cancelUnfinished } from "./doing.ts";
 import { FlowsDocument } from "./documents.ts";
 import { type Keys, useCursor } from "./keyboard.ts";
-import { Ago, Empty, Loaded, Squares, Tags } from "./parts.tsx";
+import { Ago, Listed, Squares, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
 import { may } from "./rights.ts";
 import { go, href } from "./router.ts";
@@ -25,61 +25,63 @@ export function Flows() {
   return (
     <>
       <h1>Flows</h1>
-      <Loaded query={query}>
-        {({ flows }) =>
-          flows.nodes.length ? (
-            <div class="scroll" tabIndex={0} role="region" aria-label="Flows">
-              <table>
-                <thead>
-                  <tr>
-                    <th scope="col">flow</th>
-                    <th scope="col">last 20 runs</th>
-                    <th scope="col" class="number">
-                      runs
-                    </th>
-                    <th scope="col" class="wide">deployments</th>
-                    <th scope="col" class="wide">tags</th>
-                    <th scope="col" class="number">
-                      last change
-                    </th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {flows.nodes.map(({ id, name, tags, all, flowRuns, deployments }, index) => (
-                    <tr key={id} class={index === cursor ? "is-current" : ""}>
-                      <th scope="row">
-                        <a href={href(["flows", name])}>{name}</a>
-                      </th>
-                      <td>
-                        <Squares runs={[...flowRuns.nodes].reverse()} label={`Last runs of ${name}`} />
-                      </td>
-                      <td class="number">{all.totalCount.toLocaleString("en")}</td>
-                      <td class="wide">
-                        {deployments.nodes.map((each) => (
-                          <a key={each.id} href={href(["deployments"], { name: each.name })}>
-                            {each.name}{" "}
-                          </a>
-                        ))}
-                      </td>
-                      <td class="wide">
-                        <Tags tags={tags} />
-                      </td>
-                      <td class="number">
-                        <Ago time={flowRuns.nodes[0]?.stateTimestamp} />
-                      </td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-              {flows.pageInfo.hasNextPage && <p class="faint">The 100 flows with the newest runs.</p>}
-            </div>
-          ) : (
-            <Empty>
-              No flows yet. <code>runstate demo</code> makes some.
-            </Empty>
-          )
+      <Listed
+        query={query}
+        of={({ flows }) => flows.nodes}
+        empty={
+          <>
+            No flows yet. <code>runstate demo</code> makes some.
+          </>
         }
-      </Loaded>
+      >
+        {(nodes, { flows }) => (
+          <div class="scroll" tabIndex={0} role="region" aria-label="Flows">
+            <table>
+              <thead>
+                <tr>
+                  <th scope="col">flow</th>
+                  <th scope="col">last 20 runs</th>
+                  <th scope="col" class="number">
+                    runs
+                  </th>
+                  <th scope="col" class="wide">deployments</th>
+                  <th scope="col" class="wide">tags</th>
+                  <th scope="col" class="number">
+                    last change
+                  </th>
+                </tr>
+              </thead>
+              <tbody>
+                {nodes.map(({ id, name, tags, all, flowRuns, deployments }, index) => (
+                  <tr key={id} class={index === cursor ? "is-current" : ""}>
+                    <th scope="row">
+                      <a href={href(["flows", name])}>{name}</a>
+                    </th>
+                    <td>
+                      <Squares runs={[...flowRuns.nodes].reverse()} label={`Last runs of ${name}`} />
+                    </td>
+                    <td class="number">{all.totalCount.toLocaleString("en")}</td>
+                    <td class="wide">
+                      {deployments.nodes.map((each) => (
+                        <a key={each.id} href={href(["deployments"], { name: each.name })}>
+                          {each.name}{" "}
+                        </a>
+                      ))}
+                    </td>
+                    <td class="wide">
+                      <Tags tags={tags} />
+                    </td>
+                    <td class="number">
+                      <Ago time={flowRuns.nodes[0]?.stateTimestamp} />
+                    </td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+            {flows.pageInfo.hasNextPage && <p class="faint">The 100 flows with the newest runs.</p>}
+          </div>
+        )}
+      </Listed>
     </>
   );
 }

@@ -19,7 +19,7 @@ const KEYS: readonly [key: string, does: string][] = [
   ["l", "the stream of transitions"],
   [".", "hold changes back, or continue"],
   ["t, T", "local time or UTC; theme"],
-  ["Esc", "close, or back"],
+  ["Esc", "close; from an opened run or flow, back"],
   ["?", "these keys"],
 ];
 

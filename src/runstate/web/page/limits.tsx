@@ -3,7 +3,7 @@ import { action, release } from "./doing.ts";
 import { LimitsDocument, type LimitsQuery } from "./documents.ts";
 import { duration, plural, secondsSince } from "./format.ts";
 import { useNow } from "./now.ts";
-import { Ago, Empty, Loaded, RunLink } from "./parts.tsx";
+import { Ago, Items, RunLink } from "./parts.tsx";
 import { useQuery } from "./query.ts";
 import { may } from "./rights.ts";
 import { href, place } from "./router.ts";
@@ -23,32 +23,27 @@ export function Limits() {
   return (
     <>
       <h1>Limits</h1>
-      <Loaded query={query}>
-        {({ concurrencyLimits: { nodes } }) =>
-          nodes.length ? (
-            <ul class="limits">
-              {[...nodes]
-                .sort((a, b) => Number(b.name === params.name) - Number(a.name === params.name) || b.waitingCount - a.waitingCount)
-                .map((limit) => (
-                  <OneLimit key={limit.id} limit={limit} isCurrent={limit.name === params.name} reload={query.reload} />
-                ))}
-            </ul>
-          ) : (
-            <Empty>
-              No limits. A task with a tag is limited by the limit <code>tag:…</code>, created with createConcurrencyLimit.
-            </Empty>
-          )
+      <Items
+        query={query}
+        of={({ concurrencyLimits: { nodes } }) => [...nodes].sort((a, b) => b.waitingCount - a.waitingCount)}
+        name={params.name}
+        empty={
+          <>
+            No limits. A task with a tag is limited by the limit <code>tag:…</code>, created with createConcurrencyLimit.
+          </>
         }
-      </Loaded>
+      >
+        {(limit) => <OneLimit limit={limit} reload={query.reload} />}
+      </Items>
     </>
   );
 }
 
-function OneLimit({ limit, isCurrent, reload }: { limit: Limit; isCurrent: boolean; reload: () => void }) {
+function OneLimit({ limit, reload }: { limit: Limit; reload: () => void }) {
   const { name, activeSlots, averageSlotOccupancySeconds: average, waitingCount, leases, waiting } = limit;
   const rights = useSignal(may);
   return (
-    <li class={isCurrent ? "is-current" : ""}>
+    <>
       <h2>
         <span>{name}</span>
         <meter min={0} max={Math.max(1, limit.limit)} value={activeSlots} aria-label={`${activeSlots} of ${limit.limit} slots held`} />
@@ -114,7 +109,7 @@ function OneLimit({ limit, isCurrent, reload }: { limit: Limit; isCurrent: boole
         </table>
       )}
       {waitingCount > waiting.nodes.length && <p class="faint">The first {waiting.nodes.length} of {waitingCount} that wait.</p>}
-    </li>
+    </>
   );
 }
 

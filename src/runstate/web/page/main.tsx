@@ -110,5 +110,6 @@ showTheme();
 watchAddress();
 listenToKeys();
 announce();
-render(<Page />, document.getElementById("page") as HTMLElement);
+// The first request is under way while the first picture is made.
 void start();
+render(<Page />, document.getElementById("page") as HTMLElement);

@@ -85,6 +85,54 @@ export function Loaded<Data>({ query, children }: { query: Query<Data>; children
   );
 }
 
+type ListedProps<Data, Each> = {
+  query: Query<Data>;
+  of: (data: Data) => readonly Each[];
+  empty: ComponentChildren;
+  children: (list: readonly Each[], data: Data) => ComponentChildren;
+};
+
+/** Shows the list of an answer, or why there is nothing in it. */
+export function Listed<Data, Each>({ query, of, empty, children }: ListedProps<Data, Each>) {
+  return (
+    <Loaded query={query}>
+      {(data) => {
+        const list = of(data);
+        return list.length ? children(list, data) : <Empty>{empty}</Empty>;
+      }}
+    </Loaded>
+  );
+}
+
+type Item = { id: string; name: string };
+type ItemsProps<Data, Each> = {
+  query: Query<Data>;
+  of: (data: Data) => readonly Each[];
+  empty: ComponentChildren;
+  /** The name in the address: its item is marked, and is the first. */
+  name?: string | undefined;
+  children: (item: Each) => ComponentChildren;
+};
+
+/** Shows the list of an answer as one item below the other. */
+export function Items<Data, Each extends Item>({ query, of, empty, name, children }: ItemsProps<Data, Each>) {
+  return (
+    <Listed query={query} of={of} empty={empty}>
+      {(list) => (
+        <ul class="items">
+          {[...list]
+            .sort((a, b) => Number(b.name === name) - Number(a.name === name))
+            .map((item) => (
+              <li key={item.id} class={item.name === name ? "is-current" : ""}>
+                {children(item)}
+              </li>
+            ))}
+        </ul>
+      )}
+    </Listed>
+  );
+}
+
 export const Problem = ({ message }: { message: string }) => (
   <p class="problem" role="alert">
     {message}

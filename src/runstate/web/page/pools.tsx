@@ -1,6 +1,6 @@
 // Work pools with their queues and workers.
 import { PoolsDocument, type PoolsQuery } from "./documents.ts";
-import { Ago, Empty, Loaded } from "./parts.tsx";
+import { Ago, Empty, Items } from "./parts.tsx";
 import { useQuery } from "./query.ts";
 import { href } from "./router.ts";
 import { useTitle } from "./shell.tsx";
@@ -13,19 +13,9 @@ export function Pools() {
   return (
     <>
       <h1>Work pools</h1>
-      <Loaded query={query}>
-        {({ workPools: { nodes } }) =>
-          nodes.length ? (
-            <ul class="limits">
-              {nodes.map((pool) => (
-                <OnePool key={pool.id} pool={pool} />
-              ))}
-            </ul>
-          ) : (
-            <Empty>No work pools. createWorkPool makes one.</Empty>
-          )
-        }
-      </Loaded>
+      <Items query={query} of={({ workPools }) => workPools.nodes} empty="No work pools. createWorkPool makes one.">
+        {(pool) => <OnePool pool={pool} />}
+      </Items>
     </>
   );
 }
@@ -51,7 +41,7 @@ const used = (slots: number, limit: number | null) => `${slots} of ${limit ?? "â
 
 function OnePool({ pool: { name, type, status, description, slotsInUse, concurrencyLimit, workQueues, workers } }: { pool: Pool }) {
   return (
-    <li>
+    <>
       <h2>
         <span>{name}</span> <Status status={status} />
         <span class="faint">{type}</span>
@@ -123,6 +113,6 @@ function OnePool({ pool: { name, type, status, description, slotsInUse, concurre
           <Empty>No workers.</Empty>
         )}
       </div>
-    </li>
+    </>
   );
 }

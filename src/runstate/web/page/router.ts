@@ -25,24 +25,26 @@ export function go(target: string): void {
 /** Change parameters of the present view without a new entry in the history. */
 export function setParams(changes: Record<string, string | undefined>): void {
   const { path, params } = place.value;
-  history.replaceState(null, "", href(path, { ...params, ...changes }));
+  history.replaceState(history.state, "", href(path, { ...params, ...changes }));
   place.set(parse(location.hash));
 }
 
-let steps = 0; // entries of the history that belong to the page
+type Entry = { depth: number } | null;
+let depth = 0; // entries of the history before this one that belong to the page
 
-/** Go back within the page; from its first view, to the overview. */
+/** Leave what was opened, a run or a flow, for the view that led to it. A place, or a run that a link opened, is not left. */
 export function back(): void {
-  if (steps < 1) return go("#/");
-  steps -= 2; // the change of the address adds one
-  history.back();
+  if (place.value.path.length > 1 && depth) history.back();
 }
 
 export function watchAddress(): void {
-  const read = () => place.set(parse(location.hash));
-  addEventListener("hashchange", () => {
-    steps += 1;
-    read();
-  });
+  const read = () => {
+    // A new entry has no state yet; the others keep theirs when the user goes back and forth, or loads the page again.
+    depth = (history.state as Entry)?.depth ?? depth + 1;
+    history.replaceState({ depth }, "");
+    place.set(parse(location.hash));
+  };
+  addEventListener("hashchange", read);
+  history.replaceState(history.state ?? { depth }, "");
   read();
 }

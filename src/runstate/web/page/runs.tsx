@@ -1,5 +1,5 @@
 // The list of runs: the filter in the address, rows drawn only where they are seen, new rows on request.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ask, follow } from "./client.ts";
 import { type FlowRunWhere, RunCountsDocument, RunsDocument, type RunsQuery, RunTotalDocument } from "./documents.ts";
 import { Chips } from "./chips.tsx";
@@ -9,7 +9,7 @@ import { DEFAULT_SORT, FILTERS, orderOf, whereOf } from "./filters.ts";
 import { useNow } from "./now.ts";
 import { Ago, Empty, Problem, RunLink, State, Tags } from "./parts.tsx";
 import { useQuery } from "./query.ts";
-import { back, go, href, place } from "./router.ts";
+import { go, href, place } from "./router.ts";
 import { may } from "./rights.ts";
 import { Selected, selection, toggled } from "./selection.tsx";
 import { useTitle } from "./shell.tsx";
@@ -35,8 +35,8 @@ export function Runs() {
   const [fresh, setFresh] = useState(0);
   const [rows, setRows] = useState<Row[]>([]);
   const [next, setNext] = useState<string | null>();
-  const ids = useRef(new Set<string>());
-  ids.current = new Set(rows.map(({ id }) => id));
+  const ids = useRef<ReadonlySet<string>>(new Set());
+  ids.current = useMemo(() => new Set(rows.map(({ id }) => id)), [rows]);
   const query = useQuery(
     RunsDocument,
     { where, orderBy, first: PAGE, after: null },
@@ -84,7 +84,7 @@ export function Runs() {
       <div class="line">
         <h1>Runs</h1>
         <Chips params={params} filters={FILTERS} sort={params.sort ?? DEFAULT_SORT} />
-        <output class="total">{total === undefined ? "" : plural(total, "run")}</output>
+        <span class="total">{total === undefined ? "" : plural(total, "run")}</span>
       </div>
       {query.error && <Problem message={query.error.message} />}
       {fresh > 0 && (
@@ -141,8 +141,9 @@ function Table({ rows, where, total, more, hasMore, atTop, onTop, isEmpty }: Tab
   };
   const actOnAll = (verb: "retry" | "cancel") => () =>
     Object.keys(where).length > 0 && may.value.propose && bulk.set({ verb, where, count: total ?? 0 });
+  const ids = useMemo(() => rows.map(({ id }) => id), [rows]);
   const cursor = useCursor(
-    rows.map(({ id }) => id),
+    ids,
     (index) => ({
       Enter: () => rows[index] && go(href(["runs", rows[index].id])),
       x: () => rows[index] && selection.set(toggled(selection.value, rows[index].id)),
@@ -150,7 +151,7 @@ function Table({ rows, where, total, more, hasMore, atTop, onTop, isEmpty }: Tab
       c: act("cancel", rows[index]),
       ...(total ? { R: actOnAll("retry"), C: actOnAll("cancel") } : {}),
       ".": onTop,
-      Escape: () => (selection.value.size ? selection.set(new Set()) : back()),
+      Escape: () => selection.set(new Set()),
     }),
   );
   if (isEmpty) {
@@ -247,9 +248,13 @@ function RunRow({ run, isCurrent, isChosen }: { run: Row; isCurrent: boolean; is
   );
 }
 
-function Took({ run }: { run: Row }) {
+function Took({ run: { startTime, endTime, stateType, stateTimestamp } }: { run: Row }) {
+  if (!startTime) return <span class="faint">–</span>;
+  const end = endTime ?? (FINAL.has(stateType ?? "") ? stateTimestamp : null);
+  return end ? <>{duration(secondsSince(startTime, Date.parse(end)))}</> : <SoFar startTime={startTime} />;
+}
+
+function SoFar({ startTime }: { startTime: string }) {
   const now = useNow();
-  if (!run.startTime) return <span class="faint">–</span>;
-  const end = run.endTime ?? (FINAL.has(run.stateType ?? "") ? run.stateTimestamp : null);
-  return <>{duration(secondsSince(run.startTime, end ? Date.parse(end) : Math.max(now, Date.parse(run.startTime))))}</>;
+  return <>{duration(Math.max(0, secondsSince(startTime, now)))}</>;
 }

@@ -210,7 +210,14 @@ export function Dialog({ title, close, children, side = false }: { title: string
         if (side) element.show();
         else element.showModal();
       }}
-      onClose={close}
+      onCancel={(event) => {
+        event.preventDefault();
+        close();
+      }}
+      onClose={({ currentTarget: { isConnected, open } }) => {
+        // The browser tells late that it closed a dialog: the next one can be open.
+        if (isConnected && !open) close();
+      }}
       onKeyDown={(event) => {
         if (event.key !== "Escape") return;
         event.stopPropagation();

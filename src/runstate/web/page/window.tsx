@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 export const HEIGHT = 32; // pixels of a row, as in the style sheet
-const AROUND = 12; // rows that are drawn above and below what is seen
+const AROUND = 8; // rows that are drawn above and below what is seen
 
 type Props<Row> = {
   rows: readonly Row[];
