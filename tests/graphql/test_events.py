@@ -164,6 +164,15 @@ async def test_changes_of_objects_are_told_with_them(ask: Ask) -> None:
     ]
 
 
+async def test_a_paused_work_pool_tells_which_fields_have_changed(ask: Ask) -> None:
+    pool = "{ ... on CreateWorkPoolPayload { workPool { id } } }"
+    made = (await ask(f'mutation {{ it: createWorkPool(input: {{ name: "p" }}) {pool} }}'))["it"]["workPool"]["id"]
+    await do(ask, "updateWorkPool", "UpdateWorkPoolInput", PROBLEM, id=made, paused=True)
+    (told,) = await found(ask, name={"eq": "runstate.work-pool.updated"})
+
+    assert told["payload"] == {"updates": ["paused"]}
+
+
 async def test_what_is_refused_is_not_told(ask: Ask) -> None:
     await do(ask, "createVariable", "CreateVariableInput", PROBLEM, name="v", value=1)
     await do(ask, "createVariable", "CreateVariableInput", PROBLEM, name="v", value=2)

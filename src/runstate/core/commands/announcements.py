@@ -18,6 +18,7 @@ from runstate.database.bulk import table_of
 from runstate.database.driver import fetch
 from runstate.documents.events import PREFIX
 from runstate.rows import Automation, Deployment, Flow, Row, WorkPool, WorkQueue
+from runstate.rows.base import PRIVATE, is_marked
 from runstate.rows.documents import noun
 
 PAYLOADS: Final[dict[type[Row], tuple[str, ...]]] = {Flow: ("name", "tags", "labels")}
@@ -38,20 +39,27 @@ async def announce(
     kind = type(row)
     if not kind.__announced__:
         return
-    payload = {name: getattr(row, name) for name in PAYLOADS.get(kind, ())}
-    if kind in CHANGED and what == "updated":
-        payload["updates"] = sorted(changed)
-    if isinstance(row, Automation) and what != "deleted":
-        payload[DEFINITION] = definition_of(row)
     told = Told(
         uuid7(),
         f"{PREFIX}{kind_of(kind)}.{what}",
         now,
         resource(kind_of(kind), row.id, getattr(row, "name", None)),
         await related_of(connection, row),
-        payload,
+        payload_of(row, what, changed),
     )
     await append_event(connection, now, told)
+
+
+def payload_of(row: Row, what: str, changed: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the payload of the event about an object. It names no private column."""
+    kind = type(row)
+    payload = {name: getattr(row, name) for name in PAYLOADS.get(kind, ())}
+    if kind in CHANGED and what == "updated":
+        columns = table_of(kind).c
+        payload["updates"] = sorted(name for name in changed if not is_marked(columns[name], PRIVATE))
+    if isinstance(row, Automation) and what != "deleted":
+        payload[DEFINITION] = definition_of(row)
+    return payload
 
 
 async def related_of(connection: AsyncConnection, row: Row) -> Sequence[Labels]:
