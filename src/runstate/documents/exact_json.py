@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final, Self
@@ -18,6 +19,9 @@ EXACT: Final = 16
 """Characters of a number without an exponent whose digits, at most 15, a double always holds."""
 TINY: Final = b"0e-000"
 """An exponent that may be too small for a double, as `MARKS` translates it."""
+TINY_NUMBER: Final = re.compile(rb"(?<![^\s\[,:])-?[0-9.]+[eE]-[0-9]{3}")
+"""A number with such an exponent, at a place where a value can begin."""
+SHORTEST: Final = len(TINY)
 LARGE: Final = b"e+"
 """Part of the numbers that orjson writes with a positive exponent. Ids never contain it."""
 MARKS: Final = bytes(
@@ -63,11 +67,13 @@ def loads(text: str | bytes) -> Any:
     """Return the value of a JSON text. Raise orjson.JSONDecodeError if it is invalid or a number is out of range."""
     value = orjson.loads(text)
     # Too short to contain one of the marks.
-    if len(text) < len(TINY):
+    if len(text) < SHORTEST:
         return value
-    marks = (text.encode() if isinstance(text, str) else text).translate(MARKS)
-    # Parsing with all digits is slow, so only texts that may need it are parsed again.
-    return _exact(text) if LONG in marks or TINY in marks else value
+    given = text.encode() if isinstance(text, str) else text
+    marks = given.translate(MARKS)
+    # Parsing with all digits is slow, so only texts that may need it are parsed again. Many ids contain the mark of an
+    # exponent.
+    return _exact(text) if LONG in marks or (TINY in marks and TINY_NUMBER.search(given)) else value
 
 
 def _exact(text: str | bytes) -> Any:
