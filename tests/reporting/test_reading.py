@@ -4,6 +4,7 @@ import asyncio
 import logging
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -16,6 +17,7 @@ from runstate.client import (
     RunHandler,
     State,
     UnreachableError,
+    storage_at,
 )
 from runstate.client.records import FlowRunRecord
 from runstate.client.states import AwaitingRetry, Completed, Late, Paused, Scheduled, Suspended
@@ -111,6 +113,25 @@ async def test_a_storage_keeps_any_result(server: Listening, tmp_path: Path, val
         await run.arun(body)
         state = await client.wait_for(run)
         assert await state.aresult(allow_pickle=True) == value
+
+
+async def test_results_are_kept_at_a_url_of_fsspec(server: Listening, kind: str) -> None:
+    if kind == "postgresql":
+        pytest.skip("results do not depend on the database")
+    url = f"memory://results/{uuid4()}"
+    async with AsyncClient(server.address, storage=storage_at(url)) as client:
+        run = client.flow_run("etl")
+
+        async def body() -> str:
+            return "x" * 600_000
+
+        await run.arun(body)
+    async with AsyncClient(server.address, storage=storage_at(url)) as other:
+        assert await (await other.wait_for(run)).aresult() == "x" * 600_000
+    with pytest.raises(ValueError, match="cannot be read"):
+        storage_at(url).read("missing")
+    with pytest.raises(ValueError, match="leads out of"):
+        storage_at(url).read("../secret")
 
 
 async def test_a_result_that_was_not_kept_is_missing(aclient: AsyncClient) -> None:
