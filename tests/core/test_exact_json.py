@@ -52,6 +52,17 @@ def test_a_number_that_is_out_of_range_is_refused(text: str) -> None:
         loads(text)
 
 
+@pytest.mark.parametrize("text", ['{"a":1e-400}', '{"a" : -1.5E-0400}', "[0,\n2e-999]", " 1e-400"])
+def test_a_number_that_is_too_small_is_refused_wherever_it_stands(text: str) -> None:
+    for given in (text, text.encode()):
+        with pytest.raises(orjson.JSONDecodeError):
+            loads(given)
+
+
+def test_an_id_that_looks_like_a_small_number_is_a_text() -> None:
+    assert loads('{"id": "019ad00e-7123-70e-400"}') == {"id": "019ad00e-7123-70e-400"}
+
+
 def test_numbers_of_one_value_are_equal_whatever_they_look_like() -> None:
     same = [loads(text) for text in ("18446744073709551617", "18446744073709551617.0", "1844674407370955161.70e1")]
 
