@@ -239,7 +239,8 @@ class InputReader:
         """Return the members that are set as the document has them."""
         if type(value) is not dict or not self.required <= value.keys() or (self.is_one_of and len(value) != 1):
             raise Fallback
-        values, members = {}, self.members
+        values: dict[str, Any] = {}
+        members = self.members
         for name, each in value.items():
             member, read, nullable, keeps_null = members[name]
             if each is not None:
