@@ -297,7 +297,9 @@ async def test_a_page_of_documents_is_read_in_as_many_statements_as_one(ask: Ask
         seen: list[str] = []
 
         def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-            seen.append(statement)
+            # A new connection has statements of its own.
+            if "block" in statement:
+                seen.append(statement)
 
         engine = database.reader.sync_engine
         sa.event.listen(engine, "before_cursor_execute", note)

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
+from websockets.frames import CloseCode
 
 from runstate.core.access.credentials import UNRESTRICTED, Principal
 from runstate.documents import exact_json
@@ -64,7 +65,7 @@ class Front:
     async def _unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             # Refused before it is accepted: the client reads status 403.
-            await send({"type": "websocket.close", "code": 1000})
+            await send({"type": "websocket.close", "code": CloseCode.NORMAL_CLOSURE})
             return
         named = f"{scope['method']} {IDS.sub('{id}', scope['path'])}"
         self.missed(named)

@@ -118,7 +118,8 @@ def of_list(item: Serializers | None) -> Serializers | None:
 
 
 def _each(item: Serializers, values: Sequence[Any]) -> Sequence[Any]:
-    return item.write_all(values)
+    written = item.write_all(values)
+    return written if isinstance(written, list) else list(written)
 
 
 def of_column(column: sa.ColumnElement[Any], serializers: Serializers, dialect: Dialect) -> WriteColumn:
