@@ -137,7 +137,7 @@ def build_app(settings: Settings) -> Starlette:
     app = Starlette(routes=routes, lifespan=lifespan, middleware=[*middleware(settings), direct])
     app.router.default = PlainTextResponse("Not Found", 404)  # Starlette closes WebSockets there with 403
     app.router.redirect_slashes = False  # Starlette redirects to absolute URLs, which are wrong behind a proxy
-    app.state.health = health
+    app.state.health, app.state.in_flight = health, schema.in_flight
     app.state.public_url = settings.public_url and settings.public_url.rstrip("/")
     return app
 

@@ -197,6 +197,36 @@ async def test_connections_that_were_closed_while_idle_are_not_used_to_write(url
     assert len(await names(database)) == 6
 
 
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_callers_that_are_cancelled_while_their_connections_are_ended_return_them(url: str) -> None:
+    database = Database(url)
+    assert database.connections
+    sleep = sa.text("SELECT pg_sleep(30)")
+
+    async def read() -> None:
+        async with database.read() as connection:
+            await connection.execute(sleep)
+
+    async def work() -> None:
+        async with database.write() as transaction:
+            await transaction.connection.execute(sleep)
+
+    for patience in range(12):
+        callers = [asyncio.create_task(each()) for each in (read, work, read, work, read, work)]
+        ending = asyncio.create_task(say(url, f"SELECT pg_terminate_backend(pid) {OTHERS}"))
+        await asyncio.wait([ending, *callers], return_when=asyncio.FIRST_COMPLETED)
+        for _ in range(patience):
+            await asyncio.sleep(0)
+        while not all(each.done() for each in callers):
+            for each in callers:
+                each.cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(ending, *callers, return_exceptions=True)
+    pool: Any = database.reader.pool
+    assert (pool.checkedout(), database.connections.in_use) == (len(database.connections.kept), 0)
+    await database.close()
+
+
 async def test_errors_of_a_driver_are_raised_as_those_of_sqlalchemy(database: Database) -> None:
     columns = flow("same")
     twice = TableWrite(table_of(Flow), WriteMode.INSERT, tuple(columns), [columns, columns])

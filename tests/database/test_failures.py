@@ -8,6 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 
 from runstate.database.failures import RESULTS, SQLSTATES, Failure, Kind, as_answer, failure_of, is_temporary
 from runstate.errors import NotFound, Overloaded, Timeout, Unavailable, UnknownOutcome
@@ -81,6 +82,9 @@ def test_other_results_are_bugs(result: str) -> None:
         (ConnectionRefusedError(), Unavailable),
         (asyncpg.InterfaceError("cannot perform operation: connection is closed"), Unavailable),
         (asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress"), Unavailable),
+        (asyncpg.InternalClientError("got result for unknown protocol state 3"), Unavailable),
+        (asyncpg.InternalClientError("_on_result: waiter is None"), Unavailable),
+        (ConnectionError("unexpected connection_lost() call"), Unavailable),
         (asyncpg.TargetServerAttributeNotMatched(), Unavailable),
         (sa.exc.DBAPIError("SELECT", None, Exception(), connection_invalidated=True), Unavailable),
         (sa.exc.TimeoutError(), Overloaded),
@@ -91,6 +95,16 @@ def test_other_results_are_bugs(result: str) -> None:
 )
 def test_errors_without_a_code_have_an_answer_too(error: Exception, answer: type[Exception]) -> None:
     assert type(as_answer(error)) is answer
+
+
+@pytest.mark.parametrize("state", [11, 12, 15])
+def test_an_ended_session_is_a_lost_connection_if_sqlalchemy_adapts_the_error_too(state: int) -> None:
+    raised = asyncpg.InternalClientError(f"cannot switch to state {state}; another operation (2) is in progress")
+    adapted = AsyncAdapt_asyncpg_dbapi.InternalClientError("<class>: it failed", raised)  # type: ignore[no-untyped-call]
+    error = sa.exc.InternalError("SELECT", None, adapted)
+
+    assert failure_of(error).kind is Kind.LOST
+    assert type(as_answer(error)) is Unavailable
 
 
 @pytest.mark.parametrize("error", [LookupError(), sa.exc.ArgumentError(), asyncpg.InterfaceError("misused")])

@@ -39,12 +39,14 @@ async def run_program(program: str | Path, url: str, home: Path, *arguments: str
     return text
 
 
-async def run_programs(programs: Sequence[str], url: str, home: Path, at_once: int = 2) -> list[str]:
+async def run_programs(
+    programs: Sequence[str], url: str, home: Path, at_once: int = 2, **environment: str
+) -> list[str]:
     """Run programs, a few at once."""
     turns = asyncio.Semaphore(at_once)
 
     async def run(program: str) -> str:
         async with turns:
-            return await run_program(program, url, home / program)
+            return await run_program(program, url, home / program, **environment)
 
     return await asyncio.gather(*map(run, programs))

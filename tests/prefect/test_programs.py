@@ -9,7 +9,7 @@ import pytest
 from runstate.core.checks.verify import verify
 from runstate.database import Database
 from tests.core.factories import THOROUGH
-from tests.prefect.clients import needs_prefect, run_programs
+from tests.prefect.clients import needs_prefect, run_program, run_programs
 from tests.serving import Serve
 
 PROGRAMS = (
@@ -25,8 +25,10 @@ PROGRAMS = (
     "a_plain.py",
 )
 """The longest first."""
-LONG = ("j_cli.py", "f_pause_serve.py", "g_workpool.py", "l_run_deployment.py")
-"""Programs that wait for the polls of workers and runners, or start many processes."""
+DEPLOYED = ("l_run_deployment.py", "f_pause_serve.py", "g_workpool.py")
+"""Programs that wait for the polls of workers and runners."""
+UNHURRIED = "240"
+"""Seconds for which they wait: most of their processes start at the same time."""
 
 RUNS = """{
   flowRuns(first: 200) { nodes {
@@ -51,13 +53,24 @@ async def test_programs_end_as_with_prefect_and_leave_a_consistent_database(
 
 
 @needs_prefect
-@pytest.mark.skipif(not THOROUGH, reason="takes minutes: set RUNSTATE_THOROUGH=1")
-async def test_long_programs_end_as_with_prefect(serve: Serve, database: Database, tmp_path: Path) -> None:
+async def test_programs_with_deployments_end_as_with_prefect(serve: Serve, database: Database, tmp_path: Path) -> None:
     server = await serve(RUNSTATE_SERVICES="all")
+    api = server.url.replace("/graphql", "/api")
 
-    said = await run_programs(LONG, server.url.replace("/graphql", "/api"), tmp_path, at_once=len(LONG))
+    said = await run_programs(DEPLOYED, api, tmp_path, at_once=len(DEPLOYED), PATIENCE=UNHURRIED)
 
     assert all("PASS" in each for each in said)
+    assert await verify(database, datetime.now(UTC)) == []
+
+
+@needs_prefect
+@pytest.mark.skipif(not THOROUGH, reason="takes minutes: set RUNSTATE_THOROUGH=1")
+async def test_the_command_line_ends_as_with_prefect(serve: Serve, database: Database, tmp_path: Path) -> None:
+    server = await serve(RUNSTATE_SERVICES="all")
+
+    said = await run_program("j_cli.py", server.url.replace("/graphql", "/api"), tmp_path)
+
+    assert "PASS" in said
     assert await verify(database, datetime.now(UTC)) == []
 
 

@@ -23,6 +23,8 @@ FAILURES: Final = (
 """Exceptions of the database, its drivers and the network."""
 CLOSED: Final = "connection is closed"
 """Part of the driver's message, which has no class of its own for this."""
+ENDED: Final = ("cannot switch to state", "got result for unknown protocol state", "_on_result")
+"""Messages of asyncpg's internal errors if the server has ended the session, and its transport does not know it yet."""
 SILENT: Final = {ConnectionRefusedError: "connection refused", TimeoutError: "it does not answer"}
 
 
@@ -136,11 +138,22 @@ def failure_of(error: BaseException) -> Failure:
     """Return the failure that an exception stands for, raised by a driver or by SQLAlchemy."""
     if isinstance(error, DatabaseMoved):
         return MOVED
-    raised = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
+    raised = _of_driver(error)
     found = (
         SQLSTATES.get(sqlstate(raised)) or SQLSTATES.get(sqlstate(raised)[:2]) or RESULTS.get(_result(raised)) or BUG
     )
     return LOST if found is BUG and _is_lost(error, raised) else found
+
+
+def _of_driver(error: BaseException) -> BaseException:
+    """Return the exception of the driver behind one of SQLAlchemy, whose adapter for asyncpg has classes of its own."""
+    return (error.driver_exception if isinstance(error, sa.exc.DBAPIError) else None) or error
+
+
+def is_ended(error: BaseException) -> bool:
+    """Return whether the server has ended the session of the driver, even if its transport does not know that yet."""
+    raised = _of_driver(error)
+    return isinstance(raised, asyncpg.InternalClientError) and str(raised).startswith(ENDED)
 
 
 def sqlstate(error: BaseException) -> str:
@@ -155,11 +168,9 @@ def _result(error: BaseException) -> str:
 
 def _is_lost(error: BaseException, raised: BaseException) -> bool:
     is_closed = isinstance(raised, asyncpg.InterfaceError) and CLOSED in str(raised)
-    # asyncpg raises this if the server has ended the session and the transport does not know it yet.
-    is_ended = isinstance(raised, asyncpg.InternalClientError) and "cannot switch to state" in str(raised)
     return (
         is_closed
-        or is_ended
+        or is_ended(raised)
         or getattr(error, "connection_invalidated", False)
         or isinstance(raised, ConnectionError | UnknownOutcome | asyncpg.TargetServerAttributeNotMatched)
     )

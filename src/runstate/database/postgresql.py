@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from runstate.database import json
 from runstate.database.connector import Connector
 from runstate.database.driver import driver_of, raised_as_sqlalchemy
-from runstate.database.failures import TOO_MANY_CONNECTIONS, Kind, failure_of, sqlstate
+from runstate.database.failures import TOO_MANY_CONNECTIONS, Kind, failure_of, is_ended, sqlstate
 from runstate.errors import UnknownOutcome
 
 PATIENCE_SECONDS: Final = 2.0
@@ -211,13 +211,15 @@ class Connections:
 
     async def _discard(self, connection: AsyncConnection, driver: Any, error: BaseException | None = None) -> None:
         """Return a connection to the pool after an error. If it is lost or stale, replace all that are as old."""
-        is_stale = error is not None and failure_of(error).kind is Kind.STALE
-        if not connection.invalidated and (is_stale or driver.is_closed()):
-            await self.renew(connection)
-        if not connection.invalidated and driver.is_in_transaction():  # ROLLBACK failed or was cancelled
-            await connection.invalidate()
-        await connection.close()
-        self._hand_over(None)
+        is_stale = error is not None and (failure_of(error).kind is Kind.STALE or is_ended(error))
+        try:
+            if not connection.invalidated and (is_stale or driver.is_closed()):
+                await self.renew(connection)
+            if not connection.invalidated and driver.is_in_transaction():  # ROLLBACK failed or was cancelled
+                await connection.invalidate()
+        finally:  # also if the caller is cancelled meanwhile
+            await connection.close()
+            self._hand_over(None)
 
     async def renew(self, connection: AsyncConnection) -> None:
         """Close a connection that is in use, and replace all that are as old when they are used next."""

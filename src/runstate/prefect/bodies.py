@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from runstate.core.commands.runs import stated
 from runstate.core.states import State
-from runstate.documents import requests
+from runstate.documents import exact_json, requests
 from runstate.documents.policies import FlowRunPolicy, TaskRunPolicy
 from runstate.documents.states import StateDetails, StateType
+from runstate.errors import InvalidInput
 from runstate.rows import Row
 
 
-def _aware(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("The time is outside the years 1 to 9999 in UTC.") from None
 
 
-Time = Annotated[datetime, AfterValidator(_aware)]
-"""A time; UTC if it has no offset."""
+Time = Annotated[datetime, AfterValidator(_in_utc)]
+"""A time in UTC, in which it is if it has no offset."""
 LARGEST_PAGE: Final = 200
+
+
+NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def has_nul(body: bytes) -> bool:
+    """Return whether a text in JSON has a NUL."""
+    return rb"\u0000" in body and NUL.search(body) is not None
+
+
+def without_nul(body: bytes) -> bytes:
+    """Return JSON with U+FFFD for each NUL, which PostgreSQL cannot store.
+
+    The message of a failure, which a program does not choose, must not keep a state from being stored.
+    """
+    return NUL.sub(rb"\1\\ufffd", body) if has_nul(body) else body
+
+
+def parsed(body: bytes) -> Any:
+    """Return the value of a body. Raise InvalidInput if it is not JSON."""
+    try:
+        return exact_json.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"The body is not JSON: {error}.") from None
 
 
 class Body(BaseModel):
@@ -40,7 +70,7 @@ class Page(Body):
     """The part of a list that is wanted."""
 
     limit: Annotated[int, Field(ge=0, le=LARGEST_PAGE)] = LARGEST_PAGE
-    offset: Annotated[int, Field(ge=0)] = 0
+    offset: Annotated[int, Field(ge=0, lt=2**31)] = 0
     sort: str | None = None
 
 

@@ -19,6 +19,7 @@ from runstate.database import Database
 from runstate.documents.access import Scope
 from runstate.errors import InvalidInput
 from runstate.feed import Feed
+from runstate.prefect.bodies import has_nul, parsed, without_nul
 
 H = TypeVar("H", bound=Callable[..., Awaitable[Any]])
 
@@ -39,6 +40,8 @@ class Call:
         self.request = request
         self.principal = principal
         self.request_id = request_id
+        self.body_bytes = 0
+        """Size of the body that was read."""
         state = request.app.state
         self.batcher: Batcher = state.batcher
         self.database: Database = state.database
@@ -60,16 +63,23 @@ class Call:
         return {"actor": self.principal.name, "request_id": self.request_id}
 
     def text(self, name: str) -> str:
-        """Return a value of the path."""
-        return cast("str", self.request.path_params[name])
+        """Return a value of the path. Raise InvalidInput if no text that is stored can be equal."""
+        return _storable(cast("str", self.request.path_params[name]), name)
 
     def id(self, name: str = "id") -> UUID:
         """Return an id of the path. Raise InvalidInput if it is malformed."""
         return as_uuid(self.text(name), name)
 
     def query(self, name: str) -> str | None:
-        """Return a value of the query string; None if it is missing."""
-        return self.request.query_params.get(name)
+        """Return a value of the query string; None if it is missing. Raise InvalidInput as for the path."""
+        value = self.request.query_params.get(name)
+        return None if value is None else _storable(value, name)
+
+
+def _storable(text: str, name: str) -> str:
+    if "\0" in text:
+        raise InvalidInput("The value has a NUL, which PostgreSQL cannot store.", (name,))
+    return text
 
 
 def as_uuid(text: str, name: str) -> UUID:
@@ -91,6 +101,17 @@ class Endpoint:
     body: TypeAdapter[Any] | None
     """Type of the body; None if it is not read."""
     status: int
+
+    def content(self, body: bytes) -> Any:
+        """Return the value of a body. Raise InvalidInput or ValidationError if it is not valid."""
+        assert self.body  # noqa: S101 only then it is read
+        if self.scope is Scope.PROPOSE:
+            body = without_nul(body)
+        # Some requests of the client have no body where all members have defaults.
+        content = self.body.validate_python(parsed(body or b"{}"))
+        if has_nul(body):
+            raise InvalidInput("The body has a NUL, which PostgreSQL cannot store.")
+        return content
 
 
 ENDPOINTS: Final[list[Endpoint]] = []

@@ -23,8 +23,9 @@ from runstate.database.event_conditions import (
 from runstate.database.texts import starts_with
 from runstate.documents.base import Text
 from runstate.feed.event_filter import fits_one_of
+from runstate.prefect.bodies import Time
 from runstate.prefect.events import ID, NAME, ROLE
-from runstate.prefect.filters import Instant
+from runstate.prefect.filters import MOST_BEGINNINGS
 from runstate.prefect.vocabulary import THEIRS, beginnings, both, labels, to_client, to_server
 from runstate.rows import Event
 
@@ -33,7 +34,7 @@ Column = sa.ColumnElement[Any]
 Labels = dict[str, str]
 
 MOST: Final = 500
-"""Largest number of names, ids or patterns of one member."""
+"""Largest number of names or ids of one member."""
 OWN: Final = {ID: "resource.id", NAME: "resource.name", ROLE: "resource.role"}
 """Labels of the client that have a field of their own."""
 
@@ -43,7 +44,8 @@ def _listed(value: Any) -> Any:
 
 
 Texts = Annotated[list[Text], Field(max_length=MOST)]
-Patterns = dict[str, Annotated[Texts, BeforeValidator(_listed)]]
+Beginnings = Annotated[list[Text], Field(max_length=MOST_BEGINNINGS)]
+Patterns = Annotated[dict[str, Annotated[Beginnings, BeforeValidator(_listed)]], Field(max_length=20)]
 
 
 class Part(BaseModel):
@@ -55,8 +57,8 @@ class Part(BaseModel):
 class Occurred(Part):
     """The time of events."""
 
-    since: Instant | None = None
-    until: Instant | None = None
+    since: Time | None = None
+    until: Time | None = None
 
     def match(self, time: datetime) -> bool:
         """Return whether a time is in the range."""
@@ -73,8 +75,8 @@ class Occurred(Part):
 class Names(Part):
     """The names of events."""
 
-    prefix: Texts | None = None
-    exclude_prefix: Texts | None = None
+    prefix: Beginnings | None = None
+    exclude_prefix: Beginnings | None = None
     name: Texts | None = None
     exclude_name: Texts | None = None
 
@@ -103,9 +105,9 @@ class Resource(Part):
     """The labels of one resource."""
 
     id: Texts | None = None
-    id_prefix: Texts | None = None
+    id_prefix: Beginnings | None = None
     role: Texts | None = None
-    resources_in_roles: Annotated[list[tuple[Text, Text]], Field(max_length=MOST)] | None = None
+    resources_in_roles: Annotated[list[tuple[Text, Text]], Field(max_length=MOST_BEGINNINGS)] | None = None
     labels: Patterns | None = None
 
     def match(self, found: Labels) -> bool:

@@ -1,7 +1,6 @@
 """Filters of the client's requests: JSON objects of operators as conditions in SQL."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from runstate.database.texts import starts_with
 from runstate.documents.base import Text
 from runstate.documents.pools import MISSED
 from runstate.documents.states import StateType
+from runstate.prefect.bodies import Time
 from runstate.rows import (
     Artifact,
     ArtifactCollection,
@@ -44,17 +44,15 @@ Part = Callable[[Table, Any], Clause | None]
 """Returns the condition on a table for the value of a member; None if the value holds no condition."""
 
 
-def in_utc(instant: datetime) -> datetime:
-    """Return an instant in UTC; one without an offset is in UTC already."""
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-
-
-Instant = Annotated[datetime, AfterValidator(in_utc)]
 IdText = Annotated[UUID, AfterValidator(str)]
 Small = Annotated[int, Field(ge=-(2**15), lt=2**15)]
 Whole = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+MOST_BEGINNINGS: Final = 100
+"""Largest number of beginnings that a text is compared with. Each is a condition of its own."""
+MOST_VALUES: Final = 50_000
+"""Largest number of values of another list. They are one parameter."""
 KINDS: Final[tuple[tuple[type[TypeEngine[Any]], Any], ...]] = (
-    (Timestamp, Instant),
+    (Timestamp, Time),
     (sa.Enum, StateType),
     (sa.String, Text),
     (sa.Integer, Whole),
@@ -78,12 +76,14 @@ class Operator(NamedTuple):
     of: Literal["value", "list", "flag", "text"]
     """The type of its operand: a value of the column or a list of them, a boolean or a text."""
     clause: Callable[[Column, Any], Clause]
+    most: int = MOST_VALUES
+    """Largest length of a list."""
 
 
 OPERATORS: Final = {
     "any_": Operator("list", among),
     "not_any_": Operator("list", lambda column, values: sa.not_(among(column, values))),
-    "startswith_": Operator("list", _any_start),
+    "startswith_": Operator("list", _any_start, MOST_BEGINNINGS),
     "is_null_": Operator("flag", lambda column, value: column.is_(None) if value else column.is_not(None)),
     "exists_": Operator("flag", lambda column, value: column.is_not(None) if value else column.is_(None)),
     "before_": Operator("value", lambda column, value: column <= value),
@@ -133,7 +133,8 @@ Members = Mapping[str, "str | Tested | type[Condition] | dict[str, Tested]"]
 
 
 def _operand(operator: Operator, kind: Any) -> Any:
-    return {"value": kind, "list": list[kind], "flag": bool, "text": Text}[operator.of] | None
+    several = Annotated[list[kind], Field(max_length=operator.most)]
+    return {"value": kind, "list": several, "flag": bool, "text": Text}[operator.of] | None
 
 
 def _test(operator: Operator, value_of: Callable[[Table], Column]) -> Part:

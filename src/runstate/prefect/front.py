@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Final
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 from websockets.frames import CloseCode
 
 from runstate.core.access.credentials import UNRESTRICTED, Principal
-from runstate.documents import exact_json
-from runstate.errors import Forbidden, InvalidInput, LimitExceeded
+from runstate.errors import Forbidden, LimitExceeded, Overloaded
 from runstate.graphql.transport.http import request_id
+from runstate.graphql.transport.large_requests import LargeRequests
 from runstate.prefect import endpoints as package
 from runstate.prefect.csrf import check_token
 from runstate.prefect.endpoint import ENDPOINTS, Call, Endpoint, Reply
@@ -30,6 +30,8 @@ from runstate.prefect.versions import version_of
 PREFIX: Final = "/api"
 BODIES: Final = 8
 """Size of the largest body, in bodies of GraphQL: the client sends up to 4 MB of logs at once."""
+AT_ONCE: Final = 16
+"""Size of all bodies in memory, in largest bodies."""
 IDS: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 NO_CONTENT: Final = 204
 
@@ -44,6 +46,9 @@ class Front:
         for module in iter_modules(package.__path__):
             import_module(f"{package.__name__}.{module.name}")
         self.largest = BODIES * body_bytes
+        self.large_requests = LargeRequests(self.largest)
+        self.held = 0
+        """Bytes of the bodies of all requests."""
         self.counted = counted
         self.missed = missed
         # Paths without parameters first: `/flows/filter` is not a flow.
@@ -90,21 +95,31 @@ class Front:
             raise Forbidden(f"The key lacks the scope `{endpoint.scope}`.")
         version_of(request.headers)
         await check_token(request)
-        arguments = [] if endpoint.body is None else [endpoint.body.validate_python(await self._content(request))]
-        content = await endpoint.handler(Call(request, principal, known_as), *arguments)
+        call = Call(request, principal, known_as)
+        with request.app.state.in_flight.operation():
+            if endpoint.body is None:
+                content = await endpoint.handler(call)
+            else:
+                async with self._body(request) as body, self.large_requests.turn(len(body)):
+                    call.body_bytes = len(body)
+                    content = await endpoint.handler(call, endpoint.content(body))
         return content if isinstance(content, Reply) else Reply(content, endpoint.status)
 
-    async def _content(self, request: Request) -> Any:
+    @asynccontextmanager
+    async def _body(self, request: Request) -> AsyncIterator[bytes]:
+        """Yield a body. Raise LimitExceeded if it is too large, Overloaded if all bodies together are."""
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self.largest:
-                raise LimitExceeded("bytes", self.largest)
         try:
-            # Some requests of the client have no body where all members have defaults.
-            return exact_json.loads(bytes(body)) if body else {}
-        except orjson.JSONDecodeError as error:
-            raise InvalidInput(f"The body is not JSON: {error}.") from None
+            async for chunk in request.stream():
+                body += chunk
+                self.held += len(chunk)
+                if len(body) > self.largest:
+                    raise LimitExceeded("bytes", self.largest)
+                if self.held > AT_ONCE * self.largest:
+                    raise Overloaded("Too many large requests are under way; try again.")
+            yield bytes(body)
+        finally:
+            self.held -= len(body)
 
 
 def _written(reply: Reply) -> Response:

@@ -211,7 +211,12 @@ async def slots_in_use(call: Call, which: sa.ColumnElement[bool]) -> int:
 
 async def logs(call: Call, found: Sequence[Log]) -> list[Object]:
     """Return lines of logs."""
-    return [{**plain(each), "updated": each.created} for each in found]
+    return [line(each) for each in found]
+
+
+def line(row: Log) -> Object:
+    """Return a line of a log."""
+    return {**plain(row), "updated": row.created}
 
 
 def global_limit(row: ConcurrencyLimit, call: Call) -> Object:

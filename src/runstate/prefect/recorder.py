@@ -23,7 +23,9 @@ from runstate.prefect.reports import Report, is_report
 TOGETHER: Final = 300
 """Largest number of events that are written in one transaction."""
 MOST_WAITING: Final = 3_000
-"""Number of waiting events from which on no more are read from sockets."""
+"""Number of waiting events from which on no more are read from clients."""
+MOST_BYTES: Final = 2**25
+"""Bytes of waiting and parked events from which on no more are read from clients."""
 MOST_PARKED: Final = 10_000
 """Largest number of states that wait for what they refer to."""
 PATIENCE_SECONDS: Final = 5.0
@@ -45,6 +47,8 @@ class Waiting:
     """Done when the event is committed, or dropped."""
     since: float
     """Time of its arrival, by the loop's clock."""
+    size: int = 0
+    """Approximate number of bytes."""
 
     def finish(self) -> None:
         """Tell the socket."""
@@ -68,7 +72,8 @@ class Recorder:
         """Called with the reason for which an event was dropped."""
         self.has_arrived = asyncio.Event()
         self.has_room = asyncio.Event()
-        self.has_room.set()
+        self.held = 0
+        """Bytes of the events that are not finished."""
         self.closing = False
         self.task: asyncio.Task[None] | None = None
 
@@ -83,15 +88,35 @@ class Recorder:
         if self.task:
             await self.task
 
-    def add(self, event: Any, **who: Any) -> asyncio.Future[None]:
-        """Take an event and return the future of its commit. Raise ValueError if it is not valid."""
+    async def take(self, event: Any, size: int, **who: Any) -> asyncio.Future[None]:
+        """Take an event of so many bytes when there is room for it, and return the future of its commit.
+
+        Raise ValueError if it is not valid.
+        """
+        content = _content(event, self.batcher, who)
+        while self.is_full:
+            self.has_room.clear()
+            await self.has_room.wait()
         loop = asyncio.get_running_loop()
-        waiting = Waiting(_content(event, self.batcher, who), loop.create_future(), loop.time())
+        waiting = Waiting(content, loop.create_future(), loop.time(), size)
+        self.held += size
+        waiting.done.add_done_callback(lambda _: self._release(size))
         self.queue.append(waiting)
         self.has_arrived.set()
-        if len(self.queue) >= MOST_WAITING:
-            self.has_room.clear()
         return waiting.done
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more events are taken for now."""
+        return len(self.queue) >= MOST_WAITING or self.held >= MOST_BYTES
+
+    def _release(self, size: int) -> None:
+        self.held -= size
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if not self.is_full:
+            self.has_room.set()
 
     def drop(self, reason: str, **more: Any) -> None:
         """Log and count an event that is not written."""
@@ -124,8 +149,7 @@ class Recorder:
         taken, self.parked = self.parked, []
         while self.queue and len(taken) < TOGETHER:
             taken.append(self.queue.popleft())
-        if len(self.queue) < MOST_WAITING:
-            self.has_room.set()
+        self._make_room()
         return taken
 
     async def _write(self, taken: Sequence[Waiting]) -> None:

@@ -31,15 +31,14 @@ class OwnPages:
         self.allowed = normalize_allowed_origins(allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or reject it. The origins of WebSockets are checked when they are opened."""
+        """Pass a request on, or reject it. A WebSocket is rejected before it is accepted, with status 403."""
         # Most clients send neither header; a search for each name in Starlette's headers costs more than this.
         if (
-            scope["type"] == "http"
+            scope["type"] != "lifespan"
             and not BROWSER_HEADERS.isdisjoint(name for name, _ in scope["headers"])
             and self.is_foreign(Headers(scope=scope))
         ):
-            response = refusal(Request(scope), Forbidden("Origin not allowed. Add it to RUNSTATE_ALLOWED_ORIGINS."))
-            await response(scope, receive, send)
+            await _reject(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -52,6 +51,14 @@ class OwnPages:
         if origin is None:
             return site in {"cross-site", "same-site"} and headers.get("sec-fetch-mode") != "navigate"
         return not is_same_origin(origin, headers.get("host")) and normalize_origin(origin) not in self.allowed
+
+
+async def _reject(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    response = refusal(Request(scope), Forbidden("Origin not allowed. Add it to RUNSTATE_ALLOWED_ORIGINS."))
+    await response(scope, receive, send)
 
 
 def guards(hosts: Sequence[str], origins: Sequence[str]) -> list[Middleware]:

@@ -12,14 +12,14 @@ from runstate.documents.access import Scope
 from runstate.documents.intervals import Interval
 from runstate.documents.states import RunKind
 from runstate.prefect import reading
+from runstate.prefect.bodies import Time
 from runstate.prefect.endpoint import Call, endpoint
-from runstate.prefect.filters import Instant
 from runstate.prefect.pages import BODIES, conditions
 from runstate.rows import FlowRun, FlowRunState, TaskRun
 
 SPAN: Final[dict[str, Any]] = {
-    "history_start": (Instant, ...),
-    "history_end": (Instant, ...),
+    "history_start": (Time, ...),
+    "history_end": (Time, ...),
     "history_interval_seconds": (Annotated[float, Field(ge=1)], ...),
 }
 FlowRunHistory: Any = create_model("FlowRunHistory", __base__=BODIES[FlowRun], __module__=__name__, **SPAN)

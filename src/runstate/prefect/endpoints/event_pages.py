@@ -6,14 +6,13 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-import anyio
 import orjson
 import sqlalchemy as sa
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from starlette.websockets import WebSocket, WebSocketState
+from pydantic import BaseModel, Field, ValidationError
+from starlette.websockets import WebSocket
 
 from runstate.core.access.credentials import Principal
 from runstate.database import Database
@@ -21,16 +20,16 @@ from runstate.database.bulk import table_of
 from runstate.database.dialects import among
 from runstate.database.driver import fetch
 from runstate.database.queries.orchestration import all_of
-from runstate.documents import exact_json
 from runstate.documents.access import Scope
 from runstate.documents.events import PREFIX
-from runstate.errors import InvalidInput, RunstateError
+from runstate.errors import InvalidInput
 from runstate.feed import Feed, follow
 from runstate.prefect import presentation
 from runstate.prefect.bodies import Body
 from runstate.prefect.endpoint import Call, endpoint
 from runstate.prefect.event_filters import EventFilter
 from runstate.prefect.sockets import socket
+from runstate.prefect.streaming import stream
 from runstate.prefect.vocabulary import event
 from runstate.rows import Event, TaskRunState
 
@@ -40,10 +39,6 @@ MOST_COUNTED: Final = 10_000
 """Number of events up to which a page tells the total."""
 BACKFILL: Final = 1_000
 """Largest number of events that a subscriber gets from the time before it came."""
-WRONG: Final = 1002
-"""Close code for a message that is no filter."""
-AGAIN: Final = 1012
-"""Close code of a server that ends the stream; the client comes again."""
 
 
 class Place(BaseModel):
@@ -124,29 +119,15 @@ async def _count(database: Database, clauses: list[Any]) -> int:
 class Subscription(Body):
     """The message with which a client subscribes."""
 
+    type: Literal["filter"]
     filter: EventFilter
     backfill: bool = True
-
-
-SUBSCRIPTION: Final = TypeAdapter(Subscription)
 
 
 @socket("/events/out", Scope.READ)
 async def send(websocket: WebSocket, _: Principal) -> None:
     """Send events: first those that have occurred since the time in the filter, then new ones."""
-    try:
-        message = exact_json.loads(await websocket.receive_text())
-        wanted = SUBSCRIPTION.validate_python(message if message.get("type") == "filter" else None)
-    except (ValueError, AttributeError, ValidationError):
-        await websocket.close(WRONG, "The message is not a filter.")
-        return
-    async with anyio.create_task_group() as group:
-        group.start_soon(_until_closed, websocket, group.cancel_scope)
-        try:
-            await _stream(websocket, wanted)
-        except RunstateError as error:
-            await websocket.close(AGAIN, error.message[:120])
-        group.cancel_scope.cancel()
+    await stream(websocket, Subscription, _stream)
 
 
 async def _stream(websocket: WebSocket, wanted: Subscription) -> None:
@@ -154,16 +135,23 @@ async def _stream(websocket: WebSocket, wanted: Subscription) -> None:
     # New events are collected before the earlier ones are read, so that none is missed. The client drops repetitions.
     async with aclosing(await follow(feed.events, wanted.filter)) as pages:
         first = await anext(pages)
-        await _send(websocket, await _earlier(websocket, wanted) if wanted.backfill else [])
+        if wanted.backfill:
+            await _send_earlier(websocket, list(wanted.filter.clauses()))
         await _send(websocket, first.entries)
         async for page in pages:
             await _send(websocket, page.entries)
 
 
-async def _earlier(websocket: WebSocket, wanted: Subscription) -> list[Event]:
+async def _send_earlier(websocket: WebSocket, clauses: list[Any]) -> None:
+    """Send the last events there are, oldest first: a few at once, because each can be large."""
     database: Database = websocket.app.state.database
-    found = await _read(database, _rows(list(wanted.filter.clauses()), "DESC", BACKFILL))
-    return found[::-1]
+    before = await _read(database, _rows(clauses, "DESC", 1).offset(BACKFILL))
+    for _ in range(BACKFILL // LARGEST):
+        after = Place(occurred=before[-1].occurred, id=before[-1].id) if before else None
+        before = await _read(database, _rows(clauses, "ASC", LARGEST, after))
+        await _send(websocket, before)
+        if len(before) < LARGEST:
+            break
 
 
 async def _send(websocket: WebSocket, entries: Sequence[Event]) -> None:
@@ -183,11 +171,3 @@ async def _states(database: Database, entries: Sequence[Event]) -> dict[UUID, Ta
     asked = sa.select(*table_of(TaskRunState).columns).where(among(TaskRunState.id, ids))
     async with database.subscriptions.read() as connection:
         return {each.id: each for each in await all_of(connection, TaskRunState, asked)}
-
-
-async def _until_closed(websocket: WebSocket, scope: anyio.CancelScope) -> None:
-    """Wait until the client leaves. It sends nothing more."""
-    while websocket.client_state is WebSocketState.CONNECTED:
-        if (await websocket.receive())["type"] == "websocket.disconnect":
-            break
-    scope.cancel()

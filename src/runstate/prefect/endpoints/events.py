@@ -9,9 +9,9 @@ from typing import Any
 from starlette.websockets import WebSocket
 
 from runstate.core.access.credentials import Principal
-from runstate.documents import exact_json
 from runstate.documents.access import Scope
 from runstate.errors import InvalidInput
+from runstate.prefect.bodies import parsed, without_nul
 from runstate.prefect.endpoint import Call, endpoint
 from runstate.prefect.recorder import Recorder
 from runstate.prefect.sockets import socket
@@ -21,15 +21,16 @@ from runstate.prefect.sockets import socket
 async def create(call: Call, body: list[dict[str, Any]]) -> None:
     """Write events, and answer when they are committed."""
     recorder: Recorder = call.request.app.state.recorder
+    size = call.body_bytes // max(len(body), 1)
     try:
-        done = [recorder.add(each, **call.who) for each in body]
+        done = [await recorder.take(each, size, **call.who) for each in body]
     except ValueError as error:
         raise InvalidInput(str(error)) from error
     if done:
         await asyncio.wait(done)
 
 
-@socket("/events/in", Scope.PROPOSE)
+@socket("/events/in", Scope.PROPOSE, is_subscription=False)
 async def receive(websocket: WebSocket, principal: Principal) -> None:
     """Take events. A ping is answered when all events before it are committed."""
     await Incoming(websocket, principal).serve()
@@ -57,10 +58,10 @@ class Incoming:
                 await self._take(message.get("text"))
 
     async def _take(self, text: str | None) -> None:
-        await self.recorder.has_room.wait()
+        body = without_nul((text or "").encode())
         try:
-            done = self.recorder.add(exact_json.loads(text or ""), actor=self.actor)
-        except ValueError as error:
+            done = await self.recorder.take(parsed(body), len(body), actor=self.actor)
+        except (ValueError, InvalidInput) as error:
             # If the socket were closed, the client would send the same event again.
             self.recorder.drop("invalid", error=str(error)[:200])
             return

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from runstate.core.commands.flows import CreateFlow, create_flow, delete_flow
+from runstate.core.commands.flows import CreateFlow, UpdateFlow, create_flow, delete_flow, update_flow
 from runstate.documents.access import Scope
 from runstate.prefect import presentation, reading
 from runstate.prefect.bodies import Body
@@ -14,6 +14,13 @@ class NewFlow(Body):
     """A flow to create."""
 
     name: str
+    tags: list[str] | None = None
+    labels: dict[str, Any] | None = None
+
+
+class Changes(Body):
+    """Changes to a flow."""
+
     tags: list[str] | None = None
     labels: dict[str, Any] | None = None
 
@@ -36,6 +43,12 @@ async def read_by_name(call: Call) -> Any:
     """Return the flow with a name."""
     name = call.text("name")
     return reading.only(await reading.flows(call, Flow.name == name), "flow", name)
+
+
+@endpoint("PATCH", "/flows/{id}", Scope.ADMIN, status=204)
+async def update(call: Call, body: Changes) -> None:
+    """Change a flow."""
+    await update_flow(call.context, UpdateFlow(id=call.id(), **body.given))
 
 
 @endpoint("DELETE", "/flows/{id}", Scope.ADMIN, status=204)

@@ -29,7 +29,7 @@ from runstate.rows import ConcurrencyLease, ConcurrencyLimit
 
 TAG: Final = "tag:"
 HOLDER: Final = "task_run:"
-Offset = Annotated[int, Field(ge=0)]
+Offset = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class TagLimit(Body):
@@ -106,12 +106,14 @@ async def create_for_tag(call: Call, body: TagLimit) -> Reply:
     return Reply((await _of_tags(call, [made.row]))[0], 201 if made.created else 200)
 
 
+@endpoint("GET", "/concurrency_limits/{id}", Scope.READ)
 @endpoint("GET", "/concurrency_limits/tag/{tag}", Scope.READ)
 async def read_for_tag(call: Call) -> Any:
     """Return the limit of a tag, with the task runs that hold its slots."""
     return (await _of_tags(call, [await _of_tag(call)]))[0]
 
 
+@endpoint("DELETE", "/concurrency_limits/{id}", Scope.ADMIN)
 @endpoint("DELETE", "/concurrency_limits/tag/{tag}", Scope.ADMIN)
 async def delete_for_tag(call: Call) -> None:
     """Delete the limit of a tag."""
@@ -156,6 +158,10 @@ async def _one(call: Call) -> ConcurrencyLimit:
 
 
 async def _of_tag(call: Call) -> ConcurrencyLimit:
+    """Return the limit of the tag or with the id in the path. Raise NotFound if it is unknown."""
+    if "id" in call.request.path_params:
+        tagged = ConcurrencyLimit.name.startswith(TAG, autoescape=True)
+        return _only(await _found(call, (ConcurrencyLimit.id == call.id()) & tagged, limit=1), call.text("id"))
     tag = call.text("tag")
     return _only(await _found(call, ConcurrencyLimit.name == f"{TAG}{tag}", limit=1), tag)
 

@@ -1,14 +1,28 @@
-"""Logs."""
+"""Logs: lines that clients write, and a socket with new ones."""
 
-from typing import Any
+from contextlib import aclosing
+from typing import Any, Literal
 from uuid import UUID
 
+from starlette.websockets import WebSocket
+
+from runstate.core.access.credentials import Principal
 from runstate.core.commands.logs import write_logs
+from runstate.database.bulk import table_of
 from runstate.documents.access import Scope
 from runstate.documents.logs import MOST_LINES, LogLine, WriteLogs
 from runstate.errors import Id
+from runstate.feed import Feed, Wanted, follow_lines
 from runstate.prefect.bodies import Body, Time
 from runstate.prefect.endpoint import Call, endpoint
+from runstate.prefect.objects import line
+from runstate.prefect.pages import OF_ROWS
+from runstate.prefect.presentation import as_json
+from runstate.prefect.sockets import socket
+from runstate.prefect.streaming import stream
+from runstate.rows import Log
+
+LogFilter: Any = OF_ROWS[Log]
 
 
 class Line(Body):
@@ -45,3 +59,25 @@ async def write(call: Call, body: list[Line] | Line) -> Any:
     lines = [each.line() for each in (body if isinstance(body, list) else [body])]
     for start in range(0, len(lines), MOST_LINES):
         await write_logs(call.context, WriteLogs(logs=lines[start : start + MOST_LINES]))
+
+
+class Subscription(Body):
+    """The message with which a client subscribes."""
+
+    type: Literal["filter"]
+    filter: LogFilter
+
+
+@socket("/logs/out", Scope.READ)
+async def send(websocket: WebSocket, _: Principal) -> None:
+    """Send new lines."""
+    await stream(websocket, Subscription, _stream)
+
+
+async def _stream(websocket: WebSocket, wanted: Subscription) -> None:
+    feed: Feed = websocket.app.state.feed
+    where = wanted.filter.clause(table_of(Log))
+    async with aclosing(await follow_lines(feed, Wanted(where=where))) as parts:
+        async for part in parts:
+            for each in part.lines:
+                await websocket.send_text(as_json({"type": "log", "log": line(each)}).decode())

@@ -18,7 +18,7 @@ from runstate.documents.access import Scope
 from runstate.feed import TRANSITIONS
 from runstate.prefect import background, presentation
 from runstate.prefect.bodies import Body
-from runstate.prefect.sockets import socket
+from runstate.prefect.sockets import close, received, socket
 from runstate.rows import TaskRun
 
 MISTAKEN: Final = 4001
@@ -40,9 +40,9 @@ class Subscribe(Body):
 async def deliver(websocket: WebSocket, principal: Principal) -> None:
     """Send task runs of background tasks, one after another, each when the one before was acknowledged."""
     try:
-        subscribe = Subscribe.model_validate_json(await websocket.receive_text())
+        subscribe = Subscribe.model_validate_json(await received(websocket))
     except ValidationError:
-        await websocket.close(MISTAKEN, "The first message must be of type `subscribe`, with keys.")
+        await close(websocket, MISTAKEN, "The first message must be of type `subscribe`, with keys.")
         return
     await Deliveries(websocket, subscribe.keys).serve()
 

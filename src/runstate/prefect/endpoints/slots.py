@@ -44,7 +44,7 @@ class Slots(Body):
     """Slots to acquire."""
 
     names: Annotated[list[str], Field(max_length=100)]
-    slots: Annotated[int, Field(ge=1)]
+    slots: Annotated[int, Field(ge=1, lt=2**31)]
     mode: Literal["concurrency", "rate_limit"] = "concurrency"
 
 
@@ -58,8 +58,8 @@ class LeasedSlots(Slots):
 class Returned(Body):
     """Slots to release by the names of their limits."""
 
-    names: list[str]
-    slots: Annotated[int, Field(ge=1)]
+    names: Annotated[list[str], Field(max_length=100)]
+    slots: Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class Lease(Body):

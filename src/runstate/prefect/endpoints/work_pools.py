@@ -17,6 +17,7 @@ from runstate.prefect.bodies import LARGEST_PAGE, Body, Time, changes
 from runstate.prefect.endpoint import Call, endpoint
 from runstate.prefect.endpoints.lists import listed
 from runstate.prefect.pages import BODIES
+from runstate.prefect.presentation import Object
 from runstate.rows import FlowRun, Worker, WorkPool, WorkQueue
 
 NAMES: Final = {"is_paused": "paused"}
@@ -76,18 +77,20 @@ class Poll(Body):
     limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE)] | None = None
 
 
-async def _pool(call: Call) -> WorkPool:
+async def pool_of(call: Call) -> WorkPool:
+    """Return the work pool that the path names. Raise NotFound if it is unknown."""
     name = call.text("pool")
     return await objects.only(call, WorkPool, "work pool", name, WorkPool.name == name)
 
 
 async def _queue(call: Call) -> WorkQueue:
-    pool, name = await _pool(call), call.text("name")
+    pool, name = await pool_of(call), call.text("name")
     mine = (WorkQueue.work_pool_id == pool.id, WorkQueue.name == name)
     return await objects.only(call, WorkQueue, "work queue", name, *mine)
 
 
-async def _queue_by_id(call: Call) -> WorkQueue:
+async def queue_by_id(call: Call) -> WorkQueue:
+    """Return the work queue whose id is in the path. Raise NotFound if it is unknown."""
     return await objects.only(call, WorkQueue, "work queue", call.id(), WorkQueue.id == call.id())
 
 
@@ -101,7 +104,7 @@ async def create(call: Call, body: NewPool) -> Any:
 @endpoint("GET", POOL, Scope.READ)
 async def read(call: Call) -> Any:
     """Return a work pool."""
-    pool = await _pool(call)
+    pool = await pool_of(call)
     in_use = await objects.slots_in_use(call, FlowRun.work_queue_id.in_(objects.queues_of(pool)))
     return {**(await objects.pools(call, [pool]))[0], "active_slots": in_use}
 
@@ -109,39 +112,41 @@ async def read(call: Call) -> Any:
 @endpoint("PATCH", POOL, Scope.ADMIN, status=204)
 async def update(call: Call, body: PoolChanges) -> None:
     """Change a work pool."""
-    document = commands.UpdateWorkPool(id=(await _pool(call)).id, **changes(body, WorkPool, NAMES))
+    document = commands.UpdateWorkPool(id=(await pool_of(call)).id, **changes(body, WorkPool, NAMES))
     await commands.update_pool(call.context, document)
 
 
 @endpoint("DELETE", POOL, Scope.ADMIN, status=204)
 async def delete(call: Call) -> None:
     """Delete a work pool with its queues and workers."""
-    await claims.delete_pool(call.context, (await _pool(call)).id)
+    await claims.delete_pool(call.context, (await pool_of(call)).id)
 
 
 @endpoint("POST", f"{POOL}/get_scheduled_flow_runs", Scope.PROPOSE)
 async def due_runs(call: Call, body: Poll) -> Any:
     """Return the due runs of a pool, in the order in which they are to be started."""
-    pool = await _pool(call)
+    pool = await pool_of(call)
     wanted = ClaimableFlowRuns(
         work_pool=pool.name,
         work_queues=body.work_queue_names or None,
         due_before=body.scheduled_before,
         first=body.limit or LARGEST_PAGE,
     )
+    runs = await due(call, wanted)
+    return [{"work_pool_id": pool.id, "work_queue_id": each["work_queue_id"], "flow_run": each} for each in runs]
+
+
+async def due(call: Call, wanted: ClaimableFlowRuns) -> list[Object]:
+    """Return the due runs of a pool, in the order in which they are to be started."""
     found = await poll_pool(call.context, wanted)
     runs = {each["id"]: each for each in await reading.flow_runs(call, among(FlowRun.id, found))} if found else {}
-    return [
-        {"work_pool_id": pool.id, "work_queue_id": runs[each]["work_queue_id"], "flow_run": runs[each]}
-        for each in found
-        if each in runs
-    ]
+    return [runs[each] for each in found if each in runs]
 
 
 @endpoint("POST", f"{POOL}/queues/", Scope.ADMIN, status=201)
 async def create_queue(call: Call, body: NewQueue) -> Any:
     """Create a work queue in a pool."""
-    document = commands.CreateWorkQueue(work_pool_id=(await _pool(call)).id, **changes(body, WorkQueue, NAMES))
+    document = commands.CreateWorkQueue(work_pool_id=(await pool_of(call)).id, **changes(body, WorkQueue, NAMES))
     made = await commands.create_queue(call.context, document)
     return (await objects.queues(call, [made.row]))[0]
 
@@ -149,7 +154,7 @@ async def create_queue(call: Call, body: NewQueue) -> Any:
 @endpoint("POST", f"{POOL}/queues/filter", Scope.READ)
 async def list_queues(call: Call, body: QueuePage) -> Any:
     """Return a page of the queues of a pool."""
-    return await listed(call, WorkQueue, body, WorkQueue.work_pool_id == (await _pool(call)).id)
+    return await listed(call, WorkQueue, body, WorkQueue.work_pool_id == (await pool_of(call)).id)
 
 
 @endpoint("GET", QUEUE, Scope.READ)
@@ -173,13 +178,13 @@ async def delete_queue(call: Call) -> None:
 @endpoint("GET", "/work_queues/{id}", Scope.READ)
 async def read_queue_by_id(call: Call) -> Any:
     """Return a work queue."""
-    return await _shown(call, await _queue_by_id(call))
+    return await _shown(call, await queue_by_id(call))
 
 
 @endpoint("PATCH", "/work_queues/{id}", Scope.ADMIN, status=204)
 async def update_queue_by_id(call: Call, body: QueueChanges) -> None:
     """Change a work queue."""
-    await _update(call, await _queue_by_id(call), body)
+    await _update(call, await queue_by_id(call), body)
 
 
 @endpoint("DELETE", "/work_queues/{id}", Scope.ADMIN, status=204)
@@ -210,13 +215,13 @@ async def beat(call: Call, body: Beat) -> None:
 @endpoint("POST", f"{POOL}/workers/filter", Scope.READ)
 async def list_workers(call: Call, body: WorkerPage) -> Any:
     """Return a page of the workers of a pool."""
-    return await listed(call, Worker, body, Worker.work_pool_id == (await _pool(call)).id)
+    return await listed(call, Worker, body, Worker.work_pool_id == (await pool_of(call)).id)
 
 
 @endpoint("DELETE", f"{POOL}/workers/{{name}}", Scope.ADMIN, status=204)
 async def delete_worker(call: Call) -> None:
     """Delete a worker of a pool."""
-    pool, name = await _pool(call), call.text("name")
+    pool, name = await pool_of(call), call.text("name")
     mine = (Worker.work_pool_id == pool.id, Worker.name == name)
     found = await objects.only(call, Worker, "worker", name, *mine)
     await claims.delete_worker(call.context, found.id)
