@@ -9,7 +9,7 @@ from typing import Final
 YOUNG: Final = 50_000
 """Number of new objects at which Python collects between ticks. High, because an answer briefly needs many objects."""
 WORTH: Final = 5_000
-"""Minimum number of new objects for a collection at a tick, while no request is being answered."""
+"""Minimum number of new objects for a collection at a tick."""
 MIDDLE_SECONDS: Final = 10.0
 """Seconds between two collections of objects that survived one, each followed by a release of free memory."""
 QUIET_SECONDS: Final = 60.0
@@ -45,8 +45,7 @@ class Collector:
             gc.collect(1)
             # Collections leave free pages in the heap, which the C library does not return by itself.
             self.trim(0)
-        # Under load, most new objects are in use, so a collection would visit them in vain.
-        elif is_quiet and gc.get_count()[0] > WORTH:
+        elif gc.get_count()[0] > WORTH:
             gc.collect(0)
 
 
