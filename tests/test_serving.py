@@ -1,7 +1,6 @@
 """The server as a process: it starts on both databases and stops on a signal."""
 
 import asyncio
-import gc
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 
@@ -12,7 +11,6 @@ from runstate.database import Database
 from runstate.database.migrate import at_head
 from tests.databases import sqlite_url
 from tests.serving import DidNotStartError, Serve, run
-from tests.subscribing import listening
 
 SCHEMA = Path(__file__).parent.parent / "schema.graphql"
 
@@ -85,11 +83,3 @@ async def test_the_schema_can_be_printed_without_a_database(tmp_path: Path) -> N
 
     assert printed.decode() == SCHEMA.read_text()
     assert list(tmp_path.iterdir()) == []
-
-
-async def test_a_server_in_a_program_leaves_the_collection_of_garbage_as_it_was(url: str) -> None:
-    before = gc.get_threshold(), gc.get_freeze_count()
-    async with listening(url):
-        assert gc.get_threshold() != before[0]
-
-    assert (gc.get_threshold(), gc.get_freeze_count()) == before

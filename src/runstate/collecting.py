@@ -25,15 +25,9 @@ class Collector:
         self.middle = self.whole = now
         """Times of the last collection of the middle generation and of the last full one."""
         self.trim = _trim()
-        self.thresholds = gc.get_threshold()
         gc.freeze()  # the application is never freed, so collections need not visit its objects
         # Collections of the older generations take long, so `tick` decides when they run.
         gc.set_threshold(YOUNG, 1_000_000, 1_000_000)
-
-    def close(self) -> None:
-        """Collect as Python does by itself again: the server may be a part of another program."""
-        gc.unfreeze()
-        gc.set_threshold(*self.thresholds)
 
     def tick(self, now: float, *, is_quiet: bool) -> None:
         """Run the collection that is due, if any."""

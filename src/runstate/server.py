@@ -92,7 +92,6 @@ class Server(uvicorn.Server):
         if feed := getattr(self.app.state, "feed", None):
             await feed.transitions.stop()
         await super().shutdown(sockets=sockets)  # type: ignore[arg-type]
-        self.collector.close()
 
     async def _drain(self) -> None:
         """Continue to serve until proxies have noticed; a second signal skips this."""

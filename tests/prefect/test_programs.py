@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from runstate.core.checks.verify import verify
+from runstate.core.keyring import new_key
 from runstate.database import Database
 from tests.core.factories import THOROUGH
 from tests.prefect.clients import needs_prefect, run_program, run_programs
@@ -42,7 +43,7 @@ RUNS = """{
 async def test_programs_end_as_with_prefect_and_leave_a_consistent_database(
     serve: Serve, database: Database, tmp_path: Path
 ) -> None:
-    server = await serve(RUNSTATE_SERVICES="all")
+    server = await serve(RUNSTATE_SERVICES="all", RUNSTATE_SECRET_KEYS=new_key())
     api = server.url.replace("/graphql", "/api")
 
     said = await run_programs(PROGRAMS, api, tmp_path)
@@ -54,7 +55,7 @@ async def test_programs_end_as_with_prefect_and_leave_a_consistent_database(
 
 @needs_prefect
 async def test_programs_with_deployments_end_as_with_prefect(serve: Serve, database: Database, tmp_path: Path) -> None:
-    server = await serve(RUNSTATE_SERVICES="all")
+    server = await serve(RUNSTATE_SERVICES="all", RUNSTATE_SECRET_KEYS=new_key())
     api = server.url.replace("/graphql", "/api")
 
     said = await run_programs(DEPLOYED, api, tmp_path, at_once=len(DEPLOYED), PATIENCE=UNHURRIED)
@@ -66,7 +67,7 @@ async def test_programs_with_deployments_end_as_with_prefect(serve: Serve, datab
 @needs_prefect
 @pytest.mark.skipif(not THOROUGH, reason="takes minutes: set RUNSTATE_THOROUGH=1")
 async def test_the_command_line_ends_as_with_prefect(serve: Serve, database: Database, tmp_path: Path) -> None:
-    server = await serve(RUNSTATE_SERVICES="all")
+    server = await serve(RUNSTATE_SERVICES="all", RUNSTATE_SECRET_KEYS=new_key())
 
     said = await run_program("j_cli.py", server.url.replace("/graphql", "/api"), tmp_path)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -49,10 +50,11 @@ async def test_transitions_are_followed_by_cursors(aclient: AsyncClient) -> None
     async with aclient.flow_run("etl"):
         pass
     names = list[str]()
-    async for batch in aclient.transitions(after=cursor):
-        names += [each.state_name for each in batch.transitions]
-        if len(names) == 3:
-            break
+    async with aclosing(aclient.transitions(after=cursor)) as batches:
+        async for batch in batches:
+            names += [each.state_name for each in batch.transitions]
+            if len(names) == 3:
+                break
     assert names == ["Pending", "Running", "Completed"]
 
 

@@ -133,6 +133,7 @@ def test_every_setting_that_a_retention_names_exists_with_a_unit() -> None:
         "CacheEntry": timedelta(0),
         "ClaimAnswer": DAY,
         "DeletedDate": DAY,
+        "EvaluatedRound": 30 * DAY,
         "ProposalAnswer": DAY,
         "Transition": 7 * DAY,
         "Log": 30 * DAY,

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 from uuid import uuid4
@@ -246,7 +246,7 @@ class AsyncClient(BaseClient):
         """Return the states of a run."""
         return await self.engine.join(lambda reporter: records.states_of(reporter.connection, run))
 
-    def transitions(self, where: Where | None = None, after: str | None = None) -> AsyncIterator[Batch]:
+    def transitions(self, where: Where | None = None, after: str | None = None) -> AsyncGenerator[Batch, None]:
         """Yield batches of transitions after a cursor, each transition once; reconnect if necessary."""
         return self.engine.aiterate(lambda reporter: batches(reporter.connection, where, after))
 

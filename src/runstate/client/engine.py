@@ -63,7 +63,7 @@ class Engine(Generic[W]):
         finally:
             self.wait(lambda _: _drop(items))
 
-    async def aiterate(self, make: Callable[[W], AsyncIterator[T]]) -> AsyncIterator[T]:
+    async def aiterate(self, make: Callable[[W], AsyncIterator[T]]) -> AsyncGenerator[T, None]:
         """Yield the items of an asynchronous iterator that runs in the thread."""
         items: list[AsyncIterator[T]] = []
         try:

@@ -3,7 +3,8 @@
 import asyncio
 import random
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -103,7 +104,7 @@ class SubscriptionError(Exception):
 
 async def following(
     address: str, subscription: Subscription, note: Callable[[str], None], key: str | None = None
-) -> AsyncIterator[Entry]:
+) -> AsyncGenerator[Entry, None]:
     """Yield the entries of a subscription until it completes; reconnect when the connection is lost.
 
     Raise RefusedError if the server rejects the subscription.
@@ -111,10 +112,12 @@ async def following(
     pause = SHORTEST_SECONDS
     while True:
         try:
-            async for entry in _entries(address, subscription, note, key):
-                # The connection works, so the next reconnection need not wait long.
-                pause = SHORTEST_SECONDS
-                yield entry
+            # Otherwise the socket of an abandoned generator would be closed when that is collected: too late.
+            async with aclosing(_entries(address, subscription, note, key)) as entries:
+                async for entry in entries:
+                    # The connection works, so the next reconnection need not wait long.
+                    pause = SHORTEST_SECONDS
+                    yield entry
         except (OSError, TimeoutError, LostError, websockets.WebSocketException) as lost:
             insist_on_coming_back(lost)
             note(f"{lost}: reconnecting")
@@ -127,7 +130,7 @@ async def following(
 
 async def _entries(
     address: str, subscription: Subscription, note: Callable[[str], None], key: str | None
-) -> AsyncIterator[Entry]:
+) -> AsyncGenerator[Entry, None]:
     async with websockets.connect(address, subprotocols=[PROTOCOL], max_size=2**24) as socket:
         session = Session(socket)
         await session.begin(key)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any, Final
 
 from runstate.client.connection import Connection
@@ -73,11 +74,14 @@ class Ending:
         self.version = int(cursor)
 
 
-async def batches(connection: Connection, where: Mapping[str, Any] | None, after: str | None) -> AsyncIterator[Batch]:
+async def batches(
+    connection: Connection, where: Mapping[str, Any] | None, after: str | None
+) -> AsyncGenerator[Batch, None]:
     """Yield batches of transitions, each transition once; reconnect when the connection is lost."""
     address = socket_address(connection.address)
-    async for batch in following(address, Batches(where, after), lambda _: None, connection.key):
-        yield Batch.model_validate(batch)
+    async with aclosing(following(address, Batches(where, after), lambda _: None, connection.key)) as found:
+        async for batch in found:
+            yield Batch.model_validate(batch)
 
 
 async def ended(connection: Connection, run: str) -> State:

@@ -10,6 +10,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_origins, normalize_origin
+from websockets.frames import CloseCode
 
 from runstate.errors import ConfigurationError, Forbidden
 from runstate.graphql.transport.authentication import refusal
@@ -55,7 +56,7 @@ class OwnPages:
 
 async def _reject(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
+        await send({"type": "websocket.close", "code": CloseCode.POLICY_VIOLATION})
         return
     response = refusal(Request(scope), Forbidden("Origin not allowed. Add it to RUNSTATE_ALLOWED_ORIGINS."))
     await response(scope, receive, send)
