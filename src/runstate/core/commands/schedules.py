@@ -226,7 +226,7 @@ async def _change(
     active = columns.get("active", row.active)
     written = columns | {"revision": row.revision + 1} | _passes(active, paused, now)
     which = DeploymentSchedule.id == row.id
-    changed = await change(transaction.connection, DeploymentSchedule, which, written, now)
+    changed = await change(transaction.connection, DeploymentSchedule, {"id": row.id}, written, now)
     assert changed is not None  # noqa: S101 it is locked
     keep = frozenset[datetime]() if not active else dates
     most = changed.max_scheduled_runs if changed.max_scheduled_runs != row.max_scheduled_runs else None
