@@ -1,6 +1,7 @@
 """Fixtures for all tests: databases of both kinds, the application over HTTP, server processes."""
 
 import asyncio
+import logging
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import structlog
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
@@ -44,6 +46,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the PostgreSQL server if this process started one."""
     if OURS in config.stash:
         config.stash[OURS].stop()
+
+
+@pytest.fixture(autouse=True)
+def default_logging() -> Iterator[None]:
+    """Undo the logging of a command that the test executes in this process: its standard error is closed afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

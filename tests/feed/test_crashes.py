@@ -66,6 +66,9 @@ async def database(fragile: Fragile) -> AsyncIterator[Database]:
     connection = await asyncpg.connect(fragile.postgresql.url)
     await connection.execute(f"CREATE DATABASE {name}")
     await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = on")
+    # Otherwise a process that flushes the log five times a second can save the ids that a crash has to lose.
+    await connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+    await connection.execute("SELECT pg_reload_conf()")
     await connection.close()
     database = Database(sa.make_url(fragile.url).set(database=name).render_as_string(hide_password=False))
     await migrate(database)

@@ -16,9 +16,9 @@ Columns = dict[str, Any]
 """Changed columns of a run."""
 
 
-def enter(run: R, initial: State | None, state: State, *, quirks: bool = True) -> tuple[R, State]:
-    """Return the run in the state, and the state with its version and the ids of the run in its details."""
-    entered = _versioned(run, state)
+def enter(run: R, initial: State | None, state: State, *, quirks: bool = True, **more: Any) -> tuple[R, State]:
+    """Return the run in the state, and the state with its version, the ids of the run in its details, and *more*."""
+    entered = _versioned(run, state, **more)
     changes = current_state(entered) | {"last_answer": None}
     for step in (times_run, counts, ends, expectations):
         changes |= step(run, initial, entered)
@@ -53,16 +53,21 @@ def joined(run: TaskRun, state: State) -> tuple[TaskRun, State]:
     return run.replace(version=entered.version), entered
 
 
-def _versioned(run: R, state: State) -> State:
+def _versioned(run: R, state: State, **more: Any) -> State:
     """Return the state with its version and the ids of the run in its details."""
     # Counted under the lock of the run, so no version is lost or used twice.
-    return replace(state, version=run.version + 1, details=state.details.model_copy(update=_owner(run)))
+    return replace(state, version=run.version + 1, details=state.details.model_copy(update=_owner(run)), **more)
 
 
-def stamped(state: State, run: R, now: datetime, **more: Any) -> State:
-    """Return the state with the time of its entry, which is never before that of the previous state."""
+def stamped(state: State, run: R, now: datetime) -> State:
+    """Return the state with the time of its entry."""
+    return replace(state, timestamp=entry_time(run, now))
+
+
+def entry_time(run: FlowRun | TaskRun, now: datetime) -> datetime:
+    """Return the time at which a run enters its next state, which is never before that of the previous state."""
     last = run.state_timestamp
-    return replace(state, timestamp=max(now, last) if last else now, **more)
+    return max(now, last) if last else now
 
 
 def _owner(run: FlowRun | TaskRun) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,9 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runstate.database import Transaction
-from runstate.database.bulk import append, inserted, table_of, write
+from runstate.database.bulk import NEW, append, inserted, table_of, write
 from runstate.database.dialects import among, among_given
-from runstate.database.driver import fetch
+from runstate.database.driver import CompiledStatement, fetch, later
 from runstate.documents.events import PREFIX, EventResource
 from runstate.documents.exact_json import dumps
 from runstate.feed import EVENTS
@@ -115,12 +116,38 @@ async def append_events(
 
 async def append_event(connection: AsyncConnection, now: datetime, event: Told) -> None:
     """Append an event that has a new id. The caller notifies the channel of the log."""
-    if connection.dialect.name != "postgresql" or event.related:
+    if connection.dialect.name != "postgresql":
+        _append_later(connection, now, event)
+    elif event.related:
         await append_events(connection, now, [event], await numbers(connection, 1))
-        return
-    # The database gives the number, so this is one statement instead of two.
-    row = dict(zip(COLUMNS[1:], _values(event, now, _as_it_is, _as_it_is), strict=True))
-    await write(connection, [inserted(StoredEvent, [row])])
+    else:
+        # The database gives the number, so this is one statement instead of two.
+        row = dict(zip(COLUMNS[1:], _values(event, now, _as_it_is, _as_it_is), strict=True))
+        await write(connection, [inserted(StoredEvent, [row])])
+
+
+def _append_later(connection: AsyncConnection, now: datetime, event: Told) -> None:
+    """Append an event on SQLite. Nobody awaits the number, so this costs no turn of the connection's thread."""
+    advance, appended, referred = _appending(connection.dialect)
+    values = dict(zip(COLUMNS[1:], _values(event, now, _as_it_is, _as_documents), strict=True))
+    later(connection, advance.text, [advance.parameters(advance.compiled.params)])
+    later(connection, appended.text, [appended.parameters(values)])
+    related = [{"place": place, "resource_id": each["resource_id"]} for place, each in enumerate(event.related)]
+    if related:
+        later(connection, referred.text, [referred.parameters(each) for each in related])
+
+
+@functools.cache
+def _appending(dialect: sa.Dialect) -> list[CompiledStatement]:
+    """Return the statements that take a number of the log, and that insert an event and its resources with it."""
+    own = COUNTER.c.name == sa.literal_column("'transition'")
+    last = sa.select(COUNTER.c.seq).where(own).scalar_subquery()
+    statements: list[Any] = [sa.update(COUNTER).where(own).values(seq=COUNTER.c.seq + 1)]
+    for row, (key, *columns) in ((StoredEvent, COLUMNS), (StoredEventResource, RESOURCE_COLUMNS)):
+        table = table_of(row)
+        given = {name: sa.bindparam(f"{NEW}{name}", type_=table.c[name].type) for name in columns}
+        statements.append(sa.insert(table).values({key: last} | given))
+    return [CompiledStatement(each, dialect, prefix=NEW) for each in statements]
 
 
 def _values(event: Told, now: datetime, value: Convert, things: Convert) -> tuple[Any, ...]:

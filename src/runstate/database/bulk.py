@@ -7,6 +7,7 @@ number of rows, so it is prepared once.
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum, auto
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
@@ -62,8 +63,9 @@ def inserted(row: type[Base], rows: Iterable[dict[str, Any]]) -> TableWrite:
 def updated(row: type[Base], columns: Sequence[str], rows: Iterable[Any]) -> TableWrite:
     """Return the write that updates some columns of existing rows."""
     names = ("id", *columns)
+    values = itemgetter(*names)
     return TableWrite(
-        table_of(row), WriteMode.UPDATE, names, [{name: vars(each)[name] for name in names} for each in rows]
+        table_of(row), WriteMode.UPDATE, names, [dict(zip(names, values(vars(each)), strict=True)) for each in rows]
     )
 
 

@@ -29,9 +29,11 @@ def _read(document: str | bytes | float) -> Any:
 
 OPTIONS: Final[dict[str, Any]] = {
     "json_serializer": lambda value: exact_json.dumps_with_fractions(value, default=_kept).decode(),
-    "json_deserializer": _read,
+    "json_deserializer": exact_json.loads,
 }
 """Arguments of `create_async_engine`."""
+SQLITE_OPTIONS: Final[dict[str, Any]] = {**OPTIONS, "json_deserializer": _read}
+"""The same for SQLite."""
 
 
 class Statement(Protocol):

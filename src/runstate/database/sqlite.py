@@ -298,7 +298,7 @@ def engines(url: sa.URL, statement_timeout_seconds: float) -> tuple[AsyncEngine,
         "pool_timeout": 60,
         "hide_parameters": True,  # errors are logged, and parameters are what clients sent
         "connect_args": {"async_creator_fn": _interruptible},
-        **json.OPTIONS,
+        **json.SQLITE_OPTIONS,
     }
     # SQLite has one writer at a time. The pool is a fair queue; SQLite's own lock is polled, in no order.
     writer = create_async_engine(url, pool_size=1, **options)

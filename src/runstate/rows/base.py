@@ -261,7 +261,9 @@ class Base(DeclarativeBase):
 
     def replace(self, **columns: Any) -> Self:
         """Return a copy of the snapshot with other values in some columns."""
-        return self.of({**self.__dict__, **columns})
+        row = object.__new__(type(self))
+        row.__dict__ = {**self.__dict__, **columns}
+        return row
 
 
 class Row(Base):

@@ -21,7 +21,7 @@ from runstate.core.batch.requests import (
     Request,
 )
 from runstate.core.batch.unit_of_work import UnitOfWork
-from runstate.core.bookkeeping import enter, stamped
+from runstate.core.bookkeeping import enter, entry_time, stamped
 from runstate.core.policies import BACKGROUND_TASK, CLAIMED, CORE_FLOW, CORE_TASK, MINIMAL_FLOW, MINIMAL_TASK
 from runstate.core.proposal import (
     Decision,
@@ -255,11 +255,15 @@ def _apply(
     if decision.state is None:
         _refuse(decision, request, answer, unit, environment)
         return None
-    told = explained(decision, request)
-    state = stamped(decision.state, decision.run, environment.now, id=environment.new_id(), decision=told)
-    if state.artifact:
-        state = replace(state, artifact=replace(state.artifact, id=environment.new_id()))
-    run, entered = enter(decision.run, initial, state, quirks=request.quirks)
+    # All that the entry adds to the state is set at once: copying a state costs more than any of it.
+    stamp: dict[str, Any] = {
+        "id": environment.new_id(),
+        "timestamp": entry_time(decision.run, environment.now),
+        "decision": explained(decision, request),
+    }
+    if made := decision.state.artifact:
+        stamp["artifact"] = replace(made, id=environment.new_id())
+    run, entered = enter(decision.run, initial, decision.state, quirks=request.quirks, **stamp)
     # The bookkeeping must see the old policy: the reference counts a resumption in the process as a further run.
     run = run.replace(**decision.after_bookkeeping) if decision.after_bookkeeping else run
     run = run.replace(cause=request.cause) if request.cause else run

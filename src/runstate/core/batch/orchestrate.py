@@ -330,8 +330,9 @@ def _moved(changed: Sequence[TaskRun], unit: UnitOfWork) -> list[TableWrite]:
     """Return the writes of changed task runs, one for each set of columns that clients reported."""
     groups: dict[tuple[str, ...], list[TaskRun]] = {}
     for run in changed:
-        further = unit.reported_columns.get(run.id, set()).difference(sql.TASK_RUN_MOVED)
-        groups.setdefault(tuple(sorted(further)), []).append(run)
+        reported = unit.reported_columns.get(run.id)
+        further = tuple(sorted(reported.difference(sql.TASK_RUN_MOVED))) if reported else ()
+        groups.setdefault(further, []).append(run)
     return [updated(TaskRun, (*sql.TASK_RUN_MOVED, *further), runs) for further, runs in groups.items()]
 
 

@@ -52,8 +52,7 @@ async def set_allowlist(context: CommandContext, document: SetIPAllowlist, addre
         columns = {"key": KEY, "value": allowlist.json()}
         found = await insert_or_find(connection, Configuration, fresh(context) | columns, ("key",), lock=True)
         if not found.created:
-            same = Configuration.key == KEY
-            await change(connection, Configuration, same, {"value": columns["value"]}, context.clock())
+            await change(connection, Configuration, {"key": KEY}, {"value": columns["value"]}, context.clock())
         transaction.notify(CHANNEL)
     return allowlist
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,11 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
 from runstate.core.evaluation.definitions import DEFINITION, definition_of
-from runstate.core.telling import Labels, Told, append_event, resource
+from runstate.core.telling import CAUSE, Labels, Told, append_event, resource
 from runstate.database.bulk import table_of
 from runstate.database.driver import fetch
 from runstate.documents.events import PREFIX
-from runstate.rows import Automation, Deployment, Flow, Row, WorkPool, WorkQueue
+from runstate.rows import Automation, Deployment, Flow, Row, StoredEvent, WorkPool, WorkQueue
 from runstate.rows.base import PRIVATE, is_marked
 from runstate.rows.documents import noun
 
@@ -25,6 +26,8 @@ PAYLOADS: Final[dict[type[Row], tuple[str, ...]]] = {Flow: ("name", "tags", "lab
 """Columns of a row that all of its events have in their payload."""
 CHANGED: Final = (WorkPool, WorkQueue)
 """Rows whose events name the changed columns."""
+COMPOSED: Final = (Automation, Deployment, WorkQueue)
+"""Rows whose events contain more than the row itself."""
 
 
 def kind_of(row: type[Row]) -> str:
@@ -55,11 +58,59 @@ def payload_of(row: Row, what: str, changed: Iterable[str] = ()) -> dict[str, An
     kind = type(row)
     payload = {name: getattr(row, name) for name in PAYLOADS.get(kind, ())}
     if kind in CHANGED and what == "updated":
-        columns = table_of(kind).c
-        payload["updates"] = sorted(name for name in changed if not is_marked(columns[name], PRIVATE))
+        payload["updates"] = _shown(kind, changed)
     if isinstance(row, Automation) and what != "deleted":
         payload[DEFINITION] = definition_of(row)
     return payload
+
+
+def is_told_at_once(connection: AsyncConnection, row: type[Row]) -> bool:
+    """Return whether the statement that writes a row can append the event about it, which saves a round trip."""
+    return row.__announced__ and row not in COMPOSED and connection.dialect.name == "postgresql"
+
+
+def telling(row: type[Row], what: str, statement: Any) -> sa.Select[Any]:
+    """Return a statement that also appends the event about the row that *statement* returns, for PostgreSQL."""
+    written = statement.cte("written")
+    event = _event_about(row, what, written).cte("told")
+    return sa.select(*written.c).add_cte(event)
+
+
+def _event_about(row: type[Row], what: str, written: Any) -> sa.Insert:
+    event, kind = table_of(StoredEvent), kind_of(row)
+    resource_id = sa.literal(f"{PREFIX}{kind}.") + sa.cast(written.c.id, sa.Text)
+    thing = {"resource_id": resource_id} | ({"name": written.c.name} if "name" in written.c else {})
+    payload = {name: written.c[name] for name in PAYLOADS.get(row, ())}
+    if row in CHANGED and what == "updated":
+        payload["updates"] = sa.bindparam("told_updates", type_=event.c.payload.type)
+    now = sa.bindparam("told_at", type_=event.c.received.type)
+    values = {
+        "id": sa.bindparam("told_id", type_=event.c.id.type),
+        "name": sa.literal(f"{PREFIX}{kind}.{what}"),
+        "occurred": now,
+        "received": now,
+        "resource_id": resource_id,
+        "resource": _object(thing),
+        "related": sa.literal_column("'[]'::jsonb"),
+        "payload": _object(payload),
+        "cause": sa.bindparam("told_cause", type_=event.c.cause.type),
+    }
+    return sa.insert(event).from_select(list(values), sa.select(*values.values()).select_from(written))
+
+
+def _object(members: dict[str, Any]) -> Any:
+    pairs = chain.from_iterable((sa.literal_column(f"'{name}'"), value) for name, value in members.items())
+    return sa.func.jsonb_build_object(*pairs)
+
+
+def told_values(row: type[Row], now: datetime, changed: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the parameters of a statement that appends an event."""
+    return {"told_id": uuid7(), "told_at": now, "told_cause": CAUSE.get(), "told_updates": _shown(row, changed)}
+
+
+def _shown(row: type[Row], changed: Iterable[str]) -> list[str]:
+    columns = table_of(row).c
+    return sorted(name for name in changed if not is_marked(columns[name], PRIVATE))
 
 
 async def related_of(connection: AsyncConnection, row: Row) -> Sequence[Labels]:

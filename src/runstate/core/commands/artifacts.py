@@ -51,7 +51,7 @@ def _copy(artifact: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _adopt(connection: AsyncConnection, id: UUID, copy: dict[str, Any], now: Any) -> None:
-    await change(connection, ArtifactCollection, ArtifactCollection.id == id, copy, now)
+    await change(connection, ArtifactCollection, {"id": id}, copy, now)
 
 
 @command(Artifact)
@@ -62,12 +62,11 @@ async def update_artifact(context: CommandContext, document: Any) -> Artifact:
         connection = transaction.connection
         await _lock(connection, [document.id])
         now = context.clock()
-        changed = await change(connection, Artifact, Artifact.id == document.id, columns, now)
+        changed = await change(connection, Artifact, {"id": document.id}, columns, now)
         if changed is None:
             raise NotFound(document.id)
         if changed.collection_id and columns:
-            latest = ArtifactCollection.latest_id == document.id
-            await change(connection, ArtifactCollection, latest, columns, now)
+            await change(connection, ArtifactCollection, {"latest_id": document.id}, columns, now)
     return changed
 
 

@@ -82,7 +82,7 @@ async def update_automation(context: CommandContext, document: Any) -> Automatio
         if trigger is not None and definition(trigger) == definition(before.trigger):
             del columns["trigger"]
         await _check_loops(connection, {name: columns.get(name, getattr(before, name)) for name in CHECKED})
-        changed = await change(connection, Automation, Automation.id == before.id, columns, context.clock())
+        changed = await change(connection, Automation, {"id": before.id}, columns, context.clock())
         if changed is None:
             raise NotFound(before.id)
         if "trigger" in columns:
@@ -134,7 +134,7 @@ async def set_enabled(context: CommandContext, connection: AsyncConnection, id: 
     if before.enabled is not enabled:
         # A disabled automation may loop; enabling it must not.
         await _check_loops(connection, {name: getattr(before, name) for name in CHECKED} | {"enabled": enabled})
-        await change(connection, Automation, Automation.id == id, {"enabled": enabled}, context.clock())
+        await change(connection, Automation, {"id": id}, {"enabled": enabled}, context.clock())
 
 
 async def _delete(context: CommandContext, connection: AsyncConnection, ids: Sequence[UUID]) -> list[UUID]:

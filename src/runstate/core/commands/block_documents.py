@@ -186,7 +186,7 @@ async def update_block_document(
                 _check_revealed(_kept(context.keyring, document, old), before, schema)
         if document.data is not None:
             columns["ciphertext"] = await _changed(context, connection, document, old, schema)
-        return await change(connection, BlockDocument, BlockDocument.id == old.id, columns, context.clock()) or old
+        return await change(connection, BlockDocument, {"id": old.id}, columns, context.clock()) or old
 
 
 async def _other_schema(connection: AsyncConnection, schema: Schema, other: UUID) -> Schema:

@@ -34,8 +34,7 @@ async def update_block_type(context: CommandContext, document: Any) -> BlockType
     async with context.database.write() as transaction:
         connection = transaction.connection
         await _check_type(connection, BlockType.id == document.id, document.id)
-        same = BlockType.id == document.id
-        changed = await change(connection, BlockType, same, columns_of(document), context.clock())
+        changed = await change(connection, BlockType, {"id": document.id}, columns_of(document), context.clock())
     if changed is None:
         raise NotFound(document.id)
     return changed
@@ -140,7 +139,7 @@ async def _with_secrets(
     known = secret_fields(definition or {})
     paths = list(dict.fromkeys([*known, *secret_fields(fields)]))
     columns = {"definition": {**row.definition, "secret_fields": paths}}
-    return await change(connection, BlockSchema, same, columns, context.clock()) or row
+    return await change(connection, BlockSchema, {"id": row.id}, columns, context.clock()) or row
 
 
 async def _add_references(

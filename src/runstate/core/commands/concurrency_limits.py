@@ -92,7 +92,7 @@ async def _change(
         # Only leases whose slots are free again can be left; their expiry was computed with the old rate.
         await connection.execute(sa.delete(ConcurrencyLease).where(ConcurrencyLease.limit_id == limit.id))
         columns = columns | {"drained": None}
-    changed = await change(connection, ConcurrencyLimit, ConcurrencyLimit.id == limit.id, columns, now)
+    changed = await change(connection, ConcurrencyLimit, {"id": limit.id}, columns, now)
     if changed is None:
         raise NotFound(limit.id)
     return changed
@@ -206,7 +206,7 @@ async def reset_limit(context: CommandContext, limit_id: UUID) -> ConcurrencyLim
             raise NotFound(limit_id)
         await connection.execute(sa.delete(ConcurrencyLease).where(among(ConcurrencyLease.limit_id, [limit_id])))
         released = {"occupied": 0, "drained": None}
-        limit = await change(connection, ConcurrencyLimit, ConcurrencyLimit.id == limit_id, released, context.clock())
+        limit = await change(connection, ConcurrencyLimit, {"id": limit_id}, released, context.clock())
     if limit is None:
         raise NotFound(limit_id)
     return limit

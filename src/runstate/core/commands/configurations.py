@@ -49,5 +49,5 @@ async def set_configuration(context: CommandContext, document: SetConfiguration)
         found = await insert_or_find(connection, Configuration, fresh(context) | columns, ("key",), lock=True)
         if found.created:
             return found.row
-        same = Configuration.id == found.row.id
-        return await change(connection, Configuration, same, {"value": document.value}, context.clock()) or found.row
+        value = {"value": document.value}
+        return await change(connection, Configuration, {"id": found.row.id}, value, context.clock()) or found.row

@@ -6,16 +6,16 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from runstate.core.commands.announcements import announce
+from runstate.core.commands.announcements import announce, is_told_at_once, telling, told_values
 from runstate.core.commands.command import TRIES, command
-from runstate.core.commands.references import referred_to, unknown
+from runstate.core.commands.references import reference_of, unknown
 from runstate.core.context import CommandContext
 from runstate.database import dialects
 from runstate.database.bulk import NEW, default_of
@@ -25,6 +25,9 @@ from runstate.rows import Row
 from runstate.rows.documents import writable
 
 R = TypeVar("R", bound=Row)
+
+KEY: Final = "key_of_row"
+"""Name of the parameter that selects the row to change."""
 
 
 class Existing(Enum):
@@ -71,7 +74,6 @@ async def insert(connection: AsyncConnection, row: type[R], columns: Mapping[str
     """Insert a row and return it as written. Its event tells that it was created, if rows of the table have events."""
     made = await _inserted(connection, row, columns)
     assert made is not None  # noqa: S101 only `skip` returns nothing
-    await announce(connection, made, "created", made.created)
     return made
 
 
@@ -79,21 +81,21 @@ async def insert_or_skip(
     connection: AsyncConnection, row: type[R], columns: Mapping[str, Any], *, announced: bool = True
 ) -> R | None:
     """Insert a row and return it as written, with its event as `insert`. Return None if its unique key is taken."""
-    made = await _inserted(connection, row, columns, skip=True)
-    if made and announced:
-        await announce(connection, made, "created", made.created)
-    return made
+    return await _inserted(connection, row, columns, skip=True, announced=announced)
 
 
 async def _inserted(
-    connection: AsyncConnection, row: type[R], columns: Mapping[str, Any], *, skip: bool = False
+    connection: AsyncConnection,
+    row: type[R],
+    columns: Mapping[str, Any],
+    *,
+    skip: bool = False,
+    announced: bool = True,
 ) -> R | None:
     """Insert a row with defaults for omitted columns; with `skip`, return None if its unique key is taken."""
     given = {name: default_of(column) for name, column in _with_defaults(row) if name not in columns} | dict(columns)
-    statement = _insertion(row, tuple(given), connection.dialect.name if skip else None)
-    for found in await fetch(connection, statement, {f"{NEW}{name}": value for name, value in given.items()}):
-        return row.of(zip(_table(row).columns.keys(), found, strict=True))
-    return None
+    inserting = _insertion(row, tuple(given), connection.dialect.name if skip else None)
+    return await _written(connection, Change(row, "created", inserting, given["created"], announced=announced), given)
 
 
 @functools.cache
@@ -101,14 +103,61 @@ def _with_defaults(row: type[Row]) -> tuple[tuple[str, sa.Column[Any]], ...]:
     return tuple((column.key, column) for column in _table(row).columns if column.default is not None)
 
 
+class Change(NamedTuple, Generic[R]):
+    """A statement that writes at most one row and returns it, and what the event about it tells."""
+
+    row: type[R]
+    what: str
+    statement: Any
+    now: datetime
+    columns: Sequence[str] = ()
+    announced: bool = True
+
+
+async def _written(connection: AsyncConnection, change: Change[R], values: Mapping[str, Any]) -> R | None:
+    """Execute a change and return the row as written, with the event about it; None if no row was written."""
+    row, what, statement, now, columns, announced = change
+    given = {f"{NEW}{name}": value for name, value in values.items()}
+    at_once = announced and is_told_at_once(connection, row)
+    if at_once:
+        statement, given = _telling(row, what, statement), given | told_values(row, now, columns)
+    for found in await fetch(connection, statement, given):
+        written = row.of(zip(_table(row).columns.keys(), found, strict=True))
+        if announced and not at_once:
+            await announce(connection, written, what, now, columns)
+        return written
+    return None
+
+
 # SQLAlchemy takes longer to build and execute a statement than the driver needs for it.
+_telling = functools.cache(telling)
+
+
 @functools.cache
 def _insertion(row: type[Row], names: tuple[str, ...], skipping: str | None) -> Any:
     """Return the statement that inserts a row, or skips it on this dialect, and returns its columns."""
     table = _table(row)
     inserting = dialects.insert_or_skip(skipping, table) if skipping else sa.insert(table)
-    values = {name: sa.bindparam(f"{NEW}{name}", type_=table.c[name].type) for name in names}
-    return inserting.values(values).returning(*table.columns)
+    return inserting.values(_parameters(table, names)).returning(*table.columns)
+
+
+@functools.cache
+def _updating(row: type[Row], key: str, names: tuple[str, ...]) -> Any:
+    """Return the statement that updates columns of the row with a value of its key, and returns all columns."""
+    table = _table(row)
+    same = table.c[key] == sa.bindparam(f"{NEW}{KEY}", type_=table.c[key].type)
+    return sa.update(table).where(same).values(_parameters(table, names)).returning(*table.columns)
+
+
+@functools.cache
+def _deletion(row: type[Row]) -> Any:
+    """Return the statement that deletes a row by its id, and returns its columns."""
+    table = _table(row)
+    return sa.delete(table).where(table.c.id == sa.bindparam(f"{NEW}{KEY}")).returning(*table.columns)
+
+
+def _parameters(table: sa.Table, names: Sequence[str]) -> dict[str, Any]:
+    return {name: sa.bindparam(f"{NEW}{name}", type_=table.c[name].type) for name in names}
 
 
 async def insert_or_find(
@@ -140,38 +189,32 @@ async def insert_or_find(
 async def change(
     connection: AsyncConnection,
     row: type[R],
-    which: sa.ColumnElement[bool],
+    which: Mapping[str, Any],
     columns: Mapping[str, Any],
     now: Any,
     *,
     announced: bool = True,
 ) -> R | None:
-    """Update columns of a row and return it as written, or None if it is unknown. Without columns, only read it.
+    """Update columns of the row with this value of a unique column and return it as written; None if it is unknown.
 
-    An event tells of the update, as of other changes; without `announced`, the caller appends it.
+    Without columns, the row is only read. An event tells of the update, as of other changes; without `announced`, the
+    caller appends it.
     """
-    table = _table(row)
-    statement: Any = sa.select(*table.columns).where(which)
+    ((key, value),) = which.items()
     # An update without changes writes nothing, so `updated` stays.
-    if columns:
-        statement = sa.update(table).where(which).values(**columns, updated=now).returning(*table.columns)
-    found = (await connection.execute(statement)).one_or_none()
-    if found is None:
-        return None
-    changed = _row(row, found)
-    if columns and announced:
-        await announce(connection, changed, "updated", now, columns)
-    return changed
+    if not columns:
+        found = await fetch(connection, sa.select(*_table(row).columns).where(_table(row).c[key] == value))
+        return row.of(zip(_table(row).columns.keys(), found[0], strict=True)) if found else None
+    values = {**columns, "updated": now}
+    updating = _updating(row, key, tuple(values))
+    change = Change(row, "updated", updating, now, tuple(columns), announced)
+    return await _written(connection, change, values | {KEY: value})
 
 
 async def remove(connection: AsyncConnection, row: type[Row], id: UUID, now: datetime) -> None:
     """Delete a row, with an event as `insert`. Raise NotFound if it does not exist."""
-    # RETURNING gives the event the name of the row without a second statement.
-    statement = sa.delete(_table(row)).where(_table(row).c.id == id).returning(*_table(row).columns)
-    found = (await connection.execute(statement)).one_or_none()
-    if found is None:
+    if await _written(connection, Change(row, "deleted", _deletion(row), now), {KEY: id}) is None:
         raise NotFound(id)
-    await announce(connection, _row(row, found), "deleted", now)
 
 
 def _table(row: type[Row]) -> sa.Table:
@@ -201,7 +244,7 @@ def create(row: type[R], key: Sequence[str] = ("name",), existing: Existing = Ex
             found = await insert_or_find(connection, row, fresh(context) | columns, key, lock=answer is Existing.UPDATE)
             if found.created or answer is Existing.RETURN:
                 return found
-            changed = await change(connection, row, row.id == found.row.id, columns, context.clock())
+            changed = await change(connection, row, {"id": found.row.id}, columns, context.clock())
             return Written(changed or found.row, created=False)
 
     return run
@@ -213,7 +256,7 @@ def update(row: type[R]) -> Callable[..., Any]:
     @command(row)
     async def run(context: CommandContext, document: BaseModel) -> R:
         async with context.database.write() as transaction:
-            which = referred_to(row, document)
+            which = reference_of(document)
             changed = await change(transaction.connection, row, which, columns_of(document), context.clock())
         if changed is None:
             raise unknown(document)

@@ -262,7 +262,7 @@ async def _change(
     await _keep_version(context, connection, before, columns)
     if columns:
         columns |= {"updated_by": origin(context.actor)}
-    changed = await change(connection, Deployment, Deployment.id == before.id, columns, now, announced=False)
+    changed = await change(connection, Deployment, {"id": before.id}, columns, now, announced=False)
     if changed is None:
         raise NotFound(before.id)
     if columns or what == "created":
@@ -353,7 +353,9 @@ async def _set_limit(
         await connection.execute(sa.delete(ConcurrencyLimit).where(own))
         return None
     # The deployment is locked, so no other transaction inserts its limit meanwhile.
-    if (changed := await change(connection, ConcurrencyLimit, own, {"limit": slots}, context.clock())) is not None:
+    of_deployment = {"deployment_id": deployment_id}
+    changed = await change(connection, ConcurrencyLimit, of_deployment, {"limit": slots}, context.clock())
+    if changed is not None:
         return changed.id
     owned = {"name": f"deployment:{deployment_id}", "deployment_id": deployment_id, "limit": slots}
     return (await insert(connection, ConcurrencyLimit, fresh(context) | owned)).id

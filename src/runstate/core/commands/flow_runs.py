@@ -236,7 +236,7 @@ async def add_labels(context: CommandContext, flow_run_id: UUID, labels: dict[st
         found = (await connection.execute(known)).scalar_one_or_none()
         if found is None:
             raise NotFound(flow_run_id)
-        await change(connection, FlowRun, FlowRun.id == flow_run_id, {"labels": found | labels}, context.clock())
+        await change(connection, FlowRun, {"id": flow_run_id}, {"labels": found | labels}, context.clock())
 
 
 @command(FlowRun)

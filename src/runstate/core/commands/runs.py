@@ -122,7 +122,7 @@ async def change_run(
             update={name: getattr(policy, name) for name in policy.model_fields_set}
         )
     row = type(run)
-    changed = await change(connection, row, row.id == run.id, columns, context.clock())
+    changed = await change(connection, row, {"id": run.id}, columns, context.clock())
     if changed is None:
         raise NotFound(run.id)
     return changed

@@ -22,6 +22,6 @@ async def create_saved_search(context: CommandContext, document: Any) -> Written
         found = await insert_or_find(connection, SavedSearch, fresh(context) | columns, ("name",), lock=True)
         if found.created:
             return found
-        same = SavedSearch.id == found.row.id
-        changed = await change(connection, SavedSearch, same, {"filters": columns["filters"]}, context.clock())
+        filters = {"filters": columns["filters"]}
+        changed = await change(connection, SavedSearch, {"id": found.row.id}, filters, context.clock())
         return Written(changed or found.row, created=False)

@@ -229,7 +229,7 @@ async def _change(
     # The new revision makes the scheduler drop a pass that it began with the former rule.
     written = columns | {"revision": row.revision + 1} | _passes(active, paused, now)
     which = DeploymentSchedule.id == row.id
-    changed = await change(transaction.connection, DeploymentSchedule, which, written, now)
+    changed = await change(transaction.connection, DeploymentSchedule, {"id": row.id}, written, now)
     assert changed is not None  # noqa: S101 it is locked
     # An inactive schedule keeps no run; None means that the rule, and so every date, stays.
     keep = frozenset[datetime]() if not active else dates

@@ -151,7 +151,7 @@ async def update_pool(context: CommandContext, document: Any) -> WorkPool:
         changed = columns.get("paused", pool.paused) != pool.paused
         written = columns | ({"status_changed": now} if changed else {})
         transaction.notify(WORK)
-        pool = await change(transaction.connection, WorkPool, WorkPool.id == pool.id, written, now) or pool
+        pool = await change(transaction.connection, WorkPool, {"id": pool.id}, written, now) or pool
         if changed:
             await tell_statuses(transaction, WorkPool, now, WorkPool.id == pool.id)
         return pool
@@ -258,7 +258,7 @@ async def _arrange(
         raise InvalidInput(f"The priority of another queue would be greater than {LOWEST_PRIORITY}.", ["priority"])
     for queue in queues:
         if priorities[queue.id] != queue.priority:
-            await change(connection, WorkQueue, WorkQueue.id == queue.id, {"priority": priorities[queue.id]}, now)
+            await change(connection, WorkQueue, {"id": queue.id}, {"priority": priorities[queue.id]}, now)
 
 
 async def update_queue(context: CommandContext, document: Any) -> WorkQueue:
@@ -285,7 +285,7 @@ async def _update_queue(context: CommandContext, document: Any) -> WorkQueue:
         if "name" in columns:
             renamed = sa.update(Deployment).where(Deployment.work_queue_id == queue.id)
             await connection.execute(renamed.values(work_queue_name=document.name))
-        return await change(connection, WorkQueue, WorkQueue.id == queue.id, columns, now) or queue
+        return await change(connection, WorkQueue, {"id": queue.id}, columns, now) or queue
 
 
 async def _lock_queue(connection: AsyncConnection, queue_id: UUID) -> WorkQueue:

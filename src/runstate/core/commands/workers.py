@@ -75,7 +75,7 @@ async def _seen(
     found = await insert_or_find(connection, Worker, new, ("work_pool_id", "name"))
     worker = found.row
     if not found.created:
-        worker = await change(connection, Worker, Worker.id == worker.id, seen, now) or worker
+        worker = await change(connection, Worker, {"id": worker.id}, seen, now) or worker
     until = now + MISSED * timedelta(seconds=worker.heartbeat_interval_seconds)
     return Heartbeat(worker, await _online(transaction, pool, until, now))
 

@@ -45,5 +45,5 @@ async def update_workspace(context: CommandContext, document: UpdateWorkspace) -
         # Locked, so that two updates of different names are both kept.
         await connection.execute(sa.select(Configuration.id).where(Configuration.key == KEY).with_for_update())
         value = await read_workspace(connection) | given
-        await change(connection, Configuration, Configuration.key == KEY, {"value": value}, context.clock())
+        await change(connection, Configuration, {"key": KEY}, {"value": value}, context.clock())
     return value

@@ -172,9 +172,9 @@ async def _locked(
     parameters = {name: list(ids) for name, ids in given.items() if ids}
     for *values, flow_id, deployment_id, cause, limited in await fetch(connection, asked, parameters):
         # The columns of the state follow those of the run.
-        row = run.of(dict(zip(names, values, strict=False)))
+        row = run.of(zip(names, values, strict=False))
         there = values[len(names)] is not None
-        its_state = state.of(dict(zip(STATE, values[len(names) :], strict=True))) if there else None
+        its_state = state.of(zip(STATE, values[len(names) :], strict=True)) if there else None
         found.append(Locked(row, its_state, FlowRunRefs(flow_id, deployment_id, cause), bool(limited)))
     unseen = [each.run.state_id for each in found if each.state is None and each.run.state_id is not None]
     if not unseen:

@@ -6,7 +6,7 @@ are not valid as they are, before the resolver is called; an error, or an answer
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, NamedTuple, cast
 
 from graphql import (
@@ -35,7 +35,7 @@ from runstate.graphql.execution.plans import Plan
 from runstate.graphql.execution.serialization import WRITTEN, Serializers
 from runstate.graphql.types.fields import DEFINED_BY
 from runstate.graphql.types.input_values import arguments, member_names
-from runstate.graphql.types.inputs import Input
+from runstate.graphql.types.inputs import Input, UnionInput
 
 Read = Callable[[Any], Any]
 """Returns a JSON value as a resolver takes it; raises Fallback if the value needs coercion or is invalid."""
@@ -101,15 +101,18 @@ class FastPath(NamedTuple):
         """Return the data of the answer. Raise Fallback if graphql-core has to write it."""
         if outcome.error is not None:
             raise Fallback(FallbackReason.ERROR)
-        values = outcome.value if self.is_list else [outcome.value]
-        answers = [self._written(each) for each in values]
-        return {self.name: answers if self.is_list else answers[0]}
+        if not self.is_list:
+            return {self.name: self._plan(type(outcome.value)).fill(outcome.value)}
+        kinds = set(map(type, outcome.value))
+        if len(kinds) == 1:
+            return {self.name: self._plan(*kinds).fill_all(outcome.value)}
+        return {self.name: [self._plan(type(each)).fill(each) for each in outcome.value]}
 
-    def _written(self, value: Any) -> dict[str, Any]:
-        plan = self.plans.get(type(value))
+    def _plan(self, kind: type) -> Plan:
+        plan = self.plans.get(kind)
         if plan is None:
             raise Fallback
-        return plan.fill(value)
+        return plan
 
 
 def fast_path_of(executor: Executor) -> FastPath | None:
@@ -170,20 +173,24 @@ def reader(kind: Any, *, of_input: bool = True) -> Read:
     kind = get_nullable_type(kind)
     match kind:
         case GraphQLList():
-            item = reader(kind.of_type, of_input=of_input)
-            return lambda values: [item(each) for each in _exactly(list, values)]
+            return partial(_each, reader(kind.of_type, of_input=of_input))
         case GraphQLInputObjectType():
             return InputReader(kind).document if of_input else InputReader(kind).values
         case GraphQLEnumType():
-            members = {name: kind.coerce_input_value(name) for name in kind.values}
-            return lambda name: members[_exactly(str, name)]
+            return partial(_member_of, {name: kind.coerce_input_value(name) for name in kind.values})
     return SCALARS.get(kind.name) or cast("Read", kind.coerce_input_value)
 
 
-def _exactly(kind: type, value: Any) -> Any:
-    if type(value) is not kind:
+def _member_of(members: Mapping[str, Any], name: Any) -> Any:
+    if type(name) is not str:
         raise Fallback
-    return value
+    return members[name]
+
+
+def _each(item: Read, values: Any) -> list[Any]:
+    if type(values) is not list:
+        raise Fallback
+    return [item(each) for each in values]
 
 
 SCALARS: Final[Mapping[str, Read]] = {
@@ -211,6 +218,8 @@ class InputReader:
         self.kind = kind
         self.cls: type[Input[Any]] = kind.extensions[DEFINED_BY].origin
         self.required = {name for name, field in kind.fields.items() if is_required_input_field(field)}
+        self.is_one_of = kind.is_one_of
+        self.as_document = self.cls.as_document if issubclass(self.cls, UnionInput) else None
 
     @cached_property
     def members(self) -> dict[str, Member]:
@@ -228,16 +237,16 @@ class InputReader:
 
     def values(self, value: Any) -> dict[str, Any]:
         """Return the members that are set as the document has them."""
-        one_of = self.kind.is_one_of
-        if not self.required <= _exactly(dict, value).keys() or (one_of and len(value) != 1):
+        if type(value) is not dict or not self.required <= value.keys() or (self.is_one_of and len(value) != 1):
             raise Fallback
-        values = {}
+        values: dict[str, Any] = {}
+        members = self.members
         for name, each in value.items():
-            member = self.members[name]
+            member, read, nullable, keeps_null = members[name]
             if each is not None:
-                values[member.name] = member.read(each)
-            elif one_of or not member.nullable:
+                values[member] = read(each)
+            elif self.is_one_of or not nullable:
                 raise Fallback
-            elif member.keeps_null:
-                values[member.name] = None
-        return self.cls.as_document(values)
+            elif keeps_null:
+                values[member] = None
+        return values if self.as_document is None else self.as_document(values)

@@ -59,14 +59,7 @@ class Input(Generic[M]):
     def member_values(self) -> dict[str, Any]:
         """Return the values that were sent, by the names of the document, except null where `may_be_null` is false."""
         given = {name: value for name, value in vars(self).items() if value is not UNSET}
-        return self.as_document(
-            {name: _plain(value) for name, value in given.items() if value is not None or self.may_be_null(name)}
-        )
-
-    @classmethod
-    def as_document(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Return the values of the members as the document has them."""
-        return values
+        return {name: _plain(value) for name, value in given.items() if value is not None or self.may_be_null(name)}
 
     def checked(self) -> M:
         """Return the document. Raise InvalidInput with the path of the first mistake."""

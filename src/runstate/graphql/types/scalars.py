@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -45,9 +46,8 @@ def written(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def dumped(answer: object) -> bytes:
-    """Return an answer as JSON. UUIDs and datetimes in it are written as the schema defines."""
-    return exact_json.dumps(answer, option=orjson.OPT_UTC_Z)
+dumped: Final = partial(exact_json.dumps, option=orjson.OPT_UTC_Z)
+"""Returns an answer as JSON. UUIDs and datetimes in it are written as the schema defines."""
 
 
 def json_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
