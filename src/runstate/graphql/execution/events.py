@@ -1,6 +1,7 @@
 """Events of subscriptions: executed once for all subscribers to the same, and not all the time."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Hashable
 from traceback import clear_frames
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,8 @@ SMALL_EVENT_BYTES: Final = 4_096
 """Bytes of an event that need no room. Small, because there can be as many events as subscriptions."""
 SHARED_SECONDS: Final = 0.5
 """Time for which the answer to an event is kept for other subscribers. Slow ones keep no answers in memory."""
+SHARED_BYTES: Final = 8 * 2**20
+"""Bytes of the answers that are kept. The oldest are dropped first: most subscribers have them already."""
 
 
 class EventAnswer:
@@ -59,6 +62,9 @@ class Events:
         """Operations whose events read rows."""
         self.answers: dict[Hashable, asyncio.Future[EventAnswer]] = {}
         """Answers for subscribers with the same operation, by operation and event."""
+        self.large: deque[tuple[Hashable, int]] = deque()
+        """Keys of kept answers that hold room, oldest first, and their bytes."""
+        self.large_bytes = 0
 
     async def answer(self, key: Hashable | None, execution: EventExecution) -> EventAnswer:
         """Return the answer to an event. Events with the same key have the same answer."""
@@ -74,10 +80,23 @@ class Events:
         def forget(answer: "asyncio.Future[EventAnswer]") -> None:
             if not answer.cancelled() and (error := answer.exception()):
                 clear_frames(error.__traceback__)  # they hold what was read
+            elif not answer.cancelled():
+                self._limit(key, answer.result().held)
             asyncio.get_running_loop().call_later(SHARED_SECONDS, self.answers.pop, key, None)
 
         self.answers[key] = answer
         answer.add_done_callback(forget)
+
+    def _limit(self, key: Hashable, held: int) -> None:
+        """Count the bytes of a kept answer, and drop the oldest answers if there are too many."""
+        if not held:
+            return
+        self.large.append((key, held))
+        self.large_bytes += held
+        while self.large_bytes > SHARED_BYTES and len(self.large) > 1:
+            oldest, held = self.large.popleft()
+            self.large_bytes -= held
+            self.answers.pop(oldest, None)
 
     async def _executed(self, execution: EventExecution) -> EventAnswer:
         try:
