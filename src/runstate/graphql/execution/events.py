@@ -82,21 +82,24 @@ class Events:
                 clear_frames(error.__traceback__)  # they hold what was read
             elif not answer.cancelled():
                 self._limit(key, answer.result().held)
-            asyncio.get_running_loop().call_later(SHARED_SECONDS, self.answers.pop, key, None)
+            asyncio.get_running_loop().call_later(SHARED_SECONDS, self._drop, key)
 
         self.answers[key] = answer
         answer.add_done_callback(forget)
 
     def _limit(self, key: Hashable, held: int) -> None:
         """Count the bytes of a kept answer, and drop the oldest answers if there are too many."""
-        if not held:
-            return
-        self.large.append((key, held))
-        self.large_bytes += held
+        if held:
+            self.large.append((key, held))
+            self.large_bytes += held
         while self.large_bytes > SHARED_BYTES and len(self.large) > 1:
-            oldest, held = self.large.popleft()
-            self.large_bytes -= held
-            self.answers.pop(oldest, None)
+            self._drop(self.large[0][0])
+
+    def _drop(self, key: Hashable) -> None:
+        self.answers.pop(key, None)
+        # Answers are dropped in the order in which they were counted.
+        while self.large and self.large[0][0] not in self.answers:
+            self.large_bytes -= self.large.popleft()[1]
 
     async def _executed(self, execution: EventExecution) -> EventAnswer:
         try:
