@@ -1,10 +1,10 @@
 """The live page in Chromium: requests, size, first rows, transitions, scrolling, a large run, quiet, CPU and heap.
 
-    python -m benchmarks.page --seconds 20
+    python -m benchmarks.page --seconds 20 --database-kind postgresql
 
 Each line has its goal; ✗ marks a goal that was missed.
 
-A server on a new SQLite file, its clients and the browser share the machine. The delay is measured from `occurred`,
+A server on a new database, its clients and the browser share the machine. The delay is measured from `occurred`,
 before the commit, to the frame in which the drawer Live shows the transition.
 """
 
@@ -19,17 +19,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import typer
 from playwright.async_api import Browser, Page, async_playwright
 
+from benchmarks.databases import database
 from runstate.web.build import build
 
 PORT = 4323
 ROOT = f"http://127.0.0.1:{PORT}/"
 ROWS = TASKS = 10_000
+Kind = Annotated[str, typer.Option(help="`sqlite` or `postgresql`.")]
 AT_ONCE = 20  # mutations in a request
 TASKS_AT_ONCE = 200  # task runs in a mutation
 REST_MS = 10_000  # longer than any pause between two requests of a view
@@ -64,9 +66,9 @@ Ask = Callable[..., Any]
 
 
 @asynccontextmanager
-async def served(folder: Path) -> AsyncIterator[Ask]:
-    """Yield a client of a new server."""
-    settings = {"PORT": str(PORT), "DATABASE_URL": f"sqlite+aiosqlite:///{folder}/page.db", "LOG_LEVEL": "error"}
+async def served(url: str) -> AsyncIterator[Ask]:
+    """Yield a client of a new server on a database."""
+    settings = {"PORT": str(PORT), "DATABASE_URL": url, "LOG_LEVEL": "error"}
     environment = {**os.environ, **{f"RUNSTATE_{name}": value for name, value in settings.items()}}
     server = await asyncio.create_subprocess_exec(sys.executable, "-m", "runstate", "serve", env=environment)
     async with httpx.AsyncClient(base_url=ROOT, timeout=60) as client:
@@ -218,11 +220,10 @@ async def quiet(page: Page, seconds: float) -> None:
     report(f"requests in {seconds:.0f} quiet seconds", len(requests), 0, "")
 
 
-async def measure(seconds: float) -> None:
+async def measure(url: str, seconds: float) -> None:
     """Measure everything, and print it."""
     build()
-    folder = Path(tempfile.mkdtemp())
-    async with served(folder) as ask, async_playwright() as playwright:
+    async with served(url) as ask, async_playwright() as playwright:
         (flow,) = await create(ask, "flow", [{"name": "etl"}])
         runs = await create(ask, "flowRun", [{"flowId": flow, "name": f"run {number}"} for number in range(ROWS)])
         keys = [{"taskKey": f"task {number % 40}", "dynamicKey": str(number)} for number in range(TASKS)]
@@ -238,12 +239,12 @@ async def measure(seconds: float) -> None:
         await delays(page, ask, runs[1:], seconds)
         await quiet(page, 60)
         await browser.close()
-    shutil.rmtree(folder)
 
 
-def main(seconds: float = 20) -> None:
+def main(seconds: float = 20, database_kind: Kind = "sqlite") -> None:
     """Measure the live page."""
-    asyncio.run(measure(seconds))
+    with tempfile.TemporaryDirectory() as folder, database(database_kind, Path(folder)) as url:
+        asyncio.run(measure(url, seconds))
 
 
 if __name__ == "__main__":
